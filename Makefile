@@ -1,0 +1,42 @@
+# Everything runs from an environment of its own in .venv; nothing here needs root.
+
+PYTHON ?= python3
+LOCK ?= yes
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench clean
+
+help: ## Say what can be made
+	@echo 'make WHAT, where WHAT is one of:'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@echo 'PYTHON=python3.X chooses the interpreter of .venv, the first time.'
+
+# Built again only when pyproject.toml has changed: code changes are seen at once, since the install is editable.
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all,dev]'
+	@touch $@
+
+demo: $(READY) ## Upgrade three real etcd members, one at a time, under a lock (LOCK=no: without it)
+	$(BIN)/python examples/rolling_restart/demo.py $(if $(filter no,$(LOCK)),--no-lock)
+
+test: $(READY) ## Run all tests, against real etcd
+	$(BIN)/python -m pytest -n auto
+
+check: $(READY) ## Lint, format and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --strict distlock_core
+
+format: $(READY) ## Put the code into the form that check wants
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(READY) ## Measure
+	$(BIN)/python -m bench
+
+clean: ## Remove .venv and everything else that was made here
+	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""One lock over etcd v3, honoured by everything that changes a cluster."""
