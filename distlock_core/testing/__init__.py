@@ -1,0 +1,26 @@
+"""Real etcd for tests and demos: members that can be stopped, killed and paused, and a proxy that provokes faults.
+
+Needs nothing but the standard library and an etcd binary. Everything listens on loopback, on ports of its own.
+"""
+
+from __future__ import annotations
+
+from distlock_core.testing.binary import BinaryNotFound, etcd_version, find_etcd, find_etcdctl
+from distlock_core.testing.cluster import Cluster, EtcdctlError
+from distlock_core.testing.faults import Proxy
+from distlock_core.testing.held import Held
+from distlock_core.testing.member import Member, NotReady, NotStarted
+
+__all__ = [
+    "BinaryNotFound",
+    "Cluster",
+    "EtcdctlError",
+    "Held",
+    "Member",
+    "NotReady",
+    "NotStarted",
+    "Proxy",
+    "etcd_version",
+    "find_etcd",
+    "find_etcdctl",
+]

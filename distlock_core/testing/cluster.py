@@ -1,0 +1,208 @@
+"""A real etcd cluster on loopback, of one member or several, that leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+
+from distlock_core.testing.binary import BinaryNotFound, etcd_version, find_etcd, find_etcdctl
+from distlock_core.testing.member import READY_TIMEOUT, Member, NotStarted
+from distlock_core.testing.ports import free_ports
+
+_TRIES = 5
+_PORTS_FILE = "distlock-ports.json"
+
+
+class EtcdctlError(RuntimeError):
+    """etcdctl ended with a failure; the message holds what it said on stderr."""
+
+
+class Cluster:
+    """Started etcd members. Use Cluster.start(), and stop() or a `with` block at the end."""
+
+    def __init__(self, members: Sequence[Member], *, etcd: str, scratch: str) -> None:
+        self.members = list(members)
+        self.etcd = etcd
+        self._scratch = scratch
+
+    @classmethod
+    def start(
+        cls,
+        members: int = 1,
+        *,
+        etcd: str | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        extra_args: Sequence[str] = (),
+        heartbeat_ms: int = 100,
+        election_ms: int = 1000,
+        fsync: bool = True,
+        port: int | None = None,
+        timeout: float = READY_TIMEOUT,
+    ) -> Cluster:
+        """Start `members` members and return when all of them answer.
+
+        `etcd` is the path of the binary (default: find_etcd()). `port` is the client port of the first member. What is
+        written to `data_dir` stays; the same folder given again continues on the same data and ports, since a cluster
+        knows its members by their ports. Without it everything is removed by stop(). `election_ms` must be at least
+        five times `heartbeat_ms`; a lease's TTL has a floor of 1.5 election timeouts, rounded up to whole seconds.
+        `fsync=False` is faster and only for tests; etcd before 3.5 has no such switch and ignores it.
+
+        Raises BinaryNotFound, NotStarted or NotReady (with the tail of the log), OSError.
+        """
+        etcd = etcd or find_etcd()
+        options = [f"--heartbeat-interval={heartbeat_ms}", f"--election-timeout={election_ms}", "--logger=zap"]
+        if not fsync and _at_least(etcd, (3, 5)):
+            options.append("--unsafe-no-fsync")
+        options += extra_args
+        for attempt in range(1, _TRIES + 1):
+            cluster = cls._prepare(members, etcd, data_dir, options, port)
+            try:
+                cluster._start_all(timeout)
+                return cluster
+            except NotStarted as e:
+                cluster._discard()
+                # Somebody took one of the ports in between. Only ports of our own choice can be chosen again.
+                if "address already in use" not in str(e) or data_dir or port or attempt == _TRIES:
+                    raise
+            except BaseException:
+                cluster._discard()
+                raise
+        raise AssertionError("unreachable")
+
+    @property
+    def endpoints(self) -> list[str]:
+        """The client URLs of all members, running or not."""
+        return [member.client_url for member in self.members]
+
+    def leader(self, timeout: float = READY_TIMEOUT) -> Member:
+        """The member that leads now; waits for an election. Raises TimeoutError after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while True:
+            leaders = [member for member in self.members if member.is_leader()]
+            # Two say so when one that was paused or cut off has not yet heard of its successor.
+            if len(leaders) == 1:
+                return leaders[0]
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"no single leader in {timeout:g} s: {[member.name for member in leaders]}")
+            time.sleep(0.05)
+
+    def wait_ready(self, timeout: float = READY_TIMEOUT) -> None:
+        """Return when every member is healthy. Raises NotStarted or NotReady."""
+        deadline = time.monotonic() + timeout
+        for member in self.members:
+            member.wait_ready(max(0.1, deadline - time.monotonic()))
+
+    def etcdctl(self, *args: str, input: str | None = None, timeout: float = 30.0) -> str:  # noqa: A002
+        """Run etcdctl with the v3 API against all endpoints and return its stdout.
+
+        Raises EtcdctlError with its stderr, subprocess.TimeoutExpired after `timeout` seconds.
+        """
+        env = {key: value for key, value in os.environ.items() if not key.startswith("ETCDCTL_")}
+        done = subprocess.run(
+            [self._etcdctl_path(), f"--endpoints={','.join(self.endpoints)}", *args],
+            env={**env, "ETCDCTL_API": "3"},
+            input=input or "",
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=timeout,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise EtcdctlError(f"etcdctl {' '.join(args)} ended with {done.returncode}: {done.stderr.strip()}")
+        return done.stdout
+
+    def stop(self) -> None:
+        """End all members and remove everything that start() made, but not a `data_dir` of the caller."""
+        for member in self.members:
+            # All at once: one that waits for the others to take over its leadership would wait in vain.
+            member.terminate()
+        for member in self.members:
+            member.stop()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    @classmethod
+    def _prepare(
+        cls, count: int, etcd: str, data_dir: str | os.PathLike[str] | None, options: Sequence[str], port: int | None
+    ) -> Cluster:
+        scratch = tempfile.mkdtemp(prefix="distlock-etcd-")
+        home = scratch
+        if data_dir is not None:
+            home = os.path.abspath(data_dir)
+            os.makedirs(home, exist_ok=True)
+        ports = _ports(count, port, home)
+        names = [f"n{number}" for number in range(1, count + 1)]
+        urls = [(f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}") for client, peer in ports]
+        initial = ",".join(f"{name}={peer}" for name, (_, peer) in zip(names, urls))
+        members = []
+        for name, (client_url, peer_url) in zip(names, urls):
+            folder = os.path.join(home, name)
+            argv = [
+                etcd,
+                f"--name={name}",
+                f"--data-dir={folder}",
+                f"--listen-client-urls={client_url}",
+                f"--advertise-client-urls={client_url}",
+                f"--listen-peer-urls={peer_url}",
+                f"--initial-advertise-peer-urls={peer_url}",
+                f"--initial-cluster={initial}",
+                f"--initial-cluster-token={os.path.basename(home)}",
+                *options,
+            ]
+            members.append(Member(name, client_url, peer_url, folder, os.path.join(scratch, f"{name}.log"), argv))
+        return cls(members, etcd=etcd, scratch=scratch)
+
+    def _start_all(self, timeout: float) -> None:
+        for member in self.members:
+            member.start()
+        self.wait_ready(timeout)
+
+    def _discard(self) -> None:
+        for member in self.members:
+            member.kill()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _etcdctl_path(self) -> str:
+        # The one of the same release, if it is there.
+        beside = os.path.join(os.path.dirname(self.etcd), "etcdctl")
+        return beside if os.access(beside, os.X_OK) else find_etcdctl()
+
+
+def _at_least(etcd: str, wanted: tuple[int, int]) -> bool:
+    major, minor = etcd_version(etcd).split(".")[:2]
+    return (int(major), int(minor)) >= wanted
+
+
+def _ports(count: int, port: int | None, home: str) -> list[tuple[int, int]]:
+    """The client and peer port of each member: those of the last time, if `home` has been used before."""
+    file = os.path.join(home, _PORTS_FILE)
+    try:
+        with open(file, encoding="utf-8") as f:
+            ports = [(int(client), int(peer)) for client, peer in json.load(f)]
+    except FileNotFoundError:
+        free = free_ports(2 * count)
+        ports = list(zip(free[:count], free[count:]))
+    except (ValueError, TypeError) as e:
+        raise OSError(f"{file} is damaged: {e}") from e
+    if len(ports) != count:
+        raise OSError(f"{home} belongs to a cluster of {len(ports)}, not {count}")
+    if port is not None:
+        # The client port may change from one start to the next: members know each other by the peer port.
+        ports[0] = (port, ports[0][1])
+    with open(file, "w", encoding="utf-8") as f:
+        json.dump(ports, f)
+    return ports
+
+
+__all__ = ["BinaryNotFound", "Cluster", "EtcdctlError"]

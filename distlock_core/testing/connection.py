@@ -1,0 +1,220 @@
+"""One client's connection through the proxy, and the one to etcd that belongs to it: a thread, two sockets."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Callable, NamedTuple
+
+from distlock_core.testing.held import Held
+from distlock_core.testing.http1 import HEAD_END, Body, Head
+
+if TYPE_CHECKING:
+    from distlock_core.testing.faults import Proxy
+
+_STREAMS = ("/watch", "/lease/keepalive", "/election/observe", "/maintenance/snapshot")
+_HUNG_UP = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+_CONNECT_TIMEOUT = 5.0
+
+
+class Exchange(NamedTuple):
+    """A request, and what shall happen to it on its way in and to its reply on the way out."""
+
+    path: str
+    body: bytes
+    inward: tuple[str, bytes | Held] | None
+    outward: tuple[str, bytes | Held] | None
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether its reply may go on for ever."""
+        return self.path.endswith(_STREAMS)
+
+
+class Ended(Exception):
+    """One of the two sides has closed, or the proxy closes both."""
+
+
+class Connection(threading.Thread):
+    """Carries a client's requests to etcd and the replies back, until one of the three closes it."""
+
+    def __init__(self, proxy: Proxy, client: socket.socket) -> None:
+        super().__init__(name="proxy-connection", daemon=True)
+        self.streaming = False
+        self._proxy = proxy
+        self._client = client
+        self._etcd: socket.socket | None = None
+        self._closed = False
+        self._from_client = b""
+        self._from_etcd = b""
+
+    def run(self) -> None:
+        """Exchange after exchange, until the end."""
+        try:
+            while self._exchange():
+                pass
+        except (Ended, OSError, ValueError):
+            pass
+        finally:
+            self.close()
+            self._client.close()
+            if self._etcd is not None:
+                self._etcd.close()
+            self._proxy.ended(self)
+
+    def close(self) -> None:
+        """Close both sides, from any thread; the connection's own thread wakes up and ends."""
+        self._closed = True
+        self.streaming = False
+        for s in (self._client, self._etcd):
+            if s is not None:
+                try:
+                    s.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass  # the other side was faster
+
+    def _exchange(self) -> bool:
+        while not self._from_client:
+            self._from_client += self._receive_client()
+        if _is_not_http(self._from_client):
+            return self._tunnel()
+        head = Head(self._read_head())
+        body = Body(head, reply=False)
+        raw = bytearray(head.raw)
+        while not body.done:
+            self._from_client = self._from_client or self._receive_client()
+            taken = body.feed(self._from_client)
+            raw += self._from_client[:taken]
+            self._from_client = self._from_client[taken:]
+        exchange = self._proxy.admit(head.path, bytes(body.content))
+        if exchange.inward is not None and not self._obey(*exchange.inward, exchange.body):
+            return False
+        self._pass_gate()
+        self._to_etcd().sendall(raw)
+        return self._reply(exchange) and not head.last
+
+    def _reply(self, exchange: Exchange) -> bool:
+        while True:
+            while HEAD_END not in self._from_etcd:
+                self._from_etcd += self._receive_etcd()
+            raw, _, self._from_etcd = self._from_etcd.partition(HEAD_END)
+            head = Head(raw + HEAD_END)
+            if head.status >= 200:
+                break
+            self._client.sendall(head.raw)  # 1xx: the reply proper follows
+        # With its head a unary reply is certain: the gateway sends it when etcd has answered.
+        if exchange.outward is not None and not self._obey(*exchange.outward, exchange.body):
+            return False
+        self._block_while(lambda: self._proxy.blackholed)
+        self._client.sendall(head.raw)
+        self._set_streaming(exchange.is_stream)
+        body = Body(head, reply=True)
+        while not body.done:
+            if not self._from_etcd:
+                self._from_etcd = self._receive_etcd()
+                if exchange.is_stream:
+                    self._pass_gate()
+            self._block_while(lambda: self._proxy.blackholed)
+            taken = body.feed(self._from_etcd)
+            body.content.clear()  # nobody reads it, and a stream has no end
+            self._client.sendall(self._from_etcd[:taken])
+            self._from_etcd = self._from_etcd[taken:]
+        self._set_streaming(False)
+        return not head.last
+
+    def _obey(self, action: str, payload: bytes | Held, body: bytes) -> bool:
+        """Do what a rule says; False when the connection is to be closed."""
+        if action == "garble":
+            assert isinstance(payload, bytes)
+            self._client.sendall(payload)
+            return False
+        if action in ("lose_request", "lose_reply"):
+            return False
+        assert not isinstance(payload, bytes)
+        held = payload
+        with self._proxy.changed:
+            held.catch(body)
+        self._block_while(lambda: held.pending)
+        return not held.dropped
+
+    def _tunnel(self) -> bool:
+        """Carry bytes both ways without looking at them."""
+        etcd = self._to_etcd()
+        poll = select.poll()
+        poll.register(self._client, select.POLLIN)
+        poll.register(etcd, select.POLLIN)
+        self._pass_gate()
+        etcd.sendall(self._from_client)
+        while True:
+            for fd, _ in poll.poll():
+                source, sink = (self._client, etcd) if fd == self._client.fileno() else (etcd, self._client)
+                data = source.recv(65536)
+                if not data:
+                    return False
+                self._pass_gate()
+                sink.sendall(data)
+
+    def _read_head(self) -> bytes:
+        while HEAD_END not in self._from_client:
+            self._from_client += self._receive_client()
+        head, _, self._from_client = self._from_client.partition(HEAD_END)
+        return head + HEAD_END
+
+    def _receive_client(self) -> bytes:
+        return self._receive(self._client, self._etcd)
+
+    def _receive_etcd(self) -> bytes:
+        return self._receive(self._to_etcd(), self._client)
+
+    def _receive(self, source: socket.socket, other: socket.socket | None) -> bytes:
+        """The next bytes of `source`; raises Ended as soon as either side has hung up with nothing left to read."""
+        poll = select.poll()
+        poll.register(source, select.POLLIN | _HUNG_UP)
+        if other is not None:
+            poll.register(other, _HUNG_UP)  # not POLLIN: what it sends early is read in its turn
+        ready = dict(poll.poll())
+        if ready.get(source.fileno(), 0) & select.POLLIN:
+            data = source.recv(65536)
+            if data:
+                return data
+        raise Ended
+
+    def _to_etcd(self) -> socket.socket:
+        if self._etcd is None:
+            etcd = socket.create_connection(self._proxy.target, timeout=_CONNECT_TIMEOUT)
+            etcd.settimeout(None)
+            etcd.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._etcd = etcd
+            if self._closed:
+                raise Ended
+        return self._etcd
+
+    def _pass_gate(self) -> None:
+        """Wait as long as delay() and blackhole() want."""
+        until = time.monotonic() + self._proxy.latency
+        self._block_while(lambda: self._proxy.blackholed or time.monotonic() < until)
+
+    def _block_while(self, condition: Callable[[], bool]) -> None:
+        """Wait under the proxy's lock; raises Ended when the connection is closed meanwhile."""
+        poll = select.poll()
+        poll.register(self._client, _HUNG_UP)
+        with self._proxy.changed:
+            while condition():
+                if self._closed or poll.poll(0):
+                    raise Ended
+                self._proxy.changed.wait(0.01)
+
+    def _set_streaming(self, streaming: bool) -> None:
+        with self._proxy.changed:
+            if self._closed:
+                raise Ended
+            self.streaming = streaming
+            self._proxy.changed.notify_all()
+
+
+def _is_not_http(data: bytes) -> bool:
+    # 0x16 begins a TLS handshake, "PRI * HTTP/2.0" a gRPC connection without TLS.
+    return data[:1] == b"\x16" or data.startswith(b"PRI ")

@@ -1,0 +1,242 @@
+"""A proxy in front of one etcd member that loses, holds, delays and garbles what passes, to provoke races.
+
+It follows HTTP/1.1 to know requests from replies; anything else (gRPC, TLS) is passed through as a plain tunnel, to
+which cut, blackhole and delay apply.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import socket
+import threading
+import time
+import urllib.parse
+from typing import Callable
+
+from distlock_core.testing.connection import Connection, Exchange
+from distlock_core.testing.held import Held
+from distlock_core.testing.ports import free_ports
+
+When = Callable[[bytes], bool]
+_HOST = "127.0.0.1"
+
+
+class _Rule:
+    """What is to happen to the next `times` requests that match."""
+
+    def __init__(self, action: str, path: str, when: When | None, times: int, payload: bytes | Held = b"") -> None:
+        self.action = action
+        self.payload = payload
+        self.times = times
+        self._path = path
+        self._when = when
+
+    @property
+    def on_reply(self) -> bool:
+        return self.action in ("lose_reply", "hold_reply")
+
+    def matches(self, path: str, body: bytes) -> bool:
+        return self.times > 0 and fnmatch.fnmatchcase(path, self._path) and (self._when is None or self._when(body))
+
+
+class Proxy:
+    """A proxy on a port of its own in front of `target_url`; use it in a `with` block, or close() it.
+
+    A rule's `path` is compared with the request's whole path ("/v3/kv/txn"; "*" stands for anything), `when` is called
+    with the request's body. Each request meets at most one rule on its way in and one on the way out: the oldest that
+    matches and has `times` left. All methods may be called from any thread.
+    """
+
+    def __init__(self, target_url: str) -> None:
+        target = urllib.parse.urlsplit(target_url)
+        self.target = (target.hostname or _HOST, target.port or 2379)
+        self.requests: list[tuple[str, bytes]] = []
+        self.changed = threading.Condition()
+        self.blackholed = False
+        self.latency = 0.0
+        self._cut = False
+        self._closed = False
+        self._rules: list[_Rule] = []
+        self._connections: set[Connection] = set()
+        self._listener, self._port = _listen_anywhere()
+        self._start_accepting()
+
+    @property
+    def url(self) -> str:
+        """Where clients reach it; the same for all of its life."""
+        return f"http://{_HOST}:{self._port}"
+
+    def lose_reply(self, path: str, when: When | None = None, times: int = 1) -> None:
+        """Forward the request, swallow etcd's answer once it has come, and close the client's connection."""
+        self._add(_Rule("lose_reply", path, when, times))
+
+    def lose_request(self, path: str, when: When | None = None, times: int = 1) -> None:
+        """Swallow the request and close the client's connection; etcd never sees it."""
+        self._add(_Rule("lose_request", path, when, times))
+
+    def hold_request(self, path: str, when: When | None = None) -> Held:
+        """Hold the next matching request before etcd sees it."""
+        held = Held(self.changed)
+        self._add(_Rule("hold_request", path, when, 1, held))
+        return held
+
+    def hold_reply(self, path: str, when: When | None = None) -> Held:
+        """Hold the reply to the next matching request, after etcd has answered."""
+        held = Held(self.changed)
+        self._add(_Rule("hold_reply", path, when, 1, held))
+        return held
+
+    def garble(self, path: str, replacement: bytes, times: int = 1) -> None:
+        """Answer with these raw bytes (a whole HTTP reply, or nonsense) and close; etcd never sees the request."""
+        self._add(_Rule("garble", path, None, times, replacement))
+
+    def delay(self, seconds: float) -> None:
+        """Delay every request, and every message of a stream, by so many seconds."""
+        with self.changed:
+            self.latency = seconds
+
+    def cut(self) -> None:
+        """Close all connections and refuse new ones."""
+        with self.changed:
+            if self._cut or self._closed:
+                return
+            self._cut = True
+            self._stop_listening()
+            # Bound, not listening: connections are refused, and nobody else gets the port meanwhile.
+            self._listener = _bind(self._port)
+            self._close_connections(lambda _: True)
+
+    def blackhole(self) -> None:
+        """Accept connections and requests, and let nothing pass in either direction; heal() lets it all go on."""
+        with self.changed:
+            self.blackholed = True
+
+    def heal(self) -> None:
+        """End cut, blackhole and delay. Rules and held requests stay as they are."""
+        with self.changed:
+            self.blackholed, self.latency = False, 0.0
+            if self._cut and not self._closed:
+                self._cut = False
+                self._start_accepting()
+            self.changed.notify_all()
+
+    def break_streams(self) -> int:
+        """Close the connections that carry a stream (watch, keepalive), and return how many that were."""
+        with self.changed:
+            return self._close_connections(lambda connection: connection.streaming)
+
+    @property
+    def streams(self) -> int:
+        """How many streams are open: their reply has begun and not ended."""
+        with self.changed:
+            return sum(connection.streaming for connection in self._connections)
+
+    def wait_for_requests(self, path: str, count: int = 1, timeout: float = 10.0) -> list[bytes]:
+        """The bodies of the requests to `path` so far, as soon as there are `count`. Raises TimeoutError."""
+        with self.changed:
+            if not self.changed.wait_for(lambda: len(self._bodies(path)) >= count, timeout):
+                raise TimeoutError(f"{len(self._bodies(path))} of {count} requests to {path} came in {timeout:g} s")
+            return self._bodies(path)
+
+    def close(self) -> None:
+        """Close everything; bounded by a few seconds."""
+        with self.changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._stop_listening()
+            self._close_connections(lambda _: True)
+            remaining = list(self._connections)
+        deadline = time.monotonic() + 5
+        for connection in remaining:
+            connection.join(max(0.0, deadline - time.monotonic()))
+
+    def __enter__(self) -> Proxy:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # What follows is called by the connections.
+
+    def admit(self, path: str, body: bytes) -> Exchange:
+        """Record a request that has arrived, and say what shall happen to it."""
+        with self.changed:
+            self.requests.append((path, body))
+            inward = self._take(path, body, on_reply=False)
+            outward = self._take(path, body, on_reply=True)
+            self.changed.notify_all()
+        return Exchange(path, body, inward, outward)
+
+    def ended(self, connection: Connection) -> None:
+        """A connection is over."""
+        with self.changed:
+            self._connections.discard(connection)
+            self.changed.notify_all()
+
+    def _add(self, rule: _Rule) -> None:
+        with self.changed:
+            self._rules.append(rule)
+
+    def _take(self, path: str, body: bytes, *, on_reply: bool) -> tuple[str, bytes | Held] | None:
+        for rule in self._rules:
+            if rule.on_reply == on_reply and rule.matches(path, body):
+                rule.times -= 1
+                return rule.action, rule.payload
+        return None
+
+    def _bodies(self, path: str) -> list[bytes]:
+        return [body for its, body in self.requests if fnmatch.fnmatchcase(its, path)]
+
+    def _close_connections(self, which: Callable[[Connection], bool]) -> int:
+        chosen = [connection for connection in self._connections if which(connection)]
+        for connection in chosen:
+            connection.close()
+        self.changed.notify_all()
+        return len(chosen)
+
+    def _start_accepting(self) -> None:
+        self._listener.listen(128)
+        threading.Thread(target=self._accept, args=(self._listener,), name="proxy-accept", daemon=True).start()
+
+    def _stop_listening(self) -> None:
+        try:
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+        except OSError:
+            pass  # it was not listening
+        self._listener.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            with self.changed:
+                if self._cut or self._closed or listener is not self._listener:
+                    client.close()
+                    return
+                connection = Connection(self, client)
+                self._connections.add(connection)
+            connection.start()
+
+
+def _bind(port: int) -> socket.socket:
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        s.bind((_HOST, port))
+    except OSError:
+        s.close()
+        raise
+    return s
+
+
+def _listen_anywhere() -> tuple[socket.socket, int]:
+    for _ in range(20):
+        (port,) = free_ports(1)
+        try:
+            return _bind(port), port
+        except OSError:
+            continue  # taken in between
+    raise OSError("no free port for the proxy")
