@@ -1,0 +1,75 @@
+"""Where the start of the command line goes: what Python itself says about each import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.processes import ToolFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bench.tools import Tool
+
+RUNS = 3
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Import:
+    """Milliseconds: of the module alone, and with all that it was the first to import."""
+
+    module: str
+    alone: float
+    with_others: float
+
+
+@dataclass(frozen=True)
+class Imports:
+    """Of one run of the command line, beside those of bare Python."""
+
+    modules: int
+    total: float
+    bare_modules: int
+    bare_total: float
+    costly: list[Import]
+
+
+def measure(distlock: Tool) -> Imports:
+    ours = _imports(distlock.argv("imports", ["/bin/true"]), distlock.env)
+    bare = _imports(["-c", "pass"], distlock.env)
+    costly = sorted(ours.values(), key=lambda each: each.alone, reverse=True)[:SHOWN]
+    return Imports(len(ours), _total(ours), len(bare), _total(bare), costly)
+
+
+def _imports(arguments: Sequence[str], env: Mapping[str, str]) -> dict[str, Import]:
+    """Each module's cheapest of a few runs: what is above it is noise, not the import."""
+    best: dict[str, Import] = {}
+    for _ in range(RUNS):
+        run = subprocess.run(
+            [sys.executable, "-X", "importtime", *arguments],
+            env=dict(env), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        if run.returncode != 0:
+            raise ToolFailedError(f"exit {run.returncode} under -X importtime: {run.stderr.strip()[-200:]}")
+        for line in run.stderr.splitlines():
+            each = _parsed(line)
+            if each is not None and (each.module not in best or each.alone < best[each.module].alone):
+                best[each.module] = each
+    return best
+
+
+def _parsed(line: str) -> Import | None:
+    if not line.startswith("import time:"):
+        return None
+    alone, with_others, module = line.partition(":")[2].split("|")
+    if not alone.strip().isdigit():
+        return None  # the heading
+    return Import(module.strip(), int(alone) / 1000, int(with_others) / 1000)
+
+
+def _total(imports: Mapping[str, Import]) -> float:
+    return sum(each.alone for each in imports.values())

@@ -1,0 +1,68 @@
+"""An etcd as the measurements see it: its counters, its keys, its leases."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+from bench.processes import ToolFailedError
+
+if TYPE_CHECKING:
+    from distlock_core.testing import Cluster
+
+# A proxy of the environment must not get between us and the loopback interface.
+_HTTP = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_QUIET = 0.3  # seconds without a commit after which a tool's work counts as done
+
+
+class Server:
+    """A cluster of one member that nobody else uses."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.endpoint = cluster.endpoints[0]
+        self._member = cluster.members[0]
+
+    def gauge(self, name: str) -> int:
+        try:
+            return int(self._member.metric(name))
+        except KeyError:
+            raise ToolFailedError(f"this etcd has no metric {name}") from None
+
+    def commits(self) -> int:
+        """Proposals committed, once none has been added for a moment (some tools clean up after their end)."""
+        deadline = time.monotonic() + 5.0
+        count, since = self._committed(), time.monotonic()
+        while time.monotonic() - since < _QUIET and time.monotonic() < deadline:
+            time.sleep(0.03)
+            now = self._committed()
+            if now != count:
+                count, since = now, time.monotonic()
+        return count
+
+    def keys_under(self, prefix: str) -> int:
+        answer = self._post(
+            "/v3/kv/range", {"key": _base64(prefix), "range_end": _base64(_after(prefix)), "count_only": True}
+        )
+        return int(answer.get("count", 0))
+
+    def leases(self) -> int:
+        return len(self._post("/v3/lease/leases", {}).get("leases", ()))
+
+    def _committed(self) -> int:
+        return self.gauge("etcd_server_proposals_committed_total")
+
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        request = urllib.request.Request(self.endpoint + path, json.dumps(body).encode(), method="POST")
+        with _HTTP.open(request, timeout=5) as answer:
+            return dict(json.loads(answer.read()))
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _after(prefix: str) -> str:
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)

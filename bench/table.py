@@ -1,0 +1,100 @@
+"""Renders the figures: as tables for people, as JSON for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.commits import Commits
+    from bench.imports import Imports
+    from bench.waiters import Drain, Waiting
+    from bench.wall import Wall
+
+
+@dataclass
+class Report:
+    """What was measured so far; None: that part did not run."""
+
+    machine: dict[str, Any]
+    left_out: dict[str, str]
+    idle: float = 0.0
+    wall: list[Wall] | None = None
+    commits: list[Commits] | None = None
+    drain: list[Drain] | None = None
+    imports: Imports | None = None
+    waiting: list[Waiting] | None = None
+
+    def data(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def text(self) -> str:
+        machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
+        blocks = [f"Measured with {machine}. The idle etcd: {self.idle:.2f} commits/s"]
+        blocks += [*self._wall(), *self._commits(), *self._drain(), *self._imports(), *self._waiting()]
+        if self.left_out:
+            lines = [f"  {name}: {why}" for name, why in self.left_out.items()]
+            blocks.append("\n".join(["Left out, or failed on the way:", *lines]))
+        return "\n\n".join(blocks)
+
+    def _wall(self) -> list[str]:
+        if self.wall is None:
+            return []
+        rows = [
+            (each.tool, f"{each.p10:.1f}", f"{each.median:.1f}", f"{each.p90:.1f}", f"{each.ratio:.2f}")
+            for each in self.wall
+        ]
+        title = "Lock, /bin/true, unlock: wall time of the whole process"
+        return [table(title, ("", "p10 ms", "median ms", "p90 ms", "x bare Python"), rows)]
+
+    def _commits(self) -> list[str]:
+        if self.commits is None:
+            return []
+        rows = [(each.tool, f"{each.commits:.2f}", f"{each.leases_left:.2f}") for each in self.commits]
+        return [table("Raft commits per lock and unlock, uncontended", ("", "commits", "leases left behind"), rows)]
+
+    def _drain(self) -> list[str]:
+        if self.drain is None:
+            return []
+        rows = [
+            (
+                each.tool,
+                f"{each.waiters}",
+                f"{each.seconds:.2f}",
+                f"{each.hand_over:.1f}",
+                f"{each.commits_per_acquisition:.1f}",
+            )
+            for each in sorted(self.drain, key=lambda each: each.waiters)
+        ]
+        heads = ("", "waiters", "total s", "ms/hand-over", "commits/acquisition")
+        return [table("Drain of a line of waiters, from the holder's release to the last one's end", heads, rows)]
+
+    def _imports(self) -> list[str]:
+        if self.imports is None:
+            return []
+        found = self.imports
+        title = (
+            f"Imports of the command line: {found.modules} modules, {found.total:.1f} ms"
+            f" (bare Python: {found.bare_modules}, {found.bare_total:.1f} ms; the clock of -X importtime slows all)"
+        )
+        rows = [(each.module, f"{each.alone:.1f}", f"{each.with_others:.1f}") for each in found.costly]
+        return [table(title, ("", "alone ms", "with its own imports ms"), rows)]
+
+    def _waiting(self) -> list[str]:
+        if self.waiting is None:
+            return []
+        rows = [(each.tool, f"{each.private_mib:.1f}", f"{each.wake_ups:.1f}") for each in self.waiting]
+        return [table("One waiting process", ("", "private MiB", "wake-ups/s"), rows)]
+
+
+def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A title, and columns as wide as they need to be: the first to the left, numbers to the right."""
+    widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(len(heads))]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
+        for row in (heads, *rows)
+    ]
+    return "\n".join([title, *(f"  {line}".rstrip() for line in lines)])

@@ -1,0 +1,164 @@
+"""A line of real processes that wait for one lock: how long it takes to drain, what it costs etcd and the node."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable
+
+from bench.processes import ToolFailedError, wait_until
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator, Sequence
+
+    from bench.processes import Processes
+    from bench.server import Server
+    from bench.tools import Tool
+
+QUEUED = 120.0  # seconds for all to be in line: 60 interpreters start on few cores
+DRAINED = 10.0  # and a second more for each waiter
+SETTLED = 1.0  # seconds for the last in line to fall asleep
+OBSERVED = 5.0
+
+
+@dataclass(frozen=True)
+class Drain:
+    """From the release by the holder to the end of the last waiter's process."""
+
+    tool: str
+    waiters: int
+    seconds: float
+    commits_per_acquisition: float  # all commits from before the first waiter until all are done
+
+    @property
+    def hand_over(self) -> float:
+        """Milliseconds from one holder to the next."""
+        return self.seconds * 1000 / self.waiters
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What one process costs its node while it waits."""
+
+    tool: str
+    private_mib: float
+    wake_ups: float  # voluntary context switches per second, of all its threads
+
+
+def drain(
+    processes: Processes, tools: Sequence[Tool], sizes: Sequence[int], failed: Callable[[Tool, str], None]
+) -> list[Drain]:
+    found = []
+    running = [tool for tool in tools if tool.waiters is not None]
+    for size in sizes:
+        for tool in list(running):
+            try:
+                assert tool.server is not None
+                found.append(_drain(processes, tool, tool.server, size))
+            except ToolFailedError as failure:  # noqa: PERF203 - a loop over processes, which cost more
+                failed(tool, f"{size} waiters: {failure}")
+                running.remove(tool)  # a longer line would fail too, and take its bound to do so
+    return found
+
+
+def observe(processes: Processes, tools: Sequence[Tool], failed: Callable[[Tool, str], None]) -> list[Waiting]:
+    """All tools' waiters at once, over the same seconds."""
+    with contextlib.ExitStack() as stack, processes.bounded(QUEUED + OBSERVED):
+        pids: list[tuple[Tool, int]] = []
+        for tool in tools:
+            if tool.waiters is None:
+                continue
+            try:
+                stack.enter_context(_held(processes, tool, "waiting"))
+                (waiter,) = _line_up(processes, tool, "waiting", 1)
+                pids.append((tool, waiter.pid))
+            except ToolFailedError as failure:
+                failed(tool, f"as a waiter: {failure}")
+        time.sleep(SETTLED)
+        before, started = {pid: _switches(pid) for _, pid in pids}, time.monotonic()
+        time.sleep(OBSERVED)
+        found = []
+        for tool, pid in pids:
+            wake_ups = (_switches(pid) - before[pid]) / (time.monotonic() - started)
+            try:
+                found.append(Waiting(tool.name, _private_mib(pid), wake_ups))
+            except OSError as failure:
+                failed(tool, f"its waiter ended while the lock was held: {failure}")
+        return found
+
+
+def _drain(processes: Processes, tool: Tool, server: Server, size: int) -> Drain:
+    lock = f"drain-{size}"
+    with processes.bounded(2 * QUEUED):  # the wait for the line, and room for the rest
+        with _held(processes, tool, lock) as holder:
+            before = server.commits()
+            waiters = _line_up(processes, tool, lock, size)
+            time.sleep(SETTLED)
+            started = time.perf_counter()
+        late = processes.wait_all(waiters, DRAINED + size)
+        seconds = time.perf_counter() - started
+        if late:
+            raise ToolFailedError(f"{late} still waited {DRAINED + size:g} s after the lock had become free")
+        processes.finish([holder, *waiters])
+    return Drain(tool.name, size, seconds, (server.commits() - before) / size)
+
+
+@contextlib.contextmanager
+def _held(processes: Processes, tool: Tool, lock: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A run of the tool that holds the lock until the end of the block: its command reads a pipe that we hold open."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        pipe = Path(folder) / "hold"
+        os.mkfifo(pipe)
+        holder = processes.start(tool.argv(lock, ["/bin/cat", str(pipe)]), tool.env)
+        ends: list[int] = []
+
+        def reads() -> bool:
+            with contextlib.suppress(OSError):  # ENXIO until the command reads
+                ends.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+            return bool(ends) or holder.poll() is not None
+
+        try:
+            wait_until("holding the lock", reads, 30.0)
+            if not ends:
+                processes.finish([holder])
+                raise ToolFailedError("it ended without running the command")
+            yield holder
+        finally:
+            for end in ends:
+                os.close(end)
+
+
+def _line_up(processes: Processes, tool: Tool, lock: str, size: int) -> list[subprocess.Popen[bytes]]:
+    count = tool.waiters
+    assert count is not None
+    before = count(lock)  # the holder, and whoever else is counted with the waiters
+    waiters = [processes.start(tool.argv(lock, ["/bin/true"]), tool.env) for _ in range(size)]
+
+    def settled() -> bool:
+        return count(lock) - before >= size or any(waiter.poll() is not None for waiter in waiters)
+
+    wait_until(f"{size} waiters in line", settled, QUEUED, pause=0.1)
+    ended = [waiter for waiter in waiters if waiter.returncode is not None]
+    if ended:
+        processes.finish(ended[:1])
+        raise ToolFailedError("a waiter ended while the lock was held")
+    return waiters
+
+
+def _private_mib(pid: int) -> float:
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private_")) / 1024
+
+
+def _switches(pid: int) -> int:
+    total = 0
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
+        for line in status.read_text().splitlines():
+            if line.startswith("voluntary_ctxt_switches"):
+                total += int(line.split()[1])
+    return total
