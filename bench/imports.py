@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,22 +38,24 @@ class Imports:
 
 
 def measure(distlock: Tool) -> Imports:
-    ours = _imports(distlock.argv("imports", ["/bin/true"]), distlock.env)
-    bare = _imports(["-c", "pass"], distlock.env)
+    python, *arguments = distlock.argv("imports", ["/bin/true"])
+    ours = _imports(python, arguments, distlock.env)
+    bare = _imports(python, ["-c", "pass"], distlock.env)
     costly = sorted(ours.values(), key=lambda each: each.alone, reverse=True)[:SHOWN]
     return Imports(len(ours), _total(ours), len(bare), _total(bare), costly)
 
 
-def _imports(arguments: Sequence[str], env: Mapping[str, str]) -> dict[str, Import]:
+def _imports(python: str, arguments: Sequence[str], env: Mapping[str, str]) -> dict[str, Import]:
     """Each module's cheapest of a few runs: what is above it is noise, not the import."""
     best: dict[str, Import] = {}
     for _ in range(RUNS):
         run = subprocess.run(
-            [sys.executable, "-X", "importtime", *arguments],
+            [python, "-X", "importtime", *arguments],
             env=dict(env), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False,
         )  # fmt: skip
         if run.returncode != 0:
-            raise ToolFailedError(f"exit {run.returncode} under -X importtime: {run.stderr.strip()[-200:]}")
+            last = run.stderr.strip().rpartition("\n")[2]
+            raise ToolFailedError(f"exit {run.returncode} under -X importtime: {last}")
         for line in run.stderr.splitlines():
             each = _parsed(line)
             if each is not None and (each.module not in best or each.alone < best[each.module].alone):

@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
+from bench.environment import ROOT
 from bench.processes import ToolFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from bench.environment import Environment
     from bench.processes import Processes
     from bench.server import Server
 
 ETCD_LOCK = "etcd-lock@1.1.0"
-ROOT = Path(__file__).resolve().parent.parent
 NODE_CACHE = ROOT / "build" / "bench" / "node"
 BARE = "python -c pass"
 
@@ -35,73 +36,70 @@ class Tool:
     waiters: Callable[[str], int] | None = None  # grows by one with each that waits; None: not counted, so no drain
 
 
-def bare(env: Mapping[str, str]) -> Tool:
-    return Tool(BARE, lambda _lock, _command: [sys.executable, "-c", "pass"], env)
+def bare(at: Environment) -> Tool:
+    return Tool(BARE, lambda _lock, _command: [at.python, "-c", "pass"], at.variables)
 
 
-def distlock_script() -> Path:
-    return Path(sys.executable).with_name("distlock")
-
-
-def distlock(server: Server, env: Mapping[str, str], prefix: str, ttl: int | None = None) -> Tool:
+def distlock(at: Environment, server: Server, ttl: int | None = None) -> Tool:
+    name = "distlock" if ttl is None else "distlock-ttl"
     options = [] if ttl is None else [f"--ttl={ttl}"]
+    prefix = f"{at.prefix}{name}/"
 
     def argv(lock: str, command: Sequence[str]) -> list[str]:
-        return [str(distlock_script()), f"--lock-name={lock}", *options, "--", *command]
+        return [at.python, str(_distlock_script()), f"--lock-name={lock}", *options, "--", *command]
 
+    settings = {"DISTLOCK_ENDPOINTS": server.endpoint, "DISTLOCK_PREFIX": prefix, "DISTLOCK_TIMEOUT": "-1"}
     return Tool(
-        "distlock" if ttl is None else "distlock-ttl",
-        argv,
-        {**env, "DISTLOCK_ENDPOINTS": server.endpoint, "DISTLOCK_PREFIX": prefix, "DISTLOCK_TIMEOUT": "-1"},
-        server,
-        lambda lock: server.keys_under(f"{prefix}{lock}/queue/"),
+        name, argv, {**at.variables, **settings}, server, lambda lock: server.keys_under(f"{prefix}{lock}/queue/")
     )
 
 
-def etcdctl(server: Server, env: Mapping[str, str], prefix: str, binary: str) -> Tool:
+def etcdctl(at: Environment, server: Server, binary: str) -> Tool:
+    prefix = f"{at.prefix}etcdctl/"
     return Tool(
         "etcdctl",
         lambda lock, command: [binary, f"--endpoints={server.endpoint}", "lock", prefix + lock, *command],
-        {**env, "ETCDCTL_API": "3"},
+        {**at.variables, "ETCDCTL_API": "3"},
         server,
         lambda lock: server.keys_under(f"{prefix}{lock}/"),
     )
 
 
-def flock(env: Mapping[str, str], folder: Path) -> Tool:
-    return Tool("flock", lambda lock, command: ["flock", str(folder / lock), *command], env)
+def flock(at: Environment) -> Tool:
+    return Tool("flock", lambda lock, command: ["flock", str(at.folder / lock), *command], at.variables)
 
 
-def python_etcd3(server: Server, env: Mapping[str, str], prefix: str) -> Tool:
+def python_etcd3(at: Environment, server: Server) -> Tool:
     script = str(Path(__file__).with_name("python_etcd3_lock.py"))
     address = server.endpoint.partition("//")[2]
     # Its waiters write no keys: they are seen as watchers, on an etcd that nobody else watches.
     return Tool(
         "python-etcd3",
-        lambda lock, command: [sys.executable, script, address, prefix + lock, *command],
+        lambda lock, command: [at.python, script, address, at.prefix + lock, *command],
         # The package cannot be imported beside protobuf 4 and later with its compiled implementation.
-        {**env, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"},
+        {**at.variables, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"},
         server,
         lambda _lock: server.gauge("etcd_debugging_mvcc_watcher_total"),
     )
 
 
-def etcdlocker(server: Server, env: Mapping[str, str], prefix: str) -> Tool:
+def etcdlocker(at: Environment, server: Server) -> Tool:
     node = shutil.which("node") or "node"
     script = str(NODE_CACHE / "node_modules" / "etcd-lock" / "cmd" / "etcdlocker.js")
     address = server.endpoint.partition("//")[2]
 
     def argv(lock: str, command: Sequence[str]) -> list[str]:
         # -i is unique to each: two runs of one id both enter.
-        options = ["-e", address, "-i", os.urandom(6).hex(), "-k", prefix + lock, "-t", "60"]
+        options = ["-e", address, "-i", os.urandom(6).hex(), "-k", at.prefix + lock, "-t", "60"]
         return [node, script, *options, "--", *command]
 
     # As above: watchers, not keys.
-    return Tool("etcdlocker", argv, env, server, lambda _lock: server.gauge("etcd_debugging_store_watchers"))
+    return Tool("etcdlocker", argv, at.variables, server, lambda _lock: server.gauge("etcd_debugging_store_watchers"))
 
 
 def missing_distlock() -> str | None:
-    return None if distlock_script().exists() else "not installed here: pip install -e ."
+    there = _distlock_script().exists() and importlib.util.find_spec("distlock_core.cli.distlock")
+    return None if there else "not installed here: pip install -e ."
 
 
 def missing_flock() -> str | None:
@@ -128,8 +126,5 @@ def missing_etcdlocker(processes: Processes) -> str | None:
     return None
 
 
-def clean_environment(folder: Path) -> dict[str, str]:
-    """What every tool gets: nothing that steers a lock, nothing from a config file, no proxy."""
-    steering = ("DISTLOCK", "ETCD", "LOCKNAME", "NODE_OPTIONS", "PYTHON")
-    env = {name: value for name, value in os.environ.items() if not name.startswith(steering)}
-    return {**env, "HOME": str(folder), "no_proxy": "127.0.0.1"}
+def _distlock_script() -> Path:
+    return Path(sys.executable).with_name("distlock")

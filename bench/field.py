@@ -1,0 +1,89 @@
+"""Who takes part in this run, who does not, and why."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Callable
+
+from bench import tools
+from bench.server import Server
+from distlock_core.testing import BinaryNotFound, Cluster, etcd_version, find_etcd, find_etcdctl
+
+if TYPE_CHECKING:
+    import contextlib
+    from collections.abc import Collection
+
+    from bench.environment import Environment
+    from bench.processes import Processes
+
+TOOLS = ("distlock", "distlock-ttl", "etcdctl", "flock", "python-etcd3", "etcdlocker")
+
+
+class Field:
+    """The tools that can run here; what fails on the way is noted beside what could not start."""
+
+    def __init__(self, only: Collection[str]) -> None:
+        self._only = only
+        self.tools: list[tools.Tool] = []
+        self.left_out: dict[str, str] = {}
+        self.versions: dict[str, str] = {}
+
+    @classmethod
+    def assemble(
+        cls,
+        stack: contextlib.ExitStack,
+        processes: Processes,
+        at: Environment,
+        server: Server,
+        only: Collection[str],
+    ) -> Field:
+        """Find the tools of these names; the etcd that one of them needs for itself ends with the stack."""
+        field = cls(only)
+
+        def etcdlocker() -> tools.Tool:
+            old = stack.enter_context(Cluster.start(members=1, etcd=find_etcd("3.4"), extra_args=("--enable-v2",)))
+            field.versions["etcd for the v2 API"] = etcd_version(old.etcd)
+            return tools.etcdlocker(at, Server(old))
+
+        field._enter("distlock", tools.missing_distlock, lambda: tools.distlock(at, server))
+        field._enter("distlock-ttl", tools.missing_distlock, lambda: tools.distlock(at, server, ttl=60))
+        field._enter("etcdctl", lambda: _missing(find_etcdctl), lambda: tools.etcdctl(at, server, find_etcdctl()))
+        field._enter("flock", tools.missing_flock, lambda: tools.flock(at))
+        field._enter("python-etcd3", tools.missing_python_etcd3, lambda: tools.python_etcd3(at, server))
+        field._enter(
+            "etcdlocker",
+            lambda: _missing(lambda: find_etcd("3.4")) or tools.missing_etcdlocker(processes),
+            etcdlocker,
+        )
+        return field
+
+    def failed(self, tool: tools.Tool, why: str) -> None:
+        """Say at once, and again at the end, that a tool has no figures in one part."""
+        say(f"{tool.name}: {why}")
+        before = self.left_out.get(tool.name)
+        if before is None:
+            self.left_out[tool.name] = why
+        elif why not in before:
+            self.left_out[tool.name] = f"{before}; {why}"
+
+    def _enter(self, name: str, missing: Callable[[], str | None], tool: Callable[[], tools.Tool]) -> None:
+        if name not in self._only:
+            return
+        why = missing()
+        if why is None:
+            self.tools.append(tool())
+        else:
+            self.left_out[name] = why
+
+
+def say(text: str) -> None:
+    """Progress, which is not part of the result."""
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+def _missing(find: Callable[[], str]) -> str | None:
+    try:
+        find()
+    except BinaryNotFound as missing:
+        return str(missing)
+    return None
