@@ -1,1 +1,80 @@
-"""One lock over etcd v3, honoured by everything that changes a cluster."""
+"""distlock: one lock, honoured by everything that changes a cluster.
+
+    from distlock_core import connect
+
+    with connect(["http://10.0.0.1:2379"]).lock("percona_prod", reason="Upgrade RPMs") as lock:
+        upgrade(fencing_token=lock.token)
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from distlock_core.errors import (
+        AccessDenied,
+        AcquireTimeout,
+        Cancelled,
+        ConfigError,
+        DistlockError,
+        EtcdUnavailable,
+        Frozen,
+        LimitConflict,
+        LockBusy,
+        LockLost,
+        LockNotFound,
+        NotHolder,
+        NotStarted,
+        OutcomeUnknown,
+    )
+    from distlock_core.lock import Lock
+    from distlock_core.model import Holder, LockState, Waiter
+    from distlock_core.patience import Interrupt
+    from distlock_core.realm import Realm, connect
+    from distlock_core.session import Session
+
+# Loaded on first use, so that a program pays for what it uses.
+_HOMES = {
+    "Lock": "lock",
+    "Holder": "model",
+    "LockState": "model",
+    "Waiter": "model",
+    "Interrupt": "patience",
+    "Realm": "realm",
+    "connect": "realm",
+    "Session": "session",
+}
+
+__all__ = [
+    "AccessDenied",
+    "AcquireTimeout",
+    "Cancelled",
+    "ConfigError",
+    "DistlockError",
+    "EtcdUnavailable",
+    "Frozen",
+    "Holder",
+    "Interrupt",
+    "LimitConflict",
+    "Lock",
+    "LockBusy",
+    "LockLost",
+    "LockNotFound",
+    "LockState",
+    "NotHolder",
+    "NotStarted",
+    "OutcomeUnknown",
+    "Realm",
+    "Session",
+    "Waiter",
+    "connect",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)

@@ -25,10 +25,11 @@ class EtcdctlError(RuntimeError):
 class Cluster:
     """Started etcd members. Use Cluster.start(), and stop() or a `with` block at the end."""
 
-    def __init__(self, members: Sequence[Member], *, etcd: str, scratch: str) -> None:
+    def __init__(self, members: Sequence[Member], *, etcd: str, scratch: str, keeps_data: bool) -> None:
         self.members = list(members)
         self.etcd = etcd
         self._scratch = scratch
+        self._keeps_data = keeps_data
 
     @classmethod
     def start(
@@ -73,6 +74,11 @@ class Cluster:
                 cluster._discard()
                 raise
         raise AssertionError("unreachable")
+
+    @staticmethod
+    def has_ports(data_dir: str | os.PathLike[str]) -> bool:
+        """Whether a cluster has been started on this folder before, so that it has ports already."""
+        return os.path.exists(os.path.join(data_dir, _PORTS_FILE))
 
     @property
     def endpoints(self) -> list[str]:
@@ -119,12 +125,13 @@ class Cluster:
 
     def stop(self) -> None:
         """End all members and remove everything that start() made, but not a `data_dir` of the caller."""
-        for member in self.members:
-            # All at once: one that waits for the others to take over its leadership would wait in vain.
-            member.terminate()
-        for member in self.members:
-            member.stop()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        if self._keeps_data:
+            for member in self.members:
+                # All at once: one that waits for the others to take over its leadership would wait in vain.
+                member.terminate()
+            for member in self.members:
+                member.stop()
+        self._discard()
 
     def __enter__(self) -> Cluster:
         return self
@@ -161,7 +168,7 @@ class Cluster:
                 *options,
             ]
             members.append(Member(name, client_url, peer_url, folder, os.path.join(scratch, f"{name}.log"), argv))
-        return cls(members, etcd=etcd, scratch=scratch)
+        return cls(members, etcd=etcd, scratch=scratch, keeps_data=data_dir is not None)
 
     def _start_all(self, timeout: float) -> None:
         for member in self.members:

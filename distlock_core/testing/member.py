@@ -19,7 +19,7 @@ STOP_TIMEOUT = 10.0  # etcd waits up to 7 s for open streams
 
 
 class NotStarted(RuntimeError):
-    """The member's process ended while starting; the message holds the tail of its log."""
+    """The member's process ended while starting; the message holds the reason, and the tail of its log."""
 
 
 class NotReady(TimeoutError):
@@ -107,7 +107,7 @@ class Member:
             if self.is_healthy(min(2.0, max(0.1, deadline - time.monotonic()))) and self._is_mine():
                 return
             if time.monotonic() >= deadline:
-                raise NotReady(f"etcd {self.name} did not answer in {timeout:g} s. Its log ends:\n{self.log_tail()}")
+                raise NotReady(f"etcd {self.name} did not answer in {timeout:g} s\nIts log ends:\n{self.log_tail()}")
             time.sleep(0.05)
 
     def is_healthy(self, timeout: float = 2.0) -> bool:
@@ -182,6 +182,13 @@ class Member:
             raise ProcessLookupError(f"etcd {self.name} does not run")
         self._process.send_signal(number)
 
-    def _code(self) -> str:
-        code = None if self._process is None else self._process.poll()
-        return "" if code is None else f" (exit code {code})"
+    def _reason(self) -> str:
+        """What etcd gave as the reason for its end, in one line; its exit code when it gave none."""
+        for line in reversed(self.log_tail(50).splitlines()):
+            try:
+                said = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(said, dict) and said.get("level") in ("fatal", "panic"):
+                return str(said.get("error") or said.get("msg")).splitlines()[0]
+        return f"exit code {None if self._process is None else self._process.poll()}"

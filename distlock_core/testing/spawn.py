@@ -42,7 +42,15 @@ def spawn(argv: Sequence[str], *, env: Mapping[str, str], output: IO[bytes]) -> 
 
     result: concurrent.futures.Future[subprocess.Popen[bytes]] = concurrent.futures.Future()
     _spawner().put((result, start))
-    return result.result()
+    try:
+        return result.result()
+    except BaseException:
+        # Interrupted by a signal's exception while the child was being started: nobody would ever know it.
+        concurrent.futures.wait([result], timeout=5)
+        if result.done() and result.exception() is None:
+            result.result().kill()
+            result.result().wait()
+        raise
 
 
 def _arm_on_linux(parent: int) -> Callable[[], None] | None:

@@ -1,0 +1,315 @@
+"""Acquisition: one attempt to get a lock. Read; claim when it is my turn; stand in line when it is not.
+
+Whatever ends an attempt without the lock leaves nothing behind: no ticket, no lease, no claim that etcd could still
+apply. Where that cannot be made sure, the attempt ends as `OutcomeUnknown`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Union
+
+from distlock_core import refusal
+from distlock_core.errors import AcquireTimeout, DistlockError, EtcdUnavailable, OutcomeUnknown
+from distlock_core.etcd.api import Compare, Delete, KeyValue, LeaseGone, Op, Put
+from distlock_core.line import GIVE_UP, RETRY_PAUSE, Line
+from distlock_core.model import HELD, Holder, Keys, LockState, Record
+from distlock_core.patience import FOREVER, Patience, now
+from distlock_core.view import View, claim_conditions, gets, reentry_conditions, unsettled
+from distlock_core.whoami import hostname, is_provably_dead, new_run, traces
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from distlock_core.etcd.api import Etcd
+    from distlock_core.patience import Cancel
+
+MUTEX_GRACE = 1.0  # seconds that a caller who does not wait gives a Go client to leave its mutex
+CALL_IN_LINE = 3.0  # seconds; a call that hangs longer would cost the ticket its renewal
+
+# How a lock became mine.
+NEW, NESTED, STEP, TAKEN_OVER = "new", "nested", "step", "taken over"
+
+
+class Wish(NamedTuple):
+    """What is to be acquired, and as whom. `inside` has the keys and tokens that the commands around me hold."""
+
+    keys: Keys
+    owner: str
+    explicit: bool
+    reason: str
+    kind: str  # lock: a step of its own. run: it ends with a command or a block
+    slots: int
+    inside: Mapping[bytes, int]
+
+
+class Held(NamedTuple):
+    """A lock that is mine: the key as I know it, how it became mine, and the record `before`, where there was one."""
+
+    kv: KeyValue
+    run: str
+    slot: int
+    entry: str = NEW
+    before: bytes = b""
+
+    @property
+    def token(self) -> int:
+        """The fencing token: the key's create_revision. It only grows."""
+        return self.kv.create_revision
+
+
+class Waiting(NamedTuple):
+    """What a waiter may show. `place` counts from 1, `since` is on the `now()` clock, `away` says why etcd is silent."""
+
+    state: LockState
+    place: int
+    since: float
+    away: str = ""
+
+
+class Claim(NamedTuple):
+    """A claim on its way: what it was based on, and what it brings when it is applied."""
+
+    view: View
+    held: Held
+
+
+class Acquisition:
+    """One attempt. `timeout` is in seconds: 0 does not wait for others, a negative one waits for ever."""
+
+    def __init__(
+        self,
+        etcd: Etcd,
+        wish: Wish,
+        timeout: float,
+        connect_timeout: float,
+        cancel: Cancel | None = None,
+        progress: Callable[[Waiting], None] | None = None,
+    ) -> None:
+        self._etcd = etcd
+        self._wish = wish
+        self._keys = wish.keys
+        self._progress = progress
+        self._started = now()
+        self._nowait = timeout == 0
+        self._contact = connect_timeout if timeout <= 0 else min(connect_timeout, timeout)
+        longest = connect_timeout + MUTEX_GRACE if self._nowait else timeout if timeout > 0 else FOREVER
+        self._patience = Patience(self._started + longest, cancel)
+        self._run = new_run()
+        self._line = Line(etcd, wish.keys)
+        self._doubt: Claim | None = None
+        self._mutex_since: float | None = None
+
+    def run(self) -> Held:
+        """Return the lock, held.
+
+        Raises `LockBusy`, `Frozen`, `LimitConflict`, `AcquireTimeout`, `EtcdUnavailable`, `AccessDenied`,
+        `OutcomeUnknown`, `Cancelled`.
+        """
+        try:
+            return self._until_held()
+        except BaseException as ending:
+            held = self._resolve(ending)
+            if held is None:
+                raise
+            if isinstance(ending, (AcquireTimeout, EtcdUnavailable)):
+                return held  # it came through at the last moment
+            self._undo(held)
+            raise
+        finally:
+            self._line.leave()
+
+    def _until_held(self) -> Held:
+        view = self._read(self._patience.within(self._contact))
+        while True:
+            try:
+                found = self._step(view)
+            except (EtcdUnavailable, OutcomeUnknown, LeaseGone) as trouble:
+                found = self._outlast(trouble, view)
+            if isinstance(found, Held):
+                return found
+            view = found
+
+    def _step(self, view: View) -> Union[Held, View]:
+        """Do what the view suggests; return the lock, or what is seen after it."""
+        if self._doubt is not None:
+            return self._settle(self._call()) or self._read(self._call())
+        if self._line.ticket is not None and view.ahead is None:
+            # Deleted, run out, or made anew by somebody: whatever it was, the place is gone.
+            self._line.leave()
+            return self._read(self._call())
+        entry = self._entry(view)
+        if entry is not None:
+            return self._enter(view, *entry)
+        state = view.state(self._keys.name)
+        conflict = refusal.other_limit(state, self._wish.slots)
+        if conflict is not None:
+            raise conflict
+        slot = view.free_slot(self._wish.slots)
+        if slot is None or not view.is_my_turn or view.freeze is not None:
+            if self._nowait:
+                raise refusal.busy(state)
+            return self._wait(view, state)
+        if view.mutex_busy:
+            return self._wait_for_mutex(state) if self._nowait else self._wait(view, state)
+        return self._claim(view, slot)
+
+    # Claims.
+
+    def _claim(self, view: View, slot: int) -> Union[Held, View]:
+        key, record = self._keys.slot(slot), self._record(int(time.time()))
+        then: list[Op] = [Put(key, record)]
+        if self._line.ticket is not None:
+            then.append(Delete(self._line.ticket.key))
+        conditions = claim_conditions(self._keys, view, self._line.ticket, slot, self._wish.slots)
+        return self._commit(Claim(view, Held(KeyValue(key, record, 0, 0, 0), self._run, slot)), conditions, then)
+
+    def _entry(self, view: View) -> tuple[Holder, str] | None:
+        """A hold of my owner's that I may enter, and why. Two live runs never enter together."""
+        if not self._wish.explicit:
+            return None
+        for holder in view.holders:
+            record = holder.record
+            if record.explicit and record.owner == self._wish.owner and record.state == HELD:
+                if self._wish.inside.get(holder.key) == holder.token:
+                    return holder, NESTED
+                if record.text("kind") == "lock":
+                    return holder, STEP
+                if is_provably_dead(record):
+                    return holder, TAKEN_OVER
+        return None
+
+    def _enter(self, view: View, holder: Holder, entry: str) -> Union[Held, View]:
+        if entry == NESTED:
+            # The run around me keeps its record, and with it its right to release: nothing is written.
+            kv = KeyValue(holder.key, holder.value, holder.token, holder.mod_revision, holder.lease)
+            return Held(kv, holder.record.run, holder.slot, NESTED)
+        record = self._record(holder.since or int(time.time()))
+        held = Held(KeyValue(holder.key, record, holder.token, 0, 0), self._run, holder.slot, entry, holder.value)
+        return self._commit(Claim(view, held), reentry_conditions(self._keys, view, holder), [Put(holder.key, record)])
+
+    def _commit(self, claim: Claim, conditions: list[Compare], then: list[Op]) -> Union[Held, View]:
+        self._doubt = claim
+        reads = gets(self._keys, self._line.ticket)
+        outcome = self._etcd.txn(conditions, then, reads, self._call())
+        self._doubt = None
+        if not outcome.succeeded:
+            return View.parse(self._keys, outcome, self._line.ticket)
+        kv = claim.held.kv
+        born = kv.create_revision or outcome.revision
+        return claim.held._replace(kv=kv._replace(create_revision=born, mod_revision=outcome.revision))
+
+    def _settle(self, patience: Patience) -> Held | None:
+        """Find out what became of a claim without a reply; one that was not applied is made void.
+
+        Every claim demands that the lock's last end is as it was read. Here it is written again, unchanged: a claim
+        that is still on its way (in a proxy, in a stopped member) can never be applied after that.
+        """
+        assert self._doubt is not None
+        view, held = self._doubt
+        again = Put(self._keys.last, view.last.value if view.last else Record(0, "", {"how": ""}).encode())
+        reads = gets(self._keys, None)
+        outcome = self._etcd.txn([unsettled(self._keys, view)], [again, *reads], reads, patience)
+        self._doubt = None
+        for holder in View.parse(self._keys, outcome, None).holders:
+            if holder.record.run == self._run:
+                kv = KeyValue(holder.key, holder.value, holder.token, holder.mod_revision, holder.lease)
+                return held._replace(kv=kv)
+        return None
+
+    # Waiting.
+
+    def _wait(self, view: View, state: LockState) -> View:
+        circle = refusal.waits_for_itself(state, self._wish.inside)
+        if circle is not None:
+            raise circle
+        if self._line.ticket is None:
+            self._line.join(self._record(int(time.time()), ticket=True), self._call())
+        else:
+            self._report(view)
+            self._line.wait(view, self._patience, self._call())
+        if self._patience.over():
+            raise self._timeout(view)
+        return self._read(self._call())
+
+    def _wait_for_mutex(self, state: LockState) -> View:
+        self._mutex_since = self._mutex_since or now()
+        if now() - self._mutex_since > MUTEX_GRACE:
+            raise refusal.mutex_busy(state)
+        self._patience.pause(RETRY_PAUSE)
+        return self._read(self._call())
+
+    def _outlast(self, trouble: Exception, view: View) -> View:
+        """An outage, once I am in line, costs patience and nothing else. Returns what is seen after it."""
+        while True:
+            if self._line.ticket is None and isinstance(trouble, EtcdUnavailable):
+                raise trouble
+            if self._patience.over():
+                raise self._timeout(view, str(trouble)) from trouble
+            self._report(view, str(trouble))
+            self._patience.pause(RETRY_PAUSE)
+            self._line.renew(self._call())
+            try:
+                return self._read(self._call())
+            except EtcdUnavailable as still:
+                trouble = still
+
+    def _timeout(self, view: View, away: str = "") -> AcquireTimeout:
+        state = view.state(self._keys.name)
+        others = state._replace(waiting=state.waiting - (view.ahead is not None))
+        return refusal.timeout(others, now() - self._started, away)
+
+    def _report(self, view: View, away: str = "") -> None:
+        if self._progress is not None:
+            place = view.waiting + 1 if view.ahead is None else len(view.ahead) + 1
+            self._progress(Waiting(view.state(self._keys.name), place, self._started, away))
+
+    # The end.
+
+    def _resolve(self, ending: BaseException) -> Held | None:
+        """Settle a claim in doubt: the lock if it was applied, None if it never will be. Raises `OutcomeUnknown`."""
+        patience = Patience.lasting(GIVE_UP)
+        while self._doubt is not None:
+            try:
+                return self._settle(patience)
+            except OutcomeUnknown:
+                patience.pause(RETRY_PAUSE)
+            except DistlockError as error:
+                raise refusal.unknown(self._keys.name, self._run, f"{ending}; {error}") from ending
+        return None
+
+    def _undo(self, held: Held) -> None:
+        """The caller was called away while its claim went through: as it was before."""
+        undo: Op = Put(held.kv.key, held.before) if held.before else Delete(held.kv.key)
+        patience = Patience.lasting(GIVE_UP)
+        while True:
+            try:
+                self._etcd.txn([Compare("MOD", "EQUAL", held.kv.key, held.kv.mod_revision)], [undo], [], patience)
+                return
+            except OutcomeUnknown:
+                patience.pause(RETRY_PAUSE)
+            except DistlockError as error:
+                raise refusal.unknown(self._keys.name, self._run, str(error)) from error
+
+    # Helpers.
+
+    def _read(self, patience: Patience) -> View:
+        ticket = self._line.ticket
+        return View.parse(self._keys, self._etcd.read(gets(self._keys, ticket), patience), ticket)
+
+    def _call(self) -> Patience:
+        """The patience for one call: in line, short enough for the ticket's renewal to follow in time."""
+        return self._patience.within(self._contact if self._line.ticket is None else CALL_IN_LINE)
+
+    def _record(self, since: int, *, ticket: bool = False) -> bytes:
+        wish = self._wish
+        details: dict[str, Any] = {"reason": wish.reason} if wish.reason else {}
+        if ticket:
+            details["host"] = hostname()
+        else:
+            details.update(run=self._run, kind=wish.kind, **traces())
+            if wish.slots != 1:
+                details["limit"] = wish.slots
+        if wish.explicit:
+            details["explicit"] = True
+        return Record(since, wish.owner, details).encode()

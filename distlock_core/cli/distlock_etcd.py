@@ -1,0 +1,149 @@
+"""distlock-etcd: a real etcd on this machine, to try distlock out. Not for production."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import Callable, NoReturn
+
+from distlock_core.testing.binary import BinaryNotFound, etcd_version, find_etcd
+from distlock_core.testing.cluster import Cluster
+from distlock_core.testing.member import NotReady, NotStarted
+from distlock_core.testing.ports import is_free
+
+DEFAULT_PORT = 2379  # where distlock looks unless told otherwise
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+EXAMPLES = """\
+examples:
+  distlock-etcd
+      one member, at distlock's default endpoint if that is free; then, in another terminal:
+      distlock --lock-name=try -- sleep 5
+  distlock-etcd --members 3 --data-dir ./etcd-data
+      a cluster of three, whose data is there again the next time
+  distlock-etcd --port 23790 > etcd.env &
+      . ./etcd.env
+
+It prints the line that sets DISTLOCK_ENDPOINTS on stdout, when etcd is ready, and runs until Ctrl-C or SIGTERM.
+Without --data-dir everything that it made is then removed.
+"""
+
+
+class _Stop(BaseException):
+    """One of _SIGNALS has arrived."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(1, f"distlock-etcd: {message}. See: distlock-etcd --help\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until a signal; 0 when ended by one, 1 with one line on stderr for every failure."""
+    args = _parser().parse_args(argv)
+    for number in _SIGNALS:
+        signal.signal(number, _stop)
+    try:
+        return _run(args)
+    except (BinaryNotFound, NotStarted, NotReady, OSError) as e:
+        # The rest of these messages is etcd's log.
+        return _fail(str(e).splitlines()[0])
+    except _Stop:
+        return 0
+
+
+def _run(args: argparse.Namespace) -> int:
+    etcd = find_etcd(args.etcd_version)
+    cluster = Cluster.start(
+        args.members,
+        etcd=etcd,
+        data_dir=args.data_dir,
+        port=_choose_port(args.port, args.data_dir),
+        fsync=args.data_dir is not None,
+    )
+    try:
+        what = "1 member" if args.members == 1 else f"{args.members} members"
+        _say(f"etcd {etcd_version(etcd)} with {what}, for trial and tests, not for production. Ctrl-C ends it.")
+        if f":{DEFAULT_PORT}" not in cluster.endpoints[0]:
+            _say(f"it is not at distlock's default endpoint (port {DEFAULT_PORT}): use the line on stdout")
+        print(f"export DISTLOCK_ENDPOINTS={','.join(cluster.endpoints)}", flush=True)
+        while True:
+            time.sleep(0.5)
+            for member in cluster.members:
+                if member.pid is None:
+                    return _fail(f"{member.name} ({member.client_url}) has ended by itself; ending the others")
+    finally:
+        # The end is under way and bounded: a second Ctrl-C must not leave half of it behind.
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        cluster.stop()
+
+
+def _choose_port(wanted: int | None, data_dir: str | None) -> int | None:
+    """The first member's client port; None leaves it to the cluster: the last one of `data_dir`, or a random one."""
+    if wanted is not None:
+        if not is_free(wanted):
+            raise OSError(f"port {wanted} on 127.0.0.1 is in use, or not allowed; leave --port out for a free one")
+        return wanted
+    if data_dir is not None and Cluster.has_ports(data_dir):
+        return None
+    return DEFAULT_PORT if is_free(DEFAULT_PORT) else None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="distlock-etcd",
+        description="Start a real etcd on this machine to try distlock out. Not for production.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--members", type=_between(1, 9), default=1, metavar="N", help="how many members, 1 to 9 (default: 1)"
+    )
+    parser.add_argument("--data-dir", type=_folder, metavar="DIR", help="keep the data here (default: temporary)")
+    parser.add_argument(
+        "--port",
+        type=_between(1, 65535),
+        metavar="N",
+        help=f"the first member's client port (default: the one that DIR had, {DEFAULT_PORT} if free, or a random one)",
+    )
+    parser.add_argument("--etcd-version", metavar="X.Y", help="which etcd, if several are installed: 3.4 or 3.5")
+    return parser
+
+
+def _between(lowest: int, highest: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        # Long digit strings are cut short before int(), which refuses those over 4300 digits in its own words.
+        if not text.isascii() or not text.isdigit() or len(text) > 9 or not lowest <= int(text) <= highest:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {lowest} to {highest}")
+        return int(text)
+
+    return number
+
+
+def _folder(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return os.path.abspath(text)
+
+
+def _stop(_number: int, _frame: object) -> NoReturn:
+    raise _Stop
+
+
+def _fail(message: str) -> int:
+    _say(message)
+    return 1
+
+
+def _say(message: str) -> None:
+    print(f"distlock-etcd: {message}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""What a command under a lock finds in its environment, and what a distlock inside it reads there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from distlock_core.errors import ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from distlock_core.lock import Lock
+
+TOKEN = "DISTLOCK_TOKEN"  # the fencing token of the lock in the first line of DISTLOCK_HELD
+HELD = "DISTLOCK_HELD"  # the key in etcd; a line more, `TOKEN KEY`, for each lock held further out
+LEASE = "DISTLOCK_LEASE"
+
+# Meant for this call. A distlock inside the command is not to be steered by them by accident.
+MINE_ALONE = ("LOCKNAME", "REASON", "TIMEOUT", "NOWAIT", "ID", "TTL", "REFRESH", "SLOTS")
+
+
+def token(environ: Mapping[str, str]) -> int | None:
+    """The token that a command under a lock has inherited. Raises `ConfigError`."""
+    text = environ.get(TOKEN, "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise ConfigError(f"{TOKEN}: expected a whole number, found {ascii(text)[:60]}")
+    return int(text)
+
+
+def held_around(environ: Mapping[str, str]) -> dict[bytes, int]:
+    """The keys and tokens of the locks that the commands around this one hold."""
+    first, *outer = environ.get(HELD, "").split("\n")
+    lines = [f"{environ.get(TOKEN, '')} {first}", *outer]
+    pairs = [line.partition(" ")[::2] for line in lines]
+    return {
+        key.encode("utf-8", "surrogateescape"): int(number)
+        for number, key in pairs
+        if key and number.isascii() and number.isdigit()
+    }
+
+
+def for_command(environ: Mapping[str, str], lock: Lock) -> dict[str, str]:
+    """The environment of a command that runs under the lock."""
+    mine = {f"DISTLOCK_{word}" for word in MINE_ALONE} | {LEASE}
+    child = {name: value for name, value in environ.items() if name not in mine}
+    around = held_around(environ)
+    outer = [f"{number} {key.decode()}" for key, number in around.items() if key.decode() != lock.key]
+    child[TOKEN] = str(lock.token)
+    child[HELD] = "\n".join([lock.key, *outer])
+    return child

@@ -1,0 +1,109 @@
+"""The command line of `distlock`: Go's flags, as the original has them.
+
+One or two dashes, `-name value` or `-name=value`; a flag takes `=true` and `=false` too. The first word that is no
+option begins the command, with or without a `--` before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from distlock_core.config import SETTINGS, Setting, Settings, load, read_bool, read_setting, read_whole
+from distlock_core.errors import DistlockError
+
+OPERATIONS = ("lock", "unlock", "list", "show", "verify", "help", "version")
+WITHOUT_A_LOCK = ("list", "help", "version")
+
+_BY_OPTION = {setting.option: setting for setting in SETTINGS if "option" in setting.scope}
+_FORCE = Setting("force", "force", read_bool, False, "", flag=True)
+_TOKEN = Setting("token", "token", read_whole(1, 2**63 - 1), None, "")
+_OWN = {"force": _FORCE, "token": _TOKEN}
+
+
+class UsageError(DistlockError):
+    """The command line contradicts itself, or says something unknown."""
+
+    kind = "usage"
+
+
+class Request(NamedTuple):
+    """What one call of distlock is asked to do: an operation, or `run` for a command under the lock."""
+
+    operation: str
+    settings: Settings
+    command: list[str]
+    force: bool = False
+    token: int | None = None
+
+
+def parse(arguments: Sequence[str]) -> Request:
+    """Read the command line, the environment and the config file. Raises `UsageError`, `ConfigError`."""
+    options, command = _split(arguments)
+    operations = [name for name in OPERATIONS if options.pop(name, False)]
+    force, token = options.pop("force", False), options.pop("token", None)
+    for name in ("help", "version"):
+        if name in operations:
+            return Request(name, Settings(), [])
+    _check(operations, options, command)
+    operation = operations[0] if operations else "run"
+    settings = load({_BY_OPTION[name].key: value for name, value in options.items()})
+    if operation not in WITHOUT_A_LOCK and not settings["lockname"]:
+        raise UsageError("no lock is named: --lock-name=NAME is required")
+    return Request(operation, settings, command, force, token)
+
+
+def wants_json(arguments: Sequence[str]) -> bool:
+    """True if an error in these arguments is to be told as JSON."""
+    for argument in arguments:
+        if not argument.startswith("-") or argument == "--":
+            return False
+        if argument.lstrip("-") in ("json", "json=true"):
+            return True
+    return False
+
+
+def _split(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    options: dict[str, Any] = {}
+    rest = list(arguments)
+    while rest and rest[0].startswith("-") and rest[0] != "-":
+        argument = rest.pop(0)
+        if argument == "--":
+            break
+        name, equals, text = argument[2 if argument.startswith("--") else 1 :].partition("=")
+        name = {"h": "help"}.get(name, name)
+        setting = _BY_OPTION.get(name) or _OWN.get(name)
+        if name in OPERATIONS:
+            setting = Setting(name, name, read_bool, False, "", flag=True)
+        if setting is None:
+            raise UsageError(f"unknown option {ascii(argument)}. See: distlock --help")
+        if setting.flag:
+            text = text if equals else "true"
+        elif not equals:
+            if not rest:
+                raise UsageError(f"option --{name} needs a value. See: distlock --help")
+            text = rest.pop(0)
+        try:
+            options[name] = read_setting(setting, text, f"option --{name}")
+        except DistlockError as error:
+            raise UsageError(error.message) from None
+    return options, rest
+
+
+def _check(operations: Sequence[str], options: dict[str, Any], command: Sequence[str]) -> None:
+    if len(operations) > 1:
+        raise UsageError(f"--{operations[0]} and --{operations[1]} exclude each other: say one of them")
+    if operations and command:
+        raise UsageError(
+            f"--{operations[0]} runs no command, but {ascii(command[0])} is given: "
+            f"leave out one of them"
+        )
+    if options.get("nowait") and options.get("timeout", 0) > 0:
+        raise UsageError("--nowait and --timeout contradict each other: say one of them")
+    if options.get("quiet") and options.get("verbose"):
+        raise UsageError("--quiet and --verbose contradict each other: say one of them")
+    if not operations and not command:
+        raise UsageError(
+            "nothing to do: give a command to run under the lock, or one of --lock, --unlock, --list, --show, "
+            "--verify. See: distlock --help"
+        )

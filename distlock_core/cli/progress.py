@@ -1,0 +1,86 @@
+"""What a waiter shows on stderr: one live line on a terminal, elsewhere a line at the start and at each change."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from distlock_core.acquisition import Waiting
+from distlock_core.cli.render import as_json, locks_json, say
+from distlock_core.patience import now
+from distlock_core.wording import duration, printable, taken
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import threading
+
+LIVE_PERIOD = 1.0  # seconds
+
+
+class Progress:
+    """Called by the acquisition at each change; `close()` before anything else writes to the terminal."""
+
+    def __init__(self, *, quiet: bool, json: bool) -> None:
+        self._quiet = quiet
+        self._json = json
+        self._live = not quiet and not json and sys.stderr.isatty()
+        self._waiting: Waiting | None = None
+        self._shown: tuple[object, ...] | None = None
+        self._closing: threading.Event | None = None
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, waiting: Waiting) -> None:
+        self._waiting = waiting
+        if self._live:
+            self._start()
+            return
+        holders = tuple(holder.token for holder in waiting.state.holders)
+        change = (holders, waiting.state.frozen is None, bool(waiting.away))
+        if not self._quiet and change != self._shown:
+            if self._json:
+                document = {"locks": locks_json(waiting.state), "place": waiting.place, "away": waiting.away}
+                print(as_json({"waiting": document}), file=sys.stderr, flush=True)
+            else:
+                say(sentence(waiting))
+        self._shown = change
+
+    def close(self) -> None:
+        if self._thread is not None and self._closing is not None:
+            self._closing.set()
+            self._thread.join()
+            self._write("\r\x1b[K")
+
+    def _start(self) -> None:
+        if self._thread is not None:
+            return
+        import threading
+
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._draw, name="distlock-progress", daemon=True)
+        self._thread.start()
+
+    def _draw(self) -> None:
+        assert self._closing is not None and self._waiting is not None
+        while True:
+            line = f"{duration(now() - self._waiting.since)} {sentence(self._waiting)}"
+            self._write(f"\r\x1b[K{printable(line)[: _columns() - 1]}")
+            if self._closing.wait(LIVE_PERIOD):
+                return
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def sentence(waiting: Waiting) -> str:
+    """waiting: percona_prod is held by node-3 since 12:03 (4m12s): "Upgrade RPMs"; place 2 of 4 in line."""
+    state = waiting.state
+    line = f"waiting: {taken(state._replace(waiting=0))}; place {waiting.place} of {max(state.waiting, 1)} in line"
+    return f"{line}; {waiting.away}" if waiting.away else line
+
+
+def _columns() -> int:
+    try:
+        return max(20, os.get_terminal_size(sys.stderr.fileno()).columns)
+    except OSError:
+        return 80

@@ -1,0 +1,148 @@
+"""Results and errors, for people or as JSON. What comes out of etcd is printed with control characters escaped."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from distlock_core.errors import DistlockError
+from distlock_core.model import Holder, LockState, Waiter
+from distlock_core.whoami import hostname, is_provably_dead
+from distlock_core.wording import clock, duration, owner_of, printable
+
+COLUMNS = ("LOCK", "OWNER", "SINCE", "HELD", "WAITING", "REASON")
+
+
+def say(message: str) -> None:
+    """One line on stderr, under distlock's name."""
+    print(f"distlock: {printable(message)}", file=sys.stderr, flush=True)
+
+
+def as_json(document: dict[str, Any]) -> str:
+    return json.dumps(document)
+
+
+def error_json(error: DistlockError) -> dict[str, Any]:
+    """`{"error": {"kind", "message"}}`, with the lock as it was seen, and the run of an unknown outcome."""
+    details: dict[str, Any] = {"kind": error.kind, "message": error.message}
+    state = getattr(error, "state", None)
+    if state is not None:
+        details["locks"] = locks_json(state)
+    if getattr(error, "run", None):
+        details["run"] = getattr(error, "run")
+    return {"error": details}
+
+
+def locks_json(state: LockState) -> list[dict[str, Any]]:
+    """One object for every holder; a lock that is only waited for has one without an owner."""
+    waiters = [waiter_json(waiter) for waiter in state.waiters]
+    shared = {"waiters": waiters, "waiting": state.waiting}
+    if not state.holders:
+        return [{**_nobody(state.name), **shared}]
+    return [{**holder_json(holder), **shared} for holder in state.holders]
+
+
+def holder_json(holder: Holder) -> dict[str, Any]:
+    record = holder.record
+    return {
+        "lock": holder.lock,
+        "owner": holder.owner,
+        "since": holder.since,
+        "held_seconds": None if holder.since is None else max(0, int(time.time()) - holder.since),
+        "token": holder.token,
+        "lifetime": holder.lifetime,
+        "ttl_left": holder.ttl_left,
+        "host": record.text("host") or None,
+        "pid": record.number("pid"),
+        "reason": holder.reason,
+        "value": record.details.get("value"),
+        "state": record.state,
+        "slot": holder.slot,
+        "run": record.run or None,
+    }
+
+
+def waiter_json(waiter: Waiter) -> dict[str, Any]:
+    return {"owner": waiter.owner, "host": waiter.host or None, "since": waiter.since, "reason": waiter.reason}
+
+
+def _nobody(name: str) -> dict[str, Any]:
+    fields = ("owner", "since", "held_seconds", "token", "lifetime", "ttl_left", "host", "pid", "reason", "value")
+    return {"lock": name, **dict.fromkeys((*fields, "state", "slot", "run"))}
+
+
+def table(states: Sequence[LockState]) -> str:
+    """Every lock in a line, under a heading."""
+    rows = [COLUMNS, *(row for state in states for row in _rows(state))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
+    )
+
+
+def _rows(state: LockState) -> list[tuple[str, ...]]:
+    name = printable(state.name)
+    if not state.holders:
+        return [(name, "-", "-", "-", str(state.waiting), "")]
+    rows = []
+    for holder in state.holders:
+        since = "-" if holder.since is None else clock(holder.since)
+        held = "-" if holder.since is None else duration(time.time() - holder.since)
+        label = f"{name} (slot {holder.slot})" if holder.slot else name
+        rows.append((label, owner_of(holder.owner), since, held, str(state.waiting), printable(holder.reason)))
+    return rows
+
+
+def card(state: LockState) -> str:
+    """All that is known of one lock."""
+    lines = [printable(state.name)]
+    if state.frozen is not None:
+        lines.append(_field("frozen", f"by {owner_of(state.frozen.owner)}: {printable(state.frozen.text('reason'))}"))
+    for holder in state.holders:
+        lines += _holder_lines(holder)
+    if not state.holders:
+        lines.append(_field("held by", "nobody"))
+        last = state.last
+        if last is not None and last.how:
+            when = f" at {clock(last.at)}" if last.at else ""
+            whose = "" if last.owner == last.by else f", was held by {printable(last.owner)}"
+            lines.append(_field("last", f"{printable(last.how)} by {owner_of(last.by)}{when}{whose}"))
+    lines.append(_field("waiting", str(state.waiting)))
+    for place, waiter in enumerate(state.waiters, 1):
+        since = "" if waiter.since is None else f" since {clock(waiter.since)}"
+        host = f" on {printable(waiter.host)}" if waiter.host and waiter.host != waiter.owner else ""
+        reason = f': "{printable(waiter.reason)}"' if waiter.reason else ""
+        lines.append(f"  {place:8}. {owner_of(waiter.owner)}{host}{since}{reason}")
+    return "\n".join(lines)
+
+
+def _holder_lines(holder: Holder) -> list[str]:
+    record = holder.record
+    lines = [_field("held by", owner_of(holder.owner) + (f" (slot {holder.slot})" if holder.slot else ""))]
+    if holder.since is not None:
+        lines.append(_field("since", f"{clock(holder.since)} ({duration(time.time() - holder.since)})"))
+    if holder.reason:
+        lines.append(_field("reason", printable(holder.reason)))
+    lines.append(_field("token", str(holder.token)))
+    lines.append(_field("lifetime", holder.lifetime))
+    if record.text("host"):
+        pid = record.number("pid")
+        process = "" if pid is None else f", pid {pid}{_life(holder)}"
+        lines.append(_field("host", printable(record.text("host")) + process))
+    return lines
+
+
+def _life(holder: Holder) -> str:
+    """What can be said about the process from here: the answer to "may I break it?"."""
+    if holder.record.text("kind") == "lock":
+        return ", a lock step: it stays until it is unlocked"
+    if holder.record.text("host") != hostname():
+        return ""
+    return " (gone)" if is_provably_dead(holder.record) else ""
+
+
+def _field(name: str, text: str) -> str:
+    return f"  {name:10}{text}"

@@ -1,0 +1,134 @@
+"""Every error that distlock raises.
+
+    DistlockError
+    |-- ConfigError          kind config (usage, from the command line): a setting or argument is wrong; nothing was sent
+    |-- EtcdUnavailable      kind unreachable: no endpoint gave an answer in time
+    |-- AccessDenied         kind denied: etcd refuses this user or certificate
+    |-- LockBusy             kind busy: somebody else holds it, or is ahead in the line, and I was not to wait
+    |-- AcquireTimeout       kind timeout: waited, and did not get it in time
+    |-- LockLost             kind lost: it was mine, and is no longer
+    |-- NotHolder            kind not_holder: what I was asked to let go of is another's
+    |-- LockNotFound         kind not_locked: nobody holds it
+    |-- Frozen               kind frozen: the whole realm is frozen
+    |-- LimitConflict        kind limit: it is held by somebody who counts its slots differently
+    |-- OutcomeUnknown       kind unknown: etcd may have done it, or may do it yet; nobody can tell
+    |-- NotStarted           kind not_started: the command could not be started
+    `-- Cancelled            kind interrupted: a signal, or the caller's own cancel, ended the call
+
+A message says what is wrong, where, and what to do next, in one line.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from distlock_core.model import LockState
+
+
+class DistlockError(Exception):
+    """The root of them all. `kind` is the word that `--json` prints."""
+
+    kind = "error"
+
+    def __init__(self, message: str, *, kind: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if kind is not None:
+            self.kind = kind
+
+
+class ConfigError(DistlockError):
+    """A setting or an argument is wrong. Nothing was sent to etcd."""
+
+    kind = "config"
+
+
+class EtcdUnavailable(DistlockError):
+    """No endpoint gave an answer in time. Nothing that was asked for is known to have happened."""
+
+    kind = "unreachable"
+
+
+class AccessDenied(DistlockError):
+    """etcd refuses this user or certificate."""
+
+    kind = "denied"
+
+
+class _AboutALock(DistlockError):
+    """An error that can show the lock as it was seen: `state` is None where nothing was read."""
+
+    def __init__(self, message: str, *, state: LockState | None = None) -> None:
+        super().__init__(message)
+        self.state = state
+
+
+class LockBusy(_AboutALock):
+    """Somebody else holds the lock, or waits for it ahead of me, and I was not to wait."""
+
+    kind = "busy"
+
+
+class AcquireTimeout(_AboutALock):
+    """The lock did not become mine within the timeout. My place in the line is given up."""
+
+    kind = "timeout"
+
+
+class LockLost(_AboutALock):
+    """The lock was mine and is no longer: deleted, replaced, or run out."""
+
+    kind = "lost"
+
+
+class NotHolder(_AboutALock):
+    """What I was asked to let go of is another's. It was left alone."""
+
+    kind = "not_holder"
+
+
+class LockNotFound(_AboutALock):
+    """Nobody holds the lock."""
+
+    kind = "not_locked"
+
+
+class Frozen(_AboutALock):
+    """The realm is frozen: nobody acquires anything in it until it is thawed."""
+
+    kind = "frozen"
+
+
+class LimitConflict(_AboutALock):
+    """The lock is held by somebody who counts its slots differently than I do."""
+
+    kind = "limit"
+
+
+class OutcomeUnknown(DistlockError):
+    """A write was sent and its reply lost: etcd may have applied it, or may apply it yet.
+
+    `run` is the id of the acquisition in doubt, None where none is.
+    """
+
+    kind = "unknown"
+
+    def __init__(self, message: str, *, run: str | None = None) -> None:
+        super().__init__(message)
+        self.run = run
+
+
+class NotStarted(DistlockError):
+    """The command under the lock could not be started. The lock was released."""
+
+    kind = "not_started"
+
+
+class Cancelled(DistlockError):
+    """The caller's cancel, or a signal, ended the call. Nothing is left behind in etcd.
+
+    `signal` is the signal's number, None where it was none.
+    """
+
+    kind = "interrupted"
+    signal: int | None = None

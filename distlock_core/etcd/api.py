@@ -1,0 +1,145 @@
+"""What the rest of distlock may ask of etcd v3, whichever driver carries it.
+
+Keys and values are bytes, revisions, leases and counts are integers, times are seconds. Reads are linearizable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, Union
+
+from distlock_core.patience import Patience
+
+
+class KeyValue(NamedTuple):
+    """A key as etcd holds it. `lease` is 0 without one; `value` is empty in a keys-only read."""
+
+    key: bytes
+    value: bytes
+    create_revision: int
+    mod_revision: int
+    lease: int
+
+
+class Compare(NamedTuple):
+    """A condition of a transaction. With `range_end`, every key of the range must meet it.
+
+    An empty range counts as one key of revision 0: `created(first, last) == 0` means "no key in this range"
+    (tried on 3.4.23 and 3.5.1).
+    """
+
+    target: str  # CREATE, MOD or VALUE
+    result: str  # EQUAL, GREATER or LESS
+    key: bytes
+    operand: int | bytes
+    range_end: bytes | None = None
+
+
+class Get(NamedTuple):
+    """A read. With `range_end`, of `[key, range_end)`, in order of key, or of `create_revision` where `by_age`."""
+
+    key: bytes
+    range_end: bytes | None = None
+    by_age: bool = False
+    keys_only: bool = False
+    limit: int = 0
+    max_create_revision: int = 0
+
+
+class Put(NamedTuple):
+    key: bytes
+    value: bytes
+    lease: int = 0
+
+
+class Delete(NamedTuple):
+    key: bytes
+    range_end: bytes | None = None
+
+
+Op = Union[Get, Put, Delete]
+
+
+class Range(NamedTuple):
+    """What a `Get` found. `count` is that of the whole range, whatever was limited or filtered."""
+
+    kvs: tuple[KeyValue, ...]
+    count: int
+
+
+class Outcome(NamedTuple):
+    """What a transaction did: `results` has a `Range` for every `Get`, the number of keys for a `Delete`."""
+
+    succeeded: bool
+    revision: int
+    results: tuple[Range | int | None, ...]
+
+    def ranges(self) -> tuple[Range, ...]:
+        return tuple(result for result in self.results if isinstance(result, Range))
+
+
+class Event(NamedTuple):
+    """A change: `deleted`, or put. A deleted key has its key and mod_revision alone."""
+
+    deleted: bool
+    kv: KeyValue
+
+
+class LeaseGone(Exception):
+    """A write named a lease that does not exist, or no longer."""
+
+
+class WatchEnded(Exception):
+    """A watch is over: the member went away, the history was compacted, the stream broke. Read, and watch again."""
+
+
+class Watch(Protocol):
+    """An open watch on several ranges. A hint: what it says is worth a read, and it may miss a DELETE."""
+
+    endpoint: str
+
+    def wait(self, patience: Patience) -> list[Event]:
+        """Return the events there are, or none at the deadline. Raises `WatchEnded` and `Cancelled`."""
+
+    def close(self) -> None: ...
+
+
+class Etcd(Protocol):
+    """One etcd cluster. Every call tries the endpoints in turn until its patience ends.
+
+    All raise `EtcdUnavailable` when none answered, `AccessDenied` when one refused, and `Cancelled`.
+    """
+
+    endpoint: str
+    """The endpoint that answered last."""
+
+    def read(self, gets: Sequence[Get], patience: Patience) -> Outcome:
+        """Read several ranges at one revision."""
+
+    def txn(
+        self, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op], patience: Patience
+    ) -> Outcome:
+        """Write, if all the compares hold. Raises `LeaseGone`, and `OutcomeUnknown` when it was sent without a reply."""
+
+    def grant(self, lease: int, ttl: int, patience: Patience) -> int:
+        """Grant a lease with this id and return its TTL. To grant it twice is harmless: its TTL is returned."""
+
+    def keep_alive(self, lease: int, patience: Patience) -> int:
+        """Renew a lease and return its TTL, 0 when it is gone."""
+
+    def time_to_live(self, lease: int, patience: Patience) -> int:
+        """The seconds that a lease has left, 0 when it is gone."""
+
+    def revoke(self, lease: int, patience: Patience) -> None:
+        """End a lease and delete its keys. One that is gone already is no error."""
+
+    def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> Watch:
+        """Watch keys (or ranges, with an end) from a revision on."""
+
+    def close(self) -> None: ...
+
+
+def prefix_end(prefix: bytes) -> bytes:
+    """The key just behind all those that begin with `prefix`: `[prefix, prefix_end(prefix))` holds them."""
+    trimmed = prefix.rstrip(b"\xff")
+    return trimmed[:-1] + bytes([trimmed[-1] + 1]) if trimmed else b"\0"

@@ -1,0 +1,114 @@
+"""Several endpoints of one etcd cluster: what they are called, in which turn they are tried, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from distlock_core.errors import ConfigError, EtcdUnavailable
+from distlock_core.etcd.http1 import Address
+from distlock_core.patience import FOREVER, Patience, now
+
+DEFAULT_PORT = 2379
+LONGEST_ATTEMPT = 5.0  # seconds that one member may take to answer, when the caller would wait for ever
+SHORTEST_ATTEMPT = 0.25  # seconds; below this a healthy member under load would look dead
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # seconds between two rounds over all endpoints
+
+
+def parse_endpoint(text: str) -> Address:
+    """Read `http://host:port`, with or without scheme, port, and a trailing slash. Raises `ConfigError`."""
+    scheme, separator, rest = text.strip().partition("://")
+    if not separator:
+        scheme, rest = "http", text.strip()
+    rest = rest.rstrip("/")
+    if scheme == "https":
+        raise ConfigError(f"endpoint {text!r}: TLS is not supported by this version; use an http:// endpoint")
+    if scheme != "http":
+        raise ConfigError(f"endpoint {text!r}: unknown scheme {scheme!r}; write it like http://10.0.0.1:2379")
+    host, port = _split_port(rest, text)
+    bad = [character for character in host if character in "/?#@[]\\" or character.isspace() or ord(character) < 33]
+    if not host or bad:
+        raise ConfigError(f"endpoint {text!r}: not a URL with a host; write it like http://10.0.0.1:2379")
+    try:
+        host.encode("idna" if not host.isascii() else "ascii")
+    except UnicodeError:
+        raise ConfigError(f"endpoint {text!r}: not a host name; write it like http://10.0.0.1:2379") from None
+    shown = f"[{host}]" if ":" in host else host
+    return Address(f"{scheme}://{shown}:{port}", host, port)
+
+
+def _split_port(rest: str, text: str) -> tuple[str, int]:
+    if rest.startswith("["):
+        host, closed, tail = rest[1:].partition("]")
+        if not closed or (tail and not tail.startswith(":")):
+            raise ConfigError(f"endpoint {text!r}: not an IPv6 address; write it like http://[::1]:2379")
+        port = tail[1:]
+        has_port = bool(tail)
+    else:
+        if rest.count(":") > 1:
+            raise ConfigError(f"endpoint {text!r}: an IPv6 address needs brackets; write it like http://[::1]:2379")
+        host, colon, port = rest.partition(":")
+        has_port = bool(colon)
+    if not has_port:
+        return host, DEFAULT_PORT
+    if not (port.isascii() and port.isdigit()) or not 1 <= int(port[:6]) <= 65535:
+        raise ConfigError(f"endpoint {text!r}: the port must be a number from 1 to 65535")
+    return host, int(port)
+
+
+class Attempt:
+    """One try at one endpoint. The caller says how it failed, or stops asking for more."""
+
+    def __init__(self, address: Address, patience: Patience) -> None:
+        self.address = address
+        self.patience = patience
+        self.failure: str | None = None
+
+
+class Endpoints:
+    """The endpoints in their order, and the one that answered last, which is asked first."""
+
+    def __init__(self, addresses: Sequence[Address], hint: str = "") -> None:
+        """`hint` is added to the message when none answers."""
+        self._addresses = list(addresses)
+        self._first = 0
+        self._hint = hint
+
+    @property
+    def current(self) -> Address:
+        return self._addresses[self._first]
+
+    def answered(self, address: Address) -> None:
+        """This one works: ask it first from now on."""
+        self._first = self._addresses.index(address)
+
+    def attempts(self, patience: Patience) -> Iterator[Attempt]:
+        """Yield attempts, round after round with growing pauses, until the patience ends.
+
+        The time is shared out: an endpoint that hangs leaves the others their part of it. Raises `EtcdUnavailable`
+        with every endpoint's last failure at the end, and `Cancelled`.
+        """
+        started = now()
+        failures: dict[str, str] = {}
+        pause = FIRST_PAUSE
+        while True:
+            turn = self._addresses[self._first :] + self._addresses[: self._first]
+            for position, address in enumerate(turn):
+                patience.check()
+                attempt = Attempt(address, patience.within(self._share(patience, len(turn) - position)))
+                yield attempt
+                failures[address.url] = attempt.failure or "timed out"
+                if patience.over():
+                    raise self._unavailable(failures, now() - started)
+            patience.pause(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _share(self, patience: Patience, untried: int) -> float:
+        left = patience.left()
+        if left == FOREVER:
+            left = LONGEST_ATTEMPT * 2
+        return min(max(left / untried, SHORTEST_ATTEMPT), LONGEST_ATTEMPT)
+
+    def _unavailable(self, failures: dict[str, str], seconds: float) -> EtcdUnavailable:
+        tried = ", ".join(f"{url} ({reason})" for url, reason in failures.items())
+        hint = f". {self._hint}" if self._hint else ""
+        return EtcdUnavailable(f"no etcd answered within {seconds:.1f}s: {tried}{hint}")

@@ -1,0 +1,350 @@
+"""etcd v3 over its JSON gateway: the driver that needs nothing but Python.
+
+64-bit integers come as strings, zero values are left out, keys and values are base64; see `Etcd` for what is offered.
+"""
+
+from __future__ import annotations
+
+import binascii
+import codecs
+import json
+import os
+from collections.abc import Callable, Sequence
+
+from distlock_core.errors import AccessDenied, ConfigError, DistlockError, OutcomeUnknown
+from distlock_core.etcd.api import (
+    Compare,
+    Delete,
+    Event,
+    Get,
+    KeyValue,
+    LeaseGone,
+    Op,
+    Outcome,
+    Put,
+    Range,
+    WatchEnded,
+)
+from distlock_core.etcd.endpoints import Attempt, Endpoints
+from distlock_core.etcd.http1 import Address, Connection, ConnectFailed, ConnectionLost, Stream
+from distlock_core.patience import Patience
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    Answer = TypeVar("Answer")
+
+# gRPC codes, as etcd's answers carry them.
+NOT_FOUND, PERMISSION_DENIED, FAILED_PRECONDITION, UNAUTHENTICATED = 5, 7, 9, 16
+# Cancelled, Unknown, DeadlineExceeded, Aborted, Internal, Unavailable: another member may do better.
+PASSING = frozenset({1, 2, 4, 10, 13, 14})
+TOO_MANY_REQUESTS = "too many requests"
+LARGEST_ANSWER = 64 * 1024 * 1024  # characters of one watch message; beyond this it is no etcd
+
+
+class Refused(Exception):
+    """etcd answered with an error."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+    @property
+    def passing(self) -> bool:
+        return self.code in PASSING or TOO_MANY_REQUESTS in self.message
+
+
+class Gateway:
+    """One etcd cluster behind its JSON gateway. Implements `Etcd`. May be used by several threads."""
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self._endpoints = endpoints
+        # Idle connections. list.append and list.pop are atomic, so no lock guards them.
+        self._idle: list[Connection] = []
+        self._pid = os.getpid()
+
+    @property
+    def endpoint(self) -> str:
+        return self._endpoints.current.url
+
+    def read(self, gets: Sequence[Get], patience: Patience) -> Outcome:
+        message = {"success": [_op(get) for get in gets]}
+        return self._call("/v3/kv/txn", message, _outcome, patience)
+
+    def txn(
+        self, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op], patience: Patience
+    ) -> Outcome:
+        message = {
+            "compare": [_compare(compare) for compare in compares],
+            "success": [_op(op) for op in then],
+            "failure": [_op(op) for op in otherwise],
+        }
+        try:
+            return self._call("/v3/kv/txn", message, _outcome, patience, once=True)
+        except DistlockError as error:
+            if isinstance(error.__cause__, Refused) and error.__cause__.code == NOT_FOUND:
+                raise LeaseGone from error
+            raise
+
+    def grant(self, lease: int, ttl: int, patience: Patience) -> int:
+        # The id is mine alone, so to send it again after a lost reply is safe: etcd says that it has it already.
+        message = {"ID": str(lease), "TTL": str(ttl)}
+        granted = self._call("/v3/lease/grant", message, _ttl, patience, benign=FAILED_PRECONDITION)
+        return granted or self.keep_alive(lease, patience)
+
+    def keep_alive(self, lease: int, patience: Patience) -> int:
+        message = {"ID": str(lease)}
+        return self._call("/v3/lease/keepalive", message, _streamed_ttl, patience, benign=NOT_FOUND)
+
+    def time_to_live(self, lease: int, patience: Patience) -> int:
+        return max(0, self._call("/v3/lease/timetolive", {"ID": str(lease)}, _ttl, patience, benign=NOT_FOUND))
+
+    def revoke(self, lease: int, patience: Patience) -> None:
+        self._call("/v3/lease/revoke", {"ID": str(lease)}, _ttl, patience, benign=NOT_FOUND)
+
+    def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> GatewayWatch:
+        # Several create requests in one body: the gateway reads them one after the other, so one stream serves all.
+        requests = [
+            {"create_request": {"key": _b64(key), "start_revision": str(revision), **_range_end(end)}}
+            for key, end in ranges
+        ]
+        body = "\n".join(json.dumps(request) for request in requests).encode()
+        for attempt in self._endpoints.attempts(patience):
+            try:
+                return self._open_watch(attempt, body)
+            except (ConnectFailed, ConnectionLost) as failure:
+                attempt.failure = str(failure)
+            except Refused as refusal:
+                if not refusal.passing:
+                    raise _translate(refusal) from refusal
+                attempt.failure = refusal.message
+        raise AssertionError("attempts end with an error")
+
+    def _open_watch(self, attempt: Attempt, body: bytes) -> GatewayWatch:
+        connection = Connection(attempt.address, attempt.patience)
+        try:
+            stream = connection.open("/v3/watch", body, attempt.patience)
+            if stream.status != 200:
+                _check_status(stream.status, stream.read_all(attempt.patience))
+            self._endpoints.answered(attempt.address)
+            return GatewayWatch(attempt.address.url, connection, stream)
+        except BaseException:
+            connection.close()
+            raise
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    def _call(
+        self,
+        path: str,
+        message: dict[str, Any],
+        parse: Callable[[dict[str, Any]], Answer],
+        patience: Patience,
+        *,
+        once: bool = False,
+        benign: int = -1,
+    ) -> Answer:
+        """Send a request to one endpoint after the other, until one answers.
+
+        What must not be sent twice (`once`) is given up with `OutcomeUnknown` as soon as it may have arrived and no
+        answer came. A refusal of the `benign` code counts as an empty answer.
+        """
+        body = json.dumps(message).encode()
+        for attempt in self._endpoints.attempts(patience):
+            try:
+                return parse(self._attempt(attempt, path, body))
+            except ConnectFailed as failure:
+                attempt.failure = str(failure)
+            except Refused as refusal:
+                if refusal.code == benign:
+                    return parse({})
+                if not refusal.passing:
+                    raise _translate(refusal) from refusal
+                attempt.failure = refusal.message
+                if once:
+                    raise OutcomeUnknown(f"{attempt.address.url}: {refusal.message}") from refusal
+            except (ConnectionLost, KeyError, TypeError, ValueError, AttributeError) as failure:
+                lost = isinstance(failure, ConnectionLost)
+                attempt.failure = str(failure) if lost else "it answers, but not as etcd does"
+                if once:
+                    raise OutcomeUnknown(f"{attempt.address.url}: {attempt.failure}") from failure
+        raise AssertionError("attempts end with an error")
+
+    def _attempt(self, attempt: Attempt, path: str, body: bytes) -> dict[str, Any]:
+        connection = self._connection(attempt.address, attempt.patience)
+        stream = None
+        try:
+            stream = connection.open(path, body, attempt.patience)
+            answer = _check_status(stream.status, stream.read_all(attempt.patience))
+            self._endpoints.answered(attempt.address)
+            return answer
+        finally:
+            if stream is not None and stream.reusable:
+                self._idle.append(connection)
+            else:
+                connection.close()
+
+    def _connection(self, address: Address, patience: Patience) -> Connection:
+        if self._pid != os.getpid():
+            # A fork: the parent goes on with these connections, so they are not mine to talk on.
+            self._idle, self._pid = [], os.getpid()
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.address == address and not connection.is_stale():
+                return connection
+            connection.close()
+        return Connection(address, patience)
+
+
+class GatewayWatch:
+    """A stream of events from one member. Implements `Watch`."""
+
+    def __init__(self, endpoint: str, connection: Connection, stream: Stream) -> None:
+        self.endpoint = endpoint
+        self._connection = connection
+        self._stream = stream
+        # A chunk may end inside a character or a value, and an error comes with no newline behind it.
+        self._decode = codecs.getincrementaldecoder("utf-8")()
+        self._text = ""
+
+    def wait(self, patience: Patience) -> list[Event]:
+        while True:
+            try:
+                data = self._stream.read(patience)
+                if data is None:
+                    return []
+                self._text += self._decode.decode(data)
+            except (ConnectionLost, UnicodeDecodeError) as failure:
+                raise WatchEnded(str(failure)) from failure
+            if data == b"" or len(self._text) > LARGEST_ANSWER:
+                raise WatchEnded("the stream ended")
+            events = [event for message in self._messages() for event in _events(message)]
+            if events:
+                return events
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _messages(self) -> list[dict[str, Any]]:
+        messages = []
+        decoder = json.JSONDecoder()
+        while True:
+            self._text = self._text.lstrip()
+            try:
+                message, end = decoder.raw_decode(self._text)
+            except ValueError:
+                return messages  # not all here yet
+            self._text = self._text[end:]
+            messages.append(message)
+
+
+def _events(message: dict[str, Any]) -> list[Event]:
+    result = message.get("result") if isinstance(message, dict) else None
+    if not isinstance(result, dict) or result.get("canceled"):
+        raise WatchEnded(str(message)[:200])
+    return [Event(event.get("type") == "DELETE", _key_value(event["kv"])) for event in result.get("events", ())]
+
+
+def _check_status(status: int, body: bytes) -> dict[str, Any]:
+    """The answer's JSON object. Raises `Refused` for an error of etcd's, `ConnectionLost` for no etcd at all."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = None
+    if isinstance(answer, dict):
+        error = answer.get("error")
+        if isinstance(error, dict):  # of a stream
+            answer = {"code": error.get("grpc_code", error.get("code", 2)), "message": error.get("message", "")}
+        if "code" in answer and "message" in answer:
+            raise Refused(int(answer["code"]), str(answer["message"]))
+        if status == 200:
+            return answer
+    if status == 404:
+        raise ConnectionLost("it has no JSON gateway (404): switched off, or no etcd v3")
+    raise ConnectionLost(f"it answers, but not as etcd does (HTTP {status})")
+
+
+def _translate(refusal: Refused) -> DistlockError:
+    message = refusal.message
+    if refusal.code in (PERMISSION_DENIED, UNAUTHENTICATED) or "user name is empty" in message:
+        return AccessDenied(f"etcd refuses: {message}")
+    if "too large" in message:
+        return ConfigError(f"etcd refuses: {message}; shorten the reason or the value")
+    return DistlockError(f"etcd refuses: {message}")
+
+
+def _b64(data: bytes) -> str:
+    return binascii.b2a_base64(data, newline=False).decode()
+
+
+def _range_end(end: bytes | None) -> dict[str, str]:
+    return {} if end is None else {"range_end": _b64(end)}
+
+
+def _compare(compare: Compare) -> dict[str, Any]:
+    field = {"CREATE": "create_revision", "MOD": "mod_revision", "VALUE": "value"}[compare.target]
+    operand = _b64(compare.operand) if isinstance(compare.operand, bytes) else str(compare.operand)
+    return {
+        "target": compare.target,
+        "result": compare.result,
+        "key": _b64(compare.key),
+        field: operand,
+        **_range_end(compare.range_end),
+    }
+
+
+def _op(op: Op) -> dict[str, Any]:
+    if isinstance(op, Put):
+        put = {"key": _b64(op.key), "value": _b64(op.value)}
+        return {"request_put": {**put, "lease": str(op.lease)} if op.lease else put}
+    if isinstance(op, Delete):
+        return {"request_delete_range": {"key": _b64(op.key), **_range_end(op.range_end)}}
+    get: dict[str, Any] = {"key": _b64(op.key), **_range_end(op.range_end)}
+    if op.by_age:
+        get.update(sort_target="CREATE", sort_order="ASCEND")
+    if op.keys_only:
+        get["keys_only"] = True
+    if op.limit:
+        get["limit"] = str(op.limit)
+    if op.max_create_revision:
+        get["max_create_revision"] = str(op.max_create_revision)
+    return {"request_range": get}
+
+
+def _outcome(answer: dict[str, Any]) -> Outcome:
+    return Outcome(
+        bool(answer.get("succeeded")),
+        int(answer["header"]["revision"]),
+        tuple(_result(response) for response in answer.get("responses", ())),
+    )
+
+
+def _ttl(answer: dict[str, Any]) -> int:
+    return int(answer.get("TTL", 0))
+
+
+def _streamed_ttl(answer: dict[str, Any]) -> int:
+    return _ttl(answer.get("result", {}))
+
+
+def _result(response: dict[str, Any]) -> Range | int | None:
+    found = response.get("response_range")
+    if found is not None:
+        kvs = tuple(_key_value(kv) for kv in found.get("kvs", ()))
+        return Range(kvs, int(found.get("count", 0)))
+    deleted = response.get("response_delete_range")
+    return None if deleted is None else int(deleted.get("deleted", 0))
+
+
+def _key_value(kv: dict[str, Any]) -> KeyValue:
+    return KeyValue(
+        binascii.a2b_base64(kv["key"]),
+        binascii.a2b_base64(kv.get("value", "")),
+        int(kv.get("create_revision", 0)),
+        int(kv.get("mod_revision", 0)),
+        int(kv.get("lease", 0)),
+    )

@@ -1,0 +1,123 @@
+"""A place in the line for a lock: the ticket, and the watch that tells when it is worth a look."""
+
+from __future__ import annotations
+
+from distlock_core.errors import DistlockError, OutcomeUnknown
+from distlock_core.etcd.api import Compare, Get, Put, Watch, WatchEnded
+from distlock_core.model import Keys, ends
+from distlock_core.patience import Patience, now
+from distlock_core.session import Session
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from distlock_core.etcd.api import Etcd
+    from distlock_core.view import View
+
+TICKET_TTL = 10  # seconds that a waiter who died keeps those behind it waiting
+REREAD = 10.0  # seconds; a watch can be silent or miss an event, so the truth is read this often
+RETRY_PAUSE = 0.05  # seconds
+GIVE_UP = 1.0  # seconds to leave the line in; the lease ends the rest
+
+
+class Ticket:
+    """A key in the line, bound to a lease of its own. The order of the line is that of `create_revision`."""
+
+    def __init__(self, etcd: Etcd, keys: Keys, record: bytes, patience: Patience) -> None:
+        """Queue at the end of the line. Raises as `Etcd` does, and leaves nothing behind then.
+
+        Raises `LeaseGone` when it took longer than the ticket's lease lives: queue again.
+        """
+        self.session = Session(etcd, TICKET_TTL, patience)
+        self.key = keys.ticket(self.session.lease)
+        try:
+            self.create_revision = self._put(etcd, record, patience)
+        except BaseException:
+            self.give_up()
+            raise
+
+    def give_up(self) -> None:
+        try:
+            self.session.revoke(Patience.lasting(GIVE_UP))
+        except DistlockError:
+            pass  # its lease ends it
+
+    def _put(self, etcd: Etcd, record: bytes, patience: Patience) -> int:
+        absent = Compare("CREATE", "EQUAL", self.key, 0)
+        put = Put(self.key, record, self.session.lease)
+        while True:
+            try:
+                outcome = etcd.txn([absent], [put], [Get(self.key)], patience)
+            except OutcomeUnknown:
+                patience.pause(RETRY_PAUSE)
+                continue  # the key is mine alone, so asking again tells what became of it
+            if outcome.succeeded:
+                return outcome.revision
+            return outcome.ranges()[0].kvs[0].create_revision
+
+
+class Line:
+    """Where I stand in the line for a lock, if I do."""
+
+    def __init__(self, etcd: Etcd, keys: Keys) -> None:
+        self._etcd = etcd
+        self._keys = keys
+        self.ticket: Ticket | None = None
+        self._watch: Watch | None = None
+        self._watched: list[tuple[bytes, bytes | None]] = []
+
+    def join(self, record: bytes, patience: Patience) -> None:
+        """Take a ticket. Raises as `Ticket` does."""
+        self.ticket = Ticket(self._etcd, self._keys, record, patience)
+
+    def leave(self) -> None:
+        """Give the place up: best effort within a second, the lease ends the rest."""
+        self._close_watch()
+        if self.ticket is not None:
+            self.ticket.give_up()
+            self.ticket = None
+
+    def renew(self, patience: Patience) -> None:
+        """Keep the ticket alive. Call it at least every `Session.renew_at`."""
+        if self.ticket is not None:
+            self.ticket.session.renew_if_due(patience)
+
+    def wait(self, view: View, patience: Patience, call: Patience) -> None:
+        """Wait until something has happened that is worth a read, at most `REREAD` seconds, renewing the ticket.
+
+        Opening the watch gets the patience of a single `call`. Raises `EtcdUnavailable`, `Cancelled`.
+        """
+        assert self.ticket is not None
+        session = self.ticket.session
+        watch = self._watch_for(view, call)
+        reread = now() + REREAD
+        while now() < reread and not session.lost and not patience.over():
+            try:
+                if watch.wait(patience.until(min(reread, session.renew_at))):
+                    return
+            except WatchEnded:
+                self._close_watch()
+                patience.pause(RETRY_PAUSE)
+                return
+            session.renew_if_due(patience)
+            if watch.endpoint != self._etcd.endpoint:
+                return  # the member behind the watch did not answer the renewal, another one did
+
+    def _watch_for(self, view: View, patience: Patience) -> Watch:
+        """Watch what can bring my turn: the ticket just before mine; for the first in line, the lock itself."""
+        assert self.ticket is not None and view.ahead is not None
+        keys = self._keys
+        ranges: list[tuple[bytes, bytes | None]] = [(self.ticket.key, None)]
+        if view.ahead:
+            ranges.append((view.ahead[-1].key, None))
+        else:
+            ranges += [(keys.lock, None), ends(keys.slots), (keys.freeze, None), ends(keys.mutex)]
+        if self._watch is None or self._watched != ranges or self._watch.endpoint != self._etcd.endpoint:
+            self._close_watch()
+            self._watch = self._etcd.watch(ranges, view.revision + 1, patience)
+            self._watched = ranges
+        return self._watch
+
+    def _close_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None

@@ -1,0 +1,241 @@
+"""What a lock is made of: names and keys in etcd, the record's text form, holders and waiters. Pure values."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from distlock_core.errors import ConfigError
+from distlock_core.etcd.api import KeyValue, prefix_end
+
+DEFAULT_PREFIX = "/distlock/"
+DEFAULT_MUTEX = "__internal_lock"
+LONGEST_NAME = 255  # bytes of UTF-8
+RESERVED = "__"
+HELD = "held"
+
+
+def check_name(name: str, mutex: str = DEFAULT_MUTEX) -> str:
+    """Return a lock's name, if it is one. Raises `ConfigError` with what is wrong with it."""
+    if not name:
+        raise ConfigError("the lock's name is empty")
+    if "/" in name:
+        raise ConfigError(f"illegal lock name {name!r}: it may have no '/'")
+    if name.startswith(RESERVED) or name == mutex:
+        raise ConfigError(f"illegal lock name {name!r}: reserved; a name does not begin with '{RESERVED}'")
+    _check_text(name, "lock name")
+    if len(name.encode()) > LONGEST_NAME:
+        raise ConfigError(f"illegal lock name {name[:20]!r}...: longer than {LONGEST_NAME} bytes")
+    return name
+
+
+def check_owner(owner: str) -> str:
+    """Return an owner, if it is one. Raises `ConfigError`."""
+    if not owner:
+        raise ConfigError("the owner (id) is empty")
+    if ";" in owner:
+        raise ConfigError(f"illegal owner (id) {owner!r}: it may have no ';'")
+    return _check_text(owner, "owner (id)")
+
+
+def check_prefix(prefix: str) -> str:
+    """Return a realm's prefix, if it is one. Raises `ConfigError`."""
+    if not prefix:
+        raise ConfigError("the prefix is empty: a realm needs keys of its own")
+    return _check_text(prefix, "prefix")
+
+
+def check_text(text: str, what: str) -> str:
+    """Return free text (a reason, a value) that etcd can hold. Raises `ConfigError`."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"illegal {what} {ascii(text)[:60]}: it is not valid UTF-8") from None
+    return text
+
+
+def _check_text(text: str, what: str) -> str:
+    check_text(text, what)
+    if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in text):
+        raise ConfigError(f"illegal {what} {ascii(text)[:60]}: it may have no control characters")
+    return text
+
+
+class Keys:
+    """Where one lock lives in etcd. The range of a name is NAME itself and `[NAME/, NAME0)`."""
+
+    def __init__(self, prefix: str, name: str, mutex: str = DEFAULT_MUTEX) -> None:
+        base = (prefix + name).encode()
+        self.prefix = prefix
+        self.name = name
+        self.lock = base
+        self.slots = base + b"/slot/"
+        self.queue = base + b"/queue/"
+        self.last = (prefix + RESERVED + "last/" + name).encode()
+        self.freeze = freeze_key(prefix)
+        self.mutex = (prefix + mutex + "/").encode()
+
+    def slot(self, number: int) -> bytes:
+        """The key of a slot: slot 0 is the lock's own."""
+        return self.slots + b"%d" % number if number else self.lock
+
+    def ticket(self, lease: int) -> bytes:
+        return self.queue + b"%016x" % lease
+
+    def slot_of(self, key: bytes) -> int:
+        """The number of a slot from its key. A key that nobody of us wrote counts as slot 0."""
+        number = key[len(self.slots) :]
+        return int(number) if key.startswith(self.slots) and number.isdigit() else 0
+
+
+def freeze_key(prefix: str) -> bytes:
+    return (prefix + RESERVED + "freeze").encode()
+
+
+def ends(start: bytes) -> tuple[bytes, bytes]:
+    """The range of all keys that begin with `start`."""
+    return start, prefix_end(start)
+
+
+class Record(NamedTuple):
+    """The value of a key: `SECONDS;OWNER;REST`. `details` is REST when that is a JSON object.
+
+    The Go original writes plain text for REST: that is the reason. What fits neither form has no `since` and no
+    `owner`: it is still a lock, held by somebody unknown.
+    """
+
+    since: int | None
+    owner: str | None
+    details: dict[str, Any]
+
+    def encode(self) -> bytes:
+        details = json.dumps(self.details, ensure_ascii=False, separators=(",", ":"))
+        return f"{self.since};{self.owner};{details}".encode()
+
+    @classmethod
+    def parse(cls, value: bytes) -> Record:
+        text = value.decode("utf-8", "backslashreplace")
+        seconds, _, rest = text.partition(";")
+        owner, separator, rest = rest.partition(";")
+        digits = seconds[1:] if seconds.startswith("-") else seconds
+        if not separator or not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
+            return cls(None, None, {"reason": text})
+        try:
+            details = json.loads(rest) if rest.startswith("{") else None
+        except (ValueError, RecursionError):
+            details = None
+        if not isinstance(details, dict):
+            details = {"reason": rest}
+        return cls(int(seconds), owner, details)
+
+    def text(self, field: str) -> str:
+        """A text field, "" when it is missing or is no text."""
+        value = self.details.get(field)
+        return value if isinstance(value, str) else ""
+
+    def number(self, field: str) -> int | None:
+        value = self.details.get(field)
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    @property
+    def run(self) -> str:
+        """The random id of the acquisition, "" in a record that is not ours."""
+        return self.text("run")
+
+    @property
+    def explicit(self) -> bool:
+        """True when the owner was named, and not just taken from the host."""
+        return self.details.get("explicit") is True
+
+    @property
+    def limit(self) -> int:
+        """How many slots the holder believes in."""
+        return self.number("limit") or 1
+
+    @property
+    def state(self) -> str:
+        return self.text("state") or HELD
+
+
+class Waiter(NamedTuple):
+    """Somebody in the line."""
+
+    owner: str | None
+    host: str
+    since: int | None
+    reason: str
+    lease: int
+    create_revision: int
+
+    @classmethod
+    def parse(cls, kv: KeyValue) -> Waiter:
+        record = Record.parse(kv.value)
+        return cls(
+            record.owner, record.text("host"), record.since, record.text("reason"), kv.lease, kv.create_revision
+        )
+
+
+class Holder(NamedTuple):
+    """Somebody who holds a lock, or one of its slots. `owner` is None when the value in etcd is no record."""
+
+    lock: str
+    slot: int
+    record: Record
+    token: int
+    mod_revision: int
+    lease: int
+    key: bytes
+    value: bytes
+    ttl_left: int | None = None
+
+    @classmethod
+    def parse(cls, keys: Keys, kv: KeyValue) -> Holder:
+        record = Record.parse(kv.value)
+        slot = keys.slot_of(kv.key)
+        return cls(keys.name, slot, record, kv.create_revision, kv.mod_revision, kv.lease, kv.key, kv.value)
+
+    @property
+    def owner(self) -> str | None:
+        return self.record.owner
+
+    @property
+    def since(self) -> int | None:
+        return self.record.since
+
+    @property
+    def reason(self) -> str:
+        return self.record.text("reason")
+
+    @property
+    def lifetime(self) -> str:
+        """persistent: no lease, it survives its holder. leased: it ends `ttl` seconds after its holder."""
+        return "leased" if self.lease else "persistent"
+
+
+class Ended(NamedTuple):
+    """How the last hold of a lock ended: `how` is released, broken or cooled, "" where no hold has ended yet.
+
+    `by` whom, `at` Unix seconds, and the `owner` and `token` of the hold.
+    """
+
+    how: str
+    by: str | None
+    at: int | None
+    owner: str
+    token: int | None
+
+    @classmethod
+    def parse(cls, value: bytes) -> Ended:
+        record = Record.parse(value)
+        return cls(record.text("how"), record.owner, record.since, record.text("owner"), record.number("token"))
+
+
+class LockState(NamedTuple):
+    """A lock as it was at one revision. `waiters` are in the order of the line."""
+
+    name: str
+    holders: tuple[Holder, ...]
+    waiting: int
+    waiters: tuple[Waiter, ...] = ()
+    last: Ended | None = None
+    frozen: Record | None = None

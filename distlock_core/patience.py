@@ -1,0 +1,118 @@
+"""How long a caller is ready to wait, and what may call it away.
+
+One `Patience` is handed down from a public call to the socket: it holds the deadline of the whole call, and the
+`Interrupt` that ends it early. Nothing below the public calls sleeps or blocks in any other way.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from distlock_core.errors import Cancelled
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Cancel(Protocol):
+        """What may be given as `cancel=`: an `Interrupt`, or a `threading.Event`."""
+
+        def is_set(self) -> bool: ...
+
+
+FOREVER = float("inf")
+EVENT_POLL = 0.1  # seconds; a threading.Event has no descriptor to wait on, so it is looked at this often
+
+# A clock that goes on while the machine sleeps, as a lease on the server does.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def now() -> float:
+    """Seconds on a clock that never steps back and also counts the time that the machine is suspended."""
+    return time.clock_gettime(_CLOCK)
+
+
+class Interrupt:
+    """A cancel that can be set from a signal handler or another thread, and waited for with poll()."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._set = False
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+
+    def set(self, signal_number: int | None = None) -> None:
+        """End whatever waits with this interrupt. The first signal is the one that is remembered."""
+        if not self._set:
+            self._set = True
+            self.signal = signal_number
+            os.write(self._writer, b"!")
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def fileno(self) -> int:
+        return self._reader
+
+    def close(self) -> None:
+        os.close(self._reader)
+        os.close(self._writer)
+
+
+class Patience:
+    """A deadline on the `now()` clock, and the cancel that may come before it."""
+
+    def __init__(self, deadline: float = FOREVER, cancel: Cancel | None = None) -> None:
+        self.deadline = deadline
+        self.cancel = cancel
+
+    @classmethod
+    def lasting(cls, seconds: float, cancel: Cancel | None = None) -> Patience:
+        return cls(now() + seconds, cancel)
+
+    def within(self, seconds: float) -> Patience:
+        """The same cancel, and a deadline no later than `seconds` from now."""
+        return Patience(min(self.deadline, now() + seconds), self.cancel)
+
+    def until(self, moment: float) -> Patience:
+        """The same cancel, and a deadline no later than `moment`."""
+        return Patience(min(self.deadline, moment), self.cancel)
+
+    def left(self) -> float:
+        """Seconds until the deadline, never below 0."""
+        return max(0.0, self.deadline - now())
+
+    def over(self) -> bool:
+        return now() >= self.deadline
+
+    def check(self) -> None:
+        """Raise `Cancelled` if the caller has called it off."""
+        if self.cancel is not None and self.cancel.is_set():
+            raise Cancelled("interrupted")
+
+    def wait(self, descriptor: int | None = None, events: int = select.POLLIN) -> bool:
+        """Wait for a descriptor: True when it is ready, False at the deadline. Raises `Cancelled`."""
+        self.check()
+        poll = select.poll()
+        if descriptor is not None:
+            poll.register(descriptor, events)
+        cancel_fd = self.cancel.fileno() if isinstance(self.cancel, Interrupt) else None
+        if cancel_fd is not None:
+            poll.register(cancel_fd, select.POLLIN)
+        polled_event = self.cancel is not None and cancel_fd is None
+        while True:
+            left = self.deadline - now()
+            step = min(max(left, 0.0), EVENT_POLL if polled_event else 3600.0)
+            # Rounded up: a poll that ends a fraction of a millisecond early would spin.
+            ready = poll.poll(int(step * 1000) + (1 if step > 0 else 0))
+            self.check()
+            if any(fd == descriptor for fd, _ in ready):
+                return True
+            if left <= 0:
+                return False
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, at most to the deadline. Raises `Cancelled`."""
+        self.within(seconds).wait()

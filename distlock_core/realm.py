@@ -1,0 +1,227 @@
+"""Realm: every lock under one prefix of one etcd: make, list, show, unlock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from distlock_core.acquisition import Wish
+from distlock_core.errors import LockNotFound, NotHolder
+from distlock_core.etcd.api import Get, KeyValue
+from distlock_core.etcd.endpoints import Endpoints, parse_endpoint
+from distlock_core.etcd.gateway import Gateway
+from distlock_core.lock import CONNECT_TIMEOUT, RELEASE_TIMEOUT, Lock
+from distlock_core.model import (
+    DEFAULT_MUTEX,
+    DEFAULT_PREFIX,
+    RESERVED,
+    Ended,
+    Holder,
+    Keys,
+    LockState,
+    Record,
+    Waiter,
+    check_name,
+    check_owner,
+    check_prefix,
+    check_text,
+    ends,
+    freeze_key,
+)
+from distlock_core.patience import Patience
+from distlock_core.release import Ending, let_go
+from distlock_core.whoami import hostname
+from distlock_core.wording import look_at, printable, taken
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from distlock_core.etcd.api import Etcd
+    from distlock_core.patience import Cancel
+
+DEFAULT_ENDPOINTS = ("http://127.0.0.1:2379",)
+
+
+def connect(
+    endpoints: Sequence[str] | str = DEFAULT_ENDPOINTS,
+    prefix: str = DEFAULT_PREFIX,
+    *,
+    mutex: str = DEFAULT_MUTEX,
+    connect_timeout: float = CONNECT_TIMEOUT,
+    release_timeout: float = RELEASE_TIMEOUT,
+    hint: str = "",
+) -> Realm:
+    """Return the realm of all locks whose keys begin with `prefix`.
+
+    Nothing is sent before the first use. `endpoints` are URLs of members of one etcd cluster, a list or separated by
+    commas; they are tried in turn. `mutex` names the Go original's own mutex. `connect_timeout` (seconds) bounds the
+    first contact of every call, `release_timeout` a release. `hint` is added when no etcd answers. Raises
+    `ConfigError`.
+    """
+    texts = endpoints.split(",") if isinstance(endpoints, str) else endpoints
+    addresses = [parse_endpoint(text) for text in texts if text.strip()]
+    etcd = Gateway(Endpoints(addresses or [parse_endpoint(DEFAULT_ENDPOINTS[0])], hint))
+    return Realm(
+        etcd, prefix, mutex=mutex, connect_timeout=connect_timeout, release_timeout=release_timeout
+    )
+
+
+class Realm:
+    """Every lock under one prefix. Names cannot leave it. Made by `connect()`."""
+
+    def __init__(
+        self,
+        etcd: Etcd,
+        prefix: str = DEFAULT_PREFIX,
+        *,
+        mutex: str = DEFAULT_MUTEX,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        release_timeout: float = RELEASE_TIMEOUT,
+    ) -> None:
+        self.prefix = check_prefix(prefix)
+        self._etcd = etcd
+        self._mutex = mutex
+        self._connect_timeout = connect_timeout
+        self._release_timeout = release_timeout
+
+    def lock(
+        self,
+        name: str,
+        owner: str | None = None,
+        reason: str = "",
+        *,
+        timeout: float | None = None,
+        slots: int = 1,
+        step: bool = False,
+        inside: Mapping[bytes, int] | None = None,
+    ) -> Lock:
+        """Return a lock, not yet acquired. Raises `ConfigError`.
+
+        `owner` is shown to others (default: the host's name); given explicitly, the same owner may enter again a
+        lock that it holds as a `step`, or that its dead run has left. `slots`: at most so many hold it at once.
+        `timeout` (seconds) is that of `with`. `inside`: keys and tokens that the commands around this one hold.
+        """
+        wish = Wish(
+            self._keys(name),
+            hostname() if owner is None else check_owner(owner),
+            owner is not None,
+            check_text(reason, "reason"),
+            "lock" if step else "run",
+            slots,
+            inside or {},
+        )
+        return Lock(
+            self._etcd,
+            wish,
+            timeout=timeout,
+            connect_timeout=self._connect_timeout,
+            release_timeout=self._release_timeout,
+        )
+
+    def list(self) -> list[LockState]:
+        """Return every lock that is held or waited for, by name. Raises `EtcdUnavailable`, `AccessDenied`."""
+        found = self._read([Get(*ends(self.prefix.encode()))])[0]
+        names = sorted({name for name in map(self._name_of, found) if name is not None})
+        states = [self._state(self._keys_of(name), found) for name in names]
+        return [state for state in states if state.holders or state.waiting]
+
+    def show(self, name: str) -> LockState:
+        """Return one lock: who holds it, the line in order, how its last hold ended."""
+        keys = self._keys(name)
+        gets = [Get(keys.lock), Get(*ends(keys.slots)), Get(*ends(keys.queue)), Get(keys.last), Get(keys.freeze)]
+        return self._state(keys, [kv for kvs in self._read(gets) for kv in kvs])
+
+    def unlock(
+        self, name: str, owner: str | None = None, *, token: int | None = None, force: bool = False,
+        cancel: Cancel | None = None,
+    ) -> Holder:
+        """Delete the lock that is there now, whoever holds it, and return its holder.
+
+        With an `owner`, another's lock is refused, unless by `force`; with a `token`, a newer one is. It deletes what
+        it has just read and nothing newer. Raises `LockNotFound`, `NotHolder`, `EtcdUnavailable`, `AccessDenied`.
+        """
+        by = hostname() if owner is None else check_owner(owner)
+        state = self.show(name)
+        holder = self._to_unlock(state, None if force else owner, token)
+        how = "released" if holder.owner == by else "broken"
+        kv = KeyValue(holder.key, holder.value, holder.token, holder.mod_revision, holder.lease)
+        patience = Patience.lasting(self._release_timeout, cancel)
+
+        def is_shown(found: KeyValue) -> bool:
+            return found.create_revision == holder.token
+
+        if not let_go(self._etcd, self._keys(name), kv, is_shown, Ending(how, by), patience):
+            now_there = self.show(name)
+            if not now_there.holders:
+                raise LockNotFound(f"{printable(name)} was unlocked by somebody else meanwhile", state=now_there)
+            raise NotHolder(f"{taken(now_there)}, and was not when I looked: left alone", state=now_there)
+        return holder
+
+    def verify(self, name: str, token: int) -> bool:
+        """True if the acquisition with this token holds the lock, by a linearizable read."""
+        return any(holder.token == token for holder in self.show(name).holders)
+
+    def close(self) -> None:
+        """Close idle connections. The realm can be used again."""
+        self._etcd.close()
+
+    def __enter__(self) -> Realm:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _keys(self, name: str) -> Keys:
+        return self._keys_of(check_name(name, self._mutex))
+
+    def _keys_of(self, name: str) -> Keys:
+        return Keys(self.prefix, name, self._mutex)
+
+    def _read(self, gets: Sequence[Get]) -> list[tuple[KeyValue, ...]]:
+        outcome = self._etcd.read(gets, Patience.lasting(self._connect_timeout))
+        return [found.kvs for found in outcome.ranges()]
+
+    def _to_unlock(self, state: LockState, owner: str | None, token: int | None) -> Holder:
+        if not state.holders:
+            raise LockNotFound(f"{printable(state.name)} is not locked", state=state)
+        fitting = [
+            holder
+            for holder in state.holders
+            if (owner is None or holder.owner == owner) and (token is None or holder.token == token)
+        ]
+        if not fitting:
+            wanted = f"token {token}" if owner is None else printable(owner)
+            raise NotHolder(
+                f"{taken(state)}, not by {wanted}: left alone. To break it: --unlock --force. {look_at(state.name)}",
+                state=state,
+            )
+        if len(fitting) > 1:
+            tokens = ", ".join(str(holder.token) for holder in fitting)
+            raise NotHolder(f"{taken(state)}: say which one with --token ({tokens})", state=state)
+        return fitting[0]
+
+    def _name_of(self, kv: KeyValue) -> str | None:
+        """The lock that a key belongs to, None for what is not a lock's."""
+        try:
+            name, separator, rest = kv.key.decode()[len(self.prefix) :].partition("/")
+        except UnicodeDecodeError:
+            return None
+        if not name or name.startswith(RESERVED) or name == self._mutex:
+            return None
+        return name if not separator or rest.startswith(("slot/", "queue/")) else None
+
+    def _state(self, keys: Keys, found: Sequence[KeyValue]) -> LockState:
+        holders = [Holder.parse(keys, kv) for kv in found if kv.key == keys.lock or kv.key.startswith(keys.slots)]
+        line = sorted((kv for kv in found if kv.key.startswith(keys.queue)), key=lambda kv: kv.create_revision)
+        by_key = {kv.key: kv for kv in found}
+        last, freeze = by_key.get(keys.last), by_key.get(freeze_key(self.prefix))
+        return LockState(
+            keys.name,
+            tuple(sorted(holders, key=lambda holder: holder.slot)),
+            len(line),
+            tuple(Waiter.parse(kv) for kv in line),
+            Ended.parse(last.value) if last else None,
+            Record.parse(freeze.value) if freeze else None,
+        )

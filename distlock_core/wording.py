@@ -1,0 +1,78 @@
+"""Sentences about locks that errors, the command line and the adapters share.
+
+Everything that comes out of etcd is made harmless here: no reason can play with a terminal.
+"""
+
+from __future__ import annotations
+
+import time
+
+from distlock_core.model import Holder, LockState
+
+
+def printable(text: str) -> str:
+    """The text with everything escaped that is not plainly visible: control and format characters, line ends."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii", "replace") for c in text
+    )
+
+
+def duration(seconds: float) -> str:
+    """12s, 4m12s, 3h05m, 2d07h."""
+    whole = max(0, int(seconds))
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d{hours:02d}h"
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
+def clock(seconds: float) -> str:
+    """Local time of a Unix time: 12:03 today, with the date otherwise."""
+    try:
+        then, today = time.localtime(seconds), time.localtime()
+        return time.strftime("%H:%M" if then[:3] == today[:3] else "%Y-%m-%d %H:%M", then)
+    except (OverflowError, ValueError, OSError):
+        return "an impossible time"
+
+
+def owner_of(owner: str | None) -> str:
+    return "an unknown owner" if owner is None else printable(owner)
+
+
+def held_by(holder: Holder) -> str:
+    """node-3 since 12:03 (4m12s): "Upgrade RPMs"."""
+    words = owner_of(holder.owner)
+    if holder.slot:
+        words += f" (slot {holder.slot})"
+    if holder.record.state != "held":
+        words += f" ({printable(holder.record.state)})"
+    if holder.since is not None:
+        words += f" since {clock(holder.since)} ({duration(time.time() - holder.since)})"
+    return words + (f': "{printable(holder.reason)}"' if holder.reason else "")
+
+
+def waiting(number: int) -> str:
+    """2 are waiting."""
+    return f"{number} {'is' if number == 1 else 'are'} waiting"
+
+
+def taken(state: LockState) -> str:
+    """Who has a lock and how many wait for it, in one line."""
+    name = printable(state.name)
+    if state.frozen is not None:
+        reason = state.frozen.text("reason")
+        why = f': "{printable(reason)}"' if reason else ""
+        return f"{name}: the realm is frozen by {owner_of(state.frozen.owner)}{why}"
+    if state.holders:
+        who = " and by ".join(held_by(holder) for holder in state.holders)
+        return f"{name} is held by {who}" + (f"; {waiting(state.waiting)}" if state.waiting else "")
+    return f"{name} is free" + (f", but {waiting(state.waiting)}" if state.waiting else "")
+
+
+def look_at(name: str) -> str:
+    """What to run to see more."""
+    return f"See: distlock --show --lock-name={printable(name)}"
