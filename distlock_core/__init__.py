@@ -1,9 +1,8 @@
 """distlock: one lock, honoured by everything that changes a cluster.
 
-    from distlock_core import connect
-
-    with connect(["http://10.0.0.1:2379"]).lock("percona_prod", reason="Upgrade RPMs") as lock:
-        upgrade(fencing_token=lock.token)
+>>> from distlock_core import connect
+>>> with connect(["http://10.0.0.1:2379"]).lock("percona_prod", reason="Upgrade RPMs") as lock:
+...     upgrade(fencing_token=lock.token)
 """
 
 from __future__ import annotations

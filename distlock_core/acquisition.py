@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
 from distlock_core import refusal
 from distlock_core.errors import AcquireTimeout, DistlockError, EtcdUnavailable, OutcomeUnknown
@@ -59,7 +59,7 @@ class Held(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """What a waiter may show. `place` counts from 1, `since` is on the `now()` clock, `away` says why etcd is silent."""
+    """What a waiter may show. `place` counts from 1, `since` is on the `now()` clock, `away` is why etcd is silent."""
 
     state: LockState
     place: int
@@ -130,7 +130,7 @@ class Acquisition:
                 return found
             view = found
 
-    def _step(self, view: View) -> Union[Held, View]:
+    def _step(self, view: View) -> Held | View:
         """Do what the view suggests; return the lock, or what is seen after it."""
         if self._doubt is not None:
             return self._settle(self._call()) or self._read(self._call())
@@ -156,7 +156,7 @@ class Acquisition:
 
     # Claims.
 
-    def _claim(self, view: View, slot: int) -> Union[Held, View]:
+    def _claim(self, view: View, slot: int) -> Held | View:
         key, record = self._keys.slot(slot), self._record(int(time.time()))
         then: list[Op] = [Put(key, record)]
         if self._line.ticket is not None:
@@ -179,7 +179,7 @@ class Acquisition:
                     return holder, TAKEN_OVER
         return None
 
-    def _enter(self, view: View, holder: Holder, entry: str) -> Union[Held, View]:
+    def _enter(self, view: View, holder: Holder, entry: str) -> Held | View:
         if entry == NESTED:
             # The run around me keeps its record, and with it its right to release: nothing is written.
             kv = KeyValue(holder.key, holder.value, holder.token, holder.mod_revision, holder.lease)
@@ -188,7 +188,7 @@ class Acquisition:
         held = Held(KeyValue(holder.key, record, holder.token, 0, 0), self._run, holder.slot, entry, holder.value)
         return self._commit(Claim(view, held), reentry_conditions(self._keys, view, holder), [Put(holder.key, record)])
 
-    def _commit(self, claim: Claim, conditions: list[Compare], then: list[Op]) -> Union[Held, View]:
+    def _commit(self, claim: Claim, conditions: list[Compare], then: list[Op]) -> Held | View:
         self._doubt = claim
         reads = gets(self._keys, self._line.ticket)
         outcome = self._etcd.txn(conditions, then, reads, self._call())

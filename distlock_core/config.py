@@ -7,7 +7,7 @@ text is read.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from distlock_core.errors import ConfigError
@@ -102,21 +102,42 @@ class Setting(NamedTuple):
 SETTINGS = (
     Setting("lock-name", "lockname", read_text, "", "name of the lock", placeholder="NAME"),
     Setting("reason", "reason", read_text, "", "why; shown to everybody who waits", placeholder="TEXT"),
-    Setting("timeout", "timeout", read_seconds, -1.0, "wait at most so long; 0: do not wait, -1: for ever",
-            placeholder="SECONDS"),
+    Setting(
+        "timeout",
+        "timeout",
+        read_seconds,
+        -1.0,
+        "wait at most so long; 0: do not wait, -1: for ever",
+        placeholder="SECONDS",
+    ),
     Setting("nowait", "nowait", read_bool, False, "do not wait; the same as --timeout=0", flag=True),
     Setting("endpoints", "endpoints", read_endpoints, None, "etcd members, separated by commas", placeholder="URLS"),
-    Setting("prefix", "prefix", read_text, DEFAULT_PREFIX, "realm: what all its keys in etcd begin with",
-            placeholder="TEXT"),
-    Setting("id", "id", read_text, None, "owner; the same owner may enter its own lock again, and --unlock refuses "
-            "another's", placeholder="OWNER"),
+    Setting(
+        "prefix", "prefix", read_text, DEFAULT_PREFIX, "realm: what all its keys in etcd begin with", placeholder="TEXT"
+    ),
+    Setting(
+        "id",
+        "id",
+        read_text,
+        None,
+        "owner; the same owner may enter its own lock again, and --unlock refuses another's",
+        placeholder="OWNER",
+    ),
     Setting("slots", "slots", read_whole(1, 1000), 1, "so many may hold the lock at once", placeholder="N"),
-    Setting("busy-exit-code", "busy_exit_code", read_whole(0, 255), 1, "exit code for: held by another, or timed out",
-            placeholder="N"),
-    Setting("connect-timeout", "connect_timeout", read_span, 5.0, "for the first contact with etcd",
-            placeholder="SECONDS"),
-    Setting("release-timeout", "release_timeout", read_span, 30.0, "how long a release is tried",
-            placeholder="SECONDS"),
+    Setting(
+        "busy-exit-code",
+        "busy_exit_code",
+        read_whole(0, 255),
+        1,
+        "exit code for: held by another, or timed out",
+        placeholder="N",
+    ),
+    Setting(
+        "connect-timeout", "connect_timeout", read_span, 5.0, "for the first contact with etcd", placeholder="SECONDS"
+    ),
+    Setting(
+        "release-timeout", "release_timeout", read_span, 30.0, "how long a release is tried", placeholder="SECONDS"
+    ),
     Setting("json", "json", read_bool, False, "results and errors as JSON", flag=True),
     Setting("quiet", "quiet", read_bool, False, "say nothing but errors", flag=True),
     Setting("verbose", "verbose", read_bool, False, "say what is done", flag=True),
@@ -221,4 +242,3 @@ def read_setting(setting: Setting, value: object, where: str) -> Any:
         return setting.read(value)
     except ConfigError as expected:
         raise ConfigError(f"{where}: expected {expected}, found {ascii(value)[:60]}") from None
-

@@ -1,7 +1,7 @@
 """Every error that distlock raises.
 
     DistlockError
-    |-- ConfigError          kind config (usage, from the command line): a setting or argument is wrong; nothing was sent
+    |-- ConfigError          kind config: a setting or an argument is wrong; nothing was sent
     |-- EtcdUnavailable      kind unreachable: no endpoint gave an answer in time
     |-- AccessDenied         kind denied: etcd refuses this user or certificate
     |-- LockBusy             kind busy: somebody else holds it, or is ahead in the line, and I was not to wait
@@ -11,7 +11,7 @@
     |-- LockNotFound         kind not_locked: nobody holds it
     |-- Frozen               kind frozen: the whole realm is frozen
     |-- LimitConflict        kind limit: it is held by somebody who counts its slots differently
-    |-- OutcomeUnknown       kind unknown: etcd may have done it, or may do it yet; nobody can tell
+    |-- OutcomeUnknown       kind unknown: nobody can tell whether etcd did it, or will do it yet
     |-- NotStarted           kind not_started: the command could not be started
     `-- Cancelled            kind interrupted: a signal, or the caller's own cancel, ended the call
 

@@ -104,7 +104,8 @@ class Line:
 
     def _watch_for(self, view: View, patience: Patience) -> Watch:
         """Watch what can bring my turn: the ticket just before mine; for the first in line, the lock itself."""
-        assert self.ticket is not None and view.ahead is not None
+        assert self.ticket is not None
+        assert view.ahead is not None
         keys = self._keys
         ranges: list[tuple[bytes, bytes | None]] = [(self.ticket.key, None)]
         if view.ahead:

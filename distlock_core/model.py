@@ -117,7 +117,7 @@ class Record(NamedTuple):
         text = value.decode("utf-8", "backslashreplace")
         seconds, _, rest = text.partition(";")
         owner, separator, rest = rest.partition(";")
-        digits = seconds[1:] if seconds.startswith("-") else seconds
+        digits = seconds.removeprefix("-")
         if not separator or not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
             return cls(None, None, {"reason": text})
         try:
@@ -170,9 +170,7 @@ class Waiter(NamedTuple):
     @classmethod
     def parse(cls, kv: KeyValue) -> Waiter:
         record = Record.parse(kv.value)
-        return cls(
-            record.owner, record.text("host"), record.since, record.text("reason"), kv.lease, kv.create_revision
-        )
+        return cls(record.owner, record.text("host"), record.since, record.text("reason"), kv.lease, kv.create_revision)
 
 
 class Holder(NamedTuple):

@@ -34,6 +34,7 @@ from distlock_core.wording import look_at, printable, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import builtins  # the method `list` hides the type inside the class
     from types import TracebackType
 
     from distlock_core.etcd.api import Etcd
@@ -61,9 +62,7 @@ def connect(
     texts = endpoints.split(",") if isinstance(endpoints, str) else endpoints
     addresses = [parse_endpoint(text) for text in texts if text.strip()]
     etcd = Gateway(Endpoints(addresses or [parse_endpoint(DEFAULT_ENDPOINTS[0])], hint))
-    return Realm(
-        etcd, prefix, mutex=mutex, connect_timeout=connect_timeout, release_timeout=release_timeout
-    )
+    return Realm(etcd, prefix, mutex=mutex, connect_timeout=connect_timeout, release_timeout=release_timeout)
 
 
 class Realm:
@@ -118,7 +117,7 @@ class Realm:
             release_timeout=self._release_timeout,
         )
 
-    def list(self) -> list[LockState]:
+    def list(self) -> builtins.list[LockState]:
         """Return every lock that is held or waited for, by name. Raises `EtcdUnavailable`, `AccessDenied`."""
         found = self._read([Get(*ends(self.prefix.encode()))])[0]
         names = sorted({name for name in map(self._name_of, found) if name is not None})
@@ -132,7 +131,12 @@ class Realm:
         return self._state(keys, [kv for kvs in self._read(gets) for kv in kvs])
 
     def unlock(
-        self, name: str, owner: str | None = None, *, token: int | None = None, force: bool = False,
+        self,
+        name: str,
+        owner: str | None = None,
+        *,
+        token: int | None = None,
+        force: bool = False,
         cancel: Cancel | None = None,
     ) -> Holder:
         """Delete the lock that is there now, whoever holds it, and return its holder.
@@ -179,7 +183,7 @@ class Realm:
     def _keys_of(self, name: str) -> Keys:
         return Keys(self.prefix, name, self._mutex)
 
-    def _read(self, gets: Sequence[Get]) -> list[tuple[KeyValue, ...]]:
+    def _read(self, gets: Sequence[Get]) -> builtins.list[tuple[KeyValue, ...]]:
         outcome = self._etcd.read(gets, Patience.lasting(self._connect_timeout))
         return [found.kvs for found in outcome.ranges()]
 

@@ -26,8 +26,9 @@ class Session:
         self.lease = int.from_bytes(os.urandom(8), "big") >> 1 | 1
         sent = now()
         self.ttl = etcd.grant(self.lease, ttl, patience)
-        self._renewed(sent)
         self.lost = False
+        self.deadline = sent + self.ttl
+        self.renew_at = sent + self.ttl / 3
 
     def renew_if_due(self, patience: Patience) -> None:
         """Renew the lease when a third of its TTL is gone. Sets `lost` when the server no longer knows it.
@@ -44,14 +45,11 @@ class Session:
             return
         if ttl > 0:
             self.ttl = ttl
-            self._renewed(sent)
+            self.deadline = sent + ttl
+            self.renew_at = sent + ttl / 3
         else:
             self.lost = True
 
     def revoke(self, patience: Patience) -> None:
         """End the lease, and everything that hangs on it, now."""
         self._etcd.revoke(self.lease, patience)
-
-    def _renewed(self, sent: float) -> None:
-        self.deadline = sent + self.ttl
-        self.renew_at = sent + self.ttl / 3

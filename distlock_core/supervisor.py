@@ -61,7 +61,7 @@ def _start(command: Sequence[str], environ: Mapping[str, str], mask: SignalMask)
     try:
         # Python ignores these two; a command expects the default.
         restored = [signal.SIGPIPE, signal.SIGXFSZ]
-        return os.posix_spawnp(command[0], command, environ, setsigmask=mask.before, setsigdef=restored)
+        return os.posix_spawnp(command[0], list(command), environ, setsigmask=mask.before, setsigdef=restored)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise NotStarted(f"cannot start {printable(command[0])}: {reason}; the lock is released") from error

@@ -36,7 +36,7 @@ class View(NamedTuple):
         return cls(
             outcome.revision,
             tuple(Holder.parse(keys, kv) for kv in (*lock.kvs, *slots.kvs)),
-            line.count,
+            line.total,
             ahead,
             freeze.kvs[0] if freeze.kvs else None,
             bool(mutex.kvs),

@@ -49,9 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, _stop)
     try:
         return _run(args)
-    except (BinaryNotFound, NotStarted, NotReady, OSError) as e:
-        # The rest of these messages is etcd's log.
-        return _fail(str(e).splitlines()[0])
+    except (BinaryNotFound, NotStarted, NotReady) as e:
+        return _fail(str(e).splitlines()[0])  # the rest is etcd's log
+    except OSError as e:
+        return _fail(f"{e.filename}: {e.strerror}" if e.filename else str(e))
     except _Stop:
         return 0
 

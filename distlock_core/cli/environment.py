@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.lock import Lock
 
-TOKEN = "DISTLOCK_TOKEN"  # the fencing token of the lock in the first line of DISTLOCK_HELD
+TOKEN = "DISTLOCK_TOKEN"  # noqa: S105 - a number that all may see: the fencing token of the lock in the first line of DISTLOCK_HELD
 HELD = "DISTLOCK_HELD"  # the key in etcd; a line more, `TOKEN KEY`, for each lock held further out
 LEASE = "DISTLOCK_LEASE"
 

@@ -36,8 +36,12 @@ Exit code: the command's own; 128+n when signal n ended it; 1 not acquired, not 
 
 def _line(option: str, placeholder: str, variable: str, text: str, default: object) -> str:
     head = f"--{option}={placeholder}" if placeholder else f"--{option}"
-    shown = "" if default in (None, "", False) else f" (default {default:g})" if isinstance(default, float) else (
-        f" (default {default})"
+    shown = (
+        ""
+        if default in (None, "", False)
+        else f" (default {default:g})"
+        if isinstance(default, float)
+        else (f" (default {default})")
     )
     return f"  {head:<27} {text}{shown} [{variable}]\n"
 

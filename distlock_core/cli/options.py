@@ -76,7 +76,7 @@ def _split(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         if name in OPERATIONS:
             setting = Setting(name, name, read_bool, False, "", flag=True)
         if setting is None:
-            raise UsageError(f"unknown option {ascii(argument)}. See: distlock --help")
+            raise UsageError(f"unknown option {argument!a}. See: distlock --help")
         if setting.flag:
             text = text if equals else "true"
         elif not equals:
@@ -94,10 +94,7 @@ def _check(operations: Sequence[str], options: dict[str, Any], command: Sequence
     if len(operations) > 1:
         raise UsageError(f"--{operations[0]} and --{operations[1]} exclude each other: say one of them")
     if operations and command:
-        raise UsageError(
-            f"--{operations[0]} runs no command, but {ascii(command[0])} is given: "
-            f"leave out one of them"
-        )
+        raise UsageError(f"--{operations[0]} runs no command, but {command[0]!a} is given: leave out one of them")
     if options.get("nowait") and options.get("timeout", 0) > 0:
         raise UsageError("--nowait and --timeout contradict each other: say one of them")
     if options.get("quiet") and options.get("verbose"):

@@ -60,7 +60,8 @@ class Progress:
         self._thread.start()
 
     def _draw(self) -> None:
-        assert self._closing is not None and self._waiting is not None
+        assert self._closing is not None
+        assert self._waiting is not None
         while True:
             line = f"{duration(now() - self._waiting.since)} {sentence(self._waiting)}"
             self._write(f"\r\x1b[K{printable(line)[: _columns() - 1]}")

@@ -31,8 +31,9 @@ def error_json(error: DistlockError) -> dict[str, Any]:
     state = getattr(error, "state", None)
     if state is not None:
         details["locks"] = locks_json(state)
-    if getattr(error, "run", None):
-        details["run"] = getattr(error, "run")
+    run = getattr(error, "run", None)
+    if run is not None:
+        details["run"] = run
     return {"error": details}
 
 
@@ -78,16 +79,14 @@ def table(states: Sequence[LockState]) -> str:
     """Every lock in a line, under a heading."""
     rows = [COLUMNS, *(row for state in states for row in _rows(state))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
-    )
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
 
 def _rows(state: LockState) -> list[tuple[str, ...]]:
     name = printable(state.name)
     if not state.holders:
         return [(name, "-", "-", "-", str(state.waiting), "")]
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for holder in state.holders:
         since = "-" if holder.since is None else clock(holder.since)
         held = "-" if holder.since is None else duration(time.time() - holder.since)

@@ -21,7 +21,7 @@ def interrupt_on_signals(count: int = 1) -> Interrupt:
     interrupt = Interrupt()
     left = count
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def note(number: int, _frame: FrameType | None) -> None:
         nonlocal left
         left -= 1
         if left <= 0:

@@ -61,10 +61,10 @@ Op = Union[Get, Put, Delete]
 
 
 class Range(NamedTuple):
-    """What a `Get` found. `count` is that of the whole range, whatever was limited or filtered."""
+    """What a `Get` found. `total` counts the whole range, whatever was limited or filtered."""
 
     kvs: tuple[KeyValue, ...]
-    count: int
+    total: int
 
 
 class Outcome(NamedTuple):
@@ -110,8 +110,9 @@ class Etcd(Protocol):
     All raise `EtcdUnavailable` when none answered, `AccessDenied` when one refused, and `Cancelled`.
     """
 
-    endpoint: str
-    """The endpoint that answered last."""
+    @property
+    def endpoint(self) -> str:
+        """The endpoint that answered last."""
 
     def read(self, gets: Sequence[Get], patience: Patience) -> Outcome:
         """Read several ranges at one revision."""
@@ -119,7 +120,10 @@ class Etcd(Protocol):
     def txn(
         self, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op], patience: Patience
     ) -> Outcome:
-        """Write, if all the compares hold. Raises `LeaseGone`, and `OutcomeUnknown` when it was sent without a reply."""
+        """Write, if all the compares hold.
+
+        Raises `LeaseGone`, and `OutcomeUnknown` when it may have arrived and no answer came.
+        """
 
     def grant(self, lease: int, ttl: int, patience: Patience) -> int:
         """Grant a lease with this id and return its TTL. To grant it twice is harmless: its TTL is returned."""
@@ -140,6 +144,6 @@ class Etcd(Protocol):
 
 
 def prefix_end(prefix: bytes) -> bytes:
-    """The key just behind all those that begin with `prefix`: `[prefix, prefix_end(prefix))` holds them."""
+    """Return the key just behind all those that begin with `prefix`."""
     trimmed = prefix.rstrip(b"\xff")
     return trimmed[:-1] + bytes([trimmed[-1] + 1]) if trimmed else b"\0"

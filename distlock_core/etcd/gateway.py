@@ -26,7 +26,7 @@ from distlock_core.etcd.api import (
     WatchEnded,
 )
 from distlock_core.etcd.endpoints import Attempt, Endpoints
-from distlock_core.etcd.http1 import Address, Connection, ConnectFailed, ConnectionLost, Stream
+from distlock_core.etcd.http1 import Address, ConnectFailed, Connection, ConnectionLost, Stream
 from distlock_core.patience import Patience
 
 TYPE_CHECKING = False
@@ -230,7 +230,7 @@ class GatewayWatch:
         self._connection.close()
 
     def _messages(self) -> list[dict[str, Any]]:
-        messages = []
+        messages: list[dict[str, Any]] = []
         decoder = json.JSONDecoder()
         while True:
             self._text = self._text.lstrip()

@@ -15,6 +15,13 @@ from typing import NamedTuple
 
 from distlock_core.patience import Patience
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    AddressInfo = Sequence[tuple[Any, ...]]
+
 MAX_HEAD = 64 * 1024  # bytes; a status line and headers beyond this are no etcd
 CHUNK = 64 * 1024
 
@@ -208,23 +215,22 @@ def _connect(address: Address, patience: Patience) -> socket.socket:
     raise ConnectFailed(problem)
 
 
-_AddressInfo = list[tuple[int, int, int, str, tuple]]  # type: ignore[type-arg]
-
-
-def _resolve(address: Address, patience: Patience) -> _AddressInfo:
+def _resolve(address: Address, patience: Patience) -> AddressInfo:
     """The addresses of a host. A resolver that hangs is left behind at the deadline, in a thread of its own."""
+    # As bytes: for a string Python loads its codec for international names first.
+    host = address.host.encode("ascii" if address.host.isascii() else "idna")
     try:
-        return socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        return socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
         pass  # a name
     import threading
 
-    answer: list[_AddressInfo | OSError] = []
+    answer: list[AddressInfo | OSError] = []
     reader, writer = os.pipe()
 
     def ask() -> None:
         try:
-            answer.append(socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM))
+            answer.append(socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM))
         except OSError as error:
             answer.append(error)
         finally:

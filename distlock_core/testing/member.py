@@ -101,9 +101,7 @@ class Member:
         deadline = time.monotonic() + timeout
         while True:
             if self.pid is None:
-                raise NotStarted(
-                    f"etcd {self.name} did not start{self._code()}. The end of its log:\n{self.log_tail()}"
-                )
+                raise NotStarted(f"etcd {self.name} did not start: {self._reason()}\nIts log ends:\n{self.log_tail()}")
             if self.is_healthy(min(2.0, max(0.1, deadline - time.monotonic()))) and self._is_mine():
                 return
             if time.monotonic() >= deadline:
