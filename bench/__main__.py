@@ -51,10 +51,10 @@ def _measure(stack: contextlib.ExitStack, options: argparse.Namespace) -> Report
     report.idle = commits.idle(server)
     if "wall" in options.only:
         say(f"wall time: {options.rounds} rounds of {len(field.tools) + 1}")
-        report.wall = wall.measure(processes, tools.bare(at), field.tools, options.rounds, field.failed)
+        report.wall = wall.measure(processes, tools.bare(at), list(field.tools), options.rounds, field.drop)
     if "commits" in options.only:
         say(f"commits: {commits.CYCLES} cycles of each")
-        report.commits = commits.measure(processes, field.tools, field.failed)
+        report.commits = commits.measure(processes, list(field.tools), field.drop)
     if "drain" in options.only:
         say(f"drain: {', '.join(map(str, options.waiters))} waiters")
         report.drain = waiters.drain(processes, field.tools, options.waiters, field.failed)

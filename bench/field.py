@@ -66,6 +66,11 @@ class Field:
         elif why not in before:
             self.left_out[tool.name] = f"{before}; {why}"
 
+    def drop(self, tool: tools.Tool, why: str) -> None:
+        """The same for one that cannot even take a free lock: nothing else is asked of it."""
+        self.failed(tool, why)
+        self.tools.remove(tool)
+
     def _enter(self, name: str, missing: Callable[[], str | None], tool: Callable[[], tools.Tool]) -> None:
         if name not in self._only:
             return

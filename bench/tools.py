@@ -56,9 +56,11 @@ def distlock(at: Environment, server: Server, ttl: int | None = None) -> Tool:
 
 def etcdctl(at: Environment, server: Server, binary: str) -> Tool:
     prefix = f"{at.prefix}etcdctl/"
+    # It leaves its lease behind, which must not end while somebody else is measured.
+    start = [binary, f"--endpoints={server.endpoint}", "lock", "--ttl=3600"]
     return Tool(
         "etcdctl",
-        lambda lock, command: [binary, f"--endpoints={server.endpoint}", "lock", prefix + lock, *command],
+        lambda lock, command: [*start, prefix + lock, *command],
         {**at.variables, "ETCDCTL_API": "3"},
         server,
         lambda lock: server.keys_under(f"{prefix}{lock}/"),

@@ -60,7 +60,7 @@ def drain(
             try:
                 assert tool.server is not None
                 found.append(_drain(processes, tool, tool.server, size))
-            except ToolFailedError as failure:  # noqa: PERF203 - a loop over processes, which cost more
+            except ToolFailedError as failure:
                 failed(tool, f"{size} waiters: {failure}")
                 running.remove(tool)  # a longer line would fail too, and take its bound to do so
     return found
