@@ -30,7 +30,7 @@ class Environment:
 def _plain_python(folder: Path) -> str:
     """The interpreter of a fresh virtual environment with this tree's package and what this environment has.
 
-    An editable install puts a finder into every start of its interpreter, which doubles the time of bare Python, and
+    An editable install may put a finder into every start of its interpreter, which doubles the time of bare Python, and
     which nobody has on a node. So the packages are named by plain paths here, as fast as if they were installed.
     """
     home = folder / "venv"
