@@ -182,11 +182,14 @@ class Member:
 
     def _reason(self) -> str:
         """What etcd gave as the reason for its end, in one line; its exit code when it gave none."""
-        for line in reversed(self.log_tail(50).splitlines()):
+        plain = []
+        for line in reversed(self.log_tail(1000).splitlines()):
             try:
                 said = json.loads(line)
             except ValueError:
+                plain.append(line)
                 continue
             if isinstance(said, dict) and said.get("level") in ("fatal", "panic"):
                 return str(said.get("error") or said.get("msg")).splitlines()[0]
-        return f"exit code {None if self._process is None else self._process.poll()}"
+        # A bad flag is said in plain text, and the whole of its help behind it.
+        return plain[-1] if plain else f"exit code {None if self._process is None else self._process.poll()}"

@@ -1,0 +1,199 @@
+"""Real etcd for every test, the installed command, and the history of the realm when a test fails."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any, Callable
+
+import pytest
+from needs import need as need_tool
+
+from distlock_core.testing import Cluster, EtcdctlError, Proxy
+
+COMMAND_TIMEOUT = 60.0
+HISTORY_LIMIT = 20_000
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[..., str]:
+    """need("etcd 3.4") -> its path, or the test is skipped (fails under CI=true)."""
+    return need_tool
+
+
+@pytest.fixture(scope="session")
+def start_etcd() -> Iterator[Callable[..., Cluster]]:
+    """start_etcd(members=1, version=None, **options) -> Cluster, small timeouts, no fsync; ended with the session."""
+    started: list[Cluster] = []
+
+    def start(members: int = 1, version: str | None = None, **options: Any) -> Cluster:
+        etcd = need_tool("etcd" if version is None else f"etcd {version}")
+        # A lease's TTL floor is 1 s with these.
+        fast = {"heartbeat_ms": 100, "election_ms": 600, "fsync": False}
+        started.append(Cluster.start(members, etcd=etcd, **{**fast, **options}))
+        return started[-1]
+
+    yield start
+    for cluster in started:
+        cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def etcd(start_etcd: Callable[..., Cluster]) -> Cluster:
+    """One member, shared by the tests of an xdist worker: leave it running, and stay under `realm_prefix`."""
+    return start_etcd()
+
+
+@pytest.fixture(scope="session")
+def etcd34(start_etcd: Callable[..., Cluster]) -> Cluster:
+    """As `etcd`, but 3.4."""
+    return start_etcd(version="3.4")
+
+
+@pytest.fixture(scope="session")
+def etcd35(start_etcd: Callable[..., Cluster]) -> Cluster:
+    """As `etcd`, but 3.5."""
+    return start_etcd(version="3.5")
+
+
+@pytest.fixture(params=["3.4", "3.5"])
+def each_etcd(request: pytest.FixtureRequest) -> Cluster:
+    """The test runs twice: on `etcd34` and on `etcd35`."""
+    return request.getfixturevalue("etcd" + request.param.replace(".", ""))
+
+
+@pytest.fixture
+def cluster3(start_etcd: Callable[..., Cluster]) -> Iterator[Cluster]:
+    """Three members of the test's own, to stop, kill and pause."""
+    with start_etcd(3) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def proxy(etcd: Cluster) -> Iterator[Proxy]:
+    """A Proxy in front of `etcd`."""
+    with Proxy(etcd.endpoints[0]) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def realm_prefix() -> str:
+    """A prefix that no other test has."""
+    return f"/t-{secrets.token_hex(6)}/"
+
+
+@pytest.fixture
+def distlock_env(etcd: Cluster, realm_prefix: str) -> dict[str, str]:
+    """The environment of a distlock command: `etcd`, `realm_prefix`, and nothing else of DISTLOCK_*."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("DISTLOCK_")}
+    return {**env, "DISTLOCK_ENDPOINTS": etcd.endpoints[0], "DISTLOCK_PREFIX": realm_prefix}
+
+
+@pytest.fixture
+def run_distlock(distlock_env: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """run_distlock(*args, env={}, input=None, timeout=60, command="distlock") runs the installed command to its end.
+
+    `env` is added to `distlock_env`; a value of None takes a variable out.
+    """
+
+    def run(
+        *args: str,
+        env: dict[str, str | None] | None = None,
+        input: str | None = None,  # noqa: A002
+        timeout: float = COMMAND_TIMEOUT,
+        command: str = "distlock",
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [_installed(command), *args],
+            env=_merged(distlock_env, env),
+            input=input or "",
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def spawn_distlock(distlock_env: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """As run_distlock, but returns a Popen with pipes; it and its process group are surely ended after the test."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def spawn(
+        *args: str, env: dict[str, str | None] | None = None, command: str = "distlock", **options: Any
+    ) -> subprocess.Popen[str]:
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(
+            [_installed(command), *args],
+            env=_merged(distlock_env, env),
+            text=True,
+            start_new_session=True,
+            **{**pipes, **options},
+        )
+        processes.append(process)
+        return process
+
+    yield spawn
+    for process in processes:
+        _end(process)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """A failed test tells the whole story: what was in its realm, and how it came there."""
+    report = yield
+    arguments = getattr(item, "funcargs", {})
+    prefix = arguments.get("realm_prefix")
+    if call.when == "call" and report.failed and prefix is not None:
+        for name in ("etcd", "etcd34", "etcd35", "each_etcd", "cluster3"):
+            if isinstance(arguments.get(name), Cluster):
+                report.sections.append((f"realm {prefix} in {name}", _history(arguments[name], prefix)))
+    return report
+
+
+def _history(cluster: Cluster, prefix: str) -> str:
+    try:
+        now = cluster.etcdctl("get", "--prefix", prefix)
+    except (EtcdctlError, OSError, RuntimeError, subprocess.TimeoutExpired) as e:
+        return f"(not to be had: {e})"
+    return f"now:\n{now}\nhistory:\n{_watched(cluster, prefix)}"[:HISTORY_LIMIT]
+
+
+def _watched(cluster: Cluster, prefix: str) -> str:
+    # A watch has no end: it is read until nothing more has come for a moment, which only a failed test pays for.
+    try:
+        cluster.etcdctl("watch", "--prefix", prefix, "--rev=1", timeout=2)
+    except subprocess.TimeoutExpired as e:
+        said = e.stdout or b""
+        return said.decode(errors="replace") if isinstance(said, bytes) else said
+    except (EtcdctlError, OSError) as e:
+        return str(e)
+    return ""
+
+
+def _installed(command: str) -> str:
+    path = os.path.join(os.path.dirname(sys.executable), command)
+    return path if os.access(path, os.X_OK) else need_tool(command, install="make .venv/.ready")
+
+
+def _merged(base: dict[str, str], more: dict[str, str | None] | None) -> dict[str, str]:
+    merged = {**base, **(more or {})}
+    return {key: value for key, value in merged.items() if value is not None}
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)  # also what it left behind in its group
+    except ProcessLookupError:
+        pass
+    process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
