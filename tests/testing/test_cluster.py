@@ -37,7 +37,7 @@ def test_a_started_cluster_answers_at_once(each_etcd: Cluster, realm_prefix: str
 
 
 def test_etcdctl_raises_what_it_said(etcd: Cluster) -> None:
-    with pytest.raises(EtcdctlError, match="etcdctl put ended with [0-9]+: .*put"):
+    with pytest.raises(EtcdctlError, match=r"etcdctl put ended with [0-9]+: .*put"):
         etcd.etcdctl("put")
 
 
@@ -105,7 +105,7 @@ def test_a_given_folder_is_kept_and_continued(start_etcd: Callable[..., Cluster]
 
 
 def test_a_failed_start_gives_the_reason_and_leaves_no_process(start_etcd: Callable[..., Cluster]) -> None:
-    with pytest.raises(NotStarted, match="did not start: .*no-such-flag"):
+    with pytest.raises(NotStarted, match=r"did not start: .*no-such-flag"):
         start_etcd(extra_args=["--no-such-flag=1"])
 
 
