@@ -15,6 +15,7 @@ from distlock_core.model import DEFAULT_MUTEX, DEFAULT_PREFIX, check_name, check
 
 DEFAULT_FILE = "/etc/distlock/distlock.yaml"
 LONGEST = 10**9  # seconds; beyond it a number is a slip
+LONGEST_DIGITS = 100
 
 
 def read_seconds(text: object) -> float:
@@ -52,7 +53,9 @@ def read_go_duration(text: object) -> float:
 def read_whole(low: int, high: int) -> Callable[[object], int]:
     def read(text: object) -> int:
         digits = str(text).strip()
-        if isinstance(text, bool) or not (digits.isascii() and digits.isdigit()) or not low <= int(digits) <= high:
+        # Python itself refuses to read a number of thousands of digits.
+        whole = not isinstance(text, bool) and digits.isascii() and digits.isdigit() and len(digits) <= LONGEST_DIGITS
+        if not whole or not low <= int(digits) <= high:
             raise ConfigError(f"a whole number from {low} to {high}")
         return int(digits)
 
@@ -169,17 +172,17 @@ def load(options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -
     An empty environment variable counts as unset. Raises `ConfigError`, which names the variable, or the file and key.
     """
     environ = os.environ if environ is None else environ
-    chosen = _from_environment(environ)
-    chosen.update(options)
-    default_file = "config" not in chosen
-    found = _from_file(chosen.get("config", DEFAULT_FILE), may_be_absent=default_file)
-    found.update(chosen)
+    variables = _from_environment(environ)
+    path = options.get("config", variables.get("config"))
+    found = _from_file(path or DEFAULT_FILE, may_be_absent=path is None)
+    for layer in (variables, options):
+        if "timeout" in layer:
+            found.pop("nowait", None)  # the two are one setting: the layer above decides
+        found.update(layer)
     settings = Settings({setting.key: found.get(setting.key, setting.default) for setting in SETTINGS})
     settings.given = frozenset(found)
     if "maxtime" in found and "connect_timeout" not in found:
         settings["connect_timeout"] = found["maxtime"]
-    if "timeout" in options and not options.get("nowait"):
-        settings["nowait"] = False  # an option overrides what file and environment say
     if settings["nowait"]:
         settings["timeout"] = 0.0
     return settings.check()
