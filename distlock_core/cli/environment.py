@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from distlock_core.errors import ConfigError
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 TOKEN = "DISTLOCK_TOKEN"  # noqa: S105 - a number that all may see: the fencing token of the lock in the first line of DISTLOCK_HELD
 HELD = "DISTLOCK_HELD"  # the key in etcd; a line more, `TOKEN KEY`, for each lock held further out
 LEASE = "DISTLOCK_LEASE"
+LONGEST_TOKEN = 19  # digits of a 64-bit integer
 
 # Meant for this call. A distlock inside the command is not to be steered by them by accident.
 MINE_ALONE = ("LOCKNAME", "REASON", "TIMEOUT", "NOWAIT", "ID", "TTL", "REFRESH", "SLOTS")
@@ -23,7 +25,7 @@ def token(environ: Mapping[str, str]) -> int | None:
     text = environ.get(TOKEN, "")
     if not text:
         return None
-    if not (text.isascii() and text.isdigit()):
+    if not _is_token(text):
         raise ConfigError(f"{TOKEN}: expected a whole number, found {ascii(text)[:60]}")
     return int(text)
 
@@ -33,11 +35,7 @@ def held_around(environ: Mapping[str, str]) -> dict[bytes, int]:
     first, *outer = environ.get(HELD, "").split("\n")
     lines = [f"{environ.get(TOKEN, '')} {first}", *outer]
     pairs = [line.partition(" ")[::2] for line in lines]
-    return {
-        key.encode("utf-8", "surrogateescape"): int(number)
-        for number, key in pairs
-        if key and number.isascii() and number.isdigit()
-    }
+    return {os.fsencode(key): int(number) for number, key in pairs if key and _is_token(number)}
 
 
 def for_command(environ: Mapping[str, str], lock: Lock) -> dict[str, str]:
@@ -45,7 +43,11 @@ def for_command(environ: Mapping[str, str], lock: Lock) -> dict[str, str]:
     mine = {f"DISTLOCK_{word}" for word in MINE_ALONE} | {LEASE}
     child = {name: value for name, value in environ.items() if name not in mine}
     around = held_around(environ)
-    outer = [f"{number} {key.decode()}" for key, number in around.items() if key.decode() != lock.key]
+    outer = [f"{number} {os.fsdecode(key)}" for key, number in around.items() if os.fsdecode(key) != lock.key]
     child[TOKEN] = str(lock.token)
     child[HELD] = "\n".join([lock.key, *outer])
     return child
+
+
+def _is_token(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= LONGEST_TOKEN
