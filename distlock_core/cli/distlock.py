@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from distlock_core.cli import environment
-from distlock_core.cli.options import Request, UsageError, parse, wants_json
+from distlock_core.cli.options import Request, UsageError, error_form, parse
 from distlock_core.errors import AcquireTimeout, Cancelled, DistlockError, LockBusy, LockLost, NotStarted
 
 TYPE_CHECKING = False
@@ -32,14 +32,14 @@ def main() -> int:
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        if stream is not None:  # None when the caller has closed it
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    code = run(sys.argv[1:])
     try:
-        code = run(sys.argv[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader (`| head`) has gone. Python's own flush at the end must not complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = FAILED
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except OSError:
+        _give_up(sys.stderr)
     return code
 
 
@@ -48,16 +48,20 @@ def run(arguments: Sequence[str]) -> int:
     try:
         request = parse(arguments)
     except DistlockError as error:
-        json = wants_json(arguments) or os.environ.get("DISTLOCK_JSON", "").lower() in ("1", "true", "yes", "on")
-        return _fail(error, json=json, to_stderr=False)
-    if request.operation in ("help", "version"):
-        return _inform(request.operation)
+        json, has_command = error_form(arguments, os.environ)
+        return _fail(error, json=json, to_stderr=has_command)
     if request.operation == "run":
         return _run(request)
     try:
-        return {"list": _list, "show": _show, "verify": _verify, "lock": _lock, "unlock": _unlock}[request.operation](
-            request
-        )
+        return {
+            "list": _list,
+            "show": _show,
+            "verify": _verify,
+            "lock": _lock,
+            "unlock": _unlock,
+            "help": _help,
+            "version": _version,
+        }[request.operation](request)
     except DistlockError as error:
         return _fail(error, json=request.settings["json"], to_stderr=False, busy=request.settings["busy_exit_code"])
 
@@ -69,8 +73,8 @@ def _run(request: Request) -> int:
     from distlock_core import supervisor
 
     settings = request.settings
-    lock = _wanted(request)
     try:
+        lock = _wanted(request)
         interrupt = _acquire(request, lock)
     except DistlockError as error:
         return _fail(error, json=settings["json"], to_stderr=True, busy=settings["busy_exit_code"])
@@ -93,7 +97,7 @@ def _lock(request: Request) -> int:
     if request.settings["json"]:
         from distlock_core.cli.render import as_json, locks_json
 
-        print(as_json({"locks": locks_json(_realm(request).show(lock.name))}))
+        return _print(as_json({"locks": locks_json(_realm(request).show(lock.name))}))
     return OK
 
 
@@ -109,8 +113,8 @@ def _unlock(request: Request) -> int:
     if settings["json"]:
         from distlock_core.cli.render import as_json, holder_json
 
-        print(as_json({"unlocked": holder_json(holder)}))
-    elif settings["verbose"]:
+        return _print(as_json({"unlocked": holder_json(holder)}))
+    if settings["verbose"]:
         from distlock_core.wording import held_by
 
         _say(f"unlocked {holder.lock}, which was held by {held_by(holder)}")
@@ -122,10 +126,10 @@ def _list(request: Request) -> int:
 
     states = _realm(request).list()
     if request.settings["json"]:
-        print(as_json({"locks": [lock for state in states for lock in locks_json(state)]}))
-    elif states:
-        print(table(states))
-    elif not request.settings["quiet"]:
+        return _print(as_json({"locks": [lock for state in states for lock in locks_json(state)]}))
+    if states:
+        return _print(table(states))
+    if not request.settings["quiet"]:
         _say(f"no locks under {request.settings['prefix']}")
     return OK
 
@@ -134,8 +138,7 @@ def _show(request: Request) -> int:
     from distlock_core.cli.render import as_json, card, locks_json
 
     state = _realm(request).show(request.settings["lockname"])
-    print(as_json({"locks": locks_json(state)}) if request.settings["json"] else card(state))
-    return OK
+    return _print(as_json({"locks": locks_json(state)}) if request.settings["json"] else card(state))
 
 
 def _verify(request: Request) -> int:
@@ -149,10 +152,22 @@ def _verify(request: Request) -> int:
     if settings["json"]:
         from distlock_core.cli.render import as_json
 
-        print(as_json({"verified": {"lock": name, "token": token}}))
-    elif settings["verbose"]:
+        return _print(as_json({"verified": {"lock": name, "token": token}}))
+    if settings["verbose"]:
         _say(f"token {token} holds {name}")
     return OK
+
+
+def _help(_: Request) -> int:
+    from distlock_core.cli.help import HELP
+
+    return _print(HELP.rstrip())
+
+
+def _version(_: Request) -> int:
+    from distlock_core import __version__
+
+    return _print(f"distlock {__version__}")
 
 
 # Getting and letting go.
@@ -240,10 +255,10 @@ def _release(request: Request, lock: Lock, code: int, mask: Any) -> int:
 
 def _fail(error: DistlockError, *, json: bool, to_stderr: bool, busy: int = FAILED) -> int:
     """Say what went wrong, and return the exit code for it. JSON goes to stdout, unless a command owns that."""
-    from distlock_core.cli.render import as_json, error_json, say
+    from distlock_core.cli.render import as_json, error_json, say, tell
 
     if json:
-        print(as_json(error_json(error)), file=sys.stderr if to_stderr else sys.stdout, flush=True)
+        (tell if to_stderr else _print)(as_json(error_json(error)))
     else:
         say(error.message)
     if isinstance(error, Cancelled) and error.signal is not None:
@@ -259,13 +274,18 @@ def _say(message: str) -> None:
     say(message)
 
 
-def _inform(operation: str) -> int:
-    if operation == "version":
-        from distlock_core import __version__
-
-        print(f"distlock {__version__}")
-    else:
-        from distlock_core.cli.help import HELP
-
-        print(HELP, end="")
+def _print(text: str) -> int:
+    """A result, on stdout. Returns the exit code: the reader (`| head`) may have gone, or the disk be full."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        _give_up(sys.stdout)
+        if not isinstance(error, BrokenPipeError):
+            _say(f"cannot write to stdout: {error.strerror}")
+        return FAILED
     return OK
+
+
+def _give_up(stream: Any) -> None:
+    """Nobody reads it any more. Python's own flush at the end must not complain again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

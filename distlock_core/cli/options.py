@@ -6,7 +6,7 @@ option begins the command, with or without a `--` before it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from distlock_core.config import SETTINGS, Setting, Settings, load, read_bool, read_setting, read_whole
@@ -53,41 +53,58 @@ def parse(arguments: Sequence[str]) -> Request:
     return Request(operation, settings, command, force, token)
 
 
-def wants_json(arguments: Sequence[str]) -> bool:
-    """True if an error in these arguments is to be told as JSON."""
-    for argument in arguments:
-        if not argument.startswith("-") or argument == "--":
-            return False
-        if argument.lstrip("-") in ("json", "json=true"):
-            return True
-    return False
+def error_form(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[bool, bool]:
+    """How to tell an error in these arguments, which may be beyond parsing: as JSON? And is stdout a command's?"""
+    json, operation = environ.get("DISTLOCK_JSON") or "false", False
+    rest = list(arguments)
+    while _begins_with_option(rest):
+        name, setting, text = _take(rest)
+        operation = operation or name in OPERATIONS
+        if setting is not None and setting.key == "json":
+            json = text or ""
+    try:
+        return read_bool(json), bool(rest) and not operation
+    except DistlockError:
+        return False, bool(rest) and not operation
 
 
 def _split(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     options: dict[str, Any] = {}
     rest = list(arguments)
-    while rest and rest[0].startswith("-") and rest[0] != "-":
-        argument = rest.pop(0)
-        if argument == "--":
-            break
-        name, equals, text = argument[2 if argument.startswith("--") else 1 :].partition("=")
-        name = {"h": "help"}.get(name, name)
-        setting = _BY_OPTION.get(name) or _OWN.get(name)
-        if name in OPERATIONS:
-            setting = Setting(name, name, read_bool, False, "", flag=True)
+    while _begins_with_option(rest):
+        argument = rest[0]
+        name, setting, text = _take(rest)
         if setting is None:
             raise UsageError(f"unknown option {argument!a}. See: distlock --help")
-        if setting.flag:
-            text = text if equals else "true"
-        elif not equals:
-            if not rest:
-                raise UsageError(f"option --{name} needs a value. See: distlock --help")
-            text = rest.pop(0)
+        if text is None:
+            raise UsageError(f"option --{name} needs a value. See: distlock --help")
         try:
             options[name] = read_setting(setting, text, f"option --{name}")
         except DistlockError as error:
             raise UsageError(error.message) from None
     return options, rest
+
+
+def _begins_with_option(rest: list[str]) -> bool:
+    if rest and rest[0] == "--":
+        del rest[0]
+        return False
+    return bool(rest) and rest[0].startswith("-") and rest[0] != "-"
+
+
+def _take(rest: list[str]) -> tuple[str, Setting | None, str | None]:
+    """Take an option and its value off the front. None: there is no such option; it lacks its value."""
+    argument = rest.pop(0)
+    name, equals, text = argument[2 if argument.startswith("--") else 1 :].partition("=")
+    name = {"h": "help"}.get(name, name)
+    setting = _BY_OPTION.get(name) or _OWN.get(name)
+    if name in OPERATIONS:
+        setting = Setting(name, name, read_bool, False, "", flag=True)
+    if equals or setting is None:
+        return name, setting, text
+    if setting.flag:
+        return name, setting, "true"
+    return name, setting, rest.pop(0) if rest else None
 
 
 def _check(operations: Sequence[str], options: dict[str, Any], command: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 
 from distlock_core.acquisition import Waiting
-from distlock_core.cli.render import as_json, locks_json, say
+from distlock_core.cli.render import as_json, locks_json, say, tell
 from distlock_core.patience import now
 from distlock_core.wording import duration, printable, taken
 
@@ -23,7 +23,7 @@ class Progress:
     def __init__(self, *, quiet: bool, json: bool) -> None:
         self._quiet = quiet
         self._json = json
-        self._live = not quiet and not json and sys.stderr.isatty()
+        self._live = not quiet and not json and sys.stderr is not None and sys.stderr.isatty()
         self._waiting: Waiting | None = None
         self._shown: tuple[object, ...] | None = None
         self._closing: threading.Event | None = None
@@ -39,7 +39,7 @@ class Progress:
         if not self._quiet and change != self._shown:
             if self._json:
                 document = {"locks": locks_json(waiting.state), "place": waiting.place, "away": waiting.away}
-                print(as_json({"waiting": document}), file=sys.stderr, flush=True)
+                tell(as_json({"waiting": document}))
             else:
                 say(sentence(waiting))
         self._shown = change
@@ -69,8 +69,11 @@ class Progress:
                 return
 
     def _write(self, text: str) -> None:
-        sys.stderr.write(text)
-        sys.stderr.flush()
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except OSError:
+            pass  # the terminal has gone
 
 
 def sentence(waiting: Waiting) -> str:

@@ -18,7 +18,16 @@ COLUMNS = ("LOCK", "OWNER", "SINCE", "HELD", "WAITING", "REASON")
 
 def say(message: str) -> None:
     """One line on stderr, under distlock's name."""
-    print(f"distlock: {printable(message)}", file=sys.stderr, flush=True)
+    tell(f"distlock: {printable(message)}")
+
+
+def tell(line: str) -> None:
+    """A line on stderr. When nobody listens there any more, what is being done goes on: a lock is to be let go."""
+    if sys.stderr is not None:  # None when the caller has closed it
+        try:
+            print(line, file=sys.stderr, flush=True)
+        except OSError:
+            pass
 
 
 def as_json(document: dict[str, Any]) -> str:
@@ -107,7 +116,7 @@ def card(state: LockState) -> str:
         last = state.last
         if last is not None and last.how:
             when = f" at {clock(last.at)}" if last.at else ""
-            whose = "" if last.owner == last.by else f", was held by {printable(last.owner)}"
+            whose = "" if last.owner == last.by else f", was held by {owner_of(last.owner or None)}"
             lines.append(_field("last", f"{printable(last.how)} by {owner_of(last.by)}{when}{whose}"))
     lines.append(_field("waiting", str(state.waiting)))
     for place, waiter in enumerate(state.waiters, 1):
