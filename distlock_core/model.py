@@ -110,7 +110,8 @@ class Record(NamedTuple):
 
     def encode(self) -> bytes:
         details = json.dumps(self.details, ensure_ascii=False, separators=(",", ":"))
-        return f"{self.since};{self.owner};{details}".encode()
+        # Half a surrogate pair can come out of somebody else's JSON, and back only as an escape.
+        return f"{self.since};{self.owner};{details}".encode("utf-8", "backslashreplace")
 
     @classmethod
     def parse(cls, value: bytes) -> Record:
