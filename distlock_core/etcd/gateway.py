@@ -272,7 +272,7 @@ def _translate(refusal: Refused) -> DistlockError:
     message = refusal.message
     if refusal.code in (PERMISSION_DENIED, UNAUTHENTICATED) or "user name is empty" in message:
         return AccessDenied(f"etcd refuses: {message}")
-    if "too large" in message:
+    if "too large" in message or "larger than max" in message:  # the second is gRPC's, above its own limit
         return ConfigError(f"etcd refuses: {message}; shorten the reason or the value")
     return DistlockError(f"etcd refuses: {message}")
 
