@@ -96,28 +96,25 @@ class Acquisition:
         longest = connect_timeout + MUTEX_GRACE if self._nowait else timeout if timeout > 0 else FOREVER
         self._patience = Patience(self._started + longest, cancel)
         self._run = new_run()
-        self._line = Line(etcd, wish.keys)
+        self.line = Line(etcd, wish.keys)
         self._doubt: Claim | None = None
         self._mutex_since: float | None = None
 
     def run(self) -> Held:
-        """Return the lock, held.
+        """Return the lock, held; `line.leave()` is the caller's then, when there is time for it.
 
         Raises `LockBusy`, `Frozen`, `LimitConflict`, `AcquireTimeout`, `EtcdUnavailable`, `AccessDenied`,
         `OutcomeUnknown`, `Cancelled`.
         """
         try:
-            return self._until_held()
+            held = self._until_held()
+            self.line.stop_watching()
+            return held
         except BaseException as ending:
-            held = self._resolve(ending)
-            if held is None:
+            late = self._last_word(ending)
+            if late is None:
                 raise
-            if isinstance(ending, (AcquireTimeout, EtcdUnavailable)):
-                return held  # it came through at the last moment
-            self._undo(held)
-            raise
-        finally:
-            self._line.leave()
+            return late
 
     def _until_held(self) -> Held:
         view = self._read(self._patience.within(self._contact))
@@ -134,9 +131,9 @@ class Acquisition:
         """Do what the view suggests; return the lock, or what is seen after it."""
         if self._doubt is not None:
             return self._settle(self._call()) or self._read(self._call())
-        if self._line.ticket is not None and view.ahead is None:
+        if self.line.ticket is not None and view.ahead is None:
             # Deleted, run out, or made anew by somebody: whatever it was, the place is gone.
-            self._line.leave()
+            self.line.leave()
             return self._read(self._call())
         entry = self._entry(view)
         if entry is not None:
@@ -159,9 +156,9 @@ class Acquisition:
     def _claim(self, view: View, slot: int) -> Held | View:
         key, record = self._keys.slot(slot), self._record(int(time.time()))
         then: list[Op] = [Put(key, record)]
-        if self._line.ticket is not None:
-            then.append(Delete(self._line.ticket.key))
-        conditions = claim_conditions(self._keys, view, self._line.ticket, slot, self._wish.slots)
+        if self.line.ticket is not None:
+            then.append(Delete(self.line.ticket.key))
+        conditions = claim_conditions(self._keys, view, self.line.ticket, slot, self._wish.slots)
         return self._commit(Claim(view, Held(KeyValue(key, record, 0, 0, 0), self._run, slot)), conditions, then)
 
     def _entry(self, view: View) -> tuple[Holder, str] | None:
@@ -190,11 +187,11 @@ class Acquisition:
 
     def _commit(self, claim: Claim, conditions: list[Compare], then: list[Op]) -> Held | View:
         self._doubt = claim
-        reads = gets(self._keys, self._line.ticket)
+        reads = gets(self._keys, self.line.ticket)
         outcome = self._etcd.txn(conditions, then, reads, self._call())
         self._doubt = None
         if not outcome.succeeded:
-            return View.parse(self._keys, outcome, self._line.ticket)
+            return View.parse(self._keys, outcome, self.line.ticket)
         kv = claim.held.kv
         born = kv.create_revision or outcome.revision
         return claim.held._replace(kv=kv._replace(create_revision=born, mod_revision=outcome.revision))
@@ -223,11 +220,11 @@ class Acquisition:
         circle = refusal.waits_for_itself(state, self._wish.inside)
         if circle is not None:
             raise circle
-        if self._line.ticket is None:
-            self._line.join(self._record(int(time.time()), ticket=True), self._call())
+        if self.line.ticket is None:
+            self.line.join(self._record(int(time.time()), ticket=True), self._call())
         else:
             self._report(view)
-            self._line.wait(view, self._patience, self._call())
+            self.line.wait(view, self._patience, self._call())
         if self._patience.over():
             raise self._timeout(view)
         return self._read(self._call())
@@ -242,13 +239,13 @@ class Acquisition:
     def _outlast(self, trouble: Exception, view: View) -> View:
         """An outage, once I am in line, costs patience and nothing else. Returns what is seen after it."""
         while True:
-            if self._line.ticket is None and isinstance(trouble, EtcdUnavailable):
+            if self.line.ticket is None and isinstance(trouble, EtcdUnavailable):
                 raise trouble
             if self._patience.over():
                 raise self._timeout(view, str(trouble)) from trouble
             self._report(view, str(trouble))
             self._patience.pause(RETRY_PAUSE)
-            self._line.renew(self._call())
+            self.line.renew(self._call())
             try:
                 return self._read(self._call())
             except EtcdUnavailable as still:
@@ -265,6 +262,17 @@ class Acquisition:
             self._progress(Waiting(view.state(self._keys.name), place, self._started, away))
 
     # The end.
+
+    def _last_word(self, ending: BaseException) -> Held | None:
+        """Leave nothing behind. Returns the lock all the same, if it came through at the last moment."""
+        try:
+            held = self._resolve(ending)
+            if held is None or isinstance(ending, (AcquireTimeout, EtcdUnavailable)):
+                return held
+            self._undo(held)
+            return None
+        finally:
+            self.line.leave()
 
     def _resolve(self, ending: BaseException) -> Held | None:
         """Settle a claim in doubt: the lock if it was applied, None if it never will be. Raises `OutcomeUnknown`."""
@@ -294,12 +302,12 @@ class Acquisition:
     # Helpers.
 
     def _read(self, patience: Patience) -> View:
-        ticket = self._line.ticket
+        ticket = self.line.ticket
         return View.parse(self._keys, self._etcd.read(gets(self._keys, ticket), patience), ticket)
 
     def _call(self) -> Patience:
         """The patience for one call: in line, short enough for the ticket's renewal to follow in time."""
-        return self._patience.within(self._contact if self._line.ticket is None else CALL_IN_LINE)
+        return self._patience.within(self._contact if self.line.ticket is None else CALL_IN_LINE)
 
     def _record(self, since: int, *, ticket: bool = False) -> bytes:
         wish = self._wish

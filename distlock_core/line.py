@@ -71,7 +71,7 @@ class Line:
 
     def leave(self) -> None:
         """Give the place up: best effort within a second, the lease ends the rest."""
-        self._close_watch()
+        self.stop_watching()
         if self.ticket is not None:
             self.ticket.give_up()
             self.ticket = None
@@ -95,7 +95,7 @@ class Line:
                 if watch.wait(patience.until(min(reread, session.renew_at))):
                     return
             except WatchEnded:
-                self._close_watch()
+                self.stop_watching()
                 patience.pause(RETRY_PAUSE)
                 return
             session.renew_if_due(patience)
@@ -113,12 +113,13 @@ class Line:
         else:
             ranges += [(keys.lock, None), ends(keys.slots), (keys.freeze, None), ends(keys.mutex)]
         if self._watch is None or self._watched != ranges or self._watch.endpoint != self._etcd.endpoint:
-            self._close_watch()
+            self.stop_watching()
             self._watch = self._etcd.watch(ranges, view.revision + 1, patience)
             self._watched = ranges
         return self._watch
 
-    def _close_watch(self) -> None:
+    def stop_watching(self) -> None:
+        """Close the watch. The place in the line stays."""
         if self._watch is not None:
             self._watch.close()
             self._watch = None

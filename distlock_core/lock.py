@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from distlock_core.etcd.api import Etcd
+    from distlock_core.line import Line
     from distlock_core.patience import Cancel
 
 CONNECT_TIMEOUT = 5.0  # seconds for the first contact with etcd
@@ -45,6 +46,7 @@ class Lock:
         self._connect_timeout = connect_timeout
         self._release_timeout = release_timeout
         self._held: Held | None = None
+        self._line: Line | None = None
 
     def acquire(
         self,
@@ -71,6 +73,11 @@ class Lock:
             timeout = -1.0 if self._timeout is None else self._timeout
         acquisition = Acquisition(self._etcd, self._wish, timeout, self._connect_timeout, cancel, progress)
         self._held = acquisition.run()
+        if self._wish.kind == "lock":
+            acquisition.line.leave()
+        else:
+            # The ticket is gone with the claim; its lease can wait until the command is done.
+            self._line = acquisition.line
         return self
 
     def try_acquire(self) -> Lock | None:
@@ -97,9 +104,16 @@ class Lock:
         held = self._held
         if held is None:
             raise NotHolder(f"{printable(self.name)} is not held by this object. {look_at(self.name)}")
-        if held.entry == NESTED:
+        try:
+            if held.entry != NESTED:
+                self._let_go(held, cancel)
             self._held = None
-            return
+        finally:
+            if self._line is not None:
+                self._line.leave()
+                self._line = None
+
+    def _let_go(self, held: Held, cancel: Cancel | None) -> None:
         patience = Patience.lasting(self._release_timeout, cancel)
         if held.entry == STEP:
             done = put_back(self._etcd, held.kv, held.before, patience)
