@@ -144,11 +144,13 @@ class Cluster:
         cls, count: int, etcd: str, data_dir: str | os.PathLike[str] | None, options: Sequence[str], port: int | None
     ) -> Cluster:
         scratch = tempfile.mkdtemp(prefix="distlock-etcd-")
-        home = scratch
-        if data_dir is not None:
-            home = os.path.abspath(data_dir)
+        home = os.path.abspath(data_dir or scratch)
+        try:
             os.makedirs(home, exist_ok=True)
-        ports = _ports(count, port, home)
+            ports = _ports(count, port, home)
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
         names = [f"n{number}" for number in range(1, count + 1)]
         urls = [(f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}") for client, peer in ports]
         initial = ",".join(f"{name}={peer}" for name, (_, peer) in zip(names, urls))

@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Callable
 
 import pytest
@@ -93,15 +95,22 @@ def test_stop_leaves_no_process_and_no_file_even_of_a_paused_member(start_etcd: 
         os.kill(pid, 0)
 
 
-def test_a_given_folder_is_kept_and_continued(start_etcd: Callable[..., Cluster], tmp_path: os.PathLike[str]) -> None:
-    with start_etcd(3, data_dir=tmp_path) as cluster:
+def test_a_given_folder_is_kept_and_continued(
+    start_etcd: Callable[..., Cluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    data = tmp_path / "data"
+    with start_etcd(3, data_dir=data) as cluster:
         cluster.etcdctl("put", "a", "kept")
         endpoints = cluster.endpoints
-    with start_etcd(3, data_dir=tmp_path) as again:
+    with start_etcd(3, data_dir=data) as again:
         assert again.endpoints == endpoints
         assert again.etcdctl("get", "a", "--print-value-only") == "kept\n"
     with pytest.raises(OSError, match="cluster of 3, not 1"):
-        start_etcd(1, data_dir=tmp_path)
+        start_etcd(1, data_dir=data)
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_failed_start_gives_the_reason_and_leaves_no_process(start_etcd: Callable[..., Cluster]) -> None:
