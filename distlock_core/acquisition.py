@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from distlock_core import refusal
-from distlock_core.errors import AcquireTimeout, DistlockError, EtcdUnavailable, OutcomeUnknown
+from distlock_core.errors import AcquireTimeout, Cancelled, DistlockError, EtcdUnavailable, OutcomeUnknown
 from distlock_core.etcd.api import Compare, Delete, KeyValue, LeaseGone, Op, Put
 from distlock_core.line import GIVE_UP, RETRY_PAUSE, Line
 from distlock_core.model import HELD, Holder, Keys, LockState, Record
 from distlock_core.patience import FOREVER, Patience, now
+from distlock_core.session import Lease
 from distlock_core.view import View, claim_conditions, gets, reentry_conditions, unsettled
 from distlock_core.whoami import hostname, is_provably_dead, new_run, traces
 
@@ -41,6 +43,9 @@ class Wish(NamedTuple):
     kind: str  # lock: a step of its own. run: it ends with a command or a block
     slots: int
     inside: Mapping[bytes, int]
+    ttl: int | None = None  # seconds; without one the lock is persistent
+    refresh: float | None = None  # seconds between two renewals
+    details: Mapping[str, Any] = MappingProxyType({})  # what else the record says
 
 
 class Held(NamedTuple):
@@ -51,6 +56,8 @@ class Held(NamedTuple):
     slot: int
     entry: str = NEW
     before: bytes = b""
+    before_lease: int = 0
+    lease: Lease | None = None
 
     @property
     def token(self) -> int:
@@ -97,6 +104,7 @@ class Acquisition:
         self._patience = Patience(self._started + longest, cancel)
         self._run = new_run()
         self.line = Line(etcd, wish.keys)
+        self._lease: Lease | None = None
         self._doubt: Claim | None = None
         self._mutex_since: float | None = None
 
@@ -130,7 +138,11 @@ class Acquisition:
     def _step(self, view: View) -> Held | View:
         """Do what the view suggests; return the lock, or what is seen after it."""
         if self._doubt is not None:
-            return self._settle(self._call()) or self._read(self._call())
+            settled = self._settle(self._call())
+            if settled is not None:
+                return settled
+            self._drop_lease()
+            return self._read(self._call())
         if self.line.ticket is not None and view.ahead is None:
             # Deleted, run out, or made anew by somebody: whatever it was, the place is gone.
             self.line.leave()
@@ -154,12 +166,14 @@ class Acquisition:
     # Claims.
 
     def _claim(self, view: View, slot: int) -> Held | View:
-        key, record = self._keys.slot(slot), self._record(int(time.time()))
-        then: list[Op] = [Put(key, record)]
+        key, record, lease = self._keys.slot(slot), self._record(int(time.time())), self._grant()
+        then: list[Op] = [Put(key, record, lease)]
         if self.line.ticket is not None:
             then.append(Delete(self.line.ticket.key))
         conditions = claim_conditions(self._keys, view, self.line.ticket, slot, self._wish.slots)
-        return self._commit(Claim(view, Held(KeyValue(key, record, 0, 0, 0), self._run, slot)), conditions, then)
+        return self._commit(
+            Claim(view, Held(KeyValue(key, record, 0, 0, lease), self._run, slot, lease=self._lease)), conditions, then
+        )
 
     def _entry(self, view: View) -> tuple[Holder, str] | None:
         """A hold of my owner's that I may enter, and why. Two live runs never enter together."""
@@ -181,20 +195,45 @@ class Acquisition:
             # The run around me keeps its record, and with it its right to release: nothing is written.
             kv = KeyValue(holder.key, holder.value, holder.token, holder.mod_revision, holder.lease)
             return Held(kv, holder.record.run, holder.slot, NESTED)
-        record = self._record(holder.since or int(time.time()))
-        held = Held(KeyValue(holder.key, record, holder.token, 0, 0), self._run, holder.slot, entry, holder.value)
-        return self._commit(Claim(view, held), reentry_conditions(self._keys, view, holder), [Put(holder.key, record)])
+        record, lease = self._record(holder.since or int(time.time())), self._grant()
+        kv = KeyValue(holder.key, record, holder.token, 0, lease)
+        held = Held(kv, self._run, holder.slot, entry, holder.value, holder.lease, self._lease)
+        conditions = reentry_conditions(self._keys, view, holder)
+        return self._commit(Claim(view, held), conditions, [Put(holder.key, record, lease)])
 
     def _commit(self, claim: Claim, conditions: list[Compare], then: list[Op]) -> Held | View:
         self._doubt = claim
         reads = gets(self._keys, self.line.ticket)
-        outcome = self._etcd.txn(conditions, then, reads, self._call())
+        try:
+            outcome = self._etcd.txn(conditions, then, reads, self._call())
+        except (OutcomeUnknown, Cancelled):
+            raise
+        except (DistlockError, LeaseGone):
+            self._doubt = None  # refused, or never sent
+            raise
         self._doubt = None
         if not outcome.succeeded:
+            self._drop_lease()
             return View.parse(self._keys, outcome, self.line.ticket)
         kv = claim.held.kv
         born = kv.create_revision or outcome.revision
         return claim.held._replace(kv=kv._replace(create_revision=born, mod_revision=outcome.revision))
+
+    def _grant(self) -> int:
+        """The lease that the hold will hang on, 0 for a persistent one. Its deadline counts from here."""
+        if self._wish.ttl is None:
+            return 0
+        self._drop_lease()
+        self._lease = Lease(self._etcd, self._wish.ttl, self._call(), self._wish.refresh)
+        return self._lease.id
+
+    def _drop_lease(self) -> None:
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            try:
+                lease.revoke(Patience.lasting(GIVE_UP))
+            except DistlockError:
+                pass  # it runs out by itself
 
     def _settle(self, patience: Patience) -> Held | None:
         """Find out what became of a claim without a reply; one that was not applied is made void.
@@ -265,13 +304,17 @@ class Acquisition:
 
     def _last_word(self, ending: BaseException) -> Held | None:
         """Leave nothing behind. Returns the lock all the same, if it came through at the last moment."""
+        late = None
         try:
             held = self._resolve(ending)
-            if held is None or isinstance(ending, (AcquireTimeout, EtcdUnavailable)):
-                return held
-            self._undo(held)
-            return None
+            if held is not None and isinstance(ending, (AcquireTimeout, EtcdUnavailable)):
+                late = held
+            elif held is not None:
+                self._undo(held)
+            return late
         finally:
+            if late is None:
+                self._drop_lease()
             self.line.leave()
 
     def _resolve(self, ending: BaseException) -> Held | None:
@@ -288,7 +331,7 @@ class Acquisition:
 
     def _undo(self, held: Held) -> None:
         """The caller was called away while its claim went through: as it was before."""
-        undo: Op = Put(held.kv.key, held.before) if held.before else Delete(held.kv.key)
+        undo: Op = Put(held.kv.key, held.before, held.before_lease) if held.before else Delete(held.kv.key)
         patience = Patience.lasting(GIVE_UP)
         while True:
             try:
@@ -318,6 +361,7 @@ class Acquisition:
             details.update(run=self._run, kind=wish.kind, **traces())
             if wish.slots != 1:
                 details["limit"] = wish.slots
+            details.update(wish.details)
         if wish.explicit:
             details["explicit"] = True
         return Record(since, wish.owner, details).encode()

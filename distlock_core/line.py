@@ -6,7 +6,7 @@ from distlock_core.errors import DistlockError, OutcomeUnknown
 from distlock_core.etcd.api import Compare, Get, Put, Watch, WatchEnded
 from distlock_core.model import Keys, ends
 from distlock_core.patience import Patience, now
-from distlock_core.session import Session
+from distlock_core.session import Lease
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class Ticket:
 
         Raises `LeaseGone` when it took longer than the ticket's lease lives: queue again.
         """
-        self.session = Session(etcd, TICKET_TTL, patience)
-        self.key = keys.ticket(self.session.lease)
+        self.lease = Lease(etcd, TICKET_TTL, patience)
+        self.key = keys.ticket(self.lease.id)
         try:
             self.create_revision = self._put(etcd, record, patience)
         except BaseException:
@@ -37,13 +37,13 @@ class Ticket:
 
     def give_up(self) -> None:
         try:
-            self.session.revoke(Patience.lasting(GIVE_UP))
+            self.lease.revoke(Patience.lasting(GIVE_UP))
         except DistlockError:
             pass  # its lease ends it
 
     def _put(self, etcd: Etcd, record: bytes, patience: Patience) -> int:
         absent = Compare("CREATE", "EQUAL", self.key, 0)
-        put = Put(self.key, record, self.session.lease)
+        put = Put(self.key, record, self.lease.id)
         while True:
             try:
                 outcome = etcd.txn([absent], [put], [Get(self.key)], patience)
@@ -77,9 +77,9 @@ class Line:
             self.ticket = None
 
     def renew(self, patience: Patience) -> None:
-        """Keep the ticket alive. Call it at least every `Session.renew_at`."""
+        """Keep the ticket alive. Call it at least every `Lease.renew_at`."""
         if self.ticket is not None:
-            self.ticket.session.renew_if_due(patience)
+            self.ticket.lease.renew_if_due(patience)
 
     def wait(self, view: View, patience: Patience, call: Patience) -> None:
         """Wait until something has happened that is worth a read, at most `REREAD` seconds, renewing the ticket.
@@ -87,18 +87,18 @@ class Line:
         Opening the watch gets the patience of a single `call`. Raises `EtcdUnavailable`, `Cancelled`.
         """
         assert self.ticket is not None
-        session = self.ticket.session
+        lease = self.ticket.lease
         watch = self._watch_for(view, call)
         reread = now() + REREAD
-        while now() < reread and not session.lost and not patience.over():
+        while now() < reread and not lease.lost and not patience.over():
             try:
-                if watch.wait(patience.until(min(reread, session.renew_at))):
+                if watch.wait(patience.until(min(reread, lease.renew_at))):
                     return
             except WatchEnded:
                 self.stop_watching()
                 patience.pause(RETRY_PAUSE)
                 return
-            session.renew_if_due(patience)
+            lease.renew_if_due(patience)
             if watch.endpoint != self._etcd.endpoint:
                 return  # the member behind the watch did not answer the renewal, another one did
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from distlock_core.acquisition import NESTED, STEP, Acquisition, Held, Waiting, Wish
-from distlock_core.errors import Frozen, LockBusy, LockLost, NotHolder
-from distlock_core.etcd.api import Get, KeyValue
-from distlock_core.model import Record
+from distlock_core.errors import DistlockError, Frozen, LockBusy, LockLost, NotHolder
+from distlock_core.etcd.api import Get, KeyValue, LeaseGone, Op, Put
+from distlock_core.line import GIVE_UP
+from distlock_core.model import COOLING, HOLD, Record
 from distlock_core.patience import Patience
-from distlock_core.release import Ending, let_go, put_back
+from distlock_core.release import Ending, let_go, rewrite
+from distlock_core.session import Lease, Loss, Session
 from distlock_core.wording import look_at, printable
 
 TYPE_CHECKING = False
@@ -27,8 +30,10 @@ RELEASE_TIMEOUT = 30.0  # seconds that a release is tried while etcd is away
 class Lock:
     """One lock, as one program wants or holds it. Made by `Realm.lock()`; for one thread at a time.
 
-    A lock is persistent: it stays until it is released, whatever becomes of its holder. As a context manager it
-    waits as long as `timeout` says, yields itself held, or raises: its block never runs without the lock.
+    Without a `ttl` a lock is persistent: it stays until it is released, whatever becomes of its holder. With one it is
+    leased: while it is held a thread renews it, and it ends at most `ttl` seconds after its holder is gone. As a
+    context manager it waits as long as `timeout` says, yields itself held, or raises: its block never runs without
+    the lock.
     """
 
     def __init__(
@@ -39,14 +44,19 @@ class Lock:
         timeout: float | None = None,
         connect_timeout: float = CONNECT_TIMEOUT,
         release_timeout: float = RELEASE_TIMEOUT,
+        on_lost: Callable[[Loss], None] | None = None,
+        background: bool = True,
     ) -> None:
         self._etcd = etcd
         self._wish = wish
         self._timeout = timeout
         self._connect_timeout = connect_timeout
         self._release_timeout = release_timeout
+        self._on_lost = on_lost
+        self._background = background
         self._held: Held | None = None
         self._line: Line | None = None
+        self._session: Session | None = None
 
     def acquire(
         self,
@@ -72,7 +82,9 @@ class Lock:
         if timeout is None:
             timeout = -1.0 if self._timeout is None else self._timeout
         acquisition = Acquisition(self._etcd, self._wish, timeout, self._connect_timeout, cancel, progress)
-        self._held = acquisition.run()
+        self._hold_on(acquisition.run())
+        if self._background and self._wish.ttl is not None:
+            self.session.start()
         if self._wish.kind == "lock":
             acquisition.line.leave()
         else:
@@ -101,28 +113,100 @@ class Lock:
         Raises `NotHolder` when this object does not hold it, `LockLost` when it was mine and is not any more (a newer
         holder's lock is never touched), `EtcdUnavailable` after `release_timeout` seconds: then it may remain.
         """
-        held = self._held
-        if held is None:
-            raise NotHolder(f"{printable(self.name)} is not held by this object. {look_at(self.name)}")
+        self._part(self._let_go, cancel)
+
+    def hold(self, reason: str, cancel: Cancel | None = None) -> None:
+        """Leave the lock taken, persistent, until a person unlocks it. Raises as `release`."""
+        changes = {"state": HOLD, "reason": reason}
+        self._part(lambda held, patience: self._leave_taken(held, patience, changes, 0), cancel)
+
+    def cool(self, seconds: int, cancel: Cancel | None = None) -> None:
+        """Let go in `seconds` seconds, with no process behind it. Raises as `release`."""
+
+        def cool_down(held: Held, patience: Patience) -> bool:
+            lease = Lease(self._etcd, seconds, patience)
+            ended = Put(self._wish.keys.last, Ending("cooled", self._wish.owner).record(held.kv))
+            if self._leave_taken(held, patience, {"state": COOLING}, lease.id, [ended]):
+                return True
+            lease.revoke(patience)
+            return False
+
+        self._part(cool_down, cancel)
+
+    @property
+    def session(self) -> Session:
+        """What looks after the hold: `start()` it to be told of a loss. Raises `NotHolder`."""
+        if self._session is None:
+            held = self._hold()
+            is_mine = self._is_mine_or_my_guests if self._wish.kind == "lock" else self._is_mine
+            self._session = Session(self._etcd, self._wish.keys, held.kv, is_mine, held.lease, self._on_lost)
+        return self._session
+
+    def adopt(self, held: Held) -> None:
+        """Go on with a hold that another process has acquired for this one."""
+        self._hold_on(held)
+
+    def note(self, details: Mapping[str, Any], cancel: Cancel | None = None) -> None:
+        """Add to the record of the hold. Raises `NotHolder`, `LockLost`, and as `Etcd` does."""
+        held = self._hold()
+        record = Record.parse(held.kv.value)
+        value = record._replace(details={**record.details, **details}).encode()
+        put = Put(held.kv.key, value, held.kv.lease)
+        kv = rewrite(self._etcd, held.kv, self._is_mine, put, Patience.lasting(self._connect_timeout, cancel))
+        if kv is None:
+            raise self._lost()
+        self._held = held._replace(kv=kv)
+
+    def _hold_on(self, held: Held) -> None:
+        self._held = held
+        self._session = None
+
+    def _part(self, how: Callable[[Held, Patience], bool], cancel: Cancel | None) -> None:
+        """End the hold in one way or another, and leave nothing behind."""
+        held = self._hold()
+        patience = Patience.lasting(self._release_timeout, cancel)
+        if self._session is not None:
+            self._session.stop()
         try:
-            if held.entry != NESTED:
-                self._let_go(held, cancel)
+            if held.entry != NESTED and not how(held, patience):
+                raise self._lost()
             self._held = None
+        except LockLost:
+            self._held = None
+            raise
         finally:
+            self._session = None
             if self._line is not None:
                 self._line.leave()
                 self._line = None
+            if held.lease is not None:
+                self._end(held.lease)
 
-    def _let_go(self, held: Held, cancel: Cancel | None) -> None:
-        patience = Patience.lasting(self._release_timeout, cancel)
+    def _let_go(self, held: Held, patience: Patience) -> bool:
         if held.entry == STEP:
-            done = put_back(self._etcd, held.kv, held.before, patience)
-        else:
-            ending = Ending("released", self._wish.owner)
-            done = let_go(self._etcd, self._wish.keys, held.kv, self._is_mine, ending, patience)
-        self._held = None
-        if not done:
-            raise self._lost()
+            put = Put(held.kv.key, held.before, held.before_lease)
+            try:
+                kv = rewrite(self._etcd, held.kv, self._is_mine, put, patience)
+            except LeaseGone:
+                pass  # the step was bound to a process that has ended meanwhile: so it ends with me
+            else:
+                return kv is not None
+        ending = Ending("released", self._wish.owner)
+        return let_go(self._etcd, self._wish.keys, held.kv, self._is_mine, ending, patience)
+
+    def _leave_taken(
+        self, held: Held, patience: Patience, changes: Mapping[str, Any], lease: int, also: Sequence[Op] = ()
+    ) -> bool:
+        record = Record.parse(held.kv.value)
+        value = record._replace(details={**record.details, **changes}).encode()
+        return rewrite(self._etcd, held.kv, self._is_mine, Put(held.kv.key, value, lease), patience, also) is not None
+
+    @staticmethod
+    def _end(lease: Lease) -> None:
+        try:
+            lease.revoke(Patience.lasting(GIVE_UP))
+        except DistlockError:
+            pass  # it runs out by itself
 
     @property
     def name(self) -> str:
@@ -172,5 +256,15 @@ class Lock:
         held = self._held
         return held is not None and kv.create_revision == held.token and Record.parse(kv.value).run == held.run
 
+    def _is_mine_or_my_guests(self, kv: KeyValue) -> bool:
+        """A run of my own owner may enter my step for a while, and puts it back."""
+        if self._held is None or kv.create_revision != self._held.token:
+            return False
+        record = Record.parse(kv.value)
+        guest = record.explicit and record.owner == self._wish.owner and record.text("kind") == "run"
+        return record.run == self._held.run or guest
+
     def _lost(self) -> LockLost:
-        return LockLost(f"{printable(self.name)} was lost: it is not mine any more. {look_at(self.name)}")
+        loss = self._session.loss if self._session is not None else None
+        why = loss.why if loss is not None else "it is not mine any more"
+        return LockLost(f"{printable(self.name)} was lost: {why}. {look_at(self.name)}")

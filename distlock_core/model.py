@@ -12,7 +12,7 @@ DEFAULT_PREFIX = "/distlock/"
 DEFAULT_MUTEX = "__internal_lock"
 LONGEST_NAME = 255  # bytes of UTF-8
 RESERVED = "__"
-HELD = "held"
+HELD, HOLD, COOLING = "held", "hold", "cooling"  # a record's state
 
 
 def check_name(name: str, mutex: str = DEFAULT_MUTEX) -> str:
@@ -207,8 +207,19 @@ class Holder(NamedTuple):
 
     @property
     def lifetime(self) -> str:
-        """persistent: no lease, it survives its holder. leased: it ends `ttl` seconds after its holder."""
-        return "leased" if self.lease else "persistent"
+        """How long it stays.
+
+        persistent: until it is unlocked, whatever becomes of its holder. leased: until at most its ttl after its
+        holder is gone. bound: leased, and kept by a keeper for as long as another process lives.
+        """
+        if not self.lease:
+            return "persistent"
+        return "bound" if self.keeper is not None else "leased"
+
+    @property
+    def keeper(self) -> int | None:
+        """The pid of the keeper that renews a bound lock."""
+        return self.record.number("keeper")
 
 
 class Ended(NamedTuple):

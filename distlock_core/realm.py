@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from distlock_core.acquisition import Wish
 from distlock_core.errors import LockNotFound, NotHolder
@@ -29,6 +30,7 @@ from distlock_core.model import (
 )
 from distlock_core.patience import Patience
 from distlock_core.release import Ending, let_go
+from distlock_core.session import Loss, check_ttl
 from distlock_core.whoami import hostname
 from distlock_core.wording import look_at, printable, taken
 
@@ -91,14 +93,22 @@ class Realm:
         *,
         timeout: float | None = None,
         slots: int = 1,
+        ttl: int | None = None,
+        refresh: float | None = None,
+        on_lost: Callable[[Loss], None] | None = None,
+        background: bool = True,
         step: bool = False,
         inside: Mapping[bytes, int] | None = None,
+        details: Mapping[str, Any] | None = None,
     ) -> Lock:
         """Return a lock, not yet acquired. Raises `ConfigError`.
 
         `owner` is shown to others (default: the host's name); given explicitly, the same owner may enter again a
         lock that it holds as a `step`, or that its dead run has left. `slots`: at most so many hold it at once.
-        `timeout` (seconds) is that of `with`. `inside`: keys and tokens that the commands around this one hold.
+        `timeout` (seconds) is that of `with`. With a `ttl` (seconds) the lock is leased: a thread renews it every
+        `refresh` seconds (default: a third of the ttl) while it is held, unless `background` is False, and tells
+        `on_lost` once when it is lost. `inside`: keys and tokens that the commands around this one hold; `details`:
+        what else the record is to say.
         """
         wish = Wish(
             self._keys(name),
@@ -108,13 +118,20 @@ class Realm:
             "lock" if step else "run",
             slots,
             inside or {},
+            ttl,
+            refresh,
+            details or {},
         )
+        if ttl is not None:
+            check_ttl(ttl, refresh)
         return Lock(
             self._etcd,
             wish,
             timeout=timeout,
             connect_timeout=self._connect_timeout,
             release_timeout=self._release_timeout,
+            on_lost=on_lost,
+            background=background,
         )
 
     def list(self) -> builtins.list[LockState]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from distlock_core.errors import OutcomeUnknown
@@ -71,19 +71,35 @@ def let_go(
             mutex = _first(etcd.read(reads[1:2], patience).ranges())
 
 
-def put_back(etcd: Etcd, kv: KeyValue, before: bytes, patience: Patience) -> bool:
-    """Put the record back that stood there before mine. False: the key is gone, or has changed since."""
+def rewrite(
+    etcd: Etcd,
+    kv: KeyValue,
+    mine: Callable[[KeyValue], bool],
+    put: Put,
+    patience: Patience,
+    also: Sequence[Op] = (),
+) -> KeyValue | None:
+    """Put a key again, if it is still `mine`; its token stays. None: it is gone, or no longer mine.
+
+    Raises `EtcdUnavailable`, `AccessDenied`, `LeaseGone`, `Cancelled`; a lost reply is resolved by a read.
+    """
     while True:
         try:
             compares = [Compare("MOD", "EQUAL", kv.key, kv.mod_revision)]
-            outcome = etcd.txn(compares, [Put(kv.key, before)], [Get(kv.key)], patience)
+            outcome = etcd.txn(compares, [put, *also], [Get(kv.key)], patience)
+            if outcome.succeeded:
+                return KeyValue(kv.key, put.value, kv.create_revision, outcome.revision, put.lease)
+            found = outcome.ranges()[0].kvs
         except OutcomeUnknown:
             patience.pause(RETRY_PAUSE)
-            continue  # applied already: then the value is what I wanted, and the condition fails
-        found = () if outcome.succeeded else _first(outcome.ranges()).kvs
-        return outcome.succeeded or any(
-            now_there.create_revision == kv.create_revision and now_there.value == before for now_there in found
-        )
+            found = etcd.read([Get(kv.key)], patience).ranges()[0].kvs
+        if not found or found[0].create_revision != kv.create_revision:
+            return None
+        if found[0].value == put.value and found[0].lease == put.lease:
+            return found[0]  # applied, though its reply was lost
+        if not mine(found[0]):
+            return None
+        kv = found[0]
 
 
 def _first(ranges: tuple[Range, ...]) -> Range:

@@ -1,0 +1,182 @@
+"""Signs of life of a command: systemd's watchdog protocol, or pings to a Node.js module.
+
+Both come over a socket that the command has inherited or finds by name. A message raises SIGIO, so that the supervisor
+needs nothing but its signals to hear of it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+
+from distlock_core.patience import FOREVER, now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Heartbeat(Protocol):
+        """How a command shows life, and how it is seen that it does not."""
+
+        @property
+        def variables(self) -> dict[str, str]:
+            """What the command finds in its environment."""
+
+        @property
+        def inherited(self) -> int | None:
+            """A descriptor that the command inherits."""
+
+        def started(self) -> None:
+            """The command runs: count from now on."""
+
+        def next_moment(self) -> float:
+            """When to call `beat()` at the latest, on the `now()` clock."""
+
+        def beat(self) -> str:
+            """Take in what has come. Returns why the command counts as hung, "" while it does not."""
+
+        def close(self) -> None: ...
+
+
+class Watchdog:
+    """systemd's protocol: the command sends `WATCHDOG=1` to $NOTIFY_SOCKET at least every $WATCHDOG_USEC.
+
+    What a service manager around distlock wants to hear (READY, STATUS...) is passed on to it.
+    """
+
+    inherited = None
+
+    def __init__(self, period: float, outer: str = "") -> None:
+        """`period` in seconds; `outer` is the NOTIFY_SOCKET that distlock itself has been given."""
+        self._period = period
+        self._outer = outer
+        self._due = FOREVER
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        # An abstract name leaves nothing behind in any file system, however this process ends.
+        self._name = f"@distlock/{os.getpid()}/{os.urandom(8).hex()}"
+        self._socket.bind("\0" + self._name[1:])
+        _raise_sigio(self._socket)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {"NOTIFY_SOCKET": self._name, "WATCHDOG_USEC": str(int(self._period * 1_000_000))}
+
+    def started(self) -> None:
+        self._due = now() + self._period
+
+    def next_moment(self) -> float:
+        return self._due
+
+    def beat(self) -> str:
+        while True:
+            try:
+                message = self._socket.recv(65536)
+            except BlockingIOError:
+                break
+            lines = message.decode("utf-8", "replace").split("\n")
+            if "WATCHDOG=trigger" in lines:
+                return "it says itself that it hangs (WATCHDOG=trigger)"
+            if "WATCHDOG=1" in lines:
+                self._due = now() + self._period
+            self._pass_on([line for line in lines if not line.startswith("WATCHDOG")])
+        return f"no WATCHDOG=1 for {self._period:g}s" if now() >= self._due else ""
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _pass_on(self, lines: list[str]) -> None:
+        if self._outer and any(lines):
+            address = "\0" + self._outer[1:] if self._outer.startswith("@") else self._outer
+            try:
+                self._socket.sendto("\n".join(lines).encode(), socket.MSG_DONTWAIT, address)
+            except OSError:
+                pass  # the manager's trouble is not the command's
+
+
+class NodePings:
+    """Node's protocol: `{"ping": n}` to a module started as child_process.fork() does, which owes `{"pong": n}`."""
+
+    def __init__(self, period: float, limit: float) -> None:
+        """A ping every `period` seconds; an answer is owed within `limit` seconds."""
+        self._period = period
+        self._limit = limit
+        self._socket, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._received = b""
+        self._expected: int | None = None
+        self._next = FOREVER
+        _raise_sigio(self._socket)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {"NODE_CHANNEL_FD": str(self._theirs.fileno()), "NODE_CHANNEL_SERIALIZATION_MODE": "json"}
+
+    @property
+    def inherited(self) -> int | None:
+        return self._theirs.fileno()
+
+    def started(self) -> None:
+        self._theirs.close()
+        self._ping()
+
+    def next_moment(self) -> float:
+        return self._next
+
+    def beat(self) -> str:
+        problem = self._take_in()
+        if problem:
+            return problem
+        if now() >= self._next:
+            if self._expected is not None:
+                return f"no pong for {self._limit:g}s"
+            self._ping()
+        return ""
+
+    def close(self) -> None:
+        self._socket.close()
+        self._theirs.close()
+
+    def _ping(self) -> None:
+        self._expected = int.from_bytes(os.urandom(4), "big")
+        self._next = now() + self._limit
+        self._sent = now()
+        try:
+            self._socket.send(json.dumps({"ping": self._expected}).encode() + b"\n")
+        except OSError:
+            pass  # it has closed its channel: no pong will come
+
+    def _take_in(self) -> str:
+        while True:
+            try:
+                data = self._socket.recv(65536)
+            except OSError:
+                break
+            if not data:
+                break
+            self._received += data
+        *lines, self._received = self._received.split(b"\n")
+        for line in lines:
+            problem = self._answer(line)
+            if problem:
+                return problem
+        return ""
+
+    def _answer(self, line: bytes) -> str:
+        try:
+            message = json.loads(line)
+        except ValueError:
+            message = None
+        if not isinstance(message, dict) or "pong" not in message:
+            return ""  # the module's own messages, and Node's, are not for us
+        if message["pong"] != self._expected:
+            return f"a wrong pong: {line.decode('utf-8', 'replace')[:60]}"
+        self._expected = None
+        self._next = self._sent + self._period
+        return ""
+
+
+def _raise_sigio(end: socket.socket) -> None:
+    end.setblocking(False)
+    fcntl.fcntl(end, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(end, fcntl.F_SETFL, fcntl.fcntl(end, fcntl.F_GETFL) | os.O_ASYNC)

@@ -1,0 +1,86 @@
+"""Trees of processes: who descends from whom, and how to end all of them. Linux."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from distlock_core.whoami import start_time
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def become_subreaper() -> None:
+    """From now on, whatever my descendants leave behind becomes my child: nobody gets out of my sight."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(parent: int) -> None:
+    """Have this process killed when its parent is. To be called in a child, before exec; set-uid programs undo it."""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(128 + signal.SIGKILL)  # it was gone before I asked
+
+
+def descendants(*roots: int) -> set[tuple[int, int]]:
+    """Every living process below the roots, the roots left out: pid and start time, which name it once and for all."""
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            parent = _parent(int(entry))
+            if parent is not None:
+                children.setdefault(parent, []).append(int(entry))
+    found, unseen = set(), list(roots)
+    while unseen:
+        for pid in children.get(unseen.pop(), ()):
+            unseen.append(pid)
+            started = start_time(pid)
+            if started is not None:
+                found.add((pid, started))
+    return found
+
+
+class Tree:
+    """A command and everything it has started, as far as it can be found."""
+
+    def __init__(self, pid: int, *, subreaper: bool) -> None:
+        """With the subreaper set, all that this process has below it belongs to the command."""
+        self._pid = pid
+        self._subreaper = subreaper
+        started = start_time(pid)
+        self._known: set[tuple[int, int]] = set() if started is None else {(pid, started)}
+        self.refused: set[tuple[int, int]] = set()
+
+    def living(self) -> set[tuple[int, int]]:
+        """Who of it lives. A zombie does not."""
+        roots = [os.getpid()] if self._subreaper else [pid for pid, _ in self._known]
+        self._known |= descendants(*roots)
+        self._known = {(pid, started) for pid, started in self._known if start_time(pid) == started}
+        return set(self._known)
+
+    def send(self, number: int, to: set[tuple[int, int]]) -> None:
+        """Send a signal. Who may not be signalled (set-uid, another user) is put into `refused`."""
+        for pid, started in to:
+            # Looked at again right before: a pid can be given to somebody else.
+            if start_time(pid) == started:
+                try:
+                    os.kill(pid, number)
+                except ProcessLookupError:
+                    pass
+                except PermissionError:
+                    self.refused.add((pid, started))
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return int(stat.read().rpartition(b")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _prctl(option: int, value: int) -> None:
+    import ctypes
+
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl {option}")
