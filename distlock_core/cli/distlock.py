@@ -40,6 +40,8 @@ def main() -> int:
             sys.stderr.flush()
     except OSError:
         _give_up(sys.stderr)
+    if code == 128 + signal.SIGINT:
+        _die_at_the_terminal(code)
     return code
 
 
@@ -262,7 +264,9 @@ def _fail(error: DistlockError, *, json: bool, to_stderr: bool, busy: int = FAIL
     else:
         say(error.message)
     if isinstance(error, Cancelled) and error.signal is not None:
-        return 128 + error.signal
+        from distlock_core.supervisor import ExitedBySignal
+
+        return ExitedBySignal(128 + error.signal)
     if isinstance(error, (LockBusy, AcquireTimeout)):
         return busy
     return LOST if isinstance(error, LockLost) else NOT_STARTED if isinstance(error, NotStarted) else FAILED
@@ -284,6 +288,17 @@ def _print(text: str) -> int:
             _say(f"cannot write to stdout: {error.strerror}")
         return FAILED
     return OK
+
+
+def _die_at_the_terminal(code: int) -> None:
+    """End by Ctrl-C as a program does. A shell that saw an exit code instead would go on with its loop or script."""
+    import signal
+
+    from distlock_core.supervisor import ExitedBySignal, in_the_foreground
+
+    if isinstance(code, ExitedBySignal) and in_the_foreground():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def _give_up(stream: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Callable, NoReturn
 from distlock_core.testing.binary import BinaryNotFound, etcd_version, find_etcd
 from distlock_core.testing.cluster import Cluster
 from distlock_core.testing.member import NotReady, NotStarted
-from distlock_core.testing.ports import is_free
+from distlock_core.testing.ports import free_ports, is_free
 
 DEFAULT_PORT = 2379  # where distlock looks unless told otherwise
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -59,13 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     etcd = find_etcd(args.etcd_version)
-    cluster = Cluster.start(
-        args.members,
-        etcd=etcd,
-        data_dir=args.data_dir,
-        port=_choose_port(args.port, args.data_dir),
-        fsync=args.data_dir is not None,
-    )
+    cluster = _start(args, etcd)
     try:
         what = "1 member" if args.members == 1 else f"{args.members} members"
         _say(f"etcd {etcd_version(etcd)} with {what}, for trial and tests, not for production. Ctrl-C ends it.")
@@ -82,6 +76,21 @@ def _run(args: argparse.Namespace) -> int:
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         cluster.stop()
+
+
+def _start(args: argparse.Namespace, etcd: str) -> Cluster:
+    def start(port: int | None) -> Cluster:
+        return Cluster.start(
+            args.members, etcd=etcd, data_dir=args.data_dir, port=port, fsync=args.data_dir is not None
+        )
+
+    port = _choose_port(args.port, args.data_dir)
+    try:
+        return start(port)
+    except NotStarted:
+        if args.port is not None or port is None or is_free(port):
+            raise
+        return start(free_ports(1)[0])  # somebody took the default port in between
 
 
 def _choose_port(wanted: int | None, data_dir: str | None) -> int | None:

@@ -223,12 +223,15 @@ def _resolve(address: Address, patience: Patience) -> AddressInfo:
         return socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
         pass  # a name
+    import signal
     import threading
 
     answer: list[AddressInfo | OSError] = []
     reader, writer = os.pipe()
 
     def ask() -> None:
+        # It may outlast the deadline, and a signal that it took would be missed by whoever waits for one.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             answer.append(socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM))
         except OSError as error:
