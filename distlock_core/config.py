@@ -1,153 +1,17 @@
-"""Settings: defaults < config file < environment < command line.
-
-One table names them all: what an option is called, its environment variable, its key in the config file, and how its
-text is read.
-"""
+"""Settings: defaults < config file < environment < command line."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from distlock_core.errors import ConfigError
-from distlock_core.model import DEFAULT_MUTEX, DEFAULT_PREFIX, check_name, check_owner, check_prefix, check_text
+from distlock_core.model import check_name, check_owner, check_prefix, check_text
+from distlock_core.session import check_ttl
+from distlock_core.settings import DEFAULT_FILE, SETTINGS, Setting
 
-DEFAULT_FILE = "/etc/distlock/distlock.yaml"
-LONGEST = 10**9  # seconds; beyond it a number is a slip
-LONGEST_DIGITS = 100
-
-
-def read_seconds(text: object) -> float:
-    """A number of seconds; fractions are fine, a negative one means for ever."""
-    try:
-        number = float(text) if isinstance(text, (str, int, float)) and not isinstance(text, bool) else None
-    except (ValueError, OverflowError):
-        number = None
-    if number is None or number != number or abs(number) > LONGEST:
-        raise ConfigError("a number of seconds")
-    return number
-
-
-def read_span(text: object) -> float:
-    """A number of seconds above 0."""
-    number = read_seconds(text)
-    if number <= 0:
-        raise ConfigError("a number of seconds above 0")
-    return number
-
-
-def read_go_duration(text: object) -> float:
-    """A duration as Go writes it, `5s` or `500ms`; a bare integer counts nanoseconds, as it does there."""
-    if isinstance(text, int) and not isinstance(text, bool) and text > 0:
-        return text / 1e9
-    for unit, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)):
-        if isinstance(text, str) and text.endswith(unit):
-            try:
-                return read_span(float(text[: -len(unit)]) * factor)
-            except ValueError:
-                break
-    raise ConfigError("a duration like 5s")
-
-
-def read_whole(low: int, high: int) -> Callable[[object], int]:
-    def read(text: object) -> int:
-        digits = str(text).strip()
-        # Python itself refuses to read a number of thousands of digits.
-        whole = not isinstance(text, bool) and digits.isascii() and digits.isdigit() and len(digits) <= LONGEST_DIGITS
-        if not whole or not low <= int(digits) <= high:
-            raise ConfigError(f"a whole number from {low} to {high}")
-        return int(digits)
-
-    return read
-
-
-def read_bool(text: object) -> bool:
-    word = str(text).strip().lower()
-    if word in ("true", "t", "1", "yes", "on"):
-        return True
-    if word in ("false", "f", "0", "no", "off"):
-        return False
-    raise ConfigError("true or false")
-
-
-def read_text(text: object) -> str:
-    # YAML reads a bare 7 as a number, and a lock may well be called that.
-    if not isinstance(text, (str, int, float)) or isinstance(text, bool):
-        raise ConfigError("a string")
-    return str(text)
-
-
-def read_endpoints(text: object) -> list[str]:
-    items = text.split(",") if isinstance(text, str) else text
-    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-        raise ConfigError("a list of URLs, or URLs separated by commas")
-    return [item.strip() for item in items if item.strip()]
-
-
-class Setting(NamedTuple):
-    """One setting. `key` is its word in the config file and, in capitals, in the environment."""
-
-    option: str
-    key: str
-    read: Callable[[object], Any]
-    default: Any
-    help: str
-    flag: bool = False
-    scope: str = "option env file"
-    placeholder: str = ""
-
-    @property
-    def variable(self) -> str:
-        return "DISTLOCK_" + self.key.upper()
-
-
-SETTINGS = (
-    Setting("lock-name", "lockname", read_text, "", "name of the lock", placeholder="NAME"),
-    Setting("reason", "reason", read_text, "", "why; shown to everybody who waits", placeholder="TEXT"),
-    Setting(
-        "timeout",
-        "timeout",
-        read_seconds,
-        -1.0,
-        "wait at most so long; 0: do not wait, -1: for ever",
-        placeholder="SECONDS",
-    ),
-    Setting("nowait", "nowait", read_bool, False, "do not wait; the same as --timeout=0", flag=True),
-    Setting("endpoints", "endpoints", read_endpoints, None, "etcd members, separated by commas", placeholder="URLS"),
-    Setting(
-        "prefix", "prefix", read_text, DEFAULT_PREFIX, "realm: what all its keys in etcd begin with", placeholder="TEXT"
-    ),
-    Setting(
-        "id",
-        "id",
-        read_text,
-        None,
-        "owner; the same owner may enter its own lock again, and --unlock refuses another's",
-        placeholder="OWNER",
-    ),
-    Setting("slots", "slots", read_whole(1, 1000), 1, "so many may hold the lock at once", placeholder="N"),
-    Setting(
-        "busy-exit-code",
-        "busy_exit_code",
-        read_whole(0, 255),
-        1,
-        "exit code for: held by another, or timed out",
-        placeholder="N",
-    ),
-    Setting(
-        "connect-timeout", "connect_timeout", read_span, 5.0, "for the first contact with etcd", placeholder="SECONDS"
-    ),
-    Setting(
-        "release-timeout", "release_timeout", read_span, 30.0, "how long a release is tried", placeholder="SECONDS"
-    ),
-    Setting("json", "json", read_bool, False, "results and errors as JSON", flag=True),
-    Setting("quiet", "quiet", read_bool, False, "say nothing but errors", flag=True),
-    Setting("verbose", "verbose", read_bool, False, "say what is done", flag=True),
-    Setting("config", "config", read_text, DEFAULT_FILE, "config file", scope="option env", placeholder="FILE"),
-    Setting("internallock", "internallock", read_text, DEFAULT_MUTEX, "", scope="file"),
-    Setting("maxtime", "maxtime", read_go_duration, None, "", scope="file"),
-)
+KILL_AFTER = 5.0  # seconds from SIGTERM to SIGKILL, where no ttl says how much time there is
 
 
 class Settings(dict[str, Any]):
@@ -163,7 +27,21 @@ class Settings(dict[str, Any]):
             check_owner(self["id"])
         check_text(self["reason"], "reason")
         check_prefix(self["prefix"])
+        if self["ttl"] is not None:
+            check_ttl(self["ttl"], self["refresh"], self.kill_after)
         return self
+
+    @property
+    def kill_after(self) -> float:
+        """Seconds from SIGTERM to SIGKILL when the lock is lost."""
+        if self["kill_after"] is not None:
+            return float(self["kill_after"])
+        return KILL_AFTER if self["ttl"] is None else self["ttl"] / 6
+
+    @property
+    def on_loss(self) -> str:
+        """Kill or continue, when the lock is lost."""
+        return self["on_loss"] or ("continue" if self["ttl"] is None else "kill")
 
 
 def load(options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from distlock_core.acquisition import NESTED, STEP, Acquisition, Held, Waiting, Wish
 from distlock_core.errors import DistlockError, Frozen, LockBusy, LockLost, NotHolder
-from distlock_core.etcd.api import Get, KeyValue, LeaseGone, Op, Put
+from distlock_core.etcd.api import Get, KeyValue, LeaseGone, Put
 from distlock_core.line import GIVE_UP
-from distlock_core.model import COOLING, HOLD, Record
+from distlock_core.model import HELD, HOLD, Record
 from distlock_core.patience import Patience
-from distlock_core.release import Ending, let_go, rewrite
+from distlock_core.release import Ending, cool_down, leave_taken, let_go, rewrite
 from distlock_core.session import Lease, Loss, Session
 from distlock_core.wording import look_at, printable
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from distlock_core.etcd.api import Etcd
     from distlock_core.line import Line
     from distlock_core.patience import Cancel
+    from distlock_core.realm import Realm
 
 CONNECT_TIMEOUT = 5.0  # seconds for the first contact with etcd
 RELEASE_TIMEOUT = 30.0  # seconds that a release is tried while etcd is away
@@ -51,7 +52,7 @@ class Lock:
         self._wish = wish
         self._timeout = timeout
         self._connect_timeout = connect_timeout
-        self._release_timeout = release_timeout
+        self.release_timeout = release_timeout
         self._on_lost = on_lost
         self._background = background
         self._held: Held | None = None
@@ -118,20 +119,14 @@ class Lock:
     def hold(self, reason: str, cancel: Cancel | None = None) -> None:
         """Leave the lock taken, persistent, until a person unlocks it. Raises as `release`."""
         changes = {"state": HOLD, "reason": reason}
-        self._part(lambda held, patience: self._leave_taken(held, patience, changes, 0), cancel)
+        self._part(lambda held, patience: leave_taken(self._etcd, held.kv, self._is_mine, changes, patience), cancel)
 
     def cool(self, seconds: int, cancel: Cancel | None = None) -> None:
         """Let go in `seconds` seconds, with no process behind it. Raises as `release`."""
-
-        def cool_down(held: Held, patience: Patience) -> bool:
-            lease = Lease(self._etcd, seconds, patience)
-            ended = Put(self._wish.keys.last, Ending("cooled", self._wish.owner).record(held.kv))
-            if self._leave_taken(held, patience, {"state": COOLING}, lease.id, [ended]):
-                return True
-            lease.revoke(patience)
-            return False
-
-        self._part(cool_down, cancel)
+        keys, owner = self._wish.keys, self._wish.owner
+        self._part(
+            lambda held, patience: cool_down(self._etcd, keys, held.kv, self._is_mine, seconds, owner, patience), cancel
+        )
 
     @property
     def session(self) -> Session:
@@ -142,9 +137,40 @@ class Lock:
             self._session = Session(self._etcd, self._wish.keys, held.kv, is_mine, held.lease, self._on_lost)
         return self._session
 
-    def adopt(self, held: Held) -> None:
-        """Go on with a hold that another process has acquired for this one."""
-        self._hold_on(held)
+    def hand_over(self) -> dict[str, Any]:
+        """Return all that another process needs to go on with this hold, as JSON can carry it. Raises `NotHolder`."""
+        held, wish = self._hold(), self._wish
+        lease = held.lease.id if held.lease is not None else 0
+        value = held.kv.value.decode("utf-8", "surrogateescape")
+        numbers = (held.kv.create_revision, held.kv.mod_revision, held.slot, lease)
+        return {
+            "name": wish.keys.name,
+            "owner": wish.owner if wish.explicit else None,
+            "key": held.kv.key.decode(),
+            "value": value,
+            "run": held.run,
+            "numbers": numbers,
+        }
+
+    @classmethod
+    def taken_over(cls, realm: Realm, hold: Mapping[str, Any], refresh: float | None = None) -> Lock:
+        """Go on with a leased hold that another process has handed over.
+
+        Raises `LockLost` when its lease is gone already, and as `Etcd` does.
+        """
+        lock = realm.lock(hold["name"], hold["owner"], step=True, background=False)
+        created, modified, slot, lease_id = hold["numbers"]
+        lease = Lease.adopt(lock._etcd, lease_id, Patience.lasting(lock._connect_timeout), refresh)
+        value = hold["value"].encode("utf-8", "surrogateescape")
+        kv = KeyValue(hold["key"].encode(), value, created, modified, lease_id)
+        lock._hold_on(Held(kv, hold["run"], slot, lease=lease))
+        if lease.lost:
+            raise lock._lost()
+        return lock
+
+    def forget(self) -> None:
+        """The hold is another process's now: nothing is released."""
+        self._held = self._session = None
 
     def note(self, details: Mapping[str, Any], cancel: Cancel | None = None) -> None:
         """Add to the record of the hold. Raises `NotHolder`, `LockLost`, and as `Etcd` does."""
@@ -164,7 +190,7 @@ class Lock:
     def _part(self, how: Callable[[Held, Patience], bool], cancel: Cancel | None) -> None:
         """End the hold in one way or another, and leave nothing behind."""
         held = self._hold()
-        patience = Patience.lasting(self._release_timeout, cancel)
+        patience = Patience.lasting(self.release_timeout, cancel)
         if self._session is not None:
             self._session.stop()
         try:
@@ -193,13 +219,6 @@ class Lock:
                 return kv is not None
         ending = Ending("released", self._wish.owner)
         return let_go(self._etcd, self._wish.keys, held.kv, self._is_mine, ending, patience)
-
-    def _leave_taken(
-        self, held: Held, patience: Patience, changes: Mapping[str, Any], lease: int, also: Sequence[Op] = ()
-    ) -> bool:
-        record = Record.parse(held.kv.value)
-        value = record._replace(details={**record.details, **changes}).encode()
-        return rewrite(self._etcd, held.kv, self._is_mine, Put(held.kv.key, value, lease), patience, also) is not None
 
     @staticmethod
     def _end(lease: Lease) -> None:
@@ -235,6 +254,12 @@ class Lock:
         return self._hold().kv.key.decode()
 
     @property
+    def lease(self) -> int | None:
+        """The id of the lease that the hold hangs on, None for a persistent one. Raises `NotHolder`."""
+        lease = self._hold().lease
+        return None if lease is None else lease.id
+
+    @property
     def since(self) -> int:
         """Unix time from which it is held. Raises `NotHolder`."""
         return Record.parse(self._hold().kv.value).since or 0
@@ -254,7 +279,10 @@ class Lock:
 
     def _is_mine(self, kv: KeyValue) -> bool:
         held = self._held
-        return held is not None and kv.create_revision == held.token and Record.parse(kv.value).run == held.run
+        if held is None or kv.create_revision != held.token:
+            return False
+        record = Record.parse(kv.value)
+        return record.run == held.run and record.state == HELD
 
     def _is_mine_or_my_guests(self, kv: KeyValue) -> bool:
         """A run of my own owner may enter my step for a while, and puts it back."""
@@ -262,7 +290,7 @@ class Lock:
             return False
         record = Record.parse(kv.value)
         guest = record.explicit and record.owner == self._wish.owner and record.text("kind") == "run"
-        return record.run == self._held.run or guest
+        return record.state == HELD and (record.run == self._held.run or guest)
 
     def _lost(self) -> LockLost:
         loss = self._session.loss if self._session is not None else None

@@ -98,7 +98,8 @@ class Patience:
         poll = select.poll()
         if descriptor is not None:
             poll.register(descriptor, events)
-        cancel_fd = self.cancel.fileno() if isinstance(self.cancel, Interrupt) else None
+        fileno = getattr(self.cancel, "fileno", None)
+        cancel_fd: int | None = fileno() if fileno is not None else None
         if cancel_fd is not None:
             poll.register(cancel_fd, select.POLLIN)
         polled_event = self.cancel is not None and cancel_fd is None

@@ -29,7 +29,7 @@ from distlock_core.model import (
     freeze_key,
 )
 from distlock_core.patience import Patience
-from distlock_core.release import Ending, let_go
+from distlock_core.release import Ending, cool_down, let_go
 from distlock_core.session import Loss, check_ttl
 from distlock_core.whoami import hostname
 from distlock_core.wording import look_at, printable, taken
@@ -154,12 +154,14 @@ class Realm:
         *,
         token: int | None = None,
         force: bool = False,
+        cooldown: int | None = None,
         cancel: Cancel | None = None,
     ) -> Holder:
         """Delete the lock that is there now, whoever holds it, and return its holder.
 
         With an `owner`, another's lock is refused, unless by `force`; with a `token`, a newer one is. It deletes what
-        it has just read and nothing newer. Raises `LockNotFound`, `NotHolder`, `EtcdUnavailable`, `AccessDenied`.
+        it has just read and nothing newer; with a `cooldown` (seconds) the lock stays taken for so long. Raises
+        `LockNotFound`, `NotHolder`, `EtcdUnavailable`, `AccessDenied`.
         """
         by = hostname() if owner is None else check_owner(owner)
         state = self.show(name)
@@ -171,7 +173,12 @@ class Realm:
         def is_shown(found: KeyValue) -> bool:
             return found.create_revision == holder.token
 
-        if not let_go(self._etcd, self._keys(name), kv, is_shown, Ending(how, by), patience):
+        keys = self._keys(name)
+        if cooldown is None:
+            done = let_go(self._etcd, keys, kv, is_shown, Ending(how, by), patience)
+        else:
+            done = cool_down(self._etcd, keys, kv, is_shown, cooldown, by, patience)
+        if not done:
             now_there = self.show(name)
             if not now_there.holders:
                 raise LockNotFound(f"{printable(name)} was unlocked by somebody else meanwhile", state=now_there)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from distlock_core.errors import OutcomeUnknown
 from distlock_core.etcd.api import Compare, Delete, Get, KeyValue, Op, Put, Range
 from distlock_core.line import RETRY_PAUSE
-from distlock_core.model import Keys, Record, ends
+from distlock_core.model import COOLING, Keys, Record, ends
 from distlock_core.patience import Patience, now
+from distlock_core.session import Lease
 from distlock_core.view import mutex_free
 
 TYPE_CHECKING = False
@@ -100,6 +101,33 @@ def rewrite(
         if not mine(found[0]):
             return None
         kv = found[0]
+
+
+def leave_taken(
+    etcd: Etcd,
+    kv: KeyValue,
+    mine: Callable[[KeyValue], bool],
+    changes: Mapping[str, Any],
+    patience: Patience,
+    lease: int = 0,
+    also: Sequence[Op] = (),
+) -> bool:
+    """Put the record again with some changes, and without its holder's lease. False and errors: as `rewrite`."""
+    record = Record.parse(kv.value)
+    changed = record._replace(details={**record.details, **changes})
+    return rewrite(etcd, kv, mine, Put(kv.key, changed.encode(), lease), patience, also) is not None
+
+
+def cool_down(
+    etcd: Etcd, keys: Keys, kv: KeyValue, mine: Callable[[KeyValue], bool], seconds: int, by: str, patience: Patience
+) -> bool:
+    """Leave the key taken for so many seconds, with no process behind it. False and errors: as `rewrite`."""
+    lease = Lease(etcd, seconds, patience)
+    ended = Put(keys.last, Ending("cooled", by).record(kv))
+    if leave_taken(etcd, kv, mine, {"state": COOLING}, patience, lease.id, [ended]):
+        return True
+    lease.revoke(patience)
+    return False
 
 
 def _first(ranges: tuple[Range, ...]) -> Range:

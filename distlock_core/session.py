@@ -11,6 +11,7 @@ from distlock_core.errors import AccessDenied, Cancelled, ConfigError, EtcdUnava
 from distlock_core.etcd.api import Get, KeyValue, WatchEnded
 from distlock_core.model import Ended, Keys, Record
 from distlock_core.patience import FOREVER, Interrupt, Patience, now
+from distlock_core.settings import LONGEST_TTL
 from distlock_core.wording import clock, owner_of
 
 TYPE_CHECKING = False
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from distlock_core.etcd.api import Etcd
     from distlock_core.patience import Cancel
 
-LONGEST_TTL = 9_000_000_000  # seconds: etcd's own limit
 RIDE_OUT = 1.0  # seconds of outage that a leased hold must be able to survive
 REREAD = 10.0  # seconds; a watch can be silent or miss an event, so the truth is read this often
 FIRST_RETRY, LONGEST_RETRY = 0.1, 1.0  # seconds between two tries while etcd does not answer

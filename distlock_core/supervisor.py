@@ -1,26 +1,33 @@
-"""A command under a lock: started, given the signals that were meant for it, and waited for.
+"""A command under a lock: given the signals that were meant for it, ended when its lock is lost, and waited for.
 
 The command stays in the process group of whoever called distlock: so the terminal, job control and pipelines work as
 they do without it. A signal that the terminal sends reaches the command by itself; one that somebody sends to distlock
 alone is passed on. One sent to the whole group by a process (`kill -TERM -GROUP`) therefore comes twice: from that
 process, and from distlock, which cannot tell it from one for itself alone.
 
-If distlock itself is killed with SIGKILL, the command runs on, and its persistent lock stays until it is unlocked.
+Under a lease, the whole tree of the command is dead before the lease can run out: SIGTERM comes at deadline -
+kill_after, SIGKILL before the deadline. If distlock itself is killed with SIGKILL, a leased command is killed by the
+kernel; a persistent one runs on, and its lock stays until it is unlocked.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
+import time
+from _thread import get_ident
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from distlock_core.errors import NotStarted
-from distlock_core.wording import printable
+from distlock_core import jobs, spawn
+from distlock_core.patience import FOREVER, now
+from distlock_core.session import Loss
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from signal import struct_siginfo
+    from distlock_core.heartbeat import Heartbeat
+    from distlock_core.processes import Tree
+    from distlock_core.session import Session
 
 PASSED_ON = (
     signal.SIGTERM,
@@ -33,8 +40,13 @@ PASSED_ON = (
     signal.SIGTSTP,
     signal.SIGCONT,
 )
-FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTSTP)
-SI_KERNEL = 0x80  # siginfo's si_code of a signal that no process has sent: the terminal's, a timer's
+AWAITED = (*PASSED_ON, signal.SIGCHLD, signal.SIGIO)
+SHORT = 0.2  # seconds; a command that is done by then is not worth a watch: the release tells the same
+LONGEST_SLEEP = 1.0  # seconds under a lease: no timer counts while the machine is suspended, so look at the clock
+PASS = 0.02  # seconds between two rounds of killing
+UNKILLABLE = 5.0  # seconds after SIGKILL; what lives then cannot be killed
+
+LOST, HUNG = "lost", "hung"
 
 
 class ExitedBySignal(int):
@@ -42,10 +54,12 @@ class ExitedBySignal(int):
 
 
 class Ended(NamedTuple):
-    """How a command ended: with an exit code, or by a signal."""
+    """How a command ended: with an exit code, or by a signal; by itself, or because its lock was lost or it hung."""
 
     code: int
     signal: int | None = None
+    cause: str = ""
+    unkillable: tuple[int, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -59,93 +73,206 @@ class SignalMask:
     def __init__(self) -> None:
         # Where the caller ignores it, nothing would tell that the command has ended.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        self.before = signal.pthread_sigmask(signal.SIG_BLOCK, (*PASSED_ON, signal.SIGCHLD))
+        self.before = signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
 
     def restore(self) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, self.before)
 
 
-def run(command: Sequence[str], environ: Mapping[str, str], mask: SignalMask) -> Ended:
-    """Run a command to its end. The caller has blocked the signals with a `SignalMask` before.
+class Care(NamedTuple):
+    """What may end a command before its time. `tell` gets a line for people when something does."""
 
-    Nothing is read by a shell. Raises `NotStarted`. Daemons that the command leaves behind are left alone.
-    """
-    pid = _start(command, environ, mask)
-    told_to_stop = False
-    while True:
-        found = signal.sigwaitinfo((*PASSED_ON, signal.SIGCHLD))
+    session: Session
+    kill_on_loss: bool
+    kill_after: float  # seconds from SIGTERM to SIGKILL
+    tell: Callable[[str], None]
+    heartbeat: Heartbeat | None = None
+
+    @property
+    def leased(self) -> bool:
+        return self.session.lease is not None
+
+    @property
+    def last_moment(self) -> float:
+        """When SIGTERM must be sent, if no renewal is confirmed before."""
+        return self.session.deadline - self.kill_after
+
+
+class Supervisor:
+    """Runs one command. The caller has blocked the signals with a `SignalMask` before."""
+
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str], mask: SignalMask, care: Care) -> None:
+        self._command = command
+        self._environ = environ
+        self._mask = mask
+        self._care = care
+        self._pid = 0
+        self._ended: Ended | None = None
+        self._told_to_stop = False
+        self._watch_at = 0.0
+        self._loss: Loss | None = None
+        self._cause = ""
+        self._tree: Tree | None = None
+        self._kill_at = FOREVER
+
+    def run(self) -> Ended:
+        """Run the command to its end. Raises `NotStarted`.
+
+        Daemons that it leaves behind at a normal end are left alone.
+        """
+        care = self._care
+        if care.leased and now() >= care.last_moment:
+            self._find_loss()
+            return Ended(0, None, LOST)  # stopped for too long before it began: nothing is started
+        self._start()
+        try:
+            while True:
+                self._handle(self._next_signal())
+                self._look_at_lock()
+                self._look_at_life()
+                self._kill()
+                if self._tree is None and self._ended is not None:
+                    return self._ended._replace(cause=self._cause)
+                if self._tree is not None and self._is_over(self._tree):
+                    ended = self._ended or Ended(0, signal.SIGKILL)
+                    return ended._replace(cause=self._cause, unkillable=self._survivors(self._tree))
+        finally:
+            care.session.stop()
+            if care.heartbeat is not None:
+                care.heartbeat.close()
+
+    # The command.
+
+    def _start(self) -> None:
+        care = self._care
+        environ = {**self._environ, **(care.heartbeat.variables if care.heartbeat is not None else {})}
+        if care.leased or care.heartbeat is not None:
+            from distlock_core.processes import become_subreaper
+
+            if care.leased:
+                become_subreaper()
+            inherited = None if care.heartbeat is None else care.heartbeat.inherited
+            self._pid = spawn.start_by_fork(
+                self._command, environ, self._mask.before, inherited=inherited, tied=care.leased
+            )
+        else:
+            self._pid = spawn.start(self._command, environ, self._mask.before)
+        if care.heartbeat is not None:
+            care.heartbeat.started()
+        self._watch_at = now() + SHORT
+        thread = get_ident()
+        care.session.on_lost = lambda _: signal.pthread_kill(thread, signal.SIGCHLD)
+
+    def _next_signal(self) -> signal.struct_siginfo | None:
+        moments = [self._watch_at, self._kill_at]
+        if self._care.leased and self._loss is None:
+            moments.append(min(self._care.last_moment, now() + LONGEST_SLEEP))
+        if self._care.heartbeat is not None and not self._cause:
+            moments.append(self._care.heartbeat.next_moment())
+        if self._tree is not None:
+            moments.append(now() + (PASS if now() >= self._kill_at else 5 * PASS))
+        moment = min(moments)
+        if moment == FOREVER:
+            return signal.sigwaitinfo(AWAITED)
+        return signal.sigtimedwait(AWAITED, max(0.0, moment - now()))
+
+    def _handle(self, found: signal.struct_siginfo | None) -> None:
+        if found is None or found.si_signo == signal.SIGIO:
+            return
         if found.si_signo == signal.SIGCHLD:
-            ended = _look_after(pid, told_to_stop)
-            if ended is not None:
-                return ended
-            continue
+            self._reap()
+            return
         if found.si_signo in (signal.SIGTSTP, signal.SIGCONT):
-            told_to_stop = found.si_signo == signal.SIGTSTP
-        if not _has_it_too(pid, found):
-            _send(pid, found.si_signo)
+            self._told_to_stop = found.si_signo == signal.SIGTSTP
+        if self._ended is None and not jobs.has_it_too(self._pid, found):
+            try:
+                os.kill(self._pid, found.si_signo)
+            except (ProcessLookupError, PermissionError):
+                pass  # it has ended, and is about to be reaped; or it is set-uid, and nobody may
 
+    def _reap(self) -> None:
+        """Take in who has ended. If the command has stopped, and a shell looks after this job, stop with it."""
+        while True:
+            try:
+                # As a subreaper I have children that I did not start.
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid != self._pid:
+                continue
+            if os.WIFSTOPPED(status):
+                if self._told_to_stop or jobs.in_the_foreground():
+                    jobs.stop()
+            elif os.WIFSIGNALED(status):
+                self._ended = Ended(0, os.WTERMSIG(status))
+            else:
+                self._ended = Ended(os.WEXITSTATUS(status))
 
-def in_the_foreground() -> bool:
-    """True when this is the job in the foreground of its terminal."""
-    try:
-        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    except OSError:
-        return False
-    finally:
-        os.close(terminal)
+    # What may end it before its time.
 
+    def _look_at_lock(self) -> None:
+        session = self._care.session
+        if now() >= self._watch_at:
+            self._watch_at = FOREVER
+            if self._ended is None:
+                session.start()
+        if self._loss is None and self._ended is None:
+            self._find_loss()
 
-def _start(command: Sequence[str], environ: Mapping[str, str], mask: SignalMask) -> int:
-    try:
-        # Python ignores these two; a command expects the default.
-        restored = [signal.SIGPIPE, signal.SIGXFSZ]
-        return os.posix_spawnp(command[0], list(command), environ, setsigmask=mask.before, setsigdef=restored)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise NotStarted(f"cannot start {printable(command[0])}: {reason}; the lock is released") from error
+    def _find_loss(self) -> None:
+        care = self._care
+        self._loss = care.session.loss
+        overdue = care.leased and now() >= care.last_moment
+        if self._loss is None and overdue:
+            silence = now() - care.session.deadline + (care.session.lease.ttl if care.session.lease else 0)
+            self._loss = Loss(f"etcd has confirmed no renewal for {silence:.1f}s", time.time())
+        if self._loss is None:
+            return
+        when = time.strftime("%H:%M:%S", time.localtime(self._loss.at))
+        kill = care.kill_on_loss
+        what = "the command is ended" if kill else "the command RUNS ON WITHOUT ITS LOCK"
+        care.tell(f"the lock was lost at {when}: {self._loss.why}; {what}")
+        self._cause = LOST
+        if kill and self._pid:
+            # Past the deadline another may hold the lock already: no time is left to be asked kindly.
+            late = care.leased and now() >= care.session.deadline
+            in_time = care.session.deadline - min(0.5, care.kill_after / 5) if overdue else FOREVER
+            self._end_tree(now() if late else min(now() + care.kill_after, in_time))
 
+    def _look_at_life(self) -> None:
+        care = self._care
+        if care.heartbeat is None or self._cause or self._ended is not None:
+            return
+        why = care.heartbeat.beat()
+        if why:
+            care.tell(f"the command shows no life: {why}; it is ended")
+            self._cause = HUNG
+            self._end_tree(now() + care.kill_after)
 
-def _look_after(pid: int, told_to_stop: bool) -> Ended | None:
-    """Reap the command if it has ended. If it has stopped, and a shell looks after this job, stop with it."""
-    found, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
-    if found == 0:
-        return None
-    if os.WIFSTOPPED(status):
-        if told_to_stop or in_the_foreground():
-            _stop()
-        return None
-    if os.WIFSIGNALED(status):
-        return Ended(0, os.WTERMSIG(status))
-    return Ended(os.WEXITSTATUS(status))
+    # Killing.
 
+    def _end_tree(self, kill_at: float) -> None:
+        from distlock_core.processes import Tree
 
-def _stop() -> None:
-    """Stop, so that the shell sees its job stopped. Its SIGCONT is pending afterwards, and is passed on in its turn.
+        self._tree = Tree(self._pid, subreaper=self._care.leased)
+        living = self._tree.living()
+        self._tree.send(signal.SIGTERM, living)
+        self._tree.send(signal.SIGCONT, living)  # what is stopped hears nothing
+        self._kill_at = kill_at
 
-    Not before the command has: one that ignores Ctrl-Z keeps the terminal. And not by SIGSTOP: this signal does
-    nothing where no shell would ever continue us.
-    """
-    os.kill(os.getpid(), signal.SIGTSTP)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTSTP])
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTSTP])
+    def _kill(self) -> None:
+        if self._tree is not None and now() >= self._kill_at:
+            self._tree.send(signal.SIGKILL, self._tree.living())
 
+    def _is_over(self, tree: Tree) -> bool:
+        living = tree.living()
+        if not living and self._ended is not None:
+            return True
+        if now() < self._kill_at:
+            return False
+        return bool(living) and (living <= tree.refused or now() >= self._kill_at + UNKILLABLE)
 
-def _has_it_too(pid: int, found: struct_siginfo) -> bool:
-    """True for a signal that the terminal has sent to the command as well."""
-    if found.si_code != SI_KERNEL or found.si_signo not in FROM_TERMINAL:
-        return False
-    if found.si_signo == signal.SIGHUP and os.getsid(0) == os.getpid():
-        return False  # that the terminal has gone is told to the leader of its session alone
-    # `timeout`, for one, makes a group of its own.
-    return os.getpgid(pid) == os.getpgrp()
-
-
-def _send(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass  # it has ended, and is about to be reaped; or it is set-uid, and nobody may
+    def _survivors(self, tree: Tree) -> tuple[int, ...]:
+        return tuple(sorted(pid for pid, _ in tree.living()))

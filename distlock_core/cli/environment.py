@@ -17,7 +17,10 @@ LEASE = "DISTLOCK_LEASE"
 LONGEST_TOKEN = 19  # digits of a 64-bit integer
 
 # Meant for this call. A distlock inside the command is not to be steered by them by accident.
-MINE_ALONE = ("LOCKNAME", "REASON", "TIMEOUT", "NOWAIT", "ID", "TTL", "REFRESH", "SLOTS")
+MINE_ALONE = (
+    *("LOCKNAME", "REASON", "TIMEOUT", "NOWAIT", "ID", "SLOTS", "TTL", "REFRESH", "KILL_AFTER", "ON_LOSS"),
+    *("ON_FAILURE", "COOLDOWN", "HEARTBEAT", "NODE", "WHILE_PID"),
+)
 
 
 def token(environ: Mapping[str, str]) -> int | None:
@@ -45,6 +48,8 @@ def for_command(environ: Mapping[str, str], lock: Lock) -> dict[str, str]:
     around = held_around(environ)
     outer = [f"{number} {os.fsdecode(key)}" for key, number in around.items() if os.fsdecode(key) != lock.key]
     child[TOKEN] = str(lock.token)
+    if lock.lease is not None:
+        child[LEASE] = f"{lock.lease:x}"
     child[HELD] = "\n".join([lock.key, *outer])
     return child
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distlock_core.config import SETTINGS
+from distlock_core.settings import SETTINGS
 
 _INTRO = """\
 distlock - run a command while holding a lock that the whole cluster honours

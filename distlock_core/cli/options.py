@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from distlock_core.config import SETTINGS, Setting, Settings, load, read_bool, read_setting, read_whole
+from distlock_core.config import Settings, load, read_setting
 from distlock_core.errors import DistlockError
+from distlock_core.settings import SETTINGS, Setting, read_bool, read_whole
 
+WHILE_PID_TTL = 60  # seconds, unless told
 OPERATIONS = ("lock", "unlock", "list", "show", "verify", "help", "version")
 WITHOUT_A_LOCK = ("list", "help", "version")
 
@@ -48,6 +50,11 @@ def parse(arguments: Sequence[str]) -> Request:
     _check(operations, options, command)
     operation = operations[0] if operations else "run"
     settings = load({_BY_OPTION[name].key: value for name, value in options.items()})
+    if operation != "lock":
+        settings["while_pid"] = None
+    elif settings["while_pid"] is not None and settings["ttl"] is None:
+        settings["ttl"] = WHILE_PID_TTL
+    _check_together(operation, options, settings)
     if operation not in WITHOUT_A_LOCK and not settings["lockname"]:
         raise UsageError("no lock is named: --lock-name=NAME is required")
     return Request(operation, settings, command, force, token)
@@ -121,3 +128,27 @@ def _check(operations: Sequence[str], options: dict[str, Any], command: Sequence
             "nothing to do: give a command to run under the lock, or one of --lock, --unlock, --list, --show, "
             "--verify. See: distlock --help"
         )
+
+
+# Options that say something only about a command, or only about a lease.
+_FOR_A_COMMAND = ("on-failure", "heartbeat", "node", "kill-after", "on-loss")
+_FOR_A_LEASE = ("refresh",)
+
+
+def _check_together(operation: str, options: Mapping[str, Any], settings: Settings) -> None:
+    """Refuse options that mean nothing here. What file and environment say for other calls is just not used."""
+    bound = operation == "lock" and settings["while_pid"] is not None
+    for name in _FOR_A_COMMAND:
+        if name in options and operation != "run" and not (bound and name in ("kill-after", "on-loss")):
+            raise UsageError(f"--{name} is about a command under the lock: it goes with -- COMMAND")
+    for name in _FOR_A_LEASE:
+        if name in options and settings["ttl"] is None:
+            raise UsageError(f"--{name} is about a lease: it goes with --ttl")
+    if "while-pid" in options and operation != "lock":
+        raise UsageError("--while-pid goes with --lock: with a command, the lock is held while the command runs")
+    if "log-file" in options and not bound:
+        raise UsageError("--log-file is the keeper's: it goes with --lock --while-pid")
+    if "cooldown" in options and operation not in ("run", "unlock"):
+        raise UsageError("--cooldown goes with -- COMMAND, or with --unlock")
+    if settings["node"] and operation == "run" and settings["ttl"] is None and settings["heartbeat"] is None:
+        raise UsageError("--node pings the command: say with --ttl or --heartbeat within how many seconds it answers")

@@ -1,0 +1,92 @@
+"""From a request to a lock that is held: what every operation that acquires shares."""
+
+from __future__ import annotations
+
+import os
+
+from distlock_core.cli import environment
+from distlock_core.cli.options import Request
+from distlock_core.cli.outcome import say
+from distlock_core.errors import Cancelled
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from distlock_core.config import Settings
+    from distlock_core.lock import Lock
+    from distlock_core.patience import Interrupt
+    from distlock_core.realm import Realm
+
+NOTHING_CONFIGURED = (
+    "No endpoint is configured: set --endpoints or DISTLOCK_ENDPOINTS; to try things out, distlock-etcd starts an etcd"
+)
+
+
+def realm(request: Request) -> Realm:
+    """Return the realm that the settings name."""
+    from distlock_core.realm import connect
+
+    return connect(**connection(request.settings))
+
+
+def connection(settings: Settings) -> dict[str, Any]:
+    """Return the arguments of `connect()` that the settings stand for."""
+    from distlock_core.realm import DEFAULT_ENDPOINTS
+
+    endpoints = settings["endpoints"]
+    return {
+        "endpoints": endpoints or DEFAULT_ENDPOINTS,
+        "prefix": settings["prefix"],
+        "mutex": settings["internallock"],
+        "connect_timeout": settings["connect_timeout"],
+        "release_timeout": settings["release_timeout"],
+        "hint": "" if endpoints else NOTHING_CONFIGURED,
+    }
+
+
+def wanted(request: Request, details: Mapping[str, Any] | None = None) -> Lock:
+    """Return the lock that is asked for, not yet acquired."""
+    settings = request.settings
+    return realm(request).lock(
+        settings["lockname"],
+        settings["id"],
+        settings["reason"],
+        slots=settings["slots"],
+        ttl=settings["ttl"],
+        refresh=settings["refresh"],
+        background=False,
+        step=request.operation == "lock",
+        inside=environment.held_around(os.environ),
+        details=details,
+    )
+
+
+def acquire(request: Request, lock: Lock) -> Interrupt:
+    """Wait for the lock; a signal gives up the place in line. Returns what a later signal sets."""
+    from distlock_core.cli.progress import Progress
+    from distlock_core.cli.signals import interrupt_on_signals
+
+    settings = request.settings
+    interrupt = interrupt_on_signals()
+    progress = Progress(quiet=settings["quiet"], json=settings["json"])
+    try:
+        lock.acquire(settings["timeout"], interrupt, progress)
+    except Cancelled as error:
+        raise cancelled(interrupt) from error
+    finally:
+        progress.close()
+    if settings["verbose"]:
+        say(f"got {lock.name}, token {lock.token}")
+    return interrupt
+
+
+def cancelled(interrupt: Interrupt) -> Cancelled:
+    """The error that says which signal has ended the call."""
+    import signal
+
+    name = signal.Signals(interrupt.signal or signal.SIGINT).name
+    error = Cancelled(f"ended by {name} before the lock was used; nothing is left behind")
+    error.signal = interrupt.signal or signal.SIGINT
+    return error

@@ -1,0 +1,55 @@
+"""What a call of a command says, and its exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from distlock_core.errors import AcquireTimeout, Cancelled, DistlockError, LockBusy, LockLost, NotStarted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+OK, FAILED, LOST, NOT_STARTED, NO_LIFE = 0, 1, 2, 3, 4
+
+
+def fail(error: DistlockError, *, json: bool, to_stderr: bool, busy: int = FAILED) -> int:
+    """Say what went wrong, and return the exit code for it. JSON goes to stdout, unless a command owns that."""
+    from distlock_core.cli.render import as_json, error_json, say, tell
+
+    if json:
+        (tell if to_stderr else out)(as_json(error_json(error)))
+    else:
+        say(error.message)
+    if isinstance(error, Cancelled) and error.signal is not None:
+        from distlock_core.supervisor import ExitedBySignal
+
+        return ExitedBySignal(128 + error.signal)
+    if isinstance(error, (LockBusy, AcquireTimeout)):
+        return busy
+    return LOST if isinstance(error, LockLost) else NOT_STARTED if isinstance(error, NotStarted) else FAILED
+
+
+def say(message: str) -> None:
+    """One line on stderr."""
+    from distlock_core.cli.render import say as say_it
+
+    say_it(message)
+
+
+def out(text: str) -> int:
+    """A result, on stdout. Returns the exit code: the reader (`| head`) may have gone, or the disk be full."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        give_up(sys.stdout)
+        if not isinstance(error, BrokenPipeError):
+            say(f"cannot write to stdout: {error.strerror}")
+        return FAILED
+    return OK
+
+
+def give_up(stream: Any) -> None:
+    """Nobody reads it any more. Python's own flush at the end must not complain again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

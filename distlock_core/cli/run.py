@@ -1,0 +1,129 @@
+"""The operation without a name: run a command under the lock."""
+
+from __future__ import annotations
+
+import os
+
+from distlock_core import supervisor
+from distlock_core.cli import environment, getting
+from distlock_core.cli.options import Request
+from distlock_core.cli.outcome import FAILED, LOST, NO_LIFE, NOT_STARTED, OK, fail, say
+from distlock_core.cli.signals import interrupt_on_signals
+from distlock_core.errors import Cancelled, DistlockError, LockLost, NotStarted
+from distlock_core.supervisor import HUNG, Care, Ended, SignalMask, Supervisor
+from distlock_core.whoami import hostname
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from distlock_core.heartbeat import Heartbeat
+    from distlock_core.lock import Lock
+
+AFTER_LOSS = 2.0  # seconds that a lock already lost may take to tidy up
+LONGEST_REASON = 500  # characters of a command in a reason
+
+
+def run(request: Request) -> int:
+    """Get the lock, run the command, let go. Returns the exit code."""
+    settings = request.settings
+    try:
+        lock = getting.wanted(request)
+        interrupt = getting.acquire(request, lock)
+    except DistlockError as error:
+        return fail(error, json=settings["json"], to_stderr=True, busy=settings["busy_exit_code"])
+    mask = SignalMask()
+    try:
+        if interrupt.is_set():
+            raise getting.cancelled(interrupt)
+        ended = _supervise(request, lock, mask)
+    except (NotStarted, Cancelled) as error:
+        return _release(request, lock, fail(error, json=settings["json"], to_stderr=True), mask)
+    if ended.signal is not None and settings["verbose"]:
+        say(f"the command was ended by signal {ended.signal}")
+    return _finish(request, lock, ended, mask)
+
+
+def _supervise(request: Request, lock: Lock, mask: SignalMask) -> Ended:
+    settings = request.settings
+    care = Care(
+        lock.session,
+        settings.on_loss == "kill",
+        settings.kill_after,
+        lambda line: say(f"{lock.name}: {line}"),
+        _heartbeat(request),
+    )
+    command = ["node", *request.command] if settings["node"] else request.command
+    return Supervisor(command, environment.for_command(os.environ, lock), mask, care).run()
+
+
+def _heartbeat(request: Request) -> Heartbeat | None:
+    settings = request.settings
+    limit = settings["heartbeat"]
+    if settings["node"]:
+        from distlock_core.heartbeat import NodePings
+
+        limit = limit or float(settings["ttl"])
+        return NodePings(min(settings["refresh"] or limit / 3, limit), limit)
+    if limit is None:
+        return None
+    from distlock_core.heartbeat import Watchdog
+
+    return Watchdog(limit, os.environ.get("NOTIFY_SOCKET", ""))
+
+
+def _finish(request: Request, lock: Lock, ended: Ended, mask: SignalMask) -> int:
+    """Let go of the lock, or leave it as the policy for such an end says."""
+    settings = request.settings
+    if ended.unkillable:
+        pids = ", ".join(map(str, ended.unkillable))
+        say(f"{lock.name}: cannot kill process {pids}: the lock is left taken, so that nobody else goes on")
+        return _leave(request, lock, f"process {pids} of {_shown(request)} could not be killed", NOT_STARTED, mask)
+    code = LOST if ended.cause == supervisor.LOST else NO_LIFE if ended.cause == HUNG else ended.exit_code
+    if ended.cause != supervisor.LOST and code != OK and settings["on_failure"] == "hold":
+        how = "showed no life" if ended.cause == HUNG else f"ended with {code}"
+        return _leave(request, lock, f"{_shown(request)} {how} on {hostname()}", code, mask)
+    if code == OK and settings["cooldown"] is not None:
+        return _part(request, lock, code, mask, "cooling", settings["cooldown"])
+    return _release(request, lock, code, mask)
+
+
+def _shown(request: Request) -> str:
+    command = " ".join(request.command)
+    command = command if len(command) <= LONGEST_REASON else command[:LONGEST_REASON] + "..."
+    return command.encode("utf-8", "backslashreplace").decode()
+
+
+def _leave(request: Request, lock: Lock, why: str, code: int, mask: SignalMask) -> int:
+    reason = request.settings["reason"]
+    return _part(request, lock, code, mask, "held for a person to look", f"{why} ({reason})" if reason else why)
+
+
+def _release(request: Request, lock: Lock, code: int, mask: SignalMask) -> int:
+    return _part(request, lock, code, mask, "released", None)
+
+
+def _part(request: Request, lock: Lock, code: int, mask: SignalMask, how: str, detail: str | int | None) -> int:
+    """End the hold, and finish that even when signals arrive. The second one gives up on an etcd that is away."""
+    settings = request.settings
+    second = interrupt_on_signals(2)
+    mask.restore()
+    name, token = lock.name, lock.token
+    if code == LOST:
+        lock.release_timeout = AFTER_LOSS
+    try:
+        if isinstance(detail, str):
+            lock.hold(detail, second)
+        elif detail is not None:
+            lock.cool(detail, second)
+        else:
+            lock.release(second)
+    except LockLost as error:
+        return LOST if code == LOST else fail(error, json=settings["json"], to_stderr=True)
+    except DistlockError as error:
+        error.message = (
+            f"{name} may still be locked: {error.message}. "
+            f"When etcd is back: distlock --unlock --lock-name={name} --token={token}"
+        )
+        return code or fail(error, json=settings["json"], to_stderr=True) or FAILED
+    if settings["verbose"]:
+        say(f"{how}: {name}")
+    return code

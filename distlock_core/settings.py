@@ -1,0 +1,158 @@
+"""Every setting there is: its option, environment variable and config key, how its text is read, its default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from distlock_core.errors import ConfigError
+from distlock_core.model import DEFAULT_MUTEX, DEFAULT_PREFIX
+
+DEFAULT_FILE = "/etc/distlock/distlock.yaml"
+LONGEST = 10**9  # seconds; beyond it a number is a slip
+LONGEST_DIGITS = 100
+LONGEST_TTL = 9_000_000_000  # seconds: etcd's own limit
+
+
+def read_seconds(text: object) -> float:
+    """A number of seconds; fractions are fine, a negative one means for ever."""
+    try:
+        number = float(text) if isinstance(text, (str, int, float)) and not isinstance(text, bool) else None
+    except (ValueError, OverflowError):
+        number = None
+    if number is None or number != number or abs(number) > LONGEST:
+        raise ConfigError("a number of seconds")
+    return number
+
+
+def read_span(text: object) -> float:
+    """A number of seconds above 0."""
+    number = read_seconds(text)
+    if number <= 0:
+        raise ConfigError("a number of seconds above 0")
+    return number
+
+
+def read_go_duration(text: object) -> float:
+    """A duration as Go writes it, `5s` or `500ms`; a bare integer counts nanoseconds, as it does there."""
+    if isinstance(text, int) and not isinstance(text, bool) and text > 0:
+        return text / 1e9
+    for unit, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)):
+        if isinstance(text, str) and text.endswith(unit):
+            try:
+                return read_span(float(text[: -len(unit)]) * factor)
+            except ValueError:
+                break
+    raise ConfigError("a duration like 5s")
+
+
+def read_whole(low: int, high: int) -> Callable[[object], int]:
+    def read(text: object) -> int:
+        digits = str(text).strip()
+        # Python itself refuses to read a number of thousands of digits.
+        whole = not isinstance(text, bool) and digits.isascii() and digits.isdigit() and len(digits) <= LONGEST_DIGITS
+        if not whole or not low <= int(digits) <= high:
+            raise ConfigError(f"a whole number from {low} to {high}")
+        return int(digits)
+
+    return read
+
+
+def read_bool(text: object) -> bool:
+    word = str(text).strip().lower()
+    if word in ("true", "t", "1", "yes", "on"):
+        return True
+    if word in ("false", "f", "0", "no", "off"):
+        return False
+    raise ConfigError("true or false")
+
+
+def read_text(text: object) -> str:
+    # YAML reads a bare 7 as a number, and a lock may well be called that.
+    if not isinstance(text, (str, int, float)) or isinstance(text, bool):
+        raise ConfigError("a string")
+    return str(text)
+
+
+def read_endpoints(text: object) -> list[str]:
+    items = text.split(",") if isinstance(text, str) else text
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise ConfigError("a list of URLs, or URLs separated by commas")
+    return [item.strip() for item in items if item.strip()]
+
+
+def read_choice(*words: str) -> Callable[[object], str]:
+    def read(text: object) -> str:
+        if text not in words:
+            raise ConfigError(" or ".join(words))
+        return str(text)
+
+    return read
+
+
+class Setting(NamedTuple):
+    """One setting. `key` is its word in the config file and, in capitals, in the environment."""
+
+    option: str
+    key: str
+    read: Callable[[object], Any]
+    default: Any
+    help: str
+    flag: bool = False
+    scope: str = "option env file"
+    placeholder: str = ""
+
+    @property
+    def variable(self) -> str:
+        return "DISTLOCK_" + self.key.upper()
+
+
+# fmt: off
+SETTINGS = (
+    Setting("lock-name", "lockname", read_text, "", "name of the lock", placeholder="NAME"),
+    Setting("reason", "reason", read_text, "", "why; shown to everybody who waits", placeholder="TEXT"),
+    Setting("timeout", "timeout", read_seconds, -1.0, "wait at most so long; 0: do not wait, -1: for ever",
+            placeholder="SECONDS"),
+    Setting("nowait", "nowait", read_bool, False, "do not wait; the same as --timeout=0", flag=True),
+    Setting("endpoints", "endpoints", read_endpoints, None, "etcd members, separated by commas", placeholder="URLS"),
+    Setting("prefix", "prefix", read_text, DEFAULT_PREFIX, "realm: what all its keys in etcd begin with",
+            placeholder="TEXT"),
+    Setting("id", "id", read_text, None,
+            "owner; the same owner may enter its own lock again, and --unlock refuses another's", placeholder="OWNER"),
+    Setting("slots", "slots", read_whole(1, 1000), 1, "so many may hold the lock at once", placeholder="N"),
+    Setting("busy-exit-code", "busy_exit_code", read_whole(0, 255), 1, "exit code for: held by another, or timed out",
+            placeholder="N"),
+    Setting("ttl", "ttl", read_whole(1, LONGEST_TTL), None,
+            "lease the lock: it ends so long after its holder is gone, and a lost lock ends the command",
+            placeholder="SECONDS"),
+    Setting("refresh", "refresh", read_span, None, "renew the lease so often; default a third of the ttl",
+            placeholder="SECONDS"),
+    Setting("kill-after", "kill_after", read_span, None,
+            "from SIGTERM to SIGKILL when the lock is lost; default a sixth of the ttl, or 5", placeholder="SECONDS"),
+    Setting("on-loss", "on_loss", read_choice("kill", "continue"), None,
+            "what becomes of the command when the lock is lost; default kill with a ttl, else continue",
+            placeholder="kill|continue"),
+    Setting("on-failure", "on_failure", read_choice("release", "hold"), "release",
+            "hold: leave the lock taken when the command fails, until a person has looked", placeholder="release|hold"),
+    Setting("cooldown", "cooldown", read_whole(1, LONGEST_TTL), None,
+            "after success the lock stays taken for so long", placeholder="SECONDS"),
+    Setting("heartbeat", "heartbeat", read_span, None,
+            "the command must show life so often (sd_notify's WATCHDOG=1, or --node), or it is killed",
+            placeholder="SECONDS"),
+    Setting("node", "node", read_bool, False, "the command is a Node.js module; it is pinged over IPC", flag=True),
+    Setting("while-pid", "while_pid", read_whole(1, 2**31 - 1), None,
+            "with --lock: keep the lock for as long as this process lives", placeholder="PID"),
+    Setting("log-file", "log_file", read_text, None, "where the keeper of --while-pid writes, instead of to syslog",
+            placeholder="FILE"),
+    Setting("connect-timeout", "connect_timeout", read_span, 5.0, "for the first contact with etcd",
+            placeholder="SECONDS"),
+    Setting("release-timeout", "release_timeout", read_span, 30.0, "how long a release is tried",
+            placeholder="SECONDS"),
+    Setting("json", "json", read_bool, False, "results and errors as JSON", flag=True),
+    Setting("quiet", "quiet", read_bool, False, "say nothing but errors", flag=True),
+    Setting("verbose", "verbose", read_bool, False, "say what is done", flag=True),
+    Setting("config", "config", read_text, DEFAULT_FILE, "config file", scope="option env", placeholder="FILE"),
+    Setting("internallock", "internallock", read_text, DEFAULT_MUTEX, "", scope="file"),
+    Setting("maxtime", "maxtime", read_go_duration, None, "", scope="file"),
+)
+# fmt: on
