@@ -11,7 +11,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from distlock_core import refusal
-from distlock_core.errors import AcquireTimeout, DistlockError, EtcdUnavailable, OutcomeUnknown
+from distlock_core.errors import (
+    AccessDenied,
+    AcquireTimeout,
+    ConfigError,
+    DistlockError,
+    EtcdUnavailable,
+    OutcomeUnknown,
+)
 from distlock_core.etcd.api import Compare, Delete, KeyValue, LeaseGone, Op, Put
 from distlock_core.line import GIVE_UP, RETRY_PAUSE, Line
 from distlock_core.model import HELD, Holder, Keys, LockState, Record
@@ -188,7 +195,11 @@ class Acquisition:
     def _commit(self, claim: Claim, conditions: list[Compare], then: list[Op]) -> Held | View:
         self._doubt = claim
         reads = gets(self._keys, self.line.ticket)
-        outcome = self._etcd.txn(conditions, then, reads, self._call())
+        try:
+            outcome = self._etcd.txn(conditions, then, reads, self._call())
+        except (AccessDenied, ConfigError):
+            self._doubt = None  # etcd has refused it as it stands: there is nothing to settle, and so to write
+            raise
         self._doubt = None
         if not outcome.succeeded:
             return View.parse(self._keys, outcome, self.line.ticket)
