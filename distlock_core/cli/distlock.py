@@ -246,7 +246,8 @@ def _release(request: Request, lock: Lock, code: int, mask: Any) -> int:
             f"{lock.name} may still be locked: {error.message}. "
             f"When etcd is back: distlock --unlock --lock-name={lock.name} --token={lock.token}"
         )
-        return code or _fail(error, json=settings["json"], to_stderr=True)
+        failed = _fail(error, json=settings["json"], to_stderr=True)
+        return code or failed
     if settings["verbose"]:
         _say(f"released {lock.name}")
     return code
