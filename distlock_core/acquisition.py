@@ -20,9 +20,10 @@ from distlock_core.errors import (
     OutcomeUnknown,
 )
 from distlock_core.etcd.api import Compare, Delete, KeyValue, LeaseGone, Op, Put
-from distlock_core.line import GIVE_UP, RETRY_PAUSE, Line
+from distlock_core.line import RETRY_PAUSE, Line
 from distlock_core.model import HELD, Holder, Keys, LockState, Record
 from distlock_core.patience import FOREVER, Patience, now
+from distlock_core.session import GIVE_UP
 from distlock_core.view import View, claim_conditions, gets, reentry_conditions, unsettled
 from distlock_core.whoami import hostname, is_provably_dead, new_run, traces
 
@@ -104,6 +105,7 @@ class Acquisition:
         self._patience = Patience(self._started + longest, cancel)
         self._run = new_run()
         self.line = Line(etcd, wish.keys)
+        self._was_in_line = False
         self._doubt: Claim | None = None
         self._mutex_since: float | None = None
 
@@ -197,8 +199,8 @@ class Acquisition:
         reads = gets(self._keys, self.line.ticket)
         try:
             outcome = self._etcd.txn(conditions, then, reads, self._call())
-        except (AccessDenied, ConfigError):
-            self._doubt = None  # etcd has refused it as it stands: there is nothing to settle, and so to write
+        except (AccessDenied, ConfigError, EtcdUnavailable):
+            self._doubt = None  # refused as it stands, or never sent: there is nothing to settle, and so to write
             raise
         self._doubt = None
         if not outcome.succeeded:
@@ -233,6 +235,7 @@ class Acquisition:
             raise circle
         if self.line.ticket is None:
             self.line.join(self._record(int(time.time()), ticket=True), self._call())
+            self._was_in_line = True
         else:
             self._report(view)
             self.line.wait(view, self._patience, self._call())
@@ -250,7 +253,7 @@ class Acquisition:
     def _outlast(self, trouble: Exception, view: View) -> View:
         """An outage, once I am in line, costs patience and nothing else. Returns what is seen after it."""
         while True:
-            if self.line.ticket is None and isinstance(trouble, EtcdUnavailable):
+            if not self._was_in_line and isinstance(trouble, EtcdUnavailable):
                 raise trouble
             if self._patience.over():
                 raise self._timeout(view, str(trouble)) from trouble

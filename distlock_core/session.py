@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 
-from distlock_core.errors import EtcdUnavailable
+from distlock_core.errors import DistlockError, EtcdUnavailable
 from distlock_core.patience import Patience, now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.etcd.api import Etcd
+
+GIVE_UP = 1.0  # seconds that are spent on leaving nothing behind; the lease ends the rest
 
 
 class Session:
@@ -25,8 +27,12 @@ class Session:
         # Chosen here and not by the server: after a lost reply the same grant can be sent again.
         self.lease = int.from_bytes(os.urandom(8), "big") >> 1 | 1
         sent = now()
-        self.ttl = etcd.grant(self.lease, ttl, patience)
         self.lost = False
+        try:
+            self.ttl = etcd.grant(self.lease, ttl, patience)
+        except BaseException:
+            self.give_up()  # it may have been granted: only the reply is missing
+            raise
         self.deadline = sent + self.ttl
         self.renew_at = sent + self.ttl / 3
 
@@ -49,6 +55,13 @@ class Session:
             self.renew_at = sent + ttl / 3
         else:
             self.lost = True
+
+    def give_up(self) -> None:
+        """Revoke it within a second, if that can be done: else it runs out."""
+        try:
+            self.revoke(Patience.lasting(GIVE_UP))
+        except DistlockError:
+            pass
 
     def revoke(self, patience: Patience) -> None:
         """End the lease, and everything that hangs on it, now."""
