@@ -8,7 +8,7 @@ import json
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, Callable
 
@@ -36,11 +36,13 @@ When = Callable[[bytes], bool]
 class Scene:
     """One realm in one cluster, looked at and meddled with past the code under test."""
 
-    def __init__(self, cluster: Cluster, prefix: str) -> None:
+    def __init__(self, cluster: Cluster, prefix: str, endpoints: Sequence[str] = ()) -> None:
+        """Looked at through these endpoints, where a fault is to befall the others."""
         self.cluster = cluster
         self.prefix = prefix
         self.curtain = Interrupt()
-        self._etcd = gateway(*cluster.endpoints)
+        self.endpoints = list(endpoints) or cluster.endpoints
+        self._etcd = gateway(*self.endpoints)
         self._leases = self.leases()
         self._threads: list[threading.Thread] = []
 
@@ -84,7 +86,7 @@ class Scene:
         return self.put(rest, value)
 
     def leases(self) -> set[int]:
-        answer = post(self.cluster.endpoints[0], "/v3/lease/leases", b"{}")
+        answer = post(self.endpoints[0], "/v3/lease/leases", b"{}")
         return {int(lease["ID"]) for lease in answer.get("leases", ())}
 
     def new_leases(self) -> set[int]:
@@ -101,7 +103,7 @@ class Scene:
 
     def replay(self, body: bytes) -> bool:
         """Let a transaction that was held on its way arrive after all: True if etcd has applied it."""
-        return bool(post(self.cluster.endpoints[0], TXN, body).get("succeeded"))
+        return bool(post(self.endpoints[0], TXN, body).get("succeeded"))
 
     def start(self, work: Callable[[], Any]) -> Future[Any]:
         """Do it in the background."""

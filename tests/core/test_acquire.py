@@ -114,7 +114,7 @@ def test_who_counts_slots_differently_is_told_so(scene_each: Scene) -> None:
 
 def test_nobody_acquires_in_a_frozen_realm(scene_each: Scene) -> None:
     scene_each.put("__freeze", '1;boss;{"reason":"audit"}')
-    with pytest.raises(Frozen, match="boss.*audit"):
+    with pytest.raises(Frozen, match=r"boss.*audit"):
         scene_each.realm().lock("web").acquire(0)
     waiter = scene_each.queue(scene_each.realm().lock("web"))
     assert scene_each.get("web") is None
