@@ -12,12 +12,18 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from distlock_core import refusal
-from distlock_core.errors import AcquireTimeout, Cancelled, DistlockError, EtcdUnavailable, OutcomeUnknown
+from distlock_core.errors import (
+    AcquireTimeout,
+    Cancelled,
+    DistlockError,
+    EtcdUnavailable,
+    OutcomeUnknown,
+)
 from distlock_core.etcd.api import Compare, Delete, KeyValue, LeaseGone, Op, Put
-from distlock_core.line import GIVE_UP, RETRY_PAUSE, Line
+from distlock_core.line import RETRY_PAUSE, Line
 from distlock_core.model import HELD, Holder, Keys, LockState, Record
 from distlock_core.patience import FOREVER, Patience, now
-from distlock_core.session import Lease
+from distlock_core.session import GIVE_UP, Lease
 from distlock_core.view import View, claim_conditions, gets, reentry_conditions, unsettled
 from distlock_core.whoami import hostname, is_provably_dead, new_run, traces
 
@@ -105,6 +111,7 @@ class Acquisition:
         self._run = new_run()
         self.line = Line(etcd, wish.keys)
         self._lease: Lease | None = None
+        self._was_in_line = False
         self._doubt: Claim | None = None
         self._mutex_since: float | None = None
 
@@ -209,7 +216,7 @@ class Acquisition:
         except (OutcomeUnknown, Cancelled):
             raise
         except (DistlockError, LeaseGone):
-            self._doubt = None  # refused, or never sent
+            self._doubt = None  # refused as it stands, or never sent: there is nothing to settle, and so to write
             raise
         self._doubt = None
         if not outcome.succeeded:
@@ -230,10 +237,7 @@ class Acquisition:
     def _drop_lease(self) -> None:
         lease, self._lease = self._lease, None
         if lease is not None:
-            try:
-                lease.revoke(Patience.lasting(GIVE_UP))
-            except DistlockError:
-                pass  # it runs out by itself
+            lease.give_up()
 
     def _settle(self, patience: Patience) -> Held | None:
         """Find out what became of a claim without a reply; one that was not applied is made void.
@@ -261,6 +265,7 @@ class Acquisition:
             raise circle
         if self.line.ticket is None:
             self.line.join(self._record(int(time.time()), ticket=True), self._call())
+            self._was_in_line = True
         else:
             self._report(view)
             self.line.wait(view, self._patience, self._call())
@@ -278,7 +283,7 @@ class Acquisition:
     def _outlast(self, trouble: Exception, view: View) -> View:
         """An outage, once I am in line, costs patience and nothing else. Returns what is seen after it."""
         while True:
-            if self.line.ticket is None and isinstance(trouble, EtcdUnavailable):
+            if not self._was_in_line and isinstance(trouble, EtcdUnavailable):
                 raise trouble
             if self._patience.over():
                 raise self._timeout(view, str(trouble)) from trouble

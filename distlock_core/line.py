@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distlock_core.errors import DistlockError, OutcomeUnknown
+from distlock_core.errors import OutcomeUnknown
 from distlock_core.etcd.api import Compare, Get, Put, Watch, WatchEnded
 from distlock_core.model import Keys, ends
 from distlock_core.patience import Patience, now
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 TICKET_TTL = 10  # seconds that a waiter who died keeps those behind it waiting
 REREAD = 10.0  # seconds; a watch can be silent or miss an event, so the truth is read this often
 RETRY_PAUSE = 0.05  # seconds
-GIVE_UP = 1.0  # seconds to leave the line in; the lease ends the rest
 
 
 class Ticket:
@@ -36,10 +35,8 @@ class Ticket:
             raise
 
     def give_up(self) -> None:
-        try:
-            self.lease.revoke(Patience.lasting(GIVE_UP))
-        except DistlockError:
-            pass  # its lease ends it
+        """Leave the line, and the lease with it: best effort within a second."""
+        self.lease.give_up()
 
     def _put(self, etcd: Etcd, record: bytes, patience: Patience) -> int:
         absent = Compare("CREATE", "EQUAL", self.key, 0)

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from distlock_core.acquisition import NESTED, STEP, Acquisition, Held, Waiting, Wish
-from distlock_core.errors import DistlockError, Frozen, LockBusy, LockLost, NotHolder
+from distlock_core.errors import Frozen, LockBusy, LockLost, NotHolder
 from distlock_core.etcd.api import Get, KeyValue, LeaseGone, Put
-from distlock_core.line import GIVE_UP
 from distlock_core.model import HELD, HOLD, Record
 from distlock_core.patience import Patience
 from distlock_core.release import Ending, cool_down, leave_taken, let_go, rewrite
@@ -206,7 +205,7 @@ class Lock:
                 self._line.leave()
                 self._line = None
             if held.lease is not None:
-                self._end(held.lease)
+                held.lease.give_up()
 
     def _let_go(self, held: Held, patience: Patience) -> bool:
         if held.entry == STEP:
@@ -219,13 +218,6 @@ class Lock:
                 return kv is not None
         ending = Ending("released", self._wish.owner)
         return let_go(self._etcd, self._wish.keys, held.kv, self._is_mine, ending, patience)
-
-    @staticmethod
-    def _end(lease: Lease) -> None:
-        try:
-            lease.revoke(Patience.lasting(GIVE_UP))
-        except DistlockError:
-            pass  # it runs out by itself
 
     @property
     def name(self) -> str:

@@ -47,7 +47,7 @@ def let_go(
     """
     reads = [Get(kv.key), Get(*ends(keys.mutex), keys_only=True, limit=1), Get(keys.last)]
     courtesy = now() + MUTEX_PATIENCE
-    sent = b""
+    in_doubt: list[bytes] = []
     while True:
         compares = [Compare("MOD", "EQUAL", kv.key, kv.mod_revision)]
         if now() < courtesy:
@@ -60,11 +60,12 @@ def let_go(
                 return True
             found, mutex, last = outcome.ranges()
         except OutcomeUnknown:
-            sent = record
+            in_doubt.append(record)
             patience.pause(RETRY_PAUSE)
             found, mutex, last = etcd.read(reads, patience).ranges()
         if not found.kvs or not mine(found.kvs[0]):
-            return bool(sent) and any(kv.value == sent for kv in last.kvs)
+            # Any of them: one that was held up can be applied after the next was sent.
+            return any(kv.value in in_doubt for kv in last.kvs)
         kv = found.kvs[0]
         while mutex.kvs and now() < courtesy:
             # Read, and not tried again: a refused transaction costs etcd a commit.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from distlock_core.errors import AccessDenied, Cancelled, ConfigError, EtcdUnavailable
+from distlock_core.errors import AccessDenied, Cancelled, ConfigError, DistlockError, EtcdUnavailable
 from distlock_core.etcd.api import Get, KeyValue, WatchEnded
 from distlock_core.model import Ended, Keys, Record
 from distlock_core.patience import FOREVER, Interrupt, Patience, now
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 RIDE_OUT = 1.0  # seconds of outage that a leased hold must be able to survive
 REREAD = 10.0  # seconds; a watch can be silent or miss an event, so the truth is read this often
 FIRST_RETRY, LONGEST_RETRY = 0.1, 1.0  # seconds between two tries while etcd does not answer
+
+GIVE_UP = 1.0  # seconds that are spent on leaving nothing behind; the lease ends the rest
 
 
 class Lease:
@@ -46,7 +48,11 @@ class Lease:
         self._retry = FIRST_RETRY
         self.lost = False
         sent = now()
-        self._confirmed(sent, etcd.grant(self.id, ttl, patience))
+        try:
+            self._confirmed(sent, etcd.grant(self.id, ttl, patience))
+        except BaseException:
+            self.give_up()  # it may have been granted: only the reply is missing
+            raise
 
     @classmethod
     def adopt(cls, etcd: Etcd, lease: int, patience: Patience, refresh: float | None = None) -> Lease:
@@ -79,6 +85,13 @@ class Lease:
             self._confirmed(sent, ttl)
         else:
             self.lost = True
+
+    def give_up(self) -> None:
+        """Revoke it within a second, if that can be done: else it runs out."""
+        try:
+            self.revoke(Patience.lasting(GIVE_UP))
+        except DistlockError:
+            pass
 
     def revoke(self, patience: Patience) -> None:
         """End the lease, and everything that hangs on it, now."""

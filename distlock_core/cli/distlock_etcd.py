@@ -87,8 +87,8 @@ def _start(args: argparse.Namespace, etcd: str) -> Cluster:
     port = _choose_port(args.port, args.data_dir)
     try:
         return start(port)
-    except NotStarted:
-        if args.port is not None or port is None or is_free(port):
+    except NotStarted as e:
+        if args.port is not None or port is None or "address already in use" not in str(e):
             raise
         return start(free_ports(1)[0])  # somebody took the default port in between
 

@@ -7,7 +7,7 @@ import os
 from distlock_core import supervisor
 from distlock_core.cli import environment, getting
 from distlock_core.cli.options import Request
-from distlock_core.cli.outcome import FAILED, LOST, NO_LIFE, NOT_STARTED, OK, fail, say
+from distlock_core.cli.outcome import LOST, NO_LIFE, NOT_STARTED, OK, fail, say
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.errors import Cancelled, DistlockError, LockLost, NotStarted
 from distlock_core.supervisor import HUNG, Care, Ended, SignalMask, Supervisor
@@ -123,7 +123,8 @@ def _part(request: Request, lock: Lock, code: int, mask: SignalMask, how: str, d
             f"{name} may still be locked: {error.message}. "
             f"When etcd is back: distlock --unlock --lock-name={name} --token={token}"
         )
-        return code or fail(error, json=settings["json"], to_stderr=True) or FAILED
+        failed = fail(error, json=settings["json"], to_stderr=True)
+        return code or failed
     if settings["verbose"]:
         say(f"{how}: {name}")
     return code

@@ -94,11 +94,12 @@ class Endpoints:
             turn = self._addresses[self._first :] + self._addresses[: self._first]
             for position, address in enumerate(turn):
                 patience.check()
+                if patience.over():
+                    # Nothing is sent any more: its answer could not be waited for.
+                    raise self._unavailable(failures, now() - started)
                 attempt = Attempt(address, patience.within(self._share(patience, len(turn) - position)))
                 yield attempt
                 failures[address.url] = attempt.failure or "timed out"
-                if patience.over():
-                    raise self._unavailable(failures, now() - started)
             patience.pause(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 
@@ -109,6 +110,7 @@ class Endpoints:
         return min(max(left / untried, SHORTEST_ATTEMPT), LONGEST_ATTEMPT)
 
     def _unavailable(self, failures: dict[str, str], seconds: float) -> EtcdUnavailable:
+        failures = failures or {address.url: "no time was left" for address in self._addresses}
         tried = ", ".join(f"{url} ({reason})" for url, reason in failures.items())
         hint = f". {self._hint}" if self._hint else ""
         return EtcdUnavailable(f"no etcd answered within {seconds:.1f}s: {tried}{hint}")

@@ -125,7 +125,9 @@ class Gateway:
     def _open_watch(self, attempt: Attempt, body: bytes) -> GatewayWatch:
         connection = Connection(attempt.address, attempt.patience)
         try:
-            stream = connection.open("/v3/watch", body, attempt.patience)
+            # With "close" the server goes on reading the body after it has begun to answer. Without, it may throw
+            # away what it has not read by then: the last of the ranges would never be watched.
+            stream = connection.open("/v3/watch", body, attempt.patience, {"Connection": "close"})
             if stream.status != 200:
                 _check_status(stream.status, stream.read_all(attempt.patience))
             self._endpoints.answered(attempt.address)

@@ -1,0 +1,472 @@
+"""Every option, environment variable and config key does what it says, in every form in which it can be written."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any, Callable, NamedTuple
+
+import pytest
+import yaml
+from realm_view import Holding, RealmView, one_line
+
+from distlock_core.config import SETTINGS
+from distlock_core.testing import Cluster, Proxy
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+PRINTENV = "--", "printenv", "DISTLOCK_HELD"
+
+
+class Give(NamedTuple):
+    """A way of giving one setting: as an option, as a variable, or in the config file."""
+
+    way: str
+    config_file: Callable[[str], str]
+
+    def __call__(self, key: str, value: Any) -> tuple[list[str], dict[str, str | None]]:
+        """The arguments and the environment that give it."""
+        setting = next(setting for setting in SETTINGS if setting.key == key)
+        if self.way == "file":
+            return [], {"DISTLOCK_CONFIG": self.config_file(yaml.safe_dump({key: value}))}
+        text = ",".join(value) if isinstance(value, list) else str(value).lower() if value is True else str(value)
+        if self.way == "variable":
+            return [], {setting.variable: text}
+        return [f"--{setting.option}={text}"], {}
+
+
+def ways(key: str) -> Any:
+    """The test runs once for every way in which this setting can be given."""
+    scope = next(setting.scope for setting in SETTINGS if setting.key == key).split()
+    names = {"option": "option", "env": "variable", "file": "file"}
+    mark = pytest.mark.parametrize("give", [names[word] for word in scope], indirect=True)
+
+    def decorate(test: Any) -> Any:
+        COVERED.add(key)
+        return mark(test)
+
+    return decorate
+
+
+COVERED: set[str] = set()
+
+
+@pytest.fixture
+def give(request: pytest.FixtureRequest, config_file: Callable[[str], str]) -> Give:
+    return Give(request.param, config_file)
+
+
+@pytest.fixture
+def nowhere() -> Iterator[str]:
+    """An endpoint on a port of our own on which nobody listens."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{closed.getsockname()[1]}"
+
+
+# Each setting, in every way.
+
+
+@ways("lockname")
+def test_lock_name_names_the_lock(run_distlock: Run, realm_prefix: str, give: Give) -> None:
+    options, env = give("lockname", "percona_prod")
+    assert run_distlock(*options, *PRINTENV, env=env).stdout == f"{realm_prefix}percona_prod\n"
+
+
+@ways("reason")
+def test_reason_is_kept_with_the_lock(run_distlock: Run, realm: RealmView, give: Give) -> None:
+    options, env = give("reason", "Upgrade RPMs; 50% \u00fc \"quoted\" 'too'")
+    assert run_distlock("--lock-name=x", "--lock", *options, env=env).returncode == 0
+    assert realm.record("x")[1]["reason"] == "Upgrade RPMs; 50% \u00fc \"quoted\" 'too'"
+
+
+@ways("timeout")
+def test_timeout_bounds_the_wait(run_distlock: Run, realm: RealmView, give: Give) -> None:
+    realm.put("x", "1500000000;other;reason")
+    options, env = give("timeout", 0.3)
+    done = run_distlock("--lock-name=x", *options, "--quiet", "--", "true", env=env)
+    assert done.returncode == 1
+    seconds = re.match(r"distlock: gave up after (\d+\.\d)s: ", one_line(done.stderr))
+    assert seconds is not None, done.stderr
+    assert float(seconds[1]) >= 0.3
+    assert list(realm.entries()) == ["x"]
+
+
+@ways("timeout")
+def test_a_timeout_of_zero_does_not_wait(run_distlock: Run, realm: RealmView, give: Give) -> None:
+    realm.put("x", "1500000000;other;reason")
+    options, env = give("timeout", 0)
+    done = run_distlock("--lock-name=x", *options, "--", "true", env=env)
+    assert done.returncode == 1
+    assert one_line(done.stderr).startswith("distlock: x is held by other")
+
+
+def test_a_negative_timeout_waits_until_the_lock_is_free(
+    hold: Callable[..., Holding], spawn_distlock: Callable[..., subprocess.Popen[str]]
+) -> None:
+    holder = hold("--lock-name=x")
+    waiter = spawn_distlock("-timeout", "-1", "-lock-name", "x", "--", "echo", "mine")
+    assert waiter.stderr.readline().startswith("distlock: waiting: x is held by ")
+    assert holder.let_go() == 0
+    assert waiter.communicate(timeout=30)[0] == "mine\n"
+    assert waiter.returncode == 0
+
+
+@ways("nowait")
+def test_nowait_does_not_wait(run_distlock: Run, realm: RealmView, give: Give) -> None:
+    realm.put("x", "1500000000;other;reason")
+    options, env = give("nowait", True)
+    done = run_distlock("--lock-name=x", *options, "--", "true", env=env)
+    assert done.returncode == 1
+    assert one_line(done.stderr).startswith("distlock: x is held by other")
+
+
+@ways("endpoints")
+def test_endpoints_say_where_etcd_is(
+    run_distlock: Run, etcd: Cluster, realm: RealmView, nowhere: str, give: Give
+) -> None:
+    options, env = give("endpoints", [nowhere, etcd.endpoints[0] + "/"])
+    done = run_distlock("--lock-name=x", "--lock", *options, env={"DISTLOCK_ENDPOINTS": None, **env})
+    assert done.returncode == 0
+    assert "x" in realm.entries()
+
+
+@ways("prefix")
+def test_prefix_chooses_the_realm(run_distlock: Run, realm: RealmView, realm_prefix: str, give: Give) -> None:
+    options, env = give("prefix", f"{realm_prefix}another/")
+    assert run_distlock("--lock-name=x", "--lock", *options, env={"DISTLOCK_PREFIX": None, **env}).returncode == 0
+    assert list(realm.entries()) == ["another/x"]
+
+
+@ways("id")
+def test_id_names_the_owner(run_distlock: Run, realm: RealmView, give: Give) -> None:
+    options, env = give("id", "node-3")
+    assert run_distlock("--lock-name=x", "--lock", *options, env=env).returncode == 0
+    owner, details = realm.record("x")
+    assert owner == "node-3"
+    assert details["explicit"] is True
+
+
+def test_the_owner_is_the_host_when_nobody_is_named(run_distlock: Run, realm: RealmView) -> None:
+    assert run_distlock("--lock-name=x", "--lock").returncode == 0
+    owner, details = realm.record("x")
+    assert owner == socket.gethostname() == details["host"]
+    assert "explicit" not in details
+
+
+@ways("slots")
+def test_slots_let_so_many_in(run_distlock: Run, realm: RealmView, give: Give) -> None:
+    options, env = give("slots", 2)
+    taken = [run_distlock("--lock-name=x", "--lock", "--nowait", *options, env=env).returncode for _ in range(3)]
+    assert taken == [0, 0, 1]
+    assert sorted(realm.entries()) == ["x", "x/slot/1"]
+
+
+@ways("busy_exit_code")
+@pytest.mark.parametrize("patience", ["--nowait", "--timeout=0.2"])
+def test_busy_exit_code_is_for_busy_and_timed_out(
+    run_distlock: Run, realm: RealmView, give: Give, patience: str
+) -> None:
+    realm.put("x", "1500000000;other;reason")
+    options, env = give("busy_exit_code", 75)
+    assert run_distlock("--lock-name=x", patience, *options, "--", "true", env=env).returncode == 75
+    assert run_distlock("--lock-name=x", patience, *options, "--lock", env=env).returncode == 75
+    # Only for that: what was not locked is another matter.
+    assert run_distlock("--lock-name=y", "--unlock", *options, env=env).returncode == 1
+
+
+@ways("connect_timeout")
+def test_connect_timeout_bounds_the_first_contact(run_distlock: Run, nowhere: str, give: Give) -> None:
+    options, env = give("connect_timeout", 0.4)
+    done = run_distlock("--lock-name=x", *options, "--", "true", env={"DISTLOCK_ENDPOINTS": nowhere, **env})
+    assert done.returncode == 1
+    assert one_line(done.stderr) == f"distlock: no etcd answered within 0.4s: {nowhere} (connection refused)"
+
+
+@ways("release_timeout")
+def test_release_timeout_bounds_the_release(
+    hold: Callable[..., Holding], proxy: Proxy, realm: RealmView, give: Give
+) -> None:
+    options, env = give("release_timeout", 0.4)
+    holder = hold("--lock-name=x", *options, env={"DISTLOCK_ENDPOINTS": proxy.url, **env})
+    proxy.cut()
+    assert holder.let_go() == 1
+    said = one_line(holder.process.stderr.read())
+    assert "x may still be locked: no etcd answered within 0.4s" in said
+    assert f"distlock --unlock --lock-name=x --token={holder.token}" in said
+    assert "x" in realm.entries()
+
+
+@ways("json")
+def test_json_is_for_programs(run_distlock: Run, give: Give) -> None:
+    options, env = give("json", True)
+    assert json.loads(run_distlock("--list", *options, env=env).stdout) == {"locks": []}
+
+
+@ways("quiet")
+def test_quiet_says_nothing_but_errors(run_distlock: Run, realm: RealmView, give: Give) -> None:
+    options, env = give("quiet", True)
+    assert run_distlock("--list").stderr == f"distlock: no locks under {realm.prefix}\n"
+    assert run_distlock("--list", *options, env=env).stderr == ""
+    realm.put("x", "1500000000;other;reason")
+    waited = run_distlock("--lock-name=x", "--timeout=0.2", *options, "--", "true", env=env)
+    assert one_line(waited.stderr).startswith("distlock: gave up")
+    assert run_distlock("--lock-name=x", "--timeout=0.2", "--", "true").stderr.count("\n") == 2
+
+
+@ways("verbose")
+def test_verbose_says_what_is_done(run_distlock: Run, give: Give) -> None:
+    options, env = give("verbose", True)
+    done = run_distlock("--lock-name=x", *options, "--", "sh", "-c", "echo $DISTLOCK_TOKEN", env=env)
+    assert done.stderr.splitlines() == [f"distlock: got x, token {done.stdout.strip()}", "distlock: released x"]
+    assert run_distlock("--lock-name=x", "--", "true").stderr == ""
+
+
+@ways("config")
+def test_config_names_the_config_file(
+    run_distlock: Run, realm_prefix: str, give: Give, config_file: Callable[[str], str]
+) -> None:
+    options, env = give("config", config_file("lockname: from_the_file\n"))
+    assert run_distlock(*options, *PRINTENV, env=env).stdout == f"{realm_prefix}from_the_file\n"
+
+
+@ways("internallock")
+def test_internallock_names_the_mutex_that_is_respected(run_distlock: Run, realm: RealmView, give: Give) -> None:
+    realm.put("their_mutex/694d", "")
+    options, env = give("internallock", "their_mutex")
+    done = run_distlock("--lock-name=x", "--nowait", *options, "--", "true", env=env)
+    assert done.returncode == 1
+    assert "the realm's mutex" in one_line(done.stderr)
+    refused = run_distlock("--lock-name=their_mutex", *options, "--", "true", env=env)
+    assert "reserved" in one_line(refused.stderr)
+    assert run_distlock("--lock-name=x", "--nowait", "--", "true").returncode == 0
+
+
+@ways("maxtime")
+def test_maxtime_is_the_originals_word_for_connect_timeout(
+    run_distlock: Run, nowhere: str, give: Give, config_file: Callable[[str], str]
+) -> None:
+    options, env = give("maxtime", "400ms")
+    env["DISTLOCK_ENDPOINTS"] = nowhere
+    assert "within 0.4s" in one_line(run_distlock("--list", *options, env=env).stderr)
+    assert "within 0.2s" in one_line(run_distlock("--list", "--connect-timeout=0.2", *options, env=env).stderr)
+
+
+def test_every_setting_is_exercised_in_this_file() -> None:
+    assert {setting.key for setting in SETTINGS} == COVERED
+
+
+# Spelling.
+
+
+@pytest.mark.parametrize("dash", ["-", "--"])
+@pytest.mark.parametrize("equals", [True, False])
+def test_one_or_two_dashes_with_equals_or_a_word_of_its_own(
+    run_distlock: Run, realm: RealmView, *, dash: str, equals: bool
+) -> None:
+    wanted = {"lock-name": "x", "reason": "-why=not", "id": "me", "timeout": "-1", "slots": "3", "prefix": realm.prefix}
+    arguments: list[str] = []
+    for option, value in wanted.items():
+        arguments += [f"{dash}{option}={value}"] if equals else [f"{dash}{option}", value]
+    assert run_distlock(*arguments, f"{dash}lock", env={"DISTLOCK_PREFIX": None}).returncode == 0
+    owner, details = realm.record("x")
+    assert (owner, details["reason"], details["limit"]) == ("me", "-why=not", 3)
+
+
+@pytest.mark.parametrize("yes", ["-json", "--json", "--json=true", "-json=1", "--json=T", "--json=TRUE"])
+def test_a_boolean_is_on(run_distlock: Run, yes: str) -> None:
+    assert json.loads(run_distlock("--list", yes).stdout) == {"locks": []}
+
+
+@pytest.mark.parametrize("no", ["-json=false", "--json=0", "--json=F", "--json=False", "--json=no"])
+def test_a_boolean_is_off_even_when_the_environment_has_it_on(run_distlock: Run, no: str) -> None:
+    assert run_distlock("--list", no, env={"DISTLOCK_JSON": "true"}).stdout == ""
+
+
+def test_an_operation_can_be_switched_off_too(run_distlock: Run, realm: RealmView) -> None:
+    done = run_distlock("--lock=false", "-unlock=false", "--list=0", "--lock-name=x", "--", "echo", "ran")
+    assert done.stdout == "ran\n"
+    assert realm.entries() == {}
+
+
+@pytest.mark.parametrize("dashes", [["--"], []])
+def test_the_dashes_before_the_command_are_optional(run_distlock: Run, dashes: list[str]) -> None:
+    done = run_distlock("--lock-name=x", *dashes, "echo", "-lock-name=y", "--", "--list")
+    assert done.stdout == "-lock-name=y -- --list\n"
+
+
+def test_the_last_of_two_of_the_same_option_counts(run_distlock: Run, realm_prefix: str) -> None:
+    assert run_distlock("--lock-name=x", "--lock-name=y", *PRINTENV).stdout == f"{realm_prefix}y\n"
+
+
+# Order: default < file < environment < option.
+
+
+@pytest.mark.parametrize(
+    ("key", "in_record"),
+    [
+        ("lockname", lambda realm: next(iter(realm.entries()))),
+        ("reason", lambda realm: realm.record("x")[1].get("reason")),
+        ("id", lambda realm: realm.record("x")[0]),
+        ("slots", lambda realm: str(realm.record("x")[1].get("limit", 1))),
+        ("prefix", lambda realm: next(iter(realm.entries())).rpartition("/")[0]),
+    ],
+)
+def test_the_option_wins_over_the_environment_and_that_over_the_file(
+    run_distlock: Run,
+    realm: RealmView,
+    config_file: Callable[[str], str],
+    key: str,
+    in_record: Callable[[RealmView], str],
+) -> None:
+    setting = next(setting for setting in SETTINGS if setting.key == key)
+    file, variable, option = ("2", "3", "4") if key == "slots" else ("file", "variable", "option")
+    begin, end = (realm.prefix, "/") if key == "prefix" else ("", "")
+    env = {"DISTLOCK_CONFIG": config_file(yaml.safe_dump({key: begin + file + end})), "DISTLOCK_PREFIX": realm.prefix}
+    env.pop("DISTLOCK_PREFIX") if key == "prefix" else None
+    base = {"DISTLOCK_PREFIX": None, "DISTLOCK_LOCKNAME": None if key == "lockname" else "x", **env}
+    found = []
+    for more, options in (
+        ({}, []),
+        ({setting.variable: begin + variable + end}, []),
+        ({setting.variable: begin + variable + end}, [f"--{setting.option}={begin}{option}{end}"]),
+        ({setting.variable: ""}, []),  # empty: as if it were not there
+    ):
+        assert run_distlock("--lock", *options, env={**base, **more}).returncode == 0
+        found.append(in_record(realm))
+        for name in realm.entries():
+            realm.delete(name)
+    assert found == [file, variable, option, file]
+
+
+@pytest.mark.parametrize(
+    ("file", "variables", "options", "waits"),
+    [
+        ("timeout: 0", {}, [], False),
+        ("timeout: 0", {"DISTLOCK_TIMEOUT": "0.3"}, [], True),
+        ("timeout: 0.3", {"DISTLOCK_TIMEOUT": "0"}, [], False),
+        ("", {"DISTLOCK_TIMEOUT": "0"}, ["--timeout=0.3"], True),
+        # nowait and timeout are one setting: the higher layer decides.
+        ("nowait: true", {}, ["--timeout=0.3"], True),
+        ("nowait: true", {"DISTLOCK_TIMEOUT": "0.3"}, [], True),
+        ("", {"DISTLOCK_NOWAIT": "yes"}, ["--timeout=0.3"], True),
+        ("timeout: 0.3", {"DISTLOCK_NOWAIT": "yes"}, [], False),
+        ("timeout: 0.3", {}, ["--nowait"], False),
+        ("", {"DISTLOCK_TIMEOUT": "0.3"}, ["--nowait"], False),
+        ("timeout: 0.3", {"DISTLOCK_NOWAIT": "yes"}, ["--nowait=false"], True),
+    ],
+)
+def test_the_higher_layer_says_whether_to_wait(
+    run_distlock: Run,
+    realm: RealmView,
+    config_file: Callable[[str], str],
+    file: str,
+    variables: dict[str, str],
+    options: list[str],
+    *,
+    waits: bool,
+) -> None:
+    realm.put("x", "1500000000;other;reason")
+    env = {"DISTLOCK_CONFIG": config_file(file), **variables}
+    done = run_distlock("--lock-name=x", "--json", *options, "--lock", env=env)
+    assert json.loads(done.stdout)["error"]["kind"] == ("timeout" if waits else "busy")
+
+
+@pytest.mark.parametrize("setting", [s for s in SETTINGS if "env" in s.scope], ids=lambda s: s.variable)
+def test_an_empty_variable_counts_as_unset(run_distlock: Run, etcd: Cluster, realm_prefix: str, setting: Any) -> None:
+    # What it would unset, options say; all else must not even be looked at.
+    done = run_distlock(
+        "--lock-name=x",
+        f"--endpoints={etcd.endpoints[0]}",
+        f"--prefix={realm_prefix}",
+        *PRINTENV,
+        env={setting.variable: ""},
+    )
+    assert done.stdout == f"{realm_prefix}x\n"
+    assert done.stderr == ""
+
+
+# The config file.
+
+
+@pytest.mark.parametrize("form", ["[{0}]", "\n  - {0}/\n", '"{0},"', "{0}/", "['{0}/ ']"])
+def test_endpoints_in_the_file_are_a_list_or_a_string(
+    run_distlock: Run, etcd: Cluster, realm: RealmView, config_file: Callable[[str], str], form: str
+) -> None:
+    path = config_file("endpoints: " + form.format(etcd.endpoints[0]))
+    done = run_distlock("--lock-name=x", "--lock", env={"DISTLOCK_ENDPOINTS": None, "DISTLOCK_CONFIG": path})
+    assert done.returncode == 0, done.stderr
+    assert "x" in realm.entries()
+
+
+def test_the_originals_config_file_works_as_it_stands(
+    run_distlock: Run, etcd: Cluster, realm: RealmView, config_file: Callable[[str], str]
+) -> None:
+    path = config_file(
+        f"---\nlockname: percona_prod\nreason: default reason\nendpoints:\n  - {etcd.endpoints[0]}\ntimeout: 60\n"
+        f"prefix: {realm.prefix}\ninternallock: __internal_lock\nmaxtime: 5s\n"
+    )
+    env = {"DISTLOCK_ENDPOINTS": None, "DISTLOCK_PREFIX": None, "DISTLOCK_CONFIG": path}
+    assert run_distlock("-lock", env=env).returncode == 0
+    assert realm.record("percona_prod")[1]["reason"] == "default reason"
+    assert run_distlock("-unlock", env=env).returncode == 0
+
+
+@pytest.mark.parametrize("text", ["", "---\n", "# nothing\n", "reason:\n", "reason: ''\nid:\n"])
+def test_an_empty_file_or_key_sets_nothing(
+    run_distlock: Run, realm: RealmView, config_file: Callable[[str], str], text: str
+) -> None:
+    assert run_distlock("--lock-name=x", "--lock", f"--config={config_file(text)}").returncode == 0
+    owner, details = realm.record("x")
+    assert owner == socket.gethostname()
+    assert "reason" not in details
+
+
+def test_a_number_is_a_fine_name_in_the_file(
+    run_distlock: Run, realm: RealmView, config_file: Callable[[str], str]
+) -> None:
+    assert run_distlock("--lock", f"--config={config_file('lockname: 7')}").returncode == 0
+    assert list(realm.entries()) == ["7"]
+
+
+# Help.
+
+
+@pytest.mark.parametrize("option", ["--help", "-help", "-h", "--h"])
+def test_help_names_every_option_and_variable_and_shows_examples(run_distlock: Run, option: str) -> None:
+    done = run_distlock(option, env={"DISTLOCK_ENDPOINTS": "http://127.0.0.1:1"})
+    assert done.returncode == 0
+    assert done.stderr == ""
+    for setting in SETTINGS:
+        if "option" in setting.scope:
+            assert re.search(rf"--{setting.option}\b.*\[{setting.variable}\]", done.stdout), setting.option
+    for word in ("--lock ", "--unlock", "--list", "--show", "--verify", "--token", "--force", "--version"):
+        assert word in done.stdout
+    assert 'distlock --lock-name=percona_prod --reason="Upgrade RPMs" -- yum upgrade' in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 130
+
+
+@pytest.mark.parametrize("option", ["--version", "-version"])
+def test_version_is_that_of_the_package(run_distlock: Run, option: str) -> None:
+    from distlock_core import __version__
+
+    assert run_distlock(option).stdout == f"distlock {__version__}\n"
+
+
+def test_yaml_is_loaded_only_for_a_config_file(distlock_env: dict[str, str], config_file: Callable[[str], str]) -> None:
+    code = (
+        "import sys; from distlock_core.cli.distlock import run; run(['--list']);"
+        "print('yaml' in sys.modules, 'subprocess' in sys.modules, 'logging' in sys.modules)"
+    )
+    loaded = []
+    for more in ({}, {"DISTLOCK_CONFIG": config_file("")}):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env={**distlock_env, **more}, capture_output=True, text=True, check=True
+        )
+        loaded.append(done.stdout)
+    absent = "False" if not os.path.exists("/etc/distlock/distlock.yaml") else "True"
+    assert loaded == [f"{absent} False False\n", "True False False\n"]

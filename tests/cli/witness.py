@@ -1,0 +1,180 @@
+"""What the tests of signals and terminals share: output read with a bound, what is in etcd, a command that tells."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import select
+import signal
+import sys
+import time
+import urllib.request
+from typing import Any, Callable
+
+from distlock_core.testing import Cluster
+
+BOUND = 30.0  # seconds after which an event that a test waits for counts as missing; a busy machine is slow
+
+# Says each signal that reaches it, as soon as it comes, and once for each time. Ends at SIGUSR2.
+_WITNESS = """
+import signal, sys
+names = sys.argv[1:] + ["SIGUSR2"]
+signals = [getattr(signal, name) for name in names]
+signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+print("ready", flush=True)
+while True:
+    number = signal.sigwaitinfo(signals).si_signo
+    print("got", signal.Signals(number).name, flush=True)
+    if number == signal.SIGUSR2:
+        break
+"""
+
+
+def python(code: str, *arguments: str) -> list[str]:
+    """A command: a small Python program that starts fast."""
+    return [sys.executable, "-I", "-S", "-c", code, *arguments]
+
+
+def witness(*names: str) -> list[str]:
+    """A command that prints `ready`, then `got NAME` for each of these signals, and ends at SIGUSR2."""
+    return python(_WITNESS, *names)
+
+
+def wait_until(condition: Callable[[], Any], what: str, bound: float = BOUND) -> Any:
+    """Return what `condition` says as soon as it is true: for what sends no event of its own, such as /proc."""
+    deadline = time.monotonic() + bound
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"not within {bound:g} s: {what}"
+        select.select([], [], [], 0.01)
+
+
+def status_of(pid: int) -> dict[str, str]:
+    """The fields of /proc/PID/status."""
+    with open(f"/proc/{pid}/status", encoding="utf-8") as status:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in status)
+
+
+def is_running(pid: int) -> bool:
+    """True for a process that is there, and no zombie."""
+    try:
+        return not status_of(pid)["State"].startswith(("Z", "X"))
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def is_stopped(pid: int) -> bool:
+    return status_of(pid)["State"].startswith("T")
+
+
+def signals_in(mask: str) -> set[int]:
+    """The signals that a hexadecimal mask of /proc/PID/status names."""
+    bits = int(mask, 16)
+    return {number for number in range(1, 65) if bits >> (number - 1) & 1}
+
+
+def wait_until_taken(pid: int, number: int) -> None:
+    """Return when a signal sent to a process is no longer pending: its handler is sure to have been called."""
+
+    def taken() -> bool:
+        status = status_of(pid)
+        return number not in signals_in(status["SigPnd"]) | signals_in(status["ShdPnd"])
+
+    wait_until(taken, f"{signal.Signals(number).name} taken by {pid}")
+
+
+class Output:
+    """What comes out of a pipe or a terminal, read as it comes; `text` is all of it so far."""
+
+    def __init__(self, stream: Any) -> None:
+        self._fd: int = stream if isinstance(stream, int) else stream.fileno()
+        self._data = b""
+        self._seen = 0
+        self.ended = False
+
+    @property
+    def text(self) -> str:
+        return self._data.decode(errors="replace")
+
+    def until(self, pattern: str, bound: float = BOUND) -> re.Match[str]:
+        """Read on until `pattern` is there, behind what was found last. Fails at the end or after `bound` seconds."""
+        deadline = time.monotonic() + bound
+        while True:
+            fresh = self._data[self._seen :].decode("latin-1")
+            found = re.search(pattern.encode().decode("latin-1"), fresh)
+            if found:
+                self._seen += found.end()
+                return found
+            assert not self.ended, f"ended without {pattern!r}: {self.text!r}"
+            assert self._read(deadline - time.monotonic()), f"no {pattern!r} within {bound:g} s: {self.text!r}"
+
+    def all(self, bound: float = BOUND) -> str:
+        """Read to the end."""
+        deadline = time.monotonic() + bound
+        while not self.ended:
+            assert self._read(deadline - time.monotonic()), f"no end within {bound:g} s: {self.text!r}"
+        return self.text
+
+    def _read(self, seconds: float) -> bool:
+        if not select.select([self._fd], [], [], max(0.0, seconds))[0]:
+            return False
+        try:
+            data = os.read(self._fd, 65536)
+        except OSError:  # what a terminal says when nobody has it open any more
+            data = b""
+        self._data += data
+        self.ended = not data
+        return True
+
+
+class Etcd:
+    """What is in etcd now, by itself: no code that is under test takes part."""
+
+    def __init__(self, cluster: Cluster, prefix: str) -> None:
+        self._url = cluster.endpoints[0]
+        self._prefix = prefix
+        self._leases_before = self.leases()
+
+    def keys(self) -> list[str]:
+        """The realm's keys, without the prefix, and without the note on how each lock's last hold ended."""
+        start, end = self._prefix.encode(), self._prefix.encode()[:-1] + b"0"
+        request = {"key": _b64(start), "range_end": _b64(end), "keys_only": True}
+        found = self._ask("/v3/kv/range", request).get("kvs", ())
+        keys = [base64.b64decode(kv["key"]).decode()[len(self._prefix) :] for kv in found]
+        return [key for key in keys if not key.startswith("__last/")]
+
+    def leases(self) -> set[str]:
+        return {lease["ID"] for lease in self._ask("/v3/lease/leases", {}).get("leases", ())}
+
+    def new_leases(self) -> set[str]:
+        """Those that were not there when the test began."""
+        return self.leases() - self._leases_before
+
+    def lock(self, name: str, owner: str = "other", reason: str = "upgrade", since: int | None = None) -> None:
+        """Hold a lock as somebody else."""
+        rest = json.dumps({"reason": reason, "run": os.urandom(4).hex()})
+        record = f"{int(time.time()) if since is None else since};{owner};{rest}"
+        self._ask("/v3/kv/put", {"key": self._key(name), "value": _b64(record.encode())})
+
+    def unlock(self, name: str) -> None:
+        self._ask("/v3/kv/deleterange", {"key": self._key(name)})
+
+    def assert_nothing_left(self) -> None:
+        assert self.keys() == []
+        assert self.new_leases() == set()
+
+    def _key(self, name: str) -> str:
+        return _b64((self._prefix + name).encode())
+
+    def _ask(self, path: str, message: dict[str, Any]) -> dict[str, Any]:
+        request = urllib.request.Request(self._url + path, json.dumps(message).encode())
+        with urllib.request.urlopen(request, timeout=BOUND) as answer:
+            return json.loads(answer.read())
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

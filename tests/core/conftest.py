@@ -1,0 +1,33 @@
+"""The realm of a test, and how to look at it from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from scene import Scene
+
+from distlock_core.testing import Cluster, Proxy
+
+
+@pytest.fixture
+def scene(etcd: Cluster, realm_prefix: str) -> Iterator[Scene]:
+    """A realm of the test's own in the shared etcd."""
+    scene = Scene(etcd, realm_prefix)
+    yield scene
+    scene.close()
+
+
+@pytest.fixture
+def scene_each(each_etcd: Cluster, realm_prefix: str) -> Iterator[Scene]:
+    """As `scene`, once on etcd 3.4 and once on 3.5."""
+    scene = Scene(each_etcd, realm_prefix)
+    yield scene
+    scene.close()
+
+
+@pytest.fixture
+def proxy_each(each_etcd: Cluster) -> Iterator[Proxy]:
+    """A Proxy in front of that etcd."""
+    with Proxy(each_etcd.endpoints[0]) as proxy:
+        yield proxy
