@@ -6,10 +6,8 @@ apply. Where that cannot be made sure, the attempt ends as `OutcomeUnknown`.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from distlock_core import refusal
 from distlock_core.errors import (
@@ -20,12 +18,13 @@ from distlock_core.errors import (
     OutcomeUnknown,
 )
 from distlock_core.etcd.api import Compare, Delete, KeyValue, LeaseGone, Op, Put
+from distlock_core.hold import NESTED, Entry, Held, Wish, claim_record, find_entry, reentry_record, ticket_record
 from distlock_core.line import RETRY_PAUSE, Line
-from distlock_core.model import HELD, Holder, Keys, LockState, Record
+from distlock_core.model import LockState, Record
 from distlock_core.patience import FOREVER, Patience, now
 from distlock_core.session import GIVE_UP, Lease
 from distlock_core.view import View, claim_conditions, gets, reentry_conditions, unsettled
-from distlock_core.whoami import hostname, is_provably_dead, new_run, traces
+from distlock_core.whoami import new_run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,41 +33,6 @@ if TYPE_CHECKING:
 
 MUTEX_GRACE = 1.0  # seconds that a caller who does not wait gives a Go client to leave its mutex
 CALL_IN_LINE = 3.0  # seconds; a call that hangs longer would cost the ticket its renewal
-
-# How a lock became mine.
-NEW, NESTED, STEP, TAKEN_OVER = "new", "nested", "step", "taken over"
-
-
-class Wish(NamedTuple):
-    """What is to be acquired, and as whom. `inside` has the keys and tokens that the commands around me hold."""
-
-    keys: Keys
-    owner: str
-    explicit: bool
-    reason: str
-    kind: str  # lock: a step of its own. run: it ends with a command or a block
-    slots: int
-    inside: Mapping[bytes, int]
-    ttl: int | None = None  # seconds; without one the lock is persistent
-    refresh: float | None = None  # seconds between two renewals
-    details: Mapping[str, Any] = MappingProxyType({})  # what else the record says
-
-
-class Held(NamedTuple):
-    """A lock that is mine: the key as I know it, how it became mine, and the record `before`, where there was one."""
-
-    kv: KeyValue
-    run: str
-    slot: int
-    entry: str = NEW
-    before: bytes = b""
-    before_lease: int = 0
-    lease: Lease | None = None
-
-    @property
-    def token(self) -> int:
-        """The fencing token: the key's create_revision. It only grows."""
-        return self.kv.create_revision
 
 
 class Waiting(NamedTuple):
@@ -154,9 +118,9 @@ class Acquisition:
             # Deleted, run out, or made anew by somebody: whatever it was, the place is gone.
             self.line.leave()
             return self._read(self._call())
-        entry = self._entry(view)
+        entry = find_entry(view, self._wish)
         if entry is not None:
-            return self._enter(view, *entry)
+            return self._enter(view, entry)
         state = view.state(self._keys.name)
         conflict = refusal.other_limit(state, self._wish.slots)
         if conflict is not None:
@@ -173,7 +137,7 @@ class Acquisition:
     # Claims.
 
     def _claim(self, view: View, slot: int) -> Held | View:
-        key, record, lease = self._keys.slot(slot), self._record(int(time.time())), self._grant()
+        key, record, lease = self._keys.slot(slot), claim_record(self._wish, self._run), self._grant()
         then: list[Op] = [Put(key, record, lease)]
         if self.line.ticket is not None:
             then.append(Delete(self.line.ticket.key))
@@ -182,29 +146,15 @@ class Acquisition:
             Claim(view, Held(KeyValue(key, record, 0, 0, lease), self._run, slot, lease=self._lease)), conditions, then
         )
 
-    def _entry(self, view: View) -> tuple[Holder, str] | None:
-        """A hold of my owner's that I may enter, and why. Two live runs never enter together."""
-        if not self._wish.explicit:
-            return None
-        for holder in view.holders:
-            record = holder.record
-            if record.explicit and record.owner == self._wish.owner and record.state == HELD:
-                if self._wish.inside.get(holder.key) == holder.token:
-                    return holder, NESTED
-                if record.text("kind") == "lock":
-                    return holder, STEP
-                if is_provably_dead(record):
-                    return holder, TAKEN_OVER
-        return None
-
-    def _enter(self, view: View, holder: Holder, entry: str) -> Held | View:
-        if entry == NESTED:
+    def _enter(self, view: View, entry: Entry) -> Held | View:
+        holder, before = entry.holder, entry.before
+        if entry.how == NESTED:
             # The run around me keeps its record, and with it its right to release: nothing is written.
             kv = KeyValue(holder.key, holder.value, holder.token, holder.mod_revision, holder.lease)
             return Held(kv, holder.record.run, holder.slot, NESTED)
-        record, lease = self._record(holder.since or int(time.time())), self._grant()
+        record, lease = reentry_record(self._wish, self._run, entry), self._grant()
         kv = KeyValue(holder.key, record, holder.token, 0, lease)
-        held = Held(kv, self._run, holder.slot, entry, holder.value, holder.lease, self._lease)
+        held = Held(kv, self._run, holder.slot, entry.how, before, entry.before_lease, self._lease)
         conditions = reentry_conditions(self._keys, view, holder)
         return self._commit(Claim(view, held), conditions, [Put(holder.key, record, lease)])
 
@@ -264,7 +214,7 @@ class Acquisition:
         if circle is not None:
             raise circle
         if self.line.ticket is None:
-            self.line.join(self._record(int(time.time()), ticket=True), self._call())
+            self.line.join(ticket_record(self._wish), self._call())
             self._was_in_line = True
         else:
             self._report(view)
@@ -336,12 +286,16 @@ class Acquisition:
 
     def _undo(self, held: Held) -> None:
         """The caller was called away while its claim went through: as it was before."""
-        undo: Op = Put(held.kv.key, held.before, held.before_lease) if held.before else Delete(held.kv.key)
+        undo: Op = Delete(held.kv.key)
+        if held.before:
+            undo = Put(held.kv.key, held.before, held.before_lease)
         patience = Patience.lasting(GIVE_UP)
         while True:
             try:
                 self._etcd.txn([Compare("MOD", "EQUAL", held.kv.key, held.kv.mod_revision)], [undo], [], patience)
                 return
+            except LeaseGone:
+                undo = Delete(held.kv.key)  # what was there has run out meanwhile
             except OutcomeUnknown:
                 patience.pause(RETRY_PAUSE)
             except DistlockError as error:
@@ -356,17 +310,3 @@ class Acquisition:
     def _call(self) -> Patience:
         """The patience for one call: in line, short enough for the ticket's renewal to follow in time."""
         return self._patience.within(self._contact if self.line.ticket is None else CALL_IN_LINE)
-
-    def _record(self, since: int, *, ticket: bool = False) -> bytes:
-        wish = self._wish
-        details: dict[str, Any] = {"reason": wish.reason} if wish.reason else {}
-        if ticket:
-            details["host"] = hostname()
-        else:
-            details.update(run=self._run, kind=wish.kind, **traces())
-            if wish.slots != 1:
-                details["limit"] = wish.slots
-            details.update(wish.details)
-        if wish.explicit:
-            details["explicit"] = True
-        return Record(since, wish.owner, details).encode()

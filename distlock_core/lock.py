@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from distlock_core.acquisition import NESTED, STEP, Acquisition, Held, Waiting, Wish
+from distlock_core.acquisition import Acquisition, Waiting
 from distlock_core.errors import Frozen, LockBusy, LockLost, NotHolder
 from distlock_core.etcd.api import Get, KeyValue, LeaseGone, Put
+from distlock_core.hold import NESTED, STEP, Held, Wish
 from distlock_core.model import HELD, HOLD, Record
 from distlock_core.patience import Patience
 from distlock_core.release import Ending, cool_down, leave_taken, let_go, rewrite
@@ -244,6 +245,11 @@ class Lock:
     def key(self) -> str:
         """The key in etcd that is held. Raises `NotHolder`."""
         return self._hold().kv.key.decode()
+
+    @property
+    def stays(self) -> bool:
+        """True when a release leaves it held: it was entered again, and ends with what it was entered in."""
+        return self._hold().entry in (NESTED, STEP)
 
     @property
     def lease(self) -> int | None:

@@ -29,6 +29,13 @@ def check_name(name: str, mutex: str = DEFAULT_MUTEX) -> str:
     return name
 
 
+def check_key(key: str) -> str:
+    """Return a raw key in etcd, if it is one. Raises `ConfigError`."""
+    if not key.strip("/"):
+        raise ConfigError(f"illegal key {key!r}: it is empty")
+    return _check_text(key, "key")
+
+
 def check_owner(owner: str) -> str:
     """Return an owner, if it is one. Raises `ConfigError`."""
     if not owner:
@@ -65,15 +72,26 @@ class Keys:
     """Where one lock lives in etcd. The range of a name is NAME itself and `[NAME/, NAME0)`."""
 
     def __init__(self, prefix: str, name: str, mutex: str = DEFAULT_MUTEX) -> None:
-        base = (prefix + name).encode()
-        self.prefix = prefix
-        self.name = name
-        self.lock = base
-        self.slots = base + b"/slot/"
-        self.queue = base + b"/queue/"
+        self._lay_out(name, prefix + name)
         self.last = (prefix + RESERVED + "last/" + name).encode()
         self.freeze = freeze_key(prefix)
         self.mutex = (prefix + mutex + "/").encode()
+
+    @classmethod
+    def raw(cls, key: str) -> Keys:
+        """Return the keys of a lock that is named by its key in etcd, and belongs to no realm: all lie below it."""
+        keys = cls.__new__(cls)
+        keys._lay_out(key, key)
+        keys.last, keys.freeze, keys.mutex = (
+            f"{key}/{RESERVED}{word}".encode() for word in ("last", "freeze", "mutex/")
+        )
+        return keys
+
+    def _lay_out(self, name: str, key: str) -> None:
+        self.name = name
+        self.lock = key.encode()
+        self.slots = self.lock + b"/slot/"
+        self.queue = self.lock + b"/queue/"
 
     def slot(self, number: int) -> bytes:
         """The key of a slot: slot 0 is the lock's own."""
@@ -249,3 +267,4 @@ class LockState(NamedTuple):
     waiters: tuple[Waiter, ...] = ()
     last: Ended | None = None
     frozen: Record | None = None
+    mutex_busy: bool = False  # a client of the Go original is inside its mutex, so nobody acquires

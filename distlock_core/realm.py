@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from distlock_core.acquisition import Wish
 from distlock_core.errors import LockNotFound, NotHolder
 from distlock_core.etcd.api import Get, KeyValue
-from distlock_core.etcd.endpoints import Endpoints, parse_endpoint
-from distlock_core.etcd.gateway import Gateway
+from distlock_core.etcd.gateway import dial
+from distlock_core.hold import Wish
 from distlock_core.lock import CONNECT_TIMEOUT, RELEASE_TIMEOUT, Lock
 from distlock_core.model import (
     DEFAULT_MUTEX,
@@ -61,10 +60,9 @@ def connect(
     first contact of every call, `release_timeout` a release. `hint` is added when no etcd answers. Raises
     `ConfigError`.
     """
-    texts = endpoints.split(",") if isinstance(endpoints, str) else endpoints
-    addresses = [parse_endpoint(text) for text in texts if text.strip()]
-    etcd = Gateway(Endpoints(addresses or [parse_endpoint(DEFAULT_ENDPOINTS[0])], hint))
-    return Realm(etcd, prefix, mutex=mutex, connect_timeout=connect_timeout, release_timeout=release_timeout)
+    return Realm(
+        dial(endpoints, hint), prefix, mutex=mutex, connect_timeout=connect_timeout, release_timeout=release_timeout
+    )
 
 
 class Realm:
@@ -139,13 +137,13 @@ class Realm:
         found = self._read([Get(*ends(self.prefix.encode()))])[0]
         names = sorted({name for name in map(self._name_of, found) if name is not None})
         states = [self._state(self._keys_of(name), found) for name in names]
-        return [state for state in states if state.holders or state.waiting]
+        return [self._with_ttl_left(state) for state in states if state.holders or state.waiting]
 
     def show(self, name: str) -> LockState:
         """Return one lock: who holds it, the line in order, how its last hold ended."""
         keys = self._keys(name)
         gets = [Get(keys.lock), Get(*ends(keys.slots)), Get(*ends(keys.queue)), Get(keys.last), Get(keys.freeze)]
-        return self._state(keys, [kv for kvs in self._read(gets) for kv in kvs])
+        return self._with_ttl_left(self._state(keys, [kv for kvs in self._read(gets) for kv in kvs]))
 
     def unlock(
         self,
@@ -220,11 +218,12 @@ class Realm:
             if (owner is None or holder.owner == owner) and (token is None or holder.token == token)
         ]
         if not fitting:
-            wanted = f"token {token}" if owner is None else printable(owner)
-            raise NotHolder(
-                f"{taken(state)}, not by {wanted}: left alone. To break it: --unlock --force. {look_at(state.name)}",
-                state=state,
-            )
+            if token is not None:
+                tokens = " and ".join(str(holder.token) for holder in state.holders)
+                why = f"with token {tokens}, not {token}: left alone"
+            else:
+                why = f"not by {printable(owner or '')}: left alone. To break it: --unlock --force"
+            raise NotHolder(f"{taken(state)}, {why}. {look_at(state.name)}", state=state)
         if len(fitting) > 1:
             tokens = ", ".join(str(holder.token) for holder in fitting)
             raise NotHolder(f"{taken(state)}: say which one with --token ({tokens})", state=state)
@@ -239,6 +238,14 @@ class Realm:
         if not name or name.startswith(RESERVED) or name == self._mutex:
             return None
         return name if not separator or rest.startswith(("slot/", "queue/")) else None
+
+    def _with_ttl_left(self, state: LockState) -> LockState:
+        patience = Patience.lasting(self._connect_timeout)
+        holders = tuple(
+            holder._replace(ttl_left=self._etcd.time_to_live(holder.lease, patience)) if holder.lease else holder
+            for holder in state.holders
+        )
+        return state._replace(holders=holders)
 
     def _state(self, keys: Keys, found: Sequence[KeyValue]) -> LockState:
         holders = [Holder.parse(keys, kv) for kv in found if kv.key == keys.lock or kv.key.startswith(keys.slots)]

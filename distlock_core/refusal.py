@@ -16,7 +16,7 @@ def busy(state: LockState) -> LockBusy | Frozen:
 
 
 def mutex_busy(state: LockState) -> LockBusy:
-    return LockBusy(f"{taken(state)}, but a client of the Go original keeps the realm's mutex: try again", state=state)
+    return LockBusy(f"{taken(state)}: try again", state=state)
 
 
 def timeout(state: LockState, seconds: float, away: str) -> AcquireTimeout:

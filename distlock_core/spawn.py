@@ -66,4 +66,4 @@ def start_by_fork(
 
 def _not_started(name: str, error: Exception) -> NotStarted:
     reason = error.strerror if isinstance(error, OSError) else str(error)
-    return NotStarted(f"cannot start {printable(name)}: {reason}; the lock is released")
+    return NotStarted(f"cannot start {printable(name)}: {reason}")

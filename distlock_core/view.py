@@ -63,7 +63,7 @@ class View(NamedTuple):
         """What to tell people about it."""
         frozen = Record.parse(self.freeze.value) if self.freeze else None
         last = Ended.parse(self.last.value) if self.last else None
-        return LockState(name, self.holders, self.waiting, last=last, frozen=frozen)
+        return LockState(name, self.holders, self.waiting, last=last, frozen=frozen, mutex_busy=self.mutex_busy)
 
 
 def gets(keys: Keys, ticket: Ticket | None) -> list[Get]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from distlock_core.model import Holder, LockState
+from distlock_core.model import Holder, LockState, Record
 
 
 def printable(text: str) -> str:
@@ -64,15 +64,23 @@ def taken(state: LockState) -> str:
     """Who has a lock and how many wait for it, in one line."""
     name = printable(state.name)
     if state.frozen is not None:
-        reason = state.frozen.text("reason")
-        why = f': "{printable(reason)}"' if reason else ""
-        return f"{name}: the realm is frozen by {owner_of(state.frozen.owner)}{why}"
+        return frozen(f"{name}: the realm", state.frozen)
     if state.holders:
         who = " and by ".join(held_by(holder) for holder in state.holders)
         return f"{name} is held by {who}" + (f"; {waiting(state.waiting)}" if state.waiting else "")
+    if state.mutex_busy:
+        return f"{name} is free, but a client of the Go original is inside the realm's mutex"
     return f"{name} is free" + (f", but {waiting(state.waiting)}" if state.waiting else "")
+
+
+def frozen(what: str, record: Record) -> str:
+    """The realm is frozen by admin: "audit"."""
+    reason = record.text("reason")
+    return f"{what} is frozen by {owner_of(record.owner)}" + (f': "{printable(reason)}"' if reason else "")
 
 
 def look_at(name: str) -> str:
     """What to run to see more."""
+    if "/" in name:  # a raw key, of no realm
+        return f"See: etcdctl get --prefix {printable(name)}"
     return f"See: distlock --show --lock-name={printable(name)}"

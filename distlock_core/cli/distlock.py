@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from distlock_core.cli import environment
 from distlock_core.cli.getting import acquire, realm, wanted
@@ -15,6 +15,11 @@ from distlock_core.errors import DistlockError, LockLost
 
 def main() -> int:
     """The console script. Returns the exit code."""
+    return as_a_program(lambda: run(sys.argv[1:]))
+
+
+def as_a_program(body: Callable[[], int]) -> int:
+    """Run the body as a well-behaved Unix program does: signals, streams, exit code."""
     import signal
 
     # Python would turn Ctrl-C into an exception anywhere; here it ends the process until something else is wanted.
@@ -23,7 +28,7 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # None when the caller has closed it
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    code = run(sys.argv[1:])
+    code = body()
     try:
         if sys.stderr is not None:
             sys.stderr.flush()
@@ -96,7 +101,10 @@ def _unlock(request: Request) -> int:
         from distlock_core.cli.render import as_json, holder_json
 
         return out(as_json({"unlocked": holder_json(holder)}))
-    if settings["verbose"]:
+    from distlock_core.whoami import hostname
+
+    broken = holder.owner != (owner or hostname())
+    if settings["verbose"] or (broken and not settings["quiet"]):
         from distlock_core.wording import held_by
 
         say(f"unlocked {holder.lock}, which was held by {held_by(holder)}")
@@ -109,6 +117,10 @@ def _list(request: Request) -> int:
     states = realm(request).list()
     if request.settings["json"]:
         return out(as_json({"locks": [lock for state in states for lock in locks_json(state)]}))
+    if states and states[0].frozen is not None and not request.settings["quiet"]:
+        from distlock_core.wording import frozen
+
+        say(frozen("the realm", states[0].frozen))
     if states:
         return out(table(states))
     if not request.settings["quiet"]:

@@ -85,6 +85,7 @@ def sentence(waiting: Waiting) -> str:
 
 def _columns() -> int:
     try:
-        return max(20, os.get_terminal_size(sys.stderr.fileno()).columns)
+        # Serial consoles say 0.
+        return max(20, os.get_terminal_size(sys.stderr.fileno()).columns or 80)
     except OSError:
         return 80

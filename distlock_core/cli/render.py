@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from distlock_core.errors import DistlockError
-from distlock_core.model import Holder, LockState, Waiter
+from distlock_core.model import HELD, Ended, Holder, LockState, Record, Waiter
 from distlock_core.whoami import hostname, is_provably_dead
 from distlock_core.wording import clock, duration, owner_of, printable
 
@@ -49,7 +49,12 @@ def error_json(error: DistlockError) -> dict[str, Any]:
 def locks_json(state: LockState) -> list[dict[str, Any]]:
     """One object for every holder; a lock that is only waited for has one without an owner."""
     waiters = [waiter_json(waiter) for waiter in state.waiters]
-    shared = {"waiters": waiters, "waiting": state.waiting}
+    shared = {
+        "waiters": waiters,
+        "waiting": state.waiting,
+        "last": ended_json(state.last),
+        "frozen": None if state.frozen is None else frozen_json(state.frozen),
+    }
     if not state.holders:
         return [{**_nobody(state.name), **shared}]
     return [{**holder_json(holder), **shared} for holder in state.holders]
@@ -71,8 +76,19 @@ def holder_json(holder: Holder) -> dict[str, Any]:
         "value": record.details.get("value"),
         "state": record.state,
         "slot": holder.slot,
+        "keeper": holder.keeper,
         "run": record.run or None,
     }
+
+
+def ended_json(last: Ended | None) -> dict[str, Any] | None:
+    if last is None or not last.how:
+        return None
+    return {"how": last.how, "by": last.by, "at": last.at, "owner": last.owner, "token": last.token}
+
+
+def frozen_json(frozen: Record) -> dict[str, Any]:
+    return {"by": frozen.owner, "since": frozen.since, "reason": frozen.text("reason")}
 
 
 def waiter_json(waiter: Waiter) -> dict[str, Any]:
@@ -81,7 +97,7 @@ def waiter_json(waiter: Waiter) -> dict[str, Any]:
 
 def _nobody(name: str) -> dict[str, Any]:
     fields = ("owner", "since", "held_seconds", "token", "lifetime", "ttl_left", "host", "pid", "reason", "value")
-    return {"lock": name, **dict.fromkeys((*fields, "state", "slot", "run"))}
+    return {"lock": name, **dict.fromkeys((*fields, "state", "slot", "keeper", "run"))}
 
 
 def table(states: Sequence[LockState]) -> str:
@@ -100,7 +116,8 @@ def _rows(state: LockState) -> list[tuple[str, ...]]:
         since = "-" if holder.since is None else clock(holder.since)
         held = "-" if holder.since is None else duration(time.time() - holder.since)
         label = f"{name} (slot {holder.slot})" if holder.slot else name
-        rows.append((label, owner_of(holder.owner), since, held, str(state.waiting), printable(holder.reason)))
+        owner = owner_of(holder.owner) + ("" if holder.record.state == HELD else f" ({printable(holder.record.state)})")
+        rows.append((label, owner, since, held, str(state.waiting), printable(holder.reason)))
     return rows
 
 
@@ -135,7 +152,12 @@ def _holder_lines(holder: Holder) -> list[str]:
     if holder.reason:
         lines.append(_field("reason", printable(holder.reason)))
     lines.append(_field("token", str(holder.token)))
-    lines.append(_field("lifetime", holder.lifetime))
+    if record.state != HELD:
+        lines.append(_field("state", printable(record.state)))
+    left = "" if holder.ttl_left is None else f", {duration(holder.ttl_left)} left unless renewed"
+    lines.append(_field("lifetime", holder.lifetime + left))
+    if holder.keeper is not None:
+        lines.append(_field("keeper", f"process {holder.keeper}"))
     if record.text("host"):
         pid = record.number("pid")
         process = "" if pid is None else f", pid {pid}{_life(holder)}"
@@ -145,7 +167,7 @@ def _holder_lines(holder: Holder) -> list[str]:
 
 def _life(holder: Holder) -> str:
     """What can be said about the process from here: the answer to "may I break it?"."""
-    if holder.record.text("kind") == "lock":
+    if holder.record.text("kind") == "lock" and not holder.lease:
         return ", a lock step: it stays until it is unlocked"
     if holder.record.text("host") != hostname():
         return ""

@@ -22,11 +22,11 @@ AFTER_LOSS = 2.0  # seconds that a lock already lost may take to tidy up
 LONGEST_REASON = 500  # characters of a command in a reason
 
 
-def run(request: Request) -> int:
-    """Get the lock, run the command, let go. Returns the exit code."""
+def run(request: Request, lock: Lock | None = None) -> int:
+    """Get the lock, run the command, let go. Returns the exit code. `lock`: another than the settings name."""
     settings = request.settings
     try:
-        lock = getting.wanted(request)
+        lock = lock or getting.wanted(request)
         interrupt = getting.acquire(request, lock)
     except DistlockError as error:
         return fail(error, json=settings["json"], to_stderr=True, busy=settings["busy_exit_code"])
@@ -107,6 +107,8 @@ def _part(request: Request, lock: Lock, code: int, mask: SignalMask, how: str, d
     second = interrupt_on_signals(2)
     mask.restore()
     name, token = lock.name, lock.token
+    if detail is None and lock.stays:
+        how = "left held, as it was found"
     if code == LOST:
         lock.release_timeout = AFTER_LOSS
     try:

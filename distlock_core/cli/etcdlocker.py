@@ -1,0 +1,134 @@
+"""etcdlocker: the command line of Node's etcd-lock, over etcd v3.
+
+The lock is named by its raw key in etcd, it is leased, and the command is ended when it is lost. The original speaks
+etcd's v2 API, whose keys v3 does not see: the two do not exclude each other.
+"""
+
+from __future__ import annotations
+
+import getopt
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from distlock_core.cli.options import Request, UsageError
+from distlock_core.cli.outcome import FAILED, fail, out
+from distlock_core.config import Settings
+from distlock_core.errors import ConfigError, DistlockError
+from distlock_core.model import Keys, check_key, check_owner
+from distlock_core.session import check_ttl
+from distlock_core.settings import LONGEST_TTL, SETTINGS, read_bool, read_span, read_whole
+from distlock_core.whoami import hostname
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    from distlock_core.lock import Lock
+
+    Number = TypeVar("Number", int, float)
+
+SHORT = "e:i:k:nr:t:vh"
+LONG = {"etcd=": "e", "id=": "i", "key=": "k", "node": "n", "refresh=": "r", "ttl=": "t", "verbose": "v", "help": "h"}
+VARIABLES = {
+    "e": "ETCD_LOCK_HOST",
+    "i": "ETCD_LOCK_ID",
+    "k": "ETCD_LOCK_KEY",
+    "t": "ETCD_LOCK_TTL",
+    "r": "ETCD_LOCK_REFRESH",
+    "n": "ETCD_CHILD_IS_NODE",
+}
+
+HELP = """\
+etcdlocker [options] [--] COMMAND [ARGUMENTS]
+
+Takes a distributed lock, runs a command, and lets the lock go when the command ends.
+Options of the command itself need the -- before it: etcdlocker -k /my/lock -t 60 -- ls -lah
+
+  -e, --etcd HOST:PORT   etcd, or several separated by commas [ETCD_LOCK_HOST; localhost:2379]
+  -i, --id ID            who holds it, for others to see [ETCD_LOCK_ID; the host's name]
+  -k, --key KEY          the lock's key in etcd [ETCD_LOCK_KEY]
+  -t, --ttl SECONDS      the lock ends so long after its holder is gone [ETCD_LOCK_TTL]
+  -r, --refresh SECONDS  renew it so often [ETCD_LOCK_REFRESH; half of the ttl]
+  -n, --node             COMMAND is a Node.js module: it gets {"ping": n} at every refresh, and must answer
+                         {"pong": n} within the ttl, or it is ended [ETCD_CHILD_IS_NODE]
+  -v, --verbose          say on stderr what is done
+  -h, --help
+
+Exit code: the command's own; 128+n when signal n ended it; 1 the lock was not acquired, or bad usage;
+2 the lock was lost; 3 the command could not be started or killed; 4 no answer to a ping.
+"""
+
+
+def main() -> int:
+    """The console script. Returns the exit code."""
+    from distlock_core.cli.distlock import as_a_program
+
+    return as_a_program(lambda: run(sys.argv[1:], os.environ))
+
+
+def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Do what the arguments ask for. Returns the exit code."""
+    try:
+        options, command = _parse(arguments)
+        if "h" in options:
+            return out(HELP.rstrip())
+        request, lock = _prepare(options, command, environ)
+    except DistlockError as error:
+        fail(error, json=False, to_stderr=True)
+        return FAILED
+    from distlock_core.cli.run import run as run_command
+
+    return run_command(request, lock)
+
+
+def _parse(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    try:
+        # As in the original, options may also stand behind the command, unless there is a -- before it.
+        found, command = getopt.gnu_getopt(list(arguments), SHORT, list(LONG))
+    except getopt.GetoptError as error:
+        raise UsageError(f"{error}. See: etcdlocker --help") from None
+    names = {f"--{name.rstrip('=')}": short for name, short in LONG.items()}
+    return {names.get(name, name.lstrip("-")): value for name, value in found}, command
+
+
+def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, str]) -> tuple[Request, Lock]:
+    from distlock_core.cli import environment
+    from distlock_core.etcd.gateway import dial
+    from distlock_core.hold import Wish
+    from distlock_core.lock import Lock
+
+    values = {short: environ[name] for short, name in VARIABLES.items() if environ.get(name)}
+    values.update(options)
+    node = "n" in options or ("n" in values and read_node(values["n"]))
+    for short, what in (("k", "key (-k, ETCD_LOCK_KEY)"), ("t", "ttl (-t, ETCD_LOCK_TTL)")):
+        if not values.get(short):
+            raise UsageError(f"no {what} is given. See: etcdlocker --help")
+    if not command:
+        raise UsageError("no command is given. See: etcdlocker --help")
+    ttl = _number(values["t"], read_whole(1, LONGEST_TTL), "ttl")
+    refresh = _number(values["r"], read_span, "refresh") if values.get("r") else ttl / 2
+    check_ttl(ttl, refresh, ttl / 6)
+    settings = Settings({setting.key: setting.default for setting in SETTINGS})
+    settings.update(ttl=ttl, refresh=refresh, node=node, verbose="v" in options, quiet="v" not in options)
+    owner = check_owner(values.get("i") or hostname())
+    keys = Keys.raw(check_key(values["k"]))
+    # The owner is shown, and no more: two runs with one id exclude each other.
+    wish = Wish(keys, owner, False, "", "run", 1, environment.held_around(environ), ttl, refresh)
+    lock = Lock(dial(values.get("e") or "localhost:2379"), wish, background=False)
+    return Request("run", settings, command), lock
+
+
+def read_node(text: str) -> bool:
+    """ETCD_CHILD_IS_NODE: the original takes any text for yes; a plain no is a no here."""
+    try:
+        return read_bool(text)
+    except ConfigError:
+        return True
+
+
+def _number(text: str, read: Callable[[object], Number], name: str) -> Number:
+    try:
+        return read(text)
+    except ConfigError as expected:
+        raise UsageError(f"{name}: expected {expected}, found {text!a}") from None
