@@ -76,6 +76,8 @@ class SignalMask:
         self.before = signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
 
     def restore(self) -> None:
+        # One that the command was meant to stop by must not stop the release, now that it has ended.
+        signal.sigtimedwait([signal.SIGTSTP], 0)
         signal.pthread_sigmask(signal.SIG_SETMASK, self.before)
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import threading
 
 LIVE_PERIOD = 1.0  # seconds
+SHORTEST_HEAD = 20  # columns; less of who holds it, and why, is not worth the place behind it
+CUT = "..."
 
 
 class Progress:
@@ -63,8 +65,7 @@ class Progress:
         assert self._closing is not None
         assert self._waiting is not None
         while True:
-            line = f"{duration(now() - self._waiting.since)} {sentence(self._waiting)}"
-            self._write(f"\r\x1b[K{printable(line)[: _columns() - 1]}")
+            self._write(f"\r\x1b[K{live_line(self._waiting, _columns() - 1)}")
             if self._closing.wait(LIVE_PERIOD):
                 return
 
@@ -78,14 +79,41 @@ class Progress:
 
 def sentence(waiting: Waiting) -> str:
     """waiting: percona_prod is held by node-3 since 12:03 (4m12s): "Upgrade RPMs"; place 2 of 4 in line."""
-    state = waiting.state
-    line = f"waiting: {taken(state._replace(waiting=0))}; place {waiting.place} of {max(state.waiting, 1)} in line"
+    line = f"waiting: {taken(waiting.state._replace(waiting=0))}; {_place(waiting)}"
     return f"{line}; {waiting.away}" if waiting.away else line
+
+
+def live_line(waiting: Waiting, width: int) -> str:
+    """The same, with how long it has been, in at most `width` columns: a long reason gives way to the place."""
+    head = f"{duration(now() - waiting.since)} waiting: {taken(waiting.state._replace(waiting=0))}"
+    tail = f"; {_place(waiting)}" + ("; etcd does not answer" if waiting.away else "")
+    room = width - len(tail)
+    return _cut(head, room) + tail if room >= SHORTEST_HEAD else _cut(head + tail, width)
+
+
+def _place(waiting: Waiting) -> str:
+    return f"place {waiting.place} of {max(waiting.state.waiting, 1)} in line"
+
+
+def _cut(text: str, width: int) -> str:
+    """As much of the text as a terminal shows in so many columns."""
+    text = printable(text)
+    if text.isascii():
+        return text if len(text) <= width else text[: max(0, width - len(CUT))] + CUT[:width]
+    from unicodedata import east_asian_width
+
+    # Never more than is needed: what combines with the character before it counts too.
+    ends, total = [], 0
+    for character in text:
+        total += 2 if east_asian_width(character) in "WF" else 1
+        ends.append(total)
+    if total <= width:
+        return text
+    return text[: sum(end <= width - len(CUT) for end in ends)] + CUT[:width]
 
 
 def _columns() -> int:
     try:
-        # Serial consoles say 0.
-        return max(20, os.get_terminal_size(sys.stderr.fileno()).columns or 80)
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80  # 0: it does not know
     except OSError:
         return 80

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 NOT_FOUND, PERMISSION_DENIED, FAILED_PRECONDITION, UNAUTHENTICATED = 5, 7, 9, 16
 # Cancelled, Unknown, DeadlineExceeded, Aborted, Internal, Unavailable: another member may do better.
 PASSING = frozenset({1, 2, 4, 10, 13, 14})
+# What Python raises over an answer that is no JSON, or JSON of another shape than etcd's.
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
 TOO_MANY_REQUESTS = "too many requests"
 LARGEST_ANSWER = 64 * 1024 * 1024  # characters of one watch message; beyond this it is no etcd
 
@@ -169,7 +171,7 @@ class Gateway:
                 attempt.failure = refusal.message
                 if once:
                     raise OutcomeUnknown(f"{attempt.address.url}: {refusal.message}") from refusal
-            except (ConnectionLost, KeyError, TypeError, ValueError, AttributeError) as failure:
+            except (ConnectionLost, *MALFORMED) as failure:
                 lost = isinstance(failure, ConnectionLost)
                 attempt.failure = str(failure) if lost else "it answers, but not as etcd does"
                 if once:
@@ -236,7 +238,10 @@ class GatewayWatch:
                 raise WatchEnded(str(failure)) from failure
             if data == b"" or len(self._text) > LARGEST_ANSWER:
                 raise WatchEnded("the stream ended")
-            events = [event for message in self._messages() for event in _events(message)]
+            try:
+                events = [event for message in self._messages() for event in _events(message)]
+            except MALFORMED as failure:
+                raise WatchEnded("it answers, but not as etcd does") from failure
             if events:
                 return events
 
@@ -267,14 +272,14 @@ def _check_status(status: int, body: bytes) -> dict[str, Any]:
     """The answer's JSON object. Raises `Refused` for an error of etcd's, `ConnectionLost` for no etcd at all."""
     try:
         answer = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     if isinstance(answer, dict):
         error = answer.get("error")
         if isinstance(error, dict):  # of a stream
             answer = {"code": error.get("grpc_code", error.get("code", 2)), "message": error.get("message", "")}
-        if "code" in answer and "message" in answer:
-            raise Refused(int(answer["code"]), str(answer["message"]))
+        if isinstance(answer.get("code"), int) and "message" in answer:
+            raise Refused(answer["code"], str(answer["message"]))
         if status == 200:
             return answer
     if status == 404:

@@ -1,0 +1,92 @@
+"""What a call of distlock loads: nothing that it does not use, since it may run thousands of times."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import distlock_core
+from distlock_core.testing import Cluster
+
+# Each of these costs a short-lived process some milliseconds, most of them more than all of distlock.
+HEAVY = {
+    "argparse",
+    "asyncio",
+    "concurrent",
+    "ctypes",
+    "dataclasses",
+    "email",
+    "http.client",
+    "inspect",
+    "logging",
+    "pathlib",
+    "shutil",
+    "ssl",
+    "subprocess",
+    "tempfile",
+    "threading",
+    "urllib",
+    "uuid",
+    "yaml",
+}
+PROGRAM = """
+import sys
+sys.path.insert(0, {root!r})
+from distlock_core.cli.distlock import main
+sys.exit(main())
+"""
+DISTLOCK = os.path.join(os.path.dirname(sys.executable), "distlock")
+ROOT = os.path.dirname(os.path.dirname(distlock_core.__file__))
+
+
+def loaded(env: dict[str, str], *arguments: str) -> set[str]:
+    """The modules that a Python program loads; it must end well."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(re.findall(r"^import time:.*\| +([\w.]+)$", done.stderr, re.MULTILINE))
+
+
+def heavy(modules: set[str]) -> set[str]:
+    return {module for module in modules if any(f"{module}.".startswith(f"{name}.") for name in HEAVY)}
+
+
+def test_a_run_loads_nothing_that_it_does_not_use(distlock_env: dict[str, str]) -> None:
+    # Without `site`: what an environment loads into every Python is not distlock's, and would hide what is.
+    program = ["-S", "-c", PROGRAM.format(root=ROOT)]
+    modules = loaded(distlock_env, *program, "--lock-name=x", "--", "/bin/true")
+    assert "distlock_core.supervisor" in modules
+    assert heavy(modules) == set()
+    assert "distlock_core.cli.help" not in modules
+    assert not any(module.startswith("distlock_core.testing") for module in modules)
+
+
+def test_the_installed_command_loads_nothing_more_than_bare_python_of_what_is_heavy(
+    distlock_env: dict[str, str],
+) -> None:
+    bare = loaded(distlock_env, "-c", "pass")
+    installed = loaded(distlock_env, DISTLOCK, "--lock-name=x", "--", "/bin/true")
+    assert "distlock_core.supervisor" in installed
+    assert heavy(installed - bare) == set()
+
+
+def test_waiting_in_line_loads_nothing_heavy_where_nobody_looks(
+    distlock_env: dict[str, str], etcd: Cluster, realm_prefix: str
+) -> None:
+    etcd.etcdctl("put", f"{realm_prefix}x", "1;other;{}")
+    program = ["-S", "-c", PROGRAM.format(root=ROOT)]
+    arguments = ["--lock-name=x", "--timeout=0.2", "--busy-exit-code=0", "--", "/bin/true"]
+    modules = loaded(distlock_env, *program, *arguments)
+    assert heavy(modules) == set()
+
+
+def test_yaml_is_loaded_only_where_there_is_a_config_file(distlock_env: dict[str, str], tmp_path: Path) -> None:
+    config = tmp_path / "distlock.yaml"
+    config.write_text("reason: upgrade\n")
+    run = [DISTLOCK, "--lock-name=x", "--", "/bin/true"]
+    assert "yaml" not in loaded(distlock_env, *run)
+    assert "yaml" in loaded({**distlock_env, "DISTLOCK_CONFIG": str(config)}, *run)

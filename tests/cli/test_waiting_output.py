@@ -1,0 +1,222 @@
+"""What a waiter says on stderr: one live line at a terminal, elsewhere a line at the start and at each change."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import unicodedata
+from collections.abc import Iterator
+from typing import Callable
+
+import pytest
+from pseudo_terminal import CTRL_C, Terminal
+from witness import BOUND, Etcd, Output, wait_until
+
+from distlock_core.testing import Cluster
+
+DISTLOCK = os.path.join(os.path.dirname(sys.executable), "distlock")
+CLEARED = "\r\x1b[K"
+SEEN_WITHIN = 10.0  # seconds until a waiter further back sees a new holder
+HOSTILE = "\x1b[31mred\x1b]0;title\x07 \x9b2J\r\nnew line \u202e"
+Spawn = Callable[..., "subprocess.Popen[str]"]
+OpenTerminal = Callable[..., Terminal]
+
+
+@pytest.fixture
+def in_etcd(etcd: Cluster, realm_prefix: str) -> Etcd:
+    return Etcd(etcd, realm_prefix)
+
+
+@pytest.fixture
+def at_terminal(distlock_env: dict[str, str]) -> Iterator[OpenTerminal]:
+    """at_terminal(*args, columns=80) runs distlock at a terminal of its own."""
+    terminals: list[Terminal] = []
+
+    def start(*arguments: str, columns: int = 80) -> Terminal:
+        terminals.append(Terminal([DISTLOCK, "--lock-name=x", *arguments], distlock_env, columns=columns))
+        return terminals[-1]
+
+    yield start
+    for terminal in terminals:
+        terminal.close()
+
+
+def live_lines(text: str) -> list[str]:
+    """What has stood in the live line, one after the other."""
+    return text.split(CLEARED)[1:]
+
+
+def cells(text: str) -> int:
+    """The columns that a terminal needs for it."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+# At a terminal.
+
+
+def test_a_live_line_tells_how_long_who_since_when_why_and_my_place(at_terminal: OpenTerminal, in_etcd: Etcd) -> None:
+    since = int(time.time()) - 4 * 3600 - 300
+    in_etcd.lock("x", "node-3", "Upgrade RPMs", since)
+    terminal = at_terminal("--", "true", columns=200)
+    clock = r"(\d{4}-\d\d-\d\d )?" + time.strftime("%H:%M", time.localtime(since))
+    terminal.until(
+        r"\ds waiting: x is held by node-3 since " + clock + r' \(4h05m\): "Upgrade RPMs"; place 1 of 1 in line'
+    )
+
+
+def test_the_live_line_is_redrawn_in_place_and_gone_before_the_command_writes(
+    at_terminal: OpenTerminal, in_etcd: Etcd
+) -> None:
+    in_etcd.lock("x")
+    terminal = at_terminal("--", "echo", "output of the command")
+    terminal.until(r"\r\x1b\[K0s waiting")
+    terminal.until(r"\r\x1b\[K1s waiting")
+    in_etcd.unlock("x")
+    terminal.until("output of the command")
+    assert terminal.process.wait(BOUND) == 0
+    before, _, _ = terminal.output.text.partition("output of the command")
+    assert before.endswith(CLEARED)
+    assert "\n" not in before
+
+
+def test_the_live_line_follows_the_line_and_the_holder(
+    at_terminal: OpenTerminal, spawn_distlock: Spawn, in_etcd: Etcd
+) -> None:
+    in_etcd.lock("x", "first")
+    ahead = spawn_distlock("--lock-name=x", "--id=second", "--", "sh", "-c", "echo mine; read x", stdin=subprocess.PIPE)
+    Output(ahead.stderr).until("waiting:")
+    terminal = at_terminal("--", "true")
+    terminal.until("held by first .*; place 2 of 2 in line")
+    in_etcd.unlock("x")
+    terminal.until("held by second .*; place 1 of 1 in line")
+
+
+@pytest.mark.parametrize("reason", ["long " * 60, "升级 " * 60, "a" + "é" * 200], ids=["words", "wide", "accents"])
+def test_the_live_line_never_wraps(at_terminal: OpenTerminal, in_etcd: Etcd, reason: str) -> None:
+    in_etcd.lock("x", reason=reason)
+    terminal = at_terminal("--", "true", columns=60)
+    terminal.until(r"\r\x1b\[K1s waiting")
+    in_etcd.unlock("x")
+    assert terminal.process.wait(BOUND) == 0
+    widths = [cells(line) for line in live_lines(terminal.output.all())]
+    assert 55 <= max(widths) < 60
+    assert "place 1 of 1 in line" in terminal.output.text
+
+
+def test_the_live_line_follows_the_width_of_the_window(at_terminal: OpenTerminal, in_etcd: Etcd) -> None:
+    in_etcd.lock("x", reason="long " * 60)
+    terminal = at_terminal("--", "true", columns=60)
+    terminal.until("0s waiting")
+    terminal.resize(24, 100)
+    wait_until(lambda: terminal.until("long") and len(live_lines(terminal.output.text)[-1]) > 60, "a wider line")
+
+
+def test_a_terminal_that_does_not_know_its_width_counts_as_80_columns(at_terminal: OpenTerminal, in_etcd: Etcd) -> None:
+    in_etcd.lock("x", reason="long " * 60)
+    terminal = at_terminal("--", "true", columns=0)
+    terminal.until("1s waiting")
+    assert len(live_lines(terminal.output.text)[1]) == 79
+
+
+def test_the_live_line_gives_way_to_the_last_word(at_terminal: OpenTerminal, in_etcd: Etcd) -> None:
+    in_etcd.lock("x")
+    terminal = at_terminal("--timeout=0.5", "--", "true")
+    terminal.until(r"\r\x1b\[K0s waiting[^\n]*\r\x1b\[Kdistlock: gave up after")
+    assert terminal.process.wait(BOUND) == 1
+
+
+def test_the_live_line_gives_way_to_ctrl_c(at_terminal: OpenTerminal, in_etcd: Etcd) -> None:
+    in_etcd.lock("x")
+    terminal = at_terminal("--", "true")
+    terminal.until("0s waiting")
+    terminal.type(CTRL_C)
+    terminal.until(r"\r\x1b\[Kdistlock: ended by SIGINT")
+    assert terminal.process.wait(BOUND) == -signal.SIGINT
+    assert in_etcd.new_leases() == set()
+
+
+# Not at a terminal.
+
+
+def test_elsewhere_a_line_at_the_start_and_one_at_each_change_of_holder(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
+    in_etcd.lock("x", "first")
+    ahead = spawn_distlock("--lock-name=x", "--id=second", "--", "sh", "-c", "echo mine; read x", stdin=subprocess.PIPE)
+    Output(ahead.stderr).until("waiting:")
+    waiter = spawn_distlock("--lock-name=x", "--", "true")
+    err = Output(waiter.stderr)
+    err.until(r'^distlock: waiting: x is held by first since \d\d:\d\d \(\d+s\): "upgrade"; place 2 of 2 in line\n')
+    behind = spawn_distlock("--lock-name=x", "--", "true")
+    behind_err = Output(behind.stderr)
+    behind_err.until(r"place 3 of 3 in line\n")
+    in_etcd.unlock("x")
+    Output(ahead.stdout).until("mine")
+    # The next in line is woken; the one behind it looks again now and then.
+    err.until(
+        r"^distlock: waiting: x is held by second since \d\d:\d\d \(\d+s\); place 1 of 2 in line\n", SEEN_WITHIN + 2
+    )
+    behind_err.until(r"held by second .*; place 2 of 2 in line\n", SEEN_WITHIN + 2)
+    assert ahead.stdin is not None
+    ahead.stdin.close()
+    assert waiter.wait(BOUND) == 0
+    assert behind.wait(BOUND) == 0
+    assert len(err.all().splitlines()) == 2
+    in_etcd.assert_nothing_left()
+
+
+def test_elsewhere_there_is_no_control_sequence(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
+    in_etcd.lock("x")
+    waiter = spawn_distlock("--lock-name=x", "--", "true")
+    err = Output(waiter.stderr)
+    err.until("waiting:.*\n")
+    in_etcd.unlock("x")
+    assert waiter.wait(BOUND) == 0
+    assert re.search(r"[\x00-\x09\x0b-\x1f]", err.all()) is None
+
+
+def test_json_says_it_in_json_on_stderr(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
+    in_etcd.lock("x", "node-3", "Upgrade RPMs")
+    waiter = spawn_distlock("--lock-name=x", "--json", "--", "true")
+    said = json.loads(Output(waiter.stderr).until("(.*)\n").group(1))
+    assert said["waiting"]["place"] == 1
+    assert said["waiting"]["locks"][0]["owner"] == "node-3"
+    assert said["waiting"]["locks"][0]["reason"] == "Upgrade RPMs"
+
+
+# Whatever stands in etcd, and whoever looks.
+
+
+@pytest.mark.parametrize("columns", [80, 400])
+def test_a_reason_cannot_play_with_the_terminal(at_terminal: OpenTerminal, in_etcd: Etcd, columns: int) -> None:
+    in_etcd.lock("x", f"owner\x1b[1m{HOSTILE}".replace("\n", " "), HOSTILE)
+    terminal = at_terminal("--timeout=0.5", "--", "true", columns=columns)
+    assert terminal.process.wait(BOUND) == 1
+    lines = live_lines(terminal.output.all())
+    assert r"\x1b[1m" in lines[0]
+    for line in lines:
+        assert all(character.isprintable() for character in line.rstrip("\n"))
+
+
+def test_a_reason_cannot_play_with_a_log(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
+    in_etcd.lock("x", reason=HOSTILE)
+    waiter = spawn_distlock("--lock-name=x", "--timeout=0.5", "--", "true")
+    assert waiter.wait(BOUND) == 1
+    lines = Output(waiter.stderr).all().split("\n")
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
+
+
+def test_quiet_says_nothing_while_it_waits(at_terminal: OpenTerminal, spawn_distlock: Spawn, in_etcd: Etcd) -> None:
+    in_etcd.lock("x")
+    terminal = at_terminal("--quiet", "--", "true")
+    waiter = spawn_distlock("--lock-name=x", "--quiet", "--", "true")
+    wait_until(lambda: len(in_etcd.keys()) == 3, "both are in line")
+    in_etcd.unlock("x")
+    assert terminal.process.wait(BOUND) == 0
+    assert waiter.wait(BOUND) == 0
+    assert terminal.output.all() == ""
+    assert Output(waiter.stderr).all() == ""
