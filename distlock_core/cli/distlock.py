@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from distlock_core.cli import environment
 from distlock_core.cli.options import Request, UsageError, error_form, parse
 from distlock_core.errors import AcquireTimeout, Cancelled, DistlockError, LockBusy, LockLost, NotStarted
+from distlock_core.model import Keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,8 +145,9 @@ def _show(request: Request) -> int:
 
 
 def _verify(request: Request) -> int:
-    settings = request.settings
-    token = request.token if request.token is not None else environment.token(os.environ)
+    settings, token = request.settings, request.token
+    if token is None:
+        token = environment.token(os.environ, Keys(settings["prefix"], settings["lockname"]))
     if token is None:
         raise UsageError("--verify needs the token to look for: --token=N, or DISTLOCK_TOKEN from the command's own")
     name = settings["lockname"]
