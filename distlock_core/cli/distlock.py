@@ -11,6 +11,7 @@ from distlock_core.cli.getting import acquire, realm, wanted
 from distlock_core.cli.options import Request, UsageError, error_form, parse
 from distlock_core.cli.outcome import OK, fail, give_up, out, say
 from distlock_core.errors import DistlockError, LockLost
+from distlock_core.model import Keys
 
 
 def main() -> int:
@@ -136,8 +137,9 @@ def _show(request: Request) -> int:
 
 
 def _verify(request: Request) -> int:
-    settings = request.settings
-    token = request.token if request.token is not None else environment.token(os.environ)
+    settings, token = request.settings, request.token
+    if token is None:
+        token = environment.token(os.environ, Keys(settings["prefix"], settings["lockname"]))
     if token is None:
         raise UsageError("--verify needs the token to look for: --token=N, or DISTLOCK_TOKEN from the command's own")
     name = settings["lockname"]

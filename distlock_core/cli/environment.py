@@ -10,6 +10,7 @@ from distlock_core.errors import ConfigError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.lock import Lock
+    from distlock_core.model import Keys
 
 TOKEN = "DISTLOCK_TOKEN"  # noqa: S105 - a number that all may see: the fencing token of the lock in the first line of DISTLOCK_HELD
 HELD = "DISTLOCK_HELD"  # the key in etcd; a line more, `TOKEN KEY`, for each lock held further out
@@ -23,8 +24,11 @@ MINE_ALONE = (
 )
 
 
-def token(environ: Mapping[str, str]) -> int | None:
-    """The token that a command under a lock has inherited. Raises `ConfigError`."""
+def token(environ: Mapping[str, str], keys: Keys) -> int | None:
+    """The token that a command under this lock has inherited, of several locks its own. Raises `ConfigError`."""
+    for key, number in held_around(environ).items():
+        if key == keys.lock or key.startswith(keys.slots):
+            return number
     text = environ.get(TOKEN, "")
     if not text:
         return None
