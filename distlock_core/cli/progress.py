@@ -57,9 +57,10 @@ class Progress:
             return
         import threading
 
+        from distlock_core.threads import start_thread
+
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._draw, name="distlock-progress", daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._draw, "distlock-progress")
 
     def _draw(self) -> None:
         assert self._closing is not None

@@ -223,15 +223,12 @@ def _resolve(address: Address, patience: Patience) -> AddressInfo:
         return socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
         pass  # a name
-    import signal
-    import threading
+    from distlock_core.threads import start_thread
 
     answer: list[AddressInfo | OSError] = []
     reader, writer = os.pipe()
 
     def ask() -> None:
-        # It may outlast the deadline, and a signal that it took would be missed by whoever waits for one.
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             answer.append(socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM))
         except OSError as error:
@@ -239,7 +236,7 @@ def _resolve(address: Address, patience: Patience) -> AddressInfo:
         finally:
             os.close(writer)
 
-    threading.Thread(target=ask, name="distlock-resolve", daemon=True).start()
+    start_thread(ask, "distlock-resolve")
     try:
         if not patience.wait(reader):
             raise ConnectFailed("its name was not resolved in time")
