@@ -97,10 +97,13 @@ def test_n_slots_let_n_in(scene_each: Scene) -> None:
     assert {first.key, second.key} == {scene_each.prefix + "web", scene_each.prefix + "web/slot/1"}
     with pytest.raises(LockBusy):
         realm.lock("web", slots=2).acquire(0)
-    waiter = scene_each.queue(realm.lock("web", slots=2))
+    third = scene_each.queue(realm.lock("web", slots=2))
+    fourth = scene_each.queue(realm.lock("web", slots=2))
+    second.release()
+    assert third.result(PROMPT).key == scene_each.prefix + "web/slot/1"
     first.release()
-    assert waiter.result(PROMPT).key == scene_each.prefix + "web"
-    assert second.verify()
+    assert fourth.result(PROMPT).key == scene_each.prefix + "web"
+    assert third.result().verify()
 
 
 def test_who_counts_slots_differently_is_told_so(scene_each: Scene) -> None:

@@ -96,10 +96,10 @@ def test_a_waiter_whose_ticket_is_deleted_queues_again(scene: Scene) -> None:
     waiter = scene.queue(scene.realm().lock("web"))
     (old,) = scene.line("web")
     scene.clear("web/queue/")
-    until(lambda: scene.line("web"))
+    until(lambda: scene.line("web"), PROMPT)
     (new,) = scene.line("web")
     assert new.key != old.key
-    until(lambda: old.lease not in scene.leases())
+    until(lambda: old.lease not in scene.leases(), line.TICKET_TTL / 2)
     scene.delete("web")
     assert waiter.result(PROMPT).held
 
@@ -110,13 +110,26 @@ def test_a_waiter_whose_ticket_is_made_anew_by_somebody_queues_again(scene: Scen
     (old,) = scene.line("web")
     name = old.key.decode()[len(scene.prefix) :]
     scene.replace(name, old.value.decode())
-    until(lambda: len(scene.line("web")) == 2)
+    until(lambda: len(scene.line("web")) == 2, PROMPT)
     assert scene.line("web")[0].key == old.key
     scene.delete("web")
-    until(lambda: len(scene.line("web")) == 2)
     assert scene.get("web") is None
     scene.delete(name)
     assert waiter.result(PROMPT).held
+
+
+def test_a_waiter_in_mid_line_whose_ticket_is_made_anew_queues_again(scene: Scene) -> None:
+    scene.put("web")
+    first = scene.queue(scene.realm().lock("web", "first"))
+    second = scene.queue(scene.realm().lock("web", "second"))
+    mine = scene.line("web")[1]
+    name = mine.key.decode()[len(scene.prefix) :]
+    scene.replace(name, mine.value.decode())
+    until(lambda: len(scene.line("web")) == 3, PROMPT)
+    scene.delete("web")
+    first.result(PROMPT).release()
+    scene.delete(name)
+    assert second.result(PROMPT).held
 
 
 def test_a_waiter_whose_lease_ran_out_queues_again(scene: Scene) -> None:
@@ -124,7 +137,7 @@ def test_a_waiter_whose_lease_ran_out_queues_again(scene: Scene) -> None:
     waiter = scene.queue(scene.realm().lock("web"))
     (old,) = scene.line("web")
     scene.revoke(old.lease)
-    until(lambda: scene.line("web"))
+    until(lambda: scene.line("web"), PROMPT)
     assert scene.line("web")[0].lease != old.lease
     scene.delete("web")
     assert waiter.result(PROMPT).held
@@ -150,7 +163,7 @@ def test_a_realm_deleted_under_way_is_taken_up_again_by_one_at_a_time(scene: Sce
         waiters.append(scene.start(lambda number=number, lock=lock: take_turn(number, lock)))
         until(lambda number=number: len(scene.line("web")) == number + 1)
     scene.clear()
-    until(lambda: len(scene.line("web")) == 5 and scene.get("web"))
+    until(lambda: len(scene.line("web")) == 5 and scene.get("web"), PROMPT)
     with pytest.raises(LockLost):
         holder.release()
     gate.set()
@@ -170,7 +183,7 @@ def test_a_change_between_the_read_and_the_watch_is_not_missed(scene: Scene, pro
     assert waiter.result(PROMPT).held
 
 
-@pytest.mark.parametrize("watched", ["web", "__freeze", "__internal_lock/1"])
+@pytest.mark.parametrize("watched", ["web", "web/slot/1", "__freeze", "__internal_lock/1"])
 def test_a_change_while_the_watch_is_broken_is_not_missed(scene: Scene, proxy: Proxy, watched: str) -> None:
     scene.put(watched)
     waiter = scene.queue(scene.realm(proxy.url).lock("web"))
