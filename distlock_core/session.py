@@ -167,11 +167,10 @@ class Session:
     def start(self) -> None:
         """Look after the hold in a thread of its own, until it is lost or `stop()` is called."""
         if self._thread is None:
-            import threading
+            from distlock_core.threads import start_thread
 
-            self._stop = Interrupt()
-            self._thread = threading.Thread(target=self.run, args=(self._stop,), name="distlock-session", daemon=True)
-            self._thread.start()
+            stop = self._stop = Interrupt()
+            self._thread = start_thread(lambda: self.run(stop), "distlock-session")
 
     def stop(self) -> None:
         """Stop looking after it, and leave no thread. The lease is left as it is."""
