@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from distlock_core.settings import SETTINGS
+import textwrap
+
+from distlock_core.settings import SETTINGS, Setting
 
 _INTRO = """\
 distlock - run a command while holding a lock that the whole cluster honours
@@ -10,6 +12,7 @@ distlock - run a command while holding a lock that the whole cluster honours
 Usage:
   distlock --lock-name=NAME [OPTIONS] -- COMMAND [ARGUMENTS]   run a command under the lock
   distlock --lock-name=NAME --lock     [OPTIONS]   take the lock, and leave it taken
+  distlock --lock-name=NAME --lock --while-pid=PID [OPTIONS]   take it for as long as a process lives
   distlock --lock-name=NAME --unlock   [OPTIONS]   let it go, whoever holds it
   distlock --lock-name=NAME --show     [OPTIONS]   who holds it, since when, why, who waits
   distlock --lock-name=NAME --verify   [OPTIONS]   exit 0 only if --token (or DISTLOCK_TOKEN) still holds it
@@ -18,40 +21,38 @@ Usage:
 Examples:
   distlock --lock-name=percona_prod --reason="Upgrade RPMs" -- yum upgrade
   distlock --lock-name=percona_prod --nowait -- systemctl restart mysqld
+  distlock --lock-name=percona_prod --ttl=60 -- ./upgrade.sh      ends with its holder, and ends the command when lost
   distlock --lock-name=percona_prod --show
   distlock-etcd      start an etcd on this machine, to try things out
 
 Options (one or two dashes; each may also stand in the environment, or in the config file):
 """
 
-_OUTRO = """\
-  --token=N                   for --verify and --unlock: the acquisition that is meant
-  --force                     for --unlock with --id: another owner's lock too
-  --help, --version
-
+_OUTRO = """
 Exit code: the command's own; 128+n when signal n ended it; 1 not acquired, not unlocked, or bad usage;
-2 the lock was lost; 3 the command could not be started.
+2 the lock was lost; 3 the command could not be started, or not be killed; 4 the command showed no life.
 """
 
 
-def _line(option: str, placeholder: str, variable: str, text: str, default: object) -> str:
-    head = f"--{option}={placeholder}" if placeholder else f"--{option}"
-    shown = (
-        ""
-        if default in (None, "", False)
-        else f" (default {default:g})"
-        if isinstance(default, float)
-        else (f" (default {default})")
-    )
-    return f"  {head:<27} {text}{shown} [{variable}]\n"
+def _entry(setting: Setting) -> str:
+    head = f"--{setting.option}={setting.placeholder}" if setting.placeholder else f"--{setting.option}"
+    default = setting.default
+    shown = f"{default:g}" if isinstance(default, float) else str(default)
+    text = setting.help + ("" if default in (None, "", False) else f" (default {shown})")
+    return _option(head, f"{text} [{setting.variable}]")
+
+
+def _option(head: str, text: str) -> str:
+    indent = " " * 30
+    lines = textwrap.wrap(text, 100, initial_indent=f"  {head:<27} ", subsequent_indent=indent, break_on_hyphens=False)
+    return "\n".join(lines) + "\n"
 
 
 HELP = (
     _INTRO
-    + "".join(
-        _line(setting.option, setting.placeholder, setting.variable, setting.help, setting.default)
-        for setting in SETTINGS
-        if "option" in setting.scope
-    )
+    + "".join(_entry(setting) for setting in SETTINGS if "option" in setting.scope)
+    + _option("--token=N", "for --verify and --unlock: the acquisition that is meant")
+    + _option("--force", "for --unlock with --id: another owner's lock too")
+    + "  --help, --version\n"
     + _OUTRO
 )

@@ -82,7 +82,7 @@ def _finish(request: Request, lock: Lock, ended: Ended, mask: SignalMask) -> int
         how = "showed no life" if ended.cause == HUNG else f"ended with {code}"
         return _leave(request, lock, f"{_shown(request)} {how} on {hostname()}", code, mask)
     if code == OK and settings["cooldown"] is not None:
-        return _part(request, lock, code, mask, "cooling", settings["cooldown"])
+        return _part(request, lock, code, mask, "cooling:", settings["cooldown"])
     return _release(request, lock, code, mask)
 
 
@@ -94,7 +94,9 @@ def _shown(request: Request) -> str:
 
 def _leave(request: Request, lock: Lock, why: str, code: int, mask: SignalMask) -> int:
     reason = request.settings["reason"]
-    return _part(request, lock, code, mask, "held for a person to look", f"{why} ({reason})" if reason else why)
+    return _part(
+        request, lock, code, mask, "left taken for a person to look at:", f"{why} ({reason})" if reason else why
+    )
 
 
 def _release(request: Request, lock: Lock, code: int, mask: SignalMask) -> int:
@@ -108,7 +110,7 @@ def _part(request: Request, lock: Lock, code: int, mask: SignalMask, how: str, d
     mask.restore()
     name, token = lock.name, lock.token
     if detail is None and lock.stays:
-        how = "left held, as it was found"
+        how = "left held, as it was found:"
     if code == LOST:
         lock.release_timeout = AFTER_LOSS
     try:
@@ -128,5 +130,5 @@ def _part(request: Request, lock: Lock, code: int, mask: SignalMask, how: str, d
         failed = fail(error, json=settings["json"], to_stderr=True)
         return code or failed
     if settings["verbose"]:
-        say(f"{how}: {name}")
+        say(f"{how} {name}")
     return code
