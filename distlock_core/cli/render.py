@@ -31,7 +31,11 @@ def tell(line: str) -> None:
 
 
 def as_json(document: dict[str, Any]) -> str:
-    return json.dumps(document)
+    try:
+        return json.dumps(document, allow_nan=False)
+    except ValueError:
+        # Python reads NaN and Infinity in somebody else's record; JSON has no such numbers.
+        return json.dumps(json.loads(json.dumps(document), parse_constant=str))
 
 
 def error_json(error: DistlockError) -> dict[str, Any]:
