@@ -1,0 +1,201 @@
+"""Entering a lock again: only for the same named owner, and never two live runs together."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Callable
+
+import pytest
+from realm_view import BOUND, Holding, RealmView, one_line
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Spawn = Callable[..., subprocess.Popen[str]]
+Hold = Callable[..., Holding]
+
+PATH = {"PATH": f"{sys.executable.rpartition('/')[0]}:/usr/bin:/bin"}
+ME = "--lock-name=x", "--id=node-1"
+
+
+# (ii) After a lock step.
+
+
+def test_a_run_enters_what_its_owner_has_locked_in_a_step_and_leaves_it_locked(
+    run_distlock: Run, realm: RealmView
+) -> None:
+    run_distlock(*ME, "--lock", "--reason=the step")
+    token, before = realm.token("x"), realm.entries()
+    done = run_distlock(*ME, "--nowait", "--reason=the run", "--", "sh", "-c", "echo $DISTLOCK_TOKEN")
+    assert (done.returncode, done.stdout) == (0, f"{token}\n")
+    assert realm.entries() == before
+    assert realm.token("x") == token
+
+
+def test_while_a_run_is_inside_a_locked_step_the_record_is_the_runs(
+    hold: Hold, run_distlock: Run, realm: RealmView
+) -> None:
+    run_distlock(*ME, "--lock", "--reason=the step")
+    inside = hold(*ME, "--reason=the run")
+    assert inside.token == realm.token("x")
+    _, details = realm.record("x")
+    assert (details["kind"], details["reason"], details["pid"]) == ("run", "the run", inside.process.pid)
+    # A second run of the same owner stays out, now that one is inside.
+    assert run_distlock(*ME, "--nowait", "--", "true").returncode == 1
+    assert inside.let_go() == 0
+    assert realm.record("x")[1]["kind"] == "lock"
+
+
+def test_locking_in_a_step_again_succeeds(run_distlock: Run, realm: RealmView) -> None:
+    run_distlock(*ME, "--lock")
+    token = realm.token("x")
+    assert run_distlock(*ME, "--lock", "--nowait", "--reason=again").returncode == 0
+    assert realm.token("x") == token
+    assert run_distlock(*ME, "--unlock").returncode == 0
+    assert realm.entries() == {}
+
+
+@pytest.mark.parametrize("again", [["--id=node-2"], [], ["--id=NODE-1"]])
+def test_nobody_else_enters_a_locked_step(run_distlock: Run, realm: RealmView, again: list[str]) -> None:
+    run_distlock(*ME, "--lock")
+    before = realm.entries()
+    done = run_distlock("--lock-name=x", *again, "--nowait", "--", "echo", "ran")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert realm.entries() == before
+
+
+def test_an_owner_that_was_not_named_never_enters_again(run_distlock: Run, realm: RealmView) -> None:
+    run_distlock("--lock-name=x", "--lock")
+    owner = realm.record("x")[0]
+    assert run_distlock("--lock-name=x", "--lock", "--nowait").returncode == 1
+    # Nor somebody who takes the host's name as a name, nor the other way round.
+    assert run_distlock("--lock-name=x", "--lock", "--nowait", f"--id={owner}").returncode == 1
+    run_distlock("--lock-name=x", "--unlock")
+    run_distlock("--lock-name=x", "--lock", f"--id={owner}")
+    assert run_distlock("--lock-name=x", "--lock", "--nowait").returncode == 1
+
+
+def test_the_variable_names_an_owner_as_well_as_the_option(run_distlock: Run) -> None:
+    run_distlock("--lock-name=x", "--lock", env={"DISTLOCK_ID": "node-1"})
+    assert run_distlock("--lock-name=x", "--nowait", "--", "true", env={"DISTLOCK_ID": "node-1"}).returncode == 0
+
+
+@pytest.mark.parametrize("state", ["hold", "cooling"])
+def test_a_lock_that_is_on_hold_or_cooling_is_not_entered(run_distlock: Run, realm: RealmView, state: str) -> None:
+    realm.put("x", '1500000000;node-1;{"explicit":true,"kind":"lock","run":"a1","state":"' + state + '"}')
+    assert run_distlock(*ME, "--nowait", "--", "true").returncode == 1
+
+
+# (i) Nested.
+
+
+def test_a_nested_run_of_the_same_owner_enters_and_the_outer_lets_go(run_distlock: Run, realm: RealmView) -> None:
+    inner = "distlock --lock-name=x --id=node-1 --timeout=20 -- sh -c 'echo inner $DISTLOCK_TOKEN'"
+    script = f"{inner}; distlock --verify --lock-name=x && echo still outer $DISTLOCK_TOKEN"
+    done = run_distlock(*ME, "--", "sh", "-c", script, env=PATH)
+    first, second = done.stdout.splitlines()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert first.startswith("inner ")
+    assert second == first.replace("inner", "still outer")
+    assert realm.entries() == {}
+
+
+@pytest.mark.parametrize(("outer", "inner"), [([], []), (["--id=a"], []), ([], ["--id=a"]), (["--id=a"], ["--id=b"])])
+def test_a_nested_run_that_may_not_enter_fails_at_once_instead_of_waiting_for_itself(
+    run_distlock: Run, realm: RealmView, outer: list[str], inner: list[str]
+) -> None:
+    nested = ["distlock", "--lock-name=x", *inner, "--busy-exit-code=75", "--", "echo", "ran"]
+    done = run_distlock("--lock-name=x", *outer, "--", *nested, env=PATH)
+    assert (done.returncode, done.stdout) == (75, "")
+    assert "is held by the command that this one runs inside of" in one_line(done.stderr)
+    assert realm.entries() == {}
+
+
+def test_a_lock_in_between_does_not_hide_the_outer_one(run_distlock: Run, realm: RealmView) -> None:
+    innermost = ["distlock", *ME, "--nowait", "--", "echo", "ran"]
+    done = run_distlock(*ME, "--", "distlock", "--lock-name=y", "--", *innermost, env=PATH)
+    assert (done.returncode, done.stdout) == (0, "ran\n")
+    assert realm.entries() == {}
+
+
+def test_to_claim_to_be_inside_takes_the_right_token(hold: Hold, run_distlock: Run, realm: RealmView) -> None:
+    holder = hold(*ME)
+    env = {"DISTLOCK_HELD": f"{realm.prefix}x", "DISTLOCK_TOKEN": str(holder.token - 1)}
+    assert run_distlock(*ME, "--nowait", "--", "true", env=env).returncode == 1
+
+
+def test_a_nested_lock_step_leaves_the_lock_to_the_run_around_it(run_distlock: Run, realm: RealmView) -> None:
+    done = run_distlock(*ME, "--", "distlock", *ME, "--nowait", "--lock", env=PATH)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert realm.entries() == {}
+
+
+# (iii) A dead run.
+
+
+def test_the_lock_of_a_killed_run_is_taken_over_by_its_owner_and_released(
+    hold: Hold, run_distlock: Run, realm: RealmView
+) -> None:
+    dead = hold(*ME)
+    dead.process.kill()
+    dead.process.wait(BOUND)
+    assert run_distlock("--lock-name=x", "--nowait", "--", "true").returncode == 1
+    assert run_distlock("--lock-name=x", "--id=node-2", "--nowait", "--", "true").returncode == 1
+    done = run_distlock(*ME, "--nowait", "--", "sh", "-c", "echo $DISTLOCK_TOKEN")
+    assert (done.returncode, done.stdout) == (0, f"{dead.token}\n")
+    assert realm.entries() == {}
+
+
+def test_a_run_from_before_a_reboot_is_dead(hold: Hold, run_distlock: Run, realm: RealmView) -> None:
+    holder = hold(*ME)
+    value = realm.entries()["x"].decode()
+    boot = realm.record("x")[1]["boot"]
+    assert holder.let_go() == 0
+    # This process, which lives, but in another life of the machine.
+    realm.put("x", value.replace(boot, "00000000-0000-0000-0000-000000000000"))
+    assert run_distlock(*ME, "--nowait", "--", "true").returncode == 0
+    assert realm.entries() == {}
+
+
+@pytest.mark.parametrize("field", ["host", "boot", "machine", "pid", "start", "ns"])
+def test_what_does_not_prove_a_death_leaves_the_lock_alone(
+    hold: Hold, run_distlock: Run, realm: RealmView, field: str
+) -> None:
+    dead = hold(*ME)
+    owner, details = realm.record("x")
+    dead.process.kill()
+    dead.process.wait(BOUND)
+    if field not in details:
+        pytest.skip(f"this system tells no {field}")
+    if field in ("host", "machine"):
+        details[field] = "another"
+    else:
+        del details[field]
+    realm.put("x", f"1500000000;{owner};{json.dumps(details)}")
+    assert run_distlock(*ME, "--nowait", "--", "true").returncode == 1
+    assert "x" in realm.entries()
+
+
+def test_two_live_runs_of_one_owner_never_enter_together(hold: Hold, spawn_distlock: Spawn, run_distlock: Run) -> None:
+    first = hold(*ME)
+    busy = run_distlock(*ME, "--nowait", "--", "echo", "ran")
+    assert (busy.returncode, busy.stdout) == (1, "")
+    second = spawn_distlock(*ME, "--", "sh", "-c", "echo $DISTLOCK_TOKEN")
+    assert second.stderr.readline().startswith("distlock: waiting: x is held by node-1")
+    assert first.let_go() == 0
+    assert int(second.communicate(timeout=BOUND)[0]) > first.token
+    assert second.returncode == 0
+
+
+def test_of_many_that_find_a_dead_run_only_one_at_a_time_is_inside(
+    hold: Hold, spawn_distlock: Spawn, realm: RealmView, tmp_path: object
+) -> None:
+    dead = hold(*ME)
+    dead.process.kill()
+    dead.process.wait(BOUND)
+    # mkdir fails when somebody else is inside.
+    script = f"mkdir {tmp_path}/inside && echo alone && rmdir {tmp_path}/inside"
+    runs = [spawn_distlock(*ME, "--quiet", "--", "sh", "-c", script) for _ in range(6)]
+    assert [run.communicate(timeout=BOUND)[0] for run in runs] == ["alone\n"] * 6
+    assert [run.returncode for run in runs] == [0] * 6
+    assert realm.entries() == {}
