@@ -103,7 +103,7 @@ class Keys:
     def slot_of(self, key: bytes) -> int:
         """The number of a slot from its key. A key that nobody of us wrote counts as slot 0."""
         number = key[len(self.slots) :]
-        return int(number) if key.startswith(self.slots) and number.isdigit() else 0
+        return int(number) if key.startswith(self.slots) and number.isdigit() and len(number) < 10 else 0
 
 
 def freeze_key(prefix: str) -> bytes:
