@@ -1,0 +1,199 @@
+"""How settings are read and put together: no etcd, no process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distlock_core import config
+from distlock_core.config import SETTINGS, load
+from distlock_core.errors import ConfigError
+from distlock_core.settings import (
+    read_bool,
+    read_endpoints,
+    read_go_duration,
+    read_seconds,
+    read_span,
+    read_text,
+    read_whole,
+)
+
+
+@pytest.fixture(autouse=True)
+def no_default_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The machine's own config file has no part in this; the tests may write one in its place."""
+    path = tmp_path / "default.yaml"
+    monkeypatch.setattr(config, "DEFAULT_FILE", str(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("5", 5.0), ("0", 0.0), ("-1", -1.0), ("0.25", 0.25), (" 7 ", 7.0), (3, 3.0), (1.5, 1.5), ("1e3", 1000.0)],
+)
+def test_seconds(text: object, seconds: float) -> None:
+    assert read_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "x", "5s", "nan", "inf", "-inf", "1e10", True, None, [5], {}, 10**400, "9" * 500])
+def test_what_is_no_number_of_seconds(text: object) -> None:
+    with pytest.raises(ConfigError, match="a number of seconds"):
+        read_seconds(text)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", 0, "nan", ""])
+def test_a_span_is_above_zero(text: object) -> None:
+    with pytest.raises(ConfigError, match="a number of seconds"):
+        read_span(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("5s", 5), ("500ms", 0.5), ("2m", 120), ("1h", 3600), ("1.5s", 1.5), (5_000_000_000, 5)]
+)
+def test_a_duration_as_go_writes_it(text: object, seconds: float) -> None:
+    assert read_go_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["5", "s", "-5s", "0s", 0, -1, True, None, "", "nans", "5 parsecs", 1.5])
+def test_what_is_no_duration(text: object) -> None:
+    with pytest.raises(ConfigError):
+        read_go_duration(text)
+
+
+@pytest.mark.parametrize(("text", "number"), [("1", 1), (" 10 ", 10), (7, 7), ("007", 7)])
+def test_whole_numbers(text: object, number: int) -> None:
+    assert read_whole(1, 10)(text) == number
+
+
+@pytest.mark.parametrize("text", ["0", "11", "-1", "+1", "1.0", "", "one", "\u0664", "\u00b2", True, None, "9" * 5000])
+def test_what_is_no_whole_number(text: object) -> None:
+    with pytest.raises(ConfigError, match="a whole number from 1 to 10"):
+        read_whole(1, 10)(text)
+
+
+@pytest.mark.parametrize("text", [True, "true", "TRUE", "T", "1", "yes", "on", " True ", 1])
+def test_true(text: object) -> None:
+    assert read_bool(text) is True
+
+
+@pytest.mark.parametrize("text", [False, "false", "F", "0", "no", "off", 0])
+def test_false(text: object) -> None:
+    assert read_bool(text) is False
+
+
+@pytest.mark.parametrize("text", ["", "2", "perhaps", None, [], 7])
+def test_neither_true_nor_false(text: object) -> None:
+    with pytest.raises(ConfigError, match="true or false"):
+        read_bool(text)
+
+
+def test_text_may_be_a_number_and_nothing_else() -> None:
+    assert [read_text(text) for text in ("x", 7, 1.5)] == ["x", "7", "1.5"]
+    for other in (True, None, [], {}, b"x"):
+        with pytest.raises(ConfigError, match="a string"):
+            read_text(other)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("a,b", ["a", "b"]), (" a , ,b, ", ["a", "b"]), (["a ", "", "b"], ["a", "b"]), ("", []), ([], [])],
+)
+def test_endpoints(text: object, found: list[str]) -> None:
+    assert read_endpoints(text) == found
+
+
+@pytest.mark.parametrize("text", [7, None, {"a": "b"}, [7], [["a"]]])
+def test_what_is_no_list_of_endpoints(text: object) -> None:
+    with pytest.raises(ConfigError, match="a list of URLs"):
+        read_endpoints(text)
+
+
+def test_every_setting_has_one_word_for_variable_and_key() -> None:
+    for setting in SETTINGS:
+        assert setting.key.replace("_", "") == setting.option.replace("-", "")
+        assert setting.variable == f"DISTLOCK_{setting.key.upper()}"
+    assert len({setting.key for setting in SETTINGS}) == len(SETTINGS)
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    settings = load({}, {})
+    assert dict(settings) == {setting.key: setting.default for setting in SETTINGS}
+    assert settings.given == frozenset()
+
+
+def test_who_has_given_what_is_known(no_default_file: Path) -> None:
+    no_default_file.write_text("reason: r\n")
+    settings = load({"lockname": "x"}, {"DISTLOCK_ID": "me", "DISTLOCK_TIMEOUT": ""})
+    assert settings.given == {"lockname", "id", "reason"}
+
+
+def test_the_default_file_may_be_absent_and_is_read_when_it_is_there(no_default_file: Path) -> None:
+    assert load({}, {})["lockname"] == ""
+    no_default_file.write_text("lockname: from_the_default_file\n")
+    assert load({}, {})["lockname"] == "from_the_default_file"
+
+
+@pytest.mark.parametrize("how", ["option", "variable"])
+def test_a_named_file_takes_the_place_of_the_default_one_and_has_to_be_there(
+    no_default_file: Path, tmp_path: Path, how: str
+) -> None:
+    no_default_file.write_text("lockname: from_the_default_file\n")
+    named = tmp_path / "named.yaml"
+
+    def settings() -> Any:
+        return load({"config": str(named)}, {}) if how == "option" else load({}, {"DISTLOCK_CONFIG": str(named)})
+
+    with pytest.raises(ConfigError, match=r"named\.yaml: it is not there"):
+        settings()
+    named.write_text("reason: r\n")
+    assert (settings()["lockname"], settings()["reason"]) == ("", "r")
+
+
+def test_an_option_for_the_file_wins_over_the_variable(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(f"lockname: {name}\n")
+    found = load({"config": str(tmp_path / "a")}, {"DISTLOCK_CONFIG": str(tmp_path / "b")})
+    assert found["lockname"] == "a"
+
+
+def test_maxtime_stands_in_for_connect_timeout_only(no_default_file: Path) -> None:
+    no_default_file.write_text("maxtime: 2s\n")
+    assert load({}, {})["connect_timeout"] == 2.0
+    assert load({}, {"DISTLOCK_CONNECT_TIMEOUT": "3"})["connect_timeout"] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("file", "variables", "options", "expected"),
+    [
+        ("", {}, {"nowait": True}, (True, 0.0)),
+        ("timeout: 9", {"DISTLOCK_NOWAIT": "1"}, {}, (True, 0.0)),
+        ("nowait: true", {"DISTLOCK_TIMEOUT": "9"}, {}, (False, 9.0)),
+        ("nowait: true\ntimeout: 9", {}, {}, (True, 0.0)),
+        ("nowait: true", {"DISTLOCK_TIMEOUT": "9"}, {"nowait": True}, (True, 0.0)),
+        ("", {"DISTLOCK_NOWAIT": "1", "DISTLOCK_TIMEOUT": "9"}, {}, (True, 0.0)),
+        ("", {"DISTLOCK_NOWAIT": "1"}, {"timeout": -1.0}, (False, -1.0)),
+    ],
+)
+def test_nowait_and_timeout_are_one_setting(
+    no_default_file: Path, file: str, variables: dict[str, str], options: dict[str, Any], expected: tuple[bool, float]
+) -> None:
+    no_default_file.write_text(file)
+    settings = load(options, variables)
+    assert (settings["nowait"], settings["timeout"]) == expected
+
+
+def test_a_bomb_of_aliases_is_refused_or_read_but_never_hangs(no_default_file: Path) -> None:
+    lines = ["a0: &a0 x"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    no_default_file.write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match="unknown key 'a0'"):
+        load({}, {})
+
+
+def test_a_message_shows_the_beginning_of_a_long_value_in_one_line(no_default_file: Path) -> None:
+    no_default_file.write_text("timeout: |\n" + "  a\n" * 500)
+    with pytest.raises(ConfigError) as caught:
+        load({}, {})
+    assert caught.value.message.isprintable()
+    assert len(caught.value.message) < 250
