@@ -9,7 +9,7 @@ from typing import Callable
 import pytest
 from scene import BOUND, GRANT, PROMPT, TXN, WATCH, Scene, gateway, until
 
-from distlock_core import AcquireTimeout, EtcdUnavailable, Lock
+from distlock_core import AcquireTimeout, EtcdUnavailable, Lock, line
 from distlock_core.patience import Patience
 from distlock_core.testing import Cluster, Member, Proxy
 
@@ -148,8 +148,9 @@ def test_a_pause_of_etcd_costs_nobody_a_place(own: Scene) -> None:
 
 @pytest.mark.parametrize("fault", [Member.kill, Member.pause], ids=["killed", "paused"])
 def test_a_member_in_use_is_left_for_another_without_losing_the_place(
-    cluster3: Cluster, realm_prefix: str, fault: Callable[[Member], None]
+    cluster3: Cluster, realm_prefix: str, fault: Callable[[Member], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(line, "REREAD", 60.0)  # that is not what is to help here
     in_use = cluster3.leader()  # the worst of them
     others = [member.client_url for member in cluster3.members if member is not in_use]
     scene = Scene(cluster3, realm_prefix, others)

@@ -52,6 +52,18 @@ def test_a_release_compares_the_run_and_not_the_token_alone(scene: Scene) -> Non
     assert scene.record("web").run == "another run"
 
 
+def test_a_release_compares_the_token_and_not_the_run_alone(scene: Scene) -> None:
+    """Deleted and put again by hand, record and all: in between anybody may have held it."""
+    lock = scene.realm().lock("web").acquire(0)
+    kv = scene.get("web")
+    assert kv is not None
+    scene.replace("web", kv.value.decode())
+    assert not lock.verify()
+    with pytest.raises(LockLost):
+        lock.release()
+    assert scene.get("web") is not None
+
+
 def test_a_release_goes_on_when_only_the_record_was_put_again(scene: Scene) -> None:
     """Token and run are mine: a changed record (a hold, a new reason) is no other lock."""
     lock = scene.realm().lock("web").acquire(0)
