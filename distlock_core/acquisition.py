@@ -7,7 +7,6 @@ apply. Where that cannot be made sure, the attempt ends as `OutcomeUnknown`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from distlock_core import refusal
 from distlock_core.errors import (
@@ -17,25 +16,27 @@ from distlock_core.errors import (
     EtcdUnavailable,
     OutcomeUnknown,
 )
-from distlock_core.etcd.api import Compare, Delete, KeyValue, LeaseGone, Op, Put
+from distlock_core.etcd.api import Compare, Delete, KeyValue, LeaseGone, Put
 from distlock_core.hold import NESTED, Entry, Held, Wish, claim_record, find_entry, reentry_record, ticket_record
 from distlock_core.line import RETRY_PAUSE, Line
 from distlock_core.model import LockState, Record
 from distlock_core.patience import FOREVER, Patience, now
+from distlock_core.release import Ending
 from distlock_core.session import GIVE_UP, Lease
+from distlock_core.values import Value
 from distlock_core.view import View, claim_conditions, gets, reentry_conditions, unsettled
 from distlock_core.whoami import new_run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.etcd.api import Etcd
+    from distlock_core.etcd.api import Etcd, Op
     from distlock_core.patience import Cancel
 
 MUTEX_GRACE = 1.0  # seconds that a caller who does not wait gives a Go client to leave its mutex
 CALL_IN_LINE = 3.0  # seconds; a call that hangs longer would cost the ticket its renewal
 
 
-class Waiting(NamedTuple):
+class Waiting(Value):
     """What a waiter may show. `place` counts from 1, `since` is on the `now()` clock, `away` is why etcd is silent."""
 
     state: LockState
@@ -44,7 +45,7 @@ class Waiting(NamedTuple):
     away: str = ""
 
 
-class Claim(NamedTuple):
+class Claim(Value):
     """A claim on its way: what it was based on, and what it brings when it is applied."""
 
     view: View
@@ -286,16 +287,17 @@ class Acquisition:
 
     def _undo(self, held: Held) -> None:
         """The caller was called away while its claim went through: as it was before."""
-        undo: Op = Delete(held.kv.key)
+        ended = Put(self._keys.last, Ending("released", self._wish.owner).record(held.kv))
+        undo: list[Op] = [Delete(held.kv.key), ended]
         if held.before:
-            undo = Put(held.kv.key, held.before, held.before_lease)
+            undo = [Put(held.kv.key, held.before, held.before_lease)]
         patience = Patience.lasting(GIVE_UP)
         while True:
             try:
-                self._etcd.txn([Compare("MOD", "EQUAL", held.kv.key, held.kv.mod_revision)], [undo], [], patience)
+                self._etcd.txn([Compare("MOD", "EQUAL", held.kv.key, held.kv.mod_revision)], undo, [], patience)
                 return
             except LeaseGone:
-                undo = Delete(held.kv.key)  # what was there has run out meanwhile
+                undo = [Delete(held.kv.key), ended]  # what was there has run out meanwhile
             except OutcomeUnknown:
                 patience.pause(RETRY_PAUSE)
             except DistlockError as error:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from distlock_core.errors import ConfigError
 from distlock_core.model import check_name, check_owner, check_prefix, check_text
 from distlock_core.session import check_ttl
 from distlock_core.settings import DEFAULT_FILE, SETTINGS, Setting
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 KILL_AFTER = 5.0  # seconds from SIGTERM to SIGKILL, where no ttl says how much time there is
 
 
-class Settings(dict[str, Any]):
+class Settings(dict[str, "Any"]):
     """Every setting by its key. `given` holds the keys that somebody has set, in whatever way."""
 
     given: frozenset[str] = frozenset()

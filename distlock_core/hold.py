@@ -5,19 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
 
 from distlock_core.etcd.api import KeyValue
 from distlock_core.model import HELD, Holder, Keys, Record
 from distlock_core.session import Lease
+from distlock_core.values import Value
 from distlock_core.view import View
 from distlock_core.whoami import hostname, is_provably_dead, traces
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # How a lock became mine.
 NEW, NESTED, STEP, TAKEN_OVER = "new", "nested", "step", "taken over"
 
 
-class Wish(NamedTuple):
+class Wish(Value):
     """What is to be acquired, and as whom. `inside` has the keys and tokens that the commands around me hold."""
 
     keys: Keys
@@ -32,7 +36,7 @@ class Wish(NamedTuple):
     details: Mapping[str, Any] = MappingProxyType({})  # what else the record says
 
 
-class Held(NamedTuple):
+class Held(Value):
     """A lock that is mine: the key as I know it, how it became mine, and the record `before`, where there was one."""
 
     kv: KeyValue
@@ -49,7 +53,7 @@ class Held(NamedTuple):
         return self.kv.create_revision
 
 
-class Entry(NamedTuple):
+class Entry(Value):
     """A hold of my owner's that I may enter: how, and the step's record to put back at the end, if it is one."""
 
     holder: Holder

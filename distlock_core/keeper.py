@@ -12,7 +12,6 @@ import select
 import signal
 import sys
 import time
-from typing import Any
 
 from distlock_core.errors import DistlockError, LockLost
 from distlock_core.patience import Interrupt, Patience
@@ -22,6 +21,7 @@ from distlock_core.wording import printable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
     from distlock_core.lock import Lock
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from distlock_core.errors import OutcomeUnknown
-from distlock_core.etcd.api import Compare, Get, Put, Watch, WatchEnded
+from distlock_core.etcd.api import Compare, Get, Put, WatchEnded
 from distlock_core.model import Keys, ends
 from distlock_core.patience import Patience, now
 from distlock_core.session import Lease
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.etcd.api import Etcd
+    from distlock_core.etcd.api import Etcd, Watch
     from distlock_core.view import View
 
 TICKET_TTL = 10  # seconds that a waiter who died keeps those behind it waiting

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from distlock_core.acquisition import Acquisition, Waiting
 from distlock_core.errors import Frozen, LockBusy, LockLost, NotHolder
@@ -18,6 +17,7 @@ from distlock_core.wording import look_at, printable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Any
 
     from distlock_core.etcd.api import Etcd
     from distlock_core.line import Line

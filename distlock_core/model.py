@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
 
 from distlock_core.errors import ConfigError
 from distlock_core.etcd.api import KeyValue, prefix_end
+from distlock_core.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 DEFAULT_PREFIX = "/distlock/"
 DEFAULT_MUTEX = "__internal_lock"
@@ -115,7 +119,7 @@ def ends(start: bytes) -> tuple[bytes, bytes]:
     return start, prefix_end(start)
 
 
-class Record(NamedTuple):
+class Record(Value):
     """The value of a key: `SECONDS;OWNER;REST`. `details` is REST when that is a JSON object.
 
     The Go original writes plain text for REST: that is the reason. What fits neither form has no `since` and no
@@ -176,7 +180,7 @@ class Record(NamedTuple):
         return self.text("state") or HELD
 
 
-class Waiter(NamedTuple):
+class Waiter(Value):
     """Somebody in the line."""
 
     owner: str | None
@@ -192,7 +196,7 @@ class Waiter(NamedTuple):
         return cls(record.owner, record.text("host"), record.since, record.text("reason"), kv.lease, kv.create_revision)
 
 
-class Holder(NamedTuple):
+class Holder(Value):
     """Somebody who holds a lock, or one of its slots. `owner` is None when the value in etcd is no record."""
 
     lock: str
@@ -240,7 +244,7 @@ class Holder(NamedTuple):
         return self.record.number("keeper")
 
 
-class Ended(NamedTuple):
+class Ended(Value):
     """How the last hold of a lock ended: `how` is released, broken or cooled, "" where no hold has ended yet.
 
     `by` whom, `at` Unix seconds, and the `owner` and `token` of the hold.
@@ -258,7 +262,7 @@ class Ended(NamedTuple):
         return cls(record.text("how"), record.owner, record.since, record.text("owner"), record.number("token"))
 
 
-class LockState(NamedTuple):
+class LockState(Value):
     """A lock as it was at one revision. `waiters` are in the order of the line."""
 
     name: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from distlock_core.errors import LockNotFound, NotHolder
 from distlock_core.etcd.api import Get, KeyValue
@@ -37,6 +36,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import builtins  # the method `list` hides the type inside the class
     from types import TracebackType
+    from typing import Any
 
     from distlock_core.etcd.api import Etcd
     from distlock_core.patience import Cancel

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
 
 from distlock_core.errors import OutcomeUnknown
-from distlock_core.etcd.api import Compare, Delete, Get, KeyValue, Op, Put, Range
+from distlock_core.etcd.api import Compare, Delete, Get, KeyValue, Put, Range
 from distlock_core.line import RETRY_PAUSE
 from distlock_core.model import COOLING, Keys, Record, ends
 from distlock_core.patience import Patience, now
 from distlock_core.session import Lease
+from distlock_core.values import Value
 from distlock_core.view import mutex_free
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.etcd.api import Etcd
+    from typing import Any
+
+    from distlock_core.etcd.api import Etcd, Op
 
 MUTEX_PATIENCE = 2.0  # seconds that the Go original's mutex is respected; it can miss a DELETE made meanwhile
 
 
-class Ending(NamedTuple):
+class Ending(Value):
     """What is put down about the end of a hold: `how` is released or broken, `by` whom."""
 
     how: str

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from distlock_core.errors import AccessDenied, Cancelled, ConfigError, DistlockError, EtcdUnavailable
 from distlock_core.etcd.api import Get, KeyValue, WatchEnded
 from distlock_core.model import Ended, Keys, Record
 from distlock_core.patience import FOREVER, Interrupt, Patience, now
 from distlock_core.settings import LONGEST_TTL
+from distlock_core.values import Value
 from distlock_core.wording import clock, owner_of
 
 TYPE_CHECKING = False
@@ -122,7 +122,7 @@ def check_ttl(ttl: int, refresh: float | None = None, kill_after: float = 0.0) -
         )
 
 
-class Loss(NamedTuple):
+class Loss(Value):
     """How a hold was lost: `at` Unix seconds, `why` in words. `orderly` when its own owner let it go."""
 
     why: str

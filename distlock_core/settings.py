@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 from distlock_core.errors import ConfigError
 from distlock_core.model import DEFAULT_MUTEX, DEFAULT_PREFIX
+from distlock_core.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 DEFAULT_FILE = "/etc/distlock/distlock.yaml"
 LONGEST = 10**9  # seconds; beyond it a number is a slip
@@ -90,7 +94,7 @@ def read_choice(*words: str) -> Callable[[object], str]:
     return read
 
 
-class Setting(NamedTuple):
+class Setting(Value):
     """One setting. `key` is its word in the config file and, in capitals, in the environment."""
 
     option: str

@@ -17,11 +17,11 @@ import signal
 import time
 from _thread import get_ident
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 from distlock_core import jobs, spawn
 from distlock_core.patience import FOREVER, now
 from distlock_core.session import Loss
+from distlock_core.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class ExitedBySignal(int):
     """The exit code 128+n of what signal n has ended: to tell it from a program's own choice of that number."""
 
 
-class Ended(NamedTuple):
+class Ended(Value):
     """How a command ended: with an exit code, or by a signal; by itself, or because its lock was lost or it hung."""
 
     code: int
@@ -81,7 +81,7 @@ class SignalMask:
         signal.pthread_sigmask(signal.SIG_SETMASK, self.before)
 
 
-class Care(NamedTuple):
+class Care(Value):
     """What may end a command before its time. `tell` gets a line for people when something does."""
 
     session: Session

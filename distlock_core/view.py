@@ -5,17 +5,16 @@ A claim is a transaction whose conditions repeat what the read has shown; so bet
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from distlock_core.etcd.api import Compare, Get, KeyValue, Outcome
 from distlock_core.model import Ended, Holder, Keys, LockState, Record, ends
+from distlock_core.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.line import Ticket
 
 
-class View(NamedTuple):
+class View(Value):
     """A lock at one revision, as somebody sees it who wants it. `ahead` is None when my ticket is not in the line."""
 
     revision: int

@@ -5,9 +5,12 @@ from __future__ import annotations
 import binascii
 import os
 import socket
-from typing import Any
 
 from distlock_core.model import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def hostname() -> str:

@@ -7,11 +7,15 @@ option begins the command, with or without a `--` before it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
 
 from distlock_core.config import Settings, load, read_setting
 from distlock_core.errors import DistlockError
 from distlock_core.settings import SETTINGS, Setting, read_bool, read_whole
+from distlock_core.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 WHILE_PID_TTL = 60  # seconds, unless told
 OPERATIONS = ("lock", "unlock", "list", "show", "verify", "help", "version")
@@ -29,7 +33,7 @@ class UsageError(DistlockError):
     kind = "usage"
 
 
-class Request(NamedTuple):
+class Request(Value):
     """What one call of distlock is asked to do: an operation, or `run` for a command under the lock."""
 
     operation: str

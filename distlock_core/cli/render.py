@@ -6,12 +6,15 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from distlock_core.errors import DistlockError
 from distlock_core.model import HELD, Ended, Holder, LockState, Record, Waiter
 from distlock_core.whoami import hostname, is_provably_dead
 from distlock_core.wording import clock, duration, owner_of, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 COLUMNS = ("LOCK", "OWNER", "SINCE", "HELD", "WAITING", "REASON")
 

@@ -6,12 +6,17 @@ Keys and values are bytes, revisions, leases and counts are integers, times are 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, Union
 
-from distlock_core.patience import Patience
+from distlock_core.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol, Union
+
+    from distlock_core.patience import Patience
 
 
-class KeyValue(NamedTuple):
+class KeyValue(Value):
     """A key as etcd holds it. `lease` is 0 without one; `value` is empty in a keys-only read."""
 
     key: bytes
@@ -21,7 +26,7 @@ class KeyValue(NamedTuple):
     lease: int
 
 
-class Compare(NamedTuple):
+class Compare(Value):
     """A condition of a transaction. With `range_end`, every key of the range must meet it.
 
     An empty range counts as one key of revision 0: `created(first, last) == 0` means "no key in this range"
@@ -35,7 +40,7 @@ class Compare(NamedTuple):
     range_end: bytes | None = None
 
 
-class Get(NamedTuple):
+class Get(Value):
     """A read. With `range_end`, of `[key, range_end)`, in order of key, or of `create_revision` where `by_age`."""
 
     key: bytes
@@ -46,28 +51,25 @@ class Get(NamedTuple):
     max_create_revision: int = 0
 
 
-class Put(NamedTuple):
+class Put(Value):
     key: bytes
     value: bytes
     lease: int = 0
 
 
-class Delete(NamedTuple):
+class Delete(Value):
     key: bytes
     range_end: bytes | None = None
 
 
-Op = Union[Get, Put, Delete]
-
-
-class Range(NamedTuple):
+class Range(Value):
     """What a `Get` found. `total` counts the whole range, whatever was limited or filtered."""
 
     kvs: tuple[KeyValue, ...]
     total: int
 
 
-class Outcome(NamedTuple):
+class Outcome(Value):
     """What a transaction did: `results` has a `Range` for every `Get`, the number of keys for a `Delete`."""
 
     succeeded: bool
@@ -78,7 +80,7 @@ class Outcome(NamedTuple):
         return tuple(result for result in self.results if isinstance(result, Range))
 
 
-class Event(NamedTuple):
+class Event(Value):
     """A change: `deleted`, or put. A deleted key has its key and mod_revision alone."""
 
     deleted: bool
@@ -93,57 +95,60 @@ class WatchEnded(Exception):
     """A watch is over: the member went away, the history was compacted, the stream broke. Read, and watch again."""
 
 
-class Watch(Protocol):
-    """An open watch on several ranges. A hint: what it says is worth a read, and it may miss a DELETE."""
-
-    endpoint: str
-
-    def wait(self, patience: Patience) -> list[Event]:
-        """Return the events there are, or none at the deadline. Raises `WatchEnded` and `Cancelled`."""
-
-    def close(self) -> None: ...
-
-
-class Etcd(Protocol):
-    """One etcd cluster. Every call tries the endpoints in turn until its patience ends.
-
-    All raise `EtcdUnavailable` when none answered, `AccessDenied` when one refused, and `Cancelled`.
-    """
-
-    @property
-    def endpoint(self) -> str:
-        """The endpoint that answered last."""
-
-    def read(self, gets: Sequence[Get], patience: Patience) -> Outcome:
-        """Read several ranges at one revision."""
-
-    def txn(
-        self, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op], patience: Patience
-    ) -> Outcome:
-        """Write, if all the compares hold.
-
-        Raises `LeaseGone`, and `OutcomeUnknown` when it may have arrived and no answer came.
-        """
-
-    def grant(self, lease: int, ttl: int, patience: Patience) -> int:
-        """Grant a lease with this id and return its TTL. To grant it twice is harmless: its TTL is returned."""
-
-    def keep_alive(self, lease: int, patience: Patience) -> int:
-        """Renew a lease and return its TTL, 0 when it is gone."""
-
-    def time_to_live(self, lease: int, patience: Patience) -> int:
-        """The seconds that a lease has left, 0 when it is gone."""
-
-    def revoke(self, lease: int, patience: Patience) -> None:
-        """End a lease and delete its keys. One that is gone already is no error."""
-
-    def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> Watch:
-        """Watch keys (or ranges, with an end) from a revision on."""
-
-    def close(self) -> None: ...
-
-
 def prefix_end(prefix: bytes) -> bytes:
     """Return the key just behind all those that begin with `prefix`."""
     trimmed = prefix.rstrip(b"\xff")
     return trimmed[:-1] + bytes([trimmed[-1] + 1]) if trimmed else b"\0"
+
+
+# A protocol is for type checkers alone, and not cheap to define: so at run time there is none.
+if TYPE_CHECKING:
+    Op = Union[Get, Put, Delete]
+
+    class Watch(Protocol):
+        """An open watch on several ranges. A hint: what it says is worth a read, and it may miss a DELETE."""
+
+        endpoint: str
+
+        def wait(self, patience: Patience) -> list[Event]:
+            """Return the events there are, or none at the deadline. Raises `WatchEnded` and `Cancelled`."""
+
+        def close(self) -> None: ...
+
+    class Etcd(Protocol):
+        """One etcd cluster. Every call tries the endpoints in turn until its patience ends.
+
+        All raise `EtcdUnavailable` when none answered, `AccessDenied` when one refused, and `Cancelled`.
+        """
+
+        @property
+        def endpoint(self) -> str:
+            """The endpoint that answered last."""
+
+        def read(self, gets: Sequence[Get], patience: Patience) -> Outcome:
+            """Read several ranges at one revision."""
+
+        def txn(
+            self, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op], patience: Patience
+        ) -> Outcome:
+            """Write, if all the compares hold.
+
+            Raises `LeaseGone`, and `OutcomeUnknown` when it may have arrived and no answer came.
+            """
+
+        def grant(self, lease: int, ttl: int, patience: Patience) -> int:
+            """Grant a lease with this id and return its TTL. To grant it twice is harmless: its TTL is returned."""
+
+        def keep_alive(self, lease: int, patience: Patience) -> int:
+            """Renew a lease and return its TTL, 0 when it is gone."""
+
+        def time_to_live(self, lease: int, patience: Patience) -> int:
+            """The seconds that a lease has left, 0 when it is gone."""
+
+        def revoke(self, lease: int, patience: Patience) -> None:
+            """End a lease and delete its keys. One that is gone already is no error."""
+
+        def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> Watch:
+            """Watch keys (or ranges, with an end) from a revision on."""
+
+        def close(self) -> None: ...

@@ -12,19 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from distlock_core.errors import AccessDenied, ConfigError, DistlockError, OutcomeUnknown
-from distlock_core.etcd.api import (
-    Compare,
-    Delete,
-    Event,
-    Get,
-    KeyValue,
-    LeaseGone,
-    Op,
-    Outcome,
-    Put,
-    Range,
-    WatchEnded,
-)
+from distlock_core.etcd.api import Compare, Delete, Event, Get, KeyValue, LeaseGone, Outcome, Put, Range, WatchEnded
 from distlock_core.etcd.endpoints import Attempt, Endpoints, parse_endpoint
 from distlock_core.etcd.http1 import Address, ConnectFailed, Connection, ConnectionLost, Stream
 from distlock_core.patience import Patience
@@ -32,6 +20,8 @@ from distlock_core.patience import Patience
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypeVar
+
+    from distlock_core.etcd.api import Op
 
     Answer = TypeVar("Answer")
 

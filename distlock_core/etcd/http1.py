@@ -11,9 +11,9 @@ import errno
 import os
 import select
 import socket
-from typing import NamedTuple
 
 from distlock_core.patience import Patience
+from distlock_core.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class ConnectionLost(Exception):
     """The connection broke, or the time was up, after the request may have been sent."""
 
 
-class Address(NamedTuple):
+class Address(Value):
     """Where an endpoint listens. `url` is how it is called in messages."""
 
     url: str
