@@ -13,14 +13,18 @@ from distlock_core.cli.outcome import OK, fail, give_up, out, say
 from distlock_core.errors import DistlockError, LockLost
 from distlock_core.model import Keys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
-def main() -> int:
-    """The console script. Returns the exit code."""
-    return as_a_program(lambda: run(sys.argv[1:]))
+
+def main() -> NoReturn:
+    """The console script."""
+    as_a_program(lambda: run(sys.argv[1:]))
 
 
-def as_a_program(body: Callable[[], int]) -> int:
-    """Run the body as a well-behaved Unix program does: signals, streams, exit code."""
+def as_a_program(body: Callable[[], int]) -> NoReturn:
+    """Run the body as a well-behaved Unix program does: signals, streams, exit code. Ends the process."""
     import signal
 
     # Python would turn Ctrl-C into an exception anywhere; here it ends the process until something else is wanted.
@@ -37,7 +41,8 @@ def as_a_program(body: Callable[[], int]) -> int:
         give_up(sys.stderr)
     if code == 128 + signal.SIGINT:
         _die_at_the_terminal(code)
-    return code
+    # Everything is said and let go by now. To take the interpreter apart would cost a tenth of the whole call.
+    os._exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -22,7 +22,7 @@ from distlock_core.whoami import hostname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TypeVar
+    from typing import NoReturn, TypeVar
 
     from distlock_core.lock import Lock
 
@@ -60,11 +60,11 @@ Exit code: the command's own; 128+n when signal n ended it; 1 the lock was not a
 """
 
 
-def main() -> int:
-    """The console script. Returns the exit code."""
+def main() -> NoReturn:
+    """The console script."""
     from distlock_core.cli.distlock import as_a_program
 
-    return as_a_program(lambda: run(sys.argv[1:], os.environ))
+    as_a_program(lambda: run(sys.argv[1:], os.environ))
 
 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
