@@ -8,7 +8,7 @@ from distlock_core.acquisition import Acquisition, Waiting
 from distlock_core.errors import Frozen, LockBusy, LockLost, NotHolder
 from distlock_core.etcd.api import Get, KeyValue, LeaseGone, Put
 from distlock_core.hold import NESTED, STEP, Held, Wish
-from distlock_core.model import HELD, HOLD, Record
+from distlock_core.model import HELD, HOLD, Holder, Record
 from distlock_core.patience import Patience
 from distlock_core.release import Ending, cool_down, leave_taken, let_go, rewrite
 from distlock_core.session import Lease, Loss, Session
@@ -240,6 +240,11 @@ class Lock:
         Raises `NotHolder`.
         """
         return self._hold().token
+
+    @property
+    def holder(self) -> Holder:
+        """The hold as others see it. Raises `NotHolder`."""
+        return Holder.parse(self._wish.keys, self._hold().kv)
 
     @property
     def key(self) -> str:

@@ -15,9 +15,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from distlock_core.model import Holder
 
-def bind(request: Request) -> str:
-    """Take the lock and leave it to a keeper. Returns its name. Raises `DistlockError`; nothing is locked then."""
+
+def bind(request: Request) -> Holder:
+    """Take the lock and leave it to a keeper. Returns the hold. Raises `DistlockError`; nothing is locked then."""
     settings = request.settings
     pid = settings["while_pid"]
     started = start_time(pid)
@@ -45,10 +47,11 @@ def bind(request: Request) -> str:
     except BaseException:
         lock.release()
         raise
+    holder = lock.holder
     lock.forget()
     if settings["verbose"]:
         say(f"{lock.name} is kept by process {keeper_pid} while process {pid} lives")
-    return lock.name
+    return holder._replace(record=holder.record._replace(details={**holder.record.details, "keeper": keeper_pid}))
 
 
 def _check_writable(path: str) -> None:

@@ -77,15 +77,17 @@ def _lock(request: Request) -> int:
     if request.settings["while_pid"] is not None:
         from distlock_core.cli.bind import bind
 
-        name = bind(request)
+        holder = bind(request)
     else:
         lock = wanted(request)
         acquire(request, lock)
-        name = lock.name
+        holder = lock.holder
     if request.settings["json"]:
         from distlock_core.cli.render import as_json, locks_json
+        from distlock_core.model import LockState
 
-        return out(as_json({"locks": locks_json(realm(request).show(name))}))
+        # As it was taken, and not read again: an etcd that is away now must not make a failure of it.
+        return out(as_json({"locks": locks_json(LockState(holder.lock, (holder,), 0))}))
     return OK
 
 
