@@ -9,7 +9,7 @@ from distlock_core.errors import Frozen, LockBusy, LockLost, NotHolder
 from distlock_core.etcd.api import Get, KeyValue, LeaseGone, Put
 from distlock_core.hold import NESTED, STEP, Held, Wish
 from distlock_core.model import HELD, HOLD, Holder, Record
-from distlock_core.patience import Patience
+from distlock_core.patience import Patience, now
 from distlock_core.release import Ending, cool_down, leave_taken, let_go, rewrite
 from distlock_core.session import Lease, Loss, Session
 from distlock_core.wording import look_at, printable
@@ -244,7 +244,9 @@ class Lock:
     @property
     def holder(self) -> Holder:
         """The hold as others see it. Raises `NotHolder`."""
-        return Holder.parse(self._wish.keys, self._hold().kv)
+        held = self._hold()
+        ttl_left = None if held.lease is None else max(0, int(held.lease.deadline - now()))
+        return Holder.parse(self._wish.keys, held.kv)._replace(ttl_left=ttl_left)
 
     @property
     def key(self) -> str:
