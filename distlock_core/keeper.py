@@ -6,6 +6,7 @@ no inherited descriptors. What it is to do comes over its standard input: nothin
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -38,7 +39,9 @@ def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) ->
     `connection` are the arguments of `connect()`. The plan: `pid` and its `start` time, `ttl`, `refresh`, `on_loss`,
     `kill_after`, `log_file`. Raises `DistlockError` when it does not begin; the lock is the caller's then.
     """
-    orders = {"path": sys.path, "connection": dict(connection), "lock": lock.hand_over(), **plan}
+    # The package's own folder too: an import hook may have found it, which is not there at the keeper's start.
+    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    orders = {"path": [*sys.path, home], "connection": dict(connection), "lock": lock.hand_over(), **plan}
     ours_in, theirs_out = os.pipe()
     theirs_in, ours_out = os.pipe()
     actions = [
@@ -52,6 +55,10 @@ def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) ->
         pid = os.posix_spawn(
             sys.executable, command, os.environ, file_actions=actions, setsid=True, setsigmask=(), setsigdef=every
         )
+    except OSError as error:
+        os.close(ours_in)
+        os.close(ours_out)
+        raise DistlockError(f"the keeper cannot be started: {error.strerror}") from error
     finally:
         os.close(theirs_in)
         os.close(theirs_out)
@@ -59,7 +66,7 @@ def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) ->
         with open(ours_out, "wb") as orders_pipe:
             orders_pipe.write(json.dumps(orders).encode() + b"\n")
         answer = _answer(ours_in)
-    except OSError:
+    except (OSError, ValueError):
         answer = {}
     finally:
         os.close(ours_in)
@@ -70,7 +77,9 @@ def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) ->
 
 def main(plan: dict[str, Any]) -> None:
     """What the keeper's process does, from its first to its last moment."""
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    for name in os.listdir("/proc/self/fd"):  # not every number up to the limit: that may be a thousand million
+        if int(name) > 2:
+            _close(int(name))
     os.chdir("/")
     log = _log(plan)
     try:
@@ -82,6 +91,7 @@ def main(plan: dict[str, Any]) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
+    os.close(null)
     lock.session.run(until)
     _end(plan, lock, until, log)
 
@@ -93,11 +103,16 @@ class WhileAlive:
         self.quit = Interrupt()
         signal.signal(signal.SIGTERM, lambda number, _: self.quit.set(number))
         self._pid, self._started = pid, started
-        # A pidfd is readable when its process has ended; an epoll descriptor can itself be polled.
-        self._process = os.pidfd_open(pid)
+        # An epoll descriptor can itself be polled.
         self._any = select.epoll()
-        self._any.register(self._process, select.EPOLLIN)
         self._any.register(self.quit.fileno(), select.EPOLLIN)
+        try:
+            self._process = os.pidfd_open(pid)  # readable when the process has ended
+            self._any.register(self._process, select.EPOLLIN)
+        except (AttributeError, OSError) as error:
+            if getattr(error, "errno", None) in (errno.EINVAL, errno.ENOENT):  # by kernel version
+                raise DistlockError(f"{pid} is a thread, and no process") from error
+            self._look_every_second()
 
     @property
     def ended(self) -> bool:
@@ -110,29 +125,45 @@ class WhileAlive:
     def fileno(self) -> int:
         return self._any.fileno()
 
+    def _look_every_second(self) -> None:
+        """Kernels before 5.3 have no pidfd."""
+
+        def look(*_: object) -> None:
+            if self.ended:
+                self.quit.set()
+
+        signal.signal(signal.SIGALRM, look)
+        signal.setitimer(signal.ITIMER_REAL, 1.0, 1.0)
+
 
 def _begin(plan: dict[str, Any]) -> tuple[Lock, WhileAlive]:
     from distlock_core.lock import Lock
     from distlock_core.realm import connect
 
     until = WhileAlive(plan["pid"], plan["start"])
+    if until.ended:
+        raise DistlockError(f"process {plan['pid']} has ended")
     realm = connect(**plan["connection"])
     lock = Lock.taken_over(realm, plan["lock"], plan["refresh"])
     lock.note({"keeper": os.getpid()})
+    if plan["on_loss"] == "kill":
+        lock.session.margin = plan["kill_after"]
     return lock, until
 
 
 def _end(plan: dict[str, Any], lock: Lock, until: WhileAlive, log: Callable[[str, bool], None]) -> None:
     name, pid, loss = printable(lock.name), plan["pid"], lock.session.loss
     if loss is not None:
+        kill = plan["on_loss"] == "kill"
         if loss.orderly:
             log(f"{name}: {loss.why}; the keeper ends", False)
-            return
-        kill = plan["on_loss"] == "kill"
-        what = "it is ended" if kill else "it RUNS ON WITHOUT ITS LOCK"
-        log(f"{name}: the lock of process {pid} was lost: {loss.why}; {what}", True)
-        if kill:
-            _kill(pid, plan["kill_after"], log)
+        else:
+            what = "it is ended" if kill else "it RUNS ON WITHOUT ITS LOCK"
+            log(f"{name}: the lock of process {pid} was lost: {loss.why}; {what}", True)
+            if kill and not until.ended:
+                _kill(pid, plan["kill_after"], lock.session.deadline, log)
+        if lock.session.lease is not None:
+            lock.session.lease.give_up()
     elif not until.ended:
         log(f"{name}: told to quit while process {pid} lives; the lock ends in {plan['ttl']}s", True)
     else:
@@ -150,14 +181,15 @@ def _release(lock: Lock, pid: int, log: Callable[[str, bool], None]) -> None:
         log(f"{name}: process {pid} has ended, and its lock runs out by itself: {error}", True)
 
 
-def _kill(pid: int, kill_after: float, log: Callable[[str, bool], None]) -> None:
+def _kill(pid: int, kill_after: float, deadline: float, log: Callable[[str, bool], None]) -> None:
+    """End the tree of a process: asked first, and dead before the deadline, after which another may hold the lock."""
     from distlock_core.processes import Tree
 
     tree = Tree(pid, subreaper=False)
     living = tree.living()
     tree.send(signal.SIGTERM, living)
     tree.send(signal.SIGCONT, living)
-    patience = Patience.lasting(kill_after)
+    patience = Patience.lasting(kill_after).until(deadline - min(0.5, kill_after / 5))
     while tree.living() and not patience.over():
         patience.pause(0.05)
     patience = Patience.lasting(5.0)
@@ -188,11 +220,25 @@ def _log(plan: dict[str, Any]) -> Callable[[str, bool], None]:
 
         def to_file(line: str, loud: bool) -> None:
             stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-            with open(path, "a", encoding="utf-8") as file:
-                file.write(f"{stamp} distlock-keeper[{os.getpid()}] {'WARNING' if loud else 'INFO'} {line}\n")
+            try:
+                with open(path, "a", encoding="utf-8") as file:
+                    file.write(f"{stamp} distlock-keeper[{os.getpid()}] {'WARNING' if loud else 'INFO'} {line}\n")
+            except OSError:
+                _to_syslog(line, loud)  # a full disk must not keep it from what is to be done
 
         return to_file
+    return _to_syslog
+
+
+def _to_syslog(line: str, loud: bool) -> None:
     import syslog
 
     syslog.openlog("distlock-keeper", syslog.LOG_PID, syslog.LOG_DAEMON)
-    return lambda line, loud: syslog.syslog(syslog.LOG_WARNING if loud else syslog.LOG_INFO, line)
+    syslog.syslog(syslog.LOG_WARNING if loud else syslog.LOG_INFO, line)
+
+
+def _close(descriptor: int) -> None:
+    try:
+        os.close(descriptor)
+    except OSError:
+        pass  # the one that the list itself was read from

@@ -58,6 +58,7 @@ class Lock:
         self._held: Held | None = None
         self._line: Line | None = None
         self._session: Session | None = None
+        self._in_doubt: list[bytes] = []  # releases that were sent, and not answered
 
     def acquire(
         self,
@@ -186,6 +187,7 @@ class Lock:
     def _hold_on(self, held: Held) -> None:
         self._held = held
         self._session = None
+        self._in_doubt = []
 
     def _part(self, how: Callable[[Held, Patience], bool], cancel: Cancel | None) -> None:
         """End the hold in one way or another, and leave nothing behind."""
@@ -218,7 +220,7 @@ class Lock:
             else:
                 return kv is not None
         ending = Ending("released", self._wish.owner)
-        return let_go(self._etcd, self._wish.keys, held.kv, self._is_mine, ending, patience)
+        return let_go(self._etcd, self._wish.keys, held.kv, self._is_mine, ending, patience, self._in_doubt)
 
     @property
     def name(self) -> str:

@@ -40,16 +40,25 @@ class Ending(Value):
 
 
 def let_go(
-    etcd: Etcd, keys: Keys, kv: KeyValue, mine: Callable[[KeyValue], bool], ending: Ending, patience: Patience
+    etcd: Etcd,
+    keys: Keys,
+    kv: KeyValue,
+    mine: Callable[[KeyValue], bool],
+    ending: Ending,
+    patience: Patience,
+    in_doubt: list[bytes] | None = None,
 ) -> bool:
     """Delete the key as it was seen, and put down how its hold ended. False: it is gone, or no longer `mine`.
+
+    `in_doubt` keeps what was sent without a reply: who calls again after an `EtcdUnavailable` hands it in again, and
+    so knows its own release when it has come through meanwhile.
 
     It is compared by mod_revision. When that has changed and it is still `mine`, it is read again. Raises
     `EtcdUnavailable`, `AccessDenied`, `Cancelled`; a lost reply is resolved by a read.
     """
     reads = [Get(kv.key), Get(*ends(keys.mutex), keys_only=True, limit=1), Get(keys.last)]
     courtesy = now() + MUTEX_PATIENCE
-    in_doubt: list[bytes] = []
+    in_doubt = [] if in_doubt is None else in_doubt
     while True:
         compares = [Compare("MOD", "EQUAL", kv.key, kv.mod_revision)]
         if now() < courtesy:

@@ -156,6 +156,7 @@ class Session:
         self.lease = lease
         self.on_lost = on_lost
         self.loss: Loss | None = None
+        self.margin = 0.0  # seconds before the deadline by which a hold without a renewal counts as lost
         self._stop: Interrupt | None = None
         self._thread: threading.Thread | None = None
 
@@ -203,7 +204,7 @@ class Session:
         try:
             reread = now() + REREAD
             while self.loss is None:
-                moment = min(reread, FOREVER if self.lease is None else min(self.lease.renew_at, self.deadline))
+                moment = min(reread, FOREVER if self.lease is None else min(self.lease.renew_at, self._last_moment))
                 if watch.wait(patience.until(moment)) or now() >= reread:
                     self._look(patience)
                     reread = now() + REREAD
@@ -218,11 +219,11 @@ class Session:
         """Renew the lease if it is due; notice when it is gone."""
         if self.lease is None or self.loss is not None:
             return
-        self.lease.renew_if_due(patience)
+        self.lease.renew_if_due(patience.until(self._last_moment) if self.margin else patience)
         if self.lease.lost:
             self._lose("its lease has run out, or was revoked")
-        elif now() >= self.deadline:
-            self._lose(f"etcd has confirmed no renewal for {self.lease.ttl}s")
+        elif now() >= self._last_moment:
+            self._lose(f"etcd has confirmed no renewal for {self.lease.ttl - self.margin:.3g}s")
 
     def _look(self, patience: Patience) -> None:
         """Read the key. Raises `EtcdUnavailable`."""
@@ -246,8 +247,13 @@ class Session:
         else:
             self._lose("its key was deleted")
 
+    @property
+    def _last_moment(self) -> float:
+        return self.deadline - self.margin
+
     def _longest_call(self) -> float:
-        return 5.0 if self.lease is None else max(self.lease.ttl / 3, 0.5)
+        longest = 5.0 if self.lease is None else max(self.lease.ttl / 3, 0.5)
+        return min(longest, max(self._last_moment - now(), 0.1)) if self.margin else longest
 
     def _lose(self, why: str, *, orderly: bool = False) -> None:
         if self.loss is None:

@@ -25,6 +25,8 @@ from distlock_core.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import threading
+
     from distlock_core.heartbeat import Heartbeat
     from distlock_core.processes import Tree
     from distlock_core.session import Session
@@ -96,8 +98,8 @@ class Care(Value):
 
     @property
     def last_moment(self) -> float:
-        """When SIGTERM must be sent, if no renewal is confirmed before."""
-        return self.session.deadline - self.kill_after
+        """When it counts as lost if no renewal is confirmed before: early enough for SIGTERM, where that is sent."""
+        return self.session.deadline - (self.kill_after if self.kill_on_loss else 0.0)
 
 
 class Supervisor:
@@ -116,6 +118,7 @@ class Supervisor:
         self._cause = ""
         self._tree: Tree | None = None
         self._kill_at = FOREVER
+        self._telling: list[threading.Thread] = []
 
     def run(self) -> Ended:
         """Run the command to its end. Raises `NotStarted`.
@@ -123,11 +126,11 @@ class Supervisor:
         Daemons that it leaves behind at a normal end are left alone.
         """
         care = self._care
-        if care.leased and now() >= care.last_moment:
-            self._find_loss()
-            return Ended(0, None, LOST)  # stopped for too long before it began: nothing is started
-        self._start()
         try:
+            if care.leased and now() >= care.last_moment:
+                self._find_loss()
+                return Ended(0, None, LOST)  # stopped for too long before it began: nothing is started
+            self._start()
             while True:
                 self._handle(self._next_signal())
                 self._look_at_lock()
@@ -142,6 +145,8 @@ class Supervisor:
             care.session.stop()
             if care.heartbeat is not None:
                 care.heartbeat.close()
+            for telling in self._telling:
+                telling.join()
 
     # The command.
 
@@ -235,7 +240,7 @@ class Supervisor:
         when = time.strftime("%H:%M:%S", time.localtime(self._loss.at))
         kill = care.kill_on_loss
         what = "the command is ended" if kill else "the command RUNS ON WITHOUT ITS LOCK"
-        care.tell(f"the lock was lost at {when}: {self._loss.why}; {what}")
+        self._tell(f"the lock was lost at {when}: {self._loss.why}; {what if self._pid else 'nothing was started'}")
         self._cause = LOST
         if kill and self._pid:
             # Past the deadline another may hold the lock already: no time is left to be asked kindly.
@@ -249,9 +254,15 @@ class Supervisor:
             return
         why = care.heartbeat.beat()
         if why:
-            care.tell(f"the command shows no life: {why}; it is ended")
+            self._tell(f"the command shows no life: {why}; it is ended")
             self._cause = HUNG
             self._end_tree(now() + care.kill_after)
+
+    def _tell(self, line: str) -> None:
+        """Say it in a thread: when nobody reads what is said, the kill must not wait for that."""
+        from distlock_core.threads import start_thread
+
+        self._telling.append(start_thread(lambda: self._care.tell(line), "distlock-tell"))
 
     # Killing.
 
@@ -270,11 +281,20 @@ class Supervisor:
 
     def _is_over(self, tree: Tree) -> bool:
         living = tree.living()
-        if not living and self._ended is not None:
+        if not living and self._ended is not None and (not self._care.leased or self._has_no_child()):
             return True
         if now() < self._kill_at:
             return False
-        return bool(living) and (living <= tree.refused or now() >= self._kill_at + UNKILLABLE)
+        return now() >= self._kill_at + UNKILLABLE or (bool(living) and living <= tree.refused)
+
+    def _has_no_child(self) -> bool:
+        """What /proc, read file by file, can miss (who forks and ends meanwhile), a subreaper's kernel does not."""
+        self._reap()
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return True
+        return False
 
     def _survivors(self, tree: Tree) -> tuple[int, ...]:
         return tuple(sorted(pid for pid, _ in tree.living()))

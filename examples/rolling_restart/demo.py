@@ -17,12 +17,14 @@ import sys
 import time
 from typing import NamedTuple, NoReturn
 
-from reader import PATIENCE, Reader
+from reader import Readers
 from services import Services
 
 from distlock_core.testing import BinaryNotFound, Cluster, NotReady, NotStarted
 
 LOCK_NAME = "target"
+ELECTION = 0.6  # seconds: the election timeout of the cluster that is upgraded
+PATIENCE = float(os.environ.get("P", 2 * ELECTION))
 BOUND = 75.0  # seconds for all three upgrades; about 18 are usual
 BAR = 48
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -69,14 +71,14 @@ def demo(locked: bool) -> int:
     say("starting etcd for the locks (1 member), and the cluster that is to be upgraded (3 members)")
     with contextlib.ExitStack() as stack:
         locks = stack.enter_context(Cluster.start(fsync=False))
-        target = stack.enter_context(Cluster.start(3, fsync=False, election_ms=600))
+        target = stack.enter_context(Cluster.start(3, fsync=False, election_ms=round(1000 * ELECTION)))
         services = stack.enter_context(Services(target.members))
-        reader = stack.enter_context(Reader(target.endpoints))
-        reader.wait_for_reads(5)
+        readers = stack.enter_context(Readers(target.endpoints, PATIENCE))
+        readers.wait_for_reads(20)
         say("three nodes upgrade now, " + ("each under the same lock" if locked else "WITHOUT a lock"))
         windows = upgrade_all(locks, target, services, locked)
-        reader.wait_for_reads(reader.reads + 5)
-    return report(windows, reader, locked)
+        readers.wait_for_reads(readers.reads + 20)
+    return report(windows, readers, locked)
 
 
 def upgrade_all(locks: Cluster, target: Cluster, services: Services, locked: bool) -> list[Window]:
@@ -117,7 +119,7 @@ def finish(name: str, node: subprocess.Popen[str], began: float) -> Window:
     return Window(name, began, times["began"], times["ended"])
 
 
-def report(windows: list[Window], reader: Reader, locked: bool) -> int:
+def report(windows: list[Window], readers: Readers, locked: bool) -> int:
     start, stop_ = min(w.waited_from for w in windows), max(w.to for w in windows)
     scale = BAR / (stop_ - start)
     what = "held from" if locked else "down from"
@@ -127,9 +129,9 @@ def report(windows: list[Window], reader: Reader, locked: bool) -> int:
         bar = "." * waiting + "#" * max(1, round((w.to - start) * scale) - waiting)
         times = [f"{t - start:6.1f} s" for t in (w.waited_from, w.held_from, w.to)]
         print(f"  {w.node:<4}     {times[0]}   {times[1]} {times[2]}   {bar}")
-    print(f"\n  reads {reader.reads}, slowest {reader.slowest:.2f} s, failed {reader.failures}\n")
+    print(f"\n  reads {readers.reads}, slowest {readers.slowest:.2f} s, failed {readers.failures}\n")
     if not locked:
-        if reader.failures:
+        if readers.failures:
             say("this is what the lock is for: without it all nodes restart at once, and the cluster loses its quorum")
         else:
             say("no read failed this time, by luck: the nodes restarted at once, and nothing kept a quorum together")
@@ -138,8 +140,8 @@ def report(windows: list[Window], reader: Reader, locked: bool) -> int:
     if any(later.held_from < earlier.to for earlier, later in zip(ordered, ordered[1:])):
         say("two nodes held the lock at the same time: this must not be")
         return 1
-    if reader.failures:
-        say(f"{reader.failures} reads failed within their {PATIENCE:g} s, under the lock: this must not be")
+    if readers.failures:
+        say(f"{readers.failures} reads failed within their {PATIENCE:g} s, under the lock: this must not be")
         return 1
     say("one node at a time, and no read failed. See the difference: make demo LOCK=no")
     return 0

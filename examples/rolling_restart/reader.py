@@ -1,4 +1,4 @@
-"""A client of the cluster: reads all the while, and counts."""
+"""Clients of the cluster: they read all the while, and count."""
 
 from __future__ import annotations
 
@@ -7,57 +7,67 @@ import itertools
 import threading
 import time
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-PATIENCE = 3.0  # seconds a read may take, over all endpoints; an election is well below
-TRY_TIMEOUT = 1.0
-PAUSE = 0.02
+READERS = 4
+TRY_TIMEOUT = 0.5  # seconds; a member that was cut off in mid-read is left for the next one
+PAUSE = 0.05
 
 
-class Reader:
-    """Linearizable reads, one after the other, each retried over the endpoints until PATIENCE has passed."""
+class Readers:
+    """Linearizable reads in several threads, each read tried over the endpoints until `patience` seconds have passed."""
 
-    def __init__(self, endpoints: Sequence[str]) -> None:
+    def __init__(self, endpoints: Sequence[str], patience: float) -> None:
+        self.patience = patience
         self.reads = 0
         self.failures = 0
-        self.slowest = 0.0
-        self._endpoints = itertools.cycle([urllib.parse.urlsplit(endpoint).netloc for endpoint in endpoints])
-        self._endpoint = next(self._endpoints)
+        self.slowest = 0.0  # seconds, of the reads that succeeded
+        self._counts = threading.Lock()
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        members = [urllib.parse.urlsplit(endpoint).netloc for endpoint in endpoints]
+        self._threads = [
+            threading.Thread(target=self._run, args=(itertools.cycle(members[n % 3 :] + members[: n % 3]),), daemon=True)
+            for n in range(READERS)
+        ]
 
     def wait_for_reads(self, count: int, timeout: float = 30.0) -> None:
         """Return when so many reads have succeeded. Raises TimeoutError."""
         deadline = time.monotonic() + timeout
         while self.reads < count:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"the client has read {self.reads} times, not {count}, in {timeout:g} s")
+                raise TimeoutError(f"the clients have read {self.reads} times, not {count}, in {timeout:g} s")
             time.sleep(0.05)
 
-    def __enter__(self) -> Reader:
-        self._thread.start()
+    def __enter__(self) -> Readers:
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._end.set()
-        self._thread.join(PATIENCE + TRY_TIMEOUT)
+        for thread in self._threads:
+            thread.join(TRY_TIMEOUT + 1.0)
 
-    def _run(self) -> None:
+    def _run(self, members: Iterator[str]) -> None:
+        member = next(members)
         while not self._end.wait(PAUSE):
             began = time.monotonic()
-            while not self._read():
-                if time.monotonic() - began > PATIENCE:
-                    self.failures += 1
-                    break
-                self._endpoint = next(self._endpoints)
-                if self._end.wait(PAUSE):
+            while not self._read(member):
+                if self._end.is_set():
                     return
+                if time.monotonic() - began > self.patience:
+                    with self._counts:
+                        self.failures += 1
+                    break
+                member = next(members)
+                time.sleep(PAUSE)
             else:
-                self.reads += 1
-                self.slowest = max(self.slowest, time.monotonic() - began)
+                with self._counts:
+                    self.reads += 1
+                    self.slowest = max(self.slowest, time.monotonic() - began)
 
-    def _read(self) -> bool:
-        connection = http.client.HTTPConnection(self._endpoint, timeout=TRY_TIMEOUT)
+    def _read(self, member: str) -> bool:
+        connection = http.client.HTTPConnection(member, timeout=TRY_TIMEOUT)
         try:
             # Not serializable: the answer needs a quorum. The key is "a"; whether it exists does not matter.
             connection.request("POST", "/v3/kv/range", '{"key": "YQ=="}')
