@@ -116,8 +116,10 @@ def _run_details(wish: Wish, run: str) -> dict[str, Any]:
 
 
 def _record(wish: Wish, since: int, details: dict[str, Any]) -> bytes:
-    if wish.reason:
-        details = {**details, "reason": wish.reason}
+    reason = wish.reason or details.get("reason")
+    if reason:
+        details.pop("reason", None)
+        details = {"reason": reason, **details}  # first, since the Go original's -list prints all of it
     if wish.explicit:
         details["explicit"] = True
     return Record(since, wish.owner, details).encode()
