@@ -18,9 +18,9 @@ from distlock_core.errors import (
 )
 from distlock_core.etcd.api import Compare, Delete, KeyValue, LeaseGone, Put
 from distlock_core.hold import NESTED, Entry, Held, Wish, claim_record, find_entry, reentry_record, ticket_record
-from distlock_core.line import RETRY_PAUSE, Line
+from distlock_core.line import Line
 from distlock_core.model import LockState, Record
-from distlock_core.patience import FOREVER, Patience, now
+from distlock_core.patience import FOREVER, RETRY_PAUSE, Patience, now
 from distlock_core.release import Ending
 from distlock_core.session import GIVE_UP, Lease
 from distlock_core.values import Value

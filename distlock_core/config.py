@@ -7,8 +7,7 @@ from collections.abc import Mapping
 
 from distlock_core.errors import ConfigError
 from distlock_core.model import check_name, check_owner, check_prefix, check_text
-from distlock_core.session import check_ttl
-from distlock_core.settings import DEFAULT_FILE, SETTINGS, Setting
+from distlock_core.settings import DEFAULT_FILE, SETTINGS, Setting, check_ttl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from distlock_core.errors import OutcomeUnknown
 from distlock_core.etcd.api import Compare, Get, Put, WatchEnded
 from distlock_core.model import Keys, ends
-from distlock_core.patience import Patience, now
+from distlock_core.patience import RETRY_PAUSE, Patience, now
 from distlock_core.session import Lease
 
 TYPE_CHECKING = False
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 TICKET_TTL = 10  # seconds that a waiter who died keeps those behind it waiting
 REREAD = 10.0  # seconds; a watch can be silent or miss an event, so the truth is read this often
-RETRY_PAUSE = 0.05  # seconds
 
 
 class Ticket:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 FOREVER = float("inf")
+RETRY_PAUSE = 0.05  # seconds before a request without a reply is sent again
 EVENT_POLL = 0.1  # seconds; a threading.Event has no descriptor to wait on, so it is looked at this often
 
 # A clock that goes on while the machine sleeps, as a lease on the server does.

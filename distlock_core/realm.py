@@ -28,7 +28,8 @@ from distlock_core.model import (
 )
 from distlock_core.patience import Patience
 from distlock_core.release import Ending, cool_down, let_go
-from distlock_core.session import Loss, check_ttl
+from distlock_core.session import Loss
+from distlock_core.settings import check_ttl
 from distlock_core.whoami import hostname
 from distlock_core.wording import look_at, printable, taken
 

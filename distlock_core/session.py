@@ -6,11 +6,10 @@ import os
 import time
 from collections.abc import Callable
 
-from distlock_core.errors import AccessDenied, Cancelled, ConfigError, DistlockError, EtcdUnavailable
+from distlock_core.errors import AccessDenied, Cancelled, DistlockError, EtcdUnavailable
 from distlock_core.etcd.api import Get, KeyValue, WatchEnded
 from distlock_core.model import Ended, Keys, Record
 from distlock_core.patience import FOREVER, Interrupt, Patience, now
-from distlock_core.settings import LONGEST_TTL
 from distlock_core.values import Value
 from distlock_core.wording import clock, owner_of
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from distlock_core.etcd.api import Etcd
     from distlock_core.patience import Cancel
 
-RIDE_OUT = 1.0  # seconds of outage that a leased hold must be able to survive
 REREAD = 10.0  # seconds; a watch can be silent or miss an event, so the truth is read this often
 FIRST_RETRY, LONGEST_RETRY = 0.1, 1.0  # seconds between two tries while etcd does not answer
 
@@ -102,24 +100,6 @@ class Lease:
         self.deadline = sent + ttl
         self.renew_at = sent + (ttl / 3 if self._refresh is None else self._refresh)
         self._retry = FIRST_RETRY
-
-
-def check_ttl(ttl: int, refresh: float | None = None, kill_after: float = 0.0) -> None:
-    """Refuse times that do not go together. Raises `ConfigError`.
-
-    What is left of the ttl between a renewal that is due and the first signal to the command is what a failover of
-    etcd may take: at least a second.
-    """
-    if not 1 <= ttl <= LONGEST_TTL:
-        raise ConfigError(f"the ttl must be from 1 to {LONGEST_TTL} seconds, not {ttl}")
-    if refresh is not None and not 0 < refresh < ttl:
-        raise ConfigError(f"the refresh must be above 0 and below the ttl of {ttl}s, not {refresh:g}")
-    spare = ttl - (ttl / 3 if refresh is None else refresh) - kill_after
-    if spare < RIDE_OUT - 1e-6:
-        raise ConfigError(
-            f"ttl {ttl}s leaves {max(spare, 0):.2g}s to ride out a failover of etcd, after refresh and kill-after: "
-            f"at least {RIDE_OUT:g}s is needed; use a longer ttl"
-        )
 
 
 class Loss(Value):
@@ -242,7 +222,7 @@ class Session:
         if ended is not None and ended.how and ended.token == self._token:
             when = f" at {clock(ended.at)}" if ended.at else ""
             self._lose(f"it was {ended.how} by {owner_of(ended.by)}{when}", orderly=ended.how == "released")
-        elif self.lease is not None and self._etcd.time_to_live(self.lease.id, patience.within(RIDE_OUT)) == 0:
+        elif self.lease is not None and self._etcd.time_to_live(self.lease.id, patience.within(GIVE_UP)) == 0:
             self._lose("its lease has run out, or was revoked")
         else:
             self._lose("its key was deleted")

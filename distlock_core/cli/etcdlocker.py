@@ -16,8 +16,7 @@ from distlock_core.cli.outcome import FAILED, fail, out
 from distlock_core.config import Settings
 from distlock_core.errors import ConfigError, DistlockError
 from distlock_core.model import Keys, check_key, check_owner
-from distlock_core.session import check_ttl
-from distlock_core.settings import LONGEST_TTL, SETTINGS, read_bool, read_span, read_whole
+from distlock_core.settings import LONGEST_TTL, SETTINGS, check_ttl, read_bool, read_span, read_whole
 from distlock_core.whoami import hostname
 
 TYPE_CHECKING = False
