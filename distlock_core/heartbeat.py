@@ -13,16 +13,19 @@ import socket
 
 from distlock_core.patience import FOREVER, now
 
+MOST_AT_ONCE = 1000  # messages, more than a socket holds: who sends without end must not keep us from all else
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Protocol
 
     class Heartbeat(Protocol):
         """How a command shows life, and how it is seen that it does not."""
 
         @property
-        def variables(self) -> dict[str, str]:
-            """What the command finds in its environment."""
+        def variables(self) -> Mapping[str, str | None]:
+            """What the command finds in its environment; None: it does not."""
 
         @property
         def inherited(self) -> int | None:
@@ -40,6 +43,10 @@ if TYPE_CHECKING:
         def close(self) -> None: ...
 
 
+# Not passed on. A barrier is a descriptor that its sender waits for us to close, as we have.
+OURS = ("WATCHDOG", "BARRIER=")
+
+
 class Watchdog:
     """systemd's protocol: the command sends `WATCHDOG=1` to $NOTIFY_SOCKET at least every $WATCHDOG_USEC.
 
@@ -53,6 +60,7 @@ class Watchdog:
         self._period = period
         self._outer = outer
         self._due = FOREVER
+        self._more = False
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         # An abstract name leaves nothing behind in any file system, however this process ends.
         self._name = f"@distlock/{os.getpid()}/{os.urandom(8).hex()}"
@@ -60,27 +68,34 @@ class Watchdog:
         _raise_sigio(self._socket)
 
     @property
-    def variables(self) -> dict[str, str]:
-        return {"NOTIFY_SOCKET": self._name, "WATCHDOG_USEC": str(int(self._period * 1_000_000))}
+    def variables(self) -> Mapping[str, str | None]:
+        # WATCHDOG_PID is whom a service manager around distlock means; under another's, sd_notify keeps silent.
+        return {
+            "NOTIFY_SOCKET": self._name,
+            "WATCHDOG_USEC": str(int(self._period * 1_000_000)),
+            "WATCHDOG_PID": None,
+        }
 
     def started(self) -> None:
         self._due = now() + self._period
 
     def next_moment(self) -> float:
-        return self._due
+        return 0.0 if self._more else self._due
 
     def beat(self) -> str:
-        while True:
+        self._more = True
+        for _ in range(MOST_AT_ONCE):
             try:
                 message = self._socket.recv(65536)
             except BlockingIOError:
+                self._more = False
                 break
             lines = message.decode("utf-8", "replace").split("\n")
             if "WATCHDOG=trigger" in lines:
                 return "it says itself that it hangs (WATCHDOG=trigger)"
             if "WATCHDOG=1" in lines:
                 self._due = now() + self._period
-            self._pass_on([line for line in lines if not line.startswith("WATCHDOG")])
+            self._pass_on([line for line in lines if not line.startswith(OURS)])
         return f"no WATCHDOG=1 for {self._period:g}s" if now() >= self._due else ""
 
     def close(self) -> None:
@@ -106,10 +121,11 @@ class NodePings:
         self._received = b""
         self._expected: int | None = None
         self._next = FOREVER
+        self._more = False
         _raise_sigio(self._socket)
 
     @property
-    def variables(self) -> dict[str, str]:
+    def variables(self) -> Mapping[str, str | None]:
         return {"NODE_CHANNEL_FD": str(self._theirs.fileno()), "NODE_CHANNEL_SERIALIZATION_MODE": "json"}
 
     @property
@@ -121,7 +137,7 @@ class NodePings:
         self._ping()
 
     def next_moment(self) -> float:
-        return self._next
+        return 0.0 if self._more else self._next
 
     def beat(self) -> str:
         problem = self._take_in()
@@ -147,12 +163,14 @@ class NodePings:
             pass  # it has closed its channel: no pong will come
 
     def _take_in(self) -> str:
-        while True:
+        self._more = True
+        for _ in range(MOST_AT_ONCE):
             try:
                 data = self._socket.recv(65536)
             except OSError:
-                break
+                data = b""
             if not data:
+                self._more = False
                 break
             self._received += data
         *lines, self._received = self._received.split(b"\n")

@@ -78,8 +78,10 @@ class SignalMask:
         self.before = signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
 
     def restore(self) -> None:
-        # One that the command was meant to stop by must not stop the release, now that it has ended.
-        signal.sigtimedwait([signal.SIGTSTP], 0)
+        # One that the command was meant to stop by must not stop the release, now that it has ended; its last sign of
+        # life must not end distlock before the release.
+        for number in (signal.SIGTSTP, signal.SIGIO):
+            signal.sigtimedwait([number], 0)
         signal.pthread_sigmask(signal.SIG_SETMASK, self.before)
 
 
@@ -152,7 +154,8 @@ class Supervisor:
 
     def _start(self) -> None:
         care = self._care
-        environ = {**self._environ, **(care.heartbeat.variables if care.heartbeat is not None else {})}
+        changed = {**self._environ, **(care.heartbeat.variables if care.heartbeat is not None else {})}
+        environ = {name: value for name, value in changed.items() if value is not None}
         if care.leased or care.heartbeat is not None:
             from distlock_core.processes import become_subreaper
 
@@ -174,7 +177,7 @@ class Supervisor:
         moments = [self._watch_at, self._kill_at]
         if self._care.leased and self._loss is None:
             moments.append(min(self._care.last_moment, now() + LONGEST_SLEEP))
-        if self._care.heartbeat is not None and not self._cause:
+        if self._care.heartbeat is not None and self._tree is None:
             moments.append(self._care.heartbeat.next_moment())
         if self._tree is not None:
             moments.append(now() + (PASS if now() >= self._kill_at else 5 * PASS))
@@ -250,12 +253,13 @@ class Supervisor:
 
     def _look_at_life(self) -> None:
         care = self._care
-        if care.heartbeat is None or self._cause or self._ended is not None:
+        if care.heartbeat is None or (self._ended is not None and self._tree is None):
             return
+        # Taken in also while it is being ended: a full socket would stop who sends, at its cleaning up for example.
         why = care.heartbeat.beat()
-        if why:
+        if why and self._tree is None:
             self._tell(f"the command shows no life: {why}; it is ended")
-            self._cause = HUNG
+            self._cause = self._cause or HUNG
             self._end_tree(now() + care.kill_after)
 
     def _tell(self, line: str) -> None:
