@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from distlock_core.heartbeat import Heartbeat
     from distlock_core.processes import Tree
     from distlock_core.session import Session
+    from distlock_core.signalfd import SignalFd
 
 PASSED_ON = (
     signal.SIGTERM,
@@ -120,6 +121,7 @@ class Supervisor:
         self._cause = ""
         self._tree: Tree | None = None
         self._kill_at = FOREVER
+        self._signals: SignalFd | None = None
         self._telling: list[threading.Thread] = []
 
     def run(self) -> Ended:
@@ -147,6 +149,8 @@ class Supervisor:
             care.session.stop()
             if care.heartbeat is not None:
                 care.heartbeat.close()
+            if self._signals is not None:
+                self._signals.close()
             for telling in self._telling:
                 telling.join()
 
@@ -184,7 +188,22 @@ class Supervisor:
         moment = min(moments)
         if moment == FOREVER:
             return signal.sigwaitinfo(AWAITED)
-        return signal.sigtimedwait(AWAITED, max(0.0, moment - now()))
+        if not self._care.leased and self._care.heartbeat is None and self._tree is None:
+            # Short, and not worth what a SignalFd loads. See there why the signal is looked at.
+            found = signal.sigtimedwait(AWAITED, max(0.0, moment - now()))
+            return found if found is not None and found.si_signo in AWAITED else None
+        found = signal.sigtimedwait(AWAITED, 0)
+        if found is None and now() < moment:
+            self._pending().wait(moment - now())
+            found = signal.sigtimedwait(AWAITED, 0)
+        return found
+
+    def _pending(self) -> SignalFd:
+        if self._signals is None:
+            from distlock_core.signalfd import SignalFd
+
+            self._signals = SignalFd(AWAITED)
+        return self._signals
 
     def _handle(self, found: signal.struct_siginfo | None) -> None:
         if found is None or found.si_signo == signal.SIGIO:
