@@ -1,20 +1,35 @@
 """etcd v3 over its JSON gateway: the driver that needs nothing but Python.
 
-64-bit integers come as strings, zero values are left out, keys and values are base64; see `Etcd` for what is offered.
+See `Etcd` for what is offered, and `messages` for what goes over the wire.
 """
 
 from __future__ import annotations
 
-import binascii
 import codecs
 import json
 import os
 from collections.abc import Callable, Sequence
 
-from distlock_core.errors import AccessDenied, ConfigError, DistlockError, OutcomeUnknown
-from distlock_core.etcd.api import Compare, Delete, Event, Get, KeyValue, LeaseGone, Outcome, Put, Range, WatchEnded
+from distlock_core.errors import ConfigError, DistlockError, OutcomeUnknown
+from distlock_core.etcd.api import Compare, Event, Get, LeaseGone, Outcome, WatchEnded
 from distlock_core.etcd.endpoints import Attempt, Endpoints, parse_endpoint
 from distlock_core.etcd.http1 import Address, ConnectFailed, Connection, ConnectionLost, Stream
+from distlock_core.etcd.messages import (
+    FAILED_PRECONDITION,
+    MALFORMED,
+    NOT_FOUND,
+    Refused,
+    b64,
+    compare_json,
+    op_json,
+    range_json,
+    read_answer,
+    read_events,
+    read_outcome,
+    read_streamed_ttl,
+    read_ttl,
+    translate,
+)
 from distlock_core.patience import Patience
 
 TYPE_CHECKING = False
@@ -25,27 +40,7 @@ if TYPE_CHECKING:
 
     Answer = TypeVar("Answer")
 
-# gRPC codes, as etcd's answers carry them.
-NOT_FOUND, PERMISSION_DENIED, FAILED_PRECONDITION, UNAUTHENTICATED = 5, 7, 9, 16
-# Cancelled, Unknown, DeadlineExceeded, Aborted, Internal, Unavailable: another member may do better.
-PASSING = frozenset({1, 2, 4, 10, 13, 14})
-# What Python raises over an answer that is no JSON, or JSON of another shape than etcd's.
-MALFORMED = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
-TOO_MANY_REQUESTS = "too many requests"
 LARGEST_ANSWER = 64 * 1024 * 1024  # characters of one watch message; beyond this it is no etcd
-
-
-class Refused(Exception):
-    """etcd answered with an error."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-    @property
-    def passing(self) -> bool:
-        return self.code in PASSING or TOO_MANY_REQUESTS in self.message
 
 
 class Gateway:
@@ -62,19 +57,19 @@ class Gateway:
         return self._endpoints.current.url
 
     def read(self, gets: Sequence[Get], patience: Patience) -> Outcome:
-        message = {"success": [_op(get) for get in gets]}
-        return self._call("/v3/kv/txn", message, _outcome, patience)
+        message = {"success": [op_json(get) for get in gets]}
+        return self._call("/v3/kv/txn", message, read_outcome, patience)
 
     def txn(
         self, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op], patience: Patience
     ) -> Outcome:
         message = {
-            "compare": [_compare(compare) for compare in compares],
-            "success": [_op(op) for op in then],
-            "failure": [_op(op) for op in otherwise],
+            "compare": [compare_json(compare) for compare in compares],
+            "success": [op_json(op) for op in then],
+            "failure": [op_json(op) for op in otherwise],
         }
         try:
-            return self._call("/v3/kv/txn", message, _outcome, patience, once=True)
+            return self._call("/v3/kv/txn", message, read_outcome, patience, once=True)
         except DistlockError as error:
             if isinstance(error.__cause__, Refused) and error.__cause__.code == NOT_FOUND:
                 raise LeaseGone from error
@@ -83,23 +78,23 @@ class Gateway:
     def grant(self, lease: int, ttl: int, patience: Patience) -> int:
         # The id is mine alone, so to send it again after a lost reply is safe: etcd says that it has it already.
         message = {"ID": str(lease), "TTL": str(ttl)}
-        granted = self._call("/v3/lease/grant", message, _ttl, patience, benign=FAILED_PRECONDITION)
+        granted = self._call("/v3/lease/grant", message, read_ttl, patience, benign=FAILED_PRECONDITION)
         return granted or self.keep_alive(lease, patience)
 
     def keep_alive(self, lease: int, patience: Patience) -> int:
         message = {"ID": str(lease)}
-        return self._call("/v3/lease/keepalive", message, _streamed_ttl, patience, benign=NOT_FOUND)
+        return self._call("/v3/lease/keepalive", message, read_streamed_ttl, patience, benign=NOT_FOUND)
 
     def time_to_live(self, lease: int, patience: Patience) -> int:
-        return max(0, self._call("/v3/lease/timetolive", {"ID": str(lease)}, _ttl, patience, benign=NOT_FOUND))
+        return max(0, self._call("/v3/lease/timetolive", {"ID": str(lease)}, read_ttl, patience, benign=NOT_FOUND))
 
     def revoke(self, lease: int, patience: Patience) -> None:
-        self._call("/v3/lease/revoke", {"ID": str(lease)}, _ttl, patience, benign=NOT_FOUND)
+        self._call("/v3/lease/revoke", {"ID": str(lease)}, read_ttl, patience, benign=NOT_FOUND)
 
     def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> GatewayWatch:
         # Several create requests in one body: the gateway reads them one after the other, so one stream serves all.
         requests = [
-            {"create_request": {"key": _b64(key), "start_revision": str(revision), **_range_end(end)}}
+            {"create_request": {"key": b64(key), "start_revision": str(revision), **range_json(end)}}
             for key, end in ranges
         ]
         body = "\n".join(json.dumps(request) for request in requests).encode()
@@ -110,7 +105,7 @@ class Gateway:
                 attempt.failure = str(failure)
             except Refused as refusal:
                 if not refusal.passing:
-                    raise _translate(refusal) from refusal
+                    raise translate(refusal) from refusal
                 attempt.failure = refusal.message
         raise AssertionError("attempts end with an error")
 
@@ -121,7 +116,7 @@ class Gateway:
             # away what it has not read by then: the last of the ranges would never be watched.
             stream = connection.open("/v3/watch", body, attempt.patience, {"Connection": "close"})
             if stream.status != 200:
-                _check_status(stream.status, stream.read_all(attempt.patience))
+                read_answer(stream.status, stream.read_all(attempt.patience))
             self._endpoints.answered(attempt.address)
             return GatewayWatch(attempt.address.url, connection, stream)
         except BaseException:
@@ -157,7 +152,7 @@ class Gateway:
                 if refusal.code == benign:
                     return parse({})
                 if not refusal.passing:
-                    raise _translate(refusal) from refusal
+                    raise translate(refusal) from refusal
                 attempt.failure = refusal.message
                 if once:
                     raise OutcomeUnknown(f"{attempt.address.url}: {refusal.message}") from refusal
@@ -173,7 +168,7 @@ class Gateway:
         stream = None
         try:
             stream = connection.open(path, body, attempt.patience)
-            answer = _check_status(stream.status, stream.read_all(attempt.patience))
+            answer = read_answer(stream.status, stream.read_all(attempt.patience))
             self._endpoints.answered(attempt.address)
             return answer
         finally:
@@ -229,7 +224,7 @@ class GatewayWatch:
             if data == b"" or len(self._text) > LARGEST_ANSWER:
                 raise WatchEnded("the stream ended")
             try:
-                events = [event for message in self._messages() for event in _events(message)]
+                events = [event for message in self._messages() for event in read_events(message)]
             except MALFORMED as failure:
                 raise WatchEnded("it answers, but not as etcd does") from failure
             if events:
@@ -249,111 +244,3 @@ class GatewayWatch:
                 return messages  # not all here yet
             self._text = self._text[end:]
             messages.append(message)
-
-
-def _events(message: dict[str, Any]) -> list[Event]:
-    result = message.get("result") if isinstance(message, dict) else None
-    if not isinstance(result, dict) or result.get("canceled"):
-        raise WatchEnded(str(message)[:200])
-    return [Event(event.get("type") == "DELETE", _key_value(event["kv"])) for event in result.get("events", ())]
-
-
-def _check_status(status: int, body: bytes) -> dict[str, Any]:
-    """The answer's JSON object. Raises `Refused` for an error of etcd's, `ConnectionLost` for no etcd at all."""
-    try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
-        answer = None
-    if isinstance(answer, dict):
-        error = answer.get("error")
-        if isinstance(error, dict):  # of a stream
-            answer = {"code": error.get("grpc_code", error.get("code", 2)), "message": error.get("message", "")}
-        if isinstance(answer.get("code"), int) and "message" in answer:
-            raise Refused(answer["code"], str(answer["message"]))
-        if status == 200:
-            return answer
-    if status == 404:
-        raise ConnectionLost("it has no JSON gateway (404): switched off, or no etcd v3")
-    raise ConnectionLost(f"it answers, but not as etcd does (HTTP {status})")
-
-
-def _translate(refusal: Refused) -> DistlockError:
-    message = refusal.message
-    if refusal.code in (PERMISSION_DENIED, UNAUTHENTICATED) or "user name is empty" in message:
-        return AccessDenied(f"etcd refuses: {message}")
-    if "too large" in message or "larger than max" in message:  # the second is gRPC's, above its own limit
-        return ConfigError(f"etcd refuses: {message}; shorten the reason or the value")
-    return DistlockError(f"etcd refuses: {message}")
-
-
-def _b64(data: bytes) -> str:
-    return binascii.b2a_base64(data, newline=False).decode()
-
-
-def _range_end(end: bytes | None) -> dict[str, str]:
-    return {} if end is None else {"range_end": _b64(end)}
-
-
-def _compare(compare: Compare) -> dict[str, Any]:
-    field = {"CREATE": "create_revision", "MOD": "mod_revision", "VALUE": "value"}[compare.target]
-    operand = _b64(compare.operand) if isinstance(compare.operand, bytes) else str(compare.operand)
-    return {
-        "target": compare.target,
-        "result": compare.result,
-        "key": _b64(compare.key),
-        field: operand,
-        **_range_end(compare.range_end),
-    }
-
-
-def _op(op: Op) -> dict[str, Any]:
-    if isinstance(op, Put):
-        put = {"key": _b64(op.key), "value": _b64(op.value)}
-        return {"request_put": {**put, "lease": str(op.lease)} if op.lease else put}
-    if isinstance(op, Delete):
-        return {"request_delete_range": {"key": _b64(op.key), **_range_end(op.range_end)}}
-    get: dict[str, Any] = {"key": _b64(op.key), **_range_end(op.range_end)}
-    if op.by_age:
-        get.update(sort_target="CREATE", sort_order="ASCEND")
-    if op.keys_only:
-        get["keys_only"] = True
-    if op.limit:
-        get["limit"] = str(op.limit)
-    if op.max_create_revision:
-        get["max_create_revision"] = str(op.max_create_revision)
-    return {"request_range": get}
-
-
-def _outcome(answer: dict[str, Any]) -> Outcome:
-    return Outcome(
-        bool(answer.get("succeeded")),
-        int(answer["header"]["revision"]),
-        tuple(_result(response) for response in answer.get("responses", ())),
-    )
-
-
-def _ttl(answer: dict[str, Any]) -> int:
-    return int(answer.get("TTL", 0))
-
-
-def _streamed_ttl(answer: dict[str, Any]) -> int:
-    return _ttl(answer.get("result", {}))
-
-
-def _result(response: dict[str, Any]) -> Range | int | None:
-    found = response.get("response_range")
-    if found is not None:
-        kvs = tuple(_key_value(kv) for kv in found.get("kvs", ()))
-        return Range(kvs, int(found.get("count", 0)))
-    deleted = response.get("response_delete_range")
-    return None if deleted is None else int(deleted.get("deleted", 0))
-
-
-def _key_value(kv: dict[str, Any]) -> KeyValue:
-    return KeyValue(
-        binascii.a2b_base64(kv["key"]),
-        binascii.a2b_base64(kv.get("value", "")),
-        int(kv.get("create_revision", 0)),
-        int(kv.get("mod_revision", 0)),
-        int(kv.get("lease", 0)),
-    )

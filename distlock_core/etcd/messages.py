@@ -1,0 +1,150 @@
+"""The JSON form of etcd's messages: what the gateway driver sends, and how it reads the answers.
+
+64-bit integers come as strings, zero values are left out, keys and values are base64.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+
+from distlock_core.errors import AccessDenied, ConfigError, DistlockError
+from distlock_core.etcd.api import Compare, Delete, Event, KeyValue, Outcome, Put, Range, WatchEnded
+from distlock_core.etcd.http1 import ConnectionLost
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from distlock_core.etcd.api import Op
+
+# gRPC codes, as etcd's answers carry them.
+NOT_FOUND, PERMISSION_DENIED, FAILED_PRECONDITION, UNAUTHENTICATED = 5, 7, 9, 16
+# Cancelled, Unknown, DeadlineExceeded, Aborted, Internal, Unavailable: another member may do better.
+PASSING = frozenset({1, 2, 4, 10, 13, 14})
+# What Python raises over an answer that is no JSON, or JSON of another shape than etcd's.
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
+TOO_MANY_REQUESTS = "too many requests"
+
+
+class Refused(Exception):
+    """etcd answered with an error."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+    @property
+    def passing(self) -> bool:
+        return self.code in PASSING or TOO_MANY_REQUESTS in self.message
+
+
+def read_events(message: dict[str, Any]) -> list[Event]:
+    """The events of one message of a watch. Raises `WatchEnded` when it says that the watch is over."""
+    result = message.get("result") if isinstance(message, dict) else None
+    if not isinstance(result, dict) or result.get("canceled"):
+        raise WatchEnded(str(message)[:200])
+    return [Event(event.get("type") == "DELETE", _key_value(event["kv"])) for event in result.get("events", ())]
+
+
+def read_answer(status: int, body: bytes) -> dict[str, Any]:
+    """The JSON object in an answer. Raises `Refused` for an error of etcd's, `ConnectionLost` for no etcd at all."""
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        answer = None
+    if isinstance(answer, dict):
+        error = answer.get("error")
+        if isinstance(error, dict):  # of a stream
+            answer = {"code": error.get("grpc_code", error.get("code", 2)), "message": error.get("message", "")}
+        if isinstance(answer.get("code"), int) and "message" in answer:
+            raise Refused(answer["code"], str(answer["message"]))
+        if status == 200:
+            return answer
+    if status == 404:
+        raise ConnectionLost("it has no JSON gateway (404): switched off, or no etcd v3")
+    raise ConnectionLost(f"it answers, but not as etcd does (HTTP {status})")
+
+
+def translate(refusal: Refused) -> DistlockError:
+    """The error that callers know, for one of etcd's."""
+    message = refusal.message
+    if refusal.code in (PERMISSION_DENIED, UNAUTHENTICATED) or "user name is empty" in message:
+        return AccessDenied(f"etcd refuses: {message}")
+    if "too large" in message or "larger than max" in message:  # the second is gRPC's, above its own limit
+        return ConfigError(f"etcd refuses: {message}; shorten the reason or the value")
+    return DistlockError(f"etcd refuses: {message}")
+
+
+def b64(data: bytes) -> str:
+    return binascii.b2a_base64(data, newline=False).decode()
+
+
+def range_json(end: bytes | None) -> dict[str, str]:
+    return {} if end is None else {"range_end": b64(end)}
+
+
+def compare_json(compare: Compare) -> dict[str, Any]:
+    field = {"CREATE": "create_revision", "MOD": "mod_revision", "VALUE": "value"}[compare.target]
+    operand = b64(compare.operand) if isinstance(compare.operand, bytes) else str(compare.operand)
+    return {
+        "target": compare.target,
+        "result": compare.result,
+        "key": b64(compare.key),
+        field: operand,
+        **range_json(compare.range_end),
+    }
+
+
+def op_json(op: Op) -> dict[str, Any]:
+    if isinstance(op, Put):
+        put = {"key": b64(op.key), "value": b64(op.value)}
+        return {"request_put": {**put, "lease": str(op.lease)} if op.lease else put}
+    if isinstance(op, Delete):
+        return {"request_delete_range": {"key": b64(op.key), **range_json(op.range_end)}}
+    get: dict[str, Any] = {"key": b64(op.key), **range_json(op.range_end)}
+    if op.by_age:
+        get.update(sort_target="CREATE", sort_order="ASCEND")
+    if op.keys_only:
+        get["keys_only"] = True
+    if op.limit:
+        get["limit"] = str(op.limit)
+    if op.max_create_revision:
+        get["max_create_revision"] = str(op.max_create_revision)
+    return {"request_range": get}
+
+
+def read_outcome(answer: dict[str, Any]) -> Outcome:
+    return Outcome(
+        bool(answer.get("succeeded")),
+        int(answer["header"]["revision"]),
+        tuple(_result(response) for response in answer.get("responses", ())),
+    )
+
+
+def read_ttl(answer: dict[str, Any]) -> int:
+    return int(answer.get("TTL", 0))
+
+
+def read_streamed_ttl(answer: dict[str, Any]) -> int:
+    return read_ttl(answer.get("result", {}))
+
+
+def _result(response: dict[str, Any]) -> Range | int | None:
+    found = response.get("response_range")
+    if found is not None:
+        kvs = tuple(_key_value(kv) for kv in found.get("kvs", ()))
+        return Range(kvs, int(found.get("count", 0)))
+    deleted = response.get("response_delete_range")
+    return None if deleted is None else int(deleted.get("deleted", 0))
+
+
+def _key_value(kv: dict[str, Any]) -> KeyValue:
+    return KeyValue(
+        binascii.a2b_base64(kv["key"]),
+        binascii.a2b_base64(kv.get("value", "")),
+        int(kv.get("create_revision", 0)),
+        int(kv.get("mod_revision", 0)),
+        int(kv.get("lease", 0)),
+    )
