@@ -136,6 +136,7 @@ class Session:
         self.lease = lease
         self.on_lost = on_lost
         self.loss: Loss | None = None
+        self._lost: threading.Event | None = None
         self.margin = 0.0  # seconds before the deadline by which a hold without a renewal counts as lost
         self._stop: Interrupt | None = None
         self._thread: threading.Thread | None = None
@@ -144,6 +145,17 @@ class Session:
     def deadline(self) -> float:
         """Until when the hold is sure, on the `now()` clock. A persistent one has no end."""
         return FOREVER if self.lease is None else self.lease.deadline
+
+    @property
+    def lost(self) -> threading.Event:
+        """Set when the hold is lost, for threads that wait for that."""
+        if self._lost is None:
+            import threading
+
+            self._lost = threading.Event()
+            if self.loss is not None:
+                self._lost.set()
+        return self._lost
 
     def start(self) -> None:
         """Look after the hold in a thread of its own, until it is lost or `stop()` is called."""
@@ -238,5 +250,7 @@ class Session:
     def _lose(self, why: str, *, orderly: bool = False) -> None:
         if self.loss is None:
             self.loss = Loss(why, time.time(), orderly)
+            if self._lost is not None:
+                self._lost.set()
             if self.on_lost is not None:
                 self.on_lost(self.loss)
