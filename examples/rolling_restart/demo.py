@@ -1,4 +1,4 @@
-"""Three nodes upgrade their etcd member at the same time; a client reads all the while.
+"""Three nodes upgrade their etcd member at the same time; clients read all the while.
 
 With distlock only one member is down at any moment, the cluster keeps its quorum, and no read fails. With --no-lock
 all three are down together. Everything is real: the etcd that holds the lock, the cluster that is upgraded, and the
@@ -24,7 +24,10 @@ from distlock_core.testing import BinaryNotFound, Cluster, NotReady, NotStarted
 
 LOCK_NAME = "target"
 ELECTION = 0.6  # seconds: the election timeout of the cluster that is upgraded
-PATIENCE = float(os.environ.get("P", 2 * ELECTION))
+# A leader that is stopped hands over in 0.1 s, also on a busy machine; one that vanishes is replaced in 1 s, which is
+# what the randomized timeout of an election allows. Twice that is patience enough for a slow machine, and far less
+# than three nodes at once are away.
+PATIENCE = 2.0  # seconds until a read counts as failed
 BOUND = 75.0  # seconds for all three upgrades; about 18 are usual
 BAR = 48
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -129,7 +132,8 @@ def report(windows: list[Window], readers: Readers, locked: bool) -> int:
         bar = "." * waiting + "#" * max(1, round((w.to - start) * scale) - waiting)
         times = [f"{t - start:6.1f} s" for t in (w.waited_from, w.held_from, w.to)]
         print(f"  {w.node:<4}     {times[0]}   {times[1]} {times[2]}   {bar}")
-    print(f"\n  reads {readers.reads}, slowest {readers.slowest:.2f} s, failed {readers.failures}\n")
+    failed = f"failed {readers.failures} (no answer in {PATIENCE:g} s)"
+    print(f"\n  reads {readers.reads}, slowest {readers.slowest:.2f} s, {failed}\n")
     if not locked:
         if readers.failures:
             say("this is what the lock is for: without it all nodes restart at once, and the cluster loses its quorum")
@@ -141,7 +145,7 @@ def report(windows: list[Window], readers: Readers, locked: bool) -> int:
         say("two nodes held the lock at the same time: this must not be")
         return 1
     if readers.failures:
-        say(f"{readers.failures} reads failed within their {PATIENCE:g} s, under the lock: this must not be")
+        say(f"{readers.failures} reads failed, under the lock: this must not be")
         return 1
     say("one node at a time, and no read failed. See the difference: make demo LOCK=no")
     return 0

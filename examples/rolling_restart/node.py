@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.parse
 
-INSTALL_SECONDS = 4.0  # longer than the client's patience: three at once must be noticed
+INSTALL_SECONDS = 4.0  # longer than the clients' patience: three at once must be noticed
 HEALTHY_TIMEOUT = 20.0
 
 

@@ -15,7 +15,7 @@ PAUSE = 0.05
 
 
 class Readers:
-    """Linearizable reads in several threads, each read tried over the endpoints until `patience` seconds have passed."""
+    """Linearizable reads in several threads, each tried over the endpoints until `patience` seconds have passed."""
 
     def __init__(self, endpoints: Sequence[str], patience: float) -> None:
         self.patience = patience
@@ -25,10 +25,9 @@ class Readers:
         self._counts = threading.Lock()
         self._end = threading.Event()
         members = [urllib.parse.urlsplit(endpoint).netloc for endpoint in endpoints]
-        self._threads = [
-            threading.Thread(target=self._run, args=(itertools.cycle(members[n % 3 :] + members[: n % 3]),), daemon=True)
-            for n in range(READERS)
-        ]
+        # Each begins with another member.
+        turns = [itertools.islice(itertools.cycle(members), n, None) for n in range(READERS)]
+        self._threads = [threading.Thread(target=self._run, args=(turn,), daemon=True) for turn in turns]
 
     def wait_for_reads(self, count: int, timeout: float = 30.0) -> None:
         """Return when so many reads have succeeded. Raises TimeoutError."""
@@ -52,19 +51,19 @@ class Readers:
         member = next(members)
         while not self._end.wait(PAUSE):
             began = time.monotonic()
-            while not self._read(member):
-                if self._end.is_set():
+            while not self._read(member) and time.monotonic() - began <= self.patience:
+                if self._end.wait(PAUSE):
                     return
-                if time.monotonic() - began > self.patience:
-                    with self._counts:
-                        self.failures += 1
-                    break
                 member = next(members)
-                time.sleep(PAUSE)
+            self._count(time.monotonic() - began)
+
+    def _count(self, took: float) -> None:
+        with self._counts:
+            if took > self.patience:
+                self.failures += 1
             else:
-                with self._counts:
-                    self.reads += 1
-                    self.slowest = max(self.slowest, time.monotonic() - began)
+                self.reads += 1
+                self.slowest = max(self.slowest, took)
 
     def _read(self, member: str) -> bool:
         connection = http.client.HTTPConnection(member, timeout=TRY_TIMEOUT)
