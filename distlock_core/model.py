@@ -243,6 +243,11 @@ class Holder(Value):
         """The pid of the keeper that renews a bound lock."""
         return self.record.number("keeper")
 
+    @property
+    def is_unattended(self) -> bool:
+        """True when no process looks after it: it cools down, or is a step of its own without a keeper."""
+        return self.record.state == COOLING or (self.record.text("kind") == "lock" and self.keeper is None)
+
 
 class Ended(Value):
     """How the last hold of a lock ended: `how` is released, broken or cooled, "" where no hold has ended yet.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from distlock_core.errors import LockNotFound, NotHolder
+from distlock_core.errors import DistlockError, LockNotFound, NotHolder
 from distlock_core.etcd.api import Get, KeyValue
 from distlock_core.etcd.gateway import dial
 from distlock_core.hold import Wish
@@ -28,7 +28,7 @@ from distlock_core.model import (
 )
 from distlock_core.patience import Patience
 from distlock_core.release import Ending, cool_down, let_go
-from distlock_core.session import Loss
+from distlock_core.session import GIVE_UP, Loss
 from distlock_core.settings import check_ttl
 from distlock_core.whoami import hostname
 from distlock_core.wording import look_at, printable, taken
@@ -182,6 +182,8 @@ class Realm:
             if not now_there.holders:
                 raise LockNotFound(f"{printable(name)} was unlocked by somebody else meanwhile", state=now_there)
             raise NotHolder(f"{taken(now_there)}, and was not when I looked: left alone", state=now_there)
+        if holder.lease and holder.is_unattended:
+            self._drop_lease(holder.lease)
         return holder
 
     def verify(self, name: str, token: int) -> bool:
@@ -229,6 +231,13 @@ class Realm:
             tokens = ", ".join(str(holder.token) for holder in fitting)
             raise NotHolder(f"{taken(state)}: say which one with --token ({tokens})", state=state)
         return fitting[0]
+
+    def _drop_lease(self, lease: int) -> None:
+        """Leave no lease behind that nobody else would end before its time."""
+        try:
+            self._etcd.revoke(lease, Patience.lasting(GIVE_UP))
+        except DistlockError:
+            pass  # then it runs out
 
     def _name_of(self, kv: KeyValue) -> str | None:
         """The lock that a key belongs to, None for what is not a lock's."""
