@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import commits, imports, tools, waiters, wall
+from bench import commits, imports, residents, tools, waiters, wall
 from bench.environment import Environment
 from bench.field import TOOLS, Field, say
 from bench.processes import InterruptedBySignalError, Processes, ToolFailedError
@@ -19,7 +19,7 @@ from bench.server import Server
 from bench.table import Report
 from distlock_core.testing import BinaryNotFound, Cluster, etcd_version
 
-PARTS = ("wall", "commits", "drain", "imports", "waiting")
+PARTS = ("wall", "commits", "drain", "imports", "resident")
 
 
 def main() -> int:
@@ -58,9 +58,9 @@ def _measure(stack: contextlib.ExitStack, options: argparse.Namespace) -> Report
     if "drain" in options.only:
         say(f"drain: {', '.join(map(str, options.waiters))} waiters")
         report.drain = waiters.drain(processes, field.tools, options.waiters, field.failed)
-    if "waiting" in options.only:
-        say("one waiter of each")
-        report.waiting = waiters.observe(processes, field.tools, field.failed)
+    if "resident" in options.only:
+        say(f"one holder, waiter, keeper of each: {residents.OBSERVED:g} s")
+        report.residents = residents.observe(processes, field.tools, field.failed)
     ours = [tool for tool in field.tools if tool.name == "distlock"]
     if "imports" in options.only and ours:
         say("imports")

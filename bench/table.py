@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
     from bench.commits import Commits
     from bench.imports import Imports
-    from bench.waiters import Drain, Waiting
+    from bench.residents import Resident
+    from bench.waiters import Drain
     from bench.wall import Wall
 
 
@@ -26,7 +27,7 @@ class Report:
     commits: list[Commits] | None = None
     drain: list[Drain] | None = None
     imports: Imports | None = None
-    waiting: list[Waiting] | None = None
+    residents: list[Resident] | None = None
 
     def data(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -34,7 +35,7 @@ class Report:
     def text(self) -> str:
         machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
         blocks = [f"Measured with {machine}. The idle etcd: {self.idle:.2f} commits/s"]
-        blocks += [*self._wall(), *self._commits(), *self._drain(), *self._imports(), *self._waiting()]
+        blocks += [*self._wall(), *self._commits(), *self._drain(), *self._imports(), *self._residents()]
         if self.left_out:
             lines = [f"  {name}: {why}" for name, why in self.left_out.items()]
             blocks.append("\n".join(["Left out, or failed on the way:", *lines]))
@@ -83,11 +84,13 @@ class Report:
         rows = [(each.module, f"{each.alone:.1f}", f"{each.with_others:.1f}") for each in found.costly]
         return [table(title, ("", "alone ms", "with its own imports ms"), rows)]
 
-    def _waiting(self) -> list[str]:
-        if self.waiting is None:
+    def _residents(self) -> list[str]:
+        if self.residents is None:
             return []
-        rows = [(each.tool, f"{each.private_mib:.1f}", f"{each.wake_ups:.1f}") for each in self.waiting]
-        return [table("One waiting process", ("", "private MiB", "wake-ups/s"), rows)]
+        rows = [
+            (f"{each.tool}, {each.part}", f"{each.private_mib:.1f}", f"{each.wake_ups:.2f}") for each in self.residents
+        ]
+        return [table("One process that holds, waits or keeps", ("", "private MiB", "wake-ups/s"), rows)]
 
 
 def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

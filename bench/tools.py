@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import sys
@@ -34,6 +35,12 @@ class Tool:
     env: Mapping[str, str]
     server: Server | None = None  # None: its lock is not in etcd
     waiters: Callable[[str], int] | None = None  # grows by one with each that waits; None: not counted, so no drain
+    keep: Callable[[str, int], list[str]] | None = None  # of a lock's name and the pid that it is kept for
+
+    @staticmethod
+    def keeper(said: str) -> int:
+        """The pid of the keeper, from what the call of `keep` has printed."""
+        return int(json.loads(said)["locks"][0]["keeper"])
 
 
 def bare(at: Environment) -> Tool:
@@ -48,9 +55,26 @@ def distlock(at: Environment, server: Server, ttl: int | None = None) -> Tool:
     def argv(lock: str, command: Sequence[str]) -> list[str]:
         return [at.python, str(_distlock_script()), f"--lock-name={lock}", *options, "--", *command]
 
+    def keep(lock: str, pid: int) -> list[str]:
+        log = ["--log-file", str(at.folder / "keeper.log"), "--json"]
+        return [
+            at.python,
+            str(_distlock_script()),
+            f"--lock-name={lock}",
+            "--lock",
+            f"--while-pid={pid}",
+            *options,
+            *log,
+        ]
+
     settings = {"DISTLOCK_ENDPOINTS": server.endpoint, "DISTLOCK_PREFIX": prefix, "DISTLOCK_TIMEOUT": "-1"}
     return Tool(
-        name, argv, {**at.variables, **settings}, server, lambda lock: server.keys_under(f"{prefix}{lock}/queue/")
+        name,
+        argv,
+        {**at.variables, **settings},
+        server,
+        lambda lock: server.keys_under(f"{prefix}{lock}/queue/"),
+        None if ttl is None else keep,
     )
 
 

@@ -1,4 +1,4 @@
-"""A line of real processes that wait for one lock: how long it takes to drain, what it costs etcd and the node."""
+"""A line of real processes that wait for one lock: how long it takes to drain, and what that costs etcd."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 QUEUED = 120.0  # seconds for all to be in line: 60 interpreters start on few cores
 DRAINED = 10.0  # and a second more for each waiter
 SETTLED = 1.0  # seconds for the last in line to fall asleep
-OBSERVED = 5.0
 
 
 @dataclass(frozen=True)
@@ -39,15 +38,6 @@ class Drain:
     def hand_over(self) -> float:
         """Milliseconds from one holder to the next."""
         return self.seconds * 1000 / self.waiters
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """What one process costs its node while it waits."""
-
-    tool: str
-    private_mib: float
-    wake_ups: float  # voluntary context switches per second, of all its threads
 
 
 def drain(
@@ -66,38 +56,12 @@ def drain(
     return found
 
 
-def observe(processes: Processes, tools: Sequence[Tool], failed: Callable[[Tool, str], None]) -> list[Waiting]:
-    """All tools' waiters at once, over the same seconds."""
-    with contextlib.ExitStack() as stack, processes.bounded(QUEUED + OBSERVED):
-        pids: list[tuple[Tool, int]] = []
-        for tool in tools:
-            if tool.waiters is None:
-                continue
-            try:
-                stack.enter_context(_held(processes, tool, "waiting"))
-                (waiter,) = _line_up(processes, tool, "waiting", 1)
-                pids.append((tool, waiter.pid))
-            except ToolFailedError as failure:
-                failed(tool, f"as a waiter: {failure}")
-        time.sleep(SETTLED)
-        before, started = {pid: _switches(pid) for _, pid in pids}, time.monotonic()
-        time.sleep(OBSERVED)
-        found = []
-        for tool, pid in pids:
-            wake_ups = (_switches(pid) - before[pid]) / (time.monotonic() - started)
-            try:
-                found.append(Waiting(tool.name, _private_mib(pid), wake_ups))
-            except OSError as failure:
-                failed(tool, f"its waiter ended while the lock was held: {failure}")
-        return found
-
-
 def _drain(processes: Processes, tool: Tool, server: Server, size: int) -> Drain:
     lock = f"drain-{size}"
     with processes.bounded(2 * QUEUED):  # the wait for the line, and room for the rest
-        with _held(processes, tool, lock) as holder:
+        with held(processes, tool, lock) as holder:
             before = server.commits()
-            waiters = _line_up(processes, tool, lock, size)
+            waiters = line_up(processes, tool, lock, size)
             time.sleep(SETTLED)
             started = time.perf_counter()
         late = processes.wait_all(waiters, DRAINED + size)
@@ -109,7 +73,7 @@ def _drain(processes: Processes, tool: Tool, server: Server, size: int) -> Drain
 
 
 @contextlib.contextmanager
-def _held(processes: Processes, tool: Tool, lock: str) -> Iterator[subprocess.Popen[bytes]]:
+def held(processes: Processes, tool: Tool, lock: str) -> Iterator[subprocess.Popen[bytes]]:
     """A run of the tool that holds the lock until the end of the block: its command reads a pipe that we hold open."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         pipe = Path(folder) / "hold"
@@ -133,7 +97,7 @@ def _held(processes: Processes, tool: Tool, lock: str) -> Iterator[subprocess.Po
                 os.close(end)
 
 
-def _line_up(processes: Processes, tool: Tool, lock: str, size: int) -> list[subprocess.Popen[bytes]]:
+def line_up(processes: Processes, tool: Tool, lock: str, size: int) -> list[subprocess.Popen[bytes]]:
     count = tool.waiters
     assert count is not None
     before = count(lock)  # the holder, and whoever else is counted with the waiters
@@ -148,17 +112,3 @@ def _line_up(processes: Processes, tool: Tool, lock: str, size: int) -> list[sub
         processes.finish(ended[:1])
         raise ToolFailedError("a waiter ended while the lock was held")
     return waiters
-
-
-def _private_mib(pid: int) -> float:
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private_")) / 1024
-
-
-def _switches(pid: int) -> int:
-    total = 0
-    for status in Path(f"/proc/{pid}/task").glob("*/status"):
-        for line in status.read_text().splitlines():
-            if line.startswith("voluntary_ctxt_switches"):
-                total += int(line.split()[1])
-    return total
