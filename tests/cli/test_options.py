@@ -13,6 +13,7 @@ from typing import Any, Callable, NamedTuple
 
 import pytest
 import yaml
+from of_leases import OF_LEASES
 from realm_view import Holding, RealmView, one_line
 
 from distlock_core.config import SETTINGS
@@ -53,19 +54,6 @@ def ways(key: str) -> Any:
 
 
 COVERED: set[str] = set()
-# What becomes of a lock, or of its command, in time: beside the tests of leases.
-OF_LEASES = {
-    "ttl",
-    "refresh",
-    "kill_after",
-    "on_loss",
-    "on_failure",
-    "cooldown",
-    "heartbeat",
-    "node",
-    "while_pid",
-    "log_file",
-}
 
 
 @pytest.fixture
