@@ -75,7 +75,8 @@ def _finish(request: Request, lock: Lock, ended: Ended, mask: SignalMask) -> int
     settings = request.settings
     if ended.unkillable:
         pids = ", ".join(map(str, ended.unkillable))
-        say(f"{lock.name}: cannot kill process {pids}: the lock is left taken, so that nobody else goes on")
+        kept = "if it is still there, " if ended.cause == supervisor.LOST else ""
+        say(f"{lock.name}: cannot kill process {pids}: {kept}the lock is left taken, so that nobody else goes on")
         return _leave(request, lock, f"process {pids} of {_shown(request)} could not be killed", NOT_STARTED, mask)
     code = LOST if ended.cause == supervisor.LOST else NO_LIFE if ended.cause == HUNG else ended.exit_code
     if ended.cause != supervisor.LOST and code != OK and settings["on_failure"] == "hold":
@@ -121,7 +122,10 @@ def _part(request: Request, lock: Lock, code: int, mask: SignalMask, how: str, d
         else:
             lock.release(second)
     except LockLost as error:
-        return LOST if code == LOST else fail(error, json=settings["json"], to_stderr=True)
+        if code == LOST:
+            return code
+        lost = fail(error, json=settings["json"], to_stderr=True)
+        return code if code == NOT_STARTED else lost  # what cannot be killed is the worse of the two
     except DistlockError as error:
         error.message = (
             f"{name} may still be locked: {error.message}. "
