@@ -15,19 +15,22 @@ from typing import Callable
 
 import pytest
 
+from distlock_core.cli import etcdlocker
 from distlock_core.cli.environment import HELD, LEASE, MINE_ALONE, TOKEN
 from distlock_core.cli.options import OPERATIONS, parse
 from distlock_core.config import SETTINGS, load
 from distlock_core.testing import Cluster
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "CHANGELOG.md", "docs/cli.md", "docs/etcd.md")
+PAGES = ("README.md", "CHANGELOG.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
 BIN = os.path.dirname(sys.executable)
 COMMAND_TIMEOUT = 30.0
 IN_LINE_TIMEOUT = 10.0  # seconds for the background command of the tour to stand in line
 
 OWN_OPTIONS = {*OPERATIONS, "force", "token"}
 ETCD_OPTIONS = {"members", "data-dir", "port", "etcd-version"}  # of distlock-etcd
+ETCDLOCKER_OPTIONS = {option.rstrip("=") for option in etcdlocker.LONG}
+BENCH_OPTIONS = {"rounds", "only", "waiters"}
 OTHERS_OPTIONS = {"rev", "endpoints", "enable-v2", "bump-revision", "enable-grpc-gateway"}  # of etcd and etcdctl
 EXAMPLE_ENDPOINT = "http://127.0.0.1:2379"
 EXAMPLE_HOST = "node-1"
@@ -75,7 +78,7 @@ def test_the_options_table_has_the_defaults() -> None:
 def test_every_option_named_exists(page: str) -> None:
     known = {setting.option for setting in SETTINGS if "option" in setting.scope} | OWN_OPTIONS | ETCD_OPTIONS
     named = set(re.findall(r"(?<![\w-])--([a-z][a-z0-9-]+)", read(page)))
-    assert named - known - OTHERS_OPTIONS == set()
+    assert named - known - ETCDLOCKER_OPTIONS - BENCH_OPTIONS - OTHERS_OPTIONS == set()
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -116,11 +119,13 @@ def test_the_example_config_file_is_one(tmp_path: Path) -> None:
     assert set(settings.given) >= {"endpoints", "prefix", "timeout"}
 
 
-def test_the_python_example_runs(etcd: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = blocks("README.md", "tried")[-1:]
-    assert "connect(" in example
-    exec(compile(example.replace(EXAMPLE_ENDPOINT, etcd.endpoints[0]), "README.md", "exec"), {})
-    assert "token" in capsys.readouterr().out
+@pytest.mark.parametrize(("page", "count"), [("README.md", 1), ("docs/library.md", 2)])
+def test_the_python_examples_run(page: str, count: int, etcd: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    examples = [example for example in blocks(page, "tried") if "connect(" in example]
+    assert len(examples) == count
+    for example in examples:
+        exec(compile(example.replace(EXAMPLE_ENDPOINT, etcd.endpoints[0]), page, "exec"), {})
+        assert "token" in capsys.readouterr().out
 
 
 class Tour:
