@@ -148,6 +148,10 @@ def _check_together(operation: str, options: Mapping[str, Any], settings: Settin
     for name in _FOR_A_LEASE:
         if name in options and settings["ttl"] is None:
             raise UsageError(f"--{name} is about a lease: it goes with --ttl")
+    if "ttl" in options and operation not in ("run", "lock"):
+        raise UsageError("--ttl goes with -- COMMAND, or with --lock")
+    if "refresh" in options and operation == "lock" and not bound:
+        raise UsageError("--refresh goes with -- COMMAND or --while-pid: this lease is renewed by nobody")
     if "while-pid" in options and operation != "lock":
         raise UsageError("--while-pid goes with --lock: with a command, the lock is held while the command runs")
     if "log-file" in options and not bound:
