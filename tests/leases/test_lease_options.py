@@ -77,7 +77,9 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
 @every_way("ttl")
 def test_ttl_leases_the_lock(spawn_distlock: Spawn, seen: Seen, give: Give) -> None:
     options, env = give("ttl", 7)
-    process = spawn_distlock("--lock-name=x", *options, "--", "sh", "-c", "echo in; cat", env=env, stdin=-1)
+    process = spawn_distlock(
+        "--lock-name=x", *options, "--", "sh", "-c", "echo in; cat", env=env, stdin=subprocess.PIPE
+    )
     line_of(process)
     assert seen.ttl(seen.held("x").lease) == 7
     process.stdin.close()
@@ -91,7 +93,9 @@ def test_refresh_says_how_often_the_lease_is_renewed(
 ) -> None:
     options, env = give("refresh", 0.4)
     env["DISTLOCK_ENDPOINTS"] = proxy.url
-    process = spawn_distlock("--lock-name=x", "--ttl=60", *options, "--", "sh", "-c", "echo in; cat", env=env, stdin=-1)
+    process = spawn_distlock(
+        "--lock-name=x", "--ttl=60", *options, "--", "sh", "-c", "echo in; cat", env=env, stdin=subprocess.PIPE
+    )
     line_of(process)
     wait_until(lambda: sum(path == "/v3/lease/keepalive" for path, _ in proxy.requests) >= 2, "renewals", 10)
     process.stdin.close()
@@ -300,6 +304,34 @@ def test_options_that_mean_nothing_to_an_operation_are_refused(
     seen.assert_nothing_left()
 
 
+def test_a_lease_that_nobody_renews_has_no_refresh(run_distlock: Run, seen: Seen) -> None:
+    done = run_distlock("--lock-name=x", "--lock", "--ttl=30", "--refresh=5")
+    assert done.returncode == 1
+    assert "--refresh goes with " in one_line(done.stderr)
+    seen.assert_nothing_left()
+
+
+@pytest.mark.parametrize("operation", ["--unlock", "--list", "--show", "--verify"])
+def test_what_takes_no_lock_has_no_ttl(run_distlock: Run, operation: str) -> None:
+    done = run_distlock("--lock-name=x", operation, "--ttl=30")
+    assert done.returncode == 1
+    assert "--ttl goes with " in one_line(done.stderr)
+
+
+def test_a_lease_that_could_not_be_released_is_said_to_end_by_itself(
+    spawn_distlock: Spawn, seen: Seen, proxy: Proxy
+) -> None:
+    options = ("--lock-name=x", "--ttl=30", "--release-timeout=0.3")
+    command = ("--", "sh", "-c", "echo in; cat")
+    process = spawn_distlock(*options, *command, env={"DISTLOCK_ENDPOINTS": proxy.url}, stdin=subprocess.PIPE)
+    line_of(process)
+    proxy.cut()
+    _, said = process.communicate(timeout=BOUND)
+    assert process.returncode == 1
+    assert one_line(said).startswith("distlock: x may still be locked: no etcd answered within ")
+    assert said.endswith(". Its lease ends it within 30s\n")
+
+
 @pytest.mark.parametrize("option", ["--on-failure=hold", "--heartbeat=5", "--node", "--cooldown=5"])
 def test_options_about_a_command_mean_nothing_to_a_keeper(
     run_distlock: Run, seen: Seen, process: subprocess.Popen[bytes], option: str
@@ -321,7 +353,7 @@ def test_an_error_is_told_as_json_too(run_distlock: Run) -> None:
 
 def test_the_command_knows_its_lease_and_only_under_a_ttl(spawn_distlock: Spawn, run_distlock: Run, seen: Seen) -> None:
     script = "echo ${DISTLOCK_LEASE-none}; cat"
-    process = spawn_distlock("--lock-name=x", "--ttl=60", "--", "sh", "-c", script, stdin=-1)
+    process = spawn_distlock("--lock-name=x", "--ttl=60", "--", "sh", "-c", script, stdin=subprocess.PIPE)
     lease = int(line_of(process), 16)
     assert lease == seen.held("x").lease
     assert seen.ttl(lease) == 60
