@@ -273,7 +273,7 @@ def test_an_outage_shorter_than_the_ttl_is_ridden_out(
     proxy.cut()
     pause(2.5)  # the length of the outage: one renewal at least has failed
     proxy.heal()
-    stays(lambda: seen.key("x") is not None, "held", 6.0)
+    stays(lambda: seen.key("x") is not None, "held", 4.0)
     assert lives(bound.pid)
     assert lives(bound.keeper)
     assert bound.log == ""

@@ -226,21 +226,22 @@ def test_what_is_set_for_other_calls_is_not_in_the_way(run_distlock: Run, seen: 
 # What makes no sense.
 
 
-@pytest.mark.parametrize("form", ["option", "variable", "file"])
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        *(("ttl", value) for value in ("0", "-1", "1.5", "5s", "soon", "9000000001", "9" * 200)),
-        *(("refresh", value) for value in ("0", "-1", "nan", "inf", "soon", "1e99")),
-        *(("kill_after", value) for value in ("0", "-1", "soon")),
-        *(("cooldown", value) for value in ("0", "-1", "1.5", "9000000001")),
-        *(("heartbeat", value) for value in ("0", "-1", "nan", "soon")),
-        ("on_loss", "ignore"),
-        ("on_failure", "retry"),
-        ("node", "perhaps"),
-        *(("while_pid", value) for value in ("0", "-1", "abc", "2147483648")),
-    ],
-)
+OUT_OF_RANGE = {
+    "ttl": ("0", "-1", "1.5", "5s", "9000000001", "9" * 200),
+    "refresh": ("0", "-1", "nan", "1e99"),
+    "kill_after": ("0", "-1", "soon"),
+    "cooldown": ("0", "1.5", "9000000001"),
+    "heartbeat": ("0", "-1", "nan"),
+    "on_loss": ("ignore",),
+    "on_failure": ("retry",),
+    "node": ("perhaps",),
+    "while_pid": ("0", "-1", "abc", "2147483648"),
+}
+CASES = [(key, value, "option") for key, values in OUT_OF_RANGE.items() for value in values]
+CASES += [(key, values[0], form) for key, values in OUT_OF_RANGE.items() for form in ("variable", "file")]
+
+
+@pytest.mark.parametrize(("key", "value", "form"), CASES)
 def test_a_value_out_of_range_is_one_line_and_nothing_is_locked(
     run_distlock: Run, seen: Seen, tmp_path: Path, key: str, value: str, form: str
 ) -> None:
