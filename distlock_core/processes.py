@@ -7,6 +7,8 @@ import signal
 
 from distlock_core.whoami import start_time
 
+Process = tuple[int, int]  # pid and start time, which name a process once and for all
+
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -22,8 +24,8 @@ def die_with_parent(parent: int) -> None:
         os._exit(128 + signal.SIGKILL)  # it was gone before I asked
 
 
-def descendants(*roots: int) -> set[tuple[int, int]]:
-    """Every living process below the roots, the roots left out: pid and start time, which name it once and for all."""
+def descendants(*roots: int, leave_out: frozenset[Process] = frozenset()) -> set[Process]:
+    """Every living process below the roots, the roots left out, and those to leave out with all below them."""
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -33,8 +35,10 @@ def descendants(*roots: int) -> set[tuple[int, int]]:
     found, unseen = set(), list(roots)
     while unseen:
         for pid in children.get(unseen.pop(), ()):
-            unseen.append(pid)
             started = start_time(pid)
+            if started is not None and (pid, started) in leave_out:
+                continue
+            unseen.append(pid)
             if started is not None:
                 found.add((pid, started))
     return found
@@ -43,22 +47,22 @@ def descendants(*roots: int) -> set[tuple[int, int]]:
 class Tree:
     """A command and everything it has started, as far as it can be found."""
 
-    def __init__(self, pid: int, *, subreaper: bool) -> None:
-        """With the subreaper set, all that this process has below it belongs to the command."""
-        self._pid = pid
+    def __init__(self, pid: int, *, subreaper: bool, strangers: frozenset[Process] = frozenset()) -> None:
+        """With the subreaper set, all that this process has below it belongs to the command, but for strangers."""
         self._subreaper = subreaper
+        self._strangers = strangers
         started = start_time(pid)
-        self._known: set[tuple[int, int]] = set() if started is None else {(pid, started)}
-        self.refused: set[tuple[int, int]] = set()
+        self._known: set[Process] = set() if started is None else {(pid, started)}
+        self.refused: set[Process] = set()
 
-    def living(self) -> set[tuple[int, int]]:
+    def living(self) -> set[Process]:
         """Who of it lives. A zombie does not."""
         roots = [os.getpid()] if self._subreaper else [pid for pid, _ in self._known]
-        self._known |= descendants(*roots)
+        self._known |= descendants(*roots, leave_out=self._strangers)
         self._known = {(pid, started) for pid, started in self._known if start_time(pid) == started}
         return set(self._known)
 
-    def send(self, number: int, to: set[tuple[int, int]]) -> None:
+    def send(self, number: int, to: set[Process]) -> None:
         """Send a signal. Who may not be signalled (set-uid, another user) is put into `refused`."""
         for pid, started in to:
             # Looked at again right before: a pid can be given to somebody else.

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     import threading
 
     from distlock_core.heartbeat import Heartbeat
-    from distlock_core.processes import Tree
+    from distlock_core.killing import Killing
+    from distlock_core.processes import Process
     from distlock_core.session import Session
     from distlock_core.signalfd import SignalFd
 
@@ -46,8 +47,6 @@ PASSED_ON = (
 AWAITED = (*PASSED_ON, signal.SIGCHLD, signal.SIGIO)
 SHORT = 0.2  # seconds; a command that is done by then is not worth a watch: the release tells the same
 LONGEST_SLEEP = 1.0  # seconds under a lease: no timer counts while the machine is suspended, so look at the clock
-PASS = 0.02  # seconds between two rounds of killing
-UNKILLABLE = 5.0  # seconds after SIGKILL; what lives then cannot be killed
 
 LOST, HUNG = "lost", "hung"
 
@@ -119,8 +118,8 @@ class Supervisor:
         self._watch_at = 0.0
         self._loss: Loss | None = None
         self._cause = ""
-        self._tree: Tree | None = None
-        self._kill_at = FOREVER
+        self._killing: Killing | None = None
+        self._strangers: frozenset[Process] = frozenset()
         self._signals: SignalFd | None = None
         self._telling: list[threading.Thread] = []
 
@@ -139,15 +138,14 @@ class Supervisor:
                 self._handle(self._next_signal())
                 self._look_at_lock()
                 self._look_at_life()
-                self._kill()
-                if self._tree is None and self._ended is not None:
-                    return self._ended._replace(cause=self._cause)
-                if self._tree is not None and self._is_over(self._tree):
+                if self._is_over():
                     ended = self._ended or Ended(0, signal.SIGKILL)
-                    return ended._replace(cause=self._cause, unkillable=self._survivors(self._tree))
+                    survivors = () if self._killing is None else self._killing.survivors()
+                    return ended._replace(cause=self._cause, unkillable=survivors)
         finally:
             care.session.stop()
             if care.heartbeat is not None:
+                care.heartbeat.beat()  # its last words may be for the manager around distlock
                 care.heartbeat.close()
             if self._signals is not None:
                 self._signals.close()
@@ -161,9 +159,11 @@ class Supervisor:
         changed = {**self._environ, **(care.heartbeat.variables if care.heartbeat is not None else {})}
         environ = {name: value for name, value in changed.items() if value is not None}
         if care.leased or care.heartbeat is not None:
-            from distlock_core.processes import become_subreaper
+            from distlock_core.processes import become_subreaper, descendants
 
             if care.leased:
+                # `sh -c 'x & exec distlock ...'`: what was below me before the command is not the command's.
+                self._strangers = frozenset(descendants(os.getpid()))
                 become_subreaper()
             inherited = None if care.heartbeat is None else care.heartbeat.inherited
             self._pid = spawn.start_by_fork(
@@ -178,17 +178,17 @@ class Supervisor:
         care.session.on_lost = lambda _: signal.pthread_kill(thread, signal.SIGCHLD)
 
     def _next_signal(self) -> signal.struct_siginfo | None:
-        moments = [self._watch_at, self._kill_at]
+        moments = [self._watch_at]
         if self._care.leased and self._loss is None:
             moments.append(min(self._care.last_moment, now() + LONGEST_SLEEP))
-        if self._care.heartbeat is not None and self._tree is None:
+        if self._care.heartbeat is not None and self._killing is None:
             moments.append(self._care.heartbeat.next_moment())
-        if self._tree is not None:
-            moments.append(now() + (PASS if now() >= self._kill_at else 5 * PASS))
+        if self._killing is not None:
+            moments.append(self._killing.next_moment())
         moment = min(moments)
         if moment == FOREVER:
             return signal.sigwaitinfo(AWAITED)
-        if not self._care.leased and self._care.heartbeat is None and self._tree is None:
+        if not self._care.leased and self._care.heartbeat is None and self._killing is None:
             # Short, and not worth what a SignalFd loads. See there why the signal is looked at.
             found = signal.sigtimedwait(AWAITED, max(0.0, moment - now()))
             return found if found is not None and found.si_signo in AWAITED else None
@@ -272,52 +272,29 @@ class Supervisor:
 
     def _look_at_life(self) -> None:
         care = self._care
-        if care.heartbeat is None or (self._ended is not None and self._tree is None):
+        if care.heartbeat is None or (self._ended is not None and self._killing is None):
             return
         # Taken in also while it is being ended: a full socket would stop who sends, at its cleaning up for example.
         why = care.heartbeat.beat()
-        if why and self._tree is None:
+        if why and self._killing is None:
             self._tell(f"the command shows no life: {why}; it is ended")
             self._cause = self._cause or HUNG
             self._end_tree(now() + care.kill_after)
+
+    def _end_tree(self, kill_at: float) -> None:
+        from distlock_core.killing import Killing
+
+        self._killing = Killing(self._pid, kill_at, subreaper=self._care.leased, strangers=self._strangers)
+
+    def _is_over(self) -> bool:
+        if self._killing is None:
+            return self._ended is not None
+        self._reap()
+        self._killing.go_on()
+        return self._killing.is_over(reaped=self._ended is not None)
 
     def _tell(self, line: str) -> None:
         """Say it in a thread: when nobody reads what is said, the kill must not wait for that."""
         from distlock_core.threads import start_thread
 
         self._telling.append(start_thread(lambda: self._care.tell(line), "distlock-tell"))
-
-    # Killing.
-
-    def _end_tree(self, kill_at: float) -> None:
-        from distlock_core.processes import Tree
-
-        self._tree = Tree(self._pid, subreaper=self._care.leased)
-        living = self._tree.living()
-        self._tree.send(signal.SIGTERM, living)
-        self._tree.send(signal.SIGCONT, living)  # what is stopped hears nothing
-        self._kill_at = kill_at
-
-    def _kill(self) -> None:
-        if self._tree is not None and now() >= self._kill_at:
-            self._tree.send(signal.SIGKILL, self._tree.living())
-
-    def _is_over(self, tree: Tree) -> bool:
-        living = tree.living()
-        if not living and self._ended is not None and (not self._care.leased or self._has_no_child()):
-            return True
-        if now() < self._kill_at:
-            return False
-        return now() >= self._kill_at + UNKILLABLE or (bool(living) and living <= tree.refused)
-
-    def _has_no_child(self) -> bool:
-        """What /proc, read file by file, can miss (who forks and ends meanwhile), a subreaper's kernel does not."""
-        self._reap()
-        try:
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return True
-        return False
-
-    def _survivors(self, tree: Tree) -> tuple[int, ...]:
-        return tuple(sorted(pid for pid, _ in tree.living()))

@@ -14,7 +14,7 @@ ROOT = Path(distlock_core.__file__).parent
 ROWS = (
     ("cli.distlock", "cli.etcdlocker", "cli.distlock_etcd"),
     ("cli.",),
-    ("supervisor", "spawn", "jobs", "heartbeat"),
+    ("supervisor", "killing", "spawn", "jobs", "heartbeat"),
     ("keeper",),
     ("realm",),
     ("lock", "acquisition", "hold", "release", "refusal", "view", "line"),

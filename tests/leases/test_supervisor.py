@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -146,6 +147,19 @@ def test_a_stopped_command_is_killed_too(spawn_distlock: Spawn, in_etcd: Etcd) -
     in_etcd.unlock("x")
     assert finish(process)[0] == 2
     assert not is_running(command)
+
+
+def test_a_child_from_before_the_command_is_not_the_commands(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
+    script = 'sleep 300 >/dev/null 2>&1 & echo pid $!; exec "$0" "$@"'
+    process = spawn_distlock("-c", script, DISTLOCK, *LEASED, "--", "sleep", "300", command="/bin/sh")
+    stranger = int(Output(process.stdout).until(r"pid (\d+)\n").group(1))
+    try:
+        wait_until(in_etcd.keys, "held")
+        in_etcd.unlock("x")
+        assert finish(process)[0] == 2
+        assert is_running(stranger)
+    finally:
+        os.kill(stranger, signal.SIGKILL)
 
 
 # What cannot be killed.
