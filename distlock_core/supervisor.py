@@ -86,12 +86,12 @@ class SignalMask:
 
 
 class Care(Value):
-    """What may end a command before its time. `tell` gets a line for people when something does."""
+    """What may end a command before its time. `tell` gets LOST or HUNG, and a line for people, when something does."""
 
     session: Session
     kill_on_loss: bool
     kill_after: float  # seconds from SIGTERM to SIGKILL
-    tell: Callable[[str], None]
+    tell: Callable[[str, str], None]
     heartbeat: Heartbeat | None = None
 
     @property
@@ -262,7 +262,9 @@ class Supervisor:
         when = time.strftime("%H:%M:%S", time.localtime(self._loss.at))
         kill = care.kill_on_loss
         what = "the command is ended" if kill else "the command RUNS ON WITHOUT ITS LOCK"
-        self._tell(f"the lock was lost at {when}: {self._loss.why}; {what if self._pid else 'nothing was started'}")
+        self._tell(
+            LOST, f"the lock was lost at {when}: {self._loss.why}; {what if self._pid else 'nothing was started'}"
+        )
         self._cause = LOST
         if kill and self._pid:
             # Past the deadline another may hold the lock already: no time is left to be asked kindly.
@@ -277,7 +279,7 @@ class Supervisor:
         # Taken in also while it is being ended: a full socket would stop who sends, at its cleaning up for example.
         why = care.heartbeat.beat()
         if why and self._killing is None:
-            self._tell(f"the command shows no life: {why}; it is ended")
+            self._tell(HUNG, f"the command shows no life: {why}; it is ended")
             self._cause = self._cause or HUNG
             self._end_tree(now() + care.kill_after)
 
@@ -293,8 +295,8 @@ class Supervisor:
         self._killing.go_on()
         return self._killing.is_over(reaped=self._ended is not None)
 
-    def _tell(self, line: str) -> None:
+    def _tell(self, cause: str, line: str) -> None:
         """Say it in a thread: when nobody reads what is said, the kill must not wait for that."""
         from distlock_core.threads import start_thread
 
-        self._telling.append(start_thread(lambda: self._care.tell(line), "distlock-tell"))
+        self._telling.append(start_thread(lambda: self._care.tell(cause, line), "distlock-tell"))

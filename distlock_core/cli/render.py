@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from distlock_core.errors import DistlockError
-from distlock_core.model import HELD, Ended, Holder, LockState, Record, Waiter
+from distlock_core.model import COOLING, HELD, Ended, Holder, LockState, Record, Waiter
 from distlock_core.whoami import hostname, is_provably_dead
 from distlock_core.wording import clock, duration, owner_of, printable
 
@@ -161,7 +161,9 @@ def _holder_lines(holder: Holder) -> list[str]:
     lines.append(_field("token", str(holder.token)))
     if record.state != HELD:
         lines.append(_field("state", printable(record.state)))
-    left = "" if holder.ttl_left is None else f", {duration(holder.ttl_left)} left unless renewed"
+    left = "" if holder.ttl_left is None else f", {duration(holder.ttl_left)} left"
+    if left and not _ends_by_itself(holder):
+        left += " unless renewed"
     lines.append(_field("lifetime", holder.lifetime + left))
     if holder.keeper is not None:
         lines.append(_field("keeper", f"process {holder.keeper}"))
@@ -172,11 +174,17 @@ def _holder_lines(holder: Holder) -> list[str]:
     return lines
 
 
+def _ends_by_itself(holder: Holder) -> bool:
+    """True for a lease that nobody renews: a cooling lock's, or that of a step without a keeper."""
+    step = holder.record.text("kind") == "lock" and holder.keeper is None
+    return bool(holder.lease) and (step or holder.record.state == COOLING)
+
+
 def _life(holder: Holder) -> str:
     """What can be said about the process from here: the answer to "may I break it?"."""
     if holder.record.text("kind") == "lock" and not holder.lease:
         return ", a lock step: it stays until it is unlocked"
-    if holder.record.text("host") != hostname():
+    if holder.record.text("host") != hostname() or _ends_by_itself(holder):
         return ""
     return " (gone)" if is_provably_dead(holder.record) else ""
 

@@ -48,11 +48,20 @@ def _supervise(request: Request, lock: Lock, mask: SignalMask) -> Ended:
         lock.session,
         settings.on_loss == "kill",
         settings.kill_after,
-        lambda line: say(f"{lock.name}: {line}"),
+        lambda cause, line: _tell(request, cause, f"{lock.name}: {line}"),
         _heartbeat(request),
     )
     command = ["node", *request.command] if settings["node"] else request.command
     return Supervisor(command, environment.for_command(os.environ, lock), mask, care).run()
+
+
+def _tell(request: Request, cause: str, line: str) -> None:
+    if not request.settings["json"]:
+        say(line)
+        return
+    from distlock_core.cli.render import as_json, tell
+
+    tell(as_json({"error": {"kind": "lost" if cause == supervisor.LOST else "no_life", "message": line}}))
 
 
 def _heartbeat(request: Request) -> Heartbeat | None:
@@ -82,7 +91,7 @@ def _finish(request: Request, lock: Lock, ended: Ended, mask: SignalMask) -> int
     if ended.cause != supervisor.LOST and code != OK and settings["on_failure"] == "hold":
         how = "showed no life" if ended.cause == HUNG else f"ended with {code}"
         return _leave(request, lock, f"{_shown(request)} {how} on {hostname()}", code, mask)
-    if code == OK and settings["cooldown"] is not None:
+    if code == OK and settings["cooldown"] is not None and not lock.stays:
         return _part(request, lock, code, mask, "cooling:", settings["cooldown"])
     return _release(request, lock, code, mask)
 

@@ -110,7 +110,8 @@ class Endpoints:
         return min(max(left / untried, SHORTEST_ATTEMPT), LONGEST_ATTEMPT)
 
     def _unavailable(self, failures: dict[str, str], seconds: float) -> EtcdUnavailable:
-        failures = failures or {address.url: "no time was left" for address in self._addresses}
+        if not failures:
+            return EtcdUnavailable(f"no time was left to ask etcd ({', '.join(a.url for a in self._addresses)})")
         tried = ", ".join(f"{url} ({reason})" for url, reason in failures.items())
         hint = f". {self._hint}" if self._hint else ""
         return EtcdUnavailable(f"no etcd answered within {seconds:.1f}s: {tried}{hint}")

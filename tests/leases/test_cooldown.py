@@ -108,3 +108,9 @@ def test_unlock_leaves_no_lease_of_a_step_that_nobody_looks_after(run_distlock: 
     assert len(in_etcd.new_leases()) == 1
     assert run_distlock("--unlock", "--lock-name=x").returncode == 0
     assert in_etcd.new_leases() == set()
+
+
+def test_a_step_that_a_run_has_entered_stays_held_and_does_not_cool(run_distlock: Run, in_etcd: Etcd) -> None:
+    assert run_distlock("--lock-name=x", "--id=me", "--lock").returncode == 0
+    assert run_distlock("--lock-name=x", "--id=me", "--cooldown=60", "--", "true").returncode == 0
+    assert (shown(run_distlock)["state"], shown(run_distlock)["lifetime"]) == ("held", "persistent")

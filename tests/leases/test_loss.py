@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -389,3 +390,12 @@ def test_a_loss_that_only_the_release_notices_is_reported(
 @pytest.fixture
 def in_etcd(etcd: Cluster, realm_prefix: str) -> Etcd:
     return Etcd(etcd, realm_prefix)
+
+
+def test_a_program_is_told_of_a_loss_as_json_on_stderr(spawn_distlock: Spawn, key: Key) -> None:
+    process = spawn_distlock("--json", "--lock-name=x", "--ttl=5", "--", "sh", "-c", "echo ready; exec sleep 300")
+    Output(process.stdout).until("ready")
+    key.delete()
+    code, said = finish(process, 20)
+    assert code == LOST
+    assert [json.loads(line)["error"]["kind"] for line in said.splitlines()] == ["lost"]
