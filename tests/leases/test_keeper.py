@@ -210,7 +210,8 @@ def test_it_starts_from_an_installation_in_an_environment_of_its_own(
 ) -> None:
     # As `pip install` lays it out: the package lies in site-packages, and nothing else leads to it.
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], timeout=BOUND, check=True)
-    site = sysconfig.get_path("purelib", "venv", {"base": str(tmp_path / "venv")})
+    base = str(tmp_path / "venv")
+    site = sysconfig.get_path("purelib", "posix_prefix", {"base": base, "platbase": base})
     package = os.path.dirname(os.path.abspath(keeper.__file__))
     shutil.copytree(package, os.path.join(site, "distlock_core"))
     code = "import sys; from distlock_core.cli.distlock import main; sys.exit(main())"
