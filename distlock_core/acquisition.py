@@ -96,6 +96,21 @@ class Acquisition:
                 raise
             return late
 
+    def preview(self) -> Entry | None:
+        """Return the hold of mine that would be entered now, None where a free slot would be claimed; writes nothing.
+
+        Raises as `run()` does for a caller who does not wait.
+        """
+        view = self._read(self._patience.within(self._contact))
+        entry = find_entry(view, self._wish)
+        if entry is None:
+            state = view.state(self._keys.name)
+            if self._free_slot(view, state) is None:
+                raise refusal.busy(state)
+            if view.mutex_busy:
+                raise refusal.mutex_busy(state)
+        return entry
+
     def _until_held(self) -> Held:
         view = self._read(self._patience.within(self._contact))
         while True:
@@ -123,17 +138,21 @@ class Acquisition:
         if entry is not None:
             return self._enter(view, entry)
         state = view.state(self._keys.name)
-        conflict = refusal.other_limit(state, self._wish.slots)
-        if conflict is not None:
-            raise conflict
-        slot = view.free_slot(self._wish.slots)
-        if slot is None or not view.is_my_turn or view.freeze is not None:
+        slot = self._free_slot(view, state)
+        if slot is None:
             if self._nowait:
                 raise refusal.busy(state)
             return self._wait(view, state)
         if view.mutex_busy:
             return self._wait_for_mutex(state) if self._nowait else self._wait(view, state)
         return self._claim(view, slot)
+
+    def _free_slot(self, view: View, state: LockState) -> int | None:
+        """The slot that may be claimed now, None when I have to wait. Raises `LimitConflict`."""
+        conflict = refusal.other_limit(state, self._wish.slots)
+        if conflict is not None:
+            raise conflict
+        return view.free_slot(self._wish.slots) if view.is_my_turn and view.freeze is None else None
 
     # Claims.
 

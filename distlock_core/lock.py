@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.etcd.api import Etcd
+    from distlock_core.hold import Entry
     from distlock_core.line import Line
     from distlock_core.patience import Cancel
     from distlock_core.realm import Realm
@@ -100,6 +101,14 @@ class Lock:
             return self.acquire(timeout=0)
         except (LockBusy, Frozen):
             return None
+
+    def preview(self) -> Entry | None:
+        """Say what `acquire(timeout=0)` would do now, and write nothing: for a dry run.
+
+        Returns the hold of mine that would be entered again, and how; None where a free lock would be taken. Raises
+        `LockBusy`, `Frozen`, `LimitConflict`, `EtcdUnavailable`, `AccessDenied`.
+        """
+        return Acquisition(self._etcd, self._wish, 0, self._connect_timeout).preview()
 
     def verify(self) -> bool:
         """True if the lock is still mine, by a linearizable read. Raises `EtcdUnavailable`, `AccessDenied`."""

@@ -66,6 +66,18 @@ def connect(
     )
 
 
+def connection(settings: Mapping[str, Any], hint: str = "") -> dict[str, Any]:
+    """Return the arguments of `connect()` that these settings stand for; the hint is for where no endpoint is set."""
+    return {
+        "endpoints": settings["endpoints"] or DEFAULT_ENDPOINTS,
+        "prefix": settings["prefix"],
+        "mutex": settings["internallock"],
+        "connect_timeout": settings["connect_timeout"],
+        "release_timeout": settings["release_timeout"],
+        "hint": "" if settings["endpoints"] else hint,
+    }
+
+
 class Realm:
     """Every lock under one prefix. Names cannot leave it. Made by `connect()`."""
 
@@ -163,8 +175,7 @@ class Realm:
         `LockNotFound`, `NotHolder`, `EtcdUnavailable`, `AccessDenied`.
         """
         by = hostname() if owner is None else check_owner(owner)
-        state = self.show(name)
-        holder = self._to_unlock(state, None if force else owner, token)
+        holder = self.to_unlock(name, owner, token=token, force=force)
         how = "released" if holder.owner == by else "broken"
         kv = KeyValue(holder.key, holder.value, holder.token, holder.mod_revision, holder.lease)
         patience = Patience.lasting(self._release_timeout, cancel)
@@ -185,6 +196,12 @@ class Realm:
         if holder.lease and holder.is_unattended:
             self._drop_lease(holder.lease)
         return holder
+
+    def to_unlock(
+        self, name: str, owner: str | None = None, *, token: int | None = None, force: bool = False
+    ) -> Holder:
+        """Return the hold that `unlock()` would end now, and write nothing: for a dry run. Raises as `unlock()`."""
+        return self._to_unlock(self.show(name), None if force else owner, token)
 
     def verify(self, name: str, token: int) -> bool:
         """True if the acquisition with this token holds the lock, by a linearizable read."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 DEFAULT_FILE = "/etc/distlock/distlock.yaml"
 LONGEST = 10**9  # seconds; beyond it a number is a slip
 LONGEST_DIGITS = 100
+WHILE_PID_TTL = 60  # seconds that a lock bound to a process is leased for, unless told
 RIDE_OUT = 1.0  # seconds of outage that a leased hold must be able to survive
 LONGEST_TTL = 9_000_000_000  # seconds: etcd's own limit
 

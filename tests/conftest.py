@@ -17,6 +17,7 @@ from distlock_core.testing import Cluster, EtcdctlError, Proxy
 
 COMMAND_TIMEOUT = 60.0
 HISTORY_LIMIT = 20_000
+ON_ONE_WORKER = ("test_fleet.py",)
 
 
 @pytest.fixture(scope="session")
@@ -142,6 +143,22 @@ def spawn_distlock(distlock_env: dict[str, str]) -> Iterator[Callable[..., subpr
     yield spawn
     for process in processes:
         _end(process)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """What shares a costly fixture runs on one worker, everything else wherever there is room.
+
+    By path: the suffix that xdist's own groups put behind a test's id is not seen under pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return path if path.endswith(ON_ONE_WORKER) else nodeid
+
+    return Scheduling(config, log) if config.getvalue("dist") == "load" else None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -33,17 +33,9 @@ def realm(request: Request) -> Realm:
 
 def connection(settings: Settings) -> dict[str, Any]:
     """Return the arguments of `connect()` that the settings stand for."""
-    from distlock_core.realm import DEFAULT_ENDPOINTS
+    from distlock_core import realm
 
-    endpoints = settings["endpoints"]
-    return {
-        "endpoints": endpoints or DEFAULT_ENDPOINTS,
-        "prefix": settings["prefix"],
-        "mutex": settings["internallock"],
-        "connect_timeout": settings["connect_timeout"],
-        "release_timeout": settings["release_timeout"],
-        "hint": "" if endpoints else NOTHING_CONFIGURED,
-    }
+    return realm.connection(settings, NOTHING_CONFIGURED)
 
 
 def wanted(request: Request, details: Mapping[str, Any] | None = None) -> Lock:

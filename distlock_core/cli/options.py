@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 
 from distlock_core.config import Settings, load, read_setting
 from distlock_core.errors import DistlockError
-from distlock_core.settings import SETTINGS, Setting, read_bool, read_whole
+from distlock_core.settings import SETTINGS, WHILE_PID_TTL, Setting, read_bool, read_whole
 from distlock_core.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-WHILE_PID_TTL = 60  # seconds, unless told
 OPERATIONS = ("lock", "unlock", "list", "show", "verify", "help", "version")
 WITHOUT_A_LOCK = ("list", "help", "version")
 

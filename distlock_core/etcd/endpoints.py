@@ -11,6 +11,7 @@ from distlock_core.patience import FOREVER, Patience, now
 DEFAULT_PORT = 2379
 LONGEST_ATTEMPT = 5.0  # seconds that one member may take to answer, when the caller would wait for ever
 SHORTEST_ATTEMPT = 0.25  # seconds; below this a healthy member under load would look dead
+TIMED_OUT = "timed out"
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # seconds between two rounds over all endpoints
 
 
@@ -99,7 +100,9 @@ class Endpoints:
                     raise self._unavailable(failures, now() - started)
                 attempt = Attempt(address, patience.within(self._share(patience, len(turn) - position)))
                 yield attempt
-                failures[address.url] = attempt.failure or "timed out"
+                if attempt.failure not in (None, TIMED_OUT) or address.url not in failures:
+                    # The last try may just have had no time left: what an earlier one was told says more.
+                    failures[address.url] = attempt.failure or TIMED_OUT
             patience.pause(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 

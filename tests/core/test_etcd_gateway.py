@@ -66,7 +66,7 @@ def test_an_endpoint_that_answers_with_this_is_said_to_do_so(proxy: Proxy, what:
     raw, said = BROKEN[what]
     proxy.garble(TXN, raw, times=100)
     with pytest.raises(EtcdUnavailable, match=said):
-        gateway(proxy.url).read([Get(b"x")], Patience.lasting(0.3))
+        gateway(proxy.url).read([Get(b"x")], Patience.lasting(1.0))
 
 
 @pytest.mark.parametrize("what", BROKEN)

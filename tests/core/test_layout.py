@@ -12,9 +12,11 @@ ROOT = Path(distlock_core.__file__).parent
 
 # From the top down; the modules of one row may import each other.
 ROWS = (
+    ("saltext.",),
     ("cli.distlock", "cli.etcdlocker", "cli.distlock_etcd"),
-    ("cli.",),
+    ("cli.", "adapters"),
     ("supervisor", "killing", "spawn", "jobs", "heartbeat"),
+    ("binding",),
     ("keeper",),
     ("realm",),
     ("lock", "acquisition", "hold", "release", "refusal", "view", "line"),

@@ -1,0 +1,207 @@
+"""What the adapters for Salt, Ansible and Puppet share: a lock as a state that is wanted, with a dry run that is true.
+
+Each of them reads its arguments, calls one of these, and reports in its own world's words. Every owner here is
+explicit. All raise `DistlockError`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from distlock_core import binding, realm
+from distlock_core.cli.environment import held_around
+from distlock_core.config import load, read_setting
+from distlock_core.errors import ConfigError, Frozen, LockBusy, LockNotFound, NotHolder
+from distlock_core.hold import TAKEN_OVER
+from distlock_core.model import COOLING, HELD
+from distlock_core.settings import SETTINGS, WHILE_PID_TTL, Setting, read_bool, read_whole
+from distlock_core.values import Value
+from distlock_core.whoami import start_time, traces
+from distlock_core.wording import held_by, look_at, printable, taken
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from distlock_core.config import Settings
+    from distlock_core.lock import Lock
+    from distlock_core.model import Holder, LockState
+    from distlock_core.patience import Cancel
+    from distlock_core.realm import Realm
+
+NOTHING_CONFIGURED = "No endpoint is configured: set `endpoints`"
+
+
+def read(
+    arguments: Mapping[str, object],
+    owner: str,
+    config: Mapping[str, object] | None = None,
+    where: str = "configuration",
+) -> Settings:
+    """Put the settings together: arguments, then the tool's own `config`, environment and file, then the defaults.
+
+    An argument of None counts as not given. `owner` is the one where nobody has set `id`; who says nothing of a
+    timeout does not wait. Raises `ConfigError`, which names the argument, or `where` the config says it.
+    """
+    said = {key: value for key, value in arguments.items() if value is not None}
+    by_key = {setting.key: setting for setting in SETTINGS}
+    found: dict[str, Any] = {}
+    for key, value in (config or {}).items():
+        if key not in by_key:
+            raise ConfigError(f"{where}: unknown key {key!r}; known are {', '.join(sorted(by_key))}")
+        if value is not None and value != "":
+            found[key] = read_setting(by_key[key], value, f"{where}: {key}")
+    if "timeout" in said:
+        found.pop("nowait", None)
+    found.update(
+        {key: read_setting(by_key[key], value, "owner" if key == "id" else key) for key, value in said.items()}
+    )
+    settings = load(found)
+    if settings["id"] is None:
+        settings["id"] = owner
+    if not settings.given & {"timeout", "nowait"}:
+        settings["timeout"] = 0.0
+    return settings.check()
+
+
+def read_flag(value: object, word: str) -> bool:
+    """An argument that is true or false, and no setting. Raises `ConfigError`: 'False' in quotes is not true."""
+    return bool(read_setting(Setting(word, word, read_bool, False, ""), value, word))
+
+
+def read_token(value: object) -> int | None:
+    """A fencing token, None where none is given. Raises `ConfigError`."""
+    setting = Setting("token", "token", read_whole(1, 2**63 - 1), None, "")
+    return None if value is None else int(read_setting(setting, value, "token"))
+
+
+def connect(settings: Settings) -> Realm:
+    """Return the realm that the settings name. Nothing is sent before its first use."""
+    return realm.connect(**realm.connection(settings, NOTHING_CONFIGURED))
+
+
+class Taken(Value):
+    """What came of `take()`: the hold (None in a dry run that would make one), and whether that is new.
+
+    `before` is the hold of my own that was taken over from a dead run. `waits` says, in a dry run, for whom it would
+    wait first.
+    """
+
+    holder: Holder | None
+    changed: bool
+    before: Holder | None = None
+    waits: str = ""
+
+
+def take(
+    settings: Settings,
+    *,
+    run: int | None = None,
+    bound: bool = False,
+    dry_run: bool = False,
+    cancel: Cancel | None = None,
+) -> Taken:
+    """Have the lock held by my owner; a hold that is mine already is left as it is.
+
+    `run` is the process that stands for this run: a hold bound to it is mine. With `bound` the lock ends with that
+    process, else it is persistent. What a dry run would refuse, it raises.
+    """
+    if bound:
+        settings["while_pid"] = run
+        settings["ttl"] = settings["ttl"] or WHILE_PID_TTL
+        settings.check()
+    else:
+        settings["ttl"] = settings["refresh"] = None
+    kept = binding.Binding.of(settings) if bound else None
+    lock = _lock(settings, kept)
+    entry, waits = None, ""
+    try:
+        entry = lock.preview()
+    except (LockBusy, Frozen) as error:
+        mine = _bound_to(run, settings["id"], error.state)
+        if mine is not None:
+            return Taken(mine, False)
+        if dry_run and settings["timeout"] == 0:
+            raise
+        waits = error.message
+    if entry is not None and entry.how != TAKEN_OVER:
+        return Taken(entry.holder, False)
+    before = None if entry is None else entry.holder
+    if dry_run:
+        return Taken(None, True, before, waits)
+    lock.acquire(settings["timeout"], cancel)
+    if kept is None:
+        holder = lock.holder
+        lock.forget()
+    else:
+        holder = binding.bind(lock, kept, realm.connection(settings))
+    return Taken(holder, True, before)
+
+
+def let_go(
+    settings: Settings, *, token: int | None = None, force: bool = False, dry_run: bool = False
+) -> Holder | None:
+    """Have the lock not held by my owner, and return the hold that was ended; None where nobody holds it.
+
+    With a `cooldown` in the settings it stays taken for so long, and one that cools down already is left alone.
+    """
+    name, owner, cooldown = settings["lockname"], settings["id"], settings["cooldown"]
+    found = connect(settings)
+    try:
+        holder = found.to_unlock(name, owner, token=token, force=force)
+        if holder.record.state == COOLING and cooldown is not None:
+            return None
+        if dry_run:
+            return holder
+        return found.unlock(name, owner, token=token, force=force, cooldown=cooldown)
+    except LockNotFound:
+        return None
+
+
+def check(settings: Settings, token: int | None = None) -> Holder:
+    """Return the hold of my owner's (with a `token`: that one). Raises `LockNotFound` or `NotHolder` without one."""
+    name, owner = settings["lockname"], settings["id"]
+    state = connect(settings).show(name)
+    for holder in state.holders:
+        mine = holder.owner == owner if token is None else holder.token == token
+        if mine and holder.record.state == HELD:
+            return holder
+    who = printable(owner) if token is None else f"token {token}"
+    if state.holders:
+        raise NotHolder(f"{taken(state)}, not by {who}. {look_at(name)}", state=state)
+    raise LockNotFound(f"{printable(name)} is held by nobody, and so not by {who}", state=state)
+
+
+def said(holder: Holder) -> str:
+    """percona_prod is held by salt:m0 since 12:03 (4m12s): "Upgrade RPMs"."""
+    return f"{printable(holder.lock)} is held by {held_by(holder)}"
+
+
+def _lock(settings: Settings, kept: binding.Binding | None) -> Lock:
+    return connect(settings).lock(
+        settings["lockname"],
+        settings["id"],
+        settings["reason"],
+        slots=settings["slots"],
+        ttl=None if kept is None else kept.ttl,
+        refresh=None if kept is None else kept.refresh,
+        background=False,
+        # A step may be entered again by whoever has its owner; what is bound to a run is that run's alone.
+        step=kept is None,
+        inside=held_around(os.environ),
+        details=None if kept is None else traces(kept.pid),
+    )
+
+
+def _bound_to(run: int | None, owner: str, state: LockState | None) -> Holder | None:
+    """The hold that this very run has bound to itself before."""
+    if run is None or state is None:
+        return None
+    me = traces(run)
+    for holder in state.holders:
+        record = holder.record
+        same_process = all(record.details.get(field) == me.get(field) for field in ("host", "boot", "pid", "start"))
+        if same_process and record.explicit and holder.owner == owner and record.state == HELD and start_time(run):
+            return holder
+    return None

@@ -1,0 +1,75 @@
+"""A lock that is held, bound to a process: handed to a keeper, which lets it go when the process ends."""
+
+from __future__ import annotations
+
+import os
+
+from distlock_core import keeper
+from distlock_core.errors import ConfigError
+from distlock_core.settings import WHILE_PID_TTL
+from distlock_core.values import Value
+from distlock_core.whoami import start_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from distlock_core.config import Settings
+    from distlock_core.lock import Lock
+    from distlock_core.model import Holder
+
+
+class Binding(Value):
+    """To which process a lock is bound (its pid and start time name it once and for all), and how it is kept."""
+
+    pid: int
+    start: int
+    ttl: int
+    refresh: float | None
+    on_loss: str
+    kill_after: float
+    log_file: str | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Binding:
+        """Read `while_pid` and what goes with it. Raises `ConfigError`: no such process, no such log file."""
+        pid = settings["while_pid"]
+        started = start_time(pid)
+        if started is None:
+            raise ConfigError(f"--while-pid: there is no process {pid}")
+        log_file = settings["log_file"]
+        if log_file:
+            log_file = os.path.abspath(log_file)
+            _check_writable(log_file)
+        on_loss = settings["on_loss"] or "continue"
+        return cls(
+            pid, started, settings["ttl"] or WHILE_PID_TTL, settings["refresh"], on_loss, settings.kill_after, log_file
+        )
+
+
+def bind(
+    lock: Lock, binding: Binding, connection: Mapping[str, Any], check: Callable[[], None] = lambda: None
+) -> Holder:
+    """Leave a lock that is held to a keeper, and return the hold. Raises `DistlockError`; nothing is locked then.
+
+    `check` may raise to call it off.
+    """
+    plan = dict(zip(binding._fields, binding))
+    try:
+        check()
+        keeper_pid = keeper.start(lock, connection, plan)
+    except BaseException:
+        lock.release()
+        raise
+    holder = lock.holder
+    lock.forget()
+    return holder._replace(record=holder.record._replace(details={**holder.record.details, "keeper": keeper_pid}))
+
+
+def _check_writable(path: str) -> None:
+    try:
+        with open(path, "a", encoding="utf-8"):
+            pass
+    except OSError as error:
+        raise ConfigError(f"--log-file {path}: cannot be written: {error.strerror}") from None

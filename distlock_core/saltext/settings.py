@@ -1,0 +1,68 @@
+"""Settings on a minion: arguments, then `distlock:` in minion config or pillar, then what the command reads."""
+
+from __future__ import annotations
+
+import os
+
+from distlock_core import adapters
+from distlock_core.errors import ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from distlock_core.config import Settings
+
+SECTION = "distlock"
+PROFILES = "profiles"
+
+
+def read(
+    salt: Mapping[str, Callable[..., Any]], opts: Mapping[str, Any], arguments: Mapping[str, Any], profile: str | None
+) -> Settings:
+    """Return the settings of one call. `salt` and `opts` are what Salt calls `__salt__` and `__opts__`.
+
+    Where both say something, the minion's config comes before the pillar, and a profile before what stands beside
+    the profiles. Raises `ConfigError`.
+    """
+    config, where = _section(salt["config.get"], profile)
+    owner = f"salt:{opts['id']}"
+    settings = adapters.read(arguments, owner, config, where)
+    log_file = opts.get("log_file")
+    if settings["log_file"] is None and isinstance(log_file, str) and os.path.isabs(log_file):
+        # The keeper of a bound lock reports where the minion does; without a file that it may write, to syslog.
+        settings["log_file"] = log_file if os.access(log_file, os.W_OK) else None
+    return settings
+
+
+def _section(get: Callable[..., Any], profile: str | None) -> tuple[dict[str, Any], str]:
+    config, where = _merged(get, SECTION), f"{SECTION}: in minion config or pillar"
+    profiles = config.pop(PROFILES, None) or {}
+    if profile is None:
+        return config, where
+    if not isinstance(profiles, dict) or profile not in profiles:
+        known = ", ".join(sorted(map(str, profiles))) if isinstance(profiles, dict) and profiles else "none"
+        raise ConfigError(
+            f"profile {str(profile)!a}: not in {SECTION}:{PROFILES} of minion config or pillar; known: {known}"
+        )
+    return {**config, **_merged(get, f"{SECTION}:{PROFILES}:{profile}")}, f"{SECTION}:{PROFILES}:{profile}"
+
+
+def _merged(get: Callable[..., Any], path: str) -> dict[str, Any]:
+    """Key by key, so that a password in the minion's own file goes with endpoints in the pillar."""
+    merged: dict[str, Any] = {}
+    for leave_out in ({"omit_opts": True}, {"omit_pillar": True, "omit_master": True}):
+        found = get(path, {}, omit_grains=True, **leave_out)
+        if not isinstance(found, dict):
+            raise ConfigError(
+                f"{path}: in minion config or pillar: expected keys and values, found {type(found).__name__}"
+            )
+        for key, value in found.items():
+            if key == PROFILES and isinstance(value, dict) and isinstance(merged.get(key), dict):
+                merged[key] = {**merged[key], **value}
+            elif isinstance(value, str) and value.startswith("sdb://"):
+                merged[key] = get(f"{path}:{key}", omit_grains=True, **leave_out)  # Salt resolves single values only
+            else:
+                merged[key] = value
+    return merged

@@ -1,0 +1,386 @@
+"""
+Locks in etcd v3 that Salt shares with everything else that changes a cluster.
+
+.. code-block:: bash
+
+    salt 'db*' distlock.list
+    salt db1 distlock.run percona_prod 'yum --assumeyes upgrade' reason='Upgrade RPMs' timeout=-1
+
+The owner of a lock that Salt takes is ``salt:`` and the minion's id, unless ``owner`` says otherwise. Connection
+settings come from ``distlock:`` in minion config or pillar:
+
+.. code-block:: yaml
+
+    distlock:
+      endpoints: [http://10.0.0.1:2379, http://10.0.0.2:2379]
+      prefix: /distlock/
+      profiles:
+        staging:
+          endpoints: [http://10.9.0.1:2379]
+
+``profile=staging`` picks one of the profiles; what it does not say is taken from beside them.
+
+:depends: Python package distlock-core, in the minion's own Python
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from contextlib import contextmanager
+
+from salt.exceptions import CommandExecutionError
+
+try:
+    from distlock_core import adapters
+    from distlock_core.cli.render import holder_json, locks_json
+    from distlock_core.errors import ConfigError, DistlockError, LockNotFound, NotHolder
+    from distlock_core.saltext import settings as minion_settings
+    from distlock_core.settings import SETTINGS
+
+    MISSING = ""
+except ImportError as error:
+    MISSING = str(error)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from distlock_core.config import Settings
+
+    __salt__: dict[str, Any]
+    __opts__: dict[str, Any]
+    __context__: dict[str, Any]
+
+__virtualname__ = "distlock"
+__func_alias__ = {"list_": "list"}
+
+# Not one option on the command line: that, all who may list processes can read.
+COMMAND = "import sys; sys.path.append(sys.argv.pop(1)); from distlock_core.cli.distlock import main; main()"
+
+
+def __virtual__() -> str | tuple[bool, str]:
+    if MISSING:
+        return False, (
+            f"distlock: the Python package distlock-core is missing in {sys.executable} ({MISSING}). "
+            "To install it: salt-pip install distlock-core"
+        )
+    return __virtualname__
+
+
+def lock(
+    name: str,
+    reason: str | None = None,
+    timeout: float | None = None,
+    owner: str | None = None,
+    slots: int | None = None,
+    while_pid: int | None = None,
+    ttl: int | None = None,
+    on_loss: str | None = None,
+    endpoints: list[str] | str | None = None,
+    prefix: str | None = None,
+    profile: str | None = None,
+) -> dict[str, Any]:
+    """
+    Take the lock, and leave it taken. One that this owner holds already is left as it is.
+
+    name
+        Name of the lock.
+
+    reason
+        Why; shown to everybody who looks or waits.
+
+    timeout : 0
+        Wait at most so many seconds; 0 does not wait, -1 waits for ever.
+
+    owner
+        Default: ``salt:`` and the minion's id.
+
+    slots : 1
+        So many may hold the lock at once; the same number everywhere.
+
+    while_pid
+        Keep the lock for as long as this process lives, and no longer.
+
+    ttl : 60
+        With ``while_pid``: how many seconds the lock outlives the machine.
+
+    on_loss : continue
+        With ``while_pid``: ``kill`` ends that process and its children when the lock is lost.
+
+    endpoints, prefix, profile
+        Where the lock is, if not where minion config or pillar say.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 distlock.lock percona_prod reason='Replace RAM'
+        salt db1 distlock.lock percona_prod timeout=600
+    """
+    with _one_line():
+        settings = _settings(
+            profile,
+            lockname=name,
+            reason=reason,
+            timeout=timeout,
+            id=owner,
+            slots=slots,
+            while_pid=while_pid,
+            ttl=ttl,
+            on_loss=on_loss,
+            endpoints=endpoints,
+            prefix=prefix,
+        )
+        pid = None if while_pid is None else settings["while_pid"]
+        if pid is None and (ttl is not None or on_loss is not None):
+            raise ConfigError("ttl and on_loss are about a lock that is bound to a process: they go with while_pid")
+        holder = adapters.take(settings, run=pid, bound=pid is not None).holder
+        assert holder is not None
+        return holder_json(holder)
+
+
+def unlock(
+    name: str,
+    owner: str | None = None,
+    token: int | None = None,
+    force: bool = False,
+    cooldown: int | None = None,
+    endpoints: list[str] | str | None = None,
+    prefix: str | None = None,
+    profile: str | None = None,
+) -> dict[str, Any]:
+    """
+    Let the lock go, if it is this owner's, and return what was held. It is an error if it was not locked.
+
+    token
+        Only the acquisition with this fencing token.
+
+    force : False
+        Another owner's too; look with ``distlock.show`` first.
+
+    cooldown
+        Leave the lock taken for so many seconds more.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 distlock.unlock percona_prod
+        salt db1 distlock.unlock percona_prod token=4711 force=True
+    """
+    with _one_line():
+        settings = _settings(profile, lockname=name, id=owner, cooldown=cooldown, endpoints=endpoints, prefix=prefix)
+        holder = adapters.let_go(settings, token=adapters.read_token(token), force=adapters.read_flag(force, "force"))
+        if holder is None:
+            raise LockNotFound(f"{settings['lockname']} is not locked")
+        return holder_json(holder)
+
+
+def show(
+    name: str,
+    endpoints: list[str] | str | None = None,
+    prefix: str | None = None,
+    profile: str | None = None,
+) -> list[dict[str, Any]]:
+    """
+    Return who holds the lock, since when and why, and the line in order: one entry for each holder. A lock that
+    nobody holds has one entry without an owner.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 distlock.show percona_prod
+    """
+    with _one_line():
+        settings = _settings(profile, lockname=name, endpoints=endpoints, prefix=prefix)
+        return locks_json(adapters.connect(settings).show(settings["lockname"]))
+
+
+def list_(
+    endpoints: list[str] | str | None = None, prefix: str | None = None, profile: str | None = None
+) -> list[dict[str, Any]]:
+    """
+    Return every lock that is held or waited for: what ``distlock.show`` says of each.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' distlock.list
+        salt db1 distlock.list profile=staging
+    """
+    with _one_line():
+        settings = _settings(profile, endpoints=endpoints, prefix=prefix)
+        return [lock for state in adapters.connect(settings).list() for lock in locks_json(state)]
+
+
+def verify(
+    name: str,
+    owner: str | None = None,
+    token: int | None = None,
+    endpoints: list[str] | str | None = None,
+    prefix: str | None = None,
+    profile: str | None = None,
+) -> bool:
+    """
+    Return True if this owner holds the lock now (with a token: if that acquisition does), else False.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 distlock.verify percona_prod
+        salt db1 distlock.verify percona_prod token=4711
+    """
+    with _one_line():
+        settings = _settings(profile, lockname=name, id=owner, endpoints=endpoints, prefix=prefix)
+        try:
+            adapters.check(settings, adapters.read_token(token))
+        except (LockNotFound, NotHolder):
+            return False
+        return True
+
+
+def run(
+    name: str,
+    cmd: str | list[str],
+    reason: str | None = None,
+    timeout: float | None = None,
+    owner: str | None = None,
+    slots: int | None = None,
+    ttl: int | None = None,
+    on_loss: str | None = None,
+    on_failure: str | None = None,
+    cooldown: int | None = None,
+    cwd: str | None = None,
+    env: dict[str, str] | None = None,
+    stdin: str | None = None,
+    python_shell: bool = False,
+    output_loglevel: str = "debug",
+    endpoints: list[str] | str | None = None,
+    prefix: str | None = None,
+    profile: str | None = None,
+) -> dict[str, Any]:
+    """
+    Run a command under the lock, and return what ``cmd.run_all`` does: ``pid``, ``retcode``, ``stdout``, ``stderr``.
+
+    The command never runs without the lock. A lock that was lost while it ran is a ``retcode`` of 2, with a line in
+    ``stderr``. The pid is that of distlock, which looks after the command. Under the lock of a step of the same
+    owner (``distlock.lock``, ``distlock.locked``) the command runs inside of that.
+
+    cmd
+        The command, a list of words or a string to be split into words. No shell reads it, unless ``python_shell``.
+
+    timeout : 0
+        How many seconds to wait for the lock; -1 waits for ever. The command may take as long as it takes.
+
+    ttl
+        Lease the lock for so many seconds. When it is lost, the command is killed, unless ``on_loss`` is
+        ``continue``. Without a ttl the lock is persistent, and stays when the machine dies.
+
+    on_failure : release
+        ``hold`` leaves the lock taken when the command fails, until a person has looked.
+
+    cooldown
+        After success, leave the lock taken for so many seconds more.
+
+    cwd, env, stdin, output_loglevel
+        As for ``cmd.run_all``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'db*' distlock.run percona_prod 'yum --assumeyes upgrade' timeout=-1
+        salt db1 distlock.run percona_prod 'cd /srv && ./upgrade | tee log' python_shell=True
+    """
+    with _one_line():
+        settings = _settings(
+            profile,
+            lockname=name,
+            reason=reason,
+            timeout=timeout,
+            id=owner,
+            slots=slots,
+            ttl=ttl,
+            on_loss=on_loss,
+            on_failure=on_failure,
+            cooldown=cooldown,
+            endpoints=endpoints,
+            prefix=prefix,
+        )
+        home = os.path.dirname(os.path.dirname(os.path.abspath(adapters.__file__)))
+        result: dict[str, Any] = __salt__["cmd.run_all"](
+            [sys.executable, "-I", "-c", COMMAND, home, "--json", "--quiet", "--", *_words(cmd, python_shell)],
+            cwd=cwd,
+            env={**(env or {}), **_environment(settings)},
+            stdin=stdin,
+            python_shell=False,
+            output_loglevel=output_loglevel,
+            ignore_retcode=True,  # or Salt would log every busy lock as an error
+        )
+        result = _read_errors(result)
+        __context__["retcode"] = result["retcode"]
+        return result
+
+
+def _settings(profile: str | None, **arguments: Any) -> Settings:
+    settings = minion_settings.read(__salt__, __opts__, arguments, profile)
+    if "lockname" in arguments and not settings["lockname"]:
+        raise ConfigError("no lock is named: name is required")
+    return settings
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Salt prints this exception as one line, any other with its traceback."""
+    try:
+        yield
+    except DistlockError as error:
+        raise CommandExecutionError(error.message) from None
+
+
+def _words(cmd: str | float | list[str], python_shell: bool) -> list[str]:
+    if python_shell:
+        if not isinstance(cmd, str):
+            raise ConfigError("cmd: with python_shell it is one string, for a shell to read")
+        return ["/bin/sh", "-c", cmd]
+    if isinstance(cmd, (bool, int, float)):
+        cmd = str(cmd).lower()  # `true` comes out of Salt's command line as a boolean
+    try:
+        words = shlex.split(cmd) if isinstance(cmd, str) else [str(word) for word in cmd]
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"cmd: cannot be split into words: {error}") from None
+    if not words:
+        raise ConfigError("cmd: nothing to run")
+    return words
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """The settings as the command finds them: a distlock inside of it has the same etcd and prefix."""
+    skipped = ("nowait", "json", "quiet", "verbose", "while_pid", "log_file", "busy_exit_code")
+    found = {}
+    for setting in SETTINGS:
+        value, is_set = settings[setting.key], setting.key in (*settings.given, "lockname", "id", "timeout")
+        if is_set and "env" in setting.scope and setting.key not in skipped and value is not None:
+            text = ",".join(value) if isinstance(value, list) else str(value)
+            found[setting.variable] = text.lower() if isinstance(value, bool) else text
+    return found
+
+
+def _read_errors(result: dict[str, Any]) -> dict[str, Any]:
+    """Raise what kept the command from running; a loss is part of how it ran."""
+    *lines, last = (result.get("stderr") or "").split("\n")
+    try:
+        error = json.loads(last)["error"]
+        kind, message = error["kind"], error["message"]
+    except (ValueError, TypeError, KeyError):
+        return result
+    if kind not in ("lost", "unreachable") and result["retcode"] != 0:
+        raise CommandExecutionError(message)
+    return {**result, "stderr": "\n".join([*lines, f"distlock: {message}"])}

@@ -1,0 +1,329 @@
+"""
+Hold a lock in etcd v3 while states run, so that only one node of a cluster is changed at a time.
+
+.. code-block:: yaml
+
+    one at a time:
+      distlock.locked:
+        - name: percona_prod
+        - reason: Upgrade RPMs
+        - timeout: -1
+
+    percona-server-server:
+      pkg.latest:
+        - require:
+          - distlock: one at a time
+
+    next one, please:
+      distlock.unlocked:
+        - name: percona_prod
+        - require:
+          - pkg: percona-server-server
+
+When the upgrade fails, the lock stays, and no other node follows: look, mend, and run the states again. The same
+minion goes on with its own lock, also after a reboot. ``until: run_end`` lets go at the end of the run instead,
+whatever became of it.
+
+Settings are described in the execution module ``distlock``.
+
+:depends: Python package distlock-core, in the minion's own Python
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+try:
+    from distlock_core import adapters
+    from distlock_core.errors import ConfigError, DistlockError, NotHolder
+    from distlock_core.saltext import settings as minion_settings
+
+    MISSING = ""
+except ImportError as error:
+    MISSING = str(error)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from distlock_core.config import Settings
+    from distlock_core.model import Holder
+
+    __salt__: dict[str, Any]
+    __opts__: dict[str, Any]
+    __context__: dict[str, Any]
+
+__virtualname__ = "distlock"
+
+UNLOCKED, RUN_END = "unlocked", "run_end"
+
+
+def __virtual__() -> str | tuple[bool, str]:
+    if MISSING:
+        return False, (
+            f"distlock: the Python package distlock-core is missing in {sys.executable} ({MISSING}). "
+            "To install it: salt-pip install distlock-core"
+        )
+    return __virtualname__
+
+
+def locked(
+    name: str,
+    reason: str | None = None,
+    timeout: float | None = None,
+    owner: str | None = None,
+    until: str = UNLOCKED,
+    ttl: int | None = None,
+    on_loss: str | None = None,
+    slots: int | None = None,
+    endpoints: list[str] | str | None = None,
+    prefix: str | None = None,
+    profile: str | None = None,
+    refresh: float | None = None,
+    kill_after: float | None = None,
+    connect_timeout: float | None = None,
+    release_timeout: float | None = None,
+) -> dict[str, Any]:
+    """
+    Have the lock held by this minion. One that it holds already is left as it is.
+
+    name
+        Name of the lock.
+
+    reason
+        Why; shown to everybody who looks or waits.
+
+    timeout : 0
+        Wait at most so many seconds; 0 fails at once when another holds it, -1 waits for ever.
+
+    owner
+        Default: ``salt:`` and the minion's id.
+
+    until : unlocked
+        ``unlocked``: until ``distlock.unlocked`` or a person lets it go, over reboots too. ``run_end``: until this
+        state run has ended, in whatever way.
+
+    ttl : 60
+        With ``run_end``: how many seconds the lock outlives the machine.
+
+    on_loss : continue
+        With ``run_end``, when the lock is lost in mid-run: ``continue`` writes that to the minion's log, ``kill``
+        also ends the run.
+
+    slots : 1
+        So many may hold the lock at once; the same number everywhere.
+
+    endpoints, prefix, profile, refresh, kill_after, connect_timeout, release_timeout
+        As in the configuration of distlock; usually from minion config or pillar.
+    """
+    ret = _ret(name)
+    try:
+        if until not in (UNLOCKED, RUN_END):
+            raise ConfigError(f"until: expected {UNLOCKED} or {RUN_END}, found {ascii(until)[:60]}")
+        bound = until == RUN_END
+        if not bound and (ttl is not None or on_loss is not None):
+            raise ConfigError(f"ttl and on_loss are about a lock that ends with the run: they go with until: {RUN_END}")
+        settings = _settings(
+            profile,
+            lockname=name,
+            reason=reason,
+            timeout=timeout,
+            id=owner,
+            ttl=ttl,
+            on_loss=on_loss,
+            slots=slots,
+            endpoints=endpoints,
+            prefix=prefix,
+            refresh=refresh,
+            kill_after=kill_after,
+            connect_timeout=connect_timeout,
+            release_timeout=release_timeout,
+        )
+        run = _run()
+        if bound and run is None:
+            raise ConfigError(
+                f"until: {RUN_END} binds the lock to the process of this run, but with multiprocessing: false the run "
+                f"is a thread of the minion, which lives on: use until: {UNLOCKED} and distlock.unlocked, or "
+                "multiprocessing: true"
+            )
+        if _planned(settings) == "locked":
+            return _done(ret, True, f"{name} would be held by {settings['id']} by then")
+        freed = _planned(settings) == "unlocked"
+        if freed:
+            taken = adapters.Taken(None, True)
+        else:
+            taken = adapters.take(settings, run=run, bound=bound, dry_run=__opts__["test"])
+    except DistlockError as error:
+        return _done(ret, False, error.message)
+    if not taken.changed:
+        assert taken.holder is not None
+        return _done(ret, True, f"already: {adapters.said(taken.holder)}{_lifetime(taken.holder, until)}")
+    ret["changes"] = {name: {"old": _shown(taken.before), "new": settings["id"]}}
+    if taken.holder is None:
+        _plan(settings, "locked")
+        first = f"would wait: {taken.waits} Then " if taken.waits else ""
+        return _done(ret, None, f"{first}{name} would be locked by {settings['id']}{_end(until)}")
+    how = "taken over from this owner's run that has ended" if taken.before else "locked"
+    return _done(ret, True, f"{name} is {how} by {settings['id']}, token {taken.holder.token}{_end(until)}")
+
+
+def unlocked(
+    name: str,
+    owner: str | None = None,
+    force: bool = False,
+    cooldown: int | None = None,
+    endpoints: list[str] | str | None = None,
+    prefix: str | None = None,
+    profile: str | None = None,
+    connect_timeout: float | None = None,
+    release_timeout: float | None = None,
+) -> dict[str, Any]:
+    """
+    Have the lock not held by this minion. It is no change when nobody holds it; another's lock is left alone, and
+    the state fails.
+
+    name
+        Name of the lock.
+
+    owner
+        Default: ``salt:`` and the minion's id.
+
+    force : False
+        Break another owner's lock too. Look with ``distlock.show`` first.
+
+    cooldown
+        Leave it taken for so many seconds more, so that the node can settle before the next one begins.
+
+    endpoints, prefix, profile, connect_timeout, release_timeout
+        As for ``distlock.locked``.
+    """
+    ret = _ret(name)
+    try:
+        settings = _settings(
+            profile,
+            lockname=name,
+            id=owner,
+            cooldown=cooldown,
+            endpoints=endpoints,
+            prefix=prefix,
+            connect_timeout=connect_timeout,
+            release_timeout=release_timeout,
+        )
+        forced = adapters.read_flag(force, "force")
+        planned = _planned(settings)
+        if planned == "locked":
+            old: str | None = settings["id"]
+        else:
+            holder = None if planned else adapters.let_go(settings, force=forced, dry_run=__opts__["test"])
+            old = _shown(holder)
+    except NotHolder as error:
+        return _done(ret, False, error.message.replace("--unlock --force", "force: True, after a look"))
+    except DistlockError as error:
+        return _done(ret, False, error.message)
+    if old is None:
+        return _done(ret, True, f"{name} is not locked")
+    ret["changes"] = {name: {"old": old, "new": None if settings["cooldown"] is None else f"{old} (cooling)"}}
+    if __opts__["test"]:
+        _plan(settings, "unlocked")
+        return _done(ret, None, f"{name}, held by {old}, would be unlocked{_cooling(settings)}")
+    return _done(ret, True, f"{name}, which was held by {old}, is unlocked{_cooling(settings)}")
+
+
+def held(
+    name: str,
+    owner: str | None = None,
+    endpoints: list[str] | str | None = None,
+    prefix: str | None = None,
+    profile: str | None = None,
+    connect_timeout: float | None = None,
+) -> dict[str, Any]:
+    """
+    Fail unless this minion holds the lock now: for use right before a dangerous step. It changes nothing.
+
+    name
+        Name of the lock.
+
+    owner
+        Default: ``salt:`` and the minion's id.
+
+    endpoints, prefix, profile, connect_timeout
+        As for ``distlock.locked``.
+    """
+    ret = _ret(name)
+    try:
+        settings = _settings(
+            profile, lockname=name, id=owner, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout
+        )
+        planned = _planned(settings)
+        if planned == "locked":
+            return _done(ret, True, f"{name} would be held by {settings['id']} by then")
+        if planned == "unlocked":
+            return _done(ret, False, f"{name} would be held by nobody by then, and so not by {settings['id']}")
+        return _done(ret, True, adapters.said(adapters.check(settings)))
+    except DistlockError as error:
+        return _done(ret, False, error.message)
+
+
+def _settings(profile: str | None, **arguments: Any) -> Settings:
+    settings = minion_settings.read(__salt__, __opts__, arguments, profile)
+    if not settings["lockname"]:
+        raise ConfigError("no lock is named: name is required")
+    return settings
+
+
+def _run() -> int | None:
+    """The process that lives exactly as long as this state run; None where there is none."""
+    if __opts__.get("__cli") != "salt-call" and not __opts__.get("multiprocessing", True):
+        return None
+    # A `parallel: true` state is a child of the run.
+    low = globals().get("__low__") or {}
+    return os.getppid() if low.get("parallel") else os.getpid()
+
+
+# What `test=True` has said so far: a state further down is to find what a real run would have left there.
+
+
+def _planned(settings: Settings) -> str:
+    if not __opts__["test"]:
+        return ""
+    plans: dict[object, str] = __context__.get("distlock.planned", {})
+    return plans.get(_plan_key(settings), "")
+
+
+def _plan(settings: Settings, what: str) -> None:
+    __context__.setdefault("distlock.planned", {})[_plan_key(settings)] = what
+
+
+def _plan_key(settings: Settings) -> tuple[object, ...]:
+    endpoints = ",".join(settings["endpoints"] or ())
+    return globals().get("__instance_id__"), endpoints, settings["prefix"], settings["lockname"], settings["id"]
+
+
+# What is reported.
+
+
+def _ret(name: str) -> dict[str, Any]:
+    return {"name": name, "changes": {}, "result": False, "comment": ""}
+
+
+def _done(ret: dict[str, Any], result: bool | None, comment: str) -> dict[str, Any]:
+    ret["result"], ret["comment"] = result, comment
+    return ret
+
+
+def _shown(holder: Holder | None) -> str | None:
+    return None if holder is None else holder.owner or "an unknown owner"
+
+
+def _end(until: str) -> str:
+    return ", until this run ends" if until == RUN_END else ""
+
+
+def _lifetime(holder: Holder, until: str) -> str:
+    stays = until == RUN_END and holder.lifetime == "persistent"
+    return "; it stays until it is unlocked, also after this run" if stays else ""
+
+
+def _cooling(settings: Settings) -> str:
+    return "" if settings["cooldown"] is None else f" in {settings['cooldown']}s"

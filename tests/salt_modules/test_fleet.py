@@ -1,0 +1,218 @@
+"""A real master and real minions: one at a time, and what is left when a run ends in a bad way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from salted import Fleet, State, clean_environment, states
+from witness import wait_until
+
+from distlock_core import Holder, connect
+from distlock_core.testing import Cluster
+
+pytestmark = pytest.mark.timeout(180)
+
+Apply = Callable[..., "subprocess.Popen[str]"]
+
+
+class Cluster3:
+    """What the example upgrades: its steps, and a witness that only one node is at work."""
+
+    def __init__(self, folder: Path, lock: str, prefix: str) -> None:
+        self.folder, self.lock, self._prefix = folder, lock, prefix
+        self.gate = folder / "gate"
+        # mkdir fails when another is at work, and with it the state.
+        self._package = f"mkdir {folder}/busy && echo $(basename $PWD) >> {folder}/began"
+        self._health = f"rmdir {folder}/busy && echo done >> {folder}/ended"
+
+    def pillar(self, **more: Any) -> str:
+        gate = f"while ! test -e {self.gate}; do sleep 0.05; done"
+        steps = {"package": self._package, "service": gate, "health": self._health}
+        upgrade = {"lock": self.lock, **steps, **more}
+        return "pillar=" + json.dumps({"upgrade": upgrade, "distlock": {"prefix": self._prefix}})
+
+    def count(self, what: str) -> int:
+        path = self.folder / what
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, lock_name: str, realm_prefix: str) -> Iterator[Cluster3]:
+    nodes = Cluster3(tmp_path, lock_name, realm_prefix)
+    yield nodes
+    nodes.gate.touch()  # nothing that a failed test has left waits for ever
+
+
+@pytest.fixture
+def holder(etcd: Cluster, realm_prefix: str, lock_name: str) -> Callable[[], Holder | None]:
+    realm = connect(etcd.endpoints, realm_prefix)
+    return lambda: next(iter(realm.show(lock_name).holders), None)
+
+
+@pytest.fixture
+def start(fleet: Fleet) -> Iterator[Apply]:
+    """start(target, *words) -> `salt` in the background; surely ended."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(target: str, *words: str) -> subprocess.Popen[str]:
+        started.append(
+            subprocess.Popen(
+                fleet.command(target, *words),
+                env=clean_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def all_true(returned: dict[str, State]) -> bool:
+    return all(state.result is True for state in returned.values())
+
+
+def test_the_example_has_one_minion_at_work_at_every_moment(fleet: Fleet, nodes: Cluster3) -> None:
+    nodes.gate.touch()
+    returned = fleet.salt("m*", "state.apply", "upgrade", nodes.pillar(timeout=-1))
+    for name in ("m0", "m1", "m2"):
+        assert all_true(states(returned[name])), returned[name]
+    assert (nodes.count("began"), nodes.count("ended")) == (3, 3)
+
+
+def test_the_example_with_run_end_has_one_minion_at_work_too(
+    fleet: Fleet, nodes: Cluster3, holder: Callable[[], Holder | None]
+) -> None:
+    nodes.gate.touch()
+    returned = fleet.salt("m*", "state.apply", "upgrade_run_end", nodes.pillar(timeout=-1))
+    for name in ("m0", "m1", "m2"):
+        assert all_true(states(returned[name])), returned[name]
+    assert (nodes.count("began"), nodes.count("ended")) == (3, 3)
+    wait_until(lambda: holder() is None, "the end of the last keeper")
+
+
+def test_without_waiting_one_succeeds_and_the_others_name_it_until_all_are_done(
+    fleet: Fleet, nodes: Cluster3, start: Apply, holder: Callable[[], Holder | None]
+) -> None:
+    left = {"m0", "m1", "m2"}
+    for _ in range(3):
+        left -= one_round(fleet, nodes, start, holder, left)
+    assert left == set()
+    assert nodes.count("ended") == 3
+
+
+def one_round(
+    fleet: Fleet, nodes: Cluster3, start: Apply, holder: Callable[[], Holder | None], left: set[str]
+) -> set[str]:
+    """All of these at once, without waiting; returns who has succeeded, exactly one."""
+    nodes.gate.unlink(missing_ok=True)
+    before = nodes.count("began")
+    command = start(",".join(sorted(left)), "--list", "state.apply", "upgrade", nodes.pillar())
+    held = wait_until(lambda: nodes.count("began") > before and holder(), "somebody at work")
+    others = {f"salt:{name}" for name in left} - {held.owner}
+    wait_until(lambda: others <= said_busy(fleet, held), "the others refused")
+    nodes.gate.touch()
+    returned = json.loads(command.communicate(timeout=60)[0])
+    succeeded = {name for name, run in returned.items() if all_true(states(run))}
+    assert {f"salt:{name}" for name in succeeded} == {held.owner}
+    for name in returned.keys() - succeeded:
+        failed = states(returned[name])
+        assert held.owner in failed["one node at a time"].comment
+        assert failed["upgrade the package"].result is False
+        assert "requisite failed" in failed["upgrade the package"].comment
+    return succeeded
+
+
+def said_busy(fleet: Fleet, held: Holder) -> set[str]:
+    return {f"salt:{name}" for name in fleet.names if f"{held.lock} is held by {held.owner}" in fleet.log(name)}
+
+
+def test_a_job_killed_under_run_end_frees_the_lock_within_the_ttl(
+    nodes: Cluster3, start: Apply, holder: Callable[[], Holder | None]
+) -> None:
+    start("m0", "state.apply", "upgrade_run_end", nodes.pillar(ttl=5))
+    held = wait_until(lambda: nodes.count("began") and holder(), "m0 at work")
+    os.kill(held.record.number("pid"), signal.SIGKILL)
+    wait_until(lambda: holder() is None, "the lock free", bound=5.0)
+
+
+def test_a_job_killed_under_unlocked_leaves_the_lock_and_the_same_minion_goes_on_with_it(
+    fleet: Fleet, nodes: Cluster3, start: Apply, holder: Callable[[], Holder | None]
+) -> None:
+    start("m0", "state.apply", "upgrade", nodes.pillar())
+    held = wait_until(lambda: nodes.count("began") and holder(), "m0 at work")
+    pid = held.record.number("pid")
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"), "the end of the job")
+    assert holder() == held
+    nodes.gate.touch()
+    (nodes.folder / "busy").rmdir()
+    other = states(fleet.salt("m1", "state.apply", "upgrade", nodes.pillar())["m1"])
+    assert "is held by salt:m0" in other["one node at a time"].comment
+    again = states(fleet.salt("m0", "state.apply", "upgrade", nodes.pillar())["m0"])
+    assert all_true(again), again
+    assert again["one node at a time"].changes == {}
+    assert holder() is None
+
+
+def test_a_lost_run_end_lock_kills_the_run_where_that_is_wanted(
+    fleet: Fleet, etcd: Cluster, nodes: Cluster3, start: Apply, holder: Callable[[], Holder | None]
+) -> None:
+    start("m0", "state.apply", "upgrade_run_end", nodes.pillar(ttl=6))
+    held = wait_until(lambda: nodes.count("began") and holder(), "m0 at work")
+    etcd.etcdctl("del", held.key.decode())
+    wait_until(lambda: not os.path.exists(f"/proc/{held.record.number('pid')}"), "the end of the job")
+    wait_until(lambda: f"{held.lock}: the lock of process" in fleet.log("m0"), "a word in the minion's log")
+
+
+def test_a_lost_run_end_lock_is_told_in_the_log_and_the_run_goes_on(
+    fleet: Fleet, etcd: Cluster, nodes: Cluster3, start: Apply, holder: Callable[[], Holder | None]
+) -> None:
+    command = start("m0", "state.apply", "upgrade_run_end", nodes.pillar(on_loss="continue"))
+    held = wait_until(lambda: nodes.count("began") and holder(), "m0 at work")
+    etcd.etcdctl("del", held.key.decode())
+    wait_until(
+        lambda: any(held.lock in line and "WITHOUT ITS LOCK" in line for line in fleet.log("m0").splitlines()),
+        "a word in the minion's log",
+    )
+    nodes.gate.touch()
+    assert all_true(states(json.loads(command.communicate(timeout=60)[0])["m0"]))
+
+
+def test_a_minion_whose_runs_are_threads_says_that_it_cannot_bind_a_lock_to_one(
+    fleet: Fleet, lock_name: str, holder: Callable[[], Holder | None]
+) -> None:
+    words = ("state.single", "distlock.locked", f"name={lock_name}", "until=run_end")
+    (state,) = states(fleet.salt("threaded", *words)["threaded"]).values()
+    assert state.result is False
+    assert "multiprocessing: false" in state.comment
+    assert holder() is None
+
+
+def test_the_orchestration_upgrades_all_nodes_one_at_a_time(fleet: Fleet, nodes: Cluster3) -> None:
+    nodes.gate.touch()
+    pillar = json.loads(nodes.pillar()[len("pillar=") :])
+    done = fleet.orchestrate("orch.upgrade_cluster", "pillar=" + json.dumps({**pillar, "nodes": "m*"}))
+    assert all_true(done), done
+    assert (nodes.count("began"), nodes.count("ended")) == (3, 3)
+
+
+def test_the_master_can_list_the_locks_of_all_minions(fleet: Fleet, etcd: Cluster, realm_prefix: str) -> None:
+    connect(etcd.endpoints, realm_prefix).lock("listed", "somebody", "by hand", step=True).acquire(0)
+    returned = fleet.salt("*", "distlock.list", f"prefix={realm_prefix}")
+    assert set(returned) == set(fleet.names)
+    for locks in returned.values():
+        assert [(lock["lock"], lock["owner"], lock["reason"]) for lock in locks] == [("listed", "somebody", "by hand")]

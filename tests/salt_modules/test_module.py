@@ -1,0 +1,79 @@
+"""The execution module, by salt-call."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import pytest
+from salted import Minion
+from witness import Etcd
+
+from distlock_core.testing import Cluster
+
+
+@pytest.fixture
+def keys(etcd: Cluster, realm_prefix: str) -> Etcd:
+    return Etcd(etcd, realm_prefix)
+
+
+def test_a_lock_is_taken_shown_verified_and_unlocked(minion: Minion, keys: Etcd) -> None:
+    taken = minion.call("distlock.lock", "x", "reason=Replace RAM")
+    assert (taken["owner"], taken["lifetime"], taken["reason"]) == ("salt:m0", "persistent", "Replace RAM")
+    (shown,) = minion.call("distlock.show", "x")
+    assert (shown["token"], shown["waiting"]) == (taken["token"], 0)
+    assert [lock["lock"] for lock in minion.call("distlock.list")] == ["x"]
+    assert minion.call("distlock.verify", "x") is True
+    assert minion.call("distlock.verify", "x", f"token={taken['token'] + 1}") is False
+    assert minion.call("distlock.unlock", "x")["token"] == taken["token"]
+    keys.assert_nothing_left()
+
+
+def test_refusals_are_one_line_and_a_return_code(minion: Minion, keys: Etcd) -> None:
+    keys.lock("x", owner="node-3")
+    assert "x is held by node-3" in minion.refused("distlock.lock", "x")
+    assert "not by salt:m0: left alone" in minion.refused("distlock.unlock", "x")
+    assert "y is not locked" in minion.refused("distlock.unlock", "y")
+    assert "a whole number" in minion.refused("distlock.unlock", "x", "token=abc")
+    assert keys.keys() == ["x"]
+
+
+def test_a_command_runs_under_the_lock_and_returns_what_run_all_does(minion: Minion, keys: Etcd) -> None:
+    script = "echo out $DISTLOCK_HELD; echo err >&2; exit 3"
+    done = minion.call("distlock.run", "x", script, "python_shell=True", "env={'A': 'b'}")
+    assert done["retcode"] == 3
+    assert done["stdout"].startswith("out /t-")
+    assert done["stderr"] == "err"
+    assert isinstance(done["pid"], int)
+    keys.assert_nothing_left()
+
+
+def test_a_command_does_not_run_without_the_lock(minion: Minion, keys: Etcd) -> None:
+    keys.lock("x", owner="node-3")
+    ran = minion.folder / "ran"
+    assert "x is held by node-3" in minion.refused("distlock.run", "x", f"touch {ran}")
+    assert not ran.exists()
+    assert "cannot start" in minion.refused("distlock.run", "y", "/no/such/program")
+    assert keys.keys() == ["x"]
+
+
+def test_a_command_runs_inside_of_its_owners_step_and_leaves_that_held(minion: Minion, keys: Etcd) -> None:
+    minion.call("distlock.lock", "x")
+    assert minion.call("distlock.run", "x", "true")["retcode"] == 0
+    assert keys.keys() == ["x"]
+
+
+def test_a_lock_lost_under_a_command_is_not_reported_as_success(
+    minion: Minion, etcd: Cluster, realm_prefix: str, need: Callable[..., str]
+) -> None:
+    delete = f"{need('etcdctl')} --endpoints {etcd.endpoints[0]} del {realm_prefix}x"
+    done = minion.call("distlock.run", "x", delete, "env={'ETCDCTL_API': '3'}")
+    assert done["retcode"] == 2
+    assert "lost" in done["stderr"]
+
+
+def test_every_function_has_an_example_of_its_command_line(minion: Minion) -> None:
+    documented = minion.call("sys.doc", "distlock")
+    assert {name.partition(".")[2] for name in documented} == {"list", "lock", "run", "show", "unlock", "verify"}
+    for name, text in documented.items():
+        assert "CLI Example:" in text, name
+        assert name in text
