@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 
 from distlock_core import binding, realm
-from distlock_core.cli.environment import held_around
 from distlock_core.config import load, read_setting
 from distlock_core.errors import ConfigError, Frozen, LockBusy, LockNotFound, NotHolder
 from distlock_core.hold import TAKEN_OVER
+from distlock_core.inherited import held_around
 from distlock_core.model import COOLING, HELD
 from distlock_core.settings import SETTINGS, WHILE_PID_TTL, Setting, read_bool, read_whole
 from distlock_core.values import Value

@@ -16,9 +16,10 @@ from typing import Callable
 import pytest
 
 from distlock_core.cli import etcdlocker
-from distlock_core.cli.environment import HELD, LEASE, MINE_ALONE, TOKEN
+from distlock_core.cli.environment import LEASE, MINE_ALONE
 from distlock_core.cli.options import OPERATIONS, parse
 from distlock_core.config import SETTINGS, load
+from distlock_core.inherited import HELD, TOKEN
 from distlock_core.testing import Cluster
 
 ROOT = Path(__file__).resolve().parent.parent

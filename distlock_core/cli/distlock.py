@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from distlock_core.cli import environment
+from distlock_core import inherited
 from distlock_core.cli.getting import acquire, realm, wanted
 from distlock_core.cli.options import Request, UsageError, error_form, parse
 from distlock_core.cli.outcome import OK, fail, give_up, out, say
@@ -146,7 +146,7 @@ def _show(request: Request) -> int:
 def _verify(request: Request) -> int:
     settings, token = request.settings, request.token
     if token is None:
-        token = environment.token(os.environ, Keys(settings["prefix"], settings["lockname"]))
+        token = inherited.token(os.environ, Keys(settings["prefix"], settings["lockname"]))
     if token is None:
         raise UsageError("--verify needs the token to look for: --token=N, or DISTLOCK_TOKEN from the command's own")
     name = settings["lockname"]

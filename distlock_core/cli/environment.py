@@ -1,48 +1,23 @@
-"""What a command under a lock finds in its environment, and what a distlock inside it reads there."""
+"""What a command under a lock finds in its environment; what a distlock inside it reads there is in `inherited`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 
-from distlock_core.errors import ConfigError
+from distlock_core.inherited import HELD, TOKEN, held_around
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.lock import Lock
-    from distlock_core.model import Keys
 
-TOKEN = "DISTLOCK_TOKEN"  # noqa: S105 - a number that all may see: the fencing token of the lock in the first line of DISTLOCK_HELD
-HELD = "DISTLOCK_HELD"  # the key in etcd; a line more, `TOKEN KEY`, for each lock held further out
 LEASE = "DISTLOCK_LEASE"
-LONGEST_TOKEN = 19  # digits of a 64-bit integer
 
 # Meant for this call. A distlock inside the command is not to be steered by them by accident.
 MINE_ALONE = (
     *("LOCKNAME", "REASON", "TIMEOUT", "NOWAIT", "ID", "SLOTS", "TTL", "REFRESH", "KILL_AFTER", "ON_LOSS"),
     *("ON_FAILURE", "COOLDOWN", "HEARTBEAT", "NODE", "WHILE_PID"),
 )
-
-
-def token(environ: Mapping[str, str], keys: Keys) -> int | None:
-    """The token that a command under this lock has inherited, of several locks its own. Raises `ConfigError`."""
-    for key, number in held_around(environ).items():
-        if key == keys.lock or key.startswith(keys.slots):
-            return number
-    text = environ.get(TOKEN, "")
-    if not text:
-        return None
-    if not _is_token(text):
-        raise ConfigError(f"{TOKEN}: expected a whole number, found {ascii(text)[:60]}")
-    return int(text)
-
-
-def held_around(environ: Mapping[str, str]) -> dict[bytes, int]:
-    """The keys and tokens of the locks that the commands around this one hold."""
-    first, *outer = environ.get(HELD, "").split("\n")
-    lines = [f"{environ.get(TOKEN, '')} {first}", *outer]
-    pairs = [line.partition(" ")[::2] for line in lines]
-    return {os.fsencode(key): int(number) for number, key in pairs if key and _is_token(number)}
 
 
 def for_command(environ: Mapping[str, str], lock: Lock) -> dict[str, str]:
@@ -56,7 +31,3 @@ def for_command(environ: Mapping[str, str], lock: Lock) -> dict[str, str]:
         child[LEASE] = f"{lock.lease:x}"
     child[HELD] = "\n".join([lock.key, *outer])
     return child
-
-
-def _is_token(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= LONGEST_TOKEN

@@ -92,9 +92,9 @@ def _parse(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, str]) -> tuple[Request, Lock]:
-    from distlock_core.cli import environment
     from distlock_core.etcd.gateway import dial
     from distlock_core.hold import Wish
+    from distlock_core.inherited import held_around
     from distlock_core.lock import Lock
 
     values = {short: environ[name] for short, name in VARIABLES.items() if environ.get(name)}
@@ -113,7 +113,7 @@ def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, 
     owner = check_owner(values.get("i") or hostname())
     keys = Keys.raw(check_key(values["k"]))
     # The owner is shown, and no more: two runs with one id exclude each other.
-    wish = Wish(keys, owner, False, "", "run", 1, environment.held_around(environ), ttl, refresh)
+    wish = Wish(keys, owner, False, "", "run", 1, held_around(environ), ttl, refresh)
     lock = Lock(dial(values.get("e") or "localhost:2379"), wish, background=False)
     return Request("run", settings, command), lock
 

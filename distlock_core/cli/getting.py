@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from distlock_core.cli import environment
 from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import say
 from distlock_core.errors import Cancelled
+from distlock_core.inherited import held_around
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def wanted(request: Request, details: Mapping[str, Any] | None = None) -> Lock:
         refresh=settings["refresh"],
         background=False,
         step=request.operation == "lock",
-        inside=environment.held_around(os.environ),
+        inside=held_around(os.environ),
         details=details,
     )
 

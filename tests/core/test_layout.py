@@ -14,7 +14,8 @@ ROOT = Path(distlock_core.__file__).parent
 ROWS = (
     ("saltext.",),
     ("cli.distlock", "cli.etcdlocker", "cli.distlock_etcd"),
-    ("cli.", "adapters"),
+    ("cli.",),
+    ("adapters",),
     ("supervisor", "killing", "spawn", "jobs", "heartbeat"),
     ("binding",),
     ("keeper",),
@@ -23,7 +24,7 @@ ROWS = (
     ("session",),
     ("etcd.gateway",),
     ("etcd.",),
-    ("config",),
+    ("config", "inherited"),
     ("settings", "wording", "whoami", "processes", "signalfd", "threads"),
     ("model",),
     ("etcd.api",),

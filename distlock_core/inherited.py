@@ -1,0 +1,42 @@
+"""What a process has inherited from the distlock that it runs under: which locks are held around it."""
+
+from __future__ import annotations
+
+import os
+
+from distlock_core.errors import ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from distlock_core.model import Keys
+
+TOKEN = "DISTLOCK_TOKEN"  # noqa: S105 - a number that all may see: the fencing token of the lock in the first line of DISTLOCK_HELD
+HELD = "DISTLOCK_HELD"  # the key in etcd; a line more, `TOKEN KEY`, for each lock held further out
+LONGEST_TOKEN = 19  # digits of a 64-bit integer
+
+
+def token(environ: Mapping[str, str], keys: Keys) -> int | None:
+    """The token that a command under this lock has inherited, of several locks its own. Raises `ConfigError`."""
+    for key, number in held_around(environ).items():
+        if key == keys.lock or key.startswith(keys.slots):
+            return number
+    text = environ.get(TOKEN, "")
+    if not text:
+        return None
+    if not _is_token(text):
+        raise ConfigError(f"{TOKEN}: expected a whole number, found {ascii(text)[:60]}")
+    return int(text)
+
+
+def held_around(environ: Mapping[str, str]) -> dict[bytes, int]:
+    """The keys and tokens of the locks that the commands around this one hold."""
+    first, *outer = environ.get(HELD, "").split("\n")
+    lines = [f"{environ.get(TOKEN, '')} {first}", *outer]
+    pairs = [line.partition(" ")[::2] for line in lines]
+    return {os.fsencode(key): int(number) for number, key in pairs if key and _is_token(number)}
+
+
+def _is_token(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= LONGEST_TOKEN
