@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Callable
 
 import pytest
-from scene import BOUND, GRANT, PROMPT, TXN, WATCH, Scene, gateway, until
+from scene import BOUND, GRANT, KEEPALIVE, PROMPT, TXN, WATCH, Scene, gateway, until
 
 from distlock_core import AcquireTimeout, EtcdUnavailable, Lock, line
 from distlock_core.patience import Patience
@@ -137,13 +137,15 @@ def test_a_restart_of_etcd_costs_nobody_a_place(own: Scene) -> None:
 
 
 def test_a_pause_of_etcd_costs_nobody_a_place(own: Scene) -> None:
-    served, check = two_in_line(own)
-    own.cluster.members[0].pause()
-    time.sleep(4)  # past the renewal of the tickets, before their end
-    own.cluster.members[0].resume()
-    check()
-    own.delete("web")
-    served()
+    with Proxy(own.cluster.endpoints[0]) as proxy:
+        served, check = two_in_line(own, proxy.url)
+        own.cluster.members[0].pause()
+        unanswered = len(proxy.wait_for_requests(KEEPALIVE, 0))
+        proxy.wait_for_requests(KEEPALIVE, unanswered + 2)  # both tickets want to be renewed, and none is
+        own.cluster.members[0].resume()
+        check()
+        own.delete("web")
+        served().release()
 
 
 @pytest.mark.parametrize("fault", [Member.kill, Member.pause], ids=["killed", "paused"])
