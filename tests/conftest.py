@@ -146,6 +146,12 @@ def spawn_distlock(distlock_env: dict[str, str]) -> Iterator[Callable[..., subpr
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers for each core: most of a test's time is waiting for leases, timeouts and other processes."""
+    return 2 * len(os.sched_getaffinity(0))
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """What shares a costly fixture runs on one worker, everything else wherever there is room.
 
