@@ -18,11 +18,11 @@ from distlock_core.errors import (
 )
 from distlock_core.etcd.api import Compare, Delete, KeyValue, LeaseGone, Put
 from distlock_core.hold import NESTED, Entry, Held, Wish, claim_record, find_entry, reentry_record, ticket_record
+from distlock_core.lease import GIVE_UP, Lease
 from distlock_core.line import Line
 from distlock_core.model import LockState, Record
 from distlock_core.patience import FOREVER, RETRY_PAUSE, Patience, now
 from distlock_core.release import Ending
-from distlock_core.session import GIVE_UP, Lease
 from distlock_core.values import Value
 from distlock_core.view import View, claim_conditions, gets, reentry_conditions, unsettled
 from distlock_core.whoami import new_run

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from distlock_core.etcd.api import KeyValue
+from distlock_core.lease import Lease
 from distlock_core.model import HELD, Holder, Keys, Record
-from distlock_core.session import Lease
 from distlock_core.values import Value
 from distlock_core.view import View
 from distlock_core.whoami import hostname, is_provably_dead, traces

@@ -8,10 +8,11 @@ from distlock_core.acquisition import Acquisition, Waiting
 from distlock_core.errors import Frozen, LockBusy, LockLost, NotHolder
 from distlock_core.etcd.api import Get, KeyValue, LeaseGone, Put
 from distlock_core.hold import NESTED, STEP, Held, Wish
+from distlock_core.lease import Lease
 from distlock_core.model import HELD, HOLD, Holder, Record
 from distlock_core.patience import Patience, now
 from distlock_core.release import Ending, cool_down, leave_taken, let_go, rewrite
-from distlock_core.session import Lease, Loss, Session
+from distlock_core.session import Loss, Session
 from distlock_core.wording import look_at, printable
 
 TYPE_CHECKING = False

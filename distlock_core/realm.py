@@ -8,6 +8,7 @@ from distlock_core.errors import DistlockError, LockNotFound, NotHolder
 from distlock_core.etcd.api import Get, KeyValue
 from distlock_core.etcd.gateway import dial
 from distlock_core.hold import Wish
+from distlock_core.lease import GIVE_UP
 from distlock_core.lock import CONNECT_TIMEOUT, RELEASE_TIMEOUT, Lock
 from distlock_core.model import (
     DEFAULT_MUTEX,
@@ -28,7 +29,7 @@ from distlock_core.model import (
 )
 from distlock_core.patience import Patience
 from distlock_core.release import Ending, cool_down, let_go
-from distlock_core.session import GIVE_UP, Loss
+from distlock_core.session import Loss
 from distlock_core.settings import check_ttl
 from distlock_core.whoami import hostname
 from distlock_core.wording import look_at, printable, taken

@@ -21,7 +21,7 @@ ROWS = (
     ("keeper",),
     ("realm",),
     ("lock", "acquisition", "hold", "release", "refusal", "view", "line"),
-    ("session",),
+    ("session", "lease"),
     ("etcd.gateway",),
     ("etcd.",),
     ("config", "inherited"),
