@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from distlock_core.acquisition import Acquisition, Waiting
+from distlock_core.amend import amend, describing
 from distlock_core.errors import Frozen, LockBusy, LockLost, NotHolder
 from distlock_core.etcd.api import Get, KeyValue, LeaseGone, Put
 from distlock_core.hold import NESTED, STEP, Held, Wish
 from distlock_core.lease import Lease
-from distlock_core.model import HELD, HOLD, Holder, Record
+from distlock_core.model import HELD, HOLD, Holder, Record, check_text
 from distlock_core.patience import Patience, now
 from distlock_core.release import Ending, cool_down, leave_taken, let_go, rewrite
 from distlock_core.session import Loss, Session
-from distlock_core.wording import look_at, printable
+from distlock_core.wording import held_by, look_at, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,6 +140,23 @@ class Lock:
             lambda held, patience: cool_down(self._etcd, keys, held.kv, self._is_mine, seconds, owner, patience), cancel
         )
 
+    def update(self, value: str | None = None, *, reason: str | None = None, cancel: Cancel | None = None) -> None:
+        """Change the value of the hold, or its reason, without letting go: its token stays, and its lease.
+
+        None leaves it as it is, "" empties it. What is acquired next with this object has them too. Raises
+        `NotHolder` when this object does not hold it, `LockLost` when it was mine and is not any more, `ConfigError`,
+        `EtcdUnavailable`, `AccessDenied`, and `OutcomeUnknown` when nobody can tell whether it was changed.
+        """
+        self._hold()
+        for text, what in ((value, "value"), (reason, "reason")):
+            if text is not None:
+                check_text(text, what)
+        self._amend(describing(value, reason), cancel)
+        if value is not None:
+            self._wish = self._wish._replace(value=value)
+        if reason is not None:
+            self._wish = self._wish._replace(reason=reason)
+
     @property
     def session(self) -> Session:
         """What looks after the hold: `start()` it to be told of a loss. Raises `NotHolder`."""
@@ -184,13 +202,27 @@ class Lock:
         self._held = self._session = None
 
     def note(self, details: Mapping[str, Any], cancel: Cancel | None = None) -> None:
-        """Add to the record of the hold. Raises `NotHolder`, `LockLost`, and as `Etcd` does."""
+        """Add to the record of the hold. Raises as `update`."""
+        self._amend(lambda record: record._replace(details={**record.details, **details}), cancel)
+
+    def _amend(self, change: Callable[[Record], Record], cancel: Cancel | None) -> None:
         held = self._hold()
-        record = Record.parse(held.kv.value)
-        value = record._replace(details={**record.details, **details}).encode()
-        put = Put(held.kv.key, value, held.kv.lease)
-        kv = rewrite(self._etcd, held.kv, self._is_mine, put, Patience.lasting(self._connect_timeout, cancel))
+        patience = Patience.lasting(self._connect_timeout, cancel)
+        seen: list[KeyValue] = []
+
+        def is_mine(kv: KeyValue) -> bool:
+            seen.append(kv)
+            return self._is_mine(kv)
+
+        try:
+            kv = amend(self._etcd, held.kv, is_mine, change, patience)
+        except LeaseGone:
+            kv = None
         if kv is None:
+            if seen and seen[-1].create_revision == held.token:
+                # Still this hold, but entered by a run of its own owner, or left taken by a person.
+                holder = Holder.parse(self._wish.keys, seen[-1])
+                raise NotHolder(f"{printable(self.name)} is held by {held_by(holder)} now. {look_at(self.name)}")
             raise self._lost()
         self._held = held._replace(kv=kv)
 
@@ -259,6 +291,11 @@ class Lock:
         held = self._hold()
         ttl_left = None if held.lease is None else max(0, int(held.lease.deadline - now()))
         return Holder.parse(self._wish.keys, held.kv)._replace(ttl_left=ttl_left)
+
+    @property
+    def value(self) -> str | None:
+        """What the lock carries for others to look up, None where it carries nothing. Raises `NotHolder`."""
+        return self.holder.value
 
     @property
     def key(self) -> str:

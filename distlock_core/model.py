@@ -197,7 +197,7 @@ class Waiter(Value):
 
 
 class Holder(Value):
-    """Somebody who holds a lock, or one of its slots. `owner` is None when the value in etcd is no record."""
+    """Somebody who holds a lock, or one of its slots. `owner` is None when what is `stored` in etcd is no record."""
 
     lock: str
     slot: int
@@ -206,7 +206,7 @@ class Holder(Value):
     mod_revision: int
     lease: int
     key: bytes
-    value: bytes
+    stored: bytes
     ttl_left: int | None = None
 
     @classmethod
@@ -226,6 +226,12 @@ class Holder(Value):
     @property
     def reason(self) -> str:
         return self.record.text("reason")
+
+    @property
+    def value(self) -> str | None:
+        """What the lock carries for others to look up, None where it carries nothing."""
+        value = self.record.details.get("value")
+        return value if isinstance(value, str) else None
 
     @property
     def lifetime(self) -> str:

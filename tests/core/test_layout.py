@@ -20,7 +20,7 @@ ROWS = (
     ("binding",),
     ("keeper",),
     ("realm",),
-    ("lock", "acquisition", "hold", "release", "refusal", "view", "line"),
+    ("lock", "acquisition", "amend", "hold", "release", "refusal", "view", "line"),
     ("session", "lease"),
     ("etcd.gateway",),
     ("etcd.",),
