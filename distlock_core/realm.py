@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from distlock_core.amend import amend, describing
 from distlock_core.errors import DistlockError, LockNotFound, NotHolder
 from distlock_core.etcd.api import Get, KeyValue, LeaseGone
 from distlock_core.etcd.gateway import dial
@@ -192,6 +191,8 @@ class Realm:
         value and reason as they are, "" empties them. Raises `LockNotFound`, `NotHolder`, `ConfigError`,
         `EtcdUnavailable`, `AccessDenied`, and `OutcomeUnknown` when nobody can tell whether it was changed.
         """
+        from distlock_core.amend import amend, describing
+
         for text, what in ((value, "value"), (reason, "reason")):
             if text is not None:
                 check_text(text, what)
@@ -199,7 +200,7 @@ class Realm:
             owner = hostname() if owner is None else check_owner(owner)
         keys = self._keys(name)
         state = self.show(name, cancel=cancel)
-        holder = self._one_of(state, owner, token)
+        holder = self._one_of(state, owner, token, "To change it all the same, name it with --token")
         if holder.since is None:
             raise NotHolder(f"{taken(state)}: what is stored there is no record of distlock's: left alone", state=state)
         kv = KeyValue(holder.key, holder.stored, holder.token, holder.mod_revision, holder.lease)
