@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from distlock_core.patience import Cancel
 
 MUTEX_GRACE = 1.0  # seconds that a caller who does not wait gives a Go client to leave its mutex
-CALL_IN_LINE = 3.0  # seconds; a call that hangs longer would cost the ticket its renewal
+CALL_IN_LINE = 0.3  # of the ticket's ttl; a call that hangs longer would cost the ticket its renewal
 
 
 class Waiting(Value):
@@ -74,7 +74,7 @@ class Acquisition:
         longest = connect_timeout + MUTEX_GRACE if self._nowait else timeout if timeout > 0 else FOREVER
         self._patience = Patience(self._started + longest, cancel)
         self._run = new_run()
-        self.line = Line(etcd, wish.keys)
+        self.line = Line(etcd, wish.keys, wish.ticket_ttl)
         self._lease: Lease | None = None
         self._was_in_line = False
         self._doubt: Claim | None = None
@@ -330,4 +330,5 @@ class Acquisition:
 
     def _call(self) -> Patience:
         """The patience for one call: in line, short enough for the ticket's renewal to follow in time."""
-        return self._patience.within(self._contact if self.line.ticket is None else CALL_IN_LINE)
+        ticket = self.line.ticket
+        return self._patience.within(self._contact if ticket is None else ticket.lease.ttl * CALL_IN_LINE)

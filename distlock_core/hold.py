@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from distlock_core.etcd.api import KeyValue
-from distlock_core.lease import Lease
+from distlock_core.lease import TICKET_TTL, Lease
 from distlock_core.model import HELD, Holder, Keys, Record
 from distlock_core.values import Value
 from distlock_core.view import View
@@ -35,6 +35,7 @@ class Wish(Value):
     refresh: float | None = None  # seconds between two renewals
     details: Mapping[str, Any] = MappingProxyType({})  # what else the record says
     value: str | None = None  # what the lock carries for others to look up
+    ticket_ttl: int = TICKET_TTL  # seconds that a place in the line outlives its waiter
 
 
 class Held(Value):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from distlock_core.etcd.api import Etcd
 
 FIRST_RETRY, LONGEST_RETRY = 0.1, 1.0  # seconds between two tries while etcd does not answer
+TICKET_TTL = 10  # seconds that a waiter who died keeps those behind it waiting
 GIVE_UP = 1.0  # seconds that are spent on leaving nothing behind; the lease ends the rest
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from distlock_core.acquisition import Acquisition, Waiting
-from distlock_core.amend import amend, describing
 from distlock_core.errors import Frozen, LockBusy, LockLost, NotHolder
 from distlock_core.etcd.api import Get, KeyValue, LeaseGone, Put
 from distlock_core.hold import NESTED, STEP, Held, Wish
@@ -14,16 +13,19 @@ from distlock_core.model import HELD, HOLD, Holder, Record, check_text
 from distlock_core.patience import Patience, now
 from distlock_core.release import Ending, cool_down, leave_taken, let_go, rewrite
 from distlock_core.session import Loss, Session
+from distlock_core.settings import check_ttl
 from distlock_core.wording import held_by, look_at, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import threading
     from types import TracebackType
     from typing import Any
 
     from distlock_core.etcd.api import Etcd
     from distlock_core.hold import Entry
     from distlock_core.line import Line
+    from distlock_core.ownership import Ownership, Readers
     from distlock_core.patience import Cancel
     from distlock_core.realm import Realm
 
@@ -62,6 +64,9 @@ class Lock:
         self._line: Line | None = None
         self._session: Session | None = None
         self._in_doubt: list[bytes] = []  # releases that were sent, and not answered
+        self._hung = wish.ttl, wish.refresh  # what the hold has
+        self._lost_event: threading.Event | None = None
+        self._readers: Readers | None = None
 
     def acquire(
         self,
@@ -77,19 +82,24 @@ class Lock:
 
         Raises `LockBusy` or `Frozen` (with timeout 0), `AcquireTimeout`, `LimitConflict`, `EtcdUnavailable`,
         `AccessDenied`, `Cancelled`, and `OutcomeUnknown` when nobody can tell whether etcd will apply the claim.
-        Whoever waits is served in order of arrival. A lock that this object holds already is verified only, and
-        raises `LockLost` when it is not mine any more.
+        Whoever waits is served in order of arrival. A lock that this object holds already is renewed now, with the
+        `ttl` and `refresh` that it has now, and verified: that raises `LockLost` when it is not mine any more, and the
+        next call waits for it anew.
         """
+        wait = None if hasattr(cancel, "fileno") else getattr(cancel, "wait", None)
+        if cancel is not None and wait is not None:
+            from distlock_core.waking import Waking
+
+            with Waking(cancel, wait) as interrupt:
+                return self.acquire(timeout, interrupt, progress)
         if self._held is not None:
-            if not self.verify():
-                raise self._lost()
+            self._renew(Patience.lasting(self._connect_timeout, cancel))
             return self
         if timeout is None:
             timeout = -1.0 if self._timeout is None else self._timeout
         acquisition = Acquisition(self._etcd, self._wish, timeout, self._connect_timeout, cancel, progress)
         self._hold_on(acquisition.run())
-        if self._background and self._wish.ttl is not None:
-            self.session.start()
+        self._look_after()
         if self._wish.kind == "lock":
             acquisition.line.leave()
         else:
@@ -147,6 +157,8 @@ class Lock:
         `NotHolder` when this object does not hold it, `LockLost` when it was mine and is not any more, `ConfigError`,
         `EtcdUnavailable`, `AccessDenied`, and `OutcomeUnknown` when nobody can tell whether it was changed.
         """
+        from distlock_core.amend import describing
+
         self._hold()
         for text, what in ((value, "value"), (reason, "reason")):
             if text is not None:
@@ -164,7 +176,65 @@ class Lock:
             held = self._hold()
             is_mine = self._is_mine_or_my_guests if self._wish.kind == "lock" else self._is_mine
             self._session = Session(self._etcd, self._wish.keys, held.kv, is_mine, held.lease, self._on_lost)
+            self._session.on_change = self._announce
         return self._session
+
+    @property
+    def lost(self) -> threading.Event:
+        """Set when a hold that is looked after is lost, until the next one.
+
+        Every leased hold is looked after; a persistent one once `session.start()` or `ownership()` was called.
+        """
+        if self._lost_event is None:
+            import threading
+
+            self._lost_event = threading.Event()
+            self._announce()
+        return self._lost_event
+
+    def ownership(self) -> Ownership:
+        """Return an iterator over True (it is mine) and False (it is not), as that changes.
+
+        It starts with the present state, and ends when the lock is let go, or when it is closed. May be read in
+        another thread. A reader that does not read holds up nothing: see `Ownership`.
+        """
+        if self._readers is None:
+            from distlock_core.ownership import Readers
+
+            self._readers = Readers()
+        reader = self._readers.join(lambda: self._is_sound)
+        if self._held is not None:
+            self.session.start()
+        return reader
+
+    @property
+    def ttl(self) -> int | None:
+        """Seconds that the lock outlives its holder, None for a persistent one.
+
+        A new one counts from the next `acquire` on, also for a lock that is held. Setting it raises `ConfigError`.
+        """
+        return self._wish.ttl
+
+    @ttl.setter
+    def ttl(self, ttl: int | None) -> None:
+        if ttl is not None:
+            check_ttl(ttl, self._wish.refresh)
+        self._wish = self._wish._replace(ttl=ttl)
+
+    @property
+    def refresh(self) -> float | None:
+        """Seconds between two renewals, None for a third of the ttl. A new one counts as a new `ttl` does."""
+        return self._wish.refresh
+
+    @refresh.setter
+    def refresh(self, refresh: float | None) -> None:
+        if self._wish.ttl is not None:
+            check_ttl(self._wish.ttl, refresh)
+        self._wish = self._wish._replace(refresh=refresh)
+
+    def keep_place(self, seconds: int) -> None:
+        """While in line I may be silent for so long without losing my place: and hold up those behind me."""
+        self._wish = self._wish._replace(ticket_ttl=seconds)
 
     def hand_over(self) -> dict[str, Any]:
         """Return all that another process needs to go on with this hold, as JSON can carry it. Raises `NotHolder`."""
@@ -206,6 +276,8 @@ class Lock:
         self._amend(lambda record: record._replace(details={**record.details, **details}), cancel)
 
     def _amend(self, change: Callable[[Record], Record], cancel: Cancel | None) -> None:
+        from distlock_core.amend import amend
+
         held = self._hold()
         patience = Patience.lasting(self._connect_timeout, cancel)
         seen: list[KeyValue] = []
@@ -226,10 +298,96 @@ class Lock:
             raise self._lost()
         self._held = held._replace(kv=kv)
 
+    def give_up(self) -> None:
+        """Forget a hold that is lost, and end its lease. Its key is left to whoever has it now."""
+        held, session = self._held, self._session
+        self._held = self._session = None
+        if session is not None:
+            session.stop()
+        if self._line is not None:
+            self._line.leave()
+            self._line = None
+        if held is not None and held.lease is not None:
+            held.lease.give_up()
+
     def _hold_on(self, held: Held) -> None:
         self._held = held
         self._session = None
         self._in_doubt = []
+        self._hung = self._wish.ttl, self._wish.refresh
+        if self._lost_event is not None:
+            self._lost_event.clear()
+
+    def _look_after(self) -> None:
+        """Renew the hold in the background, if that is wanted; tell its readers."""
+        if (self._background and self._wish.ttl is not None) or self._readers is not None:
+            self.session.start()
+        if self._readers is not None:
+            self._readers.report(True)
+
+    def _renew(self, patience: Patience) -> None:
+        """It is mine already: renew it now, on a new lease if the ttl has changed, and make sure. Raises `LockLost`."""
+        held = self._hold()
+        if held.entry != NESTED and self._hung != (self._wish.ttl, self._wish.refresh):
+            sound = self._is_sound and self._hang(held, patience)
+        else:
+            if held.lease is not None and not held.lease.lost:
+                held.lease.renew(patience)
+            gone = held.lease is not None and held.lease.lost
+            sound = self._is_sound and not gone and self.verify()
+        if not sound:
+            error = self._lost()
+            self.give_up()
+            self._announce(lost=True)
+            raise error
+
+    def _hang(self, held: Held, patience: Patience) -> bool:
+        """Put the hold's key on a lease of the ttl that is wanted now; its token stays. False: it is not mine."""
+        session, old = self.session, held.lease
+        was_running = session.is_running
+        session.stop()
+        ttl, refresh = self._wish.ttl, self._wish.refresh
+        lease = None if ttl is None else Lease(self._etcd, ttl, patience, refresh)
+        if old is not None and lease is not None:
+            # Until that is answered, it may hang on either.
+            old.deadline = min(old.deadline, lease.deadline)
+        put = Put(held.kv.key, held.kv.value, 0 if lease is None else lease.id)
+        try:
+            kv = rewrite(self._etcd, held.kv, self._is_mine, put, patience)
+        except BaseException:
+            if lease is not None:
+                lease.give_up()
+            if was_running:
+                session.start()
+            raise
+        if kv is None:
+            if lease is not None:
+                lease.give_up()
+            return False
+        self._held = held._replace(kv=kv, lease=lease)
+        self._hung = ttl, refresh
+        session.move(kv, lease)
+        self._look_after()
+        if was_running:
+            session.start()
+        if old is not None:
+            old.give_up()
+        return True
+
+    @property
+    def _is_sound(self) -> bool:
+        """True while it is held, as far as anybody here knows."""
+        session = self._session
+        return self._held is not None and (session is None or session.loss is None)
+
+    def _announce(self, *, lost: bool = False) -> None:
+        """Tell whoever wants to know that it is lost, if it is."""
+        session = self._session
+        if lost or (session is not None and session.loss is not None):
+            if self._lost_event is not None:
+                self._lost_event.set()
+            if self._readers is not None:
+                self._readers.report(False)
 
     def _part(self, how: Callable[[Held, Patience], bool], cancel: Cancel | None) -> None:
         """End the hold in one way or another, and leave nothing behind."""
@@ -251,6 +409,9 @@ class Lock:
                 self._line = None
             if held.lease is not None:
                 held.lease.give_up()
+            if self._readers is not None and self._held is None:
+                self._readers.report(False)
+                self._readers.end()
 
     def _let_go(self, held: Held, patience: Patience) -> bool:
         if held.entry == STEP:

@@ -90,6 +90,11 @@ class Session:
                 self._lost.set()
         return self._lost
 
+    @property
+    def is_running(self) -> bool:
+        """True from `start()` to `stop()`."""
+        return self._thread is not None
+
     def start(self) -> None:
         """Look after the hold in a thread of its own, until it is lost or `stop()` is called."""
         if self._thread is None:
