@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 FIRST_RETRY, LONGEST_RETRY = 0.1, 1.0  # seconds between two tries while etcd does not answer
 TICKET_TTL = 10  # seconds that a waiter who died keeps those behind it waiting
+SOON = 1.0  # seconds that a renewal may take in any case
 GIVE_UP = 1.0  # seconds that are spent on leaving nothing behind; the lease ends the rest
 
 
@@ -63,7 +64,9 @@ class Lease:
         if self.lost or now() < self.renew_at:
             return
         try:
-            self.renew(patience.within(self.ttl / 3))
+            # Who renews often wants to know soon.
+            longest = self.ttl / 3 if self.refresh is None else min(self.ttl / 3, max(self.refresh, SOON))
+            self.renew(patience.within(longest))
         except (EtcdUnavailable, AccessDenied):
             # Jitter: those who lost the same member do not come back to the next one all at once.
             self.renew_at = now() + self._retry * (0.5 + os.urandom(1)[0] / 256)
