@@ -65,6 +65,7 @@ class Lock:
         self._session: Session | None = None
         self._in_doubt: list[bytes] = []  # releases that were sent, and not answered
         self._hung = wish.ttl, wish.refresh  # what the hold has
+        self._was_lost = False
         self._lost_event: threading.Event | None = None
         self._readers: Readers | None = None
 
@@ -189,7 +190,7 @@ class Lock:
             import threading
 
             self._lost_event = threading.Event()
-            self._announce()
+            self._announce(lost=self._was_lost)
         return self._lost_event
 
     def ownership(self) -> Ownership:
@@ -315,6 +316,7 @@ class Lock:
         self._session = None
         self._in_doubt = []
         self._hung = self._wish.ttl, self._wish.refresh
+        self._was_lost = False
         if self._lost_event is not None:
             self._lost_event.clear()
 
@@ -384,6 +386,7 @@ class Lock:
         """Tell whoever wants to know that it is lost, if it is."""
         session = self._session
         if lost or (session is not None and session.loss is not None):
+            self._was_lost = True
             if self._lost_event is not None:
                 self._lost_event.set()
             if self._readers is not None:
