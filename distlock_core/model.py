@@ -104,6 +104,10 @@ class Keys:
     def ticket(self, lease: int) -> bytes:
         return self.queue + b"%016x" % lease
 
+    def is_held_by(self, key: bytes) -> bool:
+        """True for the key of a slot, False for a place in the line and for what belongs to another lock."""
+        return key == self.lock or key.startswith(self.slots)
+
     def slot_of(self, key: bytes) -> int:
         """The number of a slot from its key. A key that nobody of us wrote counts as slot 0."""
         number = key[len(self.slots) :]

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from distlock_core.etcd.api import Etcd
     from distlock_core.patience import Cancel
+    from distlock_core.watching import Watching
 
 DEFAULT_ENDPOINTS = ("http://127.0.0.1:2379",)
 
@@ -152,7 +153,7 @@ class Realm:
     def list(self, *, cancel: Cancel | None = None) -> builtins.list[LockState]:
         """Return every lock that is held or waited for, by name. Raises `EtcdUnavailable`, `AccessDenied`."""
         found = self._read([Get(*ends(self.prefix.encode()))], cancel)[0]
-        names = sorted({name for name in map(self._name_of, found) if name is not None})
+        names = sorted({name for kv in found for name in (self._name_of(kv.key),) if name is not None})
         states = [self._state(self._keys_of(name), found) for name in names]
         return [self._with_ttl_left(state, cancel) for state in states if state.holders or state.waiting]
 
@@ -270,6 +271,30 @@ class Realm:
         """True if the acquisition with this token holds the lock, by a linearizable read."""
         return any(holder.token == token for holder in self.show(name, cancel=cancel).holders)
 
+    def watch(self, name: str | None = None) -> Watching:
+        """Return an iterator over what happens to a lock, or to every lock of the realm: `acquired`, `changed`, ...
+
+        See `Watching` and `LockEvent`. It begins with what is held when it is first asked. Raises `ConfigError`.
+        """
+        from distlock_core.following import Follower
+        from distlock_core.watching import Watching
+
+        if name is None:
+            span = ends(self.prefix.encode())
+            follower = Follower(self._etcd, [Get(*span)], span, self._held_by, self._connect_timeout)
+        else:
+            keys = self._keys(name)
+            reads = [Get(keys.lock), Get(*ends(keys.slots))]
+            # One range, so that what it tells is in order. It has other names too, like NAME-b: those are left out.
+            follower = Follower(
+                self._etcd,
+                reads,
+                (keys.lock, keys.lock + b"0"),
+                lambda key: keys if keys.is_held_by(key) else None,
+                self._connect_timeout,
+            )
+        return Watching(follower)
+
     def close(self) -> None:
         """Close idle connections. The realm can be used again."""
         self._etcd.close()
@@ -327,10 +352,16 @@ class Realm:
         except DistlockError:
             pass  # then it runs out
 
-    def _name_of(self, kv: KeyValue) -> str | None:
+    def _held_by(self, key: bytes) -> Keys | None:
+        """The lock that is held by a key, None for any other key."""
+        name = self._name_of(key)
+        keys = None if name is None else self._keys_of(name)
+        return keys if keys is not None and keys.is_held_by(key) else None
+
+    def _name_of(self, key: bytes) -> str | None:
         """The lock that a key belongs to, None for what is not a lock's."""
         try:
-            name, separator, rest = kv.key.decode()[len(self.prefix) :].partition("/")
+            name, separator, rest = key.decode()[len(self.prefix) :].partition("/")
         except UnicodeDecodeError:
             return None
         if not name or name.startswith(RESERVED) or name == self._mutex:

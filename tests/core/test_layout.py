@@ -21,6 +21,8 @@ ROWS = (
     ("keeper",),
     ("manager",),
     ("realm",),
+    ("watching",),
+    ("following",),
     ("lock", "acquisition", "amend", "hold", "release", "refusal", "view", "line"),
     ("session", "lease"),
     ("etcd.gateway",),
