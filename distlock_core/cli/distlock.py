@@ -1,4 +1,4 @@
-"""distlock: run a command under a lock, or lock, unlock, list, show, get, update and verify one."""
+"""distlock: run a command under a lock, or lock, unlock, list, show, get, watch, update and verify one."""
 
 from __future__ import annotations
 
@@ -61,6 +61,7 @@ def run(arguments: Sequence[str]) -> int:
             "list": _list,
             "show": _show,
             "get": _get,
+            "watch": _watch,
             "update": _update,
             "verify": _verify,
             "lock": _lock,
@@ -157,6 +158,12 @@ def _get(request: Request) -> int:
 
         value = printable(value)  # a program gets it as it is, a terminal what it can show
     return out(value or "")
+
+
+def _watch(request: Request) -> int:
+    from distlock_core.cli.watch import watch
+
+    return watch(request)
 
 
 def _update(request: Request) -> int:

@@ -19,6 +19,7 @@ Usage:
   distlock --lock-name=NAME --update --value=TEXT [OPTIONS]   change it (or --reason) without letting go
   distlock --lock-name=NAME --verify   [OPTIONS]   exit 0 only if --token (or DISTLOCK_TOKEN) still holds it
   distlock --list                      [OPTIONS]   every lock
+  distlock --watch [--lock-name=NAME]  [OPTIONS]   what happens to it, or to every lock, a line each
 
 Examples:
   distlock --lock-name=percona_prod --reason="Upgrade RPMs" -- yum upgrade

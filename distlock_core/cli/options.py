@@ -17,8 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-OPERATIONS = ("lock", "unlock", "list", "show", "get", "update", "verify", "help", "version")
-WITHOUT_A_LOCK = ("list", "help", "version")
+OPERATIONS = ("lock", "unlock", "list", "show", "get", "watch", "update", "verify", "help", "version")
+WITHOUT_A_LOCK = ("list", "watch", "help", "version")
 
 _BY_OPTION = {setting.option: setting for setting in SETTINGS if "option" in setting.scope}
 _FORCE = Setting("force", "force", read_bool, False, "", flag=True)
@@ -132,7 +132,7 @@ def _check(operations: Sequence[str], options: dict[str, Any], command: Sequence
     if not operations and not command:
         raise UsageError(
             "nothing to do: give a command to run under the lock, or one of --lock, --unlock, --list, --show, "
-            "--get, --update, --verify. See: distlock --help"
+            "--get, --watch, --update, --verify. See: distlock --help"
         )
 
 
