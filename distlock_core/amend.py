@@ -20,15 +20,17 @@ def amend(
     mine: Callable[[KeyValue], bool],
     change: Callable[[Record], Record],
     patience: Patience,
+    lease: int | None = None,
 ) -> KeyValue | None:
     """Put the record of a hold again, with a change. None: it is gone, or no longer `mine`.
 
-    What somebody else has changed in it meanwhile is kept: the change is made to the record that is there. Raises
-    `EtcdUnavailable`, `AccessDenied`, `LeaseGone`, `Cancelled`; a lost reply is resolved by a read, and where that
-    gets no answer either it is `OutcomeUnknown`.
+    With a `lease` the hold hangs on that from now on (0: on none), else it stays where it hangs. What somebody else has
+    changed in the record meanwhile is kept: the change is made to the one that is there. Raises `EtcdUnavailable`,
+    `AccessDenied`, `LeaseGone`, `Cancelled`; a lost reply is resolved by a read, and where that gets no answer either
+    it is `OutcomeUnknown`.
     """
     while True:
-        put = Put(kv.key, change(Record.parse(kv.value)).encode(), kv.lease)
+        put = Put(kv.key, change(Record.parse(kv.value)).encode(), kv.lease if lease is None else lease)
         try:
             compares = [Compare("MOD", "EQUAL", kv.key, kv.mod_revision)]
             outcome = etcd.txn(compares, [put], [Get(kv.key)], patience)
@@ -44,7 +46,7 @@ def amend(
         if not found or found[0].create_revision != kv.create_revision or not mine(found[0]):
             return None
         kv = found[0]
-        if change(Record.parse(kv.value)).encode() == kv.value:
+        if change(Record.parse(kv.value)).encode() == kv.value and kv.lease == put.lease:
             return kv  # applied, though its reply was lost
 
 

@@ -14,6 +14,7 @@ from distlock_core.patience import Patience, now
 from distlock_core.release import Ending, cool_down, leave_taken, let_go, rewrite
 from distlock_core.session import Loss, Session
 from distlock_core.settings import check_ttl
+from distlock_core.tidings import Tidings
 from distlock_core.wording import held_by, look_at, printable
 
 TYPE_CHECKING = False
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from distlock_core.etcd.api import Etcd
     from distlock_core.hold import Entry
     from distlock_core.line import Line
-    from distlock_core.ownership import Ownership, Readers
+    from distlock_core.ownership import Ownership
     from distlock_core.patience import Cancel
     from distlock_core.realm import Realm
 
@@ -65,9 +66,7 @@ class Lock:
         self._session: Session | None = None
         self._in_doubt: list[bytes] = []  # releases that were sent, and not answered
         self._hung = wish.ttl, wish.refresh  # what the hold has
-        self._was_lost = False
-        self._lost_event: threading.Event | None = None
-        self._readers: Readers | None = None
+        self._tidings = Tidings()
 
     def acquire(
         self,
@@ -186,12 +185,7 @@ class Lock:
 
         Every leased hold is looked after; a persistent one once `session.start()` or `ownership()` was called.
         """
-        if self._lost_event is None:
-            import threading
-
-            self._lost_event = threading.Event()
-            self._announce(lost=self._was_lost)
-        return self._lost_event
+        return self._tidings.lost_event
 
     def ownership(self) -> Ownership:
         """Return an iterator over True (it is mine) and False (it is not), as that changes.
@@ -199,11 +193,7 @@ class Lock:
         It starts with the present state, and ends when the lock is let go, or when it is closed. May be read in
         another thread. A reader that does not read holds up nothing: see `Ownership`.
         """
-        if self._readers is None:
-            from distlock_core.ownership import Readers
-
-            self._readers = Readers()
-        reader = self._readers.join(lambda: self._is_sound)
+        reader = self._tidings.ownership(lambda: self._is_sound)
         if self._held is not None:
             self.session.start()
         return reader
@@ -316,16 +306,12 @@ class Lock:
         self._session = None
         self._in_doubt = []
         self._hung = self._wish.ttl, self._wish.refresh
-        self._was_lost = False
-        if self._lost_event is not None:
-            self._lost_event.clear()
 
     def _look_after(self) -> None:
-        """Renew the hold in the background, if that is wanted; tell its readers."""
-        if (self._background and self._wish.ttl is not None) or self._readers is not None:
+        """Renew the hold in the background, if that is wanted, and tell of it."""
+        self._tidings.acquired()
+        if (self._background and self._wish.ttl is not None) or self._tidings.has_readers:
             self.session.start()
-        if self._readers is not None:
-            self._readers.report(True)
 
     def _renew(self, patience: Patience) -> None:
         """It is mine already: renew it now, on a new lease if the ttl has changed, and make sure. Raises `LockLost`."""
@@ -340,41 +326,27 @@ class Lock:
         if not sound:
             error = self._lost()
             self.give_up()
-            self._announce(lost=True)
+            self._tidings.lost()
             raise error
 
     def _hang(self, held: Held, patience: Patience) -> bool:
         """Put the hold's key on a lease of the ttl that is wanted now; its token stays. False: it is not mine."""
-        session, old = self.session, held.lease
+        from distlock_core.rehang import rehang
+
+        session = self.session
         was_running = session.is_running
         session.stop()
-        ttl, refresh = self._wish.ttl, self._wish.refresh
-        lease = None if ttl is None else Lease(self._etcd, ttl, patience, refresh)
-        if old is not None and lease is not None:
-            # Until that is answered, it may hang on either.
-            old.deadline = min(old.deadline, lease.deadline)
-        put = Put(held.kv.key, held.kv.value, 0 if lease is None else lease.id)
         try:
-            kv = rewrite(self._etcd, held.kv, self._is_mine, put, patience)
-        except BaseException:
-            if lease is not None:
-                lease.give_up()
+            moved = rehang(self._etcd, held, self._is_mine, self._wish.ttl, self._wish.refresh, patience)
+            if moved is not None:
+                self._held = moved
+                self._hung = self._wish.ttl, self._wish.refresh
+                session.move(moved.kv, moved.lease)
+                self._look_after()
+        finally:
             if was_running:
                 session.start()
-            raise
-        if kv is None:
-            if lease is not None:
-                lease.give_up()
-            return False
-        self._held = held._replace(kv=kv, lease=lease)
-        self._hung = ttl, refresh
-        session.move(kv, lease)
-        self._look_after()
-        if was_running:
-            session.start()
-        if old is not None:
-            old.give_up()
-        return True
+        return moved is not None
 
     @property
     def _is_sound(self) -> bool:
@@ -382,15 +354,9 @@ class Lock:
         session = self._session
         return self._held is not None and (session is None or session.loss is None)
 
-    def _announce(self, *, lost: bool = False) -> None:
-        """Tell whoever wants to know that it is lost, if it is."""
-        session = self._session
-        if lost or (session is not None and session.loss is not None):
-            self._was_lost = True
-            if self._lost_event is not None:
-                self._lost_event.set()
-            if self._readers is not None:
-                self._readers.report(False)
+    def _announce(self) -> None:
+        if self._session is not None and self._session.loss is not None:
+            self._tidings.lost()
 
     def _part(self, how: Callable[[Held, Patience], bool], cancel: Cancel | None) -> None:
         """End the hold in one way or another, and leave nothing behind."""
@@ -412,9 +378,8 @@ class Lock:
                 self._line = None
             if held.lease is not None:
                 held.lease.give_up()
-            if self._readers is not None and self._held is None:
-                self._readers.report(False)
-                self._readers.end()
+            if self._held is None:
+                self._tidings.let_go()
 
     def _let_go(self, held: Held, patience: Patience) -> bool:
         if held.entry == STEP:
