@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from distlock_core.errors import Cancelled, DistlockError
 from distlock_core.lease import FIRST_RETRY, LONGEST_RETRY, TICKET_TTL
+from distlock_core.model import check_text
 from distlock_core.notices import ACQUIRED, REMOVED, UNKNOWN, Listeners, Notice
 from distlock_core.ownership import Readers
 from distlock_core.patience import FOREVER, Interrupt, Patience, now
@@ -121,11 +122,11 @@ class LockManager:
 
         A reader that does not read holds up nothing: see `Ownership`.
         """
-        readers = self._readers if self._pid == os.getpid() else Readers()
-        reader = readers.join(self.have_lock)
-        if readers is not self._readers or not self._thread.is_alive():
-            reader.end()
-        return reader
+        if self._pid == os.getpid():
+            return self._readers.join(self.have_lock)
+        nobody = Readers()
+        nobody.end(for_good=True)
+        return nobody.join(self.have_lock)
 
     def update(self, value: str | None = None, *, reason: str | None = None) -> bool:
         """Change the value that the lock carries, or its reason: at once where it is mine, and for every time after.
@@ -133,6 +134,8 @@ class LockManager:
         None leaves it as it is. True if it was mine, and is changed in etcd. Raises as `Lock.update`; it is then
         changed the next time that the lock is acquired.
         """
+        for text, what in ((value, "value"), (reason, "reason")):
+            check_text(text or "", what)
         if self._pid != os.getpid():
             return False
         with self._using:
@@ -191,11 +194,12 @@ class LockManager:
         except Cancelled:
             pass
         finally:
-            self._readers.end()
+            self._readers.end(for_good=True)
 
     def _once(self) -> None:
         """Wait for the lock, and look after it until it is lost. Raises `Cancelled` at the shutdown."""
-        lock, wanted = self._new_lock(), (self._value, self._reason)
+        wanted = self._value, self._reason  # read first: what changes from here on is seen as a change
+        lock = self._new_lock()
         lock.acquire(-1, self._stop)
         self._trouble = None
         session = lock.session

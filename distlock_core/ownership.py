@@ -93,12 +93,16 @@ class Readers:
     def __init__(self) -> None:
         self._readers: list[Ownership] = []
         self._guard = threading.Lock()
+        self._closed = False
 
     def join(self, mine: Callable[[], bool]) -> Ownership:
         """Return a new reader's end, which starts with what `mine` says."""
         with self._guard:  # what changes after it was asked is reported after it has joined
             reader = Ownership(mine(), self._part)
-            self._readers.append(reader)
+            if self._closed:
+                reader.end()
+            else:
+                self._readers.append(reader)
         return reader
 
     def report(self, mine: bool) -> None:
@@ -107,9 +111,10 @@ class Readers:
             for reader in self._readers:
                 reader.report(mine)
 
-    def end(self) -> None:
-        """Say that nothing more will come."""
+    def end(self, *, for_good: bool = False) -> None:
+        """Say that nothing more will come: to those who read now, or to all who ever will."""
         with self._guard:
+            self._closed = for_good
             for reader in self._readers:
                 reader.end()
             self._readers.clear()

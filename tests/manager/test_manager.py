@@ -159,6 +159,8 @@ def test_an_update_in_line_counts_when_the_turn_comes(stand: Stand, realm: Realm
     manager = stand(value="a")
     wait_until(lambda: realm.show("x").waiting, "a place in line")
     assert not manager.update("b")
+    with pytest.raises(ConfigError):
+        manager.update("\ud800")  # it is what it was
     in_etcd.unlock("x")
     wait_until(manager.have_lock, "the lock")
     assert realm.show("x").holders[0].value == "b"
