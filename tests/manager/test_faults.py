@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+from types import SimpleNamespace
 from typing import Callable
 
+import pytest
 from stands import Heard, Remote, holders
 from witness import BOUND, Etcd, wait_until
 
 from distlock_core import LockManager, connect
+from distlock_core.manager import _Hold
 from distlock_core.notices import ACQUIRED, REMOVED, UNKNOWN
 from distlock_core.patience import now
 from distlock_core.testing import Cluster, Proxy
@@ -80,6 +83,16 @@ def test_a_process_that_was_stopped_past_its_ttl_finds_that_it_has_nothing(
     assert not first.answer()
     second.shutdown()
     wait_until(first.have_lock, "the lock again")
+
+
+@pytest.mark.parametrize("ride_out", [False, True])
+def test_the_clock_is_compared_in_the_call(ride_out: bool) -> None:
+    # What a stopped process finds when its first thread wakes before the one that renews: it cannot be provoked.
+    session = SimpleNamespace(loss=None, overdue=False, doubt=False, deadline=now() + BOUND)
+    hold = _Hold(None, session, 7)  # type: ignore[arg-type]
+    assert hold.is_sure(ride_out)
+    session.deadline = now()
+    assert not hold.is_sure(ride_out)
 
 
 def test_a_lock_that_somebody_removes_goes_to_the_next_and_its_holder_stands_in_line_again(
