@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test soak check format bench clean
 
 help: ## Say what can be made
 	@echo 'make WHAT, where WHAT is one of:'
@@ -27,6 +27,9 @@ demo: $(READY) ## Upgrade three real etcd members, one at a time, under a lock (
 
 test: $(READY) ## Run all tests, against real etcd
 	$(BIN)/python -m pytest -n auto
+
+soak: $(READY) ## Kill managers and members for 5 minutes (SECONDS=300 SEED=N): the lock has to stay one
+	$(BIN)/python tests/soak/soak.py $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(SEED),--seed=$(SEED))
 
 check: $(READY) ## Lint, format and types
 	$(BIN)/ruff check

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
         OutcomeUnknown,
     )
     from distlock_core.lock import Lock
+    from distlock_core.manager import LockManager
     from distlock_core.model import Holder, LockState, Waiter
+    from distlock_core.notices import Notice
+    from distlock_core.ownership import Ownership
     from distlock_core.patience import Interrupt
     from distlock_core.realm import Realm, connect
     from distlock_core.session import Session
@@ -36,9 +39,12 @@ if TYPE_CHECKING:
 # Loaded on first use, so that a program pays for what it uses.
 _HOMES = {
     "Lock": "lock",
+    "LockManager": "manager",
     "Holder": "model",
     "LockState": "model",
     "Waiter": "model",
+    "Notice": "notices",
+    "Ownership": "ownership",
     "Interrupt": "patience",
     "Realm": "realm",
     "connect": "realm",
@@ -59,11 +65,14 @@ __all__ = [
     "Lock",
     "LockBusy",
     "LockLost",
+    "LockManager",
     "LockNotFound",
     "LockState",
     "NotHolder",
     "NotStarted",
+    "Notice",
     "OutcomeUnknown",
+    "Ownership",
     "Realm",
     "Session",
     "Waiter",

@@ -18,11 +18,11 @@ from distlock_core.errors import (
 )
 from distlock_core.etcd.api import Compare, Delete, KeyValue, LeaseGone, Put
 from distlock_core.hold import NESTED, Entry, Held, Wish, claim_record, find_entry, reentry_record, ticket_record
+from distlock_core.lease import GIVE_UP, Lease
 from distlock_core.line import Line
 from distlock_core.model import LockState, Record
 from distlock_core.patience import FOREVER, RETRY_PAUSE, Patience, now
 from distlock_core.release import Ending
-from distlock_core.session import GIVE_UP, Lease
 from distlock_core.values import Value
 from distlock_core.view import View, claim_conditions, gets, reentry_conditions, unsettled
 from distlock_core.whoami import new_run
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from distlock_core.patience import Cancel
 
 MUTEX_GRACE = 1.0  # seconds that a caller who does not wait gives a Go client to leave its mutex
-CALL_IN_LINE = 3.0  # seconds; a call that hangs longer would cost the ticket its renewal
+CALL_IN_LINE = 0.3  # of the ticket's ttl; a call that hangs longer would cost the ticket its renewal
 
 
 class Waiting(Value):
@@ -74,7 +74,7 @@ class Acquisition:
         longest = connect_timeout + MUTEX_GRACE if self._nowait else timeout if timeout > 0 else FOREVER
         self._patience = Patience(self._started + longest, cancel)
         self._run = new_run()
-        self.line = Line(etcd, wish.keys)
+        self.line = Line(etcd, wish.keys, wish.ticket_ttl)
         self._lease: Lease | None = None
         self._was_in_line = False
         self._doubt: Claim | None = None
@@ -170,7 +170,7 @@ class Acquisition:
         holder, before = entry.holder, entry.before
         if entry.how == NESTED:
             # The run around me keeps its record, and with it its right to release: nothing is written.
-            kv = KeyValue(holder.key, holder.value, holder.token, holder.mod_revision, holder.lease)
+            kv = KeyValue(holder.key, holder.stored, holder.token, holder.mod_revision, holder.lease)
             return Held(kv, holder.record.run, holder.slot, NESTED)
         record, lease = reentry_record(self._wish, self._run, entry), self._grant()
         kv = KeyValue(holder.key, record, holder.token, 0, lease)
@@ -223,7 +223,7 @@ class Acquisition:
         self._doubt = None
         for holder in View.parse(self._keys, outcome, None).holders:
             if holder.record.run == self._run:
-                kv = KeyValue(holder.key, holder.value, holder.token, holder.mod_revision, holder.lease)
+                kv = KeyValue(holder.key, holder.stored, holder.token, holder.mod_revision, holder.lease)
                 return held._replace(kv=kv)
         return None
 
@@ -330,4 +330,5 @@ class Acquisition:
 
     def _call(self) -> Patience:
         """The patience for one call: in line, short enough for the ticket's renewal to follow in time."""
-        return self._patience.within(self._contact if self.line.ticket is None else CALL_IN_LINE)
+        ticket = self.line.ticket
+        return self._patience.within(self._contact if ticket is None else ticket.lease.ttl * CALL_IN_LINE)

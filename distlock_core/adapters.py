@@ -183,6 +183,7 @@ def _lock(settings: Settings, kept: binding.Binding | None) -> Lock:
         settings["lockname"],
         settings["id"],
         settings["reason"],
+        value=settings["value"],
         slots=settings["slots"],
         ttl=None if kept is None else kept.ttl,
         refresh=None if kept is None else kept.refresh,

@@ -28,6 +28,7 @@ class Settings(dict[str, "Any"]):
         if self["id"] is not None:
             check_owner(self["id"])
         check_text(self["reason"], "reason")
+        check_text(self["value"] or "", "value")
         check_prefix(self["prefix"])
         if self["ttl"] is not None:
             check_ttl(self["ttl"], self["refresh"], self.kill_after)

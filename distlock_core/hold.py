@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from distlock_core.etcd.api import KeyValue
+from distlock_core.lease import TICKET_TTL, Lease
 from distlock_core.model import HELD, Holder, Keys, Record
-from distlock_core.session import Lease
 from distlock_core.values import Value
 from distlock_core.view import View
 from distlock_core.whoami import hostname, is_provably_dead, traces
@@ -34,6 +34,8 @@ class Wish(Value):
     ttl: int | None = None  # seconds; without one the lock is persistent
     refresh: float | None = None  # seconds between two renewals
     details: Mapping[str, Any] = MappingProxyType({})  # what else the record says
+    value: str | None = None  # what the lock carries for others to look up
+    ticket_ttl: int = TICKET_TTL  # seconds that a place in the line outlives its waiter
 
 
 class Held(Value):
@@ -76,12 +78,12 @@ def find_entry(view: View, wish: Wish) -> Entry | None:
             if wish.inside.get(holder.key) == holder.token:
                 return Entry(holder, NESTED)
             if record.text("kind") == "lock":
-                return Entry(holder, STEP, holder.value, holder.lease)
+                return Entry(holder, STEP, holder.stored, holder.lease)
             if is_provably_dead(record):
                 # It may have died inside of a step: then the step is what is left to enter, and to leave behind.
                 step, lease = record.text("step").encode(), record.number("step_lease") or 0
                 return (
-                    Entry(holder, STEP, step, lease) if step else Entry(holder, TAKEN_OVER, holder.value, holder.lease)
+                    Entry(holder, STEP, step, lease) if step else Entry(holder, TAKEN_OVER, holder.stored, holder.lease)
                 )
     return None
 
@@ -97,10 +99,12 @@ def claim_record(wish: Wish, run: str) -> bytes:
 
 
 def reentry_record(wish: Wish, run: str, entry: Entry) -> bytes:
-    """What is shown of a hold that was entered again: it began when it began, and has its reason, but for a new one."""
+    """What is shown of a hold that was entered again: it began when it began; reason and value stay, or are new."""
     details = _run_details(wish, run)
     if entry.holder.reason:
         details["reason"] = entry.holder.reason
+    if entry.holder.value is not None:
+        details.setdefault("value", entry.holder.value)
     if entry.how == STEP and wish.kind == "run":
         details["step"] = entry.before.decode("utf-8", "backslashreplace")
         details["step_lease"] = entry.before_lease
@@ -109,6 +113,8 @@ def reentry_record(wish: Wish, run: str, entry: Entry) -> bytes:
 
 def _run_details(wish: Wish, run: str) -> dict[str, Any]:
     details = {"run": run, "kind": wish.kind, **traces()}
+    if wish.value is not None:
+        details["value"] = wish.value
     if wish.slots != 1:
         details["limit"] = wish.slots
     details.update(wish.details)

@@ -19,15 +19,23 @@ LONGEST_TOKEN = 19  # digits of a 64-bit integer
 
 def token(environ: Mapping[str, str], keys: Keys) -> int | None:
     """The token that a command under this lock has inherited, of several locks its own. Raises `ConfigError`."""
-    for key, number in held_around(environ).items():
-        if key == keys.lock or key.startswith(keys.slots):
-            return number
+    number = token_of(environ, keys)
+    if number is not None:
+        return number
     text = environ.get(TOKEN, "")
     if not text:
         return None
     if not _is_token(text):
         raise ConfigError(f"{TOKEN}: expected a whole number, found {ascii(text)[:60]}")
     return int(text)
+
+
+def token_of(environ: Mapping[str, str], keys: Keys) -> int | None:
+    """The token of this very lock, if it is held around this command."""
+    for key, number in held_around(environ).items():
+        if key == keys.lock or key.startswith(keys.slots):
+            return number
+    return None
 
 
 def held_around(environ: Mapping[str, str]) -> dict[bytes, int]:

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from distlock_core.errors import OutcomeUnknown
 from distlock_core.etcd.api import Compare, Get, Put, WatchEnded
+from distlock_core.lease import TICKET_TTL, Lease
 from distlock_core.model import Keys, ends
 from distlock_core.patience import RETRY_PAUSE, Patience, now
-from distlock_core.session import Lease
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.etcd.api import Etcd, Watch
     from distlock_core.view import View
 
-TICKET_TTL = 10  # seconds that a waiter who died keeps those behind it waiting
 REREAD = 10.0  # seconds; a watch can be silent or miss an event, so the truth is read this often
 
 
 class Ticket:
     """A key in the line, bound to a lease of its own. The order of the line is that of `create_revision`."""
 
-    def __init__(self, etcd: Etcd, keys: Keys, record: bytes, patience: Patience) -> None:
+    def __init__(self, etcd: Etcd, keys: Keys, record: bytes, patience: Patience, ttl: int = TICKET_TTL) -> None:
         """Queue at the end of the line. Raises as `Etcd` does, and leaves nothing behind then.
 
         Raises `LeaseGone` when it took longer than the ticket's lease lives: queue again.
         """
-        self.lease = Lease(etcd, TICKET_TTL, patience)
+        self.lease = Lease(etcd, ttl, patience)
         self.key = keys.ticket(self.lease.id)
         try:
             self.create_revision = self._put(etcd, record, patience)
@@ -54,16 +53,18 @@ class Ticket:
 class Line:
     """Where I stand in the line for a lock, if I do."""
 
-    def __init__(self, etcd: Etcd, keys: Keys) -> None:
+    def __init__(self, etcd: Etcd, keys: Keys, ttl: int = TICKET_TTL) -> None:
+        """`ttl` (seconds) is that of my ticket: so long I may be silent without losing my place."""
         self._etcd = etcd
         self._keys = keys
+        self._ttl = ttl
         self.ticket: Ticket | None = None
         self._watch: Watch | None = None
         self._watched: list[tuple[bytes, bytes | None]] = []
 
     def join(self, record: bytes, patience: Patience) -> None:
         """Take a ticket. Raises as `Ticket` does."""
-        self.ticket = Ticket(self._etcd, self._keys, record, patience)
+        self.ticket = Ticket(self._etcd, self._keys, record, patience, self._ttl)
 
     def leave(self) -> None:
         """Give the place up: best effort within a second, the lease ends the rest."""

@@ -104,6 +104,10 @@ class Keys:
     def ticket(self, lease: int) -> bytes:
         return self.queue + b"%016x" % lease
 
+    def is_held_by(self, key: bytes) -> bool:
+        """True for the key of a slot, False for a place in the line and for what belongs to another lock."""
+        return key == self.lock or key.startswith(self.slots)
+
     def slot_of(self, key: bytes) -> int:
         """The number of a slot from its key. A key that nobody of us wrote counts as slot 0."""
         number = key[len(self.slots) :]
@@ -197,7 +201,7 @@ class Waiter(Value):
 
 
 class Holder(Value):
-    """Somebody who holds a lock, or one of its slots. `owner` is None when the value in etcd is no record."""
+    """Somebody who holds a lock, or one of its slots. `owner` is None when what is `stored` in etcd is no record."""
 
     lock: str
     slot: int
@@ -206,7 +210,7 @@ class Holder(Value):
     mod_revision: int
     lease: int
     key: bytes
-    value: bytes
+    stored: bytes
     ttl_left: int | None = None
 
     @classmethod
@@ -226,6 +230,12 @@ class Holder(Value):
     @property
     def reason(self) -> str:
         return self.record.text("reason")
+
+    @property
+    def value(self) -> str | None:
+        """What the lock carries for others to look up, None where it carries nothing."""
+        value = self.record.details.get("value")
+        return value if isinstance(value, str) else None
 
     @property
     def lifetime(self) -> str:

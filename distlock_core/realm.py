@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from distlock_core.errors import DistlockError, LockNotFound, NotHolder
-from distlock_core.etcd.api import Get, KeyValue
+from distlock_core.etcd.api import Get, KeyValue, LeaseGone
 from distlock_core.etcd.gateway import dial
 from distlock_core.hold import Wish
+from distlock_core.lease import GIVE_UP
 from distlock_core.lock import CONNECT_TIMEOUT, RELEASE_TIMEOUT, Lock
 from distlock_core.model import (
     DEFAULT_MUTEX,
@@ -28,7 +29,7 @@ from distlock_core.model import (
 )
 from distlock_core.patience import Patience
 from distlock_core.release import Ending, cool_down, let_go
-from distlock_core.session import GIVE_UP, Loss
+from distlock_core.session import Loss
 from distlock_core.settings import check_ttl
 from distlock_core.whoami import hostname
 from distlock_core.wording import look_at, printable, taken
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from distlock_core.etcd.api import Etcd
     from distlock_core.patience import Cancel
+    from distlock_core.watching import Watching
 
 DEFAULT_ENDPOINTS = ("http://127.0.0.1:2379",)
 
@@ -102,6 +104,7 @@ class Realm:
         owner: str | None = None,
         reason: str = "",
         *,
+        value: str | None = None,
         timeout: float | None = None,
         slots: int = 1,
         ttl: int | None = None,
@@ -114,6 +117,7 @@ class Realm:
     ) -> Lock:
         """Return a lock, not yet acquired. Raises `ConfigError`.
 
+        While it is held it carries its `value` (an address, a state), for others to `get()` and to `watch()`.
         `owner` is shown to others (default: the host's name); given explicitly, the same owner may enter again a
         lock that it holds as a `step`, or that its dead run has left. `slots`: at most so many hold it at once.
         `timeout` (seconds) is that of `with`. With a `ttl` (seconds) the lock is leased: a thread renews it every
@@ -132,6 +136,7 @@ class Realm:
             ttl,
             refresh,
             details or {},
+            None if value is None else check_text(value, "value"),
         )
         if ttl is not None:
             check_ttl(ttl, refresh)
@@ -145,18 +150,73 @@ class Realm:
             background=background,
         )
 
-    def list(self) -> builtins.list[LockState]:
+    def list(self, *, cancel: Cancel | None = None) -> builtins.list[LockState]:
         """Return every lock that is held or waited for, by name. Raises `EtcdUnavailable`, `AccessDenied`."""
-        found = self._read([Get(*ends(self.prefix.encode()))])[0]
-        names = sorted({name for name in map(self._name_of, found) if name is not None})
+        found = self._read([Get(*ends(self.prefix.encode()))], cancel)[0]
+        names = sorted({name for kv in found for name in (self._name_of(kv.key),) if name is not None})
         states = [self._state(self._keys_of(name), found) for name in names]
-        return [self._with_ttl_left(state) for state in states if state.holders or state.waiting]
+        return [self._with_ttl_left(state, cancel) for state in states if state.holders or state.waiting]
 
-    def show(self, name: str) -> LockState:
+    def show(self, name: str, *, cancel: Cancel | None = None) -> LockState:
         """Return one lock: who holds it, the line in order, how its last hold ended."""
         keys = self._keys(name)
         gets = [Get(keys.lock), Get(*ends(keys.slots)), Get(*ends(keys.queue)), Get(keys.last), Get(keys.freeze)]
-        return self._with_ttl_left(self._state(keys, [kv for kvs in self._read(gets) for kv in kvs]))
+        return self._with_ttl_left(self._state(keys, [kv for kvs in self._read(gets, cancel) for kv in kvs]), cancel)
+
+    def get(self, name: str, *, cancel: Cancel | None = None) -> str | None:
+        """Return the value that a lock carries, None where its holder gave it none.
+
+        Of several slots, that of the lowest; `show()` has all of them. Raises `LockNotFound` when nobody holds it,
+        `EtcdUnavailable`, `AccessDenied`.
+        """
+        keys = self._keys(name)
+        lock, slots = self._read([Get(keys.lock), Get(*ends(keys.slots))], cancel)
+        holders = self._state(keys, [*lock, *slots]).holders
+        if not holders:
+            raise LockNotFound(f"{printable(name)} is not locked")
+        return holders[0].value
+
+    def update(
+        self,
+        name: str,
+        value: str | None = None,
+        *,
+        reason: str | None = None,
+        owner: str | None = None,
+        token: int | None = None,
+        cancel: Cancel | None = None,
+    ) -> Holder:
+        """Change the value of a hold, or its reason, without letting go; return the hold as it is then.
+
+        The hold is that of the `owner` (default: this host), or the one with this `token`, whoever has it. None leaves
+        value and reason as they are, "" empties them. Raises `LockNotFound`, `NotHolder`, `ConfigError`,
+        `EtcdUnavailable`, `AccessDenied`, and `OutcomeUnknown` when nobody can tell whether it was changed.
+        """
+        from distlock_core.amend import amend, describing
+
+        for text, what in ((value, "value"), (reason, "reason")):
+            if text is not None:
+                check_text(text, what)
+        if token is None:
+            owner = hostname() if owner is None else check_owner(owner)
+        keys = self._keys(name)
+        state = self.show(name, cancel=cancel)
+        holder = self._one_of(state, owner, token, "To change it all the same, name it with --token")
+        if holder.since is None:
+            raise NotHolder(f"{taken(state)}: what is stored there is no record of distlock's: left alone", state=state)
+        kv = KeyValue(holder.key, holder.stored, holder.token, holder.mod_revision, holder.lease)
+
+        def is_shown(found: KeyValue) -> bool:
+            return found.create_revision == holder.token and Record.parse(found.value).owner == holder.owner
+
+        patience = Patience.lasting(self._connect_timeout, cancel)
+        try:
+            done = amend(self._etcd, kv, is_shown, describing(value, reason), patience)
+        except LeaseGone:
+            done = None
+        if done is None:
+            raise self._gone(name)
+        return Holder.parse(keys, done)
 
     def unlock(
         self,
@@ -175,9 +235,9 @@ class Realm:
         `LockNotFound`, `NotHolder`, `EtcdUnavailable`, `AccessDenied`.
         """
         by = hostname() if owner is None else check_owner(owner)
-        holder = self.to_unlock(name, owner, token=token, force=force)
+        holder = self.to_unlock(name, owner, token=token, force=force, cancel=cancel)
         how = "released" if holder.owner == by else "broken"
-        kv = KeyValue(holder.key, holder.value, holder.token, holder.mod_revision, holder.lease)
+        kv = KeyValue(holder.key, holder.stored, holder.token, holder.mod_revision, holder.lease)
         patience = Patience.lasting(self._release_timeout, cancel)
 
         def is_shown(found: KeyValue) -> bool:
@@ -189,23 +249,51 @@ class Realm:
         else:
             done = cool_down(self._etcd, keys, kv, is_shown, cooldown, by, patience)
         if not done:
-            now_there = self.show(name)
-            if not now_there.holders:
-                raise LockNotFound(f"{printable(name)} was unlocked by somebody else meanwhile", state=now_there)
-            raise NotHolder(f"{taken(now_there)}, and was not when I looked: left alone", state=now_there)
+            raise self._gone(name)
         if holder.lease and holder.is_unattended:
             self._drop_lease(holder.lease)
         return holder
 
     def to_unlock(
-        self, name: str, owner: str | None = None, *, token: int | None = None, force: bool = False
+        self,
+        name: str,
+        owner: str | None = None,
+        *,
+        token: int | None = None,
+        force: bool = False,
+        cancel: Cancel | None = None,
     ) -> Holder:
         """Return the hold that `unlock()` would end now, and write nothing: for a dry run. Raises as `unlock()`."""
-        return self._to_unlock(self.show(name), None if force else owner, token)
+        hint = "To break it: --unlock --force"
+        return self._one_of(self.show(name, cancel=cancel), None if force else owner, token, hint)
 
-    def verify(self, name: str, token: int) -> bool:
+    def verify(self, name: str, token: int, *, cancel: Cancel | None = None) -> bool:
         """True if the acquisition with this token holds the lock, by a linearizable read."""
-        return any(holder.token == token for holder in self.show(name).holders)
+        return any(holder.token == token for holder in self.show(name, cancel=cancel).holders)
+
+    def watch(self, name: str | None = None) -> Watching:
+        """Return an iterator over what happens to a lock, or to every lock of the realm: `acquired`, `changed`, ...
+
+        See `Watching` and `LockEvent`. It begins with what is held when it is first asked. Raises `ConfigError`.
+        """
+        from distlock_core.following import Follower
+        from distlock_core.watching import Watching
+
+        if name is None:
+            span = ends(self.prefix.encode())
+            follower = Follower(self._etcd, [Get(*span)], span, self._held_by, self._connect_timeout)
+        else:
+            keys = self._keys(name)
+            reads = [Get(keys.lock), Get(*ends(keys.slots))]
+            # One range, so that what it tells is in order. It has other names too, like NAME-b: those are left out.
+            follower = Follower(
+                self._etcd,
+                reads,
+                (keys.lock, keys.lock + b"0"),
+                lambda key: keys if keys.is_held_by(key) else None,
+                self._connect_timeout,
+            )
+        return Watching(follower)
 
     def close(self) -> None:
         """Close idle connections. The realm can be used again."""
@@ -225,11 +313,12 @@ class Realm:
     def _keys_of(self, name: str) -> Keys:
         return Keys(self.prefix, name, self._mutex)
 
-    def _read(self, gets: Sequence[Get]) -> builtins.list[tuple[KeyValue, ...]]:
-        outcome = self._etcd.read(gets, Patience.lasting(self._connect_timeout))
+    def _read(self, gets: Sequence[Get], cancel: Cancel | None = None) -> builtins.list[tuple[KeyValue, ...]]:
+        outcome = self._etcd.read(gets, Patience.lasting(self._connect_timeout, cancel))
         return [found.kvs for found in outcome.ranges()]
 
-    def _to_unlock(self, state: LockState, owner: str | None, token: int | None) -> Holder:
+    def _one_of(self, state: LockState, owner: str | None, token: int | None, hint: str = "") -> Holder:
+        """The one hold that fits what is meant."""
         if not state.holders:
             raise LockNotFound(f"{printable(state.name)} is not locked", state=state)
         fitting = [
@@ -242,12 +331,19 @@ class Realm:
                 tokens = " and ".join(str(holder.token) for holder in state.holders)
                 why = f"with token {tokens}, not {token}: left alone"
             else:
-                why = f"not by {printable(owner or '')}: left alone. To break it: --unlock --force"
+                why = f"not by {printable(owner or '')}: left alone" + (f". {hint}" if hint else "")
             raise NotHolder(f"{taken(state)}, {why}. {look_at(state.name)}", state=state)
         if len(fitting) > 1:
             tokens = ", ".join(str(holder.token) for holder in fitting)
             raise NotHolder(f"{taken(state)}: say which one with --token ({tokens})", state=state)
         return fitting[0]
+
+    def _gone(self, name: str) -> LockNotFound | NotHolder:
+        """The hold that was seen is not there any more."""
+        state = self.show(name)
+        if not state.holders:
+            return LockNotFound(f"{printable(name)} was unlocked by somebody else meanwhile", state=state)
+        return NotHolder(f"{taken(state)}, and was not when I looked: left alone", state=state)
 
     def _drop_lease(self, lease: int) -> None:
         """Leave no lease behind that nobody else would end before its time."""
@@ -256,18 +352,24 @@ class Realm:
         except DistlockError:
             pass  # then it runs out
 
-    def _name_of(self, kv: KeyValue) -> str | None:
+    def _held_by(self, key: bytes) -> Keys | None:
+        """The lock that is held by a key, None for any other key."""
+        name = self._name_of(key)
+        keys = None if name is None else self._keys_of(name)
+        return keys if keys is not None and keys.is_held_by(key) else None
+
+    def _name_of(self, key: bytes) -> str | None:
         """The lock that a key belongs to, None for what is not a lock's."""
         try:
-            name, separator, rest = kv.key.decode()[len(self.prefix) :].partition("/")
+            name, separator, rest = key.decode()[len(self.prefix) :].partition("/")
         except UnicodeDecodeError:
             return None
         if not name or name.startswith(RESERVED) or name == self._mutex:
             return None
         return name if not separator or rest.startswith(("slot/", "queue/")) else None
 
-    def _with_ttl_left(self, state: LockState) -> LockState:
-        patience = Patience.lasting(self._connect_timeout)
+    def _with_ttl_left(self, state: LockState, cancel: Cancel | None = None) -> LockState:
+        patience = Patience.lasting(self._connect_timeout, cancel)
         holders = tuple(
             holder._replace(ttl_left=self._etcd.time_to_live(holder.lease, patience)) if holder.lease else holder
             for holder in state.holders

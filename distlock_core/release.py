@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from distlock_core.errors import OutcomeUnknown
 from distlock_core.etcd.api import Compare, Delete, Get, KeyValue, Put, Range
+from distlock_core.lease import Lease
 from distlock_core.model import COOLING, Keys, Record, ends
 from distlock_core.patience import RETRY_PAUSE, Patience, now
-from distlock_core.session import Lease
 from distlock_core.values import Value
 from distlock_core.view import mutex_free
 

@@ -117,6 +117,8 @@ class Setting(Value):
 SETTINGS = (
     Setting("lock-name", "lockname", read_text, "", "name of the lock", placeholder="NAME"),
     Setting("reason", "reason", read_text, "", "why; shown to everybody who waits", placeholder="TEXT"),
+    Setting("value", "value", read_text, None, "what the lock carries while held, for others to --get and --watch",
+            placeholder="TEXT"),
     Setting("timeout", "timeout", read_seconds, -1.0, "wait at most so long; 0: do not wait, -1: for ever",
             placeholder="SECONDS"),
     Setting("nowait", "nowait", read_bool, False, "do not wait; the same as --timeout=0", flag=True),

@@ -1,4 +1,4 @@
-"""distlock: run a command under a lock, or lock, unlock, list, show and verify one."""
+"""distlock: run a command under a lock, or lock, unlock, list, show, get, watch, update and verify one."""
 
 from __future__ import annotations
 
@@ -60,6 +60,9 @@ def run(arguments: Sequence[str]) -> int:
         return {
             "list": _list,
             "show": _show,
+            "get": _get,
+            "watch": _watch,
+            "update": _update,
             "verify": _verify,
             "lock": _lock,
             "unlock": _unlock,
@@ -141,6 +144,42 @@ def _show(request: Request) -> int:
 
     state = realm(request).show(request.settings["lockname"])
     return out(as_json({"locks": locks_json(state)}) if request.settings["json"] else card(state))
+
+
+def _get(request: Request) -> int:
+    name = request.settings["lockname"]
+    value = realm(request).get(name)
+    if request.settings["json"]:
+        from distlock_core.cli.render import as_json
+
+        return out(as_json({"got": {"lock": name, "value": value}}))
+    if value and sys.stdout is not None and sys.stdout.isatty():
+        from distlock_core.wording import printable
+
+        value = printable(value)  # a program gets it as it is, a terminal what it can show
+    return out(value or "")
+
+
+def _watch(request: Request) -> int:
+    from distlock_core.cli.watch import watch
+
+    return watch(request)
+
+
+def _update(request: Request) -> int:
+    settings, token = request.settings, request.token
+    if token is None:
+        token = inherited.token_of(os.environ, Keys(settings["prefix"], settings["lockname"]))
+    holder = realm(request).update(
+        settings["lockname"], settings["value"], reason=settings["reason"], owner=settings["id"], token=token
+    )
+    if settings["json"]:
+        from distlock_core.cli.render import as_json, holder_json
+
+        return out(as_json({"updated": holder_json(holder)}))
+    if settings["verbose"]:
+        say(f"updated {holder.lock}, token {holder.token}")
+    return OK
 
 
 def _verify(request: Request) -> int:

@@ -15,7 +15,7 @@ LEASE = "DISTLOCK_LEASE"
 
 # Meant for this call. A distlock inside the command is not to be steered by them by accident.
 MINE_ALONE = (
-    *("LOCKNAME", "REASON", "TIMEOUT", "NOWAIT", "ID", "SLOTS", "TTL", "REFRESH", "KILL_AFTER", "ON_LOSS"),
+    *("LOCKNAME", "REASON", "VALUE", "TIMEOUT", "NOWAIT", "ID", "SLOTS", "TTL", "REFRESH", "KILL_AFTER", "ON_LOSS"),
     *("ON_FAILURE", "COOLDOWN", "HEARTBEAT", "NODE", "WHILE_PID"),
 )
 

@@ -45,6 +45,7 @@ def wanted(request: Request, details: Mapping[str, Any] | None = None) -> Lock:
         settings["lockname"],
         settings["id"],
         settings["reason"],
+        value=settings["value"],
         slots=settings["slots"],
         ttl=settings["ttl"],
         refresh=settings["refresh"],

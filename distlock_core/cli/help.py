@@ -15,8 +15,11 @@ Usage:
   distlock --lock-name=NAME --lock --while-pid=PID [OPTIONS]   take it for as long as a process lives
   distlock --lock-name=NAME --unlock   [OPTIONS]   let it go, whoever holds it
   distlock --lock-name=NAME --show     [OPTIONS]   who holds it, since when, why, who waits
+  distlock --lock-name=NAME --get      [OPTIONS]   the value that it carries
+  distlock --lock-name=NAME --update --value=TEXT [OPTIONS]   change it (or --reason) without letting go
   distlock --lock-name=NAME --verify   [OPTIONS]   exit 0 only if --token (or DISTLOCK_TOKEN) still holds it
   distlock --list                      [OPTIONS]   every lock
+  distlock --watch [--lock-name=NAME]  [OPTIONS]   what happens to it, or to every lock, a line each
 
 Examples:
   distlock --lock-name=percona_prod --reason="Upgrade RPMs" -- yum upgrade
@@ -51,7 +54,7 @@ def _option(head: str, text: str) -> str:
 HELP = (
     _INTRO
     + "".join(_entry(setting) for setting in SETTINGS if "option" in setting.scope)
-    + _option("--token=N", "for --verify and --unlock: the acquisition that is meant")
+    + _option("--token=N", "for --verify, --unlock and --update: the acquisition that is meant")
     + _option("--force", "for --unlock with --id: another owner's lock too")
     + "  --help, --version\n"
     + _OUTRO

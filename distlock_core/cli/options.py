@@ -17,8 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-OPERATIONS = ("lock", "unlock", "list", "show", "verify", "help", "version")
-WITHOUT_A_LOCK = ("list", "help", "version")
+OPERATIONS = ("lock", "unlock", "list", "show", "get", "watch", "update", "verify", "help", "version")
+WITHOUT_A_LOCK = ("list", "watch", "help", "version")
 
 _BY_OPTION = {setting.option: setting for setting in SETTINGS if "option" in setting.scope}
 _FORCE = Setting("force", "force", read_bool, False, "", flag=True)
@@ -53,6 +53,9 @@ def parse(arguments: Sequence[str]) -> Request:
     _check(operations, options, command)
     operation = operations[0] if operations else "run"
     settings = load({_BY_OPTION[name].key: value for name, value in options.items()})
+    if operation == "update":
+        # What file and environment say is meant for a lock to be taken, and must not change one that is.
+        settings["value"], settings["reason"] = options.get("value"), options.get("reason")
     if operation != "lock":
         settings["while_pid"] = None
     elif settings["while_pid"] is not None and settings["ttl"] is None:
@@ -129,13 +132,20 @@ def _check(operations: Sequence[str], options: dict[str, Any], command: Sequence
     if not operations and not command:
         raise UsageError(
             "nothing to do: give a command to run under the lock, or one of --lock, --unlock, --list, --show, "
-            "--verify. See: distlock --help"
+            "--get, --watch, --update, --verify. See: distlock --help"
         )
 
 
 # Options that say something only about a command, or only about a lease.
 _FOR_A_COMMAND = ("on-failure", "heartbeat", "node", "kill-after", "on-loss")
 _FOR_A_LEASE = ("refresh",)
+# Options of some operations.
+_GO_WITH = {
+    "value": (("run", "lock", "update"), "-- COMMAND, with --lock, or with --update"),
+    "ttl": (("run", "lock"), "-- COMMAND, or with --lock"),
+    "while-pid": (("lock",), "--lock: with a command, the lock is held while the command runs"),
+    "cooldown": (("run", "unlock"), "-- COMMAND, or with --unlock"),
+}
 
 
 def _check_together(operation: str, options: Mapping[str, Any], settings: Settings) -> None:
@@ -147,15 +157,14 @@ def _check_together(operation: str, options: Mapping[str, Any], settings: Settin
     for name in _FOR_A_LEASE:
         if name in options and settings["ttl"] is None:
             raise UsageError(f"--{name} is about a lease: it goes with --ttl")
-    if "ttl" in options and operation not in ("run", "lock"):
-        raise UsageError("--ttl goes with -- COMMAND, or with --lock")
+    for name, (operations, where) in _GO_WITH.items():
+        if name in options and operation not in operations:
+            raise UsageError(f"--{name} goes with {where}")
+    if operation == "update" and settings["value"] is None and settings["reason"] is None:
+        raise UsageError("--update changes nothing: say --value=TEXT or --reason=TEXT")
     if "refresh" in options and operation == "lock" and not bound:
         raise UsageError("--refresh goes with -- COMMAND or --while-pid: this lease is renewed by nobody")
-    if "while-pid" in options and operation != "lock":
-        raise UsageError("--while-pid goes with --lock: with a command, the lock is held while the command runs")
     if "log-file" in options and not bound:
         raise UsageError("--log-file is the keeper's: it goes with --lock --while-pid")
-    if "cooldown" in options and operation not in ("run", "unlock"):
-        raise UsageError("--cooldown goes with -- COMMAND, or with --unlock")
     if settings["node"] and operation == "run" and settings["ttl"] is None and settings["heartbeat"] is None:
         raise UsageError("--node pings the command: say with --ttl or --heartbeat within how many seconds it answers")

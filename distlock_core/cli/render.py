@@ -158,6 +158,8 @@ def _holder_lines(holder: Holder) -> list[str]:
         lines.append(_field("since", f"{clock(holder.since)} ({duration(time.time() - holder.since)})"))
     if holder.reason:
         lines.append(_field("reason", printable(holder.reason)))
+    if holder.value is not None:
+        lines.append(_field("value", printable(holder.value)))
     lines.append(_field("token", str(holder.token)))
     if record.state != HELD:
         lines.append(_field("state", printable(record.state)))

@@ -95,6 +95,10 @@ class WatchEnded(Exception):
     """A watch is over: the member went away, the history was compacted, the stream broke. Read, and watch again."""
 
 
+class Compacted(WatchEnded):
+    """The history that a watch was to begin with is not there any more."""
+
+
 def prefix_end(prefix: bytes) -> bytes:
     """Return the key just behind all those that begin with `prefix`."""
     trimmed = prefix.rstrip(b"\xff")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 
 from distlock_core.errors import ConfigError, EtcdUnavailable
@@ -103,7 +104,8 @@ class Endpoints:
                 if attempt.failure not in (None, TIMED_OUT) or address.url not in failures:
                     # The last try may just have had no time left: what an earlier one was told says more.
                     failures[address.url] = attempt.failure or TIMED_OUT
-            patience.pause(pause)
+            # Jitter: many who lost the same cluster do not come back to it all at once.
+            patience.pause(pause * (0.5 + os.urandom(1)[0] / 256))
             pause = min(pause * 2, LONGEST_PAUSE)
 
     def _share(self, patience: Patience, untried: int) -> float:

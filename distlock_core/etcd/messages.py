@@ -9,7 +9,7 @@ import binascii
 import json
 
 from distlock_core.errors import AccessDenied, ConfigError, DistlockError
-from distlock_core.etcd.api import Compare, Delete, Event, KeyValue, Outcome, Put, Range, WatchEnded
+from distlock_core.etcd.api import Compacted, Compare, Delete, Event, KeyValue, Outcome, Put, Range, WatchEnded
 from distlock_core.etcd.http1 import ConnectionLost
 
 TYPE_CHECKING = False
@@ -44,7 +44,8 @@ def read_events(message: dict[str, Any]) -> list[Event]:
     """The events of one message of a watch. Raises `WatchEnded` when it says that the watch is over."""
     result = message.get("result") if isinstance(message, dict) else None
     if not isinstance(result, dict) or result.get("canceled"):
-        raise WatchEnded(str(message)[:200])
+        ended = Compacted if isinstance(result, dict) and result.get("compact_revision") else WatchEnded
+        raise ended(str(message)[:200])
     return [Event(event.get("type") == "DELETE", _key_value(event["kv"])) for event in result.get("events", ())]
 
 

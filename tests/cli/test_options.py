@@ -85,6 +85,14 @@ def test_reason_is_kept_with_the_lock(run_distlock: Run, realm: RealmView, give:
     assert realm.record("x")[1]["reason"] == "Upgrade RPMs; 50% \u00fc \"quoted\" 'too'"
 
 
+@ways("value")
+def test_value_is_kept_with_the_lock(run_distlock: Run, realm: RealmView, give: Give) -> None:
+    options, env = give("value", "10.1.1.1; \u00fc")
+    assert run_distlock("--lock-name=x", "--lock", *options, env=env).returncode == 0
+    assert realm.record("x")[1]["value"] == "10.1.1.1; \u00fc"
+    assert run_distlock("--lock-name=x", "--get").stdout == "10.1.1.1; \u00fc\n"
+
+
 @ways("timeout")
 def test_timeout_bounds_the_wait(run_distlock: Run, realm: RealmView, give: Give) -> None:
     realm.put("x", "1500000000;other;reason")

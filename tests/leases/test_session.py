@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from typing import Callable
@@ -126,6 +127,25 @@ def test_an_outage_shorter_than_the_ttl_is_ridden_out(realm: Realm, proxy: Proxy
     lock.release()
     assert told.losses == []
     in_etcd.assert_nothing_left()
+
+
+def test_a_watch_whose_history_is_compacted_is_opened_anew(
+    start_etcd: Callable[..., Cluster], realm_prefix: str
+) -> None:
+    told = Told()
+    with start_etcd() as own, Proxy(own.endpoints[0]) as proxy, connect(proxy.url, realm_prefix) as realm:
+        lock = realm.lock("x", ttl=60, on_lost=told).acquire()
+        for count in range(3):
+            own.etcdctl("put", "/other", str(count))
+        revision = json.loads(own.etcdctl("get", "/other", "-w", "json"))["header"]["revision"]
+        own.etcdctl("compact", str(revision))
+        watches = sum(path == "/v3/watch" for path, _ in proxy.requests)
+        proxy.cut()
+        proxy.heal()
+        wait_until(lambda: sum(path == "/v3/watch" for path, _ in proxy.requests) > watches, "another watch")
+        Key(own, realm_prefix).delete()
+        assert told.came.wait(8)  # far below the refresh, and below the time after which it reads in any case
+        put_an_end_to(lock)
 
 
 def test_a_lease_is_renewed_as_long_as_it_is_held(realm: Realm, proxy: Proxy) -> None:

@@ -1,0 +1,70 @@
+"""The operation `--watch`: a line for everything that happens, until a signal comes or the reader goes."""
+
+from __future__ import annotations
+
+import select
+import sys
+import time
+
+from distlock_core.cli.getting import realm
+from distlock_core.cli.options import Request
+from distlock_core.cli.outcome import FAILED, OK, give_up, say
+from distlock_core.cli.render import as_json, ended_json, holder_json
+from distlock_core.cli.signals import interrupt_on_signals
+from distlock_core.errors import Cancelled
+from distlock_core.following import RELEASED
+from distlock_core.supervisor import ExitedBySignal
+from distlock_core.threads import start_thread
+from distlock_core.wording import held_by, owner_of, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from distlock_core.following import LockEvent
+    from distlock_core.patience import Interrupt
+
+
+def watch(request: Request) -> int:
+    """Print what happens to the lock, or to every lock of the realm. Returns the exit code."""
+    settings = request.settings
+    if sys.stdout is None:
+        return OK  # nobody would read it
+    interrupt = interrupt_on_signals()
+    start_thread(lambda: _notice_that_the_reader_goes(interrupt), "distlock-reader")
+    with realm(request).watch(settings["lockname"] or None) as watching:
+        try:
+            while True:
+                event = watching.take(interrupt)
+                print(_json(event) if settings["json"] else _line(event), flush=True)
+        except Cancelled:
+            return OK if interrupt.signal is None else ExitedBySignal(128 + interrupt.signal)
+        except OSError as error:
+            give_up(sys.stdout)
+            if isinstance(error, BrokenPipeError):
+                return OK
+            say(f"cannot write to stdout: {error.strerror}")
+            return FAILED
+
+
+def _notice_that_the_reader_goes(interrupt: Interrupt) -> None:
+    """Also while nothing happens, and so nothing is written: as `tail -f` does."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # an error is told without being asked for
+    poll.poll()
+    interrupt.set()
+
+
+def _line(event: LockEvent) -> str:
+    """2026-11-21 12:03:04 acquired: db is held by node-3 since 12:03 (0s): "Upgrade"; token 7; value "10.1.1.1"."""
+    tense = "was" if event.kind == RELEASED else "is"
+    moment, who = time.strftime("%Y-%m-%d %H:%M:%S"), held_by(event.holder)
+    words = [f"{moment} {event.kind}: {printable(event.lock)} {tense} held by {who}", f"token {event.token}"]
+    if event.value is not None:
+        words.append(f'value "{printable(event.value)}"')
+    if event.ended is not None:
+        words.append(f"{printable(event.ended.how)} by {owner_of(event.ended.by)}")
+    return "; ".join(words)
+
+
+def _json(event: LockEvent) -> str:
+    ended = {"revision": event.revision, "ended": ended_json(event.ended)}
+    return as_json({"event": event.kind, **holder_json(event.holder), **ended})

@@ -1,0 +1,244 @@
+"""Follower: what happens to the locks in a range of keys, in order of revision, told once and left out never.
+
+A watch is a hint and a re-read the truth, so it goes by both. The events of a watch tell what has happened, one after
+the other; a read, every `REREAD` seconds and after every break, shows whether they have told all. Where they have
+not, the history is asked for again from the last revision that was told. What the history does not have any more
+(it was compacted), or never told (servers before 3.4.36 and 3.5.18 can miss a DELETE), is filled in from the read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+from distlock_core.errors import EtcdUnavailable
+from distlock_core.etcd.api import Compacted, Event, Get, KeyValue, WatchEnded
+from distlock_core.model import Ended, Holder, Keys
+from distlock_core.patience import Patience, now
+from distlock_core.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from distlock_core.etcd.api import Etcd, Watch
+
+REREAD = 10.0  # seconds; a watch can be silent or miss an event, so the truth is read this often
+ON_ITS_WAY, HISTORY = 0.5, 3.0  # seconds that the open watch gets to tell what a read has shown already, and a new one
+FIRST_RETRY, LONGEST_RETRY = 0.1, 1.0  # seconds between two tries while etcd does not answer
+SHORT_LIVED = 20  # watches that ended without a word: then the history is not to be had, whatever the reason
+
+ACQUIRED, CHANGED, RELEASED = "acquired", "changed", "released"
+
+
+class LockEvent(Value):
+    """Something that happened to a lock: `kind` is acquired, changed or released.
+
+    `holder` is the hold that it happened to: when released, as it was last. `revision` is etcd's at that moment; where
+    only a later look has shown it, that look's. `ended` says how a released hold ended, None where that is not
+    known: its lease ran out, its key was deleted by other means, or another hold has ended since.
+    """
+
+    kind: str
+    holder: Holder
+    revision: int
+    ended: Ended | None = None
+
+    @property
+    def lock(self) -> str:
+        return self.holder.lock
+
+    @property
+    def owner(self) -> str | None:
+        return self.holder.owner
+
+    @property
+    def token(self) -> int:
+        return self.holder.token
+
+    @property
+    def value(self) -> str | None:
+        return self.holder.value
+
+
+class Follower:
+    """Follows the holders of locks. `news` is filled by `advance()`; for one thread at a time."""
+
+    def __init__(
+        self,
+        etcd: Etcd,
+        reads: Sequence[Get],
+        span: tuple[bytes, bytes | None],
+        keys_of: Callable[[bytes], Keys | None],
+        contact: float,
+    ) -> None:
+        """`reads` find every holder, and `span` is one range that has them all, for order among its events.
+
+        `keys_of` tells the lock that a key holds, None for every other key. A single call may take `contact` seconds.
+        """
+        self.news: deque[LockEvent] = deque()
+        self._etcd = etcd
+        self._reads = reads
+        self._span = span
+        self._keys_of = keys_of
+        self._contact = contact
+        self._told: dict[bytes, KeyValue] = {}
+        self._revision: int | None = None  # all that has happened up to here is told
+        self._floor = 0  # the last read that was told: an older event says nothing new
+        self._stream: Watch | None = None
+        self._pending: deque[Event] = deque()
+        self._short_lived = 0
+        self._gap = False
+        self._reread_at = 0.0
+        self._pause = FIRST_RETRY
+
+    def advance(self, patience: Patience) -> None:
+        """Wait for news; return when there may be some. An outage is waited out, but for the very first contact.
+
+        Raises `EtcdUnavailable` then, `AccessDenied`, and `Cancelled`. It can be called again after each of them.
+        """
+        try:
+            if self._stream is None or now() >= self._reread_at:
+                self._look(patience)
+            if not self.news:
+                self._receive(patience.until(self._reread_at))
+                self._tell(patience)
+            self._pause = FIRST_RETRY
+        except (EtcdUnavailable, WatchEnded) as trouble:
+            if self._revision is None:
+                raise
+            self._broken(trouble)
+            if not self.news:
+                patience.pause(self._pause * (0.5 + os.urandom(1)[0] / 256))
+                self._pause = min(self._pause * 2, LONGEST_RETRY)
+
+    def close(self) -> None:
+        """Close the watch. What was told stays told: `advance()` goes on from there."""
+        self._pending.clear()
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    # The truth.
+
+    def _look(self, patience: Patience) -> None:
+        """Read who holds what, and see that all of it is told."""
+        outcome = self._etcd.read(self._reads, patience.within(self._contact))
+        truth = {kv.key: kv for found in outcome.ranges() for kv in found.kvs if self._keys_of(kv.key) is not None}
+        self._reread_at = now() + REREAD
+        if self._stream is not None and self._stream.endpoint != self._etcd.endpoint:
+            self.close()  # the member behind the watch did not answer, another one did
+        if self._revision is None or self._gap:
+            self._fill_in(truth, outcome.revision, patience)
+        elif outcome.revision < self._revision:
+            self.close()  # another history: etcd was restored from a backup
+            self._fill_in(truth, outcome.revision, patience)
+        elif not self._agrees(truth):
+            self._ask_history(truth, outcome.revision, patience)
+            if not self._agrees(truth):
+                self._fill_in(truth, outcome.revision, patience)
+
+    def _agrees(self, truth: Mapping[bytes, KeyValue]) -> bool:
+        return self._told.keys() == truth.keys() and all(
+            kv.mod_revision == self._told[key].mod_revision for key, kv in truth.items()
+        )
+
+    def _ask_history(self, truth: Mapping[bytes, KeyValue], revision: int, patience: Patience) -> None:
+        """Tell what the watch says up to this revision: what is on its way first, then from a watch anew.
+
+        Raises `EtcdUnavailable` and `WatchEnded` when it is too early to say that the history does not have it.
+        """
+        for seconds in (ON_ITS_WAY, HISTORY) if self._stream is not None else (HISTORY,):
+            moment = patience.within(seconds)
+            try:
+                while not self._agrees(truth) and self._receive(moment):
+                    self._tell(patience, revision)
+                    if self._pending:
+                        return  # the rest is younger than the truth
+            except Compacted:
+                self.close()
+                return
+            if self._agrees(truth):
+                return
+            self.close()
+
+    def _fill_in(self, truth: dict[bytes, KeyValue], revision: int, patience: Patience) -> None:
+        """Tell the difference between what was told and the truth."""
+        gone = [kv for key, kv in self._told.items() if key not in truth or is_another(truth[key], kv)]
+        endings = self._endings({kv.key for kv in gone}, patience)
+        for kv in gone:
+            self._release(kv, revision, endings)
+        for kv in sorted(truth.values(), key=lambda kv: kv.mod_revision):
+            self._put(kv)
+        self._revision = self._floor = revision
+        self._gap, self._short_lived = False, 0
+
+    # The events.
+
+    def _receive(self, patience: Patience) -> bool:
+        """Wait for events, in a watch from the last revision that was told. False: none came in time."""
+        assert self._revision is not None
+        if self._stream is None:
+            self._stream = self._etcd.watch([self._span], self._revision + 1, patience.within(self._contact))
+        events = self._stream.wait(patience)
+        self._pending.extend(events)
+        self._short_lived = 0
+        return bool(events)
+
+    def _tell(self, patience: Patience, up_to: int | None = None) -> None:
+        """Tell the events that have come, up to a revision."""
+        due = [event for event in self._pending if up_to is None or event.kv.mod_revision <= up_to]
+        # Read before anything is told: what calls it off then leaves all of it to be told the next time.
+        endings = self._endings({event.kv.key for event in due if event.deleted}, patience)
+        for deleted, kv in due:
+            self._pending.popleft()
+            if kv.mod_revision <= self._floor:
+                continue
+            self._revision = kv.mod_revision
+            told = self._told.get(kv.key)
+            if told is not None and (deleted or is_another(kv, told)):
+                self._release(told, kv.mod_revision, endings)
+            if not deleted and self._keys_of(kv.key) is not None:
+                self._put(kv)
+
+    def _broken(self, trouble: Exception) -> None:
+        self.close()
+        if isinstance(trouble, WatchEnded):
+            self._short_lived += 1
+            self._gap = isinstance(trouble, Compacted) or self._short_lived >= SHORT_LIVED
+
+    # The news.
+
+    def _put(self, kv: KeyValue) -> None:
+        told = self._told.get(kv.key)
+        if told is None or (told.value, told.lease) != (kv.value, kv.lease):
+            self.news.append(LockEvent(ACQUIRED if told is None else CHANGED, self._holder(kv), kv.mod_revision))
+        self._told[kv.key] = kv
+
+    def _release(self, kv: KeyValue, revision: int, endings: Mapping[bytes, Ended]) -> None:
+        del self._told[kv.key]
+        holder = self._holder(kv)
+        ended = endings.get(kv.key)
+        known = ended is not None and ended.token == holder.token
+        self.news.append(LockEvent(RELEASED, holder, revision, ended if known else None))
+
+    def _holder(self, kv: KeyValue) -> Holder:
+        keys = self._keys_of(kv.key)
+        assert keys is not None
+        return Holder.parse(keys, kv)
+
+    def _endings(self, deleted: set[bytes], patience: Patience) -> dict[bytes, Ended]:
+        """How the last holds of these locks ended. That is put down elsewhere, and so is read; as far as it can be."""
+        keys = {key: keys for key in deleted for keys in (self._keys_of(key),) if keys is not None}
+        if not keys:
+            return {}
+        try:
+            reads = [Get(each.last) for each in keys.values()]
+            found = self._etcd.read(reads, patience.within(self._contact)).ranges()
+        except EtcdUnavailable:
+            return {}
+        return {key: Ended.parse(last.kvs[0].value) for key, last in zip(keys, found) if last.kvs}
+
+
+def is_another(kv: KeyValue, before: KeyValue) -> bool:
+    """True when it is another hold than before: the key was deleted in between."""
+    return kv.create_revision != before.create_revision

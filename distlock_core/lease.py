@@ -1,0 +1,101 @@
+"""Lease: what a hold or a ticket hangs on in etcd: granted, renewed, and sure to live until its deadline."""
+
+from __future__ import annotations
+
+import os
+
+from distlock_core.errors import AccessDenied, DistlockError, EtcdUnavailable
+from distlock_core.patience import Patience, now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from distlock_core.etcd.api import Etcd
+
+FIRST_RETRY, LONGEST_RETRY = 0.1, 1.0  # seconds between two tries while etcd does not answer
+TICKET_TTL = 10  # seconds that a waiter who died keeps those behind it waiting
+SOON = 1.0  # seconds that a renewal may take in any case
+GIVE_UP = 1.0  # seconds that are spent on leaving nothing behind; the lease ends the rest
+
+
+class Lease:
+    """A lease in etcd, renewed by whoever calls `renew_if_due()` often enough.
+
+    `deadline` (on the `now()` clock) is the moment until which the lease is sure to live: counted from the *sending*
+    of the last renewal that was confirmed, with the TTL that the server granted. After it nothing is sure.
+    """
+
+    ttl: int
+    deadline: float
+    renew_at: float
+
+    def __init__(self, etcd: Etcd, ttl: int, patience: Patience, refresh: float | None = None) -> None:
+        """Grant a lease of `ttl` seconds, to be renewed every `refresh` (default: a third). Raises as `Etcd` does."""
+        self._etcd = etcd
+        # Chosen here and not by the server: after a lost reply the same grant can be sent again.
+        self.id = int.from_bytes(os.urandom(8), "big") >> 1 | 1
+        self.refresh = refresh
+        self._retry = FIRST_RETRY
+        self.lost = False
+        self.failing = False  # the last renewal has failed, and may be one of many
+        sent = now()
+        try:
+            self._confirmed(sent, etcd.grant(self.id, ttl, patience))
+        except BaseException:
+            self.give_up()  # it may have been granted: only the reply is missing
+            raise
+
+    @classmethod
+    def adopt(cls, etcd: Etcd, lease: int, patience: Patience, refresh: float | None = None) -> Lease:
+        """Go on with a lease that another process has granted. `lost` is set when it is gone."""
+        adopted = cls.__new__(cls)
+        adopted._etcd, adopted.id, adopted.refresh = etcd, lease, refresh
+        adopted._retry, adopted.lost, adopted.failing = FIRST_RETRY, False, False
+        sent = now()
+        ttl = etcd.keep_alive(lease, patience)
+        adopted._confirmed(sent, ttl)
+        adopted.lost = ttl <= 0
+        return adopted
+
+    def renew_if_due(self, patience: Patience) -> None:
+        """Renew the lease when it is time. Sets `lost` when the server no longer knows it.
+
+        An etcd that does not answer is no loss yet: it is asked again soon, with growing, jittered pauses.
+        """
+        if self.lost or now() < self.renew_at:
+            return
+        try:
+            # Who renews often wants to know soon.
+            longest = self.ttl / 3 if self.refresh is None else min(self.ttl / 3, max(self.refresh, SOON))
+            self.renew(patience.within(longest))
+        except (EtcdUnavailable, AccessDenied):
+            # Jitter: those who lost the same member do not come back to the next one all at once.
+            self.renew_at = now() + self._retry * (0.5 + os.urandom(1)[0] / 256)
+            self._retry = min(self._retry * 2, LONGEST_RETRY, self.ttl / 10)
+            self.failing = True
+
+    def renew(self, patience: Patience) -> None:
+        """Renew the lease now. Sets `lost` when the server no longer knows it. Raises as `Etcd` does."""
+        sent = now()
+        ttl = self._etcd.keep_alive(self.id, patience)
+        if ttl > 0:
+            self._confirmed(sent, ttl)
+        else:
+            self.lost = True
+
+    def give_up(self) -> None:
+        """Revoke it within a second, if that can be done: else it runs out."""
+        try:
+            self.revoke(Patience.lasting(GIVE_UP))
+        except DistlockError:
+            pass
+
+    def revoke(self, patience: Patience) -> None:
+        """End the lease, and everything that hangs on it, now."""
+        self._etcd.revoke(self.id, patience)
+
+    def _confirmed(self, sent: float, ttl: int) -> None:
+        self.ttl = ttl
+        self.deadline = sent + ttl
+        self.renew_at = sent + (ttl / 3 if self.refresh is None else self.refresh)
+        self._retry = FIRST_RETRY
+        self.failing = False

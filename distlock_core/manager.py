@@ -1,0 +1,280 @@
+"""LockManager: stand for a lock in the background, and know at any moment whether it is mine."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Callable
+
+from distlock_core.errors import Cancelled, DistlockError
+from distlock_core.lease import FIRST_RETRY, LONGEST_RETRY, TICKET_TTL
+from distlock_core.model import check_text
+from distlock_core.notices import ACQUIRED, REMOVED, UNKNOWN, Listeners, Notice
+from distlock_core.ownership import Readers
+from distlock_core.patience import FOREVER, Interrupt, Patience, now
+from distlock_core.threads import start_thread
+from distlock_core.values import Value
+from distlock_core.whoami import hostname
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from distlock_core.lock import Lock
+    from distlock_core.ownership import Ownership
+    from distlock_core.realm import Realm
+    from distlock_core.session import Session
+
+TTL = 10  # seconds, unless told
+AT_ONCE = 2.0  # seconds that a shutdown tries to let go while etcd is away; the lease ends the rest
+LONGEST_GOODBYE = 10.0  # seconds that the thread may take beside that to clean up
+
+
+class LockManager:
+    """Stands for a lock from the moment that it is made until `shutdown()`: one of many, of whom one has it.
+
+    A thread waits for the lock, renews it, and when it is lost stands in line again: whatever happens to holders and
+    to etcd, nobody has to look after it. `have_lock()` is safe to ask from any thread, and never True in two managers
+    at once. It is pessimistic: False from the first renewal that fails, until etcd has confirmed that the lock is
+    still mine. With `ride_out` it stays True until the deadline, the moment at which another could have it.
+
+    Every method may be called from any thread, from a listener or a signal handler. After a fork the child has no
+    lock: there `have_lock()` is False, and the rest does nothing. At the interpreter's exit it lets go by itself.
+    """
+
+    def __init__(
+        self,
+        realm: Realm,
+        name: str,
+        ttl: int = TTL,
+        *,
+        refresh: float | None = None,
+        value: str | None = None,
+        reason: str = "",
+        owner: str | None = None,
+        ride_out: bool = False,
+        listener: Callable[[Notice], object] | None = None,
+    ) -> None:
+        """Stand for `realm`'s lock `name`.
+
+        `ttl` (seconds): so long after its holder is gone the lock is free. It is renewed every `refresh` seconds
+        (default: a third). `value` and `reason` are shown to others while it is mine, and so is `owner` (default: the
+        host's name and a random id). `listener`: see `add_listener()`. Raises `ConfigError`; that etcd is away is no
+        error, it is waited for.
+        """
+        self.id = os.urandom(4).hex()
+        self.name = name
+        self.owner = f"{hostname()}:{self.id}" if owner is None else owner
+        self._realm = realm
+        self._ttl, self._refresh = ttl, refresh
+        self._ride_out = ride_out
+        self._value, self._reason = value, reason
+        self._new_lock()  # so that what is wrong with it is said here
+        self._pid = os.getpid()
+        self._hold: _Hold | None = None
+        self._trouble: str | None = None
+        self._said = Notice(REMOVED, name, 0)
+        self._listeners = Listeners()
+        self._readers = Readers()
+        self._using = threading.Lock()  # a Lock is for one thread at a time
+        self._closing = threading.Lock()
+        self._release_timeout = AT_ONCE
+        self._stop = Interrupt()
+        if listener is not None:
+            self._listeners.add(listener)
+        self._thread = start_thread(self._stand, "distlock-manager")
+        atexit.register(self.shutdown)
+
+    def have_lock(self) -> bool:
+        """True while the lock is surely mine. Local and instant: it sends nothing, and compares the clock."""
+        return self.token is not None
+
+    @property
+    def token(self) -> int | None:
+        """The fencing token while `have_lock()`, else None: to be handed to what is changed under the lock."""
+        hold = self._hold
+        if hold is None or self._stop.is_set() or self._pid != os.getpid():
+            return None
+        return hold.token if hold.is_sure(self._ride_out) else None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the lock cannot even be waited for (etcd is away, say), None where nothing is wrong."""
+        return self._trouble
+
+    def add_listener(self, listener: Callable[[Notice], object]) -> None:
+        """Call it with a `Notice` whenever `have_lock()` changes.
+
+        ACQUIRED: it is mine. UNKNOWN: it was, and nobody can tell now. REMOVED: it is not mine any more. All listeners
+        are called in order, one at a time, in a thread that does nothing else.
+        """
+        if self._pid == os.getpid():
+            self._listeners.add(listener)
+
+    def remove_listener(self, listener: Callable[[Notice], object]) -> None:
+        """Call it no more."""
+        if self._pid == os.getpid():
+            self._listeners.remove(listener)
+
+    def ownership(self) -> Ownership:
+        """Return an iterator over `have_lock()` as it changes. It starts with the present, and ends with `shutdown()`.
+
+        A reader that does not read holds up nothing: see `Ownership`.
+        """
+        if self._pid == os.getpid():
+            return self._readers.join(self.have_lock)
+        nobody = Readers()
+        nobody.end(for_good=True)
+        return nobody.join(self.have_lock)
+
+    def update(self, value: str | None = None, *, reason: str | None = None) -> bool:
+        """Change the value that the lock carries, or its reason: at once where it is mine, and for every time after.
+
+        None leaves it as it is. True if it was mine, and is changed in etcd. Raises as `Lock.update`; it is then
+        changed the next time that the lock is acquired.
+        """
+        for text, what in ((value, "value"), (reason, "reason")):
+            check_text(text or "", what)
+        if self._pid != os.getpid():
+            return False
+        with self._using:
+            self._value = self._value if value is None else value
+            self._reason = self._reason if reason is None else reason
+            hold = self._hold
+            if hold is None:
+                return False
+            hold.lock.update(value, reason=reason, cancel=self._stop)
+            return True
+
+    def shutdown(self, timeout: float = AT_ONCE) -> None:
+        """Let the lock go, stand for it no more, and leave no thread.
+
+        `have_lock()` is False from the first moment. While etcd is away this tries for `timeout` seconds; then the
+        lease ends what is left, within the ttl. To call it again does nothing. A listener that hangs is waited for
+        for some seconds, and left behind.
+        """
+        if self._pid != os.getpid():
+            return
+        self._release_timeout = timeout
+        if not self._stop.is_set():
+            self._stop.set()
+        # Bounded, for a signal handler that has interrupted an update() of the same manager: that one ends first.
+        self._thread.join(timeout + LONGEST_GOODBYE)
+        self._listeners.close()
+        atexit.unregister(self.shutdown)
+        if not self._thread.is_alive() and self._closing.acquire(blocking=False):  # once, and never given back
+            self._stop.close()
+
+    def __enter__(self) -> LockManager:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.shutdown()
+
+    # In the thread.
+
+    def _stand(self) -> None:
+        pause = FIRST_RETRY
+        patience = Patience(FOREVER, self._stop)
+        try:
+            while True:
+                try:
+                    self._once()
+                    pause = FIRST_RETRY
+                except Cancelled:
+                    raise
+                except Exception as trouble:  # noqa: BLE001 - whoever stands for a lock goes on, whatever happens
+                    self._note(trouble)
+                    # Jitter: those who lost the same etcd do not come back to it all at once.
+                    patience.pause(pause * (0.5 + os.urandom(1)[0] / 256))
+                    pause = min(pause * 2, LONGEST_RETRY)
+        except Cancelled:
+            pass
+        finally:
+            self._readers.end(for_good=True)
+
+    def _once(self) -> None:
+        """Wait for the lock, and look after it until it is lost. Raises `Cancelled` at the shutdown."""
+        wanted = self._value, self._reason  # read first: what changes from here on is seen as a change
+        lock = self._new_lock()
+        lock.acquire(-1, self._stop)
+        self._trouble = None
+        session = lock.session
+        session.endures = True
+        session.on_change = self._announce
+        try:
+            with self._using:
+                if wanted != (self._value, self._reason):  # changed while I was in line
+                    lock.update(self._value, reason=self._reason, cancel=self._stop)
+                self._hold = _Hold(lock, session, lock.token)
+            self._announce()
+            session.run(self._stop)
+        finally:
+            self._hold = None
+            self._announce()
+            with self._using:
+                self._part_from(lock, session)
+
+    def _part_from(self, lock: Lock, session: Session) -> None:
+        if session.loss is not None:
+            lock.give_up()
+            return
+        lock.release_timeout = self._release_timeout
+        try:
+            lock.release()
+        except DistlockError as trouble:
+            self._note(trouble)
+
+    def _new_lock(self) -> Lock:
+        lock = self._realm.lock(
+            self.name,
+            self.owner,
+            self._reason,
+            value=self._value,
+            ttl=self._ttl,
+            refresh=self._refresh,
+            background=False,
+        )
+        # One who died in line must not keep the others waiting longer than one who died with the lock.
+        lock.keep_place(min(TICKET_TTL, self._ttl))
+        return lock
+
+    def _announce(self) -> None:
+        """Tell what has changed. Only ever called in the thread, so that all is told in order."""
+        hold, said = self._hold, self._said
+        if hold is None or hold.session.loss is not None:
+            kind = REMOVED
+        elif hold.session.overdue or (hold.session.doubt and not self._ride_out):
+            kind = UNKNOWN
+        else:
+            kind = ACQUIRED
+        if kind == said.kind:
+            return
+        self._said = Notice(kind, self.name, said.token if hold is None else hold.token)
+        self._readers.report(kind == ACQUIRED)
+        self._listeners.tell(self._said)
+
+    def _note(self, trouble: Exception) -> None:
+        self._trouble = str(trouble)
+        if not isinstance(trouble, DistlockError):
+            import logging
+
+            logging.getLogger("distlock").error("standing for %s", self.name, exc_info=trouble)
+
+
+class _Hold(Value):
+    """The lock while it is mine."""
+
+    lock: Lock
+    session: Session
+    token: int
+
+    def is_sure(self, ride_out: bool) -> bool:
+        session = self.session
+        if session.loss is not None or session.overdue or (session.doubt and not ride_out):
+            return False
+        # Compared here: a process that was stopped, or a machine that was suspended, finds it False when it wakes.
+        return now() < session.deadline

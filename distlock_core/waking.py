@@ -1,0 +1,49 @@
+"""A `threading.Event` as a cancel that ends a wait at once, though it has no descriptor to wait on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from distlock_core.patience import Interrupt
+from distlock_core.threads import start_thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from distlock_core.patience import Cancel
+
+LINGER = 0.5  # seconds; a thread that waits for an event cannot be called away, so it looks up this often
+
+
+class Waking:
+    """For the time of a `with` block: an `Interrupt` that is set as soon as the event is.
+
+    A thread waits for the event meanwhile, and ends at most `LINGER` seconds after the block.
+    """
+
+    def __init__(self, event: Cancel, wait: Callable[[float], bool]) -> None:
+        self._event = event
+        self._wait = wait
+        self._interrupt = Interrupt()
+        self._over = threading.Event()
+
+    def __enter__(self) -> Interrupt:
+        if self._event.is_set():
+            self._interrupt.set()
+        start_thread(self._follow, "distlock-cancel")
+        return self._interrupt
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+
+    def _follow(self) -> None:
+        while not self._over.is_set() and not self._wait(LINGER):
+            pass
+        if self._event.is_set():
+            self._interrupt.set()
+        self._over.wait()  # until then it is in use
+        self._interrupt.close()

@@ -1,0 +1,73 @@
+"""Ownership: what a slow reader gets to see. Pure."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distlock_core.ownership import Ownership, Readers
+
+
+def left(reader: Ownership) -> list[bool]:
+    """What is there to be read now."""
+    found = []
+    while True:
+        mine = reader.next(timeout=0)
+        if mine is None:
+            return found
+        found.append(mine)
+
+
+@given(start=st.booleans(), changes=st.lists(st.one_of(st.booleans(), st.just("read")), max_size=60))
+def test_a_reader_sees_turns_never_an_old_true_and_always_the_latest(start: bool, changes: list[bool | str]) -> None:
+    reader, now, lost, read = Ownership(start), start, False, []
+    for change in changes:
+        if change == "read":
+            mine = reader.next(timeout=0)
+            if mine is None:
+                assert read[-1] == now  # nothing new
+                assert not lost
+            else:
+                assert not mine or now  # a True is one that still holds
+                read.append(mine)
+                lost = lost and mine
+        else:
+            # A loss after a True that was read must be told, whatever comes after it.
+            lost = lost or (not change and bool(read) and read[-1])
+            now = bool(change)
+            reader.report(now)
+    rest = left(reader)
+    assert len(rest) <= 2
+    assert not lost or False in rest
+    read += rest
+    assert read[-1] == now
+    assert all(one != next_one for one, next_one in zip(read, read[1:]))
+
+
+def test_the_end_comes_after_what_is_there() -> None:
+    reader = Ownership(True)
+    reader.report(False)
+    reader.end()
+    reader.report(True)
+    assert list(reader) == [False]
+
+
+def test_close_ends_a_read_that_waits() -> None:
+    readers = Readers()
+    reader = readers.join(lambda: True)
+    assert next(reader)
+    ended = threading.Event()
+
+    def read() -> None:
+        assert list(reader) == []
+        ended.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    reader.close()
+    assert ended.wait(20)
+    readers.report(False)
+    with pytest.raises(StopIteration):
+        next(reader)

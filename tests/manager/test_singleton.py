@@ -1,0 +1,65 @@
+"""The example of a singleton: exactly one does the job; when it is gone, another does."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Callable
+
+import pytest
+from witness import BOUND, Etcd, Output, wait_until
+
+from distlock_core.testing import Cluster
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "singleton.py"
+TTL = 3
+
+
+@pytest.fixture
+def start(etcd: Cluster, realm_prefix: str, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> subprocess.Popen[str]:
+        options = [f"--endpoints={etcd.endpoints[0]}", f"--prefix={realm_prefix}", f"--file={tmp_path / 'job.log'}"]
+        argv = [sys.executable, str(EXAMPLE), *options, f"--ttl={TTL}", "--every=0.02"]
+        started.append(subprocess.Popen(argv, stdout=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_one_does_the_job_and_when_it_is_gone_another_does(
+    start: Callable[[], subprocess.Popen[str]], etcd: Cluster, realm_prefix: str, tmp_path: Path, how: signal.Signals
+) -> None:
+    names = {}
+    for _ in range(3):
+        process = start()
+        names[Output(process.stdout).until(r"(\S+) stands for").group(1)] = process
+
+    def owners() -> list[str]:
+        """Who has worked, in turns."""
+        log = tmp_path / "job.log"
+        lines = [line.split()[1] for line in log.read_text().splitlines()] if log.exists() else []
+        return [name for place, name in enumerate(lines) if place == 0 or lines[place - 1] != name]
+
+    (first,) = wait_until(owners, "the job is done")
+    names[first].send_signal(how)
+    names[first].wait(BOUND)
+    wait_until(lambda: len(owners()) == 2, "another does the job")
+    assert owners()[0] == first
+    for process in names.values():
+        process.terminate()
+        assert process.wait(BOUND) in (0, -signal.SIGKILL)
+    tokens = [int(line.split()[0]) for line in (tmp_path / "job.log").read_text().splitlines()]
+    assert tokens == sorted(tokens)
+    left = Etcd(etcd, realm_prefix).keys()
+    assert "singleton" not in left
