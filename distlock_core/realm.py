@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from distlock_core.errors import DistlockError, LockNotFound, NotHolder
 from distlock_core.etcd.api import Get, KeyValue
-from distlock_core.etcd.gateway import dial
+from distlock_core.etcd.transport import dial
 from distlock_core.hold import Wish
 from distlock_core.lock import CONNECT_TIMEOUT, RELEASE_TIMEOUT, Lock
 from distlock_core.model import (

@@ -10,9 +10,9 @@ import json
 import os
 from collections.abc import Callable, Sequence
 
-from distlock_core.errors import ConfigError, DistlockError, OutcomeUnknown
+from distlock_core.errors import DistlockError, OutcomeUnknown
 from distlock_core.etcd.api import Compare, Event, Get, LeaseGone, Outcome, WatchEnded
-from distlock_core.etcd.endpoints import Attempt, Endpoints, parse_endpoint
+from distlock_core.etcd.endpoints import Attempt, Endpoints
 from distlock_core.etcd.http1 import Address, ConnectFailed, Connection, ConnectionLost, Stream
 from distlock_core.etcd.messages import (
     FAILED_PRECONDITION,
@@ -187,18 +187,6 @@ class Gateway:
                 return connection
             connection.close()
         return Connection(address, patience)
-
-
-def dial(endpoints: Sequence[str] | str, hint: str = "") -> Gateway:
-    """Return the cluster behind these endpoints: URLs, in a list or separated by commas. Nothing is sent yet.
-
-    `hint` is added to the message when none answers. Raises `ConfigError`.
-    """
-    texts = endpoints.split(",") if isinstance(endpoints, str) else endpoints
-    addresses = [parse_endpoint(text) for text in texts if text.strip()]
-    if not addresses:
-        raise ConfigError("no endpoint is given; write it like http://10.0.0.1:2379")
-    return Gateway(Endpoints(addresses, hint))
 
 
 class GatewayWatch:

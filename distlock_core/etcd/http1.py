@@ -194,7 +194,7 @@ def _chunk_size(line: bytes) -> int:
 
 def _connect(address: Address, patience: Patience) -> socket.socket:
     problem = "no address"
-    for family, kind, protocol, _, target in _resolve(address, patience):
+    for family, kind, protocol, _, target in resolve(address, patience):
         attempt = socket.socket(family, kind, protocol)
         attempt.setblocking(False)
         try:
@@ -215,7 +215,7 @@ def _connect(address: Address, patience: Patience) -> socket.socket:
     raise ConnectFailed(problem)
 
 
-def _resolve(address: Address, patience: Patience) -> AddressInfo:
+def resolve(address: Address, patience: Patience) -> AddressInfo:
     """The addresses of a host. A resolver that hangs is left behind at the deadline, in a thread of its own."""
     # As bytes: for a string Python loads its codec for international names first.
     host = address.host.encode("ascii" if address.host.isascii() else "idna")
