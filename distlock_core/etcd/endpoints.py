@@ -15,15 +15,16 @@ TIMED_OUT = "timed out"
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # seconds between two rounds over all endpoints
 
 
-def parse_endpoint(text: str) -> Address:
+def parse_endpoint(text: str, default_scheme: str = "http") -> Address:
     """Read `http://host:port`, with or without scheme, port, and a trailing slash. Raises `ConfigError`."""
+    if "@" in text:
+        # What stands before it may be a password, and is not repeated.
+        raise ConfigError("an endpoint has no user in its URL: set user, and a password as the documentation says")
     scheme, separator, rest = text.strip().partition("://")
     if not separator:
-        scheme, rest = "http", text.strip()
+        scheme, rest = default_scheme, text.strip()
     rest = rest.rstrip("/")
-    if scheme == "https":
-        raise ConfigError(f"endpoint {text!r}: TLS is not supported by this version; use an http:// endpoint")
-    if scheme != "http":
+    if scheme not in ("http", "https"):
         raise ConfigError(f"endpoint {text!r}: unknown scheme {scheme!r}; write it like http://10.0.0.1:2379")
     host, port = _split_port(rest, text)
     bad = [character for character in host if character in "/?#@[]\\" or character.isspace() or ord(character) < 33]
@@ -34,7 +35,7 @@ def parse_endpoint(text: str) -> Address:
     except UnicodeError:
         raise ConfigError(f"endpoint {text!r}: not a host name; write it like http://10.0.0.1:2379") from None
     shown = f"[{host}]" if ":" in host else host
-    return Address(f"{scheme}://{shown}:{port}", host, port)
+    return Address(f"{scheme}://{shown}:{port}", host, port, scheme == "https")
 
 
 def _split_port(rest: str, text: str) -> tuple[str, int]:

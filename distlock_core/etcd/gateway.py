@@ -36,6 +36,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypeVar
 
+    from distlock_core.etcd.access import Access
     from distlock_core.etcd.api import Op
 
     Answer = TypeVar("Answer")
@@ -46,8 +47,9 @@ LARGEST_ANSWER = 64 * 1024 * 1024  # characters of one watch message; beyond thi
 class Gateway:
     """One etcd cluster behind its JSON gateway. Implements `Etcd`. May be used by several threads."""
 
-    def __init__(self, endpoints: Endpoints) -> None:
+    def __init__(self, endpoints: Endpoints, access: Access | None = None) -> None:
         self._endpoints = endpoints
+        self._access = access
         # Idle connections. list.append and list.pop are atomic, so no lock guards them.
         self._idle: list[Connection] = []
         self._pid = os.getpid()

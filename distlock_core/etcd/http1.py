@@ -40,6 +40,7 @@ class Address(Value):
     url: str
     host: str
     port: int
+    tls: bool = False
 
 
 class Connection:

@@ -26,7 +26,7 @@ ROWS = (
     ("etcd.gateway", "etcd.grpc"),
     ("etcd.",),
     ("config", "inherited"),
-    ("settings", "wording", "whoami", "processes", "signalfd", "threads"),
+    ("settings", "secret", "wording", "whoami", "processes", "signalfd", "threads"),
     ("model",),
     ("etcd.api",),
     ("patience",),
