@@ -10,10 +10,11 @@ import json
 import os
 from collections.abc import Callable, Sequence
 
-from distlock_core.errors import DistlockError, OutcomeUnknown
+from distlock_core.errors import DistlockError
 from distlock_core.etcd.api import Compare, Event, Get, LeaseGone, Outcome, WatchEnded
+from distlock_core.etcd.calls import ask_in_turn
 from distlock_core.etcd.endpoints import Attempt, Endpoints
-from distlock_core.etcd.http1 import Address, ConnectFailed, Connection, ConnectionLost, Stream
+from distlock_core.etcd.http1 import Address, Connection, ConnectionLost, Stream
 from distlock_core.etcd.messages import (
     FAILED_PRECONDITION,
     MALFORMED,
@@ -28,7 +29,6 @@ from distlock_core.etcd.messages import (
     read_outcome,
     read_streamed_ttl,
     read_ttl,
-    translate,
 )
 from distlock_core.patience import Patience
 
@@ -100,16 +100,9 @@ class Gateway:
             for key, end in ranges
         ]
         body = "\n".join(json.dumps(request) for request in requests).encode()
-        for attempt in self._endpoints.attempts(patience):
-            try:
-                return self._open_watch(attempt, body)
-            except (ConnectFailed, ConnectionLost) as failure:
-                attempt.failure = str(failure)
-            except Refused as refusal:
-                if not refusal.passing:
-                    raise translate(refusal) from refusal
-                attempt.failure = refusal.message
-        raise AssertionError("attempts end with an error")
+        watch = ask_in_turn(self._endpoints, lambda attempt: self._open_watch(attempt, body), patience)
+        assert watch is not None
+        return watch
 
     def _open_watch(self, attempt: Attempt, body: bytes) -> GatewayWatch:
         connection = Connection(attempt.address, attempt.patience)
@@ -139,31 +132,16 @@ class Gateway:
         once: bool = False,
         benign: int = -1,
     ) -> Answer:
-        """Send a request to one endpoint after the other, until one answers.
-
-        What must not be sent twice (`once`) is given up with `OutcomeUnknown` as soon as it may have arrived and no
-        answer came. A refusal of the `benign` code counts as an empty answer.
-        """
+        """Send a request to one endpoint after the other; see `ask_in_turn`. A benign refusal is an empty answer."""
         body = json.dumps(message).encode()
-        for attempt in self._endpoints.attempts(patience):
-            try:
-                return parse(self._attempt(attempt, path, body))
-            except ConnectFailed as failure:
-                attempt.failure = str(failure)
-            except Refused as refusal:
-                if refusal.code == benign:
-                    return parse({})
-                if not refusal.passing:
-                    raise translate(refusal) from refusal
-                attempt.failure = refusal.message
-                if once:
-                    raise OutcomeUnknown(f"{attempt.address.url}: {refusal.message}") from refusal
-            except (ConnectionLost, *MALFORMED) as failure:
-                lost = isinstance(failure, ConnectionLost)
-                attempt.failure = str(failure) if lost else "it answers, but not as etcd does"
-                if once:
-                    raise OutcomeUnknown(f"{attempt.address.url}: {attempt.failure}") from failure
-        raise AssertionError("attempts end with an error")
+        answer = ask_in_turn(
+            self._endpoints,
+            lambda attempt: parse(self._attempt(attempt, path, body)),
+            patience,
+            once=once,
+            benign=benign,
+        )
+        return parse({}) if answer is None else answer
 
     def _attempt(self, attempt: Attempt, path: str, body: bytes) -> dict[str, Any]:
         connection = self._connection(attempt.address, attempt.patience)
