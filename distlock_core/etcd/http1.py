@@ -81,7 +81,7 @@ class Connection:
                 if not patience.wait(self._socket.fileno(), select.POLLOUT):
                     raise ConnectionLost("timed out") from None
             except OSError as error:
-                raise ConnectionLost(_reason(error)) from error
+                raise ConnectionLost(reason_of(error)) from error
 
     def _receive(self, patience: Patience) -> bytes | None:
         """Some bytes, b"" at the end of the connection, None at the deadline."""
@@ -92,7 +92,7 @@ class Connection:
                 if not patience.wait(self._socket.fileno()):
                     return None
             except OSError as error:
-                raise ConnectionLost(_reason(error)) from error
+                raise ConnectionLost(reason_of(error)) from error
 
     def _read_head(self, patience: Patience) -> tuple[int, dict[str, str]]:
         while b"\r\n\r\n" not in self._buffer:
@@ -208,7 +208,7 @@ def _connect(address: Address, patience: Patience) -> socket.socket:
                 # A request is one small segment that waits for its answer: nothing is gained by holding it back.
                 attempt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return attempt
-            problem = _reason(OSError(code, os.strerror(code)))
+            problem = reason_of(OSError(code, os.strerror(code)))
         except BaseException:
             attempt.close()
             raise
@@ -248,5 +248,5 @@ def resolve(address: Address, patience: Patience) -> AddressInfo:
     return answer[0]
 
 
-def _reason(error: OSError) -> str:
+def reason_of(error: OSError) -> str:
     return (error.strerror or str(error) or "failed").lower()
