@@ -41,7 +41,7 @@ def ask_in_turn(
             if not refusal.passing:
                 raise translate(refusal) from refusal
             attempt.failure = refusal.message
-            if once:
+            if once and not refusal.undone:
                 raise OutcomeUnknown(f"{attempt.address.url}: {refusal.message}") from refusal
         except (ConnectionLost, *MALFORMED) as failure:
             lost = isinstance(failure, ConnectionLost)

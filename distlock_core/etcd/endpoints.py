@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from distlock_core.errors import ConfigError, EtcdUnavailable
-from distlock_core.etcd.http1 import Address
+from distlock_core.etcd.http1 import Address, ConnectionLost
 from distlock_core.patience import FOREVER, Patience, now
 
 DEFAULT_PORT = 2379
@@ -57,6 +57,10 @@ def _split_port(rest: str, text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+class WrongCluster(ConnectionLost):
+    """An endpoint has answered that belongs to another cluster: its word is not taken."""
+
+
 class Attempt:
     """One try at one endpoint. The caller says how it failed, or stops asking for more."""
 
@@ -74,13 +78,21 @@ class Endpoints:
         self._addresses = list(addresses)
         self._first = 0
         self._hint = hint
+        self.cluster: int | None = None  # the id of the one that answered first
 
     @property
     def current(self) -> Address:
         return self._addresses[self._first]
 
-    def answered(self, address: Address) -> None:
-        """This one works: ask it first from now on."""
+    def answered(self, address: Address, cluster: int | None = None) -> None:
+        """This one works: ask it first from now on. Raises `WrongCluster` if it is not of the cluster that it was."""
+        if cluster is not None:
+            if self.cluster is None:
+                self.cluster = cluster
+            elif cluster != self.cluster:
+                raise WrongCluster(
+                    f"another etcd cluster ({cluster:x}) than the one that answered first ({self.cluster:x})"
+                )
         self._first = self._addresses.index(address)
 
     def attempts(self, patience: Patience) -> Iterator[Attempt]:

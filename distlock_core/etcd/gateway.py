@@ -10,24 +10,27 @@ import json
 import os
 from collections.abc import Callable, Sequence
 
-from distlock_core.errors import DistlockError
+from distlock_core.errors import AccessDenied, DistlockError
 from distlock_core.etcd.api import Compare, Event, Get, LeaseGone, Outcome, WatchEnded
 from distlock_core.etcd.calls import ask_in_turn
-from distlock_core.etcd.endpoints import Attempt, Endpoints
-from distlock_core.etcd.http1 import Address, Connection, ConnectionLost, Stream
+from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
+from distlock_core.etcd.http1 import Address, ConnectFailed, Connection, ConnectionLost, Stream
 from distlock_core.etcd.messages import (
     FAILED_PRECONDITION,
     MALFORMED,
     NOT_FOUND,
     Refused,
+    WatchRefused,
     b64,
     compare_json,
     op_json,
     range_json,
     read_answer,
+    read_cluster,
     read_events,
     read_outcome,
     read_streamed_ttl,
+    read_token,
     read_ttl,
 )
 from distlock_core.patience import Patience
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 
     from distlock_core.etcd.access import Access
     from distlock_core.etcd.api import Op
+    from distlock_core.etcd.login import Login
+    from distlock_core.etcd.tls import Tls
 
     Answer = TypeVar("Answer")
 
@@ -50,6 +55,12 @@ class Gateway:
     def __init__(self, endpoints: Endpoints, access: Access | None = None) -> None:
         self._endpoints = endpoints
         self._access = access
+        self._login: Login | None = None
+        if access is not None and access.user:
+            from distlock_core.etcd.login import Login
+
+            self._login = Login(access, self._authenticate)
+        self._tls: Tls | None = None
         # Idle connections. list.append and list.pop are atomic, so no lock guards them.
         self._idle: list[Connection] = []
         self._pid = os.getpid()
@@ -60,7 +71,10 @@ class Gateway:
 
     def read(self, gets: Sequence[Get], patience: Patience) -> Outcome:
         message = {"success": [op_json(get) for get in gets]}
-        return self._call("/v3/kv/txn", message, read_outcome, patience)
+        try:
+            return self._call("/v3/kv/txn", message, read_outcome, patience)
+        except AccessDenied as denied:
+            raise self._denied(denied, [], gets, patience) from denied
 
     def txn(
         self, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op], patience: Patience
@@ -72,6 +86,8 @@ class Gateway:
         }
         try:
             return self._call("/v3/kv/txn", message, read_outcome, patience, once=True)
+        except AccessDenied as denied:
+            raise self._denied(denied, compares, [*then, *otherwise], patience) from denied
         except DistlockError as error:
             if isinstance(error.__cause__, Refused) and error.__cause__.code == NOT_FOUND:
                 raise LeaseGone from error
@@ -100,20 +116,26 @@ class Gateway:
             for key, end in ranges
         ]
         body = "\n".join(json.dumps(request) for request in requests).encode()
-        watch = ask_in_turn(self._endpoints, lambda attempt: self._open_watch(attempt, body), patience)
+
+        def open_watch(attempt: Attempt, token: str) -> GatewayWatch:
+            return self._open_watch(attempt, body, token)
+
+        watch = ask_in_turn(self._endpoints, lambda attempt: self._as_user(attempt, open_watch), patience)
         assert watch is not None
         return watch
 
-    def _open_watch(self, attempt: Attempt, body: bytes) -> GatewayWatch:
-        connection = Connection(attempt.address, attempt.patience)
+    def _open_watch(self, attempt: Attempt, body: bytes, token: str) -> GatewayWatch:
+        connection = self._connect(attempt.address, attempt.patience)
         try:
             # With "close" the server goes on reading the body after it has begun to answer. Without, it may throw
             # away what it has not read by then: the last of the ranges would never be watched.
-            stream = connection.open("/v3/watch", body, attempt.patience, {"Connection": "close"})
+            headers = {**_headers(token), "Connection": "close"}
+            stream = connection.open("/v3/watch", body, attempt.patience, headers)
             if stream.status != 200:
                 read_answer(stream.status, stream.read_all(attempt.patience))
             self._endpoints.answered(attempt.address)
-            return GatewayWatch(attempt.address.url, connection, stream)
+            suspect = None if self._login is None else self._login.suspect
+            return GatewayWatch(attempt.address.url, connection, stream, suspect)
         except BaseException:
             connection.close()
             raise
@@ -134,46 +156,112 @@ class Gateway:
     ) -> Answer:
         """Send a request to one endpoint after the other; see `ask_in_turn`. A benign refusal is an empty answer."""
         body = json.dumps(message).encode()
+
+        def ask(attempt: Attempt, token: str) -> Answer:
+            return parse(self._attempt(attempt, path, body, token, careful=once))
+
         answer = ask_in_turn(
-            self._endpoints,
-            lambda attempt: parse(self._attempt(attempt, path, body)),
-            patience,
-            once=once,
-            benign=benign,
+            self._endpoints, lambda attempt: self._as_user(attempt, ask), patience, once=once, benign=benign
         )
         return parse({}) if answer is None else answer
 
-    def _attempt(self, attempt: Attempt, path: str, body: bytes) -> dict[str, Any]:
-        connection = self._connection(attempt.address, attempt.patience)
+    def _as_user(self, attempt: Attempt, ask: Callable[[Attempt, str], Answer]) -> Answer:
+        return ask(attempt, "") if self._login is None else self._login.ask(attempt, ask)
+
+    def _authenticate(self, attempt: Attempt, user: str, password: str) -> str:
+        body = json.dumps({"name": user, "password": password}).encode()
+        return read_token(self._attempt(attempt, "/v3/auth/authenticate", body, ""))
+
+    def _denied(
+        self, denied: AccessDenied, compares: Sequence[Compare], ops: Sequence[Op], patience: Patience
+    ) -> AccessDenied:
+        """Say who lacks which right, and on which key."""
+        from distlock_core.etcd import rights
+
+        patience = patience.within(rights.TRYING)
+
+        def attempt(then: Sequence[Op], otherwise: Sequence[Op]) -> Outcome:
+            message = {"success": [op_json(op) for op in then], "failure": [op_json(op) for op in otherwise]}
+            return self._call("/v3/kv/txn", message, read_outcome, patience)
+
+        return rights.name_missing(denied, self._access, compares, ops, attempt)
+
+    def _attempt(
+        self, attempt: Attempt, path: str, body: bytes, token: str, *, careful: bool = False
+    ) -> dict[str, Any]:
+        """One request to one endpoint. A careful one is not sent before it is known which cluster is there."""
+        connection, fresh = self._connection(attempt.address, attempt.patience)
+        if careful and fresh and self._endpoints.cluster is not None:
+            connection = self._same_cluster(connection, attempt, token)
         stream = None
         try:
-            stream = connection.open(path, body, attempt.patience)
+            stream = connection.open(path, body, attempt.patience, _headers(token))
             answer = read_answer(stream.status, stream.read_all(attempt.patience))
-            self._endpoints.answered(attempt.address)
+            self._endpoints.answered(attempt.address, read_cluster(answer))
             return answer
+        except WrongCluster:
+            stream = None
+            raise
         finally:
             if stream is not None and stream.reusable:
                 self._idle.append(connection)
             else:
                 connection.close()
 
-    def _connection(self, address: Address, patience: Patience) -> Connection:
+    def _same_cluster(self, connection: Connection, attempt: Attempt, token: str) -> Connection:
+        """Ask a new connection where it leads: a load balancer may have another cluster behind it."""
+        try:
+            stream = connection.open("/v3/maintenance/status", b"{}", attempt.patience, _headers(token))
+            answer = read_answer(stream.status, stream.read_all(attempt.patience))
+            self._endpoints.answered(attempt.address, read_cluster(answer))
+        except (ConnectionLost, Refused) as failure:
+            connection.close()
+            raise ConnectFailed(str(failure)) from failure  # what was to be written has not been sent
+        except BaseException:
+            connection.close()
+            raise
+        if stream.reusable:
+            return connection
+        connection.close()
+        return self._connect(attempt.address, attempt.patience)
+
+    def _connection(self, address: Address, patience: Patience) -> tuple[Connection, bool]:
+        """An idle connection, or a new one; and whether it is new."""
         if self._pid != os.getpid():
             # A fork: the parent goes on with these connections, so they are not mine to talk on.
             self._idle, self._pid = [], os.getpid()
         while self._idle:
             connection = self._idle.pop()
             if connection.address == address and not connection.is_stale():
-                return connection
+                return connection, False
             connection.close()
-        return Connection(address, patience)
+        return self._connect(address, patience), True
+
+    def _connect(self, address: Address, patience: Patience) -> Connection:
+        if not address.tls:
+            return Connection(address, patience)
+        from distlock_core.etcd.tls import SecureConnection, Tls
+
+        if self._tls is None:
+            self._tls = Tls(self._access)
+        return SecureConnection(address, patience, self._tls)
+
+
+def _headers(token: str) -> dict[str, str]:
+    # A member that has no leader refuses at once, and ends its watches, instead of being silent.
+    headers = {"Grpc-Metadata-Hasleader": "true"}
+    return {**headers, "Authorization": token} if token else headers
 
 
 class GatewayWatch:
     """A stream of events from one member. Implements `Watch`."""
 
-    def __init__(self, endpoint: str, connection: Connection, stream: Stream) -> None:
+    def __init__(
+        self, endpoint: str, connection: Connection, stream: Stream, suspect: Callable[[], None] | None = None
+    ) -> None:
+        """`suspect` is called when etcd refuses the watch to this user."""
         self.endpoint = endpoint
+        self._suspect = suspect
         self._connection = connection
         self._stream = stream
         # A chunk may end inside a character or a value, and an error comes with no newline behind it.
@@ -193,6 +281,10 @@ class GatewayWatch:
                 raise WatchEnded("the stream ended")
             try:
                 events = [event for message in self._messages() for event in read_events(message)]
+            except WatchRefused:
+                if self._suspect is not None:
+                    self._suspect()
+                raise
             except MALFORMED as failure:
                 raise WatchEnded("it answers, but not as etcd does") from failure
             if events:

@@ -24,7 +24,16 @@ NOT_FOUND, PERMISSION_DENIED, FAILED_PRECONDITION, UNAUTHENTICATED = 5, 7, 9, 16
 PASSING = frozenset({1, 2, 4, 10, 13, 14})
 # What Python raises over an answer that is no JSON, or JSON of another shape than etcd's.
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
-TOO_MANY_REQUESTS = "too many requests"
+TOO_MANY_REQUESTS, NO_LEADER = "too many requests", "etcdserver: no leader"
+NO_SPACE = "database space exceeded"
+
+
+# How a watch's end says that this user may not watch, or has no valid token any more: by version, one or the other.
+REFUSALS = ("permission denied", "invalid auth token", "auth store is old", "user name is empty")
+
+
+class WatchRefused(WatchEnded):
+    """A watch is over because etcd refuses it to this user."""
 
 
 class Refused(Exception):
@@ -39,12 +48,18 @@ class Refused(Exception):
     def passing(self) -> bool:
         return self.code in PASSING or TOO_MANY_REQUESTS in self.message
 
+    @property
+    def undone(self) -> bool:
+        """True if it was surely refused before anything was done: a write may be sent again."""
+        return NO_LEADER in self.message or TOO_MANY_REQUESTS in self.message
+
 
 def read_events(message: dict[str, Any]) -> list[Event]:
     """The events of one message of a watch. Raises `WatchEnded` when it says that the watch is over."""
     result = message.get("result") if isinstance(message, dict) else None
     if not isinstance(result, dict) or result.get("canceled"):
-        raise WatchEnded(str(message)[:200])
+        said = str(message)[:300]
+        raise (WatchRefused if any(word in said for word in REFUSALS) else WatchEnded)(said)
     return [Event(event.get("type") == "DELETE", _key_value(event["kv"])) for event in result.get("events", ())]
 
 
@@ -71,7 +86,14 @@ def translate(refusal: Refused) -> DistlockError:
     """The error that callers know, for one of etcd's."""
     message = refusal.message
     if refusal.code in (PERMISSION_DENIED, UNAUTHENTICATED) or "user name is empty" in message:
+        if "user name is empty" in message:
+            return AccessDenied(f"etcd refuses: {message}. It wants a user: set user, and a password")
         return AccessDenied(f"etcd refuses: {message}")
+    if NO_SPACE in message:
+        return DistlockError(
+            "etcd's database is full (alarm NOSPACE): it takes no writes until somebody has compacted and "
+            "defragmented it, and then disarmed the alarm. See: etcdctl alarm list"
+        )
     if "too large" in message or "larger than max" in message:  # the second is gRPC's, above its own limit
         return ConfigError(f"etcd refuses: {message}; shorten the reason or the value")
     return DistlockError(f"etcd refuses: {message}")
@@ -121,6 +143,18 @@ def read_outcome(answer: dict[str, Any]) -> Outcome:
         int(answer["header"]["revision"]),
         tuple(_result(response) for response in answer.get("responses", ())),
     )
+
+
+def read_cluster(answer: dict[str, Any]) -> int:
+    """The id of the cluster that has answered."""
+    return int((answer.get("header") or answer["result"]["header"])["cluster_id"])
+
+
+def read_token(answer: dict[str, Any]) -> str:
+    token = str(answer["token"])
+    if not token.isprintable():
+        raise ValueError("no token")
+    return token
 
 
 def read_ttl(answer: dict[str, Any]) -> int:
