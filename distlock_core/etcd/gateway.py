@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     Answer = TypeVar("Answer")
 
+LISTENING = 0.3  # seconds that may be spent on finding out why an endpoint hangs up
 LARGEST_ANSWER = 64 * 1024 * 1024  # characters of one watch message; beyond this it is no etcd
 
 
@@ -190,17 +191,25 @@ class Gateway:
         self, attempt: Attempt, path: str, body: bytes, token: str, *, careful: bool = False
     ) -> dict[str, Any]:
         """One request to one endpoint. A careful one is not sent before it is known which cluster is there."""
-        connection, fresh = self._connection(attempt.address, attempt.patience)
+        address = attempt.address
+        connection, fresh = self._connection(address, attempt.patience)
         if careful and fresh and self._endpoints.cluster is not None:
             connection = self._same_cluster(connection, attempt, token)
         stream = None
         try:
             stream = connection.open(path, body, attempt.patience, _headers(token))
             answer = read_answer(stream.status, stream.read_all(attempt.patience))
-            self._endpoints.answered(attempt.address, read_cluster(answer))
+            self._endpoints.answered(address, read_cluster(answer))
             return answer
         except WrongCluster:
             stream = None
+            raise
+        except ConnectionLost as failure:
+            if fresh and not address.tls and not self._endpoints.has_answered(address):
+                from distlock_core.etcd import tls
+
+                if tls.is_spoken(address, attempt.patience.within(LISTENING)):
+                    raise ConnectFailed("it speaks TLS there: use https://") from failure
             raise
         finally:
             if stream is not None and stream.reusable:

@@ -17,9 +17,10 @@ from distlock_core.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
+    from collections.abc import Callable, Sequence
+    from typing import Any, TypeVar
 
+    Answer = TypeVar("Answer")
     AddressInfo = Sequence[tuple[Any, ...]]
 
 MAX_HEAD = 64 * 1024  # bytes; a status line and headers beyond this are no etcd
@@ -224,28 +225,43 @@ def resolve(address: Address, patience: Patience) -> AddressInfo:
         return socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
         pass  # a name
+    try:
+        found = aside(lambda: socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM), patience)
+    except OSError as error:
+        raise ConnectFailed(f"its name does not resolve: {error.strerror}") from error
+    if found is None:
+        raise ConnectFailed("its name was not resolved in time")
+    return found
+
+
+def aside(work: Callable[[], Answer], patience: Patience, name: str = "distlock-resolve") -> Answer | None:
+    """Do something that cannot be interrupted in a thread of its own, which is left behind at the deadline: None.
+
+    Raises what the work raises, and `Cancelled`.
+    """
     from distlock_core.threads import start_thread
 
-    answer: list[AddressInfo | OSError] = []
+    answers: list[Answer] = []
+    errors: list[Exception] = []
     reader, writer = os.pipe()
 
-    def ask() -> None:
+    def run() -> None:
         try:
-            answer.append(socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM))
-        except OSError as error:
-            answer.append(error)
+            answers.append(work())
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            errors.append(error)
         finally:
             os.close(writer)
 
-    start_thread(ask, "distlock-resolve")
+    start_thread(run, name)
     try:
         if not patience.wait(reader):
-            raise ConnectFailed("its name was not resolved in time")
+            return None
     finally:
         os.close(reader)
-    if isinstance(answer[0], OSError):
-        raise ConnectFailed(f"its name does not resolve: {answer[0].strerror}")
-    return answer[0]
+    if errors:
+        raise errors[0]
+    return answers[0]
 
 
 def reason_of(error: OSError) -> str:

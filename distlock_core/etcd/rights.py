@@ -69,7 +69,7 @@ def _who(access: Access | None) -> str:
     if access is not None and access.user:
         return f"etcd's user {access.user!a}"
     if access is not None and access.cert:
-        return "the user of this certificate"
+        return "this client certificate, without a user of etcd's,"
     return "who comes to this etcd without a user"
 
 

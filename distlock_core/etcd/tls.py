@@ -91,6 +91,8 @@ class SecureConnection(Connection):
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
                 if not self._ready(want, patience):
                     raise ConnectFailed("timed out in the TLS handshake") from None
+            except (ssl.SSLEOFError, ConnectionResetError, BrokenPipeError) as error:
+                raise ConnectFailed("hangs up in the TLS handshake: http:// there, or no etcd?") from error
             except OSError as error:
                 raise ConnectFailed(self._words(error)) from error
 
@@ -137,13 +139,28 @@ class SecureConnection(Connection):
         return words(error, self._tls.expected_name(self.address), self._tls.access)
 
 
+def is_spoken(address: Address, patience: Patience) -> bool:
+    """True if the port of a plain endpoint speaks TLS: it hangs up without a word, which helps nobody."""
+    try:
+        connection = Connection(address, patience)
+        try:
+            connection._send(b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", patience)  # a greeting cut short
+            return (connection._receive(patience) or b"").startswith(b"\x15")  # an alert
+        finally:
+            connection.close()
+    except (ConnectFailed, ConnectionLost):
+        return False
+
+
 def words(error: OSError, name: str, access: Access) -> str:
     """What is wrong with TLS to a server that is to be called `name`, for a person who can mend it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _refused_by_me(error, name, access)
     reason = getattr(error, "reason", None) or ""
-    if not isinstance(error, ssl.SSLError) or isinstance(error, ssl.SSLEOFError):
-        return "closed the connection in the TLS handshake" if isinstance(error, ssl.SSLEOFError) else reason_of(error)
+    if isinstance(error, ssl.SSLEOFError):
+        return "closed the connection"
+    if not isinstance(error, ssl.SSLError):
+        return reason_of(error)
     if any(word in reason for word in NO_TLS):
         return "it does not speak TLS there: an http:// endpoint, or no etcd"
     if any(word in reason for word in NO_VERSION):
@@ -217,7 +234,8 @@ def _pem(path: str, setting: str, kind: str) -> bytes:
         raise ConfigError(f"{setting} {path}: cannot be read: {reason}") from None
     if not any(line.startswith(b"-----BEGIN ") and kind.encode() in line for line in content.splitlines()):
         what = "private key" if kind == "PRIVATE KEY" else "certificate"
-        raise ConfigError(f"{setting} {path}: no {what} in PEM form in it")
+        hint = "; set key, if it is in another file" if setting == "cert" and kind == "PRIVATE KEY" else ""
+        raise ConfigError(f"{setting} {path}: no {what} in PEM form in it{hint}")
     return content
 
 

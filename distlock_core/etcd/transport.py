@@ -24,7 +24,7 @@ def dial(
 ) -> Etcd:
     """Return the cluster behind these endpoints: URLs, in a list or separated by commas. Nothing is sent yet.
 
-    Those that the SRV records of the domain `discovery_srv` name are added. An endpoint without a scheme is https
+    Those that the SRV records of the domain `discovery_srv` name are asked when none of these answers. An endpoint without a scheme is https
     where `access` says something of TLS. `hint` is added to the message when none answers. Raises `ConfigError`.
     """
     texts = endpoints.split(",") if isinstance(endpoints, str) else endpoints
@@ -32,4 +32,9 @@ def dial(
     addresses = [parse_endpoint(text, scheme) for text in texts if text.strip()]
     if not addresses and not discovery_srv:
         raise ConfigError("no endpoint is given; write it like http://10.0.0.1:2379")
-    return Gateway(Endpoints(addresses, hint), access)
+    discovery = None
+    if discovery_srv:
+        from distlock_core.etcd.discovery import Discovery
+
+        discovery = Discovery(discovery_srv, tls_only=scheme == "https")
+    return Gateway(Endpoints(addresses, hint, discovery), access)
