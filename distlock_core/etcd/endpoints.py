@@ -132,9 +132,10 @@ class Endpoints:
                     raise self._unavailable(failures, now() - started)
                 attempt = Attempt(address, patience.within(self._share(patience, len(turn) - position)))
                 yield attempt
-                if attempt.failure not in (None, TIMED_OUT) or address.url not in failures:
+                failure = attempt.failure or TIMED_OUT
+                if not failure.startswith(TIMED_OUT) or address.url not in failures:
                     # The last try may just have had no time left: what an earlier one was told says more.
-                    failures[address.url] = attempt.failure or TIMED_OUT
+                    failures[address.url] = failure
             self._undiscovered = True  # they may have moved
             patience.pause(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
