@@ -19,6 +19,7 @@ from distlock_core.etcd.messages import (
     FAILED_PRECONDITION,
     MALFORMED,
     NOT_FOUND,
+    NoGateway,
     Refused,
     WatchRefused,
     b64,
@@ -50,8 +51,15 @@ LISTENING = 0.3  # seconds that may be spent on finding out why an endpoint hang
 LARGEST_ANSWER = 64 * 1024 * 1024  # characters of one watch message; beyond this it is no etcd
 
 
+class SpeakGrpc(Exception):
+    """A member has no gateway for this client, who may speak gRPC instead. Nothing was done."""
+
+
 class Gateway:
     """One etcd cluster behind its JSON gateway. Implements `Etcd`. May be used by several threads."""
+
+    may_leave = False  # raise `SpeakGrpc` where there is no gateway
+    advice = ""  # what is said behind that, where there is no leaving
 
     def __init__(self, endpoints: Endpoints, access: Access | None = None) -> None:
         self._endpoints = endpoints
@@ -133,7 +141,7 @@ class Gateway:
             headers = {**_headers(token), "Connection": "close"}
             stream = connection.open("/v3/watch", body, attempt.patience, headers)
             if stream.status != 200:
-                read_answer(stream.status, stream.read_all(attempt.patience))
+                self._answer(stream, attempt.patience)
             self._endpoints.answered(attempt.address)
             suspect = None if self._login is None else self._login.suspect
             return GatewayWatch(attempt.address.url, connection, stream, suspect)
@@ -198,7 +206,7 @@ class Gateway:
         stream = None
         try:
             stream = connection.open(path, body, attempt.patience, _headers(token))
-            answer = read_answer(stream.status, stream.read_all(attempt.patience))
+            answer = self._answer(stream, attempt.patience)
             self._endpoints.answered(address, read_cluster(answer))
             return answer
         except WrongCluster:
@@ -217,11 +225,19 @@ class Gateway:
             else:
                 connection.close()
 
+    def _answer(self, stream: Stream, patience: Patience) -> dict[str, Any]:
+        try:
+            return read_answer(stream.status, stream.read_all(patience))
+        except NoGateway as failure:
+            if self.may_leave:
+                raise SpeakGrpc(str(failure)) from failure
+            raise NoGateway(f"{failure}{self.advice}") from failure
+
     def _same_cluster(self, connection: Connection, attempt: Attempt, token: str) -> Connection:
         """Ask a new connection where it leads: a load balancer may have another cluster behind it."""
         try:
             stream = connection.open("/v3/maintenance/status", b"{}", attempt.patience, _headers(token))
-            answer = read_answer(stream.status, stream.read_all(attempt.patience))
+            answer = self._answer(stream, attempt.patience)
             self._endpoints.answered(attempt.address, read_cluster(answer))
         except (ConnectionLost, Refused) as failure:
             connection.close()

@@ -29,11 +29,15 @@ NO_SPACE = "database space exceeded"
 
 
 # How a watch's end says that this user may not watch, or has no valid token any more: by version, one or the other.
-REFUSALS = ("permission denied", "invalid auth token", "auth store is old", "user name is empty")
+REFUSALS = ("permission denied", "invalid auth token", "auth store is old", "in header is old", "user name is empty")
 
 
 class WatchRefused(WatchEnded):
     """A watch is over because etcd refuses it to this user."""
+
+
+class NoGateway(ConnectionLost):
+    """There is no JSON gateway, or none for this client. What was asked for was not done."""
 
 
 class Refused(Exception):
@@ -78,7 +82,9 @@ def read_answer(status: int, body: bytes) -> dict[str, Any]:
         if status == 200:
             return answer
     if status == 404:
-        raise ConnectionLost("it has no JSON gateway (404): switched off, or no etcd v3")
+        raise NoGateway("it has no JSON gateway (404): switched off, or no etcd v3")
+    if status == 400 and b"CommonName" in body:
+        raise NoGateway("its JSON gateway takes no client certificate with a common name while auth is on (400)")
     raise ConnectionLost(f"it answers, but not as etcd does (HTTP {status})")
 
 
