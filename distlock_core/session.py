@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 
-from distlock_core.errors import AccessDenied, Cancelled, DistlockError, EtcdUnavailable
+from distlock_core.errors import Cancelled, DistlockError
 from distlock_core.etcd.api import Get, KeyValue, WatchEnded
 from distlock_core.model import Ended, Keys, Record
 from distlock_core.patience import FOREVER, Interrupt, Patience, now
@@ -74,7 +74,9 @@ class Lease:
         sent = now()
         try:
             ttl = self._etcd.keep_alive(self.id, patience.within(self.ttl / 3))
-        except (EtcdUnavailable, AccessDenied):
+        except Cancelled:
+            raise
+        except DistlockError:  # away, or it refuses for a reason that may pass
             # Jitter: those who lost the same member do not come back to the next one all at once.
             self.renew_at = now() + self._retry * (0.5 + os.urandom(1)[0] / 256)
             self._retry = min(self._retry * 2, LONGEST_RETRY, self.ttl / 10)
@@ -182,7 +184,9 @@ class Session:
                 try:
                     self._watch(patience)
                     pause = FIRST_RETRY
-                except (EtcdUnavailable, AccessDenied, WatchEnded):
+                except Cancelled:
+                    raise
+                except (DistlockError, WatchEnded):
                     patience.pause(pause * (0.5 + os.urandom(1)[0] / 256))
                     pause = min(pause * 2, LONGEST_RETRY)
                     self._keep(patience)

@@ -11,13 +11,14 @@ import os
 from collections.abc import Callable, Sequence
 
 from distlock_core.errors import AccessDenied, DistlockError
-from distlock_core.etcd.api import Compare, Event, Get, LeaseGone, Outcome, WatchEnded
+from distlock_core.etcd.api import Compare, Event, Get, LeaseGone, Outcome, Range, WatchEnded
 from distlock_core.etcd.calls import ask_in_turn
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
 from distlock_core.etcd.http1 import Address, ConnectFailed, Connection, ConnectionLost, Stream
 from distlock_core.etcd.messages import (
     FAILED_PRECONDITION,
     MALFORMED,
+    NO_SPACE,
     NOT_FOUND,
     NoGateway,
     Refused,
@@ -30,6 +31,7 @@ from distlock_core.etcd.messages import (
     read_cluster,
     read_events,
     read_outcome,
+    read_range,
     read_streamed_ttl,
     read_token,
     read_ttl,
@@ -84,6 +86,23 @@ class Gateway:
             return self._call("/v3/kv/txn", message, read_outcome, patience)
         except AccessDenied as denied:
             raise self._denied(denied, [], gets, patience) from denied
+        except DistlockError as error:
+            if isinstance(error.__cause__, Refused) and NO_SPACE in error.__cause__.message:
+                return self._read_one_by_one(gets, patience)
+            raise
+
+    def _read_one_by_one(self, gets: Sequence[Get], patience: Patience) -> Outcome:
+        """3.5 lets no transaction into a full database, though it only reads. One range after the other, then."""
+        found: list[Range | int | None] = []
+        revision = 0
+        for get in gets:
+            message = op_json(get)["request_range"]
+            if revision:
+                message["revision"] = str(revision)
+            seen, one = self._call("/v3/kv/range", message, read_range, patience)
+            revision = revision or seen
+            found.append(one)
+        return Outcome(True, revision, tuple(found))
 
     def txn(
         self, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op], patience: Patience

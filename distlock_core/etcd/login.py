@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     Answer = TypeVar("Answer")
 
-NO_USER, OLD_REVISION = "user name is empty", "revision of auth store is old"
+# The last of these is what 3.5 says over its gateway, with a code that may mean anything.
+OUTDATED = ("user name is empty", "revision of auth store is old", "revision in header is old")
 WRONG_PASSWORD, NOT_ENABLED = "authentication failed", "authentication is not enabled"
 FRESH = 10.0  # seconds; a token this young is not what a watch was refused for
 
@@ -82,7 +83,7 @@ class Login:
 
 
 def _outdated(refusal: Refused, token: str) -> bool:
-    if refusal.code == UNAUTHENTICATED or OLD_REVISION in refusal.message or NO_USER in refusal.message:
+    if refusal.code == UNAUTHENTICATED or any(words in refusal.message for words in OUTDATED):
         return True
     # With --client-cert-auth etcd takes a call without a token for the certificate's, which has no user.
     return refusal.code == PERMISSION_DENIED and not token

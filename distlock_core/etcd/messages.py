@@ -151,6 +151,11 @@ def read_outcome(answer: dict[str, Any]) -> Outcome:
     )
 
 
+def read_range(answer: dict[str, Any]) -> tuple[int, Range]:
+    """The revision of a read outside of a transaction, and what it found."""
+    return int(answer["header"]["revision"]), _range(answer)
+
+
 def read_cluster(answer: dict[str, Any]) -> int:
     """The id of the cluster that has answered."""
     return int((answer.get("header") or answer["result"]["header"])["cluster_id"])
@@ -174,10 +179,13 @@ def read_streamed_ttl(answer: dict[str, Any]) -> int:
 def _result(response: dict[str, Any]) -> Range | int | None:
     found = response.get("response_range")
     if found is not None:
-        kvs = tuple(_key_value(kv) for kv in found.get("kvs", ()))
-        return Range(kvs, int(found.get("count", 0)))
+        return _range(found)
     deleted = response.get("response_delete_range")
     return None if deleted is None else int(deleted.get("deleted", 0))
+
+
+def _range(found: dict[str, Any]) -> Range:
+    return Range(tuple(_key_value(kv) for kv in found.get("kvs", ())), int(found.get("count", 0)))
 
 
 def _key_value(kv: dict[str, Any]) -> KeyValue:
