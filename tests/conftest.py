@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from distlock_core.testing import Cluster, EtcdctlError, Proxy, Tls
 COMMAND_TIMEOUT = 60.0
 HISTORY_LIMIT = 20_000
 ON_ONE_WORKER = ("test_fleet.py",)
+CELL = re.compile(r"\b3\.\d-(?:plain|tls|auth)\b")  # of the contract: one etcd each
 
 
 @pytest.fixture(scope="session")
@@ -184,6 +186,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.partition("::")[0]
+            cell = CELL.search(nodeid)
+            if cell is not None:
+                return f"contract of {cell.group()}"
             return path if path.endswith(ON_ONE_WORKER) else nodeid
 
     return Scheduling(config, log) if config.getvalue("dist") == "load" else None
