@@ -57,11 +57,11 @@ class Discovery:
             except dns.resolver.NoResolverConfiguration:
                 raise ConnectFailed("this machine has no DNS server configured") from None
             except dns.exception.Timeout:
-                raise ConnectFailed("DNS did not answer in time") from None
+                raise ConnectFailed("timed out waiting for DNS") from None
             except dns.exception.DNSException as error:
                 raise ConnectFailed(f"DNS: {_first_line(error)}") from error
             if found is None:
-                raise ConnectFailed("DNS did not answer in time")
+                raise ConnectFailed("timed out waiting for DNS")
             if found:
                 return _addresses(found, "https" if service == SECURE else "http")
         raise ConnectFailed(f"there are none: no {' and no '.join(self._services)}")

@@ -132,10 +132,7 @@ class Endpoints:
                     raise self._unavailable(failures, now() - started)
                 attempt = Attempt(address, patience.within(self._share(patience, len(turn) - position)))
                 yield attempt
-                failure = attempt.failure or TIMED_OUT
-                if not failure.startswith(TIMED_OUT) or address.url not in failures:
-                    # The last try may just have had no time left: what an earlier one was told says more.
-                    failures[address.url] = failure
+                _note(failures, address.url, attempt.failure or TIMED_OUT)
             self._undiscovered = True  # they may have moved
             patience.pause(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -146,7 +143,7 @@ class Endpoints:
         try:
             found = discovery(patience)
         except ConnectFailed as failure:
-            failures[str(discovery)] = str(failure)
+            _note(failures, str(discovery), str(failure))
             return
         failures.pop(str(discovery), None)
         before = self.current
@@ -167,3 +164,9 @@ class Endpoints:
         tried = ", ".join(f"{url} ({reason})" for url, reason in failures.items())
         hint = f". {self._hint}" if self._hint else ""
         return EtcdUnavailable(f"no etcd answered within {seconds:.1f}s: {tried}{hint}")
+
+
+def _note(failures: dict[str, str], what: str, failure: str) -> None:
+    # The last try may just have had no time left: what an earlier one was told says more.
+    if not failure.startswith(TIMED_OUT) or what not in failures:
+        failures[what] = failure

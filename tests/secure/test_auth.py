@@ -199,7 +199,7 @@ def test_users_may_be_switched_on_under_a_client_that_has_one(
 
 def test_a_login_is_made_once(auth35: Site) -> None:
     made = []
-    realm = auth35.realm()
+    realm = auth35.realm(transport="http")
     authenticate = realm._etcd._authenticate
 
     def count(*arguments: Any) -> str:
