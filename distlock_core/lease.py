@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from distlock_core.errors import AccessDenied, DistlockError, EtcdUnavailable
+from distlock_core.errors import Cancelled, DistlockError
 from distlock_core.patience import Patience, now
 
 TYPE_CHECKING = False
@@ -67,7 +67,9 @@ class Lease:
             # Who renews often wants to know soon.
             longest = self.ttl / 3 if self.refresh is None else min(self.ttl / 3, max(self.refresh, SOON))
             self.renew(patience.within(longest))
-        except (EtcdUnavailable, AccessDenied):
+        except Cancelled:
+            raise
+        except DistlockError:  # away, or it refuses for a reason that may pass
             # Jitter: those who lost the same member do not come back to the next one all at once.
             self.renew_at = now() + self._retry * (0.5 + os.urandom(1)[0] / 256)
             self._retry = min(self._retry * 2, LONGEST_RETRY, self.ttl / 10)

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 
-from distlock_core.errors import AccessDenied, Cancelled, EtcdUnavailable
+from distlock_core.errors import Cancelled, DistlockError
 from distlock_core.etcd.api import Get, KeyValue, WatchEnded
 from distlock_core.lease import FIRST_RETRY, GIVE_UP, LONGEST_RETRY
 from distlock_core.model import Ended, Keys, Record
@@ -137,7 +137,9 @@ class Session:
                         self._look(patience)
                     self._watch(patience)
                     pause, shaken = FIRST_RETRY, False
-                except (EtcdUnavailable, AccessDenied, WatchEnded):
+                except Cancelled:
+                    raise
+                except (DistlockError, WatchEnded):
                     shaken = True
                     patience.until(self._next_moment).pause(pause * (0.5 + os.urandom(1)[0] / 256))
                     pause = min(pause * 2, LONGEST_RETRY)

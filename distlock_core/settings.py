@@ -96,8 +96,26 @@ def read_choice(*words: str) -> Callable[[object], str]:
     return read
 
 
+def read_password(text: object) -> str:
+    """A password. Not a number: 0123 without quotes is 83 to YAML."""
+    if not isinstance(text, str):
+        raise ConfigError("a string, in quotes")
+    return text
+
+
+def read_user(text: object) -> str:
+    """A user of etcd's. Not `name:password`, as etcdctl takes it: an option is seen in the process list."""
+    name = read_text(text)
+    if ":" in name:
+        raise ConfigError("a user's name alone (its password: DISTLOCK_PASSWORD, or a key of the config file)")
+    return name
+
+
 class Setting(Value):
-    """One setting. `key` is its word in the config file and, in capitals, in the environment."""
+    """One setting. `key` is its word in the config file and, in capitals, in the environment.
+
+    What is given for a `secret` one is never shown, not even where it is wrong.
+    """
 
     option: str
     key: str
@@ -107,6 +125,7 @@ class Setting(Value):
     flag: bool = False
     scope: str = "option env file"
     placeholder: str = ""
+    secret: bool = False
 
     @property
     def variable(self) -> str:
@@ -123,6 +142,21 @@ SETTINGS = (
             placeholder="SECONDS"),
     Setting("nowait", "nowait", read_bool, False, "do not wait; the same as --timeout=0", flag=True),
     Setting("endpoints", "endpoints", read_endpoints, None, "etcd members, separated by commas", placeholder="URLS"),
+    Setting("discovery-srv", "discovery_srv", read_text, "",
+            "find etcd members by the DNS SRV records of this domain", placeholder="DOMAIN"),
+    Setting("transport", "transport", read_choice("auto", "http", "grpc"), "auto",
+            "how to talk to etcd: its JSON gateway (http), or gRPC over the package etcd3",
+            placeholder="auto|http|grpc"),
+    Setting("cacert", "cacert", read_text, None, "who has signed etcd's certificates; default the system's authorities",
+            placeholder="FILE"),
+    Setting("cert", "cert", read_text, None, "certificate to show to etcd", placeholder="FILE"),
+    Setting("key", "key", read_text, None, "its key, where that is in a file of its own", placeholder="FILE"),
+    Setting("tls-server-name", "tls_server_name", read_text, None,
+            "name that etcd's certificate must have; default the endpoint's host", placeholder="NAME"),
+    Setting("user", "user", read_user, None, "etcd's user, where etcd wants one", placeholder="NAME", secret=True),
+    Setting("password", "password", read_password, None, "", scope="env file", secret=True),
+    Setting("password-file", "password_file", read_text, None, "file with that user's password and nothing else",
+            placeholder="FILE"),
     Setting("prefix", "prefix", read_text, DEFAULT_PREFIX, "realm: what all its keys in etcd begin with",
             placeholder="TEXT"),
     Setting("id", "id", read_text, None,

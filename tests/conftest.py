@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -13,11 +14,12 @@ from typing import Any, Callable
 import pytest
 from needs import need as need_tool
 
-from distlock_core.testing import Cluster, EtcdctlError, Proxy
+from distlock_core.testing import Cluster, EtcdctlError, Proxy, Tls
 
 COMMAND_TIMEOUT = 60.0
 HISTORY_LIMIT = 20_000
 ON_ONE_WORKER = ("test_fleet.py",)
+CELL = re.compile(r"\b3\.\d-(?:plain|tls|auth)\b")  # of the contract: one etcd each
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +67,34 @@ def etcd35(start_etcd: Callable[..., Cluster]) -> Cluster:
 def each_etcd(request: pytest.FixtureRequest) -> Cluster:
     """The test runs twice: on `etcd34` and on `etcd35`."""
     return request.getfixturevalue("etcd" + request.param.replace(".", ""))
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    """An authority, a server's certificate for 127.0.0.1 and localhost, and a client's without a common name."""
+    need_tool("openssl")
+    return Tls.make(str(tmp_path_factory.mktemp("certificates")))
+
+
+@pytest.fixture(scope="session")
+def etcd_cell(start_etcd: Callable[..., Cluster], request: pytest.FixtureRequest) -> Callable[[str, str], Cluster]:
+    """etcd_cell("3.4" or "3.5", "plain", "tls" or "auth" (TLS with auth on)) -> Cluster, one of each for a worker.
+
+    `cluster.settings` are what a client says to it that may do everything.
+    """
+    cells: dict[tuple[str, str], Cluster] = {}
+
+    def cell(version: str, security: str) -> Cluster:
+        if security == "plain":
+            return request.getfixturevalue("etcd" + version.replace(".", ""))
+        if (version, security) not in cells:
+            cluster = start_etcd(version=version, tls=request.getfixturevalue("tls"))
+            if security == "auth":
+                cluster.enable_auth()
+            cells[version, security] = cluster
+        return cells[version, security]
+
+    return cell
 
 
 @pytest.fixture
@@ -162,6 +192,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.partition("::")[0]
+            cell = CELL.search(nodeid)
+            if cell is not None:
+                return f"contract of {cell.group()}"
             return path if path.endswith(ON_ONE_WORKER) else nodeid
 
     return Scheduling(config, log) if config.getvalue("dist") == "load" else None

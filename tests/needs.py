@@ -15,6 +15,7 @@ _INSTALL = {
     "salt-call": "pip install salt",
     "puppet": "apt-get install puppet-agent",
     "ip": "apt-get install iproute2",
+    "openssl": "apt-get install openssl",
     "docker": "apt-get install docker.io",
 }
 

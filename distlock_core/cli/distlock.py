@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from distlock_core import inherited
 from distlock_core.cli.getting import acquire, realm, wanted
 from distlock_core.cli.options import Request, UsageError, error_form, parse
-from distlock_core.cli.outcome import OK, fail, give_up, out, say
+from distlock_core.cli.outcome import OK, fail, give_up, out, say, warn
 from distlock_core.errors import DistlockError, LockLost
 from distlock_core.model import Keys
 
@@ -52,6 +52,8 @@ def run(arguments: Sequence[str]) -> int:
     except DistlockError as error:
         json, has_command = error_form(arguments, os.environ)
         return fail(error, json=json, to_stderr=has_command)
+    if request.settings.warnings and not request.settings["quiet"]:
+        warn(request.settings.warnings, json=request.settings["json"])
     if request.operation == "run":
         from distlock_core.cli.run import run as run_command
 

@@ -92,7 +92,7 @@ def _parse(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, str]) -> tuple[Request, Lock]:
-    from distlock_core.etcd.gateway import dial
+    from distlock_core.etcd.transport import dial
     from distlock_core.hold import Wish
     from distlock_core.inherited import held_around
     from distlock_core.lock import Lock

@@ -9,6 +9,7 @@ from distlock_core.errors import AcquireTimeout, Cancelled, DistlockError, LockB
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 OK, FAILED, LOST, NOT_STARTED, NO_LIFE = 0, 1, 2, 3, 4
@@ -36,6 +37,17 @@ def say(message: str) -> None:
     from distlock_core.cli.render import say as say_it
 
     say_it(message)
+
+
+def warn(lines: Sequence[str], *, json: bool) -> None:
+    """What is not wrong, and should not be so: on stderr, also as JSON."""
+    from distlock_core.cli.render import as_json, tell
+
+    for line in lines:
+        if json:
+            tell(as_json({"warning": {"message": line}}))
+        else:
+            say(f"warning: {line}")
 
 
 def out(text: str) -> int:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from distlock_core.errors import ConfigError, EtcdUnavailable
-from distlock_core.etcd.http1 import Address
+from distlock_core.etcd.http1 import Address, ConnectFailed, ConnectionLost
 from distlock_core.patience import FOREVER, Patience, now
 
 DEFAULT_PORT = 2379
@@ -16,15 +16,16 @@ TIMED_OUT = "timed out"
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # seconds between two rounds over all endpoints
 
 
-def parse_endpoint(text: str) -> Address:
+def parse_endpoint(text: str, default_scheme: str = "http") -> Address:
     """Read `http://host:port`, with or without scheme, port, and a trailing slash. Raises `ConfigError`."""
+    if "@" in text:
+        # What stands before it may be a password, and is not repeated.
+        raise ConfigError("an endpoint has no user in its URL: set user, and a password as the documentation says")
     scheme, separator, rest = text.strip().partition("://")
     if not separator:
-        scheme, rest = "http", text.strip()
+        scheme, rest = default_scheme, text.strip()
     rest = rest.rstrip("/")
-    if scheme == "https":
-        raise ConfigError(f"endpoint {text!r}: TLS is not supported by this version; use an http:// endpoint")
-    if scheme != "http":
+    if scheme not in ("http", "https"):
         raise ConfigError(f"endpoint {text!r}: unknown scheme {scheme!r}; write it like http://10.0.0.1:2379")
     host, port = _split_port(rest, text)
     bad = [character for character in host if character in "/?#@[]\\" or character.isspace() or ord(character) < 33]
@@ -35,7 +36,7 @@ def parse_endpoint(text: str) -> Address:
     except UnicodeError:
         raise ConfigError(f"endpoint {text!r}: not a host name; write it like http://10.0.0.1:2379") from None
     shown = f"[{host}]" if ":" in host else host
-    return Address(f"{scheme}://{shown}:{port}", host, port)
+    return Address(f"{scheme}://{shown}:{port}", host, port, scheme == "https")
 
 
 def _split_port(rest: str, text: str) -> tuple[str, int]:
@@ -57,6 +58,15 @@ def _split_port(rest: str, text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from distlock_core.etcd.discovery import Discovery
+
+
+class WrongCluster(ConnectionLost):
+    """An endpoint has answered that belongs to another cluster: its word is not taken."""
+
+
 class Attempt:
     """One try at one endpoint. The caller says how it failed, or stops asking for more."""
 
@@ -69,19 +79,38 @@ class Attempt:
 class Endpoints:
     """The endpoints in their order, and the one that answered last, which is asked first."""
 
-    def __init__(self, addresses: Sequence[Address], hint: str = "") -> None:
-        """`hint` is added to the message when none answers."""
+    def __init__(self, addresses: Sequence[Address], hint: str = "", discovery: Discovery | None = None) -> None:
+        """`hint` is added to the message when none answers. DNS is asked when none of these addresses does."""
+        self._given = list(addresses)
         self._addresses = list(addresses)
+        self._discovery = discovery
+        self._undiscovered = not addresses
         self._first = 0
         self._hint = hint
+        self._known: set[str] = set()
+        self.cluster: int | None = None  # the id of the one that answered first
 
     @property
     def current(self) -> Address:
-        return self._addresses[self._first]
+        return self._addresses[self._first] if self._addresses else Address(str(self._discovery), "", 0)
 
-    def answered(self, address: Address) -> None:
-        """This one works: ask it first from now on."""
-        self._first = self._addresses.index(address)
+    def answered(self, address: Address, cluster: int | None = None) -> None:
+        """This one works: ask it first from now on. Raises `WrongCluster` if it is not of the cluster that it was."""
+        if cluster is not None:
+            if self.cluster is None:
+                self.cluster = cluster
+            elif cluster != self.cluster:
+                raise WrongCluster(
+                    f"another etcd cluster ({cluster:x}) than the one that answered first ({self.cluster:x})"
+                )
+        self._undiscovered = False
+        self._known.add(address.url)
+        if address in self._addresses:  # else another thread has looked into DNS meanwhile
+            self._first = self._addresses.index(address)
+
+    def has_answered(self, address: Address) -> bool:
+        """True if this one has answered before as etcd does."""
+        return address.url in self._known
 
     def attempts(self, patience: Patience) -> Iterator[Attempt]:
         """Yield attempts, round after round with growing pauses, until the patience ends.
@@ -93,6 +122,9 @@ class Endpoints:
         failures: dict[str, str] = {}
         pause = FIRST_PAUSE
         while True:
+            if self._discovery is not None and self._undiscovered:
+                patience.check()
+                self._discover(self._discovery, patience.within(self._share(patience, 2)), failures)
             turn = self._addresses[self._first :] + self._addresses[: self._first]
             for position, address in enumerate(turn):
                 patience.check()
@@ -101,12 +133,25 @@ class Endpoints:
                     raise self._unavailable(failures, now() - started)
                 attempt = Attempt(address, patience.within(self._share(patience, len(turn) - position)))
                 yield attempt
-                if attempt.failure not in (None, TIMED_OUT) or address.url not in failures:
-                    # The last try may just have had no time left: what an earlier one was told says more.
-                    failures[address.url] = attempt.failure or TIMED_OUT
+                _note(failures, address.url, attempt.failure or TIMED_OUT)
+            self._undiscovered = True  # they may have moved
             # Jitter: many who lost the same cluster do not come back to it all at once.
             patience.pause(pause * (0.5 + os.urandom(1)[0] / 256))
             pause = min(pause * 2, LONGEST_PAUSE)
+            if not turn and patience.over():
+                raise self._unavailable(failures, now() - started)
+
+    def _discover(self, discovery: Discovery, patience: Patience, failures: dict[str, str]) -> None:
+        try:
+            found = discovery(patience)
+        except ConnectFailed as failure:
+            _note(failures, str(discovery), str(failure))
+            return
+        failures.pop(str(discovery), None)
+        before = self.current
+        self._addresses = self._given + [address for address in found if address not in self._given]
+        self._first = self._addresses.index(before) if before in self._addresses else 0
+        self._undiscovered = False
 
     def _share(self, patience: Patience, untried: int) -> float:
         left = patience.left()
@@ -116,7 +161,14 @@ class Endpoints:
 
     def _unavailable(self, failures: dict[str, str], seconds: float) -> EtcdUnavailable:
         if not failures:
-            return EtcdUnavailable(f"no time was left to ask etcd ({', '.join(a.url for a in self._addresses)})")
+            asked = ", ".join(a.url for a in self._addresses) or str(self._discovery)
+            return EtcdUnavailable(f"no time was left to ask etcd ({asked})")
         tried = ", ".join(f"{url} ({reason})" for url, reason in failures.items())
         hint = f". {self._hint}" if self._hint else ""
         return EtcdUnavailable(f"no etcd answered within {seconds:.1f}s: {tried}{hint}")
+
+
+def _note(failures: dict[str, str], what: str, failure: str) -> None:
+    # The last try may just have had no time left: what an earlier one was told says more.
+    if not failure.startswith(TIMED_OUT) or what not in failures:
+        failures[what] = failure

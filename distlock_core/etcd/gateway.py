@@ -10,25 +10,31 @@ import json
 import os
 from collections.abc import Callable, Sequence
 
-from distlock_core.errors import ConfigError, DistlockError, OutcomeUnknown
-from distlock_core.etcd.api import Compare, Event, Get, LeaseGone, Outcome, WatchEnded
-from distlock_core.etcd.endpoints import Attempt, Endpoints, parse_endpoint
+from distlock_core.errors import AccessDenied, DistlockError
+from distlock_core.etcd.api import Compare, Event, Get, LeaseGone, Outcome, Range, WatchEnded
+from distlock_core.etcd.calls import ask_in_turn
+from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
 from distlock_core.etcd.http1 import Address, ConnectFailed, Connection, ConnectionLost, Stream
 from distlock_core.etcd.messages import (
     FAILED_PRECONDITION,
     MALFORMED,
+    NO_SPACE,
     NOT_FOUND,
+    NoGateway,
     Refused,
+    WatchRefused,
     b64,
     compare_json,
     op_json,
     range_json,
     read_answer,
+    read_cluster,
     read_events,
     read_outcome,
+    read_range,
     read_streamed_ttl,
+    read_token,
     read_ttl,
-    translate,
 )
 from distlock_core.patience import Patience
 
@@ -36,18 +42,36 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypeVar
 
+    from distlock_core.etcd.access import Access
     from distlock_core.etcd.api import Op
+    from distlock_core.etcd.login import Login
+    from distlock_core.etcd.tls import Tls
 
     Answer = TypeVar("Answer")
 
+LISTENING = 0.3  # seconds that may be spent on finding out why an endpoint hangs up
 LARGEST_ANSWER = 64 * 1024 * 1024  # characters of one watch message; beyond this it is no etcd
+
+
+class SpeakGrpc(Exception):
+    """A member has no gateway for this client, who may speak gRPC instead. Nothing was done."""
 
 
 class Gateway:
     """One etcd cluster behind its JSON gateway. Implements `Etcd`. May be used by several threads."""
 
-    def __init__(self, endpoints: Endpoints) -> None:
+    may_leave = False  # raise `SpeakGrpc` where there is no gateway
+    advice = ""  # what is said behind that, where there is no leaving
+
+    def __init__(self, endpoints: Endpoints, access: Access | None = None) -> None:
         self._endpoints = endpoints
+        self._access = access
+        self._login: Login | None = None
+        if access is not None and access.user:
+            from distlock_core.etcd.login import Login
+
+            self._login = Login(access, self._authenticate)
+        self._tls: Tls | None = None
         # Idle connections. list.append and list.pop are atomic, so no lock guards them.
         self._idle: list[Connection] = []
         self._pid = os.getpid()
@@ -58,7 +82,27 @@ class Gateway:
 
     def read(self, gets: Sequence[Get], patience: Patience) -> Outcome:
         message = {"success": [op_json(get) for get in gets]}
-        return self._call("/v3/kv/txn", message, read_outcome, patience)
+        try:
+            return self._call("/v3/kv/txn", message, read_outcome, patience)
+        except AccessDenied as denied:
+            raise self._denied(denied, [], gets, patience) from denied
+        except DistlockError as error:
+            if isinstance(error.__cause__, Refused) and NO_SPACE in error.__cause__.message:
+                return self._read_one_by_one(gets, patience)
+            raise
+
+    def _read_one_by_one(self, gets: Sequence[Get], patience: Patience) -> Outcome:
+        """3.5 lets no transaction into a full database, though it only reads. One range after the other, then."""
+        found: list[Range | int | None] = []
+        revision = 0
+        for get in gets:
+            message = op_json(get)["request_range"]
+            if revision:
+                message["revision"] = str(revision)
+            seen, one = self._call("/v3/kv/range", message, read_range, patience)
+            revision = revision or seen
+            found.append(one)
+        return Outcome(True, revision, tuple(found))
 
     def txn(
         self, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op], patience: Patience
@@ -70,6 +114,8 @@ class Gateway:
         }
         try:
             return self._call("/v3/kv/txn", message, read_outcome, patience, once=True)
+        except AccessDenied as denied:
+            raise self._denied(denied, compares, [*then, *otherwise], patience) from denied
         except DistlockError as error:
             if isinstance(error.__cause__, Refused) and error.__cause__.code == NOT_FOUND:
                 raise LeaseGone from error
@@ -98,27 +144,26 @@ class Gateway:
             for key, end in ranges
         ]
         body = "\n".join(json.dumps(request) for request in requests).encode()
-        for attempt in self._endpoints.attempts(patience):
-            try:
-                return self._open_watch(attempt, body)
-            except (ConnectFailed, ConnectionLost) as failure:
-                attempt.failure = str(failure)
-            except Refused as refusal:
-                if not refusal.passing:
-                    raise translate(refusal) from refusal
-                attempt.failure = refusal.message
-        raise AssertionError("attempts end with an error")
 
-    def _open_watch(self, attempt: Attempt, body: bytes) -> GatewayWatch:
-        connection = Connection(attempt.address, attempt.patience)
+        def open_watch(attempt: Attempt, token: str) -> GatewayWatch:
+            return self._open_watch(attempt, body, token)
+
+        watch = ask_in_turn(self._endpoints, lambda attempt: self._as_user(attempt, open_watch), patience)
+        assert watch is not None
+        return watch
+
+    def _open_watch(self, attempt: Attempt, body: bytes, token: str) -> GatewayWatch:
+        connection = self._connect(attempt.address, attempt.patience)
         try:
             # With "close" the server goes on reading the body after it has begun to answer. Without, it may throw
             # away what it has not read by then: the last of the ranges would never be watched.
-            stream = connection.open("/v3/watch", body, attempt.patience, {"Connection": "close"})
+            headers = {**_headers(token), "Connection": "close"}
+            stream = connection.open("/v3/watch", body, attempt.patience, headers)
             if stream.status != 200:
-                read_answer(stream.status, stream.read_all(attempt.patience))
+                self._answer(stream, attempt.patience)
             self._endpoints.answered(attempt.address)
-            return GatewayWatch(attempt.address.url, connection, stream)
+            suspect = None if self._login is None else self._login.suspect
+            return GatewayWatch(attempt.address.url, connection, stream, suspect)
         except BaseException:
             connection.close()
             raise
@@ -137,75 +182,130 @@ class Gateway:
         once: bool = False,
         benign: int = -1,
     ) -> Answer:
-        """Send a request to one endpoint after the other, until one answers.
-
-        What must not be sent twice (`once`) is given up with `OutcomeUnknown` as soon as it may have arrived and no
-        answer came. A refusal of the `benign` code counts as an empty answer.
-        """
+        """Send a request to one endpoint after the other; see `ask_in_turn`. A benign refusal is an empty answer."""
         body = json.dumps(message).encode()
-        for attempt in self._endpoints.attempts(patience):
-            try:
-                return parse(self._attempt(attempt, path, body))
-            except ConnectFailed as failure:
-                attempt.failure = str(failure)
-            except Refused as refusal:
-                if refusal.code == benign:
-                    return parse({})
-                if not refusal.passing:
-                    raise translate(refusal) from refusal
-                attempt.failure = refusal.message
-                if once:
-                    raise OutcomeUnknown(f"{attempt.address.url}: {refusal.message}") from refusal
-            except (ConnectionLost, *MALFORMED) as failure:
-                lost = isinstance(failure, ConnectionLost)
-                attempt.failure = str(failure) if lost else "it answers, but not as etcd does"
-                if once:
-                    raise OutcomeUnknown(f"{attempt.address.url}: {attempt.failure}") from failure
-        raise AssertionError("attempts end with an error")
 
-    def _attempt(self, attempt: Attempt, path: str, body: bytes) -> dict[str, Any]:
-        connection = self._connection(attempt.address, attempt.patience)
+        def ask(attempt: Attempt, token: str) -> Answer:
+            return parse(self._attempt(attempt, path, body, token, careful=once))
+
+        answer = ask_in_turn(
+            self._endpoints, lambda attempt: self._as_user(attempt, ask), patience, once=once, benign=benign
+        )
+        return parse({}) if answer is None else answer
+
+    def _as_user(self, attempt: Attempt, ask: Callable[[Attempt, str], Answer]) -> Answer:
+        return ask(attempt, "") if self._login is None else self._login.ask(attempt, ask)
+
+    def _authenticate(self, attempt: Attempt, user: str, password: str) -> str:
+        body = json.dumps({"name": user, "password": password}).encode()
+        return read_token(self._attempt(attempt, "/v3/auth/authenticate", body, ""))
+
+    def _denied(
+        self, denied: AccessDenied, compares: Sequence[Compare], ops: Sequence[Op], patience: Patience
+    ) -> AccessDenied:
+        """Say who lacks which right, and on which key."""
+        from distlock_core.etcd import rights
+
+        patience = patience.within(rights.TRYING)
+
+        def attempt(then: Sequence[Op], otherwise: Sequence[Op]) -> Outcome:
+            message = {"success": [op_json(op) for op in then], "failure": [op_json(op) for op in otherwise]}
+            return self._call("/v3/kv/txn", message, read_outcome, patience)
+
+        return rights.name_missing(denied, self._access, compares, ops, attempt)
+
+    def _attempt(
+        self, attempt: Attempt, path: str, body: bytes, token: str, *, careful: bool = False
+    ) -> dict[str, Any]:
+        """One request to one endpoint. A careful one is not sent before it is known which cluster is there."""
+        address = attempt.address
+        connection, fresh = self._connection(address, attempt.patience)
+        if careful and fresh and self._endpoints.cluster is not None:
+            connection = self._same_cluster(connection, attempt, token)
         stream = None
         try:
-            stream = connection.open(path, body, attempt.patience)
-            answer = read_answer(stream.status, stream.read_all(attempt.patience))
-            self._endpoints.answered(attempt.address)
+            stream = connection.open(path, body, attempt.patience, _headers(token))
+            answer = self._answer(stream, attempt.patience)
+            self._endpoints.answered(address, read_cluster(answer))
             return answer
+        except WrongCluster:
+            stream = None
+            raise
+        except ConnectionLost as failure:
+            if fresh and not address.tls and not self._endpoints.has_answered(address):
+                from distlock_core.etcd import tls
+
+                if tls.is_spoken(address, attempt.patience.within(LISTENING)):
+                    raise ConnectFailed("it speaks TLS there: use https://") from failure
+            raise
         finally:
             if stream is not None and stream.reusable:
                 self._idle.append(connection)
             else:
                 connection.close()
 
-    def _connection(self, address: Address, patience: Patience) -> Connection:
+    def _answer(self, stream: Stream, patience: Patience) -> dict[str, Any]:
+        try:
+            return read_answer(stream.status, stream.read_all(patience))
+        except NoGateway as failure:
+            if self.may_leave:
+                raise SpeakGrpc(str(failure)) from failure
+            raise NoGateway(f"{failure}{self.advice}") from failure
+
+    def _same_cluster(self, connection: Connection, attempt: Attempt, token: str) -> Connection:
+        """Ask a new connection where it leads: a load balancer may have another cluster behind it."""
+        try:
+            stream = connection.open("/v3/maintenance/status", b"{}", attempt.patience, _headers(token))
+            answer = self._answer(stream, attempt.patience)
+            self._endpoints.answered(attempt.address, read_cluster(answer))
+        except (ConnectionLost, Refused) as failure:
+            connection.close()
+            raise ConnectFailed(str(failure)) from failure  # what was to be written has not been sent
+        except BaseException:
+            connection.close()
+            raise
+        if stream.reusable:
+            return connection
+        connection.close()
+        return self._connect(attempt.address, attempt.patience)
+
+    def _connection(self, address: Address, patience: Patience) -> tuple[Connection, bool]:
+        """An idle connection, or a new one; and whether it is new."""
         if self._pid != os.getpid():
             # A fork: the parent goes on with these connections, so they are not mine to talk on.
             self._idle, self._pid = [], os.getpid()
         while self._idle:
             connection = self._idle.pop()
             if connection.address == address and not connection.is_stale():
-                return connection
+                return connection, False
             connection.close()
-        return Connection(address, patience)
+        return self._connect(address, patience), True
+
+    def _connect(self, address: Address, patience: Patience) -> Connection:
+        if not address.tls:
+            return Connection(address, patience)
+        from distlock_core.etcd.tls import SecureConnection, Tls
+
+        if self._tls is None:
+            self._tls = Tls(self._access)
+        return SecureConnection(address, patience, self._tls)
 
 
-def dial(endpoints: Sequence[str] | str, hint: str = "") -> Gateway:
-    """Return the cluster behind these endpoints: URLs, in a list or separated by commas. Nothing is sent yet.
-
-    `hint` is added to the message when none answers. Raises `ConfigError`.
-    """
-    texts = endpoints.split(",") if isinstance(endpoints, str) else endpoints
-    addresses = [parse_endpoint(text) for text in texts if text.strip()]
-    if not addresses:
-        raise ConfigError("no endpoint is given; write it like http://10.0.0.1:2379")
-    return Gateway(Endpoints(addresses, hint))
+def _headers(token: str) -> dict[str, str]:
+    # A member that has no leader refuses at once, and ends its watches, instead of being silent.
+    headers = {"Grpc-Metadata-Hasleader": "true"}
+    return {**headers, "Authorization": token} if token else headers
 
 
 class GatewayWatch:
     """A stream of events from one member. Implements `Watch`."""
 
-    def __init__(self, endpoint: str, connection: Connection, stream: Stream) -> None:
+    def __init__(
+        self, endpoint: str, connection: Connection, stream: Stream, suspect: Callable[[], None] | None = None
+    ) -> None:
+        """`suspect` is called when etcd refuses the watch to this user."""
         self.endpoint = endpoint
+        self._suspect = suspect
         self._connection = connection
         self._stream = stream
         # A chunk may end inside a character or a value, and an error comes with no newline behind it.
@@ -225,6 +325,10 @@ class GatewayWatch:
                 raise WatchEnded("the stream ended")
             try:
                 events = [event for message in self._messages() for event in read_events(message)]
+            except WatchRefused:
+                if self._suspect is not None:
+                    self._suspect()
+                raise
             except MALFORMED as failure:
                 raise WatchEnded("it answers, but not as etcd does") from failure
             if events:

@@ -17,9 +17,10 @@ from distlock_core.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
+    from collections.abc import Callable, Sequence
+    from typing import Any, TypeVar
 
+    Answer = TypeVar("Answer")
     AddressInfo = Sequence[tuple[Any, ...]]
 
 MAX_HEAD = 64 * 1024  # bytes; a status line and headers beyond this are no etcd
@@ -40,6 +41,7 @@ class Address(Value):
     url: str
     host: str
     port: int
+    tls: bool = False
 
 
 class Connection:
@@ -80,7 +82,7 @@ class Connection:
                 if not patience.wait(self._socket.fileno(), select.POLLOUT):
                     raise ConnectionLost("timed out") from None
             except OSError as error:
-                raise ConnectionLost(_reason(error)) from error
+                raise ConnectionLost(reason_of(error)) from error
 
     def _receive(self, patience: Patience) -> bytes | None:
         """Some bytes, b"" at the end of the connection, None at the deadline."""
@@ -91,7 +93,7 @@ class Connection:
                 if not patience.wait(self._socket.fileno()):
                     return None
             except OSError as error:
-                raise ConnectionLost(_reason(error)) from error
+                raise ConnectionLost(reason_of(error)) from error
 
     def _read_head(self, patience: Patience) -> tuple[int, dict[str, str]]:
         while b"\r\n\r\n" not in self._buffer:
@@ -194,7 +196,7 @@ def _chunk_size(line: bytes) -> int:
 
 def _connect(address: Address, patience: Patience) -> socket.socket:
     problem = "no address"
-    for family, kind, protocol, _, target in _resolve(address, patience):
+    for family, kind, protocol, _, target in resolve(address, patience):
         attempt = socket.socket(family, kind, protocol)
         attempt.setblocking(False)
         try:
@@ -207,7 +209,7 @@ def _connect(address: Address, patience: Patience) -> socket.socket:
                 # A request is one small segment that waits for its answer: nothing is gained by holding it back.
                 attempt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return attempt
-            problem = _reason(OSError(code, os.strerror(code)))
+            problem = reason_of(OSError(code, os.strerror(code)))
         except BaseException:
             attempt.close()
             raise
@@ -215,7 +217,7 @@ def _connect(address: Address, patience: Patience) -> socket.socket:
     raise ConnectFailed(problem)
 
 
-def _resolve(address: Address, patience: Patience) -> AddressInfo:
+def resolve(address: Address, patience: Patience) -> AddressInfo:
     """The addresses of a host. A resolver that hangs is left behind at the deadline, in a thread of its own."""
     # As bytes: for a string Python loads its codec for international names first.
     host = address.host.encode("ascii" if address.host.isascii() else "idna")
@@ -223,29 +225,44 @@ def _resolve(address: Address, patience: Patience) -> AddressInfo:
         return socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
         pass  # a name
+    try:
+        found = aside(lambda: socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM), patience)
+    except OSError as error:
+        raise ConnectFailed(f"its name does not resolve: {error.strerror}") from error
+    if found is None:
+        raise ConnectFailed("its name was not resolved in time")
+    return found
+
+
+def aside(work: Callable[[], Answer], patience: Patience, name: str = "distlock-resolve") -> Answer | None:
+    """Do something that cannot be interrupted in a thread of its own, which is left behind at the deadline: None.
+
+    Raises what the work raises, and `Cancelled`.
+    """
     from distlock_core.threads import start_thread
 
-    answer: list[AddressInfo | OSError] = []
+    answers: list[Answer] = []
+    errors: list[Exception] = []
     reader, writer = os.pipe()
 
-    def ask() -> None:
+    def run() -> None:
         try:
-            answer.append(socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM))
-        except OSError as error:
-            answer.append(error)
+            answers.append(work())
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            errors.append(error)
         finally:
             os.close(writer)
 
-    start_thread(ask, "distlock-resolve")
+    start_thread(run, name)
     try:
         if not patience.wait(reader):
-            raise ConnectFailed("its name was not resolved in time")
+            return None
     finally:
         os.close(reader)
-    if isinstance(answer[0], OSError):
-        raise ConnectFailed(f"its name does not resolve: {answer[0].strerror}")
-    return answer[0]
+    if errors:
+        raise errors[0]
+    return answers[0]
 
 
-def _reason(error: OSError) -> str:
+def reason_of(error: OSError) -> str:
     return (error.strerror or str(error) or "failed").lower()

@@ -24,7 +24,20 @@ NOT_FOUND, PERMISSION_DENIED, FAILED_PRECONDITION, UNAUTHENTICATED = 5, 7, 9, 16
 PASSING = frozenset({1, 2, 4, 10, 13, 14})
 # What Python raises over an answer that is no JSON, or JSON of another shape than etcd's.
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
-TOO_MANY_REQUESTS = "too many requests"
+TOO_MANY_REQUESTS, NO_LEADER = "too many requests", "etcdserver: no leader"
+NO_SPACE = "database space exceeded"
+
+
+# How a watch's end says that this user may not watch, or has no valid token any more: by version, one or the other.
+REFUSALS = ("permission denied", "invalid auth token", "auth store is old", "in header is old", "user name is empty")
+
+
+class WatchRefused(WatchEnded):
+    """A watch is over because etcd refuses it to this user."""
+
+
+class NoGateway(ConnectionLost):
+    """There is no JSON gateway, or none for this client. What was asked for was not done."""
 
 
 class Refused(Exception):
@@ -39,13 +52,25 @@ class Refused(Exception):
     def passing(self) -> bool:
         return self.code in PASSING or TOO_MANY_REQUESTS in self.message
 
+    @property
+    def undone(self) -> bool:
+        """True if it was surely refused before anything was done: a write may be sent again."""
+        return NO_LEADER in self.message or TOO_MANY_REQUESTS in self.message
+
+
+def watch_ended(said: str, *, compacted: bool) -> WatchEnded:
+    """The error for a watch that etcd has ended, by what it has said of that."""
+    if compacted:
+        return Compacted(said)
+    return (WatchRefused if any(word in said for word in REFUSALS) else WatchEnded)(said)
+
 
 def read_events(message: dict[str, Any]) -> list[Event]:
     """The events of one message of a watch. Raises `WatchEnded` when it says that the watch is over."""
     result = message.get("result") if isinstance(message, dict) else None
     if not isinstance(result, dict) or result.get("canceled"):
-        ended = Compacted if isinstance(result, dict) and result.get("compact_revision") else WatchEnded
-        raise ended(str(message)[:200])
+        compacted = isinstance(result, dict) and bool(result.get("compact_revision"))
+        raise watch_ended(str(message)[:300], compacted=compacted)
     return [Event(event.get("type") == "DELETE", _key_value(event["kv"])) for event in result.get("events", ())]
 
 
@@ -64,7 +89,9 @@ def read_answer(status: int, body: bytes) -> dict[str, Any]:
         if status == 200:
             return answer
     if status == 404:
-        raise ConnectionLost("it has no JSON gateway (404): switched off, or no etcd v3")
+        raise NoGateway("it has no JSON gateway (404): switched off, or no etcd v3")
+    if status == 400 and b"CommonName" in body:
+        raise NoGateway("its JSON gateway takes no client certificate with a common name while auth is on (400)")
     raise ConnectionLost(f"it answers, but not as etcd does (HTTP {status})")
 
 
@@ -72,7 +99,14 @@ def translate(refusal: Refused) -> DistlockError:
     """The error that callers know, for one of etcd's."""
     message = refusal.message
     if refusal.code in (PERMISSION_DENIED, UNAUTHENTICATED) or "user name is empty" in message:
+        if "user name is empty" in message:
+            return AccessDenied(f"etcd refuses: {message}. It wants a user: set user, and a password")
         return AccessDenied(f"etcd refuses: {message}")
+    if NO_SPACE in message:
+        return DistlockError(
+            "etcd's database is full (alarm NOSPACE): it takes no writes until somebody has compacted and "
+            "defragmented it, and then disarmed the alarm. See: etcdctl alarm list"
+        )
     if "too large" in message or "larger than max" in message:  # the second is gRPC's, above its own limit
         return ConfigError(f"etcd refuses: {message}; shorten the reason or the value")
     return DistlockError(f"etcd refuses: {message}")
@@ -124,6 +158,23 @@ def read_outcome(answer: dict[str, Any]) -> Outcome:
     )
 
 
+def read_range(answer: dict[str, Any]) -> tuple[int, Range]:
+    """The revision of a read outside of a transaction, and what it found."""
+    return int(answer["header"]["revision"]), _range(answer)
+
+
+def read_cluster(answer: dict[str, Any]) -> int:
+    """The id of the cluster that has answered."""
+    return int((answer.get("header") or answer["result"]["header"])["cluster_id"])
+
+
+def read_token(answer: dict[str, Any]) -> str:
+    token = str(answer["token"])
+    if not token.isprintable():
+        raise ValueError("no token")
+    return token
+
+
 def read_ttl(answer: dict[str, Any]) -> int:
     return int(answer.get("TTL", 0))
 
@@ -135,10 +186,13 @@ def read_streamed_ttl(answer: dict[str, Any]) -> int:
 def _result(response: dict[str, Any]) -> Range | int | None:
     found = response.get("response_range")
     if found is not None:
-        kvs = tuple(_key_value(kv) for kv in found.get("kvs", ()))
-        return Range(kvs, int(found.get("count", 0)))
+        return _range(found)
     deleted = response.get("response_delete_range")
     return None if deleted is None else int(deleted.get("deleted", 0))
+
+
+def _range(found: dict[str, Any]) -> Range:
+    return Range(tuple(_key_value(kv) for kv in found.get("kvs", ())), int(found.get("count", 0)))
 
 
 def _key_value(kv: dict[str, Any]) -> KeyValue:

@@ -6,13 +6,17 @@ Needs nothing but the standard library and an etcd binary. Everything listens on
 from __future__ import annotations
 
 from distlock_core.testing.binary import BinaryNotFound, etcd_version, find_etcd, find_etcdctl
+from distlock_core.testing.certificates import Authority, Certificate
 from distlock_core.testing.cluster import Cluster, EtcdctlError
 from distlock_core.testing.faults import Proxy
 from distlock_core.testing.held import Held
 from distlock_core.testing.member import Member, NotReady, NotStarted
+from distlock_core.testing.secured import Tls, environment
 
 __all__ = [
+    "Authority",
     "BinaryNotFound",
+    "Certificate",
     "Cluster",
     "EtcdctlError",
     "Held",
@@ -20,6 +24,8 @@ __all__ = [
     "NotReady",
     "NotStarted",
     "Proxy",
+    "Tls",
+    "environment",
     "etcd_version",
     "find_etcd",
     "find_etcdctl",

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from distlock_core.testing.binary import BinaryNotFound, etcd_version, find_etcd, find_etcdctl
 from distlock_core.testing.member import READY_TIMEOUT, Member, NotStarted
 from distlock_core.testing.ports import free_ports
+from distlock_core.testing.secured import Auth, Grant, Tls, add_user
 
 _TRIES = 5
 _PORTS_FILE = "distlock-ports.json"
@@ -25,9 +26,13 @@ class EtcdctlError(RuntimeError):
 class Cluster:
     """Started etcd members. Use Cluster.start(), and stop() or a `with` block at the end."""
 
-    def __init__(self, members: Sequence[Member], *, etcd: str, scratch: str, keeps_data: bool) -> None:
+    def __init__(
+        self, members: Sequence[Member], *, etcd: str, scratch: str, keeps_data: bool, tls: Tls | None = None
+    ) -> None:
         self.members = list(members)
         self.etcd = etcd
+        self.tls = tls
+        self.auth: Auth | None = None
         self._scratch = scratch
         self._keeps_data = keeps_data
 
@@ -44,6 +49,7 @@ class Cluster:
         fsync: bool = True,
         port: int | None = None,
         timeout: float = READY_TIMEOUT,
+        tls: Tls | None = None,
     ) -> Cluster:
         """Start `members` members and return when all of them answer.
 
@@ -51,7 +57,8 @@ class Cluster:
         written to `data_dir` stays; the same folder given again continues on the same data and ports, since a cluster
         knows its members by their ports. Without it everything is removed by stop(). `election_ms` must be at least
         five times `heartbeat_ms`; a lease's TTL has a floor of 1.5 election timeouts, rounded up to whole seconds.
-        `fsync=False` is faster and only for tests; etcd before 3.5 has no such switch and ignores it.
+        `fsync=False` is faster and only for tests; etcd before 3.5 has no such switch and ignores it. With `tls`
+        clients speak TLS.
 
         Raises BinaryNotFound, NotStarted or NotReady (with the tail of the log), OSError.
         """
@@ -59,9 +66,9 @@ class Cluster:
         options = [f"--heartbeat-interval={heartbeat_ms}", f"--election-timeout={election_ms}", "--logger=zap"]
         if not fsync and _at_least(etcd, (3, 5)):
             options.append("--unsafe-no-fsync")
-        options += extra_args
+        options += [*(tls.flags if tls else ()), *extra_args]
         for attempt in range(1, _TRIES + 1):
-            cluster = cls._prepare(members, etcd, data_dir, options, port)
+            cluster = cls._prepare(members, etcd, data_dir, options, port, tls)
             try:
                 cluster._start_all(timeout)
                 return cluster
@@ -84,6 +91,24 @@ class Cluster:
     def endpoints(self) -> list[str]:
         """The client URLs of all members, running or not."""
         return [member.client_url for member in self.members]
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What a client that may do everything says beside the endpoints: arguments of `connect()`."""
+        tls = self.tls.settings if self.tls else {}
+        return {**tls, **(self.auth._asdict() if self.auth else {})}
+
+    def enable_auth(self) -> None:
+        """Switch authentication on. `settings` and etcdctl() are those of the user root from then on."""
+        self.auth = Auth.enable(self)
+
+    def add_user(self, user: str, password: str, grants: Sequence[Grant]) -> dict[str, str]:
+        """Add a user with a role of the same name, and return the settings of a client that is this user.
+
+        `grants` are pairs of read, write or readwrite, and a prefix.
+        """
+        add_user(self, user, password, grants)
+        return {**(self.tls.settings if self.tls else {}), "user": user, "password": password}
 
     def leader(self, timeout: float = READY_TIMEOUT) -> Member:
         """The member that leads now; waits for an election. Raises TimeoutError after `timeout` seconds."""
@@ -109,9 +134,15 @@ class Cluster:
         Raises EtcdctlError with its stderr, subprocess.TimeoutExpired after `timeout` seconds.
         """
         env = {key: value for key, value in os.environ.items() if not key.startswith("ETCDCTL_")}
+        env["ETCDCTL_API"] = "3"
+        if self.tls is not None:
+            client = self.tls.client
+            env.update(ETCDCTL_CACERT=self.tls.authority.cacert, ETCDCTL_CERT=client.cert, ETCDCTL_KEY=client.key)
+        if self.auth is not None:
+            env["ETCDCTL_USER"] = f"{self.auth.user}:{self.auth.password}"
         done = subprocess.run(
             [self._etcdctl_path(), f"--endpoints={','.join(self.endpoints)}", *args],
-            env={**env, "ETCDCTL_API": "3"},
+            env=env,
             input=input or "",
             capture_output=True,
             encoding="utf-8",
@@ -141,7 +172,13 @@ class Cluster:
 
     @classmethod
     def _prepare(
-        cls, count: int, etcd: str, data_dir: str | os.PathLike[str] | None, options: Sequence[str], port: int | None
+        cls,
+        count: int,
+        etcd: str,
+        data_dir: str | os.PathLike[str] | None,
+        options: Sequence[str],
+        port: int | None,
+        tls: Tls | None,
     ) -> Cluster:
         scratch = tempfile.mkdtemp(prefix="distlock-etcd-")
         home = os.path.abspath(data_dir or scratch)
@@ -152,7 +189,8 @@ class Cluster:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
         names = [f"n{number}" for number in range(1, count + 1)]
-        urls = [(f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}") for client, peer in ports]
+        scheme = "https" if tls else "http"
+        urls = [(f"{scheme}://127.0.0.1:{client}", f"http://127.0.0.1:{peer}") for client, peer in ports]
         initial = ",".join(f"{name}={peer}" for name, (_, peer) in zip(names, urls))
         members = []
         for name, (client_url, peer_url) in zip(names, urls):
@@ -169,8 +207,9 @@ class Cluster:
                 f"--initial-cluster-token={os.path.basename(home)}",
                 *options,
             ]
-            members.append(Member(name, client_url, peer_url, folder, os.path.join(scratch, f"{name}.log"), argv))
-        return cls(members, etcd=etcd, scratch=scratch, keeps_data=data_dir is not None)
+            log = os.path.join(scratch, f"{name}.log")
+            members.append(Member(name, client_url, peer_url, folder, log, argv, tls.context() if tls else None))
+        return cls(members, etcd=etcd, scratch=scratch, keeps_data=data_dir is not None, tls=tls)
 
     def _start_all(self, timeout: float) -> None:
         for member in self.members:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _STREAMS = ("/watch", "/lease/keepalive", "/election/observe", "/maintenance/snapshot")
 _HUNG_UP = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 _CONNECT_TIMEOUT = 5.0
+_MUTED_POLL = 10  # milliseconds between two looks whether a tunnel is still mute
 
 
 class Exchange(NamedTuple):
@@ -107,7 +108,7 @@ class Connection(threading.Thread):
         # With its head a unary reply is certain: the gateway sends it when etcd has answered.
         if exchange.outward is not None and not self._obey(*exchange.outward, exchange.body):
             return False
-        self._block_while(lambda: self._proxy.blackholed)
+        self._block_while(lambda: self._proxy.blackholed or self._proxy.muted)
         self._client.sendall(head.raw)
         self._set_streaming(exchange.is_stream)
         body = Body(head, reply=True)
@@ -116,7 +117,7 @@ class Connection(threading.Thread):
                 self._from_etcd = self._receive_etcd()
                 if exchange.is_stream:
                     self._pass_gate()
-            self._block_while(lambda: self._proxy.blackholed)
+            self._block_while(lambda: self._proxy.blackholed or self._proxy.muted)
             taken = body.feed(self._from_etcd)
             body.content.clear()  # nobody reads it, and a stream has no end
             self._client.sendall(self._from_etcd[:taken])
@@ -148,13 +149,19 @@ class Connection(threading.Thread):
         self._pass_gate()
         etcd.sendall(self._from_client)
         while True:
-            for fd, _ in poll.poll():
-                source, sink = (self._client, etcd) if fd == self._client.fileno() else (etcd, self._client)
+            for fd, _ in poll.poll(_MUTED_POLL if self._from_etcd else None):
+                source = self._client if fd == self._client.fileno() else etcd
                 data = source.recv(65536)
                 if not data:
                     return False
                 self._pass_gate()
-                sink.sendall(data)
+                if source is etcd:
+                    self._from_etcd += data
+                else:
+                    etcd.sendall(data)
+            if self._from_etcd and not self._proxy.muted:
+                self._client.sendall(self._from_etcd)
+                self._from_etcd = b""
 
     def _read_head(self) -> bytes:
         while HEAD_END not in self._from_client:

@@ -1,7 +1,7 @@
 """A proxy in front of one etcd member that loses, holds, delays and garbles what passes, to provoke races.
 
 It follows HTTP/1.1 to know requests from replies; anything else (gRPC, TLS) is passed through as a plain tunnel, to
-which cut, blackhole and delay apply.
+which cut, blackhole, mute and delay apply.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Proxy:
         self.requests: list[tuple[str, bytes]] = []
         self.changed = threading.Condition()
         self.blackholed = False
+        self.muted = False
         self.latency = 0.0
         self._cut = False
         self._closed = False
@@ -111,10 +112,15 @@ class Proxy:
         with self.changed:
             self.blackholed = True
 
-    def heal(self) -> None:
-        """End cut, blackhole and delay. Rules and held requests stay as they are."""
+    def mute(self) -> None:
+        """Let everything through to etcd, and nothing back; heal() lets that through too."""
         with self.changed:
-            self.blackholed, self.latency = False, 0.0
+            self.muted = True
+
+    def heal(self) -> None:
+        """End cut, blackhole, mute and delay. Rules and held requests stay as they are."""
+        with self.changed:
+            self.blackholed, self.muted, self.latency = False, False, 0.0
             if self._cut and not self._closed:
                 self._cut = False
                 self._start_accepting()

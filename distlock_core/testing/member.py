@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import time
 import urllib.parse
@@ -29,13 +30,23 @@ class NotReady(TimeoutError):
 class Member:
     """One etcd process; made by Cluster. Its data and ports stay the same through stop, kill and restart."""
 
-    def __init__(self, name: str, client_url: str, peer_url: str, data_dir: str, log: str, argv: Sequence[str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        client_url: str,
+        peer_url: str,
+        data_dir: str,
+        log: str,
+        argv: Sequence[str],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.name = name
         self.client_url = client_url
         self.peer_url = peer_url
         self.data_dir = data_dir
         self.log = log
         self._argv = list(argv)
+        self._tls = tls
         self._process: subprocess.Popen[bytes] | None = None
         self._paused = False
 
@@ -160,7 +171,11 @@ class Member:
     def _http(self, method: str, path: str, body: bytes | None = None, timeout: float = 2.0) -> tuple[int, bytes]:
         # Not urllib: it would go through a proxy that the environment names.
         address = urllib.parse.urlsplit(self.client_url).netloc
-        connection = http.client.HTTPConnection(address, timeout=timeout)
+        connection: http.client.HTTPConnection
+        if self._tls is None:
+            connection = http.client.HTTPConnection(address, timeout=timeout)
+        else:
+            connection = http.client.HTTPSConnection(address, timeout=timeout, context=self._tls)
         try:
             connection.request(method, path, body)
             response = connection.getresponse()

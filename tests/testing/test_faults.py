@@ -276,3 +276,18 @@ def _until(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come true"
         time.sleep(0.01)
+
+
+def test_what_is_muted_reaches_etcd_and_brings_no_answer(proxy: Proxy, direct: Client, realm_prefix: str) -> None:
+    client = Client(proxy.url)
+    proxy.mute()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        put = pool.submit(client.put, realm_prefix, "v")
+        deadline = time.monotonic() + PATIENCE
+        while direct.get(realm_prefix) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert not put.done()
+        proxy.heal()
+        assert put.result(PATIENCE)["header"]
+    client.http.close()

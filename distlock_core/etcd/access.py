@@ -1,0 +1,32 @@
+"""Access: with which certificates, and as which user, etcd is spoken to."""
+
+from __future__ import annotations
+
+from distlock_core.secret import read_password
+from distlock_core.values import Value
+
+
+class Access(Value):
+    """What a client says of itself, and whom it trusts. Paths of PEM files; None for what is not used."""
+
+    cacert: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    server_name: str | None = None
+    user: str | None = None
+    password: str | None = None
+    password_file: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Access(cacert={self.cacert!r}, cert={self.cert!r}, user={self.user!r})"
+
+    @property
+    def wants_tls(self) -> bool:
+        """True if it says something that only TLS has a use for."""
+        return bool(self.cacert or self.cert or self.server_name)
+
+    def secret(self) -> str:
+        """The password as it is now: a file is read again, since it may have been changed. Raises `ConfigError`."""
+        if self.password or self.password_file is None:
+            return self.password or ""
+        return read_password(self.password_file)

@@ -1,0 +1,51 @@
+"""A call, carried to one endpoint after the other until one answers: the same for both drivers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from distlock_core.errors import OutcomeUnknown
+from distlock_core.etcd.endpoints import Attempt, Endpoints
+from distlock_core.etcd.http1 import ConnectFailed, ConnectionLost
+from distlock_core.etcd.messages import MALFORMED, Refused, translate
+from distlock_core.patience import Patience
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    Answer = TypeVar("Answer")
+
+
+def ask_in_turn(
+    endpoints: Endpoints,
+    ask: Callable[[Attempt], Answer],
+    patience: Patience,
+    *,
+    once: bool = False,
+    benign: int = -1,
+) -> Answer | None:
+    """Ask one endpoint after the other, until one answers.
+
+    What must not be sent twice (`once`) is given up with `OutcomeUnknown` as soon as it may have arrived and no
+    answer came. A refusal of the `benign` code counts as an answer: None.
+    """
+    for attempt in endpoints.attempts(patience):
+        try:
+            return ask(attempt)
+        except ConnectFailed as failure:
+            attempt.failure = str(failure)
+        except Refused as refusal:
+            if refusal.code == benign:
+                return None
+            if not refusal.passing:
+                raise translate(refusal) from refusal
+            attempt.failure = refusal.message
+            if once and not refusal.undone:
+                raise OutcomeUnknown(f"{attempt.address.url}: {refusal.message}") from refusal
+        except (ConnectionLost, *MALFORMED) as failure:
+            lost = isinstance(failure, ConnectionLost)
+            attempt.failure = str(failure) if lost else "it answers, but not as etcd does"
+            if once:
+                raise OutcomeUnknown(f"{attempt.address.url}: {attempt.failure}") from failure
+    raise AssertionError("attempts end with an error")

@@ -1,0 +1,232 @@
+"""etcd v3 over gRPC: the driver for clusters whose JSON gateway is switched off, or refuses the client.
+
+It needs the package `etcd3`, for etcd's messages and methods; several endpoints, deadlines and watches that end well
+are its own. See `Etcd` for what is offered, and `protos` for what goes over the wire.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+
+from distlock_core.errors import AccessDenied, DistlockError
+from distlock_core.etcd import protos
+from distlock_core.etcd.api import Compare, Get, LeaseGone, Outcome
+from distlock_core.etcd.calls import ask_in_turn
+from distlock_core.etcd.channel import Channel, connect
+from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
+from distlock_core.etcd.etcd3_package import load
+from distlock_core.etcd.grpc_watch import GrpcWatch
+from distlock_core.etcd.http1 import Address, ConnectFailed, ConnectionLost
+from distlock_core.etcd.login import Login
+from distlock_core.etcd.messages import FAILED_PRECONDITION, NOT_FOUND, Refused
+from distlock_core.etcd.rights import TRYING, name_missing
+from distlock_core.patience import Patience
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    from distlock_core.etcd.access import Access
+    from distlock_core.etcd.api import Op
+    from distlock_core.etcd.channel import Metadata
+    from distlock_core.etcd.tls import Tls
+
+    Answer = TypeVar("Answer")
+
+
+class Grpc:
+    """One etcd cluster over gRPC. Implements `Etcd`. May be used by several threads."""
+
+    def __init__(self, endpoints: Endpoints, access: Access | None = None) -> None:
+        """Raises `ConfigError` where the package `etcd3` is missing."""
+        self._rpc = load()
+        self._endpoints = endpoints
+        self._access = access
+        self._tls: Tls | None = None
+        self._login = Login(access, self._authenticate) if access is not None and access.user else None
+        self._lock = threading.Lock()
+        self._channels: dict[Address, Channel] = {}
+        self._pid = os.getpid()
+
+    @property
+    def endpoint(self) -> str:
+        return self._endpoints.current.url
+
+    def read(self, gets: Sequence[Get], patience: Patience) -> Outcome:
+        return self._transact([], gets, [], patience, once=False)
+
+    def txn(
+        self, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op], patience: Patience
+    ) -> Outcome:
+        return self._transact(compares, then, otherwise, patience, once=True)
+
+    def grant(self, lease: int, ttl: int, patience: Patience) -> int:
+        # The id is mine alone, so to send it again after a lost reply is safe: etcd says that it has it already.
+        request = self._rpc.LeaseGrantRequest(ID=lease, TTL=ttl)
+        granted = self._call(self._leases("LeaseGrant"), request, patience, benign=FAILED_PRECONDITION)
+        return int(granted.TTL) if granted is not None else self.keep_alive(lease, patience)
+
+    def keep_alive(self, lease: int, patience: Patience) -> int:
+        request = self._rpc.LeaseKeepAliveRequest(ID=lease)
+        return _ttl(self._call(self._keep_alive, request, patience, benign=NOT_FOUND))
+
+    def time_to_live(self, lease: int, patience: Patience) -> int:
+        request = self._rpc.LeaseTimeToLiveRequest(ID=lease)
+        return max(0, _ttl(self._call(self._leases("LeaseTimeToLive"), request, patience, benign=NOT_FOUND)))
+
+    def revoke(self, lease: int, patience: Patience) -> None:
+        request = self._rpc.LeaseRevokeRequest(ID=lease)
+        self._call(self._leases("LeaseRevoke"), request, patience, benign=NOT_FOUND)
+
+    def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> GrpcWatch:
+        requests = [protos.watch(self._rpc, key, end, revision) for key, end in ranges]
+
+        def ask(attempt: Attempt, token: str) -> GrpcWatch:
+            return self._open_watch(attempt, requests, token)
+
+        watch = ask_in_turn(self._endpoints, self._as_user(ask), patience)
+        assert watch is not None
+        return watch
+
+    def close(self) -> None:
+        with self._lock:
+            channels, self._channels = list(self._channels.values()), {}
+        for channel in channels:
+            channel.give_up()
+
+    def _transact(
+        self,
+        compares: Sequence[Compare],
+        then: Sequence[Op],
+        otherwise: Sequence[Op],
+        patience: Patience,
+        *,
+        once: bool,
+    ) -> Outcome:
+        request = protos.txn(self._rpc, compares, then, otherwise)
+        try:
+            return protos.outcome(self._call(self._txn, request, patience, once=once))
+        except AccessDenied as denied:
+            few = patience.within(TRYING)
+
+            def attempt(then: Sequence[Op], otherwise: Sequence[Op]) -> Any:
+                return self._call(self._txn, protos.txn(self._rpc, [], then, otherwise), few)
+
+            raise name_missing(denied, self._access, compares, [*then, *otherwise], attempt) from denied.__cause__
+        except DistlockError as error:
+            if isinstance(error.__cause__, Refused) and error.__cause__.code == NOT_FOUND:
+                raise LeaseGone from error
+            raise
+
+    # The methods of a channel. A renewal is a stream to etcd; of one request and one answer, it looks like a call.
+
+    def _txn(self, raw: Any) -> Any:
+        return self._rpc.KVStub(raw).Txn
+
+    def _leases(self, name: str) -> Callable[[Any], Any]:
+        return lambda raw: getattr(self._rpc.LeaseStub(raw), name)
+
+    def _keep_alive(self, raw: Any) -> Any:
+        return raw.unary_unary(
+            "/etcdserverpb.Lease/LeaseKeepAlive",
+            request_serializer=self._rpc.LeaseKeepAliveRequest.SerializeToString,
+            response_deserializer=self._rpc.LeaseKeepAliveResponse.FromString,
+        )
+
+    def _call(
+        self,
+        method: Callable[[Any], Any],
+        request: Any,
+        patience: Patience,
+        *,
+        once: bool = False,
+        benign: int = -1,
+    ) -> Any:
+        """Send a request to one endpoint after the other; see `ask_in_turn`. None for a benign refusal."""
+
+        def ask(attempt: Attempt, token: str) -> Any:
+            return self._attempt(attempt, method, request, token)
+
+        return ask_in_turn(self._endpoints, self._as_user(ask), patience, once=once, benign=benign)
+
+    def _as_user(self, ask: Callable[[Attempt, str], Answer]) -> Callable[[Attempt], Answer]:
+        """Ask as the user, if there is one: logged in, and again when that has come to its end."""
+        login = self._login
+        if login is None:
+            return lambda attempt: ask(attempt, "")
+        return lambda attempt: login.ask(attempt, ask)
+
+    def _authenticate(self, attempt: Attempt, user: str, password: str) -> str:
+        request = self._rpc.AuthenticateRequest(name=user, password=password)
+        return str(self._attempt(attempt, lambda raw: self._rpc.AuthStub(raw).Authenticate, request, "").token)
+
+    def _attempt(self, attempt: Attempt, method: Callable[[Any], Any], request: Any, token: str) -> Any:
+        channel = self._channel(attempt.address, attempt.patience)
+        try:
+            answer = channel.call(method, request, _metadata(token), attempt.patience)
+            self._endpoints.answered(attempt.address, answer.header.cluster_id)
+        except (ConnectFailed, ConnectionLost):
+            self._give_up(channel)
+            raise
+        return answer
+
+    def _connect(self, address: Address, patience: Patience) -> Channel:
+        if address.tls and self._tls is None:
+            from distlock_core.etcd.tls import Tls
+
+            self._tls = Tls(self._access)
+        channel, cluster = connect(self._rpc, address, self._tls if address.tls else None, patience)
+        try:
+            self._endpoints.answered(address, cluster)
+        except WrongCluster as wrong:
+            channel.give_up()
+            raise ConnectFailed(str(wrong)) from wrong  # what was to be asked has not been sent
+        return channel
+
+    def _channel(self, address: Address, patience: Patience) -> Channel:
+        with self._lock:
+            if self._pid != os.getpid():
+                # A fork: the parent goes on with these channels, and their threads have stayed with it.
+                self._channels, self._pid = {}, os.getpid()
+            channel = self._channels.get(address)
+        if channel is not None:
+            return channel
+        made = self._connect(address, patience)
+        with self._lock:
+            channel = self._channels.setdefault(address, made)
+        if channel is not made:
+            made.give_up()  # another thread was faster
+        return channel
+
+    def _give_up(self, channel: Channel) -> None:
+        with self._lock:
+            if self._channels.get(channel.address) is channel:
+                del self._channels[channel.address]
+        channel.give_up()
+
+    def _open_watch(self, attempt: Attempt, requests: Sequence[Any], token: str) -> GrpcWatch:
+        suspect = None if self._login is None else self._login.suspect
+        channel = self._connect(attempt.address, attempt.patience)
+        try:
+            watch = GrpcWatch(channel, self._rpc.WatchStub(channel.raw).Watch, requests, _metadata(token), suspect)
+        except BaseException:
+            channel.give_up()
+            raise
+        try:
+            watch.open(attempt.patience)
+        except BaseException:
+            watch.close()
+            raise
+        return watch
+
+
+def _ttl(answer: Any) -> int:
+    return 0 if answer is None else int(answer.TTL)
+
+
+def _metadata(token: str) -> Metadata:
+    # A member without a leader then refuses at once, and ends its watches, instead of being silent.
+    leader = ("hasleader", "true")
+    return (leader, ("token", token)) if token else (leader,)

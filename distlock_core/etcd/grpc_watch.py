@@ -1,0 +1,101 @@
+"""A watch over gRPC: a stream of events from one member."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from distlock_core.etcd import protos
+from distlock_core.etcd.api import Event, WatchEnded
+from distlock_core.etcd.channel import Bell, Channel, SignalsHeld, failure_of
+from distlock_core.etcd.http1 import ConnectionLost
+from distlock_core.etcd.messages import WatchRefused
+from distlock_core.patience import Patience
+from distlock_core.threads import start_thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from distlock_core.etcd.channel import Metadata
+
+MOST_UNREAD = 64  # messages that nobody has fetched yet; then etcd is made to wait
+
+
+class GrpcWatch:
+    """A stream of events from one member, over a connection of its own. Implements `Watch`."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        method: Any,
+        requests: Sequence[Any],
+        metadata: Metadata,
+        suspect: Callable[[], None] | None = None,
+    ) -> None:
+        """`method` is etcd's Watch on this channel. `suspect` is called when etcd refuses the watch to this user."""
+        self.endpoint = channel.address.url
+        self._channel = channel
+        self._suspect = suspect
+        self._bell = Bell()
+        self._unread: deque[Any] = deque()
+        self._room = threading.Semaphore(MOST_UNREAD)
+        self._end: Exception | None = None
+        with SignalsHeld():
+            self._stream = method(iter(requests), metadata=metadata)
+        start_thread(self._read, "distlock-watch")
+
+    def open(self, patience: Patience) -> None:
+        """Wait until etcd has answered. Raises `ConnectFailed`, `ConnectionLost`, `Refused`, `Cancelled`."""
+        if not patience.wait(self._bell.fileno()):
+            raise ConnectionLost("timed out")
+        if self._end is not None and not self._unread:
+            raise self._end
+
+    def wait(self, patience: Patience) -> list[Event]:
+        while True:
+            self._bell.hush()
+            events = self._fetch()
+            if events:
+                return events
+            if not patience.wait(self._bell.fileno()):
+                return []
+
+    def close(self) -> None:
+        self._end = self._end or ConnectionLost("closed")
+        self._room.release()
+        with SignalsHeld():
+            self._stream.cancel()
+            self._channel.give_up()
+        self._bell.ring()  # for a thread that waits
+
+    def _fetch(self) -> list[Event]:
+        """The events of what has come. Raises `WatchEnded` when the watch is over and its last events are fetched."""
+        end = self._end  # looked at first: what came before the end is there by now
+        events: list[Event] = []
+        while self._unread:
+            message = self._unread.popleft()
+            self._room.release()
+            try:
+                events += protos.events(message)
+            except WatchEnded as ended:
+                end = self._end = ended
+                if isinstance(ended, WatchRefused) and self._suspect is not None:
+                    self._suspect()
+        if end is not None and not events:
+            raise end if isinstance(end, WatchEnded) else WatchEnded(str(end)) from end
+        return events
+
+    def _read(self) -> None:
+        """Take messages from gRPC as they come, in a thread of its own."""
+        end: Exception = ConnectionLost("the stream ended")
+        try:
+            for message in self._stream:
+                self._unread.append(message)
+                self._bell.ring()
+                self._room.acquire()
+        except Exception as error:  # noqa: BLE001 - however it ends, whoever waits is to be told
+            end = failure_of(error)
+        self._end = self._end or end
+        self._bell.ring()

@@ -1,0 +1,89 @@
+"""Login: who a client is to etcd, for both drivers: the token, and when it is time for another one.
+
+Tokens end: with their time (etcd's --auth-token-ttl), when the member that knows them restarts, and, by the kind of
+token, when anybody changes users or roles. So one that is refused is a reason to log in again, not an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from distlock_core.errors import AccessDenied, ConfigError
+from distlock_core.etcd.http1 import ConnectFailed, ConnectionLost
+from distlock_core.etcd.messages import FAILED_PRECONDITION, MALFORMED, PERMISSION_DENIED, UNAUTHENTICATED, Refused
+from distlock_core.patience import now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    from distlock_core.etcd.access import Access
+    from distlock_core.etcd.endpoints import Attempt
+
+    Answer = TypeVar("Answer")
+
+# The last of these is what 3.5 says over its gateway, with a code that may mean anything.
+OUTDATED = ("user name is empty", "revision of auth store is old", "revision in header is old")
+WRONG_PASSWORD, NOT_ENABLED = "authentication failed", "authentication is not enabled"
+FRESH = 10.0  # seconds; a token this young is not what a watch was refused for
+
+
+class Login:
+    """The token of one user, shared by all calls to one cluster. A login costs etcd a commit and some 60 ms."""
+
+    def __init__(self, access: Access, authenticate: Callable[[Attempt, str, str], str]) -> None:
+        """`authenticate` asks an endpoint for a token, with a name and a password. It raises what a call raises."""
+        self._access = access
+        self._authenticate = authenticate
+        self._token: str | None = None
+        self._since = 0.0
+
+    def ask(self, attempt: Attempt, ask: Callable[[Attempt, str], Answer]) -> Answer:
+        """Ask an endpoint with the token, which is empty while etcd wants none. One that is refused is renewed once.
+
+        Raises `AccessDenied` for a wrong password, and what `ask` raises. What etcd refuses for its token was not
+        done: so it may be sent again.
+        """
+        token = self._token
+        if token is None:
+            token = self._log_in(attempt)
+        try:
+            return ask(attempt, token)
+        except Refused as refusal:
+            if not _outdated(refusal, token):
+                raise
+        return ask(attempt, self._log_in(attempt))
+
+    def suspect(self) -> None:
+        """A watch was refused, without its reason: log in again before the next call, unless that was just done."""
+        if now() - self._since > FRESH:
+            self._token = None
+
+    def _log_in(self, attempt: Attempt) -> str:
+        user = self._access.user or ""
+        try:
+            self._token = self._authenticate(attempt, user, self._access.secret())
+        except ConfigError as error:  # the password's file, which may just be changing hands
+            raise AccessDenied(f"cannot log in to etcd as {user!a}: {error.message}") from error
+        except Refused as refusal:
+            if refusal.code == FAILED_PRECONDITION and NOT_ENABLED in refusal.message:
+                self._token = ""  # it may be switched on later: a call is refused then
+            elif refusal.passing:
+                raise ConnectFailed(refusal.message) from refusal
+            elif WRONG_PASSWORD in refusal.message:
+                raise AccessDenied(f"etcd refuses user {user!a}: wrong password, or no such user") from refusal
+            else:
+                raise AccessDenied(f"etcd refuses user {user!a}: {refusal.message}") from refusal
+        except ConnectionLost as failure:
+            raise ConnectFailed(str(failure)) from failure  # what was to be asked has not been sent
+        except MALFORMED as failure:
+            raise ConnectFailed("it answers, but not as etcd does") from failure
+        self._since = now()
+        return self._token or ""
+
+
+def _outdated(refusal: Refused, token: str) -> bool:
+    if refusal.code == UNAUTHENTICATED or any(words in refusal.message for words in OUTDATED):
+        return True
+    # With --client-cert-auth etcd takes a call without a token for the certificate's, which has no user.
+    return refusal.code == PERMISSION_DENIED and not token

@@ -1,0 +1,81 @@
+"""The protobuf form of etcd's messages: what the gRPC driver sends, and how it reads the answers.
+
+`rpc` is the module `etcd3.etcdrpc`, which is imported late, and only where this driver is used.
+"""
+
+from __future__ import annotations
+
+from distlock_core.etcd.api import Compare, Delete, Event, KeyValue, Outcome, Put, Range
+from distlock_core.etcd.messages import watch_ended
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from distlock_core.etcd.api import Op
+
+
+def txn(rpc: Any, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op]) -> Any:
+    return rpc.TxnRequest(
+        compare=[_compare(rpc, compare) for compare in compares],
+        success=[_op(rpc, op) for op in then],
+        failure=[_op(rpc, op) for op in otherwise],
+    )
+
+
+def watch(rpc: Any, key: bytes, range_end: bytes | None, revision: int) -> Any:
+    create = rpc.WatchCreateRequest(key=key, range_end=range_end or b"", start_revision=revision)
+    return rpc.WatchRequest(create_request=create)
+
+
+def outcome(answer: Any) -> Outcome:
+    return Outcome(answer.succeeded, answer.header.revision, tuple(_result(response) for response in answer.responses))
+
+
+def events(answer: Any) -> list[Event]:
+    """The events of one message of a watch. Raises `WatchEnded` when it says that the watch is over."""
+    if answer.canceled:
+        raise watch_ended(" ".join(str(answer).split())[:300], compacted=bool(answer.compact_revision))
+    return [Event(event.type == event.DELETE, _key_value(event.kv)) for event in answer.events]
+
+
+def _compare(rpc: Any, compare: Compare) -> Any:
+    field = {"CREATE": "create_revision", "MOD": "mod_revision", "VALUE": "value"}[compare.target]
+    return rpc.Compare(
+        target=compare.target,
+        result=compare.result,
+        key=compare.key,
+        range_end=compare.range_end or b"",
+        **{field: compare.operand},
+    )
+
+
+def _op(rpc: Any, op: Op) -> Any:
+    if isinstance(op, Put):
+        return rpc.RequestOp(request_put=rpc.PutRequest(key=op.key, value=op.value, lease=op.lease))
+    if isinstance(op, Delete):
+        delete = rpc.DeleteRangeRequest(key=op.key, range_end=op.range_end or b"")
+        return rpc.RequestOp(request_delete_range=delete)
+    order = {"sort_target": "CREATE", "sort_order": "ASCEND"} if op.by_age else {}
+    get = rpc.RangeRequest(
+        key=op.key,
+        range_end=op.range_end or b"",
+        keys_only=op.keys_only,
+        limit=op.limit,
+        max_create_revision=op.max_create_revision,
+        **order,
+    )
+    return rpc.RequestOp(request_range=get)
+
+
+def _result(response: Any) -> Range | int | None:
+    kind = response.WhichOneof("response")
+    if kind == "response_range":
+        found = response.response_range
+        return Range(tuple(_key_value(kv) for kv in found.kvs), found.count)
+    return response.response_delete_range.deleted if kind == "response_delete_range" else None
+
+
+def _key_value(kv: Any) -> KeyValue:
+    return KeyValue(kv.key, kv.value, kv.create_revision, kv.mod_revision, kv.lease)

@@ -1,0 +1,85 @@
+"""Which right it is that somebody lacks. etcd only says "permission denied", so each one is tried by itself.
+
+To try a write, it is put where it is never executed: into the branch of a transaction that is not taken. etcd checks
+the rights for both branches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from distlock_core.errors import AccessDenied, DistlockError
+from distlock_core.etcd.api import Compare, Get, LeaseGone, Put, prefix_end
+from distlock_core.etcd.messages import PERMISSION_DENIED, Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from distlock_core.etcd.access import Access
+    from distlock_core.etcd.api import Op
+
+TRYING = 1.0  # seconds that may be spent on finding out
+MOST = 4  # keys that are named
+
+
+def name_missing(
+    denied: AccessDenied,
+    access: Access | None,
+    compares: Sequence[Compare],
+    ops: Sequence[Op],
+    attempt: Callable[[Sequence[Op], Sequence[Op]], object],
+) -> AccessDenied:
+    """Return the error that says who lacks what on which key.
+
+    `attempt` sends a transaction without conditions: what is then done, and what would be done otherwise. It raises
+    as `Etcd.txn` does.
+    """
+    cause = denied.__cause__
+    if not isinstance(cause, Refused) or cause.code != PERMISSION_DENIED:
+        return denied
+    reads: list[Op] = [
+        Get(one.key, one.range_end, limit=1) for one in [*compares, *ops] if isinstance(one, (Compare, Get))
+    ]
+    writes: list[Op] = [op for op in ops if not isinstance(op, Get)]
+    lacking: dict[str, list[str]] = {"read": [], "write": []}
+    try:
+        for right, tried in (("read", reads), ("write", writes)):
+            for op in tried:
+                shown = _shown(op.key, getattr(op, "range_end", None))
+                if shown not in lacking[right] and not _may(op, attempt):
+                    lacking[right].append(shown)
+    except (DistlockError, LeaseGone):
+        return denied  # etcd went away meanwhile: no more is known
+    said = [f"{right} {_listed(keys)}" for right, keys in lacking.items() if keys]
+    if not said:
+        return denied  # it has been given the right meanwhile; or it is about a lease
+    return AccessDenied(f"{_who(access)} may not {', nor '.join(said)}; docs/security.md has the role that it needs")
+
+
+def _may(op: Op, attempt: Callable[[Sequence[Op], Sequence[Op]], object]) -> bool:
+    if isinstance(op, Put):
+        op = Put(op.key, b"")  # a lease brings rights of its own into it
+    try:
+        attempt(*(([op], []) if isinstance(op, Get) else ([], [op])))
+    except AccessDenied:
+        return False
+    return True
+
+
+def _who(access: Access | None) -> str:
+    if access is not None and access.user:
+        return f"etcd's user {access.user!a}"
+    if access is not None and access.cert:
+        return "this client certificate, without a user of etcd's,"
+    return "who comes to this etcd without a user"
+
+
+def _listed(keys: Sequence[str]) -> str:
+    more = f" and {len(keys) - MOST} more" if len(keys) > MOST else ""
+    return ", ".join(keys[:MOST]) + more
+
+
+def _shown(key: bytes, end: bytes | None) -> str:
+    text = key.decode(errors="backslashreplace")
+    if end is None:
+        return text
+    return f"{text}*" if end == prefix_end(key) else f"{text} to {end.decode(errors='backslashreplace')}"

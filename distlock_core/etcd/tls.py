@@ -1,0 +1,251 @@
+"""TLS towards etcd: whom to trust, what to show, and what is wrong in plain words when it fails.
+
+Loaded for https endpoints only. A server's certificate is always verified; nothing switches that off.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import ssl
+
+from distlock_core.errors import ConfigError
+from distlock_core.etcd.access import Access
+from distlock_core.etcd.http1 import CHUNK, Address, ConnectFailed, Connection, ConnectionLost, reason_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from distlock_core.patience import Patience
+
+    Stamps = tuple[tuple[int, int] | None, ...]
+
+EXPIRED, NOT_YET_VALID, HOST_MISMATCH, IP_MISMATCH = 10, 9, 62, 64  # OpenSSL's numbers
+UNKNOWN_CA = frozenset({2, 18, 19, 20, 21})
+NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL")
+NO_VERSION = ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE")
+ABOUT_MY_CERTIFICATE = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ACCESS_DENIED", "DECRYPT_ERROR")
+
+
+class Tls:
+    """What every connection to one cluster shares."""
+
+    def __init__(self, access: Access | None) -> None:
+        self.access = access or Access()
+        self._context: ssl.SSLContext | None = None
+        self._stamps: Stamps = ()
+
+    def context(self) -> ssl.SSLContext:
+        """Return the context, made anew when a file has changed: certificates are renewed while a lock is held.
+
+        Raises `ConfigError`; not any more once it has worked, since a file may be read while it is half written.
+        """
+        stamps = tuple(_stamp(path) for path in (self.access.cacert, self.access.cert, self.access.key) if path)
+        if self._context is None or stamps != self._stamps:
+            try:
+                self._context = make_context(self.access)
+                self._stamps = stamps
+            except ConfigError:
+                if self._context is None:
+                    raise
+        return self._context
+
+    def expected_name(self, address: Address) -> str:
+        return self.access.server_name or address.host
+
+
+class SecureConnection(Connection):
+    """A connection inside of TLS."""
+
+    _socket: ssl.SSLSocket
+
+    def __init__(self, address: Address, patience: Patience, tls: Tls) -> None:
+        """Connect and shake hands. Raises `ConnectFailed`, `ConfigError`, `Cancelled`."""
+        context = tls.context()
+        super().__init__(address, patience)
+        self._tls = tls
+        try:
+            self._shake_hands(context, patience)
+        except BaseException:
+            self.close()
+            raise
+
+    def is_stale(self) -> bool:
+        # Something may have come that is TLS's own (a session ticket), so to poll the socket says nothing.
+        try:
+            return bool(self._buffer) or self._socket.recv(1) is not None
+        except ssl.SSLWantReadError:
+            return False
+        except OSError:
+            return True
+
+    def _shake_hands(self, context: ssl.SSLContext, patience: Patience) -> None:
+        name = self._tls.expected_name(self.address)
+        try:
+            self._socket = context.wrap_socket(self._socket, server_hostname=name, do_handshake_on_connect=False)
+        except (ValueError, OSError) as error:
+            raise ConnectFailed(f"TLS cannot begin: {error}") from error
+        while True:
+            try:
+                self._socket.do_handshake()
+                return
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
+                if not self._ready(want, patience):
+                    raise ConnectFailed("timed out in the TLS handshake") from None
+            except (ssl.SSLEOFError, ConnectionResetError, BrokenPipeError) as error:
+                raise ConnectFailed("hangs up in the TLS handshake: http:// there, or no etcd?") from error
+            except OSError as error:
+                raise ConnectFailed(self._words(error)) from error
+
+    def _send(self, data: bytes, patience: Patience) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self._socket.send(view) :]
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
+                if not self._ready(want, patience):
+                    raise ConnectionLost("timed out") from None
+            except OSError as error:
+                raise self._broken(self._last_words() or error) from error
+
+    def _receive(self, patience: Patience) -> bytes | None:
+        while True:
+            try:
+                return self._socket.recv(CHUNK)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
+                if not self._ready(want, patience):
+                    return None
+            except OSError as error:
+                raise self._broken(error) from error
+
+    def _ready(self, want: ssl.SSLError, patience: Patience) -> bool:
+        events = select.POLLIN if isinstance(want, ssl.SSLWantReadError) else select.POLLOUT
+        return patience.wait(self._socket.fileno(), events)
+
+    def _last_words(self) -> OSError | None:
+        """What the server said before it hung up. With TLS 1.3 it judges my certificate after my handshake is over."""
+        try:
+            self._socket.recv(1)
+        except OSError as error:
+            return error if isinstance(error, ssl.SSLError) and error.reason else None
+        return None
+
+    def _broken(self, error: OSError) -> Exception:
+        words = self._words(error)
+        if isinstance(error, ssl.SSLError) and any(word in (error.reason or "") for word in ABOUT_MY_CERTIFICATE):
+            return ConnectFailed(words)  # it was refused before the server has read anything
+        return ConnectionLost(words)
+
+    def _words(self, error: OSError) -> str:
+        return words(error, self._tls.expected_name(self.address), self._tls.access)
+
+
+def is_spoken(address: Address, patience: Patience) -> bool:
+    """True if the port of a plain endpoint speaks TLS: it hangs up without a word, which helps nobody."""
+    try:
+        connection = Connection(address, patience)
+        try:
+            connection._send(b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", patience)  # a greeting cut short
+            return (connection._receive(patience) or b"").startswith(b"\x15")  # an alert
+        finally:
+            connection.close()
+    except (ConnectFailed, ConnectionLost):
+        return False
+
+
+def words(error: OSError, name: str, access: Access) -> str:
+    """What is wrong with TLS to a server that is to be called `name`, for a person who can mend it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _refused_by_me(error, name, access)
+    reason = getattr(error, "reason", None) or ""
+    if isinstance(error, ssl.SSLEOFError):
+        return "closed the connection"
+    if not isinstance(error, ssl.SSLError):
+        return reason_of(error)
+    if any(word in reason for word in NO_TLS):
+        return "it does not speak TLS there: an http:// endpoint, or no etcd"
+    if any(word in reason for word in NO_VERSION):
+        return "it has no version of TLS in common with this machine"
+    if any(word in reason for word in ABOUT_MY_CERTIFICATE):
+        if access.cert is None:
+            return "it wants a client certificate: set cert and key"
+        if "EXPIRED" in reason:
+            return f"it refuses the client certificate {access.cert}: it has expired"
+        if "UNKNOWN_CA" in reason:
+            return f"it refuses the client certificate {access.cert}: it does not know the authority that signed it"
+        return f"it refuses the client certificate {access.cert}: expired, or not of an authority that it trusts"
+    return f"TLS failed: {reason.replace('_', ' ').lower() or error}"
+
+
+def _refused_by_me(error: ssl.SSLCertVerificationError, name: str, access: Access) -> str:
+    code = error.verify_code
+    if code == EXPIRED:
+        return "its certificate has expired"
+    if code == NOT_YET_VALID:
+        return "its certificate is not valid yet, or this machine's clock is wrong"
+    if code in (HOST_MISMATCH, IP_MISMATCH):
+        hint = "" if access.server_name else ": name it as the certificate does, or set tls_server_name"
+        return f"its certificate is not one for {name}{hint}"
+    if code in UNKNOWN_CA:
+        if access.cacert:
+            return f"its certificate is not signed by the authority in {access.cacert}"
+        return "its certificate is not signed by an authority that this machine knows: set cacert"
+    return f"its certificate is refused: {error.verify_message}"
+
+
+def make_context(access: Access) -> ssl.SSLContext:
+    """Return a context that verifies the server. Raises `ConfigError` for a file that cannot be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # it checks certificate and name
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if access.cacert:
+        _pem(access.cacert, "cacert", "CERTIFICATE")
+        # As in Go: a file may name an authority in the middle of the chain, or the server's certificate itself.
+        context.verify_flags |= getattr(ssl, "VERIFY_X509_PARTIAL_CHAIN", ssl.VerifyFlags(0))
+        try:
+            context.load_verify_locations(cafile=access.cacert)
+        except ssl.SSLError as error:
+            raise ConfigError(f"cacert {access.cacert}: {_damaged(error)}") from None
+    else:
+        context.load_default_certs()
+    if access.cert:
+        _load_own(context, access.cert, access.key)
+    return context
+
+
+def _load_own(context: ssl.SSLContext, cert: str, key: str | None) -> None:
+    _pem(cert, "cert", "CERTIFICATE")
+    where = f"key {key}" if key else f"cert {cert} (no key is set, so it is looked for there)"
+    if b"ENCRYPTED" in _pem(key or cert, "key" if key else "cert", "PRIVATE KEY"):
+        raise ConfigError(f"{where}: it is encrypted, and nobody is asked for a passphrase: use one without")
+    try:
+        context.load_cert_chain(cert, key, password="")  # or OpenSSL would ask at the terminal
+    except ssl.SSLError as error:
+        if "KEY_VALUES_MISMATCH" in str(error.reason) or "KEY_TYPE_MISMATCH" in str(error.reason):
+            raise ConfigError(f"key {key or cert} does not belong to the certificate {cert}") from None
+        raise ConfigError(f"cert {cert}, {where}: {_damaged(error)}") from None
+
+
+def _pem(path: str, setting: str, kind: str) -> bytes:
+    """The content of a PEM file that has something of this kind in it."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{setting} {path}: cannot be read: {reason}") from None
+    if not any(line.startswith(b"-----BEGIN ") and kind.encode() in line for line in content.splitlines()):
+        what = "private key" if kind == "PRIVATE KEY" else "certificate"
+        hint = "; set key, if it is in another file" if setting == "cert" and kind == "PRIVATE KEY" else ""
+        raise ConfigError(f"{setting} {path}: no {what} in PEM form in it{hint}")
+    return content
+
+
+def _damaged(error: ssl.SSLError) -> str:
+    return f"not valid PEM, or damaged ({(error.reason or 'unreadable').replace('_', ' ').lower()})"
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size

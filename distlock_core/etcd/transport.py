@@ -1,0 +1,118 @@
+"""Which driver speaks to a cluster: the gateway or gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from distlock_core.errors import ConfigError
+from distlock_core.etcd.endpoints import Endpoints, parse_endpoint
+from distlock_core.etcd.gateway import Gateway, SpeakGrpc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    from distlock_core.etcd.access import Access
+    from distlock_core.etcd.api import Compare, Etcd, Get, Op, Outcome, Watch
+    from distlock_core.patience import Patience
+
+    Answer = TypeVar("Answer")
+
+
+def dial(
+    endpoints: Sequence[str] | str,
+    access: Access | None = None,
+    *,
+    discovery_srv: str = "",
+    transport: str = "auto",
+    hint: str = "",
+) -> Etcd:
+    """Return the cluster behind these endpoints: URLs, in a list or separated by commas. Nothing is sent yet.
+
+    Those that the SRV records of the domain `discovery_srv` name are asked when none of these answers. An endpoint
+    without a scheme is https where `access` says something of TLS. `transport` is auto, http or grpc. `hint` is added
+    to the message when none answers. Raises `ConfigError`.
+    """
+    texts = endpoints.split(",") if isinstance(endpoints, str) else endpoints
+    scheme = "https" if access is not None and access.wants_tls else "http"
+    addresses = [parse_endpoint(text, scheme) for text in texts if text.strip()]
+    if not addresses and not discovery_srv:
+        raise ConfigError("no endpoint is given; write it like http://10.0.0.1:2379")
+    discovery = None
+    if discovery_srv:
+        from distlock_core.etcd.discovery import Discovery
+
+        discovery = Discovery(discovery_srv, tls_only=scheme == "https")
+    members = Endpoints(addresses, hint, discovery)
+    if transport == "grpc":
+        from distlock_core.etcd.grpc import Grpc
+
+        return Grpc(members, access)
+    if transport == "http":
+        gateway = Gateway(members, access)
+        gateway.advice = "; with transport auto or grpc it can be spoken to over gRPC"
+        return gateway
+    return Either(members, access)
+
+
+class Either:
+    """One etcd cluster behind its gateway, until a member has none for this client: then over gRPC. Implements `Etcd`.
+
+    Where the package `etcd3` is missing it stays with the gateway, and the error says what to install.
+    """
+
+    def __init__(self, endpoints: Endpoints, access: Access | None = None) -> None:
+        self._endpoints = endpoints
+        self._access = access
+        self._gateway = Gateway(endpoints, access)
+        self._gateway.may_leave = True
+        self._chosen: Etcd = self._gateway
+
+    @property
+    def endpoint(self) -> str:
+        return self._endpoints.current.url
+
+    def read(self, gets: Sequence[Get], patience: Patience) -> Outcome:
+        return self._ask(lambda etcd: etcd.read(gets, patience))
+
+    def txn(
+        self, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op], patience: Patience
+    ) -> Outcome:
+        return self._ask(lambda etcd: etcd.txn(compares, then, otherwise, patience))
+
+    def grant(self, lease: int, ttl: int, patience: Patience) -> int:
+        return self._ask(lambda etcd: etcd.grant(lease, ttl, patience))
+
+    def keep_alive(self, lease: int, patience: Patience) -> int:
+        return self._ask(lambda etcd: etcd.keep_alive(lease, patience))
+
+    def time_to_live(self, lease: int, patience: Patience) -> int:
+        return self._ask(lambda etcd: etcd.time_to_live(lease, patience))
+
+    def revoke(self, lease: int, patience: Patience) -> None:
+        self._ask(lambda etcd: etcd.revoke(lease, patience))
+
+    def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> Watch:
+        return self._ask(lambda etcd: etcd.watch(ranges, revision, patience))
+
+    def close(self) -> None:
+        self._gateway.close()
+        self._chosen.close()
+
+    def _ask(self, ask: Callable[[Etcd], Answer]) -> Answer:
+        try:
+            return ask(self._chosen)
+        except SpeakGrpc:
+            self._choose()
+            return ask(self._chosen)
+
+    def _choose(self) -> None:
+        from distlock_core.etcd.grpc import Grpc
+
+        if self._chosen is not self._gateway:
+            return  # another thread was faster
+        try:
+            self._chosen = Grpc(self._endpoints, self._access)
+        except ConfigError as missing:
+            self._gateway.may_leave = False
+            self._gateway.advice = f"; {missing.message}"

@@ -1,0 +1,40 @@
+"""The cells of the contract: every driver, on every etcd, secured in every way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Callable
+
+import pytest
+from cell import SECURITY, TRANSPORTS, VERSIONS, Cell
+
+from distlock_core.testing import Cluster
+
+CELLS = [(version, security, driver) for version in VERSIONS for security in SECURITY for driver in TRANSPORTS]
+
+
+@pytest.fixture(params=CELLS, ids="-".join)
+def cell(request: pytest.FixtureRequest, etcd_cell: Callable[[str, str], Cluster]) -> Iterator[Cell]:
+    """The test runs in every cell."""
+    version, security, driver = request.param
+    cell = Cell(driver, version, security, etcd_cell(version, security))
+    yield cell
+    cell.close()
+
+
+@pytest.fixture(params=[one for one in CELLS if one[1] == "plain"], ids="-".join)
+def plain(request: pytest.FixtureRequest, etcd_cell: Callable[[str, str], Cluster]) -> Iterator[Cell]:
+    """The test runs over both drivers on both etcds, unsecured: where it takes its time, and security plays no part."""
+    version, security, driver = request.param
+    cell = Cell(driver, version, security, etcd_cell(version, security))
+    yield cell
+    cell.close()
+
+
+@pytest.fixture(params=[one for one in CELLS if one[0] == "3.5" and one[1] != "auth"], ids="-".join)
+def newer(request: pytest.FixtureRequest, etcd_cell: Callable[[str, str], Cluster]) -> Iterator[Cell]:
+    """The test runs over both drivers, plain and over TLS, on one etcd: for what only the client has to do with."""
+    version, security, driver = request.param
+    cell = Cell(driver, version, security, etcd_cell(version, security))
+    yield cell
+    cell.close()

@@ -1,0 +1,56 @@
+"""etcd with TLS, users and certificates, and clients of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Callable
+
+import pytest
+from secured_site import Site
+
+from distlock_core.testing import Cluster, Tls
+
+
+@pytest.fixture(params=["3.4", "3.5"])
+def tls_site(request: pytest.FixtureRequest, etcd_cell: Callable[..., Cluster], realm_prefix: str) -> Site:
+    """TLS without users; the test runs on etcd 3.4 and on 3.5."""
+    return Site(etcd_cell(request.param, "tls"), realm_prefix)
+
+
+@pytest.fixture(params=["3.4", "3.5"])
+def auth_site(request: pytest.FixtureRequest, etcd_cell: Callable[..., Cluster], realm_prefix: str) -> Site:
+    """TLS with authentication, seen by root; the test runs on etcd 3.4 and on 3.5."""
+    return Site(etcd_cell(request.param, "auth"), realm_prefix)
+
+
+@pytest.fixture
+def tls35(etcd_cell: Callable[..., Cluster], realm_prefix: str) -> Site:
+    """As `tls_site`, on etcd 3.5 alone."""
+    return Site(etcd_cell("3.5", "tls"), realm_prefix)
+
+
+@pytest.fixture
+def auth35(etcd_cell: Callable[..., Cluster], realm_prefix: str) -> Site:
+    """As `auth_site`, on etcd 3.5 alone."""
+    return Site(etcd_cell("3.5", "auth"), realm_prefix)
+
+
+@pytest.fixture(scope="session")
+def picky(start_etcd: Callable[..., Cluster], tls: Tls) -> Cluster:
+    """An etcd that wants a client certificate of its own authority."""
+    return start_etcd(tls=tls._replace(wants_client_cert=True))
+
+
+@pytest.fixture
+def own_auth(start_etcd: Callable[..., Cluster], realm_prefix: str) -> Iterator[Callable[..., Site]]:
+    """own_auth(members=1, **options of start_etcd) -> a Site with auth on, the test's own: to restart and to change."""
+    started: list[Cluster] = []
+
+    def start(members: int = 1, **options: Any) -> Site:
+        started.append(start_etcd(members, **options))
+        started[-1].enable_auth()
+        return Site(started[-1], realm_prefix)
+
+    yield start
+    for cluster in started:
+        cluster.stop()

@@ -1,0 +1,212 @@
+"""An etcd that cannot, one that is another, and what is no etcd: each is said in one clear line."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, Callable
+
+import pytest
+from secured_site import BOUND, Run, one_line, wait_until
+
+from distlock_core import ConfigError, DistlockError, EtcdUnavailable, connect
+from distlock_core.etcd.api import Get, Put
+from distlock_core.etcd.transport import dial
+from distlock_core.patience import Patience
+from distlock_core.testing import Cluster, Member, Proxy
+
+Start = Callable[..., Cluster]
+
+
+@pytest.mark.parametrize("version", ["3.4", "3.5"])
+def test_a_full_database_is_named_and_what_to_do(start_etcd: Start, run_distlock: Run, version: str) -> None:
+    with start_etcd(version=version, extra_args=["--quota-backend-bytes=100000"]) as cluster:
+        env: dict[str, str | None] = {"DISTLOCK_ENDPOINTS": cluster.endpoints[0]}
+        assert run_distlock("--lock-name=held", "--lock", env=env).returncode == 0
+        etcd = dial(cluster.endpoints)
+        with pytest.raises(DistlockError, match="NOSPACE"):
+            fill(etcd)
+        for options in (["--lock-name=x", "--lock"], ["--lock-name=x", "--ttl=30", "--", "true"]):
+            done = run_distlock(*options, env=env)
+            assert done.returncode == 1
+            assert one_line(done.stderr) == (
+                "distlock: etcd's database is full (alarm NOSPACE): it takes no writes until somebody has compacted "
+                "and defragmented it, and then disarmed the alarm. See: etcdctl alarm list"
+            )
+        # To look is still possible, and what the line says is right.
+        done = run_distlock("--list", env=env)
+        assert "held" in done.stdout, done.stderr
+        assert run_distlock("--lock-name=held", "--verify", "--token=2", env=env).returncode in (0, 2)
+        cluster.etcdctl("del", "--prefix", "/fill/")
+        cluster.etcdctl("compact", str(etcd.read([Get(b"x")], Patience.lasting(BOUND)).revision))
+        cluster.etcdctl("defrag")
+        cluster.etcdctl("alarm", "disarm")
+        assert run_distlock("--lock-name=x", "--lock", env=env).returncode == 0
+
+
+def fill(etcd: Any) -> None:
+    for number in range(100):
+        etcd.txn([], [Put(b"/fill/%d" % number, b"x" * 50_000)], [], Patience.lasting(BOUND))
+
+
+def test_a_hold_outlasts_a_full_database(start_etcd: Start, realm_prefix: str) -> None:
+    with start_etcd(version="3.5", extra_args=["--quota-backend-bytes=100000"]) as cluster:
+        lost: list[object] = []
+        lock = connect(cluster.endpoints, realm_prefix).lock("x", ttl=3, refresh=0.5, on_lost=lost.append).acquire(0)
+        with pytest.raises(DistlockError, match="NOSPACE"):
+            fill(dial(cluster.endpoints))
+        renewed = cluster.members[0].metric("etcd_debugging_lease_renewed_total")
+        wait_until(lambda: cluster.members[0].metric("etcd_debugging_lease_renewed_total") > renewed + 6, "renewals")
+        assert lock.verify()
+        assert not lost
+
+
+def test_a_request_too_large_is_named(etcd_cell: Callable[[str, str], Cluster], realm_prefix: str) -> None:
+    for version in ("3.4", "3.5"):
+        for size in (1_600_000, 6_000_000):  # above etcd's own limit, and above gRPC's
+            etcd = dial(etcd_cell(version, "plain").endpoints)
+            with pytest.raises(ConfigError, match="shorten the reason or the value"):
+                etcd.txn([], [Put(realm_prefix.encode(), b"x" * size)], [], Patience.lasting(BOUND))
+
+
+@pytest.mark.parametrize("version", ["3.4", "3.5"])
+def test_a_member_without_quorum_is_named_and_left_for_another(
+    start_etcd: Start, realm_prefix: str, version: str
+) -> None:
+    with start_etcd(3, version=version) as cluster:
+        alone, *others = cluster.members
+        for member in others:
+            member.kill()
+        wait_until(lambda: "no leader" in said(alone, realm_prefix), "it says that it has no leader")
+        # A new cluster of one, behind it in the list: the one that can is taken, and at once.
+        for member in others:
+            member.start()
+        cluster.wait_ready()
+        assert connect(cluster.endpoints, realm_prefix).list() == []
+
+
+def said(member: Member, prefix: str) -> str:
+    try:
+        connect(member.client_url, prefix, connect_timeout=1.0).list()
+    except EtcdUnavailable as error:
+        return error.message
+    return ""
+
+
+@pytest.mark.parametrize("version", ["3.4", "3.5"])
+def test_a_member_cut_off_from_its_cluster_is_left_for_the_others(
+    start_etcd: Start, realm_prefix: str, version: str
+) -> None:
+    """It answers, and would let a caller wait for seconds; it is asked to refuse at once where it has no leader."""
+    with start_etcd(1, version=version) as cluster, start_etcd(3, version=version) as broken:
+        for member in broken.members[1:]:
+            member.kill()
+        alone = broken.members[0].client_url
+        wait_until(lambda: "no leader" in said(broken.members[0], realm_prefix), "it has no leader")
+        etcd = dial([alone, *cluster.endpoints])
+        since = time.monotonic()
+        assert etcd.txn([], [Put(f"{realm_prefix}x".encode(), b"")], [], Patience.lasting(BOUND)).succeeded
+        assert time.monotonic() - since < 5
+        assert etcd.endpoint == cluster.endpoints[0]
+
+
+# Another cluster.
+
+
+@pytest.fixture
+def balancer(etcd34: Cluster) -> Iterator[Proxy]:
+    """What a load balancer is to its clients: one address, and clusters behind it that may change."""
+    with Proxy(etcd34.endpoints[0]) as proxy:
+        yield proxy
+
+
+def lead_to(balancer: Proxy, cluster: Cluster) -> None:
+    port = int(cluster.endpoints[0].rpartition(":")[2])
+    balancer.target = ("127.0.0.1", port)
+    balancer.cut()
+    balancer.heal()
+
+
+def test_another_cluster_behind_a_load_balancer_is_refused(
+    balancer: Proxy, etcd34: Cluster, etcd35: Cluster, realm_prefix: str
+) -> None:
+    realm = connect(balancer.url, realm_prefix, connect_timeout=1.0, release_timeout=1.0)
+    lock = realm.lock("x").acquire(0)
+    lead_to(balancer, etcd35)
+    with pytest.raises(EtcdUnavailable) as caught:
+        lock.verify()
+    assert f"{balancer.url} (another etcd cluster (" in caught.value.message
+    assert ") than the one that answered first (" in caught.value.message
+    assert caught.value.message.count("(") == 3  # the endpoint's, and both clusters
+    # Nothing was written there, though a lock is taken on a new connection.
+    with pytest.raises(EtcdUnavailable, match="another etcd cluster"):
+        realm._etcd.txn([], [Put(f"{realm_prefix}y".encode(), b"")], [], Patience.lasting(1.0))
+    assert etcd35.etcdctl("get", "--prefix", realm_prefix) == ""
+    lead_to(balancer, etcd34)
+    lock.release()
+    assert realm.list() == []
+
+
+def test_members_of_two_clusters_in_one_list_are_named(etcd34: Cluster, etcd35: Cluster, realm_prefix: str) -> None:
+    with Proxy(etcd34.endpoints[0]) as proxy:
+        realm = connect([proxy.url, *etcd35.endpoints], realm_prefix, connect_timeout=1.0)
+        assert realm.list() == []
+        proxy.cut()
+        with pytest.raises(EtcdUnavailable) as caught:
+            realm.list()
+        assert f"{proxy.url} (connection refused)" in caught.value.message
+        assert f"{etcd35.endpoints[0]} (another etcd cluster (" in caught.value.message
+
+
+def test_a_lease_is_not_lost_because_another_cluster_knows_nothing_of_it(
+    balancer: Proxy, etcd34: Cluster, etcd35: Cluster, realm_prefix: str
+) -> None:
+    lost: list[object] = []
+    realm = connect(balancer.url, realm_prefix)
+    with realm.lock("x", ttl=30, refresh=0.3, on_lost=lost.append) as lock:
+        lead_to(balancer, etcd35)
+        asked = len(balancer.wait_for_requests("*", 0))
+        balancer.wait_for_requests("*", asked + 6, BOUND)
+        assert not lost
+        lead_to(balancer, etcd34)
+        assert lock.verify()
+
+
+# No etcd.
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    """A web server that has a page for everything."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        page = b"<!DOCTYPE html><html><body><h1>Welcome to nginx!</h1></body></html>"
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("handler", "status"), [(Page, 200), (http.server.SimpleHTTPRequestHandler, 501)], ids=["a page", "no POST"]
+)
+def test_a_web_server_is_no_etcd(
+    run_distlock: Run, handler: type[http.server.BaseHTTPRequestHandler], status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        done = run_distlock("--list", "--connect-timeout=1", env={"DISTLOCK_ENDPOINTS": url})
+        server.shutdown()
+    assert done.returncode == 1
+    expected = f"distlock: no etcd answered within 1.0s: {url} (it answers, but not as etcd does (HTTP {status}))"
+    assert one_line(done.stderr) == expected
