@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 
-from distlock_core.errors import ConfigError, DistlockError, OutcomeUnknown
+from distlock_core.errors import Cancelled, ConfigError, DistlockError, OutcomeUnknown
 from distlock_core.etcd.api import Compare, Event, Get, LeaseGone, Outcome, WatchEnded
 from distlock_core.etcd.endpoints import Attempt, Endpoints, parse_endpoint
 from distlock_core.etcd.http1 import Address, ConnectFailed, Connection, ConnectionLost, Stream
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     Answer = TypeVar("Answer")
 
+LINGER = 0.25  # seconds that a call which was called off waits for the answer that is on its way
 LARGEST_ANSWER = 64 * 1024 * 1024  # characters of one watch message; beyond this it is no etcd
 
 
@@ -171,6 +172,10 @@ class Gateway:
             answer = read_answer(stream.status, stream.read_all(attempt.patience))
             self._endpoints.answered(attempt.address)
             return answer
+        except Cancelled:
+            # etcd 3.5.0 to 3.5.4 die of a client that goes away while a transaction that only reads is on.
+            connection.await_answer(Patience.lasting(LINGER))
+            raise
         finally:
             if stream is not None and stream.reusable:
                 self._idle.append(connection)
