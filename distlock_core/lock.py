@@ -122,11 +122,11 @@ class Lock:
         """
         return Acquisition(self._etcd, self._wish, 0, self._connect_timeout).preview()
 
-    def verify(self) -> bool:
+    def verify(self, cancel: Cancel | None = None) -> bool:
         """True if the lock is still mine, by a linearizable read. Raises `EtcdUnavailable`, `AccessDenied`."""
         if self._held is None:
             return False
-        patience = Patience.lasting(self._connect_timeout)
+        patience = Patience.lasting(self._connect_timeout, cancel)
         found = self._etcd.read([Get(self._held.kv.key)], patience).ranges()[0].kvs
         return bool(found) and self._is_mine(found[0])
 
