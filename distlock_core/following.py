@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from distlock_core.errors import EtcdUnavailable
 from distlock_core.etcd.api import Compacted, Event, Get, KeyValue, WatchEnded
@@ -66,18 +66,16 @@ class Follower:
     def __init__(
         self,
         etcd: Etcd,
-        reads: Sequence[Get],
         span: tuple[bytes, bytes | None],
         keys_of: Callable[[bytes], Keys | None],
         contact: float,
     ) -> None:
-        """`reads` find every holder, and `span` is one range that has them all, for order among its events.
+        """`span` is one range that has all the holders: what two ranges tell would be in no order.
 
         `keys_of` tells the lock that a key holds, None for every other key. A single call may take `contact` seconds.
         """
         self.news: deque[LockEvent] = deque()
         self._etcd = etcd
-        self._reads = reads
         self._span = span
         self._keys_of = keys_of
         self._contact = contact
@@ -122,8 +120,8 @@ class Follower:
 
     def _look(self, patience: Patience) -> None:
         """Read who holds what, and see that all of it is told."""
-        outcome = self._etcd.read(self._reads, patience.within(self._contact))
-        truth = {kv.key: kv for found in outcome.ranges() for kv in found.kvs if self._keys_of(kv.key) is not None}
+        outcome = self._etcd.read([Get(*self._span)], patience.within(self._contact))
+        truth = {kv.key: kv for kv in outcome.ranges()[0].kvs if self._keys_of(kv.key) is not None}
         self._reread_at = now() + REREAD
         if self._stream is not None and self._stream.endpoint != self._etcd.endpoint:
             self.close()  # the member behind the watch did not answer, another one did
@@ -228,15 +226,18 @@ class Follower:
 
     def _endings(self, deleted: set[bytes], patience: Patience) -> dict[bytes, Ended]:
         """How the last holds of these locks ended. That is put down elsewhere, and so is read; as far as it can be."""
-        keys = {key: keys for key in deleted for keys in (self._keys_of(key),) if keys is not None}
-        if not keys:
-            return {}
-        try:
-            reads = [Get(each.last) for each in keys.values()]
-            found = self._etcd.read(reads, patience.within(self._contact)).ranges()
-        except EtcdUnavailable:
-            return {}
-        return {key: Ended.parse(last.kvs[0].value) for key, last in zip(keys, found) if last.kvs}
+        endings: dict[bytes, Ended] = {}
+        for key in deleted:
+            keys = self._keys_of(key)
+            try:
+                found = (
+                    () if keys is None else self._etcd.read([Get(keys.last)], patience.within(self._contact)).ranges()
+                )
+            except EtcdUnavailable:
+                break
+            for last in found:
+                endings.update((key, Ended.parse(kv.value)) for kv in last.kvs)
+        return endings
 
 
 def is_another(kv: KeyValue, before: KeyValue) -> bool:

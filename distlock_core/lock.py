@@ -86,8 +86,10 @@ class Lock:
         `ttl` and `refresh` that it has now, and verified: that raises `LockLost` when it is not mine any more, and the
         next call waits for it anew.
         """
+        if timeout is None:
+            timeout = -1.0 if self._timeout is None else self._timeout
         wait = None if hasattr(cancel, "fileno") else getattr(cancel, "wait", None)
-        if cancel is not None and wait is not None:
+        if cancel is not None and wait is not None and timeout != 0:
             from distlock_core.waking import Waking
 
             with Waking(cancel, wait) as interrupt:
@@ -95,8 +97,6 @@ class Lock:
         if self._held is not None:
             self._renew(Patience.lasting(self._connect_timeout, cancel))
             return self
-        if timeout is None:
-            timeout = -1.0 if self._timeout is None else self._timeout
         acquisition = Acquisition(self._etcd, self._wish, timeout, self._connect_timeout, cancel, progress)
         self._hold_on(acquisition.run())
         self._look_after()
@@ -122,11 +122,11 @@ class Lock:
         """
         return Acquisition(self._etcd, self._wish, 0, self._connect_timeout).preview()
 
-    def verify(self) -> bool:
+    def verify(self, cancel: Cancel | None = None) -> bool:
         """True if the lock is still mine, by a linearizable read. Raises `EtcdUnavailable`, `AccessDenied`."""
         if self._held is None:
             return False
-        patience = Patience.lasting(self._connect_timeout)
+        patience = Patience.lasting(self._connect_timeout, cancel)
         found = self._etcd.read([Get(self._held.kv.key)], patience).ranges()[0].kvs
         return bool(found) and self._is_mine(found[0])
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 
+from distlock_core.errors import Cancelled
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from distlock_core.patience import Cancel
 
 
 class Ownership:
@@ -60,6 +64,28 @@ class Ownership:
             if self._ended:
                 raise StopIteration
             return None
+
+    def take(self, cancel: Cancel) -> bool:
+        """Return the next change. Raises `Cancelled` at the end, and when cancel is set and `wake()` called."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._ended or cancel.is_set())
+            if not self._waiting or cancel.is_set():
+                raise Cancelled("interrupted")
+            self._read = self._waiting.pop(0)
+            return self._read
+
+    def give_back(self, mine: bool) -> None:
+        """A change that was taken and could not be used: the next to ask has it, unless it is not true any more."""
+        with self._changed:
+            self._read = None
+            if not mine or not self._waiting:
+                self._waiting.insert(0, mine)
+            self._changed.notify_all()
+
+    def wake(self) -> None:
+        """Let whoever waits look whether it was called off."""
+        with self._changed:
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Read no more: ends the iteration at once, from any thread."""

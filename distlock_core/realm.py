@@ -308,20 +308,12 @@ class Realm:
         from distlock_core.watching import Watching
 
         if name is None:
-            span = ends(self.prefix.encode())
-            follower = Follower(self._etcd, [Get(*span)], span, self._held_by, self._connect_timeout)
-        else:
-            keys = self._keys(name)
-            reads = [Get(keys.lock), Get(*ends(keys.slots))]
-            # One range, so that what it tells is in order. It has other names too, like NAME-b: those are left out.
-            follower = Follower(
-                self._etcd,
-                reads,
-                (keys.lock, keys.lock + b"0"),
-                lambda key: keys if keys.is_held_by(key) else None,
-                self._connect_timeout,
-            )
-        return Watching(follower)
+            return Watching(Follower(self._etcd, ends(self.prefix.encode()), self._held_by, self._connect_timeout))
+        keys = self._keys(name)
+        # It has other names too, like NAME-b: those are left out.
+        span = keys.lock, keys.lock + b"0"
+        held_by = keys.is_held_by
+        return Watching(Follower(self._etcd, span, lambda key: keys if held_by(key) else None, self._connect_timeout))
 
     def close(self) -> None:
         """Close idle connections. The realm can be used again."""

@@ -65,6 +65,10 @@ class Watching:
                     if self._closed:
                         self._follower.close()
 
+    def give_back(self, event: LockEvent) -> None:
+        """An event that was taken and could not be used: the next to ask has it."""
+        self._follower.news.appendleft(event)
+
     def close(self) -> None:
         """End the iteration, at once, in whatever thread it waits. Nothing is left open."""
         with self._guard:

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 
-from distlock_core.errors import AccessDenied, DistlockError
+from distlock_core.errors import AccessDenied, Cancelled, DistlockError
 from distlock_core.etcd.api import Compare, Event, Get, LeaseGone, Outcome, Range, WatchEnded
 from distlock_core.etcd.calls import ask_in_turn
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     Answer = TypeVar("Answer")
 
 LISTENING = 0.3  # seconds that may be spent on finding out why an endpoint hangs up
+LINGER = 0.25  # seconds that a call which was called off waits for the answer that is on its way
 LARGEST_ANSWER = 64 * 1024 * 1024  # characters of one watch message; beyond this it is no etcd
 
 
@@ -228,6 +229,10 @@ class Gateway:
             answer = self._answer(stream, attempt.patience)
             self._endpoints.answered(address, read_cluster(answer))
             return answer
+        except Cancelled:
+            # etcd 3.5.0 to 3.5.4 die of a client that goes away while a transaction that only reads is on.
+            connection.await_answer(Patience.lasting(LINGER))
+            raise
         except WrongCluster:
             stream = None
             raise

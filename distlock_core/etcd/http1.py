@@ -70,6 +70,10 @@ class Connection:
         poll.register(self._socket, select.POLLIN)
         return bool(self._buffer) or bool(poll.poll(0))
 
+    def await_answer(self, patience: Patience) -> bool:
+        """Wait for something to read: then the server is done with what it was asked. False at the deadline."""
+        return patience.wait(self._socket.fileno())
+
     def close(self) -> None:
         self._socket.close()
 

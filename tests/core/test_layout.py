@@ -19,6 +19,7 @@ ROWS = (
     ("supervisor", "killing", "spawn", "jobs", "heartbeat"),
     ("binding",),
     ("keeper",),
+    ("aio",),
     ("manager",),
     ("realm",),
     ("watching",),
