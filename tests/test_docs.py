@@ -33,6 +33,7 @@ ETCD_OPTIONS = {"members", "data-dir", "port", "etcd-version"}  # of distlock-et
 ETCDLOCKER_OPTIONS = {option.rstrip("=") for option in etcdlocker.LONG}
 BENCH_OPTIONS = {"rounds", "only", "waiters"}
 OTHERS_OPTIONS = {"rev", "endpoints", "enable-v2", "bump-revision", "enable-grpc-gateway"}  # of etcd and etcdctl
+OTHERS_OPTIONS |= {"client-cert-auth"}
 OTHERS_OPTIONS |= {"assumeyes"}  # of yum
 EXAMPLE_ENDPOINT = "http://127.0.0.1:2379"
 EXAMPLE_HOST = "node-1"

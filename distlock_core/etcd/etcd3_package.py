@@ -29,16 +29,27 @@ def load() -> Any:
 
     Raises `ConfigError` where they are not installed, or do not work.
     """
-    if "etcd3.etcdrpc" not in sys.modules:
-        _import_grpc()
-        for module in list(_built()):
-            sys.modules.setdefault(module.__name__, module)
     try:
+        if "etcd3.etcdrpc" not in sys.modules:
+            home = _home()
+            _import_grpc()
+            for module in list(_built(home)):
+                sys.modules.setdefault(module.__name__, module)
         import etcd3.etcdrpc as rpc
     except Exception as error:
         missing = f"{error.name} is missing" if isinstance(error, ModuleNotFoundError) else _one_line(error)
         raise ConfigError(f"the transport grpc needs the package etcd3: {missing}. To install it: {INSTALL}") from error
     return rpc
+
+
+def _home() -> str:
+    """The package's folder. Looked for first: gRPC takes long to import, only to find that it is of no use."""
+    from importlib.util import find_spec
+
+    spec = find_spec("etcd3")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("no etcd3", name="etcd3")
+    return spec.submodule_search_locations[0]
 
 
 def _import_grpc() -> None:
@@ -51,29 +62,23 @@ def _import_grpc() -> None:
     os.environ["GRPC_VERBOSITY"] = "NONE"
     try:
         import grpc  # noqa: F401
-    except ImportError:
-        pass  # said by load()
     finally:
         del os.environ["GRPC_VERBOSITY"]
 
 
-def _built() -> Iterator[ModuleType]:
+def _built(home: str) -> Iterator[ModuleType]:
     """The generated modules, built anew. None where that is not needed, or there is nothing to build them from."""
     import ast
-    from importlib.util import find_spec
 
-    spec = find_spec("etcd3")
     try:
         from google.protobuf import descriptor_pool
         from google.protobuf.internal import builder
     except ImportError:
         return  # before 3.20: it takes them as they are
-    if spec is None or not spec.submodule_search_locations:
-        return
     # A pool of their own: "rpc.proto" and "auth.proto" are names that others have given to files of theirs.
     pool = descriptor_pool.DescriptorPool()
     for name in GENERATED:
-        path = os.path.join(spec.submodule_search_locations[0], "etcdrpc", f"{name}_pb2.py")
+        path = os.path.join(home, "etcdrpc", f"{name}_pb2.py")
         try:
             with open(path, encoding="utf-8") as file:
                 _, found, rest = file.read().partition(BEGIN)

@@ -161,7 +161,7 @@ class Gateway:
             headers = {**_headers(token), "Connection": "close"}
             stream = connection.open("/v3/watch", body, attempt.patience, headers)
             if stream.status != 200:
-                self._answer(stream, attempt.patience)
+                self._answer(stream, attempt)
             self._endpoints.answered(attempt.address)
             suspect = None if self._login is None else self._login.suspect
             return GatewayWatch(attempt.address.url, connection, stream, suspect)
@@ -226,7 +226,7 @@ class Gateway:
         stream = None
         try:
             stream = connection.open(path, body, attempt.patience, _headers(token))
-            answer = self._answer(stream, attempt.patience)
+            answer = self._answer(stream, attempt)
             self._endpoints.answered(address, read_cluster(answer))
             return answer
         except Cancelled:
@@ -249,19 +249,19 @@ class Gateway:
             else:
                 connection.close()
 
-    def _answer(self, stream: Stream, patience: Patience) -> dict[str, Any]:
+    def _answer(self, stream: Stream, attempt: Attempt) -> dict[str, Any]:
         try:
-            return read_answer(stream.status, stream.read_all(patience))
+            return read_answer(stream.status, stream.read_all(attempt.patience))
         except NoGateway as failure:
             if self.may_leave:
-                raise SpeakGrpc(str(failure)) from failure
+                raise SpeakGrpc(f"{attempt.address.url}: {failure}") from failure
             raise NoGateway(f"{failure}{self.advice}") from failure
 
     def _same_cluster(self, connection: Connection, attempt: Attempt, token: str) -> Connection:
         """Ask a new connection where it leads: a load balancer may have another cluster behind it."""
         try:
             stream = connection.open("/v3/maintenance/status", b"{}", attempt.patience, _headers(token))
-            answer = self._answer(stream, attempt.patience)
+            answer = self._answer(stream, attempt)
             self._endpoints.answered(attempt.address, read_cluster(answer))
         except (ConnectionLost, Refused) as failure:
             connection.close()

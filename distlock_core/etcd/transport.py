@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from distlock_core.errors import ConfigError
+from distlock_core.errors import ConfigError, EtcdUnavailable
 from distlock_core.etcd.endpoints import Endpoints, parse_endpoint
 from distlock_core.etcd.gateway import Gateway, SpeakGrpc
 
@@ -102,9 +102,15 @@ class Either:
     def _ask(self, ask: Callable[[Etcd], Answer]) -> Answer:
         try:
             return ask(self._chosen)
-        except SpeakGrpc:
+        except SpeakGrpc as refusal:
             self._choose()
-            return ask(self._chosen)
+            try:
+                return ask(self._chosen)
+            except EtcdUnavailable as error:
+                advice = self._gateway.advice
+                if not advice or advice in error.message:
+                    raise
+                raise EtcdUnavailable(f"{refusal}{advice}") from error  # no time was left for another try
 
     def _choose(self) -> None:
         from distlock_core.etcd.grpc import Grpc

@@ -29,6 +29,10 @@ def read(
     config, where = _section(salt["config.get"], profile)
     owner = f"salt:{opts['id']}"
     settings = adapters.read(arguments, owner, config, where)
+    for warning in settings.warnings:
+        import logging
+
+        logging.getLogger(__name__).warning("distlock: %s", warning)
     log_file = opts.get("log_file")
     if settings["log_file"] is None and isinstance(log_file, str) and os.path.isabs(log_file):
         # The keeper of a bound lock reports where the minion does; without a file that it may write, to syslog.

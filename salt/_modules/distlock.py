@@ -20,6 +20,18 @@ settings come from ``distlock:`` in minion config or pillar:
 
 ``profile=staging`` picks one of the profiles; what it does not say is taken from beside them.
 
+For an etcd with TLS and users, the same section has ``cacert``, ``cert``, ``key``, ``tls_server_name``, ``user``, and
+``password`` or ``password_file`` (a file on the minion). A password may be an ``sdb://`` value; it is an argument of no
+function, and in no return:
+
+.. code-block:: yaml
+
+    distlock:
+      endpoints: [https://etcd-1.example.com:2379]
+      cacert: /etc/distlock/ca.pem
+      user: node
+      password: sdb://vault/secret/distlock?password
+
 :depends: Python package distlock-core, in the minion's own Python
 """
 
@@ -370,6 +382,10 @@ def _environment(settings: Settings) -> dict[str, str]:
         if is_set and "env" in setting.scope and setting.key not in skipped and value is not None:
             text = ",".join(value) if isinstance(value, list) else str(value)
             found[setting.variable] = text.lower() if isinstance(value, bool) else text
+    # One setting in two forms: what the minion's own environment has of the other must not come before it.
+    for one, other in (("PASSWORD", "PASSWORD_FILE"), ("PASSWORD_FILE", "PASSWORD")):
+        if f"DISTLOCK_{one}" in found:
+            found.setdefault(f"DISTLOCK_{other}", "")
     return found
 
 

@@ -38,3 +38,12 @@ def newer(request: pytest.FixtureRequest, etcd_cell: Callable[[str, str], Cluste
     cell = Cell(driver, version, security, etcd_cell(version, security))
     yield cell
     cell.close()
+
+
+@pytest.fixture(params=[one for one in CELLS if one[1] == "auth"], ids="-".join)
+def secured(request: pytest.FixtureRequest, etcd_cell: Callable[[str, str], Cluster]) -> Iterator[Cell]:
+    """The test runs over both drivers on both etcds, with TLS and auth on."""
+    version, security, driver = request.param
+    cell = Cell(driver, version, security, etcd_cell(version, security))
+    yield cell
+    cell.close()
