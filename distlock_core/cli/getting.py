@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from distlock_core.config import Settings
     from distlock_core.lock import Lock
-    from distlock_core.patience import Interrupt
+    from distlock_core.patience import Cancel, Interrupt
     from distlock_core.realm import Realm
 
 NOTHING_CONFIGURED = (
@@ -64,7 +64,7 @@ def acquire(request: Request, lock: Lock) -> Interrupt:
     interrupt = interrupt_on_signals()
     progress = Progress(quiet=settings["quiet"], json=settings["json"])
     try:
-        lock.acquire(settings["timeout"], interrupt, progress)
+        lock.acquire(settings["timeout"], until(interrupt, request.waits_for), progress)
     except Cancelled as error:
         raise cancelled(interrupt) from error
     finally:
@@ -74,10 +74,21 @@ def acquire(request: Request, lock: Lock) -> Interrupt:
     return interrupt
 
 
+def until(interrupt: Interrupt, process: tuple[int, int] | None) -> Cancel:
+    """A cancel that is set by the interrupt, or by the end of a process (its pid and start time)."""
+    if process is None:
+        return interrupt
+    from distlock_core.keeper import WhileAlive
+
+    return WhileAlive(*process, interrupt)
+
+
 def cancelled(interrupt: Interrupt) -> Cancelled:
     """The error that says which signal has ended the call."""
     import signal
 
+    if not interrupt.is_set():
+        return Cancelled("the process that this lock was for has ended: the lock was not taken")
     name = signal.Signals(interrupt.signal or signal.SIGINT).name
     error = Cancelled(f"ended by {name} before the lock was used; nothing is left behind")
     error.signal = interrupt.signal or signal.SIGINT
