@@ -39,7 +39,8 @@ def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) ->
     """Start a keeper for a lock that is held, and return its pid; the lock is the keeper's from then on.
 
     `connection` are the arguments of `connect()`. The plan: `pid` and its `start` time, `ttl`, `refresh`, `on_loss`,
-    `kill_after`, `log_file`, `children`: whether the process has to outlive nobody. Raises `DistlockError` when it does not begin; the lock is the caller's then.
+    `kill_after`, `log_file`, and `children`: whether it also waits for what the process has left running. Raises
+    `DistlockError` when it does not begin; the lock is the caller's then.
     """
     # The package's own folder too: an import hook may have found it, which is not there at the keeper's start.
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

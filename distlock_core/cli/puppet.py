@@ -53,9 +53,8 @@ def run(words: Sequence[str]) -> int:
         code = fail(error, json=False, to_stderr=True)
         return code if isinstance(error, Cancelled) else failed
     except Exception as error:  # noqa: BLE001 - Python's own exit code, 1, would tell `unless` that the lock is free
-        return (
-            fail(DistlockError(f"unexpected: {type(error).__name__}: {error}"), json=False, to_stderr=True) and failed
-        )
+        fail(DistlockError(f"{type(error).__name__}: {error}"), json=False, to_stderr=True)
+        return failed
 
 
 # The operations.
