@@ -45,6 +45,10 @@ def run(words: Sequence[str]) -> int:
     """Do what the words ask for, and say in one line how it went. Returns the exit code."""
     if wants_help(words):
         return out(HELP.rstrip())
+    if words[:1] == ["resource"]:
+        from distlock_core.cli import puppet_resource
+
+        return puppet_resource.run()
     failed = UNKNOWN if words[:1] == ["check"] else FAILED
     try:
         call = parse(words, os.environ)
