@@ -1,0 +1,167 @@
+"""The ways in which a run of Puppet ends, and where the whole-run lock is then: the table in docs/puppet.md."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Callable
+
+import pytest
+from puppet_node import CHANGED, CHANGED_AND_FAILED, FAILED, UNCHANGED, Guarded, PuppetNode, quoted
+from witness import Etcd, is_running, wait_until
+
+from distlock_core import Holder, connect
+from distlock_core.keeper import LOOK
+from distlock_core.testing import Cluster
+
+pytestmark = pytest.mark.timeout(240)
+
+Holding = Callable[[], "Holder | None"]
+New = Callable[..., PuppetNode]
+BOUND = 60.0  # seconds for a run to come to its command
+
+
+def look(folder: Path) -> str:
+    """A resource that writes down who holds the lock while the run applies its catalog."""
+    command = f"distlock --show --lock-name=percona_prod > {folder}/during"
+    return f"exec {{ 'look': command => {quoted('/bin/sh', '-c', command)} }}"
+
+
+def during(folder: Path) -> str:
+    path = folder / "during"
+    return path.read_text() if path.exists() else ""
+
+
+def wait_free(holder: Holding, seen: Etcd) -> None:
+    wait_until(lambda: holder() is None, "the lock is free")
+    wait_until(lambda: not seen.keys() and not seen.new_leases(), "nothing left in etcd")
+
+
+def test_all_resources_applied(new_node: New, holder: Holding, seen: Etcd, tmp_path: Path) -> None:
+    node = new_node(whole_run=True)
+    code, said = node.apply(look(tmp_path))
+    assert code == CHANGED, said
+    assert node.owner in during(tmp_path)
+    assert "bound" in during(tmp_path)
+    assert holder() is None  # by the postrun_command, before the run has ended
+    wait_free(holder, seen)
+
+
+def test_a_resource_fails(new_node: New, holder: Holding, seen: Etcd, tmp_path: Path) -> None:
+    code, said = new_node(whole_run=True).apply(look(tmp_path) + " -> exec { '/bin/false': }")
+    assert code == CHANGED_AND_FAILED, said
+    assert during(tmp_path)
+    assert holder() is None
+    wait_free(holder, seen)
+
+
+@pytest.mark.parametrize("how", ["--noop", "puppet.conf", "[user] in puppet.conf"])
+def test_a_noop_run(new_node: New, holder: Holding, etcd: Cluster, realm_prefix: str, how: str) -> None:
+    connect(etcd.endpoints, realm_prefix).lock("percona_prod", "other", "noop runs beside it").acquire(0)
+    node = new_node(whole_run=True, **({"noop": "true"} if how == "puppet.conf" else {}))
+    if how.startswith("[user]"):
+        with (node.confdir / "puppet.conf").open("a") as conf:
+            conf.write("[user]\nnoop = true\n")
+    code, said = node.apply("notify { 'x': }", *(["--noop"] if how == "--noop" else ["--verbose"]))
+    assert code == UNCHANGED, said
+    assert "(noop)" in said
+    assert holder().owner == "other"
+
+
+def test_pre_fails(new_node: New, holder: Holding, etcd: Cluster, realm_prefix: str, tmp_path: Path) -> None:
+    lock = connect(etcd.endpoints, realm_prefix).lock("percona_prod", "node-3", "Upgrade RPMs").acquire(0)
+    code, said = new_node(whole_run=True).apply(look(tmp_path))
+    assert code == 1, said
+    assert re.search(r'Could not run command from prerun_command: .* held by node-3 since .*: "Upgrade RPMs"', said)
+    assert not during(tmp_path)
+    assert lock.verify()  # post has run, and has left it alone
+
+
+def test_pre_fails_since_etcd_is_away(new_node: New, tmp_path: Path) -> None:
+    hooks = {
+        word: f"distlock-puppet {verb} percona_prod --endpoints=http://127.0.0.1:9 --connect-timeout=1"
+        for word, verb in (("prerun_command", "acquire"), ("postrun_command", "release"))
+    }
+    code, said = new_node(**hooks).apply(look(tmp_path))
+    assert code == 1, said
+    assert "no etcd answered within" in said
+    assert "Traceback" not in said
+    assert not during(tmp_path)
+
+
+def test_post_fails(new_node: New, holder: Holding, seen: Etcd, tmp_path: Path) -> None:
+    node = new_node(whole_run=True, postrun_command="/bin/false")
+    code, said = node.apply(look(tmp_path))
+    assert "postrun_command" in said
+    assert code != UNCHANGED
+    assert node.owner in during(tmp_path)
+    wait_free(holder, seen)  # by the keeper
+
+
+def test_post_releases_nothing_that_the_run_has_not_taken(
+    new_node: New, holder: Holding, run_distlock: Callable[..., object]
+) -> None:
+    node = new_node(whole_run=True, prerun_command="/bin/true")
+    run_distlock("--lock-name=percona_prod", "--lock", f"--id={node.owner}")
+    code, said = node.apply("notify { 'x': }")
+    assert code == CHANGED, said
+    assert holder().owner == node.owner  # a lock of the node's own, from before this run
+
+
+def test_the_manifest_does_not_compile(new_node: New, holder: Holding, seen: Etcd) -> None:
+    code, said = new_node(whole_run=True).apply("include nothing_of_this_name")
+    assert code == 1, said
+    assert "Could not find class" in said
+    wait_free(holder, seen)
+
+
+def test_the_catalog_cannot_be_applied(new_node: New, holder: Holding, seen: Etcd, tmp_path: Path) -> None:
+    cycle = "notify { 'a': require => Notify['b'] } notify { 'b': require => Notify['a'] }"
+    code, said = new_node(whole_run=True).apply(f"{look(tmp_path)} {cycle}")
+    assert code == 1, said
+    assert "dependency cycle" in said
+    assert not during(tmp_path)
+    wait_free(holder, seen)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_the_run_is_ended_by(
+    new_node: New, holder: Holding, seen: Etcd, guarded: Guarded, number: signal.Signals
+) -> None:
+    node = new_node(whole_run=True)
+    run = node.start(f"exec {{ 'upgrade': command => {quoted(guarded.script, 'db1')} }}")
+    pid = wait_until(lambda: guarded.pid, "the run at its command", BOUND)
+    token = holder().token
+    keeper = holder().keeper
+    assert is_running(keeper)
+    if number == signal.SIGKILL:
+        wait_until(lambda: age(pid) > 2 * LOOK, "a command that the keeper has surely seen")
+    run.send(number)
+    run.wait()
+    # The run has ended, its command goes on: nobody else may begin.
+    assert is_running(pid)
+    assert (holder().owner, holder().token) == (node.owner, token)
+    if number != signal.SIGKILL:
+        assert "postrun_command" not in run.said
+    guarded.gate.touch()
+    wait_until(lambda: not is_running(pid), "the end of the command")
+    wait_free(holder, seen)
+    wait_until(lambda: not is_running(keeper), "the end of the keeper")
+
+
+def age(pid: int) -> float:
+    """Seconds since a process was started."""
+    with open(f"/proc/{pid}/stat", "rb") as stat, open("/proc/uptime", encoding="ascii") as uptime:
+        ticks = int(stat.read().rpartition(b")")[2].split()[19])
+        return float(uptime.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+
+
+def test_the_run_is_killed_between_two_resources(new_node: New, holder: Holding, seen: Etcd, tmp_path: Path) -> None:
+    kill = quoted("/bin/sh", "-c", "kill -KILL $PPID")
+    manifest = f"{look(tmp_path)} -> exec {{ 'kill': command => {kill} }}"
+    run = new_node(whole_run=True).start(manifest)
+    assert run.wait() == -signal.SIGKILL, run.said
+    assert during(tmp_path)
+    wait_free(holder, seen)
