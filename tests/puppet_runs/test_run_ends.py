@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from puppet_node import CHANGED, CHANGED_AND_FAILED, FAILED, UNCHANGED, Guarded, PuppetNode, quoted
+from puppet_node import CHANGED, CHANGED_AND_FAILED, UNCHANGED, Guarded, PuppetNode, quoted
 from witness import Etcd, is_running, wait_until
 
 from distlock_core import Holder, connect
