@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from puppet_node import CHANGED, CHANGED_AND_FAILED, UNCHANGED, Guarded, PuppetNode, quoted
+from puppet_node import CHANGED, CHANGED_AND_FAILED, DISTLOCK_PUPPET, UNCHANGED, Guarded, PuppetNode, PuppetRun, quoted
 from witness import Etcd, is_running, wait_until
 
 from distlock_core import Holder, connect
@@ -41,8 +41,13 @@ def wait_free(holder: Holding, seen: Etcd) -> None:
 
 def test_all_resources_applied(new_node: New, holder: Holding, seen: Etcd, tmp_path: Path) -> None:
     node = new_node(whole_run=True)
-    code, said = node.apply(look(tmp_path))
+    inside = quoted(DISTLOCK_PUPPET, "exec", "percona_prod", "--timeout=-1", "--", "touch", tmp_path / "inside")
+    check = quoted(DISTLOCK_PUPPET, "check", "percona_prod")
+    # A command under the same lock does not wait for the run that it is part of.
+    enter = f"exec {{ 'enter': command => {inside}, onlyif => [{check}] }}"
+    code, said = node.apply(f"{enter} -> {look(tmp_path)}")
     assert code == CHANGED, said
+    assert (tmp_path / "inside").exists()
     assert node.owner in during(tmp_path)
     assert "bound" in during(tmp_path)
     assert holder() is None  # by the postrun_command, before the run has ended
@@ -131,8 +136,8 @@ def test_the_run_is_ended_by(
     new_node: New, holder: Holding, seen: Etcd, guarded: Guarded, number: signal.Signals
 ) -> None:
     node = new_node(whole_run=True)
-    run = node.start(f"exec {{ 'upgrade': command => {quoted(guarded.script, 'db1')} }}")
-    pid = wait_until(lambda: guarded.pid, "the run at its command", BOUND)
+    run = at_work(node, guarded)
+    pid = guarded.pid
     token = holder().token
     keeper = holder().keeper
     assert is_running(keeper)
@@ -149,6 +154,63 @@ def test_the_run_is_ended_by(
     wait_until(lambda: not is_running(pid), "the end of the command")
     wait_free(holder, seen)
     wait_until(lambda: not is_running(keeper), "the end of the keeper")
+
+
+@pytest.mark.parametrize("whole_run", [True, False], ids=["whole run", "exec"])
+def test_a_run_that_is_killed_while_it_waits_leaves_the_line(
+    new_node: New, seen: Etcd, tmp_path: Path, whole_run: bool
+) -> None:
+    seen.lock("percona_prod")
+    wait = f"{DISTLOCK_PUPPET} acquire percona_prod --timeout=-1"
+    node = new_node(whole_run=whole_run, **({"prerun_command": wait} if whole_run else {}))
+    under = quoted(DISTLOCK_PUPPET, "exec", "percona_prod", "--timeout=-1", "--", "touch", tmp_path / "ran")
+    run = node.start(f"exec {{ 'x': command => {under} }}")
+    wait_until(lambda: len(seen.keys()) == 2, "the run in line", BOUND)
+    run.send(signal.SIGKILL)
+    run.wait()
+    # What it has started notices at once: the lease of its place would last for 10 s more.
+    wait_until(lambda: seen.keys() == ["percona_prod"], "the line is empty", 5)
+    seen.unlock("percona_prod")
+    wait_until(lambda: not seen.keys() and not seen.new_leases(), "nothing left in etcd")
+    assert not (tmp_path / "ran").exists()
+
+
+def at_work(node: PuppetNode, guarded: Guarded) -> PuppetRun:
+    """A run that holds the lock, and is in its guarded part."""
+    run = node.start(f"exec {{ 'upgrade': command => {quoted(guarded.script, node.certname)} }}")
+    wait_until(lambda: guarded.pid, "the run at its command", BOUND)
+    return run
+
+
+def test_two_runs_of_one_node_exclude_each_other(
+    new_node: New, holder: Holding, seen: Etcd, guarded: Guarded, tmp_path: Path
+) -> None:
+    node = new_node(whole_run=True)
+    run = at_work(node, guarded)
+    code, said = node.apply(look(tmp_path))
+    assert code == 1, said
+    assert f"held by {node.owner} since" in said
+    assert holder() is not None  # its post has left the other run's lock alone
+    guarded.gate.touch()
+    assert run.wait() == CHANGED, run.said
+    assert not during(tmp_path)
+    wait_free(holder, seen)
+
+
+def test_what_a_dead_run_without_a_keeper_has_left_is_its_own_nodes_at_once(
+    new_node: New, holder: Holding, guarded: Guarded, tmp_path: Path
+) -> None:
+    nodes = [new_node("db1", whole_run=True), new_node("db2", whole_run=True)]
+    run = at_work(nodes[0], guarded)
+    token = holder().token
+    for pid in (holder().keeper, run.pid, guarded.pid):
+        os.kill(pid, signal.SIGKILL)
+    run.wait()
+    assert nodes[1].apply(look(tmp_path))[0] == 1
+    code, said = nodes[0].apply(look(tmp_path))
+    assert code == CHANGED, said
+    assert f"token     {token}" in during(tmp_path)
+    assert holder() is None
 
 
 def age(pid: int) -> float:
