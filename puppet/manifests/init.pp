@@ -150,6 +150,10 @@ class distlock (
     default: {}
   }
 
+  $secret = $password ? {
+    String  => Sensitive($password),
+    default => $password,
+  }
   $keys = {
     'endpoints'       => $endpoints,
     'prefix'          => $prefix,
@@ -158,12 +162,13 @@ class distlock (
     'key'             => $key,
     'tls_server_name' => $tls_server_name,
     'user'            => $user,
-    'password'        => $password,
+    'password'        => $secret,
     'password_file'   => $password_file,
     'discovery_srv'   => $discovery_srv,
     'transport'       => $transport,
     'connect_timeout' => $connect_timeout,
   }
+  $given = $keys.filter |$_, $value| { $value =~ NotUndef }
   $default_mode = $password ? {
     undef   => '0644',
     default => '0600',
@@ -187,17 +192,12 @@ class distlock (
       }
     }
 
-    $secret = $password ? {
-      undef   => undef,
-      String  => Sensitive($password),
-      default => $password,
-    }
     file { $config_file:
       ensure    => file,
       owner     => $config_owner,
       group     => $config_group,
       mode      => $mode,
-      content   => distlock::config_file($settings + $keys + { 'password' => $secret }),
+      content   => distlock::config_file($settings + $given),
       show_diff => false,
     }
   }

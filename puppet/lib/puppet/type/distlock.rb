@@ -158,7 +158,8 @@ Puppet::Type.newtype(:distlock) do
     desc 'Members of the etcd cluster: an array of URLs, or one string with commas. Usually from the config file.'
 
     validate do |value|
-      raise ArgumentError, 'endpoints: expected URLs' unless value.is_a?(String) && !value.empty?
+      urls = Array(value)
+      raise ArgumentError, 'endpoints: expected URLs' unless urls.any? && urls.all? { |url| url.is_a?(String) && !url.empty? }
     end
   end
 

@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 require 'time'
-require_relative '../../../puppet_x/distlock/command'
+require_relative '../../../puppet_x/distlock/command' unless defined?(PuppetX::Distlock::Command)
 
 Puppet::Type.type(:distlock).provide(:cli) do
   desc <<~DOC
