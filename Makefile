@@ -6,11 +6,11 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test test-puppetserver check format bench clean
 
 help: ## Say what can be made
 	@echo 'make WHAT, where WHAT is one of:'
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 	@echo 'PYTHON=python3.X chooses the interpreter of .venv, the first time.'
 
 # Built again only when pyproject.toml has changed: code changes are seen at once, since the install is editable. In
@@ -27,6 +27,9 @@ demo: $(READY) ## Upgrade three real etcd members, one at a time, under a lock (
 
 test: $(READY) ## Run all tests, against real etcd
 	$(BIN)/python -m pytest -n auto
+
+test-puppetserver: $(READY) ## Run the tests that need a puppetserver, which takes a minute to start
+	$(BIN)/python -m pytest -m puppetserver tests/puppet_runs
 
 check: $(READY) ## Lint, format and types
 	$(BIN)/ruff check
