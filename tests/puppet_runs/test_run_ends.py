@@ -62,6 +62,26 @@ def test_a_resource_fails(new_node: New, holder: Holding, seen: Etcd, tmp_path: 
     wait_free(holder, seen)
 
 
+def test_a_resource_fails_under_a_lock_until_the_runs_end(
+    new_node: New, holder: Holding, seen: Etcd, tmp_path: Path
+) -> None:
+    held = "distlock { 'percona_prod': ensure => locked, until => run_end }"
+    code, said = new_node().apply(f"{held} -> {look(tmp_path)} -> exec {{ '/bin/false': }}")
+    assert code == CHANGED_AND_FAILED, said
+    assert "bound" in during(tmp_path)
+    wait_free(holder, seen)
+
+
+def test_a_resource_fails_before_what_unlocks(new_node: New, holder: Holding, tmp_path: Path) -> None:
+    node = new_node()
+    held = "distlock { 'percona_prod': ensure => locked }"
+    unlocked = "distlock { 'end': ensure => unlocked, lock_name => 'percona_prod' }"
+    code, said = node.apply(f"{held} -> {look(tmp_path)} -> exec {{ '/bin/false': }} -> {unlocked}")
+    assert code == CHANGED_AND_FAILED, said
+    assert holder().owner == node.owner
+    assert holder().lifetime == "persistent"
+
+
 @pytest.mark.parametrize("how", ["--noop", "puppet.conf", "[user] in puppet.conf"])
 def test_a_noop_run(new_node: New, holder: Holding, etcd: Cluster, realm_prefix: str, how: str) -> None:
     connect(etcd.endpoints, realm_prefix).lock("percona_prod", "other", "noop runs beside it").acquire(0)
@@ -131,16 +151,37 @@ def test_the_catalog_cannot_be_applied(new_node: New, holder: Holding, seen: Etc
     wait_free(holder, seen)
 
 
+WAYS = ("whole run", "until => run_end", "distlock::exec")
+
+
+def under_the_lock(way: str, node: PuppetNode, guarded: Guarded) -> str:
+    """A manifest that does the guarded part under the lock, in one of the ways there are."""
+    command = quoted(guarded.script, node.certname)
+    if way == "distlock::exec":
+        return (
+            f"distlock::exec {{ 'upgrade': lock_name => 'percona_prod', command => {command}, "
+            f"program => '{DISTLOCK_PUPPET}', timeout => 0 }}"
+        )
+    held = "distlock { 'percona_prod': ensure => locked, until => run_end } -> " if way == "until => run_end" else ""
+    return f"{held}exec {{ 'upgrade': command => {command} }}"
+
+
+def at_work(node: PuppetNode, guarded: Guarded, way: str = "whole run") -> PuppetRun:
+    """A run that holds the lock, and is in its guarded part."""
+    run = node.start(under_the_lock(way, node, guarded))
+    wait_until(lambda: guarded.pid, "the run at its command", BOUND)
+    return run
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_the_run_is_ended_by(
-    new_node: New, holder: Holding, seen: Etcd, guarded: Guarded, number: signal.Signals
+    new_node: New, holder: Holding, seen: Etcd, guarded: Guarded, number: signal.Signals, way: str
 ) -> None:
-    node = new_node(whole_run=True)
-    run = at_work(node, guarded)
-    pid = guarded.pid
-    token = holder().token
-    keeper = holder().keeper
-    assert is_running(keeper)
+    node = new_node(whole_run=way == "whole run")
+    run = at_work(node, guarded, way)
+    pid, token, keeper = guarded.pid, holder().token, holder().keeper
+    assert (keeper is None) == (way == "distlock::exec")
     if number == signal.SIGKILL:
         wait_until(lambda: age(pid) > 2 * LOOK, "a command that the keeper has surely seen")
     run.send(number)
@@ -148,12 +189,11 @@ def test_the_run_is_ended_by(
     # The run has ended, its command goes on: nobody else may begin.
     assert is_running(pid)
     assert (holder().owner, holder().token) == (node.owner, token)
-    if number != signal.SIGKILL:
-        assert "postrun_command" not in run.said
+    assert "postrun_command" not in run.said
     guarded.gate.touch()
     wait_until(lambda: not is_running(pid), "the end of the command")
     wait_free(holder, seen)
-    wait_until(lambda: not is_running(keeper), "the end of the keeper")
+    wait_until(lambda: keeper is None or not is_running(keeper), "the end of the keeper")
 
 
 @pytest.mark.parametrize("whole_run", [True, False], ids=["whole run", "exec"])
@@ -173,13 +213,6 @@ def test_a_run_that_is_killed_while_it_waits_leaves_the_line(
     seen.unlock("percona_prod")
     wait_until(lambda: not seen.keys() and not seen.new_leases(), "nothing left in etcd")
     assert not (tmp_path / "ran").exists()
-
-
-def at_work(node: PuppetNode, guarded: Guarded) -> PuppetRun:
-    """A run that holds the lock, and is in its guarded part."""
-    run = node.start(f"exec {{ 'upgrade': command => {quoted(guarded.script, node.certname)} }}")
-    wait_until(lambda: guarded.pid, "the run at its command", BOUND)
-    return run
 
 
 def test_two_runs_of_one_node_exclude_each_other(
