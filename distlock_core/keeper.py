@@ -102,13 +102,15 @@ def main(plan: dict[str, Any]) -> None:
 class WhileAlive:
     """A cancel that is set when a process has ended, or this one is told to quit."""
 
-    def __init__(self, pid: int, started: int, quit: Interrupt | None = None) -> None:  # noqa: A002 - what it is
-        """`quit`: the caller's own, instead of one that SIGTERM sets."""
-        if quit is None:
-            quit = Interrupt()  # noqa: A001
+    def __init__(self, pid: int, started: int, told: Interrupt | None = None) -> None:
+        """`told`: what the caller is told to quit by, instead of SIGTERM."""
+        if told is None:
+            told = Interrupt()
             signal.signal(signal.SIGTERM, lambda number, _: self.quit.set(number))
-        self.quit = quit
+        self.quit = told
         self._pid, self._started = pid, started
+        self._process: int | None = None
+        self._alarm: Any = None  # what SIGALRM did before
         # An epoll descriptor can itself be polled.
         self._any = select.epoll()
         self._any.register(self.quit.fileno(), select.EPOLLIN)
@@ -125,6 +127,15 @@ class WhileAlive:
     def fileno(self) -> int:
         return self._any.fileno()
 
+    def close(self) -> None:
+        """Look no more."""
+        self._any.close()
+        if self._process is not None:
+            os.close(self._process)
+        if self._alarm is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self._alarm)
+
     def _expect(self) -> None:
         try:
             self._process = os.pidfd_open(self._pid)  # readable when the process has ended
@@ -139,7 +150,7 @@ class WhileAlive:
             if self.ended:
                 self.quit.set()
 
-        signal.signal(signal.SIGALRM, look)
+        self._alarm = signal.signal(signal.SIGALRM, look)
         signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
 
 

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.config import Settings
+    from distlock_core.keeper import WhileAlive
     from distlock_core.lock import Lock
-    from distlock_core.patience import Cancel, Interrupt
+    from distlock_core.patience import Interrupt
     from distlock_core.realm import Realm
 
 NOTHING_CONFIGURED = (
@@ -63,18 +64,21 @@ def acquire(request: Request, lock: Lock) -> Interrupt:
     settings = request.settings
     interrupt = interrupt_on_signals()
     progress = Progress(quiet=settings["quiet"], json=settings["json"])
+    cancel = until(interrupt, request.waits_for)
     try:
-        lock.acquire(settings["timeout"], until(interrupt, request.waits_for), progress)
+        lock.acquire(settings["timeout"], cancel, progress)
     except Cancelled as error:
         raise cancelled(interrupt) from error
     finally:
         progress.close()
+        if cancel is not interrupt:
+            cancel.close()
     if settings["verbose"]:
         say(f"got {lock.name}, token {lock.token}")
     return interrupt
 
 
-def until(interrupt: Interrupt, process: tuple[int, int] | None) -> Cancel:
+def until(interrupt: Interrupt, process: tuple[int, int] | None) -> Interrupt | WhileAlive:
     """A cancel that is set by the interrupt, or by the end of a process (its pid and start time)."""
     if process is None:
         return interrupt
@@ -87,9 +91,9 @@ def cancelled(interrupt: Interrupt) -> Cancelled:
     """The error that says which signal has ended the call."""
     import signal
 
-    if not interrupt.is_set():
+    if interrupt.signal is None:
         return Cancelled("the process that this lock was for has ended: the lock was not taken")
-    name = signal.Signals(interrupt.signal or signal.SIGINT).name
+    name = signal.Signals(interrupt.signal).name
     error = Cancelled(f"ended by {name} before the lock was used; nothing is left behind")
-    error.signal = interrupt.signal or signal.SIGINT
+    error.signal = interrupt.signal
     return error
