@@ -44,7 +44,8 @@ class distlock::run_lock (
     fail('distlock::run_lock: lock_name is required')
   }
 
-  # Puppet wants one string here. What stands in it holds nothing that a shell or puppet.conf would read.
+  # Puppet wants one string here. What stands in it holds nothing that a shell or puppet.conf would read. The lock stands
+  # last: puppet.conf loses a quote at the end of a line.
   $where = $config ? {
     undef   => '',
     default => " --config=${config}",
@@ -58,13 +59,13 @@ class distlock::run_lock (
 
   distlock_puppet_conf { "${section}/prerun_command":
     ensure => $ensure,
-    value  => "${program} acquire ${lock_name}${words}${where}${why}",
+    value  => "${program} acquire${words}${where}${why} ${lock_name}",
     path   => $puppet_conf,
   }
 
   distlock_puppet_conf { "${section}/postrun_command":
     ensure => $ensure,
-    value  => "${program} release ${lock_name}${where}",
+    value  => "${program} release${where} ${lock_name}",
     path   => $puppet_conf,
   }
 

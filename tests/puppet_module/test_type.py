@@ -79,7 +79,7 @@ def test_noop_changes_nothing_and_says_what_a_run_would_do(node: ModuleNode, see
     assert code == UNCHANGED, said
     assert seen.keys() == before
     assert not seen.new_leases()
-    told = {title: text for title, text in re.findall(r"Distlock\[([^]]+)\]/ensure: (.*)", said)}
+    told = dict(re.findall(r"Distlock\[([^]]+)\]/ensure: (.*)", said))
     assert told["percona_prod"] == "current_value 'unlocked', should be 'locked' (noop)"
     assert told["done"] == "current_value 'locked', should be 'unlocked' (noop)"  # as a real run would find it
     assert "not mine" not in told

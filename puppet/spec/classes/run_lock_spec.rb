@@ -27,10 +27,10 @@ describe 'distlock::run_lock' do
     it 'says it all to the one that acquires, and to the other where the lock is' do
       is_expected.to contain_distlock_puppet_conf('agent/prerun_command').with(
         path: '/p.conf',
-        value: "/opt/d-p acquire x --timeout=-1 --ttl=30 --config=/d.yaml --reason='nightly run (all nodes)'",
+        value: "/opt/d-p acquire --timeout=-1 --ttl=30 --config=/d.yaml --reason='nightly run (all nodes)' x",
       )
       is_expected.to contain_distlock_puppet_conf('agent/postrun_command')
-        .with(value: '/opt/d-p release x --config=/d.yaml')
+        .with(value: '/opt/d-p release --config=/d.yaml x')
     end
   end
 
