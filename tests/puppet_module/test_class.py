@@ -30,7 +30,9 @@ OWNER = f"config_owner => {os.getuid()}, config_group => {os.getgid()}"
 
 def in_puppet(text: str) -> str:
     """A string, as a manifest has it."""
-    return '"' + "".join(f"\\u{{{ord(character):x}}}" for character in text) + '"'
+    # Puppet reads a backslash that is written by its number as the beginning of an escape.
+    written = ("\\\\" if character == "\\" else f"\\u{{{ord(character):x}}}" for character in text)
+    return '"' + "".join(written) + '"'
 
 
 def test_the_config_file_holds_any_value_and_keeps_the_secret(node: ModuleNode, tmp_path: Path) -> None:
