@@ -36,6 +36,7 @@ BENCH_OPTIONS = {"rounds", "only", "waiters"}
 OTHERS_OPTIONS = {"rev", "endpoints", "enable-v2", "bump-revision", "enable-grpc-gateway"}  # of etcd and etcdctl
 OTHERS_OPTIONS |= {"assumeyes"}  # of yum
 OTHERS_OPTIONS |= {"noop", "no-noop", "wait", "yes", "recursive"}  # of puppet, mysqladmin, apt-get, cp
+OTHERS_OPTIONS |= {"no-index", "find-links"}  # of pip
 EXAMPLE_ENDPOINT = "http://127.0.0.1:2379"
 EXAMPLE_HOST = "node-1"
 
