@@ -18,6 +18,7 @@ from distlock_core.cli.outcome import fail, out
 from distlock_core.cli.render import as_json, holder_json
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.errors import Cancelled, ConfigError, DistlockError
+from distlock_core.settings import SETTINGS
 from distlock_core.whoami import start_time
 
 TYPE_CHECKING = False
@@ -48,6 +49,8 @@ def run() -> int:
         return fail(error, json=True, to_stderr=False)
     except DistlockError as error:
         return fail(error, json=True, to_stderr=False)
+    except Exception as error:  # noqa: BLE001 - Puppet's report has one line for it, whatever it is
+        return fail(DistlockError(f"{type(error).__name__}: {error}"), json=True, to_stderr=False)
 
 
 def read(line: bytes) -> dict[str, Any]:
@@ -63,6 +66,9 @@ def read(line: bytes) -> dict[str, Any]:
             raise ConfigError(f"stdin: {field!a} is unknown, or of the wrong type")
     if not wish.get("owner") or not wish.get("run") or not wish.get("settings", {}).get("lockname"):
         raise ConfigError("stdin: `owner`, `run` and, among the settings, `lockname` are required")
+    unknown = set(wish["settings"]) - {setting.key for setting in SETTINGS}
+    if unknown:
+        raise ConfigError(f"stdin: there is no setting {min(unknown)!a}")
     return wish
 
 
