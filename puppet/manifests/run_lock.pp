@@ -26,9 +26,9 @@
 # @param puppet_conf
 #   The file. Default: the puppet.conf that the run has read.
 # @param program
-#   The path of distlock-puppet.
+#   The path of distlock-puppet. Default: where the class `distlock` puts it, else `/usr/local/bin/distlock-puppet`.
 # @param config
-#   distlock's config file, if it is not its own default.
+#   distlock's config file. Default: that of the class `distlock` where it is included, else distlock's own.
 class distlock::run_lock (
   Optional[Distlock::Word] $lock_name = undef,
   Optional[Distlock::Timeout] $lock_timeout = undef,
@@ -37,18 +37,32 @@ class distlock::run_lock (
   Enum['present', 'absent'] $ensure = 'present',
   Enum['main', 'agent', 'user'] $section = 'main',
   Optional[Distlock::Path] $puppet_conf = undef,
-  Pattern[/\A\/[A-Za-z0-9_.\/@%+:,=-]+\z/] $program = '/usr/local/bin/distlock-puppet',
-  Optional[Pattern[/\A\/[A-Za-z0-9_.\/@%+:,=-]+\z/]] $config = undef,
+  Optional[Distlock::Plainpath] $program = undef,
+  Optional[Distlock::Plainpath] $config = undef,
 ) {
   if $ensure == 'present' and $lock_name == undef {
     fail('distlock::run_lock: lock_name is required')
   }
 
+  $of_class = getvar('distlock::install') ? {
+    'venv'    => "${getvar('distlock::command_dir')}/distlock-puppet",
+    'package' => '/usr/bin/distlock-puppet',
+    default   => '/usr/local/bin/distlock-puppet',
+  }
+  $found = assert_type(Distlock::Plainpath, $program ? {
+    undef   => $of_class,
+    default => $program,
+  })
+  $config_file = assert_type(Optional[Distlock::Plainpath], $config ? {
+    undef   => getvar('distlock::config_file'),
+    default => $config,
+  })
+
   # Puppet wants one string here. What stands in it holds nothing that a shell or puppet.conf would read. The lock stands
   # last: puppet.conf loses a quote at the end of a line.
-  $where = $config ? {
+  $where = $config_file ? {
     undef   => '',
-    default => " --config=${config}",
+    default => " --config=${config_file}",
   }
   $how = { 'timeout' => $lock_timeout, 'ttl' => $ttl }.filter |$_, $value| { $value =~ NotUndef }
   $words = $how.map |$option, $value| { " --${option}=${value}" }.join('')
@@ -59,13 +73,13 @@ class distlock::run_lock (
 
   distlock_puppet_conf { "${section}/prerun_command":
     ensure => $ensure,
-    value  => "${program} acquire${words}${where}${why} ${lock_name}",
+    value  => "${found} acquire${words}${where}${why} ${lock_name}",
     path   => $puppet_conf,
   }
 
   distlock_puppet_conf { "${section}/postrun_command":
     ensure => $ensure,
-    value  => "${program} release${where} ${lock_name}",
+    value  => "${found} release${where} ${lock_name}",
     path   => $puppet_conf,
   }
 

@@ -34,6 +34,25 @@ describe 'distlock::run_lock' do
     end
   end
 
+  {
+    "command_dir => '/opt/bin', config_file => '/d.yaml'" => '/opt/bin/distlock-puppet acquire --config=/d.yaml x',
+    "install => 'package'" => '/usr/bin/distlock-puppet acquire --config=/etc/distlock/distlock.yaml x',
+  }.each do |of_class, value|
+    context "beside the class with #{of_class}" do
+      let(:pre_condition) { "class { 'distlock': #{of_class} }" }
+      let(:params) { { 'lock_name' => 'x' } }
+
+      it { is_expected.to contain_distlock_puppet_conf('main/prerun_command').with_value(value).that_requires('Class[distlock]') }
+    end
+  end
+
+  context 'beside a class with a config file that a shell would read as something else' do
+    let(:pre_condition) { "class { 'distlock': config_file => '/$(id)' }" }
+    let(:params) { { 'lock_name' => 'x' } }
+
+    it { is_expected.to compile.and_raise_error(%r{Plainpath}i) }
+  end
+
   context 'with ensure => absent' do
     let(:params) { { 'ensure' => 'absent' } }
 

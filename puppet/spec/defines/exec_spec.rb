@@ -77,6 +77,7 @@ describe 'distlock::exec' do
     'a string for a command' => { 'command' => '/bin/echo a; id' },
     'no word at all' => { 'command' => [] },
     'a lock with a slash' => { 'command' => ['/bin/true'], 'lock_name' => 'a/b' },
+    'a lock that looks like an option' => { 'command' => ['/bin/true'], 'lock_name' => '--force' },
     'a lock with a line break' => { 'command' => ['/bin/true'], 'lock_name' => "a\nb" },
     'a ttl of 0' => { 'command' => ['/bin/true'], 'ttl' => 0 },
     'an unknown on_failure' => { 'command' => ['/bin/true'], 'on_failure' => 'panic' },

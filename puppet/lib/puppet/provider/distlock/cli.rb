@@ -139,15 +139,15 @@ Puppet::Type.type(:distlock).provide(:cli) do
   def settings
     words = [:reason, :timeout, :ttl, :on_loss, :slots, :cooldown, :prefix, :config, :connect_timeout]
     given = words.to_h { |word| [word, resource[word]] }
-    given.merge(lockname: resource.lock, id: resource[:owner], endpoints: endpoints).compact
+    given.merge(lockname: resource.lock, id: resource[:owner], endpoints: urls).compact
   end
 
-  def endpoints
+  def urls
     resource[:endpoints] && Array(resource[:endpoints]).join(',')
   end
 
   def plan_key
-    [resource.lock, resource[:owner], resource[:prefix], resource[:config], endpoints]
+    [resource.lock, resource[:owner], resource[:prefix], resource[:config], urls]
   end
 
   # What a run with noop would have left by now: a resource further down in the catalog is to find that.
