@@ -183,7 +183,7 @@ def _begin(plan: dict[str, Any]) -> tuple[Lock, WhileAlive]:
     from distlock_core.lock import Lock
     from distlock_core.realm import connect
 
-    until = (WhileChildrenAlive if plan["children"] else WhileAlive)(plan["pid"], plan["start"])
+    until = (WhileChildrenAlive if plan.get("children") else WhileAlive)(plan["pid"], plan["start"])
     if until.ended:
         raise DistlockError(f"process {plan['pid']} has ended")
     realm = connect(**plan["connection"])
