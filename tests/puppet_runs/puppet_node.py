@@ -104,7 +104,7 @@ class PuppetNode:
 
     def start_agent(self, *options: str) -> PuppetRun:
         """Start `puppet agent`; where its server is stands in `conf`."""
-        places = ["--confdir", str(self.confdir), "--vardir", str(self._vardir), "--ssldir", str(self._folder / "ssl")]
+        places = ["--confdir", str(self.confdir), "--vardir", str(self._vardir)]
         return self._start(["puppet", "agent", "--color=false", *places, *options])
 
     def run_agent(self, *options: str) -> tuple[int, str]:

@@ -124,7 +124,7 @@ class PuppetServer:
             path.write_text(text)
         for name in ("auth.conf", "ca.conf", "metrics.conf", "web-routes.conf"):
             shutil.copyfile(SYSTEM / "conf.d" / name, self.folder / "conf.d" / name)
-        for name in ("gems", "var", "run", "log"):
+        for name in ("gems", "var", "run", "log", "agents"):
             (self.folder / name).mkdir()
         if os.getuid() == 0:
             for path in (self.folder, *self.folder.rglob("*")):

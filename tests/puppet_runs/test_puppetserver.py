@@ -45,7 +45,9 @@ def new_agent(server: PuppetServer, new_node: Callable[..., PuppetNode], tmp_pat
     post.chmod(0o755)
 
     def new(certname: str) -> PuppetNode:
-        conf = {"server": "localhost", "serverport": str(server.port), "keylength": "2048", "waitforcert": "5"}
+        # The certificate of a name is the same for all tests.
+        ssl = {"ssldir": str(server.folder / "agents" / certname)}
+        conf = {**ssl, "server": "localhost", "serverport": str(server.port), "keylength": "2048", "waitforcert": "5"}
         return new_node(certname, whole_run=True, postrun_command=f"{post} {certname}", **conf)
 
     return new
