@@ -111,11 +111,16 @@ def _words(pid: int) -> list[str]:
 
 
 def _is_ruby(pid: int) -> bool:
-    """True for Ruby, and where I may not look."""
     try:
         return "ruby" in os.path.basename(os.readlink(f"/proc/{pid}/exe"))
     except OSError:
-        return True
+        pass
+    # Another user's: `exec { user => ... }`. What everybody may see is its short name.
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().startswith(("puppet", "ruby"))
+    except OSError:
+        return False
 
 
 def _with_home() -> dict[str, str]:
