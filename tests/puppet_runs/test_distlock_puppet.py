@@ -252,6 +252,15 @@ def test_outside_of_a_run_there_is_nothing_to_bind_to(call: Call, operation: str
     seen.assert_nothing_left()
 
 
+def test_what_is_only_called_puppet_is_no_run(distlock_env: dict[str, str], tmp_path: Path) -> None:
+    script = tmp_path / "puppet"
+    script.write_text(f"#!/bin/sh\n{BIN}/distlock-puppet acquire x --certname=n1\nexit $?\n")
+    script.chmod(0o755)
+    done = subprocess.run([script, "apply"], env=distlock_env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "no run of Puppet has started this process" in done.stderr
+
+
 # Pure.
 
 
