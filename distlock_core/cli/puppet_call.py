@@ -29,6 +29,15 @@ BY_OPTION = {
     **OWN,
 }
 
+# Options that mean something to some operations alone.
+_GETTING = ("exec", "acquire")
+MEANT_FOR = {
+    **dict.fromkeys(("timeout", "nowait", "reason", "slots", "ttl", "refresh", "kill-after", "on-loss"), _GETTING),
+    **dict.fromkeys(("command-timeout", "on-failure", "heartbeat", "busy-exit-code"), ("exec",)),
+    "cooldown": ("exec", "release"),
+    "log-file": ("acquire",),
+}
+
 HELP = """\
 distlock-puppet - a lock for Puppet: around one command, or around a whole run
 
@@ -73,9 +82,11 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> Call:
         raise UsageError(f"{operation}: no lock is named. {SEE}")
     if operation == "exec" and not command:
         raise UsageError(f"exec: no command is given. {SEE}")
+    for option in options:
+        meant_for = MEANT_FOR.get(option, OPERATIONS)
+        if operation not in meant_for:
+            raise UsageError(f"--{option} means nothing to {operation}: it goes with {' and '.join(meant_for)}. {SEE}")
     own = {option: options.pop(option) for option in OWN if option in options}
-    if operation != "exec" and "command-timeout" in own:
-        raise UsageError("--command-timeout is about a command under the lock: it goes with exec")
     arguments = {"lockname": name, **{BY_OPTION[option].key: text for option, text in options.items()}}
     limit: Any = read_setting(OWN["command-timeout"], own.get("command-timeout", 0.0), "option --command-timeout")
     certname = own.get("certname") or environ.get(CERTNAME, "")

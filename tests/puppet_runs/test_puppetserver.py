@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,3 +153,36 @@ def test_a_resident_agent_that_is_told_noop_locks_nothing(
     assert lock.verify()
     agent.send(signal.SIGTERM)
     assert agent.wait() == UNCHANGED
+
+
+def test_the_module_comes_to_the_agent_with_type_function_and_fact(
+    server: PuppetServer, new_agent: NewAgent, etcd: Cluster, realm_prefix: str, tmp_path: Path
+) -> None:
+    source = Path(__file__).resolve().parent.parent.parent / "puppet"
+    target = server.folder / "code/environments/production/modules/distlock"
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("spec", ".yardoc"))
+    look = quoted("/bin/sh", "-c", f"distlock --show --lock-name=upgrade > {tmp_path}/during")
+    server.site.write_text(f"""
+        class {{ 'distlock': install => 'none', config_file => '{tmp_path}/distlock.yaml',
+          config_owner => {os.getuid()}, config_group => {os.getgid()},
+          endpoints => ['{etcd.endpoints[0]}'], prefix => '{realm_prefix}',
+        }}
+        -> distlock {{ 'upgrade': config => '{tmp_path}/distlock.yaml', reason => "it's $(odd)" }}
+        -> distlock::exec {{ 'look': command => {look}, path => split($facts['path'], ':'),
+          program => '{DISTLOCK_PUPPET}', unless => '/usr/bin/test -e {tmp_path}/during' }}
+        notice($facts['distlock']['locks'].keys)
+    """)
+    node = new_agent("db1")
+    code, said = node.run_agent()
+    assert code == CHANGED, said
+    assert "upgrade is locked by puppet:db1, token" in said
+    assert "puppet:db1" in (tmp_path / "during").read_text()
+    (held,) = connect(etcd.endpoints, realm_prefix).show("upgrade").holders
+    assert (held.owner, held.reason, held.lifetime) == ("puppet:db1", "it's $(odd)", "persistent")
+
+    code, said = node.run_agent()
+    assert code == UNCHANGED, said
+    assert "warning" not in said.lower()
+    # What the agent has sent: its locks, that of the run among them.
+    assert "[percona_prod, upgrade]" in server.log or "[upgrade, percona_prod]" in server.log, server.log[-3000:]
+    shutil.rmtree(target)
