@@ -9,12 +9,12 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
 import pytest
 import yaml
 from conftest import ModuleNode
-from puppet_node import BIN, CHANGED, UNCHANGED, quoted
+from puppet_node import BIN, CHANGED, FAILED, UNCHANGED, quoted
 from witness import Etcd, wait_until
 
 from distlock_core import connect
@@ -154,12 +154,17 @@ def test_the_package_comes_from_a_wheel_into_an_environment_of_its_own(
     assert list(commands.iterdir()) == []
 
 
-def test_what_is_missing_is_said(
-    new_node: Callable[..., ModuleNode], need: Callable[..., str], tmp_path: Path, modules: Any
-) -> None:
-    path = f"{Path(need('puppet')).parent}:/usr/bin:/bin"
-    if any((Path(folder) / "distlock-puppet").exists() for folder in ("/usr/local/bin", "/opt/distlock/bin")):
-        pytest.skip("distlock is installed on this machine")
-    code, said = new_node(PATH=path).apply("distlock { 'x': }")
-    assert code != CHANGED
-    assert "distlock-puppet is not installed: is `include distlock` missing?" in said
+def test_what_is_missing_is_said(new_node: Callable[..., ModuleNode], need: Callable[..., str], modules: Path) -> None:
+    # A copy that looks nowhere but in PATH: distlock may well be installed on this machine.
+    source = (modules / "distlock").resolve()
+    (modules / "distlock").unlink()
+    shutil.copytree(source, modules / "distlock")
+    command = modules / "distlock/lib/puppet_x/distlock/command.rb"
+    text, count = re.subn(r"FOLDERS = \[.*\]", "FOLDERS = []", command.read_text())
+    assert count == 1
+    command.write_text(text)
+    path = f"{Path(need('puppet')).parent}:/usr/sbin:/usr/bin:/sbin:/bin"
+    code, said = new_node(PATH=path).apply("distlock { 'x': } -> notify { 'guarded': }")
+    assert code == FAILED, said
+    assert "Could not evaluate: distlock-puppet is not installed: is `include distlock` missing?" in said
+    assert "Notify[guarded]: Skipping because of failed dependencies" in said
