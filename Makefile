@@ -6,11 +6,11 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check format bench clean
+.PHONY: help demo test test-puppetserver soak check format bench clean
 
 help: ## Say what can be made
 	@echo 'make WHAT, where WHAT is one of:'
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 	@echo 'PYTHON=python3.X chooses the interpreter of .venv, the first time.'
 
 # Built again only when pyproject.toml has changed: code changes are seen at once, since the install is editable. In
@@ -30,6 +30,9 @@ test: $(READY) ## Run all tests, against real etcd
 
 soak: $(READY) ## Kill managers and members for 5 minutes (SECONDS=300 SEED=N): the lock has to stay one
 	$(BIN)/python tests/soak/soak.py $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(SEED),--seed=$(SEED))
+
+test-puppetserver: $(READY) ## Run the tests that need a puppetserver, which takes a minute to start
+	$(BIN)/python -m pytest -m puppetserver tests/puppet_runs
 
 check: $(READY) ## Lint, format and types
 	$(BIN)/ruff check

@@ -99,13 +99,15 @@ def take(
     *,
     run: int | None = None,
     bound: bool = False,
+    children: bool = False,
     dry_run: bool = False,
     cancel: Cancel | None = None,
 ) -> Taken:
     """Have the lock held by my owner; a hold that is mine already is left as it is.
 
     `run` is the process that stands for this run: a hold bound to it is mine. With `bound` the lock ends with that
-    process, else it is persistent. What a dry run would refuse, it raises.
+    process (with `children`, not before what that has started has ended too), else it is persistent. What a dry run
+    would refuse, it raises.
     """
     if bound:
         settings["while_pid"] = run
@@ -113,13 +115,13 @@ def take(
         settings.check()
     else:
         settings["ttl"] = settings["refresh"] = None
-    kept = binding.Binding.of(settings) if bound else None
+    kept = binding.Binding.of(settings)._replace(children=children) if bound else None
     lock = _lock(settings, kept)
     entry, waits = None, ""
     try:
         entry = lock.preview()
     except (LockBusy, Frozen) as error:
-        mine = _bound_to(run, settings["id"], error.state)
+        mine = bound_to(run, error.state, settings["id"])
         if mine is not None:
             return Taken(mine, False)
         if dry_run and settings["timeout"] == 0:
@@ -173,6 +175,20 @@ def check(settings: Settings, token: int | None = None) -> Holder:
     raise LockNotFound(f"{printable(name)} is held by nobody, and so not by {who}", state=state)
 
 
+def bound_to(run: int | None, state: LockState | None, owner: str | None = None) -> Holder | None:
+    """The hold that this very run has bound to itself before (with an `owner`: as that one)."""
+    if run is None or state is None:
+        return None
+    me = traces(run)
+    for holder in state.holders:
+        record = holder.record
+        same_process = all(record.details.get(field) == me.get(field) for field in ("host", "boot", "pid", "start"))
+        mine = record.explicit and record.state == HELD and (owner is None or holder.owner == owner)
+        if same_process and mine and start_time(run):
+            return holder
+    return None
+
+
 def said(holder: Holder) -> str:
     """percona_prod is held by salt:m0 since 12:03 (4m12s): "Upgrade RPMs"."""
     return f"{printable(holder.lock)} is held by {held_by(holder)}"
@@ -193,16 +209,3 @@ def _lock(settings: Settings, kept: binding.Binding | None) -> Lock:
         inside=held_around(os.environ),
         details=None if kept is None else traces(kept.pid),
     )
-
-
-def _bound_to(run: int | None, owner: str, state: LockState | None) -> Holder | None:
-    """The hold that this very run has bound to itself before."""
-    if run is None or state is None:
-        return None
-    me = traces(run)
-    for holder in state.holders:
-        record = holder.record
-        same_process = all(record.details.get(field) == me.get(field) for field in ("host", "boot", "pid", "start"))
-        if same_process and record.explicit and holder.owner == owner and record.state == HELD and start_time(run):
-            return holder
-    return None

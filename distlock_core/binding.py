@@ -30,6 +30,7 @@ class Binding(Value):
     on_loss: str
     kill_after: float
     log_file: str | None
+    children: bool = False  # kept as well while something lives that the process has started
 
     @classmethod
     def of(cls, settings: Settings) -> Binding:

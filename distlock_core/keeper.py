@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.lock import Lock
+    from distlock_core.processes import Process
 
 READY = 15.0  # seconds that a keeper may take to begin
+LOOK = 0.5  # seconds between two looks at what a process has started
 BOOT = (
     "import json,sys;plan=json.loads(sys.stdin.readline());sys.path[:]=plan['path'];"
     "from distlock_core.keeper import main;main(plan)"
@@ -37,7 +39,8 @@ def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) ->
     """Start a keeper for a lock that is held, and return its pid; the lock is the keeper's from then on.
 
     `connection` are the arguments of `connect()`. The plan: `pid` and its `start` time, `ttl`, `refresh`, `on_loss`,
-    `kill_after`, `log_file`. Raises `DistlockError` when it does not begin; the lock is the caller's then.
+    `kill_after`, `log_file`, and `children`: whether it also waits for what the process has left running. Raises
+    `DistlockError` when it does not begin; the lock is the caller's then.
     """
     # The package's own folder too: an import hook may have found it, which is not there at the keeper's start.
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -99,20 +102,19 @@ def main(plan: dict[str, Any]) -> None:
 class WhileAlive:
     """A cancel that is set when a process has ended, or this one is told to quit."""
 
-    def __init__(self, pid: int, started: int) -> None:
-        self.quit = Interrupt()
-        signal.signal(signal.SIGTERM, lambda number, _: self.quit.set(number))
+    def __init__(self, pid: int, started: int, told: Interrupt | None = None) -> None:
+        """`told`: what the caller is told to quit by, instead of SIGTERM."""
+        if told is None:
+            told = Interrupt()
+            signal.signal(signal.SIGTERM, lambda number, _: self.quit.set(number))
+        self.quit = told
         self._pid, self._started = pid, started
+        self._process: int | None = None
+        self._alarm: Any = None  # what SIGALRM did before
         # An epoll descriptor can itself be polled.
         self._any = select.epoll()
         self._any.register(self.quit.fileno(), select.EPOLLIN)
-        try:
-            self._process = os.pidfd_open(pid)  # readable when the process has ended
-            self._any.register(self._process, select.EPOLLIN)
-        except (AttributeError, OSError) as error:
-            if getattr(error, "errno", None) in (errno.EINVAL, errno.ENOENT):  # by kernel version
-                raise DistlockError(f"{pid} is a thread, and no process") from error
-            self._look_every_second()
+        self._expect()
 
     @property
     def ended(self) -> bool:
@@ -125,22 +127,63 @@ class WhileAlive:
     def fileno(self) -> int:
         return self._any.fileno()
 
-    def _look_every_second(self) -> None:
-        """Kernels before 5.3 have no pidfd."""
+    def close(self) -> None:
+        """Look no more."""
+        self._any.close()
+        if self._process is not None:
+            os.close(self._process)
+        if self._alarm is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self._alarm)
 
+    def _expect(self) -> None:
+        try:
+            self._process = os.pidfd_open(self._pid)  # readable when the process has ended
+            self._any.register(self._process, select.EPOLLIN)
+        except (AttributeError, OSError) as error:
+            if getattr(error, "errno", None) in (errno.EINVAL, errno.ENOENT):  # by kernel version
+                raise DistlockError(f"{self._pid} is a thread, and no process") from error
+            self._look_every(1.0)  # kernels before 5.3 have no pidfd
+
+    def _look_every(self, seconds: float) -> None:
         def look(*_: object) -> None:
             if self.ended:
                 self.quit.set()
 
-        signal.signal(signal.SIGALRM, look)
-        signal.setitimer(signal.ITIMER_REAL, 1.0, 1.0)
+        self._alarm = signal.signal(signal.SIGALRM, look)
+        signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+
+
+class WhileChildrenAlive(WhileAlive):
+    """As `WhileAlive`, but a process has not ended before what it had started and left running has ended too.
+
+    Nobody tells that, so it looks every `LOOK` seconds: of what was started just before a SIGKILL it may not know.
+    What the process has got rid of itself (a daemon) is not waited for.
+    """
+
+    def __init__(self, pid: int, started: int) -> None:
+        self._left: set[Process] = set()
+        super().__init__(pid, started)
+
+    @property
+    def ended(self) -> bool:
+        from distlock_core.processes import children
+
+        if not super().ended:
+            self._left = children(self._pid)
+            return False
+        self._left = {(pid, started) for pid, started in self._left if start_time(pid) == started}
+        return not self._left
+
+    def _expect(self) -> None:
+        self._look_every(LOOK)
 
 
 def _begin(plan: dict[str, Any]) -> tuple[Lock, WhileAlive]:
     from distlock_core.lock import Lock
     from distlock_core.realm import connect
 
-    until = WhileAlive(plan["pid"], plan["start"])
+    until = (WhileChildrenAlive if plan.get("children") else WhileAlive)(plan["pid"], plan["start"])
     if until.ended:
         raise DistlockError(f"process {plan['pid']} has ended")
     realm = connect(**plan["connection"])

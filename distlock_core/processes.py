@@ -24,12 +24,24 @@ def die_with_parent(parent: int) -> None:
         os._exit(128 + signal.SIGKILL)  # it was gone before I asked
 
 
+def children(pid: int) -> set[Process]:
+    """The living processes whose parent this one is now."""
+    found: set[int] = set()
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found.update(map(int, file.read().split()))
+    except OSError:  # a kernel without these files, or a thread that has just ended
+        found = {int(entry) for entry in os.listdir("/proc") if entry.isdigit() and parent_of(int(entry)) == pid}
+    return {(child, started) for child in found for started in [start_time(child)] if started is not None}
+
+
 def descendants(*roots: int, leave_out: frozenset[Process] = frozenset()) -> set[Process]:
     """Every living process below the roots, the roots left out, and those to leave out with all below them."""
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
-            parent = _parent(int(entry))
+            parent = parent_of(int(entry))
             if parent is not None:
                 children.setdefault(parent, []).append(int(entry))
     found, unseen = set(), list(roots)
@@ -75,7 +87,8 @@ class Tree:
                     self.refused.add((pid, started))
 
 
-def _parent(pid: int) -> int | None:
+def parent_of(pid: int) -> int | None:
+    """The pid of a process's parent, None where there is no such process; 0 for the first of all."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
             return int(stat.read().rpartition(b")")[2].split()[1])

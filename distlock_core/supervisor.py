@@ -48,7 +48,7 @@ AWAITED = (*PASSED_ON, signal.SIGCHLD, signal.SIGIO)
 SHORT = 0.2  # seconds; a command that is done by then is not worth a watch: the release tells the same
 LONGEST_SLEEP = 1.0  # seconds under a lease: no timer counts while the machine is suspended, so look at the clock
 
-LOST, HUNG = "lost", "hung"
+LOST, HUNG, OVERDUE = "lost", "hung", "overdue"
 
 
 class ExitedBySignal(int):
@@ -56,7 +56,7 @@ class ExitedBySignal(int):
 
 
 class Ended(Value):
-    """How a command ended: with an exit code, or by a signal; by itself, or because its lock was lost or it hung."""
+    """How a command ended: an exit code, or a signal; by itself, or as its lock was lost, it hung, or took too long."""
 
     code: int
     signal: int | None = None
@@ -86,13 +86,14 @@ class SignalMask:
 
 
 class Care(Value):
-    """What may end a command before its time. `tell` gets LOST or HUNG, and a line for people, when something does."""
+    """What may end a command before its time. `tell` gets the cause, and a line for people, when something does."""
 
     session: Session
     kill_on_loss: bool
     kill_after: float  # seconds from SIGTERM to SIGKILL
     tell: Callable[[str, str], None]
     heartbeat: Heartbeat | None = None
+    limit: float = FOREVER  # seconds that the command may run
 
     @property
     def leased(self) -> bool:
@@ -116,6 +117,7 @@ class Supervisor:
         self._ended: Ended | None = None
         self._told_to_stop = False
         self._watch_at = 0.0
+        self._late_at = FOREVER
         self._loss: Loss | None = None
         self._cause = ""
         self._killing: Killing | None = None
@@ -138,6 +140,7 @@ class Supervisor:
                 self._handle(self._next_signal())
                 self._look_at_lock()
                 self._look_at_life()
+                self._look_at_time()
                 if self._is_over():
                     ended = self._ended or Ended(0, signal.SIGKILL)
                     survivors = () if self._killing is None else self._killing.survivors()
@@ -174,11 +177,12 @@ class Supervisor:
         if care.heartbeat is not None:
             care.heartbeat.started()
         self._watch_at = now() + SHORT
+        self._late_at = now() + care.limit
         thread = get_ident()
         care.session.on_lost = lambda _: signal.pthread_kill(thread, signal.SIGCHLD)
 
     def _next_signal(self) -> signal.struct_siginfo | None:
-        moments = [self._watch_at]
+        moments = [self._watch_at, self._late_at]
         if self._care.leased and self._loss is None:
             moments.append(min(self._care.last_moment, now() + LONGEST_SLEEP))
         if self._care.heartbeat is not None and self._killing is None:
@@ -271,6 +275,16 @@ class Supervisor:
             late = care.leased and now() >= care.session.deadline
             in_time = care.session.deadline - min(0.5, care.kill_after / 5) if overdue else FOREVER
             self._end_tree(now() if late else min(now() + care.kill_after, in_time))
+
+    def _look_at_time(self) -> None:
+        if now() < self._late_at or self._ended is not None:
+            return
+        self._late_at = FOREVER
+        if self._killing is None:
+            limit = self._care.limit
+            self._tell(OVERDUE, f"the command has not ended within {limit:g}s; it is ended")
+            self._cause = self._cause or OVERDUE
+            self._end_tree(now() + self._care.kill_after)
 
     def _look_at_life(self) -> None:
         care = self._care

@@ -15,7 +15,7 @@ from typing import Callable
 
 import pytest
 
-from distlock_core.cli import etcdlocker
+from distlock_core.cli import etcdlocker, puppet_call
 from distlock_core.cli.environment import LEASE, MINE_ALONE
 from distlock_core.cli.options import OPERATIONS, parse
 from distlock_core.config import SETTINGS, load
@@ -31,10 +31,13 @@ IN_LINE_TIMEOUT = 10.0  # seconds for the background command of the tour to stan
 OWN_OPTIONS = {*OPERATIONS, "force", "token"}
 ETCD_OPTIONS = {"members", "data-dir", "port", "etcd-version"}  # of distlock-etcd
 ETCDLOCKER_OPTIONS = {option.rstrip("=") for option in etcdlocker.LONG}
+PUPPET_OPTIONS = set(puppet_call.OWN)  # of distlock-puppet
 BENCH_OPTIONS = {"rounds", "only", "waiters"}
 OTHERS_OPTIONS = {"rev", "endpoints", "enable-v2", "bump-revision", "enable-grpc-gateway"}  # of etcd and etcdctl
 OTHERS_OPTIONS |= {"client-cert-auth"}
 OTHERS_OPTIONS |= {"assumeyes"}  # of yum
+OTHERS_OPTIONS |= {"noop", "no-noop", "wait", "yes", "recursive"}  # of puppet, mysqladmin, apt-get, cp
+OTHERS_OPTIONS |= {"no-index", "find-links"}  # of pip
 EXAMPLE_ENDPOINT = "http://127.0.0.1:2379"
 EXAMPLE_HOST = "node-1"
 
@@ -81,12 +84,13 @@ def test_the_options_table_has_the_defaults() -> None:
 def test_every_option_named_exists(page: str) -> None:
     known = {setting.option for setting in SETTINGS if "option" in setting.scope} | OWN_OPTIONS | ETCD_OPTIONS
     named = set(re.findall(r"(?<![\w-])--([a-z][a-z0-9-]+)", read(page)))
-    assert named - known - ETCDLOCKER_OPTIONS - BENCH_OPTIONS - OTHERS_OPTIONS == set()
+    assert named - known - ETCDLOCKER_OPTIONS - PUPPET_OPTIONS - BENCH_OPTIONS - OTHERS_OPTIONS == set()
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_variable_named_exists(page: str) -> None:
     known = {setting.variable for setting in SETTINGS if "env" in setting.scope} | {TOKEN, HELD, LEASE}
+    known.add(puppet_call.CERTNAME)
     known |= {f"DISTLOCK_{word}" for word in MINE_ALONE}
     assert set(re.findall(r"\bDISTLOCK_[A-Z_]+", read(page))) - known == set()
 

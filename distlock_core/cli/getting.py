@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.config import Settings
+    from distlock_core.keeper import WhileAlive
     from distlock_core.lock import Lock
     from distlock_core.patience import Interrupt
     from distlock_core.realm import Realm
@@ -64,22 +65,36 @@ def acquire(request: Request, lock: Lock) -> Interrupt:
     settings = request.settings
     interrupt = interrupt_on_signals()
     progress = Progress(quiet=settings["quiet"], json=settings["json"])
+    cancel = until(interrupt, request.waits_for)
     try:
-        lock.acquire(settings["timeout"], interrupt, progress)
+        lock.acquire(settings["timeout"], cancel, progress)
     except Cancelled as error:
         raise cancelled(interrupt) from error
     finally:
         progress.close()
+        if cancel is not interrupt:
+            cancel.close()
     if settings["verbose"]:
         say(f"got {lock.name}, token {lock.token}")
     return interrupt
+
+
+def until(interrupt: Interrupt, process: tuple[int, int] | None) -> Interrupt | WhileAlive:
+    """A cancel that is set by the interrupt, or by the end of a process (its pid and start time)."""
+    if process is None:
+        return interrupt
+    from distlock_core.keeper import WhileAlive
+
+    return WhileAlive(*process, interrupt)
 
 
 def cancelled(interrupt: Interrupt) -> Cancelled:
     """The error that says which signal has ended the call."""
     import signal
 
-    name = signal.Signals(interrupt.signal or signal.SIGINT).name
+    if interrupt.signal is None:
+        return Cancelled("the process that this lock was for has ended: the lock was not taken")
+    name = signal.Signals(interrupt.signal).name
     error = Cancelled(f"ended by {name} before the lock was used; nothing is left behind")
-    error.signal = interrupt.signal or signal.SIGINT
+    error.signal = interrupt.signal
     return error

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from distlock_core.config import Settings, load, read_setting
 from distlock_core.errors import DistlockError
+from distlock_core.patience import FOREVER
 from distlock_core.settings import SETTINGS, WHILE_PID_TTL, Setting, read_bool, read_whole
 from distlock_core.values import Value
 
@@ -33,13 +34,18 @@ class UsageError(DistlockError):
 
 
 class Request(Value):
-    """What one call of distlock is asked to do: an operation, or `run` for a command under the lock."""
+    """What one call of distlock is asked to do: an operation, or `run` for a command under the lock.
+
+    `limit`: seconds that the command may run. `waits_for` (pid, start time): a process whose end ends the waiting.
+    """
 
     operation: str
     settings: Settings
     command: list[str]
     force: bool = False
     token: int | None = None
+    limit: float = FOREVER
+    waits_for: tuple[int, int] | None = None
 
 
 def parse(arguments: Sequence[str]) -> Request:

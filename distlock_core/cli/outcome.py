@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 OK, FAILED, LOST, NOT_STARTED, NO_LIFE = 0, 1, 2, 3, 4
+OVERDUE = 124  # as timeout(1) has it
 
 
 def fail(error: DistlockError, *, json: bool, to_stderr: bool, busy: int = FAILED) -> int:

@@ -7,7 +7,7 @@ import os
 from distlock_core import supervisor
 from distlock_core.cli import environment, getting
 from distlock_core.cli.options import Request
-from distlock_core.cli.outcome import LOST, NO_LIFE, NOT_STARTED, OK, fail, say
+from distlock_core.cli.outcome import LOST, NO_LIFE, NOT_STARTED, OK, OVERDUE, fail, say
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.errors import Cancelled, DistlockError, LockLost, NotStarted
 from distlock_core.supervisor import HUNG, Care, Ended, SignalMask, Supervisor
@@ -50,6 +50,7 @@ def _supervise(request: Request, lock: Lock, mask: SignalMask) -> Ended:
         settings.kill_after,
         lambda cause, line: _tell(request, cause, f"{lock.name}: {line}"),
         _heartbeat(request),
+        request.limit,
     )
     command = ["node", *request.command] if settings["node"] else request.command
     return Supervisor(command, environment.for_command(os.environ, lock), mask, care).run()
@@ -61,7 +62,8 @@ def _tell(request: Request, cause: str, line: str) -> None:
         return
     from distlock_core.cli.render import as_json, tell
 
-    tell(as_json({"error": {"kind": "lost" if cause == supervisor.LOST else "no_life", "message": line}}))
+    kind = {supervisor.LOST: "lost", supervisor.HUNG: "no_life"}.get(cause, cause)
+    tell(as_json({"error": {"kind": kind, "message": line}}))
 
 
 def _heartbeat(request: Request) -> Heartbeat | None:
@@ -87,9 +89,10 @@ def _finish(request: Request, lock: Lock, ended: Ended, mask: SignalMask) -> int
         kept = "if it is still there, " if ended.cause == supervisor.LOST else ""
         say(f"{lock.name}: cannot kill process {pids}: {kept}the lock is left taken, so that nobody else goes on")
         return _leave(request, lock, f"process {pids} of {_shown(request)} could not be killed", NOT_STARTED, mask)
-    code = LOST if ended.cause == supervisor.LOST else NO_LIFE if ended.cause == HUNG else ended.exit_code
+    by_cause = {supervisor.LOST: LOST, supervisor.HUNG: NO_LIFE, supervisor.OVERDUE: OVERDUE}
+    code = by_cause.get(ended.cause, ended.exit_code)
     if ended.cause != supervisor.LOST and code != OK and settings["on_failure"] == "hold":
-        how = "showed no life" if ended.cause == HUNG else f"ended with {code}"
+        how = {HUNG: "showed no life", supervisor.OVERDUE: "took too long"}.get(ended.cause, f"ended with {code}")
         return _leave(request, lock, f"{_shown(request)} {how} on {hostname()}", code, mask)
     if code == OK and settings["cooldown"] is not None and not lock.stays:
         return _part(request, lock, code, mask, "cooling:", settings["cooldown"])

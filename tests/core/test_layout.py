@@ -13,7 +13,7 @@ ROOT = Path(distlock_core.__file__).parent
 # From the top down; the modules of one row may import each other.
 ROWS = (
     ("saltext.",),
-    ("cli.distlock", "cli.etcdlocker", "cli.distlock_etcd"),
+    ("cli.distlock", "cli.etcdlocker", "cli.distlock_etcd", "cli.puppet"),
     ("cli.",),
     ("adapters",),
     ("supervisor", "killing", "spawn", "jobs", "heartbeat"),

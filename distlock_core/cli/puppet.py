@@ -1,0 +1,196 @@
+"""distlock-puppet: a lock for one command of Puppet's, or for a whole run of it.
+
+A whole run's lock is bound to the run's own process. It is taken by prerun_command and let go by postrun_command; where
+that does not come to pass (SIGKILL), a keeper lets go as soon as the run, and what it had started, has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from distlock_core import adapters
+from distlock_core.cli import puppet_run
+from distlock_core.cli.options import Request
+from distlock_core.cli.outcome import FAILED, OK, fail, out
+from distlock_core.cli.puppet_call import HELP, Call, parse, wants_help
+from distlock_core.errors import Cancelled, ConfigError, DistlockError, Frozen, LimitConflict, LockBusy
+from distlock_core.inherited import held_around
+from distlock_core.model import HELD
+from distlock_core.whoami import start_time
+from distlock_core.wording import printable, taken
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from distlock_core.cli.puppet_run import Run
+    from distlock_core.config import Settings
+    from distlock_core.lock import Lock
+    from distlock_core.processes import Process
+
+MINE, FREE, ANOTHERS, UNKNOWN = 0, 1, 2, 3  # the exit codes of `check`
+OWNER = "puppet:"
+
+
+def main() -> NoReturn:
+    """The console script."""
+    from distlock_core.cli.distlock import as_a_program
+
+    as_a_program(lambda: run(sys.argv[1:]))
+
+
+def run(words: Sequence[str]) -> int:
+    """Do what the words ask for, and say in one line how it went. Returns the exit code."""
+    if wants_help(words):
+        return out(HELP.rstrip())
+    if words[:1] == ["resource"]:
+        from distlock_core.cli import puppet_resource
+
+        return puppet_resource.run()
+    failed = UNKNOWN if words[:1] == ["check"] else FAILED
+    try:
+        call = parse(words, os.environ)
+        return {"exec": _exec, "acquire": _acquire, "release": _release, "check": _check}[call.operation](call)
+    except DistlockError as error:
+        code = fail(error, json=False, to_stderr=True)
+        return code if isinstance(error, Cancelled) else failed
+    except Exception as error:  # noqa: BLE001 - Python's own exit code, 1, would tell `unless` that the lock is free
+        fail(DistlockError(f"{type(error).__name__}: {error}"), json=False, to_stderr=True)
+        return failed
+
+
+# The operations.
+
+
+def _exec(call: Call) -> int:
+    from distlock_core.cli.run import run as run_command
+
+    around = puppet_run.find()
+    settings = _settings(call, call.certname or _certname(around))
+    started = None if around is None else start_time(around.pid)
+    process = None if around is None or started is None else (around.pid, started)
+    request = Request("run", settings, call.command, limit=call.limit, waits_for=process)
+    return run_command(request, _lock(settings, around))
+
+
+def _acquire(call: Call) -> int:
+    from distlock_core.cli.getting import cancelled, until
+    from distlock_core.cli.signals import interrupt_on_signals
+
+    around = _run_around()
+    name = printable(call.name)
+    certname, noop = call.certname or around.certname, around.noop
+    if noop is None or not (certname or noop):
+        asked, configured = around.ask()
+        certname, noop = certname or asked, configured if noop is None else noop
+    if noop:
+        return out(f"{name} is not taken: this is a noop run")
+    settings = _settings(call, certname)
+    interrupt = interrupt_on_signals()
+    started = start_time(around.pid)
+    if started is None:
+        raise cancelled(interrupt)
+    try:
+        cancel = until(interrupt, (around.pid, started))
+        found = adapters.take(settings, run=around.pid, bound=True, children=True, cancel=cancel)
+    except Cancelled:
+        raise cancelled(interrupt) from None
+    assert found.holder is not None
+    return out(f"{adapters.said(found.holder)}{'' if found.changed else ', as before this run'}")
+
+
+def _release(call: Call) -> int:
+    from distlock_core.keeper import LOOK
+    from distlock_core.patience import Patience
+
+    around = _run_around()
+    settings = _settings(call, "release")
+    state = adapters.connect(settings).show(call.name)
+    holder = adapters.bound_to(around.pid, state)
+    name = printable(call.name)
+    if holder is None:
+        return out(f"{name}: nothing to let go of, this run has not taken it; {taken(state)}")
+    left = _left_running(around)
+    if left:
+        # So long this run lives on for sure: the keeper sees them once more, and waits for their end.
+        Patience.lasting(2 * LOOK).pause(2 * LOOK)
+        pids = ", ".join(str(pid) for pid, _ in sorted(left))
+        return out(f"{name} stays taken until process {pids}, which this run has started, has ended")
+    settings["id"] = holder.owner
+    adapters.let_go(settings, token=holder.token)
+    return out(f"{name} is released")
+
+
+def _check(call: Call) -> int:
+    settings = _settings(call, call.certname or _certname(puppet_run.find()))
+    state = adapters.connect(settings).show(call.name)
+    mine = any(holder.owner == settings["id"] and holder.record.state == HELD for holder in state.holders)
+    code = MINE if mine else ANOTHERS if state.holders or state.frozen is not None else FREE
+    said = out(taken(state if state.holders == () else state._replace(frozen=None)))
+    return UNKNOWN if said != OK else code
+
+
+# What they share.
+
+
+def _settings(call: Call, certname: str) -> Settings:
+    arguments = {key: value for key, value in call.arguments.items() if value != ""}
+    settings = adapters.read(arguments, f"{OWNER}{certname}")
+    settings.update(json=False, node=False, while_pid=None)
+    return settings
+
+
+def _certname(around: Run | None) -> str:
+    around = around or puppet_run.Run(0)
+    return around.certname or around.ask()[0]
+
+
+def _run_around() -> Run:
+    around = puppet_run.find()
+    if around is None:
+        raise ConfigError(
+            "no run of Puppet has started this process, so there is nothing to bind the lock to. "
+            "For another process: distlock --lock --while-pid=PID"
+        )
+    return around
+
+
+def _lock(settings: Settings, around: Run | None) -> Lock:
+    """The lock for a command; inside of a run that holds it already, it is entered again."""
+    realm = adapters.connect(settings)
+    inside = held_around(os.environ)
+
+    def lock() -> Lock:
+        ttl, refresh = settings["ttl"], settings["refresh"]
+        return realm.lock(
+            settings["lockname"],
+            settings["id"],
+            settings["reason"],
+            slots=settings["slots"],
+            ttl=ttl,
+            refresh=refresh,
+            background=False,
+            inside=inside,
+        )
+
+    if around is not None:
+        try:
+            lock().preview()
+        except (LockBusy, Frozen, LimitConflict) as error:
+            own = adapters.bound_to(around.pid, error.state, settings["id"])
+            if own is not None:
+                inside[own.key] = own.token
+    return lock()
+
+
+def _left_running(around: Run) -> set[Process]:
+    """What the run has started and what still lives, but for me and those between the two of us."""
+    from distlock_core.processes import children, parent_of
+
+    me, chain = os.getpid(), set()
+    while me > 0 and me != around.pid:
+        chain.add(me)
+        me = parent_of(me) or 0
+    return {(pid, started) for pid, started in children(around.pid) if pid not in chain}

@@ -1,0 +1,130 @@
+"""The command line of `distlock-puppet`: OPERATION NAME [OPTIONS] [-- COMMAND], with the options of `distlock`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from distlock_core.cli.options import UsageError
+from distlock_core.config import read_setting
+from distlock_core.patience import FOREVER
+from distlock_core.settings import SETTINGS, Setting, read_seconds, read_text
+from distlock_core.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+OPERATIONS = ("exec", "acquire", "release", "check")
+CERTNAME = "DISTLOCK_CERTNAME"
+SEE = "See: distlock-puppet --help"
+
+# What means nothing here: a report is read by people, and the lock's name has a place of its own.
+LEFT_OUT = ("lock-name", "json", "node", "while-pid")
+OWN = {
+    "certname": Setting("certname", "certname", read_text, "", ""),
+    "command-timeout": Setting("command-timeout", "command_timeout", read_seconds, 0.0, ""),
+}
+BY_OPTION = {
+    **{setting.option: setting for setting in SETTINGS if "option" in setting.scope and setting.option not in LEFT_OUT},
+    **OWN,
+}
+
+# Options that mean something to some operations alone.
+_GETTING = ("exec", "acquire")
+MEANT_FOR = {
+    **dict.fromkeys(("timeout", "nowait", "reason", "slots", "ttl", "refresh", "kill-after", "on-loss"), _GETTING),
+    **dict.fromkeys(("command-timeout", "on-failure", "heartbeat", "busy-exit-code"), ("exec",)),
+    "cooldown": ("exec", "release"),
+    "log-file": ("acquire",),
+}
+
+HELP = """\
+distlock-puppet - a lock for Puppet: around one command, or around a whole run
+
+Usage:
+  distlock-puppet exec NAME [OPTIONS] -- COMMAND [ARGUMENTS]   run a command under the lock
+  distlock-puppet acquire NAME [OPTIONS]   take it for as long as this run of Puppet lasts: for prerun_command
+  distlock-puppet release NAME [OPTIONS]   let go what this run has taken: for postrun_command
+  distlock-puppet check NAME [OPTIONS]     exit 0: it is mine, 1: free, 2: another's, 3: nobody can tell
+
+Options:
+  --timeout=SECONDS          wait at most so long for the lock; 0, the default: do not wait, -1: for ever
+  --command-timeout=SECONDS  exec: end the command when it has run for so long, not counting the wait; 0: never
+  --ttl=SECONDS              lease the lock (acquire: 60)
+  --reason=TEXT              why; shown to everybody who waits
+  --certname=NAME            the node's name; default: the run's own, then `puppet config print certname`
+  and the others of distlock: --endpoints, --prefix, --config, --id, --slots, --on-loss, --log-file ...
+
+exec exits with the command's own code; 128+n; 1 not acquired (--busy-exit-code=N), 2 the lock was lost, 3 not started,
+124 ended by --command-timeout. acquire: 0 it is mine, or the run is a noop one; 1 not acquired. release: 0 nothing of
+this run's is left to let go; 1 it failed.
+"""
+
+
+class Call(Value):
+    """What one call is asked to do. `arguments` are settings by their key, as text."""
+
+    operation: str
+    name: str
+    arguments: Mapping[str, str]
+    command: list[str]
+    certname: str
+    limit: float  # seconds that the command may run
+
+
+def parse(words: Sequence[str], environ: Mapping[str, str]) -> Call:
+    """Read the command line. Raises `UsageError`."""
+    operation, *rest = words or [""]
+    if operation not in OPERATIONS:
+        raise UsageError(f"expected one of {', '.join(OPERATIONS)}, found {operation!a}. {SEE}")
+    name, options, command = _split(rest, takes_command=operation == "exec")
+    if not name:
+        raise UsageError(f"{operation}: no lock is named. {SEE}")
+    if operation == "exec" and not command:
+        raise UsageError(f"exec: no command is given. {SEE}")
+    for option in options:
+        meant_for = MEANT_FOR.get(option, OPERATIONS)
+        if operation not in meant_for:
+            raise UsageError(f"--{option} means nothing to {operation}: it goes with {' and '.join(meant_for)}. {SEE}")
+    own = {option: options.pop(option) for option in OWN if option in options}
+    arguments = {"lockname": name, **{BY_OPTION[option].key: text for option, text in options.items()}}
+    limit: Any = read_setting(OWN["command-timeout"], own.get("command-timeout", 0.0), "option --command-timeout")
+    certname = own.get("certname") or environ.get(CERTNAME, "")
+    return Call(operation, name, arguments, command, certname, limit if limit > 0 else FOREVER)
+
+
+def _split(words: Sequence[str], *, takes_command: bool) -> tuple[str, dict[str, str], list[str]]:
+    """The lock's name, the options, and the command: options stand before or behind the name."""
+    name, options, rest = "", {}, list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            break
+        if word.startswith("-") and word != "-":
+            option, equals, text = word.lstrip("-").partition("=")
+            options[option] = _value(word, option, text if equals else None, rest)
+        elif not name:
+            name = word
+        elif takes_command:
+            rest.insert(0, word)
+            break
+        else:
+            raise UsageError(f"{word!a} is one word too many. {SEE}")
+    if rest and not takes_command:
+        raise UsageError(f"a command goes with exec, but {rest[0]!a} is given. {SEE}")
+    return name, options, rest
+
+
+def _value(word: str, option: str, text: str | None, rest: list[str]) -> str:
+    setting = BY_OPTION.get(option)
+    if setting is None:
+        raise UsageError(f"unknown option {word!a}. {SEE}")
+    if text is None and setting.flag:
+        return "true"
+    if text is None and not rest:
+        raise UsageError(f"option --{option} needs a value. {SEE}")
+    return rest.pop(0) if text is None else text
+
+
+def wants_help(words: Sequence[str]) -> bool:
+    return bool(words) and words[0] in ("-h", "--help", "-help", "help")

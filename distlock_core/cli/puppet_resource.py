@@ -1,0 +1,105 @@
+"""`distlock-puppet resource`: the native type's way in. One wish as JSON on stdin, what came of it as JSON on stdout.
+
+The wish is one line: `want` ("locked" or "unlocked"), `settings` by their config keys, `owner` where nobody has set
+`id`, `run` (the process of Puppet's run), and, each only where it is meant: `dry_run`, `bound` (the lock ends with the
+run), `force`. The answer repeats `want` as a key: whether anything `changed`, the `holder`, the hold `before` that was
+taken over, and for whom a dry run `waits`. Nothing of it is in a process list. A place in line is given up when the run
+has ended.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from distlock_core import adapters
+from distlock_core.cli.getting import until
+from distlock_core.cli.outcome import fail, out
+from distlock_core.cli.render import as_json, holder_json
+from distlock_core.cli.signals import interrupt_on_signals
+from distlock_core.errors import Cancelled, ConfigError, DistlockError
+from distlock_core.settings import SETTINGS
+from distlock_core.whoami import start_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from distlock_core.model import Holder
+
+LONGEST_WISH = 2**20  # bytes
+FIELDS: dict[str, type] = {
+    "want": str,
+    "settings": dict,
+    "owner": str,
+    "dry_run": bool,
+    "run": int,
+    "bound": bool,
+    "force": bool,
+}
+
+
+def run() -> int:
+    """Do what stdin asks for. Returns the exit code."""
+    try:
+        wish = read(sys.stdin.buffer.readline(LONGEST_WISH))
+        return out(as_json({wish["want"]: _locked(wish) if wish["want"] == "locked" else _unlocked(wish)}))
+    except Cancelled as error:
+        error.message = "called off before the lock was taken; nothing is left behind"
+        return fail(error, json=True, to_stderr=False)
+    except DistlockError as error:
+        return fail(error, json=True, to_stderr=False)
+    except Exception as error:  # noqa: BLE001 - Puppet's report has one line for it, whatever it is
+        return fail(DistlockError(f"{type(error).__name__}: {error}"), json=True, to_stderr=False)
+
+
+def read(line: bytes) -> dict[str, Any]:
+    """Read one wish. Raises `ConfigError`."""
+    try:
+        wish = json.loads(line)
+    except ValueError:
+        wish = None
+    if not isinstance(wish, dict) or wish.get("want") not in ("locked", "unlocked"):
+        raise ConfigError("stdin: expected one line of JSON, with a `want` of locked or unlocked")
+    for field, value in wish.items():
+        if field not in FIELDS or not isinstance(value, FIELDS[field]):
+            raise ConfigError(f"stdin: {field!a} is unknown, or of the wrong type")
+    if not wish.get("owner") or not wish.get("run") or not wish.get("settings", {}).get("lockname"):
+        raise ConfigError("stdin: `owner`, `run` and, among the settings, `lockname` are required")
+    unknown = set(wish["settings"]) - {setting.key for setting in SETTINGS}
+    if unknown:
+        raise ConfigError(f"stdin: there is no setting {min(unknown)!a}")
+    return wish
+
+
+def _locked(wish: dict[str, Any]) -> dict[str, Any]:
+    settings = adapters.read(wish["settings"], wish["owner"])
+    run = wish["run"]
+    started = start_time(run)
+    if started is None:
+        raise ConfigError(f"stdin: there is no process {run}")
+    taken = adapters.take(
+        settings,
+        run=run,
+        bound=wish.get("bound", False),
+        dry_run=wish.get("dry_run", False),
+        cancel=until(interrupt_on_signals(), (run, started)),
+        children=True,
+    )
+    return {
+        "changed": taken.changed,
+        "owner": settings["id"],
+        "holder": _shown(taken.holder),
+        "before": _shown(taken.before),
+        "waits": taken.waits,
+    }
+
+
+def _unlocked(wish: dict[str, Any]) -> dict[str, Any]:
+    settings = adapters.read(wish["settings"], wish["owner"])
+    holder = adapters.let_go(settings, force=wish.get("force", False), dry_run=wish.get("dry_run", False))
+    return {"changed": holder is not None, "owner": settings["id"], "holder": _shown(holder)}
+
+
+def _shown(holder: Holder | None) -> dict[str, Any] | None:
+    return None if holder is None else holder_json(holder)

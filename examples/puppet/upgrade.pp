@@ -1,0 +1,35 @@
+# Upgrade a cluster, one node at a time. Every node has this class; `due` comes from Hiera, or from a fact of your own.
+#
+# A node that does not get the lock fails at its first resource, the rest is skipped, and its next run tries again. When
+# the upgrade fails, the lock stays, and no other node follows: look, mend, and run Puppet again on this node, which goes
+# on with its own lock.
+class upgrade_node (
+  Boolean $due = false,
+  String[1] $lock = 'percona_prod',
+  Array[String[1]] $package = ['/usr/bin/apt-get', '--yes', 'install', 'percona-server-server'],
+  Array[String[1]] $service = ['/usr/bin/systemctl', 'restart', 'mysql'],
+  Array[String[1]] $health = ['/usr/bin/mysqladmin', '--wait=10', 'ping'],
+) {
+  if $due {
+    distlock { $lock:
+      ensure => locked,
+      reason => 'Upgrade of Percona Server',
+    }
+    -> exec { 'the package':
+      command => $package,
+      timeout => 1800,
+    }
+    -> exec { 'the service':
+      command => $service,
+    }
+    -> exec { 'its health':
+      command   => $health,
+      tries     => 30,
+      try_sleep => 10,
+    }
+    -> distlock { "${lock}: next one, please":
+      ensure    => unlocked,
+      lock_name => $lock,
+    }
+  }
+}

@@ -1,0 +1,160 @@
+# frozen_string_literal: true
+
+require 'time'
+require_relative '../../../puppet_x/distlock/command' unless defined?(PuppetX::Distlock::Command)
+
+Puppet::Type.type(:distlock).provide(:cli) do
+  desc <<~DOC
+    Asks `distlock --json` for the locks that there are, and `distlock-puppet` to take one and to let it go. What is
+    asked for goes over standard input, so nothing of it is seen in a process list, and no shell reads it.
+
+    While Puppet waits for the lock, whatever ends Puppet also gives up its place in line.
+  DOC
+
+  mk_resource_methods
+
+  BUSY = ['busy', 'timeout', 'frozen', 'not_holder'].freeze
+
+  # Every lock of the realm that the node's configuration names.
+  def self.instances
+    found = PuppetX::Distlock::Command.ask('distlock', ['--json', '--list'])['locks']
+    found.group_by { |lock| lock['lock'] }.map { |name, holds| new(description(name, holds)) }
+  rescue PuppetX::Distlock::Refused => e
+    raise Puppet::Error, e.message
+  end
+
+  def self.description(name, holds)
+    hold = holds.find { |one| one['owner'] == default_owner } || holds.first
+    described = {
+      name: name,
+      ensure: state(hold),
+      held_by: holds.map { |one| one['owner'] }.compact.join(', '),
+      held_since: hold['since'] && Time.at(hold['since']).iso8601,
+      held_reason: hold['reason'],
+      lifetime: hold['lifetime'],
+      token: hold['token'],
+      waiting: hold['waiting'],
+    }
+    described.reject { |_, value| value.nil? || value == '' }
+  end
+
+  def self.state(hold)
+    return :unlocked if hold['token'].nil?
+    return :cooling if hold['state'] == 'cooling'
+
+    hold['owner'] == default_owner && hold['state'] == 'held' ? :locked : :held
+  end
+
+  def self.default_owner
+    "puppet:#{Puppet[:certname]}"
+  end
+
+  # What the property says instead of the bare state, where there is more to say.
+  attr_reader :seen
+
+  # What was done, for the report.
+  attr_reader :done
+
+  # How the lock is now, as seen by one who wants it so: locked (by this owner) or unlocked, held or cooling.
+  #
+  # @raise [Puppet::Error] when that cannot be found out
+  def look(wanted)
+    planned = resource.noop? ? plans[plan_key] : nil
+    found = planned || look_now(wanted)
+    plans[plan_key] = wanted if resource.noop? && found != wanted && @refused.nil?
+    found
+  end
+
+  def lock
+    Puppet.notice("#{resource.ref}: waits for its turn: #{@waits}") unless @waits.to_s.empty?
+    answer = wish(:locked)
+    token = answer.dig('holder', 'token')
+    how = answer['before'].nil? ? 'locked' : "taken over from this owner's run that has ended, locked"
+    ends = run_end? ? ', until this run ends' : ''
+    @done = "#{resource.lock} is #{how} by #{answer['owner']}, token #{token}#{ends}"
+  end
+
+  def unlock
+    answer = wish(:unlocked)
+    owner = answer.dig('holder', 'owner') || 'an unknown owner'
+    later = resource[:cooldown].nil? ? '' : " in #{resource[:cooldown]} s"
+    @done = "#{resource.lock}, which was held by #{owner}, is unlocked#{later}"
+  end
+
+  private
+
+  def look_now(wanted)
+    @refused = @seen = @waits = nil
+    answer = ask(wanted, dry_run: true)
+    return of_held(answer) if wanted == :unlocked
+
+    @waits = answer['waits']
+    @seen = "unlocked (it would wait first: #{@waits})" unless @waits.empty?
+    answer['changed'] ? :unlocked : :locked
+  rescue PuppetX::Distlock::Refused => e
+    raise Puppet::Error, e.message unless BUSY.include?(e.kind)
+
+    @refused = e
+    @seen = message(e)
+    :held
+  end
+
+  def of_held(answer)
+    hold = answer['holder']
+    return :unlocked if hold.nil?
+    return :cooling if hold['state'] == 'cooling'
+    return :locked if hold['owner'] == answer['owner'] && hold['state'] == 'held'
+
+    @seen = "held by #{hold['owner'] || 'an unknown owner'}"
+    :held
+  end
+
+  def wish(wanted)
+    ask(wanted)
+  rescue PuppetX::Distlock::Refused => e
+    raise Puppet::Error, message(e)
+  end
+
+  def message(refused)
+    refused.message.sub('To break it: --unlock --force.', 'To break it: force => true, after a look.')
+  end
+
+  def ask(wanted, dry_run: false)
+    wish = {
+      want: wanted,
+      owner: self.class.default_owner,
+      run: Process.pid,
+      bound: run_end?,
+      force: resource[:force] ? true : false,
+      dry_run: dry_run,
+      settings: settings,
+    }
+    PuppetX::Distlock::Command.ask('distlock-puppet', ['resource'], wish: wish)[wanted.to_s]
+  end
+
+  def run_end?
+    resource[:until] == :run_end
+  end
+
+  def settings
+    words = [:reason, :timeout, :ttl, :on_loss, :slots, :cooldown, :prefix, :config, :connect_timeout]
+    given = words.to_h { |word| [word, resource[word]] }
+    given.merge(lockname: resource.lock, id: resource[:owner], endpoints: urls).compact
+  end
+
+  def urls
+    resource[:endpoints] && Array(resource[:endpoints]).join(',')
+  end
+
+  def plan_key
+    [resource.lock, resource[:owner], resource[:prefix], resource[:config], urls]
+  end
+
+  # What a run with noop would have left by now: a resource further down in the catalog is to find that.
+  def plans
+    catalog = resource.catalog
+    return {} if catalog.nil?
+
+    catalog.instance_variable_get(:@distlock_plans) || catalog.instance_variable_set(:@distlock_plans, {})
+  end
+end

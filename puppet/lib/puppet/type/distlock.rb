@@ -1,0 +1,237 @@
+# frozen_string_literal: true
+
+require 'puppet/parameter/boolean'
+
+Puppet::Type.newtype(:distlock) do
+  @doc = <<~DOC
+    @summary A lock in etcd v3, shared by everything that changes a cluster.
+
+    What is to happen under the lock requires it. While another node holds it, `ensure => locked` fails (or waits, see
+    `timeout`), and what requires it is skipped; the next run tries again.
+
+    A lock that this node's Puppet holds already is left as it is: so a node that has failed or rebooted in mid-upgrade
+    goes on with its own lock.
+
+    @example One node at a time; the lock stays when the upgrade fails, so that no other node follows
+      distlock { 'percona_prod':
+        ensure => locked,
+        reason => 'Upgrade of Percona Server',
+      }
+      -> package { 'percona-server-server':
+        ensure => latest,
+      }
+      -> distlock { 'percona_prod, next one please':
+        ensure    => unlocked,
+        lock_name => 'percona_prod',
+      }
+
+    @example The same, let go at the end of the run, whatever became of it; wait for the turn
+      distlock { 'percona_prod':
+        ensure  => locked,
+        until   => run_end,
+        timeout => -1,
+      }
+  DOC
+
+  newproperty(:ensure) do
+    desc <<~DOC
+      `locked`: held by this node's Puppet. `unlocked`: not held by it; it is an error when another holds it, unless
+      `force`. (`puppet resource` also shows `held` by another, and `cooling`.)
+    DOC
+
+    newvalue(:locked) { provider.lock }
+    newvalue(:unlocked) { provider.unlock }
+    defaultto :locked
+
+    def retrieve
+      provider.look(should)
+    end
+
+    def insync?(is)
+      is == should
+    end
+
+    # Noop has no other place to say what stands in the way; a real run fails with it.
+    def is_to_s(value) # rubocop:disable Naming/PredicateName
+      (resource.noop? && provider.seen) || super
+    end
+
+    def change_to_s(_from, _to)
+      provider.done
+    end
+  end
+
+  newparam(:name, namevar: true) do
+    desc 'The lock, unless `lock_name` says otherwise.'
+  end
+
+  newparam(:lock_name) do
+    desc 'Name of the lock: for a second resource over the same lock, which needs a title of its own.'
+
+    validate do |value|
+      raise ArgumentError, 'lock_name: expected a string' unless value.is_a?(String) && !value.empty?
+    end
+  end
+
+  newparam(:reason) do
+    desc 'Why; shown to everybody who looks or waits.'
+
+    validate { |value| raise ArgumentError, 'reason: expected a string' unless value.is_a?(String) }
+  end
+
+  # Numbers come as strings from `puppet resource`.
+  def self.seconds(value, word, range)
+    number = Float(value.to_s)
+    raise ArgumentError unless range.cover?(number) && number.finite?
+
+    number == number.to_i ? number.to_i : number
+  rescue ArgumentError
+    raise ArgumentError, "#{word}: expected a number of seconds#{range.begin.positive? ? ' above 0' : ''}, got #{value.inspect}"
+  end
+
+  newparam(:timeout) do
+    desc <<~DOC
+      Wait at most so many seconds; 0 fails at once, -1 waits for ever. Default: what environment or config file of
+      the node say, else 0.
+    DOC
+
+    munge { |value| Puppet::Type::Distlock.seconds(value, 'timeout', -1e9..1e9) }
+  end
+
+  newparam(:owner) do
+    desc 'Default: `puppet:` and the certname. Who holds the lock: the same owner may enter its own lock again.'
+
+    validate do |value|
+      raise ArgumentError, 'owner: expected a string' unless value.is_a?(String) && !value.empty?
+    end
+  end
+
+  newparam(:until) do
+    desc <<~DOC
+      `unlocked`: until `ensure => unlocked` or a person lets it go, over reboots too. `run_end`: until this run of
+      Puppet has ended, in whatever way.
+    DOC
+
+    newvalues(:unlocked, :run_end)
+    defaultto { @resource[:ensure] == :locked ? :unlocked : nil }
+  end
+
+  newparam(:ttl) do
+    desc 'With `until => run_end`: how many seconds the lock outlives the machine. Default: 60.'
+
+    munge { |value| Puppet::Type::Distlock.seconds(value, 'ttl', 1..9e9) }
+  end
+
+  newparam(:on_loss) do
+    desc <<~DOC
+      With `until => run_end`, when the lock is lost in mid-run (somebody has unlocked it, etcd was away for too long):
+      `continue`, the default, writes that to syslog, `kill` also ends the run.
+    DOC
+
+    newvalues(:continue, :kill)
+  end
+
+  newparam(:slots) do
+    desc 'So many may hold the lock at once; the same number everywhere. Default: 1.'
+
+    munge do |value|
+      raise ArgumentError, "slots: expected a whole number, got #{value.inspect}" unless %r{\A[1-9]\d{0,3}\z}.match?(value.to_s)
+
+      value.to_i
+    end
+  end
+
+  newparam(:force, boolean: true, parent: Puppet::Parameter::Boolean) do
+    desc "With `ensure => unlocked`: break another owner's lock too. Look with `distlock --show` first."
+  end
+
+  newparam(:cooldown) do
+    desc <<~DOC
+      With `ensure => unlocked`: leave it taken for so many seconds more, so that the node can settle before the next
+      one begins.
+    DOC
+
+    munge { |value| Puppet::Type::Distlock.seconds(value, 'cooldown', 1..9e9) }
+  end
+
+  newparam(:endpoints) do
+    desc 'Members of the etcd cluster: an array of URLs, or one string with commas. Usually from the config file.'
+
+    validate do |value|
+      urls = Array(value)
+      raise ArgumentError, 'endpoints: expected URLs' unless urls.any? && urls.all? { |url| url.is_a?(String) && !url.empty? }
+    end
+  end
+
+  newparam(:prefix) do
+    desc 'The realm: what all keys of its locks in etcd begin with. Usually from the config file.'
+  end
+
+  newparam(:config) do
+    desc 'The config file. Default: `/etc/distlock/distlock.yaml`. User, password and keys are only there.'
+  end
+
+  newparam(:connect_timeout) do
+    desc 'Seconds for the first contact with etcd. Default: 5.'
+
+    munge { |value| Puppet::Type::Distlock.seconds(value, 'connect_timeout', 1e-3..1e9) }
+  end
+
+  newproperty(:held_by) do
+    desc 'Who holds it. Read-only: for `puppet resource distlock`.'
+
+    validate { |_| raise ArgumentError, 'held_by is read-only' }
+  end
+
+  newproperty(:held_since) do
+    desc 'Since when. Read-only.'
+
+    validate { |_| raise ArgumentError, 'held_since is read-only' }
+  end
+
+  newproperty(:held_reason) do
+    desc 'Why. Read-only.'
+
+    validate { |_| raise ArgumentError, 'held_reason is read-only' }
+  end
+
+  newproperty(:lifetime) do
+    desc 'How it ends: `persistent`, `leased` or `bound`. Read-only.'
+
+    validate { |_| raise ArgumentError, 'lifetime is read-only' }
+  end
+
+  newproperty(:token) do
+    desc 'The fencing token, a number that only grows. Read-only.'
+
+    validate { |_| raise ArgumentError, 'token is read-only' }
+  end
+
+  newproperty(:waiting) do
+    desc 'How many wait for it. Read-only.'
+
+    validate { |_| raise ArgumentError, 'waiting is read-only' }
+  end
+
+  validate do
+    wanted = self[:ensure]
+    locking = [:reason, :timeout, :until, :slots].reject { |word| self[word].nil? }
+    unlocking = [:force, :cooldown].reject { |word| self[word].nil? || self[word] == false }
+    binding = [:ttl, :on_loss].reject { |word| self[word].nil? }
+    raise ArgumentError, "#{locking.join(', ')}: goes with ensure => locked" if wanted == :unlocked && locking.any?
+    raise ArgumentError, "#{unlocking.join(', ')}: goes with ensure => unlocked" if wanted == :locked && unlocking.any?
+    if binding.any? && self[:until] != :run_end
+      raise ArgumentError, "#{binding.join(', ')}: about a lock that ends with the run: goes with until => run_end"
+    end
+  end
+
+  def lock
+    self[:lock_name] || self[:name]
+  end
+
+  autorequire(:file) do
+    [self[:config] || '/etc/distlock/distlock.yaml', '/usr/local/bin/distlock', '/usr/local/bin/distlock-puppet']
+  end
+
+  autorequire(:package) { ['distlock-core', 'distlock'] }
+end

@@ -1,0 +1,152 @@
+# frozen_string_literal: true
+
+require 'json'
+
+# Where Puppet's modules keep Ruby code that is no plugin.
+module PuppetX; end unless defined?(PuppetX)
+
+# What type, provider and fact share.
+module PuppetX::Distlock
+  # What distlock refuses, as one line. The kind is that of its JSON: busy, timeout, unreachable, ...
+  class Refused < StandardError
+    attr_reader :kind
+
+    def initialize(kind, message)
+      super(message)
+      @kind = kind
+    end
+  end
+
+  # Runs distlock's commands: no shell reads them, and what is secret goes over standard input.
+  module Command
+    # Looked into after PATH, which a service may have shortened.
+    FOLDERS = ['/usr/local/bin', '/opt/distlock/bin', '/opt/puppetlabs/bin'].freeze
+    STEP = 0.2 # seconds between two looks at whether Puppet is to stop
+    PATIENCE = 10.0 # seconds that a command may take to end after SIGTERM
+    ENVIRONMENT = { 'LC_ALL' => 'C.UTF-8', 'DISTLOCK_JSON' => nil, 'DISTLOCK_QUIET' => nil, 'DISTLOCK_VERBOSE' => nil }.freeze
+
+    # The whole path of a program, nil where it is not installed.
+    def self.find(program)
+      folders = ENV.fetch('PATH', '').split(File::PATH_SEPARATOR).reject(&:empty?) + FOLDERS
+      folders.map { |folder| File.join(folder, program) }.find { |path| File.file?(path) && File.executable?(path) }
+    end
+
+    # Runs a program, and returns the object that it has printed.
+    #
+    # @param words its arguments
+    # @param wish what is sent to its standard input, as one line of JSON
+    # @param bound after so many seconds it is ended
+    # @raise [Refused]
+    def self.ask(program, words, wish: nil, bound: nil)
+      path = find(program)
+      raise Refused.new('missing', "#{program} is not installed: is `include distlock` missing?") if path.nil?
+
+      printed, complained = run([path, *words], wish, bound)
+      answer = parse(printed)
+      if answer.nil?
+        last = one_line(complained.lines.last || 'nothing')
+        raise Refused.new('error', "#{path} gave no answer that can be read; it said: #{last}")
+      end
+      error = answer['error']
+      raise Refused.new(error['kind'], one_line(error['message'])) if error.is_a?(Hash)
+
+      answer
+    end
+
+    def self.parse(printed)
+      answer = JSON.parse(printed)
+      answer if answer.is_a?(Hash)
+    rescue JSON::ParserError
+      nil
+    end
+
+    def self.one_line(text)
+      text.to_s.scrub('?').gsub(%r{[[:cntrl:]]+}, ' ').strip
+    end
+
+    # When Puppet is told to stop, or is killed, the command sees the end of its standard input and calls itself off.
+    def self.run(command, wish, bound)
+      input, ours = IO.pipe
+      theirs, output = IO.pipe
+      complaints, errors = IO.pipe
+      pid = Process.spawn(ENVIRONMENT, [command.first, command.first], *command.drop(1),
+                          in: input, out: output, err: errors)
+      [input, output, errors].each(&:close)
+      send_wish(ours, wish)
+      read(pid, [theirs, complaints], bound)
+    ensure
+      [ours, theirs, complaints, input, output, errors].compact.reject(&:closed?).each(&:close)
+      finish(pid, bound.nil? ? PATIENCE : 0) unless pid.nil?
+    end
+
+    def self.send_wish(pipe, wish)
+      pipe.puts(JSON.generate(wish)) unless wish.nil?
+    rescue Errno::EPIPE
+      nil # it has ended already, and its answer says why
+    end
+
+    # Reads both to their ends, and returns what was in them.
+    def self.read(pid, streams, bound)
+      texts = streams.to_h { |stream| [stream, +''] }
+      open = streams.dup
+      deadline = bound && now + bound
+      stopped = nil
+      until open.empty?
+        ready, = IO.select(open, nil, nil, deadline ? (deadline - now).clamp(0, STEP) : STEP)
+        (ready || []).each { |stream| open.delete(stream) unless take(stream, texts[stream]) }
+        if stopped.nil? && stop_requested?
+          stopped = now
+          signal(pid, 'TERM')
+        end
+        raise Refused.new('timeout', "no answer within #{bound} s") if deadline && now > deadline
+        raise Refused.new('interrupted', 'Puppet is to stop') if stopped && now > stopped + PATIENCE
+      end
+      texts.values.map { |text| text.force_encoding('UTF-8') }
+    end
+
+    def self.take(stream, text)
+      text << stream.read_nonblock(65_536)
+    rescue IO::WaitReadable
+      text
+    rescue EOFError
+      nil
+    end
+
+    def self.stop_requested?
+      defined?(Puppet::Application) && Puppet::Application.respond_to?(:stop_requested?) && Puppet::Application.stop_requested?
+    end
+
+    # Ends what has not ended yet: asked first, where there is time.
+    def self.finish(pid, patience)
+      return if reaped?(pid, 0.05)
+
+      signal(pid, 'TERM')
+      return if reaped?(pid, patience)
+
+      signal(pid, 'KILL')
+      reaped?(pid, PATIENCE)
+    end
+
+    def self.reaped?(pid, seconds)
+      deadline = now + seconds
+      loop do
+        return true unless Process.waitpid(pid, Process::WNOHANG).nil?
+        return false if now > deadline
+
+        sleep(0.005)
+      end
+    rescue Errno::ECHILD
+      true
+    end
+
+    def self.signal(pid, name)
+      Process.kill(name, pid)
+    rescue Errno::ESRCH
+      nil
+    end
+
+    def self.now
+      Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    end
+  end
+end

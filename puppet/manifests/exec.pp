@@ -1,0 +1,155 @@
+# @summary Runs a command under a lock, as `exec` does without one.
+#
+# The command runs only while this node holds the lock: taken right before, let go right after. While another node holds
+# it, the resource fails with the holder's name (or waits, see `lock_timeout`); the next run tries again. No shell reads
+# the command.
+#
+# `unless`, `onlyif`, `creates` and `refreshonly` are looked at before the lock is asked for: a node that has nothing to
+# do never takes it.
+#
+# @example
+#   distlock::exec { 'upgrade':
+#     lock_name => 'percona_prod',
+#     reason    => 'Upgrade RPMs',
+#     command   => ['/usr/bin/yum', '--assumeyes', 'upgrade', 'percona-server-server'],
+#     unless    => [['/usr/local/bin/is-upgraded']],
+#     timeout   => 3600,
+#   }
+#
+# @param command
+#   Program and arguments.
+# @param lock_name
+#   The lock. Default: the title.
+# @param lock_timeout
+#   Seconds to wait for the lock: 0 fails at once, -1 waits for ever. Default: what environment or config file of the node
+#   say, else 0.
+# @param reason
+#   Why; shown to everybody who looks or waits.
+# @param ttl
+#   Lease the lock for so many seconds: it ends with its holder, and a command whose lock is lost is killed. Without one
+#   the lock outlives a crash, until a person has looked.
+# @param slots
+#   So many may hold the lock at once; the same number everywhere.
+# @param on_failure
+#   `hold`: a command that fails leaves the lock taken, until a person has looked.
+# @param cooldown
+#   After success the lock stays taken for so many seconds.
+# @param owner
+#   Default: `puppet:` and the certname. The same owner may enter its own lock again.
+# @param config
+#   distlock's config file. Default: that of the class `distlock` where it is included, else distlock's own.
+# @param program
+#   The path of distlock-puppet. Default: where the class `distlock` puts it, else it is looked for in `path`.
+# @param timeout
+#   Seconds that the command may run, not counting the wait for the lock; 0 for any time. Then it is ended, with all that
+#   it has started, and the exit code is 124.
+# @param unless
+#   As for `exec`.
+# @param onlyif
+#   As for `exec`.
+# @param creates
+#   As for `exec`.
+# @param refreshonly
+#   As for `exec`.
+# @param logoutput
+#   As for `exec`.
+# @param environment
+#   As for `exec`. It reaches distlock-puppet too: `DISTLOCK_ENDPOINTS=...` is where the lock is.
+# @param cwd
+#   As for `exec`.
+# @param user
+#   As for `exec`. distlock-puppet runs as this user too, who has to be able to read the config file.
+# @param group
+#   As for `exec`.
+# @param umask
+#   As for `exec`.
+# @param path
+#   As for `exec`.
+# @param returns
+#   As for `exec`: exit codes that are no failure. Those of distlock-puppet itself are in its documentation.
+# @param tries
+#   As for `exec`. Every try takes the lock anew.
+# @param try_sleep
+#   As for `exec`.
+define distlock::exec (
+  Array[String, 1] $command,
+  Distlock::Name $lock_name = $title,
+  Optional[Distlock::Timeout] $lock_timeout = undef,
+  Optional[String[1]] $reason = undef,
+  Optional[Integer[1]] $ttl = undef,
+  Optional[Integer[1, 1000]] $slots = undef,
+  Optional[Enum['release', 'hold']] $on_failure = undef,
+  Optional[Integer[1]] $cooldown = undef,
+  Optional[String[1]] $owner = undef,
+  Optional[Distlock::Path] $config = undef,
+  Optional[Distlock::Path] $program = undef,
+  Variant[Integer[0], Float[0.0]] $timeout = 300,
+  Optional[Variant[String[1], Array[Variant[String, Array[String]]]]] $unless = undef,
+  Optional[Variant[String[1], Array[Variant[String, Array[String]]]]] $onlyif = undef,
+  Optional[Variant[String[1], Array[String[1]]]] $creates = undef,
+  Optional[Boolean] $refreshonly = undef,
+  Optional[Variant[Boolean, Enum['true', 'false', 'on_failure']]] $logoutput = undef,
+  Optional[Variant[String, Array[String]]] $environment = undef,
+  Optional[Distlock::Path] $cwd = undef,
+  Optional[Variant[String[1], Integer[0]]] $user = undef,
+  Optional[Variant[String[1], Integer[0]]] $group = undef,
+  Optional[String[1]] $umask = undef,
+  Variant[String[1], Array[String[1], 1]] $path = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'],
+  Optional[Variant[Integer, String[1], Array[Variant[Integer, String[1]]]]] $returns = undef,
+  Optional[Integer[1]] $tries = undef,
+  Optional[Variant[Integer[0], Float[0.0]]] $try_sleep = undef,
+) {
+  $command_dir = getvar('distlock::command_dir')
+  $of_class = $command_dir ? {
+    undef   => 'distlock-puppet',
+    default => getvar('distlock::install') ? {
+      'venv'  => "${command_dir}/distlock-puppet",
+      default => 'distlock-puppet',
+    },
+  }
+  $found = $program ? {
+    undef   => $of_class,
+    default => $program,
+  }
+  $config_file = $config ? {
+    undef   => getvar('distlock::config_file'),
+    default => $config,
+  }
+
+  $options = {
+    'certname'        => getvar('trusted.certname'),
+    'command-timeout' => $timeout,
+    'timeout'         => $lock_timeout,
+    'reason'          => $reason,
+    'ttl'             => $ttl,
+    'slots'           => $slots,
+    'on-failure'      => $on_failure,
+    'cooldown'        => $cooldown,
+    'id'              => $owner,
+    'config'          => $config_file,
+  }
+  $words = $options.filter |$_, $value| { $value =~ NotUndef }.map |$option, $value| { "--${option}=${value}" }
+
+  exec { "distlock: ${title}":
+    command     => [$found, 'exec'] + $words + [$lock_name, '--'] + $command,
+    unless      => $unless,
+    onlyif      => $onlyif,
+    creates     => $creates,
+    refreshonly => $refreshonly,
+    logoutput   => $logoutput,
+    environment => $environment,
+    cwd         => $cwd,
+    user        => $user,
+    group       => $group,
+    umask       => $umask,
+    path        => $path,
+    returns     => $returns,
+    tries       => $tries,
+    try_sleep   => $try_sleep,
+    timeout     => 0,
+  }
+
+  if $command_dir =~ NotUndef {
+    Class['distlock'] -> Exec["distlock: ${title}"]
+  }
+}

@@ -1,0 +1,89 @@
+# @summary A lock around whole runs of Puppet: a run applies nothing while another node holds it.
+#
+# Sets prerun_command and postrun_command in this node's own puppet.conf; from the next run on, every run first takes the
+# lock, and fails where it cannot. The lock is bound to the run: it ends with it, however that ends. Runs with noop take
+# no lock.
+#
+# @example
+#   class { 'distlock::run_lock':
+#     lock_name => 'percona_prod',
+#   }
+#
+# @param lock_name
+#   The lock.
+# @param lock_timeout
+#   Seconds to wait for the lock: 0 fails at once, -1 waits for ever. Default: what environment or config file of the node
+#   say, else 0.
+# @param ttl
+#   How many seconds the lock outlives the machine.
+# @param reason
+#   Why; shown to everybody who looks or waits.
+# @param ensure
+#   `absent` takes the two settings away, where they run distlock-puppet.
+# @param section
+#   The section of puppet.conf: `main` is for `puppet agent` and `puppet apply`, `agent` for the agent alone, `user` for
+#   `puppet apply` alone.
+# @param puppet_conf
+#   The file. Default: the puppet.conf that the run has read.
+# @param program
+#   The path of distlock-puppet. Default: where the class `distlock` puts it, else `/usr/local/bin/distlock-puppet`.
+# @param config
+#   distlock's config file. Default: that of the class `distlock` where it is included, else distlock's own.
+class distlock::run_lock (
+  Optional[Distlock::Word] $lock_name = undef,
+  Optional[Distlock::Timeout] $lock_timeout = undef,
+  Optional[Integer[1]] $ttl = undef,
+  Optional[Pattern[/\A[A-Za-z0-9 _.,:;@%+=()\/-]{1,200}\z/]] $reason = undef,
+  Enum['present', 'absent'] $ensure = 'present',
+  Enum['main', 'agent', 'user'] $section = 'main',
+  Optional[Distlock::Path] $puppet_conf = undef,
+  Optional[Distlock::Plainpath] $program = undef,
+  Optional[Distlock::Plainpath] $config = undef,
+) {
+  if $ensure == 'present' and $lock_name == undef {
+    fail('distlock::run_lock: lock_name is required')
+  }
+
+  $of_class = getvar('distlock::install') ? {
+    'venv'    => "${getvar('distlock::command_dir')}/distlock-puppet",
+    'package' => '/usr/bin/distlock-puppet',
+    default   => '/usr/local/bin/distlock-puppet',
+  }
+  $found = assert_type(Distlock::Plainpath, $program ? {
+    undef   => $of_class,
+    default => $program,
+  })
+  $config_file = assert_type(Optional[Distlock::Plainpath], $config ? {
+    undef   => getvar('distlock::config_file'),
+    default => $config,
+  })
+
+  # Puppet wants one string here. What stands in it holds nothing that a shell or puppet.conf would read. The lock stands
+  # last: puppet.conf loses a quote at the end of a line.
+  $where = $config_file ? {
+    undef   => '',
+    default => " --config=${config_file}",
+  }
+  $how = { 'timeout' => $lock_timeout, 'ttl' => $ttl }.filter |$_, $value| { $value =~ NotUndef }
+  $words = $how.map |$option, $value| { " --${option}=${value}" }.join('')
+  $why = $reason ? {
+    undef   => '',
+    default => " --reason='${reason}'",
+  }
+
+  distlock_puppet_conf { "${section}/prerun_command":
+    ensure => $ensure,
+    value  => "${found} acquire${words}${where}${why} ${lock_name}",
+    path   => $puppet_conf,
+  }
+
+  distlock_puppet_conf { "${section}/postrun_command":
+    ensure => $ensure,
+    value  => "${found} release${where} ${lock_name}",
+    path   => $puppet_conf,
+  }
+
+  if getvar('distlock::command_dir') =~ NotUndef {
+    Class['distlock'] -> Class['distlock::run_lock']
+  }
+}

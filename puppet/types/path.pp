@@ -1,0 +1,2 @@
+# @summary An absolute path.
+type Distlock::Path = Pattern[/\A\/[^[:cntrl:]]*\z/]

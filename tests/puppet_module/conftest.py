@@ -1,0 +1,73 @@
+"""Nodes that have the module, each a `puppet apply` with a confdir of its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from witness import Etcd
+
+from distlock_core.testing import Cluster
+
+TESTS = Path(__file__).resolve().parent.parent
+sys.path.append(str(TESTS / "puppet_runs"))  # what the tests of whole runs have, these have too
+
+from puppet_node import BIN, PuppetNode, PuppetRun  # noqa: E402
+
+MODULE = TESTS.parent / "puppet"
+
+
+class ModuleNode(PuppetNode):
+    """A node whose modulepath has the module."""
+
+    def __init__(self, folder: Path, certname: str, env: dict[str, str], modules: Path) -> None:
+        super().__init__(folder, certname, env)
+        self.modules = modules
+        self.vardir = folder / certname / "var"
+        self.env = env
+
+    @property
+    def places(self) -> list[str]:
+        return ["--modulepath", str(self.modules), "--certname", self.certname]
+
+    def start(self, manifest: str, *options: str) -> PuppetRun:
+        return super().start(manifest, *(options or ("--no-noop",)), *self.places)
+
+
+@pytest.fixture
+def seen(etcd: Cluster, realm_prefix: str) -> Etcd:
+    return Etcd(etcd, realm_prefix)
+
+
+@pytest.fixture
+def modules(tmp_path: Path) -> Path:
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    (folder / "distlock").symlink_to(MODULE)
+    return folder
+
+
+@pytest.fixture
+def new_node(
+    need: Callable[..., str], distlock_env: dict[str, str], tmp_path: Path, modules: Path
+) -> Iterator[Callable[..., ModuleNode]]:
+    """new_node("db1", **env) -> a node of this name in the test's own realm."""
+    need("puppet")
+    nodes: list[ModuleNode] = []
+
+    def new(certname: str = "db1", **env: Any) -> ModuleNode:
+        path = f"{BIN}:{distlock_env['PATH']}"
+        nodes.append(ModuleNode(tmp_path, certname, {**distlock_env, "PATH": path, **env}, modules))
+        return nodes[-1]
+
+    yield new
+    for node in nodes:
+        node.end()
+
+
+@pytest.fixture
+def node(new_node: Callable[..., ModuleNode]) -> ModuleNode:
+    return new_node()
