@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from distlock_core.lock import Lock
 
 READY = 15.0  # seconds that a keeper may take to begin
+# Byte by byte: what comes behind the first line is not read ahead.
 BOOT = (
-    "import json,sys;plan=json.loads(sys.stdin.readline());sys.path[:]=plan['path'];"
-    "from distlock_core.keeper import main;main(plan)"
+    "import json,os,sys;line=b''.join(iter(lambda:os.read(0,1).strip(b'\\n'),b''));plan=json.loads(line);"
+    "sys.path[:]=plan['path'];from importlib import import_module;import_module(plan['main']).main(plan)"
 )
 
 
@@ -39,9 +40,31 @@ def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) ->
     `connection` are the arguments of `connect()`. The plan: `pid` and its `start` time, `ttl`, `refresh`, `on_loss`,
     `kill_after`, `log_file`. Raises `DistlockError` when it does not begin; the lock is the caller's then.
     """
-    # The package's own folder too: an import hook may have found it, which is not there at the keeper's start.
-    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    orders = {"path": [*sys.path, home], "connection": dict(connection), "lock": lock.hand_over(), **plan}
+    orders = {"connection": dict(connection), "lock": lock.hand_over(), **plan}
+    pid, ours_out, ours_in = spawn(__name__, f"distlock keeper of {lock.name}", orders)
+    os.close(ours_out)
+    try:
+        answer = _answer(ours_in)
+    except (OSError, ValueError):
+        answer = {}
+    finally:
+        os.close(ours_in)
+    if answer.get("keeper") != pid:
+        raise DistlockError(f"the keeper did not begin: {answer.get('error') or 'it gave no answer'}")
+    return pid
+
+
+def spawn(main: str, title: str, orders: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Start a process that runs `main(orders)` of the module with that name, in a session of its own.
+
+    Returns its pid, the end of the pipe that is its standard input, behind the orders, and that of its output. Raises
+    `DistlockError`.
+    """
+    # The folder that the package is found in too: an import hook may have found it, which is not there at the start.
+    home = os.path.abspath(__file__)
+    for _ in range(__name__.count(".") + 1):
+        home = os.path.dirname(home)
+    line = json.dumps({"path": [*sys.path, home], "main": main, **orders}).encode() + b"\n"
     ours_in, theirs_out = os.pipe()
     theirs_in, ours_out = os.pipe()
     actions = [
@@ -49,7 +72,7 @@ def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) ->
         (os.POSIX_SPAWN_DUP2, theirs_out, 1),
         (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
     ]
-    command = [sys.executable, "-I", "-S", "-c", BOOT, f"distlock keeper of {lock.name}"]
+    command = [sys.executable, "-I", "-S", "-c", BOOT, title]
     every = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
     try:
         pid = os.posix_spawn(
@@ -63,25 +86,17 @@ def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) ->
         os.close(theirs_in)
         os.close(theirs_out)
     try:
-        with open(ours_out, "wb") as orders_pipe:
-            orders_pipe.write(json.dumps(orders).encode() + b"\n")
-        answer = _answer(ours_in)
-    except (OSError, ValueError):
-        answer = {}
-    finally:
-        os.close(ours_in)
-    if answer.get("keeper") != pid:
-        raise DistlockError(f"the keeper did not begin: {answer.get('error') or 'it gave no answer'}")
-    return pid
+        with open(ours_out, "wb", closefd=False) as pipe:
+            pipe.write(line)
+    except OSError:
+        pass  # it is gone already, and will not answer
+    return pid, ours_out, ours_in
 
 
 def main(plan: dict[str, Any]) -> None:
     """What the keeper's process does, from its first to its last moment."""
-    for name in os.listdir("/proc/self/fd"):  # not every number up to the limit: that may be a thousand million
-        if int(name) > 2:
-            _close(int(name))
-    os.chdir("/")
-    log = _log(plan)
+    stand_alone()
+    log = open_log(plan["log_file"])
     try:
         lock, until = _begin(plan)
     except (DistlockError, OSError) as error:
@@ -94,6 +109,14 @@ def main(plan: dict[str, Any]) -> None:
     os.close(null)
     lock.session.run(until)
     _end(plan, lock, until, log)
+
+
+def stand_alone() -> None:
+    """Keep nothing open that was inherited, but for the standard streams, and no folder from being unmounted."""
+    for name in os.listdir("/proc/self/fd"):  # not every number up to the limit: that may be a thousand million
+        if int(name) > 2:
+            _close(int(name))
+    os.chdir("/")
 
 
 class WhileAlive:
@@ -213,9 +236,8 @@ def _answer(descriptor: int) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
-def _log(plan: dict[str, Any]) -> Callable[[str, bool], None]:
+def open_log(path: str | None) -> Callable[[str, bool], None]:
     """Where trouble goes: the log file, or syslog."""
-    path = plan["log_file"]
     if path:
 
         def to_file(line: str, loud: bool) -> None:
