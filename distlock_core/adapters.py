@@ -10,6 +10,7 @@ import os
 
 from distlock_core import binding, realm
 from distlock_core.config import load, read_setting
+from distlock_core.deputy import HOLD, RELEASE, Deputy
 from distlock_core.errors import ConfigError, Frozen, LockBusy, LockNotFound, NotHolder
 from distlock_core.hold import TAKEN_OVER
 from distlock_core.inherited import held_around
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from distlock_core.patience import Cancel
     from distlock_core.realm import Realm
 
+ENDED_EARLY = "the run was ended before it was done"  # the reason of a hold that stays then
 NOTHING_CONFIGURED = "No endpoint is configured: set `endpoints`"
 
 
@@ -137,6 +139,34 @@ def take(
     else:
         holder = binding.bind(lock, kept, realm.connection(settings))
     return Taken(holder, True, before)
+
+
+def deputize(settings: Settings, reason: str = "") -> Deputy:
+    """Start a deputy that gets the lock for a run of many processes, and keeps it until the last of them is gone.
+
+    `reason` is for where the settings have none. When the run ends without a word, the lock is released, or held if
+    `on_failure` says so. Raises `DistlockError`.
+    """
+    settings["ttl"] = settings["ttl"] or WHILE_PID_TTL
+    settings.check()
+    name = settings["lockname"]
+    wish = {
+        "name": name,
+        "owner": settings["id"],
+        "reason": settings["reason"] or reason,
+        "slots": settings["slots"],
+        "ttl": settings["ttl"],
+        "refresh": settings["refresh"],
+    }
+    orders = {
+        "connection": realm.connection(settings, NOTHING_CONFIGURED),
+        "wish": wish,
+        "timeout": settings["timeout"],
+        "margin": settings.kill_after,
+        "log_file": settings["log_file"],
+        "at_end": (HOLD, ENDED_EARLY) if settings["on_failure"] == HOLD else (RELEASE, None),
+    }
+    return Deputy(name, orders)
 
 
 def let_go(

@@ -17,7 +17,7 @@ ROWS = (
     ("cli.",),
     ("adapters",),
     ("supervisor", "killing", "spawn", "jobs", "heartbeat"),
-    ("binding",),
+    ("binding", "deputy"),
     ("keeper",),
     ("realm",),
     ("lock", "acquisition", "hold", "release", "refusal", "view", "line"),
