@@ -1,0 +1,129 @@
+# Copyright: the distlock authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The options that both strategies have."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  distlock_name:
+    description:
+      - Name of the lock. It must be set in one way or another.
+    type: str
+    vars: [{name: distlock_name}]
+    env: [{name: DISTLOCK_LOCKNAME}]
+    ini: [{section: distlock, key: name}]
+  distlock_timeout:
+    description:
+      - Wait at most so many seconds for the lock. V(0) fails at once when another holds it or is ahead in the line,
+        V(-1) waits for ever. Who waits is served in order of arrival.
+      - V(0) is what holds where nobody says anything.
+    type: float
+    vars: [{name: distlock_timeout}]
+    env: [{name: DISTLOCK_TIMEOUT}]
+    ini: [{section: distlock, key: timeout}]
+  distlock_reason:
+    description:
+      - Why; shown to everybody who looks or waits. The default is the name of the play.
+    type: str
+    vars: [{name: distlock_reason}]
+    env: [{name: DISTLOCK_REASON}]
+    ini: [{section: distlock, key: reason}]
+  distlock_owner:
+    description:
+      - The owner that others see. Two runs never hold the lock together because they share an owner; the next run with
+        the same owner on the same controller takes over what a dead one has left.
+      - The default names controller and process, and is another one for each run.
+    type: str
+    vars: [{name: distlock_owner}]
+    env: [{name: DISTLOCK_ID}]
+    ini: [{section: distlock, key: owner}]
+  distlock_on_failure:
+    description:
+      - What becomes of the lock when what it was held for has failed, a host was unreachable, or the run was ended by a
+        signal.
+      - V(release) lets it go. V(hold) leaves it taken, until a person has looked and unlocks it.
+      - V(release) is what holds where nobody says anything.
+    type: str
+    choices: [release, hold]
+    vars: [{name: distlock_on_failure}]
+    env: [{name: DISTLOCK_ON_FAILURE}]
+    ini: [{section: distlock, key: on_failure}]
+  distlock_cooldown:
+    description:
+      - After success the lock stays taken for so many seconds more, so that things can settle before the next one begins.
+    type: int
+    vars: [{name: distlock_cooldown}]
+    env: [{name: DISTLOCK_COOLDOWN}]
+    ini: [{section: distlock, key: cooldown}]
+  distlock_slots:
+    description:
+      - So many may hold the lock at once; the same number everywhere. The default is 1.
+    type: int
+    vars: [{name: distlock_slots}]
+    env: [{name: DISTLOCK_SLOTS}]
+    ini: [{section: distlock, key: slots}]
+  distlock_ttl:
+    description:
+      - So many seconds the lock outlives the controller's machine. While the run lives it is renewed. The default is 60.
+    type: int
+    vars: [{name: distlock_ttl}]
+    env: [{name: DISTLOCK_TTL}]
+    ini: [{section: distlock, key: ttl}]
+  distlock_kill_after:
+    description:
+      - The lock counts as lost so many seconds before its lease can run out, when etcd confirms no renewal.
+        The default is a sixth of O(distlock_ttl).
+    type: float
+    vars: [{name: distlock_kill_after}]
+    env: [{name: DISTLOCK_KILL_AFTER}]
+    ini: [{section: distlock, key: kill_after}]
+  distlock_endpoints:
+    description:
+      - Members of the etcd cluster, as URLs. They are asked from the controller.
+    type: list
+    elements: str
+    vars: [{name: distlock_endpoints}]
+    env: [{name: DISTLOCK_ENDPOINTS}]
+    ini: [{section: distlock, key: endpoints}]
+  distlock_prefix:
+    description:
+      - The realm, what all its keys in etcd begin with. The default is V(/distlock/).
+    type: str
+    vars: [{name: distlock_prefix}]
+    env: [{name: DISTLOCK_PREFIX}]
+    ini: [{section: distlock, key: prefix}]
+  distlock_config:
+    description:
+      - The config file of distlock on the controller. It comes behind all that is said here.
+        The default is V(/etc/distlock/distlock.yaml), which need not exist.
+    type: path
+    vars: [{name: distlock_config}]
+    env: [{name: DISTLOCK_CONFIG}]
+    ini: [{section: distlock, key: config}]
+  distlock_connect_timeout:
+    description:
+      - So many seconds for the first contact with etcd. The default is 5.
+    type: float
+    vars: [{name: distlock_connect_timeout}]
+    env: [{name: DISTLOCK_CONNECT_TIMEOUT}]
+    ini: [{section: distlock, key: connect_timeout}]
+  distlock_release_timeout:
+    description:
+      - So many seconds a release is tried while etcd does not answer. The default is 30.
+    type: float
+    vars: [{name: distlock_release_timeout}]
+    env: [{name: DISTLOCK_RELEASE_TIMEOUT}]
+    ini: [{section: distlock, key: release_timeout}]
+  distlock_log_file:
+    description:
+      - Where the process that keeps the lock writes when something goes wrong. The default is syslog.
+    type: path
+    vars: [{name: distlock_log_file}]
+    env: [{name: DISTLOCK_LOG_FILE}]
+    ini: [{section: distlock, key: log_file}]
+"""
