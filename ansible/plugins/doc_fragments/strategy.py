@@ -55,7 +55,7 @@ options:
     ini: [{section: distlock, key: on_failure}]
   distlock_cooldown:
     description:
-      - After success the lock stays taken for so many seconds more, so that things can settle before the next one begins.
+      - After success the lock stays taken for so many seconds more, so that things can settle before the next begins.
     type: int
     vars: [{name: distlock_cooldown}]
     env: [{name: DISTLOCK_COOLDOWN}]
@@ -69,7 +69,8 @@ options:
     ini: [{section: distlock, key: slots}]
   distlock_ttl:
     description:
-      - So many seconds the lock outlives the controller's machine. While the run lives it is renewed. The default is 60.
+      - So many seconds the lock outlives the controller's machine. While the run lives it is renewed.
+        The default is 60.
     type: int
     vars: [{name: distlock_ttl}]
     env: [{name: DISTLOCK_TTL}]

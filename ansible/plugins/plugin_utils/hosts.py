@@ -10,7 +10,6 @@ import os
 
 from ansible.executor.play_iterator import FailedStates, IteratingStates
 from ansible.utils.display import Display
-
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core import adapters
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError
 

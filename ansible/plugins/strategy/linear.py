@@ -12,8 +12,8 @@ short_description: Runs a play under a lock, otherwise as ansible.builtin.linear
 version_added: 0.1.0
 author: the distlock authors (@distlock)
 description:
-  - Takes a lock in etcd before the first task of any host starts, gathering of facts included, and lets it go behind the
-    last one, handlers included. Who else wants it, another controller, a Salt or Puppet node, a shell, fails or waits.
+  - Takes a lock in etcd before the first task of any host starts, gathering of facts included, and lets it go behind
+    the last one, handlers included. Who else wants it, another controller, a Salt or Puppet node, a shell, fails or waits.
   - The lock is held by a process on the controller that ends when the run and all of its workers are gone, however they
     ended.
   - When the lock is lost in mid-play, no further task starts and the play fails. Tasks that run already are not ended.
@@ -56,9 +56,6 @@ EXAMPLES = r"""
 
 import time
 
-from ansible import constants
-from ansible.plugins.strategy.linear import StrategyModule as LinearStrategy
-
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import (
     ConfigError,
     DistlockError,
@@ -66,6 +63,9 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.er
 from ansible_collections.distlock.distlock.plugins.plugin_utils.hosts import complain, preview, stop
 from ansible_collections.distlock.distlock.plugins.plugin_utils.options import SCOPE, Options
 from ansible_collections.distlock.distlock.plugins.plugin_utils.play_lock import PlayLock
+
+from ansible import constants
+from ansible.plugins.strategy.linear import StrategyModule as LinearStrategy
 
 PLUGIN = "distlock.distlock.linear"
 PLAYS = {}  # a strategy is made anew for each batch; the play's id leads from one to the next
@@ -100,10 +100,10 @@ class StrategyModule(LinearStrategy):
             return []
         return super().get_hosts_left(iterator)
 
-    def add_tqm_variables(self, vars, play):
-        super().add_tqm_variables(vars, play)
+    def add_tqm_variables(self, variables, play):
+        super().add_tqm_variables(variables, play)
         if self._lock is not None:
-            vars["distlock_held"] = self._lock.shown
+            variables["distlock_held"] = self._lock.shown
 
     def _queue_task(self, host, task, task_vars, play_context):
         if self._lock is None:
