@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+from controller import Controller
 from needs import missing
 from once import once
 from playing import BIN, Played, write_playbook
@@ -99,3 +100,13 @@ def playbook(spawn_playbook: Callable[..., subprocess.Popen[str]]) -> Callable[.
         return Played(spawn_playbook(plays, *options, **more))
 
     return run
+
+
+@pytest.fixture
+def controller(ansible_env: dict[str, str], tmp_path: Path) -> Iterator[Controller]:
+    """Runs that are watched and killed from outside; what is left of them is ended after the test."""
+    folder = tmp_path / "controller"
+    folder.mkdir()
+    controller = Controller(folder, {**ansible_env, "ANSIBLE_PYTHON_INTERPRETER": sys.executable})
+    yield controller
+    controller.close()

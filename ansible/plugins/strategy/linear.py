@@ -13,7 +13,8 @@ version_added: 0.1.0
 author: the distlock authors (@distlock)
 description:
   - Takes a lock in etcd before the first task of any host starts, gathering of facts included, and lets it go behind
-    the last one, handlers included. Who else wants it, another controller, a Salt or Puppet node, a shell, fails or waits.
+    the last one, handlers included. Who else wants it, another controller, a Salt or Puppet node, a shell, fails or
+    waits.
   - The lock is held by a process on the controller that ends when the run and all of its workers are gone, however they
     ended.
   - When the lock is lost in mid-play, no further task starts and the play fails. Tasks that run already are not ended.
