@@ -11,7 +11,15 @@ import os
 from distlock_core import binding, realm
 from distlock_core.config import load, read_setting
 from distlock_core.deputy import HOLD, RELEASE, Deputy
-from distlock_core.errors import ConfigError, Frozen, LockBusy, LockNotFound, NotHolder
+from distlock_core.errors import (
+    AcquireTimeout,
+    Cancelled,
+    ConfigError,
+    Frozen,
+    LockBusy,
+    LockNotFound,
+    NotHolder,
+)
 from distlock_core.hold import TAKEN_OVER
 from distlock_core.inherited import held_around
 from distlock_core.model import COOLING, HELD
@@ -22,9 +30,10 @@ from distlock_core.wording import held_by, look_at, printable, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Mapping
     from typing import Any
 
+    from distlock_core.acquisition import Waiting
     from distlock_core.config import Settings
     from distlock_core.lock import Lock
     from distlock_core.model import Holder, LockState
@@ -101,29 +110,36 @@ def take(
     *,
     run: int | None = None,
     bound: bool = False,
+    family: int | None = None,
+    unrenewed: bool = False,
+    of_my_run: Collection[str] = (),
     dry_run: bool = False,
     cancel: Cancel | None = None,
+    progress: Callable[[Waiting], None] | None = None,
 ) -> Taken:
     """Have the lock held by my owner; a hold that is mine already is left as it is.
 
-    `run` is the process that stands for this run: a hold bound to it is mine. With `bound` the lock ends with that
-    process, else it is persistent. What a dry run would refuse, it raises.
+    `run` is the process that stands for this run: a hold bound to it is mine. So is one of the owners `of_my_run`: it
+    ends with this run too. With `bound` the lock ends with that process, and with all that have inherited the pipe
+    `family` from it; else it is persistent, or with `unrenewed` ends after its ttl. What a dry run would refuse, it
+    raises. `progress` is called while waiting, and may raise.
     """
     if bound:
         settings["while_pid"] = run
         settings["ttl"] = settings["ttl"] or WHILE_PID_TTL
         settings.check()
-    else:
+    elif not unrenewed:
         settings["ttl"] = settings["refresh"] = None
-    kept = binding.Binding.of(settings) if bound else None
+    kept = binding.Binding.of(settings, family) if bound else None
     lock = _lock(settings, kept)
+    mine = _Mine(settings["id"], run, of_my_run)
     entry, waits = None, ""
     try:
         entry = lock.preview()
     except (LockBusy, Frozen) as error:
-        mine = _bound_to(run, settings["id"], error.state)
-        if mine is not None:
-            return Taken(mine, False)
+        found = mine.among(error.state)
+        if found is not None:
+            return Taken(found, False)
         if dry_run and settings["timeout"] == 0:
             raise
         waits = error.message
@@ -132,7 +148,17 @@ def take(
     before = None if entry is None else entry.holder
     if dry_run:
         return Taken(None, True, before, waits)
-    lock.acquire(settings["timeout"], cancel)
+    try:
+        lock.acquire(settings["timeout"], cancel, mine.looking_on(progress))
+    except (LockBusy, Frozen, AcquireTimeout) as error:
+        # Another process of this run may have been faster.
+        found = mine.among(error.state)
+        if found is None:
+            raise
+        return Taken(found, False)
+    if cancel is not None and cancel.is_set():
+        lock.release()
+        raise Cancelled("interrupted")
     if kept is None:
         holder = lock.holder
         lock.forget()
@@ -214,8 +240,8 @@ def _lock(settings: Settings, kept: binding.Binding | None) -> Lock:
         settings["id"],
         settings["reason"],
         slots=settings["slots"],
-        ttl=None if kept is None else kept.ttl,
-        refresh=None if kept is None else kept.refresh,
+        ttl=settings["ttl"],
+        refresh=settings["refresh"],
         background=False,
         # A step may be entered again by whoever has its owner; what is bound to a run is that run's alone.
         step=kept is None,
@@ -224,14 +250,46 @@ def _lock(settings: Settings, kept: binding.Binding | None) -> Lock:
     )
 
 
-def _bound_to(run: int | None, owner: str, state: LockState | None) -> Holder | None:
-    """The hold that this very run has bound to itself before."""
-    if run is None or state is None:
+class _Mine:
+    """Which holds are this run's own, beside those that my owner may enter."""
+
+    def __init__(self, owner: str, run: int | None, of_my_run: Collection[str]) -> None:
+        self._owner = owner
+        self._run = run
+        self._of_my_run = of_my_run
+        self._traces = {} if run is None else traces(run)
+
+    def among(self, state: LockState | None) -> Holder | None:
+        for holder in () if state is None else state.holders:
+            record = holder.record
+            if record.explicit and record.state == HELD:
+                bound_as_me = holder.owner == self._owner and self._is_bound(holder)
+                if bound_as_me or holder.owner in self._of_my_run:
+                    return holder
         return None
-    me = traces(run)
-    for holder in state.holders:
-        record = holder.record
-        same_process = all(record.details.get(field) == me.get(field) for field in ("host", "boot", "pid", "start"))
-        if same_process and record.explicit and holder.owner == owner and record.state == HELD and start_time(run):
-            return holder
-    return None
+
+    def looking_on(self, progress: Callable[[Waiting], None] | None) -> Callable[[Waiting], None]:
+        """Ends the waiting for a lock that is my own by then, and for one that this run would have to end for."""
+
+        def look(waiting: Waiting) -> None:
+            state = waiting.state
+            if self.among(state) is not None:
+                raise LockBusy(f"{taken(state)}: that is this run", state=state)
+            if state.holders and all(self._is_bound(holder) for holder in state.holders):
+                raise LockBusy(
+                    f"{taken(state)}, until this very run ends: to wait for it in here would never end. Give both the "
+                    "same owner",
+                    state=state,
+                )
+            if progress is not None:
+                progress(waiting)
+
+        return look
+
+    def _is_bound(self, holder: Holder) -> bool:
+        """To this run's process, which lives."""
+        if self._run is None:
+            return False
+        fields = ("host", "boot", "pid", "start")
+        same_process = all(holder.record.details.get(field) == self._traces.get(field) for field in fields)
+        return same_process and start_time(self._run) is not None

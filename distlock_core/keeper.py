@@ -6,17 +6,16 @@ no inherited descriptors. What it is to do comes over its standard input: nothin
 
 from __future__ import annotations
 
-import errno
+import fcntl
 import json
 import os
-import select
 import signal
 import sys
 import time
 
 from distlock_core.errors import DistlockError, LockLost
-from distlock_core.patience import Interrupt, Patience
-from distlock_core.whoami import start_time
+from distlock_core.lifetime import WhileAlive
+from distlock_core.patience import Patience
 from distlock_core.wording import printable
 
 TYPE_CHECKING = False
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from distlock_core.lock import Lock
 
 READY = 15.0  # seconds that a keeper may take to begin
+FAMILY = 3  # the descriptor by which a keeper sees whether those that its process has forked are gone
 # Byte by byte: what comes behind the first line is not read ahead.
 BOOT = (
     "import json,os,sys;line=b''.join(iter(lambda:os.read(0,1).strip(b'\\n'),b''));plan=json.loads(line);"
@@ -38,10 +38,11 @@ def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) ->
     """Start a keeper for a lock that is held, and return its pid; the lock is the keeper's from then on.
 
     `connection` are the arguments of `connect()`. The plan: `pid` and its `start` time, `ttl`, `refresh`, `on_loss`,
-    `kill_after`, `log_file`. Raises `DistlockError` when it does not begin; the lock is the caller's then.
+    `kill_after`, `log_file`, and `family`: the end of a pipe that is to be closed too, as `WhileAlive` says. Raises
+    `DistlockError` when it does not begin; the lock is the caller's then.
     """
     orders = {"connection": dict(connection), "lock": lock.hand_over(), **plan}
-    pid, ours_out, ours_in = spawn(__name__, f"distlock keeper of {lock.name}", orders)
+    pid, ours_out, ours_in = spawn(__name__, f"distlock keeper of {lock.name}", orders, plan.get("family"))
     os.close(ours_out)
     try:
         answer = _answer(ours_in)
@@ -54,17 +55,17 @@ def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) ->
     return pid
 
 
-def spawn(main: str, title: str, orders: Mapping[str, Any]) -> tuple[int, int, int]:
+def spawn(main: str, title: str, orders: Mapping[str, Any], family: int | None = None) -> tuple[int, int, int]:
     """Start a process that runs `main(orders)` of the module with that name, in a session of its own.
 
-    Returns its pid, the end of the pipe that is its standard input, behind the orders, and that of its output. Raises
-    `DistlockError`.
+    It finds the descriptor `family`, if there is one, as `FAMILY`, and inherits no other. Returns its pid, the end of
+    the pipe that is its standard input, behind the orders, and that of its output. Raises `DistlockError`.
     """
-    # The folder that the package is found in too: an import hook may have found it, which is not there at the start.
-    home = os.path.abspath(__file__)
-    for _ in range(__name__.count(".") + 1):
-        home = os.path.dirname(home)
-    line = json.dumps({"path": [*sys.path, home], "main": main, **orders}).encode() + b"\n"
+    # By its last name, from the folder that it is in: it may be part of a larger package, which is not found as simply.
+    home, package = os.path.dirname(os.path.dirname(os.path.abspath(__file__))), __name__.rpartition(".")[0]
+    path = sys.path if home in sys.path else [home, *sys.path]
+    main = package.rpartition(".")[2] + main[len(package) :]
+    line = json.dumps({"path": path, "main": main, **orders}).encode() + b"\n"
     ours_in, theirs_out = os.pipe()
     theirs_in, ours_out = os.pipe()
     actions = [
@@ -72,6 +73,11 @@ def spawn(main: str, title: str, orders: Mapping[str, Any]) -> tuple[int, int, i
         (os.POSIX_SPAWN_DUP2, theirs_out, 1),
         (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
     ]
+    if family is not None:
+        family = fcntl.fcntl(
+            family, fcntl.F_DUPFD_CLOEXEC, FAMILY + 1
+        )  # from the same number it would not be passed on
+        actions.append((os.POSIX_SPAWN_DUP2, family, FAMILY))
     command = [sys.executable, "-I", "-S", "-c", BOOT, title]
     every = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
     try:
@@ -85,6 +91,8 @@ def spawn(main: str, title: str, orders: Mapping[str, Any]) -> tuple[int, int, i
     finally:
         os.close(theirs_in)
         os.close(theirs_out)
+        if family is not None:
+            os.close(family)
     try:
         with open(ours_out, "wb", closefd=False) as pipe:
             pipe.write(line)
@@ -95,7 +103,7 @@ def spawn(main: str, title: str, orders: Mapping[str, Any]) -> tuple[int, int, i
 
 def main(plan: dict[str, Any]) -> None:
     """What the keeper's process does, from its first to its last moment."""
-    stand_alone()
+    stand_alone(leave_open=2 if plan.get("family") is None else FAMILY)
     log = open_log(plan["log_file"])
     try:
         lock, until = _begin(plan)
@@ -111,59 +119,19 @@ def main(plan: dict[str, Any]) -> None:
     _end(plan, lock, until, log)
 
 
-def stand_alone() -> None:
-    """Keep nothing open that was inherited, but for the standard streams, and no folder from being unmounted."""
+def stand_alone(leave_open: int = 2) -> None:
+    """Keep nothing open that was inherited, but for the first descriptors, and no folder from being unmounted."""
     for name in os.listdir("/proc/self/fd"):  # not every number up to the limit: that may be a thousand million
-        if int(name) > 2:
+        if int(name) > leave_open:
             _close(int(name))
     os.chdir("/")
-
-
-class WhileAlive:
-    """A cancel that is set when a process has ended, or this one is told to quit."""
-
-    def __init__(self, pid: int, started: int) -> None:
-        self.quit = Interrupt()
-        signal.signal(signal.SIGTERM, lambda number, _: self.quit.set(number))
-        self._pid, self._started = pid, started
-        # An epoll descriptor can itself be polled.
-        self._any = select.epoll()
-        self._any.register(self.quit.fileno(), select.EPOLLIN)
-        try:
-            self._process = os.pidfd_open(pid)  # readable when the process has ended
-            self._any.register(self._process, select.EPOLLIN)
-        except (AttributeError, OSError) as error:
-            if getattr(error, "errno", None) in (errno.EINVAL, errno.ENOENT):  # by kernel version
-                raise DistlockError(f"{pid} is a thread, and no process") from error
-            self._look_every_second()
-
-    @property
-    def ended(self) -> bool:
-        # The start time too: the process may have ended, and its pid been given away, before the pidfd was opened.
-        return start_time(self._pid) != self._started
-
-    def is_set(self) -> bool:
-        return self.quit.is_set() or self.ended
-
-    def fileno(self) -> int:
-        return self._any.fileno()
-
-    def _look_every_second(self) -> None:
-        """Kernels before 5.3 have no pidfd."""
-
-        def look(*_: object) -> None:
-            if self.ended:
-                self.quit.set()
-
-        signal.signal(signal.SIGALRM, look)
-        signal.setitimer(signal.ITIMER_REAL, 1.0, 1.0)
 
 
 def _begin(plan: dict[str, Any]) -> tuple[Lock, WhileAlive]:
     from distlock_core.lock import Lock
     from distlock_core.realm import connect
 
-    until = WhileAlive(plan["pid"], plan["start"])
+    until = WhileAlive(plan["pid"], plan["start"], None if plan.get("family") is None else FAMILY)
     if until.ended:
         raise DistlockError(f"process {plan['pid']} has ended")
     realm = connect(**plan["connection"])

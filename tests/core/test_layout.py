@@ -25,7 +25,7 @@ ROWS = (
     ("etcd.gateway",),
     ("etcd.",),
     ("config", "inherited"),
-    ("settings", "wording", "whoami", "processes", "signalfd", "threads"),
+    ("settings", "wording", "whoami", "lifetime", "processes", "signalfd", "threads"),
     ("model",),
     ("etcd.api",),
     ("patience",),
