@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.plugins.loader import fragment_loader
 from ansible.template import Templar
@@ -15,8 +16,6 @@ from ansible.utils.plugin_docs import get_docstring
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core import adapters
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.whoami import hostname
-
-from ansible import constants
 
 WORD = "distlock_"
 SETTING = {"name": "lockname", "owner": "id"}  # all others are called as they are there

@@ -46,12 +46,11 @@ EXAMPLES = r"""
         state: latest
 """
 
+from ansible.plugins.strategy.host_pinned import StrategyModule as HostPinnedStrategy
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError
 from ansible_collections.distlock.distlock.plugins.plugin_utils.host_locks import HostLocks
 from ansible_collections.distlock.distlock.plugins.plugin_utils.hosts import at_work, complain, preview, stop
 from ansible_collections.distlock.distlock.plugins.plugin_utils.options import Options
-
-from ansible.plugins.strategy.host_pinned import StrategyModule as HostPinnedStrategy
 
 PLUGIN = "distlock.distlock.host_pinned"
 

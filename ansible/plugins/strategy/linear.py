@@ -57,6 +57,8 @@ EXAMPLES = r"""
 
 import time
 
+from ansible import constants
+from ansible.plugins.strategy.linear import StrategyModule as LinearStrategy
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import (
     ConfigError,
     DistlockError,
@@ -64,9 +66,6 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.er
 from ansible_collections.distlock.distlock.plugins.plugin_utils.hosts import complain, preview, stop
 from ansible_collections.distlock.distlock.plugins.plugin_utils.options import SCOPE, Options
 from ansible_collections.distlock.distlock.plugins.plugin_utils.play_lock import PlayLock
-
-from ansible import constants
-from ansible.plugins.strategy.linear import StrategyModule as LinearStrategy
 
 PLUGIN = "distlock.distlock.linear"
 PLAYS = {}  # a strategy is made anew for each batch; the play's id leads from one to the next
