@@ -14,7 +14,7 @@ import yaml
 from witness import BOUND, is_running, wait_until
 
 BIN = Path(sys.executable).parent
-RUN_BOUND = 60.0  # seconds after which a run that ends by itself counts as hung
+RUN_BOUND = 100.0  # seconds after which a run that ends by itself counts as hung
 
 
 class Run:
@@ -73,7 +73,7 @@ class Controller:
 
     def __init__(self, folder: Path, env: dict[str, str]) -> None:
         self.folder = folder
-        self.env = env
+        self.env = {**env, "ANSIBLE_PIPELINING": "1", "ANSIBLE_GATHERING": "explicit"}
         self._runs: list[Run] = []
 
     def start(self, playbook: Any, *arguments: str, hosts: str = "h1", **env: str) -> Run:

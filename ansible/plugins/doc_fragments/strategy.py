@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+import re
 
-class ModuleDocFragment:
-    DOCUMENTATION = r"""
+import yaml
+from ansible_collections.distlock.distlock.plugins.module_utils.arguments import documented
+
+OWN = r"""
 options:
   distlock_name:
     description:
@@ -83,43 +86,6 @@ options:
     vars: [{name: distlock_kill_after}]
     env: [{name: DISTLOCK_KILL_AFTER}]
     ini: [{section: distlock, key: kill_after}]
-  distlock_endpoints:
-    description:
-      - Members of the etcd cluster, as URLs. They are asked from the controller.
-    type: list
-    elements: str
-    vars: [{name: distlock_endpoints}]
-    env: [{name: DISTLOCK_ENDPOINTS}]
-    ini: [{section: distlock, key: endpoints}]
-  distlock_prefix:
-    description:
-      - The realm, what all its keys in etcd begin with. The default is V(/distlock/).
-    type: str
-    vars: [{name: distlock_prefix}]
-    env: [{name: DISTLOCK_PREFIX}]
-    ini: [{section: distlock, key: prefix}]
-  distlock_config:
-    description:
-      - The config file of distlock on the controller. It comes behind all that is said here.
-        The default is V(/etc/distlock/distlock.yaml), which need not exist.
-    type: path
-    vars: [{name: distlock_config}]
-    env: [{name: DISTLOCK_CONFIG}]
-    ini: [{section: distlock, key: config}]
-  distlock_connect_timeout:
-    description:
-      - So many seconds for the first contact with etcd. The default is 5.
-    type: float
-    vars: [{name: distlock_connect_timeout}]
-    env: [{name: DISTLOCK_CONNECT_TIMEOUT}]
-    ini: [{section: distlock, key: connect_timeout}]
-  distlock_release_timeout:
-    description:
-      - So many seconds a release is tried while etcd does not answer. The default is 30.
-    type: float
-    vars: [{name: distlock_release_timeout}]
-    env: [{name: DISTLOCK_RELEASE_TIMEOUT}]
-    ini: [{section: distlock, key: release_timeout}]
   distlock_log_file:
     description:
       - Where the process that keeps the lock writes when something goes wrong. The default is syslog.
@@ -128,3 +94,13 @@ options:
     env: [{name: DISTLOCK_LOG_FILE}]
     ini: [{section: distlock, key: log_file}]
 """
+
+
+def _connection():
+    """The connection to etcd, from the one list; the options are called as the variables are here."""
+    text = re.sub(r"\bO\((\w+)\)", r"O(distlock_\1)", yaml.safe_dump(documented(sources=True)))
+    return {f"distlock_{word}": option for word, option in yaml.safe_load(text).items()}
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = yaml.safe_dump({"options": {**yaml.safe_load(OWN)["options"], **_connection()}})
