@@ -147,10 +147,10 @@ def notes(folder: Path, name: str = "notes") -> list[str]:
 def guarded(folder: Path) -> list[dict[str, Any]]:
     """Tasks that notice when two are in them at once: see `overlaps`."""
     inside = folder / "inside"
-    enter = f"mkdir {inside} || echo {{{{ inventory_hostname }}}} >> {folder / 'overlaps'}"
+    host = "{{ inventory_hostname }}"
+    enter = f"mkdir {inside} || echo {host} >> {folder / 'overlaps'}; echo {host} >> {folder / 'been'}"
     return [
         {"name": "enter", "ansible.builtin.raw": enter},
-        note(folder, "{{ inventory_hostname }}", "been"),
         {"name": "leave", "ansible.builtin.raw": f"rmdir {inside}"},
     ]
 
