@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,7 +20,7 @@ class Sshd:
     """Keys, configuration and log in a folder; nothing of the system's sshd is used but its program."""
 
     def __init__(self, folder: Path) -> None:
-        program = need("sshd", "apt-get install openssh-server")
+        program = shutil.which("/usr/sbin/sshd") or need("sshd", "apt-get install openssh-server")
         need("ssh", "apt-get install openssh-client")
         for name in ("host_key", "user_key"):
             command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]

@@ -80,10 +80,10 @@ class StrategyModule(HostPinnedStrategy):
                 self._locks.rest()
         return super().get_hosts_left(iterator)
 
-    def add_tqm_variables(self, variables, play):
-        super().add_tqm_variables(variables, play)
+    def add_tqm_variables(self, vars, play):  # noqa: A002 - Ansible's name for it
+        super().add_tqm_variables(vars, play)
         if self._locks is not None:
-            variables["distlock_held"] = self._locks.shown(variables.get("inventory_hostname"))
+            vars["distlock_held"] = self._locks.shown(vars.get("inventory_hostname"))
 
     def _advance(self, iterator):
         def state(name):

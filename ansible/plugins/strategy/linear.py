@@ -100,10 +100,10 @@ class StrategyModule(LinearStrategy):
             return []
         return super().get_hosts_left(iterator)
 
-    def add_tqm_variables(self, variables, play):
-        super().add_tqm_variables(variables, play)
+    def add_tqm_variables(self, vars, play):  # noqa: A002 - Ansible's name for it
+        super().add_tqm_variables(vars, play)
         if self._lock is not None:
-            variables["distlock_held"] = self._lock.shown
+            vars["distlock_held"] = self._lock.shown
 
     def _queue_task(self, host, task, task_vars, play_context):
         if self._lock is None:
