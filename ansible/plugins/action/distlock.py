@@ -44,7 +44,7 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
         del tmp  # it has no effect any more
-        options = {word: option for word, option in argument_spec().items() if not word.startswith("_")}
+        options = argument_spec()
         arguments = self.validate_argument_spec(options)[1]
         at_run_end = arguments["state"] == LOCKED and arguments["until"] == RUN_END
         try:
@@ -56,15 +56,14 @@ class ActionModule(ActionBase):
 
     def _carry_out(self, arguments, at_run_end, task_vars):
         run, host = Run(), task_vars["inventory_hostname"]
-        play, owned = self._task.get_play(), arguments["owner"] is not None
-        arguments["_run"] = {
-            "owner": run.owner if at_run_end else run.owner_for(host),
-            "owners": [run.owner, run.owner_for(host)],
-            "lockstep": "@" + run.suffix if is_in_lockstep(play) else "",
-        }
-        if arguments["state"] == LOCKED and ((at_run_end and owned) or is_in_lockstep(play)):
+        owned = arguments["owner"] is not None
+        plan = _Plan(arguments, "" if owned else host) if self._task.check_mode else None
+        if not owned:
+            arguments["owner"] = run.owner if at_run_end else run.owner_for(host)
+        if arguments["lockstep"] is None:
+            arguments["lockstep"] = is_in_lockstep(self._task.get_play())
+        if arguments["state"] == LOCKED and ((at_run_end and owned) or arguments["lockstep"]):
             self._refuse_to_wait_for_ever(arguments, task_vars, run, at_run_end)
-        plan = _Plan(arguments, host if not owned else "") if self._task.check_mode else None
         foreseen = plan.foreseen() if plan else None
         if foreseen:
             return foreseen
@@ -121,7 +120,7 @@ class _Plan:
         """What the task returns when it would find what an earlier one has not really left there."""
         state, name = self._arguments["state"], self._arguments["name"]
         planned = self._read(self._path) or self._read(self._runs_path)
-        owner = self._arguments["owner"] or self._arguments["_run"]["owner"]
+        owner = self._arguments["owner"]
         report = {"name": name, "holder": None, "token": None, "since": None, "position": 0, "waited": 0.0}
         if planned == LOCKED and state in (LOCKED, HELD):
             return {**report, "changed": False, "msg": f"{name} would be held by {owner} by then"}

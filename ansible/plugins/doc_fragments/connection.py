@@ -18,21 +18,17 @@ NOTES = [
 
 
 class ModuleDocFragment:
-    DOCUMENTATION = yaml.safe_dump({"options": documented(), "notes": NOTES})
+    """What is in here is put together below: yamllint reads a class for texts only."""
 
-    PLUGIN = yaml.safe_dump({"options": documented(sources=True)})
+    ACTIONGROUPS = r"""
+options: {}
+attributes:
+  action_group:
+    description: Use C(group/distlock.distlock.distlock) in C(module_defaults) to set what they have in common.
+    support: full
+    membership: [distlock.distlock.distlock]
+"""
 
-    ACTIONGROUPS = yaml.safe_dump(
-        {
-            "attributes": {
-                "action_group": {
-                    "description": [
-                        "Use C(group/distlock.distlock.distlock) in C(module_defaults) to set what they have in common."
-                    ],
-                    "support": "full",
-                    "membership": ["distlock.distlock.distlock"],
-                }
-            },
-            "options": {},
-        }
-    )
+
+ModuleDocFragment.DOCUMENTATION = yaml.safe_dump({"options": documented(), "notes": NOTES})
+ModuleDocFragment.PLUGIN = yaml.safe_dump({"options": documented(sources=True)})

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from ansible_collections.distlock.distlock.plugins.module_utils.arguments import connection_arguments, connection_spec
@@ -21,6 +22,10 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.wo
 
 LOCKED, UNLOCKED, HELD = "locked", "unlocked", "held"
 RUN_END = "run_end"
+
+# The owners where nobody has named one; the action plugin puts them in.
+OF_A_HOST = re.compile(r"ansible:.+@(?P<run>[^@]+:\d+)$")
+OF_A_RUN = re.compile(r"ansible:(?P<run>[^@]+:\d+)$")
 
 # Options that are settings under other words.
 SETTING = {"name": "lockname", "owner": "id"}
@@ -40,8 +45,7 @@ def argument_spec():
         "cooldown": {"type": "int"},
         "force": {"type": "bool", "default": False},
         "token": {"type": "int", "no_log": False},
-        # What only the controller knows of the run, from the action plugin.
-        "_run": {"type": "dict", "default": {}},
+        "lockstep": {"type": "bool"},
         **connection_spec(),
     }
 
@@ -70,18 +74,18 @@ def carry_out(params, check_mode, cancel=None, run=None, family=None):
 class _Task:
     def __init__(self, params, check_mode):
         self._params = params
-        self._run = params["_run"]
         self._dry = check_mode
         self.name = printable(params["name"])
-        default = self._run.get("owner") or "ansible:" + hostname()
         words = ("name", "reason", "timeout", "owner", "slots", "ttl", "on_loss", "cooldown")
         arguments = {SETTING.get(word, word): params[word] for word in words}
-        self._settings = adapters.read({**arguments, **connection_arguments(params)}, default)
+        self._settings = adapters.read({**arguments, **connection_arguments(params)}, "ansible:" + hostname())
         if not self._settings["lockname"]:
             raise ConfigError("no lock is named: name is empty")
         self.owner = self._settings["id"]
         # Nobody has named an owner: then what this run holds in its own name counts too.
-        self._of_my_run = tuple(self._run.get("owners") or ()) if self.owner == default else ()
+        default = OF_A_HOST.match(self.owner) or OF_A_RUN.match(self.owner)
+        self._run = default.group("run") if default else ""
+        self._of_my_run = (self.owner, "ansible:" + self._run) if default else ()
 
     def lock(self, cancel, run, family):
         until, ttl = self._params["until"], self._params["ttl"]
@@ -180,8 +184,9 @@ class _Task:
 
     def _refuse_to_wait_for_ever(self, state):
         """Under a strategy that goes from task to task, no other host of this run can let go meanwhile."""
-        ours = self._run.get("lockstep")
-        if ours and state.holders and all((holder.owner or "").endswith(ours) for holder in state.holders):
+        if not (self._params["lockstep"] and self._run and state.holders):
+            return
+        if all((holder.owner or "").endswith("@" + self._run) for holder in state.holders):
             raise LockBusy(f"{taken(state)}. That is this run, and {WAITS_FOR_EVER}", state=state)
 
 

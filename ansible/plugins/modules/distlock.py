@@ -87,6 +87,11 @@ options:
     description:
       - With O(state=unlocked) and O(state=held), only the acquisition with this fencing token.
     type: int
+  lockstep:
+    description:
+      - Whether hosts go through this task side by side, so that one which waits for another would wait for ever.
+      - The default is what the strategy's name says, V(false) for C(free) and C(host_pinned), V(true) for all others.
+    type: bool
 attributes:
   check_mode:
     description: Writes nothing, and says what a real run would do, also for whom it would wait.
