@@ -35,7 +35,7 @@ class Run:
 
     def says(self, text: str) -> None:
         """Wait until it says that."""
-        wait_until(lambda: text in self.output or not self.is_alive(), f"{text!r} in {self.output!r}")
+        wait_until(lambda: text in self.output or not self.is_alive(), f"{text!r} in the output", RUN_BOUND)
         assert text in self.output, self.output
 
     def is_alive(self) -> bool:
@@ -74,6 +74,7 @@ class Controller:
     def __init__(self, folder: Path, env: dict[str, str]) -> None:
         self.folder = folder
         self.env = {**env, "ANSIBLE_PIPELINING": "1", "ANSIBLE_GATHERING": "explicit"}
+        self.env.pop("ANSIBLE_CALLBACK_PLUGINS", None)
         self._runs: list[Run] = []
 
     def start(self, playbook: Any, *arguments: str, hosts: str = "h1", **env: str) -> Run:
@@ -114,7 +115,7 @@ class Gate:
         return {"name": "at the gate", "ansible.builtin.raw": script}
 
     def reached(self, times: int = 1) -> None:
-        wait_until(lambda: len(self.pids()) >= times, "the task at the gate", BOUND)
+        wait_until(lambda: len(self.pids()) >= times, "the task at the gate", RUN_BOUND)
 
     def pids(self) -> list[int]:
         return [int(line) for line in self._arrived.read_text().split()] if self._arrived.exists() else []

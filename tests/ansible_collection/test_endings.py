@@ -52,7 +52,10 @@ def play(mechanism: str, *tasks: dict[str, Any]) -> dict[str, Any]:
 LAST = {
     "success": {"ansible.builtin.raw": "true"},
     "failure": {"ansible.builtin.raw": "false"},
-    "unreachable": {"ansible.builtin.ping": {}, "vars": {"ansible_remote_tmp": "/proc/nowhere"}},
+    "unreachable": {
+        "ansible.builtin.ping": {},
+        "vars": {"ansible_remote_tmp": "/proc/nowhere", "ansible_pipelining": False},
+    },
 }
 CODES = {"success": 0, "failure": 2, "unreachable": 4}
 

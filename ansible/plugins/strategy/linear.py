@@ -72,6 +72,8 @@ PLAYS = {}  # a strategy is made anew for each batch; the play's id leads from o
 
 
 class StrategyModule(LinearStrategy):
+    _lock = None  # in check mode too
+
     def run(self, iterator, play_context):
         play = iterator._play
         self._set_hosts_cache(play)
