@@ -46,6 +46,7 @@ def ansible_env(collections: Path, etcd: Cluster, realm_prefix: str, tmp_path: P
         "ANSIBLE_COLLECTIONS_PATH": str(collections),
         "ANSIBLE_HOME": str(tmp_path / "ansible-home"),
         "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_PIPELINING": "1",
         "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callbacks"),
         "DISTLOCK_ENDPOINTS": etcd.endpoints[0],
         "DISTLOCK_PREFIX": realm_prefix,

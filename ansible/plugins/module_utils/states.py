@@ -159,7 +159,7 @@ class _Task:
             holder = adapters.check(self._settings, self._params["token"])
         except NotHolder as error:
             holder = self._mine_in(error.state)
-            if holder is None or self._params["token"] is not None:
+            if holder is None or holder.record.state != HELD or self._params["token"] is not None:
                 raise
         return {"msg": adapters.said(holder), **_shown(holder)}
 
