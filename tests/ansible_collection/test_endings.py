@@ -14,6 +14,7 @@ from witness import BOUND, Etcd, is_running, wait_until
 from distlock_core import Realm, connect
 from distlock_core.testing import Cluster
 
+pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "ansible.md"
 ENDINGS = ("success", "failure", "unreachable", "SIGINT", "SIGTERM", "SIGHUP", "SIGKILL")
 MECHANISMS = ("always", "run_end", "linear", "host_pinned", "hold")

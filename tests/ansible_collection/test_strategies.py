@@ -15,6 +15,7 @@ from witness import Etcd, wait_until
 from distlock_core import Holder, Realm, connect
 from distlock_core.testing import Cluster
 
+pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 LINEAR, HOST_PINNED = "distlock.distlock.linear", "distlock.distlock.host_pinned"
 EACH = pytest.mark.parametrize("strategy", [LINEAR, HOST_PINNED], ids=["linear", "host_pinned"])
 

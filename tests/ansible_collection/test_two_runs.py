@@ -13,6 +13,7 @@ from witness import Etcd, wait_until
 
 from distlock_core.testing import Cluster
 
+pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 MODULE = "distlock.distlock.distlock"
 MECHANISMS = ("module", "run_end", "linear", "host_pinned")
 
