@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +90,12 @@ def test_two_playbooks_that_must_never_overlap_do_not(controller: Controller, ke
     wait_until(lambda: keys.keys() == [], "the lock let go")
     assert controller.run(EXAMPLES / "backup.yml", *words)[0] == 0
     wait_until(lambda: keys.keys() == [], "the lock let go")
+
+
+def test_the_recipes_of_the_page_are_playbooks(controller: Controller, tmp_path: Path) -> None:
+    page = (EXAMPLES.parent.parent / "docs" / "ansible.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    plays = [play for block in blocks for play in (block if "hosts" in block[0] else [{"hosts": "db", "tasks": block}])]
+    assert len(plays) >= 6
+    code, output = controller.run(plays, "--syntax-check")
+    assert code == 0, output
