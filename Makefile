@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-puppetserver soak check format bench clean
+.PHONY: help demo test test-puppetserver soak check format bench collection clean
 
 help: ## Say what can be made
 	@echo 'make WHAT, where WHAT is one of:'
@@ -45,6 +45,9 @@ format: $(READY) ## Put the code into the form that check wants
 
 bench: $(READY) ## Measure
 	$(BIN)/python -m bench
+
+collection: $(READY) ## Build the Ansible collection into dist/
+	$(BIN)/python tools/build_collection.py
 
 clean: ## Remove .venv and everything else that was made here
 	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

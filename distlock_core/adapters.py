@@ -10,7 +10,16 @@ import os
 
 from distlock_core import binding, realm
 from distlock_core.config import load, read_setting
-from distlock_core.errors import ConfigError, Frozen, LockBusy, LockNotFound, NotHolder
+from distlock_core.deputy import HOLD, RELEASE, Deputy
+from distlock_core.errors import (
+    AcquireTimeout,
+    Cancelled,
+    ConfigError,
+    Frozen,
+    LockBusy,
+    LockNotFound,
+    NotHolder,
+)
 from distlock_core.hold import TAKEN_OVER
 from distlock_core.inherited import held_around
 from distlock_core.model import COOLING, HELD
@@ -21,15 +30,17 @@ from distlock_core.wording import held_by, look_at, printable, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Mapping
     from typing import Any
 
+    from distlock_core.acquisition import Waiting
     from distlock_core.config import Settings
     from distlock_core.lock import Lock
     from distlock_core.model import Holder, LockState
     from distlock_core.patience import Cancel
     from distlock_core.realm import Realm
 
+ENDED_EARLY = "the run was ended before it was done"  # the reason of a hold that stays then
 NOTHING_CONFIGURED = "No endpoint is configured: set `endpoints`"
 
 
@@ -99,31 +110,38 @@ def take(
     *,
     run: int | None = None,
     bound: bool = False,
+    family: int | None = None,
     children: bool = False,
+    unrenewed: bool = False,
+    of_my_run: Collection[str] = (),
     dry_run: bool = False,
     cancel: Cancel | None = None,
+    progress: Callable[[Waiting], None] | None = None,
 ) -> Taken:
     """Have the lock held by my owner; a hold that is mine already is left as it is.
 
-    `run` is the process that stands for this run: a hold bound to it is mine. With `bound` the lock ends with that
-    process (with `children`, not before what that has started has ended too), else it is persistent. What a dry run
-    would refuse, it raises.
+    `run` is the process that stands for this run: a hold bound to it is mine. So is one of the owners `of_my_run`: it
+    ends with this run too. With `bound` the lock ends with that process, with all that have inherited the pipe `family`
+    from it, and with `children` not before what it has started has ended too; else it is persistent, or with
+    `unrenewed` ends after its ttl. What a dry run would refuse, it raises. `progress` is called while waiting, and may
+    raise.
     """
     if bound:
         settings["while_pid"] = run
         settings["ttl"] = settings["ttl"] or WHILE_PID_TTL
         settings.check()
-    else:
+    elif not unrenewed:
         settings["ttl"] = settings["refresh"] = None
-    kept = binding.Binding.of(settings)._replace(children=children) if bound else None
+    kept = binding.Binding.of(settings, family)._replace(children=children) if bound else None
     lock = _lock(settings, kept)
+    mine = _Mine(settings["id"], run, of_my_run)
     entry, waits = None, ""
     try:
         entry = lock.preview()
     except (LockBusy, Frozen) as error:
-        mine = bound_to(run, error.state, settings["id"])
-        if mine is not None:
-            return Taken(mine, False)
+        found = mine.among(error.state)
+        if found is not None:
+            return Taken(found, False)
         if dry_run and settings["timeout"] == 0:
             raise
         waits = error.message
@@ -132,13 +150,51 @@ def take(
     before = None if entry is None else entry.holder
     if dry_run:
         return Taken(None, True, before, waits)
-    lock.acquire(settings["timeout"], cancel)
+    try:
+        lock.acquire(settings["timeout"], cancel, mine.looking_on(progress))
+    except (LockBusy, Frozen, AcquireTimeout) as error:
+        # Another process of this run may have been faster.
+        found = mine.among(error.state)
+        if found is None:
+            raise
+        return Taken(found, False)
+    if cancel is not None and cancel.is_set():
+        lock.release()
+        raise Cancelled("interrupted")
     if kept is None:
         holder = lock.holder
         lock.forget()
     else:
         holder = binding.bind(lock, kept, realm.connection(settings))
     return Taken(holder, True, before)
+
+
+def deputize(settings: Settings, reason: str = "") -> Deputy:
+    """Start a deputy that gets the lock for a run of many processes, and keeps it until the last of them is gone.
+
+    `reason` is for where the settings have none. When the run ends without a word, the lock is released, or held if
+    `on_failure` says so. Raises `DistlockError`.
+    """
+    settings["ttl"] = settings["ttl"] or WHILE_PID_TTL
+    settings.check()
+    name = settings["lockname"]
+    wish = {
+        "name": name,
+        "owner": settings["id"],
+        "reason": settings["reason"] or reason,
+        "slots": settings["slots"],
+        "ttl": settings["ttl"],
+        "refresh": settings["refresh"],
+    }
+    orders = {
+        "connection": realm.connection(settings, NOTHING_CONFIGURED),
+        "wish": wish,
+        "timeout": settings["timeout"],
+        "margin": settings.kill_after,
+        "log_file": settings["log_file"],
+        "at_end": (HOLD, ENDED_EARLY) if settings["on_failure"] == HOLD else (RELEASE, None),
+    }
+    return Deputy(name, orders)
 
 
 def let_go(
@@ -177,16 +233,7 @@ def check(settings: Settings, token: int | None = None) -> Holder:
 
 def bound_to(run: int | None, state: LockState | None, owner: str | None = None) -> Holder | None:
     """The hold that this very run has bound to itself before (with an `owner`: as that one)."""
-    if run is None or state is None:
-        return None
-    me = traces(run)
-    for holder in state.holders:
-        record = holder.record
-        same_process = all(record.details.get(field) == me.get(field) for field in ("host", "boot", "pid", "start"))
-        mine = record.explicit and record.state == HELD and (owner is None or holder.owner == owner)
-        if same_process and mine and start_time(run):
-            return holder
-    return None
+    return _Mine(owner, run, ()).among(state)
 
 
 def said(holder: Holder) -> str:
@@ -201,11 +248,56 @@ def _lock(settings: Settings, kept: binding.Binding | None) -> Lock:
         settings["reason"],
         value=settings["value"],
         slots=settings["slots"],
-        ttl=None if kept is None else kept.ttl,
-        refresh=None if kept is None else kept.refresh,
+        ttl=settings["ttl"],
+        refresh=settings["refresh"],
         background=False,
         # A step may be entered again by whoever has its owner; what is bound to a run is that run's alone.
         step=kept is None,
         inside=held_around(os.environ),
         details=None if kept is None else traces(kept.pid),
     )
+
+
+class _Mine:
+    """Which holds are this run's own, beside those that my owner may enter."""
+
+    def __init__(self, owner: str | None, run: int | None, of_my_run: Collection[str]) -> None:
+        self._owner = owner
+        self._run = run
+        self._of_my_run = of_my_run
+        self._traces = {} if run is None else traces(run)
+
+    def among(self, state: LockState | None) -> Holder | None:
+        for holder in () if state is None else state.holders:
+            record = holder.record
+            if record.explicit and record.state == HELD:
+                bound_as_me = self._owner in (None, holder.owner) and self._is_bound(holder)
+                if bound_as_me or holder.owner in self._of_my_run:
+                    return holder
+        return None
+
+    def looking_on(self, progress: Callable[[Waiting], None] | None) -> Callable[[Waiting], None]:
+        """Ends the waiting for a lock that is my own by then, and for one that this run would have to end for."""
+
+        def look(waiting: Waiting) -> None:
+            state = waiting.state
+            if self.among(state) is not None:
+                raise LockBusy(f"{taken(state)}: that is this run", state=state)
+            if state.holders and all(self._is_bound(holder) for holder in state.holders):
+                raise LockBusy(
+                    f"{taken(state)}, until this very run ends: to wait for it in here would never end. Give both the "
+                    "same owner",
+                    state=state,
+                )
+            if progress is not None:
+                progress(waiting)
+
+        return look
+
+    def _is_bound(self, holder: Holder) -> bool:
+        """To this run's process, which lives."""
+        if self._run is None:
+            return False
+        fields = ("host", "boot", "pid", "start")
+        same_process = all(holder.record.details.get(field) == self._traces.get(field) for field in fields)
+        return same_process and start_time(self._run) is not None

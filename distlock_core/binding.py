@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 class Binding(Value):
-    """To which process a lock is bound (its pid and start time name it once and for all), and how it is kept."""
+    """To which process a lock is bound (its pid and start time name it once and for all), and how it is kept.
+
+    With a `family` also to all that this process forks, as `WhileAlive` says.
+    """
 
     pid: int
     start: int
@@ -30,10 +33,11 @@ class Binding(Value):
     on_loss: str
     kill_after: float
     log_file: str | None
+    family: int | None = None
     children: bool = False  # kept as well while something lives that the process has started
 
     @classmethod
-    def of(cls, settings: Settings) -> Binding:
+    def of(cls, settings: Settings, family: int | None = None) -> Binding:
         """Read `while_pid` and what goes with it. Raises `ConfigError`: no such process, no such log file."""
         pid = settings["while_pid"]
         started = start_time(pid)
@@ -44,9 +48,8 @@ class Binding(Value):
             log_file = os.path.abspath(log_file)
             _check_writable(log_file)
         on_loss = settings["on_loss"] or "continue"
-        return cls(
-            pid, started, settings["ttl"] or WHILE_PID_TTL, settings["refresh"], on_loss, settings.kill_after, log_file
-        )
+        ttl, refresh = settings["ttl"] or WHILE_PID_TTL, settings["refresh"]
+        return cls(pid, started, ttl, refresh, on_loss, settings.kill_after, log_file, family)
 
 
 def bind(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 
 from distlock_core.errors import ConfigError
@@ -150,8 +151,13 @@ def _from_file(path: str, *, may_be_absent: bool) -> dict[str, Any]:
 
 
 def _parse_yaml(path: str, content: bytes) -> dict[Any, Any]:
-    import yaml  # only where there is a file to read
-
+    try:
+        import yaml  # only where there is a file to read
+    except ImportError:
+        raise ConfigError(
+            f"config file {path}: cannot be read: PyYAML is missing in {sys.executable}. To do without the file, say "
+            "in another way what it says"
+        ) from None
     try:
         document = yaml.safe_load(content)
     except yaml.YAMLError as error:

@@ -6,17 +6,16 @@ no inherited descriptors. What it is to do comes over its standard input: nothin
 
 from __future__ import annotations
 
-import errno
+import fcntl
 import json
 import os
-import select
 import signal
 import sys
 import time
 
 from distlock_core.errors import DistlockError, LockLost
-from distlock_core.patience import Interrupt, Patience
-from distlock_core.whoami import start_time
+from distlock_core.lifetime import WhileAlive, WhileChildrenAlive
+from distlock_core.patience import Patience
 from distlock_core.wording import printable
 
 TYPE_CHECKING = False
@@ -25,13 +24,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.lock import Lock
-    from distlock_core.processes import Process
 
 READY = 15.0  # seconds that a keeper may take to begin
-LOOK = 0.5  # seconds between two looks at what a process has started
+FAMILY = 3  # the descriptor by which a keeper sees whether those that its process has forked are gone
+# Byte by byte: what comes behind the first line is not read ahead.
 BOOT = (
-    "import json,sys;plan=json.loads(sys.stdin.readline());sys.path[:]=plan['path'];"
-    "from distlock_core.keeper import main;main(plan)"
+    "import json,os,sys;line=b''.join(iter(lambda:os.read(0,1).strip(b'\\n'),b''));plan=json.loads(line);"
+    "sys.path[:]=plan['path'];from importlib import import_module;import_module(plan['main']).main(plan)"
 )
 
 
@@ -39,12 +38,35 @@ def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) ->
     """Start a keeper for a lock that is held, and return its pid; the lock is the keeper's from then on.
 
     `connection` are the arguments of `connect()`. The plan: `pid` and its `start` time, `ttl`, `refresh`, `on_loss`,
-    `kill_after`, `log_file`, and `children`: whether it also waits for what the process has left running. Raises
-    `DistlockError` when it does not begin; the lock is the caller's then.
+    `kill_after`, `log_file`, `family`: the end of a pipe that is to be closed too, as `WhileAlive` says, and
+    `children`: whether it also waits for what the process has left running. Raises `DistlockError` when it does not
+    begin; the lock is the caller's then.
     """
-    # The package's own folder too: an import hook may have found it, which is not there at the keeper's start.
-    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    orders = {"path": [*sys.path, home], "connection": dict(connection), "lock": lock.hand_over(), **plan}
+    orders = {"connection": dict(connection), "lock": lock.hand_over(), **plan}
+    pid, ours_out, ours_in = spawn(__name__, f"distlock keeper of {lock.name}", orders, plan.get("family"))
+    os.close(ours_out)
+    try:
+        answer = _answer(ours_in)
+    except (OSError, ValueError):
+        answer = {}
+    finally:
+        os.close(ours_in)
+    if answer.get("keeper") != pid:
+        raise DistlockError(f"the keeper did not begin: {answer.get('error') or 'it gave no answer'}")
+    return pid
+
+
+def spawn(main: str, title: str, orders: Mapping[str, Any], family: int | None = None) -> tuple[int, int, int]:
+    """Start a process that runs `main(orders)` of the module with that name, in a session of its own.
+
+    It finds the descriptor `family`, if there is one, as `FAMILY`, and inherits no other. Returns its pid, the end of
+    the pipe that is its standard input, behind the orders, and that of its output. Raises `DistlockError`.
+    """
+    # By its last name, from the folder that it is in: it may be part of a larger package, which is not found as simply.
+    home, package = os.path.dirname(os.path.dirname(os.path.abspath(__file__))), __name__.rpartition(".")[0]
+    path = sys.path if home in sys.path else [home, *sys.path]
+    main = package.rpartition(".")[2] + main[len(package) :]
+    line = json.dumps({"path": path, "main": main, **orders}).encode() + b"\n"
     ours_in, theirs_out = os.pipe()
     theirs_in, ours_out = os.pipe()
     actions = [
@@ -52,7 +74,12 @@ def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) ->
         (os.POSIX_SPAWN_DUP2, theirs_out, 1),
         (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
     ]
-    command = [sys.executable, "-I", "-S", "-c", BOOT, f"distlock keeper of {lock.name}"]
+    if family is not None:
+        family = fcntl.fcntl(
+            family, fcntl.F_DUPFD_CLOEXEC, FAMILY + 1
+        )  # from the same number it would not be passed on
+        actions.append((os.POSIX_SPAWN_DUP2, family, FAMILY))
+    command = [sys.executable, "-I", "-S", "-c", BOOT, title]
     every = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
     try:
         pid = os.posix_spawn(
@@ -65,26 +92,20 @@ def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) ->
     finally:
         os.close(theirs_in)
         os.close(theirs_out)
+        if family is not None:
+            os.close(family)
     try:
-        with open(ours_out, "wb") as orders_pipe:
-            orders_pipe.write(json.dumps(orders).encode() + b"\n")
-        answer = _answer(ours_in)
-    except (OSError, ValueError):
-        answer = {}
-    finally:
-        os.close(ours_in)
-    if answer.get("keeper") != pid:
-        raise DistlockError(f"the keeper did not begin: {answer.get('error') or 'it gave no answer'}")
-    return pid
+        with open(ours_out, "wb", closefd=False) as pipe:
+            pipe.write(line)
+    except OSError:
+        pass  # it is gone already, and will not answer
+    return pid, ours_out, ours_in
 
 
 def main(plan: dict[str, Any]) -> None:
     """What the keeper's process does, from its first to its last moment."""
-    for name in os.listdir("/proc/self/fd"):  # not every number up to the limit: that may be a thousand million
-        if int(name) > 2:
-            _close(int(name))
-    os.chdir("/")
-    log = _log(plan)
+    stand_alone(leave_open=2 if plan.get("family") is None else FAMILY)
+    log = open_log(plan["log_file"])
     try:
         lock, until = _begin(plan)
     except (DistlockError, OSError) as error:
@@ -99,91 +120,22 @@ def main(plan: dict[str, Any]) -> None:
     _end(plan, lock, until, log)
 
 
-class WhileAlive:
-    """A cancel that is set when a process has ended, or this one is told to quit."""
-
-    def __init__(self, pid: int, started: int, told: Interrupt | None = None) -> None:
-        """`told`: what the caller is told to quit by, instead of SIGTERM."""
-        if told is None:
-            told = Interrupt()
-            signal.signal(signal.SIGTERM, lambda number, _: self.quit.set(number))
-        self.quit = told
-        self._pid, self._started = pid, started
-        self._process: int | None = None
-        self._alarm: Any = None  # what SIGALRM did before
-        # An epoll descriptor can itself be polled.
-        self._any = select.epoll()
-        self._any.register(self.quit.fileno(), select.EPOLLIN)
-        self._expect()
-
-    @property
-    def ended(self) -> bool:
-        # The start time too: the process may have ended, and its pid been given away, before the pidfd was opened.
-        return start_time(self._pid) != self._started
-
-    def is_set(self) -> bool:
-        return self.quit.is_set() or self.ended
-
-    def fileno(self) -> int:
-        return self._any.fileno()
-
-    def close(self) -> None:
-        """Look no more."""
-        self._any.close()
-        if self._process is not None:
-            os.close(self._process)
-        if self._alarm is not None:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, self._alarm)
-
-    def _expect(self) -> None:
-        try:
-            self._process = os.pidfd_open(self._pid)  # readable when the process has ended
-            self._any.register(self._process, select.EPOLLIN)
-        except (AttributeError, OSError) as error:
-            if getattr(error, "errno", None) in (errno.EINVAL, errno.ENOENT):  # by kernel version
-                raise DistlockError(f"{self._pid} is a thread, and no process") from error
-            self._look_every(1.0)  # kernels before 5.3 have no pidfd
-
-    def _look_every(self, seconds: float) -> None:
-        def look(*_: object) -> None:
-            if self.ended:
-                self.quit.set()
-
-        self._alarm = signal.signal(signal.SIGALRM, look)
-        signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
-
-
-class WhileChildrenAlive(WhileAlive):
-    """As `WhileAlive`, but a process has not ended before what it had started and left running has ended too.
-
-    Nobody tells that, so it looks every `LOOK` seconds: of what was started just before a SIGKILL it may not know.
-    What the process has got rid of itself (a daemon) is not waited for.
-    """
-
-    def __init__(self, pid: int, started: int) -> None:
-        self._left: set[Process] = set()
-        super().__init__(pid, started)
-
-    @property
-    def ended(self) -> bool:
-        from distlock_core.processes import children
-
-        if not super().ended:
-            self._left = children(self._pid)
-            return False
-        self._left = {(pid, started) for pid, started in self._left if start_time(pid) == started}
-        return not self._left
-
-    def _expect(self) -> None:
-        self._look_every(LOOK)
+def stand_alone(leave_open: int = 2) -> None:
+    """Keep nothing open that was inherited, but for the first descriptors, and no folder from being unmounted."""
+    for name in os.listdir("/proc/self/fd"):  # not every number up to the limit: that may be a thousand million
+        if int(name) > leave_open:
+            _close(int(name))
+    os.chdir("/")
 
 
 def _begin(plan: dict[str, Any]) -> tuple[Lock, WhileAlive]:
     from distlock_core.lock import Lock
     from distlock_core.realm import connect
 
-    until = (WhileChildrenAlive if plan.get("children") else WhileAlive)(plan["pid"], plan["start"])
+    if plan.get("children"):
+        until: WhileAlive = WhileChildrenAlive(plan["pid"], plan["start"])
+    else:
+        until = WhileAlive(plan["pid"], plan["start"], None if plan.get("family") is None else FAMILY)
     if until.ended:
         raise DistlockError(f"process {plan['pid']} has ended")
     realm = connect(**plan["connection"])
@@ -256,9 +208,8 @@ def _answer(descriptor: int) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
-def _log(plan: dict[str, Any]) -> Callable[[str, bool], None]:
+def open_log(path: str | None) -> Callable[[str, bool], None]:
     """Where trouble goes: the log file, or syslog."""
-    path = plan["log_file"]
     if path:
 
         def to_file(line: str, loud: bool) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.config import Settings
-    from distlock_core.keeper import WhileAlive
+    from distlock_core.lifetime import WhileAlive
     from distlock_core.lock import Lock
     from distlock_core.patience import Interrupt
     from distlock_core.realm import Realm
@@ -83,9 +83,9 @@ def until(interrupt: Interrupt, process: tuple[int, int] | None) -> Interrupt | 
     """A cancel that is set by the interrupt, or by the end of a process (its pid and start time)."""
     if process is None:
         return interrupt
-    from distlock_core.keeper import WhileAlive
+    from distlock_core.lifetime import WhileAlive
 
-    return WhileAlive(*process, interrupt)
+    return WhileAlive(*process, told=interrupt)
 
 
 def cancelled(interrupt: Interrupt) -> Cancelled:

@@ -102,7 +102,7 @@ def _acquire(call: Call) -> int:
 
 
 def _release(call: Call) -> int:
-    from distlock_core.keeper import LOOK
+    from distlock_core.lifetime import LOOK
     from distlock_core.patience import Patience
 
     around = _run_around()

@@ -17,7 +17,7 @@ ROWS = (
     ("cli.",),
     ("adapters",),
     ("supervisor", "killing", "spawn", "jobs", "heartbeat"),
-    ("binding",),
+    ("binding", "deputy"),
     ("keeper",),
     ("aio",),
     ("manager",),
@@ -31,7 +31,7 @@ ROWS = (
     ("etcd.",),
     ("config", "inherited"),
     (
-        *("settings", "secret", "wording", "whoami", "processes", "signalfd", "threads"),
+        *("settings", "secret", "wording", "whoami", "lifetime", "processes", "signalfd", "threads"),
         *("waking", "ownership", "tidings", "notices"),
     ),
     ("model",),

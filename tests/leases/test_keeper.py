@@ -352,7 +352,7 @@ def test_where_the_kernel_has_no_pidfd_the_end_is_seen_all_the_same(start: Calla
     code = """
 import os, select, sys
 sys.path.insert(0, sys.argv[1])
-from distlock_core.keeper import WhileAlive
+from distlock_core.lifetime import WhileAlive
 from distlock_core.whoami import start_time
 def missing(pid):
     raise OSError(38, "Function not implemented")

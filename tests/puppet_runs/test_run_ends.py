@@ -13,7 +13,7 @@ from puppet_node import CHANGED, CHANGED_AND_FAILED, DISTLOCK_PUPPET, UNCHANGED,
 from witness import Etcd, is_running, wait_until
 
 from distlock_core import Holder, connect
-from distlock_core.keeper import LOOK
+from distlock_core.lifetime import LOOK
 from distlock_core.testing import Cluster
 
 pytestmark = pytest.mark.timeout(240)

@@ -1,0 +1,157 @@
+# Copyright: the distlock authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The controller's part of the module distlock: environment, default owner, what would never end, and until=run_end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+
+from ansible import constants
+from ansible.plugins.action import ActionBase
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import (
+    ConfigError,
+    DistlockError,
+)
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.lifetime import WhileAlive
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.whoami import start_time
+from ansible_collections.distlock.distlock.plugins.module_utils.states import (
+    HELD,
+    LOCKED,
+    RUN_END,
+    SETTING,
+    UNLOCKED,
+    WAITS_FOR_EVER,
+    WAITS_FOR_EVER_AT_RUN_END,
+    argument_spec,
+    carry_out,
+)
+from ansible_collections.distlock.distlock.plugins.plugin_utils.controller import Run, fill_in
+from ansible_collections.distlock.distlock.plugins.plugin_utils.lockstep import is_in_lockstep, rivals
+
+# What the environment says of a lease is meant for the one that a run has, not for a step that nobody renews.
+OF_A_RUN = ("ttl", "on_loss")
+
+
+class ActionModule(ActionBase):
+    _supports_async = True
+    _supports_check_mode = True
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        del tmp  # it has no effect any more
+        options = argument_spec()
+        arguments = self.validate_argument_spec(options)[1]
+        at_run_end = arguments["state"] == LOCKED and arguments["until"] == RUN_END
+        try:
+            fill_in(arguments, {word for word in options if at_run_end or word not in OF_A_RUN}, SETTING)
+            done = self._carry_out(arguments, at_run_end, task_vars)
+        except DistlockError as error:
+            done = {"failed": True, "changed": False, "msg": error.message, "kind": error.kind}
+        return {**result, **done}
+
+    def _carry_out(self, arguments, at_run_end, task_vars):
+        run, host = Run(), task_vars["inventory_hostname"]
+        owned = arguments["owner"] is not None
+        plan = _Plan(arguments, "" if owned else host) if self._task.check_mode else None
+        if not owned:
+            arguments["owner"] = run.owner if at_run_end else run.owner_for(host)
+        if arguments["lockstep"] is None:
+            arguments["lockstep"] = is_in_lockstep(self._task.get_play())
+        if arguments["state"] == LOCKED and ((at_run_end and owned) or arguments["lockstep"]):
+            self._refuse_to_wait_for_ever(arguments, task_vars, run, at_run_end)
+        foreseen = plan.foreseen() if plan else None
+        if foreseen:
+            return foreseen
+        done = self._here(arguments, run) if at_run_end else self._there(arguments, task_vars)
+        if plan and done.get("changed") and not done.get("failed"):
+            plan.note(at_run_end)
+        return done
+
+    def _there(self, arguments, task_vars):
+        """On the host, where Ansible ships the module with all that it imports."""
+        given = {word: value for word, value in arguments.items() if value is not None}
+        return self._execute_module(module_args=given, task_vars=task_vars, wrap_async=self._task.async_val)
+
+    def _here(self, arguments, run):
+        """In this worker. The lock is a keeper's, then, and ends with the run."""
+        if self._task.async_val:
+            raise ConfigError("async: the lock of until: run_end is not taken in the background; use timeout")
+        before = signal.getsignal(signal.SIGTERM)
+        alive = WhileAlive(run.pid, start_time(run.pid))
+        try:
+            plain = json.loads(json.dumps(arguments))  # without what Ansible ties to its values
+            return carry_out(plain, self._task.check_mode, alive, run.pid, run.family)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            if alive.quit.is_set():
+                os.kill(os.getpid(), signal.SIGTERM)  # the line is left: now what Ansible does about it
+
+    def _refuse_to_wait_for_ever(self, arguments, task_vars, run, at_run_end):
+        if arguments["timeout"] in (None, 0):
+            return
+        default_owner = (lambda _: run.owner) if at_run_end else run.owner_for
+        others = rivals(self._task, task_vars, self._templar, default_owner)
+        if len(others) >= (arguments["slots"] or 1):
+            who = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+            why = WAITS_FOR_EVER_AT_RUN_END if at_run_end else WAITS_FOR_EVER
+            raise ConfigError(
+                f"{arguments['name']}: {who} would wait for it in the same task, as another owner, and {why}"
+            )
+
+
+class _Plan:
+    """What a run in check mode has said so far: a task further down finds what a real run would have left there.
+
+    It is kept in files of this run's own folder, which workers share and Ansible removes: each task has a worker.
+    """
+
+    def __init__(self, arguments, host):
+        """`host` is whose lock it is, where no owner is named."""
+        self._arguments = arguments
+        self._path = self._path_for(host)
+        self._runs_path = self._path_for("") if host else self._path
+
+    def foreseen(self):
+        """What the task returns when it would find what an earlier one has not really left there."""
+        state, name = self._arguments["state"], self._arguments["name"]
+        planned = self._read(self._path) or self._read(self._runs_path)
+        owner = self._arguments["owner"]
+        report = {"name": name, "holder": None, "token": None, "since": None, "position": 0, "waited": 0.0}
+        if planned == LOCKED and state in (LOCKED, HELD):
+            return {**report, "changed": False, "msg": f"{name} would be held by {owner} by then"}
+        if planned == LOCKED:
+            self._write(UNLOCKED)
+            return {**report, "changed": True, "msg": f"{name}, held by {owner} by then, would be unlocked"}
+        if state == planned == UNLOCKED:
+            return {**report, "changed": False, "msg": f"{name} would not be locked by then"}
+        if planned == UNLOCKED and state == LOCKED:
+            self._write(LOCKED)
+            return {**report, "changed": True, "msg": f"{name} would be locked by {owner}"}
+        if planned == UNLOCKED:
+            return {**report, "failed": True, "kind": "not_locked", "msg": f"{name} would be held by nobody by then"}
+        return None
+
+    def note(self, at_run_end):
+        self._write(self._arguments["state"], (self._runs_path,) if at_run_end else (self._path,))
+
+    def _write(self, what, paths=None):
+        for path in paths or {self._path, self._runs_path}:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(what)
+
+    def _read(self, path):
+        try:
+            with open(path, encoding="utf-8") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+    def _path_for(self, host):
+        words = [str(self._arguments[word]) for word in ("name", "owner", "prefix", "endpoints")]
+        key = hashlib.sha256("\n".join([*words, host]).encode()).hexdigest()
+        return os.path.join(constants.DEFAULT_LOCAL_TMP, "distlock-" + key)

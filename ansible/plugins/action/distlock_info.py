@@ -1,0 +1,28 @@
+# Copyright: the distlock authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The controller's part of the module distlock_info: what its environment says."""
+
+from __future__ import annotations
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.distlock.distlock.plugins.module_utils.arguments import CONNECTION
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError
+from ansible_collections.distlock.distlock.plugins.plugin_utils.controller import fill_in
+
+
+class ActionModule(ActionBase):
+    _supports_async = True
+    _supports_check_mode = True
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        del tmp  # it has no effect any more
+        arguments = dict(self._task.args)
+        try:
+            fill_in(arguments, set(CONNECTION), {})
+        except DistlockError as error:
+            return {**result, "failed": True, "changed": False, "msg": error.message, "kind": error.kind}
+        asked = self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=self._task.async_val)
+        return {**result, **asked}

@@ -1,0 +1,109 @@
+# Copyright: the distlock authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The options that both strategies have."""
+
+from __future__ import annotations
+
+import re
+
+import yaml
+from ansible_collections.distlock.distlock.plugins.module_utils.arguments import documented
+
+OWN = r"""
+options:
+  distlock_name:
+    description:
+      - Name of the lock. It must be set in one way or another.
+    type: str
+    vars: [{name: distlock_name}]
+    env: [{name: DISTLOCK_LOCKNAME}]
+    ini: [{section: distlock, key: name}]
+  distlock_timeout:
+    description:
+      - Wait at most so many seconds for the lock. V(0) fails at once when another holds it or is ahead in the line,
+        V(-1) waits for ever. Who waits is served in order of arrival.
+      - V(0) is what holds where nobody says anything.
+    type: float
+    vars: [{name: distlock_timeout}]
+    env: [{name: DISTLOCK_TIMEOUT}]
+    ini: [{section: distlock, key: timeout}]
+  distlock_reason:
+    description:
+      - Why; shown to everybody who looks or waits. The default is the name of the play.
+    type: str
+    vars: [{name: distlock_reason}]
+    env: [{name: DISTLOCK_REASON}]
+    ini: [{section: distlock, key: reason}]
+  distlock_owner:
+    description:
+      - The owner that others see. Two runs never hold the lock together because they share an owner; the next run with
+        the same owner on the same controller takes over what a dead one has left.
+      - The default names controller and process, and is another one for each run.
+    type: str
+    vars: [{name: distlock_owner}]
+    env: [{name: DISTLOCK_ID}]
+    ini: [{section: distlock, key: owner}]
+  distlock_on_failure:
+    description:
+      - What becomes of the lock when what it was held for has failed, a host was unreachable, or the run was ended by a
+        signal.
+      - V(release) lets it go. V(hold) leaves it taken, until a person has looked and unlocks it.
+      - V(release) is what holds where nobody says anything.
+    type: str
+    choices: [release, hold]
+    vars: [{name: distlock_on_failure}]
+    env: [{name: DISTLOCK_ON_FAILURE}]
+    ini: [{section: distlock, key: on_failure}]
+  distlock_cooldown:
+    description:
+      - After success the lock stays taken for so many seconds more, so that things can settle before the next begins.
+    type: int
+    vars: [{name: distlock_cooldown}]
+    env: [{name: DISTLOCK_COOLDOWN}]
+    ini: [{section: distlock, key: cooldown}]
+  distlock_slots:
+    description:
+      - So many may hold the lock at once; the same number everywhere. The default is 1.
+    type: int
+    vars: [{name: distlock_slots}]
+    env: [{name: DISTLOCK_SLOTS}]
+    ini: [{section: distlock, key: slots}]
+  distlock_ttl:
+    description:
+      - So many seconds the lock outlives the controller's machine. While the run lives it is renewed.
+        The default is 60.
+    type: int
+    vars: [{name: distlock_ttl}]
+    env: [{name: DISTLOCK_TTL}]
+    ini: [{section: distlock, key: ttl}]
+  distlock_kill_after:
+    description:
+      - The lock counts as lost so many seconds before its lease can run out, when etcd confirms no renewal.
+        The default is a sixth of O(distlock_ttl).
+    type: float
+    vars: [{name: distlock_kill_after}]
+    env: [{name: DISTLOCK_KILL_AFTER}]
+    ini: [{section: distlock, key: kill_after}]
+  distlock_log_file:
+    description:
+      - Where the process that keeps the lock writes when something goes wrong. The default is syslog.
+    type: path
+    vars: [{name: distlock_log_file}]
+    env: [{name: DISTLOCK_LOG_FILE}]
+    ini: [{section: distlock, key: log_file}]
+"""
+
+
+def _connection():
+    """The connection to etcd, from the one list; the options are called as the variables are here."""
+    text = re.sub(r"\bO\((\w+)\)", r"O(distlock_\1)", yaml.safe_dump(documented(sources=True)))
+    return {f"distlock_{word}": option for word, option in yaml.safe_load(text).items()}
+
+
+class ModuleDocFragment:
+    """What is in here is put together below: yamllint reads a class for texts only."""
+
+
+ModuleDocFragment.DOCUMENTATION = yaml.safe_dump({"options": {**yaml.safe_load(OWN)["options"], **_connection()}})

@@ -1,0 +1,63 @@
+# Copyright: the distlock authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: holder
+short_description: Who holds a lock in etcd
+version_added: 0.1.0
+author: the distlock authors (@distlock)
+description:
+  - Returns the owners of locks, asked for from the controller. It changes nothing.
+  - What it says may be over by the next task. To be sure, take the lock.
+options:
+  _terms:
+    description: Names of the locks.
+    type: list
+    elements: str
+    required: true
+extends_documentation_fragment:
+  - distlock.distlock.connection.plugin
+seealso:
+  - module: distlock.distlock.distlock_info
+"""
+
+EXAMPLES = r"""
+- name: Say who holds it
+  ansible.builtin.debug:
+    msg: "{{ lookup('distlock.distlock.holder', 'percona_prod') | default('nobody', true) }}"
+
+- name: Stop where anybody holds one of them
+  ansible.builtin.assert:
+    that: query('distlock.distlock.holder', 'percona_prod', 'percona_test') | length == 0
+    quiet: true
+"""
+
+RETURN = r"""
+_raw:
+  description:
+    - The owners, one for each holder. A lock that nobody holds adds nothing, one with several slots may add several.
+    - Who cannot be named is C(an unknown owner).
+  type: list
+  elements: str
+"""
+
+from ansible.errors import AnsibleLookupError
+from ansible.plugins.lookup import LookupBase
+from ansible_collections.distlock.distlock.plugins.module_utils.arguments import CONNECTION
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core import adapters
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.wording import owner_of
+
+
+class LookupModule(LookupBase):
+    def run(self, terms, variables=None, **kwargs):
+        self.set_options(var_options=variables, direct=kwargs)
+        try:
+            realm = adapters.connect(adapters.read({word: self.get_option(word) for word in CONNECTION}, "ansible"))
+            with realm:
+                return [owner_of(holder.owner) for name in terms for holder in realm.show(str(name)).holders]
+        except DistlockError as error:
+            raise AnsibleLookupError(error.message) from error

@@ -1,0 +1,240 @@
+# Copyright: the distlock authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A lock in a state that is wanted, on a node or on the controller: arguments in, what Ansible reports out."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from ansible_collections.distlock.distlock.plugins.module_utils.arguments import connection_arguments, connection_spec
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core import adapters
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import (
+    ConfigError,
+    DistlockError,
+    LockBusy,
+    NotHolder,
+)
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.whoami import hostname
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.wording import owner_of, printable, taken
+
+LOCKED, UNLOCKED, HELD = "locked", "unlocked", "held"
+RUN_END = "run_end"
+
+# The owners where nobody has named one; the action plugin puts them in.
+OF_A_HOST = re.compile(r"ansible:.+@(?P<run>[^@]+:\d+)$")
+OF_A_RUN = re.compile(r"ansible:(?P<run>[^@]+:\d+)$")
+
+# Options that are settings under other words.
+SETTING = {"name": "lockname", "owner": "id"}
+
+
+def argument_spec():
+    return {
+        "name": {"type": "str", "required": True},
+        "state": {"type": "str", "choices": [LOCKED, UNLOCKED, HELD], "default": LOCKED},
+        "until": {"type": "str", "choices": [UNLOCKED, RUN_END], "default": UNLOCKED},
+        "reason": {"type": "str"},
+        "timeout": {"type": "float"},
+        "owner": {"type": "str"},
+        "slots": {"type": "int"},
+        "ttl": {"type": "int"},
+        "on_loss": {"type": "str", "choices": ["continue", "kill"]},
+        "cooldown": {"type": "int"},
+        "force": {"type": "bool", "default": False},
+        "token": {"type": "int", "no_log": False},
+        "lockstep": {"type": "bool"},
+        **connection_spec(),
+    }
+
+
+def carry_out(params, check_mode, cancel=None, run=None, family=None):
+    """Bring the lock into the state, and return what the task returns; `failed` is in there where it is not.
+
+    `run` is the controller's process for until=run_end, and `family` what its workers have inherited from it.
+    """
+    started = time.monotonic()
+    report = {"changed": False, "name": params["name"], "holder": None, "token": None, "since": None, "position": 0}
+    try:
+        task = _Task(params, check_mode)
+        if params["state"] == LOCKED:
+            report.update(task.lock(cancel, run, family))
+        elif params["state"] == UNLOCKED:
+            report.update(task.unlock())
+        else:
+            report.update(task.check())
+    except DistlockError as error:
+        report.update(_refused(error))
+    report["waited"] = round(time.monotonic() - started, 2) if params["state"] == LOCKED else 0.0
+    return report
+
+
+class _Task:
+    def __init__(self, params, check_mode):
+        self._params = params
+        self._dry = check_mode
+        self.name = printable(params["name"])
+        words = ("name", "reason", "timeout", "owner", "slots", "ttl", "on_loss", "cooldown")
+        arguments = {SETTING.get(word, word): params[word] for word in words}
+        self._settings = adapters.read({**arguments, **connection_arguments(params)}, "ansible:" + hostname())
+        if not self._settings["lockname"]:
+            raise ConfigError("no lock is named: name is empty")
+        self.owner = self._settings["id"]
+        # Nobody has named an owner: then what this run holds in its own name counts too.
+        default = OF_A_HOST.match(self.owner) or OF_A_RUN.match(self.owner)
+        self._run = default.group("run") if default else ""
+        self._of_my_run = (self.owner, "ansible:" + self._run) if default else ()
+
+    def lock(self, cancel, run, family):
+        until, ttl = self._params["until"], self._params["ttl"]
+        if until != RUN_END and self._params["on_loss"] is not None:
+            raise ConfigError("on_loss is about a lock that ends with the run: it goes with until: " + RUN_END)
+        if until == RUN_END and run is None:
+            raise ConfigError("until: " + RUN_END + " is for the action plugin of this collection, on the controller")
+        places = []
+
+        def progress(waiting):
+            places.append(waiting.place)
+            self._refuse_to_wait_for_ever(waiting.state)
+
+        try:
+            done = adapters.take(
+                self._settings,
+                run=run,
+                bound=until == RUN_END,
+                family=family,
+                unrenewed=ttl is not None,
+                of_my_run=self._of_my_run,
+                dry_run=self._dry,
+                cancel=cancel,
+                progress=progress,
+            )
+        except DistlockError as error:
+            # Beside what happened, where in the line it did.
+            return {**_refused(error), "position": places[0] if places else _place(error)}
+        position = {"position": places[0] if places else 0}
+        if not done.changed:
+            return {"msg": "already: " + adapters.said(done.holder), **_shown(done.holder), **position}
+        ends = ", until this run ends" if until == RUN_END else ""
+        before, after = _diff(self.name, done.before and done.before.owner), _diff(self.name, self.owner)
+        report = {"changed": True, "diff": {"before": before, "after": after}, **position}
+        if done.holder is None:
+            first = "would wait: " + done.waits + " Then " if done.waits else ""
+            return {**report, "msg": f"{first}{self.name} would be locked by {printable(self.owner)}{ends}"}
+        how = "taken over from this owner's run that has ended" if done.before else "locked"
+        msg = f"{self.name} is {how} by {printable(self.owner)}, token {done.holder.token}{ends}"
+        return {**report, **_shown(done.holder), "msg": msg}
+
+    def unlock(self):
+        try:
+            mine = self._let_go(dry=True)
+            if mine is None:
+                return {"msg": self.name + " is not locked"}
+            if _is_a_plays(mine) and not self._params["force"]:
+                return {"msg": adapters.said(mine) + ", for its play: it ends with that", **_shown(mine)}
+            ended = mine if self._dry else self._let_go()
+        except NotHolder as error:
+            if self._is_unclear(error.state):
+                raise
+            holder = _shown(error.state.holders[0]) if error.state.holders else {}
+            return {"msg": _in_ansibles_words(error.message), **holder}
+        if ended is None:
+            return {"msg": self.name + " is not locked"}  # by now
+        cooldown = self._settings["cooldown"]
+        cooling = "" if cooldown is None else f" in {cooldown}s"
+        who = owner_of(ended.owner)
+        would = "would be" if self._dry else "is"
+        after = None if cooldown is None else ended.owner
+        return {
+            "changed": True,
+            "diff": {"before": _diff(self.name, ended.owner), "after": _diff(self.name, after, cooling)},
+            "msg": f"{self.name}, which was held by {who}, {would} unlocked{cooling}",
+            **_shown(ended),
+        }
+
+    def check(self):
+        try:
+            holder = adapters.check(self._settings, self._params["token"])
+        except NotHolder as error:
+            holder = self._mine_in(error.state)
+            if holder is None or holder.record.state != HELD or self._params["token"] is not None:
+                raise
+        return {"msg": adapters.said(holder), **_shown(holder)}
+
+    def _let_go(self, dry=False):
+        token, force = self._params["token"], self._params["force"]
+        try:
+            return adapters.let_go(self._settings, token=token, force=force, dry_run=dry)
+        except NotHolder as error:
+            holder = self._mine_in(error.state)
+            if holder is None or token not in (None, holder.token):
+                raise
+            self._settings["id"] = holder.owner
+            return adapters.let_go(self._settings, token=token, dry_run=dry)
+
+    def _mine_in(self, state):
+        return next((holder for holder in state.holders if holder.owner in self._of_my_run), None)
+
+    def _is_unclear(self, state):
+        """It is not another's: there are several of mine, and which one is meant cannot be told."""
+        mine = [holder for holder in state.holders if holder.owner == self._settings["id"]]
+        return self._params["token"] is None and len(mine) > 1
+
+    def _refuse_to_wait_for_ever(self, state):
+        """Under a strategy that goes from task to task, no other host of this run can let go meanwhile."""
+        if not (self._params["lockstep"] and self._run and state.holders):
+            return
+        if all((holder.owner or "").endswith("@" + self._run) for holder in state.holders):
+            raise LockBusy(f"{taken(state)}. That is this run, and {WAITS_FOR_EVER}", state=state)
+
+
+WAITS_FOR_EVER = (
+    "this strategy takes all hosts of a batch through one task after the other, so none could let go while another "
+    "waits. Use serial: 1, or a strategy that does not (ansible.builtin.host_pinned), or until: run_end"
+)
+WAITS_FOR_EVER_AT_RUN_END = (
+    "it is let go at the end of this run and not before, so to wait for it would never end. Name no owner, or one for "
+    "all hosts: what lasts until the end of the run is shared by its hosts"
+)
+
+
+def _refused(error):
+    report = {"failed": True, "msg": _in_ansibles_words(error.message), "kind": error.kind}
+    state = getattr(error, "state", None)
+    if state is not None:
+        report["waiting"] = state.waiting
+        report["position"] = _place(error)
+        if state.holders:
+            report.update(_shown(state.holders[0]))
+    return report
+
+
+def _place(error):
+    """Where in the line one would have come who was not to wait."""
+    state = getattr(error, "state", None)
+    return 0 if state is None else state.waiting + 1
+
+
+def _shown(holder):
+    return {
+        "holder": holder.owner,
+        "token": holder.token,
+        "since": holder.since,
+        "reason": holder.reason,
+        "lifetime": holder.lifetime,
+    }
+
+
+def _is_a_plays(holder):
+    """It belongs to a play under one of the strategies: the process that keeps it has also taken it."""
+    return holder.keeper is not None and holder.keeper == holder.record.number("pid")
+
+
+def _diff(name, owner, more=""):
+    return f"{name}: held by {owner}{more}\n" if owner else f"{name}: not held\n"
+
+
+def _in_ansibles_words(message):
+    return message.replace("--unlock --force", "force: true, after a look")

@@ -1,0 +1,173 @@
+#!/usr/bin/python
+
+# Copyright: the distlock authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: distlock_info
+short_description: Says who holds which lock, since when and why, and who waits
+version_added: 0.1.0
+author: the distlock authors (@distlock)
+description:
+  - Reads the locks of one realm in etcd v3, their holders and their lines. It changes nothing.
+options:
+  name:
+    description:
+      - Only this lock, whether it is held or not. Without it, every lock that is held or waited for.
+    type: str
+extends_documentation_fragment:
+  - distlock.distlock.connection
+  - distlock.distlock.connection.actiongroups
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  platform:
+    platforms: posix
+seealso:
+  - module: distlock.distlock.distlock
+  - plugin: distlock.distlock.holder
+    plugin_type: lookup
+"""
+
+EXAMPLES = r"""
+- name: Look at all locks
+  distlock.distlock.distlock_info:
+  register: found
+
+- name: Stop while anybody waits
+  ansible.builtin.assert:
+    that: found.locks | sum(attribute='waiting') == 0
+    quiet: true
+
+- name: Look at one lock
+  distlock.distlock.distlock_info:
+    name: percona_prod
+"""
+
+RETURN = r"""
+locks:
+  description: One entry for each holder. A lock that nobody holds has one entry without an owner.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    lock:
+      description: Name of the lock.
+      type: str
+      sample: percona_prod
+    owner:
+      description: Who holds it, null for nobody and for an unknown owner.
+      type: str
+      sample: ansible:db1@deploy:4711
+    since:
+      description: Unix time from which it is held.
+      type: int
+      sample: 1795263499
+    held_seconds:
+      description: So long it has been held.
+      type: int
+      sample: 252
+    token:
+      description: Fencing token of the hold, null where nobody holds it.
+      type: int
+      sample: 4711
+    lifetime:
+      description: V(persistent), V(leased) or V(bound).
+      type: str
+      sample: persistent
+    ttl_left:
+      description: Seconds that its lease has left, null without a lease.
+      type: int
+      sample: 55
+    host:
+      description: Host of the process that has taken it.
+      type: str
+      sample: db1
+    pid:
+      description: That process.
+      type: int
+      sample: 32182
+    reason:
+      description: Why, as its owner says.
+      type: str
+      sample: Upgrade of Percona Server
+    value:
+      description: What the lock carries.
+      type: raw
+      sample: null
+    state:
+      description: V(held), V(hold) until a person unlocks it, or V(cooling).
+      type: str
+      sample: held
+    slot:
+      description: Which one of the slots it is.
+      type: int
+      sample: 0
+    keeper:
+      description: The process that renews a bound lock.
+      type: int
+      sample: null
+    run:
+      description: Random id of the acquisition.
+      type: str
+      sample: 26a859d6eaa464ad12d4e5e4f3bcb17e
+    waiters:
+      description: The line in order, with C(owner), C(host), C(since) and C(reason).
+      type: list
+      elements: dict
+      sample: []
+    waiting:
+      description: So many stand in line.
+      type: int
+      sample: 0
+    last:
+      description: How the last hold ended, null where none has. It has C(how), C(by), C(at), C(owner) and C(token).
+      type: dict
+      sample: null
+    frozen:
+      description: Who has frozen the realm, null where nobody has. It has C(by), C(since) and C(reason).
+      type: dict
+      sample: null
+kind:
+  description: What kind of failure it was, in one word, such as V(unreachable) or V(config).
+  returned: on failure
+  type: str
+  sample: unreachable
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.distlock.distlock.plugins.module_utils.arguments import connection_arguments, connection_spec
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core import adapters
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.cli.render import locks_json
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError, DistlockError
+
+
+def main():
+    module = AnsibleModule({"name": {"type": "str"}, **connection_spec()}, supports_check_mode=True)
+    try:
+        module.exit_json(changed=False, locks=look(module.params))
+    except DistlockError as error:
+        module.fail_json(msg=error.message, kind=error.kind)
+
+
+def look(params):
+    arguments = {"lockname": params["name"], **connection_arguments(params)}
+    settings = adapters.read(arguments, "ansible")
+    realm = adapters.connect(settings)
+    if params["name"] is None:
+        states = realm.list()
+    elif params["name"]:
+        states = [realm.show(settings["lockname"])]
+    else:
+        raise ConfigError("no lock is named: name is empty")
+    return [lock for state in states for lock in locks_json(state)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+# Copyright: the distlock authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What only the controller knows: its environment, and the run that a task is part of."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+
+from ansible.utils.display import Display
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.config import load
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.whoami import hostname
+
+
+def said_by_environment():
+    """The settings that DISTLOCK_* say here, and the config file that DISTLOCK_CONFIG names. Raises `ConfigError`."""
+    config = os.environ.get("DISTLOCK_CONFIG") or os.devnull  # the default file is each host's own
+    settings = load({}, {**os.environ, "DISTLOCK_CONFIG": config})
+    found = {word: settings[word] for word in settings.given if word != "config"}
+    if found.pop("nowait", False):
+        found["timeout"] = 0
+    return found
+
+
+def fill_in(arguments, options, setting):
+    """Add to the arguments of a task what is said for those `options` on this controller only.
+
+    `setting` has the word of the setting, where it is not the option's.
+    """
+    for word, value in said_by_environment().items():
+        option = next((option for option, key in setting.items() if key == word), word)
+        if option in options and arguments.get(option) is None:
+            arguments[option] = value
+
+
+class Run:
+    """The run of ansible-playbook that this worker is part of. Its main process is the one that has forked me."""
+
+    def __init__(self):
+        parent = multiprocessing.parent_process()
+        self.pid = os.getpid() if parent is None else parent.pid
+        self.suffix = f"{hostname()}:{self.pid}"
+        self.owner = f"ansible:{self.suffix}"
+
+    def owner_for(self, host):
+        return f"ansible:{host}@{self.suffix}"
+
+    @property
+    def family(self):
+        """The reading end of a pipe whose writing end main process and workers have, and no program that they start.
+
+        It is the one by which the workers send their results; who only asks for its end takes nothing out of it.
+        """
+        queue = getattr(Display(), "_final_q", None)
+        reader = getattr(queue, "_reader", None)
+        if reader is None:
+            raise ConfigError("until: run_end needs the queue of Ansible's workers, and this Ansible has none")
+        return reader.fileno()

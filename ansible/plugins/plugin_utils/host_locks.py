@@ -1,0 +1,149 @@
+# Copyright: the distlock authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The locks of the hosts of one play, each in its host's name."""
+
+from __future__ import annotations
+
+import time
+
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core import adapters
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.deputy import wait_for
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError, LockLost
+from ansible_collections.distlock.distlock.plugins.plugin_utils.hosts import complain, display, say
+from ansible_collections.distlock.distlock.plugins.plugin_utils.play_lock import BEYOND, part
+
+TO_COME, WAITS, HOLDS, PARTS, DONE = "to come", "waits", "holds", "parts", "done"
+REST = 0.2  # seconds between two looks while nothing can go on
+
+
+class Turn:
+    """One host's way through the play."""
+
+    def __init__(self, host, settings):
+        self.host = host
+        self.settings = settings
+        self.line = (str(settings["endpoints"]), settings["prefix"], settings["lockname"])
+        self.stage = TO_COME
+        self.deputy = None
+        self.shown = ""
+        self.stop = False
+
+    @property
+    def holds(self):
+        """True while nothing speaks against it. Costs no round trip."""
+        if self.stage == HOLDS:
+            self.deputy.update()
+        return self.stage == HOLDS and not self.deputy.over
+
+
+class HostLocks:
+    def __init__(self, wanted, play):
+        self._play = play
+        self._turns = {host: Turn(host, settings) for host, settings in wanted.items()}
+
+    def keep_back(self, host):
+        """True when no task of this host may start now."""
+        turn = self._turns.get(host)
+        return turn is not None and turn.stage != DONE and not turn.holds
+
+    def shown(self, host):
+        """The hold as the host's tasks see it in a variable."""
+        turn = self._turns.get(host)
+        kept = turn.deputy.kept if turn is not None and turn.deputy is not None else None
+        return None if kept is None else dict(zip(kept._fields, kept))
+
+    def advance(self, state):
+        """Do what can be done without waiting, and return the hosts that are to be stopped: without their lock.
+
+        `state` says of a host whether it is through the play, and whether it has failed.
+        """
+        stopped = []
+        for turn in self._turns.values():
+            if turn.deputy is not None:
+                turn.deputy.update()
+            if turn.stage == TO_COME:
+                through, _failed = state(turn.host)
+                if through:
+                    turn.stage = DONE  # failed in an earlier play
+                elif self._has_room(turn):
+                    self._start(turn)
+            if turn.stage == WAITS:
+                self._look(turn)
+            if turn.stage == HOLDS:
+                self._go_on(turn, state)
+            if turn.stage == PARTS and turn.deputy.over:
+                self._parted(turn)
+            if turn.stop:
+                turn.stop = False
+                stopped.append(turn.host)
+        return stopped
+
+    def rest(self):
+        """Until a lock comes or goes, if none of the hosts can go on before that."""
+        busy = [turn for turn in self._turns.values() if turn.stage in (WAITS, PARTS)]
+        if busy and not any(turn.stage == HOLDS for turn in self._turns.values()):
+            wait_for([turn.deputy for turn in busy], REST)
+
+    def finish(self, advance):
+        """All hosts are through: see to it that every lock is let go, within the time that a release is tried."""
+        deadline = (
+            time.monotonic()
+            + BEYOND
+            + max((turn.settings["release_timeout"] for turn in self._turns.values()), default=0)
+        )
+        advance()
+        while any(turn.stage != DONE for turn in self._turns.values()):
+            if time.monotonic() > deadline:
+                names = sorted({turn.deputy.name for turn in self._turns.values() if turn.stage != DONE})
+                display.warning(f"distlock: {', '.join(names)}: not surely let go; the end of this run does it")
+                return
+            self.rest()
+            time.sleep(0.005)
+            advance()
+
+    def _has_room(self, turn):
+        """Only as many of one run stand in the same line as could get through at once."""
+        there = [
+            other for other in self._turns.values() if other.line == turn.line and other.stage in (WAITS, HOLDS, PARTS)
+        ]
+        return len(there) < turn.settings["slots"]
+
+    def _start(self, turn):
+        try:
+            turn.deputy = adapters.deputize(turn.settings, f"{self._play} on {turn.host}")
+            turn.stage = WAITS
+        except DistlockError as error:
+            self._fail(turn, error)
+
+    def _look(self, turn):
+        if turn.deputy.kept is not None:
+            turn.stage = HOLDS
+        elif turn.deputy.over:
+            self._fail(turn, turn.deputy.trouble)
+        elif turn.deputy.waiting and turn.deputy.waiting != turn.shown:
+            turn.shown = turn.deputy.waiting
+            say(f"{turn.host}: waiting: {turn.shown}")
+
+    def _go_on(self, turn, state):
+        if turn.deputy.over:
+            self._fail(turn, turn.deputy.trouble)
+            return
+        through, failed = state(turn.host)
+        if through:
+            turn.stage = PARTS
+            part(turn.deputy, turn.settings, self._play, {turn.host} if failed else set())
+
+    def _parted(self, turn):
+        trouble = turn.deputy.trouble
+        if isinstance(trouble, LockLost):
+            self._fail(turn, trouble)
+        elif trouble is not None:
+            display.warning(f"distlock: {turn.host}: not surely let go: {trouble}")
+        turn.stage = DONE
+
+    def _fail(self, turn, trouble):
+        turn.stage = DONE
+        turn.stop = True
+        complain(f"{turn.host}: {trouble}")

@@ -1,0 +1,77 @@
+# Copyright: the distlock authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Hosts of one batch that would wait for each other for ever: their strategy goes from one task to the next."""
+
+from __future__ import annotations
+
+from ansible.errors import AnsibleError
+from ansible.parsing.mod_args import ModuleArgsParser
+
+NOT_IN_LOCKSTEP = ("free", "host_pinned")  # the last part of their names, whoever has made them
+
+
+def is_in_lockstep(play):
+    return not play.strategy.rpartition(".")[2].endswith(NOT_IN_LOCKSTEP)
+
+
+def rivals(task, task_vars, templar, default_owner):
+    """Return the other hosts of the batch that want the lock of this task too, as other owners.
+
+    What they are told is rendered with their variables. A host for which that cannot be done is left out: once it
+    waits, it is seen who holds the lock. `default_owner` gives a host's.
+    """
+    if task.run_once:
+        return []
+    me, batch = task_vars["inventory_hostname"], task_vars.get("ansible_play_batch") or []
+    wanted = _Wanted(task, task_vars, templar, default_owner)
+    mine = wanted.by(me)
+    found = []
+    for host in batch:
+        other = mine if host == me else wanted.by(host)
+        if other is not None and mine is not None and (other.line == mine.line and other.owner != mine.owner):
+            found.append(host)
+    return found
+
+
+class _Wish:
+    def __init__(self, line, owner):
+        self.line, self.owner = line, owner
+
+
+class _Wanted:
+    """What a task means for each host. The task is rendered for one only; the text that it came from is not."""
+
+    def __init__(self, task, task_vars, templar, default_owner):
+        self._task = task
+        self._task_vars = task_vars
+        self._templar = templar
+        self._default_owner = default_owner
+        written = ModuleArgsParser(task_ds=task.get_ds().copy(), collection_list=task.collections).parse()[1]
+        self._arguments = {**task.args, **written}
+
+    def by(self, host):
+        """The lock that a host wants, None where it wants none, or nobody can tell."""
+        hostvars = self._task_vars["hostvars"]
+        manager = hostvars._variable_manager
+        try:
+            known = manager.get_vars(
+                play=self._task.get_play(), host=hostvars._inventory.get_host(host), task=self._task
+            )
+            # A loop's variables are nobody's but this task's.
+            variables = {**self._task_vars, **known}
+            templar = self._templar.copy_with_new_env(available_variables=variables)
+            if not self._applies(variables, templar):
+                return None
+            name, prefix, owner, endpoints = (
+                templar.template(self._arguments.get(word)) for word in ("name", "prefix", "owner", "endpoints")
+            )
+        except (AnsibleError, AttributeError, KeyError):
+            return None
+        return _Wish((name, prefix, str(endpoints)), owner or self._default_owner(host))
+
+    def _applies(self, variables, templar):
+        if hasattr(self._task, "_resolve_conditional"):
+            return self._task._resolve_conditional(self._task.when, variables)
+        return self._task.evaluate_conditional(templar, variables)  # before ansible-core 2.19

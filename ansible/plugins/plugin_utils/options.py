@@ -1,0 +1,63 @@
+# Copyright: the distlock authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the strategies were told: play variables, environment and ansible.cfg, as their documentation says."""
+
+from __future__ import annotations
+
+import os
+
+from ansible import constants
+from ansible.errors import AnsibleError
+from ansible.plugins.loader import fragment_loader
+from ansible.template import Templar
+from ansible.utils.plugin_docs import get_docstring
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core import adapters
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.whoami import hostname
+
+WORD = "distlock_"
+SETTING = {"name": "lockname", "owner": "id"}  # all others are called as they are there
+SCOPE = "scope"  # no setting: the strategy's own
+
+
+class Options:
+    """Reads the options of one strategy. Ansible itself does that for other kinds of plugins only."""
+
+    def __init__(self, plugin, path):
+        self._plugin = plugin
+        if not constants.config.has_configuration_definition("strategy", plugin):
+            documentation = get_docstring(path, fragment_loader, plugin_type="strategy")[0]
+            constants.config.initialize_plugin_configuration_definitions("strategy", plugin, documentation["options"])
+
+    def read(self, variables, loader, host=None):
+        """Return the settings of the lock, and the options that are no settings. Raises `ConfigError`.
+
+        `host` is whose lock it is; without one it is the play's.
+        """
+        known = constants.config.get_plugin_vars("strategy", self._plugin)
+        templar = Templar(loader=loader, variables=variables)
+        try:
+            said = {name: templar.template(variables[name]) for name in known if variables.get(name) is not None}
+            found = constants.config.get_plugin_options("strategy", self._plugin, variables=said)
+        except AnsibleError as error:
+            raise ConfigError(" ".join(str(error).split())) from error
+        options = {name[len(WORD) :]: value for name, value in found.items() if name.startswith(WORD)}
+        own = {SCOPE: options.pop(SCOPE, None)}
+        who = f"{host}@{hostname()}" if host else hostname()
+        arguments = {SETTING.get(name, name): _plain(value) for name, value in options.items()}
+        settings = adapters.read(arguments, f"ansible:{who}:{os.getpid()}")
+        if not settings["lockname"]:
+            raise ConfigError("no lock is named: set the variable distlock_name")
+        return settings, own
+
+
+def _plain(value):
+    """Without what Ansible ties to its values: they go to another process."""
+    if isinstance(value, (list, tuple)):
+        return [str(item) for item in value]
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return value

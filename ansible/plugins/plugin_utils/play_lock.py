@@ -1,0 +1,110 @@
+# Copyright: the distlock authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The lock of a whole play, over all of its batches."""
+
+from __future__ import annotations
+
+import time
+
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core import adapters
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.deputy import COOL, HOLD, RELEASE
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError, LockLost
+from ansible_collections.distlock.distlock.plugins.plugin_utils.hosts import at_work, complain, display, say
+
+LOOK = 1.0  # seconds between two looks at a deputy that says nothing
+WORKERS_END = 10.0  # seconds that the workers may take to end, when all of their results are there
+BEYOND = 10.0  # seconds that a release may take beyond the time that it is tried
+
+
+class PlayLock:
+    """Entered and left by each batch. `trouble` is set for good when the lock was refused or lost."""
+
+    @classmethod
+    def refused(cls):
+        """The lock of a play that cannot have one."""
+        lock = cls({}, (), "", by_batch=False)
+        lock.trouble = DistlockError("refused")
+        return lock
+
+    def __init__(self, settings, hosts, play, by_batch):
+        self.trouble = None
+        self._settings = settings
+        self._play = play
+        self._by_batch = by_batch
+        self._to_come = set(hosts)
+        self._failed = set()
+        self._deputy = None
+
+    @property
+    def shown(self):
+        """The hold as tasks see it in a variable."""
+        kept = self._deputy.kept if self._deputy is not None else None
+        return None if kept is None else dict(zip(kept._fields, kept))
+
+    def enter(self, hosts):
+        """Have the lock; True if it is held. Waits as long as the settings say."""
+        self._to_come -= set(hosts)
+        if self.trouble is None and self._deputy is None:
+            self._get()
+        return self.held()
+
+    def held(self):
+        """True while nothing speaks against it. Costs no round trip. A loss is said once."""
+        if self.trouble is not None or self._deputy is None:
+            return False
+        self._deputy.update()
+        if self._deputy.over:
+            self._fail(self._deputy.trouble)
+        return self.trouble is None
+
+    def leave(self, workers, failed, last):
+        """A batch is done; behind the last one let go, or hold as the settings say when something has failed."""
+        self._failed.update(failed)
+        if not self.held() or not (last or self._by_batch or not self._to_come):
+            return
+        deadline = time.monotonic() + WORKERS_END
+        while at_work(workers):
+            if time.monotonic() > deadline:
+                display.warning(f"distlock: {self._deputy.name}: a worker does not end; it stays locked until then")
+                return
+            time.sleep(0.005)
+        deputy, self._deputy = self._deputy, None
+        part(deputy, self._settings, self._play, self._failed)
+        self._failed.clear()
+        deadline = time.monotonic() + self._settings["release_timeout"] + BEYOND
+        while not deputy.over and time.monotonic() < deadline:
+            deputy.wait(LOOK)
+        if isinstance(deputy.trouble, LockLost):
+            self._fail(deputy.trouble)
+        elif deputy.trouble is not None or not deputy.over:
+            display.warning(f"distlock: {deputy.name} is not surely let go: {deputy.trouble}")
+
+    def _get(self):
+        try:
+            self._deputy = adapters.deputize(self._settings, self._play)
+        except DistlockError as error:
+            self._fail(error)
+            return
+        shown = ""
+        while self._deputy.kept is None and not self._deputy.over:
+            self._deputy.wait(LOOK)
+            if self._deputy.waiting != shown:
+                shown = self._deputy.waiting
+                if shown:
+                    say(f"waiting: {shown}")
+
+    def _fail(self, trouble):
+        self.trouble = trouble
+        complain(trouble)
+
+
+def part(deputy, settings, what, failed):
+    """Let go, hold or cool, by what became of it and what the settings say."""
+    if failed and settings["on_failure"] == HOLD:
+        deputy.part(HOLD, f"{what}: failed on {', '.join(sorted(failed))}")
+    elif settings["cooldown"] is not None and not failed:
+        deputy.part(COOL, settings["cooldown"])
+    else:
+        deputy.part(RELEASE)

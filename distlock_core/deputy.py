@@ -1,0 +1,256 @@
+"""Deputy: a process of its own that waits for a lock and keeps it, for a run that has other things to do meanwhile.
+
+The run has one end of a pipe, which every process that it forks inherits; the deputy has the other. So it sees the end
+of the run when the last of them is gone, however that came about, and parts with the lock then. What it was told to do
+at that moment, or earlier by `part()`, is all that ends its hold, but for a loss.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+
+from distlock_core import keeper
+from distlock_core.errors import Cancelled, DistlockError, LockLost
+from distlock_core.patience import Interrupt, now
+from distlock_core.values import Value
+from distlock_core.wording import printable, taken
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from distlock_core.acquisition import Waiting
+    from distlock_core.lock import Lock
+
+RELEASE, HOLD, COOL = "release", "hold", "cool"
+
+
+class Kept(Value):
+    """What the deputy holds."""
+
+    lock: str
+    owner: str
+    token: int
+    since: int
+
+
+class Deputy:
+    """The run's side. `update()` takes in what the deputy has said; it never blocks.
+
+    `waiting` says for whom it waits. `kept` is the hold, None before and after. `trouble` is why there is no hold, or
+    no more: refused, lost, or not surely let go. `over` when nothing more will come.
+    """
+
+    def __init__(self, name: str, orders: Mapping[str, Any]) -> None:
+        """Start it. The orders: `connection`, `wish` (arguments of `Realm.lock()`), `timeout`, `margin`, `at_end`.
+
+        The wish is leased. `margin`: so many seconds before the lease can run out, a hold without a renewal counts as
+        lost. `at_end` is what becomes of the lock when the run ends without a word: a pair as for `part()`. Raises
+        `DistlockError`.
+        """
+        self.name = name
+        self.waiting = ""
+        self.kept: Kept | None = None
+        self.trouble: DistlockError | None = None
+        self.over = False
+        self._heard = b""
+        self._parting = False
+        self.pid, self._orders, self._words = keeper.spawn(__name__, f"distlock deputy for {name}", orders)
+        os.set_blocking(self._words, False)
+
+    def fileno(self) -> int:
+        """Readable when `update()` would take something in. Only while not `over`."""
+        return self._words
+
+    def update(self) -> None:
+        while not self.over:
+            try:
+                data = os.read(self._words, 65536)
+            except BlockingIOError:
+                return
+            *lines, self._heard = (self._heard + data).split(b"\n")
+            for line in lines:
+                if not self.over:
+                    self._take_in(json.loads(line))
+            if not data and not self.over:
+                self._ended_in_silence()
+
+    def wait(self, seconds: float) -> None:
+        """Until it says something, at most for so long; then `update()`."""
+        if not self.over:
+            wait_for([self], seconds)
+            self.update()
+
+    def part(self, how: str, detail: str | int | None = None) -> None:
+        """Tell it to release the lock, to hold it until a person unlocks it (with a reason), or to cool (seconds).
+
+        Returns at once: `over` is set when that is done, `trouble` where it was not.
+        """
+        if not self.over and not self._parting:
+            self._parting = True
+            try:
+                os.write(self._orders, json.dumps([how, detail]).encode() + b"\n")
+            except OSError:
+                pass  # it has ended: the next update says so
+
+    def _take_in(self, said: dict[str, Any]) -> None:
+        if "waiting" in said:
+            self.waiting = said["waiting"]
+        elif "kept" in said:
+            self.waiting = ""
+            self.kept = Kept(*said["kept"])
+        else:
+            if said.get("message"):
+                kind = LockLost if said["kind"] == LockLost.kind else DistlockError
+                self.trouble = kind(said["message"])
+                self.trouble.kind = said["kind"]
+            self._end()
+
+    def _ended_in_silence(self) -> None:
+        name = printable(self.name)
+        if self.kept is None and not self._parting:
+            self.trouble = DistlockError(f"{name}: the process that was to get the lock has ended")
+        elif self.kept is not None and self._parting:
+            self.trouble = DistlockError(f"{name}: the process that was to let it go has ended; the lock may remain")
+        elif self.kept is not None:
+            self.trouble = LockLost(f"{name} was lost: the process that kept it has ended")
+        self._end()
+
+    def _end(self) -> None:
+        self.over = True
+        self.kept = None
+        os.close(self._orders)
+        os.close(self._words)
+        try:
+            os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:
+            pass
+
+
+def wait_for(deputies: list[Deputy], seconds: float) -> None:
+    """Until one of them says something, at most for so long."""
+    poll = select.poll()
+    for deputy in deputies:
+        if not deputy.over:
+            poll.register(deputy, select.POLLIN)
+    poll.poll(int(seconds * 1000))
+
+
+def main(orders: dict[str, Any]) -> None:
+    """What the deputy's process does, from its first to its last moment."""
+    keeper.stand_alone()
+    log = keeper.open_log(orders.get("log_file"))
+    run = _Run()
+    try:
+        lock = _get(orders, run)
+    except Cancelled:
+        sys.exit(0)
+    except (DistlockError, OSError) as error:
+        _say(kind=getattr(error, "kind", "error"), message=str(error))
+        sys.exit(1)
+    name, owner = printable(lock.name), printable(lock.owner)
+    _say(kept=[lock.name, lock.owner, lock.token, lock.since])
+    lock.session.margin = orders["margin"]
+    lock.session.run(run)
+    loss = lock.session.loss
+    if loss is not None:
+        # Said before anything else is done: it may be long until etcd answers again.
+        _say(kind=LockLost.kind, message=f"{name} was lost: {loss.why}")
+        log(f"{name}: the lock of {owner} was lost: {loss.why}", True)
+        if lock.session.lease is not None:
+            lock.session.lease.give_up()
+        return
+    order = run.order()
+    if order is None and run.quit.is_set():
+        log(f"{name}: told to quit while its run lives; the lock ends by itself", True)
+        return
+    how, detail = order or orders["at_end"]
+    try:
+        _part(lock, how, detail)
+    except DistlockError as error:
+        _say(kind=error.kind, message=str(error))
+        log(f"{name}: the run of {owner} is over, and its lock is not surely let go: {error}", True)
+        return
+    _say(done=how)
+    if order is None:
+        log(f"{name}: the run of {owner} has ended; what became of the lock: {how}", False)
+
+
+class _Run:
+    """A cancel that is set when the run has sent an order, or is gone, or this process is told to quit."""
+
+    def __init__(self) -> None:
+        self.quit = Interrupt()
+        signal.signal(signal.SIGTERM, lambda number, _: self.quit.set(number))
+        # An epoll descriptor can itself be polled.
+        self._any = select.epoll()
+        self._any.register(self.quit.fileno(), select.EPOLLIN)
+        self._any.register(0, select.EPOLLIN)
+
+    def is_set(self) -> bool:
+        return bool(self._any.poll(0))
+
+    def fileno(self) -> int:
+        return self._any.fileno()
+
+    def order(self) -> tuple[str, Any] | None:
+        """What it has been told to do; None when the run is gone, or says nothing."""
+        text = b""
+        while select.select([0], [], [], 0)[0] and not text.endswith(b"\n"):
+            data = os.read(0, 65536)
+            if not data:
+                return None
+            text += data
+        if not text:
+            return None
+        how, detail = json.loads(text)
+        return how, detail
+
+
+class _Told:
+    """Says for whom it waits, at the start and whenever that changes."""
+
+    def __init__(self) -> None:
+        self._shown: object = None
+        self._since = now()
+
+    def __call__(self, waiting: Waiting) -> None:
+        holders = tuple(holder.token for holder in waiting.state.holders)
+        change = (holders, waiting.state.frozen is None, bool(waiting.away))
+        if change != self._shown:
+            self._shown = change
+            away = f"; {waiting.away}" if waiting.away else ""
+            _say(waiting=f"{taken(waiting.state)}{away}")
+
+
+def _get(orders: dict[str, Any], run: _Run) -> Lock:
+    from distlock_core.inherited import held_around
+    from distlock_core.realm import connect
+
+    realm = connect(**orders["connection"])
+    # Its own pid and start time stand in the record: it lives as long as the run's last process does.
+    details = {"keeper": os.getpid()}
+    inside = held_around(os.environ)
+    lock = realm.lock(**orders["wish"], inside=inside, details=details, background=False)
+    return lock.acquire(orders["timeout"], run, _Told())
+
+
+def _part(lock: Lock, how: str, detail: Any) -> None:
+    if how == HOLD:
+        lock.hold(str(detail))
+    elif how == COOL:
+        lock.cool(int(detail))
+    else:
+        lock.release()
+
+
+def _say(**words: object) -> None:
+    try:
+        os.write(1, json.dumps(words).encode() + b"\n")
+    except OSError:
+        pass  # nobody is there to hear it

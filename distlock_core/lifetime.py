@@ -1,0 +1,147 @@
+"""How long others live: cancels that are set when a process, with all that it has forked, is gone, or a caller is."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+
+from distlock_core.errors import DistlockError
+from distlock_core.patience import Interrupt
+from distlock_core.whoami import start_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from distlock_core.processes import Process
+
+LOOK = 0.5  # seconds between two looks at what a process has started
+
+
+class WhileAlive:
+    """A cancel that is set when a process has ended, or this one is told to quit.
+
+    `family` is the reading end of a pipe whose writing end the process has: it may have forked others that inherited
+    it, and the end is then that of the last of them too. Nothing is read from it.
+    """
+
+    def __init__(self, pid: int, started: int, family: int | None = None, told: Interrupt | None = None) -> None:
+        """`told`: what the caller is told to quit by, instead of SIGTERM."""
+        if told is None:
+            told = Interrupt()
+            signal.signal(signal.SIGTERM, lambda number, _: self.quit.set(number))
+        self.quit = told
+        self._pid, self._started, self._family = pid, started, family
+        self._process: int | None = None
+        self._alarm: Any = None  # what SIGALRM did before
+        # An epoll descriptor can itself be polled.
+        self._any = select.epoll()
+        self._any.register(self.quit.fileno(), select.EPOLLIN)
+        if family is not None:
+            self._any.register(family, 0)  # what it has to say is nothing to me, its end comes unasked
+        self._expect()
+
+    @property
+    def ended(self) -> bool:
+        # The start time too: the process may have ended, and its pid been given away, before the pidfd was opened.
+        return start_time(self._pid) != self._started and (self._family is None or is_closed(self._family))
+
+    def is_set(self) -> bool:
+        if self.quit.is_set() or self.ended:
+            return True
+        # One of the two may have ended: it is heard no more, or whoever waits for the other would spin.
+        for descriptor, _ in self._any.poll(0):
+            self._any.unregister(descriptor)
+        return False
+
+    def fileno(self) -> int:
+        return self._any.fileno()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._any.close()
+        if self._process is not None:
+            os.close(self._process)
+        if self._alarm is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self._alarm)
+
+    def _expect(self) -> None:
+        try:
+            self._process = os.pidfd_open(self._pid)  # readable when the process has ended
+            self._any.register(self._process, select.EPOLLIN)
+        except (AttributeError, OSError) as error:
+            if getattr(error, "errno", None) in (errno.EINVAL, errno.ENOENT):  # by kernel version
+                raise DistlockError(f"{self._pid} is a thread, and no process") from error
+            self._look_every(1.0)  # kernels before 5.3 have no pidfd
+
+    def _look_every(self, seconds: float) -> None:
+        def look(*_: object) -> None:
+            if self.ended:
+                self.quit.set()
+
+        self._alarm = signal.signal(signal.SIGALRM, look)
+        signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+
+
+class WhileChildrenAlive(WhileAlive):
+    """As `WhileAlive`, but a process has not ended before what it had started and left running has ended too.
+
+    Nobody tells that, so it looks every `LOOK` seconds: of what was started just before a SIGKILL it may not know.
+    What the process has got rid of itself (a daemon) is not waited for.
+    """
+
+    def __init__(self, pid: int, started: int) -> None:
+        self._left: set[Process] = set()
+        super().__init__(pid, started)
+
+    @property
+    def ended(self) -> bool:
+        from distlock_core.processes import children
+
+        if not super().ended:
+            self._left = children(self._pid)
+            return False
+        self._left = {(pid, started) for pid, started in self._left if start_time(pid) == started}
+        return not self._left
+
+    def _expect(self) -> None:
+        self._look_every(LOOK)
+
+
+class WhileHeard:
+    """A cancel that is set when nobody reads this process's output any more, or a signal tells it to end.
+
+    A command on another machine gets no signal when whoever has started it is gone: only its output leads nowhere.
+    """
+
+    def __init__(self, output: int = 1) -> None:
+        self._quit = Interrupt()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda number, _: self._quit.set(number))
+        self._output = output
+        self._any = select.epoll()
+        self._any.register(self._quit.fileno(), select.EPOLLIN)
+        try:
+            self._any.register(output, 0)
+        except OSError:
+            pass  # a file, which is never left
+
+    @property
+    def signal(self) -> int | None:
+        return self._quit.signal
+
+    def is_set(self) -> bool:
+        return bool(self._any.poll(0))
+
+    def fileno(self) -> int:
+        return self._any.fileno()
+
+
+def is_closed(descriptor: int) -> bool:
+    """True when nobody is at the other end of this pipe any more."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return bool(poll.poll(0))

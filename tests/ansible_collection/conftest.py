@@ -1,0 +1,113 @@
+"""The collection as it is built, Ansible's own commands on it, and a real etcd."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from controller import Controller
+from needs import missing
+from once import once
+from playing import BIN, Played, write_playbook
+
+from distlock_core.testing import Cluster
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture(scope="session")
+def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder for ANSIBLE_COLLECTIONS_PATH: holds the collection, built from these sources once for all workers."""
+    if not os.access(BIN / "ansible-playbook", os.X_OK):
+        missing("ansible-playbook is missing. To install it: pip install 'ansible-core>=2.15,<2.20'")
+
+    def build(folder: Path) -> None:
+        command = [sys.executable, ROOT / "tools/build_collection.py", "--tree", "--into", folder]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+    return once(tmp_path_factory, "collections", build)
+
+
+@pytest.fixture
+def ansible_env(collections: Path, etcd: Cluster, realm_prefix: str, tmp_path: Path) -> dict[str, str]:
+    """The environment of an Ansible command: the built collection, `etcd`, `realm_prefix`, nothing of this machine."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("DISTLOCK_", "ANSIBLE_"))}
+    config = tmp_path / "ansible.cfg"
+    config.touch()
+    return {
+        **env,
+        "ANSIBLE_CONFIG": str(config),
+        "ANSIBLE_COLLECTIONS_PATH": str(collections),
+        "ANSIBLE_HOME": str(tmp_path / "ansible-home"),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_PIPELINING": "1",
+        "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callbacks"),
+        "DISTLOCK_ENDPOINTS": etcd.endpoints[0],
+        "DISTLOCK_PREFIX": realm_prefix,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@pytest.fixture
+def spawn_playbook(ansible_env: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """spawn_playbook(plays, *options, hosts=("h1",), env={}) starts ansible-playbook and returns its Popen with pipes.
+
+    `plays` is the text of a playbook; the hosts have local connections. Environment values of None take a variable
+    out. It runs in a session of its own, which is surely ended after the test.
+    """
+    started: list[subprocess.Popen[str]] = []
+
+    def spawn(
+        plays: str,
+        *options: str,
+        hosts: tuple[str, ...] = ("h1",),
+        env: Mapping[str, str | None] | None = None,
+        **more: Any,
+    ) -> subprocess.Popen[str]:
+        playbook, inventory = write_playbook(tmp_path, plays, hosts)
+        merged = {**ansible_env, "RECORDER_FILE": str(playbook.with_suffix(".record")), **(env or {})}
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(
+            [str(BIN / "ansible-playbook"), f"--inventory={inventory}", *options, str(playbook)],
+            env={key: value for key, value in merged.items() if value is not None},
+            cwd=tmp_path,
+            text=True,
+            start_new_session=True,
+            **{**pipes, **more},
+        )
+        started.append(process)
+        return process
+
+    yield spawn
+    for process in started:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.communicate()
+
+
+@pytest.fixture
+def playbook(spawn_playbook: Callable[..., subprocess.Popen[str]]) -> Callable[..., Played]:
+    """playbook(plays, *options, hosts=("h1",), env={}) runs ansible-playbook to its end: what each task returned."""
+
+    def run(plays: str, *options: str, **more: Any) -> Played:
+        return Played(spawn_playbook(plays, *options, **more))
+
+    return run
+
+
+@pytest.fixture
+def controller(ansible_env: dict[str, str], tmp_path: Path) -> Iterator[Controller]:
+    """Runs that are watched and killed from outside; what is left of them is ended after the test."""
+    folder = tmp_path / "controller"
+    folder.mkdir()
+    controller = Controller(folder, {**ansible_env, "ANSIBLE_PYTHON_INTERPRETER": sys.executable})
+    yield controller
+    controller.close()

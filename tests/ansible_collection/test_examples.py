@@ -1,0 +1,101 @@
+"""The example playbooks do what they say; only the steps that need real packages and services are stood in for."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from controller import Controller, Gate, guarded, notes, overlaps
+from witness import Etcd, wait_until
+
+from distlock_core import connect
+from distlock_core.testing import Cluster
+
+pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
+EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples" / "ansible"
+
+
+@pytest.fixture
+def keys(etcd: Cluster, realm_prefix: str) -> Etcd:
+    return Etcd(etcd, realm_prefix)
+
+
+def extra(folder: Path, *steps: dict[str, Any], name: str = "steps") -> list[str]:
+    """The options by which an example takes these steps, on all hosts."""
+    path = folder / f"{name}.yml"
+    path.write_text(yaml.safe_dump(list(steps)))
+    return ["-e", json.dumps({"steps": str(path), "target": "all"})]
+
+
+@pytest.mark.parametrize("example", ["rolling_upgrade", "rolling_upgrade_strategy"])
+def test_two_rolling_upgrades_at_once_change_one_host_at_a_time(
+    controller: Controller, keys: Etcd, tmp_path: Path, example: str
+) -> None:
+    words = extra(tmp_path, *guarded(tmp_path))
+    runs = [controller.start(EXAMPLES / f"{example}.yml", *words, hosts=hosts) for hosts in ("h1,h2", "h3,h4")]
+    for run in runs:
+        assert run.end() == 0, run.output
+    assert overlaps(tmp_path) == []
+    assert sorted(notes(tmp_path, "been")) == ["h1", "h2", "h3", "h4"]
+    wait_until(lambda: keys.keys() == [], "every lock let go")
+
+
+def test_with_the_strategy_a_host_that_fails_keeps_the_lock_and_nobody_follows(
+    controller: Controller, etcd: Cluster, realm_prefix: str, tmp_path: Path
+) -> None:
+    fails = {"ansible.builtin.raw": "false", "when": "inventory_hostname == 'h1'"}
+    words = [*extra(tmp_path, fails, *guarded(tmp_path)), "-e", "distlock_timeout=0"]
+    code, output = controller.run(EXAMPLES / "rolling_upgrade_strategy.yml", *words, hosts="h1,h2")
+    assert code == 2, output
+    assert notes(tmp_path, "been") == []
+    (held,) = connect(etcd.endpoints, realm_prefix).show("percona_prod").holders
+    assert (held.owner or "").startswith("ansible:h1@")
+    assert held.record.state == "hold"
+
+
+def test_with_the_module_a_host_that_fails_keeps_the_lock_and_the_next_run_goes_on_with_it(
+    controller: Controller, etcd: Cluster, realm_prefix: str, keys: Etcd, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    broken.touch()
+    words = extra(tmp_path, {"ansible.builtin.raw": f"test ! -e {broken}"}, *guarded(tmp_path))
+    code, output = controller.run(EXAMPLES / "rolling_upgrade.yml", *words, hosts="h1,h2")
+    assert code == 2, output
+    assert notes(tmp_path, "been") == []
+    (held,) = connect(etcd.endpoints, realm_prefix).show("percona_prod").holders
+    assert held.owner == "ansible:h1"
+    broken.unlink()
+    code, output = controller.run(EXAMPLES / "rolling_upgrade.yml", *words, hosts="h1,h2")
+    assert code == 0, output
+    assert notes(tmp_path, "been") == ["h1", "h2"]
+    assert keys.keys() == []
+
+
+def test_two_playbooks_that_must_never_overlap_do_not(controller: Controller, keys: Etcd, tmp_path: Path) -> None:
+    gate = Gate(tmp_path)
+    change = controller.start(EXAMPLES / "schema_change.yml", *extra(tmp_path, gate.task(), name="change"))
+    gate.reached()
+    words = extra(tmp_path, *guarded(tmp_path), name="backup")
+    code, output = controller.run(EXAMPLES / "backup.yml", *words)
+    assert code == 2
+    assert f":{change.pid} since" in output
+    assert "Schema change" in output
+    assert notes(tmp_path, "been") == []
+    gate.open()
+    assert change.end() == 0, change.output
+    wait_until(lambda: keys.keys() == [], "the lock let go")
+    assert controller.run(EXAMPLES / "backup.yml", *words)[0] == 0
+    wait_until(lambda: keys.keys() == [], "the lock let go")
+
+
+def test_the_recipes_of_the_page_are_playbooks(controller: Controller, tmp_path: Path) -> None:
+    page = (EXAMPLES.parent.parent / "docs" / "ansible.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    plays = [play for block in blocks for play in (block if "hosts" in block[0] else [{"hosts": "db", "tasks": block}])]
+    assert len(plays) >= 6
+    code, output = controller.run(plays, "--syntax-check")
+    assert code == 0, output

@@ -1,0 +1,322 @@
+"""The module, by playbooks with local connections: what it takes, returns, refuses, and leaves alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from playing import Played
+from witness import Etcd, is_running, wait_until
+
+from distlock_core import Realm, connect
+from distlock_core.testing import Cluster
+
+MODULE = "distlock.distlock.distlock"
+Run = Callable[..., Played]
+Spawn = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def keys(etcd: Cluster, realm_prefix: str) -> Etcd:
+    return Etcd(etcd, realm_prefix)
+
+
+@pytest.fixture
+def realm(etcd: Cluster, realm_prefix: str) -> Realm:
+    return connect(etcd.endpoints, realm_prefix)
+
+
+def step(called: str, task: dict[str, Any] | None = None, **arguments: Any) -> dict[str, Any]:
+    """A task of the module for the lock x, with other keywords of a task in `task`."""
+    return {"name": called, MODULE: {"name": "x", **arguments}, "ignore_errors": True, **(task or {})}
+
+
+def play(*tasks: dict[str, Any], **keywords: Any) -> str:
+    """A playbook of one play. JSON is YAML."""
+    return json.dumps([{"hosts": "all", "gather_facts": False, **keywords, "tasks": list(tasks)}])
+
+
+def test_a_lock_is_taken_kept_asserted_and_let_go(playbook: Run, keys: Etcd, realm: Realm) -> None:
+    steps = (
+        step("take", reason="Upgrade"),
+        step("again", reason="Other"),
+        step("held", state="held"),
+        step("go", state="unlocked", cooldown=100),
+        step("cooling", state="unlocked", cooldown=50),
+        step("not held", state="held"),
+        step("go on", state="unlocked"),
+        step("not there", state="unlocked"),
+    )
+    played = playbook(play(*steps), "--diff")
+    take = played.task("take")
+    owner = take["holder"]
+    assert owner.startswith("ansible:h1@")
+    assert (take["changed"], take["reason"], take["lifetime"], take["position"]) == (True, "Upgrade", "persistent", 0)
+    assert take["waited"] < 60
+    assert take["diff"] == {"before": "x: not held\n", "after": f"x: held by {owner}\n"}
+    again = played.task("again")
+    same = ("holder", "token", "since", "reason")
+    assert (again["changed"], [again[word] for word in same]) == (False, [take[word] for word in same])
+    assert again["msg"].startswith(f"already: x is held by {owner} since")
+    assert (played.task("held")["changed"], played.task("held")["token"]) == (False, take["token"])
+    go = played.task("go")
+    assert (go["changed"], go["msg"]) == (True, f"x, which was held by {owner}, is unlocked in 100s")
+    assert not played.task("cooling")["changed"]
+    not_held = played.task("not held")
+    assert (not_held.outcome, not_held["kind"]) == ("failed", "not_holder")
+    assert played.task("go on")["changed"]
+    assert (played.task("not there")["changed"], played.task("not there")["msg"]) == (False, "x is not locked")
+    assert f"-x: not held\n+x: held by {owner}\n" in played.text
+    keys.assert_nothing_left()
+
+
+def test_anothers_lock_is_named_and_left_alone_but_by_force(playbook: Run, keys: Etcd, realm: Realm) -> None:
+    keys.lock("x", owner="node-3", reason="RAM swap", since=1700000000)
+    (theirs,) = realm.show("x").holders
+    steps = (
+        step("take"),
+        step("go", state="unlocked"),
+        step("go of mine", state="unlocked", token=theirs.token + 1, owner="node-3"),
+        step("held", state="held"),
+        step("held with token", state="held", token=theirs.token),
+        step("break", state="unlocked", force=True),
+    )
+    played = playbook(play(*steps))
+    take = played.task("take")
+    assert (take.outcome, take["kind"], take["holder"]) == ("failed", "busy", "node-3")
+    assert (take["since"], take["reason"], take["token"]) == (1700000000, "RAM swap", theirs.token)
+    assert (take["waiting"], take["position"]) == (0, 1)
+    assert take["msg"].startswith("x is held by node-3 since 2023-11-1")
+    assert '"RAM swap"' in take["msg"]
+    go = played.task("go")
+    assert (go.outcome, go["changed"], go["holder"]) == ("ok", False, "node-3")
+    assert "left alone. To break it: force: true, after a look." in go["msg"]
+    assert (played.task("go of mine").outcome, played.task("go of mine")["changed"]) == ("ok", False)
+    assert played.task("held").outcome == "failed"
+    assert played.task("held with token").outcome == "ok"
+    assert (played.task("break")["changed"], played.task("break")["holder"]) == (True, "node-3")
+    keys.assert_nothing_left()
+
+
+def test_whoever_waits_stands_in_line_and_says_where(spawn_playbook: Spawn, keys: Etcd, realm: Realm) -> None:
+    keys.lock("x")
+    running = spawn_playbook(play(step("take", timeout=-1, reason="mine")))
+    wait_until(lambda: realm.show("x").waiting == 1, "a place in line")
+    (waiter,) = realm.show("x").waiters
+    assert (waiter.owner or "").startswith("ansible:h1@")
+    assert waiter.reason == "mine"
+    keys.unlock("x")
+    take = Played(running).task("take")
+    assert (take.outcome, take["position"]) == ("ok", 1)
+    assert take["waited"] > 0
+
+
+def test_a_busy_lock_can_be_tried_for_with_until(spawn_playbook: Spawn, keys: Etcd, tmp_path: Path) -> None:
+    keys.lock("x")
+    retry = {"register": "taken", "until": "taken is not failed", "retries": 500, "delay": 0, "ignore_errors": False}
+    running = spawn_playbook(play(step("take", retry)), env={"RECORDER_FILE": str(tmp_path / "seen")})
+    wait_until((tmp_path / "seen").exists, "a first try that was refused")
+    assert json.loads((tmp_path / "seen").read_text().splitlines()[0])["outcome"] == "retry"
+    keys.unlock("x")
+    assert running.wait(100) == 0
+    assert keys.keys() == ["x"]
+
+
+def test_a_timeout_gives_the_place_in_line_up(playbook: Run, keys: Etcd) -> None:
+    keys.lock("x", owner="node-3")
+    take = playbook(play(step("take", timeout=0.5))).task("take")
+    assert (take.outcome, take["kind"], take["holder"], take["position"]) == ("failed", "timeout", "node-3", 1)
+    assert take["waited"] >= 0.5
+    assert keys.keys() == ["x"]
+
+
+def test_a_ttl_without_a_run_ends_the_lock_by_itself(playbook: Run, realm: Realm) -> None:
+    take = playbook(play(step("take", ttl=100)), env={"DISTLOCK_TTL": "7"}).task("take")
+    assert (take.outcome, take["lifetime"]) == ("ok", "leased")
+    (holder,) = realm.show("x").holders
+    assert holder.ttl_left is not None
+    assert 7 < holder.ttl_left <= 100
+
+
+def test_check_mode_writes_nothing_and_says_what_a_real_run_would_do(playbook: Run, keys: Etcd, realm: Realm) -> None:
+    steps = (
+        step("take"),
+        step("held", state="held"),
+        step("go", state="unlocked"),
+        step("gone", state="unlocked"),
+        step("not held", state="held"),
+        step("take at run end", until="run_end"),
+        step("held by the run", state="held"),
+        step("left alone", name="theirs", state="unlocked"),
+        step("busy", name="theirs"),
+        step("waits", name="theirs", timeout=-1),
+    )
+    keys.lock("theirs", owner="node-3")
+    before = realm.show("theirs")
+    played = playbook(play(*steps), "--check")
+    seen = {task.name: (task.outcome, task["changed"]) for task in played.tasks}
+    assert seen == {
+        "take": ("ok", True),
+        "held": ("ok", False),
+        "go": ("ok", True),
+        "gone": ("ok", False),
+        "not held": ("failed", False),
+        "take at run end": ("ok", True),
+        "held by the run": ("ok", False),
+        "left alone": ("ok", False),
+        "busy": ("failed", False),
+        "waits": ("ok", True),
+    }
+    assert "would be locked by ansible:h1@" in played.task("take")["msg"]
+    assert played.task("waits")["msg"].startswith("would wait: theirs is held by node-3")
+    assert keys.keys() == ["theirs"]
+    assert realm.show("theirs") == before
+
+
+WAITS = {"timeout": -1}
+SHARED = {"timeout": -1, "owner": "us"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "task"),
+    [
+        (WAITS, {}),
+        ({"timeout": 60, "name": "{{ group_lock }}"}, {"vars": {"group_lock": "x"}}),
+        ({"timeout": -1, "owner": "{{ inventory_hostname }}"}, {}),
+        ({"timeout": -1, "owner": "{{ inventory_hostname }}", "until": "run_end"}, {}),
+    ],
+)
+def test_hosts_that_would_wait_for_each_other_for_ever_are_refused_at_once(
+    playbook: Run, keys: Etcd, arguments: dict[str, Any], task: dict[str, Any]
+) -> None:
+    played = playbook(play(step("take", task, **arguments)), hosts=("h1", "h2"))
+    for host, other in (("h1", "h2"), ("h2", "h1")):
+        take = played.task("take", host)
+        assert (take.outcome, take["kind"]) == ("failed", "config")
+        assert take["msg"].startswith(f"x: {other} would wait for it in the same task")
+        if "until" not in arguments:
+            assert "Use serial: 1" in take["msg"]
+            assert "host_pinned" in take["msg"]
+    assert keys.keys() == []
+
+
+def test_hosts_that_do_not_wait_for_each_other_are_not_refused(playbook: Run, keys: Etcd) -> None:
+    steps = (
+        step("one", {"when": "inventory_hostname == 'h2'"}, **WAITS),
+        step("go", {"when": "inventory_hostname == 'h2'"}, state="unlocked"),
+        step("once", {"run_once": True}, **WAITS),
+        step("once is over", {"run_once": True}, state="unlocked"),
+        step("own", name="{{ inventory_hostname }}", **WAITS),
+        step("shared", **SHARED),
+        step("slots", name="s", slots=2, **WAITS),
+        step("at run end", name="r", until="run_end", **WAITS),
+    )
+    played = playbook(play(*steps), hosts=("h1", "h2"))
+    assert {task.outcome for task in played.tasks} == {"ok", "skipped"}, played.text
+    assert played.task("at run end", "h1")["token"] == played.task("at run end", "h2")["token"]
+    assert keys.keys() == ["h1", "h2", "s", "s/slot/1", "x"]
+
+
+def test_a_lock_of_an_earlier_task_is_not_waited_for_in_lockstep(playbook: Run, keys: Etcd) -> None:
+    steps = (
+        step("first", {"when": "inventory_hostname == 'h1'"}),
+        step("then", {"when": "inventory_hostname == 'h2'"}, **WAITS),
+    )
+    then = playbook(play(*steps), hosts=("h1", "h2")).task("then", "h2")
+    assert (then.outcome, then["kind"]) == ("failed", "busy")
+    assert "That is this run" in then["msg"]
+    assert keys.keys() == ["x"]
+
+
+def test_under_host_pinned_hosts_take_turns(playbook: Run, keys: Etcd) -> None:
+    steps = (step("take", **WAITS), step("go", state="unlocked"))
+    played = playbook(play(*steps, strategy="host_pinned"), hosts=("h1", "h2", "h3"))
+    assert [task.outcome for task in played.tasks] == ["ok"] * 6, played.text
+    tokens = {played.task("take", host)["token"] for host in ("h1", "h2", "h3")}
+    assert len(tokens) == 3
+    keys.assert_nothing_left()
+
+
+def test_a_waiting_node_gives_up_when_the_run_is_gone(spawn_playbook: Spawn, keys: Etcd, realm: Realm) -> None:
+    keys.lock("x")
+    running = spawn_playbook(play(step("take", timeout=-1)), env={"ANSIBLE_KEEP_REMOTE_FILES": "0"})
+    wait_until(lambda: realm.show("x").waiting == 1, "a place in line")
+    module = _waiting_process(running.pid)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    # The worker lives on in a session of its own; it is what reads from the module.
+    worker = _ancestors(module)[-1]
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: realm.show("x").waiting == 0, "the place in line given up")
+    wait_until(lambda: not is_running(module), "the module's end")
+    keys.unlock("x")
+    assert keys.keys() == []
+
+
+def test_settings_come_from_the_controllers_environment_and_its_config_file(
+    playbook: Run, etcd: Cluster, keys: Etcd, realm_prefix: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "controller.yaml"
+    config.write_text(json.dumps({"endpoints": list(etcd.endpoints), "prefix": "/elsewhere/", "reason": "Night shift"}))
+    env = {"DISTLOCK_ENDPOINTS": None, "DISTLOCK_CONFIG": str(config), "DISTLOCK_ID": "us"}
+    steps = (step("take"), step("wrong", prefix=""), {"name": "look", f"{MODULE}_info": {"name": "x"}})
+    # As if the node were another machine: it has neither that environment nor that file.
+    played = playbook(play(*steps, environment=dict.fromkeys(["DISTLOCK_PREFIX", "DISTLOCK_CONFIG"], "")), env=env)
+    take = played.task("take")
+    assert (take["holder"], take["reason"]) == ("us", "Night shift")
+    assert [lock["owner"] for lock in played.task("look")["locks"]] == ["us"]
+    assert "the prefix is empty" in played.task("wrong")["msg"]
+    assert keys.keys() == ["x"]
+
+
+def test_what_the_environment_gets_wrong_is_one_clear_line(playbook: Run) -> None:
+    played = playbook(play(step("take"), {"name": "look", f"{MODULE}_info": {}}), env={"DISTLOCK_CONNECT_TIMEOUT": "x"})
+    for name in ("take", "look"):
+        task = played.task(name)
+        assert (task.outcome, task["kind"]) == ("failed", "config")
+        assert task["msg"] == "DISTLOCK_CONNECT_TIMEOUT: expected a number of seconds, found 'x'"
+
+
+def test_a_node_needs_python_and_nothing_else(playbook: Run, keys: Etcd, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], timeout=60, check=True)
+    python = str(tmp_path / "bare/bin/python")
+    config = tmp_path / "node.yaml"
+    config.write_text("prefix: /x/\n")
+    steps = (step("take"), step("from a file", config=str(config)), {"name": "look", f"{MODULE}_info": {}})
+    played = playbook(play(*steps, vars={"ansible_python_interpreter": python}))
+    assert played.task("take")["changed"], played.text
+    assert [lock["lock"] for lock in played.task("look")["locks"]] == ["x"]
+    assert played.task("from a file")["msg"].startswith(
+        f"config file {config}: cannot be read: PyYAML is missing in {python}"
+    )
+    assert keys.keys() == ["x"]
+
+
+def _waiting_process(run: int) -> int:
+    """The module of this run: the last of the processes below it, one below the other."""
+    children = {_parent(int(entry)): int(entry) for entry in os.listdir("/proc") if entry.isdigit()}
+    found = run
+    while found in children:
+        found = children[found]
+    return found
+
+
+def _ancestors(pid: int) -> list[int]:
+    """Up to the one that has lost its parent."""
+    found = [pid]
+    while (parent := _parent(found[-1])) > 1:
+        found.append(parent)
+    return found
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    except OSError:
+        return 0

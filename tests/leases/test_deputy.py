@@ -1,0 +1,181 @@
+"""A process that waits for a lock and keeps it, for a run of several processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any, Callable
+
+import pytest
+from witness import BOUND, Etcd, is_running, wait_until
+
+from distlock_core import DistlockError, LockLost, Realm, adapters, connect
+from distlock_core.deputy import COOL, HOLD, RELEASE, Deputy, wait_for
+from distlock_core.testing import Cluster, Proxy
+
+New = Callable[..., Deputy]
+
+
+@pytest.fixture
+def realm(etcd: Cluster, realm_prefix: str) -> Realm:
+    return connect(etcd.endpoints, realm_prefix)
+
+
+@pytest.fixture
+def keys(etcd: Cluster, realm_prefix: str) -> Etcd:
+    return Etcd(etcd, realm_prefix)
+
+
+@pytest.fixture
+def new(etcd: Cluster, realm_prefix: str) -> Iterator[New]:
+    """new(owner="a", **settings) -> a deputy for the lock x, with a ttl of 2 seconds."""
+    started: list[Deputy] = []
+
+    def start(owner: str = "a", **words: Any) -> Deputy:
+        said = {"endpoints": list(etcd.endpoints), "prefix": realm_prefix, "lockname": "x", "ttl": 2, **words}
+        started.append(adapters.deputize(adapters.read(said, owner)))
+        return started[-1]
+
+    yield start
+    for deputy in started:
+        if not deputy.over:
+            os.kill(deputy.pid, signal.SIGKILL)
+
+
+def until(deputy: Deputy, condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + BOUND
+    while not condition():
+        assert time.monotonic() < deadline, (what, deputy.waiting, deputy.kept, deputy.trouble)
+        deputy.wait(1)
+
+
+def kept(deputy: Deputy) -> Deputy:
+    until(deputy, lambda: deputy.kept or deputy.over, "an answer")
+    assert deputy.kept is not None, deputy.trouble
+    return deputy
+
+
+def over(deputy: Deputy) -> DistlockError | None:
+    until(deputy, lambda: deputy.over, "its end")
+    return deputy.trouble
+
+
+def test_it_waits_in_line_says_for_whom_and_gets_its_turn(new: New, realm: Realm, keys: Etcd) -> None:
+    first = kept(new("a"))
+    second = new("b", timeout=-1)
+    until(second, lambda: second.waiting, "for whom it waits")
+    assert "x is held by a since" in second.waiting
+    assert second.kept is None
+    first.part(RELEASE)
+    assert over(first) is None
+    kept(second)
+    (holder,) = realm.show("x").holders
+    assert second.kept is not None
+    assert (holder.owner, holder.token, holder.keeper) == ("b", second.kept.token, second.pid)
+    second.part(RELEASE)
+    assert over(second) is None
+    wait_until(lambda: keys.keys() == [] and keys.new_leases() == set(), "nothing left")
+
+
+def test_a_refusal_is_told_with_its_kind(new: New, keys: Etcd) -> None:
+    keys.lock("x", owner="node-3")
+    trouble = over(new())
+    assert trouble is not None
+    assert (trouble.kind, "x is held by node-3" in trouble.message) == ("busy", True)
+    assert keys.keys() == ["x"]
+
+
+def test_the_lock_is_renewed_for_longer_than_its_ttl(new: New, realm: Realm) -> None:
+    deputy = kept(new())
+    deputy.wait(3.0)
+    assert deputy.kept is not None
+    assert realm.verify("x", deputy.kept.token)
+
+
+@pytest.mark.parametrize(
+    ("how", "detail", "state"), [(HOLD, "look at it", "hold"), (COOL, 60, "cooling")], ids=[HOLD, COOL]
+)
+def test_it_parts_with_the_lock_as_it_is_told(new: New, realm: Realm, how: str, detail: str | int, state: str) -> None:
+    deputy = kept(new())
+    deputy.part(how, detail)
+    assert over(deputy) is None
+    (holder,) = realm.show("x").holders
+    assert holder.record.state == state
+
+
+@pytest.mark.parametrize(("on_failure", "left"), [("release", []), ("hold", ["hold"])])
+def test_it_lets_go_when_the_run_and_all_that_it_has_forked_are_gone(
+    new: New, realm: Realm, on_failure: str, left: list[str]
+) -> None:
+    reader, writer = os.pipe()
+    run = os.fork()
+    if run == 0:  # the run: starts the deputy, forks a worker, and is killed
+        deputy = kept(new(on_failure=on_failure))
+        worker = os.fork()
+        if worker:
+            os.write(writer, f"{deputy.pid} {worker}\n".encode())
+        time.sleep(60)
+        os._exit(0)
+    deputy_pid, worker = map(int, os.read(reader, 100).split())
+    try:
+        os.kill(run, signal.SIGKILL)
+        os.waitpid(run, 0)
+        time.sleep(0.3)  # long enough for what must not happen
+        assert [holder.record.state for holder in realm.show("x").holders] == ["held"]
+    finally:
+        os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: not is_running(deputy_pid), "the deputy's end")
+    assert [holder.record.state for holder in realm.show("x").holders] == left
+
+
+def test_a_run_that_ends_while_it_waits_leaves_no_place_in_line(new: New, keys: Etcd) -> None:
+    keys.lock("x")
+    run = os.fork()
+    if run == 0:
+        deputy = new(timeout=-1)
+        until(deputy, lambda: deputy.waiting, "for whom it waits")
+        os._exit(0)
+    os.waitpid(run, 0)
+    wait_until(lambda: keys.keys() == ["x"] and keys.new_leases() == set(), "no place in line left")
+
+
+def test_a_lock_that_is_taken_away_is_lost_at_once(new: New, keys: Etcd) -> None:
+    deputy = kept(new())
+    keys.unlock("x")
+    trouble = over(deputy)
+    assert isinstance(trouble, LockLost)
+    assert "x was lost: its key was deleted" in trouble.message
+
+
+def test_a_deputy_that_is_killed_is_a_loss(new: New) -> None:
+    deputy = kept(new())
+    os.kill(deputy.pid, signal.SIGKILL)
+    trouble = over(deputy)
+    assert isinstance(trouble, LockLost)
+    assert "the process that kept it has ended" in trouble.message
+
+
+def test_a_loss_by_silence_of_etcd_is_told_before_the_lease_can_run_out(new: New, realm: Realm, proxy: Proxy) -> None:
+    deputy = kept(new(endpoints=[proxy.url], ttl=6, kill_after=2))
+    assert deputy.kept is not None
+    token = deputy.kept.token
+    proxy.blackhole()
+    trouble = over(deputy)
+    assert isinstance(trouble, LockLost)
+    assert "etcd has confirmed no renewal" in trouble.message
+    assert realm.verify("x", token), "the lease has run out before its loss was told"
+
+
+def test_several_are_waited_for_at_once(new: New) -> None:
+    first, second = kept(new("a")), new("b", timeout=-1)
+    until(second, lambda: second.waiting, "for whom it waits")
+    first.part(RELEASE)
+    deadline = time.monotonic() + BOUND
+    while second.kept is None:
+        assert time.monotonic() < deadline
+        wait_for([first, second], 1)
+        first.update()
+        second.update()
+    assert first.over

@@ -1,0 +1,155 @@
+"""How long others live: a process with all that it has forked, and a caller that may have gone."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from witness import BOUND, Etcd, python, wait_until
+
+from distlock_core import adapters
+from distlock_core.lifetime import WhileAlive, WhileHeard
+from distlock_core.testing import Cluster
+from distlock_core.whoami import start_time
+
+# Forks a child; both have the writing end of a pipe, whose number is the argument. Says who that is, then does as told.
+FAMILY = """
+import os, signal, sys
+child = os.fork()
+if child == 0:
+    signal.pause()
+print(child, flush=True)
+sys.stdin.readline()
+os.close(int(sys.argv[1]))
+print("closed", flush=True)
+signal.pause()
+"""
+
+
+class Parent:
+    """A process that has forked another. `family` is the reading end of the pipe that both can write to."""
+
+    def __init__(self) -> None:
+        self.family, writer = os.pipe()
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            python(FAMILY, str(writer)), stdin=pipe, stdout=pipe, pass_fds=[writer], text=True
+        )
+        os.close(writer)
+        self.pid = self._process.pid
+        self.child = int(self._hear())
+
+    def close_its_end(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        assert self._hear() == "closed\n"
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def kill_child(self) -> None:
+        if start_time(self.child) is not None:
+            os.kill(self.child, signal.SIGKILL)
+        wait_until(lambda: start_time(self.child) is None, "the child's end")
+
+    def close(self) -> None:
+        self.kill_child()
+        self._process.kill()
+        self._process.communicate()
+        os.close(self.family)
+
+    def _hear(self) -> str:
+        assert self._process.stdout
+        return self._process.stdout.readline()
+
+
+@pytest.fixture
+def parent() -> Iterator[Parent]:
+    parent = Parent()
+    yield parent
+    parent.close()
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def is_ready(cancel: Any, seconds: float = 0) -> bool:
+    return bool(select.select([cancel], [], [], seconds)[0])
+
+
+@pytest.mark.parametrize("first", ["parent", "child"])
+def test_a_family_is_gone_when_the_last_of_it_is(parent: Parent, first: str) -> None:
+    alive = WhileAlive(parent.pid, start_time(parent.pid) or 0, parent.family)
+    assert not alive.is_set()
+    for kill in (parent.kill, parent.kill_child) if first == "parent" else (parent.kill_child, parent.kill):
+        assert not alive.ended
+        kill()
+        # Whoever waits is woken at most once for nothing, and does not spin.
+        assert alive.ended or not alive.is_set()
+        assert alive.ended or not is_ready(alive)
+    assert alive.is_set()
+
+
+def test_a_process_that_has_closed_its_pipe_is_still_waited_for(parent: Parent) -> None:
+    alive = WhileAlive(parent.pid, start_time(parent.pid) or 0, parent.family)
+    parent.kill_child()
+    parent.close_its_end()
+    assert not alive.is_set()
+    assert not is_ready(alive)
+    parent.kill()
+    assert is_ready(alive, BOUND)
+    assert alive.is_set()
+
+
+def test_a_lock_bound_to_a_family_stays_until_the_last_of_it_is_gone(
+    parent: Parent, etcd: Cluster, realm_prefix: str
+) -> None:
+    keys = Etcd(etcd, realm_prefix)
+    settings = adapters.read({"lockname": "x", "endpoints": etcd.endpoints, "prefix": realm_prefix}, "us")
+    taken = adapters.take(settings, run=parent.pid, bound=True, family=parent.family)
+    assert taken.holder is not None
+    keeper = taken.holder.keeper or 0
+    assert len(os.listdir(f"/proc/{keeper}/fd")) < 12
+    parent.kill()
+    again = adapters.connect(settings).show("x")
+    assert again.holders
+    assert start_time(keeper) is not None
+    parent.kill_child()
+    wait_until(lambda: keys.keys() == [], "the lock released")
+    wait_until(lambda: start_time(keeper) is None, "the keeper's end")
+    keys.assert_nothing_left()
+
+
+def test_a_caller_is_gone_when_nobody_reads_any_more() -> None:
+    reader, writer = os.pipe()
+    heard = WhileHeard(writer)
+    assert not heard.is_set()
+    assert not is_ready(heard)
+    os.close(reader)
+    assert is_ready(heard, BOUND)
+    assert heard.is_set()
+    os.close(writer)
+
+
+def test_a_file_is_always_read_and_a_signal_ends_it(tmp_path: Path) -> None:
+    with (tmp_path / "output").open("w") as file:
+        heard = WhileHeard(file.fileno())
+        assert not heard.is_set()
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert is_ready(heard, BOUND)
+        assert heard.is_set()
+        assert heard.signal == signal.SIGHUP
