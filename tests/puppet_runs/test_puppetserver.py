@@ -183,6 +183,6 @@ def test_the_module_comes_to_the_agent_with_type_function_and_fact(
     code, said = node.run_agent()
     assert code == UNCHANGED, said
     assert "warning" not in said.lower()
-    # What the agent has sent: its locks, that of the run among them.
-    assert "[percona_prod, upgrade]" in server.log or "[upgrade, percona_prod]" in server.log, server.log[-3000:]
+    # The fact that the agent has sent. It is gathered before prerun_command: the run's own lock is not in it.
+    assert "Scope(Class[main]) [upgrade]" in server.log, server.log[-3000:]
     shutil.rmtree(target)
