@@ -98,7 +98,8 @@ class Follower:
             if self._stream is None or now() >= self._reread_at:
                 self._look(patience)
             if not self.news:
-                self._receive(patience.until(self._reread_at))
+                if not self._pending:
+                    self._receive(patience.until(self._reread_at))
                 self._tell(patience)
             self._pause = FIRST_RETRY
         except (EtcdUnavailable, WatchEnded) as trouble:

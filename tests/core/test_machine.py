@@ -10,12 +10,12 @@ import secrets
 from typing import Any, Callable, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 from reader import Reader
-from scene import Scene
+from scene import PROMPT, Scene
 
 from distlock_core import Lock, LockBusy, LockLost, LockNotFound, NotHolder
 from distlock_core.errors import Frozen
@@ -31,6 +31,7 @@ ALL = settings(
     stateful_step_count=STEPS,
     deadline=None,
     database=None,
+    phases=[Phase.generate],  # what fails is told as it was found: to make it smaller would take minutes
     suppress_health_check=list(HealthCheck),
     print_blob=True,
 )
@@ -42,6 +43,7 @@ class Hold(NamedTuple):
     token: int
     value: str | None
     reason: str
+    leased: bool
     state: str = "held"
 
 
@@ -81,7 +83,7 @@ class Machine(RuleBasedStateMachine):
             return
         lock.acquire()
         assert lock.token > self.newest
-        self.take(free[0], Hold(lock.token, value, reason))
+        self.take(free[0], Hold(lock.token, value, reason, ttl is not None))
         self.locks[who] = (lock, self.holds[free[0]], free[0])
 
     @rule(who=CONTENDERS, value=st.none() | TEXTS, reason=st.none() | TEXTS)
@@ -101,13 +103,13 @@ class Machine(RuleBasedStateMachine):
     def leave_it_taken(self, who: int, reason: str) -> None:
         if not self.is_refused(who, lambda lock: lock.hold(reason)):
             slot = self.locks.pop(who)[2]
-            self.put(slot, self.holds[slot]._replace(state="hold", reason=reason))
+            self.put(slot, self.holds[slot]._replace(state="hold", reason=reason, leased=False))
 
     @rule(who=CONTENDERS)
     def cool(self, who: int) -> None:
         if not self.is_refused(who, lambda lock: lock.cool(60)):
             slot = self.locks.pop(who)[2]
-            self.put(slot, self.holds[slot]._replace(state="cooling"))
+            self.put(slot, self.holds[slot]._replace(state="cooling", leased=True))
 
     # Others.
 
@@ -129,7 +131,7 @@ class Machine(RuleBasedStateMachine):
         if slot in self.holds:
             self.drop(slot)
             token = self.scene.replace(self.key(slot), f'2;other;{{"limit":{self.slots}}}')
-            self.take(slot, Hold(token, None, ""))
+            self.take(slot, Hold(token, None, "", False))
 
     @rule(slot=SLOTS)
     def unlock(self, slot: int) -> None:
@@ -158,7 +160,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def it_is_as_the_model_says(self) -> None:
         found = {
-            holder.slot: Hold(holder.token, holder.value, holder.reason, holder.record.state)
+            holder.slot: Hold(holder.token, holder.value, holder.reason, holder.lease != 0, holder.record.state)
             for holder in self.realm.show(NAME).holders
         }
         assert found == self.holds
@@ -173,7 +175,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: hasattr(self, "reader"))
     @invariant()
     def the_watch_has_told_it(self) -> None:
-        events = self.reader.wait(*((kind, token) for kind, token, *_ in self.told))
+        events = self.reader.wait(*((kind, token) for kind, token, *_ in self.told), within=PROMPT)
         assert [(event.kind, event.token, event.value, event.holder.slot) for event in events] == self.told
         self.told = []
 

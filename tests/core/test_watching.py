@@ -12,7 +12,7 @@ from typing import Any, Callable
 
 import pytest
 from reader import Reader
-from scene import BOUND, WATCH, Scene, until
+from scene import BOUND, PROMPT, WATCH, Scene, until
 
 from distlock_core import Cancelled, ConfigError, EtcdUnavailable, Interrupt, connect, following
 from distlock_core.etcd.api import Event
@@ -303,6 +303,33 @@ def test_what_a_watch_misses_is_told_by_reading_again(
     lock.acquire()
     reader.wait(("acquired", lock.token))
     lock.release()
+
+
+class Late:
+    """An etcd in which something happens before the first watch is open."""
+
+    def __init__(self, etcd: Any, first: Callable[[], Any]) -> None:
+        self._etcd = etcd
+        self._first: Callable[[], Any] | None = first
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._etcd, name)
+
+    def watch(self, *arguments: Any) -> Any:
+        first, self._first = self._first, None
+        if first is not None:
+            first()
+        return self._etcd.watch(*arguments)
+
+
+def test_what_happens_between_a_read_and_the_watch_is_told_at_once(scene: Scene, follow: Follow) -> None:
+    first, second = scene.put("a"), scene.put("b")
+    realm = scene.realm()
+    realm._etcd = Late(realm._etcd, lambda: scene.delete("b"))  # type: ignore[assignment]
+    watch = realm.watch()
+    assert [next(watch).token, next(watch).token] == [first, second]
+    scene.delete("a")  # seen by the read that comes before the watch, and "b" is not
+    follow(watch).wait(("released", first), ("released", second), within=PROMPT)
 
 
 def test_another_history_is_told_as_what_differs(
