@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bench.environment import Environment
     from bench.processes import Processes
 
-TOOLS = ("distlock", "distlock-ttl", "etcdctl", "flock", "python-etcd3", "etcdlocker")
+TOOLS = ("distlock", "distlock-ttl", "distlock-grpc", "etcdctl", "flock", "python-etcd3", "etcdlocker")
 
 
 class Field:
@@ -47,6 +47,11 @@ class Field:
 
         field._enter("distlock", tools.missing_distlock, lambda: tools.distlock(at, server))
         field._enter("distlock-ttl", tools.missing_distlock, lambda: tools.distlock(at, server, ttl=60))
+        field._enter(
+            "distlock-grpc",
+            lambda: tools.missing_distlock() or tools.missing_python_etcd3(),
+            lambda: tools.distlock(at, server, transport="grpc"),
+        )
         field._enter("etcdctl", lambda: _missing(find_etcdctl), lambda: tools.etcdctl(at, server, find_etcdctl()))
         field._enter("flock", tools.missing_flock, lambda: tools.flock(at))
         field._enter("python-etcd3", tools.missing_python_etcd3, lambda: tools.python_etcd3(at, server))

@@ -47,8 +47,9 @@ def bare(at: Environment) -> Tool:
     return Tool(BARE, lambda _lock, _command: [at.python, "-c", "pass"], at.variables)
 
 
-def distlock(at: Environment, server: Server, ttl: int | None = None) -> Tool:
+def distlock(at: Environment, server: Server, ttl: int | None = None, transport: str = "http") -> Tool:
     name = "distlock" if ttl is None else "distlock-ttl"
+    name = name if transport == "http" else f"distlock-{transport}"
     options = [] if ttl is None else [f"--ttl={ttl}"]
     prefix = f"{at.prefix}{name}/"
 
@@ -68,6 +69,8 @@ def distlock(at: Environment, server: Server, ttl: int | None = None) -> Tool:
         ]
 
     settings = {"DISTLOCK_ENDPOINTS": server.endpoint, "DISTLOCK_PREFIX": prefix, "DISTLOCK_TIMEOUT": "-1"}
+    if transport != "http":
+        settings["DISTLOCK_TRANSPORT"] = transport
     return Tool(
         name,
         argv,

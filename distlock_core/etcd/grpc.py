@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from distlock_core.errors import AccessDenied, DistlockError
 from distlock_core.etcd import protos
-from distlock_core.etcd.api import Compare, Get, LeaseGone, Outcome
+from distlock_core.etcd.api import Compare, Get, LeaseGone, Outcome, Range
 from distlock_core.etcd.calls import ask_in_turn
 from distlock_core.etcd.channel import Channel, connect
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
@@ -20,7 +20,7 @@ from distlock_core.etcd.etcd3_package import load
 from distlock_core.etcd.grpc_watch import GrpcWatch
 from distlock_core.etcd.http1 import Address, ConnectFailed, ConnectionLost
 from distlock_core.etcd.login import Login
-from distlock_core.etcd.messages import FAILED_PRECONDITION, NOT_FOUND, Refused
+from distlock_core.etcd.messages import FAILED_PRECONDITION, NO_SPACE, NOT_FOUND, Refused
 from distlock_core.etcd.rights import TRYING, name_missing
 from distlock_core.patience import Patience
 
@@ -116,9 +116,23 @@ class Grpc:
 
             raise name_missing(denied, self._access, compares, [*then, *otherwise], attempt) from denied.__cause__
         except DistlockError as error:
-            if isinstance(error.__cause__, Refused) and error.__cause__.code == NOT_FOUND:
+            refusal = error.__cause__ if isinstance(error.__cause__, Refused) else None
+            if refusal is not None and refusal.code == NOT_FOUND:
                 raise LeaseGone from error
+            if refusal is not None and NO_SPACE in refusal.message and not once:
+                return self._read_one_by_one(request, patience)
             raise
+
+    def _read_one_by_one(self, request: Any, patience: Patience) -> Outcome:
+        """3.5 lets no transaction into a full database, though it only reads. One range after the other, then."""
+        found: list[Range | int | None] = []
+        revision = 0
+        for op in request.success:
+            op.request_range.revision = revision
+            answer = self._call(lambda raw: self._rpc.KVStub(raw).Range, op.request_range, patience)
+            revision = revision or answer.header.revision
+            found.append(protos.found(answer))
+        return Outcome(True, revision, tuple(found))
 
     # The methods of a channel. A renewal is a stream to etcd; of one request and one answer, it looks like a call.
 

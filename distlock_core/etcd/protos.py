@@ -33,6 +33,11 @@ def outcome(answer: Any) -> Outcome:
     return Outcome(answer.succeeded, answer.header.revision, tuple(_result(response) for response in answer.responses))
 
 
+def found(answer: Any) -> Range:
+    """What a read has found."""
+    return Range(tuple(_key_value(kv) for kv in answer.kvs), answer.count)
+
+
 def events(answer: Any) -> list[Event]:
     """The events of one message of a watch. Raises `WatchEnded` when it says that the watch is over."""
     if answer.canceled:
@@ -72,8 +77,7 @@ def _op(rpc: Any, op: Op) -> Any:
 def _result(response: Any) -> Range | int | None:
     kind = response.WhichOneof("response")
     if kind == "response_range":
-        found = response.response_range
-        return Range(tuple(_key_value(kv) for kv in found.kvs), found.count)
+        return found(response.response_range)
     return response.response_delete_range.deleted if kind == "response_delete_range" else None
 
 

@@ -36,8 +36,9 @@ def test_a_full_database_is_named_and_what_to_do(start_etcd: Start, run_distlock
                 "and defragmented it, and then disarmed the alarm. See: etcdctl alarm list"
             )
         # To look is still possible, and what the line says is right.
-        done = run_distlock("--list", env=env)
-        assert "held" in done.stdout, done.stderr
+        for transport in ("http", "grpc"):
+            done = run_distlock("--list", f"--transport={transport}", env=env)
+            assert "held" in done.stdout, done.stderr
         assert run_distlock("--lock-name=held", "--verify", "--token=2", env=env).returncode in (0, 2)
         cluster.etcdctl("del", "--prefix", "/fill/")
         cluster.etcdctl("compact", str(etcd.read([Get(b"x")], Patience.lasting(BOUND)).revision))
