@@ -13,7 +13,7 @@ def params(**said):
 
 
 @pytest.mark.parametrize(
-    "said, message",
+    ("said", "message"),
     [
         ({"name": ""}, "no lock is named: name is empty"),
         ({"name": "a/b"}, "illegal lock name 'a/b': it may have no '/'"),
@@ -41,7 +41,7 @@ def test_an_etcd_that_does_not_answer_is_one_clear_line_too():
 
 
 @pytest.mark.parametrize(
-    "owner, run",
+    ("owner", "run"),
     [
         ("ansible:db1@deploy:4711", "deploy:4711"),
         ("ansible:deploy:4711", "deploy:4711"),
