@@ -10,7 +10,7 @@ import pytest
 
 
 def once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """A folder that the first worker to come here has filled while others waited. After a failure the next tries."""
+    """A folder that the first worker to come has filled while the others waited. After a failure the next one tries."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if base.name.startswith("popen-") else base  # under xdist each worker has a folder below it
     folder, done = shared / name, shared / f"{name}.done"

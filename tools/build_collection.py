@@ -85,7 +85,8 @@ def collect() -> Files:
         for path in sorted((ROOT / "ansible").rglob("*"))
         if path.is_file() and not _is_left_out(path.relative_to(ROOT / "ansible"))
     }
-    files["galaxy.yml"] = yaml.safe_dump(collection_info(), sort_keys=False).encode()
+    version = collection_info()["version"].encode()
+    files["galaxy.yml"] = re.sub(rb"(?m)^version: .*$", b"version: " + version, files["galaxy.yml"])
     for name, target in FROM_THE_TOP.items():
         files[target] = (ROOT / name).read_bytes()
     for module in sorted(_needed(files)):

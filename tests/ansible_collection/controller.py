@@ -14,7 +14,7 @@ import yaml
 from witness import BOUND, is_running, wait_until
 
 BIN = Path(sys.executable).parent
-RUN_BOUND = 100.0  # seconds after which a run that ends by itself counts as hung
+RUN_BOUND = 250.0  # seconds after which a run that ends by itself counts as hung
 
 
 class Run:

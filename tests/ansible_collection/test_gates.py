@@ -112,7 +112,9 @@ def test_integration(gate: Gate, folder: Path, etcd: Cluster, realm_prefix: str)
 
 
 def test_ansible_lint(gate: Gate) -> None:
-    said = gate("ansible-lint", "--offline", "--profile", "production", "--nocolor")
+    unpublished = "galaxy[no-repository]"  # a key that Galaxy wants of what is published there
+    words = ("--offline", "--project-dir", ".", "--profile", "production", "--skip-list", unpublished, "--nocolor")
+    said = gate("ansible-lint", *words)
     assert re.search(r"Passed: 0 failure\(s\), 0 warning\(s\)", said), said
 
 

@@ -234,6 +234,20 @@ def test_a_lock_of_an_earlier_task_is_not_waited_for_in_lockstep(playbook: Run, 
     assert keys.keys() == ["x"]
 
 
+@pytest.mark.parametrize("strategy", ["linear", "host_pinned"])
+def test_a_lock_that_the_play_holds_is_held_already_and_left_to_the_play(
+    playbook: Run, keys: Etcd, strategy: str
+) -> None:
+    steps = (step("take"), step("held", state="held"), step("go", state="unlocked"), step("still", state="held"))
+    keywords = {"strategy": f"distlock.distlock.{strategy}", "vars": {"distlock_name": "x"}}
+    played = playbook(play(*steps, **keywords))
+    assert [(task.outcome, task["changed"]) for task in played.tasks] == [("ok", False)] * 4, played.text
+    assert len({task["token"] for task in played.tasks}) == 1
+    assert "for its play: it ends with that" in played.task("go")["msg"]
+    assert played.code == 0
+    keys.assert_nothing_left()
+
+
 def test_under_host_pinned_hosts_take_turns(playbook: Run, keys: Etcd) -> None:
     steps = (step("take", **WAITS), step("go", state="unlocked"))
     played = playbook(play(*steps, strategy="host_pinned"), hosts=("h1", "h2", "h3"))

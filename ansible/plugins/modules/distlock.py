@@ -111,30 +111,33 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Upgrade one database server at a time
-  hosts: db
-  serial: 1
+# With `serial: 1` in the play. Where the endpoints are, `module_defaults` says for all tasks.
+- name: Take the lock
+  distlock.distlock.distlock:
+    name: percona_prod
+    reason: Restart of Percona Server
+    timeout: -1
+
+- name: Work, and let go whatever became of it
+  block:
+    - name: Restart
+      ansible.builtin.service:
+        name: mysql
+        state: restarted
+  always:
+    - name: Let the next one in
+      distlock.distlock.distlock:
+        name: percona_prod
+        state: unlocked
+
+- name: Say where etcd is
   module_defaults:
     group/distlock.distlock.distlock:
       endpoints: [http://10.0.0.1:2379, http://10.0.0.2:2379]
-  tasks:
-    - name: Take the lock
-      distlock.distlock.distlock:
-        name: percona_prod
-        reason: Upgrade of Percona Server
-        timeout: -1
-
-    - name: Work, and let go whatever became of it
-      block:
-        - name: Upgrade
-          ansible.builtin.package:
-            name: percona-server-server
-            state: latest
-      always:
-        - name: Let the next one in
-          distlock.distlock.distlock:
-            name: percona_prod
-            state: unlocked
+  block:
+    - name: Look at all locks
+      distlock.distlock.distlock_info:
+      register: found
 
 - name: Keep the lock for the rest of this run, and let go at its end
   distlock.distlock.distlock:
