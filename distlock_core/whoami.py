@@ -36,7 +36,8 @@ def is_provably_dead(record: Record) -> bool:
     """True only when the process that wrote the record cannot live any more.
 
     That is: it ran on this machine, and the machine has booted since, or no process has its pid and start time. From
-    within another pid namespace (a container beside me) nothing can be said, so the answer is False.
+    within another pid namespace (a container beside me) nothing can be said, so the answer is False. While the keeper
+    of a bound lock lives, it waits for more than that process: for what the process has left running.
     """
     boot, machine = record.text("boot"), record.text("machine")
     if not boot or record.text("host") != hostname() or machine != (_machine() or ""):
@@ -46,7 +47,8 @@ def is_provably_dead(record: Record) -> bool:
     pid, start = record.number("pid"), record.number("start")
     if pid is None or start is None or record.number("ns") != _pid_namespace():
         return False
-    return start_time(pid) != start
+    keeper = record.number("keeper")
+    return start_time(pid) != start and (keeper is None or start_time(keeper) is None)
 
 
 def start_time(pid: int) -> int | None:

@@ -132,6 +132,24 @@ def test_a_dead_run_is_taken_over_and_released_by_who_took_it(scene: Scene) -> N
     scene.assert_clean()
 
 
+def test_a_dead_run_whose_keeper_lives_is_not_taken_over(scene: Scene) -> None:
+    """The keeper waits for what the run has left running."""
+    process = another_run(scene)
+    keeper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert process.stdout is not None
+    token = int(process.stdout.readline())
+    record = scene.record("web")
+    scene.put("web", Record(record.since, record.owner, {**record.details, "keeper": keeper.pid}).encode().decode())
+    process.kill()
+    process.communicate()
+    with pytest.raises(LockBusy):
+        scene.realm().lock("web", "node-1").acquire(0)
+    keeper.communicate(b"\n")
+    lock = scene.realm().lock("web", "node-1").acquire(0)
+    assert lock.token == token
+    lock.release()
+
+
 def test_a_run_of_before_the_reboot_is_taken_over(scene: Scene) -> None:
     lock = scene.realm().lock("web", "node-1").acquire(0)
     record = scene.record("web")
