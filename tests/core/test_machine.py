@@ -60,6 +60,7 @@ class Machine(RuleBasedStateMachine):
         self.locks: dict[int, tuple[Lock, Hold, int]] = {}  # what each contender took, and believes to have
         self.newest = 0
         self.frozen = False
+        self.abandoned: set[int] = set()
         self.told: list[tuple[Any, ...]] = []
 
     @initialize(slots=st.integers(1, 2), whole=st.booleans())
@@ -122,6 +123,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(slot=SLOTS)
     def delete(self, slot: int) -> None:
+        self.abandon(slot)
         self.scene.delete(self.key(slot))
         self.drop(slot)
 
@@ -129,6 +131,7 @@ class Machine(RuleBasedStateMachine):
     def replace(self, slot: int) -> None:
         """Somebody deletes the key and puts another."""
         if slot in self.holds:
+            self.abandon(slot)
             self.drop(slot)
             token = self.scene.replace(self.key(slot), f'2;other;{{"limit":{self.slots}}}')
             self.take(slot, Hold(token, None, "", False))
@@ -192,7 +195,9 @@ class Machine(RuleBasedStateMachine):
                 kv = self.scene.get(self.key(slot))
                 if kv is not None and kv.lease:
                     self.scene.revoke(kv.lease)
-            assert self.scene.new_leases() == set()
+            assert self.scene.new_leases() == self.abandoned
+            for lease in self.abandoned:
+                self.scene.revoke(lease)
         self.scene.close()
 
     # The model.
@@ -219,6 +224,12 @@ class Machine(RuleBasedStateMachine):
         hold = self.holds.pop(slot, None)
         if hold is not None:
             self.told.append(("released", hold.token, hold.value, slot))
+
+    def abandon(self, slot: int) -> None:
+        """A lock that cools down and is deleted by hand leaves its lease, which runs out."""
+        kv = self.scene.get(self.key(slot))
+        if kv is not None and self.holds[slot].state == "cooling":
+            self.abandoned.add(kv.lease)
 
     def is_there(self, hold: Hold, slot: int) -> bool:
         now = self.holds.get(slot)
