@@ -385,7 +385,7 @@ class Lock:
         if held.entry == STEP:
             put = Put(held.kv.key, held.before, held.before_lease)
             try:
-                kv = rewrite(self._etcd, held.kv, self._is_mine, put, patience)
+                kv = rewrite(self._etcd, held.kv, self._is_mine, lambda _: put, patience)
             except LeaseGone:
                 pass  # the step was bound to a process that has ended meanwhile: so it ends with me
             else:

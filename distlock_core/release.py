@@ -87,15 +87,17 @@ def rewrite(
     etcd: Etcd,
     kv: KeyValue,
     mine: Callable[[KeyValue], bool],
-    put: Put,
+    put_on: Callable[[KeyValue], Put],
     patience: Patience,
     also: Sequence[Op] = (),
 ) -> KeyValue | None:
     """Put a key again, if it is still `mine`; its token stays. None: it is gone, or no longer mine.
 
-    Raises `EtcdUnavailable`, `AccessDenied`, `LeaseGone`, `Cancelled`; a lost reply is resolved by a read.
+    `put_on` says what is put, given what is there: somebody else may have changed the record meanwhile. Raises
+    `EtcdUnavailable`, `AccessDenied`, `LeaseGone`, `Cancelled`; a lost reply is resolved by a read.
     """
     while True:
+        put = put_on(kv)
         try:
             compares = [Compare("MOD", "EQUAL", kv.key, kv.mod_revision)]
             outcome = etcd.txn(compares, [put, *also], [Get(kv.key)], patience)
@@ -124,9 +126,12 @@ def leave_taken(
     also: Sequence[Op] = (),
 ) -> bool:
     """Put the record again with some changes, and without its holder's lease. False and errors: as `rewrite`."""
-    record = Record.parse(kv.value)
-    changed = record._replace(details={**record.details, **changes})
-    return rewrite(etcd, kv, mine, Put(kv.key, changed.encode(), lease), patience, also) is not None
+
+    def changed(there: KeyValue) -> Put:
+        record = Record.parse(there.value)
+        return Put(there.key, record._replace(details={**record.details, **changes}).encode(), lease)
+
+    return rewrite(etcd, kv, mine, changed, patience, also) is not None
 
 
 def cool_down(

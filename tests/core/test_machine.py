@@ -24,6 +24,7 @@ from distlock_core.testing import Cluster
 NAME = "db"
 EXAMPLES, STEPS = 8, 25
 CONTENDERS = st.integers(0, 2)
+ANYBODY = st.integers(0, 8)  # mostly one who has it, where there is one
 SLOTS = st.integers(0, 1)
 TEXTS = st.sampled_from(["", "10.1.1.1", "10.1.1.2", "\u00fc;{}"])
 ALL = settings(
@@ -60,6 +61,7 @@ class Machine(RuleBasedStateMachine):
         self.locks: dict[int, tuple[Lock, Hold, int]] = {}  # what each contender took, and believes to have
         self.newest = 0
         self.frozen = False
+        self.abandoned: set[int] = set()
         self.told: list[tuple[Any, ...]] = []
 
     @initialize(slots=st.integers(1, 2), whole=st.booleans())
@@ -86,27 +88,31 @@ class Machine(RuleBasedStateMachine):
         self.take(free[0], Hold(lock.token, value, reason, ttl is not None))
         self.locks[who] = (lock, self.holds[free[0]], free[0])
 
-    @rule(who=CONTENDERS, value=st.none() | TEXTS, reason=st.none() | TEXTS)
+    @rule(who=ANYBODY, value=st.none() | TEXTS, reason=st.none() | TEXTS)
     def update(self, who: int, value: str | None, reason: str | None) -> None:
+        who = self.mostly_a_holder(who)
         if self.is_refused(who, lambda lock: lock.update(value, reason=reason)):
             return
         lock, _, slot = self.locks[who]
         self.change(slot, value, reason)
         assert (lock.value, lock.holder.reason) == (self.holds[slot].value, self.holds[slot].reason)
 
-    @rule(who=CONTENDERS)
+    @rule(who=ANYBODY)
     def release(self, who: int) -> None:
+        who = self.mostly_a_holder(who)
         if not self.is_refused(who, Lock.release):
             self.drop(self.locks.pop(who)[2])
 
-    @rule(who=CONTENDERS, reason=TEXTS)
+    @rule(who=ANYBODY, reason=TEXTS)
     def leave_it_taken(self, who: int, reason: str) -> None:
+        who = self.mostly_a_holder(who)
         if not self.is_refused(who, lambda lock: lock.hold(reason)):
             slot = self.locks.pop(who)[2]
             self.put(slot, self.holds[slot]._replace(state="hold", reason=reason, leased=False))
 
-    @rule(who=CONTENDERS)
+    @rule(who=ANYBODY)
     def cool(self, who: int) -> None:
+        who = self.mostly_a_holder(who)
         if not self.is_refused(who, lambda lock: lock.cool(60)):
             slot = self.locks.pop(who)[2]
             self.put(slot, self.holds[slot]._replace(state="cooling", leased=True))
@@ -122,6 +128,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(slot=SLOTS)
     def delete(self, slot: int) -> None:
+        self.abandon(slot)
         self.scene.delete(self.key(slot))
         self.drop(slot)
 
@@ -129,6 +136,7 @@ class Machine(RuleBasedStateMachine):
     def replace(self, slot: int) -> None:
         """Somebody deletes the key and puts another."""
         if slot in self.holds:
+            self.abandon(slot)
             self.drop(slot)
             token = self.scene.replace(self.key(slot), f'2;other;{{"limit":{self.slots}}}')
             self.take(slot, Hold(token, None, "", False))
@@ -192,7 +200,9 @@ class Machine(RuleBasedStateMachine):
                 kv = self.scene.get(self.key(slot))
                 if kv is not None and kv.lease:
                     self.scene.revoke(kv.lease)
-            assert self.scene.new_leases() == set()
+            assert self.scene.new_leases() == self.abandoned
+            for lease in self.abandoned:
+                self.scene.revoke(lease)
         self.scene.close()
 
     # The model.
@@ -219,6 +229,16 @@ class Machine(RuleBasedStateMachine):
         hold = self.holds.pop(slot, None)
         if hold is not None:
             self.told.append(("released", hold.token, hold.value, slot))
+
+    def mostly_a_holder(self, who: int) -> int:
+        holders = sorted(self.locks)
+        return holders[who % len(holders)] if who > 2 and holders else who % 3
+
+    def abandon(self, slot: int) -> None:
+        """A lock that cools down and is deleted by hand leaves its lease, which runs out."""
+        kv = self.scene.get(self.key(slot))
+        if kv is not None and self.holds[slot].state == "cooling":
+            self.abandoned.add(kv.lease)
 
     def is_there(self, hold: Hold, slot: int) -> bool:
         now = self.holds.get(slot)
