@@ -343,12 +343,12 @@ def test_a_watch_with_a_token_that_has_ended_works_at_the_next_try(secured: Cell
 
 
 def test_a_change_of_rights_disturbs_neither_a_hold_nor_a_wait(secured: Cell) -> None:
-    realm = secured.realm()
+    realm = secured.realm(connect_timeout=20)
     lock = realm.lock("web", "me", ttl=6).acquire(20)
     for _ in range(2):
         secured.cluster.etcdctl("role", "add", f"new-{secrets.token_hex(4)}")
         assert lock.verify()
-    waiter = secured.realm(secured.dial()).lock("web", "you", ttl=6)
+    waiter = secured.realm(secured.dial(), connect_timeout=20).lock("web", "you", ttl=6)
     lock.release()
     waiter.acquire(20).release()
 

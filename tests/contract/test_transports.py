@@ -29,7 +29,7 @@ def named(
 ) -> Iterator[tuple[Cluster, dict[str, Any]]]:
     """An etcd with auth on that wants client certificates, and the settings of one whose common name is its user."""
     tls = Tls.make(str(tmp_path_factory.mktemp("named")), wants_client_cert=True)
-    with start_etcd(version=request.param, tls=tls) as cluster:
+    with start_etcd(version=request.param, tls=tls, extra_args=["--bcrypt-cost=4"]) as cluster:
         cluster.enable_auth()
         certificate = tls.authority.issue("root", names=())
         yield cluster, {**tls.settings, "cert": certificate.cert, "key": certificate.key}
