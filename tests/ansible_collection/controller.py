@@ -13,6 +13,9 @@ from typing import Any
 import yaml
 from witness import BOUND, is_running, wait_until
 
+from distlock_core.processes import descendants
+from distlock_core.whoami import start_time
+
 BIN = Path(sys.executable).parent
 RUN_BOUND = 250.0  # seconds after which a run that ends by itself counts as hung
 
@@ -59,12 +62,15 @@ class Run:
         return found
 
     def close(self) -> None:
-        """End what is left of it."""
+        """End what is left of it, and of what its tasks have started."""
         self.workers()
+        # A pid of one that has ended may be somebody else's by now.
+        mine = [pid for pid in (self.pid, *self._seen) if b"ansible-playbook" in _read(f"/proc/{pid}/cmdline")]
+        left = descendants(*mine)
         self._process.kill()
         self._process.wait()
-        for pid in self._seen:
-            if is_running(pid) and b"ansible-playbook" in _read(f"/proc/{pid}/cmdline"):
+        for pid, started in left:
+            if start_time(pid) == started:
                 os.kill(pid, signal.SIGKILL)
 
 

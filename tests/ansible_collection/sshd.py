@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from needs import need
 from witness import wait_until
 
+from distlock_core.processes import Tree, descendants
 from distlock_core.testing.ports import free_ports
 
 
@@ -70,6 +72,8 @@ class Sshd:
         return path
 
     def stop(self) -> None:
+        """End it, and the sessions that a run which was cut off has left."""
+        Tree(self._process.pid, subreaper=False).send(signal.SIGTERM, descendants(self._process.pid))
         self._process.terminate()
         self._process.wait(10)
 
