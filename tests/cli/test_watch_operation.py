@@ -131,7 +131,7 @@ def test_without_an_etcd_it_fails(run_distlock: Run, proxy: Proxy, realm: RealmV
     env = {"DISTLOCK_ENDPOINTS": proxy.url, "DISTLOCK_CONNECT_TIMEOUT": "0.3"}
     done = run_distlock("--watch", "--lock-name=db", env=env)
     assert (done.returncode, done.stdout) == (1, "")
-    assert one_line(done.stderr).startswith("distlock: no etcd answered within 0.3s")
+    assert one_line(done.stderr).startswith("distlock: no etcd answered within ")
     assert realm.all_keys() == {}
 
 

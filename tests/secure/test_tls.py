@@ -131,7 +131,7 @@ def test_a_wrong_server_certificate_is_named(
 ) -> None:
     wrong = server(tls.authority.issue(**issue))
     message = refused(tls35, wrong.url)
-    assert message.startswith("no etcd answered within 1.0s: ")
+    assert message.startswith("no etcd answered within ")
     assert f"{wrong.url} ({said}" in message
     # It is left for one that is in order.
     assert tls35.realm(wrong.url, *tls35.cluster.endpoints).list() == []
