@@ -11,6 +11,9 @@ from scene import BOUND
 from distlock_core.watching import Watching
 
 
+BEGINNING = 5.0  # seconds that are given to a first read; in some tests it is not to succeed
+
+
 class Reader:
     """Reads a watch in a thread of its own."""
 
@@ -20,6 +23,14 @@ class Reader:
         self.trouble: BaseException | None = None
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
+        self._wait_for_the_beginning()
+
+    def _wait_for_the_beginning(self) -> None:
+        """Until it has read what is held now: what comes to pass after that is to be told."""
+        deadline = time.monotonic() + BEGINNING
+        follower = self.watch._follower
+        while follower._revision is None and self._thread.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.002)
 
     def _read(self) -> None:
         try:
