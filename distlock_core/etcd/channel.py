@@ -14,8 +14,11 @@ import signal
 import threading
 import weakref
 
+from distlock_core.errors import Cancelled
+from distlock_core.etcd.calls import LINGER
 from distlock_core.etcd.http1 import ConnectFailed, Connection, ConnectionLost, resolve
 from distlock_core.etcd.messages import MALFORMED, NoGateway, Refused, read_answer
+from distlock_core.patience import Patience
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
 
     from distlock_core.etcd.http1 import Address
     from distlock_core.etcd.tls import Tls
-    from distlock_core.patience import Patience
 
     Metadata = tuple[tuple[str, str], ...]
 
@@ -126,7 +128,12 @@ class Channel:
             with SignalsHeld():
                 call = method(self.raw).future(request, timeout=patience.left(), metadata=metadata)
                 call.add_done_callback(bell.ring)
-            if not patience.wait(bell.fileno()):
+            try:
+                answered = patience.wait(bell.fileno())
+            except Cancelled:
+                Patience.lasting(LINGER).wait(bell.fileno())
+                raise
+            if not answered:
                 raise ConnectionLost("timed out")
             if call.code().value[0]:
                 raise failure_of(call)

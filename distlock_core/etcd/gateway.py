@@ -5,31 +5,28 @@ See `Etcd` for what is offered, and `messages` for what goes over the wire.
 
 from __future__ import annotations
 
-import codecs
 import json
 import os
 from collections.abc import Callable, Sequence
 
 from distlock_core.errors import AccessDenied, Cancelled, DistlockError
-from distlock_core.etcd.api import Compare, Event, Get, LeaseGone, Outcome, Range, WatchEnded
-from distlock_core.etcd.calls import ask_in_turn
+from distlock_core.etcd.api import Compare, Get, LeaseGone, Outcome, Range
+from distlock_core.etcd.calls import LINGER, ask_in_turn
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
+from distlock_core.etcd.gateway_watch import GatewayWatch
 from distlock_core.etcd.http1 import Address, ConnectFailed, Connection, ConnectionLost, Stream
 from distlock_core.etcd.messages import (
     FAILED_PRECONDITION,
-    MALFORMED,
     NO_SPACE,
     NOT_FOUND,
     NoGateway,
     Refused,
-    WatchRefused,
     b64,
     compare_json,
     op_json,
     range_json,
     read_answer,
     read_cluster,
-    read_events,
     read_outcome,
     read_range,
     read_streamed_ttl,
@@ -50,8 +47,6 @@ if TYPE_CHECKING:
     Answer = TypeVar("Answer")
 
 LISTENING = 0.3  # seconds that may be spent on finding out why an endpoint hangs up
-LINGER = 0.25  # seconds that a call which was called off waits for the answer that is on its way
-LARGEST_ANSWER = 64 * 1024 * 1024  # characters of one watch message; beyond this it is no etcd
 
 
 class SpeakGrpc(Exception):
@@ -230,7 +225,6 @@ class Gateway:
             self._endpoints.answered(address, read_cluster(answer))
             return answer
         except Cancelled:
-            # etcd 3.5.0 to 3.5.4 die of a client that goes away while a transaction that only reads is on.
             connection.await_answer(Patience.lasting(LINGER))
             raise
         except WrongCluster:
@@ -300,56 +294,3 @@ def _headers(token: str) -> dict[str, str]:
     # A member that has no leader refuses at once, and ends its watches, instead of being silent.
     headers = {"Grpc-Metadata-Hasleader": "true"}
     return {**headers, "Authorization": token} if token else headers
-
-
-class GatewayWatch:
-    """A stream of events from one member. Implements `Watch`."""
-
-    def __init__(
-        self, endpoint: str, connection: Connection, stream: Stream, suspect: Callable[[], None] | None = None
-    ) -> None:
-        """`suspect` is called when etcd refuses the watch to this user."""
-        self.endpoint = endpoint
-        self._suspect = suspect
-        self._connection = connection
-        self._stream = stream
-        # A chunk may end inside a character or a value, and an error comes with no newline behind it.
-        self._decode = codecs.getincrementaldecoder("utf-8")()
-        self._text = ""
-
-    def wait(self, patience: Patience) -> list[Event]:
-        while True:
-            try:
-                data = self._stream.read(patience)
-                if data is None:
-                    return []
-                self._text += self._decode.decode(data)
-            except (ConnectionLost, UnicodeDecodeError) as failure:
-                raise WatchEnded(str(failure)) from failure
-            if data == b"" or len(self._text) > LARGEST_ANSWER:
-                raise WatchEnded("the stream ended")
-            try:
-                events = [event for message in self._messages() for event in read_events(message)]
-            except WatchRefused:
-                if self._suspect is not None:
-                    self._suspect()
-                raise
-            except MALFORMED as failure:
-                raise WatchEnded("it answers, but not as etcd does") from failure
-            if events:
-                return events
-
-    def close(self) -> None:
-        self._connection.close()
-
-    def _messages(self) -> list[dict[str, Any]]:
-        messages: list[dict[str, Any]] = []
-        decoder = json.JSONDecoder()
-        while True:
-            self._text = self._text.lstrip()
-            try:
-                message, end = decoder.raw_decode(self._text)
-            except ValueError:
-                return messages  # not all here yet
-            self._text = self._text[end:]
-            messages.append(message)

@@ -1,0 +1,71 @@
+"""A watch over the JSON gateway: one answer without an end, in which message follows on message."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Callable
+
+from distlock_core.etcd.api import Event, WatchEnded
+from distlock_core.etcd.http1 import Connection, ConnectionLost, Stream
+from distlock_core.etcd.messages import MALFORMED, WatchRefused, read_events
+from distlock_core.patience import Patience
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+LARGEST_ANSWER = 64 * 1024 * 1024  # characters of one watch message; beyond this it is no etcd
+
+
+class GatewayWatch:
+    """A stream of events from one member. Implements `Watch`."""
+
+    def __init__(
+        self, endpoint: str, connection: Connection, stream: Stream, suspect: Callable[[], None] | None = None
+    ) -> None:
+        """`suspect` is called when etcd refuses the watch to this user."""
+        self.endpoint = endpoint
+        self._suspect = suspect
+        self._connection = connection
+        self._stream = stream
+        # A chunk may end inside a character or a value, and an error comes with no newline behind it.
+        self._decode = codecs.getincrementaldecoder("utf-8")()
+        self._text = ""
+
+    def wait(self, patience: Patience) -> list[Event]:
+        while True:
+            try:
+                data = self._stream.read(patience)
+                if data is None:
+                    return []
+                self._text += self._decode.decode(data)
+            except (ConnectionLost, UnicodeDecodeError) as failure:
+                raise WatchEnded(str(failure)) from failure
+            if data == b"" or len(self._text) > LARGEST_ANSWER:
+                raise WatchEnded("the stream ended")
+            try:
+                events = [event for message in self._messages() for event in read_events(message)]
+            except WatchRefused:
+                if self._suspect is not None:
+                    self._suspect()
+                raise
+            except MALFORMED as failure:
+                raise WatchEnded("it answers, but not as etcd does") from failure
+            if events:
+                return events
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _messages(self) -> list[dict[str, Any]]:
+        messages: list[dict[str, Any]] = []
+        decoder = json.JSONDecoder()
+        while True:
+            self._text = self._text.lstrip()
+            try:
+                message, end = decoder.raw_decode(self._text)
+            except ValueError:
+                return messages  # not all here yet
+            self._text = self._text[end:]
+            messages.append(message)
