@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-puppetserver soak check format bench collection clean
+.PHONY: help demo test test-puppetserver soak check gates format bench collection clean
 
 help: ## Say what can be made
 	@echo 'make WHAT, where WHAT is one of:'
@@ -38,6 +38,9 @@ check: $(READY) ## Lint, format and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict distlock_core
+
+gates: $(READY) ## Run ansible-test, ansible-lint, puppet-lint, rspec-puppet and their like on what is built
+	$(BIN)/python -m pytest -n auto -m gates tests/ansible_collection tests/puppet_module
 
 format: $(READY) ## Put the code into the form that check wants
 	$(BIN)/ruff check --fix

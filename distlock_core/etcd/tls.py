@@ -17,8 +17,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.patience import Patience
 
-    Stamps = tuple[tuple[int, int] | None, ...]
-
 EXPIRED, NOT_YET_VALID, HOST_MISMATCH, IP_MISMATCH = 10, 9, 62, 64  # OpenSSL's numbers
 UNKNOWN_CA = frozenset({2, 18, 19, 20, 21})
 NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL")
@@ -32,7 +30,7 @@ class Tls:
     def __init__(self, access: Access | None) -> None:
         self.access = access or Access()
         self._context: ssl.SSLContext | None = None
-        self._stamps: Stamps = ()
+        self._stamps: tuple[tuple[int, int] | None, ...] = ()
 
     def context(self) -> ssl.SSLContext:
         """Return the context, made anew when a file has changed: certificates are renewed while a lock is held.

@@ -187,7 +187,7 @@ def test_a_command_line_that_contradicts_itself(refuse_here: Refuse, arguments: 
         ("--endpoints=http://127.0.0.1:http", "the port must be a number from 1 to 65535"),
         ("--endpoints=http://", "not a URL with a host"),
         ("--endpoints=http://a b", "not a URL with a host"),
-        ("--endpoints=http://user@host", "not a URL with a host"),
+        ("--endpoints=http://user@host", "an endpoint has no user in its URL"),
         ("--endpoints=http://host/path", "endpoint 'http://host/path'"),
         ("--endpoints=ftp://127.0.0.1:2379", "unknown scheme 'ftp'"),
         ("--endpoints=::1", "an IPv6 address needs brackets"),

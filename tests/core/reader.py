@@ -10,7 +10,6 @@ from scene import BOUND
 
 from distlock_core.watching import Watching
 
-
 BEGINNING = 5.0  # seconds that are given to a first read; in some tests it is not to succeed
 
 

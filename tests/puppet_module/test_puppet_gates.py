@@ -22,7 +22,7 @@ MANIFESTS = sorted([*MODULE.glob("manifests/**/*.pp"), *MODULE.glob("types/**/*.
 RUBY = sorted(MODULE.glob("**/*.rb"))
 EXAMPLES = sorted((MODULE.parent / "examples" / "puppet").glob("*.pp"))
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.gates, pytest.mark.timeout(240)]
 
 
 @pytest.fixture

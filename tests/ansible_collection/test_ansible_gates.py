@@ -21,6 +21,7 @@ from distlock_core.testing import Cluster
 
 # The first time on a machine each of them makes environments of its own, and waits for a package index.
 pytestmark = [
+    pytest.mark.gates,
     pytest.mark.timeout(1200),
     pytest.mark.skipif(sys.version_info < (3, 11), reason="the gates are those of ansible-core 2.19"),
 ]
