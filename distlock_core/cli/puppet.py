@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from distlock_core import adapters
 from distlock_core.cli import puppet_run
 from distlock_core.cli.options import Request
-from distlock_core.cli.outcome import FAILED, OK, fail, out
+from distlock_core.cli.outcome import FAILED, OK, fail, out, warn
 from distlock_core.cli.puppet_call import HELP, Call, parse, wants_help
 from distlock_core.errors import Cancelled, ConfigError, DistlockError, Frozen, LimitConflict, LockBusy
 from distlock_core.inherited import held_around
@@ -139,6 +139,8 @@ def _settings(call: Call, certname: str) -> Settings:
     arguments = {key: value for key, value in call.arguments.items() if value != ""}
     settings = adapters.read(arguments, f"{OWNER}{certname}")
     settings.update(json=False, node=False, while_pid=None)
+    if not settings["quiet"]:
+        warn(settings.warnings, json=False)
     return settings
 
 

@@ -334,3 +334,12 @@ def _parent(pid: int) -> int:
         return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
     except OSError:
         return 0
+
+
+def test_a_password_that_others_can_read_is_warned_about_and_not_shown(playbook: Run, tmp_path: Path) -> None:
+    config = tmp_path / "distlock.yaml"
+    config.write_text("user: db\npassword: very-secret\n")
+    config.chmod(0o644)
+    played = playbook(play(step("take", config=str(config)), step("again", user="db", password="very-secret")), "-vvv")
+    assert "has a password in it" in played.text.replace("\n", " ")
+    assert "very-secret" not in played.text + json.dumps(played.tasks)

@@ -319,3 +319,12 @@ def test_the_help_names_all_that_is_its_own(run_distlock: Call) -> None:
     named = set(re.findall(r"--([a-z][a-z-]+)", HELP))
     assert named <= {*BY_OPTION, "help"}
     assert all(f"distlock-puppet {operation} NAME" in HELP for operation in OPERATIONS)
+
+
+def test_a_password_that_others_can_read_is_warned_about_and_not_shown(call: Call, tmp_path: Path) -> None:
+    config = tmp_path / "distlock.yaml"
+    config.write_text("user: db\npassword: very-secret\n")
+    config.chmod(0o644)
+    done = call("check", "x", f"--config={config}")
+    assert f"warning: {config} has a password in it, and everybody may read or change it" in done.stderr
+    assert "very-secret" not in done.stdout + done.stderr

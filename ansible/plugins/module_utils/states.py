@@ -59,6 +59,8 @@ def carry_out(params, check_mode, cancel=None, run=None, family=None):
     report = {"changed": False, "name": params["name"], "holder": None, "token": None, "since": None, "position": 0}
     try:
         task = _Task(params, check_mode)
+        if task.warnings:
+            report["warnings"] = task.warnings
         if params["state"] == LOCKED:
             report.update(task.lock(cancel, run, family))
         elif params["state"] == UNLOCKED:
@@ -79,6 +81,7 @@ class _Task:
         words = ("name", "reason", "timeout", "owner", "slots", "ttl", "on_loss", "cooldown")
         arguments = {SETTING.get(word, word): params[word] for word in words}
         self._settings = adapters.read({**arguments, **connection_arguments(params)}, "ansible:" + hostname())
+        self.warnings = list(self._settings.warnings)
         if not self._settings["lockname"]:
             raise ConfigError("no lock is named: name is empty")
         self.owner = self._settings["id"]
