@@ -68,6 +68,7 @@ class Gateway:
 
             self._login = Login(access, self._authenticate)
         self._tls: Tls | None = None
+        self._secure: set[str] = set()  # plain endpoints that were found to speak TLS
         # Idle connections. list.append and list.pop are atomic, so no lock guards them.
         self._idle: list[Connection] = []
         self._pid = os.getpid()
@@ -234,7 +235,8 @@ class Gateway:
             if fresh and not address.tls and not self._endpoints.has_answered(address):
                 from distlock_core.etcd import tls
 
-                if tls.is_spoken(address, attempt.patience.within(LISTENING)):
+                if address.url in self._secure or tls.is_spoken(address, attempt.patience.within(LISTENING)):
+                    self._secure.add(address.url)
                     raise ConnectFailed("it speaks TLS there: use https://") from failure
             raise
         finally:

@@ -121,8 +121,9 @@ def test_a_busy_lock_can_be_tried_for_with_until(spawn_playbook: Spawn, keys: Et
     keys.lock("x")
     retry = {"register": "taken", "until": "taken is not failed", "retries": 500, "delay": 0, "ignore_errors": False}
     running = spawn_playbook(play(step("take", retry)), env={"RECORDER_FILE": str(tmp_path / "seen")})
-    wait_until((tmp_path / "seen").exists, "a first try that was refused")
-    assert json.loads((tmp_path / "seen").read_text().splitlines()[0])["outcome"] == "retry"
+    seen = tmp_path / "seen"
+    wait_until(lambda: seen.exists() and "\n" in seen.read_text(), "a first try that was refused")
+    assert json.loads(seen.read_text().splitlines()[0])["outcome"] == "retry"
     keys.unlock("x")
     assert running.wait(100) == 0
     assert keys.keys() == ["x"]
