@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import binascii
 import os
-import socket
 
 from distlock_core.model import Record
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 def hostname() -> str:
     """This host's name, without what a record may not hold."""
-    return "".join(character for character in socket.gethostname() if character > " " and character != ";") or "unknown"
+    return "".join(character for character in os.uname().nodename if character > " " and character != ";") or "unknown"
 
 
 def new_run() -> str:

@@ -7,10 +7,10 @@ wait is a `Patience`: one deadline for the whole call, interruptible.
 
 from __future__ import annotations
 
+import _socket as socket  # what `socket` makes enumerations of, which takes a tenth of a short-lived distlock's time
 import errno
 import os
 import select
-import socket
 
 from distlock_core.patience import Patience
 from distlock_core.values import Value

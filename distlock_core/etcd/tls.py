@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import ssl
 
 from distlock_core.errors import ConfigError
@@ -78,9 +79,12 @@ class SecureConnection(Connection):
 
     def _shake_hands(self, context: ssl.SSLContext, patience: Patience) -> None:
         name = self._tls.expected_name(self.address)
+        plain = socket.socket(fileno=self._socket.detach())  # of the kind that ssl takes
+        plain.setblocking(False)
         try:
-            self._socket = context.wrap_socket(self._socket, server_hostname=name, do_handshake_on_connect=False)
+            self._socket = context.wrap_socket(plain, server_hostname=name, do_handshake_on_connect=False)
         except (ValueError, OSError) as error:
+            plain.close()
             raise ConnectFailed(f"TLS cannot begin: {error}") from error
         while True:
             try:

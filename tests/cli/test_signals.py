@@ -50,7 +50,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 # distlock, where the name of one host is never resolved.
 SLOW_RESOLVER = """
-import socket, sys, threading
+import _socket as socket, sys, threading
 resolve = socket.getaddrinfo
 def slow(host, *rest, **more):
     if b"slow" in host:
