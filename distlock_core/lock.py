@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from distlock_core.acquisition import Acquisition, Waiting
-from distlock_core.errors import Frozen, LockBusy, LockLost, NotHolder
-from distlock_core.etcd.api import Get, KeyValue, LeaseGone, Put
+from distlock_core.errors import Frozen, LockBusy, NotHolder
+from distlock_core.etcd.api import KeyValue
 from distlock_core.hold import NESTED, STEP, Held, Wish
+from distlock_core.holding import Holding
 from distlock_core.lease import Lease
-from distlock_core.model import HELD, HOLD, Holder, Record, check_text
+from distlock_core.model import Holder, Record, check_text
 from distlock_core.patience import Patience, now
-from distlock_core.release import Ending, cool_down, leave_taken, let_go, rewrite
 from distlock_core.session import Loss, Session
 from distlock_core.settings import check_ttl
 from distlock_core.tidings import Tidings
-from distlock_core.wording import held_by, look_at, printable
+from distlock_core.wording import look_at, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,11 +61,7 @@ class Lock:
         self.release_timeout = release_timeout
         self._on_lost = on_lost
         self._background = background
-        self._held: Held | None = None
-        self._line: Line | None = None
-        self._session: Session | None = None
-        self._in_doubt: list[bytes] = []  # releases that were sent, and not answered
-        self._hung = wish.ttl, wish.refresh  # what the hold has
+        self._holding: Holding | None = None
         self._tidings = Tidings()
 
     def acquire(
@@ -94,17 +90,15 @@ class Lock:
 
             with Waking(cancel, wait) as interrupt:
                 return self.acquire(timeout, interrupt, progress)
-        if self._held is not None:
-            self._renew(Patience.lasting(self._connect_timeout, cancel))
+        if self._holding is not None:
+            self._renew(self._holding, cancel)
             return self
         acquisition = Acquisition(self._etcd, self._wish, timeout, self._connect_timeout, cancel, progress)
-        self._hold_on(acquisition.run())
-        self._look_after()
+        held, line = acquisition.run(), acquisition.line
+        # A claim takes the ticket with it; its lease can wait until a run's command is done.
+        self.begin(held, None if self._wish.kind == "lock" else line).look_after()
         if self._wish.kind == "lock":
-            acquisition.line.leave()
-        else:
-            # The ticket is gone with the claim; its lease can wait until the command is done.
-            self._line = acquisition.line
+            line.leave()
         return self
 
     def try_acquire(self) -> Lock | None:
@@ -124,11 +118,7 @@ class Lock:
 
     def verify(self, cancel: Cancel | None = None) -> bool:
         """True if the lock is still mine, by a linearizable read. Raises `EtcdUnavailable`, `AccessDenied`."""
-        if self._held is None:
-            return False
-        patience = Patience.lasting(self._connect_timeout, cancel)
-        found = self._etcd.read([Get(self._held.kv.key)], patience).ranges()[0].kvs
-        return bool(found) and self._is_mine(found[0])
+        return self._holding is not None and self._holding.verify(cancel)
 
     def release(self, cancel: Cancel | None = None) -> None:
         """Let go. A lock that was entered again is left held, as it was found.
@@ -136,19 +126,15 @@ class Lock:
         Raises `NotHolder` when this object does not hold it, `LockLost` when it was mine and is not any more (a newer
         holder's lock is never touched), `EtcdUnavailable` after `release_timeout` seconds: then it may remain.
         """
-        self._part(self._let_go, cancel)
+        self._part(lambda holding, patience: holding.let_go(patience), cancel)
 
     def hold(self, reason: str, cancel: Cancel | None = None) -> None:
         """Leave the lock taken, persistent, until a person unlocks it. Raises as `release`."""
-        changes = {"state": HOLD, "reason": reason}
-        self._part(lambda held, patience: leave_taken(self._etcd, held.kv, self._is_mine, changes, patience), cancel)
+        self._part(lambda holding, patience: holding.leave_taken(reason, patience), cancel)
 
     def cool(self, seconds: int, cancel: Cancel | None = None) -> None:
         """Let go in `seconds` seconds, with no process behind it. Raises as `release`."""
-        keys, owner = self._wish.keys, self._wish.owner
-        self._part(
-            lambda held, patience: cool_down(self._etcd, keys, held.kv, self._is_mine, seconds, owner, patience), cancel
-        )
+        self._part(lambda holding, patience: holding.cool(seconds, patience), cancel)
 
     def update(self, value: str | None = None, *, reason: str | None = None, cancel: Cancel | None = None) -> None:
         """Change the value of the hold, or its reason, without letting go: its token stays, and its lease.
@@ -159,11 +145,11 @@ class Lock:
         """
         from distlock_core.amend import describing
 
-        self._hold()
+        holding = self._hold()
         for text, what in ((value, "value"), (reason, "reason")):
             if text is not None:
                 check_text(text, what)
-        self._amend(describing(value, reason), cancel)
+        holding.amend(describing(value, reason), cancel)
         if value is not None:
             self._wish = self._wish._replace(value=value)
         if reason is not None:
@@ -172,12 +158,7 @@ class Lock:
     @property
     def session(self) -> Session:
         """What looks after the hold: `start()` it to be told of a loss. Raises `NotHolder`."""
-        if self._session is None:
-            held = self._hold()
-            is_mine = self._is_mine_or_my_guests if self._wish.kind == "lock" else self._is_mine
-            self._session = Session(self._etcd, self._wish.keys, held.kv, is_mine, held.lease, self._on_lost)
-            self._session.on_change = self._announce
-        return self._session
+        return self._hold().session
 
     @property
     def lost(self) -> threading.Event:
@@ -193,8 +174,8 @@ class Lock:
         It starts with the present state, and ends when the lock is let go, or when it is closed. May be read in
         another thread. A reader that does not read holds up nothing: see `Ownership`.
         """
-        reader = self._tidings.ownership(lambda: self._is_sound)
-        if self._held is not None:
+        reader = self._tidings.ownership(self._is_sound)
+        if self._holding is not None:
             self.session.start()
         return reader
 
@@ -229,7 +210,7 @@ class Lock:
 
     def hand_over(self) -> dict[str, Any]:
         """Return all that another process needs to go on with this hold, as JSON can carry it. Raises `NotHolder`."""
-        held, wish = self._hold(), self._wish
+        held, wish = self._hold().held, self._wish
         lease = held.lease.id if held.lease is not None else 0
         value = held.kv.value.decode("utf-8", "surrogateescape")
         numbers = (held.kv.create_revision, held.kv.mod_revision, held.slot, lease)
@@ -253,145 +234,24 @@ class Lock:
         lease = Lease.adopt(lock._etcd, lease_id, Patience.lasting(lock._connect_timeout), refresh)
         value = hold["value"].encode("utf-8", "surrogateescape")
         kv = KeyValue(hold["key"].encode(), value, created, modified, lease_id)
-        lock._hold_on(Held(kv, hold["run"], slot, lease=lease))
+        holding = lock.begin(Held(kv, hold["run"], slot, lease=lease))
         if lease.lost:
-            raise lock._lost()
+            raise holding.lost()
         return lock
 
     def forget(self) -> None:
         """The hold is another process's now: nothing is released."""
-        self._held = self._session = None
+        self._holding = None
 
     def note(self, details: Mapping[str, Any], cancel: Cancel | None = None) -> None:
         """Add to the record of the hold. Raises as `update`."""
-        self._amend(lambda record: record._replace(details={**record.details, **details}), cancel)
-
-    def _amend(self, change: Callable[[Record], Record], cancel: Cancel | None) -> None:
-        from distlock_core.amend import amend
-
-        held = self._hold()
-        patience = Patience.lasting(self._connect_timeout, cancel)
-        seen: list[KeyValue] = []
-
-        def is_mine(kv: KeyValue) -> bool:
-            seen.append(kv)
-            return self._is_mine(kv)
-
-        try:
-            kv = amend(self._etcd, held.kv, is_mine, change, patience)
-        except LeaseGone:
-            kv = None
-        if kv is None:
-            if seen and seen[-1].create_revision == held.token:
-                # Still this hold, but entered by a run of its own owner, or left taken by a person.
-                holder = Holder.parse(self._wish.keys, seen[-1])
-                raise NotHolder(f"{printable(self.name)} is held by {held_by(holder)} now. {look_at(self.name)}")
-            raise self._lost()
-        self._held = held._replace(kv=kv)
+        self._hold().amend(lambda record: record._replace(details={**record.details, **details}), cancel)
 
     def give_up(self) -> None:
         """Forget a hold that is lost, and end its lease. Its key is left to whoever has it now."""
-        held, session = self._held, self._session
-        self._held = self._session = None
-        if session is not None:
-            session.stop()
-        if self._line is not None:
-            self._line.leave()
-            self._line = None
-        if held is not None and held.lease is not None:
-            held.lease.give_up()
-
-    def _hold_on(self, held: Held) -> None:
-        self._held = held
-        self._session = None
-        self._in_doubt = []
-        self._hung = self._wish.ttl, self._wish.refresh
-
-    def _look_after(self) -> None:
-        """Renew the hold in the background, if that is wanted, and tell of it."""
-        self._tidings.acquired()
-        if (self._background and self._wish.ttl is not None) or self._tidings.has_readers:
-            self.session.start()
-
-    def _renew(self, patience: Patience) -> None:
-        """It is mine already: renew it now, on a new lease if the ttl has changed, and make sure. Raises `LockLost`."""
-        held = self._hold()
-        if held.entry != NESTED and self._hung != (self._wish.ttl, self._wish.refresh):
-            sound = self._is_sound and self._hang(held, patience)
-        else:
-            if held.lease is not None and not held.lease.lost:
-                held.lease.renew(patience)
-            gone = held.lease is not None and held.lease.lost
-            sound = self._is_sound and not gone and self.verify()
-        if not sound:
-            error = self._lost()
-            self.give_up()
-            self._tidings.lost()
-            raise error
-
-    def _hang(self, held: Held, patience: Patience) -> bool:
-        """Put the hold's key on a lease of the ttl that is wanted now; its token stays. False: it is not mine."""
-        from distlock_core.rehang import rehang
-
-        session = self.session
-        was_running = session.is_running
-        session.stop()
-        try:
-            moved = rehang(self._etcd, held, self._is_mine, self._wish.ttl, self._wish.refresh, patience)
-            if moved is not None:
-                self._held = moved
-                self._hung = self._wish.ttl, self._wish.refresh
-                session.move(moved.kv, moved.lease)
-                self._look_after()
-        finally:
-            if was_running:
-                session.start()
-        return moved is not None
-
-    @property
-    def _is_sound(self) -> bool:
-        """True while it is held, as far as anybody here knows."""
-        session = self._session
-        return self._held is not None and (session is None or session.loss is None)
-
-    def _announce(self) -> None:
-        if self._session is not None and self._session.loss is not None:
-            self._tidings.lost()
-
-    def _part(self, how: Callable[[Held, Patience], bool], cancel: Cancel | None) -> None:
-        """End the hold in one way or another, and leave nothing behind."""
-        held = self._hold()
-        patience = Patience.lasting(self.release_timeout, cancel)
-        if self._session is not None:
-            self._session.stop()
-        try:
-            if held.entry != NESTED and not how(held, patience):
-                raise self._lost()
-            self._held = None
-        except LockLost:
-            self._held = None
-            raise
-        finally:
-            self._session = None
-            if self._line is not None:
-                self._line.leave()
-                self._line = None
-            if held.lease is not None:
-                held.lease.give_up()
-            if self._held is None:
-                self._tidings.let_go()
-
-    def _let_go(self, held: Held, patience: Patience) -> bool:
-        if held.entry == STEP:
-            put = Put(held.kv.key, held.before, held.before_lease)
-            try:
-                kv = rewrite(self._etcd, held.kv, self._is_mine, lambda _: put, patience)
-            except LeaseGone:
-                pass  # the step was bound to a process that has ended meanwhile: so it ends with me
-            else:
-                return kv is not None
-        ending = Ending("released", self._wish.owner)
-        return let_go(self._etcd, self._wish.keys, held.kv, self._is_mine, ending, patience, self._in_doubt)
+        holding, self._holding = self._holding, None
+        if holding is not None:
+            holding.give_up()
 
     @property
     def name(self) -> str:
@@ -404,7 +264,7 @@ class Lock:
     @property
     def held(self) -> bool:
         """True from acquire to release, as far as this object knows; `verify()` asks etcd."""
-        return self._held is not None
+        return self._holding is not None
 
     @property
     def token(self) -> int:
@@ -412,12 +272,12 @@ class Lock:
 
         Raises `NotHolder`.
         """
-        return self._hold().token
+        return self._hold().held.token
 
     @property
     def holder(self) -> Holder:
         """The hold as others see it. Raises `NotHolder`."""
-        held = self._hold()
+        held = self._hold().held
         ttl_left = None if held.lease is None else max(0, int(held.lease.deadline - now()))
         return Holder.parse(self._wish.keys, held.kv)._replace(ttl_left=ttl_left)
 
@@ -429,23 +289,23 @@ class Lock:
     @property
     def key(self) -> str:
         """The key in etcd that is held. Raises `NotHolder`."""
-        return self._hold().kv.key.decode()
+        return self._hold().held.kv.key.decode()
 
     @property
     def stays(self) -> bool:
         """True when a release leaves it held: it was entered again, and ends with what it was entered in."""
-        return self._hold().entry in (NESTED, STEP)
+        return self._hold().held.entry in (NESTED, STEP)
 
     @property
     def lease(self) -> int | None:
         """The id of the lease that the hold hangs on, None for a persistent one. Raises `NotHolder`."""
-        lease = self._hold().lease
+        lease = self._hold().held.lease
         return None if lease is None else lease.id
 
     @property
     def since(self) -> int:
         """Unix time from which it is held. Raises `NotHolder`."""
-        return Record.parse(self._hold().kv.value).since or 0
+        return Record.parse(self._hold().held.kv.value).since or 0
 
     def __enter__(self) -> Lock:
         return self.acquire()
@@ -455,27 +315,41 @@ class Lock:
     ) -> None:
         self.release()
 
-    def _hold(self) -> Held:
-        if self._held is None:
+    def begin(self, held: Held, line: Line | None = None) -> Holding:
+        """It is held from now on. `line`: the place in it that is left when there is time."""
+        self._holding = Holding(
+            self._etcd,
+            self._wish,
+            held,
+            self._tidings,
+            contact=self._connect_timeout,
+            on_lost=self._on_lost,
+            background=self._background,
+            line=line,
+        )
+        return self._holding
+
+    def _renew(self, holding: Holding, cancel: Cancel | None) -> None:
+        """It is mine already: renew it now, on a new lease if the ttl has changed, and make sure. Raises `LockLost`."""
+        if not holding.renew(self._wish.ttl, self._wish.refresh, cancel):
+            error = holding.lost()
+            self.give_up()
+            self._tidings.lost()
+            raise error
+
+    def _part(self, how: Callable[[Holding, Patience], None], cancel: Cancel | None) -> None:
+        holding = self._hold()
+        try:
+            how(holding, Patience.lasting(self.release_timeout, cancel))
+        finally:
+            if holding.is_over:
+                self._holding = None
+
+    def _is_sound(self) -> bool:
+        holding = self._holding  # another thread may end it meanwhile
+        return holding is not None and holding.is_sound
+
+    def _hold(self) -> Holding:
+        if self._holding is None:
             raise NotHolder(f"{printable(self.name)} is not held by this object. {look_at(self.name)}")
-        return self._held
-
-    def _is_mine(self, kv: KeyValue) -> bool:
-        held = self._held
-        if held is None or kv.create_revision != held.token:
-            return False
-        record = Record.parse(kv.value)
-        return record.run == held.run and record.state == HELD
-
-    def _is_mine_or_my_guests(self, kv: KeyValue) -> bool:
-        """A run of my own owner may enter my step for a while, and puts it back."""
-        if self._held is None or kv.create_revision != self._held.token:
-            return False
-        record = Record.parse(kv.value)
-        guest = record.explicit and record.owner == self._wish.owner and record.text("kind") == "run"
-        return record.state == HELD and (record.run == self._held.run or guest)
-
-    def _lost(self) -> LockLost:
-        loss = self._session.loss if self._session is not None else None
-        why = loss.why if loss is not None else "it is not mine any more"
-        return LockLost(f"{printable(self.name)} was lost: {why}. {look_at(self.name)}")
+        return self._holding

@@ -1,0 +1,219 @@
+"""Holding: a lock that is held, from its acquisition to its end: looked after, verified, changed, let go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from distlock_core.errors import LockLost, NotHolder
+from distlock_core.etcd.api import Get, KeyValue, LeaseGone, Put
+from distlock_core.hold import NESTED, STEP, Held, Wish
+from distlock_core.model import HELD, HOLD, Holder, Record
+from distlock_core.patience import Patience
+from distlock_core.release import Ending, cool_down, leave_taken, let_go, rewrite
+from distlock_core.session import Loss, Session
+from distlock_core.wording import held_by, look_at, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from distlock_core.etcd.api import Etcd
+    from distlock_core.line import Line
+    from distlock_core.patience import Cancel
+    from distlock_core.tidings import Tidings
+
+
+class Holding:
+    """One hold of one lock. `Lock` makes one at each acquisition, and asks nothing of it after its end.
+
+    It ends by `let_go()`, `leave_taken()` or `cool()`, each of which raises `LockLost` when it was lost before, and
+    leaves it as it is when etcd is away; or by `give_up()`.
+    """
+
+    def __init__(
+        self,
+        etcd: Etcd,
+        wish: Wish,
+        held: Held,
+        tidings: Tidings,
+        *,
+        contact: float,
+        on_lost: Callable[[Loss], None] | None,
+        background: bool,
+        line: Line | None = None,
+    ) -> None:
+        """`contact` (seconds) bounds what is asked of etcd; `line` is the place in it that I have still to leave."""
+        self._etcd = etcd
+        self._keys = wish.keys
+        self._owner = wish.owner
+        self._is_step = wish.kind == "lock"
+        self.held = held
+        self.is_over = False
+        self._hung = wish.ttl, wish.refresh
+        self._tidings = tidings
+        self._contact = contact
+        self._on_lost = on_lost
+        self._background = background
+        self._line = line
+        self._session: Session | None = None
+        self._in_doubt: list[bytes] = []  # releases that were sent, and not answered
+
+    @property
+    def session(self) -> Session:
+        """What looks after it, whether that was started or not."""
+        if self._session is None:
+            is_mine = self._is_mine_or_my_guests if self._is_step else self._is_mine
+            self._session = Session(self._etcd, self._keys, self.held.kv, is_mine, self.held.lease, self._on_lost)
+            self._session.on_change = self._announce
+        return self._session
+
+    @property
+    def is_sound(self) -> bool:
+        """True while it is mine, as far as anybody here knows."""
+        return not self.is_over and (self._session is None or self._session.loss is None)
+
+    def look_after(self) -> None:
+        """Tell that it is mine, and renew it in the background, if that is wanted."""
+        self._tidings.acquired()
+        if (self._background and self._hung[0] is not None) or self._tidings.has_readers:
+            self.session.start()
+
+    def verify(self, cancel: Cancel | None = None) -> bool:
+        """True if it is still mine, by a linearizable read."""
+        patience = Patience.lasting(self._contact, cancel)
+        found = self._etcd.read([Get(self.held.kv.key)], patience).ranges()[0].kvs
+        return bool(found) and self._is_mine(found[0])
+
+    # Changes.
+
+    def renew(self, ttl: int | None, refresh: float | None, cancel: Cancel | None = None) -> bool:
+        """Renew it now, on a new lease if the ttl or the refresh is another than it has. False: it is lost."""
+        patience = Patience.lasting(self._contact, cancel)
+        held = self.held
+        if held.entry != NESTED and self._hung != (ttl, refresh):
+            return self.is_sound and self._hang(ttl, refresh, patience)
+        if held.lease is not None and not held.lease.lost:
+            held.lease.renew(patience)
+        gone = held.lease is not None and held.lease.lost
+        return self.is_sound and not gone and self.verify()
+
+    def _hang(self, ttl: int | None, refresh: float | None, patience: Patience) -> bool:
+        """Put its key on a lease of this ttl; its token stays. False: it is not mine."""
+        from distlock_core.rehang import rehang
+
+        session = self.session
+        was_running = session.is_running
+        session.stop()
+        try:
+            moved = rehang(self._etcd, self.held, self._is_mine, ttl, refresh, patience)
+            if moved is not None:
+                self.held = moved
+                self._hung = ttl, refresh
+                session.move(moved.kv, moved.lease)
+                self.look_after()
+        finally:
+            if was_running:
+                session.start()
+        return moved is not None
+
+    def amend(self, change: Callable[[Record], Record], cancel: Cancel | None = None) -> None:
+        """Change its record. Raises `NotHolder`, `LockLost`, `OutcomeUnknown`, and as `Etcd` does."""
+        from distlock_core.amend import amend
+
+        patience = Patience.lasting(self._contact, cancel)
+        seen: list[KeyValue] = []
+
+        def is_mine(kv: KeyValue) -> bool:
+            seen.append(kv)
+            return self._is_mine(kv)
+
+        try:
+            kv = amend(self._etcd, self.held.kv, is_mine, change, patience)
+        except LeaseGone:
+            kv = None
+        if kv is None:
+            if seen and seen[-1].create_revision == self.held.token:
+                # Still this hold, but entered by a run of its own owner, or left taken by a person.
+                holder, name = Holder.parse(self._keys, seen[-1]), self._keys.name
+                raise NotHolder(f"{printable(name)} is held by {held_by(holder)} now. {look_at(name)}")
+            raise self.lost()
+        self.held = self.held._replace(kv=kv)
+
+    # The end.
+
+    def let_go(self, patience: Patience) -> None:
+        """Delete its key; one that was entered again is left held, as it was found."""
+        self._part(lambda kv: self._delete(kv, patience))
+
+    def leave_taken(self, reason: str, patience: Patience) -> None:
+        """Leave it taken, persistent, until a person unlocks it."""
+        changes = {"state": HOLD, "reason": reason}
+        self._part(lambda kv: leave_taken(self._etcd, kv, self._is_mine, changes, patience))
+
+    def cool(self, seconds: int, patience: Patience) -> None:
+        """Leave it taken for so many seconds."""
+        self._part(lambda kv: cool_down(self._etcd, self._keys, kv, self._is_mine, seconds, self._owner, patience))
+
+    def give_up(self) -> None:
+        """It is lost: end its lease, and leave its key to whoever has it now."""
+        self.is_over = True
+        session, self._session = self._session, None
+        if session is not None:
+            session.stop()
+        self._leave_the_rest()
+
+    def lost(self) -> LockLost:
+        """The error that says how it was lost."""
+        loss = self._session.loss if self._session is not None else None
+        why = loss.why if loss is not None else "it is not mine any more"
+        return LockLost(f"{printable(self._keys.name)} was lost: {why}. {look_at(self._keys.name)}")
+
+    def _part(self, how: Callable[[KeyValue], bool]) -> None:
+        """End it in one way or another, and leave nothing behind."""
+        if self._session is not None:
+            self._session.stop()
+        try:
+            gone = self.held.entry != NESTED and not how(self.held.kv)
+            self.is_over = True
+            if gone:
+                raise self.lost()
+        finally:
+            self._session = None
+            self._leave_the_rest()
+            if self.is_over:
+                self._tidings.let_go()
+
+    def _delete(self, kv: KeyValue, patience: Patience) -> bool:
+        if self.held.entry == STEP:
+            put = Put(kv.key, self.held.before, self.held.before_lease)
+            try:
+                return rewrite(self._etcd, kv, self._is_mine, lambda _: put, patience) is not None
+            except LeaseGone:
+                pass  # the step was bound to a process that has ended meanwhile: so it ends with me
+        ending = Ending("released", self._owner)
+        return let_go(self._etcd, self._keys, kv, self._is_mine, ending, patience, self._in_doubt)
+
+    def _leave_the_rest(self) -> None:
+        if self._line is not None:
+            self._line.leave()
+            self._line = None
+        if self.held.lease is not None:
+            self.held.lease.give_up()
+
+    # Whose it is.
+
+    def _is_mine(self, kv: KeyValue) -> bool:
+        if kv.create_revision != self.held.token:
+            return False
+        record = Record.parse(kv.value)
+        return record.run == self.held.run and record.state == HELD
+
+    def _is_mine_or_my_guests(self, kv: KeyValue) -> bool:
+        """A run of my own owner may enter my step for a while, and puts it back."""
+        if kv.create_revision != self.held.token:
+            return False
+        record = Record.parse(kv.value)
+        guest = record.explicit and record.owner == self._owner and record.text("kind") == "run"
+        return record.state == HELD and (record.run == self.held.run or guest)
+
+    def _announce(self) -> None:
+        if self._session is not None and self._session.loss is not None:
+            self._tidings.lost()
