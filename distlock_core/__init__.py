@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from distlock_core.connection import connect
     from distlock_core.errors import (
         AccessDenied,
         AcquireTimeout,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from distlock_core.notices import Notice
     from distlock_core.ownership import Ownership
     from distlock_core.patience import Interrupt
-    from distlock_core.realm import Realm, connect
+    from distlock_core.realm import Realm
     from distlock_core.session import Session
 
 # Loaded on first use, so that a program pays for what it uses.
@@ -47,7 +48,7 @@ _HOMES = {
     "Ownership": "ownership",
     "Interrupt": "patience",
     "Realm": "realm",
-    "connect": "realm",
+    "connect": "connection",
     "Session": "session",
 }
 

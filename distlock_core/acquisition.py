@@ -170,8 +170,7 @@ class Acquisition:
         holder, before = entry.holder, entry.before
         if entry.how == NESTED:
             # The run around me keeps its record, and with it its right to release: nothing is written.
-            kv = KeyValue(holder.key, holder.stored, holder.token, holder.mod_revision, holder.lease)
-            return Held(kv, holder.record.run, holder.slot, NESTED)
+            return Held(holder.kv, holder.record.run, holder.slot, NESTED)
         record, lease = reentry_record(self._wish, self._run, entry), self._grant()
         kv = KeyValue(holder.key, record, holder.token, 0, lease)
         held = Held(kv, self._run, holder.slot, entry.how, before, entry.before_lease, self._lease)
@@ -223,8 +222,7 @@ class Acquisition:
         self._doubt = None
         for holder in View.parse(self._keys, outcome, None).holders:
             if holder.record.run == self._run:
-                kv = KeyValue(holder.key, holder.stored, holder.token, holder.mod_revision, holder.lease)
-                return held._replace(kv=kv)
+                return held._replace(kv=holder.kv)
         return None
 
     # Waiting.

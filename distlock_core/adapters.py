@@ -6,9 +6,7 @@ explicit. All raise `DistlockError`.
 
 from __future__ import annotations
 
-import os
-
-from distlock_core import binding, realm
+from distlock_core import binding, connection
 from distlock_core.config import load, read_setting
 from distlock_core.deputy import HOLD, RELEASE, Deputy
 from distlock_core.errors import (
@@ -21,7 +19,6 @@ from distlock_core.errors import (
     NotHolder,
 )
 from distlock_core.hold import TAKEN_OVER
-from distlock_core.inherited import held_around
 from distlock_core.model import COOLING, HELD
 from distlock_core.settings import SETTINGS, WHILE_PID_TTL, Setting, read_bool, read_whole
 from distlock_core.values import Value
@@ -35,7 +32,6 @@ if TYPE_CHECKING:
 
     from distlock_core.acquisition import Waiting
     from distlock_core.config import Settings
-    from distlock_core.lock import Lock
     from distlock_core.model import Holder, LockState
     from distlock_core.patience import Cancel
     from distlock_core.realm import Realm
@@ -89,7 +85,7 @@ def read_token(value: object) -> int | None:
 
 def connect(settings: Settings) -> Realm:
     """Return the realm that the settings name. Nothing is sent before its first use."""
-    return realm.connect(**realm.connection(settings, NOTHING_CONFIGURED))
+    return connection.connect(**connection.arguments(settings, NOTHING_CONFIGURED))
 
 
 class Taken(Value):
@@ -133,7 +129,9 @@ def take(
     elif not unrenewed:
         settings["ttl"] = settings["refresh"] = None
     kept = binding.Binding.of(settings, family)._replace(children=children) if bound else None
-    lock = _lock(settings, kept)
+    # A step may be entered again by whoever has its owner; what is bound to a run is that run's alone.
+    details = None if kept is None else traces(kept.pid)
+    lock = connection.wanted(connect(settings), settings, step=kept is None, details=details)
     mine = _Mine(settings["id"], run, of_my_run)
     entry, waits = None, ""
     try:
@@ -165,7 +163,7 @@ def take(
         holder = lock.holder
         lock.forget()
     else:
-        holder = binding.bind(lock, kept, realm.connection(settings))
+        holder = binding.bind(lock, kept, connection.arguments(settings))
     return Taken(holder, True, before)
 
 
@@ -187,7 +185,7 @@ def deputize(settings: Settings, reason: str = "") -> Deputy:
         "refresh": settings["refresh"],
     }
     orders = {
-        "connection": realm.connection(settings, NOTHING_CONFIGURED),
+        "connection": connection.arguments(settings, NOTHING_CONFIGURED),
         "wish": wish,
         "timeout": settings["timeout"],
         "margin": settings.kill_after,
@@ -239,23 +237,6 @@ def bound_to(run: int | None, state: LockState | None, owner: str | None = None)
 def said(holder: Holder) -> str:
     """percona_prod is held by salt:m0 since 12:03 (4m12s): "Upgrade RPMs"."""
     return f"{printable(holder.lock)} is held by {held_by(holder)}"
-
-
-def _lock(settings: Settings, kept: binding.Binding | None) -> Lock:
-    return connect(settings).lock(
-        settings["lockname"],
-        settings["id"],
-        settings["reason"],
-        value=settings["value"],
-        slots=settings["slots"],
-        ttl=settings["ttl"],
-        refresh=settings["refresh"],
-        background=False,
-        # A step may be entered again by whoever has its owner; what is bound to a run is that run's alone.
-        step=kept is None,
-        inside=held_around(os.environ),
-        details=None if kept is None else traces(kept.pid),
-    )
 
 
 class _Mine:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from distlock_core import manager, realm
+from distlock_core import connection, manager
 from distlock_core.errors import Cancelled
 from distlock_core.lease import GIVE_UP
 from distlock_core.patience import Interrupt
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from distlock_core.model import Holder, LockState
     from distlock_core.notices import Notice
     from distlock_core.ownership import Ownership
+    from distlock_core.realm import Realm
     from distlock_core.session import Loss
     from distlock_core.watching import Watching
 
@@ -100,15 +101,17 @@ async def _although_cancelled(work: Callable[[], object]) -> None:
         pass  # once more: it is told to the caller in any case
 
 
-def connect(endpoints: Sequence[str] | str = realm.DEFAULT_ENDPOINTS, *arguments: Any, **options: Any) -> AsyncRealm:
+def connect(
+    endpoints: Sequence[str] | str = connection.DEFAULT_ENDPOINTS, *arguments: Any, **options: Any
+) -> AsyncRealm:
     """Return the realm of all locks below a prefix. Arguments and errors as those of `distlock_core.connect()`."""
-    return AsyncRealm(realm.connect(endpoints, *arguments, **options))
+    return AsyncRealm(connection.connect(endpoints, *arguments, **options))
 
 
 class AsyncRealm:
     """Every lock under one prefix: `Realm`, for asyncio. What it takes, returns and raises is said there."""
 
-    def __init__(self, realm: realm.Realm) -> None:
+    def __init__(self, realm: Realm) -> None:
         self.sync = realm
 
     def lock(
@@ -162,7 +165,7 @@ class AsyncLock:
     """One lock, as one program wants or holds it: `Lock`, for asyncio. Its calls take turns."""
 
     def __init__(
-        self, realm: realm.Realm, name: str, *arguments: Any, on_lost: Callable[[Loss], object] | None, **options: Any
+        self, realm: Realm, name: str, *arguments: Any, on_lost: Callable[[Loss], object] | None, **options: Any
     ) -> None:
         """Made by `AsyncRealm.lock()`."""
         self.sync = realm.lock(name, *arguments, on_lost=self._tell, **options)
@@ -345,7 +348,7 @@ class AsyncLockManager:
 
     def __init__(
         self,
-        realm: realm.Realm,
+        realm: Realm,
         name: str,
         *arguments: Any,
         listener: Callable[[Notice], object] | None,

@@ -229,8 +229,8 @@ class _Told:
 
 
 def _get(orders: dict[str, Any], run: _Run) -> Lock:
+    from distlock_core.connection import connect
     from distlock_core.inherited import held_around
-    from distlock_core.realm import connect
 
     realm = connect(**orders["connection"])
     # Its own pid and start time stand in the record: it lives as long as the run's last process does.

@@ -129,8 +129,8 @@ def stand_alone(leave_open: int = 2) -> None:
 
 
 def _begin(plan: dict[str, Any]) -> tuple[Lock, WhileAlive]:
+    from distlock_core.connection import connect
     from distlock_core.lock import Lock
-    from distlock_core.realm import connect
 
     if plan.get("children"):
         until: WhileAlive = WhileChildrenAlive(plan["pid"], plan["start"])

@@ -220,6 +220,11 @@ class Holder(Value):
         return cls(keys.name, slot, record, kv.create_revision, kv.mod_revision, kv.lease, kv.key, kv.value)
 
     @property
+    def kv(self) -> KeyValue:
+        """The key as it was read."""
+        return KeyValue(self.key, self.stored, self.token, self.mod_revision, self.lease)
+
+    @property
     def owner(self) -> str | None:
         return self.record.owner
 

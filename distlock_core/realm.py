@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 
 from distlock_core.errors import DistlockError, LockNotFound, NotHolder
 from distlock_core.etcd.api import Get, KeyValue, LeaseGone
-from distlock_core.etcd.transport import dial
 from distlock_core.hold import Wish
 from distlock_core.lease import GIVE_UP
 from distlock_core.lock import CONNECT_TIMEOUT, RELEASE_TIMEOUT, Lock
 from distlock_core.model import (
     DEFAULT_MUTEX,
     DEFAULT_PREFIX,
-    RESERVED,
-    Ended,
     Holder,
     Keys,
     LockState,
     Record,
-    Waiter,
     check_name,
     check_owner,
     check_prefix,
     check_text,
     ends,
-    freeze_key,
 )
 from distlock_core.patience import Patience
 from distlock_core.release import Ending, cool_down, let_go
 from distlock_core.session import Loss
 from distlock_core.settings import check_ttl
 from distlock_core.whoami import hostname
-from distlock_core.wording import look_at, printable, taken
+from distlock_core.wording import printable, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,71 +35,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    from distlock_core.etcd.access import Access
     from distlock_core.etcd.api import Etcd
     from distlock_core.patience import Cancel
     from distlock_core.watching import Watching
-
-DEFAULT_ENDPOINTS = ("http://127.0.0.1:2379",)
-FILES = ("cacert", "cert", "key", "password_file")
-ACCESS = (*FILES, "tls_server_name", "user", "password")
-
-
-def connect(
-    endpoints: Sequence[str] | str | None = None,
-    prefix: str = DEFAULT_PREFIX,
-    *,
-    mutex: str = DEFAULT_MUTEX,
-    connect_timeout: float = CONNECT_TIMEOUT,
-    release_timeout: float = RELEASE_TIMEOUT,
-    discovery_srv: str = "",
-    transport: str = "auto",
-    hint: str = "",
-    **access: str | None,
-) -> Realm:
-    """Return the realm of all locks whose keys begin with `prefix`.
-
-    Nothing is sent before the first use. `endpoints` are URLs of members of one etcd cluster, a list or separated by
-    commas; they are tried in turn, and with them those that the DNS SRV records of the domain `discovery_srv` name
-    (default: http://127.0.0.1:2379). `mutex` names the Go original's own mutex. `connect_timeout` (seconds) bounds
-    the first contact of every call, `release_timeout` a release. `transport` is auto, http or grpc. `access`: the
-    PEM files `cacert`, `cert` and `key`, `tls_server_name`; `user` with `password` or `password_file`. `hint` is
-    added when no etcd answers. Raises `ConfigError`.
-    """
-    if endpoints is None:
-        endpoints = () if discovery_srv else DEFAULT_ENDPOINTS
-    etcd = dial(endpoints, _access(access), discovery_srv=discovery_srv, transport=transport, hint=hint)
-    return Realm(etcd, prefix, mutex=mutex, connect_timeout=connect_timeout, release_timeout=release_timeout)
-
-
-def _access(given: Mapping[str, str | None]) -> Access | None:
-    """None where nothing of it is set: what it takes is not loaded then."""
-    unknown = set(given) - set(ACCESS)
-    if unknown:
-        raise TypeError(f"connect() has no argument {min(unknown)!r}")
-    if not any(given.values()):
-        return None
-    from distlock_core.etcd.access import Access
-
-    named = {"server_name" if key == "tls_server_name" else key: value or None for key, value in given.items()}
-    return Access(**named)
-
-
-def connection(settings: Mapping[str, Any], hint: str = "") -> dict[str, Any]:
-    """Return the arguments of `connect()` that these settings stand for; the hint is for where no endpoint is set."""
-    return {
-        "endpoints": settings["endpoints"] or None,
-        "prefix": settings["prefix"],
-        "mutex": settings["internallock"],
-        "connect_timeout": settings["connect_timeout"],
-        "release_timeout": settings["release_timeout"],
-        "discovery_srv": settings["discovery_srv"],
-        "transport": settings["transport"],
-        "hint": "" if settings["endpoints"] or settings["discovery_srv"] else hint,
-        # A keeper has another working directory.
-        **{key: os.path.abspath(settings[key]) for key in FILES if settings[key]},
-        **{key: settings[key] for key in ACCESS if key not in FILES and settings[key]},
-    }
 
 
 class Realm:
@@ -180,16 +112,18 @@ class Realm:
 
     def list(self, *, cancel: Cancel | None = None) -> builtins.list[LockState]:
         """Return every lock that is held or waited for, by name. Raises `EtcdUnavailable`, `AccessDenied`."""
-        found = self._read([Get(*ends(self.prefix.encode()))], cancel)[0]
-        names = sorted({name for kv in found for name in (self._name_of(kv.key),) if name is not None})
-        states = [self._state(self._keys_of(name), found) for name in names]
-        return [self._with_ttl_left(state, cancel) for state in states if state.holders or state.waiting]
+        from distlock_core.survey import all_states
+
+        found = self._read([Get(*ends(self.prefix.encode()))], cancel)
+        return [self._with_ttl_left(state, cancel) for state in all_states(found, self.prefix, self._mutex)]
 
     def show(self, name: str, *, cancel: Cancel | None = None) -> LockState:
         """Return one lock: who holds it, the line in order, how its last hold ended."""
+        from distlock_core.survey import state_of
+
         keys = self._keys(name)
         gets = [Get(keys.lock), Get(*ends(keys.slots)), Get(*ends(keys.queue)), Get(keys.last), Get(keys.freeze)]
-        return self._with_ttl_left(self._state(keys, [kv for kvs in self._read(gets, cancel) for kv in kvs]), cancel)
+        return self._with_ttl_left(state_of(keys, self._read(gets, cancel)), cancel)
 
     def get(self, name: str, *, cancel: Cancel | None = None) -> str | None:
         """Return the value that a lock carries, None where its holder gave it none.
@@ -197,9 +131,10 @@ class Realm:
         Of several slots, that of the lowest; `show()` has all of them. Raises `LockNotFound` when nobody holds it,
         `EtcdUnavailable`, `AccessDenied`.
         """
+        from distlock_core.survey import state_of
+
         keys = self._keys(name)
-        lock, slots = self._read([Get(keys.lock), Get(*ends(keys.slots))], cancel)
-        holders = self._state(keys, [*lock, *slots]).holders
+        holders = state_of(keys, self._read([Get(keys.lock), Get(*ends(keys.slots))], cancel)).holders
         if not holders:
             raise LockNotFound(f"{printable(name)} is not locked")
         return holders[0].value
@@ -221,6 +156,7 @@ class Realm:
         `EtcdUnavailable`, `AccessDenied`, and `OutcomeUnknown` when nobody can tell whether it was changed.
         """
         from distlock_core.amend import amend, describing
+        from distlock_core.survey import gone, one_of
 
         for text, what in ((value, "value"), (reason, "reason")):
             if text is not None:
@@ -229,21 +165,20 @@ class Realm:
             owner = hostname() if owner is None else check_owner(owner)
         keys = self._keys(name)
         state = self.show(name, cancel=cancel)
-        holder = self._one_of(state, owner, token, "To change it all the same, name it with --token")
+        holder = one_of(state, owner, token, "To change it all the same, name it with --token")
         if holder.since is None:
             raise NotHolder(f"{taken(state)}: what is stored there is no record of distlock's: left alone", state=state)
-        kv = KeyValue(holder.key, holder.stored, holder.token, holder.mod_revision, holder.lease)
 
         def is_shown(found: KeyValue) -> bool:
             return found.create_revision == holder.token and Record.parse(found.value).owner == holder.owner
 
         patience = Patience.lasting(self._connect_timeout, cancel)
         try:
-            done = amend(self._etcd, kv, is_shown, describing(value, reason), patience)
+            done = amend(self._etcd, holder.kv, is_shown, describing(value, reason), patience)
         except LeaseGone:
             done = None
         if done is None:
-            raise self._gone(name)
+            raise gone(self.show(name))
         return Holder.parse(keys, done)
 
     def unlock(
@@ -262,10 +197,11 @@ class Realm:
         it has just read and nothing newer; with a `cooldown` (seconds) the lock stays taken for so long. Raises
         `LockNotFound`, `NotHolder`, `EtcdUnavailable`, `AccessDenied`.
         """
+        from distlock_core.survey import gone
+
         by = hostname() if owner is None else check_owner(owner)
         holder = self.to_unlock(name, owner, token=token, force=force, cancel=cancel)
         how = "released" if holder.owner == by else "broken"
-        kv = KeyValue(holder.key, holder.stored, holder.token, holder.mod_revision, holder.lease)
         patience = Patience.lasting(self._release_timeout, cancel)
 
         def is_shown(found: KeyValue) -> bool:
@@ -273,11 +209,11 @@ class Realm:
 
         keys = self._keys(name)
         if cooldown is None:
-            done = let_go(self._etcd, keys, kv, is_shown, Ending(how, by), patience)
+            done = let_go(self._etcd, keys, holder.kv, is_shown, Ending(how, by), patience)
         else:
-            done = cool_down(self._etcd, keys, kv, is_shown, cooldown, by, patience)
+            done = cool_down(self._etcd, keys, holder.kv, is_shown, cooldown, by, patience)
         if not done:
-            raise self._gone(name)
+            raise gone(self.show(name))
         if holder.lease and holder.is_unattended:
             self._drop_lease(holder.lease)
         return holder
@@ -292,8 +228,10 @@ class Realm:
         cancel: Cancel | None = None,
     ) -> Holder:
         """Return the hold that `unlock()` would end now, and write nothing: for a dry run. Raises as `unlock()`."""
+        from distlock_core.survey import one_of
+
         hint = "To break it: --unlock --force"
-        return self._one_of(self.show(name, cancel=cancel), None if force else owner, token, hint)
+        return one_of(self.show(name, cancel=cancel), None if force else owner, token, hint)
 
     def verify(self, name: str, token: int, *, cancel: Cancel | None = None) -> bool:
         """True if the acquisition with this token holds the lock, by a linearizable read."""
@@ -308,12 +246,18 @@ class Realm:
         from distlock_core.watching import Watching
 
         if name is None:
-            return Watching(Follower(self._etcd, ends(self.prefix.encode()), self._held_by, self._connect_timeout))
+            from distlock_core.survey import held_by
+
+            prefix, mutex = self.prefix, self._mutex
+            everything = ends(prefix.encode())
+            return Watching(
+                Follower(self._etcd, everything, lambda key: held_by(key, prefix, mutex), self._connect_timeout)
+            )
         keys = self._keys(name)
         # It has other names too, like NAME-b: those are left out.
         span = keys.lock, keys.lock + b"0"
-        held_by = keys.is_held_by
-        return Watching(Follower(self._etcd, span, lambda key: keys if held_by(key) else None, self._connect_timeout))
+        mine = keys.is_held_by
+        return Watching(Follower(self._etcd, span, lambda key: keys if mine(key) else None, self._connect_timeout))
 
     def close(self) -> None:
         """Close idle connections. The realm can be used again."""
@@ -328,42 +272,11 @@ class Realm:
         self.close()
 
     def _keys(self, name: str) -> Keys:
-        return self._keys_of(check_name(name, self._mutex))
+        return Keys(self.prefix, check_name(name, self._mutex), self._mutex)
 
-    def _keys_of(self, name: str) -> Keys:
-        return Keys(self.prefix, name, self._mutex)
-
-    def _read(self, gets: Sequence[Get], cancel: Cancel | None = None) -> builtins.list[tuple[KeyValue, ...]]:
+    def _read(self, gets: Sequence[Get], cancel: Cancel | None = None) -> builtins.list[KeyValue]:
         outcome = self._etcd.read(gets, Patience.lasting(self._connect_timeout, cancel))
-        return [found.kvs for found in outcome.ranges()]
-
-    def _one_of(self, state: LockState, owner: str | None, token: int | None, hint: str = "") -> Holder:
-        """The one hold that fits what is meant."""
-        if not state.holders:
-            raise LockNotFound(f"{printable(state.name)} is not locked", state=state)
-        fitting = [
-            holder
-            for holder in state.holders
-            if (owner is None or holder.owner == owner) and (token is None or holder.token == token)
-        ]
-        if not fitting:
-            if token is not None:
-                tokens = " and ".join(str(holder.token) for holder in state.holders)
-                why = f"with token {tokens}, not {token}: left alone"
-            else:
-                why = f"not by {printable(owner or '')}: left alone" + (f". {hint}" if hint else "")
-            raise NotHolder(f"{taken(state)}, {why}. {look_at(state.name)}", state=state)
-        if len(fitting) > 1:
-            tokens = ", ".join(str(holder.token) for holder in fitting)
-            raise NotHolder(f"{taken(state)}: say which one with --token ({tokens})", state=state)
-        return fitting[0]
-
-    def _gone(self, name: str) -> LockNotFound | NotHolder:
-        """The hold that was seen is not there any more."""
-        state = self.show(name)
-        if not state.holders:
-            return LockNotFound(f"{printable(name)} was unlocked by somebody else meanwhile", state=state)
-        return NotHolder(f"{taken(state)}, and was not when I looked: left alone", state=state)
+        return [kv for found in outcome.ranges() for kv in found.kvs]
 
     def _drop_lease(self, lease: int) -> None:
         """Leave no lease behind that nobody else would end before its time."""
@@ -372,22 +285,6 @@ class Realm:
         except DistlockError:
             pass  # then it runs out
 
-    def _held_by(self, key: bytes) -> Keys | None:
-        """The lock that is held by a key, None for any other key."""
-        name = self._name_of(key)
-        keys = None if name is None else self._keys_of(name)
-        return keys if keys is not None and keys.is_held_by(key) else None
-
-    def _name_of(self, key: bytes) -> str | None:
-        """The lock that a key belongs to, None for what is not a lock's."""
-        try:
-            name, separator, rest = key.decode()[len(self.prefix) :].partition("/")
-        except UnicodeDecodeError:
-            return None
-        if not name or name.startswith(RESERVED) or name == self._mutex:
-            return None
-        return name if not separator or rest.startswith(("slot/", "queue/")) else None
-
     def _with_ttl_left(self, state: LockState, cancel: Cancel | None = None) -> LockState:
         patience = Patience.lasting(self._connect_timeout, cancel)
         holders = tuple(
@@ -395,17 +292,3 @@ class Realm:
             for holder in state.holders
         )
         return state._replace(holders=holders)
-
-    def _state(self, keys: Keys, found: Sequence[KeyValue]) -> LockState:
-        holders = [Holder.parse(keys, kv) for kv in found if kv.key == keys.lock or kv.key.startswith(keys.slots)]
-        line = sorted((kv for kv in found if kv.key.startswith(keys.queue)), key=lambda kv: kv.create_revision)
-        by_key = {kv.key: kv for kv in found}
-        last, freeze = by_key.get(keys.last), by_key.get(freeze_key(self.prefix))
-        return LockState(
-            keys.name,
-            tuple(sorted(holders, key=lambda holder: holder.slot)),
-            len(line),
-            tuple(Waiter.parse(kv) for kv in line),
-            Ended.parse(last.value) if last else None,
-            Record.parse(freeze.value) if freeze else None,
-        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distlock_core import binding
-from distlock_core.cli.getting import acquire, cancelled, connection, wanted
+from distlock_core.cli.getting import acquire, arguments, cancelled, wanted
 from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import say
 from distlock_core.whoami import traces
@@ -24,7 +24,7 @@ def bind(request: Request) -> Holder:
         if interrupt.is_set():
             raise cancelled(interrupt)
 
-    holder = binding.bind(lock, kept, connection(settings), check)
+    holder = binding.bind(lock, kept, arguments(settings), check)
     if settings["verbose"]:
         say(f"{lock.name} is kept by process {holder.keeper} while process {kept.pid} lives")
     return holder

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import say
 from distlock_core.errors import Cancelled
-from distlock_core.inherited import held_around
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,34 +24,23 @@ NOTHING_CONFIGURED = (
 
 def realm(request: Request) -> Realm:
     """Return the realm that the settings name."""
-    from distlock_core.realm import connect
+    from distlock_core.connection import connect
 
-    return connect(**connection(request.settings))
+    return connect(**arguments(request.settings))
 
 
-def connection(settings: Settings) -> dict[str, Any]:
+def arguments(settings: Settings) -> dict[str, Any]:
     """Return the arguments of `connect()` that the settings stand for."""
-    from distlock_core import realm
+    from distlock_core import connection
 
-    return realm.connection(settings, NOTHING_CONFIGURED)
+    return connection.arguments(settings, NOTHING_CONFIGURED)
 
 
 def wanted(request: Request, details: Mapping[str, Any] | None = None) -> Lock:
     """Return the lock that is asked for, not yet acquired."""
-    settings = request.settings
-    return realm(request).lock(
-        settings["lockname"],
-        settings["id"],
-        settings["reason"],
-        value=settings["value"],
-        slots=settings["slots"],
-        ttl=settings["ttl"],
-        refresh=settings["refresh"],
-        background=False,
-        step=request.operation == "lock",
-        inside=held_around(os.environ),
-        details=details,
-    )
+    from distlock_core import connection
+
+    return connection.wanted(realm(request), request.settings, step=request.operation == "lock", details=details)
 
 
 def acquire(request: Request, lock: Lock) -> Interrupt:

@@ -15,6 +15,7 @@ from distlock_core.cli import puppet_run
 from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import FAILED, OK, fail, out, warn
 from distlock_core.cli.puppet_call import HELP, Call, parse, wants_help
+from distlock_core.connection import wanted
 from distlock_core.errors import Cancelled, ConfigError, DistlockError, Frozen, LimitConflict, LockBusy
 from distlock_core.inherited import held_around
 from distlock_core.model import HELD
@@ -164,27 +165,14 @@ def _lock(settings: Settings, around: Run | None) -> Lock:
     realm = adapters.connect(settings)
     inside = held_around(os.environ)
 
-    def lock() -> Lock:
-        ttl, refresh = settings["ttl"], settings["refresh"]
-        return realm.lock(
-            settings["lockname"],
-            settings["id"],
-            settings["reason"],
-            slots=settings["slots"],
-            ttl=ttl,
-            refresh=refresh,
-            background=False,
-            inside=inside,
-        )
-
     if around is not None:
         try:
-            lock().preview()
+            wanted(realm, settings, inside=inside).preview()
         except (LockBusy, Frozen, LimitConflict) as error:
             own = adapters.bound_to(around.pid, error.state, settings["id"])
             if own is not None:
                 inside[own.key] = own.token
-    return lock()
+    return wanted(realm, settings, inside=inside)
 
 
 def _left_running(around: Run) -> set[Process]:

@@ -1,0 +1,107 @@
+"""Connection: from endpoints, or from settings, to a realm, and to the lock in it that the settings want."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from distlock_core.etcd.transport import dial
+from distlock_core.inherited import held_around
+from distlock_core.lock import CONNECT_TIMEOUT, RELEASE_TIMEOUT
+from distlock_core.model import DEFAULT_MUTEX, DEFAULT_PREFIX
+from distlock_core.realm import Realm
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from distlock_core.etcd.access import Access
+    from distlock_core.lock import Lock
+
+DEFAULT_ENDPOINTS = ("http://127.0.0.1:2379",)
+FILES = ("cacert", "cert", "key", "password_file")
+ACCESS = (*FILES, "tls_server_name", "user", "password")
+
+
+def connect(
+    endpoints: Sequence[str] | str | None = None,
+    prefix: str = DEFAULT_PREFIX,
+    *,
+    mutex: str = DEFAULT_MUTEX,
+    connect_timeout: float = CONNECT_TIMEOUT,
+    release_timeout: float = RELEASE_TIMEOUT,
+    discovery_srv: str = "",
+    transport: str = "auto",
+    hint: str = "",
+    **access: str | None,
+) -> Realm:
+    """Return the realm of all locks whose keys begin with `prefix`.
+
+    Nothing is sent before the first use. `endpoints` are URLs of members of one etcd cluster, a list or separated by
+    commas; they are tried in turn, and with them those that the DNS SRV records of the domain `discovery_srv` name
+    (default: http://127.0.0.1:2379). `mutex` names the Go original's own mutex. `connect_timeout` (seconds) bounds
+    the first contact of every call, `release_timeout` a release. `transport` is auto, http or grpc. `access`: the
+    PEM files `cacert`, `cert` and `key`, `tls_server_name`; `user` with `password` or `password_file`. `hint` is
+    added when no etcd answers. Raises `ConfigError`.
+    """
+    if endpoints is None:
+        endpoints = () if discovery_srv else DEFAULT_ENDPOINTS
+    etcd = dial(endpoints, _access(access), discovery_srv=discovery_srv, transport=transport, hint=hint)
+    return Realm(etcd, prefix, mutex=mutex, connect_timeout=connect_timeout, release_timeout=release_timeout)
+
+
+def _access(given: Mapping[str, str | None]) -> Access | None:
+    """None where nothing of it is set: what it takes is not loaded then."""
+    unknown = set(given) - set(ACCESS)
+    if unknown:
+        raise TypeError(f"connect() has no argument {min(unknown)!r}")
+    if not any(given.values()):
+        return None
+    from distlock_core.etcd.access import Access
+
+    named = {"server_name" if key == "tls_server_name" else key: value or None for key, value in given.items()}
+    return Access(**named)
+
+
+def arguments(settings: Mapping[str, Any], hint: str = "") -> dict[str, Any]:
+    """Return the arguments of `connect()` that these settings stand for; the hint is for where no endpoint is set."""
+    return {
+        "endpoints": settings["endpoints"] or None,
+        "prefix": settings["prefix"],
+        "mutex": settings["internallock"],
+        "connect_timeout": settings["connect_timeout"],
+        "release_timeout": settings["release_timeout"],
+        "discovery_srv": settings["discovery_srv"],
+        "transport": settings["transport"],
+        "hint": "" if settings["endpoints"] or settings["discovery_srv"] else hint,
+        # A keeper has another working directory.
+        **{key: os.path.abspath(settings[key]) for key in FILES if settings[key]},
+        **{key: settings[key] for key in ACCESS if key not in FILES and settings[key]},
+    }
+
+
+def wanted(
+    realm: Realm,
+    settings: Mapping[str, Any],
+    *,
+    step: bool = False,
+    inside: Mapping[bytes, int] | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> Lock:
+    """Return the lock that the settings want, not yet acquired, for a caller who looks after it.
+
+    `inside` is what is held around it (default: what the environment says); the rest is as in `Realm.lock()`.
+    """
+    return realm.lock(
+        settings["lockname"],
+        settings["id"],
+        settings["reason"],
+        value=settings["value"],
+        slots=settings["slots"],
+        ttl=settings["ttl"],
+        refresh=settings["refresh"],
+        background=False,
+        step=step,
+        inside=held_around(os.environ) if inside is None else inside,
+        details=details,
+    )

@@ -1,0 +1,83 @@
+"""Survey: what the keys of a realm say of its locks, and which of a lock's holds is meant. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from distlock_core.errors import LockNotFound, NotHolder
+from distlock_core.model import RESERVED, Ended, Holder, Keys, LockState, Record, Waiter
+from distlock_core.wording import look_at, printable, taken
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from distlock_core.etcd.api import KeyValue
+
+
+def name_of(key: bytes, prefix: str, mutex: str) -> str | None:
+    """The lock that a key belongs to, None for what is not a lock's."""
+    try:
+        name, separator, rest = key.decode()[len(prefix) :].partition("/")
+    except UnicodeDecodeError:
+        return None
+    if not name or name.startswith(RESERVED) or name == mutex:
+        return None
+    return name if not separator or rest.startswith(("slot/", "queue/")) else None
+
+
+def held_by(key: bytes, prefix: str, mutex: str) -> Keys | None:
+    """The lock that is held by a key, None for any other key."""
+    name = name_of(key, prefix, mutex)
+    keys = None if name is None else Keys(prefix, name, mutex)
+    return keys if keys is not None and keys.is_held_by(key) else None
+
+
+def state_of(keys: Keys, found: Sequence[KeyValue]) -> LockState:
+    """One lock, from what was read of its realm."""
+    holders = [Holder.parse(keys, kv) for kv in found if kv.key == keys.lock or kv.key.startswith(keys.slots)]
+    line = sorted((kv for kv in found if kv.key.startswith(keys.queue)), key=lambda kv: kv.create_revision)
+    by_key = {kv.key: kv for kv in found}
+    last, freeze = by_key.get(keys.last), by_key.get(keys.freeze)
+    return LockState(
+        keys.name,
+        tuple(sorted(holders, key=lambda holder: holder.slot)),
+        len(line),
+        tuple(Waiter.parse(kv) for kv in line),
+        Ended.parse(last.value) if last else None,
+        Record.parse(freeze.value) if freeze else None,
+    )
+
+
+def all_states(found: Sequence[KeyValue], prefix: str, mutex: str) -> list[LockState]:
+    """Every lock that is held or waited for, by name, from all that was read of its realm."""
+    names = sorted({name for kv in found for name in (name_of(kv.key, prefix, mutex),) if name is not None})
+    states = [state_of(Keys(prefix, name, mutex), found) for name in names]
+    return [state for state in states if state.holders or state.waiting]
+
+
+def one_of(state: LockState, owner: str | None, token: int | None, hint: str = "") -> Holder:
+    """The one hold that fits what is meant. Raises `LockNotFound`, `NotHolder`."""
+    if not state.holders:
+        raise LockNotFound(f"{printable(state.name)} is not locked", state=state)
+    fitting = [
+        holder
+        for holder in state.holders
+        if (owner is None or holder.owner == owner) and (token is None or holder.token == token)
+    ]
+    if not fitting:
+        if token is not None:
+            tokens = " and ".join(str(holder.token) for holder in state.holders)
+            why = f"with token {tokens}, not {token}: left alone"
+        else:
+            why = f"not by {printable(owner or '')}: left alone" + (f". {hint}" if hint else "")
+        raise NotHolder(f"{taken(state)}, {why}. {look_at(state.name)}", state=state)
+    if len(fitting) > 1:
+        tokens = ", ".join(str(holder.token) for holder in fitting)
+        raise NotHolder(f"{taken(state)}: say which one with --token ({tokens})", state=state)
+    return fitting[0]
+
+
+def gone(state: LockState) -> LockNotFound | NotHolder:
+    """The hold that was seen is not there any more."""
+    if not state.holders:
+        return LockNotFound(f"{printable(state.name)} was unlocked by somebody else meanwhile", state=state)
+    return NotHolder(f"{taken(state)}, and was not when I looked: left alone", state=state)
