@@ -15,10 +15,11 @@ import threading
 import weakref
 
 from distlock_core.errors import Cancelled
-from distlock_core.etcd.calls import LINGER
+from distlock_core.etcd.calls import LATE, LINGER
 from distlock_core.etcd.http1 import ConnectFailed, Connection, ConnectionLost, resolve
 from distlock_core.etcd.messages import MALFORMED, NoGateway, Refused, read_answer
 from distlock_core.patience import Patience
+from distlock_core.threads import start_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -123,10 +124,12 @@ class Channel:
         bell = Bell()
         with self._lock:
             self._calls += 1
-        call = None
+        call, late = None, False
         try:
+            # etcd is told of the time-out, and keeps to it by itself.
+            timeout = patience.left() + LATE
             with SignalsHeld():
-                call = method(self.raw).future(request, timeout=patience.left(), metadata=metadata)
+                call = method(self.raw).future(request, timeout=timeout, metadata=metadata)
                 call.add_done_callback(bell.ring)
             try:
                 answered = patience.wait(bell.fileno())
@@ -134,22 +137,56 @@ class Channel:
                 Patience.lasting(LINGER).wait(bell.fileno())
                 raise
             if not answered:
+                late = True
                 raise ConnectionLost("timed out")
             if call.code().value[0]:
                 raise failure_of(call)
             return call.result()
         finally:
+            if late:
+                start_thread(lambda: self._end_late(call, bell), "distlock-late")
+            else:
+                self._end(call)
+
+    def is_connected(self, patience: Patience) -> bool:
+        """False when the connection is lost: gRPC makes another by itself, to whoever is there by then.
+
+        Raises `Cancelled`.
+        """
+        bell = Bell()
+        states: list[str] = []
+
+        def note(state: Any) -> None:
+            states.append(state.name)
+            bell.ring()
+
+        with self._lock:
+            self._calls += 1
+        try:
             with SignalsHeld():
-                if call is not None:
-                    call.cancel()
-                with self._lock:
-                    self._calls -= 1
-                self._close_if_unused()
+                self.raw.subscribe(note)
+            patience.wait(bell.fileno())
+            return states[-1:] == ["READY"]
+        finally:
+            self.raw.unsubscribe(note)
+            self._end(None)
 
     def give_up(self) -> None:
         """Close it as soon as its calls have ended."""
         with SignalsHeld():
             self._given_up = True
+            self._close_if_unused()
+
+    def _end_late(self, call: Any, bell: Bell) -> None:
+        Patience.lasting(LATE).wait(bell.fileno())
+        self._end(call)
+
+    def _end(self, call: Any) -> None:
+        with SignalsHeld():
+            if call is not None:
+                call.cancel()
+            with self._lock:
+                self._calls -= 1
             self._close_if_unused()
 
     def _close_if_unused(self) -> None:
