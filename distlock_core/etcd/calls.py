@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     Answer = TypeVar("Answer")
 
-# etcd 3.5.0 to 3.5.4 die of a client that goes away while a transaction that only reads is on: so nobody hangs up at once.
+SPEAKS_TLS = "it speaks TLS there: use https://"
+# etcd 3.5.0 to 3.5.4 die of a client that goes away while a transaction that only reads is on: nobody hangs up at once.
 LINGER = 0.25  # seconds that a call which was called off waits for the answer that is on its way
 LATE = 2.0  # seconds that the connection of a call whose time is up stays open, while its caller goes on
 

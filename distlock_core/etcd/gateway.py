@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from distlock_core.errors import AccessDenied, Cancelled, DistlockError
 from distlock_core.etcd.api import Compare, Get, LeaseGone, Outcome, Range
-from distlock_core.etcd.calls import LATE, LINGER, ask_in_turn
+from distlock_core.etcd.calls import LATE, LINGER, SPEAKS_TLS, ask_in_turn
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
 from distlock_core.etcd.gateway_watch import GatewayWatch
 from distlock_core.etcd.http1 import Address, ConnectFailed, Connection, ConnectionLost, Stream
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from distlock_core.etcd.tls import Tls
 
     Answer = TypeVar("Answer")
-
-LISTENING = 0.3  # seconds that may be spent on finding out why an endpoint hangs up
 
 
 class SpeakGrpc(Exception):
@@ -240,9 +238,9 @@ class Gateway:
             if fresh and not address.tls and not self._endpoints.has_answered(address):
                 from distlock_core.etcd import tls
 
-                if address.url in self._secure or tls.is_spoken(address, attempt.patience.within(LISTENING)):
+                if address.url in self._secure or tls.is_spoken(address, attempt.patience):
                     self._secure.add(address.url)
-                    raise ConnectFailed("it speaks TLS there: use https://") from failure
+                    raise ConnectFailed(SPEAKS_TLS) from failure
             raise
         finally:
             if stream is not None and stream.reusable:
