@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from distlock_core.errors import AccessDenied, Cancelled, DistlockError
 from distlock_core.etcd.api import Compare, Get, LeaseGone, Outcome, Range
-from distlock_core.etcd.calls import LINGER, ask_in_turn
+from distlock_core.etcd.calls import LATE, LINGER, SPEAKS_TLS, ask_in_turn
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
 from distlock_core.etcd.gateway_watch import GatewayWatch
 from distlock_core.etcd.http1 import Address, ConnectFailed, Connection, ConnectionLost, Stream
@@ -33,7 +33,7 @@ from distlock_core.etcd.messages import (
     read_token,
     read_ttl,
 )
-from distlock_core.patience import Patience
+from distlock_core.patience import FOREVER, Patience, now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from distlock_core.etcd.tls import Tls
 
     Answer = TypeVar("Answer")
-
-LISTENING = 0.3  # seconds that may be spent on finding out why an endpoint hangs up
 
 
 class SpeakGrpc(Exception):
@@ -69,8 +67,10 @@ class Gateway:
             self._login = Login(access, self._authenticate)
         self._tls: Tls | None = None
         self._secure: set[str] = set()  # plain endpoints that were found to speak TLS
-        # Idle connections. list.append and list.pop are atomic, so no lock guards them.
+        # Idle connections, and those whose answer did not come in time, with the moment until which it still may.
+        # list.append and list.pop are atomic, so no lock guards them.
         self._idle: list[Connection] = []
+        self._late: list[tuple[float, Connection]] = []
         self._pid = os.getpid()
 
     @property
@@ -160,7 +160,7 @@ class Gateway:
                 self._answer(stream, attempt)
             self._endpoints.answered(attempt.address)
             suspect = None if self._login is None else self._login.suspect
-            return GatewayWatch(attempt.address.url, connection, stream, suspect)
+            return GatewayWatch(attempt.address.url, connection, stream, self._endpoints.check_cluster, suspect)
         except BaseException:
             connection.close()
             raise
@@ -168,6 +168,7 @@ class Gateway:
     def close(self) -> None:
         while self._idle:
             self._idle.pop().close()
+        self._hang_up(FOREVER)
 
     def _call(
         self,
@@ -216,10 +217,11 @@ class Gateway:
     ) -> dict[str, Any]:
         """One request to one endpoint. A careful one is not sent before it is known which cluster is there."""
         address = attempt.address
+        self._hang_up(now())
         connection, fresh = self._connection(address, attempt.patience)
         if careful and fresh and self._endpoints.cluster is not None:
             connection = self._same_cluster(connection, attempt, token)
-        stream = None
+        stream, late = None, False
         try:
             stream = connection.open(path, body, attempt.patience, _headers(token))
             answer = self._answer(stream, attempt)
@@ -232,16 +234,31 @@ class Gateway:
             stream = None
             raise
         except ConnectionLost as failure:
+            late = attempt.patience.over()
             if fresh and not address.tls and not self._endpoints.has_answered(address):
                 from distlock_core.etcd import tls
 
-                if address.url in self._secure or tls.is_spoken(address, attempt.patience.within(LISTENING)):
+                if address.url in self._secure or tls.is_spoken(address, attempt.patience):
                     self._secure.add(address.url)
-                    raise ConnectFailed("it speaks TLS there: use https://") from failure
+                    raise ConnectFailed(SPEAKS_TLS) from failure
             raise
         finally:
             if stream is not None and stream.reusable:
                 self._idle.append(connection)
+            elif late:
+                self._late.append((now() + LATE, connection))
+            else:
+                connection.close()
+
+    def _hang_up(self, moment: float) -> None:
+        """Close the connections whose answer has had its time by this moment."""
+        for _ in range(len(self._late)):
+            try:
+                until, connection = self._late.pop(0)
+            except IndexError:
+                return  # another thread was faster
+            if until > moment:
+                self._late.append((until, connection))
             else:
                 connection.close()
 
@@ -274,7 +291,7 @@ class Gateway:
         """An idle connection, or a new one; and whether it is new."""
         if self._pid != os.getpid():
             # A fork: the parent goes on with these connections, so they are not mine to talk on.
-            self._idle, self._pid = [], os.getpid()
+            self._idle, self._late, self._pid = [], [], os.getpid()
         while self._idle:
             connection = self._idle.pop()
             if connection.address == address and not connection.is_stale():
