@@ -16,7 +16,7 @@ from typing import Any, Callable, NamedTuple
 from distlock_core.testing import Cluster
 
 BOUND = 30.0  # seconds after which what is to happen at once counts as missing; a busy machine is slow
-LATE = 2.5  # seconds by which a busy etcd may notice late that a lease has run out
+LATE = 10.0  # seconds by which a busy etcd may notice late that a lease has run out
 
 
 class Key(NamedTuple):

@@ -20,7 +20,7 @@ from witness import BOUND, Etcd, Output, is_running, python, status_of, wait_unt
 from distlock_core.testing import Cluster
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-LEASED = ("--lock-name=x", "--ttl=3")
+LEASED = ("--lock-name=x", "--ttl=30")
 NOBODY = 65534
 NOT_KILLABLE = 3
 DISTLOCK = os.path.join(os.path.dirname(sys.executable), "distlock")
