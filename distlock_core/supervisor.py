@@ -18,7 +18,7 @@ import time
 from _thread import get_ident
 from collections.abc import Callable, Mapping, Sequence
 
-from distlock_core import jobs, spawn
+from distlock_core import spawn
 from distlock_core.patience import FOREVER, now
 from distlock_core.session import Loss
 from distlock_core.values import Value
@@ -172,6 +172,8 @@ class Supervisor:
             return
         if found.si_signo in (signal.SIGTSTP, signal.SIGCONT):
             self._told_to_stop = found.si_signo == signal.SIGTSTP
+        from distlock_core import jobs
+
         if self._ended is None and not jobs.has_it_too(self._pid, found):
             try:
                 os.kill(self._pid, found.si_signo)
@@ -191,6 +193,8 @@ class Supervisor:
             if pid != self._pid:
                 continue
             if os.WIFSTOPPED(status):
+                from distlock_core import jobs
+
                 if self._told_to_stop or jobs.in_the_foreground():
                     jobs.stop()
             elif os.WIFSIGNALED(status):
