@@ -23,11 +23,6 @@ Spawn = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def keys(etcd: Cluster, realm_prefix: str) -> Etcd:
-    return Etcd(etcd, realm_prefix)
-
-
-@pytest.fixture
 def realm(etcd: Cluster, realm_prefix: str) -> Realm:
     return connect(etcd.endpoints, realm_prefix)
 
@@ -221,7 +216,7 @@ def test_hosts_that_do_not_wait_for_each_other_are_not_refused(playbook: Run, ke
     played = playbook(play(*steps), hosts=("h1", "h2"))
     assert {task.outcome for task in played.tasks} == {"ok", "skipped"}, played.text
     assert played.task("at run end", "h1")["token"] == played.task("at run end", "h2")["token"]
-    wait_until(lambda: "r" not in keys.keys(), "the keeper to let go")
+    wait_until(lambda: "r" not in keys.keys(), "the keeper to let go")  # noqa: SIM118 - no dict
     assert keys.keys() == ["h1", "h2", "s", "s/slot/1", "x"]
 
 

@@ -34,11 +34,6 @@ def releases(body: bytes) -> bool:
     return b"request_delete_range" in body
 
 
-@pytest.fixture
-def in_etcd(etcd: Cluster, realm_prefix: str) -> Etcd:
-    return Etcd(etcd, realm_prefix)
-
-
 def hit(process: subprocess.Popen[str], number: signal.Signals) -> None:
     """Send it, and wait for the end by it."""
     process.send_signal(number)
