@@ -7,7 +7,7 @@ explicit. All raise `DistlockError`.
 from __future__ import annotations
 
 from distlock_core import binding, connection
-from distlock_core.config import load, read_setting
+from distlock_core.config import BY_KEY, load, read_setting
 from distlock_core.deputy import HOLD, RELEASE, Deputy
 from distlock_core.errors import (
     AcquireTimeout,
@@ -19,10 +19,11 @@ from distlock_core.errors import (
     NotHolder,
 )
 from distlock_core.hold import TAKEN_OVER
+from distlock_core.mine import Mine
 from distlock_core.model import COOLING, HELD
-from distlock_core.settings import SETTINGS, WHILE_PID_TTL, Setting, read_bool, read_whole
+from distlock_core.settings import TOKEN, WHILE_PID_TTL, Setting, read_bool
 from distlock_core.values import Value
-from distlock_core.whoami import start_time, traces
+from distlock_core.whoami import traces
 from distlock_core.wording import held_by, look_at, printable, taken
 
 TYPE_CHECKING = False
@@ -52,17 +53,16 @@ def read(
     timeout does not wait. Raises `ConfigError`, which names the argument, or `where` the config says it.
     """
     said = {key: value for key, value in arguments.items() if value is not None}
-    by_key = {setting.key: setting for setting in SETTINGS}
     found: dict[str, Any] = {}
     for key, value in (config or {}).items():
-        if key not in by_key:
-            raise ConfigError(f"{where}: unknown key {key!r}; known are {', '.join(sorted(by_key))}")
+        if key not in BY_KEY:
+            raise ConfigError(f"{where}: unknown key {key!r}; known are {', '.join(sorted(BY_KEY))}")
         if value is not None and value != "":
-            found[key] = read_setting(by_key[key], value, f"{where}: {key}")
+            found[key] = read_setting(BY_KEY[key], value, f"{where}: {key}")
     if "timeout" in said:
         found.pop("nowait", None)
     found.update(
-        {key: read_setting(by_key[key], value, "owner" if key == "id" else key) for key, value in said.items()}
+        {key: read_setting(BY_KEY[key], value, "owner" if key == "id" else key) for key, value in said.items()}
     )
     settings = load(found)
     if settings["id"] is None:
@@ -79,8 +79,7 @@ def read_flag(value: object, word: str) -> bool:
 
 def read_token(value: object) -> int | None:
     """A fencing token, None where none is given. Raises `ConfigError`."""
-    setting = Setting("token", "token", read_whole(1, 2**63 - 1), None, "")
-    return None if value is None else int(read_setting(setting, value, "token"))
+    return None if value is None else int(read_setting(TOKEN, value, TOKEN.key))
 
 
 def connect(settings: Settings) -> Realm:
@@ -132,7 +131,7 @@ def take(
     # A step may be entered again by whoever has its owner; what is bound to a run is that run's alone.
     details = None if kept is None else traces(kept.pid)
     lock = connection.wanted(connect(settings), settings, step=kept is None, details=details)
-    mine = _Mine(settings["id"], run, of_my_run)
+    mine = Mine(settings["id"], run, of_my_run)
     entry, waits = None, ""
     try:
         entry = lock.preview()
@@ -231,54 +230,9 @@ def check(settings: Settings, token: int | None = None) -> Holder:
 
 def bound_to(run: int | None, state: LockState | None, owner: str | None = None) -> Holder | None:
     """The hold that this very run has bound to itself before (with an `owner`: as that one)."""
-    return _Mine(owner, run, ()).among(state)
+    return Mine(owner, run, ()).among(state)
 
 
 def said(holder: Holder) -> str:
     """percona_prod is held by salt:m0 since 12:03 (4m12s): "Upgrade RPMs"."""
     return f"{printable(holder.lock)} is held by {held_by(holder)}"
-
-
-class _Mine:
-    """Which holds are this run's own, beside those that my owner may enter."""
-
-    def __init__(self, owner: str | None, run: int | None, of_my_run: Collection[str]) -> None:
-        self._owner = owner
-        self._run = run
-        self._of_my_run = of_my_run
-        self._traces = {} if run is None else traces(run)
-
-    def among(self, state: LockState | None) -> Holder | None:
-        for holder in () if state is None else state.holders:
-            record = holder.record
-            if record.explicit and record.state == HELD:
-                bound_as_me = self._owner in (None, holder.owner) and self._is_bound(holder)
-                if bound_as_me or holder.owner in self._of_my_run:
-                    return holder
-        return None
-
-    def looking_on(self, progress: Callable[[Waiting], None] | None) -> Callable[[Waiting], None]:
-        """Ends the waiting for a lock that is my own by then, and for one that this run would have to end for."""
-
-        def look(waiting: Waiting) -> None:
-            state = waiting.state
-            if self.among(state) is not None:
-                raise LockBusy(f"{taken(state)}: that is this run", state=state)
-            if state.holders and all(self._is_bound(holder) for holder in state.holders):
-                raise LockBusy(
-                    f"{taken(state)}, until this very run ends: to wait for it in here would never end. Give both the "
-                    "same owner",
-                    state=state,
-                )
-            if progress is not None:
-                progress(waiting)
-
-        return look
-
-    def _is_bound(self, holder: Holder) -> bool:
-        """To this run's process, which lives."""
-        if self._run is None:
-            return False
-        fields = ("host", "boot", "pid", "start")
-        same_process = all(holder.record.details.get(field) == self._traces.get(field) for field in fields)
-        return same_process and start_time(self._run) is not None

@@ -59,7 +59,7 @@ def bind(
 
     `check` may raise to call it off.
     """
-    plan = dict(zip(binding._fields, binding))
+    plan = binding._asdict()
     try:
         check()
         keeper_pid = keeper.start(lock, connection, plan)

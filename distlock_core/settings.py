@@ -198,6 +198,7 @@ SETTINGS = (
     Setting("maxtime", "maxtime", read_go_duration, None, "", scope="file"),
 )
 # fmt: on
+TOKEN = Setting("token", "token", read_whole(1, 2**63 - 1), None, "")  # of one call, and so in no file or variable
 
 
 def check_ttl(ttl: int, refresh: float | None = None, kill_after: float = 0.0) -> None:

@@ -18,7 +18,7 @@ import time
 from _thread import get_ident
 from collections.abc import Callable, Mapping, Sequence
 
-from distlock_core import jobs, spawn
+from distlock_core import spawn
 from distlock_core.patience import FOREVER, now
 from distlock_core.session import Loss
 from distlock_core.values import Value
@@ -31,20 +31,8 @@ if TYPE_CHECKING:
     from distlock_core.killing import Killing
     from distlock_core.processes import Process
     from distlock_core.session import Session
-    from distlock_core.signalfd import SignalFd
+    from distlock_core.signalmask import SignalMask
 
-PASSED_ON = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGHUP,
-    signal.SIGQUIT,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGALRM,  # `perl -e 'alarm 60; exec @ARGV'` sets a timer that stays distlock's
-    signal.SIGTSTP,
-    signal.SIGCONT,
-)
-AWAITED = (*PASSED_ON, signal.SIGCHLD, signal.SIGIO)
 SHORT = 0.2  # seconds; a command that is done by then is not worth a watch: the release tells the same
 LONGEST_SLEEP = 1.0  # seconds under a lease: no timer counts while the machine is suspended, so look at the clock
 
@@ -67,22 +55,6 @@ class Ended(Value):
     def exit_code(self) -> int:
         """As a shell has it: the command's own, or 128 and the signal's number."""
         return self.code if self.signal is None else ExitedBySignal(128 + self.signal)
-
-
-class SignalMask:
-    """Signals held back from now on, to be asked for one by one; `restore()` lets them come again."""
-
-    def __init__(self) -> None:
-        # Where the caller ignores it, nothing would tell that the command has ended.
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        self.before = signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
-
-    def restore(self) -> None:
-        # One that the command was meant to stop by must not stop the release, now that it has ended; its last sign of
-        # life must not end distlock before the release.
-        for number in (signal.SIGTSTP, signal.SIGIO):
-            signal.sigtimedwait([number], 0)
-        signal.pthread_sigmask(signal.SIG_SETMASK, self.before)
 
 
 class Care(Value):
@@ -122,7 +94,6 @@ class Supervisor:
         self._cause = ""
         self._killing: Killing | None = None
         self._strangers: frozenset[Process] = frozenset()
-        self._signals: SignalFd | None = None
         self._telling: list[threading.Thread] = []
 
     def run(self) -> Ended:
@@ -150,8 +121,7 @@ class Supervisor:
             if care.heartbeat is not None:
                 care.heartbeat.beat()  # its last words may be for the manager around distlock
                 care.heartbeat.close()
-            if self._signals is not None:
-                self._signals.close()
+            self._mask.close()
             for telling in self._telling:
                 telling.join()
 
@@ -190,24 +160,9 @@ class Supervisor:
         if self._killing is not None:
             moments.append(self._killing.next_moment())
         moment = min(moments)
-        if moment == FOREVER:
-            return signal.sigwaitinfo(AWAITED)
-        if not self._care.leased and self._care.heartbeat is None and self._killing is None:
-            # Short, and not worth what a SignalFd loads. See there why the signal is looked at.
-            found = signal.sigtimedwait(AWAITED, max(0.0, moment - now()))
-            return found if found is not None and found.si_signo in AWAITED else None
-        found = signal.sigtimedwait(AWAITED, 0)
-        if found is None and now() < moment:
-            self._pending().wait(moment - now())
-            found = signal.sigtimedwait(AWAITED, 0)
-        return found
-
-    def _pending(self) -> SignalFd:
-        if self._signals is None:
-            from distlock_core.signalfd import SignalFd
-
-            self._signals = SignalFd(AWAITED)
-        return self._signals
+        # Short, and not worth what a descriptor loads.
+        brief = not self._care.leased and self._care.heartbeat is None and self._killing is None
+        return self._mask.next(moment, brief=brief)
 
     def _handle(self, found: signal.struct_siginfo | None) -> None:
         if found is None or found.si_signo == signal.SIGIO:
@@ -217,6 +172,8 @@ class Supervisor:
             return
         if found.si_signo in (signal.SIGTSTP, signal.SIGCONT):
             self._told_to_stop = found.si_signo == signal.SIGTSTP
+        from distlock_core import jobs
+
         if self._ended is None and not jobs.has_it_too(self._pid, found):
             try:
                 os.kill(self._pid, found.si_signo)
@@ -236,6 +193,8 @@ class Supervisor:
             if pid != self._pid:
                 continue
             if os.WIFSTOPPED(status):
+                from distlock_core import jobs
+
                 if self._told_to_stop or jobs.in_the_foreground():
                     jobs.stop()
             elif os.WIFSIGNALED(status):

@@ -13,6 +13,7 @@ from typing import Any, Callable
 
 import pytest
 from needs import need as need_tool
+from witness import Etcd
 
 from distlock_core.testing import Cluster, EtcdctlError, Proxy, Tls
 
@@ -117,6 +118,12 @@ def proxy(etcd: Cluster) -> Iterator[Proxy]:
 def realm_prefix() -> str:
     """A prefix that no other test has."""
     return f"/t-{secrets.token_hex(6)}/"
+
+
+@pytest.fixture
+def in_etcd(etcd: Cluster, realm_prefix: str) -> Etcd:
+    """What is in the test's own realm, past the code under test."""
+    return Etcd(etcd, realm_prefix)
 
 
 @pytest.fixture

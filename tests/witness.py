@@ -1,16 +1,21 @@
-"""What the tests of signals and terminals share: output read with a bound, what is in etcd, a command that tells."""
+"""What tests see from outside: processes and their output, read with a bound, what is in etcd, a command that tells.
+
+No code that is under test takes part.
+"""
 
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import os
 import re
 import select
 import signal
+import subprocess
 import sys
 import time
-import urllib.request
+import urllib.parse
 from typing import Any, Callable
 
 from distlock_core.testing import Cluster
@@ -50,7 +55,27 @@ def wait_until(condition: Callable[[], Any], what: str, bound: float = BOUND) ->
         if found:
             return found
         assert time.monotonic() < deadline, f"not within {bound:g} s: {what}"
-        select.select([], [], [], 0.01)
+        pause(0.01)
+
+
+def pause(seconds: float) -> None:
+    select.select([], [], [], seconds)
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    """The next line on a process's stdout, with a bound."""
+    assert process.stdout is not None
+    assert select.select([process.stdout], [], [], BOUND)[0], "it has said nothing"
+    line: str = process.stdout.readline()
+    return line.rstrip("\n")
+
+
+def one_line(text: str) -> str:
+    """The only line of a text."""
+    assert text.endswith("\n"), text
+    assert text.count("\n") == 1, text
+    assert "Traceback" not in text
+    return text[:-1]
 
 
 def status_of(pid: int) -> dict[str, str]:
@@ -132,25 +157,27 @@ class Output:
 
 
 class Etcd:
-    """What is in etcd now, by itself: no code that is under test takes part."""
+    """What is in etcd now, by itself, over its JSON gateway. Names are under the prefix."""
 
     def __init__(self, cluster: Cluster, prefix: str) -> None:
-        self._url = cluster.endpoints[0]
-        self._prefix = prefix
+        self.prefix = prefix
+        self._address = urllib.parse.urlsplit(cluster.endpoints[0]).netloc
         self._leases_before = self.leases()
 
     def keys(self) -> list[str]:
         """The realm's keys, without the prefix, and without the note on how each lock's last hold ended."""
-        start, end = self._prefix.encode(), self._prefix.encode()[:-1] + b"0"
-        request = {"key": _b64(start), "range_end": _b64(end), "keys_only": True}
-        found = self._ask("/v3/kv/range", request).get("kvs", ())
-        keys = [base64.b64decode(kv["key"]).decode()[len(self._prefix) :] for kv in found]
-        return [key for key in keys if not key.startswith("__last/")]
+        return [key for key in self.found(keys_only=True) if not key.startswith("__last/")]
 
-    def leases(self) -> set[str]:
-        return {lease["ID"] for lease in self._ask("/v3/lease/leases", {}).get("leases", ())}
+    def found(self, prefix: str | None = None, **options: Any) -> dict[str, dict[str, Any]]:
+        """Every key under the prefix, without it, and what etcd says of each."""
+        start = self.prefix if prefix is None else prefix
+        answer = self.ask("/v3/kv/range", {"key": b64(start), "range_end": b64(after(start)), **options})
+        return {text(kv["key"])[len(start) :]: kv for kv in answer.get("kvs", ())}
 
-    def new_leases(self) -> set[str]:
+    def leases(self) -> set[int]:
+        return {int(lease["ID"]) for lease in self.ask("/v3/lease/leases", {}).get("leases", ())}
+
+    def new_leases(self) -> set[int]:
         """Those that were not there when the test began."""
         return self.leases() - self._leases_before
 
@@ -158,23 +185,39 @@ class Etcd:
         """Hold a lock as somebody else."""
         rest = json.dumps({"reason": reason, "run": os.urandom(4).hex()})
         record = f"{int(time.time()) if since is None else since};{owner};{rest}"
-        self._ask("/v3/kv/put", {"key": self._key(name), "value": _b64(record.encode())})
+        self.ask("/v3/kv/put", {"key": b64(self.whole(name)), "value": b64(record)})
 
     def unlock(self, name: str) -> None:
-        self._ask("/v3/kv/deleterange", {"key": self._key(name)})
+        self.ask("/v3/kv/deleterange", {"key": b64(self.whole(name))})
 
     def assert_nothing_left(self) -> None:
         assert self.keys() == []
         assert self.new_leases() == set()
 
-    def _key(self, name: str) -> str:
-        return _b64((self._prefix + name).encode())
+    def whole(self, name: str) -> str:
+        """The key of a name. One that begins with a slash is a whole key."""
+        return name if name.startswith("/") else self.prefix + name
 
-    def _ask(self, path: str, message: dict[str, Any]) -> dict[str, Any]:
-        request = urllib.request.Request(self._url + path, json.dumps(message).encode())
-        with urllib.request.urlopen(request, timeout=BOUND) as answer:
-            return json.loads(answer.read())
+    def ask(self, path: str, message: dict[str, Any]) -> dict[str, Any]:
+        connection = http.client.HTTPConnection(self._address, timeout=BOUND)
+        try:
+            connection.request("POST", path, json.dumps(message))
+            response = connection.getresponse()
+            answer: dict[str, Any] = json.loads(response.read())
+            assert response.status == 200, answer
+            return answer
+        finally:
+            connection.close()
 
 
-def _b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
+def b64(data: str | bytes) -> str:
+    return base64.b64encode(data.encode() if isinstance(data, str) else data).decode()
+
+
+def text(encoded: str) -> str:
+    return base64.b64decode(encoded).decode(errors="replace")
+
+
+def after(prefix: str) -> str:
+    """The key just behind all those that begin so."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)

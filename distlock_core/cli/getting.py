@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from distlock_core.acquisition import Waiting
+    from distlock_core.cli.progress import Progress
     from distlock_core.config import Settings
     from distlock_core.lifetime import WhileAlive
     from distlock_core.lock import Lock
@@ -45,19 +47,27 @@ def wanted(request: Request, details: Mapping[str, Any] | None = None) -> Lock:
 
 def acquire(request: Request, lock: Lock) -> Interrupt:
     """Wait for the lock; a signal gives up the place in line. Returns what a later signal sets."""
-    from distlock_core.cli.progress import Progress
     from distlock_core.cli.signals import interrupt_on_signals
 
     settings = request.settings
     interrupt = interrupt_on_signals()
-    progress = Progress(quiet=settings["quiet"], json=settings["json"])
+    shown: list[Progress] = []
+
+    def show(waiting: Waiting) -> None:
+        if not shown:
+            from distlock_core.cli.progress import Progress  # only where there is something to wait for
+
+            shown.append(Progress(quiet=settings["quiet"], json=settings["json"]))
+        shown[0](waiting)
+
     cancel = until(interrupt, request.waits_for)
     try:
-        lock.acquire(settings["timeout"], cancel, progress)
+        lock.acquire(settings["timeout"], cancel, show)
     except Cancelled as error:
         raise cancelled(interrupt) from error
     finally:
-        progress.close()
+        for progress in shown:
+            progress.close()
         if cancel is not interrupt:
             cancel.close()
     if settings["verbose"]:

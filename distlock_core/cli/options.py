@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from distlock_core.config import Settings, load, read_setting
 from distlock_core.errors import DistlockError
 from distlock_core.patience import FOREVER
-from distlock_core.settings import SETTINGS, WHILE_PID_TTL, Setting, read_bool, read_whole
+from distlock_core.settings import SETTINGS, TOKEN, WHILE_PID_TTL, Setting, read_bool
 from distlock_core.values import Value
 
 TYPE_CHECKING = False
@@ -22,9 +22,7 @@ OPERATIONS = ("lock", "unlock", "list", "show", "get", "watch", "update", "verif
 WITHOUT_A_LOCK = ("list", "watch", "help", "version")
 
 _BY_OPTION = {setting.option: setting for setting in SETTINGS if "option" in setting.scope}
-_FORCE = Setting("force", "force", read_bool, False, "", flag=True)
-_TOKEN = Setting("token", "token", read_whole(1, 2**63 - 1), None, "")
-_OWN = {"force": _FORCE, "token": _TOKEN}
+_OWN = {"force": Setting("force", "force", read_bool, False, "", flag=True), "token": TOKEN}
 
 
 class UsageError(DistlockError):

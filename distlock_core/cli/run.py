@@ -10,7 +10,8 @@ from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import LOST, NO_LIFE, NOT_STARTED, OK, OVERDUE, fail, say
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.errors import Cancelled, DistlockError, LockLost, NotStarted
-from distlock_core.supervisor import HUNG, Care, Ended, SignalMask, Supervisor
+from distlock_core.signalmask import SignalMask
+from distlock_core.supervisor import HUNG, Care, Ended, Supervisor
 from distlock_core.whoami import hostname
 
 TYPE_CHECKING = False

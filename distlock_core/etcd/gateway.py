@@ -6,15 +6,13 @@ See `Etcd` for what is offered, and `messages` for what goes over the wire.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 
 from distlock_core.errors import AccessDenied, Cancelled, DistlockError
 from distlock_core.etcd.api import Compare, Get, LeaseGone, Outcome, Range
-from distlock_core.etcd.calls import LATE, LINGER, SPEAKS_TLS, ask_in_turn
+from distlock_core.etcd.calls import LINGER, SPEAKS_TLS, ask_in_turn
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
-from distlock_core.etcd.gateway_watch import GatewayWatch
-from distlock_core.etcd.http1 import Address, ConnectFailed, Connection, ConnectionLost, Stream
+from distlock_core.etcd.http1 import ConnectFailed, Connection, ConnectionLost, Stream
 from distlock_core.etcd.messages import (
     FAILED_PRECONDITION,
     NO_SPACE,
@@ -33,7 +31,8 @@ from distlock_core.etcd.messages import (
     read_token,
     read_ttl,
 )
-from distlock_core.patience import FOREVER, Patience, now
+from distlock_core.etcd.pool import Pool
+from distlock_core.patience import Patience
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,8 +40,8 @@ if TYPE_CHECKING:
 
     from distlock_core.etcd.access import Access
     from distlock_core.etcd.api import Op
+    from distlock_core.etcd.gateway_watch import GatewayWatch
     from distlock_core.etcd.login import Login
-    from distlock_core.etcd.tls import Tls
 
     Answer = TypeVar("Answer")
 
@@ -65,13 +64,8 @@ class Gateway:
             from distlock_core.etcd.login import Login
 
             self._login = Login(access, self._authenticate)
-        self._tls: Tls | None = None
+        self._pool = Pool(access)
         self._secure: set[str] = set()  # plain endpoints that were found to speak TLS
-        # Idle connections, and those whose answer did not come in time, with the moment until which it still may.
-        # list.append and list.pop are atomic, so no lock guards them.
-        self._idle: list[Connection] = []
-        self._late: list[tuple[float, Connection]] = []
-        self._pid = os.getpid()
 
     @property
     def endpoint(self) -> str:
@@ -150,7 +144,9 @@ class Gateway:
         return watch
 
     def _open_watch(self, attempt: Attempt, body: bytes, token: str) -> GatewayWatch:
-        connection = self._connect(attempt.address, attempt.patience)
+        from distlock_core.etcd.gateway_watch import GatewayWatch
+
+        connection = self._pool.connect(attempt.address, attempt.patience)
         try:
             # With "close" the server goes on reading the body after it has begun to answer. Without, it may throw
             # away what it has not read by then: the last of the ranges would never be watched.
@@ -166,9 +162,7 @@ class Gateway:
             raise
 
     def close(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
-        self._hang_up(FOREVER)
+        self._pool.close()
 
     def _call(
         self,
@@ -217,8 +211,7 @@ class Gateway:
     ) -> dict[str, Any]:
         """One request to one endpoint. A careful one is not sent before it is known which cluster is there."""
         address = attempt.address
-        self._hang_up(now())
-        connection, fresh = self._connection(address, attempt.patience)
+        connection, fresh = self._pool.take(address, attempt.patience)
         if careful and fresh and self._endpoints.cluster is not None:
             connection = self._same_cluster(connection, attempt, token)
         stream, late = None, False
@@ -244,21 +237,9 @@ class Gateway:
             raise
         finally:
             if stream is not None and stream.reusable:
-                self._idle.append(connection)
+                self._pool.give_back(connection)
             elif late:
-                self._late.append((now() + LATE, connection))
-            else:
-                connection.close()
-
-    def _hang_up(self, moment: float) -> None:
-        """Close the connections whose answer has had its time by this moment."""
-        for _ in range(len(self._late)):
-            try:
-                until, connection = self._late.pop(0)
-            except IndexError:
-                return  # another thread was faster
-            if until > moment:
-                self._late.append((until, connection))
+                self._pool.hang_up_later(connection)
             else:
                 connection.close()
 
@@ -285,28 +266,7 @@ class Gateway:
         if stream.reusable:
             return connection
         connection.close()
-        return self._connect(attempt.address, attempt.patience)
-
-    def _connection(self, address: Address, patience: Patience) -> tuple[Connection, bool]:
-        """An idle connection, or a new one; and whether it is new."""
-        if self._pid != os.getpid():
-            # A fork: the parent goes on with these connections, so they are not mine to talk on.
-            self._idle, self._late, self._pid = [], [], os.getpid()
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.address == address and not connection.is_stale():
-                return connection, False
-            connection.close()
-        return self._connect(address, patience), True
-
-    def _connect(self, address: Address, patience: Patience) -> Connection:
-        if not address.tls:
-            return Connection(address, patience)
-        from distlock_core.etcd.tls import SecureConnection, Tls
-
-        if self._tls is None:
-            self._tls = Tls(self._access)
-        return SecureConnection(address, patience, self._tls)
+        return self._pool.connect(attempt.address, attempt.patience)
 
 
 def _headers(token: str) -> dict[str, str]:

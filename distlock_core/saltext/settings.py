@@ -37,6 +37,8 @@ def read(
     if settings["log_file"] is None and isinstance(log_file, str) and os.path.isabs(log_file):
         # The keeper of a bound lock reports where the minion does; without a file that it may write, to syslog.
         settings["log_file"] = log_file if os.access(log_file, os.W_OK) else None
+    if "lockname" in arguments and not settings["lockname"]:
+        raise ConfigError("no lock is named: name is required")
     return settings
 
 

@@ -40,7 +40,6 @@ class Body:
         self._left = 0
         self._chunked = head.fields.get("transfer-encoding", "").lower() == "chunked"
         self._trailer = False
-        self._chunk_end = 0
         self._line = bytearray()
         if self._chunked:
             return

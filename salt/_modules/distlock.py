@@ -342,10 +342,7 @@ def run(
 
 
 def _settings(profile: str | None, **arguments: Any) -> Settings:
-    settings = minion_settings.read(__salt__, __opts__, arguments, profile)
-    if "lockname" in arguments and not settings["lockname"]:
-        raise ConfigError("no lock is named: name is required")
-    return settings
+    return minion_settings.read(__salt__, __opts__, arguments, profile)
 
 
 @contextmanager

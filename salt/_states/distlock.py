@@ -266,10 +266,7 @@ def held(
 
 
 def _settings(profile: str | None, **arguments: Any) -> Settings:
-    settings = minion_settings.read(__salt__, __opts__, arguments, profile)
-    if not settings["lockname"]:
-        raise ConfigError("no lock is named: name is required")
-    return settings
+    return minion_settings.read(__salt__, __opts__, arguments, profile)
 
 
 def _run() -> int | None:

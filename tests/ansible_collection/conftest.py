@@ -15,6 +15,7 @@ from controller import Controller
 from needs import missing
 from once import once
 from playing import BIN, Played, write_playbook
+from witness import Etcd
 
 from distlock_core.testing import Cluster
 
@@ -122,3 +123,9 @@ def controller(ansible_env: dict[str, str], tmp_path: Path) -> Iterator[Controll
     controller = Controller(folder, {**ansible_env, "ANSIBLE_PYTHON_INTERPRETER": sys.executable})
     yield controller
     controller.close()
+
+
+@pytest.fixture
+def keys(in_etcd: Etcd) -> Etcd:
+    """The keys of the test's own realm."""
+    return in_etcd

@@ -19,11 +19,6 @@ pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other t
 EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples" / "ansible"
 
 
-@pytest.fixture
-def keys(etcd: Cluster, realm_prefix: str) -> Etcd:
-    return Etcd(etcd, realm_prefix)
-
-
 def extra(folder: Path, *steps: dict[str, Any], name: str = "steps") -> list[str]:
     """The options by which an example takes these steps, on all hosts."""
     path = folder / f"{name}.yml"

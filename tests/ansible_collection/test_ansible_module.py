@@ -23,11 +23,6 @@ Spawn = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def keys(etcd: Cluster, realm_prefix: str) -> Etcd:
-    return Etcd(etcd, realm_prefix)
-
-
-@pytest.fixture
 def realm(etcd: Cluster, realm_prefix: str) -> Realm:
     return connect(etcd.endpoints, realm_prefix)
 

@@ -66,11 +66,6 @@ def realm(etcd: Cluster, realm_prefix: str) -> Realm:
     return connect(etcd.endpoints, realm_prefix)
 
 
-@pytest.fixture
-def keys(etcd: Cluster, realm_prefix: str) -> Etcd:
-    return Etcd(etcd, realm_prefix)
-
-
 def never_free_before_all_are_gone(run: Run, workers: set[int], keys: Etcd) -> None:
     """Look until the run and its workers are gone. First at the lock, then at them: who lives then has lived before."""
 

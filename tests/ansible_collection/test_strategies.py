@@ -25,11 +25,6 @@ def realm(etcd: Cluster, realm_prefix: str) -> Realm:
     return connect(etcd.endpoints, realm_prefix)
 
 
-@pytest.fixture
-def keys(etcd: Cluster, realm_prefix: str) -> Etcd:
-    return Etcd(etcd, realm_prefix)
-
-
 def play(strategy: str, *tasks: dict[str, Any], name: str = "Upgrade", **more: Any) -> dict[str, Any]:
     variables = {"distlock_name": "x", **more.pop("vars", {})}
     rest = {"hosts": "all", "gather_facts": False, "strategy": strategy, "vars": variables, "tasks": list(tasks)}

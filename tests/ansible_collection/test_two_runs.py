@@ -11,16 +11,9 @@ from controller import Controller, Gate, guarded, notes, overlaps
 from sshd import Sshd
 from witness import Etcd, wait_until
 
-from distlock_core.testing import Cluster
-
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 MODULE = "distlock.distlock.distlock"
 MECHANISMS = ("module", "run_end", "linear", "host_pinned")
-
-
-@pytest.fixture
-def keys(etcd: Cluster, realm_prefix: str) -> Etcd:
-    return Etcd(etcd, realm_prefix)
 
 
 @pytest.fixture

@@ -73,11 +73,6 @@ def releases(body: bytes) -> bool:
 
 
 @pytest.fixture
-def in_etcd(etcd: Cluster, realm_prefix: str) -> Etcd:
-    return Etcd(etcd, realm_prefix)
-
-
-@pytest.fixture
 def through_proxy(proxy: Proxy) -> dict[str, str]:
     return {"DISTLOCK_ENDPOINTS": proxy.url}
 

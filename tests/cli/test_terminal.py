@@ -15,7 +15,6 @@ from pseudo_terminal import CTRL_BACKSLASH, CTRL_C, CTRL_D, CTRL_Z, Shell, Termi
 from witness import BOUND, Etcd, is_running, is_stopped, python, wait_until, witness
 
 from distlock_core.processes import parent_of
-from distlock_core.testing import Cluster
 
 UNDER = "distlock --lock-name=x -- "
 LONG = "sh -c 'echo pid $$; exec sleep 300'"
@@ -39,11 +38,6 @@ print("ready", flush=True)
 signal.sigwait([signal.SIGHUP])
 open(sys.argv[1], "w").close()
 """
-
-
-@pytest.fixture
-def in_etcd(etcd: Cluster, realm_prefix: str) -> Etcd:
-    return Etcd(etcd, realm_prefix)
 
 
 @pytest.fixture

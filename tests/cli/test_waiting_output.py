@@ -17,19 +17,12 @@ import pytest
 from pseudo_terminal import CTRL_C, Terminal
 from witness import BOUND, Etcd, Output, wait_until
 
-from distlock_core.testing import Cluster
-
 DISTLOCK = os.path.join(os.path.dirname(sys.executable), "distlock")
 CLEARED = "\r\x1b[K"
 SEEN_WITHIN = 10.0  # seconds until a waiter further back sees a new holder
 HOSTILE = "\x1b[31mred\x1b]0;title\x07 \x9b2J\r\nnew line \u202e"
 Spawn = Callable[..., "subprocess.Popen[str]"]
 OpenTerminal = Callable[..., Terminal]
-
-
-@pytest.fixture
-def in_etcd(etcd: Cluster, realm_prefix: str) -> Etcd:
-    return Etcd(etcd, realm_prefix)
 
 
 @pytest.fixture

@@ -16,34 +16,29 @@ CELLS = [(version, security, driver) for version in VERSIONS for security in SEC
 @pytest.fixture(params=CELLS, ids="-".join)
 def cell(request: pytest.FixtureRequest, etcd_cell: Callable[[str, str], Cluster]) -> Iterator[Cell]:
     """The test runs in every cell."""
-    version, security, driver = request.param
-    cell = Cell(driver, version, security, etcd_cell(version, security))
-    yield cell
-    cell.close()
+    yield from _opened(request.param, etcd_cell)
 
 
 @pytest.fixture(params=[one for one in CELLS if one[1] == "plain"], ids="-".join)
 def plain(request: pytest.FixtureRequest, etcd_cell: Callable[[str, str], Cluster]) -> Iterator[Cell]:
     """The test runs over both drivers on both etcds, unsecured: where it takes its time, and security plays no part."""
-    version, security, driver = request.param
-    cell = Cell(driver, version, security, etcd_cell(version, security))
-    yield cell
-    cell.close()
+    yield from _opened(request.param, etcd_cell)
 
 
 @pytest.fixture(params=[one for one in CELLS if one[0] == "3.5" and one[1] != "auth"], ids="-".join)
 def newer(request: pytest.FixtureRequest, etcd_cell: Callable[[str, str], Cluster]) -> Iterator[Cell]:
     """The test runs over both drivers, plain and over TLS, on one etcd: for what only the client has to do with."""
-    version, security, driver = request.param
-    cell = Cell(driver, version, security, etcd_cell(version, security))
-    yield cell
-    cell.close()
+    yield from _opened(request.param, etcd_cell)
 
 
 @pytest.fixture(params=[one for one in CELLS if one[1] == "auth"], ids="-".join)
 def secured(request: pytest.FixtureRequest, etcd_cell: Callable[[str, str], Cluster]) -> Iterator[Cell]:
     """The test runs over both drivers on both etcds, with TLS and auth on."""
-    version, security, driver = request.param
+    yield from _opened(request.param, etcd_cell)
+
+
+def _opened(names: tuple[str, str, str], etcd_cell: Callable[[str, str], Cluster]) -> Iterator[Cell]:
+    version, security, driver = names
     cell = Cell(driver, version, security, etcd_cell(version, security))
     yield cell
     cell.close()

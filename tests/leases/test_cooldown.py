@@ -19,11 +19,6 @@ COOLDOWN = 3
 each_lifetime = pytest.mark.parametrize("lifetime", [[], ["--ttl=30"]], ids=["persistent", "leased"])
 
 
-@pytest.fixture
-def in_etcd(etcd: Cluster, realm_prefix: str) -> Etcd:
-    return Etcd(etcd, realm_prefix)
-
-
 def shown(run_distlock: Run) -> dict[str, Any]:
     (lock,) = json.loads(run_distlock("--show", "--lock-name=x", "--json").stdout)["locks"]
     return lock

@@ -36,11 +36,6 @@ process.on('message', (message) => {
 
 
 @pytest.fixture
-def seen(etcd: Cluster, realm_prefix: str) -> Seen:
-    return Seen(etcd, realm_prefix)
-
-
-@pytest.fixture
 def key(realm_prefix: str) -> str:
     """A raw key, as deep as one likes."""
     return f"{realm_prefix}deeply/nested/lock"

@@ -14,8 +14,6 @@ import pytest
 from seen import BOUND, Seen, line_of, lives, one_line, python
 from witness import Output
 
-from distlock_core.testing import Cluster
-
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Spawn = Callable[..., "subprocess.Popen[str]"]
 HUNG = 4
@@ -52,11 +50,6 @@ while True:
 
 def program(code: str, *arguments: str) -> list[str]:
     return ["--", *python(NOTIFY + code, *arguments)]
-
-
-@pytest.fixture
-def seen(etcd: Cluster, realm_prefix: str) -> Seen:
-    return Seen(etcd, realm_prefix)
 
 
 @pytest.fixture(params=[[], ["--ttl=20"]], ids=["persistent", "leased"])

@@ -64,11 +64,6 @@ class Bound:
 
 
 @pytest.fixture
-def seen(etcd: Cluster, realm_prefix: str) -> Seen:
-    return Seen(etcd, realm_prefix)
-
-
-@pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """start(COMMAND...) -> a process that is surely ended, and with it every keeper that looks after it."""
     started: list[subprocess.Popen[str]] = []

@@ -15,7 +15,7 @@ from seen import BOUND, Seen, line_of, one_line, python, wait_dead, wait_until
 from witness import Output
 
 from distlock_core.config import SETTINGS
-from distlock_core.testing import Cluster, Proxy
+from distlock_core.testing import Proxy
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Spawn = Callable[..., "subprocess.Popen[str]"]
@@ -56,11 +56,6 @@ def every_way(key: str) -> Any:
 @pytest.fixture
 def give(request: pytest.FixtureRequest, tmp_path: Path) -> Give:
     return Give(request.param, tmp_path / "distlock.yaml")
-
-
-@pytest.fixture
-def seen(etcd: Cluster, realm_prefix: str) -> Seen:
-    return Seen(etcd, realm_prefix)
 
 
 @pytest.fixture

@@ -33,11 +33,6 @@ def releases(body: bytes) -> bool:
     return b"request_delete_range" in body
 
 
-@pytest.fixture
-def in_etcd(etcd: Cluster, realm_prefix: str) -> Etcd:
-    return Etcd(etcd, realm_prefix)
-
-
 def long(number: signal.Signals) -> tuple[str, ...]:
     """What is to get this signal. Where nobody can tidy up behind it, its lease ends soon."""
     return tuple(f"--ttl={TTL}" if word == "--ttl=60" and number == signal.SIGKILL else word for word in LONG)

@@ -17,11 +17,6 @@ from distlock_core.testing import Cluster, Proxy
 
 
 @pytest.fixture
-def seen(etcd: Cluster, realm_prefix: str) -> Seen:
-    return Seen(etcd, realm_prefix)
-
-
-@pytest.fixture
 def key(etcd: Cluster, realm_prefix: str) -> Key:
     return Key(etcd, realm_prefix)
 

@@ -393,11 +393,6 @@ def test_a_loss_that_only_the_release_notices_is_reported(
     assert in_etcd.keys() == ["x"]
 
 
-@pytest.fixture
-def in_etcd(etcd: Cluster, realm_prefix: str) -> Etcd:
-    return Etcd(etcd, realm_prefix)
-
-
 def test_a_program_is_told_of_a_loss_as_json_on_stderr(spawn_distlock: Spawn, key: Key) -> None:
     process = spawn_distlock("--json", "--lock-name=x", "--ttl=60", "--", "sh", "-c", "echo ready; exec sleep 300")
     Output(process.stdout).until("ready")

@@ -9,18 +9,11 @@ from typing import Callable
 import pytest
 from seen import BOUND, Seen, line_of, lives, one_line
 
-from distlock_core.testing import Cluster
-
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Spawn = Callable[..., "subprocess.Popen[str]"]
 Module = Callable[[str], str]
 HUNG = 4
 ANSWERING = "process.on('message', (message) => process.send({pong: message.ping}));\n"
-
-
-@pytest.fixture
-def seen(etcd: Cluster, realm_prefix: str) -> Seen:
-    return Seen(etcd, realm_prefix)
 
 
 @pytest.fixture

@@ -20,11 +20,6 @@ HOLD = ("--lock-name=x", "--on-failure=hold")
 
 
 @pytest.fixture
-def in_etcd(etcd: Cluster, realm_prefix: str) -> Etcd:
-    return Etcd(etcd, realm_prefix)
-
-
-@pytest.fixture
 def key(etcd: Cluster, realm_prefix: str) -> Key:
     return Key(etcd, realm_prefix)
 

@@ -22,11 +22,6 @@ MINE = "distlock-"  # how the threads of the code under test are called
 
 
 @pytest.fixture
-def in_etcd(etcd: Cluster, realm_prefix: str) -> Etcd:
-    return Etcd(etcd, realm_prefix)
-
-
-@pytest.fixture
 def key(etcd: Cluster, realm_prefix: str) -> Key:
     return Key(etcd, realm_prefix)
 

@@ -17,8 +17,6 @@ import pytest
 from vital import Spawn, finish
 from witness import BOUND, Etcd, Output, is_running, python, status_of, wait_until
 
-from distlock_core.testing import Cluster
-
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 LEASED = ("--lock-name=x", "--ttl=30")
 NOBODY = 65534
@@ -53,11 +51,6 @@ while True:
         os._exit(0)
     os.setsid()
 """
-
-
-@pytest.fixture
-def in_etcd(etcd: Cluster, realm_prefix: str) -> Etcd:
-    return Etcd(etcd, realm_prefix)
 
 
 @pytest.fixture

@@ -7,15 +7,9 @@ from typing import Any, Callable
 
 import pytest
 from stands import Remote
-from witness import Etcd
 
 from distlock_core import LockManager, Realm, connect
 from distlock_core.testing import Cluster, Proxy
-
-
-@pytest.fixture
-def in_etcd(etcd: Cluster, realm_prefix: str) -> Etcd:
-    return Etcd(etcd, realm_prefix)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any, Callable
 import pytest
 from needs import missing
 from salted import BIN, Fleet, Minion
+from witness import Etcd
 
 from distlock_core.testing import Cluster
 
@@ -59,3 +60,9 @@ def fleet(salt_is_there: None, etcd: Cluster) -> Iterator[Fleet]:
 def lock_name() -> str:
     """A lock that no other test has."""
     return f"salt-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def keys(in_etcd: Etcd) -> Etcd:
+    """The keys of the test's own realm."""
+    return in_etcd

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from typing import Callable
 
-import pytest
 from salted import Minion
 from witness import Etcd
 
 from distlock_core.testing import Cluster
-
-
-@pytest.fixture
-def keys(etcd: Cluster, realm_prefix: str) -> Etcd:
-    return Etcd(etcd, realm_prefix)
 
 
 def test_a_lock_is_taken_shown_verified_and_unlocked(minion: Minion, keys: Etcd) -> None:

@@ -17,11 +17,6 @@ def realm(etcd: Cluster, realm_prefix: str) -> Realm:
     return connect(etcd.endpoints, realm_prefix)
 
 
-@pytest.fixture
-def keys(etcd: Cluster, realm_prefix: str) -> Etcd:
-    return Etcd(etcd, realm_prefix)
-
-
 def holder(realm: Realm, name: str = "x") -> Holder | None:
     return next(iter(realm.show(name).holders), None)
 

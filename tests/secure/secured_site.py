@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import select
 import ssl
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from typing import Any, Callable
 
+from witness import BOUND, line_of, one_line, wait_until
+
 from distlock_core import Realm, connect
 from distlock_core.testing import Cluster, environment
 
-BOUND = 30.0  # seconds after which what is to happen at once counts as missing; a busy machine is slow
+__all__ = ["BOUND", "Run", "Site", "Spawn", "line_of", "one_line", "queued", "wait_until"]
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Spawn = Callable[..., "subprocess.Popen[str]"]
 
@@ -50,7 +51,7 @@ class Site:
         )
         context: ssl.SSLContext | None = self.cluster.tls.context() if self.cluster.tls else None
         try:
-            with urllib.request.urlopen(request, timeout=30, context=context) as answer:
+            with urllib.request.urlopen(request, timeout=BOUND, context=context) as answer:
                 return answer.status, json.loads(answer.read())
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read())
@@ -59,30 +60,3 @@ class Site:
 def queued(site: Site, name: str, count: int = 1) -> None:
     """Wait until so many stand in line."""
     wait_until(lambda: site.realm().show(name).waiting >= count, f"{count} in line for {name}")
-
-
-def wait_until(condition: Callable[[], Any], what: str, bound: float = BOUND) -> Any:
-    """Return what `condition` says as soon as it is true."""
-    deadline = time.monotonic() + bound
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"not within {bound:g} s: {what}"
-        time.sleep(0.02)
-
-
-def line_of(process: subprocess.Popen[str]) -> str:
-    """The next line on a process's stdout, with a bound."""
-    assert process.stdout is not None
-    assert select.select([process.stdout], [], [], BOUND)[0], "it has said nothing"
-    line: str = process.stdout.readline()
-    return line.rstrip("\n")
-
-
-def one_line(text: str) -> str:
-    """The only line of a text."""
-    assert text.endswith("\n"), text
-    assert text.count("\n") == 1, text
-    assert "Traceback" not in text
-    return text[:-1]

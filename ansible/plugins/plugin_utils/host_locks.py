@@ -52,7 +52,7 @@ class HostLocks:
         """The hold as the host's tasks see it in a variable."""
         turn = self._turns.get(host)
         kept = turn.deputy.kept if turn is not None and turn.deputy is not None else None
-        return None if kept is None else dict(zip(kept._fields, kept))
+        return None if kept is None else kept._asdict()
 
     def advance(self, state):
         """Do what can be done without waiting, and return the hosts that are to be stopped: without their lock.

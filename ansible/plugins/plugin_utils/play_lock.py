@@ -41,7 +41,7 @@ class PlayLock:
     def shown(self):
         """The hold as tasks see it in a variable."""
         kept = self._deputy.kept if self._deputy is not None else None
-        return None if kept is None else dict(zip(kept._fields, kept))
+        return None if kept is None else kept._asdict()
 
     def enter(self, hosts):
         """Have the lock; True if it is held. Waits as long as the settings say."""

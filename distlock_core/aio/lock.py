@@ -1,0 +1,146 @@
+"""AsyncLock: `Lock`, for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from distlock_core.aio.reading import AsyncOwnership
+from distlock_core.aio.tasks import call_in, in_thread
+from distlock_core.lease import GIVE_UP
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, TypeVar
+
+    from distlock_core.acquisition import Waiting
+    from distlock_core.lock import Lock
+    from distlock_core.model import Holder
+    from distlock_core.patience import Interrupt
+    from distlock_core.realm import Realm
+    from distlock_core.session import Loss
+
+    Result = TypeVar("Result")
+
+
+class AsyncLock:
+    """One lock, as one program wants or holds it: `Lock`, for asyncio. Its calls take turns."""
+
+    def __init__(
+        self, realm: Realm, name: str, *arguments: Any, on_lost: Callable[[Loss], object] | None, **options: Any
+    ) -> None:
+        """Made by `AsyncRealm.lock()`."""
+        self.sync = realm.lock(name, *arguments, on_lost=self._tell, **options)
+        self._on_lost = on_lost
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turns: asyncio.Lock | None = None
+        self._lost: asyncio.Event | None = None
+
+    async def acquire(
+        self, timeout: float | None = None, progress: Callable[[Waiting], object] | None = None
+    ) -> AsyncLock:
+        """Return this lock, held. A task that is cancelled here does not have it."""
+        loop = asyncio.get_running_loop()
+        tell = progress
+
+        def told(waiting: Waiting) -> None:
+            assert tell is not None
+            loop.call_soon_threadsafe(tell, waiting)
+
+        async with self._turn():
+            was_held = self.sync.held
+            await in_thread(
+                lambda interrupt: self.sync.acquire(timeout, interrupt, told if tell is not None else None),
+                undo=None if was_held else lambda _: self.sync.release(),
+            )
+            self.lost.clear()
+            if self.sync.ttl is not None and self.sync.lost.is_set():
+                self.lost.set()  # between the two: it was told before it was cleared
+        return self
+
+    async def try_acquire(self) -> AsyncLock | None:
+        async with self._turn():
+            was_held = self.sync.held
+
+            def undo(taken: Lock | None) -> None:
+                if taken is not None and not was_held:
+                    taken.release()
+
+            taken = await in_thread(lambda _: self.sync.try_acquire(), undo=undo)
+        return None if taken is None else self
+
+    async def verify(self) -> bool:
+        return await self._do(self.sync.verify)
+
+    async def update(self, value: str | None = None, *, reason: str | None = None) -> None:
+        await self._do(lambda interrupt: self.sync.update(value, reason=reason, cancel=interrupt))
+
+    async def release(self) -> None:
+        """Let go. A task that is cancelled here gives it a second to come to its end."""
+        await self._do(self.sync.release, GIVE_UP)
+
+    async def hold(self, reason: str) -> None:
+        await self._do(lambda interrupt: self.sync.hold(reason, interrupt), GIVE_UP)
+
+    async def cool(self, seconds: int) -> None:
+        await self._do(lambda interrupt: self.sync.cool(seconds, interrupt), GIVE_UP)
+
+    def ownership(self) -> AsyncOwnership:
+        return AsyncOwnership(self.sync.ownership())
+
+    @property
+    def lost(self) -> asyncio.Event:
+        """Set when the lock is lost, until it is acquired again: `await lock.lost.wait()`."""
+        if self._lost is None:
+            self._lost = asyncio.Event()
+        return self._lost
+
+    @property
+    def name(self) -> str:
+        return self.sync.name
+
+    @property
+    def held(self) -> bool:
+        return self.sync.held
+
+    @property
+    def token(self) -> int:
+        return self.sync.token
+
+    @property
+    def value(self) -> str | None:
+        return self.sync.value
+
+    @property
+    def holder(self) -> Holder:
+        return self.sync.holder
+
+    async def __aenter__(self) -> AsyncLock:
+        return await self.acquire()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.release()
+
+    async def _do(self, work: Callable[[Interrupt], Result], grace: float = 0.0) -> Result:
+        async with self._turn():
+            return await in_thread(work, grace=grace)
+
+    def _turn(self) -> asyncio.Lock:
+        """A `Lock` is for one thread at a time."""
+        if self._turns is None:
+            self._loop, self._turns = asyncio.get_running_loop(), asyncio.Lock()
+        return self._turns
+
+    def _tell(self, loss: Loss) -> None:
+        """Called by the lock, in a thread of its."""
+
+        def tell() -> None:
+            self.lost.set()
+            if self._on_lost is not None:
+                self._on_lost(loss)
+
+        assert self._loop is not None
+        call_in(self._loop, tell)

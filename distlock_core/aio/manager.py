@@ -1,0 +1,63 @@
+"""AsyncLockManager: `LockManager`, for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from distlock_core.aio.reading import AsyncOwnership
+from distlock_core.aio.tasks import call_in, in_thread
+from distlock_core.manager import LockManager
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any
+
+    from distlock_core.notices import Notice
+    from distlock_core.realm import Realm
+
+
+class AsyncLockManager:
+    """Stands for a lock in the background: `LockManager`, for asyncio. What is instant there is no coroutine here."""
+
+    def __init__(
+        self,
+        realm: Realm,
+        name: str,
+        *arguments: Any,
+        listener: Callable[[Notice], object] | None,
+        **options: Any,
+    ) -> None:
+        """Made by `AsyncRealm.manager()`, in a coroutine."""
+        loop = asyncio.get_running_loop()
+
+        def told(notice: Notice) -> None:
+            if listener is not None:
+                call_in(loop, lambda: listener(notice))
+
+        self.sync = LockManager(realm, name, *arguments, listener=told, **options)
+
+    def have_lock(self) -> bool:
+        return self.sync.have_lock()
+
+    @property
+    def token(self) -> int | None:
+        return self.sync.token
+
+    async def update(self, value: str | None = None, *, reason: str | None = None) -> bool:
+        return await in_thread(lambda _: self.sync.update(value, reason=reason))
+
+    def ownership(self) -> AsyncOwnership:
+        return AsyncOwnership(self.sync.ownership())
+
+    async def shutdown(self) -> None:
+        await in_thread(lambda _: self.sync.shutdown())
+
+    async def __aenter__(self) -> AsyncLockManager:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.shutdown()

@@ -1,0 +1,83 @@
+"""AsyncRealm: `Realm`, for asyncio."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from distlock_core import connection
+from distlock_core.aio.lock import AsyncLock
+from distlock_core.aio.manager import AsyncLockManager
+from distlock_core.aio.reading import AsyncWatching
+from distlock_core.aio.tasks import in_thread
+from distlock_core.lease import GIVE_UP
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import builtins  # the method `list` hides the type inside the class
+    from types import TracebackType
+    from typing import Any
+
+    from distlock_core.model import Holder, LockState
+    from distlock_core.notices import Notice
+    from distlock_core.realm import Realm
+    from distlock_core.session import Loss
+
+
+def connect(
+    endpoints: Sequence[str] | str = connection.DEFAULT_ENDPOINTS, *arguments: Any, **options: Any
+) -> AsyncRealm:
+    """Return the realm of all locks below a prefix. Arguments and errors as those of `distlock_core.connect()`."""
+    return AsyncRealm(connection.connect(endpoints, *arguments, **options))
+
+
+class AsyncRealm:
+    """Every lock under one prefix: `Realm`, for asyncio. What it takes, returns and raises is said there."""
+
+    def __init__(self, realm: Realm) -> None:
+        self.sync = realm
+
+    def lock(
+        self, name: str, *arguments: Any, on_lost: Callable[[Loss], object] | None = None, **options: Any
+    ) -> AsyncLock:
+        """Return a lock, not yet acquired. `on_lost` is called in the event loop."""
+        return AsyncLock(self.sync, name, *arguments, on_lost=on_lost, **options)
+
+    async def list(self) -> builtins.list[LockState]:
+        return await in_thread(lambda interrupt: self.sync.list(cancel=interrupt))
+
+    async def show(self, name: str) -> LockState:
+        return await in_thread(lambda interrupt: self.sync.show(name, cancel=interrupt))
+
+    async def get(self, name: str) -> str | None:
+        return await in_thread(lambda interrupt: self.sync.get(name, cancel=interrupt))
+
+    async def verify(self, name: str, token: int) -> bool:
+        return await in_thread(lambda interrupt: self.sync.verify(name, token, cancel=interrupt))
+
+    async def update(self, name: str, value: str | None = None, **options: Any) -> Holder:
+        return await in_thread(lambda interrupt: self.sync.update(name, value, cancel=interrupt, **options))
+
+    async def unlock(self, name: str, owner: str | None = None, **options: Any) -> Holder:
+        return await in_thread(
+            lambda interrupt: self.sync.unlock(name, owner, cancel=interrupt, **options), grace=GIVE_UP
+        )
+
+    def watch(self, name: str | None = None) -> AsyncWatching:
+        return AsyncWatching(self.sync.watch(name))
+
+    def manager(
+        self, name: str, *arguments: Any, listener: Callable[[Notice], object] | None = None, **options: Any
+    ) -> AsyncLockManager:
+        """Stand for a lock, from now on. `listener` is called in the event loop."""
+        return AsyncLockManager(self.sync, name, *arguments, listener=listener, **options)
+
+    async def close(self) -> None:
+        self.sync.close()
+
+    async def __aenter__(self) -> AsyncRealm:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,151 @@
+"""Claims: the transactions by which one attempt takes a lock, and what became of one whose reply was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from distlock_core import refusal
+from distlock_core.errors import Cancelled, DistlockError, OutcomeUnknown
+from distlock_core.etcd.api import Compare, Delete, KeyValue, LeaseGone, Put
+from distlock_core.hold import NESTED, Entry, Held, Wish, claim_record, reentry_record
+from distlock_core.lease import GIVE_UP, Lease
+from distlock_core.model import Record
+from distlock_core.patience import RETRY_PAUSE, Patience
+from distlock_core.release import Ending
+from distlock_core.values import Value
+from distlock_core.view import View, claim_conditions, gets, reentry_conditions, unsettled
+from distlock_core.whoami import new_run
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from distlock_core.etcd.api import Etcd, Op
+    from distlock_core.line import Line
+
+    Call = Callable[[], Patience]
+
+
+class Claim(Value):
+    """A claim on its way: what it was based on, and what it brings when it is applied."""
+
+    view: View
+    held: Held
+
+
+class Claims:
+    """What one attempt sends, one claim at a time, all under one run id. They raise as `Etcd.txn` does.
+
+    `call` says how long the next call may take.
+    """
+
+    def __init__(self, etcd: Etcd, wish: Wish, line: Line) -> None:
+        self._etcd = etcd
+        self._wish = wish
+        self._keys = wish.keys
+        self._line = line
+        self._run = new_run()
+        self._lease: Lease | None = None
+        self._doubt: Claim | None = None
+
+    @property
+    def in_doubt(self) -> bool:
+        """True while nobody knows whether the last claim was applied."""
+        return self._doubt is not None
+
+    def take(self, view: View, slot: int, call: Call) -> Held | View:
+        """Claim a free slot. Returns the lock, or what is seen where it is not free any more."""
+        key, record, lease = self._keys.slot(slot), claim_record(self._wish, self._run), self._grant(call)
+        then: list[Op] = [Put(key, record, lease)]
+        if self._line.ticket is not None:
+            then.append(Delete(self._line.ticket.key))
+        conditions = claim_conditions(self._keys, view, self._line.ticket, slot, self._wish.slots)
+        held = Held(KeyValue(key, record, 0, 0, lease), self._run, slot, lease=self._lease)
+        return self._commit(Claim(view, held), conditions, then, call)
+
+    def enter(self, view: View, entry: Entry, call: Call) -> Held | View:
+        """Enter a hold of my owner's again. Returns as `take`."""
+        holder, before = entry.holder, entry.before
+        if entry.how == NESTED:
+            # The run around me keeps its record, and with it its right to release: nothing is written.
+            return Held(holder.kv, holder.record.run, holder.slot, NESTED)
+        record, lease = reentry_record(self._wish, self._run, entry), self._grant(call)
+        kv = KeyValue(holder.key, record, holder.token, 0, lease)
+        held = Held(kv, self._run, holder.slot, entry.how, before, entry.before_lease, self._lease)
+        conditions = reentry_conditions(self._keys, view, holder)
+        return self._commit(Claim(view, held), conditions, [Put(holder.key, record, lease)], call)
+
+    def _commit(self, claim: Claim, conditions: list[Compare], then: list[Op], call: Call) -> Held | View:
+        self._doubt = claim
+        reads = gets(self._keys, self._line.ticket)
+        try:
+            outcome = self._etcd.txn(conditions, then, reads, call())
+        except (OutcomeUnknown, Cancelled):
+            raise
+        except (DistlockError, LeaseGone):
+            self._doubt = None  # refused as it stands, or never sent: there is nothing to settle, and so to write
+            raise
+        self._doubt = None
+        if not outcome.succeeded:
+            self.drop_lease()
+            return View.parse(self._keys, outcome, self._line.ticket)
+        kv = claim.held.kv
+        born = kv.create_revision or outcome.revision
+        return claim.held._replace(kv=kv._replace(create_revision=born, mod_revision=outcome.revision))
+
+    def _grant(self, call: Call) -> int:
+        """The lease that the hold will hang on, 0 for a persistent one. Its deadline counts from here."""
+        if self._wish.ttl is None:
+            return 0
+        self.drop_lease()
+        self._lease = Lease(self._etcd, self._wish.ttl, call(), self._wish.refresh)
+        return self._lease.id
+
+    def drop_lease(self) -> None:
+        """End the lease of a claim that has come to nothing."""
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.give_up()
+
+    def settle(self, patience: Patience) -> Held | None:
+        """Find out what became of a claim without a reply; one that was not applied is made void.
+
+        Every claim demands that the lock's last end is as it was read. Here it is written again, unchanged: a claim
+        that is still on its way (in a proxy, in a stopped member) can never be applied after that.
+        """
+        assert self._doubt is not None
+        view, held = self._doubt
+        again = Put(self._keys.last, view.last.value if view.last else Record(0, "", {"how": ""}).encode())
+        reads = gets(self._keys, None)
+        outcome = self._etcd.txn([unsettled(self._keys, view)], [again, *reads], reads, patience)
+        self._doubt = None
+        holder = View.parse(self._keys, outcome, None).held_under(self._run)
+        return None if holder is None else held._replace(kv=holder.kv)
+
+    def resolve(self, ending: BaseException) -> Held | None:
+        """Settle a claim in doubt: the lock if it was applied, None if it never will be. Raises `OutcomeUnknown`."""
+        patience = Patience.lasting(GIVE_UP)
+        while self._doubt is not None:
+            try:
+                return self.settle(patience)
+            except OutcomeUnknown:
+                patience.pause(RETRY_PAUSE)
+            except DistlockError as error:
+                raise refusal.unknown(self._keys.name, self._run, f"{ending}; {error}") from ending
+        return None
+
+    def undo(self, held: Held) -> None:
+        """The caller was called away while its claim went through: as it was before."""
+        ended = Put(self._keys.last, Ending("released", self._wish.owner).record(held.kv))
+        undo: list[Op] = [Delete(held.kv.key), ended]
+        if held.before:
+            undo = [Put(held.kv.key, held.before, held.before_lease)]
+        patience = Patience.lasting(GIVE_UP)
+        while True:
+            try:
+                self._etcd.txn([Compare("MOD", "EQUAL", held.kv.key, held.kv.mod_revision)], undo, [], patience)
+                return
+            except LeaseGone:
+                undo = [Delete(held.kv.key), ended]  # what was there has run out meanwhile
+            except OutcomeUnknown:
+                patience.pause(RETRY_PAUSE)
+            except DistlockError as error:
+                raise refusal.unknown(self._keys.name, self._run, str(error)) from error
