@@ -383,9 +383,14 @@ class Lock:
 
     def _let_go(self, held: Held, patience: Patience) -> bool:
         if held.entry == STEP:
-            put = Put(held.kv.key, held.before, held.before_lease)
+
+            def step(there: KeyValue) -> Put:
+                # As the run's record has it by now: what was changed inside stays.
+                inner = Record.parse(there.value).text("step").encode("utf-8", "backslashreplace")
+                return Put(there.key, inner or held.before, held.before_lease)
+
             try:
-                kv = rewrite(self._etcd, held.kv, self._is_mine, lambda _: put, patience)
+                kv = rewrite(self._etcd, held.kv, self._is_mine, step, patience)
             except LeaseGone:
                 pass  # the step was bound to a process that has ended meanwhile: so it ends with me
             else:
