@@ -183,9 +183,14 @@ class Holding:
 
     def _delete(self, kv: KeyValue, patience: Patience) -> bool:
         if self.held.entry == STEP:
-            put = Put(kv.key, self.held.before, self.held.before_lease)
+
+            def step(there: KeyValue) -> Put:
+                # As the run's record has it by now: what was changed inside stays.
+                inner = Record.parse(there.value).text("step").encode("utf-8", "backslashreplace")
+                return Put(there.key, inner or self.held.before, self.held.before_lease)
+
             try:
-                return rewrite(self._etcd, kv, self._is_mine, lambda _: put, patience) is not None
+                return rewrite(self._etcd, kv, self._is_mine, step, patience) is not None
             except LeaseGone:
                 pass  # the step was bound to a process that has ended meanwhile: so it ends with me
         ending = Ending("released", self._owner)
