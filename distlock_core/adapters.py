@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 
-from distlock_core import binding, realm
+from distlock_core import realm
 from distlock_core.config import load, read_setting
-from distlock_core.deputy import HOLD, RELEASE, Deputy
 from distlock_core.errors import (
     AcquireTimeout,
     Cancelled,
@@ -34,7 +33,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.acquisition import Waiting
+    from distlock_core.binding import Binding
     from distlock_core.config import Settings
+    from distlock_core.deputy import Deputy
     from distlock_core.lock import Lock
     from distlock_core.model import Holder, LockState
     from distlock_core.patience import Cancel
@@ -132,7 +133,7 @@ def take(
         settings.check()
     elif not unrenewed:
         settings["ttl"] = settings["refresh"] = None
-    kept = binding.Binding.of(settings, family)._replace(children=children) if bound else None
+    kept = _binding(settings, family, children) if bound else None
     lock = _lock(settings, kept)
     mine = _Mine(settings["id"], run, of_my_run)
     entry, waits = None, ""
@@ -165,7 +166,9 @@ def take(
         holder = lock.holder
         lock.forget()
     else:
-        holder = binding.bind(lock, kept, realm.connection(settings))
+        from distlock_core.binding import bind
+
+        holder = bind(lock, kept, realm.connection(settings))
     return Taken(holder, True, before)
 
 
@@ -175,6 +178,8 @@ def deputize(settings: Settings, reason: str = "") -> Deputy:
     `reason` is for where the settings have none. When the run ends without a word, the lock is released, or held if
     `on_failure` says so. Raises `DistlockError`.
     """
+    from distlock_core.deputy import HOLD, RELEASE, Deputy
+
     settings["ttl"] = settings["ttl"] or WHILE_PID_TTL
     settings.check()
     name = settings["lockname"]
@@ -241,7 +246,16 @@ def said(holder: Holder) -> str:
     return f"{printable(holder.lock)} is held by {held_by(holder)}"
 
 
-def _lock(settings: Settings, kept: binding.Binding | None) -> Lock:
+# A task on a node is over sooner for each module that it does not need: Ansible sends them as sources.
+
+
+def _binding(settings: Settings, family: int | None, children: bool) -> Binding:
+    from distlock_core.binding import Binding
+
+    return Binding.of(settings, family)._replace(children=children)
+
+
+def _lock(settings: Settings, kept: Binding | None) -> Lock:
     return connect(settings).lock(
         settings["lockname"],
         settings["id"],

@@ -12,7 +12,6 @@ from distlock_core.lease import Lease
 from distlock_core.model import HELD, HOLD, Holder, Record, check_text
 from distlock_core.patience import Patience, now
 from distlock_core.release import Ending, cool_down, leave_taken, let_go, rewrite
-from distlock_core.session import Loss, Session
 from distlock_core.settings import check_ttl
 from distlock_core.tidings import Tidings
 from distlock_core.wording import held_by, look_at, printable
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from distlock_core.ownership import Ownership
     from distlock_core.patience import Cancel
     from distlock_core.realm import Realm
+    from distlock_core.session import Loss, Session
 
 CONNECT_TIMEOUT = 5.0  # seconds for the first contact with etcd
 RELEASE_TIMEOUT = 30.0  # seconds that a release is tried while etcd is away
@@ -173,6 +173,8 @@ class Lock:
     def session(self) -> Session:
         """What looks after the hold: `start()` it to be told of a loss. Raises `NotHolder`."""
         if self._session is None:
+            from distlock_core.session import Session
+
             held = self._hold()
             is_mine = self._is_mine_or_my_guests if self._wish.kind == "lock" else self._is_mine
             self._session = Session(self._etcd, self._wish.keys, held.kv, is_mine, held.lease, self._on_lost)

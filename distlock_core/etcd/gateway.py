@@ -13,7 +13,6 @@ from distlock_core.errors import AccessDenied, Cancelled, DistlockError
 from distlock_core.etcd.api import Compare, Get, LeaseGone, Outcome, Range
 from distlock_core.etcd.calls import LINGER, ask_in_turn
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
-from distlock_core.etcd.gateway_watch import GatewayWatch
 from distlock_core.etcd.http1 import Address, ConnectFailed, Connection, ConnectionLost, Stream
 from distlock_core.etcd.messages import (
     FAILED_PRECONDITION,
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
 
     from distlock_core.etcd.access import Access
     from distlock_core.etcd.api import Op
+    from distlock_core.etcd.gateway_watch import GatewayWatch
     from distlock_core.etcd.login import Login
     from distlock_core.etcd.tls import Tls
 
@@ -150,6 +150,8 @@ class Gateway:
         return watch
 
     def _open_watch(self, attempt: Attempt, body: bytes, token: str) -> GatewayWatch:
+        from distlock_core.etcd.gateway_watch import GatewayWatch
+
         connection = self._connect(attempt.address, attempt.patience)
         try:
             # With "close" the server goes on reading the body after it has begun to answer. Without, it may throw
