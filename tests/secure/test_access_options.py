@@ -79,7 +79,7 @@ def test_tls_server_name_is_the_name_that_counts(tls35: Site, run_distlock: Run,
     assert "its certificate is not one for another)" in one_line(done.stderr)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def no_gateway(start_etcd: Callable[..., Cluster]) -> Cluster:
     """An etcd whose JSON gateway is switched off."""
     return start_etcd(extra_args=["--enable-grpc-gateway=false"])
@@ -99,7 +99,7 @@ def test_transport_says_how_etcd_is_spoken_to(
     assert "expected auto or http or grpc" in one_line(run_distlock("--list", *options, env={**env, **given}).stderr)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def users(start_etcd: Callable[..., Cluster]) -> Cluster:
     """An etcd with users and without TLS, and the user `node` with an odd password."""
     cluster = start_etcd()

@@ -66,7 +66,7 @@ def test_without_a_ca_the_systems_authorities_count(tls_both: Site, run_distlock
 # What is wrong with certificates.
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """An authority that nobody trusts."""
     return Authority(tmp_path_factory.mktemp("stranger"))
@@ -168,7 +168,7 @@ def test_a_write_that_a_client_certificate_kept_out_is_not_in_doubt(
         etcd.txn([], [Put(f"{realm_prefix}x".encode(), b"")], [], Patience.lasting(1.0))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def files(tls: Tls, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """PEM files that are not what they should be."""
     folder = tmp_path_factory.mktemp("files")
