@@ -189,12 +189,20 @@ def test_busy_exit_code_is_for_busy_and_timed_out(
     assert run_distlock("--lock-name=y", "--unlock", *options, env=env).returncode == 1
 
 
+def within(done: subprocess.CompletedProcess[str]) -> float:
+    """In how many seconds no etcd has answered. A busy machine may make it more than was asked for."""
+    found = re.match(r"distlock: no etcd answered within (\d+\.\d)s: ", one_line(done.stderr))
+    assert found is not None, done.stderr
+    return float(found[1])
+
+
 @ways("connect_timeout")
 def test_connect_timeout_bounds_the_first_contact(run_distlock: Run, nowhere: str, give: Give) -> None:
     options, env = give("connect_timeout", 0.4)
     done = run_distlock("--lock-name=x", *options, "--", "true", env={"DISTLOCK_ENDPOINTS": nowhere, **env})
     assert done.returncode == 1
-    assert one_line(done.stderr) == f"distlock: no etcd answered within 0.4s: {nowhere} (connection refused)"
+    assert 0.4 <= within(done) < 5  # which is what it would be
+    assert one_line(done.stderr).endswith(f"s: {nowhere} (connection refused)")
 
 
 @ways("release_timeout")
@@ -206,7 +214,7 @@ def test_release_timeout_bounds_the_release(
     proxy.cut()
     assert holder.let_go() == 1
     said = one_line(holder.process.stderr.read())
-    assert "x may still be locked: no etcd answered within 0." in said
+    assert "x may still be locked: no etcd answered within " in said
     assert f"distlock --unlock --lock-name=x --token={holder.token}" in said
     assert "x" in realm.entries()
 
@@ -264,8 +272,9 @@ def test_maxtime_is_the_originals_word_for_connect_timeout(
 ) -> None:
     options, env = give("maxtime", "400ms")
     env["DISTLOCK_ENDPOINTS"] = nowhere
-    assert "within 0.4s" in one_line(run_distlock("--list", *options, env=env).stderr)
-    assert "within 0.2s" in one_line(run_distlock("--list", "--connect-timeout=0.2", *options, env=env).stderr)
+    assert 0.4 <= within(run_distlock("--list", *options, env=env)) < 5
+    options += ["--connect-timeout=2"]  # which goes before it
+    assert 2 <= within(run_distlock("--list", *options, env=env)) < 5
 
 
 def test_every_setting_is_exercised_in_this_file() -> None:
