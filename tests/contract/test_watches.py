@@ -76,7 +76,7 @@ def test_a_silent_watch_returns_nothing_at_the_deadline(cell: Cell) -> None:
     watch = cell.watch((cell.key("x"), None), revision=cell.put("before") + 1)
     since = time.monotonic()
     assert watch.wait(patience(0.3)) == []
-    assert 0.3 <= time.monotonic() - since < 5
+    assert 0.3 <= time.monotonic() - since < 15
     cell.put("x")
     assert events_of(watch, 1)
 

@@ -12,7 +12,7 @@ from secured_site import BOUND, Site, Spawn, line_of, queued, wait_until
 
 from distlock_core.testing import Cluster, Member, Tls
 
-TTL = 9  # seconds: longer than an election and a restart, shorter than all three together
+TTL = 11  # seconds: longer than an election and a restart, shorter than all three together
 
 
 @pytest.fixture(params=["plain-http", "auth-http", "auth-grpc"])
