@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Callable
@@ -167,6 +168,7 @@ def test_two_processes_racing_never_hold_together(scene_each: Scene, tmp_path: P
 def test_never_more_than_n_hold_n_slots(scene_each: Scene) -> None:
     inside: list[int] = []
     most = []
+    two = threading.Event()
 
     def contend(number: int) -> None:
         realm = scene_each.realm()
@@ -174,6 +176,9 @@ def test_never_more_than_n_hold_n_slots(scene_each: Scene) -> None:
             with realm.lock("web", f"node-{number}", slots=2, timeout=BOUND * 2):
                 inside.append(number)
                 most.append(len(inside))
+                if most[-1] == 2:
+                    two.set()
+                two.wait(BOUND)  # the first one stays until the second slot is taken too
                 time.sleep(0.005)  # work: the others are to find it held
                 inside.remove(number)
 
