@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from distlock_core import refusal
 from distlock_core.claims import Claims
-from distlock_core.errors import AcquireTimeout, EtcdUnavailable, OutcomeUnknown
+from distlock_core.errors import AcquireTimeout, AnotherCluster, EtcdUnavailable, OutcomeUnknown
 from distlock_core.etcd.api import LeaseGone
 from distlock_core.hold import Entry, Held, Wish, find_entry, ticket_record
 from distlock_core.line import Line
@@ -161,12 +161,17 @@ class Acquisition:
         return self._read(self._call())
 
     def _outlast(self, trouble: Exception, view: View) -> View:
-        """An outage, once I am in line, costs patience and nothing else. Returns what is seen after it."""
+        """An outage, once I am in line, costs patience and nothing else. Returns what is seen after it.
+
+        Raises `AnotherCluster`, which is no outage.
+        """
         while True:
             if not self._was_in_line and isinstance(trouble, EtcdUnavailable):
                 raise trouble
             if self._patience.over():
                 raise self._timeout(view, str(trouble)) from trouble
+            if isinstance(trouble, AnotherCluster):
+                raise trouble  # there is nothing to wait for
             self._report(view, str(trouble))
             self._patience.pause(RETRY_PAUSE)
             self.line.renew(self._call())

@@ -3,6 +3,7 @@
     DistlockError
     |-- ConfigError          kind config: a setting or an argument is wrong; nothing was sent
     |-- EtcdUnavailable      kind unreachable: no endpoint gave an answer in time
+    |   `-- AnotherCluster   the same; all of them answer, and belong to another cluster than before
     |-- AccessDenied         kind denied: etcd refuses this user or certificate
     |-- LockBusy             kind busy: somebody else holds it, or is ahead in the line, and I was not to wait
     |-- AcquireTimeout       kind timeout: waited, and did not get it in time
@@ -47,6 +48,10 @@ class EtcdUnavailable(DistlockError):
     """No endpoint gave an answer in time. Nothing that was asked for is known to have happened."""
 
     kind = "unreachable"
+
+
+class AnotherCluster(EtcdUnavailable):
+    """Every endpoint answers, and belongs to another cluster than at first. Unlike an outage it is not waited out."""
 
 
 class AccessDenied(DistlockError):

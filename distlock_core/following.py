@@ -12,7 +12,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from distlock_core.errors import EtcdUnavailable
+from distlock_core.errors import AnotherCluster, EtcdUnavailable
 from distlock_core.etcd.api import Compacted, Event, Get, KeyValue, WatchEnded
 from distlock_core.model import Ended, Holder, Keys
 from distlock_core.patience import Patience, now
@@ -92,7 +92,8 @@ class Follower:
     def advance(self, patience: Patience) -> None:
         """Wait for news; return when there may be some. An outage is waited out, but for the very first contact.
 
-        Raises `EtcdUnavailable` then, `AccessDenied`, and `Cancelled`. It can be called again after each of them.
+        Raises `EtcdUnavailable` then, `AnotherCluster`, `AccessDenied`, and `Cancelled`. It can be called again after
+        each of them.
         """
         try:
             if self._stream is None or now() >= self._reread_at:
@@ -107,6 +108,8 @@ class Follower:
                 raise
             self._broken(trouble)
             if not self.news:
+                if isinstance(trouble, AnotherCluster):
+                    raise
                 patience.pause(self._pause * (0.5 + os.urandom(1)[0] / 256))
                 self._pause = min(self._pause * 2, LONGEST_RETRY)
 

@@ -102,8 +102,10 @@ class WhileChildrenAlive(WhileAlive):
         from distlock_core.processes import children
 
         if not super().ended:
-            self._left = children(self._pid)
-            return False
+            left = children(self._pid)
+            if not super().ended:  # or it has ended meanwhile, and has none any more
+                self._left = left
+                return False
         self._left = {(pid, started) for pid, started in self._left if start_time(pid) == started}
         return not self._left
 

@@ -36,6 +36,15 @@ def children(pid: int) -> set[Process]:
     return {(child, started) for child in found for started in [start_time(child)] if started is not None}
 
 
+def sleeps(pid: int) -> int | None:
+    """How many times a process has gone to sleep, None where there is no such process."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith(b"voluntary_ctxt_switches:"))
+    except (OSError, StopIteration):
+        return None
+
+
 def descendants(*roots: int, leave_out: frozenset[Process] = frozenset()) -> set[Process]:
     """Every living process below the roots, the roots left out, and those to leave out with all below them."""
     children: dict[int, list[int]] = {}

@@ -19,7 +19,7 @@ class Watching:
 
     It begins with every hold there is, as `acquired`, and then leaves nothing out, also over an outage, a failover or
     a restart of etcd. It ends when it is closed, by any thread. Raises `EtcdUnavailable` when etcd does not answer at
-    the very beginning, and `AccessDenied`.
+    the very beginning, `AnotherCluster` when all that answers is another cluster by now, and `AccessDenied`.
     """
 
     def __init__(self, follower: Follower) -> None:

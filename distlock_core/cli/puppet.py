@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from distlock_core.processes import Process
 
 MINE, FREE, ANOTHERS, UNKNOWN = 0, 1, 2, 3  # the exit codes of `check`
+LONGEST_LOOK = 10.0  # seconds that a run waits for its keeper to look at what it has started
 OWNER = "puppet:"
 
 
@@ -103,9 +104,6 @@ def _acquire(call: Call) -> int:
 
 
 def _release(call: Call) -> int:
-    from distlock_core.lifetime import LOOK
-    from distlock_core.patience import Patience
-
     around = _run_around()
     settings = _settings(call, "release")
     state = adapters.connect(settings).show(call.name)
@@ -116,12 +114,27 @@ def _release(call: Call) -> int:
     left = _left_running(around)
     if left:
         # So long this run lives on for sure: the keeper sees them once more, and waits for their end.
-        Patience.lasting(2 * LOOK).pause(2 * LOOK)
+        _wait_for_a_look(holder.keeper)
         pids = ", ".join(str(pid) for pid, _ in sorted(left))
         return out(f"{name} stays taken until process {pids}, which this run has started, has ended")
     settings["id"] = holder.owner
     adapters.let_go(settings, token=holder.token)
     return out(f"{name} is released")
+
+
+def _wait_for_a_look(keeper: int | None) -> None:
+    """Return when the keeper has surely looked once more. On a busy machine it may get no turn for seconds."""
+    from distlock_core.patience import Patience
+    from distlock_core.processes import sleeps
+
+    patience = Patience.lasting(LONGEST_LOOK)
+    before = sleeps(keeper or 0)
+    while before is not None and not patience.over():
+        patience.pause(0.1)
+        slept = sleeps(keeper or 0)
+        # Awake just now it may have looked already, and a signal that comes as it falls asleep counts for the next one.
+        if slept is None or slept >= before + 3:
+            return
 
 
 def _check(call: Call) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from distlock_core.errors import OutcomeUnknown
-from distlock_core.etcd.endpoints import Attempt, Endpoints
+from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
 from distlock_core.etcd.http1 import ConnectFailed, ConnectionLost
 from distlock_core.etcd.messages import MALFORMED, Refused, translate
 from distlock_core.patience import Patience
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
     Answer = TypeVar("Answer")
 
-# Seconds that a call which was called off waits for the answer that is on its way: etcd 3.5.0 to 3.5.4 die of a client
-# that goes away while a transaction that only reads is on.
-LINGER = 0.25
+SPEAKS_TLS = "it speaks TLS there: use https://"
+# etcd 3.5.0 to 3.5.4 die of a client that goes away while a transaction that only reads is on: nobody hangs up at once.
+LINGER = 0.25  # seconds that a call which was called off waits for the answer that is on its way
+LATE = 2.0  # seconds that the connection of a call whose time is up stays open, while its caller goes on
 
 
 def ask_in_turn(
@@ -39,6 +40,7 @@ def ask_in_turn(
             return ask(attempt)
         except ConnectFailed as failure:
             attempt.failure = str(failure)
+            attempt.astray = isinstance(failure.__cause__, WrongCluster)  # found out before anything was sent
         except Refused as refusal:
             if refusal.code == benign:
                 return None
@@ -50,6 +52,7 @@ def ask_in_turn(
         except (ConnectionLost, *MALFORMED) as failure:
             lost = isinstance(failure, ConnectionLost)
             attempt.failure = str(failure) if lost else "it answers, but not as etcd does"
+            attempt.astray = isinstance(failure, WrongCluster)
             if once:
                 raise OutcomeUnknown(f"{attempt.address.url}: {attempt.failure}") from failure
     raise AssertionError("attempts end with an error")

@@ -15,10 +15,11 @@ import threading
 import weakref
 
 from distlock_core.errors import Cancelled
-from distlock_core.etcd.calls import LINGER
+from distlock_core.etcd.calls import LATE, LINGER, SPEAKS_TLS
 from distlock_core.etcd.http1 import ConnectFailed, Connection, ConnectionLost, resolve
 from distlock_core.etcd.messages import MALFORMED, NoGateway, Refused, read_answer
 from distlock_core.patience import Patience
+from distlock_core.threads import start_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 CANCELLED, DEADLINE_EXCEEDED, UNIMPLEMENTED, UNAVAILABLE = 1, 4, 12, 14
 OURS = "etcdserver: "  # what etcd's own refusals begin with; gRPC's begin otherwise
 NOT_SENT = "failed to connect to all addresses"
+# Of the time to connect with TLS, what gRPC may take: the rest is for finding out what it hangs in.
+FOR_GRPC = 0.75
 OPTIONS = (
     # A connection of its own, as with HTTP: one that has failed takes no other with it, and none outlives its channel.
     ("grpc.use_local_subchannel_pool", 1),
@@ -123,10 +126,12 @@ class Channel:
         bell = Bell()
         with self._lock:
             self._calls += 1
-        call = None
+        call, late = None, False
         try:
+            # etcd is told of the time-out, and keeps to it by itself.
+            timeout = patience.left() + LATE
             with SignalsHeld():
-                call = method(self.raw).future(request, timeout=patience.left(), metadata=metadata)
+                call = method(self.raw).future(request, timeout=timeout, metadata=metadata)
                 call.add_done_callback(bell.ring)
             try:
                 answered = patience.wait(bell.fileno())
@@ -134,22 +139,56 @@ class Channel:
                 Patience.lasting(LINGER).wait(bell.fileno())
                 raise
             if not answered:
+                late = True
                 raise ConnectionLost("timed out")
             if call.code().value[0]:
                 raise failure_of(call)
             return call.result()
         finally:
+            if late:
+                start_thread(lambda: self._end_late(call, bell), "distlock-late")
+            else:
+                self._end(call)
+
+    def is_connected(self, patience: Patience) -> bool:
+        """False when the connection is lost: gRPC makes another by itself, to whoever is there by then.
+
+        Raises `Cancelled`.
+        """
+        bell = Bell()
+        states: list[str] = []
+
+        def note(state: Any) -> None:
+            states.append(state.name)
+            bell.ring()
+
+        with self._lock:
+            self._calls += 1
+        try:
             with SignalsHeld():
-                if call is not None:
-                    call.cancel()
-                with self._lock:
-                    self._calls -= 1
-                self._close_if_unused()
+                self.raw.subscribe(note)
+            patience.wait(bell.fileno())
+            return states[-1:] == ["READY"]
+        finally:
+            self.raw.unsubscribe(note)
+            self._end(None)
 
     def give_up(self) -> None:
         """Close it as soon as its calls have ended."""
         with SignalsHeld():
             self._given_up = True
+            self._close_if_unused()
+
+    def _end_late(self, call: Any, bell: Bell) -> None:
+        Patience.lasting(LATE).wait(bell.fileno())
+        self._end(call)
+
+    def _end(self, call: Any) -> None:
+        with SignalsHeld():
+            if call is not None:
+                call.cancel()
+            with self._lock:
+                self._calls -= 1
             self._close_if_unused()
 
     def _close_if_unused(self) -> None:
@@ -165,10 +204,12 @@ def connect(rpc: Any, address: Address, tls: Tls | None, patience: Patience) -> 
     It is asked for its status, so that nothing of the caller's is in doubt when no answer comes. Raises
     `ConnectFailed`, `ConfigError`, `Cancelled`.
     """
+    whole = patience
     options = [*OPTIONS, ("grpc.default_authority", address.url.partition("://")[2])]
     credentials = None
     if tls is not None:
         credentials = _credentials(tls)
+        patience = whole.within(whole.left() * FOR_GRPC)
         options.append(("grpc.ssl_target_name_override", tls.expected_name(address)))
     # By the system's own means, as over HTTP: gRPC has a resolver of its own.
     for *_, target in resolve(address, patience):
@@ -179,7 +220,7 @@ def connect(rpc: Any, address: Address, tls: Tls | None, patience: Patience) -> 
             return channel, status.header.cluster_id
         except (ConnectFailed, ConnectionLost) as failure:
             channel.give_up()
-            if patience.over():
+            if whole.over():
                 raise ConnectFailed("timed out") from failure
         except Refused as refusal:
             channel.give_up()
@@ -187,7 +228,7 @@ def connect(rpc: Any, address: Address, tls: Tls | None, patience: Patience) -> 
         except BaseException:
             channel.give_up()
             raise
-    raise ConnectFailed(_why(address, tls, patience))
+    raise ConnectFailed(_why(address, tls, whole))
 
 
 def _open(target: tuple[Any, ...], credentials: Any, options: Sequence[tuple[str, Any]]) -> Any:
@@ -201,9 +242,15 @@ def _open(target: tuple[Any, ...], credentials: Any, options: Sequence[tuple[str
 
 
 def _credentials(tls: Tls) -> Any:
+    context = tls.context()  # says what is wrong with the files; as long as they are wrong, the one before
+    if tls.for_grpc is None or tls.for_grpc[0] is not context:
+        tls.for_grpc = context, _new_credentials(tls)
+    return tls.for_grpc[1]
+
+
+def _new_credentials(tls: Tls) -> Any:
     import grpc
 
-    tls.context()  # says what is wrong with the files
     access = tls.access
     cert = _content(access.cert) if access.cert else None
     key = _content(access.key) if access.key else cert
@@ -253,12 +300,20 @@ def _why(address: Address, tls: Tls | None, patience: Patience) -> str:
         read_answer(stream.status, stream.read_all(patience))
     except (ConnectFailed, ConnectionLost) as failure:
         if not isinstance(failure, NoGateway):
-            return str(failure)
+            if tls is None and _is_tls_spoken(address, patience):
+                return SPEAKS_TLS
+            return "timed out" if patience.over() else str(failure)  # there was no time to find out
     except (Refused, *MALFORMED):
         pass
     finally:
         connection.close()
     return "it answers, but not over gRPC"
+
+
+def _is_tls_spoken(address: Address, patience: Patience) -> bool:
+    from distlock_core.etcd.tls import is_spoken
+
+    return is_spoken(address, patience)
 
 
 def _secure(address: Address, tls: Tls, patience: Patience) -> Connection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
-from distlock_core.errors import ConfigError, EtcdUnavailable
+from distlock_core.errors import AnotherCluster, ConfigError, EtcdUnavailable
 from distlock_core.etcd.http1 import Address, ConnectFailed, ConnectionLost
 from distlock_core.patience import FOREVER, Patience, now
 
@@ -74,6 +74,7 @@ class Attempt:
         self.address = address
         self.patience = patience
         self.failure: str | None = None
+        self.astray = False  # it failed because another cluster has answered
 
 
 class Endpoints:
@@ -97,16 +98,20 @@ class Endpoints:
     def answered(self, address: Address, cluster: int | None = None) -> None:
         """This one works: ask it first from now on. Raises `WrongCluster` if it is not of the cluster that it was."""
         if cluster is not None:
-            if self.cluster is None:
-                self.cluster = cluster
-            elif cluster != self.cluster:
-                raise WrongCluster(
-                    f"another etcd cluster ({cluster:x}) than the one that answered first ({self.cluster:x})"
-                )
+            self.check_cluster(cluster)
         self._undiscovered = False
         self._known.add(address.url)
         if address in self._addresses:  # else another thread has looked into DNS meanwhile
             self._first = self._addresses.index(address)
+
+    def check_cluster(self, cluster: int) -> None:
+        """Raise `WrongCluster` if what a member says is of another cluster than what was said first."""
+        if self.cluster is None:
+            self.cluster = cluster
+        elif cluster != self.cluster:
+            raise WrongCluster(
+                f"another etcd cluster ({cluster:x}) than the one that answered first ({self.cluster:x})"
+            )
 
     def has_answered(self, address: Address) -> bool:
         """True if this one has answered before as etcd does."""
@@ -116,10 +121,11 @@ class Endpoints:
         """Yield attempts, round after round with growing pauses, until the patience ends.
 
         The time is shared out: an endpoint that hangs leaves the others their part of it. Raises `EtcdUnavailable`
-        with every endpoint's last failure at the end, and `Cancelled`.
+        with every endpoint's last failure at the end (`AnotherCluster` where that is it for all), and `Cancelled`.
         """
         started = now()
         failures: dict[str, str] = {}
+        astray: set[str] = set()
         pause = FIRST_PAUSE
         while True:
             if self._discovery is not None and self._undiscovered:
@@ -130,16 +136,17 @@ class Endpoints:
                 patience.check()
                 if patience.over():
                     # Nothing is sent any more: its answer could not be waited for.
-                    raise self._unavailable(failures, now() - started)
+                    raise self._unavailable(failures, astray, now() - started)
                 attempt = Attempt(address, patience.within(self._share(patience, len(turn) - position)))
                 yield attempt
-                _note(failures, address.url, attempt.failure or TIMED_OUT)
+                if _note(failures, address.url, attempt.failure or TIMED_OUT):
+                    (astray.add if attempt.astray else astray.discard)(address.url)
             self._undiscovered = True  # they may have moved
             # Jitter: many who lost the same cluster do not come back to it all at once.
             patience.pause(pause * (0.5 + os.urandom(1)[0] / 256))
             pause = min(pause * 2, LONGEST_PAUSE)
             if not turn and patience.over():
-                raise self._unavailable(failures, now() - started)
+                raise self._unavailable(failures, astray, now() - started)
 
     def _discover(self, discovery: Discovery, patience: Patience, failures: dict[str, str]) -> None:
         try:
@@ -159,16 +166,19 @@ class Endpoints:
             left = LONGEST_ATTEMPT * 2
         return min(max(left / untried, SHORTEST_ATTEMPT), LONGEST_ATTEMPT)
 
-    def _unavailable(self, failures: dict[str, str], seconds: float) -> EtcdUnavailable:
+    def _unavailable(self, failures: dict[str, str], astray: set[str], seconds: float) -> EtcdUnavailable:
         if not failures:
             asked = ", ".join(a.url for a in self._addresses) or str(self._discovery)
             return EtcdUnavailable(f"no time was left to ask etcd ({asked})")
         tried = ", ".join(f"{url} ({reason})" for url, reason in failures.items())
         hint = f". {self._hint}" if self._hint else ""
-        return EtcdUnavailable(f"no etcd answered within {seconds:.1f}s: {tried}{hint}")
+        kind = AnotherCluster if astray.issuperset(address.url for address in self._addresses) else EtcdUnavailable
+        return kind(f"no etcd answered within {seconds:.1f}s: {tried}{hint}")
 
 
-def _note(failures: dict[str, str], what: str, failure: str) -> None:
-    # The last try may just have had no time left: what an earlier one was told says more.
-    if not failure.startswith(TIMED_OUT) or what not in failures:
-        failures[what] = failure
+def _note(failures: dict[str, str], what: str, failure: str) -> bool:
+    """Note why one has failed. False: the last try may just have had no time left, what it was told earlier stays."""
+    if failure.startswith(TIMED_OUT) and what in failures:
+        return False
+    failures[what] = failure
+    return True

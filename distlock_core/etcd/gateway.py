@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from distlock_core.errors import AccessDenied, Cancelled, DistlockError
 from distlock_core.etcd.api import Compare, Get, LeaseGone, Outcome, Range
-from distlock_core.etcd.calls import LINGER, ask_in_turn
+from distlock_core.etcd.calls import LATE, LINGER, SPEAKS_TLS, ask_in_turn
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
 from distlock_core.etcd.http1 import ConnectFailed, Connection, ConnectionLost, Stream
 from distlock_core.etcd.messages import (
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from distlock_core.etcd.login import Login
 
     Answer = TypeVar("Answer")
-
-LISTENING = 0.3  # seconds that may be spent on finding out why an endpoint hangs up
 
 
 class SpeakGrpc(Exception):
@@ -158,7 +156,7 @@ class Gateway:
                 self._answer(stream, attempt)
             self._endpoints.answered(attempt.address)
             suspect = None if self._login is None else self._login.suspect
-            return GatewayWatch(attempt.address.url, connection, stream, suspect)
+            return GatewayWatch(attempt.address.url, connection, stream, self._endpoints.check_cluster, suspect)
         except BaseException:
             connection.close()
             raise
@@ -216,7 +214,7 @@ class Gateway:
         connection, fresh = self._pool.take(address, attempt.patience)
         if careful and fresh and self._endpoints.cluster is not None:
             connection = self._same_cluster(connection, attempt, token)
-        stream = None
+        stream, late = None, False
         try:
             stream = connection.open(path, body, attempt.patience, _headers(token))
             answer = self._answer(stream, attempt)
@@ -229,16 +227,19 @@ class Gateway:
             stream = None
             raise
         except ConnectionLost as failure:
+            late = attempt.patience.over()
             if fresh and not address.tls and not self._endpoints.has_answered(address):
                 from distlock_core.etcd import tls
 
-                if address.url in self._secure or tls.is_spoken(address, attempt.patience.within(LISTENING)):
+                if address.url in self._secure or tls.is_spoken(address, attempt.patience):
                     self._secure.add(address.url)
-                    raise ConnectFailed("it speaks TLS there: use https://") from failure
+                    raise ConnectFailed(SPEAKS_TLS) from failure
             raise
         finally:
             if stream is not None and stream.reusable:
                 self._pool.give_back(connection)
+            elif late:
+                self._pool.keep_open(connection, LATE)
             else:
                 connection.close()
 

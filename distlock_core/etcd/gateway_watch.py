@@ -22,10 +22,19 @@ class GatewayWatch:
     """A stream of events from one member. Implements `Watch`."""
 
     def __init__(
-        self, endpoint: str, connection: Connection, stream: Stream, suspect: Callable[[], None] | None = None
+        self,
+        endpoint: str,
+        connection: Connection,
+        stream: Stream,
+        check_cluster: Callable[[int], None],
+        suspect: Callable[[], None] | None = None,
     ) -> None:
-        """`suspect` is called when etcd refuses the watch to this user."""
+        """`check_cluster` raises `ConnectionLost` for another cluster than it should be.
+
+        `suspect` is called when etcd refuses the watch to this user.
+        """
         self.endpoint = endpoint
+        self._check_cluster = check_cluster
         self._suspect = suspect
         self._connection = connection
         self._stream = stream
@@ -45,11 +54,13 @@ class GatewayWatch:
             if data == b"" or len(self._text) > LARGEST_ANSWER:
                 raise WatchEnded("the stream ended")
             try:
-                events = [event for message in self._messages() for event in read_events(message)]
+                events = [event for message in self._messages() for event in read_events(message, self._check_cluster)]
             except WatchRefused:
                 if self._suspect is not None:
                     self._suspect()
                 raise
+            except ConnectionLost as failure:
+                raise WatchEnded(str(failure)) from failure
             except MALFORMED as failure:
                 raise WatchEnded("it answers, but not as etcd does") from failure
             if events:

@@ -161,7 +161,7 @@ class Grpc:
         """Send a request to one endpoint after the other; see `ask_in_turn`. None for a benign refusal."""
 
         def ask(attempt: Attempt, token: str) -> Any:
-            return self._attempt(attempt, method, request, token)
+            return self._attempt(attempt, method, request, token, careful=once)
 
         return ask_in_turn(self._endpoints, self._as_user(ask), patience, once=once, benign=benign)
 
@@ -176,8 +176,14 @@ class Grpc:
         request = self._rpc.AuthenticateRequest(name=user, password=password)
         return str(self._attempt(attempt, lambda raw: self._rpc.AuthStub(raw).Authenticate, request, "").token)
 
-    def _attempt(self, attempt: Attempt, method: Callable[[Any], Any], request: Any, token: str) -> Any:
+    def _attempt(
+        self, attempt: Attempt, method: Callable[[Any], Any], request: Any, token: str, *, careful: bool = False
+    ) -> Any:
+        """One request to one endpoint. A careful one is sent over no connection but that whose cluster is known."""
         channel = self._channel(attempt.address, attempt.patience)
+        if careful and not channel.is_connected(attempt.patience):
+            self._give_up(channel)
+            channel = self._channel(attempt.address, attempt.patience)
         try:
             answer = channel.call(method, request, _metadata(token), attempt.patience)
             self._endpoints.answered(attempt.address, answer.header.cluster_id)
@@ -224,7 +230,8 @@ class Grpc:
         suspect = None if self._login is None else self._login.suspect
         channel = self._connect(attempt.address, attempt.patience)
         try:
-            watch = GrpcWatch(channel, self._rpc.WatchStub(channel.raw).Watch, requests, _metadata(token), suspect)
+            method, check = self._rpc.WatchStub(channel.raw).Watch, self._endpoints.check_cluster
+            watch = GrpcWatch(channel, method, requests, _metadata(token), check, suspect)
         except BaseException:
             channel.give_up()
             raise

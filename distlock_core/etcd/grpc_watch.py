@@ -32,11 +32,17 @@ class GrpcWatch:
         method: Any,
         requests: Sequence[Any],
         metadata: Metadata,
+        check_cluster: Callable[[int], None],
         suspect: Callable[[], None] | None = None,
     ) -> None:
-        """`method` is etcd's Watch on this channel. `suspect` is called when etcd refuses the watch to this user."""
+        """`method` is etcd's Watch on this channel.
+
+        `check_cluster` raises `ConnectionLost` for another cluster than it should be. `suspect` is called when etcd
+        refuses the watch to this user.
+        """
         self.endpoint = channel.address.url
         self._channel = channel
+        self._check_cluster = check_cluster
         self._suspect = suspect
         self._bell = Bell()
         self._unread: deque[Any] = deque()
@@ -78,7 +84,11 @@ class GrpcWatch:
             message = self._unread.popleft()
             self._room.release()
             try:
+                if message.header.cluster_id:
+                    self._check_cluster(message.header.cluster_id)
                 events += protos.events(message)
+            except ConnectionLost as lost:
+                end = self._end = lost
             except WatchEnded as ended:
                 end = self._end = ended
                 if isinstance(ended, WatchRefused) and self._suspect is not None:

@@ -14,6 +14,7 @@ from distlock_core.etcd.http1 import ConnectionLost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from distlock_core.etcd.api import Op
@@ -65,9 +66,14 @@ def watch_ended(said: str, *, compacted: bool) -> WatchEnded:
     return (WatchRefused if any(word in said for word in REFUSALS) else WatchEnded)(said)
 
 
-def read_events(message: dict[str, Any]) -> list[Event]:
-    """The events of one message of a watch. Raises `WatchEnded` when it says that the watch is over."""
+def read_events(message: dict[str, Any], check_cluster: Callable[[int], None]) -> list[Event]:
+    """The events of one message of a watch. Raises `WatchEnded` when it says that the watch is over.
+
+    `check_cluster` raises when the message is of another cluster than it should be.
+    """
     result = message.get("result") if isinstance(message, dict) else None
+    if isinstance(result, dict) and "cluster_id" in result.get("header", ()):
+        check_cluster(int(result["header"]["cluster_id"]))
     if not isinstance(result, dict) or result.get("canceled"):
         compacted = isinstance(result, dict) and bool(result.get("compact_revision"))
         raise watch_ended(str(message)[:300], compacted=compacted)

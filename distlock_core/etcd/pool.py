@@ -1,10 +1,11 @@
-"""Pool: the connections of one gateway that are idle, and new ones, plain or inside of TLS."""
+"""Pool: the connections of one gateway that are idle or late, and new ones, plain or inside of TLS."""
 
 from __future__ import annotations
 
 import os
 
 from distlock_core.etcd.http1 import Address, Connection
+from distlock_core.patience import FOREVER, now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,15 +20,18 @@ class Pool:
     def __init__(self, access: Access | None) -> None:
         self._access = access
         self._tls: Tls | None = None
+        # Idle connections, and those whose answer did not come in time, with the moment until which it still may.
         # list.append and list.pop are atomic, so no lock guards them.
         self._idle: list[Connection] = []
+        self._late: list[tuple[float, Connection]] = []
         self._pid = os.getpid()
 
     def take(self, address: Address, patience: Patience) -> tuple[Connection, bool]:
         """An idle connection, or a new one; and whether it is new."""
         if self._pid != os.getpid():
             # A fork: the parent goes on with these connections, so they are not mine to talk on.
-            self._idle, self._pid = [], os.getpid()
+            self._idle, self._late, self._pid = [], [], os.getpid()
+        self._hang_up(now())
         while self._idle:
             connection = self._idle.pop()
             if connection.address == address and not connection.is_stale():
@@ -38,6 +42,10 @@ class Pool:
     def give_back(self, connection: Connection) -> None:
         """It has been read to the end of an answer, and may be used again."""
         self._idle.append(connection)
+
+    def keep_open(self, connection: Connection, seconds: float) -> None:
+        """Its answer is late, and nobody waits for it any more: hang up when it has had so much more time."""
+        self._late.append((now() + seconds, connection))
 
     def connect(self, address: Address, patience: Patience) -> Connection:
         """A new connection, to be closed or given back."""
@@ -50,6 +58,19 @@ class Pool:
         return SecureConnection(address, patience, self._tls)
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close what is not in use."""
         while self._idle:
             self._idle.pop().close()
+        self._hang_up(FOREVER)
+
+    def _hang_up(self, moment: float) -> None:
+        """Close the connections whose answer has had its time by this moment."""
+        for _ in range(len(self._late)):
+            try:
+                until, connection = self._late.pop(0)
+            except IndexError:
+                return  # another thread was faster
+            if until > moment:
+                self._late.append((until, connection))
+            else:
+                connection.close()

@@ -16,8 +16,11 @@ from distlock_core.etcd.http1 import CHUNK, Address, ConnectFailed, Connection, 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from distlock_core.patience import Patience
 
+LISTENING = 0.3  # seconds that may be spent on finding out why an endpoint hangs up
 EXPIRED, NOT_YET_VALID, HOST_MISMATCH, IP_MISMATCH = 10, 9, 62, 64  # OpenSSL's numbers
 UNKNOWN_CA = frozenset({2, 18, 19, 20, 21})
 NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL")
@@ -32,6 +35,7 @@ class Tls:
         self.access = access or Access()
         self._context: ssl.SSLContext | None = None
         self._stamps: tuple[tuple[int, int] | None, ...] = ()
+        self.for_grpc: tuple[ssl.SSLContext, Any] | None = None  # what gRPC has made of the files for this context
 
     def context(self) -> ssl.SSLContext:
         """Return the context, made anew when a file has changed: certificates are renewed while a lock is held.
@@ -143,6 +147,7 @@ class SecureConnection(Connection):
 
 def is_spoken(address: Address, patience: Patience) -> bool:
     """True if the port of a plain endpoint speaks TLS: it hangs up without a word, which helps nobody."""
+    patience = patience.within(LISTENING)
     try:
         connection = Connection(address, patience)
         try:

@@ -210,9 +210,9 @@ class Connection(threading.Thread):
         poll.register(self._client, _HUNG_UP)
         with self._proxy.changed:
             while condition():
-                if self._closed or poll.poll(0):
-                    raise Ended
                 self._proxy.changed.wait(0.01)
+                if self._closed or poll.poll(0):
+                    raise Ended  # also when it was let go just now: who has given up gets nothing done any more
 
     def _set_streaming(self, streaming: bool) -> None:
         with self._proxy.changed:

@@ -64,7 +64,8 @@ class Sshd:
             "ansible_python_interpreter": self.python,
             "ansible_remote_tmp": self.folder / "remote",
             "ansible_ssh_common_args": "'-F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null "
-            "-o ControlMaster=no -o ControlPath=none'",
+            # One connection for all tasks, as Ansible has it by default; it ends with the sshd.
+            f"-o ControlMaster=auto -o ControlPersist=60 -o ControlPath={self.folder}/mux'",
         }
         path = self.folder / "inventory.ini"
         words = " ".join(f"{word}={value}" for word, value in options.items())

@@ -179,26 +179,25 @@ WAITS = {"timeout": -1}
 SHARED = {"timeout": -1, "owner": "us"}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "task"),
-    [
-        (WAITS, {}),
-        ({"timeout": 60, "name": "{{ group_lock }}"}, {"vars": {"group_lock": "x"}}),
-        ({"timeout": -1, "owner": "{{ inventory_hostname }}"}, {}),
-        ({"timeout": -1, "owner": "{{ inventory_hostname }}", "until": "run_end"}, {}),
-    ],
-)
-def test_hosts_that_would_wait_for_each_other_for_ever_are_refused_at_once(
-    playbook: Run, keys: Etcd, arguments: dict[str, Any], task: dict[str, Any]
-) -> None:
-    played = playbook(play(step("take", task, **arguments)), hosts=("h1", "h2"))
-    for host, other in (("h1", "h2"), ("h2", "h1")):
-        take = played.task("take", host)
-        assert (take.outcome, take["kind"]) == ("failed", "config")
-        assert take["msg"].startswith(f"x: {other} would wait for it in the same task")
-        if "until" not in arguments:
-            assert "Use serial: 1" in take["msg"]
-            assert "host_pinned" in take["msg"]
+REFUSED: dict[str, dict[str, Any]] = {
+    "waits": WAITS,
+    "waits, of a name in a variable": {"timeout": 60, "name": "{{ group_lock }}"},
+    "waits in the name of its host": {"timeout": -1, "owner": "{{ inventory_hostname }}"},
+    "waits until the end of the run": {"timeout": -1, "owner": "{{ inventory_hostname }}", "until": "run_end"},
+}
+
+
+def test_hosts_that_would_wait_for_each_other_for_ever_are_refused_at_once(playbook: Run, keys: Etcd) -> None:
+    steps = [step(row, {"vars": {"group_lock": "x"}}, **arguments) for row, arguments in REFUSED.items()]
+    played = playbook(play(*steps), hosts=("h1", "h2"))
+    for row, arguments in REFUSED.items():
+        for host, other in (("h1", "h2"), ("h2", "h1")):
+            task = played.task(row, host)
+            assert (row, task.outcome, task["kind"]) == (row, "failed", "config")
+            assert task["msg"].startswith(f"x: {other} would wait for it in the same task"), row
+            if "until" not in arguments:
+                assert "Use serial: 1" in task["msg"], row
+                assert "host_pinned" in task["msg"], row
     assert keys.keys() == []
 
 
@@ -300,7 +299,8 @@ def test_a_node_needs_python_and_nothing_else(playbook: Run, keys: Etcd, tmp_pat
     config = tmp_path / "node.yaml"
     config.write_text("prefix: /x/\n")
     steps = (step("take"), step("from a file", config=str(config)), {"name": "look", f"{MODULE}_info": {}})
-    played = playbook(play(*steps, vars={"ansible_python_interpreter": python}))
+    bare = {"PYTHONPATH": None, "COMPILED_PYTHON": None}
+    played = playbook(play(*steps, vars={"ansible_python_interpreter": python}), env=bare)
     assert played.task("take")["changed"], played.text
     assert [lock["lock"] for lock in played.task("look")["locks"]] == ["x"]
     assert played.task("from a file")["msg"].startswith(

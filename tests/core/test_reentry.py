@@ -204,7 +204,7 @@ def test_a_lost_entry_and_a_lost_way_out_are_found_out(scene: Scene, proxy: Prox
 def test_an_entry_that_arrives_late_is_void(scene: Scene, proxy: Proxy) -> None:
     step = scene.realm().lock("web", "node-1", step=True).acquire(0)
     held = proxy.hold_request(TXN, puts(scene.key("web")))
-    inner = scene.acquire(scene.realm(proxy.url).lock("web", "node-1"), 1.0)
+    inner = scene.acquire(scene.realm(proxy.url).lock("web", "node-1"), 2.0)
     held.wait()
     with pytest.raises(AcquireTimeout):
         inner.result(BOUND)

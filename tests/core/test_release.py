@@ -159,7 +159,7 @@ def proxy_down_for(seconds: float) -> None:
 
 @pytest.mark.parametrize("silent", [False, True], ids=["refusing", "silent"])
 def test_a_release_gives_up_after_its_timeout_and_can_be_tried_again(scene: Scene, proxy: Proxy, silent: bool) -> None:
-    lock = scene.realm(proxy.url, release_timeout=1.0).lock("web").acquire(0)
+    lock = scene.realm(proxy.url, release_timeout=2.0).lock("web").acquire(0)
     if silent:
         proxy.blackhole()
     else:
@@ -167,7 +167,7 @@ def test_a_release_gives_up_after_its_timeout_and_can_be_tried_again(scene: Scen
     since = time.monotonic()
     with pytest.raises(EtcdUnavailable):
         lock.release()
-    assert 0.9 <= time.monotonic() - since < 5
+    assert 1.9 <= time.monotonic() - since < 12
     assert lock.held
     assert scene.get("web") is not None
     proxy.heal()

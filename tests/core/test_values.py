@@ -146,7 +146,7 @@ def test_an_update_whose_reply_is_lost_is_resolved_by_a_read(scene: Scene, proxy
 
 
 def test_an_update_that_nobody_can_tell_of_says_so(scene: Scene, proxy: Proxy) -> None:
-    lock = scene.realm(proxy.url, connect_timeout=1).lock("db", value=ADDRESS).acquire()
+    lock = scene.realm(proxy.url, connect_timeout=2).lock("db", value=ADDRESS).acquire()
     sick = True
     proxy.lose_reply(TXN, lambda _: sick, times=1000)
     with pytest.raises(OutcomeUnknown, match="nobody can tell whether it was changed"):
@@ -158,7 +158,7 @@ def test_an_update_that_nobody_can_tell_of_says_so(scene: Scene, proxy: Proxy) -
 
 
 def test_an_update_that_was_never_sent_has_changed_nothing(scene: Scene, proxy: Proxy) -> None:
-    lock = scene.realm(proxy.url, connect_timeout=0.5).lock("db", value=ADDRESS).acquire()
+    lock = scene.realm(proxy.url, connect_timeout=1.5).lock("db", value=ADDRESS).acquire()
     proxy.cut()
     with pytest.raises(EtcdUnavailable):
         lock.update(OTHER)

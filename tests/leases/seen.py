@@ -23,7 +23,7 @@ __all__ = [
     "wait_until",
 ]
 
-LATE = 2.5  # seconds by which a busy etcd may notice late that a lease has run out
+LATE = 10.0  # seconds by which a busy etcd may notice late that a lease has run out
 
 
 class Key(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from typing import Any, Callable
 
@@ -15,7 +16,7 @@ from distlock_core.testing import Cluster
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 COOLDOWN = 3
-each_lifetime = pytest.mark.parametrize("lifetime", [[], ["--ttl=3"]], ids=["persistent", "leased"])
+each_lifetime = pytest.mark.parametrize("lifetime", [[], ["--ttl=30"]], ids=["persistent", "leased"])
 
 
 def shown(run_distlock: Run) -> dict[str, Any]:
@@ -27,10 +28,13 @@ def shown(run_distlock: Run) -> dict[str, Any]:
 def test_nobody_gets_in_before_it_is_over_and_then_the_next_one_does(
     spawn_distlock: Spawn, run_distlock: Run, in_etcd: Etcd, lifetime: list[str]
 ) -> None:
-    first = run_distlock("--lock-name=x", *lifetime, f"--cooldown={COOLDOWN}", "--", *STAMP)
-    assert first.returncode == 0
-    ended = float(first.stdout.split()[1])  # its command was started then, so the cooldown began later
-    follower = Next(spawn_distlock(*Next.command("x")))
+    options = ("--lock-name=x", *lifetime, f"--cooldown={COOLDOWN}")
+    first = spawn_distlock(*options, "--", "sh", "-c", "read line; exec " + shlex.join(STAMP), stdin=subprocess.PIPE)
+    wait_until(in_etcd.keys, "the first one holds it")
+    follower = Next(spawn_distlock(*Next.command("x")))  # in line before the cooldown begins: that may be short
+    first.stdin.close()
+    ended = Next.stamp(first)  # its command ended after that, so the cooldown began later
+    assert first.wait(BOUND) == 0
     assert follower.started() >= ended + COOLDOWN
     assert follower.process.wait(BOUND) == 0
     wait_until(lambda: not in_etcd.new_leases(), "the cooldown's lease has ended")
@@ -61,12 +65,14 @@ def test_unlock_ends_it_early(run_distlock: Run, in_etcd: Etcd) -> None:
 
 def test_an_unlock_can_begin_one(spawn_distlock: Spawn, run_distlock: Run, in_etcd: Etcd) -> None:
     assert run_distlock("--lock", "--lock-name=x").returncode == 0
+    follower = Next(spawn_distlock(*Next.command("x")))
     before = now()
     assert run_distlock("--unlock", "--lock-name=x", f"--cooldown={COOLDOWN}").returncode == 0
-    assert shown(run_distlock)["state"] == "cooling"
-    follower = Next(spawn_distlock(*Next.command("x")))
     assert follower.started() >= before + COOLDOWN - 0.01
     assert follower.process.wait(BOUND) == 0
+    assert run_distlock("--lock", "--lock-name=x").returncode == 0
+    assert run_distlock("--unlock", "--lock-name=x", "--cooldown=60").returncode == 0
+    assert shown(run_distlock)["state"] == "cooling"
 
 
 @each_lifetime

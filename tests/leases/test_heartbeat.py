@@ -12,6 +12,7 @@ from typing import Callable
 
 import pytest
 from seen import BOUND, Seen, line_of, lives, one_line, python
+from witness import Output
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Spawn = Callable[..., "subprocess.Popen[str]"]
@@ -72,7 +73,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[st
 def test_a_command_that_shows_life_in_time_lives_as_long_as_it_likes(
     run_distlock: Run, seen: Seen, lifetime: list[str]
 ) -> None:
-    done = run_distlock("--lock-name=x", "--heartbeat=1.5", *lifetime, *program(BEATING, "30"))
+    done = run_distlock("--lock-name=x", "--heartbeat=3", *lifetime, *program(BEATING, "40"))
     assert (done.returncode, done.stderr) == (7, "")
     seen.assert_nothing_left()
 
@@ -151,8 +152,8 @@ def test_a_last_sign_of_life_right_before_the_end_harms_nobody(run_distlock: Run
 
 def test_systemd_notify_is_understood(run_distlock: Run, need: Callable[..., str]) -> None:
     notify = need("systemd-notify", install="apt-get install systemd")
-    script = f"for n in 1 2 3 4 5 6; do {notify} WATCHDOG=1 && sleep 0.5; done; exit 7"
-    done = run_distlock("--lock-name=x", "--heartbeat=2", "--", "sh", "-c", script)
+    script = f"for n in 1 2 3 4 5 6 7 8; do {notify} WATCHDOG=1 && sleep 0.5; done; exit 7"
+    done = run_distlock("--lock-name=x", "--heartbeat=3", "--", "sh", "-c", script)
     assert (done.returncode, done.stderr) == (7, "")
 
 
@@ -220,19 +221,23 @@ def test_a_command_that_runs_on_without_its_lock_is_still_listened_to(
     process = spawn_distlock("--lock-name=x", "--heartbeat=20", "--on-loss=continue", *lifetime, *program(code))
     assert line_of(process) == "ready"
     seen.delete("x")
-    _, said = process.communicate(timeout=10)  # far more messages than a socket takes that nobody reads
+    _, said = process.communicate(timeout=BOUND)  # far more messages than a socket takes that nobody reads
     assert process.returncode == 2
     assert "RUNS ON WITHOUT ITS LOCK" in one_line(said)
 
 
 def test_a_command_that_hangs_without_its_lock_is_ended_all_the_same(spawn_distlock: Spawn, seen: Seen) -> None:
-    options = ("--lock-name=x", "--heartbeat=1.5", "--on-loss=continue")
-    process = spawn_distlock(*options, *program(HANGING))
-    pids = [int(word) for word in line_of(process).split()]
+    options = ("--lock-name=x", "--heartbeat=60", "--on-loss=continue")
+    # It says when it hangs: not before the loss was told.
+    code = "print(os.getpid(), flush=True)\nsys.stdin.readline()\ntell('WATCHDOG=trigger')\ntime.sleep(60)"
+    process = spawn_distlock(*options, *program(code), stdin=subprocess.PIPE)
+    pids = [int(line_of(process))]
     seen.delete("x")
-    _, said = process.communicate(timeout=10)
-    assert process.returncode == 2  # a lost lock goes before all else
-    assert "RUNS ON WITHOUT ITS LOCK" in said
+    err = Output(process.stderr)
+    err.until("RUNS ON WITHOUT ITS LOCK")
+    process.stdin.close()
+    said = err.all()
+    assert process.wait(BOUND) == 2  # a lost lock goes before all else
     assert "shows no life" in said
     assert not any(map(lives, pids))
 
@@ -245,8 +250,9 @@ def clean_up(*_):
     print("clean", flush=True)
     sys.exit()
 signal.signal(signal.SIGTERM, clean_up)
+tell("WATCHDOG=trigger")
 time.sleep(60)
 """
-    done = run_distlock("--lock-name=x", "--heartbeat=0.5", "--kill-after=20", *program(code), timeout=15)
+    done = run_distlock("--lock-name=x", "--heartbeat=60", "--kill-after=20", *program(code))
     assert (done.returncode, done.stdout) == (HUNG, "clean\n")
     seen.assert_nothing_left()

@@ -6,16 +6,19 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import sysconfig
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
 
 import pytest
 from seen import BOUND, LATE, Seen, lives, one_line, pause, python, stays, wait_dead, wait_until
+from vital import Next
 
 from distlock_core import DistlockError, connect, keeper
 from distlock_core.testing import Cluster, Proxy
@@ -26,17 +29,22 @@ Spawn = Callable[..., "subprocess.Popen[str]"]
 TTL = 2  # seconds: the shortest that is accepted
 MEMORY = 15 << 10  # KiB
 
-# Ignores SIGTERM, and so does its child, which is in a session of its own. Prints the child's pid.
+# Ignores SIGTERM, and so does its child, which is in a session of its own. Prints the child's pid. In a folder, if one
+# is given, each writes the time of its last sign of life into a file named by its pid.
 STUBBORN = """
-import os, signal, sys, time
+import os, signal, struct, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 pid = os.fork()
 if pid == 0:
     os.setsid()
 else:
     print(pid, flush=True)
+if not sys.argv[1:]:
+    time.sleep(300)
+fd = os.open(os.path.join(sys.argv[1], str(os.getpid())), os.O_CREAT | os.O_WRONLY)
 while True:
-    time.sleep(60)
+    os.pwrite(fd, struct.pack("d", time.clock_gettime(time.CLOCK_BOOTTIME)), 0)
+    time.sleep(0.005)
 """
 
 
@@ -113,9 +121,10 @@ def bind(
 
 
 def test_a_bound_lock_is_renewed_long_after_distlock_has_returned(bind: Callable[..., Bound], seen: Seen) -> None:
-    bound = bind()
+    ttl = 4
+    bound = bind(ttl=ttl)
     token = seen.held("x").token
-    stays(lambda: seen.held("x").token == token, "held", 2.5 * TTL)
+    stays(lambda: seen.held("x").token == token, "held", 1.5 * ttl)
     assert lives(bound.keeper)
     assert bound.log == ""
 
@@ -161,10 +170,18 @@ def test_the_keeper_has_a_session_and_a_directory_of_its_own_and_inherits_nothin
         assert pipe.read() == b""  # at its end: nobody holds the other one any more
     assert os.getsid(pid) == pid
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
-    files = {fd: os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
-    assert [files.pop(fd) for fd in ("0", "1", "2")] == ["/dev/null"] * 3
+    # It closes what it has answered on a moment after the answer, and opens connections of its own at any time.
+    wait_until(lambda: [file_of(pid, fd) for fd in ("0", "1", "2")] == ["/dev/null"] * 3, "no stream of the caller's")
+    files = {fd: file_of(pid, fd) for fd in os.listdir(f"/proc/{pid}/fd") if fd not in ("0", "1", "2")}
     # What is left is its own: its connections, and what it sleeps on.
-    assert all(name.startswith(("socket:", "pipe:", "anon_inode:")) for name in files.values()), files
+    assert all(name.startswith(("socket:", "pipe:", "anon_inode:", "gone")) for name in files.values()), files
+
+
+def file_of(pid: int, fd: str) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/fd/{fd}")
+    except FileNotFoundError:
+        return "gone"
 
 
 def test_nobody_waits_for_the_keeper(bind: Callable[..., Bound]) -> None:
@@ -263,13 +280,13 @@ sys.exit(main())
 def test_an_outage_shorter_than_the_ttl_is_ridden_out(
     bind: Callable[..., Bound], seen: Seen, proxy: Proxy, start: Callable[..., Any]
 ) -> None:
-    bound = bind("--on-loss=kill", ttl=6, env={"DISTLOCK_ENDPOINTS": proxy.url})
+    bound = bind("--on-loss=kill", ttl=8, env={"DISTLOCK_ENDPOINTS": proxy.url})
     renewals = sum(path == "/v3/lease/keepalive" for path, _ in proxy.requests)
     wait_until(lambda: sum(p == "/v3/lease/keepalive" for p, _ in proxy.requests) > renewals, "a renewal")
     proxy.cut()
-    pause(2.5)  # the length of the outage: one renewal at least has failed
+    pause(3.0)  # the length of the outage: one renewal at least has failed
     proxy.heal()
-    stays(lambda: seen.key("x") is not None, "held", 4.0)
+    stays(lambda: seen.key("x") is not None, "held", 5.5)
     assert lives(bound.pid)
     assert lives(bound.keeper)
     assert bound.log == ""
@@ -313,7 +330,7 @@ def test_the_lock_is_released_when_the_process_ends(
     else:
         process.send_signal(getattr(signal, how))
     # Nobody has waited for it yet: a zombie has ended all the same.
-    assert seen.wait_gone("x") < 10
+    seen.wait_gone("x")  # half of the ttl is its bound
     wait_dead(bound.keeper)
     process.communicate()
     seen.assert_nothing_left()
@@ -399,10 +416,11 @@ def test_unlock_ends_the_keeper_and_not_the_process(bind: Callable[..., Bound], 
 
 
 def test_its_owner_enters_it_again_and_leaves_it_bound(bind: Callable[..., Bound], run_distlock: Run) -> None:
-    bound = bind("--id=me")
+    ttl = 3
+    bound = bind("--id=me", ttl=ttl)
     before = bound.seen.held("x")
-    inside = ("sh", "-c", f"sleep {TTL + 1}; kill -0 {bound.keeper} && echo $DISTLOCK_TOKEN")
-    for options in ([], ["--ttl=3"]):
+    inside = ("sh", "-c", f"sleep {ttl + 1}; kill -0 {bound.keeper} && echo $DISTLOCK_TOKEN")
+    for options in ([], ["--ttl=5"]):
         done = run_distlock("--lock-name=x", "--id=me", "--nowait", *options, "--", *inside)
         assert (done.returncode, done.stdout, done.stderr) == (0, f"{before.token}\n", "")
         assert bound.seen.held("x") == before
@@ -416,7 +434,7 @@ def test_its_owner_enters_it_again_and_leaves_it_bound(bind: Callable[..., Bound
 def test_a_command_of_its_owner_outlives_the_process_it_is_bound_to(
     bind: Callable[..., Bound], spawn_distlock: Spawn, seen: Seen
 ) -> None:
-    bound = bind("--id=me")
+    bound = bind("--id=me", ttl=30)
     inside = spawn_distlock(
         "--lock-name=x", "--id=me", "--", "sh", "-c", "echo in; exec cat >/dev/null", stdin=subprocess.PIPE
     )
@@ -432,16 +450,17 @@ def test_a_command_of_its_owner_outlives_the_process_it_is_bound_to(
 def test_a_second_keeper_of_the_same_owner_replaces_the_first(
     bind: Callable[..., Bound], seen: Seen, tmp_path: Path
 ) -> None:
-    first = bind("--id=me", "--on-loss=kill")
+    ttl = 3
+    first = bind("--id=me", "--on-loss=kill", ttl=ttl)
     token = seen.held("x").token
-    second = bind("--id=me", "--on-loss=kill", log=tmp_path / "second.log")
+    second = bind("--id=me", "--on-loss=kill", ttl=ttl, log=tmp_path / "second.log")
     assert second.keeper != first.keeper
     wait_dead(first.keeper)
     assert lives(first.pid)  # its lock was not lost: the same owner has it
     assert "WARNING" not in first.log
     assert len(seen.new_leases()) == 1
     first.process.kill()
-    stays(lambda: seen.held("x").token == token, "held", TTL + 0.5)
+    stays(lambda: seen.held("x").token == token, "held", ttl + 0.5)
     second.process.kill()
     seen.wait_gone("x")
     wait_dead(second.keeper)
@@ -480,22 +499,30 @@ def test_a_lost_lock_ends_the_whole_tree_when_told(
 
 
 def test_an_outage_longer_than_the_ttl_ends_the_process_before_another_can_get_the_lock(
-    bind: Callable[..., Bound], seen: Seen, proxy: Proxy, start: Callable[..., Any]
+    bind: Callable[..., Bound], spawn_distlock: Spawn, proxy: Proxy, start: Callable[..., Any], tmp_path: Path
 ) -> None:
-    process = start(*python(STUBBORN))
+    folder = tmp_path / "signs"
+    folder.mkdir()
+    process = start(*python(STUBBORN, str(folder)))
     grandchild = int(process.stdout.readline())
-    bound = bind("--on-loss=kill", process=process, ttl=4, env={"DISTLOCK_ENDPOINTS": proxy.url})
-    proxy.blackhole()
+
+    def signs() -> list[bytes]:
+        return [path.read_bytes() for path in folder.iterdir()]
+
     try:
-        wait_until(lambda: not lives(process.pid) and not lives(grandchild), "the end of both")
-        assert seen.key("x") is not None  # its lease has not run out yet
+        wait_until(lambda: [len(sign) for sign in signs()] == [8, 8], "a sign of life of both")
+        bound = bind("--on-loss=kill", process=process, ttl=5, env={"DISTLOCK_ENDPOINTS": proxy.url})
+        follower = Next(spawn_distlock(*Next.command("x")))
+        proxy.blackhole()
+        assert follower.started() > max(struct.unpack("d", sign)[0] for sign in signs())
+        assert not lives(process.pid)
+        assert not lives(grandchild)
     finally:
         if lives(grandchild):
             os.kill(grandchild, signal.SIGKILL)
         proxy.heal()
     wait_dead(bound.keeper)
     assert "etcd has confirmed no renewal" in one_line(bound.log)
-    seen.wait_gone("x", 4 + LATE)
 
 
 def test_a_log_file_that_has_become_unwritable_stops_nothing(
@@ -524,12 +551,13 @@ def test_the_lock_of_a_killed_keeper_ends_within_the_ttl(bind: Callable[..., Bou
 def test_a_keeper_that_is_told_to_quit_says_so_and_its_lock_ends_by_its_ttl(
     bind: Callable[..., Bound], seen: Seen
 ) -> None:
-    bound = bind()
+    ttl = 5
+    bound = bind(ttl=ttl)
     os.kill(bound.keeper, signal.SIGTERM)
     wait_dead(bound.keeper)
     assert seen.key("x") is not None
-    assert f"told to quit while process {bound.pid} lives; the lock ends in {TTL}s" in one_line(bound.log)
-    seen.wait_gone("x", TTL + LATE)
+    assert f"told to quit while process {bound.pid} lives; the lock ends in {ttl}s" in one_line(bound.log)
+    seen.wait_gone("x", ttl + LATE)
     assert lives(bound.pid)
 
 
@@ -590,9 +618,12 @@ def test_a_relative_log_file_is_the_callers(
 
 
 def test_a_leased_step_without_a_process_ends_by_itself(run_distlock: Run, seen: Seen) -> None:
-    assert run_distlock("--lock-name=x", "--lock", f"--ttl={TTL}").returncode == 0
+    ttl = 3
+    began = time.monotonic()
+    assert run_distlock("--lock-name=x", "--lock", f"--ttl={ttl}").returncode == 0
     held = seen.held("x")
-    assert seen.ttl(held.lease) == TTL
+    assert seen.ttl(held.lease) == ttl
     assert "keeper" not in held.details
-    assert seen.wait_gone("x", TTL + LATE) > TTL / 2
+    seen.wait_gone("x", ttl + LATE)
+    assert time.monotonic() - began >= ttl
     seen.assert_nothing_left()

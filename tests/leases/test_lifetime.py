@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from witness import BOUND, Etcd, python, wait_until
 
-from distlock_core import adapters
-from distlock_core.lifetime import WhileAlive, WhileHeard
+from distlock_core import adapters, processes
+from distlock_core.lifetime import WhileAlive, WhileChildrenAlive, WhileHeard
+from distlock_core.processes import Process, children
 from distlock_core.testing import Cluster
 from distlock_core.whoami import start_time
 
@@ -113,6 +114,26 @@ def test_a_process_that_has_closed_its_pipe_is_still_waited_for(parent: Parent) 
     parent.kill()
     assert is_ready(alive, BOUND)
     assert alive.is_set()
+
+
+def test_what_a_process_leaves_is_known_also_where_it_ends_in_the_middle_of_a_look(
+    parent: Parent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive = WhileChildrenAlive(parent.pid, start_time(parent.pid) or 0)
+    try:
+        assert not alive.ended
+
+        def ends_first(pid: int) -> set[Process]:
+            parent.kill()
+            return children(pid)
+
+        monkeypatch.setattr(processes, "children", ends_first)
+        assert not alive.ended
+        assert not alive.ended
+        parent.kill_child()
+        assert alive.ended
+    finally:
+        alive.close()
 
 
 def test_a_lock_bound_to_a_family_stays_until_the_last_of_it_is_gone(

@@ -40,7 +40,7 @@ def test_a_module_that_answers_lives_and_its_exit_code_comes_through(
         "  if (++pings === 4) setTimeout(() => process.exit(7), 50);\n"
         "});\n"
     )
-    done = run_distlock("--lock-name=x", "--node", "--heartbeat=5", "--ttl=20", "--refresh=0.3", "--", path)
+    done = run_distlock("--lock-name=x", "--node", "--heartbeat=60", "--ttl=20", "--refresh=0.3", "--", path)
     assert (done.returncode, done.stderr) == (7, "")
     seen.assert_nothing_left()
 
@@ -70,14 +70,14 @@ def test_one_that_never_answers_is_ended(run_distlock: Run, seen: Seen, module: 
 
 def test_the_limit_is_the_ttl_unless_a_heartbeat_says_otherwise(run_distlock: Run, module: Module) -> None:
     path = module("setInterval(() => {}, 1000);")
-    done = run_distlock("--lock-name=x", "--node", "--ttl=2", "--", path)
+    done = run_distlock("--lock-name=x", "--node", "--ttl=4", "--", path)
     assert done.returncode == HUNG
-    assert "no pong for 2s" in one_line(done.stderr)
+    assert "no pong for 4s" in one_line(done.stderr)
 
 
 def test_one_whose_loop_is_blocked_is_ended(spawn_distlock: Spawn, seen: Seen, module: Module) -> None:
     path = module(ANSWERING + "console.log(process.pid); setTimeout(() => { while (true); }, 300);")
-    process = spawn_distlock("--lock-name=x", "--node", "--heartbeat=2", "--ttl=20", "--refresh=0.3", "--", path)
+    process = spawn_distlock("--lock-name=x", "--node", "--heartbeat=5", "--ttl=60", "--refresh=0.3", "--", path)
     pid = int(line_of(process))
     assert process.wait(BOUND) == HUNG
     assert not lives(pid)

@@ -15,7 +15,7 @@ from witness import BOUND, Etcd, Output
 from distlock_core.testing import Cluster
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-LIFETIMES = pytest.mark.parametrize("lifetime", [[], ["--ttl=3"]], ids=["persistent", "leased"])
+LIFETIMES = pytest.mark.parametrize("lifetime", [[], ["--ttl=30"]], ids=["persistent", "leased"])
 HOLD = ("--lock-name=x", "--on-failure=hold")
 
 

@@ -46,7 +46,12 @@ class Told:
 
 
 def threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith(MINE)]
+    # But for those of other tests, which linger for a moment.
+    return [
+        thread.name
+        for thread in threading.enumerate()
+        if thread.name.startswith(MINE) and thread.name != "distlock-cancel"
+    ]
 
 
 def renewals(proxy: Proxy) -> int:
@@ -71,7 +76,7 @@ def test_a_loss_is_told_once_at_once_and_remembered(realm: Realm, key: Key, way:
     lock = realm.lock("x", ttl=60, on_lost=told).acquire()
     session = lock.session
     getattr(key, way)()
-    assert told.came.wait(5.0)  # far below the refresh
+    assert told.came.wait(9.0)  # below the refresh, and the 10 s of a read in any case
     assert session.loss is not None
     assert session.loss.why == why
     assert not lock.verify()
@@ -144,9 +149,9 @@ def test_a_watch_whose_history_is_compacted_is_opened_anew(
 
 
 def test_a_lease_is_renewed_as_long_as_it_is_held(realm: Realm, proxy: Proxy) -> None:
-    lock = realm.lock("x", ttl=2, refresh=0.4).acquire()
+    lock = realm.lock("x", ttl=4, refresh=0.4).acquire()
     granted = now()
-    wait_until(lambda: lock.session.deadline > granted + 4, "two times the ttl")
+    wait_until(lambda: lock.session.deadline > granted + 8, "two times the ttl")
     assert lock.verify()
     assert renewals(proxy) >= 4
     lock.release()
@@ -165,7 +170,8 @@ def test_the_ttl_that_was_granted_counts(start_etcd: Callable[..., Cluster], rea
 
 def test_the_deadline_counts_from_the_sending(realm: Realm, proxy: Proxy) -> None:
     held = proxy.hold_reply(KEEPALIVE)
-    lock = realm.lock("x", ttl=6, refresh=0.5).acquire()
+    ttl = 12
+    lock = realm.lock("x", ttl=ttl, refresh=3).acquire()  # a renewal is waited for as long as a refresh takes
     held.wait(BOUND)
     asked = now()  # or a little before
     before = lock.session.deadline
@@ -173,7 +179,7 @@ def test_the_deadline_counts_from_the_sending(realm: Realm, proxy: Proxy) -> Non
     following = proxy.hold_request(KEEPALIVE)  # so that the deadline stays that of the late reply
     held.release()
     wait_until(lambda: lock.session.deadline != before, "the late reply")
-    assert lock.session.deadline <= asked + 6
+    assert lock.session.deadline <= asked + ttl
     following.release()
     lock.release()
 
@@ -186,7 +192,8 @@ def test_no_thread_and_no_lease_is_left_after_a_release(realm: Realm, in_etcd: E
             assert len(in_etcd.new_leases()) >= 1
         assert threads() == []
         in_etcd.assert_nothing_left()
-    assert threading.active_count() <= before + 1  # the proxy has threads of its own
+    # The proxy has a thread of its own for each connection, which ends a moment after that.
+    wait_until(lambda: threading.active_count() <= before + 1, "no thread")
 
 
 def test_a_persistent_hold_can_be_looked_after_too(realm: Realm, key: Key) -> None:

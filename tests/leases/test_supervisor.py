@@ -18,7 +18,7 @@ from vital import Spawn, finish
 from witness import BOUND, Etcd, Output, is_running, python, status_of, wait_until
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-LEASED = ("--lock-name=x", "--ttl=3")
+LEASED = ("--lock-name=x", "--ttl=30")
 NOBODY = 65534
 NOT_KILLABLE = 3
 DISTLOCK = os.path.join(os.path.dirname(sys.executable), "distlock")

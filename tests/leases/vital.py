@@ -18,7 +18,7 @@ from distlock_core.patience import now
 from distlock_core.testing import Cluster
 
 PERIOD = 0.004  # seconds between two signs of life
-SLOW = 5.0  # seconds that a busy machine may add to what is to happen at once
+SLOW = 8.0  # seconds that a busy machine may add to what is to happen at once; below the 10 s of a read in any case
 LOST = 2  # exit code
 
 # A command, its child in a session of its own, and a daemon whose parent has ended. Each writes the time of its last
@@ -133,7 +133,12 @@ class Next:
 
     def started(self) -> float:
         """When its command was started, on the clock of `now()`; rather too early than too late."""
-        return float(Output(self.process.stdout).until(r"started (\S+)\n").group(1))
+        return self.stamp(self.process)
+
+    @staticmethod
+    def stamp(process: subprocess.Popen[str]) -> float:
+        """What `STAMP` has said."""
+        return float(Output(process.stdout).until(r"started (\S+)\n").group(1))
 
 
 class Key:

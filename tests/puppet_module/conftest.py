@@ -15,7 +15,7 @@ from distlock_core.testing import Cluster
 TESTS = Path(__file__).resolve().parent.parent
 sys.path.append(str(TESTS / "puppet_runs"))  # what the tests of whole runs have, these have too
 
-from puppet_node import BIN, PuppetNode, PuppetRun  # noqa: E402
+from puppet_node import BIN, PuppetNode, PuppetRun, compiled_ruby  # noqa: E402
 
 MODULE = TESTS.parent / "puppet"
 
@@ -50,9 +50,14 @@ def modules(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def ruby_env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return compiled_ruby(tmp_path_factory)
+
+
 @pytest.fixture
 def new_node(
-    need: Callable[..., str], distlock_env: dict[str, str], tmp_path: Path, modules: Path
+    need: Callable[..., str], distlock_env: dict[str, str], ruby_env: dict[str, str], tmp_path: Path, modules: Path
 ) -> Iterator[Callable[..., ModuleNode]]:
     """new_node("db1", **env) -> a node of this name in the test's own realm."""
     need("puppet")
@@ -60,7 +65,7 @@ def new_node(
 
     def new(certname: str = "db1", **env: Any) -> ModuleNode:
         path = f"{BIN}:{distlock_env['PATH']}"
-        nodes.append(ModuleNode(tmp_path, certname, {**distlock_env, "PATH": path, **env}, modules))
+        nodes.append(ModuleNode(tmp_path, certname, {**distlock_env, **ruby_env, "PATH": path, **env}, modules))
         return nodes[-1]
 
     yield new

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from puppet_node import BIN, DISTLOCK_PUPPET, Guarded, PuppetNode
+from puppet_node import BIN, DISTLOCK_PUPPET, Guarded, PuppetNode, compiled_ruby
 from witness import Etcd
 
 from distlock_core import Holder, connect
@@ -37,14 +37,19 @@ def guarded(tmp_path: Path) -> Iterator[Guarded]:
     guarded.gate.touch()  # nothing that a failed test has left waits for ever
 
 
+@pytest.fixture(scope="session")
+def ruby_env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return compiled_ruby(tmp_path_factory)
+
+
 @pytest.fixture
 def new_node(
-    need: Callable[..., str], distlock_env: dict[str, str], tmp_path: Path
+    need: Callable[..., str], distlock_env: dict[str, str], ruby_env: dict[str, str], tmp_path: Path
 ) -> Iterator[Callable[..., PuppetNode]]:
-    """new_node("db1", whole_run=True, **puppet_conf) -> a node; with the whole-run lock percona_prod if so told."""
+    """new_node("db1", whole_run=True, asked=False, **puppet_conf) -> a node; with the lock percona_prod if so told."""
     need("puppet")
     nodes: list[PuppetNode] = []
-    env = {**distlock_env, "PATH": f"{BIN}:{distlock_env['PATH']}"}
+    env = {**distlock_env, **ruby_env, "PATH": f"{BIN}:{distlock_env['PATH']}"}
 
     def new(certname: str = "db1", *, whole_run: bool = False, **conf: Any) -> PuppetNode:
         hooks = {

@@ -9,13 +9,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from once import once
+
 BIN = Path(sys.executable).parent
 DISTLOCK_PUPPET = BIN / "distlock-puppet"
-MODULE = Path(__file__).resolve().parent.parent.parent / "puppet"
+HERE = Path(__file__).resolve().parent
+MODULE = HERE.parent.parent / "puppet"
 RUN_TIMEOUT = 200.0  # seconds; one takes three on an idle machine, an agent's first against a new server forty
 
 # What --detailed-exitcodes says.
 UNCHANGED, CHANGED, FAILED, CHANGED_AND_FAILED = 0, 2, 4, 6
+
+
+def compiled_ruby(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a Ruby that compiles its libraries once for all the runs of this test session."""
+    folder = once(tmp_path_factory, "compiled-ruby", lambda _: None)
+    return {"RUBYOPT": f"-r{HERE / 'compiled.rb'}", "COMPILED_RUBY": str(folder)}
 
 
 def quoted(*words: object) -> str:
@@ -64,10 +74,14 @@ class PuppetRun:
 
 
 class PuppetNode:
-    """A node with a name of its own. `conf` are further lines of puppet.conf, by their setting."""
+    """A node with a name of its own. `conf` are further lines of puppet.conf, by their setting.
 
-    def __init__(self, folder: Path, certname: str, env: dict[str, str], **conf: str) -> None:
+    `puppet apply` is called with that name, which saves distlock-puppet to ask Puppet for it, unless it is `asked` for.
+    """
+
+    def __init__(self, folder: Path, certname: str, env: dict[str, str], asked: bool = False, **conf: str) -> None:
         self.certname = certname
+        self._name = [] if asked else ["--certname", certname]
         self.owner = f"puppet:{certname}"
         self._folder = folder / certname
         self._env = env
@@ -92,7 +106,7 @@ class PuppetNode:
         if not modules.exists():
             modules.mkdir()
             (modules / "distlock").symlink_to(MODULE)
-        places += ["--modulepath", str(modules)]
+        places += ["--modulepath", str(modules), *self._name]
         command = ["puppet", "apply", "--color=false", "--detailed-exitcodes", *places]
         return self._start([*command, *options, "-e", manifest])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Any, Callable
 
 import pytest
 from puppet_node import BIN
-from witness import Etcd, Output, is_running, python, wait_until
+from witness import Etcd, Output, is_running, is_stopped, python, wait_until
 
 from distlock_core import connect
+from distlock_core.cli import puppet
 from distlock_core.cli.puppet_call import BY_OPTION, HELP, OPERATIONS, parse
 from distlock_core.cli.puppet_run import Run
 from distlock_core.errors import DistlockError
@@ -86,7 +88,7 @@ def test_exec_tells_busy_from_failed_where_asked(call: Call, other: Any) -> None
 
 def test_exec_waits_where_the_config_file_says_so(call: Call, other: Any, tmp_path: Path) -> None:
     config = tmp_path / "distlock.yaml"
-    config.write_text("timeout: 0.3\n")
+    config.write_text("timeout: 2\n")
     done = call("exec", "x", f"--config={config}", "--", "true")
     assert done.returncode == 1
     assert "gave up after" in done.stderr
@@ -116,17 +118,17 @@ def test_exec_tells_a_lost_lock(spawn_distlock: Spawn, seen: Etcd) -> None:
     seen.assert_nothing_left()
 
 
-@pytest.mark.parametrize("lease", [(), ("--ttl=5",)], ids=["persistent", "leased"])
+@pytest.mark.parametrize("lease", [(), ("--ttl=60",)], ids=["persistent", "leased"])
 def test_a_command_that_takes_too_long_is_dead_with_all_its_children_before_the_lock_is_free(
     spawn_distlock: Spawn, seen: Etcd, lease: Sequence[str]
 ) -> None:
-    words = ("exec", "x", "--certname=n1", "--command-timeout=1", "--kill-after=0.5", *lease, "--", *python(STUBBORN))
+    words = ("exec", "x", "--certname=n1", "--command-timeout=3", "--kill-after=0.5", *lease, "--", *python(STUBBORN))
     process = spawn_distlock(*words, command="distlock-puppet")
     parent, child = map(int, Output(process.stdout).until(r"(\d+) (\d+)\n").groups())
     assert seen.keys() == ["x"]
     _, said = process.communicate(timeout=60)
     assert process.returncode == 124
-    assert said == "distlock: x: the command has not ended within 1s; it is ended\n"
+    assert said == "distlock: x: the command has not ended within 3s; it is ended\n"
     assert not is_running(parent)
     assert not is_running(child)
     seen.assert_nothing_left()
@@ -135,7 +137,7 @@ def test_a_command_that_takes_too_long_is_dead_with_all_its_children_before_the_
 def test_the_wait_for_the_lock_does_not_count_as_the_commands_time(
     spawn_distlock: Spawn, seen: Etcd, other: Any
 ) -> None:
-    limit = 1.0
+    limit = 3.0
     process = spawn_distlock(
         "exec",
         "x",
@@ -259,6 +261,31 @@ def test_what_is_only_called_puppet_is_no_run(distlock_env: dict[str, str], tmp_
     done = subprocess.run([script, "apply"], env=distlock_env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "no run of Puppet has started this process" in done.stderr
+
+
+def test_the_end_of_a_run_waits_for_a_look_of_its_keeper_at_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(puppet, "LONGEST_LOOK", 300.0)
+    looks = subprocess.Popen(
+        python("import time\nprint(flush=True)\nwhile True: time.sleep(0.05)"), stdout=subprocess.PIPE
+    )
+    over = threading.Event()
+
+    def wait() -> None:
+        puppet._wait_for_a_look(looks.pid)
+        over.set()
+
+    with looks:
+        try:
+            Output(looks.stdout).until("\n")
+            looks.send_signal(signal.SIGSTOP)
+            wait_until(lambda: is_stopped(looks.pid), "it gets no turn")
+            threading.Thread(target=wait, daemon=True).start()
+            assert not over.wait(1.5)
+            looks.send_signal(signal.SIGCONT)
+            assert over.wait(60)
+        finally:
+            looks.kill()
+    puppet._wait_for_a_look(looks.pid)  # it is gone: nobody is to be waited for
 
 
 # Pure.

@@ -40,7 +40,7 @@ def wait_free(holder: Holding, seen: Etcd) -> None:
 
 
 def test_all_resources_applied(new_node: New, holder: Holding, seen: Etcd, tmp_path: Path) -> None:
-    node = new_node(whole_run=True)
+    node = new_node(whole_run=True, asked=True)
     inside = quoted(DISTLOCK_PUPPET, "exec", "percona_prod", "--timeout=-1", "--", "touch", tmp_path / "inside")
     check = quoted(DISTLOCK_PUPPET, "check", "percona_prod")
     # A command under the same lock does not wait for the run that it is part of.

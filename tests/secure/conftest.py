@@ -29,6 +29,12 @@ def tls35(etcd_cell: Callable[..., Cluster], realm_prefix: str) -> Site:
     return Site(etcd_cell("3.5", "tls"), realm_prefix)
 
 
+@pytest.fixture(params=["http", "grpc"])
+def tls_both(request: pytest.FixtureRequest, etcd_cell: Callable[..., Cluster], realm_prefix: str) -> Site:
+    """As `tls35`; the test runs over both drivers."""
+    return Site(etcd_cell("3.5", "tls"), realm_prefix, transport=request.param)
+
+
 @pytest.fixture
 def auth35(etcd_cell: Callable[..., Cluster], realm_prefix: str) -> Site:
     """As `auth_site`, on etcd 3.5 alone."""
@@ -39,6 +45,12 @@ def auth35(etcd_cell: Callable[..., Cluster], realm_prefix: str) -> Site:
 def picky(start_etcd: Callable[..., Cluster], tls: Tls) -> Cluster:
     """An etcd that wants a client certificate of its own authority."""
     return start_etcd(tls=tls._replace(wants_client_cert=True))
+
+
+@pytest.fixture(params=["http", "grpc"])
+def picky_both(request: pytest.FixtureRequest, picky: Cluster, realm_prefix: str) -> Site:
+    """A site in `picky`; the test runs over both drivers."""
+    return Site(picky, realm_prefix, transport=request.param)
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from typing import Any, Callable
 
 import pytest
-from secured_site import BOUND, Run, one_line, wait_until
+from secured_site import BOUND, Run, Spawn, line_of, one_line, wait_until
 
-from distlock_core import ConfigError, DistlockError, EtcdUnavailable, connect
-from distlock_core.etcd.api import Get, Put
+from distlock_core import ConfigError, DistlockError, EtcdUnavailable, LockManager, connect
+from distlock_core.errors import AnotherCluster
+from distlock_core.etcd.api import Get, Put, WatchEnded
 from distlock_core.etcd.transport import dial
 from distlock_core.patience import Patience
 from distlock_core.testing import Cluster, Member, Proxy
@@ -131,13 +132,20 @@ def lead_to(balancer: Proxy, cluster: Cluster) -> None:
     balancer.heal()
 
 
+def wait_until_noticed(etcd: Any) -> None:
+    """gRPC hears of a connection's end in a thread of its own; what is sent before that is in doubt."""
+    for channel in getattr(etcd, "_channels", {}).values():
+        wait_until(lambda channel=channel: not channel.is_connected(Patience.lasting(BOUND)), "it is noticed")
+
+
+@pytest.mark.parametrize("transport", ["http", "grpc"])
 def test_another_cluster_behind_a_load_balancer_is_refused(
-    balancer: Proxy, etcd34: Cluster, etcd35: Cluster, realm_prefix: str
+    balancer: Proxy, etcd34: Cluster, etcd35: Cluster, realm_prefix: str, transport: str
 ) -> None:
-    realm = connect(balancer.url, realm_prefix, connect_timeout=1.0, release_timeout=1.0)
+    realm = connect(balancer.url, realm_prefix, connect_timeout=1.0, release_timeout=1.0, transport=transport)
     lock = realm.lock("x").acquire(0)
     lead_to(balancer, etcd35)
-    with pytest.raises(EtcdUnavailable) as caught:
+    with pytest.raises(AnotherCluster) as caught:
         lock.verify()
     assert f"{balancer.url} (another etcd cluster (" in caught.value.message
     assert ") than the one that answered first (" in caught.value.message
@@ -149,6 +157,50 @@ def test_another_cluster_behind_a_load_balancer_is_refused(
     lead_to(balancer, etcd34)
     lock.release()
     assert realm.list() == []
+    # Nor where the write itself is the first to meet the other cluster.
+    lead_to(balancer, etcd35)
+    wait_until_noticed(realm._etcd)
+    with pytest.raises(EtcdUnavailable, match="another etcd cluster"):
+        realm._etcd.txn([], [Put(f"{realm_prefix}y".encode(), b"")], [], Patience.lasting(1.0))
+    assert etcd35.etcdctl("get", "--prefix", realm_prefix) == ""
+
+
+@pytest.mark.parametrize("transport", ["http", "grpc"])
+def test_a_watch_that_leads_to_another_cluster_ends(
+    balancer: Proxy, etcd35: Cluster, realm_prefix: str, transport: str
+) -> None:
+    """Also where the calls, on a connection that is open, still reach the right one. It would be silent for ever."""
+    etcd = dial(balancer.url, transport=transport)
+    etcd.read([], Patience.lasting(BOUND))
+    balancer.target = ("127.0.0.1", int(etcd35.endpoints[0].rpartition(":")[2]))
+    with pytest.raises((WatchEnded, AnotherCluster), match="another etcd cluster"):
+        etcd.watch([(f"{realm_prefix}x".encode(), None)], 1, Patience.lasting(1.0)).wait(Patience.lasting(BOUND))
+    assert etcd.read([], Patience.lasting(BOUND)).succeeded
+    etcd.close()
+
+
+def test_who_waits_or_watches_is_told_of_another_cluster_and_a_manager_goes_on(
+    balancer: Proxy, etcd34: Cluster, etcd35: Cluster, realm_prefix: str, spawn_distlock: Spawn
+) -> None:
+    """No outage that is waited out: without a timeout it would be for ever."""
+    own = connect(etcd34.endpoints, realm_prefix)
+    held = own.lock("x").acquire(0)
+    env = {"DISTLOCK_ENDPOINTS": balancer.url, "DISTLOCK_CONNECT_TIMEOUT": "1"}
+    waiter = spawn_distlock("--lock-name=x", "--quiet", "--", "true", env=env)
+    watcher = spawn_distlock("--watch", env=env)
+    assert "acquired: x is held" in line_of(watcher)
+    with LockManager(connect(balancer.url, realm_prefix, connect_timeout=1.0), "x", ttl=3) as manager:
+        wait_until(lambda: own.show("x").waiting == 2, "both are in line")
+        lead_to(balancer, etcd35)
+        for process in (waiter, watcher):
+            assert process.wait(BOUND) == 1
+            assert f"{balancer.url} (another etcd cluster (" in one_line(process.stderr.read())
+        wait_until(lambda: "another etcd cluster" in (manager.trouble or ""), "the manager says it")
+        lead_to(balancer, etcd34)
+        wait_until(lambda: own.show("x").waiting, "it is in line again")
+        held.release()
+        wait_until(manager.have_lock, "it is the manager's")
+    assert etcd35.etcdctl("get", "--prefix", realm_prefix) == ""
 
 
 def test_members_of_two_clusters_in_one_list_are_named(etcd34: Cluster, etcd35: Cluster, realm_prefix: str) -> None:

@@ -41,9 +41,8 @@ def test_a_ca_without_a_client_certificate_works(tls_site: Site) -> None:
         assert lock.verify()
 
 
-def test_a_client_certificate_is_shown_where_it_is_wanted(picky: Cluster, realm_prefix: str) -> None:
-    site = Site(picky, realm_prefix)
-    with site.realm().lock("web", ttl=30) as lock:
+def test_a_client_certificate_is_shown_where_it_is_wanted(picky_both: Site) -> None:
+    with picky_both.realm().lock("web", ttl=30) as lock:
         assert lock.verify()
 
 
@@ -51,15 +50,15 @@ def test_an_endpoint_without_a_scheme_is_tls_where_a_ca_is_set(tls35: Site) -> N
     assert tls35.realm(tls35.cluster.endpoints[0].removeprefix("https://")).list() == []
 
 
-def test_the_name_on_the_certificate_may_be_another_than_the_endpoints(tls35: Site) -> None:
-    assert tls35.realm(tls_server_name="localhost").list() == []
+def test_the_name_on_the_certificate_may_be_another_than_the_endpoints(tls_both: Site) -> None:
+    assert tls_both.realm(tls_server_name="localhost").list() == []
 
 
-def test_without_a_ca_the_systems_authorities_count(tls35: Site, run_distlock: Run) -> None:
-    env = {**tls35.env, "DISTLOCK_CACERT": None}
-    done = run_distlock("--list", "--quiet", env={**env, "SSL_CERT_FILE": tls35.settings["cacert"]})
+def test_without_a_ca_the_systems_authorities_count(tls_both: Site, run_distlock: Run) -> None:
+    env = {**tls_both.env, "DISTLOCK_CACERT": None}
+    done = run_distlock("--list", "--quiet", env={**env, "SSL_CERT_FILE": tls_both.settings["cacert"]})
     assert (done.returncode, done.stderr) == (0, "")
-    done = run_distlock("--list", "--connect-timeout=1", env=env)
+    done = run_distlock("--list", "--connect-timeout=3", env=env)
     assert done.returncode == 1
     assert "not signed by an authority that this machine knows: set cacert)" in one_line(done.stderr)
 
@@ -127,41 +126,44 @@ def server() -> Iterator[Callable[[Certificate], TlsServer]]:
     ids=["expired", "another host", "another address"],
 )
 def test_a_wrong_server_certificate_is_named(
-    tls35: Site, tls: Tls, server: Callable[..., TlsServer], issue: dict[str, Any], said: str
+    tls_both: Site, tls: Tls, server: Callable[..., TlsServer], issue: dict[str, Any], said: str
 ) -> None:
     wrong = server(tls.authority.issue(**issue))
-    message = refused(tls35, wrong.url)
+    message = refused(tls_both, wrong.url)
     assert message.startswith("no etcd answered within ")
     assert f"{wrong.url} ({said}" in message
     # It is left for one that is in order.
-    assert tls35.realm(wrong.url, *tls35.cluster.endpoints).list() == []
+    assert tls_both.realm(wrong.url, *tls_both.cluster.endpoints).list() == []
 
 
-def test_an_unknown_authority_is_named(tls35: Site, stranger: Authority) -> None:
+def test_an_unknown_authority_is_named(tls_both: Site, stranger: Authority) -> None:
     said = f"(its certificate is not signed by the authority in {stranger.cacert})"
-    assert said in refused(tls35, cacert=stranger.cacert)
+    assert said in refused(tls_both, cacert=stranger.cacert)
 
 
-def test_a_name_that_was_asked_for_and_is_not_there_is_named(tls35: Site) -> None:
-    assert "(its certificate is not one for etcd.example.com)" in refused(tls35, tls_server_name="etcd.example.com")
+def test_a_name_that_was_asked_for_and_is_not_there_is_named(tls_both: Site) -> None:
+    assert "(its certificate is not one for etcd.example.com)" in refused(tls_both, tls_server_name="etcd.example.com")
 
 
-def test_a_server_that_wants_a_client_certificate_says_so(picky: Cluster, realm_prefix: str) -> None:
-    said = refused(Site(picky, realm_prefix), cert=None, key=None)
-    assert said.endswith(f"{picky.endpoints[0]} (it wants a client certificate: set cert and key)")
+def test_a_server_that_wants_a_client_certificate_says_so(picky_both: Site) -> None:
+    said = refused(picky_both, cert=None, key=None)
+    assert said.endswith(f"{picky_both.cluster.endpoints[0]} (it wants a client certificate: set cert and key)")
 
 
 @pytest.mark.parametrize("what", ["stranger", "expired"])
 def test_a_client_certificate_that_is_refused_is_named(
-    picky: Cluster, tls: Tls, stranger: Authority, realm_prefix: str, what: str
+    picky_both: Site, tls: Tls, stranger: Authority, what: str
 ) -> None:
     cert, key = stranger.issue() if what == "stranger" else tls.authority.issue(days=-1)
-    assert f"(it refuses the client certificate {cert}: " in refused(Site(picky, realm_prefix), cert=cert, key=key)
+    assert f"(it refuses the client certificate {cert}: " in refused(picky_both, cert=cert, key=key)
 
 
-def test_a_write_that_a_client_certificate_kept_out_is_not_in_doubt(picky: Cluster, realm_prefix: str) -> None:
+@pytest.mark.parametrize("transport", ["http", "grpc"])
+def test_a_write_that_a_client_certificate_kept_out_is_not_in_doubt(
+    picky: Cluster, realm_prefix: str, transport: str
+) -> None:
     """With TLS 1.3 the refusal comes when the request is on its way already: nothing of it was read."""
-    etcd = dial(picky.endpoints, Access(cacert=picky.settings["cacert"]))
+    etcd = dial(picky.endpoints, Access(cacert=picky.settings["cacert"]), transport=transport)
     with pytest.raises(EtcdUnavailable, match="it wants a client certificate"):
         etcd.txn([], [Put(f"{realm_prefix}x".encode(), b"")], [], Patience.lasting(1.0))
 
@@ -212,46 +214,52 @@ WRONG_FILES = [
 
 @pytest.mark.parametrize(("given", "said"), WRONG_FILES)
 def test_a_file_that_cannot_be_used_is_named(
-    tls35: Site, files: dict[str, str], given: dict[str, str], said: str
+    tls_both: Site, files: dict[str, str], given: dict[str, str], said: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        tls35.realm(**{key: files[name] for key, name in given.items()}).list()
+        tls_both.realm(**{key: files[name] for key, name in given.items()}).list()
     assert said.format(**files) in caught.value.message
     assert "\n" not in caught.value.message
 
 
-def test_a_certificate_and_its_key_may_be_in_one_file(picky: Cluster, files: dict[str, str], realm_prefix: str) -> None:
-    assert Site(picky, realm_prefix).realm(cert=files["both"], key=None).list() == []
+def test_a_certificate_and_its_key_may_be_in_one_file(picky_both: Site, files: dict[str, str]) -> None:
+    assert picky_both.realm(cert=files["both"], key=None).list() == []
 
 
-def test_http_spoken_to_a_tls_port_is_named(tls_site: Site) -> None:
+@pytest.mark.parametrize("transport", ["http", "grpc"])
+def test_http_spoken_to_a_tls_port_is_named(tls_site: Site, transport: str) -> None:
     plain = tls_site.cluster.endpoints[0].replace("https", "http")
-    assert f"{plain} (it speaks TLS there: use https://)" in refused(tls_site, plain)
+    assert f"{plain} (it speaks TLS there: use https://)" in refused(tls_site, plain, transport=transport)
 
 
-def test_tls_spoken_to_a_plain_port_is_named(tls35: Site, each_etcd: Cluster) -> None:
+def test_tls_spoken_to_a_plain_port_is_named(tls_both: Site, each_etcd: Cluster) -> None:
     secure = each_etcd.endpoints[0].replace("http", "https")
-    assert f"{secure} (hangs up in the TLS handshake: http:// there, or no etcd?)" in refused(tls35, secure)
+    assert f"{secure} (hangs up in the TLS handshake: http:// there, or no etcd?)" in refused(tls_both, secure)
 
 
-def test_tls_spoken_to_a_plain_web_server_is_named(tls35: Site) -> None:
+def test_tls_spoken_to_a_plain_web_server_is_named(tls_both: Site) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
-            client, _ = listener.accept()
-            with client:
-                client.recv(1000)
-                client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            while True:
+                try:
+                    client, _ = listener.accept()
+                except OSError:
+                    return
+                with client:
+                    client.recv(1000)
+                    client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
         threading.Thread(target=answer, daemon=True).start()
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
-        assert f"{url} (it does not speak TLS there: an http:// endpoint, or no etcd)" in refused(tls35, url)
+        assert f"{url} (it does not speak TLS there: an http:// endpoint, or no etcd)" in refused(tls_both, url)
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.mark.parametrize("json_", [False, True])
-def test_the_command_says_it_in_one_line(tls35: Site, run_distlock: Run, stranger: Authority, json_: bool) -> None:
+def test_the_command_says_it_in_one_line(tls_both: Site, run_distlock: Run, stranger: Authority, json_: bool) -> None:
     options = ["--json"] if json_ else []
-    env = {**tls35.env, "DISTLOCK_CACERT": stranger.cacert}
+    env = {**tls_both.env, "DISTLOCK_CACERT": stranger.cacert}
     done = run_distlock("--lock-name=x", "--lock", "--connect-timeout=1", *options, env=env)
     assert done.returncode == 1
     said = json.loads(done.stdout)["error"]["message"] if json_ else one_line(done.stderr)
@@ -261,20 +269,20 @@ def test_the_command_says_it_in_one_line(tls35: Site, run_distlock: Run, strange
 # Waits.
 
 
-def test_a_server_that_is_silent_in_the_handshake_does_not_outlast_the_deadline(tls35: Site) -> None:
+def test_a_server_that_is_silent_in_the_handshake_does_not_outlast_the_deadline(tls_both: Site) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"https://127.0.0.1:{silent.getsockname()[1]}"
         since = time.monotonic()
-        assert f"{url} (timed out in the TLS handshake)" in refused(tls35, url)
+        assert f"{url} (timed out in the TLS handshake)" in refused(tls_both, url)
         assert time.monotonic() - since < 3
         # Another one gets its share of the time.
-        assert tls35.realm(url, *tls35.cluster.endpoints, connect_timeout=2.0).list() == []
+        assert tls_both.realm(url, *tls_both.cluster.endpoints, connect_timeout=2.0).list() == []
 
 
-def test_a_blackhole_behind_tls_does_not_outlast_the_deadline(tls35: Site) -> None:
-    with Proxy(tls35.cluster.endpoints[0]) as proxy:
+def test_a_blackhole_behind_tls_does_not_outlast_the_deadline(tls_both: Site) -> None:
+    with Proxy(tls_both.cluster.endpoints[0]) as proxy:
         url = proxy.url.replace("http", "https")
-        realm = tls35.realm(url, connect_timeout=1.0)
+        realm = tls_both.realm(url, connect_timeout=1.0)
         assert realm.list() == []
         proxy.blackhole()
         since = time.monotonic()
@@ -283,11 +291,11 @@ def test_a_blackhole_behind_tls_does_not_outlast_the_deadline(tls35: Site) -> No
         assert time.monotonic() - since < 4
 
 
-def test_a_cancel_ends_a_handshake(tls35: Site) -> None:
+def test_a_cancel_ends_a_handshake(tls_both: Site) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         interrupt = Interrupt()
         threading.Timer(0.3, interrupt.set).start()
-        lock = tls35.realm(f"https://127.0.0.1:{silent.getsockname()[1]}", connect_timeout=60.0).lock("web")
+        lock = tls_both.realm(f"https://127.0.0.1:{silent.getsockname()[1]}", connect_timeout=60.0).lock("web")
         since = time.monotonic()
         with pytest.raises(Cancelled):
             lock.acquire(60, interrupt)
@@ -363,7 +371,7 @@ def test_an_idle_connection_is_used_again(tls35: Site) -> None:
 
 
 def test_a_certificate_is_renewed_under_a_client_that_goes_on(
-    picky: Cluster, tls: Tls, tmp_path: Path, realm_prefix: str, stranger: Authority
+    picky_both: Site, tls: Tls, tmp_path: Path, stranger: Authority
 ) -> None:
     cert, key = str(tmp_path / "node.pem"), str(tmp_path / "node.key")
 
@@ -373,8 +381,7 @@ def test_a_certificate_is_renewed_under_a_client_that_goes_on(
             os.replace(target + ".new", target)
 
     install(stranger.issue())
-    site = Site(picky, realm_prefix, cert=cert, key=key)
-    realm = site.realm(connect_timeout=1.0)
+    realm = picky_both.realm(cert=cert, key=key, connect_timeout=1.0)
     with pytest.raises(EtcdUnavailable, match="it refuses the client certificate"):
         realm.list()
     install(tls.authority.issue())

@@ -139,7 +139,7 @@ def start():
 thread = threading.Thread(target=start)
 thread.start()
 thread.join()
-cluster.members[0].wait_ready(10)
+cluster.members[0].wait_ready(30)
 cluster.etcdctl("put", "a", "1")
 print(cluster.members[0].pid, cluster._scratch, flush=True)
 sys.stdin.read()
@@ -159,7 +159,7 @@ sys.stdin.read()
 
 
 def _ends(pid: int) -> bool:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
             with open(f"/proc/{pid}/stat") as stat:
