@@ -6,9 +6,8 @@ explicit. All raise `DistlockError`.
 
 from __future__ import annotations
 
-from distlock_core import binding, connection
+from distlock_core import connection
 from distlock_core.config import BY_KEY, load, read_setting
-from distlock_core.deputy import HOLD, RELEASE, Deputy
 from distlock_core.errors import (
     AcquireTimeout,
     Cancelled,
@@ -32,7 +31,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.acquisition import Waiting
+    from distlock_core.binding import Binding
     from distlock_core.config import Settings
+    from distlock_core.deputy import Deputy
     from distlock_core.model import Holder, LockState
     from distlock_core.patience import Cancel
     from distlock_core.realm import Realm
@@ -127,7 +128,7 @@ def take(
         settings.check()
     elif not unrenewed:
         settings["ttl"] = settings["refresh"] = None
-    kept = binding.Binding.of(settings, family)._replace(children=children) if bound else None
+    kept = _binding(settings, family, children) if bound else None
     # A step may be entered again by whoever has its owner; what is bound to a run is that run's alone.
     details = None if kept is None else traces(kept.pid)
     lock = connection.wanted(connect(settings), settings, step=kept is None, details=details)
@@ -162,7 +163,9 @@ def take(
         holder = lock.holder
         lock.forget()
     else:
-        holder = binding.bind(lock, kept, connection.arguments(settings))
+        from distlock_core.binding import bind
+
+        holder = bind(lock, kept, connection.arguments(settings))
     return Taken(holder, True, before)
 
 
@@ -172,6 +175,8 @@ def deputize(settings: Settings, reason: str = "") -> Deputy:
     `reason` is for where the settings have none. When the run ends without a word, the lock is released, or held if
     `on_failure` says so. Raises `DistlockError`.
     """
+    from distlock_core.deputy import HOLD, RELEASE, Deputy
+
     settings["ttl"] = settings["ttl"] or WHILE_PID_TTL
     settings.check()
     name = settings["lockname"]
@@ -236,3 +241,10 @@ def bound_to(run: int | None, state: LockState | None, owner: str | None = None)
 def said(holder: Holder) -> str:
     """percona_prod is held by salt:m0 since 12:03 (4m12s): "Upgrade RPMs"."""
     return f"{printable(holder.lock)} is held by {held_by(holder)}"
+
+
+def _binding(settings: Settings, family: int | None, children: bool) -> Binding:
+    # A task on a node is over sooner for each module that it does not need: Ansible sends them as sources.
+    from distlock_core.binding import Binding
+
+    return Binding.of(settings, family)._replace(children=children)

@@ -51,7 +51,10 @@ def amend(
 
 
 def describing(value: str | None, reason: str | None) -> Callable[[Record], Record]:
-    """The change that gives a record another value or reason; None leaves it as it is, an empty reason takes it out."""
+    """The change that gives a record another value or reason; None leaves it as it is, an empty reason takes it out.
+
+    A run inside of a step changes the step with it: that is what is left when the run is over.
+    """
 
     def change(record: Record) -> Record:
         details = dict(record.details)
@@ -60,6 +63,9 @@ def describing(value: str | None, reason: str | None) -> Callable[[Record], Reco
         if reason is not None:
             details.pop("reason", None)
             details = {"reason": reason, **details} if reason else details  # first, as in every record
+        step = record.text("step")
+        if step:
+            details["step"] = change(Record.parse(step.encode("utf-8", "backslashreplace"))).encode().decode()
         return record._replace(details=details)
 
     return change

@@ -10,7 +10,6 @@ from distlock_core.hold import NESTED, STEP, Held, Wish
 from distlock_core.model import HELD, HOLD, Holder, Record
 from distlock_core.patience import Patience
 from distlock_core.release import Ending, cool_down, leave_taken, let_go, rewrite
-from distlock_core.session import Loss, Session
 from distlock_core.wording import held_by, look_at, printable
 
 TYPE_CHECKING = False
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from distlock_core.etcd.api import Etcd
     from distlock_core.line import Line
     from distlock_core.patience import Cancel
+    from distlock_core.session import Loss, Session
     from distlock_core.tidings import Tidings
 
 
@@ -60,6 +60,8 @@ class Holding:
     def session(self) -> Session:
         """What looks after it, whether that was started or not."""
         if self._session is None:
+            from distlock_core.session import Session
+
             is_mine = self._is_mine_or_my_guests if self._is_step else self._is_mine
             self._session = Session(self._etcd, self._keys, self.held.kv, is_mine, self.held.lease, self._on_lost)
             self._session.on_change = self._announce
@@ -183,9 +185,14 @@ class Holding:
 
     def _delete(self, kv: KeyValue, patience: Patience) -> bool:
         if self.held.entry == STEP:
-            put = Put(kv.key, self.held.before, self.held.before_lease)
+
+            def step(there: KeyValue) -> Put:
+                # As the run's record has it by now: what was changed inside stays.
+                inner = Record.parse(there.value).text("step").encode("utf-8", "backslashreplace")
+                return Put(there.key, inner or self.held.before, self.held.before_lease)
+
             try:
-                return rewrite(self._etcd, kv, self._is_mine, lambda _: put, patience) is not None
+                return rewrite(self._etcd, kv, self._is_mine, step, patience) is not None
             except LeaseGone:
                 pass  # the step was bound to a process that has ended meanwhile: so it ends with me
         ending = Ending("released", self._owner)

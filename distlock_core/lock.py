@@ -12,7 +12,6 @@ from distlock_core.holding import Holding
 from distlock_core.lease import Lease
 from distlock_core.model import Holder, Record, check_text
 from distlock_core.patience import Patience, now
-from distlock_core.session import Loss, Session
 from distlock_core.settings import check_ttl
 from distlock_core.tidings import Tidings
 from distlock_core.wording import look_at, printable
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from distlock_core.ownership import Ownership
     from distlock_core.patience import Cancel
     from distlock_core.realm import Realm
+    from distlock_core.session import Loss, Session
 
 CONNECT_TIMEOUT = 5.0  # seconds for the first contact with etcd
 RELEASE_TIMEOUT = 30.0  # seconds that a release is tried while etcd is away

@@ -24,7 +24,6 @@ from distlock_core.model import (
 )
 from distlock_core.patience import Patience
 from distlock_core.release import Ending, cool_down, let_go
-from distlock_core.session import Loss
 from distlock_core.settings import check_ttl
 from distlock_core.whoami import hostname
 from distlock_core.wording import printable, taken
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
     from distlock_core.etcd.api import Etcd
     from distlock_core.patience import Cancel
+    from distlock_core.session import Loss
     from distlock_core.watching import Watching
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from distlock_core.errors import AccessDenied, Cancelled, DistlockError
 from distlock_core.etcd.api import Compare, Get, LeaseGone, Outcome, Range
-from distlock_core.etcd.calls import LATE, LINGER, SPEAKS_TLS, ask_in_turn
+from distlock_core.etcd.calls import LINGER, SPEAKS_TLS, ask_in_turn
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
 from distlock_core.etcd.http1 import ConnectFailed, Connection, ConnectionLost, Stream
 from distlock_core.etcd.messages import (
@@ -239,7 +239,7 @@ class Gateway:
             if stream is not None and stream.reusable:
                 self._pool.give_back(connection)
             elif late:
-                self._pool.keep_open(connection, LATE)
+                self._pool.hang_up_later(connection)
             else:
                 connection.close()
 

@@ -181,7 +181,7 @@ class Grpc:
     ) -> Any:
         """One request to one endpoint. A careful one is sent over no connection but that whose cluster is known."""
         channel = self._channel(attempt.address, attempt.patience)
-        if careful and not channel.is_connected(attempt.patience):
+        if careful and not channel.is_connected():
             self._give_up(channel)
             channel = self._channel(attempt.address, attempt.patience)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from distlock_core.etcd.calls import LATE
 from distlock_core.etcd.http1 import Address, Connection
 from distlock_core.patience import FOREVER, now
 
@@ -23,6 +24,7 @@ class Pool:
         # Idle connections, and those whose answer did not come in time, with the moment until which it still may.
         # list.append and list.pop are atomic, so no lock guards them.
         self._idle: list[Connection] = []
+        # Those whose answer did not come in time, with the moment until which it still may.
         self._late: list[tuple[float, Connection]] = []
         self._pid = os.getpid()
 
@@ -43,9 +45,9 @@ class Pool:
         """It has been read to the end of an answer, and may be used again."""
         self._idle.append(connection)
 
-    def keep_open(self, connection: Connection, seconds: float) -> None:
-        """Its answer is late, and nobody waits for it any more: hang up when it has had so much more time."""
-        self._late.append((now() + seconds, connection))
+    def hang_up_later(self, connection: Connection) -> None:
+        """Its answer has not come in time: leave it open for `LATE` seconds, while others are used."""
+        self._late.append((now() + LATE, connection))
 
     def connect(self, address: Address, patience: Patience) -> Connection:
         """A new connection, to be closed or given back."""
@@ -58,7 +60,7 @@ class Pool:
         return SecureConnection(address, patience, self._tls)
 
     def close(self) -> None:
-        """Close what is not in use."""
+        """Close what is idle, and what waits for late answers."""
         while self._idle:
             self._idle.pop().close()
         self._hang_up(FOREVER)

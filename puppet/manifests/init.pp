@@ -178,9 +178,16 @@ class distlock (
     default => $config_mode,
   }
 
+  # A copy of the password before, wherever the site keeps its backups, would be kept for ever.
+  $backup = $password ? {
+    undef   => undef,
+    default => false,
+  }
+
   if $absent {
     file { $config_file:
       ensure => absent,
+      backup => $backup,
     }
   } else {
     if $config_file == '/etc/distlock/distlock.yaml' {
@@ -199,6 +206,7 @@ class distlock (
       mode      => $mode,
       content   => distlock::config_file($settings + $given),
       show_diff => false,
+      backup    => $backup,
     }
   }
 }

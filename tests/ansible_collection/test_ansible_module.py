@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from playing import Played
+from playing import PLAYBOOK_TIMEOUT, Played
 from witness import Etcd, is_running, wait_until
 
 from distlock_core import Realm, connect
 from distlock_core.testing import Cluster
 
+pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 MODULE = "distlock.distlock.distlock"
 Run = Callable[..., Played]
 Spawn = Callable[..., "subprocess.Popen[str]"]
@@ -102,7 +103,7 @@ def test_anothers_lock_is_named_and_left_alone_but_by_force(playbook: Run, keys:
 def test_whoever_waits_stands_in_line_and_says_where(spawn_playbook: Spawn, keys: Etcd, realm: Realm) -> None:
     keys.lock("x")
     running = spawn_playbook(play(step("take", timeout=-1, reason="mine")))
-    wait_until(lambda: realm.show("x").waiting == 1, "a place in line")
+    wait_until(lambda: realm.show("x").waiting == 1, "a place in line", PLAYBOOK_TIMEOUT)
     (waiter,) = realm.show("x").waiters
     assert (waiter.owner or "").startswith("ansible:h1@")
     assert waiter.reason == "mine"
@@ -117,18 +118,18 @@ def test_a_busy_lock_can_be_tried_for_with_until(spawn_playbook: Spawn, keys: Et
     retry = {"register": "taken", "until": "taken is not failed", "retries": 500, "delay": 0, "ignore_errors": False}
     running = spawn_playbook(play(step("take", retry)), env={"RECORDER_FILE": str(tmp_path / "seen")})
     seen = tmp_path / "seen"
-    wait_until(lambda: seen.exists() and "\n" in seen.read_text(), "a first try that was refused")
+    wait_until(lambda: seen.exists() and "\n" in seen.read_text(), "a first try that was refused", PLAYBOOK_TIMEOUT)
     assert json.loads(seen.read_text().splitlines()[0])["outcome"] == "retry"
     keys.unlock("x")
-    assert running.wait(100) == 0
+    assert running.wait(PLAYBOOK_TIMEOUT) == 0
     assert keys.keys() == ["x"]
 
 
 def test_a_timeout_gives_the_place_in_line_up(playbook: Run, keys: Etcd) -> None:
     keys.lock("x", owner="node-3")
-    take = playbook(play(step("take", timeout=0.5))).task("take")
+    take = playbook(play(step("take", timeout=3))).task("take")
     assert (take.outcome, take["kind"], take["holder"], take["position"]) == ("failed", "timeout", "node-3", 1)
-    assert take["waited"] >= 0.5
+    assert take["waited"] >= 3
     assert keys.keys() == ["x"]
 
 
@@ -256,12 +257,12 @@ def test_under_host_pinned_hosts_take_turns(playbook: Run, keys: Etcd) -> None:
 def test_a_waiting_node_gives_up_when_the_run_is_gone(spawn_playbook: Spawn, keys: Etcd, realm: Realm) -> None:
     keys.lock("x")
     running = spawn_playbook(play(step("take", timeout=-1)), env={"ANSIBLE_KEEP_REMOTE_FILES": "0"})
-    wait_until(lambda: realm.show("x").waiting == 1, "a place in line")
+    wait_until(lambda: realm.show("x").waiting == 1, "a place in line", PLAYBOOK_TIMEOUT)
     module = _waiting_process(running.pid)
+    worker = _ancestors(module, below=running.pid)[-1]
     running.send_signal(signal.SIGKILL)
     running.wait()
     # The worker lives on in a session of its own; it is what reads from the module.
-    worker = _ancestors(module)[-1]
     os.kill(worker, signal.SIGKILL)
     wait_until(lambda: realm.show("x").waiting == 0, "the place in line given up")
     wait_until(lambda: not is_running(module), "the module's end")
@@ -318,10 +319,11 @@ def _waiting_process(run: int) -> int:
     return found
 
 
-def _ancestors(pid: int) -> list[int]:
-    """Up to the one that has lost its parent."""
+def _ancestors(pid: int, below: int) -> list[int]:
+    """From a process up to the child of another that it descends from."""
     found = [pid]
-    while (parent := _parent(found[-1])) > 1:
+    while (parent := _parent(found[-1])) != below:
+        assert parent > 1, found
         found.append(parent)
     return found
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from controller import Controller, Gate, note, notes
+from controller import RUN_BOUND, Controller, Gate, note, notes
 from witness import Etcd, wait_until
 
 from distlock_core import Holder, Realm, connect
@@ -86,7 +86,7 @@ def test_a_run_that_is_ended_while_it_waits_leaves_no_place_in_line(
 ) -> None:
     keys.lock("x")
     run = controller.start([play(strategy, note(tmp_path, "task"), vars={"distlock_timeout": -1})])
-    wait_until(lambda: in_line(keys), "its place in line")
+    wait_until(lambda: in_line(keys), "its place in line", RUN_BOUND)
     run.send(number)
     run.end()
     wait_until(lambda: keys.keys() == ["x"], "the place given up")
@@ -260,10 +260,10 @@ def test_hosts_go_on_while_another_host_of_the_run_waits(controller: Controller,
     task = note(tmp_path, "{{ inventory_hostname }}")
     run = controller.start([play(HOST_PINNED, task, task, only_c, vars=variables)], hosts="a,b,c")
     run.says("b: waiting: b is held by node-3")
-    wait_until(lambda: sorted(notes(tmp_path)) == ["a", "a", "c", "c"], "the others through")
-    wait_until(lambda: set(keys.keys()) & {"a", "b", "c"} == {"b", "c"}, "a's lock released")
+    wait_until(lambda: sorted(notes(tmp_path)) == ["a", "a", "c", "c"], "the others through", RUN_BOUND)
+    wait_until(lambda: set(keys.keys()) & {"a", "b", "c"} == {"b", "c"}, "a's lock released", RUN_BOUND)
     keys.unlock("b")
-    wait_until(lambda: notes(tmp_path).count("b") == 2, "b's turn, while c is still at work")
+    wait_until(lambda: notes(tmp_path).count("b") == 2, "b's turn, while c is still at work", RUN_BOUND)
     gate.open()
     assert run.end() == 0, run.output
     all_gone(keys)
@@ -360,7 +360,8 @@ def test_what_is_wrong_for_a_host_fails_that_host_in_one_clear_line(
     }
     inventory = tmp_path / "inventory.yml"
     hosts: dict[str, Any] = {host: {word: value} for host, (word, value, _) in wrong.items()}
-    variables = {"ansible_connection": "local", "distlock_name": "x", "distlock_connect_timeout": 0.5}
+    hosts["h5"]["distlock_connect_timeout"] = 0.5
+    variables = {"ansible_connection": "local", "distlock_name": "x"}
     inventory.write_text(json.dumps({"all": {"hosts": {**hosts, "good": {}}, "vars": variables}}))
     plays = [{**play(HOST_PINNED, note(tmp_path, "{{ inventory_hostname }}")), "vars": {}}]
     code, output = controller.run(plays, "-i", str(inventory))

@@ -131,7 +131,7 @@ def _endpoints(process: subprocess.Popen[str]) -> list[str]:
 
 def _healthy(endpoint: str) -> bool:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"{endpoint}/health", timeout=5) as answer:
+    with opener.open(f"{endpoint}/health", timeout=ENDED) as answer:
         return b'"true"' in answer.read()
 
 

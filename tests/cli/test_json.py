@@ -188,7 +188,7 @@ def test_busy_shows_who_holds_it(run_distlock: Run, realm: RealmView) -> None:
 
 def test_waiting_is_told_as_json_too(run_distlock: Run, realm: RealmView) -> None:
     realm.put("x", "1500000000;go-host;some reason")
-    done = run_distlock("--json", "--lock-name=x", "--timeout=0.2", "--", "echo", "ran")
+    done = run_distlock("--json", "--lock-name=x", "--timeout=1.5", "--", "echo", "ran")
     assert (done.returncode, done.stdout) == (1, "")
     first, last = done.stderr.splitlines()
     waiting = json.loads(first)["waiting"]
@@ -290,7 +290,7 @@ def test_unknown_names_the_run(run_distlock: Run, proxy: Proxy, realm: RealmView
     proxy.lose_reply("/v3/kv/txn", when=_is_claim, times=1)
     proxy.lose_request("/v3/kv/txn", when=_is_settling, times=1000)
     env = {"DISTLOCK_ENDPOINTS": proxy.url}
-    done = run_distlock("--json", "--lock-name=x", "--timeout=0.5", "--lock", env=env)
+    done = run_distlock("--json", "--lock-name=x", "--timeout=1.5", "--lock", env=env)
     found = error(done.stdout)
     assert (done.returncode, found["kind"]) == (1, "unknown")
     assert found["run"] == realm.record("x")[1]["run"]

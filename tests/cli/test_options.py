@@ -97,12 +97,12 @@ def test_value_is_kept_with_the_lock(run_distlock: Run, realm: RealmView, give: 
 @ways("timeout")
 def test_timeout_bounds_the_wait(run_distlock: Run, realm: RealmView, give: Give) -> None:
     realm.put("x", "1500000000;other;reason")
-    options, env = give("timeout", 0.3)
+    options, env = give("timeout", 1.1)
     done = run_distlock("--lock-name=x", *options, "--quiet", "--", "true", env=env)
     assert done.returncode == 1
     seconds = re.match(r"distlock: gave up after (\d+\.\d)s: ", one_line(done.stderr))
     assert seconds is not None, done.stderr
-    assert float(seconds[1]) >= 0.3
+    assert float(seconds[1]) >= 1.1
     assert list(realm.entries()) == ["x"]
 
 
@@ -177,7 +177,7 @@ def test_slots_let_so_many_in(run_distlock: Run, realm: RealmView, give: Give) -
 
 
 @ways("busy_exit_code")
-@pytest.mark.parametrize("patience", ["--nowait", "--timeout=0.2"])
+@pytest.mark.parametrize("patience", ["--nowait", "--timeout=1"])
 def test_busy_exit_code_is_for_busy_and_timed_out(
     run_distlock: Run, realm: RealmView, give: Give, patience: str
 ) -> None:
@@ -189,12 +189,20 @@ def test_busy_exit_code_is_for_busy_and_timed_out(
     assert run_distlock("--lock-name=y", "--unlock", *options, env=env).returncode == 1
 
 
+def within(done: subprocess.CompletedProcess[str]) -> float:
+    """In how many seconds no etcd has answered. A busy machine may make it more than was asked for."""
+    found = re.match(r"distlock: no etcd answered within (\d+\.\d)s: ", one_line(done.stderr))
+    assert found is not None, done.stderr
+    return float(found[1])
+
+
 @ways("connect_timeout")
 def test_connect_timeout_bounds_the_first_contact(run_distlock: Run, nowhere: str, give: Give) -> None:
     options, env = give("connect_timeout", 0.4)
     done = run_distlock("--lock-name=x", *options, "--", "true", env={"DISTLOCK_ENDPOINTS": nowhere, **env})
     assert done.returncode == 1
-    assert one_line(done.stderr) == f"distlock: no etcd answered within 0.4s: {nowhere} (connection refused)"
+    assert 0.4 <= within(done) < 5  # which is what it would be
+    assert one_line(done.stderr).endswith(f"s: {nowhere} (connection refused)")
 
 
 @ways("release_timeout")
@@ -206,7 +214,7 @@ def test_release_timeout_bounds_the_release(
     proxy.cut()
     assert holder.let_go() == 1
     said = one_line(holder.process.stderr.read())
-    assert "x may still be locked: no etcd answered within 0." in said
+    assert "x may still be locked: no etcd answered within " in said
     assert f"distlock --unlock --lock-name=x --token={holder.token}" in said
     assert "x" in realm.entries()
 
@@ -223,9 +231,9 @@ def test_quiet_says_nothing_but_errors(run_distlock: Run, realm: RealmView, give
     assert run_distlock("--list").stderr == f"distlock: no locks under {realm.prefix}\n"
     assert run_distlock("--list", *options, env=env).stderr == ""
     realm.put("x", "1500000000;other;reason")
-    waited = run_distlock("--lock-name=x", "--timeout=0.2", *options, "--", "true", env=env)
+    waited = run_distlock("--lock-name=x", "--timeout=1", *options, "--", "true", env=env)
     assert one_line(waited.stderr).startswith("distlock: gave up")
-    assert run_distlock("--lock-name=x", "--timeout=0.2", "--", "true").stderr.count("\n") == 2
+    assert run_distlock("--lock-name=x", "--timeout=1", "--", "true").stderr.count("\n") == 2
 
 
 @ways("verbose")
@@ -264,8 +272,9 @@ def test_maxtime_is_the_originals_word_for_connect_timeout(
 ) -> None:
     options, env = give("maxtime", "400ms")
     env["DISTLOCK_ENDPOINTS"] = nowhere
-    assert "within 0.4s" in one_line(run_distlock("--list", *options, env=env).stderr)
-    assert "within 0.2s" in one_line(run_distlock("--list", "--connect-timeout=0.2", *options, env=env).stderr)
+    assert 0.4 <= within(run_distlock("--list", *options, env=env)) < 5
+    options += ["--connect-timeout=2"]  # which goes before it
+    assert 2 <= within(run_distlock("--list", *options, env=env)) < 5
 
 
 def test_every_setting_is_exercised_in_this_file() -> None:
@@ -359,17 +368,17 @@ def test_the_option_wins_over_the_environment_and_that_over_the_file(
     ("file", "variables", "options", "waits"),
     [
         ("timeout: 0", {}, [], False),
-        ("timeout: 0", {"DISTLOCK_TIMEOUT": "0.3"}, [], True),
-        ("timeout: 0.3", {"DISTLOCK_TIMEOUT": "0"}, [], False),
-        ("", {"DISTLOCK_TIMEOUT": "0"}, ["--timeout=0.3"], True),
+        ("timeout: 0", {"DISTLOCK_TIMEOUT": "1"}, [], True),
+        ("timeout: 1", {"DISTLOCK_TIMEOUT": "0"}, [], False),
+        ("", {"DISTLOCK_TIMEOUT": "0"}, ["--timeout=1"], True),
         # nowait and timeout are one setting: the higher layer decides.
-        ("nowait: true", {}, ["--timeout=0.3"], True),
-        ("nowait: true", {"DISTLOCK_TIMEOUT": "0.3"}, [], True),
-        ("", {"DISTLOCK_NOWAIT": "yes"}, ["--timeout=0.3"], True),
-        ("timeout: 0.3", {"DISTLOCK_NOWAIT": "yes"}, [], False),
-        ("timeout: 0.3", {}, ["--nowait"], False),
-        ("", {"DISTLOCK_TIMEOUT": "0.3"}, ["--nowait"], False),
-        ("timeout: 0.3", {"DISTLOCK_NOWAIT": "yes"}, ["--nowait=false"], True),
+        ("nowait: true", {}, ["--timeout=1"], True),
+        ("nowait: true", {"DISTLOCK_TIMEOUT": "1"}, [], True),
+        ("", {"DISTLOCK_NOWAIT": "yes"}, ["--timeout=1"], True),
+        ("timeout: 1", {"DISTLOCK_NOWAIT": "yes"}, [], False),
+        ("timeout: 1", {}, ["--nowait"], False),
+        ("", {"DISTLOCK_TIMEOUT": "1"}, ["--nowait"], False),
+        ("timeout: 1", {"DISTLOCK_NOWAIT": "yes"}, ["--nowait=false"], True),
     ],
 )
 def test_the_higher_layer_says_whether_to_wait(

@@ -88,7 +88,8 @@ def test_a_signal_at_the_very_start_leaves_nothing(
     process.send_signal(number)
     assert process.wait(BOUND) != 0
     assert process.stdout is not None
-    assert "pid" not in process.stdout.read()
+    started = process.stdout.read().split()  # nothing, unless this test was stopped for as long as all of that takes
+    assert not started or not is_running(int(started[1]))
     in_etcd.assert_nothing_left()
 
 
@@ -219,7 +220,7 @@ def test_a_signal_reaches_a_command_in_a_process_group_of_its_own(spawn_distlock
 
 def test_a_resolver_that_hangs_does_not_swallow_a_signal(spawn_distlock: Spawn, in_etcd: Etcd, etcd: Cluster) -> None:
     endpoints = f"--endpoints=http://slow.example:2379,{etcd.endpoints[0]}"
-    process = spawn_distlock("-c", SLOW_RESOLVER, endpoints, "--connect-timeout=2", *LONG, command=sys.executable)
+    process = spawn_distlock("-c", SLOW_RESOLVER, endpoints, "--connect-timeout=10", *LONG, command=sys.executable)
     Output(process.stdout).until(r"pid \d+\n")
     process.send_signal(signal.SIGTERM)
     assert process.wait(BOUND) == 128 + signal.SIGTERM
@@ -260,7 +261,7 @@ def test_a_second_signal_gives_up_on_an_etcd_that_is_away(
     wait_until_taken(process.pid, signal.SIGTERM)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == code  # the release alone would be tried for 30 s
+    assert process.wait(20) == code  # the release alone would be tried for 30 s
     assert process.stderr is not None
     said = process.stderr.read()
     assert "may still be locked" in said
@@ -291,7 +292,7 @@ def test_sigkill_in_line_leaves_a_place_that_runs_out(spawn_distlock: Spawn, in_
     assert len(in_etcd.new_leases()) == 1
     process.kill()
     process.wait(BOUND)
-    wait_until(lambda: not in_etcd.new_leases(), "the ticket's lease has run out", TICKET_TTL * 2)
+    wait_until(lambda: not in_etcd.new_leases(), "the ticket's lease has run out", TICKET_TTL + BOUND)
     assert in_etcd.keys() == ["x"]
 
 

@@ -83,7 +83,7 @@ def test_waiting_in_line_loads_nothing_heavy_where_nobody_looks(
 ) -> None:
     etcd.etcdctl("put", f"{realm_prefix}x", "1;other;{}")
     program = ["-S", "-c", PROGRAM.format(root=ROOT)]
-    arguments = ["--lock-name=x", "--timeout=0.2", "--busy-exit-code=0", "--", "/bin/true"]
+    arguments = ["--lock-name=x", "--timeout=2", "--busy-exit-code=0", "--", "/bin/true"]
     modules = loaded(distlock_env, *program, *arguments)
     assert heavy(modules) == set()
 

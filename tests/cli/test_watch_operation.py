@@ -6,7 +6,6 @@ import json
 import re
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any, Callable
 
@@ -85,13 +84,11 @@ def test_a_signal_ends_it_quietly(watch: Spawn, locks: Realm, name: str) -> None
 
 def test_a_signal_ends_it_while_etcd_is_away(watch: Spawn, locks: Realm, proxy: Proxy) -> None:
     with locks.lock("db"):
-        process = watch("--json", env={"DISTLOCK_ENDPOINTS": proxy.url})
+        process = watch("--json", "--connect-timeout=100", env={"DISTLOCK_ENDPOINTS": proxy.url})
         event(process)
         proxy.blackhole()
-        started = time.monotonic()
         process.terminate()
-        assert process.wait(BOUND) == 128 + signal.SIGTERM
-        assert time.monotonic() - started < 5
+        assert process.wait(BOUND) == 128 + signal.SIGTERM  # far below what a call may take
         assert process.stderr.read() == ""
 
 

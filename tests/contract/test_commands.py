@@ -106,7 +106,7 @@ def test_a_lease_that_cannot_be_renewed_ends_the_command_in_time(
     with Proxy(etcd.endpoints[0]) as proxy:
         env = {"DISTLOCK_ENDPOINTS": proxy.url}
         command = ("sh", "-c", "echo started; exec sleep 60")
-        process = spawn_distlock(GRPC, "--lock-name=web", "--ttl=3", "--release-timeout=1", "--", *command, env=env)
+        process = spawn_distlock(GRPC, "--lock-name=web", "--ttl=6", "--release-timeout=1", "--", *command, env=env)
         started(process)
         getattr(proxy, fault)()
         assert process.wait(BOUND) == 2
@@ -131,7 +131,7 @@ def test_an_outage_that_is_short_enough_kills_nobody(spawn_distlock: Spawn, etcd
 def test_a_keeper_speaks_as_its_starter_does(run_distlock: Run, etcd: Cluster, realm_prefix: str) -> None:
     bound = subprocess.Popen(["sleep", "60"])
     try:
-        done = run_distlock(GRPC, "--lock-name=web", "--lock", f"--while-pid={bound.pid}", "--ttl=6", "--json")
+        done = run_distlock(GRPC, "--lock-name=web", "--lock", f"--while-pid={bound.pid}", "--ttl=60", "--json")
         assert done.returncode == 0, done.stderr
         realm = connect(etcd.endpoints, realm_prefix)
         keeper = realm.show("web").holders[0].keeper

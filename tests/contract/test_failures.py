@@ -33,7 +33,7 @@ def test_the_error_names_every_endpoint_and_what_is_wrong_with_it(newer: Cell) -
     since = time.monotonic()
     with pytest.raises(EtcdUnavailable) as caught:
         newer.dial(refusing, silent, f"{scheme(newer)}://nowhere.invalid:2379").read([], patience(1.5))
-    assert time.monotonic() - since < 5
+    assert time.monotonic() - since < 10
     assert f"{refusing} (connection refused)" in caught.value.message
     assert f"{silent} (timed out" in caught.value.message
     assert "nowhere.invalid:2379 (its name does not resolve" in caught.value.message
@@ -63,8 +63,8 @@ def test_a_member_that_is_away_leaves_the_others_their_share(newer: Cell, fault:
     assert time.monotonic() - since < 4
     assert etcd.endpoint == newer.cluster.endpoints[0]
     since = time.monotonic()
-    etcd.read([], patience(4))
-    assert time.monotonic() - since < 1.5, "it was not remembered who answered"
+    etcd.read([], patience(40))  # of which who is away would get half
+    assert time.monotonic() - since < 15, "it was not remembered who answered"
 
 
 def wait_until_noticed(etcd: Any) -> None:
@@ -202,7 +202,7 @@ def test_an_interrupt_ends_a_call_at_once(newer: Cell) -> None:
         since = time.monotonic()
         with pytest.raises(Cancelled):
             asking.result()
-        assert time.monotonic() - since < 5
+        assert time.monotonic() - since < BOUND / 2
 
 
 def test_a_call_whose_time_is_up_does_not_hang_up_on_etcd(newer: Cell) -> None:

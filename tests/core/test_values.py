@@ -127,6 +127,32 @@ def test_an_update_under_a_run_that_has_entered_raises_not_holder(scene: Scene) 
     step.release()
 
 
+@pytest.mark.parametrize("how", ["by the run", "from outside", "by a run that died"])
+def test_what_is_changed_inside_a_step_stays_when_the_run_leaves(scene: Scene, how: str) -> None:
+    step = scene.realm().lock("db", "me", "of the step", step=True, value=ADDRESS).acquire()
+    guest = scene.realm().lock("db", "me", "of the run").acquire()
+    if how == "from outside":
+        scene.realm().update("db", OTHER, owner="me")
+    else:
+        guest.update(OTHER)
+    if how == "by a run that died":
+        record = scene.record("db")
+        dead = record._replace(details={**record.details, "boot": "another"}).encode().decode()
+        scene.put("db", dead)
+        guest = scene.realm().lock("db", "me").acquire(0)
+    guest.release()
+    # The reason that the run brought with it was its own.
+    assert (step.name, scene.realm().get("db")) == ("db", OTHER)
+    assert scene.record("db").text("reason") == "of the step"
+    assert step.verify()
+    with scene.realm().lock("db", "me") as guest:
+        guest.update(reason="of both")
+    assert scene.record("db").text("reason") == "of both"
+    assert scene.realm().get("db") == OTHER
+    step.release()
+    scene.assert_clean()
+
+
 def test_an_update_keeps_what_another_has_changed_meanwhile(scene: Scene) -> None:
     with scene.realm().lock("db", value=ADDRESS) as lock:
         holder = scene.realm().update("db", reason="from outside", token=lock.token)

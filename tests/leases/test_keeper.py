@@ -511,7 +511,9 @@ def test_an_outage_longer_than_the_ttl_ends_the_process_before_another_can_get_t
 
     try:
         wait_until(lambda: [len(sign) for sign in signs()] == [8, 8], "a sign of life of both")
-        bound = bind("--on-loss=kill", process=process, ttl=5, env={"DISTLOCK_ENDPOINTS": proxy.url})
+        bound = bind(
+            "--on-loss=kill", "--kill-after=2.5", process=process, ttl=6, env={"DISTLOCK_ENDPOINTS": proxy.url}
+        )
         follower = Next(spawn_distlock(*Next.command("x")))
         proxy.blackhole()
         assert follower.started() > max(struct.unpack("d", sign)[0] for sign in signs())

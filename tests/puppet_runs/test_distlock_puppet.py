@@ -183,7 +183,7 @@ def test_check_tells_mine_free_anothers_and_unknown(call: Call, seen: Etcd) -> N
     assert re.fullmatch(r'x is held by puppet:n2 since .*: "upgrade"\n', anothers.stdout)
     unknown = call("check", "x", NOWHERE, "--connect-timeout=0.2")
     assert unknown.returncode == 3
-    assert "no etcd answered within 0.2s" in unknown.stderr
+    assert "no etcd answered within " in unknown.stderr
 
 
 def test_what_a_failed_command_has_left_taken_is_not_mine(call: Call) -> None:

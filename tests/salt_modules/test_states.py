@@ -39,39 +39,51 @@ def test_busy_says_who_since_when_why_and_how_many_wait(minion: Minion, realm: R
     assert "See: distlock --show --lock-name=x" in state.comment
 
 
-def test_only_ones_own_lock_is_unlocked_but_by_force(minion: Minion, realm: Realm, keys: Etcd) -> None:
+def test_only_ones_own_lock_is_unlocked_but_by_force(minion: Minion, keys: Etcd) -> None:
     keys.lock("x", owner="node-3")
-    state = minion.single("distlock.unlocked", "name=x")
-    assert (state.result, state.changes) == (False, {})
-    assert "force: True" in state.comment
-    assert holder(realm) is not None
-    quoted = minion.apply("quoted", text="x:\n  distlock.unlocked: [{force: 'False'}]")["x"]
-    assert quoted.result is False
-    forced = minion.single("distlock.unlocked", "name=x", "force=True")
-    assert (forced.result, forced.changes) == (True, {"x": {"old": "node-3", "new": None}})
-    again = minion.single("distlock.unlocked", "name=x")
-    assert (again.result, again.changes) == (True, {})
+    done = minion.steps(
+        plain=("distlock.unlocked", {"name": "x"}),
+        quoted=("distlock.unlocked", {"name": "x", "force": "False"}),
+        forced=("distlock.unlocked", {"name": "x", "force": True}),
+        again=("distlock.unlocked", {"name": "x"}),
+    )
+    assert (done["plain"].result, done["plain"].changes) == (False, {})
+    assert "force: True" in done["plain"].comment
+    assert done["quoted"].result is False
+    assert (done["forced"].result, done["forced"].changes) == (True, {"x": {"old": "node-3", "new": None}})
+    assert (done["again"].result, done["again"].changes) == (True, {})
 
 
 def test_a_cooldown_leaves_it_taken_for_a_while(minion: Minion, realm: Realm) -> None:
-    minion.single("distlock.locked", "name=x")
-    state = minion.single("distlock.unlocked", "name=x", "cooldown=300")
-    assert (state.result, state.changes) == (True, {"x": {"old": "salt:m0", "new": "salt:m0 (cooling)"}})
+    done = minion.steps(
+        take=("distlock.locked", {"name": "x"}),
+        give=("distlock.unlocked", {"name": "x", "cooldown": 300}),
+        again=("distlock.unlocked", {"name": "x", "cooldown": 300}),
+        held=("distlock.held", {"name": "x"}),
+    )
+    give, again = done["give"], done["again"]
+    assert (give.result, give.changes) == (True, {"x": {"old": "salt:m0", "new": "salt:m0 (cooling)"}})
+    assert (again.result, again.changes) == (True, {})
+    assert done["held"].result is False
     cooling = holder(realm)
     assert cooling is not None
     assert cooling.record.state == "cooling"
-    again = minion.single("distlock.unlocked", "name=x", "cooldown=300")
-    assert (again.result, again.changes) == (True, {})
-    assert minion.single("distlock.held", "name=x").result is False
 
 
-def test_held_fails_unless_this_owner_holds_it(minion: Minion, keys: Etcd) -> None:
-    assert minion.single("distlock.held", "name=x").result is False
-    minion.single("distlock.locked", "name=x")
-    assert minion.single("distlock.held", "name=x").result is True
-    other = minion.single("distlock.held", "name=x", "owner=salt:other")
-    assert other.result is False
-    assert "not by salt:other" in other.comment
+def test_held_fails_unless_this_owner_holds_it(minion: Minion) -> None:
+    done = minion.steps(
+        free=("distlock.held", {"name": "x"}),
+        take=("distlock.locked", {"name": "x"}),
+        mine=("distlock.held", {"name": "x"}),
+        others=("distlock.held", {"name": "x", "owner": "salt:other"}),
+    )
+    assert {step: state.result for step, state in done.items()} == {
+        "free": False,
+        "take": True,
+        "mine": True,
+        "others": False,
+    }
+    assert "not by salt:other" in done["others"].comment
 
 
 WHOLE = """
@@ -219,25 +231,24 @@ def test_order_last_unlocks_after_a_failure_but_not_after_failhard(minion: Minio
     assert holder(realm) is not None
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["timeout=soon"], "timeout: expected a number of seconds, found 'soon'"),
-        (["until=tomorrow"], "until: expected unlocked or run_end, found 'tomorrow'"),
-        (["ttl=5"], "ttl and on_loss are about a lock that ends with the run: they go with until: run_end"),
-        (["until=run_end", "ttl=1"], "ttl 1s leaves"),
-        (["endpoints=http://127.0.0.1:1"], "no etcd answered within"),
-        (["endpoints=ftp://nowhere"], "ftp://nowhere"),
-        (["owner=a;b"], "owner"),
-        (["profile=nowhere"], "profile 'nowhere': not in distlock:profiles"),
-    ],
-    ids=lambda value: value[-1] if isinstance(value, list) else "",
-)
-def test_what_is_wrong_is_one_clear_line(minion: Minion, keys: Etcd, words: list[str], said: str) -> None:
-    state = minion.single("distlock.locked", "name=x", *words)
-    assert state.result is False
-    assert said in state.comment
-    assert "\n" not in state.comment
+WRONG: dict[str, tuple[dict[str, object], str]] = {
+    "timeout": ({"timeout": "soon"}, "timeout: expected a number of seconds, found 'soon'"),
+    "until": ({"until": "tomorrow"}, "until: expected unlocked or run_end, found 'tomorrow'"),
+    "ttl": ({"ttl": 5}, "ttl and on_loss are about a lock that ends with the run: they go with until: run_end"),
+    "short_ttl": ({"until": "run_end", "ttl": 1}, "ttl 1s leaves"),
+    "no_etcd": ({"endpoints": "http://127.0.0.1:1"}, "no etcd answered within"),
+    "ftp": ({"endpoints": "ftp://nowhere"}, "ftp://nowhere"),
+    "owner": ({"owner": "a;b"}, "owner"),
+    "profile": ({"profile": "nowhere"}, "profile 'nowhere': not in distlock:profiles"),
+}
+
+
+def test_what_is_wrong_is_one_clear_line(minion: Minion, keys: Etcd) -> None:
+    done = minion.steps(**{row: ("distlock.locked", {"name": "x", **words}) for row, (words, _) in WRONG.items()})
+    for row, (_, said) in WRONG.items():
+        assert done[row].result is False, row
+        assert said in done[row].comment, row
+        assert "\n" not in done[row].comment, row
     assert keys.keys() == []
 
 
@@ -247,8 +258,7 @@ def test_settings_come_from_minion_config_and_pillar_and_a_profile_picks_others(
     other = realm_prefix + "other/"
     section = {"endpoints": list(etcd.endpoints), "prefix": realm_prefix, "profiles": {"two": {"prefix": other}}}
     minion = new_minion(distlock=section)
-    minion.single("distlock.locked", "name=x")
-    minion.single("distlock.locked", "name=y", "profile=two")
+    minion.steps(x=("distlock.locked", {}), y=("distlock.locked", {"profile": "two"}))
     text = "lock:\n  distlock.locked: [{name: z}]"
     minion.apply("one", 'pillar={"distlock": {"id": "from-pillar"}}', text=text)
     mine = {state.name: state.holders[0].owner for state in connect(etcd.endpoints, realm_prefix).list()}

@@ -36,7 +36,7 @@ class Site:
 
     def realm(self, *endpoints: str, **changes: Any) -> Realm:
         """The code under test; a change of None takes a setting away."""
-        options = {"connect_timeout": 5.0, **self.settings, **changes}
+        options = {"connect_timeout": BOUND, **self.settings, **changes}
         return connect(list(endpoints) or self.cluster.endpoints, self.prefix, **options)
 
     def node(self, user: str, *grants: tuple[str, str]) -> Site:

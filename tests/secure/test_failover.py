@@ -12,19 +12,22 @@ from secured_site import BOUND, Site, Spawn, line_of, queued, wait_until
 
 from distlock_core.testing import Cluster, Member, Tls
 
-TTL = 9  # seconds: longer than an election and a restart, shorter than all three together
+TTL = 11  # seconds: longer than an election and a restart, shorter than all three together
 
 
-@pytest.fixture(params=["plain", "auth"])
+@pytest.fixture(params=["plain-http", "auth-http", "auth-grpc"])
 def site3(
     request: pytest.FixtureRequest, start_etcd: Callable[..., Cluster], tls: Tls, realm_prefix: str
 ) -> Iterator[Site]:
-    """Three members, plain, or with TLS and users."""
-    with start_etcd(3, tls=tls if request.param == "auth" else None) as cluster:
-        if request.param == "auth":
+    """Three members, plain, or with TLS and users, and how they are spoken to."""
+    security, transport = request.param.split("-")
+    with start_etcd(3, tls=tls if security == "auth" else None) as cluster:
+        if security == "auth":
             cluster.enable_auth()
         site = Site(cluster, realm_prefix)
-        yield site.node("node") if request.param == "auth" else site
+        site = site.node("node") if security == "auth" else site
+        site.settings["transport"] = transport
+        yield site
 
 
 def test_a_cluster_restarted_member_by_member_disturbs_neither_a_wait_nor_a_hold(

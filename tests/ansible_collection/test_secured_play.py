@@ -1,0 +1,49 @@
+"""An etcd with TLS and users, under Ansible: it works, and the password is in no output, process list or file left."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from playing import Played
+from witness import wait_until
+
+from distlock_core import connect
+from distlock_core.testing import Cluster
+
+MODULE = "distlock.distlock.distlock"
+SECRET = "hunter2-of-ansible"
+# What anybody on the node may read while the run holds a lock.
+PROCESSES = "import glob; print(b''.join(open(path, 'rb').read() for path in glob.glob('/proc/[0-9]*/cmdline')))"
+
+
+@pytest.mark.timeout(240)
+def test_locks_work_and_the_password_is_nowhere(
+    etcd_cell: Callable[..., Cluster], playbook: Callable[..., Played], realm_prefix: str, tmp_path: Path
+) -> None:
+    cluster = etcd_cell("3.5", "auth")
+    access = cluster.add_user(f"ansible-{realm_prefix[3:9]}", SECRET, [("readwrite", realm_prefix)])
+    tasks: list[dict[str, Any]] = [
+        {"name": "stays", MODULE: {"name": "stays"}},
+        {"name": "run", MODULE: {"name": "run", "until": "run_end"}},
+        {"name": "look", "ansible.builtin.command": {"argv": [sys.executable, "-c", PROCESSES]}},
+        {"name": "wrong", MODULE: {"name": "x", "password": "{{ wrong }}"}, "ignore_errors": True},
+    ]
+    defaults = {**access, "password": "{{ secret }}", "endpoints": cluster.endpoints}
+    keywords = {"module_defaults": {MODULE: defaults}, "gather_facts": False}
+    plays = json.dumps([{"hosts": "all", **keywords, "tasks": tasks}])
+    secrets = tmp_path / "secrets.json"
+    secrets.touch(0o600)
+    secrets.write_text(json.dumps({"secret": SECRET, "wrong": f"not-{SECRET}"}))
+    played = playbook(plays, "-vvv", f"--extra-vars=@{secrets}", env={"DISTLOCK_ENDPOINTS": None})
+    assert played.code == 0, played.text
+    assert (played.task("stays")["lifetime"], played.task("run")["lifetime"]) == ("persistent", "bound")
+    assert "wrong password, or no such user" in played.task("wrong")["msg"]
+    assert "ansible-playbook" in played.task("look")["stdout"]
+    assert SECRET not in played.text + json.dumps(played.tasks)
+    realm = connect(cluster.endpoints, realm_prefix, **access)
+    wait_until(lambda: [state.name for state in realm.list()] == ["stays"], "the keeper to let go")
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and SECRET in path.read_text("latin-1")] == [secrets]
