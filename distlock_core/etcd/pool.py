@@ -21,7 +21,6 @@ class Pool:
     def __init__(self, access: Access | None) -> None:
         self._access = access
         self._tls: Tls | None = None
-        # Idle connections, and those whose answer did not come in time, with the moment until which it still may.
         # list.append and list.pop are atomic, so no lock guards them.
         self._idle: list[Connection] = []
         # Those whose answer did not come in time, with the moment until which it still may.
