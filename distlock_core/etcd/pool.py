@@ -1,4 +1,4 @@
-"""Pool: the connections of one gateway that are idle, and new ones, plain or inside of TLS."""
+"""Pool: the connections of one gateway that are idle or late, and new ones, plain or inside of TLS."""
 
 from __future__ import annotations
 
