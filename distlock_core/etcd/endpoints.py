@@ -172,7 +172,8 @@ class Endpoints:
             return EtcdUnavailable(f"no time was left to ask etcd ({asked})")
         tried = ", ".join(f"{url} ({reason})" for url, reason in failures.items())
         hint = f". {self._hint}" if self._hint else ""
-        kind = AnotherCluster if astray.issuperset(address.url for address in self._addresses) else EtcdUnavailable
+        all_astray = bool(astray) and astray.issuperset(address.url for address in self._addresses)
+        kind = AnotherCluster if all_astray else EtcdUnavailable
         return kind(f"no etcd answered within {seconds:.1f}s: {tried}{hint}")
 
 

@@ -137,6 +137,7 @@ def test_what_is_wrong_with_dns_is_said_in_time(names: NameServer, state: str, s
     with pytest.raises(EtcdUnavailable) as caught:
         connect(discovery_srv=DOMAIN, connect_timeout=0.8).list()
     assert time.monotonic() - since < 10
+    assert type(caught.value) is EtcdUnavailable
     assert "no etcd answered within " in caught.value.message
     assert f"SRV records of {DOMAIN} ({said}" in caught.value.message
     assert "\n" not in caught.value.message

@@ -69,11 +69,15 @@ def test_a_member_in_use_is_left_for_another_with_tls_and_users_too(
         in_use = cluster.leader()
         others = [member.client_url for member in cluster.members if member is not in_use]
         realm = site.realm(in_use.client_url, *others, connect_timeout=15.0)
-        lock = realm.lock("x", ttl=20).acquire(0)
+        lock = realm.lock("x", ttl=20, refresh=1.0).acquire(0)
         assert realm._etcd.endpoint == in_use.client_url
         fault(in_use)
         since = time.monotonic()
         assert lock.verify()
         assert time.monotonic() - since < 15
         assert realm._etcd.endpoint in others
-        lock.release()
+        # The watch on that member is silent, or gone: what happens to the lock is noticed all the same.
+        site.realm(*others, connect_timeout=15.0).unlock("x")
+        since = time.monotonic()
+        assert lock.lost.wait(BOUND)
+        assert time.monotonic() - since < 15

@@ -58,7 +58,7 @@ def test_without_a_ca_the_systems_authorities_count(tls_both: Site, run_distlock
     env = {**tls_both.env, "DISTLOCK_CACERT": None}
     done = run_distlock("--list", "--quiet", env={**env, "SSL_CERT_FILE": tls_both.settings["cacert"]})
     assert (done.returncode, done.stderr) == (0, "")
-    done = run_distlock("--list", "--connect-timeout=3", env=env)  # to load all of those takes a while
+    done = run_distlock("--list", "--connect-timeout=5", env=env)  # to load all of those takes a while
     assert done.returncode == 1
     assert "not signed by an authority that this machine knows: set cacert)" in one_line(done.stderr)
 
