@@ -21,6 +21,8 @@ HISTORY_LIMIT = 20_000
 ON_ONE_WORKER = ("test_fleet.py", "test_transports.py")
 # Their tests are at work all the time, most others wait for much of theirs.
 BUSY = ("ansible_collection", "puppet_module", "puppet_runs", "salt_modules")
+# Some of theirs last half a minute, whatever the machine: at the end, others would be idle meanwhile.
+LONG = ("test_docs.py", "test_examples.py", "test_races.py", "test_soak.py")
 CELL = re.compile(r"\b3\.\d-(?:plain|tls|auth)\b")  # of the contract: one etcd each
 
 
@@ -208,10 +210,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Among several workers, those that are busy all the time and those that wait take turns, so no core is idle."""
     if not hasattr(config, "workerinput"):
         return
+    long = [item for item in items if item.path.name in LONG]
     busy = [item for item in items if item.path.parent.name in BUSY]
-    others = [item for item in items if item.path.parent.name not in BUSY]
-    # The last tenth is left to the others: what takes long does not come last.
-    places = [(0.9 * (number + 1) / len(busy), item) for number, item in enumerate(busy)]
+    taken = {*long, *busy}
+    others = [item for item in items if item not in taken]
+    places = [(0.0, item) for item in long]
+    # The last tenth is the others': they are short.
+    places += [(0.9 * (number + 1) / len(busy), item) for number, item in enumerate(busy)]
     places += [((number + 1) / len(others), item) for number, item in enumerate(others)]
     items[:] = [item for _, item in sorted(places, key=lambda place: place[0])]
 
