@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import re
 import secrets
@@ -14,6 +15,7 @@ from typing import Any, Callable
 import pytest
 from needs import need as need_tool
 
+import distlock_core
 from distlock_core.testing import Cluster, EtcdctlError, Proxy, Tls
 
 COMMAND_TIMEOUT = 60.0
@@ -179,6 +181,12 @@ def spawn_distlock(distlock_env: dict[str, str]) -> Iterator[Callable[..., subpr
     yield spawn
     for process in processes:
         _end(process)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """With PYTHONDONTWRITEBYTECODE, thousands of commands would compile by themselves what has changed."""
+    if not hasattr(session.config, "workerinput"):
+        compileall.compile_dir(os.path.dirname(distlock_core.__file__), quiet=2)
 
 
 @pytest.hookimpl(optionalhook=True)
