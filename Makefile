@@ -47,6 +47,7 @@ format: $(READY) ## Put the code into the form that check wants
 	$(BIN)/ruff format
 
 bench: $(READY) ## Measure
+	$(BIN)/python -m compileall -q distlock_core
 	$(BIN)/python -m bench
 
 collection: $(READY) ## Build the Ansible collection into dist/

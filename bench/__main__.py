@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import commits, imports, residents, tools, waiters, wall
+from bench import ansible_tasks, commits, imports, residents, tools, waiters, wall
 from bench.environment import Environment
 from bench.field import TOOLS, Field, say
 from bench.processes import InterruptedBySignalError, Processes, ToolFailedError
@@ -19,7 +19,7 @@ from bench.server import Server
 from bench.table import Report
 from distlock_core.testing import BinaryNotFound, Cluster, etcd_version
 
-PARTS = ("wall", "commits", "drain", "imports", "resident")
+PARTS = ("wall", "commits", "drain", "imports", "resident", "ansible")
 
 
 def main() -> int:
@@ -68,7 +68,20 @@ def _measure(stack: contextlib.ExitStack, options: argparse.Namespace) -> Report
             report.imports = imports.measure(ours[0])
         except ToolFailedError as failure:
             field.failed(ours[0], str(failure))
+    if "ansible" in options.only:
+        _measure_ansible(processes, at, cluster, report)
     return report
+
+
+def _measure_ansible(processes: Processes, at: Environment, cluster: Cluster, report: Report) -> None:
+    if not ansible_tasks.is_there():
+        report.left_out["ansible"] = ansible_tasks.MISSING
+        return
+    say("a task of Ansible's")
+    try:
+        report.ansible = ansible_tasks.measure(processes, at, cluster.endpoints[0])
+    except ToolFailedError as failure:
+        report.left_out["ansible"] = str(failure)
 
 
 def _options() -> argparse.Namespace:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bench.ansible_tasks import AnsibleTasks
     from bench.commits import Commits
     from bench.imports import Imports
     from bench.residents import Resident
@@ -28,6 +29,7 @@ class Report:
     drain: list[Drain] | None = None
     imports: Imports | None = None
     residents: list[Resident] | None = None
+    ansible: AnsibleTasks | None = None
 
     def data(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -35,7 +37,14 @@ class Report:
     def text(self) -> str:
         machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
         blocks = [f"Measured with {machine}. The idle etcd: {self.idle:.2f} commits/s"]
-        blocks += [*self._wall(), *self._commits(), *self._drain(), *self._imports(), *self._residents()]
+        blocks += [
+            *self._wall(),
+            *self._commits(),
+            *self._drain(),
+            *self._imports(),
+            *self._residents(),
+            *self._ansible(),
+        ]
         if self.left_out:
             lines = [f"  {name}: {why}" for name, why in self.left_out.items()]
             blocks.append("\n".join(["Left out, or failed on the way:", *lines]))
@@ -91,6 +100,15 @@ class Report:
             (f"{each.tool}, {each.part}", f"{each.private_mib:.1f}", f"{each.wake_ups:.2f}") for each in self.residents
         ]
         return [table("One process that holds, waits or keeps", ("", "private MiB", "wake-ups/s"), rows)]
+
+    def _ansible(self) -> list[str]:
+        if self.ansible is None:
+            return []
+        found = self.ansible
+        costs = {"ping": found.ping, "distlock": found.distlock}
+        rows = [(name, f"{cpu:.2f}", f"{cpu / found.ping:.2f}") for name, cpu in costs.items()]
+        title = f"One task of Ansible's, over a local connection; the playbook around it takes {found.playbook:.2f} s"
+        return [table(title, ("", "s of CPU", "x ping"), rows)]
 
 
 def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import re
 import secrets
@@ -15,6 +16,7 @@ import pytest
 from needs import need as need_tool
 from witness import Etcd
 
+import distlock_core
 from distlock_core.testing import Cluster, EtcdctlError, Proxy, Tls
 
 COMMAND_TIMEOUT = 100.0  # seconds after which a command counts as hung, on a busy machine
@@ -22,6 +24,8 @@ HISTORY_LIMIT = 20_000
 ON_ONE_WORKER = ("test_fleet.py", "test_transports.py")
 # Their tests are at work all the time, most others wait for much of theirs.
 BUSY = ("ansible_collection", "puppet_module", "puppet_runs", "salt_modules")
+# Some of theirs last half a minute, whatever the machine: at the end, others would be idle meanwhile.
+LONG = ("test_docs.py", "test_examples.py", "test_races.py", "test_soak.py")
 CELL = re.compile(r"\b3\.\d-(?:plain|tls|auth)\b")  # of the contract: one etcd each
 
 
@@ -186,6 +190,12 @@ def spawn_distlock(distlock_env: dict[str, str]) -> Iterator[Callable[..., subpr
         _end(process)
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """With PYTHONDONTWRITEBYTECODE, thousands of commands would compile by themselves what has changed."""
+    if not hasattr(session.config, "workerinput"):
+        compileall.compile_dir(os.path.dirname(distlock_core.__file__), quiet=2)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Two workers for each core: most of a test's time is waiting for leases, timeouts and other processes."""
@@ -215,10 +225,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Among several workers, those that are busy all the time and those that wait take turns, so no core is idle."""
     if not hasattr(config, "workerinput"):
         return
+    long = [item for item in items if item.path.name in LONG]
     busy = [item for item in items if item.path.parent.name in BUSY]
-    others = [item for item in items if item.path.parent.name not in BUSY]
-    # The last tenth is left to the others: what takes long does not come last.
-    places = [(0.9 * (number + 1) / len(busy), item) for number, item in enumerate(busy)]
+    taken = {*long, *busy}
+    others = [item for item in items if item not in taken]
+    places = [(0.0, item) for item in long]
+    # The last tenth is the others': they are short.
+    places += [(0.9 * (number + 1) / len(busy), item) for number, item in enumerate(busy)]
     places += [((number + 1) / len(others), item) for number, item in enumerate(others)]
     items[:] = [item for _, item in sorted(places, key=lambda place: place[0])]
 
