@@ -25,8 +25,8 @@ from distlock_core.testing import Cluster
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "CHANGELOG.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
 BIN = os.path.dirname(sys.executable)
-COMMAND_TIMEOUT = 30.0
-IN_LINE_TIMEOUT = 10.0  # seconds for the background command of the tour to stand in line
+COMMAND_TIMEOUT = 60.0
+IN_LINE_TIMEOUT = 30.0  # seconds for the background command of the tour to stand in line
 
 OWN_OPTIONS = {*OPERATIONS, "force", "token"}
 ETCD_OPTIONS = {"members", "data-dir", "port", "etcd-version"}  # of distlock-etcd

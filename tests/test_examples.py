@@ -66,10 +66,10 @@ def start(etcd: Cluster, realm_prefix: str, tmp_path: Path) -> Iterator[Start]:
 
 def test_a_name_server_over_locks_with_values(start: Start) -> None:
     names = start("name_server/names.py")
-    first = start("name_server/service.py", "db", "10.1.1.1", "--ttl=3")
+    first = start("name_server/service.py", "db", "10.1.1.1", "--ttl=5")
     names.until("db=10.1.1.1")
-    second = start("name_server/service.py", "db", "10.1.1.2", "--ttl=3")
-    web = start("name_server/service.py", "web", "10.1.1.9", "--ttl=3")
+    second = start("name_server/service.py", "db", "10.1.1.2", "--ttl=5")
+    web = start("name_server/service.py", "web", "10.1.1.9", "--ttl=5")
     names.until("db=10.1.1.1 web=10.1.1.9")
     looking = start("name_server/names.py", "db")
     assert looking.process.wait(BOUND) == 0
@@ -87,7 +87,7 @@ def test_a_name_server_over_locks_with_values(start: Start) -> None:
 def test_a_service_that_is_unhealthy_or_dead_is_not_called(start: Start, tmp_path: Path) -> None:
     sick = tmp_path / "sick"
     caller = start("unhealthy_service/caller.py", "--every=0.05")
-    backend = start("unhealthy_service/backend.py", f"--sick-file={sick}", "--ttl=3")
+    backend = start("unhealthy_service/backend.py", f"--sick-file={sick}", "--ttl=5")
     caller.when(lambda: caller.lines()[-1:] != [] and caller.lines()[-1].startswith("calling http://"))
     backend.when(lambda: len(backend.lines()) > 2)
     sick.touch()

@@ -20,7 +20,7 @@ from witness import Etcd, wait_until
 from distlock_core import connect
 from distlock_core.testing import Cluster
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECRET = "s3cr3t-äé"

@@ -95,7 +95,7 @@ def test_busy_fails_with_the_holders_name_and_a_command_that_hangs_is_ended(
         f"""
         Distlock::Exec {{ path => split('{node.env["PATH"]}', ':') }}
         distlock::exec {{ 'busy': command => {quoted("/usr/bin/touch", f"{tmp_path}/busy")} }} -> notify {{ 'after': }}
-        distlock::exec {{ 'hangs': command => {hangs}, timeout => 1 }}
+        distlock::exec {{ 'hangs': command => {hangs}, timeout => 3 }}
         distlock::exec {{ 'kept': command => ['/bin/false'], on_failure => 'hold' }}
         """
     )
@@ -114,12 +114,12 @@ def test_the_timeout_is_the_commands_and_not_the_waits(node: ModuleNode, seen: E
     seen.lock("x", "node-3")
     command = quoted("/usr/bin/touch", tmp_path / "ran")
     run = node.start(
-        f"distlock::exec {{ 'x': command => {command}, lock_timeout => -1, timeout => 1,"
+        f"distlock::exec {{ 'x': command => {command}, lock_timeout => -1, timeout => 4,"
         f" path => split('{node.env['PATH']}', ':') }}"
     )
     wait_until(lambda: show("x").waiting == 1, "it stands in line", BOUND)
     since = time.monotonic()
-    wait_until(lambda: time.monotonic() - since > 2, "longer than the command may take")
+    wait_until(lambda: time.monotonic() - since > 5, "longer than the command may take")
     assert show("x").waiting == 1
     assert not (tmp_path / "ran").exists()
     seen.unlock("x")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any, Callable
@@ -24,8 +26,20 @@ puts JSON.generate(seconds: Process.clock_gettime(Process::CLOCK_MONOTONIC) - be
 """
 
 
-def facter(need: Callable[..., str], env: dict[str, str]) -> dict[str, Any]:
-    command = [need("facter"), "--json", "--custom-dir", str(MODULE / "lib/facter"), "distlock"]
+@pytest.fixture
+def patient(modules: Path) -> Path:
+    """The module, in a copy that waits for an answer as long as a busy machine takes to give one."""
+    (modules / "distlock").unlink()
+    shutil.copytree(MODULE, modules / "distlock", ignore=shutil.ignore_patterns("spec"))
+    fact = modules / "distlock/lib/puppet_x/distlock/fact.rb"
+    text, count = re.subn(r"\bBOUND = 1\.0\b", "BOUND = 60.0", fact.read_text())
+    assert count == 1
+    fact.write_text(text)
+    return modules / "distlock"
+
+
+def facter(need: Callable[..., str], env: dict[str, str], module: Path = MODULE) -> dict[str, Any]:
+    command = [need("facter"), "--json", "--custom-dir", str(module / "lib/facter"), "distlock"]
     return json.loads(output(command, env))["distlock"]
 
 
@@ -39,6 +53,7 @@ def output(command: list[str], env: dict[str, str]) -> str:
 
 def test_the_locks_of_this_node_and_what_is_known_of_them_when_etcd_is_away(
     need: Callable[..., str],
+    patient: Path,
     node: ModuleNode,
     seen: Etcd,
     proxy: Proxy,
@@ -50,7 +65,7 @@ def test_the_locks_of_this_node_and_what_is_known_of_them_when_etcd_is_away(
     seen.lock("elsewhere", "node-3")
     env = {**node.env, "XDG_CACHE_HOME": str(tmp_path / "cache"), "DISTLOCK_ENDPOINTS": proxy.url}
 
-    found = facter(need, env)
+    found = facter(need, env, patient)
     assert found["stale"] is False
     assert set(found["locks"]) == {"own", "by hand"}
     own = found["locks"]["own"]
@@ -58,7 +73,7 @@ def test_the_locks_of_this_node_and_what_is_known_of_them_when_etcd_is_away(
 
     proxy.blackhole()
     timed = json.loads(output(["ruby", "-e", TIMED, str(MODULE / "lib/puppet_x/distlock/fact.rb")], env))
-    assert timed["seconds"] < 1.8  # one, and what a busy machine takes to end the command
+    assert timed["seconds"] < 4  # one, and what a busy machine takes to end the command
     stale = timed["value"]
     assert (stale["stale"], stale["locks"]) == (True, found["locks"])
     assert stale["asked"]
@@ -72,7 +87,7 @@ def test_the_locks_of_this_node_and_what_is_known_of_them_when_etcd_is_away(
 
 
 def test_in_puppet_the_locks_are_those_of_the_certname(
-    need: Callable[..., str], node: ModuleNode, run_distlock: Callable[..., Any]
+    need: Callable[..., str], patient: Path, node: ModuleNode, run_distlock: Callable[..., Any]
 ) -> None:
     run_distlock("--lock-name=own", "--lock", "--id=puppet:db1")
     run_distlock("--lock-name=other", "--lock", "--id=puppet:db2")

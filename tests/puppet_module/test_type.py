@@ -190,7 +190,7 @@ def test_puppet_resource_lists_the_locks_and_unlocks_its_own(
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=200,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
