@@ -164,9 +164,9 @@ class Etcd:
         self._address = urllib.parse.urlsplit(cluster.endpoints[0]).netloc
         self._leases_before = self.leases()
 
-    def keys(self) -> list[str]:
-        """The realm's keys, without the prefix, and without the note on how each lock's last hold ended."""
-        return [key for key in self.found(keys_only=True) if not key.startswith("__last/")]
+    def keys(self, prefix: str | None = None) -> list[str]:
+        """The keys under the prefix, without it, and without the notes on how each lock's last hold ended."""
+        return [key for key in self.found(prefix, keys_only=True) if not is_note(key)]
 
     def found(self, prefix: str | None = None, **options: Any) -> dict[str, dict[str, Any]]:
         """Every key under the prefix, without it, and what etcd says of each."""
@@ -208,6 +208,11 @@ class Etcd:
             return answer
         finally:
             connection.close()
+
+
+def is_note(key: str) -> bool:
+    """True for what is put down about the last hold of a lock, in a realm or of none."""
+    return "__last" in key.split("/")
 
 
 def b64(data: str | bytes) -> str:

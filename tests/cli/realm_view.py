@@ -8,7 +8,7 @@ import json
 import subprocess
 from typing import Any
 
-from witness import BOUND, Etcd, after, b64, one_line, text
+from witness import BOUND, Etcd, after, b64, is_note, one_line, text
 from witness import wait_until as eventually
 
 __all__ = ["BOUND", "Holding", "RealmView", "eventually", "one_line"]
@@ -26,7 +26,7 @@ class RealmView(Etcd):
 
     def entries(self) -> dict[str, bytes]:
         """Every key under the prefix, without it, but for the notes of how a hold ended."""
-        return {key: value for key, value in self.all_keys().items() if not key.startswith("__last/")}
+        return {key: value for key, value in self.all_keys().items() if not is_note(key)}
 
     def all_keys(self) -> dict[str, bytes]:
         """Every key under the prefix, without it."""

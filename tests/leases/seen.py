@@ -38,10 +38,6 @@ class Key(NamedTuple):
 class Seen(Etcd):
     """One etcd; names are under the prefix, names that begin with a slash are whole keys."""
 
-    def names(self, prefix: str | None = None) -> list[str]:
-        """The keys under a prefix, without it and without the notes on how a hold ended."""
-        return [name for name in self.found(prefix, keys_only=True) if "__last" not in name]
-
     def key(self, name: str) -> Key | None:
         """A lock as it stands in etcd, None where nobody holds it."""
         found = self.ask("/v3/kv/range", {"key": b64(self.whole(name))}).get("kvs", ())

@@ -255,10 +255,10 @@ def test_a_signal_to_etcdlocker_ends_the_command_too(spawn: Spawn, seen: Seen, n
 def test_a_signal_in_line_gives_up_the_place(spawn: Spawn, seen: Seen, key: str) -> None:
     seen.put(key)
     process = spawn("--", "true")
-    wait_until(lambda: len(seen.names(key)) == 2, "its place in line")
+    wait_until(lambda: len(seen.keys(key)) == 2, "its place in line")
     process.terminate()
     assert process.wait(BOUND) == 128 + signal.SIGTERM
-    assert seen.names(key) == [""]
+    assert seen.keys(key) == [""]
     assert seen.new_leases() == set()
 
 
@@ -296,7 +296,7 @@ def test_a_lost_lock_is_2_and_ends_the_command_even_when_it_ignores_sigterm(
     if how == "replaced":
         assert seen.held(key).owner == "another"  # it is not ours to release
     else:
-        assert seen.names() == []
+        assert seen.keys() == []
 
 
 # Who waits, and for whom.
@@ -309,7 +309,7 @@ def test_who_waits_is_served_in_order(spawn: Spawn, seen: Seen, key: str, tmp_pa
     waiters = []
     for number in range(3):
         waiters.append(spawn("--", "sh", "-c", f"echo {number} >> {order}"))
-        wait_until(lambda count=2 + number: len(seen.names(key)) == count, "a place in line")
+        wait_until(lambda count=2 + number: len(seen.keys(key)) == count, "a place in line")
     first.stdin.close()
     assert [process.wait(BOUND) for process in (first, *waiters)] == [0, 0, 0, 0]
     assert order.read_text() == "0\n1\n2\n"
@@ -321,7 +321,7 @@ def test_two_runs_of_one_id_exclude_each_other(spawn: Spawn, seen: Seen, key: st
     first = spawn("-i", "me", *WAITING)
     line_of(first)
     second = spawn("-i", "me", "--", "echo", "in")
-    wait_until(lambda: len(seen.names(key)) == 2, "its place in line")
+    wait_until(lambda: len(seen.keys(key)) == 2, "its place in line")
     assert second.poll() is None
     first.stdin.close()
     assert first.wait(BOUND) == 0

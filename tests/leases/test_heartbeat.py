@@ -140,7 +140,7 @@ while True:
         assert flooded.wait(BOUND) == 128 + signal.SIGTERM
     finally:
         os.killpg(flooded.pid, signal.SIGKILL)  # the others, which distlock leaves alone
-    assert seen.names() == []
+    assert seen.keys() == []
 
 
 def test_a_last_sign_of_life_right_before_the_end_harms_nobody(run_distlock: Run, seen: Seen) -> None:

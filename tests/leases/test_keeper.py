@@ -576,7 +576,7 @@ def test_a_pid_that_is_none_locks_nothing(run_distlock: Run, seen: Seen) -> None
         assert (done.returncode, done.stdout) == (1, "")
         assert "--while-pid: " in one_line(done.stderr)
     zombie.wait()
-    assert seen.names() == []
+    assert seen.keys() == []
 
 
 def test_a_thread_is_no_process(run_distlock: Run, seen: Seen) -> None:
@@ -600,7 +600,7 @@ def test_a_log_file_that_cannot_be_written_locks_nothing(
     done = run_distlock("--lock-name=x", "--lock", f"--while-pid={start().pid}", f"--log-file={path}")
     assert done.returncode == 1
     assert one_line(done.stderr).startswith(f"distlock: --log-file {path}: cannot be written: ")
-    assert seen.names() == []
+    assert seen.keys() == []
 
 
 def test_a_relative_log_file_is_the_callers(

@@ -171,12 +171,12 @@ def test_a_plain_event_ends_a_blocked_call(realm: Realm, seen: Seen) -> None:
         ended.set()
 
     threading.Thread(target=wait, daemon=True).start()
-    wait_until(lambda: len(seen.names()) == 2, "a place in line")
+    wait_until(lambda: len(seen.keys()) == 2, "a place in line")
     began = time.monotonic()
     cancel.set()
     assert ended.wait(BOUND)
     print(f"ended after {(time.monotonic() - began) * 1000:.0f} ms")
-    assert seen.names() == ["x"]
+    assert seen.keys() == ["x"]
     wait_until(lambda: threads("distlock-cancel") == [], "no thread")
 
 
@@ -202,7 +202,7 @@ def test_a_wait_with_a_cancel_does_not_look_up_all_the_time(
     cancel = Counting()
     waiter = threading.Thread(target=lambda: realm.lock("x").acquire(timeout=60, cancel=cancel).release(), daemon=True)
     waiter.start()
-    wait_until(lambda: len(seen.names()) == 2, "a place in line")
+    wait_until(lambda: len(seen.keys()) == 2, "a place in line")
     asked, since = cancel.asked, time.monotonic()
     until_after(now() + 1)
     assert cancel.asked - asked <= 3 * (time.monotonic() - since)
