@@ -10,6 +10,8 @@ from witness import Etcd
 
 from distlock_core.testing import Cluster
 
+pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
+
 
 @pytest.fixture
 def keys(etcd: Cluster, realm_prefix: str) -> Etcd:
