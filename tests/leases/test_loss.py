@@ -250,18 +250,19 @@ def test_a_supervisor_that_was_stopped_past_its_ttl_kills_first_thing_on_waking(
 
 
 def test_a_claim_whose_reply_comes_after_the_ttl_starts_nothing(
-    spawn_distlock: Spawn, proxy: Proxy, run_distlock: Run, tree: Tree
+    spawn_distlock: Spawn, proxy: Proxy, in_etcd: Etcd
 ) -> None:
     held = proxy.hold_reply(TXN, claims)
-    process = spawn_distlock(
-        *LEASED, "--connect-timeout=300", "--", "echo", "ran", env={"DISTLOCK_ENDPOINTS": proxy.url}
-    )
+    # An answer is waited for as long as one attempt takes, five seconds: the ttl is to be over before that.
+    options = ("--lock-name=x", "--ttl=2", "--connect-timeout=300")
+    process = spawn_distlock(*options, "--", "echo", "ran", env={"DISTLOCK_ENDPOINTS": proxy.url})
     held.wait(BOUND)
-    # The next one gets in when the lease has run out.
-    assert run_distlock("--lock-name=x", "--timeout=50", "--", *STAMP).returncode == 0
+    wait_until(lambda: in_etcd.keys() == [], "the lease has run out")
+    in_etcd.lock("x", owner="next")
     held.release()
     code, said = finish(process)
     assert code == LOST, said
+    assert in_etcd.keys() == ["x"]  # the next one's
     assert process.stdout is not None
     assert process.stdout.read() == ""
     assert "x: the lock was lost" in said

@@ -21,8 +21,8 @@ from distlock_core.testing.ports import free_ports
 ROOT = Path(__file__).resolve().parent.parent.parent
 BIN = Path(sys.executable).parent
 EXAMPLES = ROOT / "examples" / "salt"
-CALL_TIMEOUT = 60.0
-START_TIMEOUT = 90.0  # seconds for master and minions to answer the first ping, on a busy machine
+CALL_TIMEOUT = 110.0  # seconds after which a call counts as hung, on a busy machine
+START_TIMEOUT = 200.0  # seconds for master and minions to answer the first ping, on a busy machine
 STOP_TIMEOUT = 20.0
 # What costs a minion its start without any use here.
 FAST = {"enable_fqdns_grains": False, "enable_gpu_grains": False, "log_level_logfile": "info", "log_level": "error"}
@@ -235,9 +235,10 @@ class Fleet:
 
     def _all_answer(self) -> bool:
         try:
-            answers = self.salt("*", "test.ping")
-        except AssertionError:
-            return False  # the master has not made its keys yet
+            # Who is not there yet is asked again soon.
+            answers = self.salt("*", "test.ping", "--timeout=5")
+        except (AssertionError, subprocess.TimeoutExpired):
+            return False  # the master has not made its keys yet, or is too busy
         return all(answers.get(name) is True for name in self.names)
 
     def _spawn(self, tool: str, name: str) -> None:

@@ -10,6 +10,8 @@ from salted import Minion
 
 from distlock_core.testing import Cluster
 
+pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
+
 SECRET = "hunter2-of-salt"
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from salted import Fleet, State, clean_environment, states
+from salted import CALL_TIMEOUT, Fleet, State, clean_environment, states
 from witness import wait_until
 
 from distlock_core import Holder, connect
 from distlock_core.testing import Cluster
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)
 
 Apply = Callable[..., "subprocess.Popen[str]"]
 
@@ -121,11 +121,11 @@ def one_round(
     nodes.gate.unlink(missing_ok=True)
     before = nodes.count("began")
     command = start(",".join(sorted(left)), "--list", "state.apply", "upgrade", nodes.pillar())
-    held = wait_until(lambda: nodes.count("began") > before and holder(), "somebody at work")
+    held = wait_until(lambda: nodes.count("began") > before and holder(), "somebody at work", CALL_TIMEOUT)
     others = {f"salt:{name}" for name in left} - {held.owner}
-    wait_until(lambda: others <= said_busy(fleet, held), "the others refused")
+    wait_until(lambda: others <= said_busy(fleet, held), "the others refused", CALL_TIMEOUT)
     nodes.gate.touch()
-    returned = json.loads(command.communicate(timeout=60)[0])
+    returned = json.loads(command.communicate(timeout=CALL_TIMEOUT)[0])
     succeeded = {name for name, run in returned.items() if all_true(states(run))}
     assert {f"salt:{name}" for name in succeeded} == {held.owner}
     for name in returned.keys() - succeeded:
@@ -140,20 +140,20 @@ def said_busy(fleet: Fleet, held: Holder) -> set[str]:
     return {f"salt:{name}" for name in fleet.names if f"{held.lock} is held by {held.owner}" in fleet.log(name)}
 
 
-def test_a_job_killed_under_run_end_frees_the_lock_within_the_ttl(
+def test_a_job_killed_under_run_end_frees_the_lock_long_before_the_ttl_is_over(
     nodes: Cluster3, start: Apply, holder: Callable[[], Holder | None]
 ) -> None:
-    start("m0", "state.apply", "upgrade_run_end", nodes.pillar(ttl=5))
-    held = wait_until(lambda: nodes.count("began") and holder(), "m0 at work")
+    start("m0", "state.apply", "upgrade_run_end", nodes.pillar(ttl=60))
+    held = wait_until(lambda: nodes.count("began") and holder(), "m0 at work", CALL_TIMEOUT)
     os.kill(held.record.number("pid"), signal.SIGKILL)
-    wait_until(lambda: holder() is None, "the lock free", bound=5.0)
+    wait_until(lambda: holder() is None, "the lock free")  # by the keeper: the bound is half of the ttl
 
 
 def test_a_job_killed_under_unlocked_leaves_the_lock_and_the_same_minion_goes_on_with_it(
     fleet: Fleet, nodes: Cluster3, start: Apply, holder: Callable[[], Holder | None]
 ) -> None:
     start("m0", "state.apply", "upgrade", nodes.pillar())
-    held = wait_until(lambda: nodes.count("began") and holder(), "m0 at work")
+    held = wait_until(lambda: nodes.count("began") and holder(), "m0 at work", CALL_TIMEOUT)
     pid = held.record.number("pid")
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not os.path.exists(f"/proc/{pid}"), "the end of the job")
@@ -172,7 +172,7 @@ def test_a_lost_run_end_lock_kills_the_run_where_that_is_wanted(
     fleet: Fleet, etcd: Cluster, nodes: Cluster3, start: Apply, holder: Callable[[], Holder | None]
 ) -> None:
     start("m0", "state.apply", "upgrade_run_end", nodes.pillar(ttl=6))
-    held = wait_until(lambda: nodes.count("began") and holder(), "m0 at work")
+    held = wait_until(lambda: nodes.count("began") and holder(), "m0 at work", CALL_TIMEOUT)
     etcd.etcdctl("del", held.key.decode())
     wait_until(lambda: not os.path.exists(f"/proc/{held.record.number('pid')}"), "the end of the job")
     wait_until(lambda: f"{held.lock}: the lock of process" in fleet.log("m0"), "a word in the minion's log")
@@ -182,14 +182,14 @@ def test_a_lost_run_end_lock_is_told_in_the_log_and_the_run_goes_on(
     fleet: Fleet, etcd: Cluster, nodes: Cluster3, start: Apply, holder: Callable[[], Holder | None]
 ) -> None:
     command = start("m0", "state.apply", "upgrade_run_end", nodes.pillar(on_loss="continue"))
-    held = wait_until(lambda: nodes.count("began") and holder(), "m0 at work")
+    held = wait_until(lambda: nodes.count("began") and holder(), "m0 at work", CALL_TIMEOUT)
     etcd.etcdctl("del", held.key.decode())
     wait_until(
         lambda: any(held.lock in line and "WITHOUT ITS LOCK" in line for line in fleet.log("m0").splitlines()),
         "a word in the minion's log",
     )
     nodes.gate.touch()
-    assert all_true(states(json.loads(command.communicate(timeout=60)[0])["m0"]))
+    assert all_true(states(json.loads(command.communicate(timeout=CALL_TIMEOUT)[0])["m0"]))
 
 
 def test_a_minion_whose_runs_are_threads_says_that_it_cannot_bind_a_lock_to_one(

@@ -13,6 +13,8 @@ from salted import ROOT, Minion
 
 from distlock_core.testing import Cluster
 
+pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
+
 # Asks Salt's own loader from which file it takes the modules.
 WHERE = """
 import sys, salt.config, salt.loader

@@ -9,6 +9,8 @@ from witness import Etcd
 
 from distlock_core.testing import Cluster
 
+pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
+
 
 def test_a_lock_is_taken_shown_verified_and_unlocked(minion: Minion, keys: Etcd) -> None:
     taken = minion.call("distlock.lock", "x", "reason=Replace RAM")

@@ -11,6 +11,8 @@ from witness import Etcd, wait_until
 from distlock_core import Holder, Realm, connect
 from distlock_core.testing import Cluster
 
+pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
+
 
 @pytest.fixture
 def realm(etcd: Cluster, realm_prefix: str) -> Realm:
