@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Callable
 
+import pytest
 from salted import Minion
 from witness import Etcd
 
