@@ -84,8 +84,11 @@ class Tree:
         return set(self._known)
 
     def send(self, number: int, to: set[Process]) -> None:
-        """Send a signal. Who may not be signalled (set-uid, another user) is put into `refused`."""
-        for pid, started in to:
+        """Send a signal. Who may not be signalled (set-uid, another user) is put into `refused`.
+
+        Elders come first: a shell that lived to see its command die of it would begin the next one.
+        """
+        for pid, started in sorted(to, key=lambda process: (process[1], process[0])):
             # Looked at again right before: a pid can be given to somebody else.
             if start_time(pid) == started:
                 try:

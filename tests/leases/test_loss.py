@@ -151,6 +151,18 @@ def test_a_command_that_ends_when_asked_is_not_waited_for_any_longer(spawn_distl
     assert_says_when_and_why(said, "its key was deleted")
 
 
+def test_no_shell_lives_to_begin_its_next_command(spawn_distlock: Spawn, key: Key, tmp_path: Path) -> None:
+    script = tmp_path / "deep.sh"
+    script.write_text('[ $1 = 0 ] && { echo ready; sleep 300; } || sh "$0" $(($1 - 1))\necho $1 >> "$0.went-on"\n')
+    process = spawn_distlock(*BY_HAND, "--", "sh", str(script), "6")
+    Output(process.stdout).until("ready")
+    key.delete()
+    code, said = finish(process)
+    assert code == LOST
+    assert "Terminated" not in said  # as the shell says that sees its command die
+    assert not Path(f"{script}.went-on").exists()
+
+
 def test_a_stderr_that_nobody_reads_does_not_delay_the_kill(spawn_distlock: Spawn, key: Key) -> None:
     process = spawn_distlock(*BY_HAND, "--", *python(_FILLS_STDERR))
     command = int(Output(process.stdout).until(r"full (\d+)\n").group(1))
