@@ -89,7 +89,7 @@ class Line:
         reread = now() + REREAD
         while now() < reread and not lease.lost and not patience.over():
             try:
-                if watch.wait(patience.until(min(reread, lease.renew_at))):
+                if watch.wait_for_hint(patience.until(min(reread, lease.renew_at))):
                     return
             except WatchEnded:
                 self.stop_watching()

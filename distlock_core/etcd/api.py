@@ -117,6 +117,13 @@ if TYPE_CHECKING:
         def wait(self, patience: Patience) -> list[Event]:
             """Return the events there are, or none at the deadline. Raises `WatchEnded` and `Cancelled`."""
 
+        def wait_for_hint(self, patience: Patience) -> bool:
+            """Wait until it is worth a read, which is sooner than events where the watch begins in the past.
+
+            etcd looks for those that it has missed every 100 ms only. False: nothing came by the deadline. What it
+            hints at may come from `wait()` later. Raises as `wait()`.
+            """
+
         def close(self) -> None: ...
 
     class Etcd(Protocol):

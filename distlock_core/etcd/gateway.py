@@ -137,13 +137,13 @@ class Gateway:
         body = "\n".join(json.dumps(request) for request in requests).encode()
 
         def open_watch(attempt: Attempt, token: str) -> GatewayWatch:
-            return self._open_watch(attempt, body, token)
+            return self._open_watch(attempt, body, revision, token)
 
         watch = ask_in_turn(self._endpoints, lambda attempt: self._as_user(attempt, open_watch), patience)
         assert watch is not None
         return watch
 
-    def _open_watch(self, attempt: Attempt, body: bytes, token: str) -> GatewayWatch:
+    def _open_watch(self, attempt: Attempt, body: bytes, revision: int, token: str) -> GatewayWatch:
         from distlock_core.etcd.gateway_watch import GatewayWatch
 
         connection = self._pool.connect(attempt.address, attempt.patience)
@@ -156,7 +156,8 @@ class Gateway:
                 self._answer(stream, attempt)
             self._endpoints.answered(attempt.address)
             suspect = None if self._login is None else self._login.suspect
-            return GatewayWatch(attempt.address.url, connection, stream, self._endpoints.check_cluster, suspect)
+            check = self._endpoints.check_cluster
+            return GatewayWatch(attempt.address.url, connection, stream, revision, check, suspect)
         except BaseException:
             connection.close()
             raise

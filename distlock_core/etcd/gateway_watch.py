@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from distlock_core.etcd.api import Event, WatchEnded
 from distlock_core.etcd.http1 import Connection, ConnectionLost, Stream
-from distlock_core.etcd.messages import MALFORMED, WatchRefused, read_events
+from distlock_core.etcd.messages import MALFORMED, WatchRefused, begins_behind, read_events
 from distlock_core.patience import Patience
 
 TYPE_CHECKING = False
@@ -26,10 +26,11 @@ class GatewayWatch:
         endpoint: str,
         connection: Connection,
         stream: Stream,
+        revision: int,
         check_cluster: Callable[[int], None],
         suspect: Callable[[], None] | None = None,
     ) -> None:
-        """`check_cluster` raises `ConnectionLost` for another cluster than it should be.
+        """It begins at this revision. `check_cluster` raises `ConnectionLost` for another cluster than it should be.
 
         `suspect` is called when etcd refuses the watch to this user.
         """
@@ -41,30 +42,52 @@ class GatewayWatch:
         # A chunk may end inside a character or a value, and an error comes with no newline behind it.
         self._decode = codecs.getincrementaldecoder("utf-8")()
         self._text = ""
+        self._revision = revision
+        self._behind: bool | None = None  # None: it has not begun
 
     def wait(self, patience: Patience) -> list[Event]:
         while True:
-            try:
-                data = self._stream.read(patience)
-                if data is None:
-                    return []
-                self._text += self._decode.decode(data)
-            except (ConnectionLost, UnicodeDecodeError) as failure:
-                raise WatchEnded(str(failure)) from failure
-            if data == b"" or len(self._text) > LARGEST_ANSWER:
-                raise WatchEnded("the stream ended")
-            try:
-                events = [event for message in self._messages() for event in read_events(message, self._check_cluster)]
-            except WatchRefused:
-                if self._suspect is not None:
-                    self._suspect()
-                raise
-            except ConnectionLost as failure:
-                raise WatchEnded(str(failure)) from failure
-            except MALFORMED as failure:
-                raise WatchEnded("it answers, but not as etcd does") from failure
+            events = self._next(patience)
+            if events is None:
+                return []
             if events:
                 return events
+
+    def wait_for_hint(self, patience: Patience) -> bool:
+        while True:
+            events = self._next(patience)
+            if events is None:
+                return False
+            if events or self._behind:
+                self._behind = False
+                return True
+
+    def _next(self, patience: Patience) -> list[Event] | None:
+        """The events of what comes next, which may have none; None: nothing came by the deadline."""
+        try:
+            data = self._stream.read(patience)
+            if data is None:
+                return None
+            self._text += self._decode.decode(data)
+        except (ConnectionLost, UnicodeDecodeError) as failure:
+            raise WatchEnded(str(failure)) from failure
+        if data == b"" or len(self._text) > LARGEST_ANSWER:
+            raise WatchEnded("the stream ended")
+        events: list[Event] = []
+        try:
+            for message in self._messages():
+                events += read_events(message, self._check_cluster)
+                if self._behind is None:
+                    self._behind = begins_behind(message, self._revision)
+        except WatchRefused:
+            if self._suspect is not None:
+                self._suspect()
+            raise
+        except ConnectionLost as failure:
+            raise WatchEnded(str(failure)) from failure
+        except MALFORMED as failure:
+            raise WatchEnded("it answers, but not as etcd does") from failure
+        return events
 
     def close(self) -> None:
         self._connection.close()

@@ -84,7 +84,7 @@ class Grpc:
         requests = [protos.watch(self._rpc, key, end, revision) for key, end in ranges]
 
         def ask(attempt: Attempt, token: str) -> GrpcWatch:
-            return self._open_watch(attempt, requests, token)
+            return self._open_watch(attempt, requests, revision, token)
 
         watch = ask_in_turn(self._endpoints, self._as_user(ask), patience)
         assert watch is not None
@@ -226,12 +226,12 @@ class Grpc:
                 del self._channels[channel.address]
         channel.give_up()
 
-    def _open_watch(self, attempt: Attempt, requests: Sequence[Any], token: str) -> GrpcWatch:
+    def _open_watch(self, attempt: Attempt, requests: Sequence[Any], revision: int, token: str) -> GrpcWatch:
         suspect = None if self._login is None else self._login.suspect
         channel = self._connect(attempt.address, attempt.patience)
         try:
             method, check = self._rpc.WatchStub(channel.raw).Watch, self._endpoints.check_cluster
-            watch = GrpcWatch(channel, method, requests, _metadata(token), check, suspect)
+            watch = GrpcWatch(channel, method, requests, _metadata(token), revision, check, suspect)
         except BaseException:
             channel.give_up()
             raise

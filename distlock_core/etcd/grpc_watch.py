@@ -32,10 +32,11 @@ class GrpcWatch:
         method: Any,
         requests: Sequence[Any],
         metadata: Metadata,
+        revision: int,
         check_cluster: Callable[[int], None],
         suspect: Callable[[], None] | None = None,
     ) -> None:
-        """`method` is etcd's Watch on this channel.
+        """`method` is etcd's Watch on this channel; it begins at this revision.
 
         `check_cluster` raises `ConnectionLost` for another cluster than it should be. `suspect` is called when etcd
         refuses the watch to this user.
@@ -48,6 +49,8 @@ class GrpcWatch:
         self._unread: deque[Any] = deque()
         self._room = threading.Semaphore(MOST_UNREAD)
         self._end: Exception | None = None
+        self._revision = revision
+        self._behind: bool | None = None  # None: it has not begun
         with SignalsHeld():
             self._stream = method(iter(requests), metadata=metadata)
         start_thread(self._read, "distlock-watch")
@@ -68,6 +71,15 @@ class GrpcWatch:
             if not patience.wait(self._bell.fileno()):
                 return []
 
+    def wait_for_hint(self, patience: Patience) -> bool:
+        while True:
+            self._bell.hush()
+            if self._fetch() or self._behind:
+                self._behind = False
+                return True
+            if not patience.wait(self._bell.fileno()):
+                return False
+
     def close(self) -> None:
         self._end = self._end or ConnectionLost("closed")
         self._room.release()
@@ -87,6 +99,8 @@ class GrpcWatch:
                 if message.header.cluster_id:
                     self._check_cluster(message.header.cluster_id)
                 events += protos.events(message)
+                if self._behind is None and message.created:
+                    self._behind = message.header.revision >= self._revision
             except ConnectionLost as lost:
                 end = self._end = lost
             except WatchEnded as ended:

@@ -80,6 +80,14 @@ def read_events(message: dict[str, Any], check_cluster: Callable[[int], None]) -
     return [Event(event.get("type") == "DELETE", _key_value(event["kv"])) for event in result.get("events", ())]
 
 
+def begins_behind(message: dict[str, Any], revision: int) -> bool | None:
+    """By the message that it has begun: True if a watch from this revision begins in the past. None: another one."""
+    result = message.get("result")
+    if not isinstance(result, dict) or not result.get("created"):
+        return None
+    return int(result.get("header", {}).get("revision", 0)) >= revision
+
+
 def read_answer(status: int, body: bytes) -> dict[str, Any]:
     """The JSON object in an answer. Raises `Refused` for an error of etcd's, `ConnectionLost` for no etcd at all."""
     try:

@@ -35,6 +35,22 @@ def test_a_watch_begins_with_the_past(cell: Cell) -> None:
     ]
 
 
+def test_a_watch_that_begins_in_the_past_hints_at_that_once_before_there_are_events(cell: Cell) -> None:
+    start = cell.put("x")
+    cell.put("y")
+    watch = cell.watch((cell.key("x"), None), (cell.key("z"), None), revision=start + 1)
+    assert watch.wait_for_hint(patience())
+    assert not watch.wait_for_hint(patience(0.3))
+    cell.put("z")
+    assert watch.wait_for_hint(patience())
+
+
+def test_a_watch_that_does_not_begin_in_the_past_hints_at_events_alone(cell: Cell) -> None:
+    start = cell.put("before")
+    watch = cell.watch((cell.key("x"), None), revision=start + 1000)
+    assert not watch.wait_for_hint(patience(0.3))
+
+
 def test_a_watch_tells_nothing_of_other_keys(cell: Cell) -> None:
     start = cell.put("before")
     watch = cell.watch((cell.key("x"), None), revision=start + 1)

@@ -247,6 +247,9 @@ class DeafWatch:
         patience.wait()
         return []
 
+    def wait_for_hint(self, patience: Patience) -> bool:
+        return bool(self.wait(patience))
+
     def close(self) -> None:
         self._watch.close()
 
