@@ -107,6 +107,18 @@ def etcd_cell(start_etcd: Callable[..., Cluster], request: pytest.FixtureRequest
 
 
 @pytest.fixture
+def user_of_realm(etcd_cell: Callable[[str, str], Cluster], realm_prefix: str) -> Callable[[str], dict[str, Any]]:
+    """user_of_realm(password) -> the settings of one who may do what is below the realm's prefix, and no more."""
+
+    def add(password: str) -> dict[str, Any]:
+        cluster = etcd_cell("3.5", "auth")
+        access = cluster.add_user(f"user-{realm_prefix[3:9]}", password, [("readwrite", realm_prefix)])
+        return {**access, "endpoints": cluster.endpoints, "prefix": realm_prefix}
+
+    return add
+
+
+@pytest.fixture
 def cluster3(start_etcd: Callable[..., Cluster]) -> Iterator[Cluster]:
     """Three members of the test's own, to stop, kill and pause."""
     with start_etcd(3) as cluster:

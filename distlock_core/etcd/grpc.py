@@ -14,9 +14,10 @@ from distlock_core.errors import AccessDenied, DistlockError
 from distlock_core.etcd import protos
 from distlock_core.etcd.api import Compare, Get, LeaseGone, Outcome, Range
 from distlock_core.etcd.calls import ask_in_turn
-from distlock_core.etcd.channel import Channel, connect
+from distlock_core.etcd.channel import Channel
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
 from distlock_core.etcd.etcd3_package import load
+from distlock_core.etcd.grpc_connect import connect
 from distlock_core.etcd.grpc_watch import GrpcWatch
 from distlock_core.etcd.http1 import Address, ConnectFailed, ConnectionLost
 from distlock_core.etcd.login import Login

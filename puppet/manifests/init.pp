@@ -178,16 +178,10 @@ class distlock (
     default => $config_mode,
   }
 
-  # A copy of the password before, wherever the site keeps its backups, would be kept for ever.
-  $backup = $password ? {
-    undef   => undef,
-    default => false,
-  }
-
   if $absent {
     file { $config_file:
       ensure => absent,
-      backup => $backup,
+      backup => false,
     }
   } else {
     if $config_file == '/etc/distlock/distlock.yaml' {
@@ -206,7 +200,8 @@ class distlock (
       mode      => $mode,
       content   => distlock::config_file($settings + $given),
       show_diff => false,
-      backup    => $backup,
+      # What is there now may have a password in it, which a backup would keep for ever.
+      backup    => false,
     }
   }
 }

@@ -12,7 +12,6 @@ from playing import Played
 from witness import wait_until
 
 from distlock_core import connect
-from distlock_core.testing import Cluster
 
 MODULE = "distlock.distlock.distlock"
 SECRET = "hunter2-of-ansible"
@@ -22,17 +21,16 @@ PROCESSES = "import glob; print(b''.join(open(path, 'rb').read() for path in glo
 
 @pytest.mark.timeout(240)
 def test_locks_work_and_the_password_is_nowhere(
-    etcd_cell: Callable[..., Cluster], playbook: Callable[..., Played], realm_prefix: str, tmp_path: Path
+    user_of_realm: Callable[[str], dict[str, Any]], playbook: Callable[..., Played], tmp_path: Path
 ) -> None:
-    cluster = etcd_cell("3.5", "auth")
-    access = cluster.add_user(f"ansible-{realm_prefix[3:9]}", SECRET, [("readwrite", realm_prefix)])
+    settings = user_of_realm(SECRET)
     tasks: list[dict[str, Any]] = [
         {"name": "stays", MODULE: {"name": "stays"}},
         {"name": "run", MODULE: {"name": "run", "until": "run_end"}},
         {"name": "look", "ansible.builtin.command": {"argv": [sys.executable, "-c", PROCESSES]}},
         {"name": "wrong", MODULE: {"name": "x", "password": "{{ wrong }}"}, "ignore_errors": True},
     ]
-    defaults = {**access, "password": "{{ secret }}", "endpoints": cluster.endpoints}
+    defaults = {**settings, "password": "{{ secret }}"}
     keywords = {"module_defaults": {MODULE: defaults}, "gather_facts": False}
     plays = json.dumps([{"hosts": "all", **keywords, "tasks": tasks}])
     secrets = tmp_path / "secrets.json"
@@ -44,6 +42,6 @@ def test_locks_work_and_the_password_is_nowhere(
     assert "wrong password, or no such user" in played.task("wrong")["msg"]
     assert "ansible-playbook" in played.task("look")["stdout"]
     assert SECRET not in played.text + json.dumps(played.tasks)
-    realm = connect(cluster.endpoints, realm_prefix, **access)
+    realm = connect(**settings)
     wait_until(lambda: [state.name for state in realm.list()] == ["stays"], "the keeper to let go")
     assert [path for path in tmp_path.rglob("*") if path.is_file() and SECRET in path.read_text("latin-1")] == [secrets]

@@ -254,6 +254,33 @@ class DeafWatch:
         self._watch.close()
 
 
+def test_whoever_comes_to_the_head_too_late_for_the_release_looks_at_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """etcd tells a watch that begins in the past of it up to 100 ms later; this one is never told."""
+    monkeypatch.setattr(line, "REREAD", 10 * PROMPT)
+    scene.put("web")
+    etcd = LateEtcd(gateway(*scene.cluster.endpoints), meanwhile=lambda: scene.delete("web"))
+    assert scene.start(Realm(etcd, scene.prefix).lock("web").acquire).result(PROMPT).held
+
+
+class LateEtcd(DeafEtcd):
+    """etcd, where something happens right before a watch is opened, which hears nothing but how it begins."""
+
+    def __init__(self, etcd: Gateway, meanwhile: Callable[[], object]) -> None:
+        super().__init__(etcd)
+        self._meanwhile = meanwhile
+
+    def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> Watch:
+        self._meanwhile()
+        return BeginningWatch(self._etcd.watch([(b"/elsewhere", None)], revision, patience))
+
+
+class BeginningWatch(DeafWatch):
+    def wait_for_hint(self, patience: Patience) -> bool:
+        return self._watch.wait_for_hint(patience)
+
+
 def test_a_waiter_gives_up_its_place_for_those_behind_it(scene: Scene) -> None:
     scene.put("web")
     first = scene.queue(scene.realm().lock("web", "first"), 3.0)

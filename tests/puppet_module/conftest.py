@@ -12,29 +12,10 @@ from witness import Etcd
 
 from distlock_core.testing import Cluster
 
-TESTS = Path(__file__).resolve().parent.parent
-sys.path.append(str(TESTS / "puppet_runs"))  # what the tests of whole runs have, these have too
+sys.path.append(str(Path(__file__).resolve().parent.parent / "puppet_runs"))  # those of whole runs have it too
 
-from puppet_node import BIN, PuppetNode, PuppetRun, compiled_ruby  # noqa: E402
-
-MODULE = TESTS.parent / "puppet"
-
-
-class ModuleNode(PuppetNode):
-    """A node whose modulepath has the module."""
-
-    def __init__(self, folder: Path, certname: str, env: dict[str, str], modules: Path) -> None:
-        super().__init__(folder, certname, env)
-        self.modules = modules
-        self.vardir = folder / certname / "var"
-        self.env = env
-
-    @property
-    def places(self) -> list[str]:
-        return ["--modulepath", str(self.modules), "--certname", self.certname]
-
-    def start(self, manifest: str, *options: str) -> PuppetRun:
-        return super().start(manifest, *(options or ("--no-noop",)), *self.places)
+from module_node import MODULE, ModuleNode
+from puppet_node import BIN, compiled_ruby
 
 
 @pytest.fixture

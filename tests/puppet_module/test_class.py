@@ -13,7 +13,7 @@ from typing import Callable
 
 import pytest
 import yaml
-from conftest import ModuleNode
+from module_node import ModuleNode
 from puppet_node import BIN, CHANGED, FAILED, UNCHANGED, quoted
 from witness import Etcd, wait_until
 

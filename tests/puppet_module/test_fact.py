@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from conftest import MODULE, ModuleNode
+from module_node import MODULE, ModuleNode
 from witness import Etcd
 
 from distlock_core.testing import Proxy

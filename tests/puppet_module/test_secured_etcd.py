@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from conftest import ModuleNode
+from module_node import ModuleNode
 from puppet_node import BIN, CHANGED, CHANGED_AND_FAILED, quoted
 
 from distlock_core import Realm, connect
-from distlock_core.testing import Cluster
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -32,18 +31,13 @@ with open(sys.argv[1], "wb") as seen:
 
 
 @pytest.fixture
-def settings(etcd_cell: Callable[..., Cluster], realm_prefix: str) -> dict[str, Any]:
-    """Those of a user who may do what is below the prefix, and no more."""
-    cluster = etcd_cell("3.5", "auth")
-    user = f"puppet-{realm_prefix[3:9]}"
-    given = cluster.add_user(user, SECRET, [("readwrite", realm_prefix)])
-    return {**given, "endpoints": cluster.endpoints, "prefix": realm_prefix}
+def settings(user_of_realm: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    return user_of_realm(SECRET)
 
 
 @pytest.fixture
 def realm(settings: dict[str, Any]) -> Realm:
-    options = {key: value for key, value in settings.items() if key not in ("endpoints", "prefix")}
-    return connect(settings["endpoints"], settings["prefix"], **options)
+    return connect(**settings)
 
 
 def files_with(folder: Path, *texts: str) -> dict[Path, int]:
@@ -95,3 +89,13 @@ def test_locks_work_and_the_password_is_in_its_own_file_alone(
     assert f"etcd refuses user '{settings['user']}': wrong password, or no such user" in said
     assert not [text for text in (SECRET, WRONG) if text in said]
     assert files_with(tmp_path, SECRET, WRONG) == {config_file: 0o600, secret: 0o600}
+
+    # None any more: it does not stay behind in a backup either.
+    without = f"""
+        File {{ backup => '.before' }}
+        class {{ 'distlock': install => 'none', config_file => '{config_file}', {OWNER},
+          password_file => '{secret}',
+        }}"""
+    code, said = node.apply(without, *options)
+    assert code == CHANGED, said
+    assert files_with(tmp_path, SECRET, WRONG) == {secret: 0o600}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from conftest import ModuleNode
+from module_node import ModuleNode
 from puppet_node import CHANGED, CHANGED_AND_FAILED, UNCHANGED, quoted
 from witness import Etcd, wait_until
 

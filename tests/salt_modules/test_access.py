@@ -8,19 +8,14 @@ from typing import Callable
 import pytest
 from salted import Minion
 
-from distlock_core.testing import Cluster
-
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 
 SECRET = "hunter2-of-salt"
 
 
 @pytest.fixture
-def settings(etcd_cell: Callable[..., Cluster], realm_prefix: str) -> dict[str, object]:
-    cluster = etcd_cell("3.5", "auth")
-    user = f"salt-{realm_prefix[3:9]}"
-    given = cluster.add_user(user, SECRET, [("readwrite", realm_prefix)])
-    return {**given, "endpoints": cluster.endpoints, "prefix": realm_prefix}
+def settings(user_of_realm: Callable[[str], dict[str, object]]) -> dict[str, object]:
+    return user_of_realm(SECRET)
 
 
 def test_states_and_functions_work_and_show_no_password(
