@@ -31,7 +31,9 @@ from ansible_collections.distlock.distlock.plugins.module_utils.states import (
     carry_out,
 )
 from ansible_collections.distlock.distlock.plugins.plugin_utils.controller import Run, fill_in
+from ansible_collections.distlock.distlock.plugins.plugin_utils.facts import refuse_facts_in_arguments
 from ansible_collections.distlock.distlock.plugins.plugin_utils.lockstep import is_in_lockstep, rivals
+from ansible_collections.distlock.distlock.plugins.plugin_utils.selection import is_deselected
 
 # What the environment says of a lease is meant for the one that a run has, not for a step that nobody renews.
 OF_A_RUN = ("ttl", "on_loss")
@@ -44,10 +46,13 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
         del tmp  # it has no effect any more
+        if is_deselected(self._task, task_vars):
+            return {**result, "changed": False, "skipped": True, "skip_reason": "Not selected by the tags of this run"}
         options = argument_spec()
         arguments = self.validate_argument_spec(options)[1]
         at_run_end = arguments["state"] == LOCKED and arguments["until"] == RUN_END
         try:
+            refuse_facts_in_arguments(self._task, task_vars, self._templar, self._task.resolved_action)
             fill_in(arguments, {word for word in options if at_run_end or word not in OF_A_RUN}, SETTING)
             done = self._carry_out(arguments, at_run_end, task_vars)
         except DistlockError as error:

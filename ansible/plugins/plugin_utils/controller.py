@@ -14,6 +14,8 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.co
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.whoami import hostname
 
+CREDENTIALS = ("user", "password", "password_file", "cert", "key")
+
 
 def said_by_environment():
     """The settings that DISTLOCK_* say here, and the config file that DISTLOCK_CONFIG names. Raises `ConfigError`."""
@@ -28,9 +30,14 @@ def said_by_environment():
 def fill_in(arguments, options, setting):
     """Add to the arguments of a task what is said for those `options` on this controller only.
 
-    `setting` has the word of the setting, where it is not the option's.
+    `setting` has the word of the setting, where it is not the option's. What this controller shows to etcd to be let
+    in goes along only where this controller also says which etcd that is, and the task brings nothing of that kind.
     """
-    for word, value in said_by_environment().items():
+    said = said_by_environment()
+    asked = any(arguments.get(word) or said.get(word) for word in ("endpoints", "discovery_srv"))
+    if not asked or any(arguments.get(word) for word in CREDENTIALS):
+        said = {word: value for word, value in said.items() if word not in CREDENTIALS}
+    for word, value in said.items():
         option = next((option for option, key in setting.items() if key == word), word)
         if option in options and arguments.get(option) is None:
             arguments[option] = value

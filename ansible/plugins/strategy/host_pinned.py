@@ -46,6 +46,8 @@ EXAMPLES = r"""
         state: latest
 """
 
+from functools import partial
+
 from ansible.plugins.strategy.host_pinned import StrategyModule as HostPinnedStrategy
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError
 from ansible_collections.distlock.distlock.plugins.plugin_utils.host_locks import HostLocks
@@ -103,9 +105,9 @@ class StrategyModule(HostPinnedStrategy):
         for name in self._hosts_cache:
             host = self._inventory.get_host(name)
             hosts = {"_hosts": self._hosts_cache, "_hosts_all": self._hosts_cache_all}
-            variables = self._variable_manager.get_vars(play=play, host=host, **hosts)
+            get_vars = partial(self._variable_manager.get_vars, play=play, host=host, **hosts)
             try:
-                wanted[name] = options.read(variables, self._loader, host=name)[0]
+                wanted[name] = options.read(self._variable_manager, get_vars, self._loader, host=name)[0]
             except DistlockError as error:
                 complain(f"{name}: {error}")
                 stop(self._tqm, iterator, host)

@@ -56,6 +56,7 @@ EXAMPLES = r"""
 """
 
 import time
+from functools import partial
 
 from ansible import constants
 from ansible.plugins.strategy.linear import StrategyModule as LinearStrategy
@@ -139,9 +140,9 @@ class StrategyModule(LinearStrategy):
         """The lock that all hosts of the play name; None in check mode. Raises `DistlockError`."""
         options = Options(PLUGIN, __file__)
         names = [host.name for host in self._inventory.get_hosts(play.hosts, ignore_restrictions=True)]
-        settings, own = options.read(self._variables(play, names[0]), self._loader)
+        settings, own = self._read(options, play, names[0])
         for name in names[1:]:
-            other = options.read(self._variables(play, name), self._loader)[0]
+            other = self._read(options, play, name)[0]
             if other["lockname"] != settings["lockname"]:
                 raise ConfigError(
                     f"{names[0]} names the lock {settings['lockname']}, {name} names {other['lockname']}: "
@@ -154,7 +155,8 @@ class StrategyModule(LinearStrategy):
         lock = PLAYS[play._uuid] = PlayLock(settings, names, play.get_name(), by_batch=own[SCOPE] == "batch")
         return lock
 
-    def _variables(self, play, name):
+    def _read(self, options, play, name):
         host = self._inventory.get_host(name)
         hosts = {"_hosts": self._hosts_cache, "_hosts_all": self._hosts_cache_all}
-        return self._variable_manager.get_vars(play=play, host=host, **hosts)
+        get_vars = partial(self._variable_manager.get_vars, play=play, host=host, **hosts)
+        return options.read(self._variable_manager, get_vars, self._loader)
