@@ -154,7 +154,9 @@ def locked(
         if freed:
             taken = adapters.Taken(None, True)
         else:
-            taken = adapters.take(settings, run=run, taker=_taker(), bound=bound, dry_run=__opts__["test"])
+            taken = adapters.take(
+                settings, run=run, taker=_taker(), bound=bound, children=True, dry_run=__opts__["test"]
+            )
     except DistlockError as error:
         return _done(ret, False, error.message)
     if not taken.changed:
