@@ -17,7 +17,7 @@ command -v debootstrap >/dev/null || fail "debootstrap is missing. To install it
 [ $# -gt 0 ] || set -- make demo
 
 packages=python3,python3-venv,make,git
-user=operator
+user=ops
 root=${KEEP:-}
 if [ -z "$root" ]; then
     root=$(mktemp -d)
@@ -30,8 +30,8 @@ if [ ! -e "$root/etc/debian_version" ]; then
     debootstrap --variant=minbase --include="$packages" bookworm "$root" ${mirror:+"$mirror"} >"$root.log" 2>&1 ||
         { tail -n 20 "$root.log" >&2; fail "debootstrap has failed"; }
     rm -f "$root.log"
-    chroot "$root" useradd --create-home --shell /bin/bash "$user"
 fi
+chroot "$root" id "$user" >/dev/null 2>&1 || chroot "$root" useradd --create-home --shell /bin/bash "$user"
 # How pip reaches its index from here.
 for file in /etc/resolv.conf /etc/hosts /etc/pip.conf /etc/ssl/certs/ca-certificates.crt; do
     if [ -e "$file" ]; then
