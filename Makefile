@@ -21,15 +21,12 @@ help: ## Say what can be made
 # Made again only when what they take has changed: code changes are seen at once, since the install is editable.
 $(READY): pyproject.toml tools/pinned.txt tools/environment.py
 	@$(PYTHON) tools/environment.py .venv ansible embedded etcd3 salt srv dev
-	@touch $@
 
 $(TRIAL_READY): pyproject.toml tools/pinned.txt tools/environment.py
 	@$(PYTHON) tools/environment.py .envs/trial embedded
-	@touch $@
 
 $(BENCH_READY): pyproject.toml tools/pinned.txt tools/environment.py
 	@$(PYTHON) tools/environment.py .envs/bench ansible embedded etcd3
-	@touch $@
 
 demo: $(TRIAL_READY) ## Upgrade three real etcd members, one at a time, under a lock (LOCK=no: without it)
 	$(TRIAL)/python examples/rolling_restart/demo.py $(if $(filter no,$(LOCK)),--no-lock)

@@ -5,7 +5,7 @@
 
 It says what it installs, replaces an environment that is only half made, and names what is missing on the machine.
 Packages that only build with a C compiler are left out where there is none; with CI=true in the environment that is an
-error. The standard library is all that it needs.
+error. FOLDER/.ready says that nothing was left out. The standard library is all that it needs.
 """
 
 from __future__ import annotations
@@ -74,6 +74,11 @@ def make(folder: Path, extras: list[str]) -> None:
     if needed:
         pip(python, "install", *needed)
     subprocess.run([str(python), "-m", "compileall", "-q", str(ROOT / "distlock_core")], check=True)
+    ready = folder / ".ready"
+    if left_out:
+        ready.unlink(missing_ok=True)  # so that make comes here again, when there may be a compiler
+    else:
+        ready.touch()
     for extra in left_out:
         say(f"left out: {extra}, which builds only with a C compiler. To have it: {NEED_A_COMPILER[extra]}, then again")
     say(f"{shown(folder)}: ready after {time.monotonic() - began:.0f} s")
