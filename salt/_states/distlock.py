@@ -153,7 +153,7 @@ def locked(
         if freed:
             taken = adapters.Taken(None, True)
         else:
-            taken = adapters.take(settings, run=run, bound=bound, dry_run=__opts__["test"])
+            taken = adapters.take(settings, run=run, bound=bound, children=True, dry_run=__opts__["test"])
     except DistlockError as error:
         return _done(ret, False, error.message)
     if not taken.changed:
