@@ -24,6 +24,7 @@ from distlock_core.mine import Mine
 from distlock_core.model import COOLING, HELD
 from distlock_core.settings import TOKEN, WHILE_PID_TTL, Setting, read_bool
 from distlock_core.values import Value
+from distlock_core.waited import Watcher
 from distlock_core.whoami import traces
 from distlock_core.wording import held_by, look_at, printable, taken
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from distlock_core.model import Holder, LockState
     from distlock_core.patience import Cancel
     from distlock_core.realm import Realm
+    from distlock_core.waited import Waited
 
 ENDED_EARLY = "the run was ended before it was done"  # the reason of a hold that stays then
 NOTHING_CONFIGURED = "No endpoint is configured: set `endpoints`"
@@ -94,13 +96,14 @@ class Taken(Value):
     """What came of `take()`: the hold (None in a dry run that would make one), and whether that is new.
 
     `before` is the hold of my own that was taken over from a dead run. `waits` says, in a dry run, for whom it would
-    wait first.
+    wait first; `waited`, in a real one, how it was waited for.
     """
 
     holder: Holder | None
     changed: bool
     before: Holder | None = None
     waits: str = ""
+    waited: Waited | None = None
 
 
 def take(
@@ -155,8 +158,9 @@ def take(
     before = None if entry is None else entry.holder
     if dry_run:
         return Taken(None, True, before, waits)
+    watcher = Watcher(progress)
     try:
-        lock.acquire(settings["timeout"], cancel, mine.looking_on(progress))
+        lock.acquire(settings["timeout"], cancel, mine.looking_on(watcher))
     except (LockBusy, Frozen, AcquireTimeout) as error:
         # Another process of this run may have been faster.
         found = mine.among(error.state)
@@ -173,7 +177,7 @@ def take(
         from distlock_core.binding import bind
 
         holder = bind(lock, kept, connection.arguments(settings))
-    return Taken(holder, True, before)
+    return Taken(holder, True, before, waited=watcher.story())
 
 
 def deputize(settings: Settings, reason: str = "") -> Deputy:

@@ -64,7 +64,7 @@ def __virtual__() -> str | tuple[bool, str]:
     if MISSING:
         return False, (
             f"distlock: the Python package distlock-core is missing in {sys.executable} ({MISSING}). "
-            "To install it: salt-pip install distlock-core"
+            "To install it: salt-pip install distlock_core-VERSION-py3-none-any.whl, the wheel that `make wheel` builds"
         )
     return __virtualname__
 
