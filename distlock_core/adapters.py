@@ -22,6 +22,7 @@ from distlock_core.errors import (
 from distlock_core.hold import TAKEN_OVER
 from distlock_core.mine import Mine
 from distlock_core.model import COOLING, HELD
+from distlock_core.reentry import refuse_anothers_step
 from distlock_core.settings import TOKEN, WHILE_PID_TTL, Setting, read_bool
 from distlock_core.values import Value
 from distlock_core.waited import Watcher
@@ -139,10 +140,10 @@ def take(
         settings["ttl"] = settings["refresh"] = None
     kept = _binding(settings, family, children) if bound else None
     # A step may be entered again by whoever has its owner; what is bound to a run is that run's alone.
-    details = None if kept is None else traces(kept.pid)
     taker = _taker(taker, run)
+    details = None if kept is None else {**traces(kept.pid), "taker": dict(taker)}
     lock = connection.wanted(connect(settings), settings, step=kept is None, details=details, taker=taker, token=token)
-    mine = Mine(settings["id"], run, of_my_run)
+    mine = Mine(settings["id"], run, of_my_run, taker)
     entry, waits = None, ""
     try:
         entry = lock.preview()
@@ -183,8 +184,8 @@ def take(
 def deputize(settings: Settings, reason: str = "") -> Deputy:
     """Start a deputy that gets the lock for a run of many processes, and keeps it until the last of them is gone.
 
-    `reason` is for where the settings have none. When the run ends without a word, the lock is released, or held if
-    `on_failure` says so. Raises `DistlockError`.
+    This process is the one that the lock is taken for. `reason` is for where the settings have none. When the run ends
+    without a word, the lock is released, or held if `on_failure` says so. Raises `DistlockError`.
     """
     from distlock_core.deputy import HOLD, RELEASE, Deputy
 
@@ -202,6 +203,7 @@ def deputize(settings: Settings, reason: str = "") -> Deputy:
     orders = {
         "connection": connection.arguments(settings, NOTHING_CONFIGURED),
         "wish": wish,
+        "taker": traces(),
         "timeout": settings["timeout"],
         "margin": settings.kill_after,
         "log_file": settings["log_file"],
@@ -239,13 +241,18 @@ def let_go(
         return None
 
 
-def check(settings: Settings, token: int | None = None) -> Holder:
-    """Return the hold of my owner's (with a `token`: that one). Raises `LockNotFound` or `NotHolder` without one."""
+def check(settings: Settings, token: int | None = None, taker: Mapping[str, Any] | None = None) -> Holder:
+    """Return the hold of my owner's (with a `token`: that one). Raises `LockNotFound` or `NotHolder` without one.
+
+    With a `taker` (as for `take`), a step that was taken for another process, which may live, is not mine.
+    """
     name, owner = settings["lockname"], settings["id"]
     state = connect(settings).show(name)
     for holder in state.holders:
         mine = holder.owner == owner if token is None else holder.token == token
         if mine and holder.record.state == HELD:
+            if taker is not None and token is None:
+                refuse_anothers_step(holder, taker)
             return holder
     who = printable(owner) if token is None else f"token {token}"
     if state.holders:

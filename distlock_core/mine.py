@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from distlock_core.errors import LockBusy
 from distlock_core.model import HELD
-from distlock_core.whoami import start_time, traces
+from distlock_core.whoami import is_same, start_time, traces
 from distlock_core.wording import taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
+    from typing import Any
 
     from distlock_core.acquisition import Waiting
     from distlock_core.model import Holder, LockState
@@ -18,12 +19,23 @@ if TYPE_CHECKING:
 class Mine:
     """Which holds are this run's own, beside those that my owner may enter."""
 
-    def __init__(self, owner: str | None, run: int | None, of_my_run: Collection[str]) -> None:
-        """`run` is the process that stands for it, None where there is none; its holds may have other owners too."""
+    def __init__(
+        self,
+        owner: str | None,
+        run: int | None,
+        of_my_run: Collection[str] = (),
+        taker: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`run` is the process that stands for it, None where there is none; its holds may have other owners too.
+
+        A hold of one of the owners `of_my_run` is this run's if it was taken for the process with the trace `taker`: a
+        name alone proves nothing, since two containers may have the same host name and pids.
+        """
         self._owner = owner
         self._run = run
         self._of_my_run = of_my_run
         self._traces = {} if run is None else traces(run)
+        self._taker = taker or self._traces
 
     def among(self, state: LockState | None) -> Holder | None:
         """The first hold of a lock that is this run's."""
@@ -31,9 +43,14 @@ class Mine:
             record = holder.record
             if record.explicit and record.state == HELD:
                 bound_as_me = self._owner in (None, holder.owner) and self._is_bound(holder)
-                if bound_as_me or holder.owner in self._of_my_run:
+                if bound_as_me or (holder.owner in self._of_my_run and self.was_taken_for_me(holder)):
                     return holder
         return None
+
+    def was_taken_for_me(self, holder: Holder) -> bool:
+        """True for a hold, under any owner, that was taken for the process that this run's are taken for."""
+        taker = holder.record.details.get("taker")
+        return is_same(taker if isinstance(taker, dict) else holder.record.details, self._taker)
 
     def looking_on(self, progress: Callable[[Waiting], None] | None) -> Callable[[Waiting], None]:
         """Ends the waiting for a lock that is my own by then, and for one that this run would have to end for."""
@@ -57,6 +74,4 @@ class Mine:
         """To this run's process, which lives."""
         if self._run is None:
             return False
-        fields = ("host", "boot", "pid", "start")
-        same_process = all(holder.record.details.get(field) == self._traces.get(field) for field in fields)
-        return same_process and start_time(self._run) is not None
+        return is_same(holder.record.details, self._traces) and start_time(self._run) is not None

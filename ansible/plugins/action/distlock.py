@@ -6,12 +6,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
 
-from ansible import constants
 from ansible.plugins.action import ActionBase
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import (
     ConfigError,
@@ -20,11 +18,9 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.er
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.lifetime import WhileAlive
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.whoami import start_time
 from ansible_collections.distlock.distlock.plugins.module_utils.states import (
-    HELD,
     LOCKED,
     RUN_END,
     SETTING,
-    UNLOCKED,
     WAITS_FOR_EVER,
     WAITS_FOR_EVER_AT_RUN_END,
     argument_spec,
@@ -33,6 +29,8 @@ from ansible_collections.distlock.distlock.plugins.module_utils.states import (
 from ansible_collections.distlock.distlock.plugins.plugin_utils.controller import Run, fill_in
 from ansible_collections.distlock.distlock.plugins.plugin_utils.facts import refuse_facts_in_arguments
 from ansible_collections.distlock.distlock.plugins.plugin_utils.lockstep import is_in_lockstep, rivals
+from ansible_collections.distlock.distlock.plugins.plugin_utils.on_host import INNER, OnHost
+from ansible_collections.distlock.distlock.plugins.plugin_utils.plan import Plan
 from ansible_collections.distlock.distlock.plugins.plugin_utils.selection import is_deselected
 
 # What the environment says of a lease is meant for the one that a run has, not for a step that nobody renews.
@@ -62,7 +60,8 @@ class ActionModule(ActionBase):
     def _carry_out(self, arguments, at_run_end, task_vars):
         run, host = Run(), task_vars["inventory_hostname"]
         owned = arguments["owner"] is not None
-        plan = _Plan(arguments, "" if owned else host) if self._task.check_mode else None
+        of_the_play = task_vars.get("distlock_held")
+        plan = Plan(arguments, "" if owned else host, of_the_play) if self._task.check_mode else None
         if not owned:
             arguments["owner"] = run.owner if at_run_end else run.owner_for(host)
         if arguments["lockstep"] is None:
@@ -72,15 +71,26 @@ class ActionModule(ActionBase):
         foreseen = plan.foreseen() if plan else None
         if foreseen:
             return foreseen
-        done = self._here(arguments, run) if at_run_end else self._there(arguments, task_vars)
+        done = self._here(arguments, run) if at_run_end else self._there(arguments, task_vars, run)
         if plan and done.get("changed") and not done.get("failed"):
             plan.note(at_run_end)
         return done
 
-    def _there(self, arguments, task_vars):
+    def _there(self, arguments, task_vars, run):
         """On the host, where Ansible ships the module with all that it imports."""
-        given = {word: value for word, value in arguments.items() if value is not None}
-        return self._execute_module(module_args=given, task_vars=task_vars, wrap_async=self._task.async_val)
+
+        def execute(said):
+            given = {word: value for word, value in said.items() if value is not None}
+            return self._execute_module(module_args=given, task_vars=task_vars, wrap_async=self._task.async_val)
+
+        if self._task.async_val or self._task.check_mode:
+            return execute({**arguments, "run": run.told})
+        at_work = set(task_vars.get("ansible_play_hosts") or ())
+
+        def lost(host):
+            return self._task.run_once or host not in at_work
+
+        return OnHost(execute, run, arguments, task_vars["inventory_hostname"], lost).carry_out()
 
     def _here(self, arguments, run):
         """In this worker. The lock is a keeper's, then, and ends with the run."""
@@ -89,8 +99,10 @@ class ActionModule(ActionBase):
         before = signal.getsignal(signal.SIGTERM)
         alive = WhileAlive(run.pid, start_time(run.pid))
         try:
-            plain = json.loads(json.dumps(arguments))  # without what Ansible ties to its values
-            return carry_out(plain, self._task.check_mode, alive, run.pid, run.family)
+            # Without what Ansible ties to its values.
+            plain = json.loads(json.dumps({**arguments, "run": run.told}))
+            done = carry_out(plain, self._task.check_mode, alive, run.pid, run.family)
+            return {word: value for word, value in done.items() if word not in INNER}
         finally:
             signal.signal(signal.SIGTERM, before)
             if alive.quit.is_set():
@@ -107,56 +119,3 @@ class ActionModule(ActionBase):
             raise ConfigError(
                 f"{arguments['name']}: {who} would wait for it in the same task, as another owner, and {why}"
             )
-
-
-class _Plan:
-    """What a run in check mode has said so far: a task further down finds what a real run would have left there.
-
-    It is kept in files of this run's own folder, which workers share and Ansible removes: each task has a worker.
-    """
-
-    def __init__(self, arguments, host):
-        """`host` is whose lock it is, where no owner is named."""
-        self._arguments = arguments
-        self._path = self._path_for(host)
-        self._runs_path = self._path_for("") if host else self._path
-
-    def foreseen(self):
-        """What the task returns when it would find what an earlier one has not really left there."""
-        state, name = self._arguments["state"], self._arguments["name"]
-        planned = self._read(self._path) or self._read(self._runs_path)
-        owner = self._arguments["owner"]
-        report = {"name": name, "holder": None, "token": None, "since": None, "position": 0, "waited": 0.0}
-        if planned == LOCKED and state in (LOCKED, HELD):
-            return {**report, "changed": False, "msg": f"{name} would be held by {owner} by then"}
-        if planned == LOCKED:
-            self._write(UNLOCKED)
-            return {**report, "changed": True, "msg": f"{name}, held by {owner} by then, would be unlocked"}
-        if state == planned == UNLOCKED:
-            return {**report, "changed": False, "msg": f"{name} would not be locked by then"}
-        if planned == UNLOCKED and state == LOCKED:
-            self._write(LOCKED)
-            return {**report, "changed": True, "msg": f"{name} would be locked by {owner}"}
-        if planned == UNLOCKED:
-            return {**report, "failed": True, "kind": "not_locked", "msg": f"{name} would be held by nobody by then"}
-        return None
-
-    def note(self, at_run_end):
-        self._write(self._arguments["state"], (self._runs_path,) if at_run_end else (self._path,))
-
-    def _write(self, what, paths=None):
-        for path in paths or {self._path, self._runs_path}:
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(what)
-
-    def _read(self, path):
-        try:
-            with open(path, encoding="utf-8") as file:
-                return file.read()
-        except FileNotFoundError:
-            return None
-
-    def _path_for(self, host):
-        words = [str(self._arguments[word]) for word in ("name", "owner", "prefix", "endpoints")]
-        key = hashlib.sha256("\n".join([*words, host]).encode()).hexdigest()
-        return os.path.join(constants.DEFAULT_LOCAL_TMP, "distlock-" + key)

@@ -6,13 +6,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 
+from ansible import constants
 from ansible.utils.display import Display
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.config import load
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.whoami import hostname
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.inherited import HELD, TOKEN
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.whoami import hostname, traces
 
 CREDENTIALS = ("user", "password", "password_file", "cert", "key")
 
@@ -43,14 +46,30 @@ def fill_in(arguments, options, setting):
             arguments[option] = value
 
 
+def suffix_of_run(pid):
+    """What the default owners of a run end with: where it runs, its pid, and something random.
+
+    The random part tells apart runs in containers, which may have one host name and one pid. It is that of the folder
+    for temporary files that Ansible makes for each run, so all processes of the run have the same.
+    """
+    folder = os.path.basename(constants.DEFAULT_LOCAL_TMP)
+    return f"{hostname()}:{pid}.{hashlib.sha256(folder.encode()).hexdigest()[:8]}"
+
+
 class Run:
     """The run of ansible-playbook that this worker is part of. Its main process is the one that has forked me."""
 
     def __init__(self):
         parent = multiprocessing.parent_process()
         self.pid = os.getpid() if parent is None else parent.pid
-        self.suffix = f"{hostname()}:{self.pid}"
+        self.suffix = suffix_of_run(self.pid)
         self.owner = f"ansible:{self.suffix}"
+
+    @property
+    def told(self):
+        """What the module is told of the run: the trace of its main process, and which locks are held around it."""
+        around = {word: os.environ[word] for word in (HELD, TOKEN) if os.environ.get(word)}
+        return {"taker": traces(self.pid), **around}
 
     def owner_for(self, host):
         return f"ansible:{host}@{self.suffix}"

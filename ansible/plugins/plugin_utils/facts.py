@@ -57,7 +57,7 @@ def refuse_injected(names, variables, clean):
 
 
 def rendered_without_facts(names, variables, templar):
-    """Render those of the variables that are set, for a plugin that knows neither play nor task. Raises `ConfigError`."""
+    """Render the variables that are set, for a plugin that knows neither play nor task. Raises `ConfigError`."""
     hostvars = variables.get("hostvars")
     if hostvars is None:  # no host, no facts
         return {name: templar.template(variables[name]) for name in names if variables.get(name) is not None}

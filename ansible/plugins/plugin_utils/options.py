@@ -16,7 +16,7 @@ from ansible.utils.plugin_docs import get_docstring
 from ansible_collections.distlock.distlock.plugins.module_utils.arguments import CONNECTION
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core import adapters
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.whoami import hostname
+from ansible_collections.distlock.distlock.plugins.plugin_utils.controller import suffix_of_run
 from ansible_collections.distlock.distlock.plugins.plugin_utils.facts import ADVICE, refuse_injected, without_facts
 
 WORD = "distlock_"
@@ -54,9 +54,10 @@ class Options:
             raise ConfigError(" ".join(str(error).split())) from error
         options = {name[len(WORD) :]: value for name, value in found.items() if name.startswith(WORD)}
         own = {SCOPE: options.pop(SCOPE, None)}
-        who = f"{host}@{hostname()}" if host else hostname()
+        suffix = suffix_of_run(os.getpid())
+        owner = f"ansible:{host}@{suffix}" if host else f"ansible:{suffix}"
         arguments = {SETTING.get(name, name): _plain(value) for name, value in options.items()}
-        settings = adapters.read(arguments, f"ansible:{who}:{os.getpid()}")
+        settings = adapters.read(arguments, owner)
         if not settings["lockname"]:
             raise ConfigError("no lock is named: set the variable distlock_name")
         return settings, own

@@ -14,7 +14,7 @@ GUARDED = "distlock.distlock.guarded"
 
 
 def is_deselected(task, task_vars):
-    """True for a task of the role guarded where the role was imported and has none of the tags that this run selects."""
+    """True for a task of the role guarded that was imported with none of the tags that this run selects."""
     selected = set(task_vars.get("ansible_run_tags") or ["all"])
     if _role(task) != GUARDED or "all" in selected:
         return False
