@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import yaml
 from witness import BOUND, is_running, wait_until
@@ -82,6 +82,7 @@ class Controller:
         self.env = {**env, "ANSIBLE_PIPELINING": "1", "ANSIBLE_GATHERING": "explicit"}
         self.env.pop("ANSIBLE_CALLBACK_PLUGINS", None)
         self._runs: list[Run] = []
+        self.wrap: Callable[[list[str]], list[str]] = lambda command: command  # what it is run by
 
     def start(self, playbook: Any, *arguments: str, hosts: str = "h1", **env: str) -> Run:
         """Start a playbook: a path, or a list of plays. `hosts` are names separated by commas, all of them local."""
@@ -92,7 +93,7 @@ class Controller:
             playbook = path
         inventory = () if "-i" in arguments else ("-i", f"{hosts},", "-c", "local")
         command = [str(BIN / "ansible-playbook"), *inventory, *arguments, str(playbook)]
-        self._runs.append(Run(command, {**self.env, **env}, self.folder / f"run{number}.log"))
+        self._runs.append(Run(self.wrap(command), {**self.env, **env}, self.folder / f"run{number}.log"))
         return self._runs[-1]
 
     def run(self, playbook: Any, *arguments: str, hosts: str = "h1", **env: str) -> tuple[int, str]:

@@ -7,7 +7,8 @@ from typing import Any, Callable
 
 import pytest
 import yaml
-from controller import Controller, note, notes
+from controller import Controller, note, notes, overlaps
+from controller import guarded as inside
 from witness import Etcd
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
@@ -118,4 +119,18 @@ def test_a_handler_that_fails_inside_of_the_role_lets_go_all_the_same(
     code, output = controller.run([play(guarded(file), handlers=handlers)])
     assert code == 2, output
     assert notes(tmp_path) == ["work-1"]
+    assert keys.keys() == []
+
+
+@pytest.mark.parametrize("strategy", ["linear", "free", "host_pinned"])
+def test_hosts_of_a_batch_go_through_the_role_one_by_one_and_may_wait(
+    controller: Controller, keys: Etcd, tmp_path: Path, work: Callable[..., str], strategy: str
+) -> None:
+    words = {"guarded_one_by_one": True, "guarded_timeout": -1}
+    file = work(*inside(tmp_path))
+    plays = [play(guarded(file, vars=words), strategy=strategy, serial=3)]
+    code, output = controller.run(plays, hosts="h1,h2,h3")
+    assert code == 0, output
+    assert overlaps(tmp_path) == []
+    assert sorted(notes(tmp_path, "been")) == ["h1", "h2", "h3"]
     assert keys.keys() == []

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 
+from ansible import constants, context
 from ansible.plugins.action import ActionBase
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import (
     ConfigError,
@@ -18,23 +19,33 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.er
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.lifetime import WhileAlive
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.whoami import start_time
 from ansible_collections.distlock.distlock.plugins.module_utils.states import (
+    HELD,
     LOCKED,
     RUN_END,
     SETTING,
+    TAKES_ALL_WORKERS,
+    UNLOCKED,
     WAITS_FOR_EVER,
     WAITS_FOR_EVER_AT_RUN_END,
     argument_spec,
     carry_out,
 )
 from ansible_collections.distlock.distlock.plugins.plugin_utils.controller import Run, fill_in
-from ansible_collections.distlock.distlock.plugins.plugin_utils.facts import refuse_facts_in_arguments
-from ansible_collections.distlock.distlock.plugins.plugin_utils.lockstep import is_in_lockstep, rivals
+from ansible_collections.distlock.distlock.plugins.plugin_utils.facts import refuse_facts_in_arguments, written_in
+from ansible_collections.distlock.distlock.plugins.plugin_utils.lockstep import is_in_lockstep, rivals, shares_workers
 from ansible_collections.distlock.distlock.plugins.plugin_utils.on_host import INNER, OnHost
 from ansible_collections.distlock.distlock.plugins.plugin_utils.plan import Plan
 from ansible_collections.distlock.distlock.plugins.plugin_utils.selection import is_deselected
 
 # What the environment says of a lease is meant for the one that a run has, not for a step that nobody renews.
 OF_A_RUN = ("ttl", "on_loss")
+
+
+MEANS_NOTHING = {
+    LOCKED: ("cooldown", "force"),
+    UNLOCKED: ("until", "reason", "timeout", "slots", "ttl", "on_loss", "lockstep"),
+    HELD: ("until", "reason", "timeout", "slots", "ttl", "on_loss", "lockstep", "cooldown", "force"),
+}
 
 
 class ActionModule(ActionBase):
@@ -50,12 +61,20 @@ class ActionModule(ActionBase):
         arguments = self.validate_argument_spec(options)[1]
         at_run_end = arguments["state"] == LOCKED and arguments["until"] == RUN_END
         try:
+            self._refuse_what_means_nothing(arguments)
             refuse_facts_in_arguments(self._task, task_vars, self._templar, self._task.resolved_action)
             fill_in(arguments, {word for word in options if at_run_end or word not in OF_A_RUN}, SETTING)
             done = self._carry_out(arguments, at_run_end, task_vars)
         except DistlockError as error:
             done = {"failed": True, "changed": False, "msg": error.message, "kind": error.kind}
         return {**result, **done}
+
+    def _refuse_what_means_nothing(self, arguments):
+        """In the task itself. Defaults of a group of modules, and the environment, are there for all states."""
+        written = written_in(self._task)
+        for word in MEANS_NOTHING[arguments["state"]]:
+            if word in written and arguments[word] not in (None, False):
+                raise ConfigError(f"{word} means nothing with state: {arguments['state']}")
 
     def _carry_out(self, arguments, at_run_end, task_vars):
         run, host = Run(), task_vars["inventory_hostname"]
@@ -66,7 +85,7 @@ class ActionModule(ActionBase):
             arguments["owner"] = run.owner if at_run_end else run.owner_for(host)
         if arguments["lockstep"] is None:
             arguments["lockstep"] = is_in_lockstep(self._task.get_play())
-        if arguments["state"] == LOCKED and ((at_run_end and owned) or arguments["lockstep"]):
+        if arguments["state"] == LOCKED and arguments["timeout"] not in (None, 0):
             self._refuse_to_wait_for_ever(arguments, task_vars, run, at_run_end)
         foreseen = plan.foreseen() if plan else None
         if foreseen:
@@ -109,13 +128,18 @@ class ActionModule(ActionBase):
                 os.kill(os.getpid(), signal.SIGTERM)  # the line is left: now what Ansible does about it
 
     def _refuse_to_wait_for_ever(self, arguments, task_vars, run, at_run_end):
-        if arguments["timeout"] in (None, 0):
+        if not (arguments["lockstep"] or at_run_end or shares_workers(self._task.get_play())):
             return
         default_owner = (lambda _: run.owner) if at_run_end else run.owner_for
         others = rivals(self._task, task_vars, self._templar, default_owner)
-        if len(others) >= (arguments["slots"] or 1):
+        waiting = len(others) + 1 - (arguments["slots"] or 1)
+        if waiting <= 0:
+            return
+        name = arguments["name"]
+        if arguments["lockstep"] or at_run_end:
             who = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
             why = WAITS_FOR_EVER_AT_RUN_END if at_run_end else WAITS_FOR_EVER
-            raise ConfigError(
-                f"{arguments['name']}: {who} would wait for it in the same task, as another owner, and {why}"
-            )
+            raise ConfigError(f"{name}: {who} would wait for it in the same task, as another owner, and {why}")
+        forks = int(context.CLIARGS.get("forks") or constants.DEFAULT_FORKS)
+        if min(waiting, self._task.throttle or waiting) >= forks:
+            raise ConfigError(f"{name}: {waiting} hosts would wait for it at once, and {TAKES_ALL_WORKERS} ({forks})")

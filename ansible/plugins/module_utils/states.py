@@ -236,7 +236,12 @@ class _Task:
 
 WAITS_FOR_EVER = (
     "this strategy takes all hosts of a batch through one task after the other, so none could let go while another "
-    "waits. Use serial: 1, or a strategy that does not (ansible.builtin.host_pinned), or until: run_end"
+    "waits. Use serial: 1, or a strategy that does not (ansible.builtin.host_pinned), or until: run_end, or the role "
+    "guarded with guarded_one_by_one: true"
+)
+TAKES_ALL_WORKERS = (
+    "under this strategy each of them takes a worker for that, so none would be left for the one that holds it: set "
+    "throttle on this task, or serial, or use ansible.builtin.host_pinned, or more forks than that"
 )
 WAITS_FOR_EVER_AT_RUN_END = (
     "it is let go at the end of this run and not before, so to wait for it would never end. Name no owner, or one for "

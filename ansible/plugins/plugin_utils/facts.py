@@ -113,11 +113,16 @@ def _as_written(task, action, clean):
     for source in (task, getattr(task, "_parent", None)):
         for entry in getattr(source, "module_defaults", None) or ():
             entries.update(entry)
-    written = ModuleArgsParser(task_ds=task.get_ds().copy(), collection_list=task.collections).parse()[1]
+    written = written_in(task)
     found = {}
     for whole in (entries.get(ACTION_GROUP), entries.get(action), written.pop("_variable_params", None), written):
         found.update(_rendered(clean, "module_defaults", whole) if _is_template(whole) else whole or {})
     return found
+
+
+def written_in(task):
+    """The arguments of a task as they are written there."""
+    return ModuleArgsParser(task_ds=task.get_ds().copy(), collection_list=task.collections).parse()[1]
 
 
 def _is_template(value):

@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 
 from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.plugins.loader import fragment_loader
 from ansible.template import Templar
+from ansible.utils.display import Display
 from ansible.utils.plugin_docs import get_docstring
 from ansible_collections.distlock.distlock.plugins.module_utils.arguments import CONNECTION
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core import adapters
@@ -19,7 +21,10 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.er
 from ansible_collections.distlock.distlock.plugins.plugin_utils.controller import suffix_of_run
 from ansible_collections.distlock.distlock.plugins.plugin_utils.facts import ADVICE, refuse_injected, without_facts
 
+display = Display()
+
 WORD = "distlock_"
+CLOSE = 0.85  # of 1: how alike a name must be to one that is known
 SETTING = {"name": "lockname", "owner": "id"}  # all others are called as they are there
 # They choose the etcd that is asked, or files that the controller reads and writes.
 OF_THE_CONTROLLER = {WORD + word for word in (*CONNECTION, "log_file")}
@@ -44,6 +49,7 @@ class Options:
         known = set(constants.config.get_plugin_vars("strategy", self._plugin))
         variables = get_vars()
         try:
+            _warn_of_misspelt(variables, known)
             with without_facts(manager):
                 clean = get_vars()
                 refuse_injected(known, variables, clean)
@@ -61,6 +67,13 @@ class Options:
         if not settings["lockname"]:
             raise ConfigError("no lock is named: set the variable distlock_name")
         return settings, own
+
+
+def _warn_of_misspelt(variables, known):
+    for name in sorted(set(variables) - known - {"distlock_held"}):
+        nearest = difflib.get_close_matches(name, known, 1, CLOSE) if name.startswith(WORD) else []
+        if nearest:
+            display.warning(f"distlock: the variable {name} means nothing; did you mean {nearest[0]}?")
 
 
 def _rendered(names, variables, loader):

@@ -64,7 +64,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.er
     ConfigError,
     DistlockError,
 )
-from ansible_collections.distlock.distlock.plugins.plugin_utils.hosts import complain, preview, stop
+from ansible_collections.distlock.distlock.plugins.plugin_utils.hosts import complain, preview, stop, would_hold
 from ansible_collections.distlock.distlock.plugins.plugin_utils.options import SCOPE, Options
 from ansible_collections.distlock.distlock.plugins.plugin_utils.play_lock import PlayLock
 
@@ -74,6 +74,7 @@ PLAYS = {}  # a strategy is made anew for each batch; the play's id leads from o
 
 class StrategyModule(LinearStrategy):
     _lock = None  # in check mode too
+    _foreseen = None
 
     def run(self, iterator, play_context):
         play = iterator._play
@@ -107,6 +108,8 @@ class StrategyModule(LinearStrategy):
         super().add_tqm_variables(vars, play)
         if self._lock is not None:
             vars["distlock_held"] = self._lock.shown
+        elif self._foreseen is not None:
+            vars["distlock_held"] = self._foreseen
 
     def _queue_task(self, host, task, task_vars, play_context):
         if self._lock is None:
@@ -151,6 +154,7 @@ class StrategyModule(LinearStrategy):
                 )
         if play.check_mode:
             preview(settings)
+            self._foreseen = would_hold(settings)
             return None
         lock = PLAYS[play._uuid] = PlayLock(settings, names, play.get_name(), by_batch=own[SCOPE] == "batch")
         return lock
