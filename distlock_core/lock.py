@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.etcd.api import Etcd
-    from distlock_core.hold import Entry
     from distlock_core.line import Line
     from distlock_core.ownership import Ownership
     from distlock_core.patience import Cancel
     from distlock_core.realm import Realm
+    from distlock_core.reentry import Entry
     from distlock_core.session import Loss, Session
 
 CONNECT_TIMEOUT = 5.0  # seconds for the first contact with etcd

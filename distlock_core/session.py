@@ -9,7 +9,7 @@ from collections.abc import Callable
 from distlock_core.errors import Cancelled, DistlockError
 from distlock_core.etcd.api import Get, KeyValue, WatchEnded
 from distlock_core.lease import FIRST_RETRY, GIVE_UP, LONGEST_RETRY
-from distlock_core.model import Ended, Keys, Record
+from distlock_core.model import Ended, Keys, Record, token_of
 from distlock_core.patience import FOREVER, Interrupt, Patience, now
 from distlock_core.values import Value
 from distlock_core.wording import clock, owner_of
@@ -58,7 +58,7 @@ class Session:
         self._etcd = etcd
         self._keys = keys
         self._key = kv.key
-        self._token = kv.create_revision
+        self._token = token_of(kv)
         self._revision = kv.mod_revision
         self._is_mine = is_mine
         self.lease = lease
@@ -200,7 +200,7 @@ class Session:
             return
         if found.kvs:
             other = Record.parse(found.kvs[0].value)
-            same = found.kvs[0].create_revision == self._token
+            same = token_of(found.kvs[0]) == self._token
             self._lose(f"it is held by {owner_of(other.owner)} now", orderly=same and other.explicit)
             return
         ended = Ended.parse(last.kvs[0].value) if last.kvs else None

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from distlock_core.model import Record
-
     Trace = Mapping[str, Any]
 
 ALIVE, GONE, UNKNOWN = "alive", "gone", "unknown"
@@ -64,7 +62,7 @@ def ancestry(pid: int | None = None) -> list[dict[str, Any]]:
     return found
 
 
-def taker() -> dict[str, Any]:
+def caller() -> dict[str, Any]:
     """The trace of the process that a step of mine is taken for: my parent, or whoever has called me by way of sudo."""
     place, pid = _place(), os.getppid()
     stat = _stat(pid)
@@ -104,15 +102,6 @@ def fate(trace: Trace, remembered_boot: str | None = None) -> tuple[str, str]:
     if trace.get("ns") is None or any(trace.get(name) != place[name] for name in ("ns", "time_ns")):
         return UNKNOWN, "it is in another namespace (a container?)"
     return _fate_here(pid, start)
-
-
-def is_provably_dead(record: Record) -> bool:
-    """True only when the process that wrote the record cannot live any more.
-
-    While the keeper of a bound lock lives, it waits for more than that process: for what the process has left running.
-    """
-    keeper = record.number("keeper")
-    return fate(record.details, record.text("boot"))[0] == GONE and (keeper is None or pid_is_free(keeper))
 
 
 def is_gone(pid: int, start: int) -> bool:
