@@ -204,6 +204,15 @@ class Lock:
             check_ttl(self._wish.ttl, refresh)
         self._wish = self._wish._replace(refresh=refresh)
 
+    def add_details(self, details: Mapping[str, Any]) -> None:
+        """What the record of the next hold says besides."""
+        self._wish = self._wish._replace(details={**self._wish.details, **details})
+
+    @property
+    def is_explicit(self) -> bool:
+        """True if its owner was named, so that a hold of it may be entered again."""
+        return self._wish.explicit
+
     def keep_place(self, seconds: int) -> None:
         """While in line I may be silent for so long without losing my place: and hold up those behind me."""
         self._wish = self._wish._replace(ticket_ttl=seconds)

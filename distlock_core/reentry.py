@@ -190,7 +190,7 @@ def why_not(state: LockState, wish: Wish) -> str:
         step = record if record.text("kind") == "lock" else None
         if step is None:
             told = what_of_run(holder, wish.state_dir)
-            whose = f"that is this owner's own run, {_process(record.details)}, which {_lives(told)}"
+            whose = f"that is this owner's own run, {_process(record.details)}, {_lives(told)}"
             if told[0] == ALIVE:
                 return whose
             if told[0] != GONE:
@@ -200,7 +200,7 @@ def why_not(state: LockState, wish: Wish) -> str:
                 )
             step = Record.parse(record.text("step").encode("utf-8", "backslashreplace"))
         told = what_of_step(holder, step, wish.state_dir)
-        whose = f"that is this owner's own step, taken for {_process(_taker(step))}, which {_lives(told)}"
+        whose = f"that is this owner's own step, taken for {_process(_taker(step))}, {_lives(told)}"
         return f"{whose}. To enter it all the same: --token={holder.token}"
     return ""
 
@@ -230,7 +230,7 @@ def refuse_anothers_step(holder: Holder, taker: Mapping[str, Any] | None, state_
         return
     name = printable(holder.lock)
     raise NotHolder(
-        f"{name} is held by {held_by(holder)}, a step that was taken for {_process(theirs)}, which {_lives(told)}: "
+        f"{name} is held by {held_by(holder)}, a step that was taken for {_process(theirs)}, {_lives(told)}: "
         f"left alone. To let go of it all the same: --unlock --token={holder.token}, or --unlock --force. "
         f"{look_at(holder.lock)}"
     )
@@ -245,5 +245,5 @@ def _process(trace: Mapping[str, Any]) -> str:
 def _lives(told: tuple[str, str]) -> str:
     kind, why = told
     if kind == ALIVE:
-        return f"lives ({why})" if why else "lives"
-    return f"may live ({why})"
+        return f"and {why}" if why else "which lives"
+    return f"which may live ({why})"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from distlock_core.errors import DistlockError
 from distlock_core.model import COOLING, HELD, Ended, Holder, LockState, Record, Waiter
-from distlock_core.whoami import GONE, hostname
+from distlock_core.whoami import ALIVE, GONE, hostname
 from distlock_core.wording import clock, duration, owner_of, printable
 
 TYPE_CHECKING = False
@@ -202,7 +202,10 @@ def _life(holder: Holder, state_dir: str | None) -> str:
         return ""
     from distlock_core.reentry import what_of_run
 
-    return " (gone)" if what_of_run(holder, state_dir)[0] == GONE else ""
+    kind, why = what_of_run(holder, state_dir)
+    if kind == GONE:
+        return " (gone)"
+    return f" ({why})" if kind == ALIVE and why else ""
 
 
 def _field(name: str, text: str) -> str:

@@ -18,7 +18,7 @@ ROWS = (
     ("cli.",),
     ("adapters",),
     ("mine",),
-    ("supervisor", "killing", "spawn", "jobs", "heartbeat"),
+    ("supervisor", "killing", "spawn", "gate", "jobs", "heartbeat"),
     ("binding", "deputy"),
     ("keeper",),
     ("aio", "aio."),
