@@ -29,7 +29,7 @@ ROWS = (
     ("watching",),
     ("following",),
     ("lock", "holding", "acquisition", "claims", "amend", "rehang", "hold", "release", "refusal", "view", "line"),
-    ("session", "lease"),
+    ("session", "lease", "renewal"),
     ("etcd.transport",),
     ("etcd.gateway", "etcd.grpc"),
     ("etcd.",),
