@@ -25,13 +25,15 @@ class Lease:
     """A lease in etcd, renewed by whoever calls `renew_if_due()` often enough.
 
     `deadline` (on the `now()` clock) is the moment until which the lease is sure to live: counted from the *sending*
-    of the last renewal that was confirmed, with the TTL that the server granted. After it nothing is sure.
+    of the last renewal that was confirmed, with the TTL that the server granted; where some before it were not
+    answered, from the first of those. After it nothing is sure.
     """
 
     ttl: int
     deadline: float
     renew_at: float
     _step: float
+    _asked: float | None = None  # when the first renewal was sent that may not have been answered yet
 
     def __init__(self, etcd: Etcd, ttl: int, patience: Patience, refresh: float | None = None) -> None:
         """Grant a lease of `ttl` seconds, to be renewed every `refresh` (default: a third). Raises as `Etcd` does."""
@@ -86,9 +88,11 @@ class Lease:
 
         A try without an answer is not waited for alone: see `renewal`.
         """
-        sent, ttl = renew(lambda limit, fresh: self._etcd.keep_alive(self.id, limit, fresh=fresh), patience, self._step)
+        if self._asked is None:
+            self._asked = now()
+        ttl = renew(lambda limit, fresh: self._etcd.keep_alive(self.id, limit, fresh=fresh), patience, self._step)
         if ttl > 0:
-            self._confirmed(sent, ttl)
+            self._confirmed(self._asked, ttl)
         else:
             self.lost = True
 
@@ -110,3 +114,4 @@ class Lease:
         self._step = min(max((self.deadline - self.renew_at) / STEPS, SHORTEST_STEP), LONGEST_STEP)
         self._retry = FIRST_RETRY
         self.failing = False
+        self._asked = None

@@ -18,20 +18,21 @@ if TYPE_CHECKING:
 
     # Renews within a patience, over a new connection or not, and returns the TTL that is left.
     Ask = Callable[[Patience, bool], int]
-    Answer = tuple[float, int]  # when it was sent, and the TTL: 0 for a lease that is gone
 
 ALONE = 1.0  # seconds that the first try has for itself
 SHORT, LONG = 1.0, 5.0  # seconds that a try may take; one that begins in every second may take long: etcd may be slow
 
 
-def renew(ask: Ask, patience: Patience, every: float) -> Answer:
-    """Renew, and return the first answer. When there is none, another try begins every so many seconds.
+def renew(ask: Ask, patience: Patience, every: float) -> int:
+    """Renew, and return the first answer: the TTL. When there is none, another try begins every so many seconds.
+
+    Nobody knows which try etcd has answered: `etcd grpc-proxy` gives the answer to one to whoever asks for the same
+    lease by then. So count the TTL from the sending of the first one since the last answer.
 
     Raises what the last try has raised, and `Cancelled`.
     """
-    sent = now()
     try:
-        return sent, ask(patience.within(min(ALONE, patience.left() / 3)), False)
+        return ask(patience.within(min(ALONE, patience.left() / 3)), False)
     except EtcdUnavailable:
         if patience.over():
             raise
@@ -47,11 +48,10 @@ def renew(ask: Ask, patience: Patience, every: float) -> Answer:
             tries.end()
 
 
-def _in_turn(ask: Ask, patience: Patience) -> Answer:
+def _in_turn(ask: Ask, patience: Patience) -> int:
     while True:
-        sent = now()
         try:
-            return sent, ask(patience.within(SHORT), True)
+            return ask(patience.within(SHORT), True)
         except EtcdUnavailable:
             if patience.over():
                 raise
@@ -66,7 +66,7 @@ class _Tries:
         self._ask = ask
         self._lock = threading.Lock()
         self._running = 1  # whoever waits counts too
-        self._answer: Answer | None = None
+        self._answer: int | None = None
         self._error: Exception | None = None
         self._over = Interrupt()  # ends those that still run when one was answered
         try:
@@ -75,7 +75,7 @@ class _Tries:
             self._over.close()
             raise
 
-    def answer(self, patience: Patience, every: float) -> Answer:
+    def answer(self, patience: Patience, every: float) -> int:
         """Begin tries until one is answered. Raises what the last one raised, as `start_thread`, and `Cancelled`."""
         long_one = now()
         while not patience.over():
@@ -109,12 +109,11 @@ class _Tries:
             raise
 
     def _try(self, patience: Patience) -> None:
-        sent = now()
         try:
             ttl = self._ask(patience, True)
             with self._lock:
                 if self._answer is None:
-                    self._answer = sent, ttl
+                    self._answer = ttl
                     os.write(self._writer, b"!")
         except Cancelled:
             pass

@@ -76,7 +76,7 @@ class Grpc:
 
     def time_to_live(self, lease: int, patience: Patience) -> int:
         request = self._rpc.LeaseTimeToLiveRequest(ID=lease)
-        return max(0, _ttl(self._call(self._leases("LeaseTimeToLive"), request, patience, benign=NOT_FOUND)))
+        return _ttl(self._call(self._leases("LeaseTimeToLive"), request, patience, benign=NOT_FOUND))
 
     def revoke(self, lease: int, patience: Patience) -> None:
         request = self._rpc.LeaseRevokeRequest(ID=lease)
@@ -267,7 +267,7 @@ class Grpc:
 
 
 def _ttl(answer: Any) -> int:
-    return 0 if answer is None else int(answer.TTL)
+    return 0 if answer is None else max(0, int(answer.TTL))  # -1 for one that is gone
 
 
 def _metadata(token: str) -> Metadata:

@@ -15,7 +15,7 @@ from distlock_core.threads import start_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from distlock_core.etcd.channel import Metadata
@@ -45,6 +45,7 @@ class GrpcWatch:
         self._channel = channel
         self._check_cluster = check_cluster
         self._suspect = suspect
+        self._closed = threading.Event()
         self._bell = Bell()
         self._unread: deque[Any] = deque()
         self._room = threading.Semaphore(MOST_UNREAD)
@@ -53,9 +54,10 @@ class GrpcWatch:
         self._behind: bool | None = None  # None: it has not begun
         try:
             with SignalsHeld():
-                self._stream = method(iter(requests), metadata=metadata)
+                self._stream = method(self._ask(requests), metadata=metadata)
             start_thread(self._read, "distlock-watch")
         except BaseException:
+            self._closed.set()
             self._bell.close()
             raise
 
@@ -86,11 +88,16 @@ class GrpcWatch:
 
     def close(self) -> None:
         self._end = self._end or ConnectionLost("closed")
+        self._closed.set()
         self._room.release()
         with SignalsHeld():
             self._stream.cancel()
             self._channel.give_up()
         self._bell.close()  # wakes a thread that waits
+
+    def _ask(self, requests: Sequence[Any]) -> Iterator[Any]:
+        yield from requests
+        self._closed.wait()  # my side stays open: `etcd grpc-proxy` cancels what its client has closed
 
     def _fetch(self) -> list[Event]:
         """The events of what has come. Raises `WatchEnded` when the watch is over and its last events are fetched."""

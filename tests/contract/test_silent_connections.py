@@ -54,7 +54,7 @@ def test_a_renewal_is_not_held_up_by_a_silent_connection(newer: Cell) -> None:
     lease.renew_at = since
     lease.renew_if_due(patience(TTL / 3))
     assert not lease.failing, "the renewal has waited for the silent connection alone"
-    assert lease.deadline > since + TTL, "the deadline counts from the try that was answered"
+    assert since + TTL <= lease.deadline < since + TTL + 0.5, "the deadline counts from the first try"
     lease.renew(patience(1.0))  # over the connection that works, from now on
     lease.revoke(patience())
     until_as_before(*before)
@@ -74,9 +74,11 @@ def test_a_renewal_is_answered_soon_after_packets_pass_again(driver: Cell) -> No
 
     timer = threading.Timer(2.5, heal)
     timer.start()
+    since = now()
     lease.renew(patience(8.0))
     timer.join()
-    assert lease.deadline - TTL - healed[0] < 2.0
+    assert now() - healed[0] < 2.0
+    assert lease.deadline < since + TTL + 0.5, "nobody knows which of the tries was answered: the first one counts"
     lease.revoke(patience())
     until_as_before(*before)
 
