@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from distlock_core.errors import Cancelled, DistlockError
+from distlock_core.errors import Cancelled
 from distlock_core.patience import Patience, now
 from distlock_core.renewal import renew
 
