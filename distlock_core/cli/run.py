@@ -163,9 +163,10 @@ def _part(request: Request, lock: Lock, code: int, mask: SignalMask, how: str, d
         return code if code == NOT_STARTED else lost  # what cannot be killed is the worse of the two
     except DistlockError as error:
         end = f"When etcd is back: distlock --unlock --lock-name={name} --token={token}"
-        if settings["ttl"] is not None and detail is None:
+        if settings["ttl"] is not None:
             end = f"Its lease ends it within {settings['ttl']}s"
-        error.message = f"{name} may still be locked: {error.message}. {end}"
+        what = "may still be locked" if detail is None else "could not be left taken"
+        error.message = f"{name} {what}: {error.message}. {end}"
         failed = fail(error, json=settings["json"], to_stderr=True)
         return code or failed
     if settings["verbose"]:

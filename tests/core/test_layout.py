@@ -42,7 +42,7 @@ ROWS = (
         "view",
         "line",
     ),
-    ("session", "lease"),
+    ("session", "lease", "renewal"),
     ("etcd.transport",),
     ("etcd.gateway", "etcd.grpc"),
     ("etcd.",),
