@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distlock_core.errors import LockBusy
 from distlock_core.model import HELD
-from distlock_core.whoami import is_same, start_time, traces
+from distlock_core.whoami import ALIVE, fate, is_same, traces
 from distlock_core.wording import taken
 
 TYPE_CHECKING = False
@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.acquisition import Waiting
-    from distlock_core.model import Holder, LockState
+    from distlock_core.model import Holder, LockState, Record
 
 
 class Mine:
-    """Which holds are this run's own, beside those that my owner may enter."""
+    """Which holds are this run's own, beside those that my owner may enter.
+
+    A name proves nothing: two runs in two containers can have the same one. So processes are compared, by their traces.
+    """
 
     def __init__(
         self,
@@ -28,29 +31,22 @@ class Mine:
     ) -> None:
         """`run` is the process that stands for it, None where there is none; its holds may have other owners too.
 
-        A hold of one of the owners `of_my_run` is this run's if it was taken for the process with the trace `taker`: a
-        name alone proves nothing, since two containers may have the same host name and pids.
+        `taker` is the trace of the process that this run takes locks for.
         """
         self._owner = owner
-        self._run = run
         self._of_my_run = of_my_run
-        self._traces = {} if run is None else traces(run)
-        self._taker = taker or self._traces
+        self._run = None if run is None else traces(run)
+        self._taker = taker
 
     def among(self, state: LockState | None) -> Holder | None:
         """The first hold of a lock that is this run's."""
         for holder in () if state is None else state.holders:
             record = holder.record
             if record.explicit and record.state == HELD:
-                bound_as_me = self._owner in (None, holder.owner) and self._is_bound(holder)
-                if bound_as_me or (holder.owner in self._of_my_run and self.was_taken_for_me(holder)):
+                bound_as_me = self._owner in (None, holder.owner) and self._is_bound(record)
+                if bound_as_me or (holder.owner in self._of_my_run and self._is_for_me(record)):
                     return holder
         return None
-
-    def was_taken_for_me(self, holder: Holder) -> bool:
-        """True for a hold, under any owner, that was taken for the process that this run's are taken for."""
-        taker = holder.record.details.get("taker")
-        return is_same(taker if isinstance(taker, dict) else holder.record.details, self._taker)
 
     def looking_on(self, progress: Callable[[Waiting], None] | None) -> Callable[[Waiting], None]:
         """Ends the waiting for a lock that is my own by then, and for one that this run would have to end for."""
@@ -59,7 +55,7 @@ class Mine:
             state = waiting.state
             if self.among(state) is not None:
                 raise LockBusy(f"{taken(state)}: that is this run", state=state)
-            if state.holders and all(self._is_bound(holder) for holder in state.holders):
+            if state.holders and all(self._is_bound(holder.record) for holder in state.holders):
                 raise LockBusy(
                     f"{taken(state)}, until this very run ends: to wait for it in here would never end. Give both the "
                     "same owner",
@@ -70,8 +66,12 @@ class Mine:
 
         return look
 
-    def _is_bound(self, holder: Holder) -> bool:
+    def _is_bound(self, record: Record) -> bool:
         """To this run's process, which lives."""
-        if self._run is None:
-            return False
-        return is_same(holder.record.details, self._traces) and start_time(self._run) is not None
+        return self._run is not None and is_same(record.details, self._run) and fate(self._run)[0] == ALIVE
+
+    def _is_for_me(self, record: Record) -> bool:
+        """Taken for the process that I take locks for, or bound to this run."""
+        theirs = record.details.get("taker")
+        for_me = self._taker is not None and isinstance(theirs, dict) and is_same(theirs, self._taker)
+        return for_me or self._is_bound(record)

@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
 
+    from distlock_core.threads import Thread
+
 LIVE_PERIOD = 1.0  # seconds
 SHORTEST_HEAD = 20  # columns; less of who holds it, and why, is not worth the place behind it
 CUT = "..."
@@ -29,7 +31,7 @@ class Progress:
         self._waiting: Waiting | None = None
         self._shown: tuple[object, ...] | None = None
         self._closing: threading.Event | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
 
     def __call__(self, waiting: Waiting) -> None:
         self._waiting = waiting
@@ -37,7 +39,7 @@ class Progress:
             self._start()
             return
         holders = tuple(holder.token for holder in waiting.state.holders)
-        change = (holders, waiting.state.frozen is None, bool(waiting.away))
+        change = (holders, waiting.state.frozen is None, bool(waiting.away), waiting.own)
         if not self._quiet and change != self._shown:
             if self._json:
                 document = {"locks": locks_json(waiting.state), "place": waiting.place, "away": waiting.away}
@@ -80,7 +82,8 @@ class Progress:
 
 def sentence(waiting: Waiting) -> str:
     """waiting: percona_prod is held by node-3 since 12:03 (4m12s): "Upgrade RPMs"; place 2 of 4 in line."""
-    line = f"waiting: {taken(waiting.state._replace(waiting=0))}; {_place(waiting)}"
+    own = f"; {waiting.own}" if waiting.own else ""
+    line = f"waiting: {taken(waiting.state._replace(waiting=0))}{own}; {_place(waiting)}"
     return f"{line}; {waiting.away}" if waiting.away else line
 
 

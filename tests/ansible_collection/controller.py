@@ -114,11 +114,11 @@ class Gate:
 
     def __init__(self, folder: Path, name: str = "gate") -> None:
         self._arrived = folder / f"{name}.arrived"
-        self._fifo = folder / f"{name}.fifo"
-        os.mkfifo(self._fifo)
+        self.fifo = folder / f"{name}.fifo"
+        os.mkfifo(self.fifo)
 
     def task(self) -> dict[str, Any]:
-        script = f"echo $$ >> {self._arrived}; exec cat {self._fifo}"
+        script = f"echo $$ >> {self._arrived}; exec cat {self.fifo}"
         return {"name": "at the gate", "ansible.builtin.raw": script}
 
     def reached(self, times: int = 1) -> None:
@@ -135,7 +135,7 @@ class Gate:
         if not any(is_running(pid) for pid in self.pids()):
             return True
         try:
-            os.close(os.open(self._fifo, os.O_WRONLY | os.O_NONBLOCK))
+            os.close(os.open(self.fifo, os.O_WRONLY | os.O_NONBLOCK))
         except OSError:
             pass  # it has not opened its end yet
         return False
