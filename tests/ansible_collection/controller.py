@@ -79,6 +79,7 @@ class Controller:
 
     def __init__(self, folder: Path, env: dict[str, str]) -> None:
         self.folder = folder
+        self.bin = BIN
         self.env = {**env, "ANSIBLE_PIPELINING": "1", "ANSIBLE_GATHERING": "explicit"}
         self.env.pop("ANSIBLE_CALLBACK_PLUGINS", None)
         self._runs: list[Run] = []

@@ -90,8 +90,10 @@ def refuse_facts_in_arguments(task, task_vars, templar, action):
         for word, value in _as_written(task, action, clean).items():
             if word not in CHECKED or not _is_template(value):
                 continue
-            plain = _rendered(clean, word, value)
-            if not _same(None if plain == known.get("omit") else plain, task.args.get(word)):
+            # In a dictionary, since newer versions of Ansible leave an omitted value out of it, and raise it elsewhere.
+            plain = _rendered(clean, word, {word: value}).get(word)
+            omitted = plain is not None and plain == task_vars.get("omit")
+            if not _same(None if omitted else plain, task.args.get(word)):
                 raise ConfigError(_refusal(word))
 
 
