@@ -97,6 +97,8 @@ def wanted(
     step: bool = False,
     inside: Mapping[bytes, int] | None = None,
     details: Mapping[str, Any] | None = None,
+    taker: Mapping[str, Any] | None = None,
+    token: int | None = None,
 ) -> Lock:
     """Return the lock that the settings want, not yet acquired, for a caller who looks after it.
 
@@ -114,4 +116,6 @@ def wanted(
         step=step,
         inside=held_around(os.environ) if inside is None else inside,
         details=details,
+        taker=taker,
+        token=token,
     )
