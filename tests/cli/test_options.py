@@ -219,6 +219,17 @@ def test_release_timeout_bounds_the_release(
     assert "x" in realm.entries()
 
 
+@ways("max_answer")
+def test_max_answer_bounds_what_is_read(run_distlock: Run, realm: RealmView, give: Give) -> None:
+    for name in ("a", "b"):
+        realm.put(name, "1;someone;" + "v" * 400_000)
+    assert run_distlock("--list").returncode == 0
+    options, env = give("max_answer", 1)
+    done = run_distlock("--list", *options, env=env)
+    assert done.returncode == 1
+    assert "larger than 1 MiB: set max_answer" in one_line(done.stderr)
+
+
 @ways("json")
 def test_json_is_for_programs(run_distlock: Run, give: Give) -> None:
     options, env = give("json", True)
