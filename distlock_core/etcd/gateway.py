@@ -76,9 +76,8 @@ class Gateway:
         return self._endpoints.current.url
 
     def read(self, gets: Sequence[Get], patience: Patience) -> Outcome:
-        message = {"success": [op_json(get) for get in gets]}
         try:
-            return self._transact(message, [], gets, [], patience)
+            return self._transact([], gets, [], patience)
         except AccessDenied as denied:
             raise self._denied(denied, [], gets, patience) from denied
         except DistlockError as error:
@@ -102,19 +101,8 @@ class Gateway:
     def txn(
         self, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op], patience: Patience
     ) -> Outcome:
-        message = {
-            "compare": [compare_json(compare) for compare in compares],
-            "success": [op_json(op) for op in then],
-            "failure": [op_json(op) for op in otherwise],
-        }
         try:
-            return self._call(
-                "/v3/kv/txn",
-                message,
-                lambda answer: read_outcome(answer, compares, then, otherwise),
-                patience,
-                once=True,
-            )
+            return self._transact(compares, then, otherwise, patience, once=True)
         except AccessDenied as denied:
             raise self._denied(denied, compares, [*then, *otherwise], patience) from denied
         except DistlockError as error:
@@ -124,7 +112,6 @@ class Gateway:
 
     def _transact(
         self,
-        message: dict[str, Any],
         compares: Sequence[Compare],
         then: Sequence[Op],
         otherwise: Sequence[Op],
@@ -132,6 +119,11 @@ class Gateway:
         *,
         once: bool = False,
     ) -> Outcome:
+        message = {"success": [op_json(op) for op in then]}
+        if compares or otherwise:
+            message["compare"] = [compare_json(compare) for compare in compares]
+            message["failure"] = [op_json(op) for op in otherwise]
+
         def parse(answer: dict[str, Any]) -> Outcome:
             return read_outcome(answer, compares, then, otherwise)
 
@@ -231,8 +223,7 @@ class Gateway:
         patience = patience.within(rights.TRYING)
 
         def attempt(then: Sequence[Op], otherwise: Sequence[Op]) -> Outcome:
-            message = {"success": [op_json(op) for op in then], "failure": [op_json(op) for op in otherwise]}
-            return self._transact(message, [], then, otherwise, patience)
+            return self._transact([], then, otherwise, patience)
 
         return rights.name_missing(denied, self._access, compares, ops, attempt)
 
