@@ -102,7 +102,7 @@ def what_of_run(holder: Holder, state_dir: str | None) -> tuple[str, str]:
     remembered = memory.boot_of(state_dir, record.run)
     found = fate(record.details, remembered)
     command = record.details.get("command")
-    if found[0] == GONE and isinstance(command, dict):
+    if found[0] == GONE and isinstance(command, dict) and command:
         found = fate({**record.details, **command}, remembered)
         if found[0] == ALIVE:
             return ALIVE, f"its command, process {command.get('pid')}, lives"
@@ -133,7 +133,9 @@ def is_inside(holder: Holder) -> bool:
 
 
 def _runs_inside(record: Record) -> bool:
-    return any(is_same(record.details, trace) for trace in ancestry()[1:])
+    """True below a distlock that runs a command. A program that holds a lock may have other children too."""
+    has_command = isinstance(record.details.get("command"), dict)
+    return has_command and any(is_same(record.details, trace) for trace in ancestry()[1:])
 
 
 def _is_mine(theirs: Mapping[str, Any], taker: Mapping[str, Any] | None) -> bool:
