@@ -76,7 +76,7 @@ class Gateway:
         try:
             return self._call("/v3/kv/txn", message, read_outcome, patience)
         except AccessDenied as denied:
-            raise self._denied(denied, [], gets, patience) from denied
+            raise self._denied(denied, [], gets, patience) from denied.__cause__
         except DistlockError as error:
             if isinstance(error.__cause__, Refused) and NO_SPACE in error.__cause__.message:
                 return self._read_one_by_one(gets, patience)
@@ -106,7 +106,7 @@ class Gateway:
         try:
             return self._call("/v3/kv/txn", message, read_outcome, patience, once=True)
         except AccessDenied as denied:
-            raise self._denied(denied, compares, [*then, *otherwise], patience) from denied
+            raise self._denied(denied, compares, [*then, *otherwise], patience) from denied.__cause__
         except DistlockError as error:
             if isinstance(error.__cause__, Refused) and error.__cause__.code == NOT_FOUND:
                 raise LeaseGone from error
