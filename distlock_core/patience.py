@@ -14,6 +14,7 @@ from distlock_core.errors import Cancelled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Protocol
 
     class Cancel(Protocol):
@@ -135,6 +136,28 @@ class Patience:
                 return True
             if left <= 0:
                 return False
+
+    def wait_any(self, watched: Mapping[int, int]) -> list[int]:
+        """Wait for descriptors, each with its events. Return those that are ready; none at the deadline.
+
+        Raises `Cancelled`.
+        """
+        self.check()
+        fileno = getattr(self.cancel, "fileno", None)
+        poll = select.poll()
+        for descriptor, events in watched.items():
+            poll.register(descriptor, events)
+        if fileno is not None:
+            poll.register(fileno(), select.POLLIN)
+        longest = EVENT_POLL if self.cancel is not None and fileno is None else 3600.0
+        while True:
+            left = self.left()
+            step = min(left, longest)
+            found = poll.poll(int(step * 1000) + (1 if step > 0 else 0))
+            self.check()
+            ready = [descriptor for descriptor, _ in found if descriptor in watched]
+            if ready or left <= 0:
+                return ready
 
     def pause(self, seconds: float) -> None:
         """Sleep, at most to the deadline. Raises `Cancelled`."""

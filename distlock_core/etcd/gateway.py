@@ -147,6 +147,7 @@ class Gateway:
         from distlock_core.etcd.gateway_watch import GatewayWatch
 
         connection = self._pool.connect(attempt.address, attempt.patience)
+        attempt.leave_some(connection.others)
         try:
             # With "close" the server goes on reading the body after it has begun to answer. Without, it may throw
             # away what it has not read by then: the last of the ranges would never be watched.
@@ -159,7 +160,7 @@ class Gateway:
             check = self._endpoints.check_cluster
             return GatewayWatch(attempt.address.url, connection, stream, revision, check, suspect)
         except BaseException:
-            connection.close()
+            self._pool.drop(connection, late=attempt.patience.over())
             raise
 
     def load_all(self) -> None:
@@ -217,6 +218,7 @@ class Gateway:
         """One request to one endpoint. A careful one is not sent before it is known which cluster is there."""
         address = attempt.address
         connection, fresh = self._pool.take(address, attempt.patience, fresh=fresh)
+        attempt.leave_some(connection.others)
         if careful and fresh and self._endpoints.cluster is not None:
             connection = self._same_cluster(connection, attempt, token)
         stream, late = None, False
