@@ -144,8 +144,6 @@ def test_a_common_name_alone_does_not_name_a_server(
 ) -> None:
     with start_etcd(tls=tls._replace(server=tls.authority.issue("localhost", names=()))) as cluster:
         site = Site(cluster, realm_prefix, transport=transport)
-        endpoint = cluster.endpoints[0].replace("127.0.0.1", "localhost")
-        assert f"{endpoint} (its certificate is not one for localhost: " in refused(site, endpoint)
         assert "(its certificate is not one for localhost)" in refused(site, tls_server_name="localhost")
 
 
