@@ -162,4 +162,7 @@ if TYPE_CHECKING:
         def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> Watch:
             """Watch keys (or ranges, with an end) from a revision on."""
 
+        def load_all(self) -> None:
+            """Load now what later calls would load at their first time: for who cannot afford that to fail then."""
+
         def close(self) -> None: ...

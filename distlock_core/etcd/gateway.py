@@ -162,6 +162,9 @@ class Gateway:
             connection.close()
             raise
 
+    def load_all(self) -> None:
+        from distlock_core.etcd import gateway_watch  # noqa: F401
+
     def close(self) -> None:
         self._pool.close()
 

@@ -49,6 +49,7 @@ class Grpc:
         self._login = Login(access, self._authenticate) if access is not None and access.user else None
         self._lock = threading.Lock()
         self._channels: dict[Address, Channel] = {}
+        self._inherited: dict[Address, Channel] = {}
         self._pid = os.getpid()
 
     @property
@@ -90,6 +91,9 @@ class Grpc:
         watch = ask_in_turn(self._endpoints, self._as_user(ask), patience)
         assert watch is not None
         return watch
+
+    def load_all(self) -> None:
+        """Nothing is left to load: the package is loaded as a whole."""
 
     def close(self) -> None:
         with self._lock:
@@ -209,8 +213,9 @@ class Grpc:
     def _channel(self, address: Address, patience: Patience) -> Channel:
         with self._lock:
             if self._pid != os.getpid():
-                # A fork: the parent goes on with these channels, and their threads have stayed with it.
-                self._channels, self._pid = {}, os.getpid()
+                # A fork: the parent goes on with these channels, and their threads have stayed with it. They are kept:
+                # to be collected they would be closed, which waits for those threads.
+                self._inherited, self._channels, self._pid = self._channels, {}, os.getpid()
             channel = self._channels.get(address)
         if channel is not None:
             return channel

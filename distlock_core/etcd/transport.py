@@ -95,6 +95,9 @@ class Either:
     def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> Watch:
         return self._ask(lambda etcd: etcd.watch(ranges, revision, patience))
 
+    def load_all(self) -> None:
+        self._chosen.load_all()
+
     def close(self) -> None:
         self._gateway.close()
         self._chosen.close()
