@@ -18,7 +18,7 @@ ROWS = (
     ("cli.",),
     ("adapters",),
     ("mine",),
-    ("supervisor", "killing", "spawn", "jobs", "heartbeat"),
+    ("supervisor", "care", "killing", "spawn", "jobs", "heartbeat", "notify_socket", "teller"),
     ("binding", "deputy"),
     ("keeper",),
     ("aio", "aio."),

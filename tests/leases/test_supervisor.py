@@ -7,26 +7,19 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Callable
 
 import pytest
+from seen import DISTLOCK, Run, as_user
 from vital import Spawn, finish
 from witness import BOUND, Etcd, Output, is_running, python, status_of, wait_until
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 LEASED = ("--lock-name=x", "--ttl=30")
 NOBODY = 65534
 NOT_KILLABLE = 3
-DISTLOCK = os.path.join(os.path.dirname(sys.executable), "distlock")
-# It may read what is installed in root's home, and nothing else that nobody may not.
-AS_NOBODY = (
-    *(f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
-    *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"),
-)
+AS_NOBODY = as_user(NOBODY)
 
 # Leaves a number of orphans that end at once, then says so and waits for a line.
 _LEAVES_ORPHANS = """
