@@ -178,7 +178,8 @@ class Holding:
     def give_up(self) -> None:
         """It is lost: end its lease, and leave its key to whoever has it now."""
         self.forget()
-        self._leave_the_rest()
+        if not self.is_inherited:
+            self._leave_the_rest()
 
     def forget(self) -> None:
         """It is another process's now, or lost: look after it no more, and leave it as it is in etcd."""

@@ -138,11 +138,11 @@ class Session:
 
     def run(self, cancel: Cancel | None = None) -> None:
         """Look after the hold in this thread. Returns when it is lost, or the caller's cancel is set."""
-        patience = Patience(FOREVER, cancel)
         pause = FIRST_RETRY
         shaken = False
         while self.loss is None:
             try:
+                patience = Patience(FOREVER, cancel)
                 self._keep(patience)
                 if shaken:
                     # The history that the next watch would begin with may be compacted by now.
@@ -153,11 +153,11 @@ class Session:
                 return
             except Exception:  # noqa: BLE001 - etcd is away, or this process is in trouble: the deadline decides
                 shaken = True
-                if not self._outlast(patience, pause):
+                if not self._outlast(cancel, pause):
                     return
                 pause = min(pause * 2, LONGEST_RETRY)
 
-    def _outlast(self, patience: Patience, pause: float) -> bool:
+    def _outlast(self, cancel: Cancel | None, pause: float) -> bool:
         """Wait for a while after a failure, unless that was the last one there was time for. False: called off."""
         if self._pid != os.getpid():
             return False  # a callback has forked, and the child came back here: it looks after nothing
@@ -169,12 +169,13 @@ class Session:
             return True
         try:
             # What is due and cannot be done must not make this spin.
-            moment = max(self._next_moment, now() + SHORTEST_PAUSE)
-            patience.until(moment).pause(pause * (0.5 + os.urandom(1)[0] / 256))
+            patience = Patience(max(self._next_moment, now() + SHORTEST_PAUSE), cancel)
+            patience.pause(pause * (0.5 + os.urandom(1)[0] / 256))
         except Cancelled:
             return False
         except Exception:  # noqa: BLE001 - not even waiting works as it should
             time.sleep(SHORTEST_PAUSE)
+            return cancel is None or not cancel.is_set()
         return True
 
     def _judge(self) -> bool:
