@@ -75,7 +75,9 @@ def start_by_fork(
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             if inherited is not None:
                 os.set_inheritable(inherited, True)
-            _become(paths, words, variables, not_after, writer)
+            os.environ.clear()
+            os.environ.update(variables)  # here, so that it is not done between the look at the clock and exec
+            _become(paths, words, not_after, writer)
         except OSError as error:
             os.write(writer, str(error.errno).encode())
         except BaseException as error:  # noqa: BLE001 - nothing may leave this branch but exec or _exit
@@ -93,18 +95,18 @@ def start_by_fork(
     return pid
 
 
-def _become(paths: list[str], words: list[str], environ: dict[str, str], not_after: float, writer: int) -> None:
+def _become(paths: list[str], words: list[str], not_after: float, writer: int) -> None:
     """Become the command: the first of the paths that can be executed. Raises `OSError`."""
     found: OSError | None = None
     for path in paths:
         try:
-            _execute(path, words, environ, not_after, writer)
+            _execute(path, words, not_after, writer)
         except OSError as error:
             if error.errno == errno.ENOEXEC:
                 by_shell = _by_shell(path, words)
                 if not by_shell:
                     raise
-                _execute(SHELL, by_shell, environ, not_after, writer)
+                _execute(SHELL, by_shell, not_after, writer)
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
                 raise
             # As execvp(3) has it: one that may not be executed is told before one that is not there.
@@ -113,12 +115,12 @@ def _become(paths: list[str], words: list[str], environ: dict[str, str], not_aft
     raise found or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
-def _execute(path: str, words: list[str], environ: dict[str, str], not_after: float, writer: int) -> None:
+def _execute(path: str, words: list[str], not_after: float, writer: int) -> None:
     # Stopped, or on a machine that was frozen, between the claim and here: the lock may be another's by now.
     if now() >= not_after:
         os.write(writer, LATE)
         os._exit(127)
-    os.execve(path, words, environ)  # noqa: S606 - no shell is the point
+    os.execv(path, words)  # noqa: S606 - no shell is the point
 
 
 def _outcome(pid: int, reader: int, not_after: float) -> bytes:
