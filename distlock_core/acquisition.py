@@ -14,6 +14,7 @@ from distlock_core.claims import Claims
 from distlock_core.errors import AcquireTimeout, AnotherCluster, EtcdUnavailable, OutcomeUnknown
 from distlock_core.etcd.api import LeaseGone
 from distlock_core.hold import Entry, Held, Wish, find_entry, ticket_record
+from distlock_core.lease import GIVE_UP
 from distlock_core.line import Line
 from distlock_core.model import LockState
 from distlock_core.patience import FOREVER, RETRY_PAUSE, Patience, now
@@ -197,19 +198,23 @@ class Acquisition:
     # The end.
 
     def _last_word(self, ending: BaseException) -> Held | None:
-        """Leave nothing behind. Returns the lock all the same, if it came through at the last moment."""
+        """Leave nothing behind. Returns the lock all the same, if it came through at the last moment.
+
+        All of it has `GIVE_UP` seconds together: who is called away, or has waited long enough, waits no longer.
+        """
         late = None
+        patience = Patience.lasting(GIVE_UP)
         try:
-            held = self._claims.resolve(ending)
+            held = self._claims.resolve(ending, patience)
             if held is not None and isinstance(ending, (AcquireTimeout, EtcdUnavailable)):
                 late = held
             elif held is not None:
-                self._claims.undo(held)
+                self._claims.undo(held, patience)
             return late
         finally:
             if late is None:
-                self._claims.drop_lease()
-            self.line.leave()
+                self._claims.drop_lease(patience)
+            self.line.leave(patience)
 
     # Helpers.
 

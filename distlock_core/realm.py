@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from distlock_core.errors import DistlockError, LockNotFound, NotHolder
 from distlock_core.etcd.api import Get, KeyValue, LeaseGone
 from distlock_core.hold import Wish
-from distlock_core.lease import GIVE_UP
+from distlock_core.lease import GIVE_UP, Lease
 from distlock_core.lock import CONNECT_TIMEOUT, RELEASE_TIMEOUT, Lock
 from distlock_core.model import (
     DEFAULT_MUTEX,
@@ -218,7 +218,8 @@ class Realm:
         if cooldown is None:
             done = let_go(self._etcd, keys, holder.kv, is_shown, Ending(how, by), patience)
         else:
-            done = cool_down(self._etcd, keys, holder.kv, is_shown, cooldown, by, patience)
+            lease = Lease(self._etcd, cooldown, patience)
+            done = cool_down(self._etcd, keys, holder.kv, is_shown, lease, by, patience)
         if not done:
             raise gone(self.show(name))
         if holder.lease and holder.is_unattended:

@@ -178,8 +178,9 @@ def _part(request: Request, lock: Lock, code: int, mask: SignalMask, how: str, d
     if code == LOST:
         lock.release_timeout = AFTER_LOSS
     end = f"When etcd is back: distlock --unlock --lock-name={name} --token={token}"
-    if settings["ttl"] is not None and detail is None:
+    if settings["ttl"] is not None:
         end = f"Its lease ends it within {settings['ttl']}s"
+    what = "may still be locked" if detail is None else "could not be left taken"
     try:
         if isinstance(detail, str):
             lock.hold(detail, second)
@@ -193,12 +194,12 @@ def _part(request: Request, lock: Lock, code: int, mask: SignalMask, how: str, d
         lost = fail(error, json=settings["json"], to_stderr=True)
         return code if code == NOT_STARTED else lost  # what cannot be killed is the worse of the two
     except DistlockError as error:
-        error.message = f"{name} may still be locked: {error.message}. {end}"
+        error.message = f"{name} {what}: {error.message}. {end}"
         failed = fail(error, json=settings["json"], to_stderr=True)
         return code or failed
     except Exception as error:  # noqa: BLE001 - whatever it is, it is said in one line
-        what = f"{name} may still be locked: {type(error).__name__}: {error}. {end}"
-        fail(DistlockError(what), json=settings["json"], to_stderr=True)
+        message = f"{name} {what}: {type(error).__name__}: {error}. {end}"
+        fail(DistlockError(message), json=settings["json"], to_stderr=True)
         return code or FAILED
     if settings["verbose"]:
         say(f"{how} {name}")

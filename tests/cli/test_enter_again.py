@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from typing import Callable
 
 import pytest
 from realm_view import BOUND, Holding, RealmView, one_line
+
+from distlock_core.testing import Cluster, find_etcdctl
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Spawn = Callable[..., subprocess.Popen[str]]
@@ -97,6 +100,17 @@ def test_a_nested_run_of_the_same_owner_enters_and_the_outer_lets_go(run_distloc
     assert (done.returncode, done.stderr) == (0, "")
     assert first.startswith("inner ")
     assert second == first.replace("inner", "still outer")
+    assert realm.entries() == {}
+
+
+def test_a_nested_run_that_loses_the_lock_says_so_however_short_it_is(
+    run_distlock: Run, realm: RealmView, etcd: Cluster
+) -> None:
+    remove = [find_etcdctl(), f"--endpoints={etcd.endpoints[0]}", "del", f"{realm.prefix}x"]
+    inner = shlex.join(["distlock", *ME, "--nowait", "--on-loss=continue", "--", *remove])
+    done = run_distlock(*ME, "--on-loss=continue", "--", "sh", "-c", f"{inner}; echo inner $?; exit 0", env=PATH)
+    assert done.stdout == "1\ninner 2\n"  # the first line is etcdctl's
+    assert done.returncode == 2
     assert realm.entries() == {}
 
 
