@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from distlock_core.signalfd import SignalFd
 
 ROOM = 20  # descriptors that connecting, waiting, looking after the lock and its release may need at once
-EARLIEST = 0.5  # seconds before the deadline at which SIGKILL begins, where kill_after leaves so much
-PART = 5  # of kill_after: SIGKILL begins so long before the deadline, where that is less
 
 
 class Care(Value):
@@ -48,11 +46,6 @@ class Care(Value):
     def dead_by(self) -> float:
         """When another may be let in: no process of the command may live then."""
         return self.session.deadline if self.kill_on_loss else FOREVER
-
-    @property
-    def head_start(self) -> float:
-        """The least time before `dead_by` at which SIGKILL begins."""
-        return min(EARLIEST, self.kill_after / PART)
 
 
 class Equipment:

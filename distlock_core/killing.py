@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PASS = 0.02  # seconds between two rounds of killing
 UNKILLABLE = 5.0  # seconds after the first SIGKILL; what lives then cannot be killed
 ROUNDS = 3.0  # looks at the whole tree that a kill takes: to stop it, to see that nobody is new, to kill it
+EARLIEST, PART = 0.5, 5  # SIGKILL begins so many seconds before the deadline, and no less than a part of kill_after
 LOOKS = 10  # for survivors that are hard to see
 
 
@@ -84,6 +85,11 @@ class Killing:
 
     def _moment(self) -> float:
         return min(self._kill_at, self._dead_by() - max(self._head_start, ROUNDS * self._tree.pace))
+
+
+def head_start(kill_after: float) -> float:
+    """Seconds before the moment at which a tree is to be dead that SIGKILL is sent at the latest."""
+    return min(EARLIEST, kill_after / PART)
 
 
 def has_no_child() -> bool:

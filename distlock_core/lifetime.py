@@ -9,7 +9,7 @@ import signal
 
 from distlock_core.errors import DistlockError
 from distlock_core.patience import FOREVER, Interrupt, now
-from distlock_core.whoami import start_time
+from distlock_core.whoami import is_gone, start_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class WhileAlive:
         """`told`: what the caller is told to quit by, instead of SIGTERM."""
         self._pid, self._started, self._family = pid, started, family
         self._process: int | None = None
+        self._has_exited = False  # as the kernel says
         self._alarm: Any = None  # what SIGALRM did before
         self._quits_at = FOREVER
         self.quit = Interrupt() if told is None else told
@@ -52,7 +53,8 @@ class WhileAlive:
     @property
     def ended(self) -> bool:
         # The start time too: the process may have ended, and its pid been given away, before the pidfd was opened.
-        return start_time(self._pid) != self._started and (self._family is None or is_closed(self._family))
+        gone = self._has_exited or is_gone(self._pid, self._started)
+        return gone and (self._family is None or is_closed(self._family))
 
     def is_set(self) -> bool:
         if self.quit.is_set() or self.ended:
@@ -60,7 +62,8 @@ class WhileAlive:
         # One of the two may have ended: it is heard no more, or whoever waits for the other would spin.
         for descriptor, _ in self._any.poll(0):
             self._any.unregister(descriptor)
-        return False
+            self._has_exited = self._has_exited or descriptor == self._process
+        return self.ended
 
     def fileno(self) -> int:
         return self._any.fileno()

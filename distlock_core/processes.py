@@ -9,6 +9,7 @@ import time
 from distlock_core.errors import ConfigError
 from distlock_core.patience import now
 from distlock_core.values import Value
+from distlock_core.whoami import proc_is_mine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,15 +82,9 @@ def check_visible() -> str:
 
     Returns what cannot be seen all the same, "" where that is nothing.
     """
-    try:
-        shown = os.readlink("/proc/self")
-        with open("/proc/self/status", "rb") as status:
-            spaces = next((line.split()[1:] for line in status if line.startswith(b"NSpid:")), [b"-"])
-    except OSError:
-        raise ConfigError("/proc is not mounted, or is not that of this pid namespace") from None
-    # Another namespace's /proc shows this process under another pid, or under several.
-    if shown != str(os.getpid()) or len(spaces) != 1:
-        raise ConfigError("/proc is that of another pid namespace")
+    if not proc_is_mine():
+        is_there = os.path.exists("/proc/self/stat")
+        raise ConfigError("/proc is that of another pid namespace" if is_there else "/proc is not mounted")
     if os.getuid() != 0 and parent_of(1) is None:
         return "/proc hides the processes of other users here"
     return ""

@@ -334,7 +334,7 @@ class Supervisor:
             pass  # it is over
 
     def _end_tree(self, kill_at: float) -> None:
-        from distlock_core.killing import Killing
+        from distlock_core.killing import Killing, head_start
 
         if self._killing is not None:
             self._killing.hurry(kill_at)
@@ -344,7 +344,7 @@ class Supervisor:
             self._whole_tree(),
             kill_at,
             dead_by=lambda: care.dead_by,
-            head_start=care.head_start,
+            head_start=head_start(care.kill_after),
             subreaper=care.sees_tree,
             strangers=bool(self._strangers),
         )
