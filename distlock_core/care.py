@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from distlock_core.gate import Gate
     from distlock_core.heartbeat import Heartbeat
     from distlock_core.session import Session
     from distlock_core.signalfd import SignalFd
@@ -55,18 +56,28 @@ class Equipment:
     not be seen here, "" where that is nothing.
     """
 
-    def __init__(self, *, ends_trees: bool, heartbeat: Callable[[], Heartbeat | None]) -> None:
+    def __init__(
+        self, *, ends_trees: bool, gate: Callable[[], Gate | None], heartbeat: Callable[[], Heartbeat | None]
+    ) -> None:
         """Raises `ConfigError` or `DistlockError`: something is missing here."""
         self.warning = ""
         self.pending: SignalFd | None = None
         _check_room()
         if ends_trees:
             self.warning = self._load()
-        self.teller = Teller()
-        self.heartbeat = heartbeat()
+        self.gate = gate()  # before any thread is started
+        try:
+            self.teller = Teller()
+            self.heartbeat = heartbeat()
+        except BaseException:
+            if self.gate is not None:
+                self.gate.close()
+            raise
 
     def close(self) -> None:
-        """It is not used after all."""
+        """It is not used any more, or after all. No effect on a command that was started."""
+        if self.gate is not None:
+            self.gate.close()
         if self.heartbeat is not None:
             self.heartbeat.close()
 

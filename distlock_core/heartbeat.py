@@ -103,6 +103,8 @@ class Watchdog:
 
     def close(self) -> None:
         """Take in its last words, which may be for the manager around distlock, and leave nothing behind."""
+        if self._notify.socket.fileno() < 0:
+            return
         try:
             self.beat()
         finally:

@@ -9,7 +9,7 @@ import signal
 
 from distlock_core.errors import DistlockError
 from distlock_core.patience import FOREVER, Interrupt, now
-from distlock_core.whoami import is_gone, start_time
+from distlock_core.whoami import is_gone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class WhileChildrenAlive(WhileAlive):
             if not super().ended:  # or it has ended meanwhile, and has none any more
                 self._left = left
                 return False
-        left = {(pid, started) for pid, started in self._left if start_time(pid) == started}
+        left = {(pid, started) for pid, started in self._left if not is_gone(pid, started)}
         self._left = left | _below({pid for pid, _ in left})
         return not self._left
 

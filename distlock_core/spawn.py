@@ -6,7 +6,7 @@ import errno
 import os
 import select
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from distlock_core.errors import NotStarted
 from distlock_core.patience import FOREVER, now
@@ -34,7 +34,7 @@ def start(command: Sequence[str], environ: Mapping[str, str], mask: set[int | si
                 raise
             return os.posix_spawn(SHELL, words, environ, setsigmask=mask, setsigdef=RESTORED)
     except (OSError, ValueError) as error:
-        raise _not_started(command[0], error) from error
+        raise not_started(command[0], error) from error
 
 
 def start_by_fork(
@@ -54,18 +54,17 @@ def start_by_fork(
     from distlock_core.processes import die_with_parent
 
     words, variables, parent = list(command), dict(environ), os.getpid()
-    paths = _candidates(words[0], variables)
     reset = [n for n in signal.Signals if n not in (signal.SIGKILL, signal.SIGSTOP) and callable(signal.getsignal(n))]
     try:
         reader, writer = os.pipe()
     except OSError as error:
-        raise _not_started(words[0], error) from error
+        raise not_started(words[0], error) from error
     try:
         pid = os.fork()
     except OSError as error:
         os.close(reader)
         os.close(writer)
-        raise _not_started(words[0], error) from error
+        raise not_started(words[0], error) from error
     if pid == 0:
         try:
             if tied:
@@ -75,9 +74,7 @@ def start_by_fork(
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             if inherited is not None:
                 os.set_inheritable(inherited, True)
-            os.environ.clear()
-            os.environ.update(variables)  # here, so that it is not done between the look at the clock and exec
-            _become(paths, words, not_after, writer)
+            become(words, variables, not_after, late=lambda: _say_late(writer))
         except OSError as error:
             os.write(writer, str(error.errno).encode())
         except BaseException as error:  # noqa: BLE001 - nothing may leave this branch but exec or _exit
@@ -91,22 +88,28 @@ def start_by_fork(
             raise TooLate
         text = problem.decode("utf-8", "replace")
         reason = os.strerror(int(text)) if text[0] != "0" else text[1:]
-        raise _not_started(words[0], OSError(0, reason))
+        raise not_started(words[0], OSError(0, reason))
     return pid
 
 
-def _become(paths: list[str], words: list[str], not_after: float, writer: int) -> None:
-    """Become the command: the first of the paths that can be executed. Raises `OSError`."""
+def become(words: list[str], environ: Mapping[str, str], not_after: float, late: Callable[[], None]) -> None:
+    """Turn this process into a command, found as execvp(3) finds it. Raises `OSError`.
+
+    The clock is looked at as the very last thing; `late`, which does not return, is called instead past that moment.
+    """
+    paths = _candidates(words[0], environ)
+    os.environ.clear()
+    os.environ.update(environ)  # here, so that it is not done between the look at the clock and exec
     found: OSError | None = None
     for path in paths:
         try:
-            _execute(path, words, not_after, writer)
+            _execute(path, words, not_after, late)
         except OSError as error:
             if error.errno == errno.ENOEXEC:
                 by_shell = _by_shell(path, words)
                 if not by_shell:
                     raise
-                _execute(SHELL, by_shell, not_after, writer)
+                _execute(SHELL, by_shell, not_after, late)
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
                 raise
             # As execvp(3) has it: one that may not be executed is told before one that is not there.
@@ -115,12 +118,16 @@ def _become(paths: list[str], words: list[str], not_after: float, writer: int) -
     raise found or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
-def _execute(path: str, words: list[str], not_after: float, writer: int) -> None:
+def _execute(path: str, words: list[str], not_after: float, late: Callable[[], None]) -> None:
     # Stopped, or on a machine that was frozen, between the claim and here: the lock may be another's by now.
     if now() >= not_after:
-        os.write(writer, LATE)
-        os._exit(127)
+        late()
     os.execv(path, words)  # noqa: S606 - no shell is the point
+
+
+def _say_late(writer: int) -> None:
+    os.write(writer, LATE)
+    os._exit(127)
 
 
 def _outcome(pid: int, reader: int, not_after: float) -> bytes:
@@ -155,6 +162,7 @@ def _by_shell(path: str, words: list[str]) -> list[str]:
     return [SHELL, path, *words[1:]]
 
 
-def _not_started(name: str, error: Exception) -> NotStarted:
+def not_started(name: str, error: Exception) -> NotStarted:
+    """The error for a command that could not be started."""
     reason = error.strerror if isinstance(error, OSError) else str(error)
     return NotStarted(f"cannot start {printable(name)}: {reason}")

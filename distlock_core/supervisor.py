@@ -28,6 +28,7 @@ from distlock_core.values import Value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.care import Care
+    from distlock_core.gate import Gate
     from distlock_core.killing import Killing
     from distlock_core.processes import Process, Tree
     from distlock_core.signalmask import SignalMask
@@ -64,11 +65,20 @@ class Ended(Value):
 class Supervisor:
     """Runs one command. The caller has blocked the signals with a `SignalMask` before."""
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str], mask: SignalMask, care: Care) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        mask: SignalMask,
+        care: Care,
+        gate: Gate | None = None,
+    ) -> None:
+        """`gate`: a process that waits to become the command, where there is one already."""
         self._command = command
         self._environ = environ
         self._mask = mask
         self._care = care
+        self._gate = gate
         self._pid = 0
         self._started: int | None = None  # as /proc counts
         self._process: int | None = None  # a pidfd of the command's, for a brief wait
@@ -125,13 +135,16 @@ class Supervisor:
         care = self._care
         changed = {**self._environ, **(care.heartbeat.variables if care.heartbeat is not None else {})}
         environ = {name: value for name, value in changed.items() if value is not None}
-        if care.sees_tree or care.heartbeat is not None:
+        if care.sees_tree:
             from distlock_core.processes import become_subreaper, descendants, stat_of
 
-            if care.sees_tree:
-                # `sh -c 'x & exec distlock ...'`: what was below me before the command is not the command's.
-                self._strangers = frozenset(descendants(os.getpid()))
-                become_subreaper()
+            # `sh -c 'x & exec distlock ...'`: what was below me before the command is not the command's.
+            waits = 0 if self._gate is None else self._gate.pid
+            self._strangers = frozenset(found for found in descendants(os.getpid()) if found[0] != waits)
+            become_subreaper()
+        if self._gate is not None:
+            self._pid = self._gate.open(environ, self._mask.before)
+        elif care.sees_tree or care.heartbeat is not None:
             self._pid = spawn.start_by_fork(
                 self._command,
                 environ,
@@ -140,10 +153,12 @@ class Supervisor:
                 tied=care.leased,
                 not_after=care.last_moment,
             )
+        else:
+            self._pid = spawn.start(self._command, environ, self._mask.before)
+        if care.sees_tree:
             stat = stat_of(self._pid)
             self._started = None if stat is None else stat.started
         else:
-            self._pid = spawn.start(self._command, environ, self._mask.before)
             try:
                 self._process = os.pidfd_open(self._pid)
             except (AttributeError, OSError):

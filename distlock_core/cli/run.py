@@ -18,6 +18,7 @@ from distlock_core.whoami import hostname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from distlock_core.gate import Gate
     from distlock_core.heartbeat import Heartbeat
     from distlock_core.lock import Lock
 
@@ -54,6 +55,8 @@ def run(request: Request, lock: Lock | None = None) -> int:
         return _release(request, lock, fail(error, json=settings["json"], to_stderr=True), mask)
     except Exception as error:  # noqa: BLE001 - whatever it is, the lock is let go, and nothing runs under it
         return _not_run(request, lock, error, mask)
+    finally:
+        equipment.close()
     if ended.signal is not None and settings["verbose"]:
         say(f"the command was ended by {name_of(ended.signal)}")
     return _finish(request, lock, ended, mask)
@@ -67,7 +70,9 @@ def _not_run(request: Request, lock: Lock, error: Exception, mask: SignalMask) -
 def _equip(request: Request, lock: Lock) -> Equipment:
     """Have ready all that is needed later. Raises `DistlockError`."""
     settings = request.settings
-    equipment = Equipment(ends_trees=_ends_trees(request), heartbeat=lambda: _heartbeat(request))
+    equipment = Equipment(
+        ends_trees=_ends_trees(request), gate=lambda: _gate(request, lock), heartbeat=lambda: _heartbeat(request)
+    )
     if equipment.warning and not settings["quiet"]:
         warn([equipment.warning], json=settings["json"])
     lock.prepare()
@@ -79,6 +84,21 @@ def _ends_trees(request: Request) -> bool:
     by_lock = settings["ttl"] is not None or settings.on_loss == "kill"
     by_itself = settings["heartbeat"] is not None or settings["node"] or request.limit != FOREVER
     return by_lock or by_itself or settings["wait_for"] == "tree"
+
+
+def _gate(request: Request, lock: Lock) -> Gate | None:
+    """The command's process, before the lock is claimed, where the lock may be taken over later: its record names it.
+
+    Under a lease, and with a heartbeat, the command is started in another way; it ends with distlock, or its lock does.
+    """
+    settings = request.settings
+    if not lock.is_explicit or settings["ttl"] is not None or settings["heartbeat"] is not None or settings["node"]:
+        return None
+    from distlock_core.gate import Gate
+
+    gate = Gate(request.command)
+    lock.add_details({"command": gate.trace})
+    return gate
 
 
 def _supervise(request: Request, lock: Lock, mask: SignalMask, equipment: Equipment) -> Ended:
@@ -95,7 +115,7 @@ def _supervise(request: Request, lock: Lock, mask: SignalMask, equipment: Equipm
         lock.lease is not None or settings["wait_for"] == "tree",
     )
     command = ["node", *request.command] if settings["node"] else request.command
-    return Supervisor(command, environment.for_command(os.environ, lock), mask, care).run()
+    return Supervisor(command, environment.for_command(os.environ, lock), mask, care, equipment.gate).run()
 
 
 def _tell(request: Request, cause: str, line: str) -> None:
