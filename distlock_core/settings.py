@@ -197,6 +197,8 @@ SETTINGS = (
             placeholder="SECONDS"),
     Setting("release-timeout", "release_timeout", read_span, 30.0, "how long a release is tried",
             placeholder="SECONDS"),
+    Setting("max-answer", "max_answer", read_whole(1, 4096), 64, "largest answer of etcd that is read, in MiB",
+            placeholder="MIB"),
     Setting("json", "json", read_bool, False, "results and errors as JSON", flag=True),
     Setting("quiet", "quiet", read_bool, False, "say nothing but errors", flag=True),
     Setting("verbose", "verbose", read_bool, False, "say what is done", flag=True),

@@ -40,8 +40,8 @@ def arguments(settings: Settings) -> dict[str, Any]:
     return connection.arguments(settings, NOTHING_CONFIGURED)
 
 
-def wanted(request: Request, details: Mapping[str, Any] | None = None, taker: Mapping[str, Any] | None = None) -> Lock:
-    """Return the lock that is asked for, not yet acquired. A step is taken for the `taker`, by default the caller."""
+def wanted(request: Request, details: Mapping[str, Any] | None = None) -> Lock:
+    """Return the lock that is asked for, not yet acquired. A step is taken for whoever has called distlock."""
     from distlock_core import connection
     from distlock_core.whoami import caller
 
@@ -51,7 +51,7 @@ def wanted(request: Request, details: Mapping[str, Any] | None = None, taker: Ma
         request.settings,
         step=step,
         details=details,
-        taker=caller() if step and taker is None else taker,
+        taker=caller() if step else None,
         token=request.token,
     )
 
