@@ -141,5 +141,7 @@ class ActionModule(ActionBase):
             why = WAITS_FOR_EVER_AT_RUN_END if at_run_end else WAITS_FOR_EVER
             raise ConfigError(f"{name}: {who} would wait for it in the same task, as another owner, and {why}")
         forks = int(context.CLIARGS.get("forks") or constants.DEFAULT_FORKS)
-        if min(waiting, self._task.throttle or waiting) >= forks:
+        # Under free a task that is throttled holds up all other tasks, too.
+        forks = min(forks, self._task.throttle or forks)
+        if waiting >= forks:
             raise ConfigError(f"{name}: {waiting} hosts would wait for it at once, and {TAKES_ALL_WORKERS} ({forks})")

@@ -241,7 +241,7 @@ WAITS_FOR_EVER = (
 )
 TAKES_ALL_WORKERS = (
     "under this strategy each of them takes a worker for that, so none would be left for the one that holds it: set "
-    "throttle on this task, or serial, or use ansible.builtin.host_pinned, or more forks than that"
+    "serial, or use ansible.builtin.host_pinned, or more forks than that"
 )
 WAITS_FOR_EVER_AT_RUN_END = (
     "it is let go at the end of this run and not before, so to wait for it would never end. Name no owner, or one for "

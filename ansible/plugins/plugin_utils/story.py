@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.advice import ANSIBLE
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.wording import duration
 
 
@@ -35,7 +36,7 @@ class Waiting:
     def ends(self, trouble=None):
         """The lock is held now, or it is not to be had."""
         if trouble is not None:
-            WAITS.append(Wait(self._host, self._lock, f"refused: {trouble}"))
+            WAITS.append(Wait(self._host, self._lock, f"refused: {ANSIBLE.advise(str(trouble))}"))
         elif self._started is not None:
             seconds = duration(time.monotonic() - self._started)
             WAITS.append(Wait(self._host, self._lock, f"locked after {seconds}: at first {self._first}"))
