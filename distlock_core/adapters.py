@@ -20,12 +20,13 @@ from distlock_core.errors import (
     NotHolder,
 )
 from distlock_core.hold import TAKEN_OVER
+from distlock_core.inherited import held_around
 from distlock_core.mine import Mine
 from distlock_core.model import COOLING, HELD
 from distlock_core.settings import TOKEN, WHILE_PID_TTL, Setting, read_bool
 from distlock_core.values import Value
 from distlock_core.waited import Watcher
-from distlock_core.whoami import traces
+from distlock_core.whoami import ancestry, is_same, traces
 from distlock_core.wording import held_by, look_at, printable, taken
 
 TYPE_CHECKING = False
@@ -251,6 +252,22 @@ def check(settings: Settings, token: int | None = None) -> Holder:
     if state.holders:
         raise NotHolder(f"{taken(state)}, not by {who}. {look_at(name)}", state=state)
     raise LockNotFound(f"{printable(name)} is held by nobody, and so not by {who}", state=state)
+
+
+def around(settings: Settings) -> Holder | None:
+    """Return the hold of a command that this process is a part of (`distlock -- COMMAND`), None where there is none.
+
+    It ends with that command: a step inside of it leaves it alone.
+    """
+    inside, above = held_around(os.environ), ancestry()[1:]
+    for holder in connect(settings).show(settings["lockname"]).holders:
+        record = holder.record
+        is_command = record.text("kind") == "run" and holder.keeper is None
+        if is_command and (
+            inside.get(holder.key) == holder.token or any(is_same(record.details, trace) for trace in above)
+        ):
+            return holder
+    return None
 
 
 def bound_to(run: int | None, state: LockState | None, owner: str | None = None) -> Holder | None:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from distlock_core.acquisition import Waiting
 
 
+WAITED = ("waited_for", "waited", "position")  # the fields of every report
+
+
 class Waited(Value):
     """A wait that has ended with the lock. `position` is the first place in the line, from 1."""
 

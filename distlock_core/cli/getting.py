@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from distlock_core.lock import Lock
     from distlock_core.patience import Interrupt
     from distlock_core.realm import Realm
+    from distlock_core.waited import Waited, Watcher
 
 NOTHING_CONFIGURED = (
     "No endpoint is configured: set --endpoints or DISTLOCK_ENDPOINTS; to try things out, distlock-etcd starts an etcd"
@@ -56,13 +57,16 @@ def acquire(request: Request, lock: Lock) -> Interrupt:
     settings = request.settings
     interrupt = interrupt_on_signals()
     shown: list[Progress] = []
+    watched: list[Watcher] = []
 
     def show(waiting: Waiting) -> None:
         if not shown:
             from distlock_core.cli.progress import Progress  # only where there is something to wait for
+            from distlock_core.waited import Watcher
 
             shown.append(Progress(quiet=settings["quiet"], json=settings["json"]))
-        shown[0](waiting)
+            watched.append(Watcher(shown[0]))
+        watched[0](waiting)
 
     cancel = until(interrupt, request.waits_for)
     try:
@@ -74,9 +78,23 @@ def acquire(request: Request, lock: Lock) -> Interrupt:
             progress.close()
         if cancel is not interrupt:
             cancel.close()
+    for watcher in watched:
+        _tell_wait(lock, watcher.story(), request)
     if settings["verbose"]:
         say(f"got {lock.name}, token {lock.token}")
     return interrupt
+
+
+def _tell_wait(lock: Lock, story: Waited | None, request: Request) -> None:
+    """How the lock was waited for: as JSON, or in the report of a tool."""
+    if story is None or request.settings["quiet"]:
+        return
+    if request.settings["json"]:
+        from distlock_core.cli.render import as_json, tell
+
+        tell(as_json({"acquired": {"lock": lock.name, "token": lock.token, **story.fields(), "story": str(story)}}))
+    elif request.tells_wait:
+        say(f"{lock.name} is locked, token {lock.token}, {story}")
 
 
 def until(interrupt: Interrupt, process: tuple[int, int] | None) -> Interrupt | WhileAlive:

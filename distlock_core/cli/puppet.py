@@ -73,7 +73,7 @@ def _exec(call: Call) -> int:
     settings = _settings(call, call.certname or _certname(around))
     started = None if around is None else start_time(around.pid)
     process = None if around is None or started is None else (around.pid, started)
-    request = Request("run", settings, call.command, limit=call.limit, waits_for=process)
+    request = Request("run", settings, call.command, limit=call.limit, waits_for=process, tells_wait=True)
     return run_command(request, _lock(settings, around))
 
 
@@ -100,7 +100,11 @@ def _acquire(call: Call) -> int:
     except Cancelled:
         raise cancelled(interrupt) from None
     assert found.holder is not None
-    return out(f"{adapters.said(found.holder)}{'' if found.changed else ', as before this run'}")
+    story = "" if found.waited is None else f", {found.waited}"
+    if story:
+        # Puppet keeps what a prerun_command says to itself, where that succeeds.
+        _to_syslog(f"{adapters.said(found.holder)}{story}")
+    return out(f"{adapters.said(found.holder)}{story if found.changed else ', as before this run'}")
 
 
 def _release(call: Call) -> int:
@@ -120,6 +124,13 @@ def _release(call: Call) -> int:
     settings["id"] = holder.owner
     adapters.let_go(settings, run=around.pid, token=holder.token)
     return out(f"{name} is released")
+
+
+def _to_syslog(line: str) -> None:
+    import syslog
+
+    syslog.openlog("distlock-puppet", syslog.LOG_PID, syslog.LOG_DAEMON)
+    syslog.syslog(syslog.LOG_NOTICE, printable(line))
 
 
 def _wait_for_a_look(keeper: int | None) -> None:
