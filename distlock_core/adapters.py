@@ -144,7 +144,7 @@ def take(
     taker = _taker(taker, run)
     lock = connection.wanted(connect(settings), settings, step=kept is None, details=details, taker=taker, token=token)
     mine = Mine(settings["id"], run, of_my_run)
-    entry, waits = None, ""
+    entry, waits, busy = None, "", None
     try:
         entry = lock.preview()
     except (LockBusy, Frozen) as error:
@@ -153,13 +153,13 @@ def take(
             return Taken(found, False)
         if dry_run and settings["timeout"] == 0:
             raise
-        waits = error.message
+        waits, busy = error.message, error.state
     if entry is not None and entry.how != TAKEN_OVER:
         return Taken(entry.holder, False)
     before = None if entry is None else entry.holder
     if dry_run:
         return Taken(None, True, before, waits)
-    watcher = Watcher(progress)
+    watcher = Watcher(progress, busy)
     try:
         lock.acquire(settings["timeout"], cancel, mine.looking_on(watcher))
     except (LockBusy, Frozen, AcquireTimeout) as error:

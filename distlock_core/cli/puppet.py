@@ -83,7 +83,7 @@ def _acquire(call: Call) -> int:
 
     around = _run_around()
     name = printable(call.name)
-    certname, noop = call.certname or around.certname, around.noop
+    certname, noop = call.certname or around.certname, False if call.noop_runs else around.noop
     if noop is None or not (certname or noop):
         asked, configured = around.ask()
         certname, noop = certname or asked, configured if noop is None else noop
