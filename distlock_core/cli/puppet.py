@@ -16,15 +16,25 @@ from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import FAILED, OK, fail, out, warn
 from distlock_core.cli.puppet_call import HELP, Call, parse, wants_help
 from distlock_core.connection import wanted
-from distlock_core.errors import Cancelled, ConfigError, DistlockError, Frozen, LimitConflict, LockBusy
+from distlock_core.errors import (
+    Cancelled,
+    ConfigError,
+    DistlockError,
+    Frozen,
+    LimitConflict,
+    LockBusy,
+    LockNotFound,
+    NotHolder,
+)
 from distlock_core.inherited import held_around
 from distlock_core.model import HELD
-from distlock_core.whoami import start_time
+from distlock_core.whoami import start_time, traces
 from distlock_core.wording import printable, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from collections.abc import Mapping
+    from typing import Any, NoReturn
 
     from distlock_core.cli.puppet_run import Run
     from distlock_core.config import Settings
@@ -149,12 +159,23 @@ def _wait_for_a_look(keeper: int | None) -> None:
 
 
 def _check(call: Call) -> int:
-    settings = _settings(call, call.certname or _certname(puppet_run.find()))
+    around = puppet_run.find()
+    settings = _settings(call, call.certname or _certname(around))
     state = adapters.connect(settings).show(call.name)
+    taker = None if around is None else traces(around.pid)
+    # That of another run of this node is another's.
     mine = any(holder.owner == settings["id"] and holder.record.state == HELD for holder in state.holders)
-    code = MINE if mine else ANOTHERS if state.holders or state.frozen is not None else FREE
+    code = MINE if mine and _holds(settings, taker) else ANOTHERS if state.holders or state.frozen is not None else FREE
     said = out(taken(state if state.holders == () else state._replace(frozen=None)))
     return UNKNOWN if said != OK else code
+
+
+def _holds(settings: Settings, taker: Mapping[str, Any] | None) -> bool:
+    try:
+        adapters.check(settings, taker=taker)
+    except (LockNotFound, NotHolder):
+        return False
+    return True
 
 
 # What they share.

@@ -306,7 +306,7 @@ def held(
             return _done(ret, True, f"{name} would be held by {settings['id']} by then")
         if planned == "unlocked":
             return _done(ret, False, f"{name} would be held by nobody by then, and so not by {settings['id']}")
-        return _done(ret, True, adapters.said(adapters.check(settings)))
+        return _done(ret, True, adapters.said(adapters.check(settings, taker=_taker())))
     except DistlockError as error:
         return _done(ret, False, reports.said(error))
 
