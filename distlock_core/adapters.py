@@ -23,11 +23,11 @@ from distlock_core.hold import TAKEN_OVER
 from distlock_core.inherited import held_around
 from distlock_core.mine import Mine
 from distlock_core.model import COOLING, HELD
-from distlock_core.reentry import is_inside, refuse_anothers_step
+from distlock_core.reentry import is_inside, refuse_anothers_step, what_of_run
 from distlock_core.settings import TOKEN, WHILE_PID_TTL, Setting, read_bool
 from distlock_core.values import Value
 from distlock_core.waited import Watcher
-from distlock_core.whoami import is_same, traces
+from distlock_core.whoami import GONE, is_same, traces
 from distlock_core.wording import held_by, look_at, printable, taken
 
 TYPE_CHECKING = False
@@ -237,7 +237,8 @@ def let_go(
     """Have the lock not held by my owner, and return the hold that was ended; None where nobody holds it.
 
     A step that was taken for another process than my `taker` (as for `take`), and that may live, is refused with
-    `NotHolder`, unless its `token` is given, or `force`. With a `cooldown` in the settings the lock stays taken for so
+    `NotHolder`, unless its `token` is given, or `force`; so is a lock that ends with another run, which may live, where
+    `run` or `taker` say which one is mine. With a `cooldown` in the settings the lock stays taken for so
     long, and one that cools down already is left alone.
     """
     name, owner, cooldown = settings["lockname"], settings["id"], settings["cooldown"]
@@ -245,6 +246,8 @@ def let_go(
     try:
         mine = _taker(taker, run)
         holder = found.to_unlock(name, owner, token=token, force=force, taker=mine)
+        if not (token is not None or force or (run is None and taker is None)):
+            _refuse_another_runs(holder, mine, settings)
         if holder.record.state == COOLING and cooldown is not None:
             return None
         if dry_run:
@@ -277,6 +280,14 @@ def check(settings: Settings, token: int | None = None, *, taker: Mapping[str, A
     if state.holders:
         raise NotHolder(f"{taken(state)}, not by {who}. {look_at(name)}", state=state)
     raise LockNotFound(f"{printable(name)} is held by nobody, and so not by {who}", state=state)
+
+
+def _refuse_another_runs(holder: Holder, taker: Mapping[str, Any], settings: Settings) -> None:
+    if not _ends_with(holder, taker) and what_of_run(holder, settings["state_dir"])[0] != GONE:
+        raise NotHolder(
+            f"{said(holder)}, until another run of this owner ends, which may live: left alone. To break it: --unlock "
+            f"--force. {look_at(holder.lock)}"
+        )
 
 
 def _ends_with(holder: Holder, taker: Mapping[str, Any]) -> bool:

@@ -302,7 +302,7 @@ def verify(
             profile, lockname=name, id=owner, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout
         )
         try:
-            adapters.check(settings, adapters.read_token(token))
+            adapters.check(settings, adapters.read_token(token), taker=traces())
         except (LockNotFound, NotHolder):
             return False
         return True

@@ -177,3 +177,11 @@ def test_what_is_missing_is_said(new_node: Callable[..., ModuleNode], need: Call
     assert code == FAILED, said
     assert "Could not evaluate: distlock-puppet is not installed: is `include distlock` missing?" in said
     assert "Notify[guarded]: Skipping because of failed dependencies" in said
+    # A run with noop, where a real one would install it first.
+    own = f"install => 'none', config_file => '{modules.parent}/distlock.yaml', {OWNER}"
+    code, said = new_node("db2", PATH=path).apply(
+        f"class {{ 'distlock': {own} }} distlock {{ 'x': }} -> notify {{ 'guarded': }}", "--noop"
+    )
+    assert code == UNCHANGED, said
+    assert "as far as can be told: distlock-puppet is not installed" in said
+    assert "Notify[guarded]/message: current_value 'absent', should be 'guarded' (noop)" in said

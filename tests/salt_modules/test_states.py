@@ -33,7 +33,10 @@ def test_a_second_run_finds_its_own_lock_and_changes_nothing(minion: Minion, rea
     before = holder(realm)
     second = minion.single("distlock.locked", "name=x", "reason=again")
     assert (second.result, second.changes) == (True, {})
-    assert holder(realm) == before
+    after = holder(realm)
+    assert before is not None
+    assert after is not None
+    assert (after.token, after.owner, after.since) == (before.token, before.owner, before.since)
 
 
 def test_busy_says_who_since_when_why_and_how_many_wait(minion: Minion, realm: Realm, keys: Etcd) -> None:
@@ -202,19 +205,58 @@ still:
     wait_until(lambda: keys.keys() == [], "the lock gone")
 
 
-def test_two_live_runs_of_one_minion_never_share_a_run_end_lock(minion: Minion, realm: Realm, keys: Etcd) -> None:
-    (minion.sls / "inner.sls").write_text("inner:\n  distlock.locked: [{name: x}, {until: run_end}]")
+OUTER = """
+run end:
+  distlock.locked: [{{name: x}}, {{until: run_end}}]
+step:
+  distlock.locked: [{{name: y}}]
+work:
+  cmd.run: [{{name: 'touch {folder}/began; while ! test -e {folder}/gate; do sleep 0.05; done'}}]
+give:
+  distlock.unlocked: [{{name: y}}]
+"""
+
+
+def test_a_second_run_of_the_same_minion_neither_enters_nor_unlocks_what_the_first_one_holds(
+    minion: Minion, keys: Etcd, tmp_path: Path
+) -> None:
+    (minion.sls / "outer.sls").write_text(OUTER.format(folder=tmp_path))
+    first = minion.start("state.apply", "outer")
+    try:
+        wait_until((tmp_path / "began").exists, "the first run at work", 100)
+        text = "".join(
+            f"{verb} {name}:\n  distlock.{verb}: [{{name: {name}}}]\n"
+            for name in ("x", "y")
+            for verb in ("locked", "held", "unlocked")
+        )
+        second = minion.apply("second", "concurrent=True", text=text)
+        assert [state.result for state in second.values()] == [False] * 6, second
+        assert keys.keys() == ["x", "y"]
+        assert "--" not in "".join(state.comment for state in second.values())
+        (tmp_path / "gate").touch()
+        done = states(json.loads(first.communicate(timeout=100)[0])["local"])
+        assert [state.result for state in done.values()] == [True] * 4, done
+    finally:
+        (tmp_path / "gate").touch()
+        first.kill()
+        first.communicate()
+    wait_until(lambda: keys.keys() == [], "both locks gone")
+
+
+def test_a_run_inside_of_a_run_is_part_of_it(minion: Minion, keys: Etcd) -> None:
+    (minion.sls / "inner.sls").write_text("inner:\n  distlock.locked: [{name: x}]")
     nested = f"""
 take:
   distlock.locked: [{{name: x}}, {{until: run_end}}]
 other run:
   cmd.run:
     - name: {" ".join(minion.command("state.apply", "inner", "concurrent=True"))}
+  distlock.run: [{{name: x}}, {{cmd: echo inside}}]
 """
-    done = minion.apply("nested", text=nested)
-    assert done["take"].result is True
-    assert done["other run"].result is False
-    assert "x is held by salt:m0" in done["other run"].changes["stdout"]
+    done = minion.call("state.apply", "nested") if (minion.sls / "nested.sls").write_text(nested) else {}
+    results = {key.partition("_|-")[0] + key.rpartition("_|-")[2]: state["result"] for key, state in done.items()}
+    assert results == {"distlocklocked": True, "cmdrun": True, "distlockrun": True}, done
+    wait_until(lambda: keys.keys() == [], "the lock gone")
 
 
 ORDER = """
