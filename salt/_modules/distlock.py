@@ -397,7 +397,7 @@ def run(
             [sys.executable, "-I", "-c", COMMAND, home, "--json", "--", *words],
             cwd=cwd,
             runas="",  # not that of the state: distlock itself does not run as that user
-            env={**(env or {}), **_environment(settings)},
+            env={**(env or {}), **_environment(settings), **_inside(settings)},
             stdin=stdin,
             python_shell=False,
             output_loglevel=output_loglevel,
@@ -441,6 +441,22 @@ def _words(cmd: str | float | list[str], python_shell: bool) -> list[str]:
     if not words:
         raise ConfigError("cmd: nothing to run")
     return words
+
+
+def _inside(settings: Settings) -> dict[str, str]:
+    """Under a lock that ends with this very state run, the command runs inside of that."""
+    state = adapters.connect(settings).show(settings["lockname"])
+    # A `parallel: true` state is a child of the run.
+    held = [adapters.bound_to(pid, state, settings["id"]) for pid in (os.getpid(), os.getppid())]
+    for holder in held:
+        if holder is not None:
+            first, *outer = os.environ.get("DISTLOCK_HELD", "").split("\n")
+            around = [f"{os.environ.get('DISTLOCK_TOKEN', '')} {first}", *outer] if first else []
+            return {
+                "DISTLOCK_HELD": "\n".join([holder.key.decode(), *around]),
+                "DISTLOCK_TOKEN": str(holder.token),
+            }
+    return {}
 
 
 def _user(name: str) -> pwd.struct_passwd:
