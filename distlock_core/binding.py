@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from distlock_core import keeper
 from distlock_core.errors import ConfigError
 from distlock_core.settings import WHILE_PID_TTL
@@ -45,7 +43,7 @@ class Binding(Value):
             raise ConfigError(f"--while-pid: there is no process {pid}")
         log_file = settings["log_file"]
         if log_file:
-            log_file = os.path.abspath(log_file)
+            log_file = absolute(log_file, "--log-file")
             _check_writable(log_file)
         on_loss = settings["on_loss"] or "continue"
         ttl, refresh = settings["ttl"] or WHILE_PID_TTL, settings["refresh"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from distlock_core.cli.options import UsageError
-from distlock_core.config import read_setting
+from distlock_core.config import as_utf8, read_setting, utf8
+from distlock_core.nearest import did_you_mean
 from distlock_core.patience import FOREVER
 from distlock_core.settings import SETTINGS, Setting, read_seconds, read_text
 from distlock_core.values import Value
@@ -102,9 +103,11 @@ def _split(words: Sequence[str], *, takes_command: bool) -> tuple[str, dict[str,
             break
         if word.startswith("-") and word != "-":
             option, equals, text = word.lstrip("-").partition("=")
+            if option in options:
+                raise UsageError(f"option --{option} is given twice: say it once. {SEE}")
             options[option] = _value(word, option, text if equals else None, rest)
         elif not name:
-            name = word
+            name = utf8(word)
         elif takes_command:
             rest.insert(0, word)
             break
@@ -118,12 +121,12 @@ def _split(words: Sequence[str], *, takes_command: bool) -> tuple[str, dict[str,
 def _value(word: str, option: str, text: str | None, rest: list[str]) -> str:
     setting = BY_OPTION.get(option)
     if setting is None:
-        raise UsageError(f"unknown option {word!a}. {SEE}")
+        raise UsageError(f"unknown option {word!a}{did_you_mean(option, BY_OPTION, '--{}')}. {SEE}")
     if text is None and setting.flag:
         return "true"
     if text is None and not rest:
         raise UsageError(f"option --{option} needs a value. {SEE}")
-    return rest.pop(0) if text is None else text
+    return as_utf8(setting, rest.pop(0) if text is None else text)
 
 
 def wants_help(words: Sequence[str]) -> bool:

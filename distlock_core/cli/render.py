@@ -128,8 +128,8 @@ def _rows(state: LockState) -> list[tuple[str, ...]]:
     return rows
 
 
-def card(state: LockState) -> str:
-    """All that is known of one lock."""
+def card(state: LockState, prefix: str) -> str:
+    """All that is known of one lock of a realm."""
     lines = [printable(state.name)]
     if state.frozen is not None:
         lines.append(_field("frozen", f"by {owner_of(state.frozen.owner)}: {printable(state.frozen.text('reason'))}"))
@@ -142,6 +142,9 @@ def card(state: LockState) -> str:
             when = f" at {clock(last.at)}" if last.at else ""
             whose = "" if last.owner == last.by else f", was held by {owner_of(last.owner or None)}"
             lines.append(_field("last", f"{printable(last.how)} by {owner_of(last.by)}{when}{whose}"))
+        elif not state.waiting:
+            where = f"no lock of this name is known under {printable(prefix)}"
+            lines.append(_field("last", f"never held: {where}. Is it spelled right? distlock --list has those held"))
     lines.append(_field("waiting", str(state.waiting)))
     for place, waiter in enumerate(state.waiters, 1):
         since = "" if waiter.since is None else f" since {clock(waiter.since)}"

@@ -235,7 +235,7 @@ def _pem(path: str, setting: str, kind: str) -> bytes:
     """The content of a PEM file that has something of this kind in it."""
     try:
         with open(path, "rb") as file:
-            content = file.read()
+            content = file.read(LARGEST + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"{setting} {path}: cannot be read: {reason}") from None
