@@ -1,38 +1,47 @@
-# Everything runs from an environment of its own in .venv; nothing here needs root.
+# Everything runs from environments of its own, nothing here needs root: .venv has all that the tests take, and the small
+# ones below .envs take seconds to make.
 
 PYTHON ?= python3
 LOCK ?= yes
 BIN := .venv/bin
 READY := .venv/.ready
+TRIAL := .envs/trial/bin
+TRIAL_READY := .envs/trial/.ready
+BENCH := .envs/bench/bin
+BENCH_READY := .envs/bench/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-puppetserver soak check gates format bench collection clean
+.PHONY: help demo test test-puppetserver test-bare soak check gates format bench collection wheel clean
 
 help: ## Say what can be made
 	@echo 'make WHAT, where WHAT is one of:'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
-	@echo 'PYTHON=python3.X chooses the interpreter of .venv, the first time.'
+	@echo 'PYTHON=python3.X chooses the interpreter, the first time.'
 
-# Built again only when pyproject.toml has changed: code changes are seen at once, since the install is editable. In
-# compat mode, because the default one adds an import hook that doubles the start-up time of Python itself.
-$(READY): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all,dev]' \
-		--config-settings editable_mode=compat
-	$(BIN)/python -m compileall -q distlock_core
-	@touch $@
+# Made again only when what they take has changed: code changes are seen at once, since the install is editable.
+$(READY): pyproject.toml tools/pinned.txt tools/environment.py
+	@$(PYTHON) tools/environment.py .venv ansible embedded etcd3 salt srv dev
 
-demo: $(READY) ## Upgrade three real etcd members, one at a time, under a lock (LOCK=no: without it)
-	$(BIN)/python examples/rolling_restart/demo.py $(if $(filter no,$(LOCK)),--no-lock)
+$(TRIAL_READY): pyproject.toml tools/pinned.txt tools/environment.py
+	@$(PYTHON) tools/environment.py .envs/trial embedded
+
+$(BENCH_READY): pyproject.toml tools/pinned.txt tools/environment.py
+	@$(PYTHON) tools/environment.py .envs/bench ansible embedded etcd3
+
+demo: $(TRIAL_READY) ## Upgrade three real etcd members, one at a time, under a lock (LOCK=no: without it)
+	$(TRIAL)/python examples/rolling_restart/demo.py $(if $(filter no,$(LOCK)),--no-lock)
 
 test: $(READY) ## Run all tests, against real etcd
 	$(BIN)/python -m pytest -n auto
 
-soak: $(READY) ## Kill managers and members for 5 minutes (SECONDS=300 SEED=N): the lock has to stay one
-	$(BIN)/python tests/soak/soak.py $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(SEED),--seed=$(SEED))
+soak: $(TRIAL_READY) ## Kill managers and members for 5 minutes (SECONDS=300 SEED=N): the lock has to stay one
+	$(TRIAL)/python tests/soak/soak.py $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(SEED),--seed=$(SEED))
 
 test-puppetserver: $(READY) ## Run the tests that need a puppetserver, which takes a minute to start
 	$(BIN)/python -m pytest -m puppetserver tests/puppet_runs
+
+test-bare: ## Run the demo in a bare Debian, as an ordinary user (needs root and debootstrap)
+	tools/bare_debian.sh
 
 check: $(READY) ## Lint, format and types
 	$(BIN)/ruff check
@@ -46,13 +55,18 @@ format: $(READY) ## Put the code into the form that check wants
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(READY) ## Measure
-	$(BIN)/python -m compileall -q distlock_core
-	$(BIN)/python -m bench
+bench: $(BENCH_READY) ## Measure
+	$(BENCH)/python -m compileall -q distlock_core
+	$(BENCH)/python -m bench
 
-collection: $(READY) ## Build the Ansible collection into dist/
-	$(BIN)/python tools/build_collection.py
+collection: $(TRIAL_READY) ## Build the Ansible collection into dist/
+	$(TRIAL)/python tools/build_collection.py
+
+wheel: $(TRIAL_READY) ## Build the Python package into dist/, to install it elsewhere
+	@rm -rf build
+	$(TRIAL)/python -m pip --quiet --disable-pip-version-check wheel --no-deps --no-build-isolation --wheel-dir dist .
+	@ls dist/*.whl
 
 clean: ## Remove .venv and everything else that was made here
-	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .envs build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,6 +15,7 @@ import sys
 
 from distlock_core import keeper
 from distlock_core.errors import Cancelled, DistlockError, LockLost
+from distlock_core.lifetime import QUIT_AFTER
 from distlock_core.patience import Interrupt, now
 from distlock_core.values import Value
 from distlock_core.wording import printable, taken
@@ -126,10 +127,6 @@ class Deputy:
         self.kept = None
         os.close(self._orders)
         os.close(self._words)
-        try:
-            os.waitpid(self.pid, os.WNOHANG)
-        except ChildProcessError:
-            pass
 
 
 def wait_for(deputies: list[Deputy], seconds: float) -> None:
@@ -153,6 +150,7 @@ def main(orders: dict[str, Any]) -> None:
     except (DistlockError, OSError) as error:
         _say(kind=getattr(error, "kind", "error"), message=str(error))
         sys.exit(1)
+    run.holds = True
     name, owner = printable(lock.name), printable(lock.owner)
     _say(kept=[lock.name, lock.owner, lock.token, lock.since])
     lock.session.margin = orders["margin"]
@@ -186,7 +184,10 @@ class _Run:
 
     def __init__(self) -> None:
         self.quit = Interrupt()
-        signal.signal(signal.SIGTERM, lambda number, _: self.quit.set(number))
+        self.holds = False  # with a lock in hand, SIGTERM is no reason to leave before the run has ended
+        self._told = False
+        signal.signal(signal.SIGTERM, lambda number, _: self._terminate(number))
+        signal.signal(signal.SIGALRM, lambda *_: self.quit.set(signal.SIGTERM))
         # An epoll descriptor can itself be polled.
         self._any = select.epoll()
         self._any.register(self.quit.fileno(), select.EPOLLIN)
@@ -197,6 +198,14 @@ class _Run:
 
     def fileno(self) -> int:
         return self._any.fileno()
+
+    def _terminate(self, number: int) -> None:
+        # Whoever ends a service or a machine tells all its processes at once: the run may be ending too.
+        if self.holds and not self._told:
+            self._told = True
+            signal.setitimer(signal.ITIMER_REAL, QUIT_AFTER)
+        else:
+            self.quit.set(number)
 
     def order(self) -> tuple[str, Any] | None:
         """What it has been told to do; None when the run is gone, or says nothing."""

@@ -1,7 +1,8 @@
 """The keeper: renews a lock's lease for as long as another process lives, and lets go when that ends.
 
 `start()` is called by whoever has acquired the lock; the keeper is a process of its own, in a session of its own, with
-no inherited descriptors. What it is to do comes over its standard input: nothing of it is seen in a process list.
+no inherited descriptors. It is no descendant of its caller, so a tool that ends a job with all that the job has started
+does not end the keeper. What it is to do comes over its standard input: nothing of it is seen in a process list.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
 
 READY = 15.0  # seconds that a keeper may take to begin
 FAMILY = 3  # the descriptor by which a keeper sees whether those that its process has forked are gone
-# Byte by byte: what comes behind the first line is not read ahead.
+# The parent prints the keeper's pid and ends, which makes the keeper an orphan. The line is read byte by byte: what
+# comes behind it is not read ahead.
 BOOT = (
-    "import json,os,sys;line=b''.join(iter(lambda:os.read(0,1).strip(b'\\n'),b''));plan=json.loads(line);"
+    "import os;pid=os.fork();pid and (os.write(1,b'%d\\n'%pid),os._exit(0));os.setsid();"
+    "import json,sys;line=b''.join(iter(lambda:os.read(0,1).strip(b'\\n'),b''));plan=json.loads(line);"
     "sys.path[:]=plan['path'];from importlib import import_module;import_module(plan['main']).main(plan)"
 )
 
@@ -59,8 +62,9 @@ def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) ->
 def spawn(main: str, title: str, orders: Mapping[str, Any], family: int | None = None) -> tuple[int, int, int]:
     """Start a process that runs `main(orders)` of the module with that name, in a session of its own.
 
-    It finds the descriptor `family`, if there is one, as `FAMILY`, and inherits no other. Returns its pid, the end of
-    the pipe that is its standard input, behind the orders, and that of its output. Raises `DistlockError`.
+    It is no child of this one. It finds the descriptor `family`, if there is one, as `FAMILY`, and inherits no other.
+    Returns its pid, the end of the pipe that is its standard input, behind the orders, and that of its output. Raises
+    `DistlockError`.
     """
     # By its last name, from the folder that it is in: it may be part of a larger package, which is not found as simply.
     home, package = os.path.dirname(os.path.dirname(os.path.abspath(__file__))), __name__.rpartition(".")[0]
@@ -82,7 +86,7 @@ def spawn(main: str, title: str, orders: Mapping[str, Any], family: int | None =
     command = [sys.executable, "-I", "-S", "-c", BOOT, title]
     every = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
     try:
-        pid = os.posix_spawn(
+        parent = os.posix_spawn(
             sys.executable, command, os.environ, file_actions=actions, setsid=True, setsigmask=(), setsigdef=every
         )
     except OSError as error:
@@ -95,11 +99,44 @@ def spawn(main: str, title: str, orders: Mapping[str, Any], family: int | None =
         if family is not None:
             os.close(family)
     try:
+        pid = _orphan(parent, ours_in)
+    except BaseException:
+        os.close(ours_in)
+        os.close(ours_out)
+        raise
+    try:
         with open(ours_out, "wb", closefd=False) as pipe:
             pipe.write(line)
     except OSError:
         pass  # it is gone already, and will not answer
     return pid, ours_out, ours_in
+
+
+def _orphan(parent: int, output: int) -> int:
+    """The pid that the parent of the new process says, when that parent has ended."""
+    text = b""
+    patience = Patience.lasting(READY)
+    while not text.endswith(b"\n") and patience.wait(output):
+        data = os.read(output, 1)
+        if not data:
+            break
+        text += data
+    if not text.endswith(b"\n"):
+        _kill_at_once(parent)
+    try:
+        os.waitpid(parent, 0)
+    except ChildProcessError:
+        pass  # somebody in this program takes in all children
+    if not text.endswith(b"\n"):
+        raise DistlockError("the keeper cannot be started: its Python gave no sign of life")
+    return int(text)
+
+
+def _kill_at_once(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
 
 
 def main(plan: dict[str, Any]) -> None:

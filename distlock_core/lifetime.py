@@ -8,7 +8,7 @@ import select
 import signal
 
 from distlock_core.errors import DistlockError
-from distlock_core.patience import Interrupt
+from distlock_core.patience import FOREVER, Interrupt, now
 from distlock_core.whoami import start_time
 
 TYPE_CHECKING = False
@@ -18,10 +18,14 @@ if TYPE_CHECKING:
     from distlock_core.processes import Process
 
 LOOK = 0.5  # seconds between two looks at what a process has started
+QUIT_AFTER = 60.0  # seconds that a keeper that is told to quit goes on for a process that lives
 
 
 class WhileAlive:
     """A cancel that is set when a process has ended, or this one is told to quit.
+
+    Whoever ends a service or a machine tells all its processes at once: so a first SIGTERM only begins a wait of
+    `QUIT_AFTER` seconds for that process's end. A second one counts at once.
 
     `family` is the reading end of a pipe whose writing end the process has: it may have forked others that inherited
     it, and the end is then that of the last of them too. Nothing is read from it.
@@ -29,13 +33,13 @@ class WhileAlive:
 
     def __init__(self, pid: int, started: int, family: int | None = None, told: Interrupt | None = None) -> None:
         """`told`: what the caller is told to quit by, instead of SIGTERM."""
-        if told is None:
-            told = Interrupt()
-            signal.signal(signal.SIGTERM, lambda number, _: self.quit.set(number))
-        self.quit = told
         self._pid, self._started, self._family = pid, started, family
         self._process: int | None = None
         self._alarm: Any = None  # what SIGALRM did before
+        self._quits_at = FOREVER
+        self.quit = Interrupt() if told is None else told
+        if told is None:
+            signal.signal(signal.SIGTERM, lambda number, _: self._terminate(number))
         # An epoll descriptor can itself be polled.
         self._any = select.epoll()
         self._any.register(self.quit.fileno(), select.EPOLLIN)
@@ -77,9 +81,17 @@ class WhileAlive:
                 raise DistlockError(f"{self._pid} is a thread, and no process") from error
             self._look_every(1.0)  # kernels before 5.3 have no pidfd
 
+    def _terminate(self, number: int) -> None:
+        if self._quits_at != FOREVER or self.ended:
+            self.quit.set(number)
+            return
+        self._quits_at = now() + QUIT_AFTER
+        if self._alarm is None:
+            self._look_every(LOOK)
+
     def _look_every(self, seconds: float) -> None:
         def look(*_: object) -> None:
-            if self.ended:
+            if self.ended or now() >= self._quits_at:
                 self.quit.set()
 
         self._alarm = signal.signal(signal.SIGALRM, look)
@@ -87,10 +99,11 @@ class WhileAlive:
 
 
 class WhileChildrenAlive(WhileAlive):
-    """As `WhileAlive`, but a process has not ended before what it had started and left running has ended too.
+    """As `WhileAlive`, but a process has not ended before all that it had started and left running has ended too.
 
+    That is its descendants, and what they start later: a signal may have ended a shell and not the command in it.
     Nobody tells that, so it looks every `LOOK` seconds: of what was started just before a SIGKILL it may not know.
-    What the process has got rid of itself (a daemon) is not waited for.
+    What has left the process's descent (a daemon) is not waited for.
     """
 
     def __init__(self, pid: int, started: int) -> None:
@@ -99,18 +112,29 @@ class WhileChildrenAlive(WhileAlive):
 
     @property
     def ended(self) -> bool:
-        from distlock_core.processes import children
-
         if not super().ended:
-            left = children(self._pid)
+            left = _below({self._pid})
             if not super().ended:  # or it has ended meanwhile, and has none any more
                 self._left = left
                 return False
-        self._left = {(pid, started) for pid, started in self._left if start_time(pid) == started}
+        left = {(pid, started) for pid, started in self._left if start_time(pid) == started}
+        self._left = left | _below({pid for pid, _ in left})
         return not self._left
 
     def _expect(self) -> None:
         self._look_every(LOOK)
+
+
+def _below(roots: set[int]) -> set[Process]:
+    """Every living descendant of these. Only their own part of the process list is read: this is looked at often."""
+    from distlock_core.processes import children
+
+    found: set[Process] = set()
+    while roots:
+        born = {child for pid in roots for child in children(pid)} - found
+        found |= born
+        roots = {pid for pid, _ in born}
+    return found
 
 
 class WhileHeard:

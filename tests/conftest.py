@@ -14,6 +14,7 @@ from typing import Any, Callable
 
 import pytest
 from needs import need as need_tool
+from needs import summary
 from witness import Etcd
 
 import distlock_core
@@ -259,6 +260,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
             if isinstance(arguments.get(name), Cluster):
                 report.sections.append((f"realm {prefix} in {name}", _history(arguments[name], prefix)))
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """In place of a line for each skipped test: what is missing here, and how to install it."""
+    reasons = [report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", ())]
+    if reasons:
+        terminalreporter.section("not tested", yellow=True)
+        for line in summary(reasons):
+            terminalreporter.write_line(line)
 
 
 def _history(cluster: Cluster, prefix: str) -> str:

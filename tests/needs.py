@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+from collections import Counter
+from collections.abc import Iterable
 from typing import NoReturn
 
 import pytest
 
 from distlock_core.testing import BinaryNotFound, find_etcd, find_etcdctl
 
+SALT = "apt-get install gcc libc6-dev python3-dev && make .venv/.ready"  # it has parts in C, as source only
 _INSTALL = {
-    "ansible-playbook": "pip install ansible-core",
-    "salt-call": "pip install salt",
+    "ansible-playbook": "make .venv/.ready",
+    "salt-call": SALT,
     "puppet": "apt-get install puppet-agent",
     "ip": "apt-get install iproute2",
     "openssl": "apt-get install openssl",
@@ -42,3 +46,24 @@ def missing(message: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(message, pytrace=False)
     pytest.skip(message)
+
+
+def summary(reasons: Iterable[str]) -> list[str]:
+    """What was not tested, by what is missing, and the one command that installs all of it."""
+    counted = Counter(reasons)
+    packages: set[str] = set()
+    others: set[str] = set()
+    lines = []
+    for reason, count in sorted(counted.items(), key=lambda pair: (-pair[1], pair[0])):
+        lines.append(f"{count:5} test{'' if count == 1 else 's'}: {reason}")
+        for command in reason.partition(" To install it: ")[2].split(" && "):
+            names = re.fullmatch(r"apt-get install ([\w .+-]+)", command)
+            if names:
+                packages.update(names.group(1).split())
+            elif command.startswith("make "):
+                others.add(command)
+    commands = [f"apt-get install {' '.join(sorted(packages))}"] if packages else []
+    commands += sorted(others)
+    if commands:
+        lines.append(f"To install it all: {' && '.join(commands)}")
+    return lines

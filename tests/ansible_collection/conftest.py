@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder for ANSIBLE_COLLECTIONS_PATH: holds the collection, built from these sources once for all workers."""
     if not os.access(BIN / "ansible-playbook", os.X_OK):
-        missing("ansible-playbook is missing. To install it: pip install 'ansible-core>=2.15,<2.20'")
+        missing("ansible-playbook is missing. To install it: make .venv/.ready")
 
     def build(folder: Path) -> None:
         command = [sys.executable, ROOT / "tools/build_collection.py", "--tree", "--into", folder]

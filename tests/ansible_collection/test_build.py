@@ -61,7 +61,7 @@ def test_what_is_built_carries_what_it_needs_of_the_one_source_and_nothing_else(
 def test_ansible_installs_it_and_finds_nothing_amiss(tarball: Path, tmp_path: Path) -> None:
     galaxy = BIN / "ansible-galaxy"
     if not os.access(galaxy, os.X_OK):
-        missing("ansible-galaxy is missing. To install it: pip install 'ansible-core>=2.15,<2.20'")
+        missing("ansible-galaxy is missing. To install it: make .venv/.ready")
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "there")}
 
     def run(*words: str) -> str:

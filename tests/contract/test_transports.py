@@ -119,7 +119,7 @@ def test_where_etcd3_is_missing_the_error_says_what_to_install(
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1, done.stderr
-    assert f"{missing} is missing. To install it: pip install 'distlock-core[etcd3]'" in done.stderr
+    assert f"{missing} is missing. To install it: pip install etcd3" in done.stderr
     assert ("404" in done.stderr) is (transport == "auto")
 
 

@@ -156,6 +156,18 @@ def test_a_lock_that_is_taken_away_is_lost_at_once(new: New, keys: Etcd) -> None
     assert "x was lost: its key was deleted" in trouble.message
 
 
+def test_a_deputy_that_is_told_to_quit_keeps_the_lock_for_a_run_that_lives(new: New, realm: Realm, keys: Etcd) -> None:
+    # Whoever stops a service tells all its processes at once: the run may be about to end too.
+    deputy = kept(new())
+    os.kill(deputy.pid, signal.SIGTERM)
+    deputy.wait(1)
+    assert deputy.kept is not None
+    assert realm.verify("x", deputy.kept.token)
+    deputy.part(RELEASE)
+    assert over(deputy) is None
+    wait_until(lambda: keys.keys() == [] and keys.new_leases() == set(), "nothing left")
+
+
 def test_a_deputy_that_is_killed_is_a_loss(new: New) -> None:
     deputy = kept(new())
     os.kill(deputy.pid, signal.SIGKILL)

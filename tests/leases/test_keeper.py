@@ -20,7 +20,7 @@ import pytest
 from seen import BOUND, LATE, Seen, lives, one_line, pause, python, stays, wait_dead, wait_until
 from vital import Next
 
-from distlock_core import DistlockError, connect, keeper
+from distlock_core import DistlockError, connect, keeper, processes
 from distlock_core.testing import Cluster, Proxy
 from distlock_core.whoami import start_time
 
@@ -550,11 +550,54 @@ def test_the_lock_of_a_killed_keeper_ends_within_the_ttl(bind: Callable[..., Bou
     seen.assert_nothing_left()
 
 
-def test_a_keeper_that_is_told_to_quit_says_so_and_its_lock_ends_by_its_ttl(
+@pytest.mark.parametrize("way", ["kill all below the caller", "told to quit together with its process"])
+def test_a_keeper_that_is_signalled_with_its_process_lets_go_when_that_has_ended(
+    bind: Callable[..., Bound], start: Callable[..., Any], seen: Seen, way: str
+) -> None:
+    # As a minion ends a job, and systemd a service: the process ends, at once or after a while; the ttl is far away.
+    bound = bind(ttl=300)
+    assert bound.keeper not in descendants_of(os.getpid())
+    if way.startswith("told"):
+        os.kill(bound.keeper, signal.SIGTERM)
+        stays(lambda: lives(bound.keeper) and seen.key("x") is not None, "kept while its process lives", 1)
+    os.kill(bound.pid, signal.SIGTERM)
+    seen.wait_gone("x")
+    wait_dead(bound.keeper)
+    assert "has ended; released" in one_line(bound.log)
+    seen.assert_nothing_left()
+
+
+def test_a_keeper_is_no_descendant_of_a_caller_that_lives_on(seen: Seen, distlock_env: dict[str, str]) -> None:
+    code = (
+        "import os\nfrom distlock_core import adapters\n"
+        "settings = adapters.read({'lockname': 'x', 'ttl': 300}, 'me')\n"
+        "taken = adapters.take(settings, run=os.getpid(), bound=True)\n"
+        "print(taken.holder.keeper, flush=True)\ninput()"
+    )
+    pipe = subprocess.PIPE
+    caller = subprocess.Popen([sys.executable, "-c", code], env=distlock_env, stdin=pipe, stdout=pipe, text=True)
+    try:
+        assert caller.stdout is not None
+        keeper_pid = int(caller.stdout.readline())
+        assert keeper_pid not in descendants_of(caller.pid)
+    finally:
+        caller.kill()
+        caller.communicate()
+    seen.wait_gone("x")
+    wait_dead(keeper_pid)
+
+
+def descendants_of(pid: int) -> set[int]:
+    return {child for child, _ in processes.descendants(pid)}
+
+
+def test_a_keeper_that_is_told_to_quit_twice_says_so_and_its_lock_ends_by_its_ttl(
     bind: Callable[..., Bound], seen: Seen
 ) -> None:
     ttl = 5
     bound = bind(ttl=ttl)
+    os.kill(bound.keeper, signal.SIGTERM)
+    stays(lambda: lives(bound.keeper), "looking on", 1)
     os.kill(bound.keeper, signal.SIGTERM)
     wait_dead(bound.keeper)
     assert seen.key("x") is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from needs import missing
+from needs import SALT, missing
 from salted import BIN, Fleet, Minion
 from witness import Etcd
 
@@ -19,7 +19,7 @@ from distlock_core.testing import Cluster
 @pytest.fixture(scope="session")
 def salt_is_there() -> None:
     if not all(os.access(BIN / tool, os.X_OK) for tool in ("salt-master", "salt-minion", "salt-call", "salt")):
-        missing("salt-master is missing. To install it: pip install 'salt>=3008.3,<3008.4'")
+        missing(f"salt-master is missing. To install it: {SALT}")
 
 
 @pytest.fixture

@@ -32,6 +32,13 @@ def clean_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("DISTLOCK_")}
 
 
+def age(pid: int) -> float:
+    """Seconds since a process was started."""
+    with open(f"/proc/{pid}/stat", "rb") as stat, open("/proc/uptime", encoding="ascii") as uptime:
+        ticks = int(stat.read().rpartition(b")")[2].split()[19])
+        return float(uptime.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+
+
 class State(dict[str, Any]):
     """What one state has returned."""
 
@@ -93,6 +100,18 @@ class Minion:
             text=True,
             timeout=CALL_TIMEOUT,
             check=False,
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """The same in the background, in a session of its own. Whoever starts it ends it."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            env=clean_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
 
     def call(self, *arguments: str, env: dict[str, str] | None = None) -> Any:

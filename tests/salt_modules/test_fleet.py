@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from salted import CALL_TIMEOUT, Fleet, State, clean_environment, states
-from witness import wait_until
+from salted import CALL_TIMEOUT, Fleet, State, age, clean_environment, states
+from witness import is_running, wait_until
 
 from distlock_core import Holder, connect
+from distlock_core.lifetime import LOOK
 from distlock_core.testing import Cluster
 
 pytestmark = pytest.mark.timeout(400)
@@ -33,10 +35,19 @@ class Cluster3:
         self._health = f"rmdir {folder}/busy && echo done >> {folder}/ended"
 
     def pillar(self, **more: Any) -> str:
+        ignore = f"trap '' TERM; echo $$ > {self.folder}/pid.new; mv {self.folder}/pid.new {self.folder}/pid; "
         gate = f"while ! test -e {self.gate}; do sleep 0.05; done"
+        if more.pop("stubborn", False):
+            gate = f"sh -c {shlex.quote(ignore + gate)}; true"  # below a shell that does not ignore it
         steps = {"package": self._package, "service": gate, "health": self._health}
         upgrade = {"lock": self.lock, **steps, **more}
         return "pillar=" + json.dumps({"upgrade": upgrade, "distlock": {"prefix": self._prefix}})
+
+    @property
+    def worker(self) -> int | None:
+        """The process of the stubborn command."""
+        path = self.folder / "pid"
+        return int(path.read_text()) if path.exists() else None
 
     def count(self, what: str) -> int:
         path = self.folder / what
@@ -140,13 +151,32 @@ def said_busy(fleet: Fleet, held: Holder) -> set[str]:
     return {f"salt:{name}" for name in fleet.names if f"{held.lock} is held by {held.owner}" in fleet.log(name)}
 
 
-def test_a_job_killed_under_run_end_frees_the_lock_long_before_the_ttl_is_over(
-    nodes: Cluster3, start: Apply, holder: Callable[[], Holder | None]
+KILL = "SIGKILL to the job's process"
+
+
+@pytest.mark.parametrize("way", [KILL, "saltutil.term_job", "saltutil.kill_job"])
+def test_a_job_that_is_ended_under_run_end_keeps_the_lock_for_its_command_and_not_for_the_ttl(
+    fleet: Fleet, nodes: Cluster3, start: Apply, holder: Callable[[], Holder | None], way: str
 ) -> None:
-    start("m0", "state.apply", "upgrade_run_end", nodes.pillar(ttl=60))
-    held = wait_until(lambda: nodes.count("began") and holder(), "m0 at work", CALL_TIMEOUT)
-    os.kill(held.record.number("pid"), signal.SIGKILL)
-    wait_until(lambda: holder() is None, "the lock free")  # by the keeper: the bound is half of the ttl
+    start("m0", "state.apply", "upgrade_run_end", nodes.pillar(ttl=300, stubborn=True))
+    held = wait_until(lambda: nodes.worker and holder(), "m0 at work", CALL_TIMEOUT)
+    pid = held.record.number("pid")
+    wait_until(lambda: age(nodes.worker) > 2 * LOOK, "a command that the keeper has surely seen")
+    if way == KILL:
+        os.kill(pid, signal.SIGKILL)
+    else:
+        # Salt signals all that the job has started too. SIGTERM is ignored by the command, SIGKILL is not.
+        (job,) = fleet.salt("m0", "saltutil.running")["m0"]
+        fleet.salt("m0", way, str(job["jid"]))
+    wait_until(lambda: not is_running(pid), "the end of the job")
+    if way != "saltutil.kill_job":
+        assert is_running(nodes.worker)
+        since = age(nodes.worker)
+        wait_until(lambda: age(nodes.worker) > since + 4 * LOOK, "time in which a keeper that does not wait lets go")
+        assert [held.token] == [found.token for found in [holder()] if found is not None]
+        nodes.gate.touch()
+    wait_until(lambda: not is_running(nodes.worker), "the end of the command")
+    wait_until(lambda: holder() is None, "the lock free, long before its ttl is over")
 
 
 def test_a_job_killed_under_unlocked_leaves_the_lock_and_the_same_minion_goes_on_with_it(

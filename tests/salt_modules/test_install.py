@@ -88,4 +88,4 @@ def test_without_the_package_salt_says_what_is_missing(new_minion: Callable[...,
     function, state = where(minion, path=tmp_path)
     for line in (function, state):
         assert "the Python package distlock-core is missing" in line
-        assert "salt-pip install distlock-core" in line
+        assert "salt-pip install distlock_core-VERSION-py3-none-any.whl" in line

@@ -158,9 +158,9 @@ def test_a_silent_dns_leaves_the_endpoints_their_share(names: NameServer, etcd: 
 def test_without_dnspython_the_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "dns"]:
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ConfigError, match=r"pip install 'distlock-core\[srv\]'"):
+    with pytest.raises(ConfigError, match="pip install dnspython"):
         connect(discovery_srv=DOMAIN).list()
-    assert "distlock-core[srv]" in discovery.MISSING
+    assert "pip install dnspython" in discovery.MISSING
 
 
 PROGRAM = """

@@ -11,7 +11,16 @@ describe 'distlock' do
     found.respond_to?(:unwrap) ? found.unwrap : found
   end
 
+  # Where the package comes from has no default.
+  let(:source) { { 'pip_options' => ['--no-index', '--find-links=/srv/wheels'] } }
+
   context 'with nothing said' do
+    it { is_expected.to compile.and_raise_error(%r{say where the package comes from, which is not on PyPI}) }
+  end
+
+  context 'with a source alone' do
+    let(:params) { source }
+
     it { is_expected.to compile.with_all_deps }
 
     it 'installs by pip, into a virtual environment of its own' do
@@ -19,10 +28,10 @@ describe 'distlock' do
         .with(command: ['/usr/bin/python3', '-m', 'venv', '/opt/distlock'], creates: '/opt/distlock/bin/pip')
         .that_comes_before('Package[distlock-core]')
       is_expected.to contain_package('distlock-core')
-        .with(ensure: 'present', provider: 'pip', command: '/opt/distlock/bin/pip', install_options: [])
+        .with(ensure: 'present', provider: 'pip', command: '/opt/distlock/bin/pip', install_options: ['--no-index', '--find-links=/srv/wheels'])
     end
 
-    ['distlock', 'distlock-puppet', 'etcdlocker'].each do |command|
+    ['distlock', 'distlock-puppet', 'etcdlocker', 'distlock-etcd'].each do |command|
       it "links #{command}" do
         is_expected.to contain_file("/usr/local/bin/#{command}")
           .with(ensure: 'link', target: "/opt/distlock/bin/#{command}").that_requires('Package[distlock-core]')
@@ -38,6 +47,7 @@ describe 'distlock' do
   context 'with settings' do
     let(:params) do
       {
+        **source,
         'endpoints' => ['https://10.0.0.1:2379', 'https://10.0.0.2:2379'], 'prefix' => '/x/', 'cacert' => '/ca.pem',
         'cert' => '/cert.pem', 'key' => '/key.pem', 'tls_server_name' => 'etcd', 'user' => 'u',
         'discovery_srv' => 'example.org', 'transport' => 'http', 'connect_timeout' => 2,
@@ -57,7 +67,7 @@ describe 'distlock' do
 
   [RSpec::Puppet::Sensitive.new('s3cr3t: "x"'), 's3cr3t: "x"'].each do |password|
     context "with the password as #{password.class}" do
-      let(:params) { { 'password' => password } }
+      let(:params) { { **source, 'password' => password } }
 
       it 'keeps it to root, out of diffs, and out of what is logged' do
         is_expected.to contain_file(config).with(mode: '0600', show_diff: false)
@@ -76,7 +86,7 @@ describe 'distlock' do
     'a relative path' => { 'cacert' => 'ca.pem' },
   }.each do |what, wrong|
     context "with #{what}" do
-      let(:params) { wrong }
+      let(:params) { { **source, **wrong } }
 
       it { is_expected.to compile.and_raise_error(%r{distlock|expects}i) }
     end

@@ -39,7 +39,7 @@ describe 'distlock::run_lock' do
     "install => 'package'" => '/usr/bin/distlock-puppet acquire --config=/etc/distlock/distlock.yaml x',
   }.each do |of_class, value|
     context "beside the class with #{of_class}" do
-      let(:pre_condition) { "class { 'distlock': #{of_class} }" }
+      let(:pre_condition) { "class { 'distlock': #{of_class}, pip_options => ['--no-index', '--find-links=/srv/wheels'] }" }
       let(:params) { { 'lock_name' => 'x' } }
 
       it { is_expected.to contain_distlock_puppet_conf('main/prerun_command').with_value(value).that_requires('Class[distlock]') }
@@ -47,7 +47,7 @@ describe 'distlock::run_lock' do
   end
 
   context 'beside a class with a config file that a shell would read as something else' do
-    let(:pre_condition) { "class { 'distlock': config_file => '/$(id)' }" }
+    let(:pre_condition) { "class { 'distlock': config_file => '/$(id)', pip_options => ['--no-index', '--find-links=/srv/wheels'] }" }
     let(:params) { { 'lock_name' => 'x' } }
 
     it { is_expected.to compile.and_raise_error(%r{Plainpath}i) }

@@ -64,7 +64,7 @@ describe 'distlock::exec' do
   end
 
   context 'beside the class' do
-    let(:pre_condition) { "class { 'distlock': command_dir => '/opt/bin', config_file => '/d.yaml' }" }
+    let(:pre_condition) { "class { 'distlock': command_dir => '/opt/bin', config_file => '/d.yaml', pip_options => ['--no-index', '--find-links=/srv/wheels'] }" }
     let(:params) { { 'command' => ['/bin/true'] } }
 
     it 'takes program and config file from it, and comes after it' do

@@ -1,0 +1,108 @@
+"""What can end a run of Salt, and where the lock is then: the table in docs/salt.md, by salt-call."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Callable
+
+import pytest
+from salted import CALL_TIMEOUT, Minion, age
+from witness import Etcd, is_running, wait_until
+
+from distlock_core import Holder, Realm, connect
+from distlock_core.lifetime import LOOK
+from distlock_core.testing import Cluster
+
+pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
+
+UPGRADE = """
+one at a time:
+  distlock.locked:
+    - name: x
+    - until: {until}
+
+upgrade:
+  cmd.run:
+    - name: {command}
+    - require:
+      - distlock: one at a time
+"""
+
+
+@pytest.fixture
+def holder(etcd: Cluster, realm_prefix: str) -> Callable[[], Holder | None]:
+    realm: Realm = connect(etcd.endpoints, realm_prefix)
+    return lambda: next(iter(realm.show("x").holders), None)
+
+
+class Work:
+    """A command that ignores SIGTERM and ends when its gate is opened: below a shell that does not ignore it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.gate, self._pid = folder / "gate", folder / "pid"
+        script = folder / "work"
+        script.write_text(
+            "#!/bin/sh\ntrap '' TERM INT HUP\n"
+            f"echo $$ > {self._pid}.new; mv {self._pid}.new {self._pid}\n"
+            f"while ! test -e {self.gate}; do sleep 0.05; done\n"
+        )
+        script.chmod(0o755)
+        self.command = f"{script}; echo after"
+
+    @property
+    def pid(self) -> int | None:
+        return int(self._pid.read_text()) if self._pid.exists() else None
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Iterator[Work]:
+    work = Work(tmp_path)
+    yield work
+    work.gate.touch()  # nothing that a failed test has left waits for ever
+
+
+@pytest.fixture
+def at_work(minion: Minion, work: Work) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """at_work(until) -> a state run that holds the lock x, and whose command the keeper has surely seen."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(until: str) -> subprocess.Popen[str]:
+        (minion.sls / "upgrade.sls").write_text(UPGRADE.format(until=until, command=work.command))
+        started.append(minion.start("state.apply", "upgrade"))
+        pid = wait_until(lambda: work.pid, "the run at its command", CALL_TIMEOUT)
+        wait_until(lambda: age(pid) > 2 * LOOK, "a command that is not quite new")
+        return started[-1]
+
+    yield start
+    for run in started:
+        run.kill()
+        run.communicate()
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL], ids=lambda number: number.name
+)
+def test_a_lock_until_the_runs_end_stays_while_the_command_of_a_run_that_was_ended_works(
+    at_work: Callable[[str], subprocess.Popen[str]],
+    work: Work,
+    keys: Etcd,
+    holder: Callable[[], Holder | None],
+    number: signal.Signals,
+) -> None:
+    run = at_work("run_end")
+    held = holder()
+    assert held is not None
+    run.send_signal(number)
+    run.wait(CALL_TIMEOUT)
+    # The shell between may be gone as well. The work itself goes on: nobody else may begin.
+    assert is_running(work.pid)
+    since = age(work.pid)
+    wait_until(lambda: age(work.pid) > since + 4 * LOOK, "time in which a keeper that does not wait lets go")
+    assert [held.token] == [found.token for found in [holder()] if found is not None]
+    work.gate.touch()
+    wait_until(lambda: not is_running(work.pid), "the end of the command")
+    wait_until(lambda: keys.keys() == [] and keys.new_leases() == set(), "the lock free, long before its ttl is over")
+    wait_until(lambda: not is_running(held.keeper), "the end of the keeper")

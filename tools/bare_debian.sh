@@ -1,0 +1,60 @@
+#!/bin/bash
+# Run a command (default: make demo) in a fresh clone of this checkout, on a bare Debian 12, as an ordinary user:
+#
+#     tools/bare_debian.sh [COMMAND [ARGUMENT...]]
+#
+# Bare is what debootstrap's minbase has, with python3, python3-venv, make and git: no compiler, no etcd, no pip. It
+# takes root, debootstrap, and the package index that pip is set up for here. KEEP=DIRECTORY keeps the system there, for
+# the next time. The clone has what is committed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+fail() {
+    echo "bare_debian: $*" >&2
+    exit 1
+}
+[ "$(id -u)" = 0 ] || fail "needs root, for debootstrap and chroot"
+command -v debootstrap >/dev/null || fail "debootstrap is missing. To install it: apt-get install debootstrap"
+[ $# -gt 0 ] || set -- make demo
+
+packages=python3,python3-venv,make,git
+user=ops
+root=${KEEP:-}
+if [ -z "$root" ]; then
+    root=$(mktemp -d)
+    trap 'rm -rf --one-file-system "$root"' EXIT
+fi
+if [ ! -e "$root/etc/debian_version" ]; then
+    # From where this system's own packages come, if it is a Debian.
+    mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' 2>/dev/null | head -n 1)
+    mkdir -p "$root"
+    debootstrap --variant=minbase --include="$packages" bookworm "$root" ${mirror:+"$mirror"} >"$root.log" 2>&1 ||
+        { tail -n 20 "$root.log" >&2; fail "debootstrap has failed"; }
+    rm -f "$root.log"
+fi
+chroot "$root" id "$user" >/dev/null 2>&1 || chroot "$root" useradd --create-home --shell /bin/bash "$user"
+# How pip reaches its index from here.
+for file in /etc/resolv.conf /etc/hosts /etc/pip.conf /etc/ssl/certs/ca-certificates.crt; do
+    if [ -e "$file" ]; then
+        install -D -m 644 "$file" "$root$file"
+    fi
+done
+home=/home/$user
+rm -rf "${root:?}$home/distlock"
+git clone --quiet . "$root$home/distlock"
+chroot "$root" chown --recursive "$user:" "$home"
+
+settings=("HOME=$home" "USER=$user" "LOGNAME=$user" PATH=/usr/bin:/bin LANG=C.UTF-8)
+for name in PIP_CERT PIP_INDEX_URL PIP_DEFAULT_TIMEOUT https_proxy no_proxy; do
+    if [ -n "${!name:-}" ]; then
+        settings+=("$name=${!name}")
+    fi
+done
+# Namespaces of its own, so that nothing stays mounted, and no process is left behind. It has its own /proc.
+script='
+root=$1 user=$2; shift 2
+mount -t proc proc "$root/proc"
+mount --rbind /dev "$root/dev"
+exec chroot --userspec="$user:$user" --groups= "$root" env -i "$@"
+'
+enter=(/bin/sh -c 'cd "$HOME/distlock" && exec "$@"' sh)
+unshare --mount --pid --fork --kill-child bash -c "$script" bash "$root" "$user" "${settings[@]}" "${enter[@]}" "$@"
