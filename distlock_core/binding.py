@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distlock_core import keeper
 from distlock_core.errors import ConfigError
-from distlock_core.settings import WHILE_PID_TTL
+from distlock_core.settings import WHILE_PID_TTL, absolute
 from distlock_core.values import Value
 from distlock_core.whoami import start_time
 

@@ -102,7 +102,7 @@ def check_plain(text: str, what: str) -> str:
 
 def _check_length(text: str, what: str, longest: int = LONGEST) -> str:
     if len(text.encode()) > longest:
-        raise ConfigError(f"illegal {what} {ascii(text[:20])}...: longer than {longest} bytes")
+        raise ConfigError(f"illegal {what} {text[:20]!a}...: longer than {longest} bytes")
     return text
 
 
@@ -114,5 +114,4 @@ def _check_no_controls(text: str, what: str) -> str:
 
 
 def _shown(text: str) -> str:
-    return ascii(text)[:LONGEST = 1024  # bytes of UTF-8 of an owner, a prefix or a raw key
-LONGEST_SHOWN]
+    return ascii(text)[:LONGEST_SHOWN]

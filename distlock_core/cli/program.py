@@ -1,7 +1,4 @@
-"""What each console script begins with, and what it runs in: signals, streams, exit code, and the last resort.
-
-Here nothing else is imported at the top: until a script runs, Ctrl-C is an exception of Python's with a traceback.
-"""
+"""What each console script runs in: signals, streams, exit code, and the last resort."""
 
 from __future__ import annotations
 
@@ -16,44 +13,12 @@ if TYPE_CHECKING:
 FAILED = 1
 
 
-def distlock() -> NoReturn:
-    """The console script `distlock`."""
-    _let_ctrl_c_end_it()
-    from distlock_core.cli.distlock import main
-
-    main()
-
-
-def distlock_etcd() -> NoReturn:
-    """The console script `distlock-etcd`."""
-    _let_ctrl_c_end_it()
-    from distlock_core.cli.distlock_etcd import main
-
-    sys.exit(main())
-
-
-def distlock_puppet() -> NoReturn:
-    """The console script `distlock-puppet`."""
-    _let_ctrl_c_end_it()
-    from distlock_core.cli.puppet import main
-
-    main()
-
-
-def etcdlocker() -> NoReturn:
-    """The console script `etcdlocker`."""
-    _let_ctrl_c_end_it()
-    from distlock_core.cli.etcdlocker import main
-
-    main()
-
-
 def as_a_program(body: Callable[[], int]) -> NoReturn:
     """Run the body as a well-behaved Unix program does: signals, streams, exit code. Ends the process.
 
     What nobody has thought of ends in one line on stderr and exit code 1.
     """
-    _let_ctrl_c_end_it()
+    let_ctrl_c_end_it()
     _occupy_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # None when the caller has closed it
@@ -75,7 +40,7 @@ def as_a_program(body: Callable[[], int]) -> NoReturn:
     os._exit(code)
 
 
-def _let_ctrl_c_end_it() -> None:
+def let_ctrl_c_end_it() -> None:
     """Python turns Ctrl-C into an exception anywhere; here it ends the process until something else is wanted."""
     import signal
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from distlock_core.patience import Patience
 
+LARGEST = 16 * 2**20  # bytes of a PEM file; beyond it this is none
 LISTENING = 0.3  # seconds that may be spent on finding out why an endpoint hangs up
 EXPIRED, NOT_YET_VALID, HOST_MISMATCH, IP_MISMATCH = 10, 9, 62, 64  # OpenSSL's numbers
 UNKNOWN_CA = frozenset({2, 18, 19, 20, 21})
@@ -239,6 +240,8 @@ def _pem(path: str, setting: str, kind: str) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"{setting} {path}: cannot be read: {reason}") from None
+    if len(content) > LARGEST:
+        raise ConfigError(f"{setting} {path}: it is larger than {LARGEST // 2**20} MiB, so it is no PEM file")
     if not any(line.startswith(b"-----BEGIN ") and kind.encode() in line for line in content.splitlines()):
         what = "private key" if kind == "PRIVATE KEY" else "certificate"
         hint = "; set key, if it is in another file" if setting == "cert" and kind == "PRIVATE KEY" else ""

@@ -13,6 +13,7 @@ ROOT = Path(distlock_core.__file__).parent
 
 # From the top down; the modules of one row may import each other.
 ROWS = (
+    ("cli.start",),
     ("saltext.",),
     ("cli.distlock", "cli.etcdlocker", "cli.distlock_etcd", "cli.puppet"),
     ("cli.",),
@@ -49,7 +50,19 @@ ROWS = (
     ("config", "inherited"),
     (
         *("settings", "secret", "wording", "whoami", "lifetime", "processes", "signalfd", "signalmask", "threads"),
-        *("waking", "ownership", "tidings", "notices", "waited", "advice"),
+        *(
+            "waking",
+            "ownership",
+            "tidings",
+            "notices",
+            "waited",
+            "advice",
+            "checks",
+            "config_file",
+            "plain_yaml",
+            "trusted",
+        ),
+        "nearest",
     ),
     ("model",),
     ("etcd.api",),
