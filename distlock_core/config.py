@@ -155,7 +155,7 @@ def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
         line = f"the variable {ascii(name)[1:-1]} is none of distlock's, and is ignored"
         if name in {setting.variable for setting in SETTINGS}:
             line += f": {name[9:].lower()} goes into the config file"
-        warnings.append(line + did_you_mean(name, known))
+        warnings.append(line + did_you_mean(name[9:], [one[9:] for one in known], "DISTLOCK_{}"))
     return warnings
 
 
