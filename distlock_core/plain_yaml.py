@@ -22,7 +22,10 @@ _KEY = re.compile(r"([A-Za-z_][A-Za-z0-9_-]{0,99}):(?: +|$)")
 _ITEM = re.compile(r"( *)- +(?=[^ ])")
 _REST = r" *(?: #.*)?$"
 _SINGLE = re.compile(r"'((?:[^']|'')*)'(?:" + _REST + ")")
-_DOUBLE = re.compile(r'"((?:[^"\\]|\\["\\/nt])*)"(?:' + _REST + ")")
+# Puppet's class escapes with \\U whatever is not plain ASCII.
+_HEX = r"x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U(?:000[0-9A-Fa-f]|0010)[0-9A-Fa-f]{4}"
+_ESCAPE = re.compile(r'\\(["\\/nt]|' + _HEX + ")")
+_DOUBLE = re.compile(r'"((?:[^"\\]|\\(?:["\\/nt]|' + _HEX + r'))*)"(?:' + _REST + ")")
 _PLAIN = re.compile(r"[A-Za-z0-9_./~+=$^()<;\\]|-(?=[A-Za-z0-9_./])")  # what one may begin with
 _FLOW = re.compile(r"\[([^\[\]{}\"'#]*)\](?:" + _REST + ")")
 _IN_FLOW = re.compile(r"[A-Za-z0-9_./](?:[A-Za-z0-9_./:@+=~%-]*[A-Za-z0-9_./@+=~%-])?")
@@ -94,7 +97,7 @@ def _scalar(rest: str) -> Scalar:
         quoted = _DOUBLE.match(rest)
         if quoted is None:
             raise NotPlain
-        return re.sub(r"\\(.)", lambda escape: ESCAPES[escape[1]], quoted[1])
+        return _ESCAPE.sub(lambda escape: ESCAPES.get(escape[1]) or chr(int(escape[1][1:], 16)), quoted[1])
     if not _PLAIN.match(rest):
         raise NotPlain
     text = re.split(" +#", rest, maxsplit=1)[0].rstrip(" ")
