@@ -17,6 +17,7 @@ BY_KEY = {setting.key: setting for setting in SETTINGS}
 # Variables that are no settings: what a command under a lock finds, and the certname for distlock-puppet.
 OTHER_VARIABLES = ("DISTLOCK_TOKEN", "DISTLOCK_HELD", "DISTLOCK_LEASE", "DISTLOCK_CERTNAME")
 OF_KUBERNETES = ("DISTLOCK_SERVICE_", "DISTLOCK_PORT")  # what it sets in pods beside a service of that name
+LOOPBACK = ("127.", "localhost", "[::1]")  # nothing leaves this machine
 KILL_AFTER = 5.0  # seconds from SIGTERM to SIGKILL, where no ttl says how much time there is
 
 
@@ -171,14 +172,16 @@ def _too_open(settings: Settings, path: str, in_file: str) -> list[str]:
 
 
 def _in_clear(settings: Settings) -> str:
-    """A warning, where what is to be protected goes over a connection that does not."""
+    """A warning, where what is to be protected leaves this machine over a connection that does not."""
     secret = settings["password"] or settings["password_file"]
     of_tls = [key for key in ("cacert", "cert", "tls_server_name") if settings[key]]
     if not secret and not of_tls:
         return ""
-    endpoints = settings["endpoints"] or ([] if settings["discovery_srv"] else ["http://127.0.0.1:2379"])
-    plain = [one for one in endpoints if one.lower().startswith("http://") or ("://" not in one and not of_tls)]
-    shown = [ascii(one)[1:-1] for one in plain if "@" not in one]
+    lowered = [one.lower() for one in settings["endpoints"] or ()]
+    plain = [one for one in lowered if one.startswith("http://") or ("://" not in one and not of_tls)]
+    shown = [
+        ascii(one)[1:-1] for one in plain if "@" not in one and not one.removeprefix("http://").startswith(LOOPBACK)
+    ]
     if not shown:
         return ""
     what = "the password goes there in clear text" if secret else f"{of_tls[0]} is not used there"

@@ -15,7 +15,7 @@ def doubts(config: str, password: str, key: str, trusted: tuple[str, ...]) -> It
 
     `config`: the config file. `password`: what has a password in it. `key`: a private key. `trusted`: certificates.
     """
-    for path in filter(None, (config, password, key, *trusted)):
+    for path in dict.fromkeys(filter(None, (config, password, key, *trusted))):
         try:
             found = os.stat(path)
             folder = os.stat(os.path.dirname(os.path.realpath(path)))

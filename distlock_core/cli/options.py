@@ -144,8 +144,6 @@ def _check(operations: Sequence[str], options: dict[str, Any], command: Sequence
         if "lock-name" not in options and len(command) == 1:
             advice = f"a lock is named with --lock-name={printable(command[0])}"
         raise UsageError(f"--{operations[0]} runs no command, but {command[0]!a} is given: {advice}")
-    if command and not command[0]:
-        raise UsageError("the command is an empty word: is a variable empty in front of it?")
     if options.get("nowait") and options.get("timeout", 0) > 0:
         raise UsageError("--nowait and --timeout contradict each other: say one of them")
     if options.get("quiet") and options.get("verbose"):

@@ -143,7 +143,6 @@ def test_the_command_refuses_a_config_file(
         (["--lockname=x", *RUN], "did you mean --lock-name?"),
         (["--bogus", *RUN], "unknown option '--bogus'. See: distlock --help"),
         (["--show", "web"], "a lock is named with --lock-name=web"),
-        (["--lock-name=x", "--", "", "a"], "the command is an empty word"),
         (["---lock-name=x", *RUN], "unknown option '---lock-name=x'"),
         (["--lock-name=x", "--bogus\x1b[31m\n", *RUN], "unknown option '--bogus\\x1b[31m\\n'"),
         (["--lock-name"], "option --lock-name needs a value"),
