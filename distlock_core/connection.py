@@ -35,6 +35,7 @@ def connect(
     discovery_srv: str = "",
     transport: str = "auto",
     raw_prefix: bool = False,
+    state_dir: str | None = None,
     hint: str = "",
     **access: str | None,
 ) -> Realm:
@@ -44,15 +45,23 @@ def connect(
     commas; they are tried in turn, and with them those that the DNS SRV records of the domain `discovery_srv` name
     (default: http://127.0.0.1:2379). `mutex` names the Go original's own mutex. `connect_timeout` (seconds) bounds
     the first contact of every call, `release_timeout` a release. `transport` is auto, http or grpc. `raw_prefix`
-    takes a prefix as it stands that does not begin and end with one `/`, as the Go original does. `access`: the
-    PEM files `cacert`, `cert` and `key`, `tls_server_name`; `user` with `password` or `password_file`. `hint` is
-    added when no etcd answers. Raises `ConfigError`.
+    takes a prefix as it stands that does not begin and end with one `/`, as the Go original does. In `state_dir` this
+    machine notes what it acquires under an explicit owner (default: /var/lib/distlock, for users other than root
+    $XDG_STATE_HOME/distlock). `access`: the PEM files `cacert`, `cert` and `key`, `tls_server_name`; `user` with
+    `password` or `password_file`. `hint` is added when no etcd answers. Raises `ConfigError`.
     """
     check_prefix(prefix, raw=raw_prefix)
     if endpoints is None:
         endpoints = () if discovery_srv else DEFAULT_ENDPOINTS
     etcd = dial(endpoints, _access(access), discovery_srv=discovery_srv, transport=transport, hint=hint)
-    return Realm(etcd, prefix, mutex=mutex, connect_timeout=connect_timeout, release_timeout=release_timeout)
+    return Realm(
+        etcd,
+        prefix,
+        mutex=mutex,
+        connect_timeout=connect_timeout,
+        release_timeout=release_timeout,
+        state_dir=state_dir,
+    )
 
 
 def _access(given: Mapping[str, str | None]) -> Access | None:
@@ -79,6 +88,7 @@ def arguments(settings: Mapping[str, Any], hint: str = "") -> dict[str, Any]:
         "discovery_srv": settings["discovery_srv"],
         "transport": settings["transport"],
         "raw_prefix": settings["raw_prefix"],
+        "state_dir": absolute(settings["state_dir"], "state_dir") if settings["state_dir"] else None,
         "hint": "" if settings["endpoints"] or settings["discovery_srv"] else hint,
         # A keeper has another working directory.
         **{key: absolute(settings[key], key) for key in FILES if settings[key]},

@@ -9,7 +9,7 @@ import signal
 
 from distlock_core.errors import DistlockError
 from distlock_core.patience import FOREVER, Interrupt, now
-from distlock_core.whoami import start_time
+from distlock_core.whoami import is_gone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class WhileAlive:
     @property
     def ended(self) -> bool:
         # The start time too: the process may have ended, and its pid been given away, before the pidfd was opened.
-        return start_time(self._pid) != self._started and (self._family is None or is_closed(self._family))
+        return is_gone(self._pid, self._started) and (self._family is None or is_closed(self._family))
 
     def is_set(self) -> bool:
         if self.quit.is_set() or self.ended:
@@ -117,7 +117,7 @@ class WhileChildrenAlive(WhileAlive):
             if not super().ended:  # or it has ended meanwhile, and has none any more
                 self._left = left
                 return False
-        left = {(pid, started) for pid, started in self._left if start_time(pid) == started}
+        left = {(pid, started) for pid, started in self._left if not is_gone(pid, started)}
         self._left = left | _below({pid for pid, _ in left})
         return not self._left
 

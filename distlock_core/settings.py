@@ -254,6 +254,9 @@ SETTINGS = (
             "with --lock: keep the lock for as long as this process lives", placeholder="PID"),
     Setting("log-file", "log_file", read_path, None, "where the keeper of --while-pid writes, instead of to syslog",
             placeholder="FILE"),
+    Setting("state-dir", "state_dir", read_path, None,
+            "where this machine notes what it locks under an --id, so that it can go on after a reboot; default "
+            "/var/lib/distlock, for users $XDG_STATE_HOME/distlock", placeholder="FOLDER"),
     Setting("connect-timeout", "connect_timeout", read_span, 5.0, "for the first contact with etcd",
             placeholder="SECONDS"),
     Setting("release-timeout", "release_timeout", read_span, 30.0, "how long a release is tried",

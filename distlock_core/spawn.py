@@ -18,7 +18,7 @@ def start(command: Sequence[str], environ: Mapping[str, str], mask: set[int | si
     try:
         return os.posix_spawnp(command[0], list(command), environ, setsigmask=mask, setsigdef=RESTORED)
     except (OSError, ValueError) as error:
-        raise _not_started(command[0], error) from error
+        raise not_started(command[0], error) from error
 
 
 def start_by_fork(
@@ -60,10 +60,11 @@ def start_by_fork(
     if problem:
         os.waitpid(pid, 0)
         reason = os.strerror(int(problem)) if problem[0] != "0" else problem[1:]
-        raise _not_started(command[0], OSError(0, reason))
+        raise not_started(command[0], OSError(0, reason))
     return pid
 
 
-def _not_started(name: str, error: Exception) -> NotStarted:
+def not_started(name: str, error: Exception) -> NotStarted:
+    """The error for a command that could not be started."""
     reason = error.strerror if isinstance(error, OSError) else str(error)
     return NotStarted(f"cannot start {printable(name)}: {reason}")

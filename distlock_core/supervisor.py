@@ -25,6 +25,7 @@ from distlock_core.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from distlock_core.gate import Gate
     from distlock_core.heartbeat import Heartbeat
     from distlock_core.killing import Killing
     from distlock_core.processes import Process
@@ -79,11 +80,20 @@ class Care(Value):
 class Supervisor:
     """Runs one command. The caller has blocked the signals with a `SignalMask` before."""
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str], mask: SignalMask, care: Care) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        mask: SignalMask,
+        care: Care,
+        gate: Gate | None = None,
+    ) -> None:
+        """`gate`: a process that waits to become the command, where there is one already."""
         self._command = command
         self._environ = environ
         self._mask = mask
         self._care = care
+        self._gate = gate
         self._pid = 0
         self._ended: Ended | None = None
         self._told_to_stop = False
@@ -141,6 +151,8 @@ class Supervisor:
             self._pid = spawn.start_by_fork(
                 self._command, environ, self._mask.before, inherited=inherited, tied=care.leased
             )
+        elif self._gate is not None:
+            self._pid = self._gate.open(environ, self._mask.before)
         else:
             self._pid = spawn.start(self._command, environ, self._mask.before)
         if care.heartbeat is not None:

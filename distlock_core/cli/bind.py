@@ -17,7 +17,8 @@ def bind(request: Request) -> Holder:
     """Take the lock and leave it to a keeper. Returns the hold. Raises `DistlockError`; nothing is locked then."""
     settings = request.settings
     kept = binding.Binding.of(settings)
-    lock = wanted(request, traces(kept.pid))
+    process = traces(kept.pid)
+    lock = wanted(request, process, process)
     interrupt = acquire(request, lock)
 
     def check() -> None:

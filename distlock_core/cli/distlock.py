@@ -125,10 +125,11 @@ def _list(request: Request) -> int:
 def _show(request: Request) -> int:
     from distlock_core.cli.render import as_json, card, locks_json
 
-    state = realm(request).show(request.settings["lockname"])
-    return out(
-        as_json({"locks": locks_json(state)}) if request.settings["json"] else card(state, request.settings["prefix"])
-    )
+    settings = request.settings
+    state = realm(request).show(settings["lockname"])
+    if settings["json"]:
+        return out(as_json({"locks": locks_json(state)}))
+    return out(card(state, settings["prefix"], settings["state_dir"]))
 
 
 def _get(request: Request) -> int:

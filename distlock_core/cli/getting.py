@@ -38,14 +38,19 @@ def arguments(settings: Settings) -> dict[str, Any]:
     return connection.arguments(settings, NOTHING_CONFIGURED)
 
 
-def wanted(request: Request, details: Mapping[str, Any] | None = None) -> Lock:
-    """Return the lock that is asked for, not yet acquired."""
+def wanted(request: Request, details: Mapping[str, Any] | None = None, taker: Mapping[str, Any] | None = None) -> Lock:
+    """Return the lock that is asked for, not yet acquired. A step is taken for the `taker`, by default the caller."""
     from distlock_core import connection
-    from distlock_core.whoami import taker
+    from distlock_core.whoami import caller
 
     step = request.operation == "lock"
     return connection.wanted(
-        realm(request), request.settings, step=step, details=details, taker=taker() if step else None
+        realm(request),
+        request.settings,
+        step=step,
+        details=details,
+        taker=caller() if step and taker is None else taker,
+        token=request.token,
     )
 
 

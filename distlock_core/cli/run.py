@@ -16,6 +16,7 @@ from distlock_core.whoami import hostname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from distlock_core.gate import Gate
     from distlock_core.heartbeat import Heartbeat
     from distlock_core.lock import Lock
 
@@ -26,24 +27,45 @@ LONGEST_REASON = 500  # characters of a command in a reason
 def run(request: Request, lock: Lock | None = None) -> int:
     """Get the lock, run the command, let go. Returns the exit code. `lock`: another than the settings name."""
     settings = request.settings
+    gate = None
     try:
         lock = lock or getting.wanted(request)
+        gate = _gate(request, lock)
         interrupt = getting.acquire(request, lock)
     except DistlockError as error:
+        if gate is not None:
+            gate.close()
         return fail(error, json=settings["json"], to_stderr=True, busy=settings["busy_exit_code"])
     mask = SignalMask()
     try:
         if interrupt.is_set():
             raise getting.cancelled(interrupt)
-        ended = _supervise(request, lock, mask)
+        ended = _supervise(request, lock, mask, gate)
     except (NotStarted, Cancelled) as error:
+        if gate is not None:
+            gate.close()
         return _release(request, lock, fail(error, json=settings["json"], to_stderr=True), mask)
     if ended.signal is not None and settings["verbose"]:
         say(f"the command was ended by signal {ended.signal}")
     return _finish(request, lock, ended, mask)
 
 
-def _supervise(request: Request, lock: Lock, mask: SignalMask) -> Ended:
+def _gate(request: Request, lock: Lock) -> Gate | None:
+    """The command's process, before the lock is claimed, where the lock may be taken over later: its record names it.
+
+    Under a lease, and with a heartbeat, the command is started in another way; it ends with distlock, or its lock does.
+    """
+    settings = request.settings
+    if not lock.is_explicit or settings["ttl"] is not None or settings["heartbeat"] is not None or settings["node"]:
+        return None
+    from distlock_core.gate import Gate
+
+    gate = Gate(request.command)
+    lock.add_details({"command": gate.trace})
+    return gate
+
+
+def _supervise(request: Request, lock: Lock, mask: SignalMask, gate: Gate | None) -> Ended:
     settings = request.settings
     care = Care(
         lock.session,
@@ -54,7 +76,7 @@ def _supervise(request: Request, lock: Lock, mask: SignalMask) -> Ended:
         request.limit,
     )
     command = ["node", *request.command] if settings["node"] else request.command
-    return Supervisor(command, environment.for_command(os.environ, lock), mask, care).run()
+    return Supervisor(command, environment.for_command(os.environ, lock), mask, care, gate).run()
 
 
 def _tell(request: Request, cause: str, line: str) -> None:
@@ -141,9 +163,10 @@ def _part(request: Request, lock: Lock, code: int, mask: SignalMask, how: str, d
         return code if code == NOT_STARTED else lost  # what cannot be killed is the worse of the two
     except DistlockError as error:
         end = f"When etcd is back: distlock --unlock --lock-name={name} --token={token}"
-        if settings["ttl"] is not None and detail is None:
+        if settings["ttl"] is not None:
             end = f"Its lease ends it within {settings['ttl']}s"
-        error.message = f"{name} may still be locked: {error.message}. {end}"
+        what = "may still be locked" if detail is None else "could not be left taken"
+        error.message = f"{name} {what}: {error.message}. {end}"
         failed = fail(error, json=settings["json"], to_stderr=True)
         return code or failed
     if settings["verbose"]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import binascii
 import json
 
-from distlock_core.errors import AccessDenied, ConfigError, DistlockError
+from distlock_core.errors import AccessDenied, ConfigError, DistlockError, NoSpace
 from distlock_core.etcd.api import Compacted, Compare, Delete, Event, KeyValue, Outcome, Put, Range, WatchEnded
 from distlock_core.etcd.http1 import ConnectionLost
 
@@ -117,7 +117,7 @@ def translate(refusal: Refused) -> DistlockError:
             return AccessDenied(f"etcd refuses: {message}. It wants a user: set user, and a password")
         return AccessDenied(f"etcd refuses: {message}")
     if NO_SPACE in message:
-        return DistlockError(
+        return NoSpace(
             "etcd's database is full (alarm NOSPACE): it takes no writes until somebody has compacted and "
             "defragmented it, and then disarmed the alarm. See: etcdctl alarm list"
         )

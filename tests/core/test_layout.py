@@ -19,7 +19,7 @@ ROWS = (
     ("cli.",),
     ("adapters",),
     ("mine",),
-    ("supervisor", "killing", "spawn", "jobs", "heartbeat"),
+    ("supervisor", "killing", "spawn", "gate", "jobs", "heartbeat"),
     ("binding", "deputy"),
     ("keeper",),
     ("aio", "aio."),
@@ -50,7 +50,7 @@ ROWS = (
     ("config", "inherited"),
     (
         *("settings", "secret", "wording", "whoami", "lifetime", "processes", "signalfd", "signalmask", "threads"),
-        *("waking", "ownership", "tidings", "notices", "standby", "waited", "advice"),
+        *("waking", "ownership", "tidings", "notices", "standby", "waited", "advice", "memory"),
         *("checks", "config_file", "plain_yaml", "trusted", "nearest"),
     ),
     ("model",),
