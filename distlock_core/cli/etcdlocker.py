@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from distlock_core.checks import check_key, check_owner
+from distlock_core.cli.hint import carry
 from distlock_core.cli.options import Request, UsageError
 from distlock_core.cli.outcome import FAILED, fail, out
 from distlock_core.config import Settings, utf8
@@ -43,21 +44,27 @@ VARIABLES = {
 HELP = """\
 etcdlocker [options] [--] COMMAND [ARGUMENTS]
 
-Takes a distributed lock, runs a command, and lets the lock go when the command ends.
-Options of the command itself need the -- before it: etcdlocker -k /my/lock -t 60 -- ls -lah
+Takes a distributed lock, runs a command, and lets the lock go when the command
+ends. Options of the command itself need the -- before it:
+  etcdlocker -k /my/lock -t 60 -- ls -lah
 
-  -e, --etcd HOST:PORT   etcd, or several separated by commas [ETCD_LOCK_HOST; localhost:2379]
-  -i, --id ID            who holds it, for others to see [ETCD_LOCK_ID; the host's name]
+  -e, --etcd HOST:PORT   etcd, or several separated by commas
+                         [ETCD_LOCK_HOST; localhost:2379]
+  -i, --id ID            who holds it, for others to see
+                         [ETCD_LOCK_ID; the host's name]
   -k, --key KEY          the lock's key in etcd [ETCD_LOCK_KEY]
-  -t, --ttl SECONDS      the lock ends so long after its holder is gone [ETCD_LOCK_TTL]
+  -t, --ttl SECONDS      the lock ends so long after its holder is gone
+                         [ETCD_LOCK_TTL]
   -r, --refresh SECONDS  renew it so often [ETCD_LOCK_REFRESH; half of the ttl]
-  -n, --node             COMMAND is a Node.js module: it gets {"ping": n} at every refresh, and must answer
-                         {"pong": n} within the ttl, or it is ended [ETCD_CHILD_IS_NODE]
+  -n, --node             COMMAND is a Node.js module: it gets {"ping": n} at
+                         every refresh, and must answer {"pong": n} within the
+                         ttl, or it is ended [ETCD_CHILD_IS_NODE]
   -v, --verbose          say on stderr what is done
   -h, --help
 
-Exit code: the command's own; 128+n when signal n ended it; 1 the lock was not acquired, or bad usage;
-2 the lock was lost; 3 the command could not be started or killed; 4 no answer to a ping.
+Exit code: the command's own; 128+n when signal n ended it; 1 the lock was not
+acquired, or bad usage; 2 the lock was lost; 3 the command could not be started
+or killed; 4 no answer to a ping.
 """
 
 
@@ -124,6 +131,7 @@ def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, 
     keys = Keys.raw(check_key(values["k"]))
     # The owner is shown, and no more: two runs with one id exclude each other.
     wish = Wish(keys, owner, False, "", "run", 1, held_around(environ), ttl, refresh)
+    carry({}, values.get("e", ""))
     lock = Lock(dial(values.get("e") or "localhost:2379"), wish, background=False)
     return Request("run", settings, command), lock
 

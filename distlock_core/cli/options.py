@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from distlock_core.cli.hint import carry
 from distlock_core.config import Settings, as_utf8, load, read_setting
 from distlock_core.errors import DistlockError
 from distlock_core.patience import FOREVER
@@ -49,6 +50,7 @@ class Request(Value):
 
 def parse(arguments: Sequence[str]) -> Request:
     """Read the command line, the environment and the config file. Raises `UsageError`, `ConfigError`."""
+    carry({})
     options, command = _split(arguments)
     operations = [name for name in OPERATIONS if options.pop(name, False)]
     force, token = options.pop("force", False), options.pop("token", None)
@@ -57,7 +59,9 @@ def parse(arguments: Sequence[str]) -> Request:
             return Request(name, Settings(), [])
     _check(operations, options, command)
     operation = operations[0] if operations else "run"
-    settings = load({_BY_OPTION[name].key: value for name, value in options.items()})
+    given = {_BY_OPTION[name].key: value for name, value in options.items()}
+    settings = load(given)
+    carry(given)
     if operation == "list" and "lock-name" not in options:
         settings["lockname"] = ""  # file and environment name a lock to be taken; --list is for all of them
     if operation == "update":

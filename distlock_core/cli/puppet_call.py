@@ -43,22 +43,31 @@ HELP = """\
 distlock-puppet - a lock for Puppet: around one command, or around a whole run
 
 Usage:
-  distlock-puppet exec NAME [OPTIONS] -- COMMAND [ARGUMENTS]   run a command under the lock
-  distlock-puppet acquire NAME [OPTIONS]   take it for as long as this run of Puppet lasts: for prerun_command
-  distlock-puppet release NAME [OPTIONS]   let go what this run has taken: for postrun_command
-  distlock-puppet check NAME [OPTIONS]     exit 0: it is mine, 1: free, 2: another's, 3: nobody can tell
+  distlock-puppet exec NAME [OPTIONS] -- COMMAND [ARGUMENTS]
+      run a command under the lock
+  distlock-puppet acquire NAME [OPTIONS]
+      take it for as long as this run of Puppet lasts: for prerun_command
+  distlock-puppet release NAME [OPTIONS]
+      let go what this run has taken: for postrun_command
+  distlock-puppet check NAME [OPTIONS]
+      exit 0: it is mine, 1: free, 2: another's, 3: nobody can tell
 
 Options:
-  --timeout=SECONDS          wait at most so long for the lock; 0, the default: do not wait, -1: for ever
-  --command-timeout=SECONDS  exec: end the command when it has run for so long, not counting the wait; 0: never
+  --timeout=SECONDS          wait at most so long for the lock; 0, the default:
+                             do not wait, -1: for ever
+  --command-timeout=SECONDS  exec: end the command when it has run for so long,
+                             not counting the wait; 0: never
   --ttl=SECONDS              lease the lock (acquire: 60)
   --reason=TEXT              why; shown to everybody who waits
-  --certname=NAME            the node's name; default: the run's own, then `puppet config print certname`
-  and the others of distlock: --endpoints, --prefix, --config, --id, --slots, --on-loss, --log-file ...
+  --certname=NAME            the node's name; default: the run's own, then
+                             `puppet config print certname`
+  and the others of distlock: --endpoints, --prefix, --config, --id, --slots,
+  --on-loss, --log-file ...
 
-exec exits with the command's own code; 128+n; 1 not acquired (--busy-exit-code=N), 2 the lock was lost, 3 not started,
-124 ended by --command-timeout. acquire: 0 it is mine, or the run is a noop one; 1 not acquired. release: 0 nothing of
-this run's is left to let go; 1 it failed.
+exec exits with the command's own code; 128+n; 1 not acquired
+(--busy-exit-code=N), 2 the lock was lost, 3 not started, 124 ended by
+--command-timeout. acquire: 0 it is mine, or the run is a noop one; 1 not
+acquired. release: 0 nothing of this run's is left to let go; 1 it failed.
 """
 
 

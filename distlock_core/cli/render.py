@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from distlock_core.cli.hint import carried
 from distlock_core.errors import DistlockError
 from distlock_core.model import COOLING, HELD, Ended, Holder, LockState, Record, Waiter
 from distlock_core.whoami import ALIVE, GONE, hostname
@@ -149,7 +150,8 @@ def card(state: LockState, prefix: str, state_dir: str | None = None) -> str:
             lines.append(_field("last", f"{printable(last.how)} by {owner_of(last.by)}{when}{whose}"))
         elif not state.waiting:
             where = f"no lock of this name is known under {printable(prefix)}"
-            lines.append(_field("last", f"never held: {where}. Is it spelled right? distlock --list has those held"))
+            see = carried("distlock --list has those held")
+            lines.append(_field("last", f"never held: {where}. Is it spelled right? {see}"))
     lines.append(_field("waiting", str(state.waiting)))
     for place, waiter in enumerate(state.waiters, 1):
         since = "" if waiter.since is None else f" since {clock(waiter.since)}"

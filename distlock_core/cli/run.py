@@ -13,6 +13,7 @@ from distlock_core.errors import Cancelled, DistlockError, LockLost, NotStarted
 from distlock_core.signalmask import SignalMask
 from distlock_core.supervisor import HUNG, Care, Ended, Supervisor
 from distlock_core.whoami import hostname
+from distlock_core.wording import named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def _part(request: Request, lock: Lock, code: int, mask: SignalMask, how: str, d
         lost = fail(error, json=settings["json"], to_stderr=True)
         return code if code == NOT_STARTED else lost  # what cannot be killed is the worse of the two
     except DistlockError as error:
-        end = f"When etcd is back: distlock --unlock --lock-name={name} --token={token}"
+        end = f"When etcd is back: distlock --unlock {named(name)} --token={token}"
         if settings["ttl"] is not None:
             end = f"Its lease ends it within {settings['ttl']}s"
         what = "may still be locked" if detail is None else "could not be left taken"

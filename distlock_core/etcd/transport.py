@@ -8,6 +8,9 @@ from distlock_core.errors import ConfigError, EtcdUnavailable
 from distlock_core.etcd.endpoints import Endpoints, parse_endpoint
 from distlock_core.etcd.gateway import Gateway, SpeakGrpc
 
+NOT_OVER_GRPC = "it answers, but not over gRPC"
+NO_ETCD = "it answers 404 over HTTP, and not over gRPC: no etcd v3"
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeVar
@@ -110,6 +113,9 @@ class Either:
             try:
                 return ask(self._chosen)
             except EtcdUnavailable as error:
+                if NOT_OVER_GRPC in error.message:  # nor over HTTP
+                    error.message = error.message.replace(NOT_OVER_GRPC, NO_ETCD)
+                    raise
                 advice = self._gateway.advice
                 if not advice or advice in error.message:
                     raise
