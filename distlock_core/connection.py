@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from distlock_core.checks import check_prefix
+from distlock_core.etcd.http_reply import MAX_ANSWER
 from distlock_core.etcd.transport import dial
 from distlock_core.inherited import held_around
 from distlock_core.lock import CONNECT_TIMEOUT, RELEASE_TIMEOUT
@@ -37,6 +38,7 @@ def connect(
     raw_prefix: bool = False,
     state_dir: str | None = None,
     hint: str = "",
+    max_answer: int = MAX_ANSWER,
     **access: str | None,
 ) -> Realm:
     """Return the realm of all locks whose keys begin with `prefix`.
@@ -48,12 +50,20 @@ def connect(
     takes a prefix as it stands that does not begin and end with one `/`, as the Go original does. In `state_dir` this
     machine notes what it acquires under an explicit owner (default: /var/lib/distlock, for users other than root
     $XDG_STATE_HOME/distlock). `access`: the PEM files `cacert`, `cert` and `key`, `tls_server_name`; `user` with
-    `password` or `password_file`. `hint` is added when no etcd answers. Raises `ConfigError`.
+    `password` or `password_file`. `hint` is added when no etcd answers. `max_answer` (MiB) is the largest
+    answer of etcd's that is read. Raises `ConfigError`.
     """
     check_prefix(prefix, raw=raw_prefix)
     if endpoints is None:
         endpoints = () if discovery_srv else DEFAULT_ENDPOINTS
-    etcd = dial(endpoints, _access(access), discovery_srv=discovery_srv, transport=transport, hint=hint)
+    etcd = dial(
+        endpoints,
+        _access(access),
+        discovery_srv=discovery_srv,
+        transport=transport,
+        hint=hint,
+        max_answer=max_answer,
+    )
     return Realm(
         etcd,
         prefix,
@@ -88,6 +98,7 @@ def arguments(settings: Mapping[str, Any], hint: str = "") -> dict[str, Any]:
         "discovery_srv": settings["discovery_srv"],
         "transport": settings["transport"],
         "raw_prefix": settings["raw_prefix"],
+        "max_answer": settings["max_answer"],
         "state_dir": absolute(settings["state_dir"], "state_dir") if settings["state_dir"] else None,
         "hint": "" if settings["endpoints"] or settings["discovery_srv"] else hint,
         # A keeper has another working directory.

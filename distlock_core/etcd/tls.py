@@ -76,7 +76,7 @@ class SecureConnection(Connection):
     def is_stale(self) -> bool:
         # Something may have come that is TLS's own (a session ticket), so to poll the socket says nothing.
         try:
-            return bool(self._buffer) or self._socket.recv(1) is not None
+            return bool(self._inbox.data) or self._socket.recv(1) is not None
         except ssl.SSLWantReadError:
             return False
         except OSError:
@@ -96,7 +96,7 @@ class SecureConnection(Connection):
                 self._socket.do_handshake()
                 return
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
-                if not self._ready(want, patience):
+                if patience.over() or not self._ready(want, patience):
                     raise ConnectFailed("timed out in the TLS handshake") from None
             except (ssl.SSLEOFError, ConnectionResetError, BrokenPipeError) as error:
                 raise ConnectFailed("hangs up in the TLS handshake: http:// there, or no etcd?") from error
@@ -109,12 +109,12 @@ class SecureConnection(Connection):
             try:
                 view = view[self._socket.send(view) :]
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
-                if not self._ready(want, patience):
+                if patience.over() or not self._ready(want, patience):
                     raise ConnectionLost("timed out") from None
             except OSError as error:
                 raise self._broken(self._last_words() or error) from error
 
-    def _receive(self, patience: Patience) -> bytes | None:
+    def receive(self, patience: Patience) -> bytes | None:
         while True:
             try:
                 return self._socket.recv(CHUNK)
@@ -153,7 +153,7 @@ def is_spoken(address: Address, patience: Patience) -> bool:
         connection = Connection(address, patience)
         try:
             connection._send(b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", patience)  # a greeting cut short
-            return (connection._receive(patience) or b"").startswith(b"\x15")  # an alert
+            return (connection.receive(patience) or b"").startswith(b"\x15")  # an alert
         finally:
             connection.close()
     except (ConnectFailed, ConnectionLost):

@@ -232,6 +232,17 @@ def test_release_timeout_bounds_the_release(
     assert "x" in realm.entries()
 
 
+@ways("max_answer")
+def test_max_answer_bounds_what_is_read(run_distlock: Run, realm: RealmView, give: Give) -> None:
+    for name in ("a", "b"):
+        realm.put(name, "1;someone;" + "v" * 400_000)
+    assert run_distlock("--list").returncode == 0
+    options, env = give("max_answer", 1)
+    done = run_distlock("--list", *options, env=env)
+    assert done.returncode == 1
+    assert "larger than 1 MiB: set max_answer" in one_line(done.stderr)
+
+
 @ways("state_dir")
 def test_state_dir_has_a_note_of_what_an_id_holds_for_as_long_as_it_does(
     hold: Callable[..., Holding], realm: RealmView, give: Give, tmp_path: Path
