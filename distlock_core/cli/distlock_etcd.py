@@ -21,15 +21,17 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EXAMPLES = """\
 examples:
   distlock-etcd
-      one member, at distlock's default endpoint if that is free; then, in another terminal:
+      one member, at distlock's default endpoint if that is free; then, in
+      another terminal:
       distlock --lock-name=try -- sleep 5
   distlock-etcd --members 3 --data-dir ./etcd-data
       a cluster of three, whose data is there again the next time
   distlock-etcd --port 23790 > etcd.env &
       . ./etcd.env
 
-It prints the line that sets DISTLOCK_ENDPOINTS on stdout, when etcd is ready, and runs until Ctrl-C or SIGTERM.
-Without --data-dir everything that it made is then removed.
+It prints the line that sets DISTLOCK_ENDPOINTS on stdout, when etcd is ready,
+and runs until Ctrl-C or SIGTERM. Without --data-dir everything that it made is
+then removed.
 """
 
 

@@ -13,7 +13,9 @@ from typing import Callable
 import pytest
 from realm_view import Holding, RealmView, one_line
 
+from distlock_core.cli.hint import carried, carry
 from distlock_core.testing import Cluster, Proxy
+from distlock_core.wording import look_at
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 BIN = os.path.dirname(sys.executable)
@@ -102,20 +104,16 @@ def test_where_a_lock_was_never_held_the_list_is_that_of_the_realm(call: Run) ->
     assert "there" in pasted(hint[1]).stdout
 
 
-def test_etcdlocker_shows_where_its_raw_key_is(run_distlock: Run, etcd: Cluster, realm: RealmView, need: Run) -> None:
-    etcdctl = need("etcdctl")
-    key = f"{realm.prefix}raw key"
+def test_etcdlocker_shows_where_its_raw_key_is(etcd: Cluster, realm: RealmView, need: Callable[..., str]) -> None:
     realm.put("raw key", "1500000000;other;reason")
-    env = {"DISTLOCK_ENDPOINTS": None, "DISTLOCK_PREFIX": None}
-    done = run_distlock(
-        *("-e", etcd.endpoints[0], "-k", key, "-t", "20", "-i", "me", "--", "true"),
-        command="etcdlocker",
-        env=env,
-        timeout=20,
-    )
-    hint = see(one_line(done.stderr))
+    key = f"{realm.prefix}raw key"
+    carry({}, etcd.endpoints[0])
+    try:
+        hint = see(carried(f"{key} is held by other. {look_at(key)}"))
+    finally:
+        carry({})
     assert shlex.split(hint) == ["etcdctl", f"--endpoints={etcd.endpoints[0]}", "get", "--prefix", key]
-    assert "other" in pasted(hint.replace("etcdctl", f"ETCDCTL_API=3 {etcdctl}", 1)).stdout
+    assert "other" in pasted(hint.replace("etcdctl", f"ETCDCTL_API=3 {need('etcdctl')}", 1)).stdout
 
 
 def test_a_line_for_a_shell_is_told_how_to_get_one(run_distlock: Run, realm: RealmView, tmp_path: Path) -> None:
@@ -136,7 +134,7 @@ def test_help_fits_80_columns(run_distlock: Run, command: str) -> None:
 
 
 def test_nothing_is_left_open_that_python_would_complain_of(run_distlock: Run, distlock_env: dict[str, str]) -> None:
-    program = "import sys; from distlock_core.cli.distlock import run; sys.exit(run(sys.argv[1:]))"
+    program = "from distlock_core.cli.start import distlock; distlock()"
     for arguments in (
         ["--lock-name=x", "--lock"],
         ["--list"],
