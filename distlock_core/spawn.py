@@ -166,7 +166,7 @@ def _by_shell(path: str, words: list[str]) -> list[str]:
 def not_started(name: str, error: Exception) -> NotStarted:
     """The error for a command that could not be started."""
     reason = error.strerror if isinstance(error, OSError) else str(error)
-    shown = printable(name) or "''"
+    shown = printable(name)
     hint = ""
     if any(mark in name for mark in OF_A_SHELL) and not os.path.exists(name):
         hint = f". No shell reads the command; for a line of shell: -- sh -c {for_shell(shown)}"
