@@ -178,10 +178,8 @@ def _in_clear(settings: Settings) -> str:
     if not secret and not of_tls:
         return ""
     lowered = [one.lower() for one in settings["endpoints"] or ()]
-    plain = [one for one in lowered if one.startswith("http://") or ("://" not in one and not of_tls)]
-    shown = [
-        ascii(one)[1:-1] for one in plain if "@" not in one and not one.removeprefix("http://").startswith(LOOPBACK)
-    ]
+    plain = [one for one in lowered if one.startswith("http://") and "@" not in one]
+    shown = [ascii(one)[1:-1] for one in plain if not one.removeprefix("http://").startswith(LOOPBACK)]
     if not shown:
         return ""
     what = "the password goes there in clear text" if secret else f"{of_tls[0]} is not used there"
