@@ -25,12 +25,16 @@ NOTHING_CONFIGURED = (
     "No endpoint is configured: set --endpoints or DISTLOCK_ENDPOINTS; to try things out, distlock-etcd starts an etcd"
 )
 
+_KEPT: list[Realm] = []  # until the process ends, which closes what they have open
+
 
 def realm(request: Request) -> Realm:
     """Return the realm that the settings name."""
     from distlock_core.connection import connect
 
-    return connect(**arguments(request.settings))
+    found = connect(**arguments(request.settings))
+    _KEPT.append(found)
+    return found
 
 
 def arguments(settings: Settings) -> dict[str, Any]:
