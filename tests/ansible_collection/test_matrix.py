@@ -40,9 +40,8 @@ def python(version: str) -> str:
     if found is not None and "shims" not in found:
         return found
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    for path in sorted(versions.glob(f"{version}.*/bin/python")):
-        return str(path)
-    missing(f"Python {version} is missing. To install it: pyenv install {version}")
+    made = sorted(versions.glob(f"{version}.*/bin/python"))
+    return str(made[0]) if made else missing(f"Python {version} is missing. To install it: pyenv install {version}")
 
 
 def ansible(version: str, factory: pytest.TempPathFactory) -> Path:
