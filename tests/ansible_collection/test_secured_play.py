@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any, Callable
 
@@ -16,7 +15,7 @@ from distlock_core import connect
 MODULE = "distlock.distlock.distlock"
 SECRET = "hunter2-of-ansible"
 # What anybody on the node may read while the run holds a lock.
-PROCESSES = "import glob; print(b''.join(open(path, 'rb').read() for path in glob.glob('/proc/[0-9]*/cmdline')))"
+PROCESSES = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; true"
 
 
 @pytest.mark.timeout(240)
@@ -27,12 +26,18 @@ def test_locks_work_and_the_password_is_nowhere(
     tasks: list[dict[str, Any]] = [
         {"name": "stays", MODULE: {"name": "stays"}},
         {"name": "run", MODULE: {"name": "run", "until": "run_end"}},
-        {"name": "look", "ansible.builtin.command": {"argv": [sys.executable, "-c", PROCESSES]}},
+        {"name": "look", "ansible.builtin.command": {"argv": ["sh", "-c", PROCESSES]}},
         {"name": "wrong", MODULE: {"name": "x", "password": "{{ wrong }}"}, "ignore_errors": True},
     ]
     defaults = {**settings, "password": "{{ secret }}"}
     keywords = {"module_defaults": {MODULE: defaults}, "gather_facts": False}
-    plays = json.dumps([{"hosts": "all", **keywords, "tasks": tasks}])
+    known = {f"distlock_{word}": value for word, value in defaults.items()}
+    under = {"hosts": "all", "gather_facts": False, "vars": {**known, "distlock_name": "play"}}
+    look: dict[str, Any] = {"ansible.builtin.debug": {"msg": "{{ query('distlock.distlock.holder', 'play') }}"}}
+    strategies = [
+        {**under, "strategy": f"distlock.distlock.{name}", "tasks": [look]} for name in ("linear", "host_pinned")
+    ]
+    plays = json.dumps([{"hosts": "all", **keywords, "tasks": tasks}, *strategies])
     secrets = tmp_path / "secrets.json"
     secrets.touch(0o600)
     secrets.write_text(json.dumps({"secret": SECRET, "wrong": f"not-{SECRET}"}))
