@@ -50,3 +50,16 @@ def test_locks_work_and_the_password_is_nowhere(
     realm = connect(**settings)
     wait_until(lambda: [state.name for state in realm.list()] == ["stays"], "the keeper to let go")
     assert [path for path in tmp_path.rglob("*") if path.is_file() and SECRET in path.read_text("latin-1")] == [secrets]
+
+
+@pytest.mark.timeout(240)
+def test_a_lookup_with_a_wrong_password_ends_with_one_line(
+    user_of_realm: Callable[[str], dict[str, Any]], playbook: Callable[..., Played]
+) -> None:
+    settings = {**user_of_realm(SECRET), "password": f"not-{SECRET}"}
+    words = ", ".join(f"{word}={value!r}" for word, value in settings.items())
+    task = {"ansible.builtin.debug": {"msg": f"{{{{ query('distlock.distlock.holder', 'x', {words}) }}}}"}}
+    played = playbook(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [task]}]))
+    assert played.code == 2, played.text
+    assert "wrong password, or no such user" in " ".join(played.text.split())
+    assert "Traceback" not in played.text
