@@ -6,6 +6,7 @@ import os
 import signal
 
 from distlock_core.patience import FOREVER, now
+from distlock_core.processes import take_precedence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Killing:
         self._head_start = head_start
         self._kernel_knows = subreaper and not strangers
         self._killed_at = FOREVER
+        take_precedence()
         if now() < self._moment():
             living = tree.living()
             tree.send(signal.SIGTERM, living)

@@ -278,8 +278,11 @@ class Supervisor:
                 session.start()
         if self._loss is not None or self._is_done():
             return
-        if self._care.leased and self._care.kill_on_loss and session.doubt:
+        if self._care.kill_on_loss and self._care.is_renewal_late:
+            from distlock_core.processes import take_precedence
+
             # There may be a tree to end soon: how long does that take?
+            take_precedence()
             self._whole_tree().living()
         self._find_loss()
 
