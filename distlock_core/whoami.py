@@ -79,9 +79,12 @@ def caller() -> dict[str, Any]:
 
 def is_same(trace: Trace, other: Trace) -> bool:
     """True if both traces are of one process: every field agrees, and all that identify it are known."""
-    return all(trace.get(field) for field in ("host", "boot", "pid", "start")) and all(
-        trace.get(field) == other.get(field) for field in FIELDS
-    )
+    return is_identified(trace) and all(trace.get(field) == other.get(field) for field in FIELDS)
+
+
+def is_identified(trace: Trace) -> bool:
+    """True if the trace names one process for good: the boot, the pid and the start time could be read."""
+    return all(trace.get(field) for field in ("host", "boot", "pid", "start"))
 
 
 def fate(trace: Trace, remembered_boot: str | None = None) -> tuple[str, str]:

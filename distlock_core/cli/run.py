@@ -93,6 +93,7 @@ def _gate(request: Request, lock: Lock) -> Gate | None:
     """
     settings = request.settings
     if not lock.is_explicit or settings["ttl"] is not None or settings["heartbeat"] is not None or settings["node"]:
+        lock.add_details({"command": {}})  # there will be one
         return None
     from distlock_core.gate import Gate
 

@@ -77,6 +77,10 @@ class Attempt:
         self.astray = False  # it failed because another cluster has answered
         self.in_vain = False  # it would fail the same way again
 
+    def leave_some(self, others: int) -> None:
+        """There are so many other addresses behind this endpoint's name: leave each its share of the time."""
+        self.patience = self.patience.within(self.patience.left() / (others + 1))
+
 
 class Endpoints:
     """The endpoints in their order, and the one that answered last, which is asked first."""
