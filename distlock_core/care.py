@@ -94,7 +94,7 @@ class Equipment:
     def _load(self) -> str:
         what = "a command is only run here if it can be ended with all that it has started (--ttl, --heartbeat)"
         try:
-            from distlock_core import killing, processes  # noqa: F401 - loaded while nothing depends on it
+            from distlock_core import killing, processes, tree  # noqa: F401 - loaded while nothing depends on it
             from distlock_core.signalfd import SignalFd
             from distlock_core.signalmask import AWAITED
 

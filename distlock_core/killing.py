@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from distlock_core.processes import Tree
+    from distlock_core.tree import Tree
 
 PASS = 0.02  # seconds between two rounds of killing
 UNKILLABLE = 5.0  # seconds after the first SIGKILL; what lives then cannot be killed
