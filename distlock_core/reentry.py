@@ -14,7 +14,7 @@ from distlock_core.inherited import held_around
 from distlock_core.model import HELD, Record, record_of
 from distlock_core.values import Value
 from distlock_core.whoami import ALIVE, GONE, ancestry, boot_id, fate, is_identified, is_same, pid_is_free
-from distlock_core.wording import held_by, look_at, printable, taken
+from distlock_core.wording import held_by, look_at, named, printable, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -207,8 +207,7 @@ def why_not(state: LockState, wish: Wish) -> str:
                 return whose
             if told[0] != GONE:
                 return (
-                    f"{whose}. Where that is surely over: distlock --unlock --lock-name={printable(state.name)} "
-                    f"--token={holder.token}"
+                    f"{whose}. Where that is surely over: distlock --unlock {named(state.name)} --token={holder.token}"
                 )
             step = Record.parse(record.text("step").encode("utf-8", "backslashreplace"))
         told = what_of_step(holder, step, wish.state_dir)

@@ -16,6 +16,7 @@ from distlock_core.patience import FOREVER
 from distlock_core.signalmask import SignalMask, name_of
 from distlock_core.supervisor import Supervisor
 from distlock_core.whoami import hostname
+from distlock_core.wording import named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ def _part(request: Request, lock: Lock, code: int, mask: SignalMask, how: str, d
         how = "left held, as it was found:"
     if code == LOST:
         lock.release_timeout = AFTER_LOSS
-    end = f"When etcd is back: distlock --unlock --lock-name={name} --token={token}"
+    end = f"When etcd is back: distlock --unlock {named(name)} --token={token}"
     if settings["ttl"] is not None:
         end = f"Its lease ends it within {settings['ttl']}s"
     what = "may still be locked" if detail is None else "could not be left taken"

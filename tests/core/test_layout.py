@@ -13,6 +13,7 @@ ROOT = Path(distlock_core.__file__).parent
 
 # From the top down; the modules of one row may import each other.
 ROWS = (
+    ("cli.start",),
     ("saltext.",),
     ("cli.distlock", "cli.etcdlocker", "cli.distlock_etcd", "cli.puppet"),
     ("cli.",),
@@ -48,9 +49,9 @@ ROWS = (
     ("etcd.",),
     ("config", "inherited"),
     (
-        *("settings", "secret", "wording", "whoami", "lifetime", "processes", "tree", "killing"),
-        *("ended", "signalfd", "signalmask", "threads", "waking", "ownership", "tidings", "notices"),
-        *("standby", "waited", "advice", "memory"),
+        *("settings", "secret", "wording", "whoami", "lifetime", "processes", "tree", "killing", "ended"),
+        *("signalfd", "signalmask", "threads", "waking", "ownership", "tidings", "notices"),
+        *("standby", "waited", "advice", "memory", "checks", "config_file", "plain_yaml", "trusted", "nearest"),
     ),
     ("model",),
     ("etcd.api",),
