@@ -36,7 +36,7 @@ class Node:
         self.config.write_text(f"endpoints:\n  - {endpoint}\n")
         for name in ("bin", "sbin"):
             (folder / name).mkdir()
-        for name in ("distlock", "distlock-puppet", "etcdlocker"):
+        for name in ("distlock", "distlock-etcd", "distlock-puppet", "etcdlocker"):
             # As /etc/distlock/distlock.yaml would be.
             self.program(f"bin/{name}", f'DISTLOCK_CONFIG={self.config} exec {BIN / name} "$@"')
 

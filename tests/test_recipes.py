@@ -118,6 +118,20 @@ def test_the_commands_of_the_pages_run_as_written(node: Node, cluster: Cluster) 
                 connect(cluster.endpoints[0]).unlock(state.name, token=holder.token)
 
 
+def test_an_etcd_to_try_things_out(node: Node) -> None:
+    need("ip", "apt-get install iproute2")
+    command, *output = recipe("an etcd to try things out").splitlines()
+    # Its port may be taken on this machine: a network of its own has it free.
+    alone = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", "bash", "-c"]
+    process = node.start(f"exec {command.removeprefix('$ ')}", alone)
+    try:
+        assert process.stdout is not None
+        assert [process.stdout.readline().rstrip("\n") for _ in output] == output
+    finally:
+        process.terminate()
+        finish(process)
+
+
 # The recipes of docs/cli.md that take more than one command.
 
 

@@ -65,9 +65,10 @@ exec chroot "$@"
 install=$(sed -n '/^## Install/,/^## Five/{/^```sh$/,/^```$/{/^```/d;p}}' README.md)
 [ -n "$install" ] || fail "README.md does not say how to install"
 check='distlock --version; distlock-etcd --help >/dev/null; distlock-puppet --help >/dev/null; etcdlocker --help >/dev/null'
-rm -rf "$root/opt/distlock" "$root"/usr/local/bin/*
+rm -rf "$root/opt/distlock" "$root/root/distlock" "$root"/usr/local/bin/*
+git clone --quiet . "$root/root/distlock"
 unshare --mount --pid --fork --kill-child bash -c "$as_root" bash "$root" "$root" env -i "${settings[@]}" \
-    PATH=/usr/local/bin:/usr/bin:/bin HOME=/root bash -euc "cd $home/distlock; git config --global safe.directory '*'
+    PATH=/usr/local/bin:/usr/bin:/bin HOME=/root bash -euc "cd /root/distlock
 $install
 $check"
 
