@@ -6,6 +6,8 @@ explicit. All raise `DistlockError`.
 
 from __future__ import annotations
 
+import os
+
 from distlock_core import connection
 from distlock_core.config import BY_KEY, load, read_setting
 from distlock_core.errors import (
@@ -22,6 +24,7 @@ from distlock_core.mine import Mine
 from distlock_core.model import COOLING, HELD
 from distlock_core.settings import TOKEN, WHILE_PID_TTL, Setting, read_bool
 from distlock_core.values import Value
+from distlock_core.waited import Watcher
 from distlock_core.whoami import traces
 from distlock_core.wording import held_by, look_at, printable, taken
 
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from distlock_core.model import Holder, LockState
     from distlock_core.patience import Cancel
     from distlock_core.realm import Realm
+    from distlock_core.waited import Waited
 
 ENDED_EARLY = "the run was ended before it was done"  # the reason of a hold that stays then
 NOTHING_CONFIGURED = "No endpoint is configured: set `endpoints`"
@@ -92,19 +96,22 @@ class Taken(Value):
     """What came of `take()`: the hold (None in a dry run that would make one), and whether that is new.
 
     `before` is the hold of my own that was taken over from a dead run. `waits` says, in a dry run, for whom it would
-    wait first.
+    wait first; `waited`, in a real one, how it was waited for.
     """
 
     holder: Holder | None
     changed: bool
     before: Holder | None = None
     waits: str = ""
+    waited: Waited | None = None
 
 
 def take(
     settings: Settings,
     *,
     run: int | None = None,
+    taker: Mapping[str, Any] | None = None,
+    token: int | None = None,
     bound: bool = False,
     family: int | None = None,
     children: bool = False,
@@ -117,10 +124,12 @@ def take(
     """Have the lock held by my owner; a hold that is mine already is left as it is.
 
     `run` is the process that stands for this run: a hold bound to it is mine. So is one of the owners `of_my_run`: it
-    ends with this run too. With `bound` the lock ends with that process, with all that have inherited the pipe `family`
-    from it, and with `children` not before what it has started has ended too; else it is persistent, or with
-    `unrenewed` ends after its ttl. What a dry run would refuse, it raises. `progress` is called while waiting, and may
-    raise.
+    ends with this run too. `taker` is the trace (`whoami.traces()`, made where that process runs) of the process that a
+    step is taken for, by default that of `run`, or without one of the parent of this process. A step of my owner that
+    was taken for another process, which may live, is entered only by its `token`. With `bound` the lock ends with
+    `run`, with all that have inherited the pipe `family` from it, and with `children` not before what it has started
+    has ended too; else it is persistent, or with `unrenewed` ends after its ttl. What a dry run would refuse, it
+    raises. `progress` is called while waiting, and may raise.
     """
     if bound:
         settings["while_pid"] = run
@@ -131,7 +140,8 @@ def take(
     kept = _binding(settings, family, children) if bound else None
     # A step may be entered again by whoever has its owner; what is bound to a run is that run's alone.
     details = None if kept is None else traces(kept.pid)
-    lock = connection.wanted(connect(settings), settings, step=kept is None, details=details)
+    taker = _taker(taker, run)
+    lock = connection.wanted(connect(settings), settings, step=kept is None, details=details, taker=taker, token=token)
     mine = Mine(settings["id"], run, of_my_run)
     entry, waits = None, ""
     try:
@@ -148,8 +158,9 @@ def take(
     before = None if entry is None else entry.holder
     if dry_run:
         return Taken(None, True, before, waits)
+    watcher = Watcher(progress)
     try:
-        lock.acquire(settings["timeout"], cancel, mine.looking_on(progress))
+        lock.acquire(settings["timeout"], cancel, mine.looking_on(watcher))
     except (LockBusy, Frozen, AcquireTimeout) as error:
         # Another process of this run may have been faster.
         found = mine.among(error.state)
@@ -166,7 +177,7 @@ def take(
         from distlock_core.binding import bind
 
         holder = bind(lock, kept, connection.arguments(settings))
-    return Taken(holder, True, before)
+    return Taken(holder, True, before, waited=watcher.story())
 
 
 def deputize(settings: Settings, reason: str = "") -> Deputy:
@@ -200,21 +211,30 @@ def deputize(settings: Settings, reason: str = "") -> Deputy:
 
 
 def let_go(
-    settings: Settings, *, token: int | None = None, force: bool = False, dry_run: bool = False
+    settings: Settings,
+    *,
+    run: int | None = None,
+    taker: Mapping[str, Any] | None = None,
+    token: int | None = None,
+    force: bool = False,
+    dry_run: bool = False,
 ) -> Holder | None:
     """Have the lock not held by my owner, and return the hold that was ended; None where nobody holds it.
 
-    With a `cooldown` in the settings it stays taken for so long, and one that cools down already is left alone.
+    A step that was taken for another process than my `taker` (as for `take`), and that may live, is refused with
+    `NotHolder`, unless its `token` is given, or `force`. With a `cooldown` in the settings the lock stays taken for so
+    long, and one that cools down already is left alone.
     """
     name, owner, cooldown = settings["lockname"], settings["id"], settings["cooldown"]
     found = connect(settings)
     try:
-        holder = found.to_unlock(name, owner, token=token, force=force)
+        mine = _taker(taker, run)
+        holder = found.to_unlock(name, owner, token=token, force=force, taker=mine)
         if holder.record.state == COOLING and cooldown is not None:
             return None
         if dry_run:
             return holder
-        return found.unlock(name, owner, token=token, force=force, cooldown=cooldown)
+        return found.unlock(name, owner, token=token, force=force, cooldown=cooldown, taker=mine)
     except LockNotFound:
         return None
 
@@ -241,6 +261,10 @@ def bound_to(run: int | None, state: LockState | None, owner: str | None = None)
 def said(holder: Holder) -> str:
     """percona_prod is held by salt:m0 since 12:03 (4m12s): "Upgrade RPMs"."""
     return f"{printable(holder.lock)} is held by {held_by(holder)}"
+
+
+def _taker(taker: Mapping[str, Any] | None, run: int | None) -> Mapping[str, Any]:
+    return traces(os.getppid() if run is None else run) if taker is None else taker
 
 
 def _binding(settings: Settings, family: int | None, children: bool) -> Binding:

@@ -87,6 +87,8 @@ def wanted(
     step: bool = False,
     inside: Mapping[bytes, int] | None = None,
     details: Mapping[str, Any] | None = None,
+    taker: Mapping[str, Any] | None = None,
+    token: int | None = None,
 ) -> Lock:
     """Return the lock that the settings want, not yet acquired, for a caller who looks after it.
 
@@ -104,4 +106,6 @@ def wanted(
         step=step,
         inside=held_around(os.environ) if inside is None else inside,
         details=details,
+        taker=taker,
+        token=token,
     )

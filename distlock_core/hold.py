@@ -36,6 +36,8 @@ class Wish(Value):
     details: Mapping[str, Any] = MappingProxyType({})  # what else the record says
     value: str | None = None  # what the lock carries for others to look up
     ticket_ttl: int = TICKET_TTL  # seconds that a place in the line outlives its waiter
+    taker: Mapping[str, Any] | None = None  # the trace of the process that a step is taken for; default: this one
+    named: int | None = None  # the token of the one hold that is meant
 
 
 class Held(Value):
@@ -112,7 +114,10 @@ def reentry_record(wish: Wish, run: str, entry: Entry) -> bytes:
 
 
 def _run_details(wish: Wish, run: str) -> dict[str, Any]:
-    details = {"run": run, "kind": wish.kind, **traces()}
+    me = traces()
+    details = {"run": run, "kind": wish.kind, **me}
+    if wish.kind == "lock":
+        details["taker"] = dict(wish.taker or me)
     if wish.value is not None:
         details["value"] = wish.value
     if wish.slots != 1:

@@ -74,6 +74,8 @@ class Realm:
         step: bool = False,
         inside: Mapping[bytes, int] | None = None,
         details: Mapping[str, Any] | None = None,
+        taker: Mapping[str, Any] | None = None,
+        token: int | None = None,
     ) -> Lock:
         """Return a lock, not yet acquired. Raises `ConfigError`.
 
@@ -83,7 +85,9 @@ class Realm:
         `timeout` (seconds) is that of `with`. With a `ttl` (seconds) the lock is leased: a thread renews it every
         `refresh` seconds (default: a third of the ttl) while it is held, unless `background` is False, and tells
         `on_lost` once when it is lost. `inside`: keys and tokens that the commands around this one hold; `details`:
-        what else the record is to say.
+        what else the record is to say. `taker`: the trace (`whoami.traces()`) of the process that a step is taken for
+        (default: this process); that process and its descendants may enter the step again, others only with its
+        `token`, or when that process is provably gone.
         """
         wish = Wish(
             self._keys(name),
@@ -97,6 +101,8 @@ class Realm:
             refresh,
             details or {},
             None if value is None else check_text(value, "value"),
+            taker=taker,
+            named=token,
         )
         if ttl is not None:
             check_ttl(ttl, refresh)
@@ -189,6 +195,7 @@ class Realm:
         token: int | None = None,
         force: bool = False,
         cooldown: int | None = None,
+        taker: Mapping[str, Any] | None = None,
         cancel: Cancel | None = None,
     ) -> Holder:
         """Delete the lock that is there now, whoever holds it, and return its holder.
@@ -200,7 +207,7 @@ class Realm:
         from distlock_core.survey import gone
 
         by = hostname() if owner is None else check_owner(owner)
-        holder = self.to_unlock(name, owner, token=token, force=force, cancel=cancel)
+        holder = self.to_unlock(name, owner, token=token, force=force, taker=taker, cancel=cancel)
         how = "released" if holder.owner == by else "broken"
         patience = Patience.lasting(self._release_timeout, cancel)
 
@@ -225,13 +232,19 @@ class Realm:
         *,
         token: int | None = None,
         force: bool = False,
+        taker: Mapping[str, Any] | None = None,
         cancel: Cancel | None = None,
     ) -> Holder:
         """Return the hold that `unlock()` would end now, and write nothing: for a dry run. Raises as `unlock()`."""
         from distlock_core.survey import one_of
 
         hint = "To break it: --unlock --force"
-        return one_of(self.show(name, cancel=cancel), None if force else owner, token, hint)
+        holder = one_of(self.show(name, cancel=cancel), None if force else owner, token, hint)
+        if owner is not None and token is None and not force:
+            from distlock_core.reentry import refuse_anothers_step
+
+            refuse_anothers_step(holder, taker)
+        return holder
 
     def verify(self, name: str, token: int, *, cancel: Cancel | None = None) -> bool:
         """True if the acquisition with this token holds the lock, by a linearizable read."""

@@ -1,15 +1,30 @@
-"""Who I am on this machine, and whether somebody who was here is provably gone."""
+"""Identity of processes: what a record keeps of one, whether two records mean the same one, and whether it is gone.
+
+"Not seen" is never taken for "gone": where something cannot be read (hidepid, another namespace, no boot id), the
+answer is "unknown".
+"""
 
 from __future__ import annotations
 
 import binascii
+import errno
 import os
-
-from distlock_core.model import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
+
+    from distlock_core.model import Record
+
+    Trace = Mapping[str, Any]
+
+ALIVE, GONE, UNKNOWN = "alive", "gone", "unknown"
+FIELDS = ("host", "machine", "boot", "ns", "time_ns", "pid", "start")
+# They do nothing but run another program, and end with it: a step is not taken for them.
+WRAPPERS = {b"sudo", b"doas", b"su", b"runuser", b"pkexec", b"timeout", b"chrt", b"unshare", b"nsenter", b"strace"}
+DEEPEST = 256  # ancestors of a process that are looked at
+LARGEST_PID = 2**22  # the kernel's own limit
 
 
 def hostname() -> str:
@@ -23,48 +38,173 @@ def new_run() -> str:
 
 
 def traces(pid: int | None = None) -> dict[str, Any]:
-    """What a record keeps of a process, so that its death can be proved later. Default: this one."""
+    """The trace of a process (default: this one), by which it can be recognized, and its end proved, later.
+
+    `host`, `machine` (a checksum of the machine id), `boot` (the kernel's id of this boot), `ns` and `time_ns` (inodes
+    of the pid and time namespaces in which `pid` and `start` are meant), `pid`, `start` (clock ticks since boot). What
+    cannot be read is left out.
+    """
     pid = os.getpid() if pid is None else pid
-    details: dict[str, Any] = {"host": hostname(), "pid": pid}
-    found = {"start": start_time(pid), "boot": boot_id(), "machine": _machine(), "ns": _pid_namespace()}
-    details.update((name, value) for name, value in found.items() if value)
-    return details
+    return _trace(_place(), pid, start_time(pid))
+
+
+def ancestry(pid: int | None = None) -> list[dict[str, Any]]:
+    """The traces of a process (default: this one) and of its ancestors, as far as they can be seen; youngest first."""
+    place = _place()
+    found: list[dict[str, Any]] = []
+    pid = os.getpid() if pid is None else pid
+    younger: int | None = None
+    while pid > 0 and len(found) < DEEPEST and proc_is_mine():
+        stat = _stat(pid)
+        # An ancestor is no younger than its child: this pid has been given to somebody else meanwhile.
+        if stat is None or (younger is not None and stat.start > younger):
+            break
+        found.append(_trace(place, pid, stat.start))
+        pid, younger = stat.parent, stat.start
+    return found
+
+
+def taker() -> dict[str, Any]:
+    """The trace of the process that a step of mine is taken for: my parent, or whoever has called me by way of sudo."""
+    place, pid = _place(), os.getppid()
+    stat = _stat(pid)
+    while stat is not None and stat.name in WRAPPERS and stat.parent > 1:
+        pid = stat.parent
+        stat = _stat(pid)
+    return _trace(place, pid, None if stat is None else stat.start)
+
+
+def is_same(trace: Trace, other: Trace) -> bool:
+    """True if both traces are of one process: every field agrees, and all that identify it are known."""
+    return all(trace.get(field) for field in ("host", "boot", "pid", "start")) and all(
+        trace.get(field) == other.get(field) for field in FIELDS
+    )
+
+
+def fate(trace: Trace, remembered_boot: str | None = None) -> tuple[str, str]:
+    """What has become of a process: `ALIVE`, `GONE` or `UNKNOWN`, and why it is unknown, in words.
+
+    `remembered_boot` is the boot in which this machine itself has noted the acquisition that the trace belongs to: only
+    then does another boot id prove that the process is gone, since clones and containers share names and machine ids.
+    """
+    host, boot, pid, start = (trace.get(field) for field in ("host", "boot", "pid", "start"))
+    place = _place()
+    if not (isinstance(pid, int) and isinstance(start, int) and 0 < pid <= LARGEST_PID):
+        return UNKNOWN, "no process is named"
+    if host != place["host"]:
+        return UNKNOWN, "it is on another host"
+    if (trace.get("machine") or "") != place["machine"]:
+        return UNKNOWN, "it is on another machine of that name"
+    if not boot or not place["boot"]:
+        return UNKNOWN, "the boot id cannot be read"
+    if boot != place["boot"]:
+        if remembered_boot == boot and place["machine"]:
+            return GONE, ""
+        return UNKNOWN, "it ran before another boot, and this machine has no note that it was here"
+    if trace.get("ns") is None or any(trace.get(name) != place[name] for name in ("ns", "time_ns")):
+        return UNKNOWN, "it is in another namespace (a container?)"
+    return _fate_here(pid, start)
 
 
 def is_provably_dead(record: Record) -> bool:
     """True only when the process that wrote the record cannot live any more.
 
-    That is: it ran on this machine, and the machine has booted since, or no process has its pid and start time. From
-    within another pid namespace (a container beside me) nothing can be said, so the answer is False. While the keeper
-    of a bound lock lives, it waits for more than that process: for what the process has left running.
+    While the keeper of a bound lock lives, it waits for more than that process: for what the process has left running.
     """
-    boot, machine = record.text("boot"), record.text("machine")
-    if not boot or record.text("host") != hostname() or machine != (_machine() or ""):
-        return False
-    if boot != boot_id():
-        return True
-    pid, start = record.number("pid"), record.number("start")
-    if pid is None or start is None or record.number("ns") != _pid_namespace():
-        return False
     keeper = record.number("keeper")
-    return start_time(pid) != start and (keeper is None or start_time(keeper) is None)
+    return fate(record.details, record.text("boot"))[0] == GONE and (keeper is None or pid_is_free(keeper))
+
+
+def is_gone(pid: int, start: int) -> bool:
+    """True if the process of this machine, boot and namespace with that pid and start time is provably gone."""
+    return _fate_here(pid, start)[0] == GONE
+
+
+def pid_is_free(pid: int) -> bool:
+    """True if no process of this namespace has that pid. EPERM proves that one has."""
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return error.errno == errno.ESRCH
+    except OverflowError:
+        return True
+    return False
 
 
 def start_time(pid: int) -> int | None:
-    """When a process was started, in clock ticks since boot: with the pid, it names a process once and for all."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            # The second field is the program's name in parentheses, and may hold spaces and parentheses itself.
-            fields = stat.read().rpartition(b")")[2].split()
-    except (OSError, ValueError):
-        return None
-    # A zombie runs no more: only its parent has not looked yet.
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    """When a process was started, in clock ticks since boot: with the pid, it names a process once and for all.
+
+    None where there is no such process, or it cannot be seen: `is_gone()` tells the two apart.
+    """
+    stat = _stat(pid)
+    return None if stat is None or stat.dead else stat.start
 
 
 def boot_id() -> str:
     """The id that the kernel drew at boot, "" where there is none."""
     return _first_line("/proc/sys/kernel/random/boot_id")
+
+
+def proc_is_mine() -> bool:
+    """True if /proc shows the pid namespace of this process, so that its pids mean the same as mine."""
+    try:
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return False
+        with open("/proc/self/status", "rb") as status:
+            # One pid for each namespace from that of /proc down to mine.
+            nested = [line.split()[1:] for line in status if line.startswith(b"NSpid:")]
+    except OSError:
+        return False
+    return not nested or len(nested[0]) == 1
+
+
+def _fate_here(pid: int, start: int) -> tuple[str, str]:
+    if pid_is_free(pid):
+        return GONE, ""
+    stat = _stat(pid) if proc_is_mine() else None
+    if stat is None:
+        return (GONE, "") if pid_is_free(pid) else (UNKNOWN, "it cannot be seen in /proc")
+    return (GONE, "") if stat.start != start or stat.dead else (ALIVE, "")
+
+
+class _Stat:
+    """What /proc/PID/stat says of a process."""
+
+    __slots__ = ("dead", "name", "parent", "start")
+
+    def __init__(self, name: bytes, fields: list[bytes]) -> None:
+        self.name = name
+        # A zombie runs no more, its parent has only not looked yet; but one whose other threads live is just a process
+        # whose main thread has ended.
+        self.dead = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
+        self.parent = int(fields[1])
+        self.start = int(fields[19])
+
+
+def _stat(pid: int) -> _Stat | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            # The second field is the program's name in parentheses, and may hold spaces and parentheses itself.
+            name, _, rest = stat.read().partition(b"(")[2].rpartition(b")")
+            return _Stat(name, rest.split())
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _place() -> dict[str, Any]:
+    """What all traces of processes seen from here have in common."""
+    return {
+        "host": hostname(),
+        "boot": boot_id(),
+        "machine": _machine(),
+        "ns": _namespace("pid"),
+        "time_ns": _namespace("time"),
+    }
+
+
+def _trace(place: Mapping[str, Any], pid: int, start: int | None) -> dict[str, Any]:
+    found = {"host": place["host"], "pid": pid, "start": start, **place}
+    return {name: value for name, value in found.items() if value}
 
 
 def _machine() -> str:
@@ -73,9 +213,9 @@ def _machine() -> str:
     return f"{binascii.crc32(text.encode()):08x}" if text else ""
 
 
-def _pid_namespace() -> int | None:
+def _namespace(kind: str) -> int | None:
     try:
-        return os.stat("/proc/self/ns/pid").st_ino
+        return os.stat(f"/proc/self/ns/{kind}").st_ino
     except OSError:
         return None
 

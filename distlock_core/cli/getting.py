@@ -41,8 +41,12 @@ def arguments(settings: Settings) -> dict[str, Any]:
 def wanted(request: Request, details: Mapping[str, Any] | None = None) -> Lock:
     """Return the lock that is asked for, not yet acquired."""
     from distlock_core import connection
+    from distlock_core.whoami import taker
 
-    return connection.wanted(realm(request), request.settings, step=request.operation == "lock", details=details)
+    step = request.operation == "lock"
+    return connection.wanted(
+        realm(request), request.settings, step=step, details=details, taker=taker() if step else None
+    )
 
 
 def acquire(request: Request, lock: Lock) -> Interrupt:

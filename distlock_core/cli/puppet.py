@@ -118,7 +118,7 @@ def _release(call: Call) -> int:
         pids = ", ".join(str(pid) for pid, _ in sorted(left))
         return out(f"{name} stays taken until process {pids}, which this run has started, has ended")
     settings["id"] = holder.owner
-    adapters.let_go(settings, token=holder.token)
+    adapters.let_go(settings, run=around.pid, token=holder.token)
     return out(f"{name} is released")
 
 

@@ -97,7 +97,9 @@ def _locked(wish: dict[str, Any]) -> dict[str, Any]:
 
 def _unlocked(wish: dict[str, Any]) -> dict[str, Any]:
     settings = adapters.read(wish["settings"], wish["owner"])
-    holder = adapters.let_go(settings, force=wish.get("force", False), dry_run=wish.get("dry_run", False))
+    holder = adapters.let_go(
+        settings, run=wish["run"], force=wish.get("force", False), dry_run=wish.get("dry_run", False)
+    )
     return {"changed": holder is not None, "owner": settings["id"], "holder": _shown(holder)}
 
 

@@ -51,6 +51,7 @@ try:
     from distlock_core.errors import ConfigError, DistlockError, LockNotFound, NotHolder
     from distlock_core.saltext import settings as minion_settings
     from distlock_core.settings import SETTINGS
+    from distlock_core.whoami import traces
 
     MISSING = ""
 except ImportError as error:
@@ -150,7 +151,7 @@ def lock(
         pid = None if while_pid is None else settings["while_pid"]
         if pid is None and (ttl is not None or on_loss is not None):
             raise ConfigError("ttl and on_loss are about a lock that is bound to a process: they go with while_pid")
-        holder = adapters.take(settings, run=pid, bound=pid is not None).holder
+        holder = adapters.take(settings, run=pid, taker=traces(), bound=pid is not None).holder
         assert holder is not None
         return holder_json(holder)
 
@@ -186,7 +187,12 @@ def unlock(
     """
     with _one_line():
         settings = _settings(profile, lockname=name, id=owner, cooldown=cooldown, endpoints=endpoints, prefix=prefix)
-        holder = adapters.let_go(settings, token=adapters.read_token(token), force=adapters.read_flag(force, "force"))
+        holder = adapters.let_go(
+            settings,
+            taker=traces(),
+            token=adapters.read_token(token),
+            force=adapters.read_flag(force, "force"),
+        )
         if holder is None:
             raise LockNotFound(f"{settings['lockname']} is not locked")
         return holder_json(holder)

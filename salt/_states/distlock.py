@@ -38,6 +38,7 @@ try:
     from distlock_core import adapters
     from distlock_core.errors import ConfigError, DistlockError, NotHolder
     from distlock_core.saltext import settings as minion_settings
+    from distlock_core.whoami import traces
 
     MISSING = ""
 except ImportError as error:
@@ -153,7 +154,9 @@ def locked(
         if freed:
             taken = adapters.Taken(None, True)
         else:
-            taken = adapters.take(settings, run=run, bound=bound, children=True, dry_run=__opts__["test"])
+            taken = adapters.take(
+                settings, run=run, taker=_taker(), bound=bound, children=True, dry_run=__opts__["test"]
+            )
     except DistlockError as error:
         return _done(ret, False, error.message)
     if not taken.changed:
@@ -215,7 +218,9 @@ def unlocked(
         if planned == "locked":
             old: str | None = settings["id"]
         else:
-            holder = None if planned else adapters.let_go(settings, force=forced, dry_run=__opts__["test"])
+            holder = (
+                None if planned else adapters.let_go(settings, taker=_taker(), force=forced, dry_run=__opts__["test"])
+            )
             old = _shown(holder)
     except NotHolder as error:
         return _done(ret, False, error.message.replace("--unlock --force", "force: True, after a look"))
@@ -276,6 +281,11 @@ def _run() -> int | None:
     # A `parallel: true` state is a child of the run.
     low = globals().get("__low__") or {}
     return os.getppid() if low.get("parallel") else os.getpid()
+
+
+def _taker() -> dict[str, Any]:
+    """The process that a lock is taken for: that of this state run, or the minion where a run is a thread of it."""
+    return traces(_run() or os.getpid())
 
 
 # What `test=True` has said so far: a state further down is to find what a real run would have left there.
