@@ -6,6 +6,7 @@ apply. Where that cannot be made sure, the attempt ends as `OutcomeUnknown`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from distlock_core import refusal
@@ -54,6 +55,7 @@ class Acquisition:
         self._keys = wish.keys
         self._progress = progress
         self._started = now()
+        self._pid = os.getpid()
         self._nowait = timeout == 0
         self._contact = connect_timeout if timeout <= 0 else min(connect_timeout, timeout)
         longest = connect_timeout + MUTEX_GRACE if self._nowait else timeout if timeout > 0 else FOREVER
@@ -74,6 +76,8 @@ class Acquisition:
             self.line.stop_watching()
             return held
         except BaseException as ending:
+            if self._pid != os.getpid():
+                raise  # a child, forked by `progress`: claim and place are the parent's
             late = self._last_word(ending)
             if late is None:
                 raise

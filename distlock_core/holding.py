@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from distlock_core.errors import LockLost, NotHolder
 from distlock_core.etcd.api import Get, KeyValue, LeaseGone, Put
 from distlock_core.hold import NESTED, STEP, Held, Wish
 from distlock_core.model import HELD, HOLD, Holder, Record
-from distlock_core.patience import Patience
+from distlock_core.patience import Patience, now
 from distlock_core.release import Ending, cool_down, leave_taken, let_go, rewrite
 from distlock_core.wording import held_by, look_at, printable
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from distlock_core.line import Line
     from distlock_core.patience import Cancel
     from distlock_core.session import Loss, Session
+    from distlock_core.standby import Standby
     from distlock_core.tidings import Tidings
 
 
@@ -25,7 +27,10 @@ class Holding:
     """One hold of one lock. `Lock` makes one at each acquisition, and asks nothing of it after its end.
 
     It ends by `let_go()`, `leave_taken()` or `cool()`, each of which raises `LockLost` when it was lost before, and
-    leaves it as it is when etcd is away; or by `give_up()`.
+    leaves it as it is when etcd is away; or by `give_up()` or `forget()`.
+
+    It belongs to the process that it was made in. A forked child has a copy (`is_inherited`), which is good for
+    nothing: neither the thread that looks after it nor the connections to etcd are the child's.
     """
 
     def __init__(
@@ -39,8 +44,12 @@ class Holding:
         on_lost: Callable[[Loss], None] | None,
         background: bool,
         line: Line | None = None,
+        standby: Standby | None = None,
     ) -> None:
-        """`contact` (seconds) bounds what is asked of etcd; `line` is the place in it that I have still to leave."""
+        """`contact` (seconds) bounds what is asked of etcd; `line` is the place in it that I have still to leave.
+
+        `standby`: the thread that looks after it; it is closed with the hold.
+        """
         self._etcd = etcd
         self._keys = wish.keys
         self._owner = wish.owner
@@ -53,6 +62,8 @@ class Holding:
         self._on_lost = on_lost
         self._background = background
         self._line = line
+        self._standby = standby
+        self.pid = os.getpid()
         self._session: Session | None = None
         self._in_doubt: list[bytes] = []  # releases that were sent, and not answered
 
@@ -63,14 +74,24 @@ class Holding:
             from distlock_core.session import Session
 
             is_mine = self._is_mine_or_my_guests if self._is_step else self._is_mine
-            self._session = Session(self._etcd, self._keys, self.held.kv, is_mine, self.held.lease, self._on_lost)
+            self._session = Session(
+                self._etcd, self._keys, self.held.kv, is_mine, self.held.lease, self._on_lost, self._standby
+            )
             self._session.on_change = self._announce
         return self._session
 
     @property
     def is_sound(self) -> bool:
-        """True while it is mine, as far as anybody here knows."""
-        return not self.is_over and (self._session is None or self._session.loss is None)
+        """True while it is mine, as far as anybody here knows. Past its lease's deadline nobody does."""
+        if self.is_inherited or not self._is_open:
+            return False
+        # The clock too: whoever looks after it may be stopped, or not get to run.
+        return self.held.lease is None or now() < self.held.lease.deadline
+
+    @property
+    def is_inherited(self) -> bool:
+        """True in a forked child of the process that took it."""
+        return self.pid != os.getpid()
 
     def look_after(self) -> None:
         """Tell that it is mine, and renew it in the background, if that is wanted."""
@@ -91,11 +112,11 @@ class Holding:
         patience = Patience.lasting(self._contact, cancel)
         held = self.held
         if held.entry != NESTED and self._hung != (ttl, refresh):
-            return self.is_sound and self._hang(ttl, refresh, patience)
+            return self._is_open and self._hang(ttl, refresh, patience)
         if held.lease is not None and not held.lease.lost:
             held.lease.renew(patience)
         gone = held.lease is not None and held.lease.lost
-        return self.is_sound and not gone and self.verify()
+        return self._is_open and not gone and self.verify()
 
     def _hang(self, ttl: int | None, refresh: float | None, patience: Patience) -> bool:
         """Put its key on a lease of this ttl; its token stays. False: it is not mine."""
@@ -103,7 +124,7 @@ class Holding:
 
         session = self.session
         was_running = session.is_running
-        session.stop()
+        session.stop(for_now=True)
         try:
             moved = rehang(self._etcd, self.held, self._is_mine, ttl, refresh, patience)
             if moved is not None:
@@ -156,11 +177,14 @@ class Holding:
 
     def give_up(self) -> None:
         """It is lost: end its lease, and leave its key to whoever has it now."""
+        self.forget()
+        if not self.is_inherited:
+            self._leave_the_rest()
+
+    def forget(self) -> None:
+        """It is another process's now, or lost: look after it no more, and leave it as it is in etcd."""
         self.is_over = True
-        session, self._session = self._session, None
-        if session is not None:
-            session.stop()
-        self._leave_the_rest()
+        self._stop_looking()
 
     def lost(self) -> LockLost:
         """The error that says how it was lost."""
@@ -170,8 +194,7 @@ class Holding:
 
     def _part(self, how: Callable[[KeyValue], bool]) -> None:
         """End it in one way or another, and leave nothing behind."""
-        if self._session is not None:
-            self._session.stop()
+        self._stop_looking()
         try:
             gone = self.held.entry != NESTED and not how(self.held.kv)
             self.is_over = True
@@ -182,6 +205,13 @@ class Holding:
             self._leave_the_rest()
             if self.is_over:
                 self._tidings.let_go()
+
+    def _stop_looking(self) -> None:
+        if self._session is not None:
+            self._session.stop()
+        standby, self._standby = self._standby, None
+        if standby is not None:
+            standby.close()
 
     def _delete(self, kv: KeyValue, patience: Patience) -> bool:
         if self.held.entry == STEP:
@@ -206,6 +236,10 @@ class Holding:
             self.held.lease.give_up()
 
     # Whose it is.
+
+    @property
+    def _is_open(self) -> bool:
+        return not self.is_over and (self._session is None or self._session.loss is None)
 
     def _is_mine(self, kv: KeyValue) -> bool:
         if kv.create_revision != self.held.token:

@@ -6,6 +6,7 @@ import os
 
 from distlock_core.errors import Cancelled, DistlockError
 from distlock_core.patience import Patience, now
+from distlock_core.renewal import renew
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,18 +16,24 @@ FIRST_RETRY, LONGEST_RETRY = 0.1, 1.0  # seconds between two tries while etcd do
 TICKET_TTL = 10  # seconds that a waiter who died keeps those behind it waiting
 SOON = 1.0  # seconds that a renewal may take in any case
 GIVE_UP = 1.0  # seconds that are spent on leaving nothing behind; the lease ends the rest
+# Between two tries of a renewal that is not answered, by the time between the moment it is due and the deadline: a
+# fortieth of it, so that an etcd that is back shortly before the end is still found.
+SHORTEST_STEP, LONGEST_STEP, STEPS = 0.1, 1.0, 40
 
 
 class Lease:
     """A lease in etcd, renewed by whoever calls `renew_if_due()` often enough.
 
     `deadline` (on the `now()` clock) is the moment until which the lease is sure to live: counted from the *sending*
-    of the last renewal that was confirmed, with the TTL that the server granted. After it nothing is sure.
+    of the last renewal that was confirmed, with the TTL that the server granted; where some before it were not
+    answered, from the first of those. After it nothing is sure.
     """
 
     ttl: int
     deadline: float
     renew_at: float
+    _step: float
+    _asked: float | None = None  # when the first renewal was sent that may not have been answered yet
 
     def __init__(self, etcd: Etcd, ttl: int, patience: Patience, refresh: float | None = None) -> None:
         """Grant a lease of `ttl` seconds, to be renewed every `refresh` (default: a third). Raises as `Etcd` does."""
@@ -59,7 +66,8 @@ class Lease:
     def renew_if_due(self, patience: Patience) -> None:
         """Renew the lease when it is time. Sets `lost` when the server no longer knows it.
 
-        An etcd that does not answer is no loss yet: it is asked again soon, with growing, jittered pauses.
+        An etcd that does not answer is no loss yet: it is asked again soon, with growing, jittered pauses of a second
+        at most. Whatever else goes wrong counts as no answer too: the deadline decides.
         """
         if self.lost or now() < self.renew_at:
             return
@@ -69,18 +77,22 @@ class Lease:
             self.renew(patience.within(longest))
         except Cancelled:
             raise
-        except DistlockError:  # away, or it refuses for a reason that may pass
+        except Exception:  # noqa: BLE001 - away, refused for a reason that may pass, or this machine lacks something
             # Jitter: those who lost the same member do not come back to the next one all at once.
-            self.renew_at = now() + self._retry * (0.5 + os.urandom(1)[0] / 256)
-            self._retry = min(self._retry * 2, LONGEST_RETRY, self.ttl / 10)
+            self.renew_at = now() + self._retry * (0.5 + os.urandom(1)[0] / 512)
+            self._retry = min(self._retry * 2, LONGEST_RETRY, self._step)
             self.failing = True
 
     def renew(self, patience: Patience) -> None:
-        """Renew the lease now. Sets `lost` when the server no longer knows it. Raises as `Etcd` does."""
-        sent = now()
-        ttl = self._etcd.keep_alive(self.id, patience)
+        """Renew the lease now. Sets `lost` when the server no longer knows it. Raises as `Etcd` does.
+
+        A try without an answer is not waited for alone: see `renewal`.
+        """
+        if self._asked is None:
+            self._asked = now()
+        ttl = renew(lambda limit, fresh: self._etcd.keep_alive(self.id, limit, fresh=fresh), patience, self._step)
         if ttl > 0:
-            self._confirmed(sent, ttl)
+            self._confirmed(self._asked, ttl)
         else:
             self.lost = True
 
@@ -99,5 +111,7 @@ class Lease:
         self.ttl = ttl
         self.deadline = sent + ttl
         self.renew_at = sent + (ttl / 3 if self.refresh is None else self.refresh)
+        self._step = min(max((self.deadline - self.renew_at) / STEPS, SHORTEST_STEP), LONGEST_STEP)
         self._retry = FIRST_RETRY
         self.failing = False
+        self._asked = None

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from distlock_core.patience import Cancel
     from distlock_core.realm import Realm
     from distlock_core.session import Loss, Session
+    from distlock_core.standby import Standby
 
 CONNECT_TIMEOUT = 5.0  # seconds for the first contact with etcd
 RELEASE_TIMEOUT = 30.0  # seconds that a release is tried while etcd is away
@@ -41,6 +42,9 @@ class Lock:
     leased: while it is held a thread renews it, and it ends at most `ttl` seconds after its holder is gone. As a
     context manager it waits as long as `timeout` says, yields itself held, or raises: its block never runs without
     the lock.
+
+    A hold belongs to the process that acquired it. In a forked child `held` is False, `lost` is set, the end of a
+    `with` block releases nothing, and what needs the hold raises `NotHolder`; `acquire()` gets the lock anew.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Lock:
         self._on_lost = on_lost
         self._background = background
         self._holding: Holding | None = None
+        self._standby: Standby | None = None  # for the next hold
         self._tidings = Tidings()
 
     def acquire(
@@ -84,22 +89,45 @@ class Lock:
         """
         if timeout is None:
             timeout = -1.0 if self._timeout is None else self._timeout
+        if self._holding is not None and self._holding.is_inherited:
+            self._holding = self._standby = None  # they are the parent's
+            self._tidings.forked()
+        if self._holding is not None:
+            self._renew(self._holding, cancel)
+            return self
         wait = None if hasattr(cancel, "fileno") else getattr(cancel, "wait", None)
         if cancel is not None and wait is not None and timeout != 0:
             from distlock_core.waking import Waking
 
             with Waking(cancel, wait) as interrupt:
                 return self.acquire(timeout, interrupt, progress)
-        if self._holding is not None:
-            self._renew(self._holding, cancel)
-            return self
-        acquisition = Acquisition(self._etcd, self._wish, timeout, self._connect_timeout, cancel, progress)
-        held, line = acquisition.run(), acquisition.line
-        # A claim takes the ticket with it; its lease can wait until a run's command is done.
-        self.begin(held, None if self._wish.kind == "lock" else line).look_after()
-        if self._wish.kind == "lock":
-            line.leave()
+        if (self._background and self._wish.ttl is not None) or self._tidings.has_readers:
+            self.prepare()
+        try:
+            acquisition = Acquisition(self._etcd, self._wish, timeout, self._connect_timeout, cancel, progress)
+            held, line = acquisition.run(), acquisition.line
+            # A claim takes the ticket with it; its lease can wait until a run's command is done.
+            self.begin(held, None if self._wish.kind == "lock" else line).look_after()
+            if self._wish.kind == "lock":
+                line.leave()
+        finally:
+            standby, self._standby = self._standby, None
+            if standby is not None and self._holding is None:
+                standby.close()
         return self
+
+    def prepare(self) -> None:
+        """Load, open and start what looks after the next hold, so that this cannot fail once the lock is held.
+
+        `acquire()` does it by itself where a hold is looked after from its first moment. Call it before `acquire()`
+        where `session.start()` comes later. Raises `DistlockError`: no thread, or no descriptor is left.
+        """
+        if self._standby is None:
+            from distlock_core import session  # noqa: F401 - loaded while nothing depends on it
+            from distlock_core.standby import Standby
+
+            self._etcd.load_all()
+            self._standby = Standby("distlock-session")
 
     def try_acquire(self) -> Lock | None:
         """Return this lock, held, or None when it is not free now. Raises as `acquire` does, but for `LockBusy`."""
@@ -118,7 +146,7 @@ class Lock:
 
     def verify(self, cancel: Cancel | None = None) -> bool:
         """True if the lock is still mine, by a linearizable read. Raises `EtcdUnavailable`, `AccessDenied`."""
-        return self._holding is not None and self._holding.verify(cancel)
+        return self._holding is not None and self._hold().verify(cancel)
 
     def release(self, cancel: Cancel | None = None) -> None:
         """Let go. A lock that was entered again is left held, as it was found.
@@ -162,10 +190,12 @@ class Lock:
 
     @property
     def lost(self) -> threading.Event:
-        """Set when a hold that is looked after is lost, until the next one.
+        """Set when a hold that is looked after is lost, until the next one; in a forked child too.
 
         Every leased hold is looked after; a persistent one once `session.start()` or `ownership()` was called.
         """
+        if self._holding is not None and self._holding.is_inherited:
+            self._tidings.forked()
         return self._tidings.lost_event
 
     def ownership(self) -> Ownership:
@@ -174,9 +204,10 @@ class Lock:
         It starts with the present state, and ends when the lock is let go, or when it is closed. May be read in
         another thread. A reader that does not read holds up nothing: see `Ownership`.
         """
+        session = None if self._holding is None else self.session
         reader = self._tidings.ownership(self._is_sound)
-        if self._holding is not None:
-            self.session.start()
+        if session is not None:
+            session.start()
         return reader
 
     @property
@@ -241,7 +272,9 @@ class Lock:
 
     def forget(self) -> None:
         """The hold is another process's now: nothing is released."""
-        self._holding = None
+        holding, self._holding = self._holding, None
+        if holding is not None:
+            holding.forget()
 
     def note(self, details: Mapping[str, Any], cancel: Cancel | None = None) -> None:
         """Add to the record of the hold. Raises as `update`."""
@@ -263,8 +296,11 @@ class Lock:
 
     @property
     def held(self) -> bool:
-        """True from acquire to release, as far as this object knows; `verify()` asks etcd."""
-        return self._holding is not None
+        """True from `acquire` to `release`, as far as this process knows; `verify()` asks etcd.
+
+        False once it is lost, past its lease's deadline, and in a forked child.
+        """
+        return self._is_sound()
 
     @property
     def token(self) -> int:
@@ -313,7 +349,8 @@ class Lock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.release()
+        if self._holding is None or not self._holding.is_inherited:
+            self.release()
 
     def begin(self, held: Held, line: Line | None = None) -> Holding:
         """It is held from now on. `line`: the place in it that is left when there is time."""
@@ -326,6 +363,7 @@ class Lock:
             on_lost=self._on_lost,
             background=self._background,
             line=line,
+            standby=self._standby,
         )
         return self._holding
 
@@ -352,4 +390,9 @@ class Lock:
     def _hold(self) -> Holding:
         if self._holding is None:
             raise NotHolder(f"{printable(self.name)} is not held by this object. {look_at(self.name)}")
+        if self._holding.is_inherited:
+            raise NotHolder(
+                f"{printable(self.name)} is held by process {self._holding.pid}, from which this process was forked: "
+                "a lock belongs to the process that took it. Take it in this process, or leave it to that one"
+            )
         return self._holding

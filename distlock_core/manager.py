@@ -5,17 +5,19 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+import time
 from collections.abc import Callable
 
-from distlock_core.errors import Cancelled, DistlockError
+from distlock_core.errors import Cancelled, DistlockError, NotHolder
 from distlock_core.lease import FIRST_RETRY, LONGEST_RETRY, TICKET_TTL
 from distlock_core.model import check_text
-from distlock_core.notices import ACQUIRED, REMOVED, UNKNOWN, Listeners, Notice
+from distlock_core.notices import ACQUIRED, REMOVED, UNKNOWN, Listeners, Notice, log
 from distlock_core.ownership import Readers
 from distlock_core.patience import FOREVER, Interrupt, Patience, now
 from distlock_core.threads import start_thread
 from distlock_core.values import Value
 from distlock_core.whoami import hostname
+from distlock_core.wording import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,8 +41,9 @@ class LockManager:
     at once. It is pessimistic: False from the first renewal that fails, until etcd has confirmed that the lock is
     still mine. With `ride_out` it stays True until the deadline, the moment at which another could have it.
 
-    Every method may be called from any thread, from a listener or a signal handler. After a fork the child has no
-    lock: there `have_lock()` is False, and the rest does nothing. At the interpreter's exit it lets go by itself.
+    Every method may be called from any thread, from a listener or a signal handler. It belongs to the process that
+    made it: in a forked child `have_lock()` is False, `shutdown()` does nothing, and `update()` and `add_listener()`
+    raise `NotHolder`. At the interpreter's exit it lets go by itself.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class LockManager:
         self._closing = threading.Lock()
         self._release_timeout = AT_ONCE
         self._stop = Interrupt()
+        realm.load_all()
         if listener is not None:
             self._listeners.add(listener)
         self._thread = start_thread(self._stand, "distlock-manager")
@@ -109,8 +113,8 @@ class LockManager:
         ACQUIRED: it is mine. UNKNOWN: it was, and nobody can tell now. REMOVED: it is not mine any more. All listeners
         are called in order, one at a time, in a thread that does nothing else.
         """
-        if self._pid == os.getpid():
-            self._listeners.add(listener)
+        self._check_process()
+        self._listeners.add(listener)
 
     def remove_listener(self, listener: Callable[[Notice], object]) -> None:
         """Call it no more."""
@@ -132,12 +136,11 @@ class LockManager:
         """Change the value that the lock carries, or its reason: at once where it is mine, and for every time after.
 
         None leaves it as it is. True if it was mine, and is changed in etcd. Raises as `Lock.update`; it is then
-        changed the next time that the lock is acquired.
+        changed the next time that the lock is acquired. In a forked child it raises `NotHolder`.
         """
         for text, what in ((value, "value"), (reason, "reason")):
             check_text(text or "", what)
-        if self._pid != os.getpid():
-            return False
+        self._check_process()
         with self._using:
             self._value = self._value if value is None else value
             self._reason = self._reason if reason is None else reason
@@ -174,27 +177,42 @@ class LockManager:
     ) -> None:
         self.shutdown()
 
+    def _check_process(self) -> None:
+        if self._pid != os.getpid():
+            raise NotHolder(
+                f"process {self._pid}, from which this one was forked, stands for {printable(self.name)}: "
+                "a lock belongs to the process that took it. Make a LockManager in this one"
+            )
+
     # In the thread.
 
     def _stand(self) -> None:
         pause = FIRST_RETRY
         patience = Patience(FOREVER, self._stop)
-        try:
-            while True:
-                try:
-                    self._once()
-                    pause = FIRST_RETRY
-                except Cancelled:
-                    raise
-                except Exception as trouble:  # noqa: BLE001 - whoever stands for a lock goes on, whatever happens
-                    self._note(trouble)
-                    # Jitter: those who lost the same etcd do not come back to it all at once.
-                    patience.pause(pause * (0.5 + os.urandom(1)[0] / 256))
-                    pause = min(pause * 2, LONGEST_RETRY)
-        except Cancelled:
-            pass
-        finally:
+        while not self._stop.is_set() and self._pid == os.getpid():  # a fork in here leaves the child nothing to do
+            try:
+                self._once()
+                pause = FIRST_RETRY
+            except Cancelled:
+                break
+            except Exception as trouble:  # noqa: BLE001 - whoever stands for a lock goes on, whatever happens
+                self._note(trouble)
+                if not self._rest(patience, pause):
+                    break
+                pause = min(pause * 2, LONGEST_RETRY)
+        if self._pid == os.getpid():
             self._readers.end(for_good=True)
+
+    def _rest(self, patience: Patience, pause: float) -> bool:
+        """Wait a little. False: the shutdown has come."""
+        try:
+            # Jitter: those who lost the same etcd do not come back to it all at once.
+            patience.pause(pause * (0.5 + os.urandom(1)[0] / 256))
+        except Cancelled:
+            return False
+        except Exception:  # noqa: BLE001 - not even waiting works as it should
+            time.sleep(FIRST_RETRY)
+        return True
 
     def _once(self) -> None:
         """Wait for the lock, and look after it until it is lost. Raises `Cancelled` at the shutdown."""
@@ -202,10 +220,11 @@ class LockManager:
         lock = self._new_lock()
         lock.acquire(-1, self._stop)
         self._trouble = None
-        session = lock.session
-        session.endures = True
-        session.on_change = self._announce
+        session = None
         try:
+            session = lock.session
+            session.endures = True
+            session.on_change = self._announce
             with self._using:
                 if wanted != (self._value, self._reason):  # changed while I was in line
                     lock.update(self._value, reason=self._reason, cancel=self._stop)
@@ -214,12 +233,15 @@ class LockManager:
             session.run(self._stop)
         finally:
             self._hold = None
-            self._announce()
-            with self._using:
-                self._part_from(lock, session)
+            if self._pid == os.getpid():
+                try:
+                    self._announce()
+                finally:
+                    with self._using:
+                        self._part_from(lock, session)
 
-    def _part_from(self, lock: Lock, session: Session) -> None:
-        if session.loss is not None:
+    def _part_from(self, lock: Lock, session: Session | None) -> None:
+        if session is not None and session.loss is not None:
             lock.give_up()
             return
         lock.release_timeout = self._release_timeout
@@ -258,11 +280,9 @@ class LockManager:
         self._listeners.tell(self._said)
 
     def _note(self, trouble: Exception) -> None:
-        self._trouble = str(trouble)
+        self._trouble = str(trouble) or type(trouble).__name__
         if not isinstance(trouble, DistlockError):
-            import logging
-
-            logging.getLogger("distlock").error("standing for %s", self.name, exc_info=trouble)
+            log("standing for %s", self.name, error=trouble)
 
 
 class _Hold(Value):

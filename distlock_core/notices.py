@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
 
-from distlock_core.threads import start_thread
+from distlock_core.threads import Thread, report, start_thread
 from distlock_core.values import Value
 
 ACQUIRED, REMOVED, UNKNOWN = "ACQUIRED", "REMOVED", "UNKNOWN"
@@ -35,7 +37,7 @@ class Listeners:
         self._waiting: deque[Notice] = deque(maxlen=MOST_WAITING)
         self._changed = threading.Condition()
         self._closed = False
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
 
     def add(self, listener: Callable[[Notice], object]) -> None:
         """Call it with every notice from now on."""
@@ -61,7 +63,7 @@ class Listeners:
             self._closed = True
             self._changed.notify()
             thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        if thread is not None and not thread.is_current:
             thread.join(LAST_CALL)
 
     def _run(self) -> None:
@@ -77,9 +79,18 @@ class Listeners:
 
 
 def _call(listener: Callable[[Notice], object], notice: Notice) -> None:
+    pid = os.getpid()
     try:
         listener(notice)
-    except BaseException:
-        import logging
+    except BaseException as error:
+        if pid != os.getpid():
+            raise  # it has forked, and this is how the child ends
+        log("a listener failed at %s of %s", notice.kind, notice.lock, error=error)
 
-        logging.getLogger("distlock").exception("a listener failed at %s of %s", notice.kind, notice.lock)
+
+def log(message: str, *words: str, error: BaseException) -> None:
+    """Log what must not stop a thread that has more to do. Never raises, and loads nothing."""
+    try:
+        logging.getLogger("distlock").error(message, *words, exc_info=error)
+    except Exception as trouble:  # noqa: BLE001 - a handler that fails as well, for want of a descriptor for example
+        report(trouble)

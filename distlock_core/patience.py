@@ -36,30 +36,51 @@ def now() -> float:
 
 
 class Interrupt:
-    """A cancel that can be set from a signal handler or another thread, and waited for with poll()."""
+    """A cancel that can be set from a signal handler or another thread, and waited for with poll().
+
+    In a forked child it is one of its own: what is set there is not set in the parent.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
         self._set = False
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._writer, False)
+        self._open()
 
     def set(self, signal_number: int | None = None) -> None:
         """End whatever waits with this interrupt. The first signal is the one that is remembered."""
         if not self._set:
             self._set = True
             self.signal = signal_number
-            os.write(self._writer, b"!")
+            if self._pid == os.getpid():  # else the pipe is the parent's: it would be woken for nothing, for ever
+                os.write(self._writer, b"!")
+
+    def clear(self) -> None:
+        """As it was before `set()`. Only by who sets it, and while nobody waits with it."""
+        if self._set:
+            self._set, self.signal = False, None
+            poll = select.poll()
+            poll.register(self.fileno(), select.POLLIN)
+            if poll.poll(0):
+                os.read(self._reader, 1)
 
     def is_set(self) -> bool:
         return self._set
 
     def fileno(self) -> int:
+        if self._pid != os.getpid():
+            self._open()
+            if self._set:
+                os.write(self._writer, b"!")
         return self._reader
 
     def close(self) -> None:
         os.close(self._reader)
         os.close(self._writer)
+
+    def _open(self) -> None:
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        self._reader, self._writer, self._pid = reader, writer, os.getpid()
 
 
 class Patience:

@@ -272,6 +272,12 @@ class Realm:
         mine = keys.is_held_by
         return Watching(Follower(self._etcd, span, lambda key: keys if mine(key) else None, self._connect_timeout))
 
+    def load_all(self) -> None:
+        """Load now what looking after a hold takes, so that nothing is left to be loaded while one is held."""
+        from distlock_core import session  # noqa: F401
+
+        self._etcd.load_all()
+
     def close(self) -> None:
         """Close idle connections. The realm can be used again."""
         self._etcd.close()

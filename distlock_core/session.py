@@ -6,11 +6,13 @@ import os
 import time
 from collections.abc import Callable
 
-from distlock_core.errors import Cancelled, DistlockError
-from distlock_core.etcd.api import Get, KeyValue, WatchEnded
+from distlock_core.errors import Cancelled
+from distlock_core.etcd.api import Get, KeyValue
 from distlock_core.lease import FIRST_RETRY, GIVE_UP, LONGEST_RETRY
 from distlock_core.model import Ended, Keys, Record
-from distlock_core.patience import FOREVER, Interrupt, Patience, now
+from distlock_core.patience import FOREVER, Patience, now
+from distlock_core.standby import Standby
+from distlock_core.threads import report
 from distlock_core.values import Value
 from distlock_core.wording import clock, owner_of
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from distlock_core.patience import Cancel
 
 REREAD = 10.0  # seconds; a watch can be silent or miss an event, so the truth is read this often
+SHORTEST_PAUSE = 0.02  # seconds between two tries, even where the next thing is overdue
 SHORTEST_CALL, LONGEST_CALL = 0.25, 5.0  # seconds that a read, or the opening of a watch, may take
 
 
@@ -32,6 +35,9 @@ class Loss(Value):
     why: str
     at: float
     orderly: bool = False
+
+
+CANNOT_GO_ON = Loss("it cannot be looked after any more: this process is out of memory", 0.0)  # made in time
 
 
 class Session:
@@ -44,6 +50,10 @@ class Session:
     From the first renewal that fails until etcd has confirmed both lease and key it is in `doubt`; past the deadline it
     is `overdue` too. One that `endures` is not lost by that: only etcd's own word ends it. `on_change` is called
     whenever any of these has changed.
+
+    No error ends it before that. What nobody expects (no descriptor is left, no thread can be started, memory is short)
+    counts as an etcd that is away: it is tried again, and the deadline decides. What `on_lost` and `on_change` raise is
+    reported as an error of the thread, and changes nothing.
     """
 
     def __init__(
@@ -54,7 +64,9 @@ class Session:
         is_mine: Callable[[KeyValue], bool],
         lease: Lease | None,
         on_lost: Callable[[Loss], None] | None = None,
+        standby: Standby | None = None,
     ) -> None:
+        """`standby` is the thread that `start()` uses, made before the claim: it stays the caller's."""
         self._etcd = etcd
         self._keys = keys
         self._key = kv.key
@@ -70,9 +82,10 @@ class Session:
         self.loss: Loss | None = None
         self._lost: threading.Event | None = None
         self.margin = 0.0  # seconds before the deadline by which a hold without a renewal counts as lost
-        self._stop: Interrupt | None = None
-        self._thread: threading.Thread | None = None
-        self._itself = False  # stopped by its own thread
+        self._standby = standby
+        self._is_given = standby is not None
+        self._running = False
+        self._pid = os.getpid()
 
     @property
     def deadline(self) -> float:
@@ -92,32 +105,32 @@ class Session:
 
     @property
     def is_running(self) -> bool:
-        """True from `start()` to `stop()`."""
-        return self._thread is not None
+        """True from `start()` to `stop()`. In a forked child nobody looks after it."""
+        return self._running and self._pid == os.getpid()
 
     def start(self) -> None:
-        """Look after the hold in a thread of its own, until it is lost or `stop()` is called."""
-        if self._thread is None:
-            from distlock_core.threads import start_thread
+        """Look after the hold in a thread of its own, until it is lost or `stop()` is called.
 
-            stop = self._stop = Interrupt()
-            self._thread = start_thread(lambda: self._run_to_the_end(stop), "distlock-session")
-
-    def stop(self) -> None:
-        """Stop looking after it, and leave no thread. The lease is left as it is.
-
-        Called by the thread itself (from `on_lost`), it ends as soon as that returns.
+        Without a `standby` the thread is started now, which raises `DistlockError` where none can be.
         """
-        thread, stop = self._thread, self._stop
-        self._thread = self._stop = None
-        if thread is not None and stop is not None:
-            import threading
+        if not self._running:
+            self._standby = self._standby or Standby("distlock-session")
+            self._running = True
+            self._standby.hand(self.run)
 
-            stop.set()
-            self._itself = thread is threading.current_thread()
-            if not self._itself:
-                thread.join()
-                stop.close()
+    def stop(self, *, for_now: bool = False) -> None:
+        """Stop looking after it, and leave no thread: but one that was given, and, `for_now`, one to start again with.
+
+        The lease is left as it is. Called by the thread itself (from `on_lost`), it ends as soon as that returns.
+        """
+        standby, self._running = self._standby, False
+        if standby is None:
+            return
+        if self._is_given or for_now:
+            standby.recall()
+        else:
+            self._standby = None
+            standby.close()
 
     def move(self, kv: KeyValue, lease: Lease | None) -> None:
         """The hold has another lease from now on: not while it is looked after."""
@@ -125,31 +138,59 @@ class Session:
 
     def run(self, cancel: Cancel | None = None) -> None:
         """Look after the hold in this thread. Returns when it is lost, or the caller's cancel is set."""
-        patience = Patience(FOREVER, cancel)
         pause = FIRST_RETRY
         shaken = False
-        try:
-            while self.loss is None:
-                try:
-                    self._keep(patience)
-                    if shaken:
-                        # The history that the next watch would begin with may be compacted by now.
-                        self._look(patience)
-                    self._watch(patience)
-                    pause, shaken = FIRST_RETRY, False
-                except Cancelled:
-                    raise
-                except (DistlockError, WatchEnded):
-                    shaken = True
-                    patience.until(self._next_moment).pause(pause * (0.5 + os.urandom(1)[0] / 256))
-                    pause = min(pause * 2, LONGEST_RETRY)
-        except Cancelled:
-            pass
+        while self.loss is None:
+            try:
+                patience = Patience(FOREVER, cancel)
+                self._keep(patience)
+                if shaken:
+                    # The history that the next watch would begin with may be compacted by now.
+                    self._look(patience)
+                self._watch(patience)
+                pause, shaken = FIRST_RETRY, False
+            except Cancelled:
+                return
+            except Exception:  # noqa: BLE001 - etcd is away, or this process is in trouble: the deadline decides
+                shaken = True
+                if not self._outlast(cancel, pause):
+                    return
+                pause = min(pause * 2, LONGEST_RETRY)
 
-    def _run_to_the_end(self, stop: Interrupt) -> None:
-        self.run(stop)
-        if self._itself:
-            stop.close()
+    def _outlast(self, cancel: Cancel | None, pause: float) -> bool:
+        """Wait for a while after a failure, unless that was the last one there was time for. False: called off."""
+        if self._pid != os.getpid():
+            return False  # a callback has forked, and the child came back here: it looks after nothing
+        try:
+            if self._judge():
+                return True
+        except Exception:  # noqa: BLE001 - who cannot look at the deadline cannot hold anything until then
+            self._lose(CANNOT_GO_ON)
+            return True
+        try:
+            # What is due and cannot be done must not make this spin.
+            patience = Patience(max(self._next_moment, now() + SHORTEST_PAUSE), cancel)
+            patience.pause(pause * (0.5 + os.urandom(1)[0] / 256))
+        except Cancelled:
+            return False
+        except Exception:  # noqa: BLE001 - not even waiting works as it should
+            time.sleep(SHORTEST_PAUSE)
+            return cancel is None or not cancel.is_set()
+        return True
+
+    def _judge(self) -> bool:
+        """Look at the clock alone: True when the hold is lost by it."""
+        if self.lease is None or now() < self._last_moment:
+            return False
+        if self.endures:
+            self._doubt_it(overdue=True)
+            return False
+        self._lose(self._silence())
+        return True
+
+    def _silence(self) -> Loss:
+        assert self.lease is not None
+        return Loss(f"etcd has confirmed no renewal for {self.lease.ttl - self.margin:.3g}s", time.time())
 
     def _watch(self, patience: Patience) -> None:
         """Watch the key and renew the lease until the watch says something, or falls silent for too long."""
@@ -176,14 +217,17 @@ class Session:
         if self.endures and now() >= self.deadline:
             self._doubt_it(overdue=True)  # before asking: a process that was stopped must not believe a lease alone
         bounded = self.margin or (self.endures and not self.overdue)
-        self.lease.renew_if_due(patience.until(self._last_moment) if bounded else patience)
+        try:
+            self.lease.renew_if_due(patience.until(self._last_moment) if bounded else patience)
+        except Cancelled:
+            raise
+        except Exception:
+            self._doubt_it()
+            raise  # it is judged, and tried again after a pause
         if self.lease.lost:
-            self._lose("its lease has run out, or was revoked")
-        elif now() >= self._last_moment:
-            if self.endures:
-                self._doubt_it(overdue=True)
-            else:
-                self._lose(f"etcd has confirmed no renewal for {self.lease.ttl - self.margin:.3g}s")
+            self._lose(Loss("its lease has run out, or was revoked", time.time()))
+        elif self._judge() or now() >= self._last_moment:
+            pass
         elif self.lease.failing:
             self._doubt_it()
         elif self.doubt:
@@ -201,16 +245,16 @@ class Session:
         if found.kvs:
             other = Record.parse(found.kvs[0].value)
             same = found.kvs[0].create_revision == self._token
-            self._lose(f"it is held by {owner_of(other.owner)} now", orderly=same and other.explicit)
+            self._lose(Loss(f"it is held by {owner_of(other.owner)} now", time.time(), same and other.explicit))
             return
         ended = Ended.parse(last.kvs[0].value) if last.kvs else None
         if ended is not None and ended.how and ended.token == self._token:
             when = f" at {clock(ended.at)}" if ended.at else ""
-            self._lose(f"it was {ended.how} by {owner_of(ended.by)}{when}", orderly=ended.how == "released")
+            self._lose(Loss(f"it was {ended.how} by {owner_of(ended.by)}{when}", time.time(), ended.how == "released"))
         elif self.lease is not None and self._etcd.time_to_live(self.lease.id, patience.within(GIVE_UP)) == 0:
-            self._lose("its lease has run out, or was revoked")
+            self._lose(Loss("its lease has run out, or was revoked", time.time()))
         else:
-            self._lose("its key was deleted")
+            self._lose(Loss("its key was deleted", time.time()))
 
     @property
     def _last_moment(self) -> float:
@@ -235,21 +279,26 @@ class Session:
         changed = not self.doubt or (overdue and not self.overdue)
         self.doubt = True
         self.overdue = self.overdue or overdue
-        if changed and self.on_change is not None:
-            self.on_change()
+        if changed:
+            self._tell(self.on_change)
 
     def _trust(self) -> None:
         if self.loss is None:
             self.doubt = self.overdue = False
-            if self.on_change is not None:
-                self.on_change()
+            self._tell(self.on_change)
 
-    def _lose(self, why: str, *, orderly: bool = False) -> None:
+    def _lose(self, loss: Loss) -> None:
         if self.loss is None:
-            self.loss = Loss(why, time.time(), orderly)
-            if self._lost is not None:
-                self._lost.set()
-            if self.on_change is not None:
-                self.on_change()
-            if self.on_lost is not None:
-                self.on_lost(self.loss)
+            self.loss = loss  # first: whatever comes of telling it, it is lost
+            self._tell(None if self._lost is None else self._lost.set)
+            self._tell(self.on_change)
+            on_lost = self.on_lost
+            self._tell(None if on_lost is None else lambda: on_lost(loss))
+
+    def _tell(self, callback: Callable[[], object] | None) -> None:
+        """Call it; what it raises is not ours to raise: there is more to tell, and a lease to look after."""
+        try:
+            if callback is not None:
+                callback()
+        except Exception as error:  # noqa: BLE001
+            report(error)

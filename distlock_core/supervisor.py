@@ -25,13 +25,12 @@ from distlock_core.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import threading
-
     from distlock_core.heartbeat import Heartbeat
     from distlock_core.killing import Killing
     from distlock_core.processes import Process
     from distlock_core.session import Session
     from distlock_core.signalmask import SignalMask
+    from distlock_core.threads import Thread
 
 SHORT = 0.2  # seconds; a command that is done by then is not worth a watch: the release tells the same
 LONGEST_SLEEP = 1.0  # seconds under a lease: no timer counts while the machine is suspended, so look at the clock
@@ -94,7 +93,7 @@ class Supervisor:
         self._cause = ""
         self._killing: Killing | None = None
         self._strangers: frozenset[Process] = frozenset()
-        self._telling: list[threading.Thread] = []
+        self._telling: list[Thread] = []
 
     def run(self) -> Ended:
         """Run the command to its end. Raises `NotStarted`.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
+    from typing import Any
 
     from distlock_core.ownership import Ownership, Readers
 
@@ -28,6 +30,7 @@ class Tidings:
             self._event = threading.Event()
             if self._was_lost:
                 self._event.set()
+            _set_in_children(self._event)
         return self._event
 
     @property
@@ -57,8 +60,35 @@ class Tidings:
         if self._readers is not None:
             self._readers.report(False)
 
+    def forked(self) -> None:
+        """This is a child of the process that told: nothing is held here, and the readers have stayed there."""
+        self._readers = None
+        self.lost()
+
     def let_go(self) -> None:
         """The hold has ended: so do the readers."""
         if self._readers is not None:
             self._readers.report(False)
             self._readers.end()
+
+
+_events: Any = None  # all that were asked for, as long as somebody has them
+
+
+def _set_in_children(event: threading.Event) -> None:
+    """Have it set in every process that is forked from now on: what was held here is not held there."""
+    global _events
+    if _events is None:
+        import weakref
+
+        _events = weakref.WeakSet()
+        os.register_at_fork(after_in_child=_forked)
+    _events.add(event)
+
+
+def _forked() -> None:
+    for event in list(_events):
+        renew = getattr(event, "_at_fork_reinit", None)
+        if renew is not None:
+            renew()  # another thread, which the child has not, may have been about to set it
+        event.set()

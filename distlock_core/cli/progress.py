@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
 
+    from distlock_core.threads import Thread
+
 LIVE_PERIOD = 1.0  # seconds
 SHORTEST_HEAD = 20  # columns; less of who holds it, and why, is not worth the place behind it
 CUT = "..."
@@ -29,7 +31,7 @@ class Progress:
         self._waiting: Waiting | None = None
         self._shown: tuple[object, ...] | None = None
         self._closing: threading.Event | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
 
     def __call__(self, waiting: Waiting) -> None:
         self._waiting = waiting

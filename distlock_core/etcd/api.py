@@ -150,8 +150,8 @@ if TYPE_CHECKING:
         def grant(self, lease: int, ttl: int, patience: Patience) -> int:
             """Grant a lease with this id and return its TTL. To grant it twice is harmless: its TTL is returned."""
 
-        def keep_alive(self, lease: int, patience: Patience) -> int:
-            """Renew a lease and return its TTL, 0 when it is gone."""
+        def keep_alive(self, lease: int, patience: Patience, *, fresh: bool = False) -> int:
+            """Renew a lease and return its TTL, 0 when it is gone. `fresh`: over a new connection in any case."""
 
         def time_to_live(self, lease: int, patience: Patience) -> int:
             """The seconds that a lease has left, 0 when it is gone."""
@@ -161,5 +161,8 @@ if TYPE_CHECKING:
 
         def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> Watch:
             """Watch keys (or ranges, with an end) from a revision on."""
+
+        def load_all(self) -> None:
+            """Load now what later calls would load at their first time: for who cannot afford that to fail then."""
 
         def close(self) -> None: ...

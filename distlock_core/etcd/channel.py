@@ -57,29 +57,60 @@ class Bell:
     """Rung in one thread, waited for with a `Patience` in another."""
 
     def __init__(self) -> None:
-        # Closed with the last reference, and not before: gRPC may ring it late.
+        """Raises `OSError` where no descriptor is to be had."""
+        self._lock = threading.RLock()
+        self._closed = False
+        self._waiting = 0
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
 
     def ring(self, *_: object) -> None:
+        """Wake whoever waits, now or later. Harmless after `close()`: gRPC may ring late."""
+        with self._lock:
+            if not self._closed:
+                self._write()
+
+    def hush(self) -> None:
+        with self._lock:
+            try:
+                if not self._closed:
+                    os.read(self._reader, 4096)
+            except BlockingIOError:
+                pass
+
+    def wait(self, patience: Patience) -> bool:
+        """Wait until it is rung, or closed: True. False at the deadline. Raises `Cancelled`."""
+        with self._lock:
+            if self._closed:
+                return True
+            self._waiting += 1
+        try:
+            return patience.wait(self._reader)
+        finally:
+            with self._lock:
+                self._waiting -= 1
+                self._close_if_unused()
+
+    def close(self) -> None:
+        """Wake whoever waits, and give the descriptors back as soon as nobody waits on them."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._write()
+            self._close_if_unused()
+
+    def _write(self) -> None:
         try:
             os.write(self._writer, b"!")
         except BlockingIOError:
             pass  # it rings already
 
-    def hush(self) -> None:
-        try:
-            os.read(self._reader, 4096)
-        except BlockingIOError:
-            pass
-
-    def fileno(self) -> int:
-        return self._reader
-
-    def __del__(self) -> None:
-        os.close(self._reader)
-        os.close(self._writer)
+    def _close_if_unused(self) -> None:
+        if self._closed and not self._waiting:
+            os.close(self._reader)
+            os.close(self._writer)
 
 
 class SignalsHeld:
@@ -122,9 +153,9 @@ class Channel:
                 call = method(self.raw).future(request, timeout=timeout, metadata=metadata)
                 call.add_done_callback(bell.ring)
             try:
-                answered = patience.wait(bell.fileno())
+                answered = bell.wait(patience)
             except Cancelled:
-                Patience.lasting(LINGER).wait(bell.fileno())
+                bell.wait(Patience.lasting(LINGER))
                 raise
             if not answered:
                 late = True
@@ -136,7 +167,7 @@ class Channel:
             if late:
                 start_thread(lambda: self._end_late(call, bell), "distlock-late")
             else:
-                self._end(call)
+                self._end(call, bell)
 
     def is_connected(self) -> bool:
         """False when the connection is lost: gRPC makes another by itself, to whoever is there by then.
@@ -156,10 +187,11 @@ class Channel:
             self._close_if_unused()
 
     def _end_late(self, call: Any, bell: Bell) -> None:
-        Patience.lasting(LATE).wait(bell.fileno())
-        self._end(call)
+        bell.wait(Patience.lasting(LATE))
+        self._end(call, bell)
 
-    def _end(self, call: Any) -> None:
+    def _end(self, call: Any, bell: Bell) -> None:
+        bell.close()
         with SignalsHeld():
             if call is not None:
                 call.cancel()

@@ -118,9 +118,9 @@ class Gateway:
         granted = self._call("/v3/lease/grant", message, read_ttl, patience, benign=FAILED_PRECONDITION)
         return granted or self.keep_alive(lease, patience)
 
-    def keep_alive(self, lease: int, patience: Patience) -> int:
+    def keep_alive(self, lease: int, patience: Patience, *, fresh: bool = False) -> int:
         message = {"ID": str(lease)}
-        return self._call("/v3/lease/keepalive", message, read_streamed_ttl, patience, benign=NOT_FOUND)
+        return self._call("/v3/lease/keepalive", message, read_streamed_ttl, patience, benign=NOT_FOUND, fresh=fresh)
 
     def time_to_live(self, lease: int, patience: Patience) -> int:
         return max(0, self._call("/v3/lease/timetolive", {"ID": str(lease)}, read_ttl, patience, benign=NOT_FOUND))
@@ -162,6 +162,9 @@ class Gateway:
             connection.close()
             raise
 
+    def load_all(self) -> None:
+        from distlock_core.etcd import gateway_watch  # noqa: F401
+
     def close(self) -> None:
         self._pool.close()
 
@@ -174,12 +177,13 @@ class Gateway:
         *,
         once: bool = False,
         benign: int = -1,
+        fresh: bool = False,
     ) -> Answer:
         """Send a request to one endpoint after the other; see `ask_in_turn`. A benign refusal is an empty answer."""
         body = json.dumps(message).encode()
 
         def ask(attempt: Attempt, token: str) -> Answer:
-            return parse(self._attempt(attempt, path, body, token, careful=once))
+            return parse(self._attempt(attempt, path, body, token, careful=once, fresh=fresh))
 
         answer = ask_in_turn(
             self._endpoints, lambda attempt: self._as_user(attempt, ask), patience, once=once, benign=benign
@@ -208,11 +212,11 @@ class Gateway:
         return rights.name_missing(denied, self._access, compares, ops, attempt)
 
     def _attempt(
-        self, attempt: Attempt, path: str, body: bytes, token: str, *, careful: bool = False
+        self, attempt: Attempt, path: str, body: bytes, token: str, *, careful: bool = False, fresh: bool = False
     ) -> dict[str, Any]:
         """One request to one endpoint. A careful one is not sent before it is known which cluster is there."""
         address = attempt.address
-        connection, fresh = self._pool.take(address, attempt.patience)
+        connection, fresh = self._pool.take(address, attempt.patience, fresh=fresh)
         if careful and fresh and self._endpoints.cluster is not None:
             connection = self._same_cluster(connection, attempt, token)
         stream, late = None, False

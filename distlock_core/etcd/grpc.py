@@ -18,6 +18,7 @@ from distlock_core.etcd.channel import Channel
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
 from distlock_core.etcd.etcd3_package import load
 from distlock_core.etcd.grpc_connect import connect
+from distlock_core.etcd.grpc_stream import FirstAnswer
 from distlock_core.etcd.grpc_watch import GrpcWatch
 from distlock_core.etcd.http1 import Address, ConnectFailed, ConnectionLost
 from distlock_core.etcd.login import Login
@@ -49,6 +50,7 @@ class Grpc:
         self._login = Login(access, self._authenticate) if access is not None and access.user else None
         self._lock = threading.Lock()
         self._channels: dict[Address, Channel] = {}
+        self._inherited: dict[Address, Channel] = {}
         self._pid = os.getpid()
 
     @property
@@ -69,13 +71,13 @@ class Grpc:
         granted = self._call(self._leases("LeaseGrant"), request, patience, benign=FAILED_PRECONDITION)
         return int(granted.TTL) if granted is not None else self.keep_alive(lease, patience)
 
-    def keep_alive(self, lease: int, patience: Patience) -> int:
+    def keep_alive(self, lease: int, patience: Patience, *, fresh: bool = False) -> int:
         request = self._rpc.LeaseKeepAliveRequest(ID=lease)
-        return _ttl(self._call(self._keep_alive, request, patience, benign=NOT_FOUND))
+        return _ttl(self._call(self._keep_alive, request, patience, benign=NOT_FOUND, fresh=fresh))
 
     def time_to_live(self, lease: int, patience: Patience) -> int:
         request = self._rpc.LeaseTimeToLiveRequest(ID=lease)
-        return max(0, _ttl(self._call(self._leases("LeaseTimeToLive"), request, patience, benign=NOT_FOUND)))
+        return _ttl(self._call(self._leases("LeaseTimeToLive"), request, patience, benign=NOT_FOUND))
 
     def revoke(self, lease: int, patience: Patience) -> None:
         request = self._rpc.LeaseRevokeRequest(ID=lease)
@@ -90,6 +92,9 @@ class Grpc:
         watch = ask_in_turn(self._endpoints, self._as_user(ask), patience)
         assert watch is not None
         return watch
+
+    def load_all(self) -> None:
+        """Nothing is left to load: the package is loaded as a whole."""
 
     def close(self) -> None:
         with self._lock:
@@ -135,7 +140,7 @@ class Grpc:
             found.append(protos.found(answer))
         return Outcome(True, revision, tuple(found))
 
-    # The methods of a channel. A renewal is a stream to etcd; of one request and one answer, it looks like a call.
+    # The methods of a channel.
 
     def _txn(self, raw: Any) -> Any:
         return self._rpc.KVStub(raw).Txn
@@ -143,12 +148,8 @@ class Grpc:
     def _leases(self, name: str) -> Callable[[Any], Any]:
         return lambda raw: getattr(self._rpc.LeaseStub(raw), name)
 
-    def _keep_alive(self, raw: Any) -> Any:
-        return raw.unary_unary(
-            "/etcdserverpb.Lease/LeaseKeepAlive",
-            request_serializer=self._rpc.LeaseKeepAliveRequest.SerializeToString,
-            response_deserializer=self._rpc.LeaseKeepAliveResponse.FromString,
-        )
+    def _keep_alive(self, raw: Any) -> FirstAnswer:
+        return FirstAnswer(self._rpc.LeaseStub(raw).LeaseKeepAlive)
 
     def _call(
         self,
@@ -158,11 +159,12 @@ class Grpc:
         *,
         once: bool = False,
         benign: int = -1,
+        fresh: bool = False,
     ) -> Any:
         """Send a request to one endpoint after the other; see `ask_in_turn`. None for a benign refusal."""
 
         def ask(attempt: Attempt, token: str) -> Any:
-            return self._attempt(attempt, method, request, token, careful=once)
+            return self._attempt(attempt, method, request, token, careful=once, fresh=fresh)
 
         return ask_in_turn(self._endpoints, self._as_user(ask), patience, once=once, benign=benign)
 
@@ -178,10 +180,20 @@ class Grpc:
         return str(self._attempt(attempt, lambda raw: self._rpc.AuthStub(raw).Authenticate, request, "").token)
 
     def _attempt(
-        self, attempt: Attempt, method: Callable[[Any], Any], request: Any, token: str, *, careful: bool = False
+        self,
+        attempt: Attempt,
+        method: Callable[[Any], Any],
+        request: Any,
+        token: str,
+        *,
+        careful: bool = False,
+        fresh: bool = False,
     ) -> Any:
         """One request to one endpoint. A careful one is sent over no connection but that whose cluster is known."""
-        channel = self._channel(attempt.address, attempt.patience)
+        if fresh:
+            channel = self._connect(attempt.address, attempt.patience)
+        else:
+            channel = self._channel(attempt.address, attempt.patience)
         if careful and not channel.is_connected():
             self._give_up(channel)
             channel = self._channel(attempt.address, attempt.patience)
@@ -191,6 +203,12 @@ class Grpc:
         except (ConnectFailed, ConnectionLost):
             self._give_up(channel)
             raise
+        except BaseException:
+            if fresh:
+                channel.give_up()
+            raise
+        if fresh:
+            self._prefer(channel)
         return answer
 
     def _connect(self, address: Address, patience: Patience) -> Channel:
@@ -209,8 +227,9 @@ class Grpc:
     def _channel(self, address: Address, patience: Patience) -> Channel:
         with self._lock:
             if self._pid != os.getpid():
-                # A fork: the parent goes on with these channels, and their threads have stayed with it.
-                self._channels, self._pid = {}, os.getpid()
+                # A fork: the parent goes on with these channels, and their threads have stayed with it. They are kept:
+                # to be collected they would be closed, which waits for those threads.
+                self._inherited, self._channels, self._pid = self._channels, {}, os.getpid()
             channel = self._channels.get(address)
         if channel is not None:
             return channel
@@ -220,6 +239,14 @@ class Grpc:
         if channel is not made:
             made.give_up()  # another thread was faster
         return channel
+
+    def _prefer(self, channel: Channel) -> None:
+        """Use this one from now on: the one before it may hang."""
+        with self._lock:
+            before = self._channels.get(channel.address)
+            self._channels[channel.address] = channel
+        if before is not None:
+            before.give_up()
 
     def _give_up(self, channel: Channel) -> None:
         with self._lock:
@@ -245,7 +272,7 @@ class Grpc:
 
 
 def _ttl(answer: Any) -> int:
-    return 0 if answer is None else int(answer.TTL)
+    return 0 if answer is None else max(0, int(answer.TTL))  # -1 for one that is gone
 
 
 def _metadata(token: str) -> Metadata:

@@ -15,7 +15,7 @@ from distlock_core.threads import start_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from distlock_core.etcd.channel import Metadata
@@ -45,19 +45,25 @@ class GrpcWatch:
         self._channel = channel
         self._check_cluster = check_cluster
         self._suspect = suspect
+        self._closed = threading.Event()
         self._bell = Bell()
         self._unread: deque[Any] = deque()
         self._room = threading.Semaphore(MOST_UNREAD)
         self._end: Exception | None = None
         self._revision = revision
         self._behind: bool | None = None  # None: it has not begun
-        with SignalsHeld():
-            self._stream = method(iter(requests), metadata=metadata)
-        start_thread(self._read, "distlock-watch")
+        try:
+            with SignalsHeld():
+                self._stream = method(self._ask(requests), metadata=metadata)
+            start_thread(self._read, "distlock-watch")
+        except BaseException:
+            self._closed.set()
+            self._bell.close()
+            raise
 
     def open(self, patience: Patience) -> None:
         """Wait until etcd has answered. Raises `ConnectFailed`, `ConnectionLost`, `Refused`, `Cancelled`."""
-        if not patience.wait(self._bell.fileno()):
+        if not self._bell.wait(patience):
             raise ConnectionLost("timed out")
         if self._end is not None and not self._unread:
             raise self._end
@@ -68,7 +74,7 @@ class GrpcWatch:
             events = self._fetch()
             if events:
                 return events
-            if not patience.wait(self._bell.fileno()):
+            if not self._bell.wait(patience):
                 return []
 
     def wait_for_hint(self, patience: Patience) -> bool:
@@ -77,16 +83,21 @@ class GrpcWatch:
             if self._fetch() or self._behind:
                 self._behind = False
                 return True
-            if not patience.wait(self._bell.fileno()):
+            if not self._bell.wait(patience):
                 return False
 
     def close(self) -> None:
         self._end = self._end or ConnectionLost("closed")
+        self._closed.set()
         self._room.release()
         with SignalsHeld():
             self._stream.cancel()
             self._channel.give_up()
-        self._bell.ring()  # for a thread that waits
+        self._bell.close()  # wakes a thread that waits
+
+    def _ask(self, requests: Sequence[Any]) -> Iterator[Any]:
+        yield from requests
+        self._closed.wait()  # my side stays open: `etcd grpc-proxy` cancels what its client has closed
 
     def _fetch(self) -> list[Event]:
         """The events of what has come. Raises `WatchEnded` when the watch is over and its last events are fetched."""
@@ -108,7 +119,9 @@ class GrpcWatch:
                 if isinstance(ended, WatchRefused) and self._suspect is not None:
                     self._suspect()
         if end is not None and not events:
-            raise end if isinstance(end, WatchEnded) else WatchEnded(str(end)) from end
+            if isinstance(end, WatchEnded):
+                raise end
+            raise WatchEnded(str(end)) from end
         return events
 
     def _read(self) -> None:

@@ -27,13 +27,13 @@ class Pool:
         self._late: list[tuple[float, Connection]] = []
         self._pid = os.getpid()
 
-    def take(self, address: Address, patience: Patience) -> tuple[Connection, bool]:
-        """An idle connection, or a new one; and whether it is new."""
+    def take(self, address: Address, patience: Patience, *, fresh: bool = False) -> tuple[Connection, bool]:
+        """An idle connection, or a new one (`fresh`: in any case); and whether it is new."""
         if self._pid != os.getpid():
             # A fork: the parent goes on with these connections, so they are not mine to talk on.
             self._idle, self._late, self._pid = [], [], os.getpid()
         self._hang_up(now())
-        while self._idle:
+        while self._idle and not fresh:
             connection = self._idle.pop()
             if connection.address == address and not connection.is_stale():
                 return connection, False

@@ -83,8 +83,8 @@ class Either:
     def grant(self, lease: int, ttl: int, patience: Patience) -> int:
         return self._ask(lambda etcd: etcd.grant(lease, ttl, patience))
 
-    def keep_alive(self, lease: int, patience: Patience) -> int:
-        return self._ask(lambda etcd: etcd.keep_alive(lease, patience))
+    def keep_alive(self, lease: int, patience: Patience, *, fresh: bool = False) -> int:
+        return self._ask(lambda etcd: etcd.keep_alive(lease, patience, fresh=fresh))
 
     def time_to_live(self, lease: int, patience: Patience) -> int:
         return self._ask(lambda etcd: etcd.time_to_live(lease, patience))
@@ -94,6 +94,9 @@ class Either:
 
     def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> Watch:
         return self._ask(lambda etcd: etcd.watch(ranges, revision, patience))
+
+    def load_all(self) -> None:
+        self._chosen.load_all()
 
     def close(self) -> None:
         self._gateway.close()

@@ -44,6 +44,7 @@ class Connection(threading.Thread):
     def __init__(self, proxy: Proxy, client: socket.socket) -> None:
         super().__init__(name="proxy-connection", daemon=True)
         self.streaming = False
+        self.silent = False
         self._proxy = proxy
         self._client = client
         self._etcd: socket.socket | None = None
@@ -108,7 +109,7 @@ class Connection(threading.Thread):
         # With its head a unary reply is certain: the gateway sends it when etcd has answered.
         if exchange.outward is not None and not self._obey(*exchange.outward, exchange.body):
             return False
-        self._block_while(lambda: self._proxy.blackholed or self._proxy.muted)
+        self._block_while(self._is_mute)
         self._client.sendall(head.raw)
         self._set_streaming(exchange.is_stream)
         body = Body(head, reply=True)
@@ -117,7 +118,7 @@ class Connection(threading.Thread):
                 self._from_etcd = self._receive_etcd()
                 if exchange.is_stream:
                     self._pass_gate()
-            self._block_while(lambda: self._proxy.blackholed or self._proxy.muted)
+            self._block_while(self._is_mute)
             taken = body.feed(self._from_etcd)
             body.content.clear()  # nobody reads it, and a stream has no end
             self._client.sendall(self._from_etcd[:taken])
@@ -159,7 +160,7 @@ class Connection(threading.Thread):
                     self._from_etcd += data
                 else:
                     etcd.sendall(data)
-            if self._from_etcd and not self._proxy.muted:
+            if self._from_etcd and not self._proxy.muted and not self.silent:
                 self._client.sendall(self._from_etcd)
                 self._from_etcd = b""
 
@@ -200,9 +201,12 @@ class Connection(threading.Thread):
         return self._etcd
 
     def _pass_gate(self) -> None:
-        """Wait as long as delay() and blackhole() want."""
+        """Wait as long as delay(), blackhole() and silence() want."""
         until = time.monotonic() + self._proxy.latency
-        self._block_while(lambda: self._proxy.blackholed or time.monotonic() < until)
+        self._block_while(lambda: self._proxy.blackholed or self.silent or time.monotonic() < until)
+
+    def _is_mute(self) -> bool:
+        return self._proxy.blackholed or self._proxy.muted or self.silent
 
     def _block_while(self, condition: Callable[[], bool]) -> None:
         """Wait under the proxy's lock; raises Ended when the connection is closed meanwhile."""

@@ -1,7 +1,7 @@
 """A proxy in front of one etcd member that loses, holds, delays and garbles what passes, to provoke races.
 
 It follows HTTP/1.1 to know requests from replies; anything else (gRPC, TLS) is passed through as a plain tunnel, to
-which cut, blackhole, mute and delay apply.
+which cut, blackhole, mute, silence and delay apply.
 """
 
 from __future__ import annotations
@@ -112,14 +112,22 @@ class Proxy:
         with self.changed:
             self.blackholed = True
 
+    def silence(self) -> None:
+        """Let nothing pass any more on the connections that there are, which stay open; new ones work."""
+        with self.changed:
+            for connection in self._connections:
+                connection.silent = True
+
     def mute(self) -> None:
         """Let everything through to etcd, and nothing back; heal() lets that through too."""
         with self.changed:
             self.muted = True
 
     def heal(self) -> None:
-        """End cut, blackhole, mute and delay. Rules and held requests stay as they are."""
+        """End cut, blackhole, mute, silence and delay. Rules and held requests stay as they are."""
         with self.changed:
+            for connection in self._connections:
+                connection.silent = False
             self.blackholed, self.muted, self.latency = False, False, 0.0
             if self._cut and not self._closed:
                 self._cut = False

@@ -34,6 +34,12 @@ def newer(request: pytest.FixtureRequest, etcd_cell: Callable[[str, str], Cluste
     yield from _opened(request.param, etcd_cell)
 
 
+@pytest.fixture(params=[one for one in CELLS if one[:2] == ("3.5", "plain")], ids="-".join)
+def driver(request: pytest.FixtureRequest, etcd_cell: Callable[[str, str], Cluster]) -> Iterator[Cell]:
+    """The test runs over both drivers: where neither security nor etcd's version plays a part."""
+    yield from _opened(request.param, etcd_cell)
+
+
 @pytest.fixture(params=[one for one in CELLS if one[1] == "auth"], ids="-".join)
 def secured(request: pytest.FixtureRequest, etcd_cell: Callable[[str, str], Cluster]) -> Iterator[Cell]:
     """The test runs over both drivers on both etcds, with TLS and auth on."""

@@ -1,0 +1,100 @@
+"""Standby: a thread, and what ends its work, there before the work is: nothing is left to be started in a hurry."""
+
+from __future__ import annotations
+
+import _thread
+import os
+from collections.abc import Callable
+
+from distlock_core.errors import DistlockError
+from distlock_core.patience import Interrupt
+from distlock_core.threads import report, start_thread
+
+
+class Standby:
+    """A thread that waits for work, does one piece after the other, and waits again, until it is closed.
+
+    It is started, and all descriptors that it needs are opened, when it is made. So whoever makes one before a lock is
+    claimed cannot fail for want of a thread afterwards. Handing it work, recalling it and closing it allocate nothing
+    of the system. In a forked child it does not exist: `hand()` raises there, the rest does nothing.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Raises `DistlockError` where there is no thread or no descriptor left."""
+        try:
+            self._interrupt = Interrupt()
+        except OSError as error:
+            raise DistlockError(
+                f"the lock could not be looked after: no descriptor is left ({error.strerror}): see ulimit -n"
+            ) from error
+        self._pid = os.getpid()
+        self._called = _thread.allocate_lock()  # held while there is nothing to do
+        self._idle = _thread.allocate_lock()  # held while it works
+        self._called.acquire()
+        self._work: Callable[[Interrupt], object] | None = None
+        self._closed = False
+        self._left_to_itself = False  # recalled or closed by its own thread, which cannot wait for itself
+        try:
+            self._thread = start_thread(self._wait, name)
+        except (RuntimeError, MemoryError) as error:
+            self._interrupt.close()
+            raise DistlockError(
+                f"the lock could not be looked after: no thread can be started ({error}): see ulimit -u, pids.max"
+            ) from error
+
+    @property
+    def is_working(self) -> bool:
+        """True from `hand()` until the work has ended or is recalled."""
+        return self._pid == os.getpid() and self._idle.locked() and not self._left_to_itself
+
+    def hand(self, work: Callable[[Interrupt], object]) -> None:
+        """Do this, which is to end soon after its interrupt is set. Only while it does not work."""
+        if self._pid != os.getpid():
+            raise DistlockError("the thread that looks after a lock does not exist in a forked child")
+        self._idle.acquire()  # it may be about to end what it has been recalled from
+        self._left_to_itself = False
+        self._interrupt.clear()
+        self._work = work
+        self._called.release()
+
+    def recall(self) -> None:
+        """End the work, and wait for that; called by the thread itself, it ends as soon as that returns."""
+        if self._pid != os.getpid() or not self._idle.locked():
+            return
+        self._interrupt.set()
+        if self._thread.is_current:
+            self._left_to_itself = True
+            return
+        with self._idle:
+            pass
+
+    def close(self) -> None:
+        """End the work and the thread, and close what it has opened."""
+        if self._pid != os.getpid() or self._closed:
+            return
+        self._closed = True
+        self.recall()
+        if self._thread.is_current:
+            return  # it closes the rest as it ends
+        self._called.release()
+        self._thread.join()
+        self._interrupt.close()
+
+    def _wait(self) -> None:
+        while True:
+            self._called.acquire()
+            work, self._work = self._work, None
+            if work is None:
+                return  # closed
+            try:
+                work(self._interrupt)
+            except BaseException as error:  # noqa: BLE001 - the next work must find a thread
+                report(error)
+            work = None
+            if self._pid != os.getpid():
+                return  # a callback has forked, and the child came back here
+            if self._closed and self._left_to_itself:
+                self._interrupt.close()
+                self._idle.release()
+                return
+            self._idle.release()
