@@ -67,8 +67,8 @@ def _find(name: str, version: str | None) -> str:
             return path
         seen.append(f"{path} is {its}")
     wanted = name if version is None else f"{name} {version}"
-    known = {series: way for series, way in INSTALL.items() if version is not None and series == version[:3]} or INSTALL
-    how = known[version[:3]] if len(known) == 1 else " or ".join(f"{way} ({series})" for series, way in known.items())
+    series = (version or "")[:3]
+    how = INSTALL.get(series) or " or ".join(f"{way} (etcd {which})" for which, way in INSTALL.items())
     raise BinaryNotFound(f"no {wanted} found{''.join(f'; {one}' for one in seen)}. To install it: {how}")
 
 
