@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from distlock_core.binding import Binding
     from distlock_core.config import Settings
     from distlock_core.deputy import Deputy
+    from distlock_core.lock import Lock
     from distlock_core.model import Holder, LockState
     from distlock_core.patience import Cancel
     from distlock_core.realm import Realm
@@ -141,8 +142,9 @@ def take(
     # A step may be entered again by whoever has its owner; what is bound to a run is that run's alone.
     details = None if kept is None else traces(kept.pid)
     taker = _taker(taker, run)
-    lock = connection.wanted(connect(settings), settings, step=kept is None, details=details, taker=taker, token=token)
-    mine = Mine(settings["id"], run, of_my_run)
+    realm = connect(settings)
+    lock = connection.wanted(realm, settings, step=kept is None, details=details, taker=taker, token=token)
+    mine = Mine(settings["id"], run, of_my_run, taker)
     entry, waits = None, ""
     try:
         entry = lock.preview()
@@ -154,8 +156,12 @@ def take(
             raise
         waits = error.message
     if entry is not None and entry.how != TAKEN_OVER:
-        return Taken(entry.holder, False)
-    before = None if entry is None else entry.holder
+        if dry_run or not entry.adopts:
+            return Taken(entry.holder, False)
+        # Whoever had the step is gone: it is this run's from now on, and no second one enters it beside this run.
+        kept, plain = None, {**settings, "ttl": settings["ttl"] if unrenewed else None}
+        lock = connection.wanted(realm, plain, step=True, taker=taker, token=token)
+    before = entry.holder if entry is not None and entry.how == TAKEN_OVER else None
     if dry_run:
         return Taken(None, True, before, waits)
     watcher = Watcher(progress)
@@ -170,21 +176,27 @@ def take(
     if cancel is not None and cancel.is_set():
         lock.release()
         raise Cancelled("interrupted")
+    holder = _leave(lock, kept, settings)
+    adopted = entry is not None and entry.adopts and entry.holder.token == holder.token
+    return Taken(holder, not adopted, before, waited=watcher.story())
+
+
+def _leave(lock: Lock, kept: Binding | None, settings: Settings) -> Holder:
+    """Leave a lock that is held as it is, or to a keeper."""
     if kept is None:
         holder = lock.holder
         lock.forget()
-    else:
-        from distlock_core.binding import bind
+        return holder
+    from distlock_core.binding import bind
 
-        holder = bind(lock, kept, connection.arguments(settings))
-    return Taken(holder, True, before, waited=watcher.story())
+    return bind(lock, kept, connection.arguments(settings))
 
 
-def deputize(settings: Settings, reason: str = "") -> Deputy:
+def deputize(settings: Settings, reason: str = "", taker: Mapping[str, Any] | None = None) -> Deputy:
     """Start a deputy that gets the lock for a run of many processes, and keeps it until the last of them is gone.
 
-    `reason` is for where the settings have none. When the run ends without a word, the lock is released, or held if
-    `on_failure` says so. Raises `DistlockError`.
+    `taker` is the trace of the run's main process (default: this one), `reason` is for where the settings have none.
+    When the run ends without a word, the lock is released, or held if `on_failure` says so. Raises `DistlockError`.
     """
     from distlock_core.deputy import HOLD, RELEASE, Deputy
 
@@ -198,6 +210,7 @@ def deputize(settings: Settings, reason: str = "") -> Deputy:
         "slots": settings["slots"],
         "ttl": settings["ttl"],
         "refresh": settings["refresh"],
+        "details": {"taker": traces() if taker is None else dict(taker)},
     }
     orders = {
         "connection": connection.arguments(settings, NOTHING_CONFIGURED),
@@ -239,13 +252,20 @@ def let_go(
         return None
 
 
-def check(settings: Settings, token: int | None = None) -> Holder:
-    """Return the hold of my owner's (with a `token`: that one). Raises `LockNotFound` or `NotHolder` without one."""
+def check(settings: Settings, token: int | None = None, *, taker: Mapping[str, Any] | None = None) -> Holder:
+    """Return the hold of my owner's (with a `token`: that one). Raises `LockNotFound` or `NotHolder` without one.
+
+    With a `taker`, as for `take`, a step of my owner that was taken for another process, which may live, is not mine.
+    """
     name, owner = settings["lockname"], settings["id"]
     state = connect(settings).show(name)
     for holder in state.holders:
         mine = holder.owner == owner if token is None else holder.token == token
         if mine and holder.record.state == HELD:
+            if taker is not None and token is None:
+                from distlock_core.reentry import refuse_anothers_step
+
+                refuse_anothers_step(holder, taker, settings["state_dir"])
             return holder
     who = printable(owner) if token is None else f"token {token}"
     if state.holders:
@@ -255,7 +275,7 @@ def check(settings: Settings, token: int | None = None) -> Holder:
 
 def bound_to(run: int | None, state: LockState | None, owner: str | None = None) -> Holder | None:
     """The hold that this very run has bound to itself before (with an `owner`: as that one)."""
-    return Mine(owner, run, ()).among(state)
+    return Mine(owner, run).among(state)
 
 
 def said(holder: Holder) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from distlock_core import refusal
-from distlock_core.errors import Cancelled, DistlockError, OutcomeUnknown
+from distlock_core.errors import Cancelled, DistlockError, NoSpace, OutcomeUnknown
 from distlock_core.etcd.api import Compare, Delete, KeyValue, LeaseGone, Put
-from distlock_core.hold import NESTED, Entry, Held, Wish, claim_record, reentry_record
-from distlock_core.lease import GIVE_UP, Lease
+from distlock_core.hold import NESTED, Held, Wish, claim_record, reentry_record
+from distlock_core.lease import Lease
 from distlock_core.model import Record
 from distlock_core.patience import RETRY_PAUSE, Patience
 from distlock_core.release import Ending
@@ -18,8 +18,9 @@ from distlock_core.whoami import new_run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.etcd.api import Etcd, Op
+    from distlock_core.etcd.api import Etcd, Get, Op, Outcome
     from distlock_core.line import Line
+    from distlock_core.reentry import Entry
 
     Call = Callable[[], Patience]
 
@@ -45,6 +46,7 @@ class Claims:
         self._run = new_run()
         self._lease: Lease | None = None
         self._doubt: Claim | None = None
+        self._is_noted = False
 
     @property
     def in_doubt(self) -> bool:
@@ -68,18 +70,26 @@ class Claims:
             # The run around me keeps its record, and with it its right to release: nothing is written.
             return Held(holder.kv, holder.record.run, holder.slot, NESTED)
         record, lease = reentry_record(self._wish, self._run, entry), self._grant(call)
-        kv = KeyValue(holder.key, record, holder.token, 0, lease)
+        kv = KeyValue(holder.key, record, holder.kv.create_revision, 0, lease)
         held = Held(kv, self._run, holder.slot, entry.how, before, entry.before_lease, self._lease)
         conditions = reentry_conditions(self._keys, view, holder)
         return self._commit(Claim(view, held), conditions, [Put(holder.key, record, lease)], call)
 
     def _commit(self, claim: Claim, conditions: list[Compare], then: list[Op], call: Call) -> Held | View:
+        self._note()
         self._doubt = claim
         reads = gets(self._keys, self._line.ticket)
         try:
             outcome = self._etcd.txn(conditions, then, reads, call())
         except (OutcomeUnknown, Cancelled):
             raise
+        except NoSpace:
+            # The write that goes beyond the limit is applied, and refused all the same. It is on its way no more.
+            holder = View.parse(self._keys, self._etcd.read(reads, call()), None).held_under(self._run)
+            self._doubt = None
+            if holder is None:
+                raise
+            return claim.held._replace(kv=holder.kv)
         except (DistlockError, LeaseGone):
             self._doubt = None  # refused as it stands, or never sent: there is nothing to settle, and so to write
             raise
@@ -91,19 +101,35 @@ class Claims:
         born = kv.create_revision or outcome.revision
         return claim.held._replace(kv=kv._replace(create_revision=born, mod_revision=outcome.revision))
 
+    def _note(self) -> None:
+        """Have this machine remember the acquisition, before there is one: after a reboot nothing else proves it."""
+        if self._wish.explicit and not self._is_noted:
+            from distlock_core.memory import remember
+
+            self._is_noted = remember(self._wish.state_dir, self._run)
+
+    def forget(self) -> None:
+        """Nothing was acquired, and nothing will be."""
+        if self._is_noted:
+            from distlock_core.memory import forget
+
+            forget(self._wish.state_dir, self._run)
+
     def _grant(self, call: Call) -> int:
         """The lease that the hold will hang on, 0 for a persistent one. Its deadline counts from here."""
         if self._wish.ttl is None:
             return 0
         self.drop_lease()
-        self._lease = Lease(self._etcd, self._wish.ttl, call(), self._wish.refresh)
+        # Here before it is granted: who gives up in the middle ends it with all the rest, and in the same time.
+        self._lease = Lease(self._etcd, self._wish.ttl, None, self._wish.refresh)
+        self._lease.grant(self._wish.ttl, call())
         return self._lease.id
 
-    def drop_lease(self) -> None:
-        """End the lease of a claim that has come to nothing."""
+    def drop_lease(self, patience: Patience | None = None) -> None:
+        """End the lease of a claim that has come to nothing, within the patience (default: a second)."""
         lease, self._lease = self._lease, None
         if lease is not None:
-            lease.give_up()
+            lease.give_up(patience)
 
     def settle(self, patience: Patience) -> Held | None:
         """Find out what became of a claim without a reply; one that was not applied is made void.
@@ -115,30 +141,49 @@ class Claims:
         view, held = self._doubt
         again = Put(self._keys.last, view.last.value if view.last else Record(0, "", {"how": ""}).encode())
         reads = gets(self._keys, None)
-        outcome = self._etcd.txn([unsettled(self._keys, view)], [again, *reads], reads, patience)
+        try:
+            outcome = self._etcd.txn([unsettled(self._keys, view)], [again, *reads], reads, patience)
+        except NoSpace as full:
+            outcome = self._void_in_a_full_etcd(view, reads, patience, full)
         self._doubt = None
         holder = View.parse(self._keys, outcome, None).held_under(self._run)
         return None if holder is None else held._replace(kv=holder.kv)
 
-    def resolve(self, ending: BaseException) -> Held | None:
+    def _void_in_a_full_etcd(self, view: View, reads: Sequence[Get], patience: Patience, full: NoSpace) -> Outcome:
+        """Make a claim void by deletes alone, and read what became of it.
+
+        It demands its lease, its ticket, and the lock's last end, as they were: the first of them that there is goes. A
+        claim without any of them (the first that was ever made for a persistent lock) cannot be made void: raises.
+        """
+        if self._lease is not None:
+            lease, self._lease = self._lease, None
+            lease.revoke(patience)
+            return self._etcd.read(reads, patience)
+        ticket = self._line.ticket
+        if ticket is not None:
+            same = Compare("CREATE", "EQUAL", ticket.key, ticket.create_revision)
+            return self._etcd.txn([same], [Delete(ticket.key), *reads], reads, patience)
+        if view.last is None:
+            raise full
+        return self._etcd.txn([unsettled(self._keys, view)], [Delete(self._keys.last), *reads], reads, patience)
+
+    def resolve(self, ending: BaseException, patience: Patience) -> Held | None:
         """Settle a claim in doubt: the lock if it was applied, None if it never will be. Raises `OutcomeUnknown`."""
-        patience = Patience.lasting(GIVE_UP)
         while self._doubt is not None:
             try:
                 return self.settle(patience)
             except OutcomeUnknown:
                 patience.pause(RETRY_PAUSE)
-            except DistlockError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, nobody knows what became of the claim
                 raise refusal.unknown(self._keys.name, self._run, f"{ending}; {error}") from ending
         return None
 
-    def undo(self, held: Held) -> None:
+    def undo(self, held: Held, patience: Patience) -> None:
         """The caller was called away while its claim went through: as it was before."""
         ended = Put(self._keys.last, Ending("released", self._wish.owner).record(held.kv))
         undo: list[Op] = [Delete(held.kv.key), ended]
         if held.before:
             undo = [Put(held.kv.key, held.before, held.before_lease)]
-        patience = Patience.lasting(GIVE_UP)
         while True:
             try:
                 self._etcd.txn([Compare("MOD", "EQUAL", held.kv.key, held.kv.mod_revision)], undo, [], patience)
@@ -147,5 +192,9 @@ class Claims:
                 undo = [Delete(held.kv.key), ended]  # what was there has run out meanwhile
             except OutcomeUnknown:
                 patience.pause(RETRY_PAUSE)
-            except DistlockError as error:
+            except NoSpace as full:
+                if held.before or len(undo) == 1:
+                    raise refusal.unknown(self._keys.name, self._run, str(full)) from full
+                undo = undo[:1]  # what only deletes is let in
+            except Exception as error:
                 raise refusal.unknown(self._keys.name, self._run, str(error)) from error

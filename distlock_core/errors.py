@@ -4,6 +4,7 @@
     |-- ConfigError          kind config: a setting or an argument is wrong; nothing was sent
     |-- EtcdUnavailable      kind unreachable: no endpoint gave an answer in time
     |   `-- AnotherCluster   the same; all of them answer, and belong to another cluster than before
+    |-- NoSpace              kind error: etcd's database is full, and takes nothing that adds to it
     |-- AccessDenied         kind denied: etcd refuses this user or certificate
     |-- LockBusy             kind busy: somebody else holds it, or is ahead in the line, and I was not to wait
     |-- AcquireTimeout       kind timeout: waited, and did not get it in time
@@ -52,6 +53,10 @@ class EtcdUnavailable(DistlockError):
 
 class AnotherCluster(EtcdUnavailable):
     """Every endpoint answers, and belongs to another cluster than at first. Unlike an outage it is not waited out."""
+
+
+class NoSpace(DistlockError):
+    """etcd's database is full: it takes nothing that adds to it until somebody has made room."""
 
 
 class AccessDenied(DistlockError):

@@ -5,12 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from distlock_core.errors import LockLost, NotHolder
+from distlock_core.errors import (
+    AccessDenied,
+    AnotherCluster,
+    Cancelled,
+    ConfigError,
+    DistlockError,
+    EtcdUnavailable,
+    LockLost,
+    NoSpace,
+    NotHolder,
+    OutcomeUnknown,
+)
 from distlock_core.etcd.api import Get, KeyValue, LeaseGone, Put
 from distlock_core.hold import NESTED, STEP, Held, Wish
-from distlock_core.model import HELD, HOLD, Holder, Record
+from distlock_core.lease import FIRST_RETRY, GIVE_UP, LONGEST_RETRY, Lease
+from distlock_core.model import HELD, HOLD, Holder, Record, token_of
 from distlock_core.patience import Patience, now
-from distlock_core.release import Ending, cool_down, leave_taken, let_go, rewrite
+from distlock_core.release import UNEXPECTED, Ending, cool_down, leave_taken, let_go, rewrite
 from distlock_core.wording import held_by, look_at, printable
 
 TYPE_CHECKING = False
@@ -21,6 +33,9 @@ if TYPE_CHECKING:
     from distlock_core.session import Loss, Session
     from distlock_core.standby import Standby
     from distlock_core.tidings import Tidings
+
+
+SHORTEST_STEP = 0.5  # seconds that one try to leave a leased lock taken may take, before its lease is looked after
 
 
 class Holding:
@@ -54,6 +69,7 @@ class Holding:
         self._keys = wish.keys
         self._owner = wish.owner
         self._is_step = wish.kind == "lock"
+        self._remembers, self._state_dir = wish.explicit, wish.state_dir
         self.held = held
         self.is_over = False
         self._hung = wish.ttl, wish.refresh
@@ -153,7 +169,7 @@ class Holding:
         except LeaseGone:
             kv = None
         if kv is None:
-            if seen and seen[-1].create_revision == self.held.token:
+            if seen and token_of(seen[-1]) == self.held.token:
                 # Still this hold, but entered by a run of its own owner, or left taken by a person.
                 holder, name = Holder.parse(self._keys, seen[-1]), self._keys.name
                 raise NotHolder(f"{printable(name)} is held by {held_by(holder)} now. {look_at(name)}")
@@ -164,22 +180,32 @@ class Holding:
 
     def let_go(self, patience: Patience) -> None:
         """Delete its key; one that was entered again is left held, as it was found."""
-        self._part(lambda kv: self._delete(kv, patience))
+        self._part(self._delete, patience, stays=self.held.entry == STEP)
 
     def leave_taken(self, reason: str, patience: Patience) -> None:
         """Leave it taken, persistent, until a person unlocks it."""
         changes = {"state": HOLD, "reason": reason}
-        self._part(lambda kv: leave_taken(self._etcd, kv, self._is_mine, changes, patience))
+        self._part(
+            lambda kv, patience: leave_taken(self._etcd, kv, self._is_mine, changes, patience), patience, stays=True
+        )
 
     def cool(self, seconds: int, patience: Patience) -> None:
         """Leave it taken for so many seconds."""
-        self._part(lambda kv: cool_down(self._etcd, self._keys, kv, self._is_mine, seconds, self._owner, patience))
+        leases: list[Lease] = []
+
+        def cool(kv: KeyValue, patience: Patience) -> bool:
+            if not leases or leases[0].deadline < now():
+                leases[:] = [Lease(self._etcd, seconds, patience)]
+            return cool_down(self._etcd, self._keys, kv, self._is_mine, leases[0], self._owner, patience)
+
+        self._part(cool, patience, stays=True)
 
     def give_up(self) -> None:
         """It is lost: end its lease, and leave its key to whoever has it now."""
         self.forget()
         if not self.is_inherited:
             self._leave_the_rest()
+            self._drop_note()
 
     def forget(self) -> None:
         """It is another process's now, or lost: look after it no more, and leave it as it is in etcd."""
@@ -192,19 +218,64 @@ class Holding:
         why = loss.why if loss is not None else "it is not mine any more"
         return LockLost(f"{printable(self._keys.name)} was lost: {why}. {look_at(self._keys.name)}")
 
-    def _part(self, how: Callable[[KeyValue], bool]) -> None:
-        """End it in one way or another, and leave nothing behind."""
+    def _part(self, how: Callable[[KeyValue, Patience], bool], patience: Patience, *, stays: bool) -> None:
+        """End it in one way or another, and leave nothing behind.
+
+        Where the lock `stays` taken, and that cannot be written, its lease is left to run: revoked, it would free it.
+        """
         self._stop_looking()
         try:
-            gone = self.held.entry != NESTED and not how(self.held.kv)
+            nested = self.held.entry == NESTED
+            done = self._is_still_around_me(patience) if nested else self._do(how, patience, stays)
             self.is_over = True
-            if gone:
+            if not done:
                 raise self.lost()
         finally:
             self._session = None
-            self._leave_the_rest()
+            self._leave_the_rest(with_lease=self.is_over or not stays)
             if self.is_over:
+                self._drop_note()
                 self._tidings.let_go()
+
+    def _do(self, how: Callable[[KeyValue, Patience], bool], patience: Patience, stays: bool) -> bool:
+        """Do it, as soon as that can be done. Raises what stands in the way at the end of the patience."""
+        lease = self.held.lease if stays else None
+        pause = FIRST_RETRY
+        while True:
+            # A lock that stays is renewed meanwhile.
+            step = patience if lease is None else patience.within(max(lease.ttl / 3, SHORTEST_STEP))
+            try:
+                return how(self.held.kv, step)
+            except (AccessDenied, AnotherCluster, Cancelled, ConfigError, OutcomeUnknown):
+                raise
+            except NoSpace as full:
+                if not stays and self._revoke(step):
+                    return True
+                trouble: Exception = full
+            except (EtcdUnavailable, LeaseGone, *UNEXPECTED) as away:
+                trouble = away
+            if lease is not None and not lease.lost and not patience.over():
+                lease.renew_if_due(step)
+            patience.pause(pause)
+            if patience.over():
+                if isinstance(trouble, DistlockError):
+                    raise trouble
+                raise EtcdUnavailable(f"this process is in trouble: {trouble or type(trouble).__name__}") from trouble
+            pause = min(pause * 2, LONGEST_RETRY)
+
+    def _revoke(self, patience: Patience) -> bool:
+        """End a leased hold that cannot be deleted in any other way. False: it has no lease."""
+        if self.held.lease is None:
+            return False
+        self.held.lease.revoke(patience)
+        return True
+
+    def _is_still_around_me(self, patience: Patience) -> bool:
+        """Ask whether the hold that this one is nested in is there. Where nobody can tell, its own end will."""
+        try:
+            return self.verify(patience.cancel)
+        except (DistlockError, *UNEXPECTED):
+            return True
 
     def _stop_looking(self) -> None:
         if self._session is not None:
@@ -228,12 +299,20 @@ class Holding:
         ending = Ending("released", self._owner)
         return let_go(self._etcd, self._keys, kv, self._is_mine, ending, patience, self._in_doubt)
 
-    def _leave_the_rest(self) -> None:
+    def _drop_note(self) -> None:
+        """It needs no proof any more that this machine has acquired it."""
+        if self._remembers and self.held.entry != NESTED:
+            from distlock_core.memory import forget
+
+            forget(self._state_dir, self.held.run)
+
+    def _leave_the_rest(self, *, with_lease: bool = True) -> None:
+        patience = Patience.lasting(GIVE_UP)  # for both
         if self._line is not None:
-            self._line.leave()
+            self._line.leave(patience)
             self._line = None
-        if self.held.lease is not None:
-            self.held.lease.give_up()
+        if with_lease and self.held.lease is not None:
+            self.held.lease.give_up(patience)
 
     # Whose it is.
 
@@ -242,14 +321,14 @@ class Holding:
         return not self.is_over and (self._session is None or self._session.loss is None)
 
     def _is_mine(self, kv: KeyValue) -> bool:
-        if kv.create_revision != self.held.token:
+        if token_of(kv) != self.held.token:
             return False
         record = Record.parse(kv.value)
         return record.run == self.held.run and record.state == HELD
 
     def _is_mine_or_my_guests(self, kv: KeyValue) -> bool:
         """A run of my own owner may enter my step for a while, and puts it back."""
-        if kv.create_revision != self.held.token:
+        if token_of(kv) != self.held.token:
             return False
         record = Record.parse(kv.value)
         guest = record.explicit and record.owner == self._owner and record.text("kind") == "run"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from distlock_core.errors import Cancelled, DistlockError
+from distlock_core.errors import Cancelled
 from distlock_core.patience import Patience, now
 from distlock_core.renewal import renew
 
@@ -35,8 +35,11 @@ class Lease:
     _step: float
     _asked: float | None = None  # when the first renewal was sent that may not have been answered yet
 
-    def __init__(self, etcd: Etcd, ttl: int, patience: Patience, refresh: float | None = None) -> None:
-        """Grant a lease of `ttl` seconds, to be renewed every `refresh` (default: a third). Raises as `Etcd` does."""
+    def __init__(self, etcd: Etcd, ttl: int, patience: Patience | None, refresh: float | None = None) -> None:
+        """Grant a lease of `ttl` seconds, to be renewed every `refresh` (default: a third). Raises as `Etcd` does.
+
+        Without a patience that is left to `grant()`, and what becomes of it when that fails to the caller.
+        """
         self._etcd = etcd
         # Chosen here and not by the server: after a lost reply the same grant can be sent again.
         self.id = int.from_bytes(os.urandom(8), "big") >> 1 | 1
@@ -44,12 +47,12 @@ class Lease:
         self._retry = FIRST_RETRY
         self.lost = False
         self.failing = False  # the last renewal has failed, and may be one of many
-        sent = now()
-        try:
-            self._confirmed(sent, etcd.grant(self.id, ttl, patience))
-        except BaseException:
-            self.give_up()  # it may have been granted: only the reply is missing
-            raise
+        if patience is not None:
+            try:
+                self.grant(ttl, patience)
+            except BaseException:
+                self.give_up()  # it may have been granted: only the reply is missing
+                raise
 
     @classmethod
     def adopt(cls, etcd: Etcd, lease: int, patience: Patience, refresh: float | None = None) -> Lease:
@@ -62,6 +65,11 @@ class Lease:
         adopted._confirmed(sent, ttl)
         adopted.lost = ttl <= 0
         return adopted
+
+    def grant(self, ttl: int, patience: Patience) -> None:
+        """Have it granted. Raises as `Etcd` does: it may exist all the same."""
+        sent = now()
+        self._confirmed(sent, self._etcd.grant(self.id, ttl, patience))
 
     def renew_if_due(self, patience: Patience) -> None:
         """Renew the lease when it is time. Sets `lost` when the server no longer knows it.
@@ -96,11 +104,11 @@ class Lease:
         else:
             self.lost = True
 
-    def give_up(self) -> None:
-        """Revoke it within a second, if that can be done: else it runs out."""
+    def give_up(self, patience: Patience | None = None) -> None:
+        """Revoke it within the patience (default: a second), if that can be done: else it runs out."""
         try:
-            self.revoke(Patience.lasting(GIVE_UP))
-        except DistlockError:
+            self.revoke(patience or Patience.lasting(GIVE_UP))
+        except Exception:  # noqa: BLE001, S110 - whatever it was, the lease ends by itself
             pass
 
     def revoke(self, patience: Patience) -> None:

@@ -19,22 +19,18 @@ REREAD = 10.0  # seconds; a watch can be silent or miss an event, so the truth i
 class Ticket:
     """A key in the line, bound to a lease of its own. The order of the line is that of `create_revision`."""
 
-    def __init__(self, etcd: Etcd, keys: Keys, record: bytes, patience: Patience, ttl: int = TICKET_TTL) -> None:
-        """Queue at the end of the line. Raises as `Etcd` does, and leaves nothing behind then.
+    def __init__(self, etcd: Etcd, keys: Keys, lease: Lease, record: bytes, patience: Patience) -> None:
+        """Queue at the end of the line. Raises as `Etcd` does: it may stand there all the same, until the lease ends.
 
         Raises `LeaseGone` when it took longer than the ticket's lease lives: queue again.
         """
-        self.lease = Lease(etcd, ttl, patience)
-        self.key = keys.ticket(self.lease.id)
-        try:
-            self.create_revision = self._put(etcd, record, patience)
-        except BaseException:
-            self.give_up()
-            raise
+        self.lease = lease
+        self.key = keys.ticket(lease.id)
+        self.create_revision = self._put(etcd, record, patience)
 
-    def give_up(self) -> None:
-        """Leave the line, and the lease with it: best effort within a second."""
-        self.lease.give_up()
+    def give_up(self, patience: Patience | None = None) -> None:
+        """Leave the line, and the lease with it: best effort within the patience (default: a second)."""
+        self.lease.give_up(patience)
 
     def _put(self, etcd: Etcd, record: bytes, patience: Patience) -> int:
         absent = Compare("CREATE", "EQUAL", self.key, 0)
@@ -59,19 +55,30 @@ class Line:
         self._keys = keys
         self._ttl = ttl
         self.ticket: Ticket | None = None
+        self._leftover: Lease | None = None  # of a ticket that nobody knows to be there
         self._watch: Watch | None = None
         self._watched: list[tuple[bytes, bytes | None]] = []
 
     def join(self, record: bytes, patience: Patience) -> None:
-        """Take a ticket. Raises as `Ticket` does."""
-        self.ticket = Ticket(self._etcd, self._keys, record, patience, self._ttl)
+        """Take a ticket. Raises as `Ticket` does; what may be there then is left by the next `join()`, or `leave()`."""
+        self._drop_leftover(None)
+        lease = self._leftover = Lease(self._etcd, self._ttl, None)
+        lease.grant(self._ttl, patience)
+        self.ticket = Ticket(self._etcd, self._keys, lease, record, patience)
+        self._leftover = None
 
-    def leave(self) -> None:
-        """Give the place up: best effort within a second, the lease ends the rest."""
+    def leave(self, patience: Patience | None = None) -> None:
+        """Give the place up: best effort within the patience (default: a second), the lease ends the rest."""
         self.stop_watching()
         if self.ticket is not None:
-            self.ticket.give_up()
+            self.ticket.give_up(patience)
             self.ticket = None
+        self._drop_leftover(patience)
+
+    def _drop_leftover(self, patience: Patience | None) -> None:
+        lease, self._leftover = self._leftover, None
+        if lease is not None:
+            lease.give_up(patience)
 
     def renew(self, patience: Patience) -> None:
         """Keep the ticket alive. Call it at least every `Lease.renew_at`."""

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.etcd.api import Etcd
-    from distlock_core.hold import Entry
     from distlock_core.line import Line
     from distlock_core.ownership import Ownership
     from distlock_core.patience import Cancel
     from distlock_core.realm import Realm
+    from distlock_core.reentry import Entry
     from distlock_core.session import Loss, Session
     from distlock_core.standby import Standby
 
@@ -234,6 +234,15 @@ class Lock:
         if self._wish.ttl is not None:
             check_ttl(self._wish.ttl, refresh)
         self._wish = self._wish._replace(refresh=refresh)
+
+    def add_details(self, details: Mapping[str, Any]) -> None:
+        """What the record of the next hold says besides."""
+        self._wish = self._wish._replace(details={**self._wish.details, **details})
+
+    @property
+    def is_explicit(self) -> bool:
+        """True if its owner was named, so that a hold of it may be entered again."""
+        return self._wish.explicit
 
     def keep_place(self, seconds: int) -> None:
         """While in line I may be silent for so long without losing my place: and hold up those behind me."""

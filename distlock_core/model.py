@@ -175,6 +175,11 @@ class Record(Value):
         return self.details.get("explicit") is True
 
     @property
+    def is_taken_over(self) -> bool:
+        """True when the hold was taken over from a dead run, and so has another token than its key."""
+        return self.details.get("taken_over") is True
+
+    @property
     def limit(self) -> int:
         """How many slots the holder believes in."""
         return self.number("limit") or 1
@@ -182,6 +187,24 @@ class Record(Value):
     @property
     def state(self) -> str:
         return self.text("state") or HELD
+
+
+def token_of(kv: KeyValue) -> int:
+    """The fencing token of a hold: the create_revision of its key.
+
+    A hold that was taken over from a dead run has the revision of the put that took it over: the key's mod_revision,
+    and once the record was written again, the number that it carries.
+    """
+    if b'"taken_over"' not in kv.value:
+        return kv.create_revision
+    record = Record.parse(kv.value)
+    return (record.number("token") or kv.mod_revision) if record.is_taken_over else kv.create_revision
+
+
+def record_of(kv: KeyValue) -> Record:
+    """The record of a hold, to be written again: with its token in it, where that is not the create_revision."""
+    record = Record.parse(kv.value)
+    return record._replace(details={**record.details, "token": token_of(kv)}) if record.is_taken_over else record
 
 
 class Waiter(Value):
@@ -211,18 +234,14 @@ class Holder(Value):
     lease: int
     key: bytes
     stored: bytes
+    kv: KeyValue  # the key as it was read
     ttl_left: int | None = None
 
     @classmethod
     def parse(cls, keys: Keys, kv: KeyValue) -> Holder:
         record = Record.parse(kv.value)
         slot = keys.slot_of(kv.key)
-        return cls(keys.name, slot, record, kv.create_revision, kv.mod_revision, kv.lease, kv.key, kv.value)
-
-    @property
-    def kv(self) -> KeyValue:
-        """The key as it was read."""
-        return KeyValue(self.key, self.stored, self.token, self.mod_revision, self.lease)
+        return cls(keys.name, slot, record, token_of(kv), kv.mod_revision, kv.lease, kv.key, kv.value, kv)
 
     @property
     def owner(self) -> str | None:

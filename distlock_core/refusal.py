@@ -1,4 +1,4 @@
-"""Why a lock is not to be had: from what was seen to the error that says so. Pure."""
+"""Why a lock is not to be had: from what was seen to the error that says so."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ from distlock_core.model import LockState
 from distlock_core.wording import look_at, printable, taken
 
 
-def busy(state: LockState) -> LockBusy | Frozen:
-    """Held, or somebody is ahead, or the realm is frozen: and the caller does not wait."""
+def busy(state: LockState, own: str = "") -> LockBusy | Frozen:
+    """Held, or somebody is ahead, or the realm is frozen: and the caller does not wait.
+
+    `own`: why the hold of the caller's own owner is not entered again.
+    """
     kind = LockBusy if state.frozen is None else Frozen
-    return kind(f"{taken(state)}. {look_at(state.name)}", state=state)
+    return kind(f"{taken(state)}{_because(own)}. {look_at(state.name)}", state=state)
 
 
 def mutex_busy(state: LockState) -> LockBusy:
     return LockBusy(f"{taken(state)}: try again", state=state)
 
 
-def timeout(state: LockState, seconds: float, away: str) -> AcquireTimeout:
+def timeout(state: LockState, seconds: float, away: str, own: str = "") -> AcquireTimeout:
     silent = f"; at last {away}" if away else ""
-    return AcquireTimeout(f"gave up after {seconds:.1f}s: {taken(state)}{silent}. {look_at(state.name)}", state=state)
+    why = f"{taken(state)}{_because(own)}{silent}"
+    return AcquireTimeout(f"gave up after {seconds:.1f}s: {why}. {look_at(state.name)}", state=state)
 
 
 def other_limit(state: LockState, slots: int) -> LimitConflict | None:
@@ -38,14 +42,20 @@ def other_limit(state: LockState, slots: int) -> LimitConflict | None:
 
 def waits_for_itself(state: LockState, inside: Mapping[bytes, int]) -> LockBusy | None:
     """It is held by the very command that runs me: it would never end to wait for it."""
+    from distlock_core.reentry import is_inside
+
     for holder in state.holders:
-        if inside.get(holder.key) == holder.token:
+        if inside.get(holder.key) == holder.token or is_inside(holder):
             return LockBusy(
                 f"{printable(state.name)} is held by the command that this one runs inside of, so waiting for it "
                 "would never end; give both the same --id to enter it again",
                 state=state,
             )
     return None
+
+
+def _because(own: str) -> str:
+    return f"; {own}" if own else ""
 
 
 def unknown(name: str, run: str, why: str) -> OutcomeUnknown:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from distlock_core.errors import OutcomeUnknown
+from distlock_core.errors import NoSpace, OutcomeUnknown
 from distlock_core.etcd.api import Compare, Delete, Get, KeyValue, Put, Range
 from distlock_core.lease import Lease
-from distlock_core.model import COOLING, Keys, Record, ends
+from distlock_core.model import COOLING, Keys, Record, ends, record_of, token_of
 from distlock_core.patience import RETRY_PAUSE, Patience, now
 from distlock_core.values import Value
 from distlock_core.view import mutex_free
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from distlock_core.etcd.api import Etcd, Op
 
+# What nobody expects of a call (no descriptor, no thread, no memory): it may have been sent.
+UNEXPECTED = (OSError, RuntimeError, MemoryError, ValueError)
 MUTEX_PATIENCE = 2.0  # seconds that the Go original's mutex is respected; it can miss a DELETE made meanwhile
 
 
@@ -30,7 +32,7 @@ class Ending(Value):
 
     def record(self, kv: KeyValue) -> bytes:
         ended = Record.parse(kv.value)
-        details = {"how": self.how, "owner": ended.owner, "token": kv.create_revision, "since": ended.since}
+        details = {"how": self.how, "owner": ended.owner, "token": token_of(kv), "since": ended.since}
         if ended.text("reason"):
             details["reason"] = ended.text("reason")
         if ended.run:
@@ -52,24 +54,32 @@ def let_go(
     `in_doubt` keeps what was sent without a reply: who calls again after an `EtcdUnavailable` hands it in again, and
     so knows its own release when it has come through meanwhile.
 
-    It is compared by mod_revision. When that has changed and it is still `mine`, it is read again. Raises
-    `EtcdUnavailable`, `AccessDenied`, `Cancelled`; a lost reply is resolved by a read.
+    It is compared by mod_revision. When that has changed and it is still `mine`, it is read again. A full etcd, which
+    takes nothing that adds to it, gets the delete alone. Raises `EtcdUnavailable`, `AccessDenied`, `NoSpace` where even
+    that is refused, `Cancelled`; a lost reply is resolved by a read.
     """
     reads = [Get(kv.key), Get(*ends(keys.mutex), keys_only=True, limit=1), Get(keys.last)]
     courtesy = now() + MUTEX_PATIENCE
     in_doubt = [] if in_doubt is None else in_doubt
+    is_full = False
     while True:
         compares = [Compare("MOD", "EQUAL", kv.key, kv.mod_revision)]
         if now() < courtesy:
             compares.append(mutex_free(keys))
         record = ending.record(kv)
-        then: list[Op] = [Delete(kv.key), Put(keys.last, record)]
+        then: list[Op] = [Delete(kv.key)] if is_full else [Delete(kv.key), Put(keys.last, record)]
         try:
             outcome = etcd.txn(compares, then, reads, patience)
             if outcome.succeeded:
                 return True
             found, mutex, last = outcome.ranges()
-        except OutcomeUnknown:
+        except NoSpace:
+            if is_full:
+                raise
+            is_full = True
+            in_doubt.append(record)  # the write that goes beyond the limit is applied, and refused all the same
+            found, mutex, last = etcd.read(reads, patience).ranges()
+        except (OutcomeUnknown, *UNEXPECTED):
             in_doubt.append(record)
             patience.pause(RETRY_PAUSE)
             found, mutex, last = etcd.read(reads, patience).ranges()
@@ -94,7 +104,7 @@ def rewrite(
     """Put a key again, if it is still `mine`; its token stays. None: it is gone, or no longer mine.
 
     `put_on` says what is put, given what is there: somebody else may have changed the record meanwhile. Raises
-    `EtcdUnavailable`, `AccessDenied`, `LeaseGone`, `Cancelled`; a lost reply is resolved by a read.
+    `EtcdUnavailable`, `AccessDenied`, `NoSpace`, `LeaseGone`, `Cancelled`; a lost reply is resolved by a read.
     """
     while True:
         put = put_on(kv)
@@ -104,7 +114,7 @@ def rewrite(
             if outcome.succeeded:
                 return KeyValue(kv.key, put.value, kv.create_revision, outcome.revision, put.lease)
             found = outcome.ranges()[0].kvs
-        except OutcomeUnknown:
+        except (OutcomeUnknown, *UNEXPECTED):
             patience.pause(RETRY_PAUSE)
             found = etcd.read([Get(kv.key)], patience).ranges()[0].kvs
         if not found or found[0].create_revision != kv.create_revision:
@@ -128,17 +138,16 @@ def leave_taken(
     """Put the record again with some changes, and without its holder's lease. False and errors: as `rewrite`."""
 
     def changed(there: KeyValue) -> Put:
-        record = Record.parse(there.value)
+        record = record_of(there)
         return Put(there.key, record._replace(details={**record.details, **changes}).encode(), lease)
 
     return rewrite(etcd, kv, mine, changed, patience, also) is not None
 
 
 def cool_down(
-    etcd: Etcd, keys: Keys, kv: KeyValue, mine: Callable[[KeyValue], bool], seconds: int, by: str, patience: Patience
+    etcd: Etcd, keys: Keys, kv: KeyValue, mine: Callable[[KeyValue], bool], lease: Lease, by: str, patience: Patience
 ) -> bool:
-    """Leave the key taken for so many seconds, with no process behind it. False and errors: as `rewrite`."""
-    lease = Lease(etcd, seconds, patience)
+    """Leave the key taken until this lease runs out, with no process behind it. False and errors: as `rewrite`."""
     ended = Put(keys.last, Ending("cooled", by).record(kv))
     if leave_taken(etcd, kv, mine, {"state": COOLING}, patience, lease.id, [ended]):
         return True

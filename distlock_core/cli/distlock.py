@@ -144,8 +144,9 @@ def _list(request: Request) -> int:
 def _show(request: Request) -> int:
     from distlock_core.cli.render import as_json, card, locks_json
 
-    state = realm(request).show(request.settings["lockname"])
-    return out(as_json({"locks": locks_json(state)}) if request.settings["json"] else card(state))
+    settings = request.settings
+    state = realm(request).show(settings["lockname"])
+    return out(as_json({"locks": locks_json(state)}) if settings["json"] else card(state, settings["state_dir"]))
 
 
 def _get(request: Request) -> int:

@@ -64,7 +64,7 @@ def parse(arguments: Sequence[str]) -> Request:
         settings["while_pid"] = None
     elif settings["while_pid"] is not None and settings["ttl"] is None:
         settings["ttl"] = WHILE_PID_TTL
-    _check_together(operation, options, settings)
+    _check_together(operation, options, settings, token)
     if operation not in WITHOUT_A_LOCK and not settings["lockname"]:
         raise UsageError("no lock is named: --lock-name=NAME is required")
     return Request(operation, settings, command, force, token)
@@ -141,7 +141,7 @@ def _check(operations: Sequence[str], options: dict[str, Any], command: Sequence
 
 
 # Options that say something only about a command, or only about a lease.
-_FOR_A_COMMAND = ("on-failure", "heartbeat", "node", "kill-after", "on-loss")
+_FOR_A_COMMAND = ("on-failure", "record-arguments", "wait-for", "heartbeat", "node", "kill-after", "on-loss")
 _FOR_A_LEASE = ("refresh",)
 # Options of some operations.
 _GO_WITH = {
@@ -152,7 +152,7 @@ _GO_WITH = {
 }
 
 
-def _check_together(operation: str, options: Mapping[str, Any], settings: Settings) -> None:
+def _check_together(operation: str, options: Mapping[str, Any], settings: Settings, token: int | None) -> None:
     """Refuse options that mean nothing here. What file and environment say for other calls is just not used."""
     bound = operation == "lock" and settings["while_pid"] is not None
     for name in _FOR_A_COMMAND:
@@ -164,6 +164,8 @@ def _check_together(operation: str, options: Mapping[str, Any], settings: Settin
     for name, (operations, where) in _GO_WITH.items():
         if name in options and operation not in operations:
             raise UsageError(f"--{name} goes with {where}")
+    if token is not None and operation in ("run", "lock") and settings["id"] is None:
+        raise UsageError("--token enters a step of an owner again: it goes with --id")
     if operation == "update" and settings["value"] is None and settings["reason"] is None:
         raise UsageError("--update changes nothing: say --value=TEXT or --reason=TEXT")
     if "refresh" in options and operation == "lock" and not bound:

@@ -39,7 +39,7 @@ class Progress:
             self._start()
             return
         holders = tuple(holder.token for holder in waiting.state.holders)
-        change = (holders, waiting.state.frozen is None, bool(waiting.away))
+        change = (holders, waiting.state.frozen is None, bool(waiting.away), waiting.own)
         if not self._quiet and change != self._shown:
             if self._json:
                 document = {"locks": locks_json(waiting.state), "place": waiting.place, "away": waiting.away}
@@ -82,7 +82,8 @@ class Progress:
 
 def sentence(waiting: Waiting) -> str:
     """waiting: percona_prod is held by node-3 since 12:03 (4m12s): "Upgrade RPMs"; place 2 of 4 in line."""
-    line = f"waiting: {taken(waiting.state._replace(waiting=0))}; {_place(waiting)}"
+    own = f"; {waiting.own}" if waiting.own else ""
+    line = f"waiting: {taken(waiting.state._replace(waiting=0))}{own}; {_place(waiting)}"
     return f"{line}; {waiting.away}" if waiting.away else line
 
 

@@ -75,6 +75,11 @@ class Attempt:
         self.patience = patience
         self.failure: str | None = None
         self.astray = False  # it failed because another cluster has answered
+        self.in_vain = False  # it would fail the same way again
+
+    def leave_some(self, others: int) -> None:
+        """There are so many other addresses behind this endpoint's name: leave each its share of the time."""
+        self.patience = self.patience.within(self.patience.left() / (others + 1))
 
 
 class Endpoints:
@@ -132,6 +137,7 @@ class Endpoints:
                 patience.check()
                 self._discover(self._discovery, patience.within(self._share(patience, 2)), failures)
             turn = self._addresses[self._first :] + self._addresses[: self._first]
+            in_vain = bool(turn)
             for position, address in enumerate(turn):
                 patience.check()
                 if patience.over():
@@ -139,8 +145,11 @@ class Endpoints:
                     raise self._unavailable(failures, astray, now() - started)
                 attempt = Attempt(address, patience.within(self._share(patience, len(turn) - position)))
                 yield attempt
+                in_vain = in_vain and attempt.in_vain
                 if _note(failures, address.url, attempt.failure or TIMED_OUT):
                     (astray.add if attempt.astray else astray.discard)(address.url)
+            if in_vain:
+                raise self._unavailable(failures, astray, now() - started)
             self._undiscovered = True  # they may have moved
             # Jitter: many who lost the same cluster do not come back to it all at once.
             patience.pause(pause * (0.5 + os.urandom(1)[0] / 256))

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 import pytest
@@ -217,6 +218,43 @@ def test_release_timeout_bounds_the_release(
     assert "x may still be locked: no etcd answered within " in said
     assert f"distlock --unlock --lock-name=x --token={holder.token}" in said
     assert "x" in realm.entries()
+
+
+@ways("max_answer")
+def test_max_answer_bounds_what_is_read(run_distlock: Run, realm: RealmView, give: Give) -> None:
+    for name in ("a", "b"):
+        realm.put(name, "1;someone;" + "v" * 400_000)
+    assert run_distlock("--list").returncode == 0
+    options, env = give("max_answer", 1)
+    done = run_distlock("--list", *options, env=env)
+    assert done.returncode == 1
+    assert "larger than 1 MiB: set max_answer" in one_line(done.stderr)
+
+
+@ways("state_dir")
+def test_state_dir_has_a_note_of_what_an_id_holds_for_as_long_as_it_does(
+    hold: Callable[..., Holding], realm: RealmView, give: Give, tmp_path: Path
+) -> None:
+    options, env = give("state_dir", str(tmp_path / "state"))
+    env = {"DISTLOCK_STATE_DIR": None, **env}
+
+    def notes() -> list[str]:
+        return sorted(name for name in os.listdir(tmp_path / "state") if name != "pruned")
+
+    unnamed = hold("--lock-name=y", *options, env=env)
+    assert not (tmp_path / "state").exists()
+    holder = hold("--lock-name=x", "--id=me", *options, env=env)
+    assert notes() == [realm.record("x")[1]["run"]]
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+    assert (holder.let_go(), unnamed.let_go()) == (0, 0)
+    assert notes() == []
+
+
+def test_a_state_dir_that_cannot_be_written_keeps_nobody_from_a_lock(run_distlock: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in ("/proc/none", str(tmp_path / "file"), str(tmp_path / "file" / "below")):
+        done = run_distlock("--lock-name=x", "--id=me", f"--state-dir={place}", "--", "echo", "ran")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "ran\n", "")
 
 
 @ways("json")

@@ -202,6 +202,27 @@ def test_the_end_of_a_silent_etcd_comes_in_time(scene: Scene, proxy: Proxy) -> N
     assert time.monotonic() - started < 12
 
 
+@pytest.mark.parametrize("waits", ["not", "for a while", "in line"])
+def test_the_last_word_has_one_budget_of_a_second(scene: Scene, proxy: Proxy, waits: str) -> None:
+    """A claim, a lease and a place in line are to be given up, and etcd is silent: one second for all, not for each."""
+    lock = scene.realm(proxy.url, connect_timeout=2.0).lock("web", ttl=5)
+    started = time.monotonic()
+    if waits == "in line":
+        scene.put("web")
+        claim = scene.queue(lock, 4.0)
+        reply = proxy.hold_reply(TXN, puts(scene.key("web")))
+        scene.delete("web")
+    else:
+        reply = proxy.hold_reply(TXN, puts(scene.key("web")))
+        claim = scene.acquire(lock, 0 if waits == "not" else 4.0)
+    reply.wait()
+    proxy.blackhole()
+    with pytest.raises(OutcomeUnknown):
+        claim.result(BOUND)
+    patience = 3.0 if waits == "not" else 4.0  # a caller who does not wait has the first contact, and a second more
+    assert time.monotonic() - started < patience + 1 + 0.9
+
+
 def test_nothing_is_in_doubt_when_the_claim_was_never_sent(scene: Scene, proxy: Proxy) -> None:
     """Read, and then no connection comes about any more."""
     realm = Realm(CutBeforeWrite(gateway(proxy.url), proxy), scene.prefix, connect_timeout=1.0)

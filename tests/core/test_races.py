@@ -15,6 +15,7 @@ from scene import BOUND, GRANT, PROMPT, TXN, Scene, gateway, puts
 
 from distlock_core import Frozen, LimitConflict, LockBusy
 from distlock_core.etcd.api import Get
+from distlock_core.lease import Lease
 from distlock_core.line import Ticket
 from distlock_core.model import Keys, Record
 from distlock_core.patience import Patience
@@ -135,7 +136,7 @@ def test_a_ticket_claims_only_when_none_is_older(scene_each: Scene, older: bool)
     patience = Patience.lasting(BOUND)
     if older:
         scene_each.put("web/queue/ffff")
-    ticket = Ticket(etcd, keys, Record(1, "me", {}).encode(), patience)
+    ticket = Ticket(etcd, keys, Lease(etcd, 10, patience), Record(1, "me", {}).encode(), patience)
     scene_each.put("web/queue/0000")  # younger: of no concern
     view = View.parse(keys, etcd.read(gets(keys, ticket), patience), ticket)
     assert view.is_my_turn is not older
