@@ -159,7 +159,7 @@ def take(
         if dry_run or not entry.adopts:
             return Taken(entry.holder, False)
         # Whoever had the step is gone: it is this run's from now on, and no second one enters it beside this run.
-        kept, plain = None, {**settings, "ttl": settings["ttl"] if unrenewed else None}
+        kept, plain = None, {**settings, "reason": "", "value": None, "ttl": settings["ttl"] if unrenewed else None}
         lock = connection.wanted(realm, plain, step=True, taker=taker, token=token)
     before = entry.holder if entry is not None and entry.how == TAKEN_OVER else None
     if dry_run:

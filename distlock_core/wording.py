@@ -92,5 +92,17 @@ def frozen(what: str, record: Record) -> str:
 def look_at(name: str) -> str:
     """What to run to see more."""
     if "/" in name:  # a raw key, of no realm
-        return f"See: etcdctl get --prefix {printable(name)}"
-    return f"See: distlock --show --lock-name={printable(name)}"
+        return f"See: etcdctl get --prefix {for_shell(printable(name))}"
+    return f"See: distlock --show {named(name)}"
+
+
+def named(name: str) -> str:
+    """The option that names a lock, as a shell takes it."""
+    return f"--lock-name={for_shell(printable(name))}"
+
+
+def for_shell(word: str) -> str:
+    """A word as a shell takes it: in quotes where it needs them."""
+    import shlex
+
+    return shlex.quote(word)

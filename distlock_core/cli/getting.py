@@ -25,12 +25,16 @@ NOTHING_CONFIGURED = (
     "No endpoint is configured: set --endpoints or DISTLOCK_ENDPOINTS; to try things out, distlock-etcd starts an etcd"
 )
 
+_KEPT: list[Realm] = []  # until the process ends, which closes what they have open
+
 
 def realm(request: Request) -> Realm:
     """Return the realm that the settings name."""
     from distlock_core.connection import connect
 
-    return connect(**arguments(request.settings))
+    found = connect(**arguments(request.settings))
+    _KEPT.append(found)
+    return found
 
 
 def arguments(settings: Settings) -> dict[str, Any]:
@@ -77,7 +81,7 @@ def acquire(request: Request, lock: Lock) -> Interrupt:
             shown.append(Progress(quiet=settings["quiet"], json=settings["json"]))
         shown[0](waiting)
 
-    cancel = until(audience, request.waits_for)
+    cancel = until(audience, request.waits_for or _step_taker(request))
     try:
         lock.acquire(settings["timeout"], cancel, show)
     except Cancelled as error:
@@ -93,6 +97,19 @@ def acquire(request: Request, lock: Lock) -> Interrupt:
     if settings["verbose"]:
         say(f"got {lock.name}, token {lock.token}")
     return interrupt
+
+
+def _step_taker(request: Request) -> tuple[int, int] | None:
+    """The process that a step is taken for: when it has ended, nobody would let go. Under nohup the wait goes on."""
+    import signal
+
+    from distlock_core.whoami import caller
+
+    bound = request.settings["while_pid"] is not None
+    if request.operation != "lock" or bound or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return None
+    taker = caller()
+    return (taker["pid"], taker["start"]) if taker.get("pid", 1) > 1 and "start" in taker else None
 
 
 def until(told: Told, process: tuple[int, int] | None) -> Told | WhileAlive:

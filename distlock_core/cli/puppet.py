@@ -38,7 +38,7 @@ OWNER = "puppet:"
 
 def main() -> NoReturn:
     """The console script."""
-    from distlock_core.cli.distlock import as_a_program
+    from distlock_core.cli.program import as_a_program
 
     as_a_program(lambda: run(sys.argv[1:]))
 
@@ -150,7 +150,7 @@ def _check(call: Call) -> int:
 
 
 def _settings(call: Call, certname: str) -> Settings:
-    arguments = {key: value for key, value in call.arguments.items() if value != ""}
+    arguments = {key: value for key, value in call.arguments.items() if value != "" or key == "config"}
     settings = adapters.read(arguments, f"{OWNER}{certname}")
     settings.update(json=False, node=False, while_pid=None)
     if not settings["quiet"]:

@@ -29,7 +29,10 @@ def test_a_second_run_finds_its_own_lock_and_changes_nothing(minion: Minion, rea
     before = holder(realm)
     second = minion.single("distlock.locked", "name=x", "reason=again")
     assert (second.result, second.changes) == (True, {})
-    assert holder(realm) == before
+    after = holder(realm)
+    assert (after.owner, after.token, after.since, after.reason) == ("salt:m0", before.token, before.since, "upgrade")
+    # The run that it was taken for has ended: it is the second one's now, and no third one enters beside that.
+    assert after.record.details["taker"] != before.record.details["taker"]
 
 
 def test_busy_says_who_since_when_why_and_how_many_wait(minion: Minion, realm: Realm, keys: Etcd) -> None:
