@@ -27,7 +27,7 @@ PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").gl
 LANGUAGES = ("sh", "console", "python", "yaml", "puppet", "js", "ini", "crontab")
 # What stands above a block, as a comment that is not shown.
 MARKS = re.compile(
-    r"<!-- (?:tried.*|config|role: \w+|run|recipe: [\w -]+|tested by ((?:tests|tools)/[\w/]+\.\w+)|not run: .{10,}) -->"
+    r"<!-- (?:tried.*|config|role: \w+|run|recipe: [\w -]+|tested (?:by |as written: )((?:tests|tools)/[\w/]+\.\w+)|not run: .{10,}) -->"
 )
 MOST_NOT_RUN = 6
 # Programs that the recipes name and that would change this machine.
@@ -68,8 +68,10 @@ def recipe(name: str) -> str:
 
 
 def test_every_block_is_tried_or_says_why_not() -> None:
-    found = [block for block in blocks() if block.language in LANGUAGES]
-    assert len(found) > 60
+    # The pages of the three tools are read by tests of their own.
+    pages = {block.page for block in blocks()} - {"docs/ansible.md", "docs/puppet.md", "docs/salt.md"}
+    found = [block for block in blocks() if block.language in LANGUAGES and block.page in pages]
+    assert len(found) > 40
     unmarked = [f"{block.page}:{block.line}" for block in found if not MARKS.fullmatch(block.mark)]
     assert unmarked == []
     not_run = [f"{block.page}:{block.line}" for block in found if block.mark.startswith("<!-- not run")]

@@ -19,7 +19,7 @@ OVERDUE = 124  # as timeout(1) has it
 def fail(error: DistlockError, *, json: bool, to_stderr: bool, busy: int = FAILED, quiet: bool = False) -> int:
     """Say what went wrong, and return the exit code for it. JSON goes to stdout, unless a command owns that.
 
-    A lock that is busy is no failure where `busy` is 0, and with `quiet` nothing is said of it then: cron would mail it.
+    A lock that is busy is no failure where `busy` is 0, and with `quiet` nothing is said of it: cron would mail it.
     """
     from distlock_core.cli.hint import carried
     from distlock_core.cli.render import as_json, error_json, say, tell
