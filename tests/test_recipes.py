@@ -27,7 +27,8 @@ PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").gl
 LANGUAGES = ("sh", "console", "python", "yaml", "puppet", "js", "ini", "crontab")
 # What stands above a block, as a comment that is not shown.
 MARKS = re.compile(
-    r"<!-- (?:tried.*|config|role: \w+|run|recipe: [\w -]+|tested (?:by |as written: )((?:tests|tools)/[\w/]+\.\w+)|not run: .{10,}) -->"
+    r"<!-- (?:tried.*|config|role: \w+|run|recipe: [\w -]+|not run: .{10,}|"
+    r"tested (?:by |as written: )((?:tests|tools)/[\w/]+\.\w+)) -->"
 )
 MOST_NOT_RUN = 6
 # Programs that the recipes name and that would change this machine.
