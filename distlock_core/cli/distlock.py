@@ -51,7 +51,8 @@ def run(arguments: Sequence[str]) -> int:
             "version": _version,
         }[request.operation](request)
     except DistlockError as error:
-        return fail(error, json=request.settings["json"], to_stderr=False, busy=request.settings["busy_exit_code"])
+        json, busy, quiet = (request.settings[key] for key in ("json", "busy_exit_code", "quiet"))
+        return fail(error, json=json, to_stderr=False, busy=busy, quiet=quiet)
 
 
 # The operations.

@@ -16,8 +16,15 @@ OK, FAILED, LOST, NOT_STARTED, NO_LIFE = 0, 1, 2, 3, 4
 OVERDUE = 124  # as timeout(1) has it
 
 
-def fail(error: DistlockError, *, json: bool, to_stderr: bool, busy: int = FAILED) -> int:
-    """Say what went wrong, and return the exit code for it. JSON goes to stdout, unless a command owns that."""
+def fail(error: DistlockError, *, json: bool, to_stderr: bool, busy: int = FAILED, quiet: bool = False) -> int:
+    """Say what went wrong, and return the exit code for it. JSON goes to stdout, unless a command owns that.
+
+    `busy` is the code for a lock that was not to be had. Where that is 0 it is no error, and `quiet` says nothing of it
+    on stderr: cron would mail it.
+    """
+    is_busy = isinstance(error, (LockBusy, AcquireTimeout))
+    if is_busy and busy == OK and quiet and (to_stderr or not json):
+        return OK
     from distlock_core.cli.hint import carried
     from distlock_core.cli.render import as_json, error_json, say, tell
 
@@ -30,7 +37,7 @@ def fail(error: DistlockError, *, json: bool, to_stderr: bool, busy: int = FAILE
         from distlock_core.supervisor import ExitedBySignal
 
         return ExitedBySignal(128 + error.signal)
-    if isinstance(error, (LockBusy, AcquireTimeout)):
+    if is_busy:
         return busy
     return LOST if isinstance(error, LockLost) else NOT_STARTED if isinstance(error, NotStarted) else FAILED
 
