@@ -20,7 +20,20 @@ if TYPE_CHECKING:
 ALIVE, GONE, UNKNOWN = "alive", "gone", "unknown"
 FIELDS = ("host", "machine", "boot", "ns", "time_ns", "pid", "start")
 # They do nothing but run another program, and end with it: a step is not taken for them.
-WRAPPERS = {b"sudo", b"doas", b"su", b"runuser", b"pkexec", b"timeout", b"chrt", b"unshare", b"nsenter", b"strace"}
+WRAPPERS = {
+    b"sudo",
+    b"doas",
+    b"su",
+    b"runuser",
+    b"pkexec",
+    b"timeout",
+    b"time",
+    b"flock",
+    b"chrt",
+    b"unshare",
+    b"nsenter",
+    b"strace",
+}
 DEEPEST = 256  # ancestors of a process that are looked at
 LARGEST_PID = 2**22  # the kernel's own limit
 

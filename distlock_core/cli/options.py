@@ -37,6 +37,7 @@ class Request(Value):
     """What one call of distlock is asked to do: an operation, or `run` for a command under the lock.
 
     `limit`: seconds that the command may run. `waits_for` (pid, start time): a process whose end ends the waiting.
+    `tells_wait`: how the lock was waited for is said when it is there.
     """
 
     operation: str
@@ -46,6 +47,7 @@ class Request(Value):
     token: int | None = None
     limit: float = FOREVER
     waits_for: tuple[int, int] | None = None
+    tells_wait: bool = False
 
 
 def parse(arguments: Sequence[str]) -> Request:

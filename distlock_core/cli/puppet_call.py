@@ -8,7 +8,7 @@ from distlock_core.cli.options import UsageError
 from distlock_core.config import as_utf8, read_setting, utf8
 from distlock_core.nearest import did_you_mean
 from distlock_core.patience import FOREVER
-from distlock_core.settings import SETTINGS, Setting, read_seconds, read_text
+from distlock_core.settings import SETTINGS, Setting, read_bool, read_seconds, read_text
 from distlock_core.values import Value
 
 TYPE_CHECKING = False
@@ -24,6 +24,7 @@ LEFT_OUT = ("lock-name", "json", "node", "while-pid")
 OWN = {
     "certname": Setting("certname", "certname", read_text, "", ""),
     "command-timeout": Setting("command-timeout", "command_timeout", read_seconds, 0.0, ""),
+    "noop-runs": Setting("noop-runs", "noop_runs", read_bool, False, "", flag=True),
 }
 BY_OPTION = {
     **{setting.option: setting for setting in SETTINGS if "option" in setting.scope and setting.option not in LEFT_OUT},
@@ -36,7 +37,7 @@ MEANT_FOR = {
     **dict.fromkeys(("timeout", "nowait", "reason", "slots", "ttl", "refresh", "kill-after", "on-loss"), _GETTING),
     **dict.fromkeys(("command-timeout", "on-failure", "heartbeat", "busy-exit-code"), ("exec",)),
     "cooldown": ("exec", "release"),
-    "log-file": ("acquire",),
+    **dict.fromkeys(("log-file", "noop-runs"), ("acquire",)),
 }
 
 HELP = """\
@@ -58,6 +59,7 @@ Options:
   --command-timeout=SECONDS  exec: end the command when it has run for so long,
                              not counting the wait; 0: never
   --ttl=SECONDS              lease the lock (acquire: 60)
+  --noop-runs                acquire: take it in a run with noop too
   --reason=TEXT              why; shown to everybody who waits
   --certname=NAME            the node's name; default: the run's own, then
                              `puppet config print certname`
@@ -80,6 +82,7 @@ class Call(Value):
     command: list[str]
     certname: str
     limit: float  # seconds that the command may run
+    noop_runs: bool = False  # a run with noop takes the lock too
 
 
 def parse(words: Sequence[str], environ: Mapping[str, str]) -> Call:
@@ -100,7 +103,8 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> Call:
     arguments = {"lockname": name, **{BY_OPTION[option].key: text for option, text in options.items()}}
     limit: Any = read_setting(OWN["command-timeout"], own.get("command-timeout", 0.0), "option --command-timeout")
     certname = own.get("certname") or environ.get(CERTNAME, "")
-    return Call(operation, name, arguments, command, certname, limit if limit > 0 else FOREVER)
+    noop_runs = bool(read_setting(OWN["noop-runs"], own.get("noop-runs", False), "option --noop-runs"))
+    return Call(operation, name, arguments, command, certname, limit if limit > 0 else FOREVER, noop_runs)
 
 
 def _split(words: Sequence[str], *, takes_command: bool) -> tuple[str, dict[str, str], list[str]]:
