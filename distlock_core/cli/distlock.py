@@ -51,8 +51,9 @@ def run(arguments: Sequence[str]) -> int:
             "version": _version,
         }[request.operation](request)
     except DistlockError as error:
-        json, busy, quiet = (request.settings[key] for key in ("json", "busy_exit_code", "quiet"))
-        return fail(error, json=json, to_stderr=False, busy=busy, quiet=quiet)
+        settings = request.settings
+        busy, quiet = settings["busy_exit_code"], settings["quiet"]
+        return fail(error, json=settings["json"], to_stderr=False, busy=busy, quiet=quiet)
 
 
 # The operations.

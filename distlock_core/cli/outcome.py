@@ -19,16 +19,15 @@ OVERDUE = 124  # as timeout(1) has it
 def fail(error: DistlockError, *, json: bool, to_stderr: bool, busy: int = FAILED, quiet: bool = False) -> int:
     """Say what went wrong, and return the exit code for it. JSON goes to stdout, unless a command owns that.
 
-    `busy` is the code for a lock that was not to be had. Where that is 0 it is no error, and `quiet` says nothing of it
-    on stderr: cron would mail it.
+    A lock that is busy is no failure where `busy` is 0, and with `quiet` nothing is said of it: cron would mail it.
     """
-    is_busy = isinstance(error, (LockBusy, AcquireTimeout))
-    if is_busy and busy == OK and quiet and (to_stderr or not json):
-        return OK
     from distlock_core.cli.hint import carried
     from distlock_core.cli.render import as_json, error_json, say, tell
 
     error.message = carried(error.message)
+    is_busy = isinstance(error, (LockBusy, AcquireTimeout))
+    if quiet and is_busy and busy == OK:
+        return OK
     if json:
         (tell if to_stderr else out)(as_json(error_json(error)))
     else:
