@@ -6,21 +6,24 @@ See `Etcd` for what is offered, and `messages` for what goes over the wire.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from distlock_core.errors import AccessDenied, Cancelled, DistlockError
 from distlock_core.etcd.api import Compare, Get, LeaseGone, Outcome, Range
 from distlock_core.etcd.calls import LINGER, SPEAKS_TLS, ask_in_turn
-from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
+from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster, seconds_to_wait
 from distlock_core.etcd.http1 import ConnectFailed, Connection
 from distlock_core.etcd.http_reply import MAX_ANSWER, MIB, ConnectionLost, Reply
 from distlock_core.etcd.messages import (
     FAILED_PRECONDITION,
     NO_SPACE,
     NOT_FOUND,
+    Limited,
     NoGateway,
     Refused,
+    Unavailable,
     b64,
     compare_json,
     op_json,
@@ -41,9 +44,10 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from distlock_core.etcd.access import Access
-    from distlock_core.etcd.api import Op
+    from distlock_core.etcd.api import Op, Watch
     from distlock_core.etcd.gateway_watch import GatewayWatch
     from distlock_core.etcd.login import Login
+    from distlock_core.etcd.polling import Opener
 
     Answer = TypeVar("Answer")
 
@@ -69,6 +73,8 @@ class Gateway:
 
             self._login = Login(access, self._authenticate)
         self._pool = Pool(access)
+        self._opener: Opener | None = None
+        self._stumbled = False  # a write was answered by something that is not etcd
         self._secure: set[str] = set()  # plain endpoints that were found to speak TLS
 
     @property
@@ -145,7 +151,7 @@ class Gateway:
     def revoke(self, lease: int, patience: Patience) -> None:
         self._call("/v3/lease/revoke", {"ID": str(lease)}, read_ttl, patience, benign=NOT_FOUND)
 
-    def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> GatewayWatch:
+    def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> Watch:
         # Several create requests in one body: the gateway reads them one after the other, so one stream serves all.
         requests = [
             {"create_request": {"key": b64(key), "start_revision": str(revision), **range_json(end)}}
@@ -156,9 +162,11 @@ class Gateway:
         def open_watch(attempt: Attempt, token: str) -> GatewayWatch:
             return self._open_watch(attempt, body, revision, token)
 
-        watch = ask_in_turn(self._endpoints, lambda attempt: self._as_user(attempt, open_watch), patience)
-        assert watch is not None
-        return watch
+        if self._opener is None:
+            from distlock_core.etcd.polling import Opener
+
+            self._opener = Opener(self, self._endpoints)
+        return self._opener.open(ranges, revision, patience, self._as_user, open_watch)
 
     def _open_watch(self, attempt: Attempt, body: bytes, revision: int, token: str) -> GatewayWatch:
         from distlock_core.etcd.gateway_watch import GatewayWatch
@@ -171,16 +179,18 @@ class Gateway:
             reply = connection.open("/v3/watch", body, attempt.patience, headers)
             if reply.status != 200:
                 self._answer(reply, attempt)
-            self._endpoints.answered(attempt.address)
             suspect = None if self._login is None else self._login.suspect
             check = self._endpoints.check_cluster
-            return GatewayWatch(attempt.address.url, connection, reply, revision, check, suspect, self._most)
+            watch = GatewayWatch(attempt.address.url, connection, reply, revision, check, suspect, self._most)
+            watch.begin(attempt.patience)
+            self._endpoints.answered(attempt.address)
+            return watch
         except BaseException:
             connection.close()
             raise
 
     def load_all(self) -> None:
-        from distlock_core.etcd import gateway_watch  # noqa: F401
+        from distlock_core.etcd import gateway_watch, polling  # noqa: F401
 
     def close(self) -> None:
         self._pool.close()
@@ -235,6 +245,10 @@ class Gateway:
         connection, fresh = self._pool.take(address, attempt.patience, fresh=fresh)
         if careful and fresh and self._endpoints.cluster is not None:
             connection = self._same_cluster(connection, attempt, token)
+        # A balancer that takes turns may have every write meet the upstream that fails, and every read the other. So
+        # after a write that did, one question more comes before the next, or none, by chance.
+        if careful and self._stumbled and os.urandom(1)[0] & 1:
+            connection = self._same_cluster(connection, attempt, token, known=True)
         reply, late = None, False
         try:
             reply = connection.open(path, body, attempt.patience, _headers(token))
@@ -267,19 +281,32 @@ class Gateway:
     def _answer(self, reply: Reply, attempt: Attempt) -> dict[str, Any]:
         try:
             return read_answer(reply.status, reply.read_all(attempt.patience, self._most))
+        except (Limited, Unavailable) as failure:
+            told = reply.headers.get("retry-after")
+            if told is not None or reply.status != 502:
+                attempt.shut_for = seconds_to_wait(told)
+            self._stumbled = self._stumbled or isinstance(failure, Unavailable)
+            raise
         except NoGateway as failure:
             if self.may_leave:
                 raise SpeakGrpc(f"{attempt.address.url}: {failure}") from failure
             raise NoGateway(f"{failure}{self.advice}") from failure
 
-    def _same_cluster(self, connection: Connection, attempt: Attempt, token: str) -> Connection:
-        """Ask a new connection where it leads: a load balancer may have another cluster behind it."""
+    def _same_cluster(self, connection: Connection, attempt: Attempt, token: str, *, known: bool = False) -> Connection:
+        """Ask a connection where it leads: a load balancer may have another cluster behind it.
+
+        One that is `known` already is kept, whatever it says now.
+        """
+        reply = None
         try:
             reply = connection.open("/v3/maintenance/status", b"{}", attempt.patience, _headers(token))
             answer = self._answer(reply, attempt)
             self._endpoints.answered(attempt.address, read_cluster(answer))
         except (ConnectionLost, Refused) as failure:
-            connection.close()
+            if known and reply is not None and reply.reusable and not isinstance(failure, WrongCluster):
+                self._pool.give_back(connection)
+            else:
+                connection.close()
             raise ConnectFailed(str(failure)) from failure  # what was to be written has not been sent
         except BaseException:
             connection.close()

@@ -63,12 +63,15 @@ def _op(rpc: Any, op: Op) -> Any:
         delete = rpc.DeleteRangeRequest(key=op.key, range_end=op.range_end or b"")
         return rpc.RequestOp(request_delete_range=delete)
     order = {"sort_target": "CREATE", "sort_order": "ASCEND"} if op.by_age else {}
+    if op.newest_first:
+        order = {"sort_target": "MOD", "sort_order": "DESCEND"}
     get = rpc.RangeRequest(
         key=op.key,
         range_end=op.range_end or b"",
         keys_only=op.keys_only,
         limit=op.limit,
         max_create_revision=op.max_create_revision,
+        revision=op.revision,
         **order,
     )
     return rpc.RequestOp(request_range=get)

@@ -49,7 +49,7 @@ ROWS = (
     ("config", "inherited"),
     (
         *("settings", "secret", "wording", "whoami", "lifetime", "processes", "signalfd", "signalmask", "threads"),
-        *("waking", "ownership", "tidings", "notices", "standby", "waited", "advice", "memory"),
+        *("waking", "ownership", "tidings", "notices", "remarks", "standby", "waited", "advice", "memory"),
     ),
     ("model",),
     ("etcd.api",),
