@@ -11,7 +11,8 @@ import json
 import os
 import signal
 
-from distlock_core.spawn import RESTORED, not_started
+from distlock_core.patience import FOREVER
+from distlock_core.spawn import RESTORED, become, not_started
 from distlock_core.whoami import start_time
 
 TYPE_CHECKING = False
@@ -98,7 +99,7 @@ def _wait_and_become(orders: int, theirs: int, problems: int) -> None:
                 is_python = callable(before) or number in RESTORED
                 signal.signal(number, signal.SIG_DFL if is_python or before is None else before)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            os.execvpe(command[0], command, environ)  # noqa: S606 - no shell is the point
+            become(command, environ, FOREVER, late=lambda: None)
     except OSError as error:
         os.write(problems, str(error.errno).encode())
     except BaseException as error:  # noqa: BLE001 - nothing may leave this branch but exec or _exit

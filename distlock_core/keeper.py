@@ -16,7 +16,7 @@ import time
 
 from distlock_core.errors import DistlockError, LockLost
 from distlock_core.lifetime import WhileAlive, WhileChildrenAlive
-from distlock_core.patience import Patience
+from distlock_core.patience import Patience, now
 from distlock_core.wording import printable
 
 TYPE_CHECKING = False
@@ -215,22 +215,17 @@ def _release(lock: Lock, pid: int, log: Callable[[str, bool], None]) -> None:
 
 def _kill(pid: int, kill_after: float, deadline: float, log: Callable[[str, bool], None]) -> None:
     """End the tree of a process: asked first, and dead before the deadline, after which another may hold the lock."""
+    from distlock_core.killing import Killing, head_start
     from distlock_core.processes import Tree
 
-    tree = Tree(pid, subreaper=False)
-    living = tree.living()
-    tree.send(signal.SIGTERM, living)
-    tree.send(signal.SIGCONT, living)
-    patience = Patience.lasting(kill_after).until(deadline - min(0.5, kill_after / 5))
-    while tree.living() and not patience.over():
-        patience.pause(0.05)
-    patience = Patience.lasting(5.0)
-    while tree.living() and not patience.over():
-        tree.send(signal.SIGKILL, tree.living())
-        patience.pause(0.02)
-    left = tree.living()
+    tree = Tree(pid, subreaper=False, is_child=False)
+    killing = Killing(tree, now() + kill_after, dead_by=lambda: deadline, head_start=head_start(kill_after))
+    while not killing.is_over(reaped=True):
+        time.sleep(max(0.0, killing.next_moment() - now()))
+        killing.go_on()
+    left = killing.survivors()
     if left:
-        log(f"cannot kill {', '.join(str(pid) for pid, _ in left)}", True)
+        log(f"cannot kill {', '.join(map(str, left))}", True)
 
 
 def _answer(descriptor: int) -> dict[str, Any]:

@@ -135,21 +135,21 @@ class Patience:
 
     def wait(self, descriptor: int | None = None, events: int = select.POLLIN) -> bool:
         """Wait for a descriptor: True when it is ready, False at the deadline. Raises `Cancelled`."""
+        return bool(self.wait_any({} if descriptor is None else {descriptor: events}))
+
+    def wait_any(self, watched: Mapping[int, int]) -> list[int]:
+        """Wait for descriptors, each with its events: those that are ready, none at the deadline. Raises alike."""
         self.check()
-        watched = {} if descriptor is None else {descriptor: events}
         fileno = getattr(self.cancel, "fileno", None)
-        cancel_fd: int | None = fileno() if fileno is not None else None
-        if cancel_fd is not None:
-            watched[cancel_fd] = select.POLLIN
-        polled_event = self.cancel is not None and cancel_fd is None
+        with_cancel = watched if fileno is None else {**watched, fileno(): select.POLLIN}
+        longest = EVENT_POLL if self.cancel is not None and fileno is None else 3600.0
         while True:
-            left = self.deadline - now()
-            ready = ready_within(min(max(left, 0.0), EVENT_POLL if polled_event else 3600.0), watched)
+            left = self.left()
+            ready = ready_within(min(left, longest), with_cancel)
             self.check()
-            if descriptor in ready:
-                return True
-            if left <= 0:
-                return False
+            found = [descriptor for descriptor in ready if descriptor in watched]
+            if found or left <= 0:
+                return found
 
     def pause(self, seconds: float) -> None:
         """Sleep, at most to the deadline. Raises `Cancelled`."""

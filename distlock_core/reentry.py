@@ -83,7 +83,7 @@ def _as_it_is(holder: Holder) -> bytes:
 
 
 def _step_entry(holder: Holder, wish: Wish, step: Record, before: bytes, lease: int) -> Entry | None:
-    if _is_mine(_taker(step), wish.taker):
+    if any(_is_mine(theirs, wish.taker) for theirs in _takers(step)):
         return Entry(holder, STEP, before, lease)
     if wish.named == holder.token or what_of_step(holder, step, wish.state_dir)[0] == GONE:
         return Entry(holder, STEP, before, lease, adopts=True)
@@ -116,11 +116,15 @@ def what_of_run(holder: Holder, state_dir: str | None) -> tuple[str, str]:
 
 
 def what_of_step(holder: Holder, step: Record, state_dir: str | None) -> tuple[str, str]:
-    """What has become of the process that a step was taken for, and of its keeper: as `whoami.fate()`."""
-    found = fate(_taker(step), memory.boot_of(state_dir, step.run))
-    if found[0] == GONE and _has_keeper(holder.record):
+    """What has become of the processes that a step was taken for, and of its keeper: as `whoami.fate()`."""
+    remembered = memory.boot_of(state_dir, step.run)
+    for theirs in _takers(step):
+        found = fate(theirs, remembered)
+        if found[0] != GONE:
+            return found
+    if _has_keeper(holder.record):
         return ALIVE, f"its keeper, process {holder.keeper}, lives"
-    return found
+    return GONE, ""
 
 
 def is_inside(holder: Holder) -> bool:
@@ -139,6 +143,12 @@ def _is_mine(theirs: Mapping[str, Any], taker: Mapping[str, Any] | None) -> bool
 def _taker(step: Record) -> Mapping[str, Any]:
     taker = step.details.get("taker")
     return taker if isinstance(taker, dict) else {}
+
+
+def _takers(step: Record) -> list[Mapping[str, Any]]:
+    """The process that a step was taken for, and the one that it is bound to."""
+    bound = [step.details] if step.number("keeper") is not None else []
+    return [_taker(step), *bound]
 
 
 def _has_keeper(record: Record) -> bool:
@@ -223,7 +233,7 @@ def refuse_anothers_step(holder: Holder, taker: Mapping[str, Any] | None, state_
     if record.text("kind") == "run":
         record = Record.parse(record.text("step").encode("utf-8", "backslashreplace"))
     theirs = _taker(record)
-    if not theirs or holder.record.state != HELD or _is_mine(theirs, taker):
+    if not theirs or holder.record.state != HELD or any(_is_mine(one, taker) for one in _takers(record)):
         return
     told = what_of_step(holder, record, state_dir)
     if told[0] == GONE:

@@ -17,8 +17,7 @@ def bind(request: Request) -> Holder:
     """Take the lock and leave it to a keeper. Returns the hold. Raises `DistlockError`; nothing is locked then."""
     settings = request.settings
     kept = binding.Binding.of(settings)
-    process = traces(kept.pid)
-    lock = wanted(request, process, process)
+    lock = wanted(request, traces(kept.pid))
     interrupt = acquire(request, lock)
 
     def check() -> None:

@@ -16,7 +16,7 @@ LEASE = "DISTLOCK_LEASE"
 # Meant for this call. A distlock inside the command is not to be steered by them by accident.
 MINE_ALONE = (
     *("LOCKNAME", "REASON", "VALUE", "TIMEOUT", "NOWAIT", "ID", "SLOTS", "TTL", "REFRESH", "KILL_AFTER", "ON_LOSS"),
-    *("ON_FAILURE", "COOLDOWN", "HEARTBEAT", "NODE", "WHILE_PID"),
+    *("ON_FAILURE", "RECORD_ARGUMENTS", "WAIT_FOR", "COOLDOWN", "HEARTBEAT", "NODE", "WHILE_PID"),
 )
 
 

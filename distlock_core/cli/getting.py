@@ -9,15 +9,17 @@ from distlock_core.errors import Cancelled
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+    from typing import Any, TypeVar
 
     from distlock_core.acquisition import Waiting
     from distlock_core.cli.progress import Progress
     from distlock_core.config import Settings
-    from distlock_core.lifetime import WhileAlive
+    from distlock_core.lifetime import Audience, WhileAlive
     from distlock_core.lock import Lock
     from distlock_core.patience import Interrupt
     from distlock_core.realm import Realm
+
+    Told = TypeVar("Told", Interrupt, Audience)
 
 NOTHING_CONFIGURED = (
     "No endpoint is configured: set --endpoints or DISTLOCK_ENDPOINTS; to try things out, distlock-etcd starts an etcd"
@@ -38,8 +40,8 @@ def arguments(settings: Settings) -> dict[str, Any]:
     return connection.arguments(settings, NOTHING_CONFIGURED)
 
 
-def wanted(request: Request, details: Mapping[str, Any] | None = None, taker: Mapping[str, Any] | None = None) -> Lock:
-    """Return the lock that is asked for, not yet acquired. A step is taken for the `taker`, by default the caller."""
+def wanted(request: Request, details: Mapping[str, Any] | None = None) -> Lock:
+    """Return the lock that is asked for, not yet acquired. A step is taken for whoever has called distlock."""
     from distlock_core import connection
     from distlock_core.whoami import caller
 
@@ -49,57 +51,76 @@ def wanted(request: Request, details: Mapping[str, Any] | None = None, taker: Ma
         request.settings,
         step=step,
         details=details,
-        taker=caller() if step and taker is None else taker,
+        taker=caller() if step else None,
         token=request.token,
     )
 
 
 def acquire(request: Request, lock: Lock) -> Interrupt:
-    """Wait for the lock; a signal gives up the place in line. Returns what a later signal sets."""
+    """Wait for the lock; a signal gives up the place in line, and so does a reader of its stderr that has gone.
+
+    Returns what a later signal sets.
+    """
     from distlock_core.cli.signals import interrupt_on_signals
+    from distlock_core.lifetime import Audience
 
     settings = request.settings
     interrupt = interrupt_on_signals()
+    audience = Audience(interrupt)
     shown: list[Progress] = []
 
     def show(waiting: Waiting) -> None:
+        audience.listen()
         if not shown:
             from distlock_core.cli.progress import Progress  # only where there is something to wait for
 
             shown.append(Progress(quiet=settings["quiet"], json=settings["json"]))
         shown[0](waiting)
 
-    cancel = until(interrupt, request.waits_for)
+    cancel = until(audience, request.waits_for)
     try:
         lock.acquire(settings["timeout"], cancel, show)
     except Cancelled as error:
+        if audience.has_gone:
+            raise _unheard() from error
         raise cancelled(interrupt) from error
     finally:
         for progress in shown:
             progress.close()
-        if cancel is not interrupt:
+        if cancel is not audience:
             cancel.close()
+        audience.close()
     if settings["verbose"]:
         say(f"got {lock.name}, token {lock.token}")
     return interrupt
 
 
-def until(interrupt: Interrupt, process: tuple[int, int] | None) -> Interrupt | WhileAlive:
-    """A cancel that is set by the interrupt, or by the end of a process (its pid and start time)."""
+def until(told: Told, process: tuple[int, int] | None) -> Told | WhileAlive:
+    """A cancel that is set by `told`, or by the end of a process (its pid and start time)."""
     if process is None:
-        return interrupt
+        return told
     from distlock_core.lifetime import WhileAlive
 
-    return WhileAlive(*process, told=interrupt)
+    return WhileAlive(*process, told=told)
 
 
 def cancelled(interrupt: Interrupt) -> Cancelled:
     """The error that says which signal has ended the call."""
-    import signal
+    from distlock_core.cli.signals import name_of
 
     if interrupt.signal is None:
         return Cancelled("the process that this lock was for has ended: the lock was not taken")
-    name = signal.Signals(interrupt.signal).name
-    error = Cancelled(f"ended by {name} before the lock was used; nothing is left behind")
+    error = Cancelled(f"ended by {name_of(interrupt.signal)} before the lock was used; nothing is left behind")
     error.signal = interrupt.signal
+    return error
+
+
+def _unheard() -> Cancelled:
+    import signal
+
+    error = Cancelled(
+        "nobody reads stderr any more (an ssh that has ended?): the place in line was given up; to wait all the same, "
+        "start it with nohup"
+    )
+    error.signal = signal.SIGHUP
     return error

@@ -141,7 +141,7 @@ def _check(operations: Sequence[str], options: dict[str, Any], command: Sequence
 
 
 # Options that say something only about a command, or only about a lease.
-_FOR_A_COMMAND = ("on-failure", "heartbeat", "node", "kill-after", "on-loss")
+_FOR_A_COMMAND = ("on-failure", "record-arguments", "wait-for", "heartbeat", "node", "kill-after", "on-loss")
 _FOR_A_LEASE = ("refresh",)
 # Options of some operations.
 _GO_WITH = {

@@ -107,6 +107,10 @@ def seconds_to_wait(retry_after: str | None) -> float:
     except (ValueError, OverflowError, ImportError, OSError):
         return 0.0
 
+    def leave_some(self, others: int) -> None:
+        """There are so many other addresses behind this endpoint's name: leave each its share of the time."""
+        self.patience = self.patience.within(self.patience.left() / (others + 1))
+
 
 class Endpoints:
     """The endpoints in their order, and the one that answered last, which is asked first."""

@@ -85,7 +85,7 @@ class Gateway:
         try:
             return self._transact([], gets, [], patience)
         except AccessDenied as denied:
-            raise self._denied(denied, [], gets, patience) from denied
+            raise self._denied(denied, [], gets, patience) from denied.__cause__
         except DistlockError as error:
             if isinstance(error.__cause__, Refused) and NO_SPACE in error.__cause__.message:
                 return self._read_one_by_one(gets, patience)
@@ -110,7 +110,7 @@ class Gateway:
         try:
             return self._transact(compares, then, otherwise, patience, once=True)
         except AccessDenied as denied:
-            raise self._denied(denied, compares, [*then, *otherwise], patience) from denied
+            raise self._denied(denied, compares, [*then, *otherwise], patience) from denied.__cause__
         except DistlockError as error:
             if isinstance(error.__cause__, Refused) and error.__cause__.code == NOT_FOUND:
                 raise LeaseGone from error
@@ -172,6 +172,7 @@ class Gateway:
         from distlock_core.etcd.gateway_watch import GatewayWatch
 
         connection = self._pool.connect(attempt.address, attempt.patience)
+        attempt.leave_some(connection.others)
         try:
             # With "close" the server goes on reading the body after it has begun to answer. Without, it may throw
             # away what it has not read by then: the last of the ranges would never be watched.
@@ -186,7 +187,7 @@ class Gateway:
             self._endpoints.answered(attempt.address)
             return watch
         except BaseException:
-            connection.close()
+            self._pool.drop(connection, late=attempt.patience.over())
             raise
 
     def load_all(self) -> None:
@@ -243,6 +244,7 @@ class Gateway:
         """One request to one endpoint. A careful one is not sent before it is known which cluster is there."""
         address = attempt.address
         connection, fresh = self._pool.take(address, attempt.patience, fresh=fresh)
+        attempt.leave_some(connection.others)
         if careful and fresh and self._endpoints.cluster is not None:
             connection = self._same_cluster(connection, attempt, token)
         # A balancer that takes turns may have every write meet the upstream that fails, and every read the other. So

@@ -12,6 +12,7 @@ import ssl
 
 from distlock_core.errors import ConfigError
 from distlock_core.etcd.access import Access
+from distlock_core.etcd.address import suspect
 from distlock_core.etcd.http1 import CHUNK, Address, ConnectFailed, Connection, ConnectionLost, reason_of
 
 TYPE_CHECKING = False
@@ -25,6 +26,8 @@ EXPIRED, NOT_YET_VALID, HOST_MISMATCH, IP_MISMATCH = 10, 9, 62, 64  # OpenSSL's 
 UNKNOWN_CA = frozenset({2, 18, 19, 20, 21})
 NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL")
 NO_VERSION = ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE")
+# OpenSSL 3.0, with Debian's Python 3.11.2 for one, says the second where others say the first.
+HUNG_UP = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 ABOUT_MY_CERTIFICATE = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ACCESS_DENIED", "DECRYPT_ERROR")
 
 
@@ -35,6 +38,7 @@ class Tls:
         self.access = access or Access()
         self._context: ssl.SSLContext | None = None
         self._stamps: tuple[tuple[int, int] | None, ...] = ()
+        self.checked: set[Address] = set()  # whose certificate was verified here, for gRPC, since the context was made
         self.for_grpc: tuple[ssl.SSLContext, Any] | None = None  # what gRPC has made of the files for this context
 
     def context(self) -> ssl.SSLContext:
@@ -47,6 +51,7 @@ class Tls:
             try:
                 self._context = make_context(self.access)
                 self._stamps = stamps
+                self.checked = set()
             except ConfigError:
                 if self._context is None:
                     raise
@@ -67,7 +72,7 @@ class SecureConnection(Connection):
         super().__init__(address, patience)
         self._tls = tls
         try:
-            self._shake_hands(context, patience)
+            self._shake_hands(context, patience.within(patience.left() / (self.others + 1)))
         except BaseException:
             self.close()
             raise
@@ -96,8 +101,9 @@ class SecureConnection(Connection):
                 return
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
                 if patience.over() or not self._ready(want, patience):
+                    suspect(self.where)
                     raise ConnectFailed("timed out in the TLS handshake") from None
-            except (ssl.SSLEOFError, ConnectionResetError, BrokenPipeError) as error:
+            except (*HUNG_UP, ConnectionResetError, BrokenPipeError) as error:
                 raise ConnectFailed("hangs up in the TLS handshake: http:// there, or no etcd?") from error
             except OSError as error:
                 raise ConnectFailed(self._words(error)) from error
@@ -164,7 +170,7 @@ def words(error: OSError, name: str, access: Access) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return _refused_by_me(error, name, access)
     reason = getattr(error, "reason", None) or ""
-    if isinstance(error, ssl.SSLEOFError):
+    if isinstance(error, HUNG_UP):
         return "closed the connection"
     if not isinstance(error, ssl.SSLError):
         return reason_of(error)
@@ -203,6 +209,8 @@ def make_context(access: Access) -> ssl.SSLContext:
     """Return a context that verifies the server. Raises `ConfigError` for a file that cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # it checks certificate and name
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # A certificate names the server in its subjectAltName: a common name alone counts for nothing, as in Go.
+    context.hostname_checks_common_name = False
     if access.cacert:
         _pem(access.cacert, "cacert", "CERTIFICATE")
         # As in Go: a file may name an authority in the middle of the chain, or the server's certificate itself.

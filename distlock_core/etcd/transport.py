@@ -32,11 +32,13 @@ def dial(
     """Return the cluster behind these endpoints: URLs, in a list or separated by commas. Nothing is sent yet.
 
     Those that the SRV records of the domain `discovery_srv` name are asked when none of these answers. An endpoint
-    without a scheme is https where `access` says something of TLS. `transport` is auto, http or grpc. `hint` is added
-    to the message when none answers. `max_answer` (MiB) is the largest answer that is read. Raises `ConfigError`.
+    without a scheme is https where `access` has a secret or says something of TLS, or another endpoint is; and where it
+    is, nothing plain is taken from DNS. `transport` is auto, http or grpc. `hint` is added to the message when none
+    answers. `max_answer` (MiB) is the largest answer that is read. Raises `ConfigError`.
     """
     texts = endpoints.split(",") if isinstance(endpoints, str) else endpoints
-    scheme = "https" if access is not None and access.wants_tls else "http"
+    given_tls = any(text.strip().lower().startswith("https://") for text in texts)
+    scheme = "https" if given_tls or (access is not None and access.wants_tls) else "http"
     addresses = [parse_endpoint(text, scheme) for text in texts if text.strip()]
     if not addresses and not discovery_srv:
         raise ConfigError("no endpoint is given; write it like http://10.0.0.1:2379")

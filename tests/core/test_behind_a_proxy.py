@@ -27,7 +27,7 @@ Start = Callable[..., Nginx]
 
 @pytest.fixture
 def nginx(need: Callable[..., str], etcd: Any, tmp_path: Path) -> Iterator[Start]:
-    """nginx(http="", location="", before=()) -> nginx in front of `etcd`, with further upstreams that come before it."""
+    """nginx(http="", location="", before=()) -> nginx before `etcd` and the further upstreams, taken in turns."""
     binary, started = need("nginx"), []
 
     def start(*, before: tuple[str, ...] = (), **lines: str) -> Nginx:

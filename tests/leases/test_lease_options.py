@@ -382,4 +382,4 @@ def test_what_is_meant_for_this_call_does_not_steer_one_inside_the_command(run_d
     done = run_distlock("--lock-name=x", "--", "env", env=mine)
     assert done.returncode == 0
     left = {line.partition("=")[0] for line in done.stdout.splitlines() if line.startswith("DISTLOCK_")}
-    assert left == {f"DISTLOCK_{word}" for word in ("ENDPOINTS", "PREFIX", "TOKEN", "HELD", "LEASE")}
+    assert left == {f"DISTLOCK_{word}" for word in ("ENDPOINTS", "PREFIX", "STATE_DIR", "TOKEN", "HELD", "LEASE")}
