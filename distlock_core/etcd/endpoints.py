@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from distlock_core.errors import AnotherCluster, ConfigError, EtcdUnavailable
 from distlock_core.etcd.http1 import Address, ConnectFailed, ConnectionLost
@@ -73,13 +73,19 @@ class WrongCluster(ConnectionLost):
 class Attempt:
     """One try at one endpoint. The caller says how it failed, or stops asking for more."""
 
-    def __init__(self, address: Address, patience: Patience) -> None:
+    def __init__(self, address: Address, patience: Patience, floor: int = 0) -> None:
+        """`floor`: the revision that etcd had before this is sent."""
         self.address = address
         self.patience = patience
         self.failure: str | None = None
         self.astray = False  # it failed because another cluster has answered
         self.in_vain = False  # it would fail the same way again
         self.shut_for: float | None = None  # the endpoint has sent us away: for so many seconds; 0 where it says none
+        self.floor = floor
+
+    def leave_some(self, others: int) -> None:
+        """There are so many other addresses behind this endpoint's name: leave each its share of the time."""
+        self.patience = self.patience.within(self.patience.left() / (others + 1))
 
 
 class _Rest:
@@ -107,10 +113,6 @@ def seconds_to_wait(retry_after: str | None) -> float:
     except (ValueError, OverflowError, ImportError, OSError):
         return 0.0
 
-    def leave_some(self, others: int) -> None:
-        """There are so many other addresses behind this endpoint's name: leave each its share of the time."""
-        self.patience = self.patience.within(self.patience.left() / (others + 1))
-
 
 class Endpoints:
     """The endpoints in their order, and the one that answered last, which is asked first."""
@@ -127,6 +129,8 @@ class Endpoints:
         self._rests: dict[str, _Rest] = {}
         self._last_failure: tuple[str, float] = ("", 0.0)  # what it was, and when
         self.cluster: int | None = None  # the id of the one that answered first
+        self._revision = 0  # the last that is known of it
+        self._members: frozenset[str] = frozenset()
 
     @property
     def current(self) -> Address:
@@ -154,6 +158,33 @@ class Endpoints:
             raise WrongCluster(
                 f"another etcd cluster ({cluster:x}) than the one that answered first ({self.cluster:x})"
             )
+
+    def check_history(self, revision: int, attempt: Attempt) -> None:
+        """Raise `WrongCluster` if the revision of a linearizable answer is older than what was known before asking.
+
+        The same cluster never goes back. Two that were set up apart from each other may have the same id: with etcd's
+        default settings they do.
+        """
+        if revision < attempt.floor:
+            raise WrongCluster(
+                f"another etcd cluster, or one that was restored from a backup: its revision is {revision}, and it was "
+                f"{attempt.floor} before"
+            )
+        self._revision = max(self._revision, revision)
+
+    @property
+    def knows_members(self) -> bool:
+        return bool(self._members)
+
+    def check_members(self, members: Iterable[str]) -> None:
+        """Raise `WrongCluster` if none of these members was one before. Members come and go, one by one."""
+        found = frozenset(members)
+        if self._members and found and not found & self._members:
+            raise WrongCluster(
+                f"another etcd cluster: its members are {', '.join(sorted(found))}, and they were "
+                f"{', '.join(sorted(self._members))} before"
+            )
+        self._members = found or self._members
 
     def has_answered(self, address: Address) -> bool:
         """True if this one has answered before as etcd does."""
@@ -185,7 +216,8 @@ class Endpoints:
                 if rest is not None and now() < rest.until:
                     in_vain = False
                     continue
-                attempt = Attempt(address, patience.within(self._share(patience, len(turn) - position)))
+                share = patience.within(self._share(patience, len(turn) - position))
+                attempt = Attempt(address, share, self._revision)
                 try:
                     yield attempt
                 finally:  # also when the caller asks for no more, because it must not send again

@@ -18,6 +18,7 @@ from distlock_core.etcd.http1 import ConnectFailed, Connection
 from distlock_core.etcd.http_reply import MAX_ANSWER, MIB, ConnectionLost, Reply
 from distlock_core.etcd.messages import (
     FAILED_PRECONDITION,
+    MALFORMED,
     NO_SPACE,
     NOT_FOUND,
     Limited,
@@ -30,8 +31,10 @@ from distlock_core.etcd.messages import (
     range_json,
     read_answer,
     read_cluster,
+    read_members,
     read_outcome,
     read_range,
+    read_revision,
     read_streamed_ttl,
     read_token,
     read_ttl,
@@ -50,6 +53,9 @@ if TYPE_CHECKING:
     from distlock_core.etcd.polling import Opener
 
     Answer = TypeVar("Answer")
+
+
+LEARNING = 1.0  # seconds that it may take to ask for the members
 
 
 class SpeakGrpc(Exception):
@@ -133,7 +139,8 @@ class Gateway:
         def parse(answer: dict[str, Any]) -> Outcome:
             return read_outcome(answer, compares, then, otherwise)
 
-        return self._call("/v3/kv/txn", message, parse, patience, once=once)
+        probe = next((one.key for one in (*compares, *then)), b"")
+        return self._call("/v3/kv/txn", message, parse, patience, once=once, probe=probe)
 
     def grant(self, lease: int, ttl: int, patience: Patience) -> int:
         # The id is mine alone, so to send it again after a lost reply is safe: etcd says that it has it already.
@@ -184,6 +191,8 @@ class Gateway:
             check = self._endpoints.check_cluster
             watch = GatewayWatch(attempt.address.url, connection, reply, revision, check, suspect, self._most)
             watch.begin(attempt.patience)
+            if not self._endpoints.knows_members:
+                self._learn_members(attempt, token)
             self._endpoints.answered(attempt.address)
             return watch
         except BaseException:
@@ -206,12 +215,13 @@ class Gateway:
         once: bool = False,
         benign: int = -1,
         fresh: bool = False,
+        probe: bytes = b"",
     ) -> Answer:
         """Send a request to one endpoint after the other; see `ask_in_turn`. A benign refusal is an empty answer."""
         body = json.dumps(message).encode()
 
         def ask(attempt: Attempt, token: str) -> Answer:
-            return parse(self._attempt(attempt, path, body, token, careful=once, fresh=fresh))
+            return parse(self._attempt(attempt, path, body, token, probe=probe if once else None, fresh=fresh))
 
         answer = ask_in_turn(
             self._endpoints, lambda attempt: self._as_user(attempt, ask), patience, once=once, benign=benign
@@ -239,23 +249,25 @@ class Gateway:
         return rights.name_missing(denied, self._access, compares, ops, attempt)
 
     def _attempt(
-        self, attempt: Attempt, path: str, body: bytes, token: str, *, careful: bool = False, fresh: bool = False
+        self, attempt: Attempt, path: str, body: bytes, token: str, *, probe: bytes | None = None, fresh: bool = False
     ) -> dict[str, Any]:
-        """One request to one endpoint. A careful one is not sent before it is known which cluster is there."""
+        """One request to one endpoint. With the key of a `probe` it is not sent before it is known what is there."""
         address = attempt.address
         connection, fresh = self._pool.take(address, attempt.patience, fresh=fresh)
         attempt.leave_some(connection.others)
-        if careful and fresh and self._endpoints.cluster is not None:
-            connection = self._same_cluster(connection, attempt, token)
+        if probe is not None and fresh and self._endpoints.cluster is not None:
+            connection = self._same_cluster(connection, attempt, token, probe)
         # A balancer that takes turns may have every write meet the upstream that fails, and every read the other. So
         # after a write that did, one question more comes before the next, or none, by chance.
-        if careful and self._stumbled and os.urandom(1)[0] & 1:
-            connection = self._same_cluster(connection, attempt, token, known=True)
+        if probe is not None and self._stumbled and os.urandom(1)[0] & 1:
+            connection = self._same_cluster(connection, attempt, token, probe, known=True)
         reply, late = None, False
         try:
             reply = connection.open(path, body, attempt.patience, _headers(token))
             answer = self._answer(reply, attempt)
             self._endpoints.answered(address, read_cluster(answer))
+            if path.startswith("/v3/kv/"):  # what is said of leases may come from a member that lags behind
+                self._endpoints.check_history(read_revision(answer), attempt)
             return answer
         except Cancelled:
             connection.await_answer(Patience.lasting(LINGER))
@@ -294,29 +306,78 @@ class Gateway:
                 raise SpeakGrpc(f"{attempt.address.url}: {failure}") from failure
             raise NoGateway(f"{failure}{self.advice}") from failure
 
-    def _same_cluster(self, connection: Connection, attempt: Attempt, token: str, *, known: bool = False) -> Connection:
+    def _same_cluster(
+        self, connection: Connection, attempt: Attempt, token: str, probe: bytes, *, known: bool = False
+    ) -> Connection:
         """Ask a connection where it leads: a load balancer may have another cluster behind it.
 
-        One that is `known` already is kept, whatever it says now.
+        `probe` is a key that may be read there. A connection that is `known` already is kept, whatever it says now.
         """
-        reply = None
-        try:
-            reply = connection.open("/v3/maintenance/status", b"{}", attempt.patience, _headers(token))
+        reply: Reply | None = None
+
+        def ask(path: str, body: bytes) -> dict[str, Any]:
+            nonlocal reply, connection
+            if reply is not None and not reply.reusable:
+                connection.close()
+                connection = self._pool.connect(attempt.address, attempt.patience)
+            reply = connection.open(path, body, attempt.patience, _headers(token))
             answer = self._answer(reply, attempt)
             self._endpoints.answered(attempt.address, read_cluster(answer))
-        except (ConnectionLost, Refused) as failure:
+            return answer
+
+        try:
+            answer = ask("/v3/maintenance/status", b"{}")
+            if read_revision(answer) < attempt.floor:
+                # A member that lags behind, or another cluster: a linearizable read tells.
+                body = json.dumps({"key": b64(probe), "keys_only": True}).encode()
+                self._endpoints.check_history(read_revision(ask("/v3/kv/range", body)), attempt)
+            if self._endpoints.knows_members:
+                self._check_members(ask)
+        except (ConnectionLost, Refused, *MALFORMED) as failure:
             if known and reply is not None and reply.reusable and not isinstance(failure, WrongCluster):
                 self._pool.give_back(connection)
             else:
                 connection.close()
-            raise ConnectFailed(str(failure)) from failure  # what was to be written has not been sent
+            said = "it answers, but not as etcd does" if isinstance(failure, MALFORMED) else str(failure)
+            raise ConnectFailed(said) from failure  # what was to be written has not been sent
         except BaseException:
             connection.close()
             raise
-        if reply.reusable:
+        if reply is not None and reply.reusable:
             return connection
         connection.close()
         return self._pool.connect(attempt.address, attempt.patience)
+
+    def _check_members(self, ask: Callable[[str, bytes], dict[str, Any]]) -> None:
+        """See whose members they are; nothing is made of it where that may not be asked."""
+        try:
+            members = read_members(ask("/v3/cluster/member/list", b"{}"))
+        except (Refused, NoGateway, SpeakGrpc, *MALFORMED):
+            return
+        self._endpoints.check_members(members)
+
+    def _learn_members(self, attempt: Attempt, token: str) -> None:
+        """Remember whose members they are, by a connection that has been used: another may lead elsewhere one day."""
+        patience = attempt.patience.within(LEARNING)
+        connection, _ = self._pool.take(attempt.address, patience)
+        reply: Reply | None = None
+
+        def ask(path: str, body: bytes) -> dict[str, Any]:
+            nonlocal reply
+            reply = connection.open(path, body, patience, _headers(token))
+            return read_answer(reply.status, reply.read_all(patience, self._most))
+
+        try:
+            self._check_members(ask)
+        except WrongCluster:
+            raise
+        except ConnectionLost:
+            pass  # it has time
+        finally:
+            if reply is not None and reply.reusable:
+                self._pool.give_back(connection)
+            else:
+                connection.close()
 
 
 def _headers(token: str) -> dict[str, str]:

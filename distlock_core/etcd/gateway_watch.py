@@ -54,6 +54,9 @@ class GatewayWatch:
         except (Compacted, WatchRefused) as end:
             self._end = end
         except WatchEnded as end:
+            if self._behind is not None:
+                self._end = end  # it was open
+                return
             if isinstance(end.__cause__, ConnectionLost):
                 raise end.__cause__ from end
             raise ConnectionLost(str(end)) from end
@@ -89,6 +92,8 @@ class GatewayWatch:
             return events
         if self._end is not None:
             raise self._end
+        if self._stream.broken:
+            raise WatchEnded("it answers, but not as etcd does")
         try:
             data = self._reply.read(patience)
         except ConnectionLost as failure:
@@ -97,6 +102,9 @@ class GatewayWatch:
             return None
         if not data:
             raise WatchEnded("the stream ended")
+        return self._events_of(data)
+
+    def _events_of(self, data: bytes) -> list[Event]:
         events = []
         try:
             for message in self._stream.feed(data):

@@ -15,7 +15,7 @@ from distlock_core.wording import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from distlock_core.etcd.api import Op
@@ -226,6 +226,19 @@ def read_revision(answer: dict[str, Any]) -> int:
 def read_cluster(answer: dict[str, Any]) -> int:
     """The id of the cluster that has answered."""
     return _whole(_object(answer.get("header") or _object(answer["result"])["header"])["cluster_id"])
+
+
+def read_members(answer: dict[str, Any]) -> list[str]:
+    """The members of a cluster, each by its id, its name and where its clients are to find it."""
+    return [
+        shown_member(_number(member, "ID"), member.get("name", ""), map(str, _list(member, "clientURLs")))
+        for member in map(_object, _list(answer, "members"))
+    ]
+
+
+def shown_member(member: int, name: object, urls: Iterable[str]) -> str:
+    """A member of a cluster as it is told from others, and shown."""
+    return _quoted(f"{member:x} {name} at {','.join(sorted(urls)) or 'no URL'}")
 
 
 def read_token(answer: dict[str, Any]) -> str:

@@ -33,6 +33,13 @@ def outcome(answer: Any) -> Outcome:
     return Outcome(answer.succeeded, answer.header.revision, tuple(_result(response) for response in answer.responses))
 
 
+def first_key(request: Any) -> bytes:
+    """The key of the first operation of a transaction."""
+    for op in request.success:
+        return bytes(getattr(op, op.WhichOneof("request")).key)
+    return b""
+
+
 def found(answer: Any) -> Range:
     """What a read has found."""
     return Range(tuple(_key_value(kv) for kv in answer.kvs), answer.count)
