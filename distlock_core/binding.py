@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 from distlock_core import keeper
 from distlock_core.errors import ConfigError
-from distlock_core.settings import WHILE_PID_TTL
+from distlock_core.settings import WHILE_PID_TTL, absolute
 from distlock_core.values import Value
 from distlock_core.whoami import pid_is_free, proc_is_mine, start_time
 
@@ -48,7 +46,7 @@ class Binding(Value):
             raise ConfigError(f"--while-pid: there is no process {pid}{hidden}")
         log_file = settings["log_file"]
         if log_file:
-            log_file = os.path.abspath(log_file)
+            log_file = absolute(log_file, "--log-file")
             _check_writable(log_file)
         on_loss = settings["on_loss"] or "continue"
         ttl, refresh = settings["ttl"] or WHILE_PID_TTL, settings["refresh"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from distlock_core.acquisition import Acquisition, Waiting
+from distlock_core.checks import check_text
 from distlock_core.errors import Frozen, LockBusy, NotHolder
 from distlock_core.etcd.api import KeyValue
 from distlock_core.hold import NESTED, STEP, Held, Wish
 from distlock_core.holding import Holding
 from distlock_core.lease import Lease
-from distlock_core.model import Holder, Record, check_text
+from distlock_core.model import Holder, Record
 from distlock_core.patience import Patience, now
 from distlock_core.settings import check_ttl
 from distlock_core.tidings import Tidings

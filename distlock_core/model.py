@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-from distlock_core.errors import ConfigError
 from distlock_core.etcd.api import KeyValue, prefix_end
 from distlock_core.values import Value
 
@@ -14,62 +13,8 @@ if TYPE_CHECKING:
 
 DEFAULT_PREFIX = "/distlock/"
 DEFAULT_MUTEX = "__internal_lock"
-LONGEST_NAME = 255  # bytes of UTF-8
 RESERVED = "__"
 HELD, HOLD, COOLING = "held", "hold", "cooling"  # a record's state
-
-
-def check_name(name: str, mutex: str = DEFAULT_MUTEX) -> str:
-    """Return a lock's name, if it is one. Raises `ConfigError` with what is wrong with it."""
-    if not name:
-        raise ConfigError("the lock's name is empty")
-    if "/" in name:
-        raise ConfigError(f"illegal lock name {name!r}: it may have no '/'")
-    if name.startswith(RESERVED) or name == mutex:
-        raise ConfigError(f"illegal lock name {name!r}: reserved; a name does not begin with '{RESERVED}'")
-    _check_text(name, "lock name")
-    if len(name.encode()) > LONGEST_NAME:
-        raise ConfigError(f"illegal lock name {name[:20]!r}...: longer than {LONGEST_NAME} bytes")
-    return name
-
-
-def check_key(key: str) -> str:
-    """Return a raw key in etcd, if it is one. Raises `ConfigError`."""
-    if not key.strip("/"):
-        raise ConfigError(f"illegal key {key!r}: it is empty")
-    return _check_text(key, "key")
-
-
-def check_owner(owner: str) -> str:
-    """Return an owner, if it is one. Raises `ConfigError`."""
-    if not owner:
-        raise ConfigError("the owner (id) is empty")
-    if ";" in owner:
-        raise ConfigError(f"illegal owner (id) {owner!r}: it may have no ';'")
-    return _check_text(owner, "owner (id)")
-
-
-def check_prefix(prefix: str) -> str:
-    """Return a realm's prefix, if it is one. Raises `ConfigError`."""
-    if not prefix:
-        raise ConfigError("the prefix is empty: a realm needs keys of its own")
-    return _check_text(prefix, "prefix")
-
-
-def check_text(text: str, what: str) -> str:
-    """Return free text (a reason, a value) that etcd can hold. Raises `ConfigError`."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ConfigError(f"illegal {what} {ascii(text)[:60]}: it is not valid UTF-8") from None
-    return text
-
-
-def _check_text(text: str, what: str) -> str:
-    check_text(text, what)
-    if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in text):
-        raise ConfigError(f"illegal {what} {ascii(text)[:60]}: it may have no control characters")
-    return text
 
 
 class Keys:

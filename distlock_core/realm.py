@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from distlock_core.checks import check_name, check_owner, check_prefix, check_text
 from distlock_core.errors import DistlockError, LockNotFound, NotHolder
 from distlock_core.etcd.api import Get, KeyValue, LeaseGone
 from distlock_core.hold import Wish
@@ -16,10 +17,6 @@ from distlock_core.model import (
     Keys,
     LockState,
     Record,
-    check_name,
-    check_owner,
-    check_prefix,
-    check_text,
     ends,
     token_of,
 )
@@ -54,7 +51,7 @@ class Realm:
         release_timeout: float = RELEASE_TIMEOUT,
         state_dir: str | None = None,
     ) -> None:
-        self.prefix = check_prefix(prefix)
+        self.prefix = check_prefix(prefix, raw=True)  # its spelling is looked at by `connect()`
         self._etcd = etcd
         self._mutex = mutex
         self._connect_timeout = connect_timeout

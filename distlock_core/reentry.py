@@ -13,8 +13,8 @@ from distlock_core.hold import NESTED, STEP, TAKEN_OVER
 from distlock_core.inherited import held_around
 from distlock_core.model import HELD, Record, record_of
 from distlock_core.values import Value
-from distlock_core.whoami import ALIVE, GONE, ancestry, boot_id, fate, is_same, pid_is_free
-from distlock_core.wording import held_by, look_at, printable, taken
+from distlock_core.whoami import ALIVE, GONE, ancestry, boot_id, fate, is_identified, is_same, pid_is_free
+from distlock_core.wording import held_by, look_at, named, printable, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def what_of_run(holder: Holder, state_dir: str | None) -> tuple[str, str]:
     remembered = memory.boot_of(state_dir, record.run)
     found = fate(record.details, remembered)
     command = record.details.get("command")
-    if found[0] == GONE and isinstance(command, dict):
+    if found[0] == GONE and isinstance(command, dict) and command:
         found = fate({**record.details, **command}, remembered)
         if found[0] == ALIVE:
             return ALIVE, f"its command, process {command.get('pid')}, lives"
@@ -133,7 +133,9 @@ def is_inside(holder: Holder) -> bool:
 
 
 def _runs_inside(record: Record) -> bool:
-    return any(is_same(record.details, trace) for trace in ancestry()[1:])
+    """True below a distlock that runs a command. A program that holds a lock may have other children too."""
+    has_command = isinstance(record.details.get("command"), dict)
+    return has_command and any(is_same(record.details, trace) for trace in ancestry()[1:])
 
 
 def _is_mine(theirs: Mapping[str, Any], taker: Mapping[str, Any] | None) -> bool:
@@ -205,8 +207,7 @@ def why_not(state: LockState, wish: Wish) -> str:
                 return whose
             if told[0] != GONE:
                 return (
-                    f"{whose}. Where that is surely over: distlock --unlock --lock-name={printable(state.name)} "
-                    f"--token={holder.token}"
+                    f"{whose}. Where that is surely over: distlock --unlock {named(state.name)} --token={holder.token}"
                 )
             step = Record.parse(record.text("step").encode("utf-8", "backslashreplace"))
         told = what_of_step(holder, step, wish.state_dir)
@@ -233,7 +234,8 @@ def refuse_anothers_step(holder: Holder, taker: Mapping[str, Any] | None, state_
     if record.text("kind") == "run":
         record = Record.parse(record.text("step").encode("utf-8", "backslashreplace"))
     theirs = _taker(record)
-    if not theirs or holder.record.state != HELD or any(_is_mine(one, taker) for one in _takers(record)):
+    # `docker exec distlock --lock` has no parent that could be named: such a step is nobody's in particular.
+    if not is_identified(theirs) or holder.record.state != HELD or any(_is_mine(one, taker) for one in _takers(record)):
         return
     told = what_of_step(holder, record, state_dir)
     if told[0] == GONE:

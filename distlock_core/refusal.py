@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from distlock_core.errors import AcquireTimeout, Frozen, LimitConflict, LockBusy, OutcomeUnknown
 from distlock_core.model import LockState
-from distlock_core.wording import look_at, printable, taken
+from distlock_core.wording import look_at, named, printable, taken
 
 
 def busy(state: LockState, own: str = "") -> LockBusy | Frozen:
@@ -59,9 +59,9 @@ def _because(own: str) -> str:
 
 
 def unknown(name: str, run: str, why: str) -> OutcomeUnknown:
-    name = printable(name)
+    name, option = printable(name), named(name)
     return OutcomeUnknown(
         f"nobody can tell whether {name} was locked: {why}. etcd may still lock it for run {run}; look with "
-        f"distlock --show --lock-name={name}, and if that run holds it: distlock --unlock --lock-name={name}",
+        f"distlock --show {option}, and if that run holds it: distlock --unlock {option}",
         run=run,
     )

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from distlock_core.errors import NotStarted
 from distlock_core.patience import FOREVER, now
-from distlock_core.wording import printable
+from distlock_core.wording import for_shell, printable
 
+OF_A_SHELL = (" ", "&", "|", ";", "<", ">", "$", "`", "*")  # what a program's name does not have
 # Python ignores these; a command expects the default.
 RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
 SHELL = "/bin/sh"  # runs a script without `#!`, as it is run by a shell, flock and timeout
@@ -165,4 +166,8 @@ def _by_shell(path: str, words: list[str]) -> list[str]:
 def not_started(name: str, error: Exception) -> NotStarted:
     """The error for a command that could not be started."""
     reason = error.strerror if isinstance(error, OSError) else str(error)
-    return NotStarted(f"cannot start {printable(name)}: {reason}")
+    shown = printable(name)
+    hint = ""
+    if any(mark in name for mark in OF_A_SHELL) and not os.path.exists(name):
+        hint = f". No shell reads the command; for a line of shell: -- sh -c {for_shell(shown)}"
+    return NotStarted(f"cannot start {shown}: {reason}{hint}")

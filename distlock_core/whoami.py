@@ -20,7 +20,20 @@ if TYPE_CHECKING:
 ALIVE, GONE, UNKNOWN = "alive", "gone", "unknown"
 FIELDS = ("host", "machine", "boot", "ns", "time_ns", "pid", "start")
 # They do nothing but run another program, and end with it: a step is not taken for them.
-WRAPPERS = {b"sudo", b"doas", b"su", b"runuser", b"pkexec", b"timeout", b"chrt", b"unshare", b"nsenter", b"strace"}
+WRAPPERS = {
+    b"sudo",
+    b"doas",
+    b"su",
+    b"runuser",
+    b"pkexec",
+    b"timeout",
+    b"time",
+    b"flock",
+    b"chrt",
+    b"unshare",
+    b"nsenter",
+    b"strace",
+}
 DEEPEST = 256  # ancestors of a process that are looked at
 LARGEST_PID = 2**22  # the kernel's own limit
 
@@ -79,9 +92,12 @@ def caller() -> dict[str, Any]:
 
 def is_same(trace: Trace, other: Trace) -> bool:
     """True if both traces are of one process: every field agrees, and all that identify it are known."""
-    return all(trace.get(field) for field in ("host", "boot", "pid", "start")) and all(
-        trace.get(field) == other.get(field) for field in FIELDS
-    )
+    return is_identified(trace) and all(trace.get(field) == other.get(field) for field in FIELDS)
+
+
+def is_identified(trace: Trace) -> bool:
+    """True if the trace names one process for good: the boot, the pid and the start time could be read."""
+    return all(trace.get(field) for field in ("host", "boot", "pid", "start"))
 
 
 def fate(trace: Trace, remembered_boot: str | None = None) -> tuple[str, str]:

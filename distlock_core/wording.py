@@ -83,6 +83,11 @@ def taken(state: LockState) -> str:
     return f"{name} is free" + (f", but {waiting(state.waiting)}" if state.waiting else "")
 
 
+def in_line(state: LockState, place: int) -> str:
+    """percona_prod is held by node-3 since 12:03 (4m12s): "Upgrade RPMs"; place 2 of 4 in line."""
+    return f"{taken(state._replace(waiting=0))}; place {place} of {max(state.waiting, place, 1)} in line"
+
+
 def frozen(what: str, record: Record) -> str:
     """The realm is frozen by admin: "audit"."""
     reason = record.text("reason")
@@ -92,5 +97,17 @@ def frozen(what: str, record: Record) -> str:
 def look_at(name: str) -> str:
     """What to run to see more."""
     if "/" in name:  # a raw key, of no realm
-        return f"See: etcdctl get --prefix {printable(name)}"
-    return f"See: distlock --show --lock-name={printable(name)}"
+        return f"See: etcdctl get --prefix {for_shell(printable(name))}"
+    return f"See: distlock --show {named(name)}"
+
+
+def named(name: str) -> str:
+    """The option that names a lock, as a shell takes it."""
+    return f"--lock-name={for_shell(printable(name))}"
+
+
+def for_shell(word: str) -> str:
+    """A word as a shell takes it: in quotes where it needs them."""
+    import shlex
+
+    return shlex.quote(word)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from distlock_core.lock import Lock
     from distlock_core.patience import Interrupt
     from distlock_core.realm import Realm
+    from distlock_core.waited import Waited, Watcher
 
     Told = TypeVar("Told", Interrupt, Audience)
 
@@ -25,12 +26,16 @@ NOTHING_CONFIGURED = (
     "No endpoint is configured: set --endpoints or DISTLOCK_ENDPOINTS; to try things out, distlock-etcd starts an etcd"
 )
 
+_KEPT: list[Realm] = []  # until the process ends, which closes what they have open
+
 
 def realm(request: Request) -> Realm:
     """Return the realm that the settings name."""
     from distlock_core.connection import connect
 
-    return connect(**arguments(request.settings))
+    found = connect(**arguments(request.settings))
+    _KEPT.append(found)
+    return found
 
 
 def arguments(settings: Settings) -> dict[str, Any]:
@@ -68,16 +73,19 @@ def acquire(request: Request, lock: Lock) -> Interrupt:
     interrupt = interrupt_on_signals()
     audience = Audience(interrupt)
     shown: list[Progress] = []
+    watched: list[Watcher] = []
 
     def show(waiting: Waiting) -> None:
         audience.listen()
         if not shown:
             from distlock_core.cli.progress import Progress  # only where there is something to wait for
+            from distlock_core.waited import Watcher
 
             shown.append(Progress(quiet=settings["quiet"], json=settings["json"]))
-        shown[0](waiting)
+            watched.append(Watcher(shown[0]))
+        watched[0](waiting)
 
-    cancel = until(audience, request.waits_for)
+    cancel = until(audience, request.waits_for or _step_taker(request))
     try:
         lock.acquire(settings["timeout"], cancel, show)
     except Cancelled as error:
@@ -90,9 +98,36 @@ def acquire(request: Request, lock: Lock) -> Interrupt:
         if cancel is not audience:
             cancel.close()
         audience.close()
+    for watcher in watched:
+        _tell_wait(lock, watcher.story(), request)
     if settings["verbose"]:
         say(f"got {lock.name}, token {lock.token}")
     return interrupt
+
+
+def _tell_wait(lock: Lock, story: Waited | None, request: Request) -> None:
+    """How the lock was waited for: as JSON, or in the report of a tool."""
+    if story is None or request.settings["quiet"]:
+        return
+    if request.settings["json"]:
+        from distlock_core.cli.render import as_json, tell
+
+        tell(as_json({"acquired": {"lock": lock.name, "token": lock.token, **story.fields(), "story": str(story)}}))
+    elif request.tells_wait:
+        say(f"{lock.name} is locked, token {lock.token}, {story}")
+
+
+def _step_taker(request: Request) -> tuple[int, int] | None:
+    """The process that a step is taken for: when it has ended, nobody would let go. Under nohup the wait goes on."""
+    import signal
+
+    from distlock_core.whoami import caller
+
+    bound = request.settings["while_pid"] is not None
+    if request.operation != "lock" or bound or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return None
+    taker = caller()
+    return (taker["pid"], taker["start"]) if taker.get("pid", 1) > 1 and "start" in taker else None
 
 
 def until(told: Told, process: tuple[int, int] | None) -> Told | WhileAlive:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from distlock_core.cli.hint import carried
 from distlock_core.errors import DistlockError
 from distlock_core.model import COOLING, HELD, Ended, Holder, LockState, Record, Waiter
 from distlock_core.whoami import ALIVE, GONE, hostname
@@ -133,8 +134,8 @@ def _rows(state: LockState) -> list[tuple[str, ...]]:
     return rows
 
 
-def card(state: LockState, state_dir: str | None = None) -> str:
-    """All that is known of one lock. `state_dir`: where this machine remembers what it has acquired."""
+def card(state: LockState, prefix: str, state_dir: str | None = None) -> str:
+    """All that is known of one lock of a realm. `state_dir`: where this machine remembers what it has acquired."""
     lines = [printable(state.name)]
     if state.frozen is not None:
         lines.append(_field("frozen", f"by {owner_of(state.frozen.owner)}: {printable(state.frozen.text('reason'))}"))
@@ -147,6 +148,10 @@ def card(state: LockState, state_dir: str | None = None) -> str:
             when = f" at {clock(last.at)}" if last.at else ""
             whose = "" if last.owner == last.by else f", was held by {owner_of(last.owner or None)}"
             lines.append(_field("last", f"{printable(last.how)} by {owner_of(last.by)}{when}{whose}"))
+        elif not state.waiting:
+            where = f"no lock of this name is known under {printable(prefix)}"
+            see = carried("distlock --list has those held")
+            lines.append(_field("last", f"never held: {where}. Is it spelled right? {see}"))
     lines.append(_field("waiting", str(state.waiting)))
     for place, waiter in enumerate(state.waiters, 1):
         since = "" if waiter.since is None else f" since {clock(waiter.since)}"

@@ -15,6 +15,7 @@ from distlock_core.patience import FOREVER
 from distlock_core.signalmask import SignalMask
 from distlock_core.supervisor import BROKEN, HUNG, Ended, Supervisor
 from distlock_core.whoami import hostname
+from distlock_core.wording import named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def _gate(request: Request, lock: Lock) -> Gate | None:
     """
     settings = request.settings
     if not lock.is_explicit or settings["ttl"] is not None or settings["heartbeat"] is not None or settings["node"]:
+        lock.add_details({"command": {}})  # there will be one
         return None
     from distlock_core.gate import Gate
 
@@ -197,7 +199,7 @@ def _part(request: Request, lock: Lock, code: int, mask: SignalMask, how: str, d
         how = "left held, as it was found:"
     if code == LOST:
         lock.release_timeout = AFTER_LOSS
-    end = f"When etcd is back: distlock --unlock --lock-name={name} --token={token}"
+    end = f"When etcd is back: distlock --unlock {named(name)} --token={token}"
     if settings["ttl"] is not None:
         end = f"Its lease ends it within {settings['ttl']}s"
     what = "may still be locked" if detail is None else "could not be left taken"

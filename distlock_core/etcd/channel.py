@@ -16,7 +16,7 @@ import weakref
 
 from distlock_core.errors import Cancelled
 from distlock_core.etcd.calls import LATE, LINGER
-from distlock_core.etcd.http1 import ConnectFailed, ConnectionLost
+from distlock_core.etcd.http1 import ConnectFailed, ConnectionLost, reason_of
 from distlock_core.etcd.messages import Refused
 from distlock_core.patience import Patience
 from distlock_core.threads import start_thread
@@ -57,11 +57,14 @@ class Bell:
     """Rung in one thread, waited for with a `Patience` in another."""
 
     def __init__(self) -> None:
-        """Raises `OSError` where no descriptor is to be had."""
+        """Raises `ConnectFailed` where no descriptor is to be had: nothing is sent without a bell."""
         self._lock = threading.RLock()
         self._closed = False
         self._waiting = 0
-        self._reader, self._writer = os.pipe()
+        try:
+            self._reader, self._writer = os.pipe()
+        except OSError as error:
+            raise ConnectFailed(reason_of(error)) from error
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
 

@@ -27,9 +27,15 @@ def parse_endpoint(text: str, default_scheme: str = "http") -> Address:
     scheme, separator, rest = text.strip().partition("://")
     if not separator:
         scheme, rest = default_scheme, text.strip()
-    rest = rest.rstrip("/")
+    scheme, rest = scheme.lower(), rest.rstrip("/")
+    if ";" in text or any(character.isspace() for character in rest):
+        found = "';'" if ";" in text else "a blank"
+        raise ConfigError(f"endpoint {text!r}: {found} in it; several endpoints are separated by commas")
     if scheme not in ("http", "https"):
         raise ConfigError(f"endpoint {text!r}: unknown scheme {scheme!r}; write it like http://10.0.0.1:2379")
+    host, slash, path = rest.partition("/")
+    if slash and host:
+        raise ConfigError(f"endpoint {text!r}: it has a path (/{path}); etcd is at http://HOST:PORT alone")
     host, port = _split_port(rest, text)
     bad = [character for character in host if character in "/?#@[]\\" or character.isspace() or ord(character) < 33]
     if not host or bad:
@@ -45,6 +51,7 @@ def parse_endpoint(text: str, default_scheme: str = "http") -> Address:
 def _split_port(rest: str, text: str) -> tuple[str, int]:
     if rest.startswith("["):
         host, closed, tail = rest[1:].partition("]")
+        host = host.replace("%25", "%", 1)  # a zone, as a URL has it
         if not closed or (tail and not tail.startswith(":")):
             raise ConfigError(f"endpoint {text!r}: not an IPv6 address; write it like http://[::1]:2379")
         port = tail[1:]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
+from distlock_core.errors import EtcdUnavailable
 from distlock_core.etcd.address import STAGGER, ConnectFailed, targets
 from distlock_core.etcd.calls import SPEAKS_TLS
 from distlock_core.etcd.channel import Bell, Channel, SignalsHeld, result_of
+from distlock_core.etcd.etcd3_package import check_spare
 from distlock_core.etcd.http1 import Connection, ConnectionLost
 from distlock_core.etcd.messages import MALFORMED, NoGateway, Refused, read_answer
 
@@ -38,6 +40,7 @@ def connect(rpc: Any, address: Address, tls: Tls | None, patience: Patience) -> 
     It is asked for its status, so that nothing of the caller's is in doubt when no answer comes. Raises
     `ConnectFailed`, `ConfigError`, `Cancelled`.
     """
+    _check_descriptors()
     whole = patience
     options = [*OPTIONS, ("grpc.default_authority", address.url.partition("://")[2])]
     credentials = None
@@ -100,6 +103,14 @@ def _first_to_answer(
             channel.give_up()
             channel.end(call)
         bell.close()
+
+
+def _check_descriptors() -> None:
+    """Refuse to begin a connection with few descriptors left: gRPC's core ends the process where it lacks one."""
+    try:
+        check_spare()
+    except EtcdUnavailable as lacking:
+        raise ConnectFailed(lacking.message) from lacking
 
 
 def _status(rpc: Any) -> Callable[[Any], Any]:

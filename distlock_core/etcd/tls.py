@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from distlock_core.patience import Patience
 
+LARGEST = 16 * 2**20  # bytes of a PEM file; beyond it this is none
 LISTENING = 0.3  # seconds that may be spent on finding out why an endpoint hangs up
 EXPIRED, NOT_YET_VALID, HOST_MISMATCH, IP_MISMATCH = 10, 9, 62, 64  # OpenSSL's numbers
 UNKNOWN_CA = frozenset({2, 18, 19, 20, 21})
@@ -243,10 +244,12 @@ def _pem(path: str, setting: str, kind: str) -> bytes:
     """The content of a PEM file that has something of this kind in it."""
     try:
         with open(path, "rb") as file:
-            content = file.read()
+            content = file.read(LARGEST + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"{setting} {path}: cannot be read: {reason}") from None
+    if len(content) > LARGEST:
+        raise ConfigError(f"{setting} {path}: it is larger than {LARGEST // 2**20} MiB, so it is no PEM file")
     if not any(line.startswith(b"-----BEGIN ") and kind.encode() in line for line in content.splitlines()):
         what = "private key" if kind == "PRIVATE KEY" else "certificate"
         hint = "; set key, if it is in another file" if setting == "cert" and kind == "PRIVATE KEY" else ""

@@ -9,6 +9,9 @@ from distlock_core.etcd.endpoints import Endpoints, parse_endpoint
 from distlock_core.etcd.gateway import Gateway, SpeakGrpc
 from distlock_core.etcd.http_reply import MAX_ANSWER
 
+NOT_OVER_GRPC = "it answers, but not over gRPC"
+NO_ETCD = "it answers 404 over HTTP, and not over gRPC: no etcd v3"
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeVar
@@ -115,6 +118,9 @@ class Either:
             try:
                 return ask(self._chosen)
             except EtcdUnavailable as error:
+                if NOT_OVER_GRPC in error.message:  # nor over HTTP
+                    error.message = error.message.replace(NOT_OVER_GRPC, NO_ETCD)
+                    raise
                 advice = self._gateway.advice
                 if not advice or advice in error.message:
                     raise

@@ -131,6 +131,20 @@ def test_a_step_is_not_entered_or_let_go_from_another_namespace_without_its_toke
     assert realm.entries() == {}
 
 
+def test_a_step_whose_taker_cannot_be_named_is_let_go_by_its_owner_and_entered_by_its_token(
+    inside: Inside, realm: RealmView
+) -> None:
+    # As `docker exec` starts it: the first process of its namespace, whose parent is outside of that.
+    taken = inside("--mount --pid", "mount -t proc proc /proc", DISTLOCK, *ME, "--lock")
+    assert taken.wait(BOUND) == 0
+    assert "pid" not in realm.record("x")[1]["taker"]
+    assert "an unknown process" in refused(inside("--mount", "", *ENTER))
+    named = inside("--mount", "", DISTLOCK, *ME, f"--token={realm.token('x')}", "--nowait", "--", "echo", "ran")
+    assert named.communicate(timeout=BOUND)[0] == "ran\n"
+    assert inside("--mount", "", DISTLOCK, *ME, "--unlock").wait(BOUND) == 0
+    assert realm.entries() == {}
+
+
 def test_a_process_that_hidepid_hides_is_not_gone(inside: Inside, realm: RealmView, tmp_path: Path) -> None:
     holder = inside("--mount", "", DISTLOCK, *ME, *HOLD)
     line_of(holder)

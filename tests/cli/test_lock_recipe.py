@@ -119,6 +119,11 @@ def test_a_killed_script_leaves_the_lock_to_its_next_start(start: Start, realm: 
     assert line_of(again) == "inside"
     assert (holder(realm), realm.token(NAME)) == (("web-1", again.pid), token)
     # It is this one's by now: the next one waits.
+    orphaned = start("web-1")
+    assert "waiting: " in orphaned.stderr.readline()
+    place = len(realm.keys())
+    os.kill(orphaned.pid, signal.SIGKILL)  # the shell alone: its distlock would take the lock for nobody
+    eventually(lambda: len(realm.keys()) < place, "the end of its place in the line")
     third = start("web-1")
     assert f"taken for process {again.pid} on " in third.stderr.readline()
     os.killpg(third.pid, signal.SIGINT)

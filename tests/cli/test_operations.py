@@ -350,7 +350,8 @@ def test_show_tells_who_holds_it_and_who_waits_in_order(
 
 
 def test_show_of_a_free_lock_tells_how_it_was_let_go(run_distlock: Run) -> None:
-    assert run_distlock("--lock-name=x", "--show").stdout == "x\n  held by   nobody\n  waiting   0\n"
+    shown = run_distlock("--lock-name=x", "--show").stdout
+    assert re.fullmatch(r"x\n  held by   nobody\n  last      never held: .*\n  waiting   0\n", shown)
     run_distlock("--lock-name=x", "--id=node-1", "--", "true")
     assert re.search(r"\n  last      released by node-1 at \d\d:\d\d\n", run_distlock("--lock-name=x", "--show").stdout)
     run_distlock("--lock-name=x", "--id=node-1", "--lock")

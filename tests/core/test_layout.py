@@ -13,6 +13,7 @@ ROOT = Path(distlock_core.__file__).parent
 
 # From the top down; the modules of one row may import each other.
 ROWS = (
+    ("cli.start",),
     ("saltext.",),
     ("cli.distlock", "cli.etcdlocker", "cli.distlock_etcd", "cli.puppet"),
     ("cli.",),
@@ -50,7 +51,7 @@ ROWS = (
     (
         *("settings", "secret", "wording", "whoami", "lifetime", "processes", "killing"),
         *("signalfd", "signalmask", "threads", "waking", "ownership", "tidings", "notices", "remarks"),
-        *("standby", "waited", "advice", "memory"),
+        *("standby", "waited", "advice", "memory", "checks", "config_file", "plain_yaml", "trusted", "nearest"),
     ),
     ("model",),
     ("etcd.api",),
