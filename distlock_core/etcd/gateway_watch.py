@@ -51,15 +51,16 @@ class GatewayWatch:
                 if events is None or (self._behind is None and patience.over()):
                     raise ConnectionLost(TIMED_OUT)
                 self._early += events
-        except (Compacted, WatchRefused) as end:
+            return
+        except WatchEnded as ended:
+            end = ended
+        # Outside of the handler: what it came of is not to point back to it.
+        if self._behind is not None or isinstance(end, (Compacted, WatchRefused)):
             self._end = end
-        except WatchEnded as end:
-            if self._behind is not None:
-                self._end = end  # it was open
-                return
-            if isinstance(end.__cause__, ConnectionLost):
-                raise end.__cause__ from end
-            raise ConnectionLost(str(end)) from end
+        elif isinstance(end.__cause__, ConnectionLost):
+            raise end.__cause__
+        else:
+            raise ConnectionLost(str(end))
 
     def wait(self, patience: Patience) -> list[Event]:
         while True:
