@@ -172,8 +172,8 @@ class Gateway:
         if self._opener is None:
             from distlock_core.etcd.polling import Opener
 
-            self._opener = Opener(self, self._endpoints)
-        return self._opener.open(ranges, revision, patience, self._as_user, open_watch)
+            self._opener = Opener(self._endpoints)
+        return self._opener.open(self, ranges, revision, patience, self._as_user, open_watch)
 
     def _open_watch(self, attempt: Attempt, body: bytes, revision: int, token: str) -> GatewayWatch:
         from distlock_core.etcd.gateway_watch import GatewayWatch

@@ -35,14 +35,14 @@ COMPACTED, FUTURE = "has been compacted", "future revision"  # what etcd says of
 class Opener:
     """Opens the watches of one client; where none opens though calls are answered, looks instead for a while."""
 
-    def __init__(self, etcd: Etcd, endpoints: Endpoints) -> None:
-        self._etcd = etcd
+    def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
         self._until = 0.0  # on the `now()` clock: before that no watch is tried
         self._spell = FIRST_SPELL
 
     def open(
         self,
+        etcd: Etcd,
         ranges: Sequence[tuple[bytes, bytes | None]],
         revision: int,
         patience: Patience,
@@ -51,7 +51,7 @@ class Opener:
     ) -> Watch:
         """Return a watch from this revision on. `open_watch` opens one at one endpoint. Raises as `Etcd.watch` does."""
         if now() < self._until:
-            return self._poll(ranges, revision, patience)
+            return self._poll(etcd, ranges, revision, patience)
         unopened: list[str] = []
 
         def attempt_it(attempt: Attempt) -> Watch:
@@ -73,7 +73,7 @@ class Opener:
                 raise
             self._until = now() + self._spell
             try:
-                polled = self._poll(ranges, revision, patience)
+                polled = self._poll(etcd, ranges, revision, patience)
             except EtcdUnavailable:
                 self._until = 0.0  # calls are not answered either: it is not about watches
                 raise unavailable from None
@@ -87,8 +87,10 @@ class Opener:
         self._spell = FIRST_SPELL
         return watch
 
-    def _poll(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> PolledWatch:
-        polled = PolledWatch(self._etcd, ranges, revision, self._until)
+    def _poll(
+        self, etcd: Etcd, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience
+    ) -> PolledWatch:
+        polled = PolledWatch(etcd, ranges, revision, self._until)
         polled.begin(patience)
         return polled
 
