@@ -50,7 +50,7 @@ ROWS = (
     ("config", "inherited"),
     (
         *("settings", "secret", "wording", "whoami", "lifetime", "processes", "tree", "killing", "ended"),
-        *("signalfd", "signalmask", "threads", "waking", "ownership", "tidings", "notices"),
+        *("signalfd", "signalmask", "threads", "waking", "ownership", "tidings", "notices", "remarks"),
         *("standby", "waited", "advice", "memory", "checks", "config_file", "plain_yaml", "trusted", "nearest"),
     ),
     ("model",),
