@@ -71,6 +71,7 @@ class Holding:
         self._is_step = wish.kind == "lock"
         self.held = held
         self.is_over = False
+        self.is_ending = False  # its end has begun, whatever comes of it
         self._hung = wish.ttl, wish.refresh
         self._tidings = tidings
         self._contact = contact

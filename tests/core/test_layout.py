@@ -30,6 +30,7 @@ ROWS = (
     ("following",),
     (
         "lock",
+        "blocks",
         "holding",
         "acquisition",
         "claims",
@@ -49,7 +50,7 @@ ROWS = (
     ("config", "inherited"),
     (
         *("settings", "secret", "wording", "whoami", "lifetime", "processes", "signalfd", "signalmask", "threads"),
-        *("waking", "ownership", "tidings", "notices", "standby", "waited", "advice"),
+        *("waking", "ownership", "tidings", "notices", "standby", "finish", "waited", "advice"),
     ),
     ("model",),
     ("etcd.api",),
