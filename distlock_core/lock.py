@@ -313,6 +313,11 @@ class Lock:
         return self._is_sound()
 
     @property
+    def has_hold(self) -> bool:
+        """True from `acquire` to the end of the hold, though it be lost: there is something to let go."""
+        return self._holding is not None
+
+    @property
     def token(self) -> int:
         """The fencing token: grows with every acquisition, so a resource can refuse an older holder's.
 
