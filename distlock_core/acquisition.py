@@ -14,7 +14,7 @@ from distlock_core.claims import Claims
 from distlock_core.errors import AcquireTimeout, AnotherCluster, EtcdUnavailable, OutcomeUnknown
 from distlock_core.etcd.api import LeaseGone
 from distlock_core.finish import Finish
-from distlock_core.hold import Entry, Held, Wish, find_entry, ticket_record
+from distlock_core.hold import Held, Wish, ticket_record
 from distlock_core.lease import GIVE_UP
 from distlock_core.line import Line
 from distlock_core.model import LockState
@@ -26,18 +26,23 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.etcd.api import Etcd
     from distlock_core.patience import Cancel
+    from distlock_core.reentry import Entry
 
 MUTEX_GRACE = 1.0  # seconds that a caller who does not wait gives a Go client to leave its mutex
 CALL_IN_LINE = 0.3  # of the ticket's ttl; a call that hangs longer would cost the ticket its renewal
 
 
 class Waiting(Value):
-    """What a waiter may show. `place` counts from 1, `since` is on the `now()` clock, `away` is why etcd is silent."""
+    """What a waiter may show. `place` counts from 1, `since` is on the `now()` clock, `away` is why etcd is silent.
+
+    `own` says why a hold of the waiter's own owner is not entered again, where there is one.
+    """
 
     state: LockState
     place: int
     since: float
     away: str = ""
+    own: str = ""
 
 
 class Acquisition:
@@ -98,11 +103,11 @@ class Acquisition:
         Raises as `run()` does for a caller who does not wait.
         """
         view = self._read(self._patience.within(self._contact))
-        entry = find_entry(view, self._wish)
+        entry = self._entry(view)
         if entry is None:
             state = view.state(self._keys.name)
             if self._free_slot(view, state) is None:
-                raise refusal.busy(state)
+                raise refusal.busy(state, self._own(state))
             if view.mutex_busy:
                 raise refusal.mutex_busy(state)
         return entry
@@ -130,18 +135,37 @@ class Acquisition:
             # Deleted, run out, or made anew by somebody: whatever it was, the place is gone.
             self.line.leave()
             return self._read(self._call())
-        entry = find_entry(view, self._wish)
+        entry = self._entry(view)
         if entry is not None:
             return self._claims.enter(view, entry, self._call)
         state = view.state(self._keys.name)
         slot = self._free_slot(view, state)
         if slot is None:
             if self._nowait:
-                raise refusal.busy(state)
+                raise refusal.busy(state, self._own(state))
             return self._wait(view, state)
         if view.mutex_busy:
             return self._wait_for_mutex(state) if self._nowait else self._wait(view, state)
         return self._claims.take(view, slot, self._call)
+
+    def _entry(self, view: View) -> Entry | None:
+        """The hold of my owner's that I may enter. Raises the error for one that was named and cannot be entered."""
+        if not self._wish.explicit or not (view.holders or self._wish.named):
+            return None
+        from distlock_core.reentry import find_entry, refuse_named
+
+        entry = find_entry(view.holders, self._wish)
+        if entry is None and self._wish.named is not None:
+            raise refuse_named(view.state(self._keys.name), self._wish)
+        return entry
+
+    def _own(self, state: LockState) -> str:
+        """Why the hold of my own owner is not entered, "" where it has none."""
+        if not self._wish.explicit or not state.holders:
+            return ""
+        from distlock_core.reentry import why_not
+
+        return why_not(state, self._wish)
 
     def _free_slot(self, view: View, state: LockState) -> int | None:
         """The slot that may be claimed now, None when I have to wait. Raises `LimitConflict`."""
@@ -153,10 +177,10 @@ class Acquisition:
     # Waiting.
 
     def _wait(self, view: View, state: LockState) -> View:
-        circle = refusal.waits_for_itself(state, self._wish.inside)
-        if circle is not None:
-            raise circle
         if self.line.ticket is None:
+            circle = refusal.waits_for_itself(state, self._wish.inside)
+            if circle is not None:
+                raise circle
             self.line.join(ticket_record(self._wish), self._call())
             self._was_in_line = True
         else:
@@ -196,12 +220,13 @@ class Acquisition:
     def _timeout(self, view: View, away: str = "") -> AcquireTimeout:
         state = view.state(self._keys.name)
         others = state._replace(waiting=state.waiting - (view.ahead is not None))
-        return refusal.timeout(others, now() - self._started, away)
+        return refusal.timeout(others, now() - self._started, away, self._own(state))
 
     def _report(self, view: View, away: str = "") -> None:
         if self._progress is not None:
             place = view.waiting + 1 if view.ahead is None else len(view.ahead) + 1
-            self._progress(Waiting(view.state(self._keys.name), place, self._started, away))
+            state = view.state(self._keys.name)
+            self._progress(Waiting(state, place, self._started, away, self._own(state)))
 
     # The end.
 
@@ -222,6 +247,8 @@ class Acquisition:
         finally:
             if late is None:
                 self._claims.drop_lease(patience)
+                if not self._claims.in_doubt:
+                    self._claims.forget()
             self.line.leave(patience)
 
     # Helpers.

@@ -20,12 +20,14 @@ from distlock_core.errors import (
     NotHolder,
 )
 from distlock_core.hold import TAKEN_OVER
+from distlock_core.inherited import held_around
 from distlock_core.mine import Mine
 from distlock_core.model import COOLING, HELD
+from distlock_core.reentry import is_inside, refuse_anothers_step, what_of_run
 from distlock_core.settings import TOKEN, WHILE_PID_TTL, Setting, read_bool
 from distlock_core.values import Value
 from distlock_core.waited import Watcher
-from distlock_core.whoami import traces
+from distlock_core.whoami import GONE, is_same, traces
 from distlock_core.wording import held_by, look_at, printable, taken
 
 TYPE_CHECKING = False
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from distlock_core.binding import Binding
     from distlock_core.config import Settings
     from distlock_core.deputy import Deputy
+    from distlock_core.lock import Lock
     from distlock_core.model import Holder, LockState
     from distlock_core.patience import Cancel
     from distlock_core.realm import Realm
@@ -141,9 +144,10 @@ def take(
     # A step may be entered again by whoever has its owner; what is bound to a run is that run's alone.
     details = None if kept is None else traces(kept.pid)
     taker = _taker(taker, run)
-    lock = connection.wanted(connect(settings), settings, step=kept is None, details=details, taker=taker, token=token)
-    mine = Mine(settings["id"], run, of_my_run)
-    entry, waits = None, ""
+    realm = connect(settings)
+    lock = connection.wanted(realm, settings, step=kept is None, details=details, taker=taker, token=token)
+    mine = Mine(settings["id"], run, of_my_run, taker)
+    entry, waits, busy = None, "", None
     try:
         entry = lock.preview()
     except (LockBusy, Frozen) as error:
@@ -152,13 +156,17 @@ def take(
             return Taken(found, False)
         if dry_run and settings["timeout"] == 0:
             raise
-        waits = error.message
+        waits, busy = error.message, error.state
     if entry is not None and entry.how != TAKEN_OVER:
-        return Taken(entry.holder, False)
-    before = None if entry is None else entry.holder
+        if dry_run or not entry.adopts:
+            return Taken(entry.holder, False)
+        # Whoever had the step is gone: it is this run's from now on, and no second one enters it beside this run.
+        kept, plain = None, {**settings, "reason": "", "value": None, "ttl": settings["ttl"] if unrenewed else None}
+        lock = connection.wanted(realm, plain, step=True, taker=taker, token=token)
+    before = entry.holder if entry is not None and entry.how == TAKEN_OVER else None
     if dry_run:
         return Taken(None, True, before, waits)
-    watcher = Watcher(progress)
+    watcher = Watcher(progress, busy)
     try:
         lock.acquire(settings["timeout"], cancel, mine.looking_on(watcher))
     except (LockBusy, Frozen, AcquireTimeout) as error:
@@ -170,21 +178,27 @@ def take(
     if cancel is not None and cancel.is_set():
         lock.release()
         raise Cancelled("interrupted")
+    holder = _leave(lock, kept, settings)
+    adopted = entry is not None and entry.adopts and entry.holder.token == holder.token
+    return Taken(holder, not adopted, before, waited=watcher.story())
+
+
+def _leave(lock: Lock, kept: Binding | None, settings: Settings) -> Holder:
+    """Leave a lock that is held as it is, or to a keeper."""
     if kept is None:
         holder = lock.holder
         lock.forget()
-    else:
-        from distlock_core.binding import bind
+        return holder
+    from distlock_core.binding import bind
 
-        holder = bind(lock, kept, connection.arguments(settings))
-    return Taken(holder, True, before, waited=watcher.story())
+    return bind(lock, kept, connection.arguments(settings))
 
 
-def deputize(settings: Settings, reason: str = "") -> Deputy:
+def deputize(settings: Settings, reason: str = "", taker: Mapping[str, Any] | None = None) -> Deputy:
     """Start a deputy that gets the lock for a run of many processes, and keeps it until the last of them is gone.
 
-    `reason` is for where the settings have none. When the run ends without a word, the lock is released, or held if
-    `on_failure` says so. Raises `DistlockError`.
+    `taker` is the trace of the run's main process (default: this one), `reason` is for where the settings have none.
+    When the run ends without a word, the lock is released, or held if `on_failure` says so. Raises `DistlockError`.
     """
     from distlock_core.deputy import HOLD, RELEASE, Deputy
 
@@ -198,6 +212,7 @@ def deputize(settings: Settings, reason: str = "") -> Deputy:
         "slots": settings["slots"],
         "ttl": settings["ttl"],
         "refresh": settings["refresh"],
+        "details": {"taker": traces() if taker is None else dict(taker)},
     }
     orders = {
         "connection": connection.arguments(settings, NOTHING_CONFIGURED),
@@ -222,7 +237,8 @@ def let_go(
     """Have the lock not held by my owner, and return the hold that was ended; None where nobody holds it.
 
     A step that was taken for another process than my `taker` (as for `take`), and that may live, is refused with
-    `NotHolder`, unless its `token` is given, or `force`. With a `cooldown` in the settings the lock stays taken for so
+    `NotHolder`, unless its `token` is given, or `force`; so is a lock that ends with another run, which may live, where
+    `run` or `taker` say which one is mine. With a `cooldown` in the settings the lock stays taken for so
     long, and one that cools down already is left alone.
     """
     name, owner, cooldown = settings["lockname"], settings["id"], settings["cooldown"]
@@ -230,6 +246,8 @@ def let_go(
     try:
         mine = _taker(taker, run)
         holder = found.to_unlock(name, owner, token=token, force=force, taker=mine)
+        if not (token is not None or force or (run is None and taker is None)):
+            _refuse_another_runs(holder, mine, settings)
         if holder.record.state == COOLING and cooldown is not None:
             return None
         if dry_run:
@@ -239,13 +257,24 @@ def let_go(
         return None
 
 
-def check(settings: Settings, token: int | None = None) -> Holder:
-    """Return the hold of my owner's (with a `token`: that one). Raises `LockNotFound` or `NotHolder` without one."""
+def check(settings: Settings, token: int | None = None, *, taker: Mapping[str, Any] | None = None) -> Holder:
+    """Return the hold of my owner's (with a `token`: that one). Raises `LockNotFound` or `NotHolder` without one.
+
+    With a `taker`, as for `take`, a step of my owner that was taken for another process, which may live, is not mine,
+    nor is a lock that ends with another run.
+    """
     name, owner = settings["lockname"], settings["id"]
     state = connect(settings).show(name)
     for holder in state.holders:
         mine = holder.owner == owner if token is None else holder.token == token
         if mine and holder.record.state == HELD:
+            if taker is not None and token is None:
+                refuse_anothers_step(holder, taker, settings["state_dir"])
+                if not _ends_with(holder, taker):
+                    raise NotHolder(
+                        f"{taken(state)}, until another run of this owner ends: not this run's. {look_at(name)}",
+                        state=state,
+                    )
             return holder
     who = printable(owner) if token is None else f"token {token}"
     if state.holders:
@@ -253,9 +282,38 @@ def check(settings: Settings, token: int | None = None) -> Holder:
     raise LockNotFound(f"{printable(name)} is held by nobody, and so not by {who}", state=state)
 
 
+def _refuse_another_runs(holder: Holder, taker: Mapping[str, Any], settings: Settings) -> None:
+    if not _ends_with(holder, taker) and what_of_run(holder, settings["state_dir"])[0] != GONE:
+        raise NotHolder(
+            f"{said(holder)}, until another run of this owner ends, which may live: left alone. To break it: --unlock "
+            f"--force. {look_at(holder.lock)}"
+        )
+
+
+def _ends_with(holder: Holder, taker: Mapping[str, Any]) -> bool:
+    """False for a lock that a keeper holds for another run than the one that `taker` stands for."""
+    details = holder.record.details
+    theirs = details.get("taker")
+    bound = holder.record.text("kind") == "run" and holder.keeper is not None
+    return not bound or is_same(details, taker) or (isinstance(theirs, dict) and is_same(theirs, taker))
+
+
+def around(settings: Settings) -> Holder | None:
+    """Return the hold of a command that this process is a part of (`distlock -- COMMAND`), None where there is none.
+
+    It ends with that command: a step inside of it leaves it alone.
+    """
+    inside = held_around(os.environ)
+    for holder in connect(settings).show(settings["lockname"]).holders:
+        is_command = holder.record.text("kind") == "run" and holder.keeper is None
+        if is_command and (inside.get(holder.key) == holder.token or is_inside(holder)):
+            return holder
+    return None
+
+
 def bound_to(run: int | None, state: LockState | None, owner: str | None = None) -> Holder | None:
     """The hold that this very run has bound to itself before (with an `owner`: as that one)."""
-    return Mine(owner, run, ()).among(state)
+    return Mine(owner, run).among(state)
 
 
 def said(holder: Holder) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from distlock_core.errors import EtcdUnavailable, OutcomeUnknown
 from distlock_core.etcd.api import Compare, Get, KeyValue, Put
-from distlock_core.model import Record
+from distlock_core.model import Record, record_of
 from distlock_core.patience import RETRY_PAUSE, Patience
 
 TYPE_CHECKING = False
@@ -30,7 +30,7 @@ def amend(
     it is `OutcomeUnknown`.
     """
     while True:
-        put = Put(kv.key, change(Record.parse(kv.value)).encode(), kv.lease if lease is None else lease)
+        put = Put(kv.key, change(record_of(kv)).encode(), kv.lease if lease is None else lease)
         try:
             compares = [Compare("MOD", "EQUAL", kv.key, kv.mod_revision)]
             outcome = etcd.txn(compares, [put], [Get(kv.key)], patience)
@@ -46,7 +46,7 @@ def amend(
         if not found or found[0].create_revision != kv.create_revision or not mine(found[0]):
             return None
         kv = found[0]
-        if change(Record.parse(kv.value)).encode() == kv.value and kv.lease == put.lease:
+        if change(record_of(kv)).encode() == kv.value and kv.lease == put.lease:
             return kv  # applied, though its reply was lost
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 from distlock_core import keeper
 from distlock_core.errors import ConfigError
-from distlock_core.settings import WHILE_PID_TTL
+from distlock_core.settings import WHILE_PID_TTL, absolute
 from distlock_core.values import Value
-from distlock_core.whoami import start_time
+from distlock_core.whoami import pid_is_free, proc_is_mine, start_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,12 +38,15 @@ class Binding(Value):
     def of(cls, settings: Settings, family: int | None = None) -> Binding:
         """Read `while_pid` and what goes with it. Raises `ConfigError`: no such process, no such log file."""
         pid = settings["while_pid"]
+        if not proc_is_mine():
+            raise ConfigError("--while-pid: /proc is not there, or shows another pid namespace: mount it anew")
         started = start_time(pid)
         if started is None:
-            raise ConfigError(f"--while-pid: there is no process {pid}")
+            hidden = "" if pid_is_free(pid) else " that can be seen (hidepid?)"
+            raise ConfigError(f"--while-pid: there is no process {pid}{hidden}")
         log_file = settings["log_file"]
         if log_file:
-            log_file = os.path.abspath(log_file)
+            log_file = absolute(log_file, "--log-file")
             _check_writable(log_file)
         on_loss = settings["on_loss"] or "continue"
         ttl, refresh = settings["ttl"] or WHILE_PID_TTL, settings["refresh"]

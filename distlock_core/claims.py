@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from distlock_core import refusal
 from distlock_core.errors import Cancelled, DistlockError, NoSpace, OutcomeUnknown
 from distlock_core.etcd.api import Compare, Delete, KeyValue, LeaseGone, Put
-from distlock_core.hold import NESTED, Entry, Held, Wish, claim_record, reentry_record
+from distlock_core.hold import NESTED, Held, Wish, claim_record, reentry_record
 from distlock_core.lease import Lease
 from distlock_core.model import Record
 from distlock_core.patience import RETRY_PAUSE, Patience
@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.etcd.api import Etcd, Get, Op, Outcome
     from distlock_core.line import Line
+    from distlock_core.reentry import Entry
 
     Call = Callable[[], Patience]
 
@@ -46,6 +47,7 @@ class Claims:
         self._lease: Lease | None = None
         self._doubt: Claim | None = None
         self.won: Held | None = None  # what was claimed, for who is called away before it has it in hand
+        self._is_noted = False
 
     @property
     def in_doubt(self) -> bool:
@@ -69,12 +71,13 @@ class Claims:
             # The run around me keeps its record, and with it its right to release: nothing is written.
             return Held(holder.kv, holder.record.run, holder.slot, NESTED)
         record, lease = reentry_record(self._wish, self._run, entry), self._grant(call)
-        kv = KeyValue(holder.key, record, holder.token, 0, lease)
+        kv = KeyValue(holder.key, record, holder.kv.create_revision, 0, lease)
         held = Held(kv, self._run, holder.slot, entry.how, before, entry.before_lease, self._lease)
         conditions = reentry_conditions(self._keys, view, holder)
         return self._commit(Claim(view, held), conditions, [Put(holder.key, record, lease)], call)
 
     def _commit(self, claim: Claim, conditions: list[Compare], then: list[Op], call: Call) -> Held | View:
+        self._note()
         self._doubt = claim
         reads = gets(self._keys, self._line.ticket)
         try:
@@ -101,6 +104,20 @@ class Claims:
         won = self.won = claim.held._replace(kv=kv._replace(create_revision=born, mod_revision=outcome.revision))
         self._doubt = None
         return won
+
+    def _note(self) -> None:
+        """Have this machine remember the acquisition, before there is one: after a reboot nothing else proves it."""
+        if self._wish.explicit and not self._is_noted:
+            from distlock_core.memory import remember
+
+            self._is_noted = remember(self._wish.state_dir, self._run)
+
+    def forget(self) -> None:
+        """Nothing was acquired, and nothing will be."""
+        if self._is_noted:
+            from distlock_core.memory import forget
+
+            forget(self._wish.state_dir, self._run)
 
     def _grant(self, call: Call) -> int:
         """The lease that the hold will hang on, 0 for a persistent one. Its deadline counts from here."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 
+from distlock_core.checks import check_name, check_owner, check_plain, check_prefix, check_text
 from distlock_core.errors import ConfigError
-from distlock_core.model import check_name, check_owner, check_prefix, check_text
-from distlock_core.settings import DEFAULT_FILE, SETTINGS, Setting, check_ttl
+from distlock_core.settings import DEFAULT_FILE, SETTINGS, Setting, check_ttl, read_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 BY_KEY = {setting.key: setting for setting in SETTINGS}
+# Variables that are no settings: what a command under a lock finds, and the certname for distlock-puppet.
+OTHER_VARIABLES = ("DISTLOCK_TOKEN", "DISTLOCK_HELD", "DISTLOCK_LEASE", "DISTLOCK_CERTNAME")
+OF_KUBERNETES = ("DISTLOCK_SERVICE_", "DISTLOCK_PORT")  # what it sets in pods beside a service of that name
+LOOPBACK = ("127.", "localhost", "[::1]")  # nothing leaves this machine
 KILL_AFTER = 5.0  # seconds from SIGTERM to SIGKILL, where no ttl says how much time there is
 
 
@@ -39,7 +42,9 @@ class Settings(dict[str, "Any"]):
             check_owner(self["id"])
         check_text(self["reason"], "reason")
         check_text(self["value"] or "", "value")
-        check_prefix(self["prefix"])
+        check_prefix(self["prefix"], raw=self["raw_prefix"])
+        for key in ("internallock", "tls_server_name", "discovery_srv"):
+            check_plain(self[key] or "", key)
         self._check_access()
         if self["ttl"] is not None:
             check_ttl(self["ttl"], self["refresh"], self.kill_after)
@@ -51,6 +56,11 @@ class Settings(dict[str, "Any"]):
         has_password = self["password"] or self["password_file"]
         if has_password and not self["user"]:
             raise ConfigError("a password is set, and no user for it: set user too")
+        for key in ("user", "password"):
+            try:
+                check_text(self[key] or "", key)
+            except ConfigError:
+                raise ConfigError(f"the {key} is not valid UTF-8") from None
         if self["user"] and not has_password:
             raise ConfigError(
                 "a user is set, and no password: put it into the config file, DISTLOCK_PASSWORD, or a file that "
@@ -77,14 +87,15 @@ class Settings(dict[str, "Any"]):
 def load(options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
     """Put the settings together. `options` are those of the command line, by key, read already.
 
-    An empty environment variable counts as unset. Raises `ConfigError`, which names the variable, or the file and key.
+    An empty environment variable counts as unset; an empty `config` option means no file. Raises `ConfigError`, which
+    names the variable, or the file and key.
     """
     environ = os.environ if environ is None else environ
     variables = _from_environment(environ)
-    path = options.get("config", variables.get("config"))
-    path_read = path or DEFAULT_FILE
-    found = _from_file(path_read, may_be_absent=path is None)
-    in_file = "password" in found
+    above = {**variables, **options}
+    path = above.get("config", "" if _is_absent(DEFAULT_FILE) else DEFAULT_FILE)
+    found, problem = _from_file(path, above) if path else ({}, "")
+    in_file = path if "password" in found else ""
     for layer in (variables, options):
         # Two forms of one setting: the layer above decides.
         if "timeout" in layer:
@@ -103,18 +114,10 @@ def load(options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -
     if settings["password"]:
         settings["password_file"] = None  # where both stand side by side
     settings.check()
-    readable = [*([path_read] if in_file else []), *filter(None, [settings["password_file"]])]
-    settings.warnings = tuple(filter(None, map(_too_open, readable)))
+    settings.warnings = tuple(
+        filter(None, (problem, *_unknown_variables(environ), *_too_open(settings, path, in_file), _in_clear(settings)))
+    )
     return settings
-
-
-def _too_open(path: str) -> str:
-    """A warning, where more than its owner may read a file with a password in it."""
-    mode = os.stat(path).st_mode
-    if not mode & 0o077 or not os.path.isfile(path):
-        return ""
-    who = "everybody" if mode & 0o007 else "its group"
-    return f"{path} has a password in it, and {who} may read or change it. To keep it: chmod 600 {path}"
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -122,60 +125,106 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     for setting in SETTINGS:
         text = environ.get(setting.variable, "")
         if text and "env" in setting.scope:
-            found[setting.key] = read_setting(setting, text, setting.variable)
+            found[setting.key] = read_setting(setting, as_utf8(setting, text), setting.variable)
     return found
 
 
-def _from_file(path: str, *, may_be_absent: bool) -> dict[str, Any]:
+def as_utf8(setting: Setting, text: str) -> str:
+    """An argument or a variable as `utf8()` has it. The names of files stay as the system has them."""
+    return text if setting.read is read_path else utf8(text)
+
+
+def utf8(text: str) -> str:
+    """An argument or a variable as the text that its bytes are in UTF-8, whatever the locale makes of them."""
+    return text if text.isascii() else os.fsencode(text).decode("utf-8", "surrogateescape")
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """A warning for each DISTLOCK_* variable that nothing reads: a misspelt one may mean another lock."""
+    known = {setting.variable for setting in SETTINGS if "env" in setting.scope}
+    unknown = [
+        name
+        for name in environ
+        if name[:9].upper() == "DISTLOCK_" and name not in known and name not in OTHER_VARIABLES
+    ]
+    warnings = []
+    for name in sorted(unknown):
+        if name.startswith(OF_KUBERNETES):
+            continue
+        from distlock_core.nearest import did_you_mean
+
+        line = f"the variable {ascii(name)[1:-1]} is none of distlock's, and is ignored"
+        if name in {setting.variable for setting in SETTINGS}:
+            line += f": {name[9:].lower()} goes into the config file"
+        warnings.append(line + did_you_mean(name[9:], [one[9:] for one in known], "DISTLOCK_{}"))
+    return warnings
+
+
+def _too_open(settings: Settings, path: str, in_file: str) -> list[str]:
+    """Warnings about files: the config file, and those that settings name."""
+    key, trusted = settings["key"] or "", (settings["cacert"] or "", settings["cert"] or "")
+    password = in_file or settings["password_file"] or ""
+    if not any((path, password, key, *trusted)):
+        return []  # what it takes is not loaded then
+    from distlock_core.trusted import doubts
+
+    return list(doubts(path, password, key, trusted))
+
+
+def _in_clear(settings: Settings) -> str:
+    """A warning, where what is to be protected leaves this machine over a connection that does not."""
+    secret = settings["password"] or settings["password_file"]
+    of_tls = [key for key in ("cacert", "cert", "tls_server_name") if settings[key]]
+    if not secret and not of_tls:
+        return ""
+    lowered = [one.lower() for one in settings["endpoints"] or ()]
+    plain = [one for one in lowered if one.startswith("http://") and "@" not in one]
+    shown = [ascii(one)[1:-1] for one in plain if not one.removeprefix("http://").startswith(LOOPBACK)]
+    if not shown:
+        return ""
+    what = "the password goes there in clear text" if secret else f"{of_tls[0]} is not used there"
+    return f"{', '.join(shown)} is plain http: {what}. Where etcd speaks TLS: https://"
+
+
+def _is_absent(path: str) -> bool:
     try:
-        with open(path, "rb") as file:
-            content = file.read()
+        os.stat(path)
     except FileNotFoundError:
-        if may_be_absent:
-            return {}
+        return True
+    except OSError:
+        pass  # whoever reads it says so
+    return False
+
+
+def _from_file(path: str, above: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """What the file says, and a warning where it cannot be read and that does no harm."""
+    from distlock_core import config_file
+
+    named = "config" in above
+    try:
+        document = config_file.read(path)
+    except FileNotFoundError:
         raise ConfigError(f"config file {path}: it is not there") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"config file {path}: cannot be read: {reason}") from None
-    document = _parse_yaml(path, content)
+    except config_file.Unreadable as error:
+        # The default file is nobody's wish: it may be another user's.
+        if not named and above.keys() & {"endpoints", "discovery_srv"} and "prefix" in above:
+            return {}, f"{error.message}. It is left out, since endpoints and prefix are given in another way"
+        if not named:
+            error.message += ". To go on without it, set endpoints and prefix in another way, or config to '' (no file)"
+        raise
     known = sorted(setting.key for setting in SETTINGS if "file" in setting.scope)
     found = {}
     for key, value in document.items():
         if key not in known:
+            from distlock_core.nearest import did_you_mean
+
             # Up to a colon only: `password:secret` without a blank is a key too.
-            shown = key.partition(":")[0] if isinstance(key, str) else key
-            raise ConfigError(f"config file {path}: unknown key {shown!r}; known are {', '.join(known)}")
-        if value is not None and value != "":
+            shown = key.partition(":")[0]
+            line = f"config file {path}: unknown key {shown!a}{did_you_mean(shown, known)}"
+            raise ConfigError(f"{line}; known are {', '.join(known)}")
+        if value is not None and (value != "" or key == "prefix"):
             found[key] = read_setting(BY_KEY[key], value, f"config file {path}: {key}")
-    return found
-
-
-def _parse_yaml(path: str, content: bytes) -> dict[Any, Any]:
-    try:
-        import yaml  # only where there is a file to read
-    except ImportError:
-        raise ConfigError(
-            f"config file {path}: cannot be read: PyYAML is missing in {sys.executable}. To do without the file, say "
-            "in another way what it says"
-        ) from None
-    try:
-        document = yaml.safe_load(content)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be read"
-        import re
-
-        # What it quotes may be a password: `password: !secret` is a tag to YAML. A single character is no secret.
-        problem = re.sub(r"'[^']{3,}'", "'...'", str(problem))
-        raise ConfigError(f"config file {path}{where}: not valid YAML: {problem}") from None
-    except (UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise ConfigError(f"config file {path}: not valid YAML: {type(error).__name__}") from None
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise ConfigError(f"config file {path}: expected 'key: value' lines, found a {type(document).__name__}")
-    return document
+    return found, ""
 
 
 def read_setting(setting: Setting, value: object, where: str) -> Any:
@@ -183,5 +232,12 @@ def read_setting(setting: Setting, value: object, where: str) -> Any:
     try:
         return setting.read(value)
     except ConfigError as expected:
-        found = "something else" if setting.secret else ascii(value)[:60]
+        found = "something else" if setting.secret else _shown(value)
         raise ConfigError(f"{where}: expected {expected}, found {found}") from None
+
+
+def _shown(value: object) -> str:
+    try:
+        return ascii(value)[:60]
+    except ValueError:
+        return "a number of thousands of digits"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
+from distlock_core.checks import check_prefix
+from distlock_core.etcd.http_reply import MAX_ANSWER
 from distlock_core.etcd.transport import dial
 from distlock_core.inherited import held_around
 from distlock_core.lock import CONNECT_TIMEOUT, RELEASE_TIMEOUT
 from distlock_core.model import DEFAULT_MUTEX, DEFAULT_PREFIX
 from distlock_core.realm import Realm
+from distlock_core.settings import absolute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +35,10 @@ def connect(
     release_timeout: float = RELEASE_TIMEOUT,
     discovery_srv: str = "",
     transport: str = "auto",
+    raw_prefix: bool = False,
+    state_dir: str | None = None,
     hint: str = "",
+    max_answer: int = MAX_ANSWER,
     **access: str | None,
 ) -> Realm:
     """Return the realm of all locks whose keys begin with `prefix`.
@@ -40,14 +46,32 @@ def connect(
     Nothing is sent before the first use. `endpoints` are URLs of members of one etcd cluster, a list or separated by
     commas; they are tried in turn, and with them those that the DNS SRV records of the domain `discovery_srv` name
     (default: http://127.0.0.1:2379). `mutex` names the Go original's own mutex. `connect_timeout` (seconds) bounds
-    the first contact of every call, `release_timeout` a release. `transport` is auto, http or grpc. `access`: the
-    PEM files `cacert`, `cert` and `key`, `tls_server_name`; `user` with `password` or `password_file`. `hint` is
-    added when no etcd answers. Raises `ConfigError`.
+    the first contact of every call, `release_timeout` a release. `transport` is auto, http or grpc. `raw_prefix`
+    takes a prefix as it stands that does not begin and end with one `/`, as the Go original does. In `state_dir` this
+    machine notes what it acquires under an explicit owner (default: /var/lib/distlock, for users other than root
+    $XDG_STATE_HOME/distlock). `access`: the PEM files `cacert`, `cert` and `key`, `tls_server_name`; `user` with
+    `password` or `password_file`. `hint` is added when no etcd answers. `max_answer` (MiB) is the largest
+    answer of etcd's that is read. Raises `ConfigError`.
     """
+    check_prefix(prefix, raw=raw_prefix)
     if endpoints is None:
         endpoints = () if discovery_srv else DEFAULT_ENDPOINTS
-    etcd = dial(endpoints, _access(access), discovery_srv=discovery_srv, transport=transport, hint=hint)
-    return Realm(etcd, prefix, mutex=mutex, connect_timeout=connect_timeout, release_timeout=release_timeout)
+    etcd = dial(
+        endpoints,
+        _access(access),
+        discovery_srv=discovery_srv,
+        transport=transport,
+        hint=hint,
+        max_answer=max_answer,
+    )
+    return Realm(
+        etcd,
+        prefix,
+        mutex=mutex,
+        connect_timeout=connect_timeout,
+        release_timeout=release_timeout,
+        state_dir=state_dir,
+    )
 
 
 def _access(given: Mapping[str, str | None]) -> Access | None:
@@ -73,9 +97,12 @@ def arguments(settings: Mapping[str, Any], hint: str = "") -> dict[str, Any]:
         "release_timeout": settings["release_timeout"],
         "discovery_srv": settings["discovery_srv"],
         "transport": settings["transport"],
+        "raw_prefix": settings["raw_prefix"],
+        "max_answer": settings["max_answer"],
+        "state_dir": absolute(settings["state_dir"], "state_dir") if settings["state_dir"] else None,
         "hint": "" if settings["endpoints"] or settings["discovery_srv"] else hint,
         # A keeper has another working directory.
-        **{key: os.path.abspath(settings[key]) for key in FILES if settings[key]},
+        **{key: absolute(settings[key], key) for key in FILES if settings[key]},
         **{key: settings[key] for key in ACCESS if key not in FILES and settings[key]},
     }
 

@@ -245,10 +245,11 @@ def _get(orders: dict[str, Any], run: _Run) -> Lock:
 
     realm = connect(**orders["connection"])
     # Its own pid and start time stand in the record: it lives as long as the run's last process does.
-    details = {"keeper": os.getpid()}
     realm.load_all()
+    wish = {**orders["wish"]}
+    details = {**wish.pop("details", {}), "keeper": os.getpid()}
     inside = held_around(orders["around"])
-    lock = realm.lock(**orders["wish"], inside=inside, details=details, background=False)
+    lock = realm.lock(**wish, inside=inside, details=details, background=False)
     return lock.acquire(orders["timeout"], run, _Told())
 
 

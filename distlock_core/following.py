@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 
 from distlock_core.errors import AnotherCluster, EtcdUnavailable
 from distlock_core.etcd.api import Compacted, Event, Get, KeyValue, WatchEnded
-from distlock_core.model import Ended, Holder, Keys
+from distlock_core.model import Ended, Holder, Keys, token_of
 from distlock_core.patience import Patience, now
 from distlock_core.values import Value
 
@@ -245,5 +245,5 @@ class Follower:
 
 
 def is_another(kv: KeyValue, before: KeyValue) -> bool:
-    """True when it is another hold than before: the key was deleted in between."""
-    return kv.create_revision != before.create_revision
+    """True when it is another hold than before: the key was deleted in between, or a dead run's was taken over."""
+    return (kv.create_revision, token_of(kv)) != (before.create_revision, token_of(before))

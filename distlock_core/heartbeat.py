@@ -11,6 +11,7 @@ import json
 import os
 import socket
 
+from distlock_core.notify_socket import NotifySocket
 from distlock_core.patience import FOREVER, now
 
 MOST_AT_ONCE = 1000  # messages, more than a socket holds: who sends without end must not keep us from all else
@@ -43,35 +44,37 @@ if TYPE_CHECKING:
         def close(self) -> None: ...
 
 
-# Not passed on. A barrier is a descriptor that its sender waits for us to close, as we have.
-OURS = ("WATCHDOG", "BARRIER=")
+# Not passed on to a manager around distlock. A barrier is a descriptor that its sender waits for us to close, as we
+# have. The others would make it take another process for the service, keep descriptors for it, or believe others.
+KEPT_BACK = ("WATCHDOG", "BARRIER=", "MAINPID", "FDSTORE", "FDNAME=", "FDPOLL=", "NOTIFYACCESS=")
 
 
 class Watchdog:
     """systemd's protocol: the command sends `WATCHDOG=1` to $NOTIFY_SOCKET at least every $WATCHDOG_USEC.
 
-    What a service manager around distlock wants to hear (READY, STATUS...) is passed on to it.
+    Any process of the command's user can show life. What a service manager around distlock wants to hear (READY,
+    STATUS...) is passed on to it from processes below distlock alone: it would not listen to another itself.
     """
 
     inherited = None
 
     def __init__(self, period: float, outer: str = "") -> None:
-        """`period` in seconds; `outer` is the NOTIFY_SOCKET that distlock itself has been given."""
+        """`period` in seconds; `outer` is the NOTIFY_SOCKET that distlock itself has been given.
+
+        Raises `DistlockError` where there is no place for a socket.
+        """
         self._period = period
         self._outer = outer
         self._due = FOREVER
         self._more = False
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        # An abstract name leaves nothing behind in any file system, however this process ends.
-        self._name = f"@distlock/{os.getpid()}/{os.urandom(8).hex()}"
-        self._socket.bind("\0" + self._name[1:])
-        _raise_sigio(self._socket)
+        self._notify = NotifySocket()
+        _raise_sigio(self._notify.socket)
 
     @property
     def variables(self) -> Mapping[str, str | None]:
         # WATCHDOG_PID is whom a service manager around distlock means; under another's, sd_notify keeps silent.
         return {
-            "NOTIFY_SOCKET": self._name,
+            "NOTIFY_SOCKET": self._notify.path,
             "WATCHDOG_USEC": str(int(self._period * 1_000_000)),
             "WATCHDOG_PID": None,
         }
@@ -85,29 +88,34 @@ class Watchdog:
     def beat(self) -> str:
         self._more = True
         for _ in range(MOST_AT_ONCE):
-            try:
-                message = self._socket.recv(65536)
-            except BlockingIOError:
+            message = self._notify.receive()
+            if message is None:
                 self._more = False
                 break
-            lines = message.decode("utf-8", "replace").split("\n")
-            if "WATCHDOG=trigger" in lines:
+            if "WATCHDOG=trigger" in message.lines:
                 return "it says itself that it hangs (WATCHDOG=trigger)"
-            if "WATCHDOG=1" in lines:
+            if "WATCHDOG=1" in message.lines:
                 self._due = now() + self._period
-            self._pass_on([line for line in lines if not line.startswith(OURS)])
+            lines = [line for line in message.lines if not line.startswith(KEPT_BACK)]
+            if self._outer and any(lines) and message.is_from_tree:
+                self._pass_on(lines)
         return f"no WATCHDOG=1 for {self._period:g}s" if now() >= self._due else ""
 
     def close(self) -> None:
-        self._socket.close()
+        """Take in its last words, which may be for the manager around distlock, and leave nothing behind."""
+        if self._notify.socket.fileno() < 0:
+            return
+        try:
+            self.beat()
+        finally:
+            self._notify.close()
 
     def _pass_on(self, lines: list[str]) -> None:
-        if self._outer and any(lines):
-            address = "\0" + self._outer[1:] if self._outer.startswith("@") else self._outer
-            try:
-                self._socket.sendto("\n".join(lines).encode(), socket.MSG_DONTWAIT, address)
-            except OSError:
-                pass  # the manager's trouble is not the command's
+        address = "\0" + self._outer[1:] if self._outer.startswith("@") else self._outer
+        try:
+            self._notify.socket.sendto("\n".join(lines).encode(), socket.MSG_DONTWAIT, address)
+        except OSError:
+            pass  # the manager's trouble is not the command's
 
 
 class NodePings:

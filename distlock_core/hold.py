@@ -1,4 +1,4 @@
-"""What is wished for, what is held, and who may enter a hold again: the values that an acquisition works with."""
+"""Values of an acquisition: what is asked for, what is held, and the records that say so in etcd."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from types import MappingProxyType
 
 from distlock_core.etcd.api import KeyValue
 from distlock_core.lease import TICKET_TTL, Lease
-from distlock_core.model import HELD, Holder, Keys, Record
+from distlock_core.model import Keys, Record, token_of
 from distlock_core.values import Value
-from distlock_core.view import View
-from distlock_core.whoami import hostname, is_provably_dead, traces
+from distlock_core.whoami import hostname, traces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from distlock_core.reentry import Entry
 
 # How a lock became mine.
 NEW, NESTED, STEP, TAKEN_OVER = "new", "nested", "step", "taken over"
@@ -38,6 +39,7 @@ class Wish(Value):
     ticket_ttl: int = TICKET_TTL  # seconds that a place in the line outlives its waiter
     taker: Mapping[str, Any] | None = None  # the trace of the process that a step is taken for; default: this one
     named: int | None = None  # the token of the one hold that is meant
+    state_dir: str | None = None  # where this machine remembers its acquisitions; default: as `memory.directory()` says
 
 
 class Held(Value):
@@ -53,41 +55,8 @@ class Held(Value):
 
     @property
     def token(self) -> int:
-        """The fencing token: the key's create_revision. It only grows."""
-        return self.kv.create_revision
-
-
-class Entry(Value):
-    """A hold of my owner's that I may enter: how, and the step's record to put back at the end, if it is one."""
-
-    holder: Holder
-    how: str
-    before: bytes = b""
-    before_lease: int = 0
-
-
-def find_entry(view: View, wish: Wish) -> Entry | None:
-    """Return the hold that may be entered again, None where there is none. Two live runs never enter together.
-
-    It takes the same owner, named explicitly by both, and one of: I run inside of it; it is a step; its run is
-    provably dead.
-    """
-    if not wish.explicit:
-        return None
-    for holder in view.holders:
-        record = holder.record
-        if record.explicit and record.owner == wish.owner and record.state == HELD:
-            if wish.inside.get(holder.key) == holder.token:
-                return Entry(holder, NESTED)
-            if record.text("kind") == "lock":
-                return Entry(holder, STEP, holder.stored, holder.lease)
-            if is_provably_dead(record):
-                # It may have died inside of a step: then the step is what is left to enter, and to leave behind.
-                step, lease = record.text("step").encode(), record.number("step_lease") or 0
-                return (
-                    Entry(holder, STEP, step, lease) if step else Entry(holder, TAKEN_OVER, holder.stored, holder.lease)
-                )
-    return None
+        """The fencing token. It only grows."""
+        return token_of(self.kv)
 
 
 def ticket_record(wish: Wish) -> bytes:
@@ -110,6 +79,12 @@ def reentry_record(wish: Wish, run: str, entry: Entry) -> bytes:
     if entry.how == STEP and wish.kind == "run":
         details["step"] = entry.before.decode("utf-8", "backslashreplace")
         details["step_lease"] = entry.before_lease
+    if entry.how == STEP and wish.kind == "lock" and not entry.adopts:
+        details["taker"] = Record.parse(entry.before).details["taker"]  # it ends with that, and not with me
+    if entry.how == TAKEN_OVER:
+        details["taken_over"] = True  # the revision of this put is the token
+    elif entry.holder.record.is_taken_over:
+        details.update(taken_over=True, token=entry.holder.token)
     return _record(wish, entry.holder.since or int(time.time()), details)
 
 

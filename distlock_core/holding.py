@@ -20,7 +20,7 @@ from distlock_core.errors import (
 from distlock_core.etcd.api import Get, KeyValue, LeaseGone, Put
 from distlock_core.hold import NESTED, STEP, Held, Wish
 from distlock_core.lease import FIRST_RETRY, GIVE_UP, LONGEST_RETRY, Lease
-from distlock_core.model import HELD, HOLD, Holder, Record
+from distlock_core.model import HELD, HOLD, Holder, Record, token_of
 from distlock_core.patience import Patience, now
 from distlock_core.release import UNEXPECTED, Ending, cool_down, leave_taken, let_go, rewrite
 from distlock_core.wording import held_by, look_at, printable
@@ -69,6 +69,7 @@ class Holding:
         self._keys = wish.keys
         self._owner = wish.owner
         self._is_step = wish.kind == "lock"
+        self._remembers, self._state_dir = wish.explicit, wish.state_dir
         self.held = held
         self.is_over = False
         self.is_ending = False  # its end has begun, whatever comes of it
@@ -169,7 +170,7 @@ class Holding:
         except LeaseGone:
             kv = None
         if kv is None:
-            if seen and seen[-1].create_revision == self.held.token:
+            if seen and token_of(seen[-1]) == self.held.token:
                 # Still this hold, but entered by a run of its own owner, or left taken by a person.
                 holder, name = Holder.parse(self._keys, seen[-1]), self._keys.name
                 raise NotHolder(f"{printable(name)} is held by {held_by(holder)} now. {look_at(name)}")
@@ -205,6 +206,7 @@ class Holding:
         self.forget()
         if not self.is_inherited:
             self._leave_the_rest()
+            self._drop_note()
 
     def forget(self) -> None:
         """It is another process's now, or lost: look after it no more, and leave it as it is in etcd."""
@@ -233,6 +235,7 @@ class Holding:
             self._session = None
             self._leave_the_rest(with_lease=self.is_over or not stays)
             if self.is_over:
+                self._drop_note()
                 self._tidings.let_go()
 
     def _do(self, how: Callable[[KeyValue, Patience], bool], patience: Patience, stays: bool) -> bool:
@@ -297,6 +300,13 @@ class Holding:
         ending = Ending("released", self._owner)
         return let_go(self._etcd, self._keys, kv, self._is_mine, ending, patience, self._in_doubt)
 
+    def _drop_note(self) -> None:
+        """It needs no proof any more that this machine has acquired it."""
+        if self._remembers and self.held.entry != NESTED:
+            from distlock_core.memory import forget
+
+            forget(self._state_dir, self.held.run)
+
     def _leave_the_rest(self, *, with_lease: bool = True) -> None:
         patience = Patience.lasting(GIVE_UP)  # for both
         if self._line is not None:
@@ -312,14 +322,14 @@ class Holding:
         return not self.is_over and (self._session is None or self._session.loss is None)
 
     def _is_mine(self, kv: KeyValue) -> bool:
-        if kv.create_revision != self.held.token:
+        if token_of(kv) != self.held.token:
             return False
         record = Record.parse(kv.value)
         return record.run == self.held.run and record.state == HELD
 
     def _is_mine_or_my_guests(self, kv: KeyValue) -> bool:
         """A run of my own owner may enter my step for a while, and puts it back."""
-        if kv.create_revision != self.held.token:
+        if token_of(kv) != self.held.token:
             return False
         record = Record.parse(kv.value)
         guest = record.explicit and record.owner == self._owner and record.text("kind") == "run"

@@ -9,7 +9,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from signal import struct_siginfo
 
-FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTSTP)
+FROM_TERMINAL = (
+    *(signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGWINCH),
+    *(signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU),
+)
 SI_KERNEL = 0x80  # siginfo's si_code of a signal that no process has sent: the terminal's, a timer's
 
 

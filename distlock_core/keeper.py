@@ -16,7 +16,7 @@ import time
 
 from distlock_core.errors import DistlockError, LockLost
 from distlock_core.lifetime import WhileAlive, WhileChildrenAlive
-from distlock_core.patience import Patience
+from distlock_core.patience import Patience, now
 from distlock_core.whoami import is_gone
 from distlock_core.wording import printable
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.lock import Lock
-    from distlock_core.processes import Process
 
 # All of its caller's environment that it needs: how to find libraries, names, certificates and its notes, and to write
 # dates. Settings and secrets come over its standard input; nothing else is its business.
@@ -207,7 +206,7 @@ def _begin(plan: dict[str, Any]) -> tuple[Lock, WhileAlive]:
         raise DistlockError(f"process {plan['pid']} has ended")
     realm = connect(**plan["connection"])
     realm.load_all()
-    from distlock_core import processes  # noqa: F401 - for the end, which may come when nothing can be loaded
+    from distlock_core import killing, processes  # noqa: F401 - for the end, which may come when nothing can be loaded
 
     lock = Lock.taken_over(realm, plan["lock"], plan["refresh"])
     lock.note({"keeper": os.getpid()})
@@ -255,43 +254,19 @@ def _has_ended(until: WhileAlive) -> bool:
 
 def _kill(pid: int, start: int, kill_after: float, deadline: float, log: Callable[[str, bool], None]) -> None:
     """End the tree of a process: asked first, and dead before the deadline, after which another may hold the lock."""
+    from distlock_core.killing import Killing, head_start
     from distlock_core.processes import Tree
-
-    tree: Tree | None = None
-
-    def end(number: int) -> set[Process]:
-        """Send a signal to all that lives, and return that: of what cannot be looked at, the process itself."""
-        nonlocal tree
-        try:
-            tree = tree or Tree(pid, subreaper=False)
-            living = tree.living()
-            tree.send(number, living)
-            if number == signal.SIGTERM:
-                tree.send(signal.SIGCONT, living)  # what is stopped hears nothing
-            return tree.living()
-        except (OSError, MemoryError):  # no descriptor is left to read /proc with: the pid is known all the same
-            if is_gone(pid, start):
-                return set()
-            try:
-                os.kill(pid, number)
-            except OSError:
-                pass
-            return {(pid, start)}
 
     if is_gone(pid, start):
         return
-    living = end(signal.SIGTERM)
-    patience = Patience.lasting(kill_after).until(deadline - min(0.5, kill_after / 5))
-    while living and not patience.over():
-        patience.pause(0.05)
-        living = end(0)
-    patience = Patience.lasting(5.0)
-    while living and not patience.over():
-        living = end(signal.SIGKILL)
-        patience.pause(0.02)
-    living = end(0)
-    if living:
-        log(f"cannot kill {', '.join(str(pid) for pid, _ in living)}", True)
+    tree = Tree(pid, subreaper=False, is_child=False)
+    killing = Killing(tree, now() + kill_after, dead_by=lambda: deadline, head_start=head_start(kill_after))
+    while not killing.is_over(reaped=True):
+        time.sleep(max(0.0, killing.next_moment() - now()))
+        killing.go_on()
+    left = killing.survivors()
+    if left:
+        log(f"cannot kill {', '.join(map(str, left))}", True)
 
 
 def _answer(descriptor: int) -> dict[str, Any]:

@@ -5,51 +5,94 @@ from __future__ import annotations
 import os
 import signal
 
-from distlock_core.patience import now
-from distlock_core.processes import Process, Tree
+from distlock_core.patience import FOREVER, now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from distlock_core.processes import Tree
 
 PASS = 0.02  # seconds between two rounds of killing
 UNKILLABLE = 5.0  # seconds after the first SIGKILL; what lives then cannot be killed
+ROUNDS = 3.0  # looks at the whole tree that a kill takes: to stop it, to see that nobody is new, to kill it
+EARLIEST, PART = 0.5, 5  # SIGKILL begins so many seconds before the deadline, and no less than a part of kill_after
+LOOKS = 10  # for survivors that are hard to see
 
 
 class Killing:
-    """A tree that is being ended. `kill_at` is on the `now()` clock."""
+    """A tree that is being ended. `kill_at` is on the `now()` clock; `dead_by()` is when another may be let in.
+
+    SIGKILL comes at `kill_at`, and in any case so long before `dead_by()` as a tree of this size has been measured to
+    take, but never less than `head_start` seconds.
+    """
 
     def __init__(
-        self, pid: int, kill_at: float, *, subreaper: bool, strangers: frozenset[Process] = frozenset()
+        self,
+        tree: Tree,
+        kill_at: float,
+        *,
+        dead_by: Callable[[], float] = lambda: FOREVER,
+        head_start: float = 0.0,
+        subreaper: bool = False,
+        strangers: bool = False,
     ) -> None:
-        """Send SIGTERM to all of it. With the subreaper set, all below this process is the tree, but for strangers."""
-        self._tree = Tree(pid, subreaper=subreaper, strangers=strangers)
+        """Send SIGTERM to all of it, or SIGKILL where no time is left to ask."""
+        self._tree = tree
         self._kill_at = kill_at
+        self._dead_by = dead_by
+        self._head_start = head_start
         self._kernel_knows = subreaper and not strangers
-        living = self._tree.living()
-        self._tree.send(signal.SIGTERM, living)
-        self._tree.send(signal.SIGCONT, living)  # what is stopped hears nothing
+        self._killed_at = FOREVER
+        if now() < self._moment():
+            living = tree.living()
+            tree.send(signal.SIGTERM, living)
+            tree.send(signal.SIGCONT, living)  # what is stopped hears nothing
+        else:
+            self.go_on()
+
+    def hurry(self, kill_at: float) -> None:
+        """Kill no later than at this moment."""
+        self._kill_at = min(self._kill_at, kill_at)
 
     def next_moment(self) -> float:
         """When to look again, on the `now()` clock."""
-        return now() + (PASS if now() >= self._kill_at else min(5 * PASS, self._kill_at - now()))
+        left = self._moment() - now()
+        return now() + (PASS if left <= 0 else min(5 * PASS, left))
 
     def go_on(self) -> None:
         """Send SIGKILL, if it is time for that."""
-        if now() >= self._kill_at:
-            self._tree.send(signal.SIGKILL, self._tree.living())
+        if now() >= self._moment():
+            self._killed_at = min(self._killed_at, now())
+            self._tree.kill(now() + PASS)
 
     def is_over(self, *, reaped: bool) -> bool:
         """True when all of it is dead and the command `reaped`, or when what lives cannot be killed."""
         living = self._tree.living()
-        if not living and reaped and (not self._kernel_knows or _has_no_child()):
+        if not living and reaped and (not self._kernel_knows or has_no_child()):
             return True
-        if now() < self._kill_at:
+        if self._killed_at == FOREVER:
             return False
-        return now() >= self._kill_at + UNKILLABLE or (bool(living) and living <= self._tree.refused)
+        return now() >= self._killed_at + UNKILLABLE or (bool(living) and living <= self._tree.refused)
 
     def survivors(self) -> tuple[int, ...]:
-        """The pids of what lives."""
-        return tuple(sorted(pid for pid, _ in self._tree.living()))
+        """The pids of what lives. 0 stands for one that is never seen, since its pid changes too fast."""
+        for _ in range(LOOKS):
+            living = self._tree.living()
+            if living or not self._kernel_knows or has_no_child():
+                return tuple(sorted(pid for pid, _ in living))
+        return (0,)
+
+    def _moment(self) -> float:
+        return min(self._kill_at, self._dead_by() - max(self._head_start, ROUNDS * self._tree.pace))
 
 
-def _has_no_child() -> bool:
+def head_start(kill_after: float) -> float:
+    """Seconds before the moment at which a tree is to be dead that SIGKILL is sent at the latest."""
+    return min(EARLIEST, kill_after / PART)
+
+
+def has_no_child() -> bool:
     """What /proc, read file by file, can miss (who forks and ends meanwhile), a subreaper's kernel does not."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)

@@ -31,10 +31,13 @@ class WhileAlive:
     it, and the end is then that of the last of them too. Nothing is read from it.
     """
 
-    def __init__(self, pid: int, started: int, family: int | None = None, told: Interrupt | None = None) -> None:
+    def __init__(
+        self, pid: int, started: int, family: int | None = None, told: Interrupt | Audience | None = None
+    ) -> None:
         """`told`: what the caller is told to quit by, instead of SIGTERM."""
         self._pid, self._started, self._family = pid, started, family
         self._process: int | None = None
+        self._has_exited = False  # as the kernel says
         self._alarm: Any = None  # what SIGALRM did before
         self._quits_at = FOREVER
         self.quit = Interrupt() if told is None else told
@@ -56,7 +59,7 @@ class WhileAlive:
         if self._process is not None and is_readable(self._process):
             return True
         # The start time too: the process may have ended, and its pid been given away, before the pidfd was opened.
-        return is_gone(self._pid, self._started)
+        return self._has_exited or is_gone(self._pid, self._started)
 
     def is_set(self) -> bool:
         if self.quit.is_set() or self.ended:
@@ -64,7 +67,8 @@ class WhileAlive:
         # One of the two may have ended: it is heard no more, or whoever waits for the other would spin.
         for descriptor, _ in self._any.poll(0):
             self._any.unregister(descriptor)
-        return False
+            self._has_exited = self._has_exited or descriptor == self._process
+        return self.ended
 
     def fileno(self) -> int:
         return self._any.fileno()
@@ -146,6 +150,54 @@ def _below(roots: set[int]) -> set[Process]:
         found |= born
         roots = {pid for pid, _ in born}
     return found
+
+
+class Audience:
+    """A cancel that is set by an interrupt, and, from `listen()` on, when nobody reads what this process says.
+
+    A command that was started over ssh without a terminal gets no signal when the caller has gone: only its output
+    leads nowhere. Whoever ignores SIGHUP, as under `nohup`, does not care for that.
+    """
+
+    def __init__(self, interrupt: Interrupt) -> None:
+        self._interrupt = interrupt
+        # An epoll descriptor can itself be polled.
+        self._any = select.epoll()
+        self._any.register(interrupt.fileno(), select.EPOLLIN)
+        self._listens = False
+
+    def listen(self) -> None:
+        """Look after stderr from now on; after stdout, where stderr is a file or nothing.
+
+        Not after a terminal: its end is told by SIGHUP, to those whom it concerns.
+        """
+        if self._listens or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+            return
+        self._listens = True
+        for output in (2, 1):
+            try:
+                if not os.isatty(output):
+                    self._any.register(output, 0)  # an error is told without being asked for
+                return
+            except OSError:
+                pass  # a file, /dev/null, or closed
+
+    @property
+    def has_gone(self) -> bool:
+        """True when it was the audience, and not the interrupt."""
+        return not self._interrupt.is_set() and bool(self._any.poll(0))
+
+    def set(self, number: int | None = None) -> None:
+        self._interrupt.set(number)
+
+    def is_set(self) -> bool:
+        return self._interrupt.is_set() or bool(self._any.poll(0))
+
+    def fileno(self) -> int:
+        return self._any.fileno()
+
+    def close(self) -> None:
+        self._any.close()
 
 
 class WhileHeard:

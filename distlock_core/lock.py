@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 
 from distlock_core import blocks
 from distlock_core.acquisition import Acquisition, Waiting
+from distlock_core.checks import check_text
 from distlock_core.errors import DistlockError, Frozen, LockBusy, NotHolder
 from distlock_core.etcd.api import KeyValue
 from distlock_core.finish import Finish, in_main_thread
 from distlock_core.hold import NESTED, STEP, Held, Wish
 from distlock_core.holding import Holding
 from distlock_core.lease import Lease
-from distlock_core.model import Holder, Record, check_text
+from distlock_core.model import Holder, Record
 from distlock_core.patience import Patience, now
 from distlock_core.settings import check_ttl
 from distlock_core.tidings import Tidings
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.etcd.api import Etcd
-    from distlock_core.hold import Entry
     from distlock_core.line import Line
     from distlock_core.ownership import Ownership
     from distlock_core.patience import Cancel
     from distlock_core.realm import Realm
+    from distlock_core.reentry import Entry
     from distlock_core.session import Loss, Session
     from distlock_core.standby import Standby
 
@@ -244,6 +245,15 @@ class Lock:
         if self._wish.ttl is not None:
             check_ttl(self._wish.ttl, refresh)
         self._wish = self._wish._replace(refresh=refresh)
+
+    def add_details(self, details: Mapping[str, Any]) -> None:
+        """What the record of the next hold says besides."""
+        self._wish = self._wish._replace(details={**self._wish.details, **details})
+
+    @property
+    def is_explicit(self) -> bool:
+        """True if its owner was named, so that a hold of it may be entered again."""
+        return self._wish.explicit
 
     def keep_place(self, seconds: int) -> None:
         """While in line I may be silent for so long without losing my place: and hold up those behind me."""

@@ -8,9 +8,9 @@ import threading
 import time
 from collections.abc import Callable
 
+from distlock_core.checks import check_text
 from distlock_core.errors import Cancelled, DistlockError, NotHolder
 from distlock_core.lease import FIRST_RETRY, LONGEST_RETRY, TICKET_TTL
-from distlock_core.model import check_text
 from distlock_core.notices import ACQUIRED, REMOVED, UNKNOWN, Listeners, Notice, log
 from distlock_core.ownership import Readers
 from distlock_core.patience import FOREVER, Interrupt, Patience, now

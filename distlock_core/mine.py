@@ -4,34 +4,47 @@ from __future__ import annotations
 
 from distlock_core.errors import LockBusy
 from distlock_core.model import HELD
-from distlock_core.whoami import start_time, traces
+from distlock_core.whoami import ALIVE, fate, is_same, traces
 from distlock_core.wording import taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
+    from typing import Any
 
     from distlock_core.acquisition import Waiting
-    from distlock_core.model import Holder, LockState
+    from distlock_core.model import Holder, LockState, Record
 
 
 class Mine:
-    """Which holds are this run's own, beside those that my owner may enter."""
+    """Which holds are this run's own, beside those that my owner may enter.
 
-    def __init__(self, owner: str | None, run: int | None, of_my_run: Collection[str]) -> None:
-        """`run` is the process that stands for it, None where there is none; its holds may have other owners too."""
+    A name proves nothing: two runs in two containers can have the same one. So processes are compared, by their traces.
+    """
+
+    def __init__(
+        self,
+        owner: str | None,
+        run: int | None,
+        of_my_run: Collection[str] = (),
+        taker: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`run` is the process that stands for it, None where there is none; its holds may have other owners too.
+
+        `taker` is the trace of the process that this run takes locks for.
+        """
         self._owner = owner
-        self._run = run
         self._of_my_run = of_my_run
-        self._traces = {} if run is None else traces(run)
+        self._run = None if run is None else traces(run)
+        self._taker = taker
 
     def among(self, state: LockState | None) -> Holder | None:
         """The first hold of a lock that is this run's."""
         for holder in () if state is None else state.holders:
             record = holder.record
             if record.explicit and record.state == HELD:
-                bound_as_me = self._owner in (None, holder.owner) and self._is_bound(holder)
-                if bound_as_me or holder.owner in self._of_my_run:
+                bound_as_me = self._owner in (None, holder.owner) and self._is_bound(record)
+                if bound_as_me or (holder.owner in self._of_my_run and self._is_for_me(record)):
                     return holder
         return None
 
@@ -42,7 +55,7 @@ class Mine:
             state = waiting.state
             if self.among(state) is not None:
                 raise LockBusy(f"{taken(state)}: that is this run", state=state)
-            if state.holders and all(self._is_bound(holder) for holder in state.holders):
+            if state.holders and all(self._is_bound(holder.record) for holder in state.holders):
                 raise LockBusy(
                     f"{taken(state)}, until this very run ends: to wait for it in here would never end. Give both the "
                     "same owner",
@@ -53,10 +66,12 @@ class Mine:
 
         return look
 
-    def _is_bound(self, holder: Holder) -> bool:
+    def _is_bound(self, record: Record) -> bool:
         """To this run's process, which lives."""
-        if self._run is None:
-            return False
-        fields = ("host", "boot", "pid", "start")
-        same_process = all(holder.record.details.get(field) == self._traces.get(field) for field in fields)
-        return same_process and start_time(self._run) is not None
+        return self._run is not None and is_same(record.details, self._run) and fate(self._run)[0] == ALIVE
+
+    def _is_for_me(self, record: Record) -> bool:
+        """Taken for the process that I take locks for, or bound to this run."""
+        theirs = record.details.get("taker")
+        for_me = self._taker is not None and isinstance(theirs, dict) and is_same(theirs, self._taker)
+        return for_me or self._is_bound(record)

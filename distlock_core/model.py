@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-from distlock_core.errors import ConfigError
 from distlock_core.etcd.api import KeyValue, prefix_end
 from distlock_core.values import Value
 
@@ -14,62 +13,8 @@ if TYPE_CHECKING:
 
 DEFAULT_PREFIX = "/distlock/"
 DEFAULT_MUTEX = "__internal_lock"
-LONGEST_NAME = 255  # bytes of UTF-8
 RESERVED = "__"
 HELD, HOLD, COOLING = "held", "hold", "cooling"  # a record's state
-
-
-def check_name(name: str, mutex: str = DEFAULT_MUTEX) -> str:
-    """Return a lock's name, if it is one. Raises `ConfigError` with what is wrong with it."""
-    if not name:
-        raise ConfigError("the lock's name is empty")
-    if "/" in name:
-        raise ConfigError(f"illegal lock name {name!r}: it may have no '/'")
-    if name.startswith(RESERVED) or name == mutex:
-        raise ConfigError(f"illegal lock name {name!r}: reserved; a name does not begin with '{RESERVED}'")
-    _check_text(name, "lock name")
-    if len(name.encode()) > LONGEST_NAME:
-        raise ConfigError(f"illegal lock name {name[:20]!r}...: longer than {LONGEST_NAME} bytes")
-    return name
-
-
-def check_key(key: str) -> str:
-    """Return a raw key in etcd, if it is one. Raises `ConfigError`."""
-    if not key.strip("/"):
-        raise ConfigError(f"illegal key {key!r}: it is empty")
-    return _check_text(key, "key")
-
-
-def check_owner(owner: str) -> str:
-    """Return an owner, if it is one. Raises `ConfigError`."""
-    if not owner:
-        raise ConfigError("the owner (id) is empty")
-    if ";" in owner:
-        raise ConfigError(f"illegal owner (id) {owner!r}: it may have no ';'")
-    return _check_text(owner, "owner (id)")
-
-
-def check_prefix(prefix: str) -> str:
-    """Return a realm's prefix, if it is one. Raises `ConfigError`."""
-    if not prefix:
-        raise ConfigError("the prefix is empty: a realm needs keys of its own")
-    return _check_text(prefix, "prefix")
-
-
-def check_text(text: str, what: str) -> str:
-    """Return free text (a reason, a value) that etcd can hold. Raises `ConfigError`."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ConfigError(f"illegal {what} {ascii(text)[:60]}: it is not valid UTF-8") from None
-    return text
-
-
-def _check_text(text: str, what: str) -> str:
-    check_text(text, what)
-    if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in text):
-        raise ConfigError(f"illegal {what} {ascii(text)[:60]}: it may have no control characters")
-    return text
 
 
 class Keys:
@@ -175,6 +120,11 @@ class Record(Value):
         return self.details.get("explicit") is True
 
     @property
+    def is_taken_over(self) -> bool:
+        """True when the hold was taken over from a dead run, and so has another token than its key."""
+        return self.details.get("taken_over") is True
+
+    @property
     def limit(self) -> int:
         """How many slots the holder believes in."""
         return self.number("limit") or 1
@@ -182,6 +132,24 @@ class Record(Value):
     @property
     def state(self) -> str:
         return self.text("state") or HELD
+
+
+def token_of(kv: KeyValue) -> int:
+    """The fencing token of a hold: the create_revision of its key.
+
+    A hold that was taken over from a dead run has the revision of the put that took it over: the key's mod_revision,
+    and once the record was written again, the number that it carries.
+    """
+    if b'"taken_over"' not in kv.value:
+        return kv.create_revision
+    record = Record.parse(kv.value)
+    return (record.number("token") or kv.mod_revision) if record.is_taken_over else kv.create_revision
+
+
+def record_of(kv: KeyValue) -> Record:
+    """The record of a hold, to be written again: with its token in it, where that is not the create_revision."""
+    record = Record.parse(kv.value)
+    return record._replace(details={**record.details, "token": token_of(kv)}) if record.is_taken_over else record
 
 
 class Waiter(Value):
@@ -211,18 +179,14 @@ class Holder(Value):
     lease: int
     key: bytes
     stored: bytes
+    kv: KeyValue  # the key as it was read
     ttl_left: int | None = None
 
     @classmethod
     def parse(cls, keys: Keys, kv: KeyValue) -> Holder:
         record = Record.parse(kv.value)
         slot = keys.slot_of(kv.key)
-        return cls(keys.name, slot, record, kv.create_revision, kv.mod_revision, kv.lease, kv.key, kv.value)
-
-    @property
-    def kv(self) -> KeyValue:
-        """The key as it was read."""
-        return KeyValue(self.key, self.stored, self.token, self.mod_revision, self.lease)
+        return cls(keys.name, slot, record, token_of(kv), kv.mod_revision, kv.lease, kv.key, kv.value, kv)
 
     @property
     def owner(self) -> str | None:

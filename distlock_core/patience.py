@@ -14,6 +14,7 @@ from distlock_core.errors import Cancelled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Protocol
 
     class Cancel(Protocol):
@@ -33,6 +34,24 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 def now() -> float:
     """Seconds on a clock that never steps back and also counts the time that the machine is suspended."""
     return time.clock_gettime(_CLOCK)
+
+
+def ready_within(seconds: float, watched: Mapping[int, int]) -> list[int]:
+    """Wait for descriptors, each with its events (`POLLIN`, `POLLOUT`): those that are ready, none at the deadline."""
+    if not hasattr(select, "poll"):
+        return _selected(seconds, watched)
+    poll = select.poll()
+    for descriptor, events in watched.items():
+        poll.register(descriptor, events)
+    # Rounded up: a poll that ends a fraction of a millisecond early would spin.
+    return [descriptor for descriptor, _ in poll.poll(int(seconds * 1000) + (1 if seconds > 0 else 0))]
+
+
+def _selected(seconds: float, watched: Mapping[int, int]) -> list[int]:
+    """The same where eventlet has taken `poll` out of the select module."""
+    readers = [descriptor for descriptor, events in watched.items() if events & select.POLLIN]
+    writers = [descriptor for descriptor, events in watched.items() if events & select.POLLOUT]
+    return [descriptor for some in select.select(readers, writers, [], seconds) for descriptor in some]
 
 
 class Interrupt:
@@ -116,25 +135,21 @@ class Patience:
 
     def wait(self, descriptor: int | None = None, events: int = select.POLLIN) -> bool:
         """Wait for a descriptor: True when it is ready, False at the deadline. Raises `Cancelled`."""
+        return bool(self.wait_any({} if descriptor is None else {descriptor: events}))
+
+    def wait_any(self, watched: Mapping[int, int]) -> list[int]:
+        """Wait for descriptors, each with its events: those that are ready, none at the deadline. Raises alike."""
         self.check()
-        poll = select.poll()
-        if descriptor is not None:
-            poll.register(descriptor, events)
         fileno = getattr(self.cancel, "fileno", None)
-        cancel_fd: int | None = fileno() if fileno is not None else None
-        if cancel_fd is not None:
-            poll.register(cancel_fd, select.POLLIN)
-        polled_event = self.cancel is not None and cancel_fd is None
+        with_cancel = watched if fileno is None else {**watched, fileno(): select.POLLIN}
+        longest = EVENT_POLL if self.cancel is not None and fileno is None else 3600.0
         while True:
-            left = self.deadline - now()
-            step = min(max(left, 0.0), EVENT_POLL if polled_event else 3600.0)
-            # Rounded up: a poll that ends a fraction of a millisecond early would spin.
-            ready = poll.poll(int(step * 1000) + (1 if step > 0 else 0))
+            left = self.left()
+            ready = ready_within(min(left, longest), with_cancel)
             self.check()
-            if any(fd == descriptor for fd, _ in ready):
-                return True
-            if left <= 0:
-                return False
+            found = [descriptor for descriptor in ready if descriptor in watched]
+            if found or left <= 0:
+                return found
 
     def pause(self, seconds: float) -> None:
         """Sleep, at most to the deadline. Raises `Cancelled`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from distlock_core.checks import check_name, check_owner, check_prefix, check_text
 from distlock_core.errors import DistlockError, LockNotFound, NotHolder
 from distlock_core.etcd.api import Get, KeyValue, LeaseGone
 from distlock_core.hold import Wish
@@ -16,11 +17,8 @@ from distlock_core.model import (
     Keys,
     LockState,
     Record,
-    check_name,
-    check_owner,
-    check_prefix,
-    check_text,
     ends,
+    token_of,
 )
 from distlock_core.patience import Patience
 from distlock_core.release import Ending, cool_down, let_go
@@ -51,12 +49,14 @@ class Realm:
         mutex: str = DEFAULT_MUTEX,
         connect_timeout: float = CONNECT_TIMEOUT,
         release_timeout: float = RELEASE_TIMEOUT,
+        state_dir: str | None = None,
     ) -> None:
-        self.prefix = check_prefix(prefix)
+        self.prefix = check_prefix(prefix, raw=True)  # its spelling is looked at by `connect()`
         self._etcd = etcd
         self._mutex = mutex
         self._connect_timeout = connect_timeout
         self._release_timeout = release_timeout
+        self._state_dir = state_dir
 
     def lock(
         self,
@@ -103,6 +103,7 @@ class Realm:
             None if value is None else check_text(value, "value"),
             taker=taker,
             named=token,
+            state_dir=self._state_dir,
         )
         if ttl is not None:
             check_ttl(ttl, refresh)
@@ -176,7 +177,7 @@ class Realm:
             raise NotHolder(f"{taken(state)}: what is stored there is no record of distlock's: left alone", state=state)
 
         def is_shown(found: KeyValue) -> bool:
-            return found.create_revision == holder.token and Record.parse(found.value).owner == holder.owner
+            return token_of(found) == holder.token and Record.parse(found.value).owner == holder.owner
 
         patience = Patience.lasting(self._connect_timeout, cancel)
         try:
@@ -212,7 +213,7 @@ class Realm:
         patience = Patience.lasting(self._release_timeout, cancel)
 
         def is_shown(found: KeyValue) -> bool:
-            return found.create_revision == holder.token
+            return token_of(found) == holder.token
 
         keys = self._keys(name)
         if cooldown is None:
@@ -222,6 +223,10 @@ class Realm:
             done = cool_down(self._etcd, keys, holder.kv, is_shown, lease, by, patience)
         if not done:
             raise gone(self.show(name))
+        if holder.record.explicit:
+            from distlock_core.memory import forget
+
+            forget(self._state_dir, holder.record.run)
         if holder.lease and holder.is_unattended:
             self._drop_lease(holder.lease)
         return holder
@@ -244,7 +249,7 @@ class Realm:
         if owner is not None and token is None and not force:
             from distlock_core.reentry import refuse_anothers_step
 
-            refuse_anothers_step(holder, taker)
+            refuse_anothers_step(holder, taker, self._state_dir)
         return holder
 
     def verify(self, name: str, token: int, *, cancel: Cancel | None = None) -> bool:

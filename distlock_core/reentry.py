@@ -1,31 +1,261 @@
-"""Re-entry: which holds of its own owner a process may enter again or let go of, and why not."""
+"""Re-entry: which holds of its own owner a process may enter again or let go of, and why not.
+
+Two runs that live never enter together because they share a name. What is not proved counts as alive.
+"""
 
 from __future__ import annotations
 
-from distlock_core.errors import NotHolder
-from distlock_core.model import HELD
-from distlock_core.whoami import GONE, ancestry, fate, is_same
-from distlock_core.wording import held_by, look_at, printable
+import os
+
+from distlock_core import memory
+from distlock_core.errors import LockBusy, LockNotFound, NotHolder
+from distlock_core.hold import NESTED, STEP, TAKEN_OVER
+from distlock_core.inherited import held_around
+from distlock_core.model import HELD, Record, record_of
+from distlock_core.values import Value
+from distlock_core.whoami import ALIVE, GONE, ancestry, boot_id, fate, is_identified, is_same, pid_is_free
+from distlock_core.wording import held_by, look_at, named, printable, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
-    from distlock_core.model import Holder
+    from distlock_core.hold import Wish
+    from distlock_core.model import Holder, LockState
+
+ROUNDS = 5  # looks at all processes while some of them end meanwhile
 
 
-def refuse_anothers_step(holder: Holder, taker: Mapping[str, Any] | None) -> None:
+class Entry(Value):
+    """A hold of my owner's that I may enter: how, and the record to put back at the end, where there is one.
+
+    `adopts`: the step was taken for a process that is gone (or its token was named), and is mine from now on.
+    """
+
+    holder: Holder
+    how: str
+    before: bytes = b""
+    before_lease: int = 0
+    adopts: bool = False
+
+
+def find_entry(holders: Iterable[Holder], wish: Wish) -> Entry | None:
+    """Return the hold that may be entered again, None where there is none.
+
+    It takes the same owner, named explicitly by both, a hold in the ordinary state, and one of: I run inside of it; it
+    is a step whose taker is mine, or gone, or whose token I name; its run and the run's command are gone.
+    """
+    for holder in holders:
+        if is_own(holder, wish) and wish.named in (None, holder.token):
+            entry = _entry(holder, wish)
+            if entry is not None:
+                return entry
+    return None
+
+
+def is_own(holder: Holder, wish: Wish) -> bool:
+    """True for a hold of the same owner, named by both."""
+    record = holder.record
+    return wish.explicit and record.explicit and record.owner == wish.owner and record.state == HELD
+
+
+def _entry(holder: Holder, wish: Wish) -> Entry | None:
+    record = holder.record
+    if wish.inside.get(holder.key) == holder.token:
+        return Entry(holder, NESTED)
+    if record.text("kind") == "lock":
+        return _step_entry(holder, wish, record, _as_it_is(holder), holder.lease)
+    if _runs_inside(record):
+        return Entry(holder, NESTED)
+    if what_of_run(holder, wish.state_dir)[0] != GONE:
+        return None
+    # It may have died inside of a step: then the step is what is left to enter, and to leave behind.
+    step, lease = record.text("step").encode("utf-8", "backslashreplace"), record.number("step_lease") or 0
+    if step:
+        return _step_entry(holder, wish, Record.parse(step), step, lease)
+    return Entry(holder, TAKEN_OVER, _as_it_is(holder), holder.lease)
+
+
+def _as_it_is(holder: Holder) -> bytes:
+    """The record of a hold, to be put back with the same token."""
+    return record_of(holder.kv).encode() if holder.record.is_taken_over else holder.stored
+
+
+def _step_entry(holder: Holder, wish: Wish, step: Record, before: bytes, lease: int) -> Entry | None:
+    if any(_is_mine(theirs, wish.taker) for theirs in _takers(step)):
+        return Entry(holder, STEP, before, lease)
+    if wish.named == holder.token or what_of_step(holder, step, wish.state_dir)[0] == GONE:
+        return Entry(holder, STEP, before, lease, adopts=True)
+    return None
+
+
+# What is known of those who hold it.
+
+
+def what_of_run(holder: Holder, state_dir: str | None) -> tuple[str, str]:
+    """What has become of the run that holds it, and of its command: as `whoami.fate()`.
+
+    A process of this machine whose environment says that it runs under this very hold keeps it alive.
+    """
+    record = holder.record
+    remembered = memory.boot_of(state_dir, record.run)
+    found = fate(record.details, remembered)
+    command = record.details.get("command")
+    if found[0] == GONE and isinstance(command, dict) and command:
+        found = fate({**record.details, **command}, remembered)
+        if found[0] == ALIVE:
+            return ALIVE, f"its command, process {command.get('pid')}, lives"
+    if found[0] == GONE and _has_keeper(record):
+        return ALIVE, f"its keeper, process {record.number('keeper')}, lives"
+    if found[0] == GONE and record.text("boot") == boot_id():
+        inside = _living_inside(holder)
+        if inside is not None:
+            return ALIVE, f"process {inside}, which runs under it, lives"
+    return found
+
+
+def what_of_step(holder: Holder, step: Record, state_dir: str | None) -> tuple[str, str]:
+    """What has become of the processes that a step was taken for, and of its keeper: as `whoami.fate()`."""
+    remembered = memory.boot_of(state_dir, step.run)
+    for theirs in _takers(step):
+        found = fate(theirs, remembered)
+        if found[0] != GONE:
+            return found
+    if _has_keeper(holder.record):
+        return ALIVE, f"its keeper, process {holder.keeper}, lives"
+    return GONE, ""
+
+
+def is_inside(holder: Holder) -> bool:
+    """True if the run that holds it is one that this process descends from."""
+    return holder.record.text("kind") == "run" and _runs_inside(holder.record)
+
+
+def _runs_inside(record: Record) -> bool:
+    """True below a distlock that runs a command. A program that holds a lock may have other children too."""
+    has_command = isinstance(record.details.get("command"), dict)
+    return has_command and any(is_same(record.details, trace) for trace in ancestry()[1:])
+
+
+def _is_mine(theirs: Mapping[str, Any], taker: Mapping[str, Any] | None) -> bool:
+    return any(is_same(theirs, trace) for trace in (*ancestry(), *([] if taker is None else [taker])))
+
+
+def _taker(step: Record) -> Mapping[str, Any]:
+    taker = step.details.get("taker")
+    return taker if isinstance(taker, dict) else {}
+
+
+def _takers(step: Record) -> list[Mapping[str, Any]]:
+    """The process that a step was taken for, and the one that it is bound to."""
+    bound = [step.details] if step.number("keeper") is not None else []
+    return [_taker(step), *bound]
+
+
+def _has_keeper(record: Record) -> bool:
+    keeper = record.number("keeper")
+    return keeper is not None and not pid_is_free(keeper)
+
+
+def _living_inside(holder: Holder) -> int | None:
+    """A process of this machine whose environment says that it runs under this hold, None where none is seen.
+
+    Those of other users can be read by root alone.
+    """
+    seen: set[str] = set()
+    for _ in range(ROUNDS):
+        fresh = [name for name in os.listdir("/proc") if name.isdigit() and name not in seen]
+        ended = False
+        for name in fresh:
+            try:
+                with open(f"/proc/{name}/environ", "rb") as file:
+                    content = file.read()
+            except (FileNotFoundError, ProcessLookupError):
+                ended = True  # it may have left a child behind that was not in the list
+                continue
+            except OSError:
+                continue
+            finally:
+                seen.add(name)
+            if b"DISTLOCK_HELD=" in content and _held_in(content).get(holder.key) == holder.token:
+                return int(name)
+        if not ended:
+            break
+    return None
+
+
+def _held_in(content: bytes) -> dict[bytes, int]:
+    pairs = (os.fsdecode(pair).partition("=")[::2] for pair in content.split(b"\0"))
+    return held_around(dict(pairs))
+
+
+# What is said to those who may not.
+
+
+def why_not(state: LockState, wish: Wish) -> str:
+    """Why a hold of my own owner may not be entered, and how it may; "" where nobody of my name holds it."""
+    for holder in state.holders:
+        if not is_own(holder, wish):
+            continue
+        record = holder.record
+        step = record if record.text("kind") == "lock" else None
+        if step is None:
+            told = what_of_run(holder, wish.state_dir)
+            whose = f"that is this owner's own run, {_process(record.details)}, {_lives(told)}"
+            if told[0] == ALIVE:
+                return whose
+            if told[0] != GONE:
+                return (
+                    f"{whose}. Where that is surely over: distlock --unlock {named(state.name)} --token={holder.token}"
+                )
+            step = Record.parse(record.text("step").encode("utf-8", "backslashreplace"))
+        told = what_of_step(holder, step, wish.state_dir)
+        whose = f"that is this owner's own step, taken for {_process(_taker(step))}, {_lives(told)}"
+        return f"{whose}. To enter it all the same: --token={holder.token}"
+    return ""
+
+
+def refuse_named(state: LockState, wish: Wish) -> LockNotFound | NotHolder | LockBusy:
+    """The error for a caller who has named a hold by its token that cannot be entered."""
+    name, token = printable(state.name), wish.named
+    if not state.holders:
+        return LockNotFound(f"{name} is not locked, and so not with token {token}", state=state)
+    if all(holder.token != token for holder in state.holders):
+        tokens = " and ".join(str(holder.token) for holder in state.holders)
+        return NotHolder(f"{taken(state)}, with token {tokens}, not {token}. {look_at(state.name)}", state=state)
+    why = why_not(state, wish) or "only its own owner enters it again, while it is plainly held"
+    return LockBusy(f"{taken(state)}: {why}. {look_at(state.name)}", state=state)
+
+
+def refuse_anothers_step(holder: Holder, taker: Mapping[str, Any] | None, state_dir: str | None) -> None:
     """Raise `NotHolder` for a step that was taken for another process than mine, which may live."""
     record = holder.record
-    theirs = record.details.get("taker")
-    if record.state != HELD or record.text("kind") != "lock" or not isinstance(theirs, dict):
+    if record.text("kind") == "run":
+        record = Record.parse(record.text("step").encode("utf-8", "backslashreplace"))
+    theirs = _taker(record)
+    # `docker exec distlock --lock` has no parent that could be named: such a step is nobody's in particular.
+    if not is_identified(theirs) or holder.record.state != HELD or any(_is_mine(one, taker) for one in _takers(record)):
         return
-    mine = [*ancestry(), *([] if taker is None else [taker])]
-    if any(is_same(theirs, trace) for trace in mine) or fate(theirs)[0] == GONE:
+    told = what_of_step(holder, record, state_dir)
+    if told[0] == GONE:
         return
-    where = f"process {theirs.get('pid')} on {printable(str(theirs.get('host')))}"
+    name = printable(holder.lock)
     raise NotHolder(
-        f"{printable(holder.lock)} is held by {held_by(holder)}, a step that was taken for {where}, which may live: "
-        f"left alone. To let go of it all the same: --unlock --token={holder.token}. {look_at(holder.lock)}"
+        f"{name} is held by {held_by(holder)}, a step that was taken for {_process(theirs)}, {_lives(told)}: "
+        f"left alone. To let go of it all the same: --unlock --token={holder.token}, or --unlock --force. "
+        f"{look_at(holder.lock)}"
     )
+
+
+def _process(trace: Mapping[str, Any]) -> str:
+    host, pid = trace.get("host"), trace.get("pid")
+    where = f" on {printable(host)}" if isinstance(host, str) else ""
+    return f"process {pid}{where}" if isinstance(pid, int) else f"an unknown process{where}"
+
+
+def _lives(told: tuple[str, str]) -> str:
+    kind, why = told
+    if kind == ALIVE:
+        return f"and {why}" if why else "which lives"
+    return f"which may live ({why})"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from distlock_core.errors import NoSpace, OutcomeUnknown
 from distlock_core.etcd.api import Compare, Delete, Get, KeyValue, Put, Range
 from distlock_core.lease import Lease
-from distlock_core.model import COOLING, Keys, Record, ends
+from distlock_core.model import COOLING, Keys, Record, ends, record_of, token_of
 from distlock_core.patience import RETRY_PAUSE, Patience, now
 from distlock_core.values import Value
 from distlock_core.view import mutex_free
@@ -32,7 +32,7 @@ class Ending(Value):
 
     def record(self, kv: KeyValue) -> bytes:
         ended = Record.parse(kv.value)
-        details = {"how": self.how, "owner": ended.owner, "token": kv.create_revision, "since": ended.since}
+        details = {"how": self.how, "owner": ended.owner, "token": token_of(kv), "since": ended.since}
         if ended.text("reason"):
             details["reason"] = ended.text("reason")
         if ended.run:
@@ -138,7 +138,7 @@ def leave_taken(
     """Put the record again with some changes, and without its holder's lease. False and errors: as `rewrite`."""
 
     def changed(there: KeyValue) -> Put:
-        record = Record.parse(there.value)
+        record = record_of(there)
         return Put(there.key, record._replace(details={**record.details, **changes}).encode(), lease)
 
     return rewrite(etcd, kv, mine, changed, patience, also) is not None

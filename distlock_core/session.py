@@ -9,7 +9,7 @@ from collections.abc import Callable
 from distlock_core.errors import Cancelled
 from distlock_core.etcd.api import Get, KeyValue
 from distlock_core.lease import FIRST_RETRY, GIVE_UP, LONGEST_RETRY
-from distlock_core.model import Ended, Keys, Record
+from distlock_core.model import Ended, Keys, Record, token_of
 from distlock_core.patience import FOREVER, Patience, now
 from distlock_core.standby import Standby
 from distlock_core.threads import report
@@ -70,7 +70,7 @@ class Session:
         self._etcd = etcd
         self._keys = keys
         self._key = kv.key
-        self._token = kv.create_revision
+        self._token = token_of(kv)
         self._revision = kv.mod_revision
         self._is_mine = is_mine
         self.lease = lease
@@ -244,7 +244,7 @@ class Session:
             return
         if found.kvs:
             other = Record.parse(found.kvs[0].value)
-            same = found.kvs[0].create_revision == self._token
+            same = token_of(found.kvs[0]) == self._token
             self._lose(Loss(f"it is held by {owner_of(other.owner)} now", time.time(), same and other.explicit))
             return
         ended = Ended.parse(last.kvs[0].value) if last.kvs else None

@@ -17,16 +17,14 @@ LONGEST = 10**9  # seconds; beyond it a number is a slip
 LONGEST_DIGITS = 100
 WHILE_PID_TTL = 60  # seconds that a lock bound to a process is leased for, unless told
 RIDE_OUT = 1.0  # seconds of outage that a leased hold must be able to survive
-LONGEST_TTL = 9_000_000_000  # seconds: etcd's own limit
+LONGEST_TTL = 366 * 24 * 3600  # seconds; a longer lease is a slip (etcd itself would take 285 years)
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # seconds
 
 
 def read_seconds(text: object) -> float:
-    """A number of seconds; fractions are fine, a negative one means for ever."""
-    try:
-        number = float(text) if isinstance(text, (str, int, float)) and not isinstance(text, bool) else None
-    except (ValueError, OverflowError):
-        number = None
-    if number is None or number != number or abs(number) > LONGEST:
+    """A number of seconds, or with a unit (10m, 2h, 1d); fractions are fine, a negative one means for ever."""
+    number = _decimal(*_unit(text))
+    if number is None or abs(number) > LONGEST:
         raise ConfigError("a number of seconds")
     return number
 
@@ -39,29 +37,76 @@ def read_span(text: object) -> float:
     return number
 
 
+def _unit(text: object) -> tuple[object, int]:
+    """A value without its unit, and how many seconds that is."""
+    if not isinstance(text, str) or text.strip()[-1:] not in UNITS:
+        return text, 1
+    return text.strip()[:-1], UNITS[text.strip()[-1]]
+
+
+def _decimal(text: object, factor: float = 1) -> float | None:
+    """A number as people write it. Not 010, 0x10, 1_000 or nan: what reads them does not agree on what they are."""
+    if isinstance(text, str):
+        digits = text.strip()
+        if not digits or not set(digits) <= set("0123456789.eE+-") or _has_leading_zero(digits):
+            return None
+    elif isinstance(text, bool) or not isinstance(text, (int, float)):
+        return None
+    try:
+        number = float(text) * factor
+    except (ValueError, OverflowError):
+        return None
+    return None if number != number else number
+
+
+def _has_leading_zero(digits: str) -> bool:
+    unsigned = digits.lstrip("+-")
+    return unsigned[:1] == "0" and unsigned[1:2].isdigit()
+
+
 def read_go_duration(text: object) -> float:
     """A duration as Go writes it, `5s` or `500ms`; a bare integer counts nanoseconds, as it does there."""
-    if isinstance(text, int) and not isinstance(text, bool) and text > 0:
+    if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= LONGEST_DIGITS:
+        text = 0 if _has_leading_zero(text) else int(text)
+    if isinstance(text, int) and not isinstance(text, bool) and 0 < text <= LONGEST * 10**9:
         return text / 1e9
     for unit, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)):
         if isinstance(text, str) and text.endswith(unit):
-            try:
-                return read_span(float(text[: -len(unit)]) * factor)
-            except ValueError:
-                break
+            seconds = _decimal(text[: -len(unit)], factor)
+            if seconds is not None and 0 < seconds <= LONGEST:
+                return seconds
+            break
     raise ConfigError("a duration like 5s")
 
 
 def read_whole(low: int, high: int) -> Callable[[object], int]:
     def read(text: object) -> int:
-        digits = str(text).strip()
-        # Python itself refuses to read a number of thousands of digits.
-        whole = not isinstance(text, bool) and digits.isascii() and digits.isdigit() and len(digits) <= LONGEST_DIGITS
-        if not whole or not low <= int(digits) <= high:
+        number = _whole(text)
+        if number is None or not low <= number <= high:
             raise ConfigError(f"a whole number from {low} to {high}")
-        return int(digits)
+        return number
 
     return read
+
+
+def read_whole_seconds(text: object) -> int:
+    """A whole number of seconds, or with a unit (10m, 2h, 1d), up to a year."""
+    digits, factor = _unit(text)
+    number = _whole(digits)
+    if number is None or not 1 <= number * factor <= LONGEST_TTL:
+        raise ConfigError(f"a whole number of seconds from 1 to {LONGEST_TTL}")
+    return number * factor
+
+
+def _whole(text: object) -> int | None:
+    if isinstance(text, bool) or not isinstance(text, (str, int)):
+        return None
+    if isinstance(text, int):
+        return text
+    digits = text.strip()
+    # Python itself refuses to read a number of thousands of digits.
+    fine = digits.isascii() and digits.isdigit() and len(digits) <= LONGEST_DIGITS and not _has_leading_zero(digits)
+    return int(digits) if fine else None
 
 
 def read_bool(text: object) -> bool:
@@ -74,10 +119,31 @@ def read_bool(text: object) -> bool:
 
 
 def read_text(text: object) -> str:
-    # YAML reads a bare 7 as a number, and a lock may well be called that.
-    if not isinstance(text, (str, int, float)) or isinstance(text, bool):
-        raise ConfigError("a string")
-    return str(text)
+    """A text. Not a number: what was written as 010, 1.10 or 1_000 is another one by the time YAML has read it."""
+    if not isinstance(text, str):
+        number = isinstance(text, (int, float)) and not isinstance(text, bool)
+        raise ConfigError("a string, in quotes (YAML may have rewritten it)" if number else "a string")
+    return text
+
+
+def read_path(text: object) -> str:
+    """The name of a file."""
+    path = read_text(text)
+    if "\0" in path:
+        raise ConfigError("the name of a file")
+    return path
+
+
+def absolute(path: str, what: str) -> str:
+    """Return the whole path. Raises `ConfigError` for a relative one, where the current directory is gone."""
+    import os
+
+    try:
+        return os.path.abspath(path)
+    except OSError:
+        raise ConfigError(
+            f"{what} {path}: it is relative, and the current directory is there no more; name it from / on"
+        ) from None
 
 
 def read_endpoints(text: object) -> list[str]:
@@ -147,24 +213,26 @@ SETTINGS = (
     Setting("transport", "transport", read_choice("auto", "http", "grpc"), "auto",
             "how to talk to etcd: its JSON gateway (http), or gRPC over the package etcd3",
             placeholder="auto|http|grpc"),
-    Setting("cacert", "cacert", read_text, None, "who has signed etcd's certificates; default the system's authorities",
+    Setting("cacert", "cacert", read_path, None, "who has signed etcd's certificates; default the system's authorities",
             placeholder="FILE"),
-    Setting("cert", "cert", read_text, None, "certificate to show to etcd", placeholder="FILE"),
-    Setting("key", "key", read_text, None, "its key, where that is in a file of its own", placeholder="FILE"),
+    Setting("cert", "cert", read_path, None, "certificate to show to etcd", placeholder="FILE"),
+    Setting("key", "key", read_path, None, "its key, where that is in a file of its own", placeholder="FILE"),
     Setting("tls-server-name", "tls_server_name", read_text, None,
             "name that etcd's certificate must have; default the endpoint's host", placeholder="NAME"),
     Setting("user", "user", read_user, None, "etcd's user, where etcd wants one", placeholder="NAME", secret=True),
     Setting("password", "password", read_password, None, "", scope="env file", secret=True),
-    Setting("password-file", "password_file", read_text, None, "file with that user's password and nothing else",
+    Setting("password-file", "password_file", read_path, None, "file with that user's password and nothing else",
             placeholder="FILE"),
     Setting("prefix", "prefix", read_text, DEFAULT_PREFIX, "realm: what all its keys in etcd begin with",
             placeholder="TEXT"),
+    Setting("raw-prefix", "raw_prefix", read_bool, False,
+            "take a prefix as it stands that does not begin and end with one /, as the Go original does", flag=True),
     Setting("id", "id", read_text, None,
             "owner; the same owner may enter its own lock again, and --unlock refuses another's", placeholder="OWNER"),
     Setting("slots", "slots", read_whole(1, 1000), 1, "so many may hold the lock at once", placeholder="N"),
     Setting("busy-exit-code", "busy_exit_code", read_whole(0, 255), 1, "exit code for: held by another, or timed out",
             placeholder="N"),
-    Setting("ttl", "ttl", read_whole(1, LONGEST_TTL), None,
+    Setting("ttl", "ttl", read_whole_seconds, None,
             "lease the lock: it ends so long after its holder is gone, and a lost lock ends the command",
             placeholder="SECONDS"),
     Setting("refresh", "refresh", read_span, None, "renew the lease so often; default a third of the ttl",
@@ -176,7 +244,11 @@ SETTINGS = (
             placeholder="kill|continue"),
     Setting("on-failure", "on_failure", read_choice("release", "hold"), "release",
             "hold: leave the lock taken when the command fails, until a person has looked", placeholder="release|hold"),
-    Setting("cooldown", "cooldown", read_whole(1, LONGEST_TTL), None,
+    Setting("record-arguments", "record_arguments", read_bool, False,
+            "put the command's arguments, too, into the reason that --on-failure=hold leaves in etcd", flag=True),
+    Setting("wait-for", "wait_for", read_choice("command", "tree"), "command",
+            "tree: hold the lock until all that the command has started has ended", placeholder="command|tree"),
+    Setting("cooldown", "cooldown", read_whole_seconds, None,
             "after success the lock stays taken for so long", placeholder="SECONDS"),
     Setting("heartbeat", "heartbeat", read_span, None,
             "the command must show life so often (sd_notify's WATCHDOG=1, or --node), or it is killed",
@@ -184,16 +256,21 @@ SETTINGS = (
     Setting("node", "node", read_bool, False, "the command is a Node.js module; it is pinged over IPC", flag=True),
     Setting("while-pid", "while_pid", read_whole(1, 2**31 - 1), None,
             "with --lock: keep the lock for as long as this process lives", placeholder="PID"),
-    Setting("log-file", "log_file", read_text, None, "where the keeper of --while-pid writes, instead of to syslog",
+    Setting("log-file", "log_file", read_path, None, "where the keeper of --while-pid writes, instead of to syslog",
             placeholder="FILE"),
+    Setting("state-dir", "state_dir", read_path, None,
+            "where this machine notes what it locks under an --id, so that it can go on after a reboot; default "
+            "/var/lib/distlock, for users $XDG_STATE_HOME/distlock", placeholder="FOLDER"),
     Setting("connect-timeout", "connect_timeout", read_span, 5.0, "for the first contact with etcd",
             placeholder="SECONDS"),
     Setting("release-timeout", "release_timeout", read_span, 30.0, "how long a release is tried",
             placeholder="SECONDS"),
+    Setting("max-answer", "max_answer", read_whole(1, 4096), 64, "largest answer of etcd that is read, in MiB",
+            placeholder="MIB"),
     Setting("json", "json", read_bool, False, "results and errors as JSON", flag=True),
     Setting("quiet", "quiet", read_bool, False, "say nothing but errors", flag=True),
     Setting("verbose", "verbose", read_bool, False, "say what is done", flag=True),
-    Setting("config", "config", read_text, DEFAULT_FILE, "config file", scope="option env", placeholder="FILE"),
+    Setting("config", "config", read_path, DEFAULT_FILE, "config file", scope="option env", placeholder="FILE"),
     Setting("internallock", "internallock", read_text, DEFAULT_MUTEX, "", scope="file"),
     Setting("maxtime", "maxtime", read_go_duration, None, "", scope="file"),
 )

@@ -7,6 +7,7 @@ import os
 import select
 from collections.abc import Iterable
 
+LONGEST_POLL = 86400.0  # seconds; poll() itself counts milliseconds in 31 bits. To return early is no harm
 WORD = 64  # bits
 
 
@@ -31,7 +32,7 @@ class SignalFd:
 
     def wait(self, seconds: float) -> None:
         """Return when a signal is pending, and after so many seconds at the latest."""
-        self._poll.poll(math.ceil(max(0.0, seconds) * 1000))
+        self._poll.poll(math.ceil(min(max(0.0, seconds), LONGEST_POLL) * 1000))
 
     def close(self) -> None:
         os.close(self._fd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import signal
 
 from distlock_core.patience import FOREVER, now
@@ -10,56 +11,58 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.signalfd import SignalFd
 
-PASSED_ON = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGHUP,
-    signal.SIGQUIT,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGALRM,  # `perl -e 'alarm 60; exec @ARGV'` sets a timer that stays distlock's
-    signal.SIGTSTP,
-    signal.SIGCONT,
-)
-AWAITED = (*PASSED_ON, signal.SIGCHLD, signal.SIGIO)
+# Every one that can be caught. A fault of this process itself (SIGSEGV, SIGBUS...) ends it all the same: the kernel
+# does not hold that back.
+AWAITED = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
+STOPPING = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+SLICE = 0.05  # seconds by which a signal may be noticed late in a brief wait
 
 
 class SignalMask:
     """Signals held back from now on, to be asked for one by one; `restore()` lets them come again."""
 
-    def __init__(self) -> None:
+    def __init__(self, pending: SignalFd | None = None) -> None:
+        """`pending` tells when there is one, for waits with a time limit; it is closed with this."""
         # Where the caller ignores it, nothing would tell that the command has ended.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        self._pending: SignalFd | None = None
+        self._pending = pending
         self.before = signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
 
     def restore(self) -> None:
-        # One that the command was meant to stop by must not stop the release, now that it has ended; its last sign of
-        # life must not end distlock before the release.
-        for number in (signal.SIGTSTP, signal.SIGIO):
+        # What the command was meant to stop by must not stop the release, now that it has ended; its last sign of
+        # life, or a signal that it would have caught, must not end distlock before the release.
+        for number in (*STOPPING, signal.SIGIO):
             signal.sigtimedwait([number], 0)
         signal.pthread_sigmask(signal.SIG_SETMASK, self.before)
 
-    def next(self, moment: float, *, brief: bool = False) -> signal.struct_siginfo | None:
-        """Return the next one, None at the moment. For a `brief` wait nothing is loaded."""
+    def next(self, moment: float, process: int | None = None) -> signal.struct_siginfo | None:
+        """Return the next one, None at the moment. `process`: a pidfd whose end ends a brief wait at once.
+
+        A time limit of `sigtimedwait` itself is never used: after a SIGSTOP that outlasts it, CPython returns a signal
+        that nobody has sent, read out of memory that was never filled in (seen on 3.11).
+        """
         if moment == FOREVER:
             return signal.sigwaitinfo(AWAITED)
-        if brief:
-            # See `SignalFd` for why the signal is looked at.
-            found = signal.sigtimedwait(AWAITED, max(0.0, moment - now()))
-            return found if found is not None and found.si_signo in AWAITED else None
-        found = signal.sigtimedwait(AWAITED, 0)
-        if found is None and now() < moment:
-            if self._pending is None:
-                from distlock_core.signalfd import SignalFd
-
-                self._pending = SignalFd(AWAITED)
-            self._pending.wait(moment - now())
+        while True:
             found = signal.sigtimedwait(AWAITED, 0)
-        return found
+            left = moment - now()
+            if found is not None or left <= 0:
+                return found
+            if self._pending is not None:
+                self._pending.wait(left)
+            elif _ends(process, min(left, SLICE)):
+                return signal.sigtimedwait(AWAITED, 0)
 
     def close(self) -> None:
         """Close what waiting has opened. The signals stay held back."""
         if self._pending is not None:
             self._pending.close()
             self._pending = None
+
+
+def _ends(process: int | None, seconds: float) -> bool:
+    """Wait for the end of a process: for so many seconds."""
+    poll = select.poll()
+    if process is not None:
+        poll.register(process, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))

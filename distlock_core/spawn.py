@@ -1,24 +1,41 @@
-"""Starting the command under a lock. Nothing is read by a shell."""
+"""Starting the command under a lock. Nothing is read by a shell, but for a script that names no interpreter."""
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from distlock_core.errors import NotStarted
-from distlock_core.wording import printable
+from distlock_core.patience import FOREVER, now
+from distlock_core.wording import for_shell, printable
 
+OF_A_SHELL = (" ", "&", "|", ";", "<", ">", "$", "`", "*")  # what a program's name does not have
 # Python ignores these; a command expects the default.
 RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
+SHELL = "/bin/sh"  # runs a script without `#!`, as it is run by a shell, flock and timeout
+LATE = b"late"
+
+
+class TooLate(Exception):
+    """The moment after which the command must not be started has passed."""
 
 
 def start(command: Sequence[str], environ: Mapping[str, str], mask: set[int | signal.Signals]) -> int:
     """Start a command with this signal mask, and return its pid. Raises `NotStarted`."""
+    words = list(command)
     try:
-        return os.posix_spawnp(command[0], list(command), environ, setsigmask=mask, setsigdef=RESTORED)
+        try:
+            return os.posix_spawnp(words[0], words, environ, setsigmask=mask, setsigdef=RESTORED)
+        except OSError as error:
+            words = _by_shell(_found(words[0]), words) if error.errno == errno.ENOEXEC else []
+            if not words:
+                raise
+            return os.posix_spawn(SHELL, words, environ, setsigmask=mask, setsigdef=RESTORED)
     except (OSError, ValueError) as error:
-        raise _not_started(command[0], error) from error
+        raise not_started(command[0], error) from error
 
 
 def start_by_fork(
@@ -28,42 +45,129 @@ def start_by_fork(
     *,
     inherited: int | None = None,
     tied: bool = False,
+    not_after: float = FOREVER,
 ) -> int:
     """As `start`, with a descriptor to inherit; `tied`: the kernel kills the command when this process dies.
 
-    To be called before any thread is started.
+    `not_after` is on the `now()` clock. The child looks at it as the last thing before it becomes the command: raises
+    `TooLate` when it has passed. No other thread may be at work, though some may wait for work.
     """
     from distlock_core.processes import die_with_parent
 
-    parent = os.getpid()
-    reader, writer = os.pipe()
-    pid = os.fork()
+    words, variables, parent = list(command), dict(environ), os.getpid()
+    reset = [n for n in signal.Signals if n not in (signal.SIGKILL, signal.SIGSTOP) and callable(signal.getsignal(n))]
+    try:
+        reader, writer = os.pipe()
+    except OSError as error:
+        raise not_started(words[0], error) from error
+    try:
+        pid = os.fork()
+    except OSError as error:
+        os.close(reader)
+        os.close(writer)
+        raise not_started(words[0], error) from error
     if pid == 0:
         try:
             if tied:
                 die_with_parent(parent)
-            for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
-                if callable(signal.getsignal(number)) or number in RESTORED:
-                    signal.signal(number, signal.SIG_DFL)
+            for number in (*reset, *RESTORED):
+                signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             if inherited is not None:
                 os.set_inheritable(inherited, True)
-            os.execvpe(command[0], list(command), dict(environ))  # noqa: S606 - no shell is the point
+            become(words, variables, not_after, late=lambda: _say_late(writer))
         except OSError as error:
             os.write(writer, str(error.errno).encode())
         except BaseException as error:  # noqa: BLE001 - nothing may leave this branch but exec or _exit
             os.write(writer, f"0{error}".encode("utf-8", "replace")[:200])
         os._exit(127)
     os.close(writer)
-    with open(reader, "rb") as pipe:
-        problem = pipe.read().decode("utf-8", "replace")
+    problem = _outcome(pid, reader, not_after)
     if problem:
         os.waitpid(pid, 0)
-        reason = os.strerror(int(problem)) if problem[0] != "0" else problem[1:]
-        raise _not_started(command[0], OSError(0, reason))
+        if problem == LATE:
+            raise TooLate
+        text = problem.decode("utf-8", "replace")
+        reason = os.strerror(int(text)) if text[0] != "0" else text[1:]
+        raise not_started(words[0], OSError(0, reason))
     return pid
 
 
-def _not_started(name: str, error: Exception) -> NotStarted:
+def become(words: list[str], environ: Mapping[str, str], not_after: float, late: Callable[[], None]) -> None:
+    """Turn this process into a command, found as execvp(3) finds it. Raises `OSError`.
+
+    The clock is looked at as the very last thing; `late`, which does not return, is called instead past that moment.
+    """
+    paths = _candidates(words[0], environ)
+    os.environ.clear()
+    os.environ.update(environ)  # here, so that it is not done between the look at the clock and exec
+    found: OSError | None = None
+    for path in paths:
+        try:
+            _execute(path, words, not_after, late)
+        except OSError as error:
+            if error.errno == errno.ENOEXEC:
+                by_shell = _by_shell(path, words)
+                if not by_shell:
+                    raise
+                _execute(SHELL, by_shell, not_after, late)
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
+                raise
+            # As execvp(3) has it: one that may not be executed is told before one that is not there.
+            if found is None or error.errno == errno.EACCES:
+                found = error
+    raise found or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
+def _execute(path: str, words: list[str], not_after: float, late: Callable[[], None]) -> None:
+    # Stopped, or on a machine that was frozen, between the claim and here: the lock may be another's by now.
+    if now() >= not_after:
+        late()
+    os.execv(path, words)  # noqa: S606 - no shell is the point
+
+
+def _say_late(writer: int) -> None:
+    os.write(writer, LATE)
+    os._exit(127)
+
+
+def _outcome(pid: int, reader: int, not_after: float) -> bytes:
+    """What the child says before it becomes the command, b"" when it has become that."""
+    with open(reader, "rb", buffering=0) as pipe:
+        poll = select.poll()
+        poll.register(reader, select.POLLIN)
+        while not poll.poll(1000):
+            if now() >= not_after:
+                os.kill(pid, signal.SIGKILL)  # stopped before it could look at the clock
+                return LATE
+        return pipe.readall() or b""
+
+
+def _candidates(name: str, environ: Mapping[str, str]) -> list[str]:
+    if "/" in name:
+        return [name]
+    return [os.path.join(folder or ".", name) for folder in os.get_exec_path(environ)]
+
+
+def _found(name: str) -> str:
+    """The file that `start` has found."""
+    paths = _candidates(name, os.environ)
+    return next((path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)), name)
+
+
+def _by_shell(path: str, words: list[str]) -> list[str]:
+    """How the shell runs a script that names no interpreter; [] for what is no script."""
+    with open(path, "rb", buffering=0) as file:
+        if b"\0" in (file.read(128) or b""):
+            return []
+    return [SHELL, path, *words[1:]]
+
+
+def not_started(name: str, error: Exception) -> NotStarted:
+    """The error for a command that could not be started."""
     reason = error.strerror if isinstance(error, OSError) else str(error)
-    return NotStarted(f"cannot start {printable(name)}: {reason}")
+    shown = printable(name)
+    hint = ""
+    if any(mark in name for mark in OF_A_SHELL) and not os.path.exists(name):
+        hint = f". No shell reads the command; for a line of shell: -- sh -c {for_shell(shown)}"
+    return NotStarted(f"cannot start {shown}: {reason}{hint}")

@@ -16,26 +16,29 @@ import os
 import signal
 import time
 from _thread import get_ident
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from distlock_core import spawn
+from distlock_core import jobs, spawn
+from distlock_core.errors import NotStarted
 from distlock_core.patience import FOREVER, now
 from distlock_core.session import Loss
+from distlock_core.signalmask import STOPPING
 from distlock_core.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.heartbeat import Heartbeat
+    from distlock_core.care import Care
+    from distlock_core.gate import Gate
     from distlock_core.killing import Killing
-    from distlock_core.processes import Process
-    from distlock_core.session import Session
+    from distlock_core.processes import Process, Tree
     from distlock_core.signalmask import SignalMask
-    from distlock_core.threads import Thread
 
 SHORT = 0.2  # seconds; a command that is done by then is not worth a watch: the release tells the same
 LONGEST_SLEEP = 1.0  # seconds under a lease: no timer counts while the machine is suspended, so look at the clock
+LAST_RESORT = 5.0  # seconds that a command is killed for, when its supervision has failed
 
-LOST, HUNG, OVERDUE = "lost", "hung", "overdue"
+LOST, HUNG, OVERDUE, BROKEN = "lost", "hung", "overdue", "broken"
+REFUSED = "refused"  # a signal that could not be passed on: no cause of an end, but told as those are
 
 
 class ExitedBySignal(int):
@@ -43,7 +46,10 @@ class ExitedBySignal(int):
 
 
 class Ended(Value):
-    """How a command ended: an exit code, or a signal; by itself, or as its lock was lost, it hung, or took too long."""
+    """How a command ended: an exit code, or a signal; by itself, or as its lock was lost, it hung, or took too long.
+
+    `unkillable` are the pids of what is left: 0 for one that changes its pid too fast to be seen.
+    """
 
     code: int
     signal: int | None = None
@@ -56,73 +62,72 @@ class Ended(Value):
         return self.code if self.signal is None else ExitedBySignal(128 + self.signal)
 
 
-class Care(Value):
-    """What may end a command before its time. `tell` gets the cause, and a line for people, when something does."""
-
-    session: Session
-    kill_on_loss: bool
-    kill_after: float  # seconds from SIGTERM to SIGKILL
-    tell: Callable[[str, str], None]
-    heartbeat: Heartbeat | None = None
-    limit: float = FOREVER  # seconds that the command may run
-
-    @property
-    def leased(self) -> bool:
-        return self.session.lease is not None
-
-    @property
-    def last_moment(self) -> float:
-        """When it counts as lost if no renewal is confirmed before: early enough for SIGTERM, where that is sent."""
-        return self.session.deadline - (self.kill_after if self.kill_on_loss else 0.0)
-
-
 class Supervisor:
     """Runs one command. The caller has blocked the signals with a `SignalMask` before."""
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str], mask: SignalMask, care: Care) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        mask: SignalMask,
+        care: Care,
+        gate: Gate | None = None,
+    ) -> None:
+        """`gate`: a process that waits to become the command, where there is one already."""
         self._command = command
         self._environ = environ
         self._mask = mask
         self._care = care
+        self._gate = gate
         self._pid = 0
+        self._started: int | None = None  # as /proc counts
+        self._process: int | None = None  # a pidfd of the command's, for a brief wait
         self._ended: Ended | None = None
+        self._passed_on: set[int] = set()
         self._told_to_stop = False
+        self._has_stopped = False  # and distlock has not
         self._watch_at = 0.0
         self._late_at = FOREVER
         self._loss: Loss | None = None
         self._cause = ""
+        self._tree: Tree | None = None
         self._killing: Killing | None = None
         self._strangers: frozenset[Process] = frozenset()
-        self._telling: list[Thread] = []
 
     def run(self) -> Ended:
         """Run the command to its end. Raises `NotStarted`.
 
-        Daemons that it leaves behind at a normal end are left alone.
+        Daemons that it leaves behind at a normal end are left alone. Whatever goes wrong here, the command has ended
+        when this returns, or is among the `unkillable`.
         """
         care = self._care
         try:
             if care.leased and now() >= care.last_moment:
-                self._find_loss()
-                return Ended(0, None, LOST)  # stopped for too long before it began: nothing is started
+                return self._too_late()  # stopped for too long before it began: nothing is started
             self._start()
-            while True:
+            while not self._is_over():
                 self._handle(self._next_signal())
+                self._reap()
                 self._look_at_lock()
                 self._look_at_life()
                 self._look_at_time()
-                if self._is_over():
-                    ended = self._ended or Ended(0, signal.SIGKILL)
-                    survivors = () if self._killing is None else self._killing.survivors()
-                    return ended._replace(cause=self._cause, unkillable=survivors)
+                self._look_at_end()
+            ended = self._ended or Ended(0, signal.SIGKILL)
+            survivors = () if self._killing is None else self._killing.survivors()
+            return ended._replace(cause=self._cause, unkillable=survivors)
+        except NotStarted:
+            raise
+        except spawn.TooLate:
+            return self._too_late()
+        except BaseException as error:  # noqa: BLE001 - nothing may leave the command without a keeper
+            return self._break_off(error)
         finally:
             care.session.stop()
-            if care.heartbeat is not None:
-                care.heartbeat.beat()  # its last words may be for the manager around distlock
-                care.heartbeat.close()
+            self._close_heartbeat()
             self._mask.close()
-            for telling in self._telling:
-                telling.join()
+            if self._process is not None:
+                os.close(self._process)
+            care.teller.close()
 
     # The command.
 
@@ -130,19 +135,34 @@ class Supervisor:
         care = self._care
         changed = {**self._environ, **(care.heartbeat.variables if care.heartbeat is not None else {})}
         environ = {name: value for name, value in changed.items() if value is not None}
-        if care.leased or care.heartbeat is not None:
-            from distlock_core.processes import become_subreaper, descendants
+        if care.sees_tree:
+            from distlock_core.processes import become_subreaper, descendants, stat_of
 
-            if care.leased:
-                # `sh -c 'x & exec distlock ...'`: what was below me before the command is not the command's.
-                self._strangers = frozenset(descendants(os.getpid()))
-                become_subreaper()
-            inherited = None if care.heartbeat is None else care.heartbeat.inherited
+            # `sh -c 'x & exec distlock ...'`: what was below me before the command is not the command's.
+            waits = 0 if self._gate is None else self._gate.pid
+            self._strangers = frozenset(found for found in descendants(os.getpid()) if found[0] != waits)
+            become_subreaper()
+        if self._gate is not None:
+            self._pid = self._gate.open(environ, self._mask.before)
+        elif care.sees_tree or care.heartbeat is not None:
             self._pid = spawn.start_by_fork(
-                self._command, environ, self._mask.before, inherited=inherited, tied=care.leased
+                self._command,
+                environ,
+                self._mask.before,
+                inherited=None if care.heartbeat is None else care.heartbeat.inherited,
+                tied=care.leased,
+                not_after=care.last_moment,
             )
         else:
             self._pid = spawn.start(self._command, environ, self._mask.before)
+        if care.sees_tree:
+            stat = stat_of(self._pid)
+            self._started = None if stat is None else stat.started
+        else:
+            try:
+                self._process = os.pidfd_open(self._pid)
+            except (AttributeError, OSError):
+                pass  # a kernel before 5.3: its end is noticed a little later
         if care.heartbeat is not None:
             care.heartbeat.started()
         self._watch_at = now() + SHORT
@@ -150,34 +170,55 @@ class Supervisor:
         thread = get_ident()
         care.session.on_lost = lambda _: signal.pthread_kill(thread, signal.SIGCHLD)
 
+    def _too_late(self) -> Ended:
+        self._find_loss()
+        return Ended(0, None, LOST)
+
     def _next_signal(self) -> signal.struct_siginfo | None:
         moments = [self._watch_at, self._late_at]
         if self._care.leased and self._loss is None:
-            moments.append(min(self._care.last_moment, now() + LONGEST_SLEEP))
+            moments.append(min(self._last_moment, now() + LONGEST_SLEEP))
         if self._care.heartbeat is not None and self._killing is None:
             moments.append(self._care.heartbeat.next_moment())
         if self._killing is not None:
             moments.append(self._killing.next_moment())
-        moment = min(moments)
-        # Short, and not worth what a descriptor loads.
-        brief = not self._care.leased and self._care.heartbeat is None and self._killing is None
-        return self._mask.next(moment, brief=brief)
+        return self._mask.next(min(moments), self._process)
 
     def _handle(self, found: signal.struct_siginfo | None) -> None:
-        if found is None or found.si_signo == signal.SIGIO:
+        """Pass a signal on, unless it is for distlock itself: from its own threads, the kernel or a dead child."""
+        if found is None or (found.si_code <= 0 and found.si_pid == os.getpid()):
             return
-        if found.si_signo == signal.SIGCHLD:
-            self._reap()
+        number = found.si_signo
+        if found.si_code > 0 and number in (signal.SIGCHLD, signal.SIGIO):
             return
-        if found.si_signo in (signal.SIGTSTP, signal.SIGCONT):
-            self._told_to_stop = found.si_signo == signal.SIGTSTP
-        from distlock_core import jobs
+        if number in STOPPING or number == signal.SIGCONT:
+            self._told_to_stop = number in STOPPING
+        self._reap()
+        if self._ended is not None:
+            self._handle_without_command(number)
+            return
+        self._passed_on.add(number)
+        if jobs.has_it_too(self._pid, found):
+            if self._has_stopped and self._told_to_stop:
+                self._stop()
+            return
+        try:
+            os.kill(self._pid, number)
+        except PermissionError:
+            who = f"the command (process {self._pid}) runs as another user"
+            self._say(REFUSED, f"{_name(number)} could not be passed on: {who}")
+        except ProcessLookupError:
+            pass  # it has ended, and is about to be reaped
 
-        if self._ended is None and not jobs.has_it_too(self._pid, found):
-            try:
-                os.kill(self._pid, found.si_signo)
-            except (ProcessLookupError, PermissionError):
-                pass  # it has ended, and is about to be reaped; or it is set-uid, and nobody may
+    def _handle_without_command(self, number: int) -> None:
+        """What the command has left is waited for: a signal goes to all of that, or asks it to end."""
+        if self._killing is not None or not self._care.wait_for_tree:
+            return
+        if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+            self._end_tree(now() + self._care.kill_after)
+        else:
+            tree = self._whole_tree()
+            tree.send(number, tree.living())
 
     def _reap(self) -> None:
         """Take in who has ended. If the command has stopped, and a shell looks after this job, stop with it."""
@@ -189,17 +230,43 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            if pid != self._pid:
+            if pid != self._pid or self._ended is not None:
                 continue
             if os.WIFSTOPPED(status):
-                from distlock_core import jobs
+                self._has_stopped = True
+                if self._killing is None and (self._told_to_stop or jobs.in_the_foreground()):
+                    self._stop()
+                continue
+            if self._tree is not None:
+                self._tree.is_child = False
+            by_signal = os.WIFSIGNALED(status)
+            self._ended = Ended(0, os.WTERMSIG(status)) if by_signal else Ended(os.WEXITSTATUS(status))
 
-                if self._told_to_stop or jobs.in_the_foreground():
-                    jobs.stop()
-            elif os.WIFSIGNALED(status):
-                self._ended = Ended(0, os.WTERMSIG(status))
-            else:
-                self._ended = Ended(os.WEXITSTATUS(status))
+    def _stop(self) -> None:
+        """Stop as the command has. Under a lease nothing of it may run meanwhile: nobody renews the lease then."""
+        self._has_stopped = False
+        if not self._care.leased:
+            jobs.stop()
+            return
+        tree = self._whole_tree()
+        frozen = tree.freeze(now() + LONGEST_SLEEP)
+        jobs.stop()
+        self._look_at_lock()
+        if self._killing is None:
+            tree.send(signal.SIGCONT, frozen)
+
+    def _whole_tree(self) -> Tree:
+        if self._tree is None:
+            from distlock_core.processes import Tree
+
+            self._tree = Tree(
+                self._pid,
+                subreaper=self._care.sees_tree,
+                strangers=self._strangers,
+                started=self._started,
+                is_child=self._ended is None,
+            )
+        return self._tree
 
     # What may end it before its time.
 
@@ -207,42 +274,49 @@ class Supervisor:
         session = self._care.session
         if now() >= self._watch_at:
             self._watch_at = FOREVER
-            if self._ended is None:
+            if not self._is_done():
                 session.start()
-        if self._loss is None and self._ended is None:
-            self._find_loss()
+        if self._loss is not None or self._is_done():
+            return
+        if self._care.leased and self._care.kill_on_loss and session.doubt:
+            # There may be a tree to end soon: how long does that take?
+            self._whole_tree().living()
+        self._find_loss()
+
+    @property
+    def _last_moment(self) -> float:
+        """As `Care` has it, and earlier for a tree that takes long to be looked through."""
+        pace = 0.0 if self._tree is None else self._tree.pace
+        return self._care.last_moment - (pace if self._care.kill_on_loss else 0.0)
 
     def _find_loss(self) -> None:
         care = self._care
         self._loss = care.session.loss
-        overdue = care.leased and now() >= care.last_moment
-        if self._loss is None and overdue:
+        if self._loss is None and care.leased and now() >= self._last_moment:
             silence = now() - care.session.deadline + (care.session.lease.ttl if care.session.lease else 0)
             self._loss = Loss(f"etcd has confirmed no renewal for {silence:.1f}s", time.time())
         if self._loss is None:
             return
-        when = time.strftime("%H:%M:%S", time.localtime(self._loss.at))
-        kill = care.kill_on_loss
-        what = "the command is ended" if kill else "the command RUNS ON WITHOUT ITS LOCK"
-        self._tell(
-            LOST, f"the lock was lost at {when}: {self._loss.why}; {what if self._pid else 'nothing was started'}"
-        )
         self._cause = LOST
+        kill = care.kill_on_loss
         if kill and self._pid:
             # Past the deadline another may hold the lock already: no time is left to be asked kindly.
             late = care.leased and now() >= care.session.deadline
-            in_time = care.session.deadline - min(0.5, care.kill_after / 5) if overdue else FOREVER
-            self._end_tree(now() if late else min(now() + care.kill_after, in_time))
+            self._end_tree(now() + (0.0 if late else care.kill_after))
+        what = "the command is ended" if kill else "the command RUNS ON WITHOUT ITS LOCK"
+        when = time.strftime("%H:%M:%S", time.localtime(self._loss.at))
+        self._say(
+            LOST, f"the lock was lost at {when}: {self._loss.why}; {what if self._pid else 'nothing was started'}"
+        )
 
     def _look_at_time(self) -> None:
         if now() < self._late_at or self._ended is not None:
             return
         self._late_at = FOREVER
         if self._killing is None:
-            limit = self._care.limit
-            self._tell(OVERDUE, f"the command has not ended within {limit:g}s; it is ended")
             self._cause = self._cause or OVERDUE
             self._end_tree(now() + self._care.kill_after)
+            self._say(OVERDUE, f"the command has not ended within {self._care.limit:g}s; it is ended")
 
     def _look_at_life(self) -> None:
         care = self._care
@@ -251,24 +325,98 @@ class Supervisor:
         # Taken in also while it is being ended: a full socket would stop who sends, at its cleaning up for example.
         why = care.heartbeat.beat()
         if why and self._killing is None:
-            self._tell(HUNG, f"the command shows no life: {why}; it is ended")
             self._cause = self._cause or HUNG
             self._end_tree(now() + care.kill_after)
+            self._say(HUNG, f"the command shows no life: {why}; it is ended")
+
+    def _look_at_end(self) -> None:
+        """Who ends the command from outside means all of it: what it has started does not outlive the lock."""
+        if self._ended is None or self._killing is not None or not self._care.sees_tree:
+            return
+        if self._was_ended_from_outside(self._ended) and self._whole_tree().living():
+            self._end_tree(now() + self._care.kill_after)
+
+    def _was_ended_from_outside(self, ended: Ended) -> bool:
+        """True if a signal has ended it, or it ended as a program does that was asked to by a signal."""
+        asked = signal.SIGTERM in self._passed_on
+        return ended.signal is not None or asked or ended.code - 128 in self._passed_on
+
+    def _close_heartbeat(self) -> None:
+        try:
+            if self._care.heartbeat is not None:
+                self._care.heartbeat.close()
+        except OSError:
+            pass  # it is over
 
     def _end_tree(self, kill_at: float) -> None:
-        from distlock_core.killing import Killing
+        from distlock_core.killing import Killing, head_start
 
-        self._killing = Killing(self._pid, kill_at, subreaper=self._care.leased, strangers=self._strangers)
+        if self._killing is not None:
+            self._killing.hurry(kill_at)
+            return
+        care = self._care
+        self._killing = Killing(
+            self._whole_tree(),
+            kill_at,
+            dead_by=lambda: care.dead_by,
+            head_start=head_start(care.kill_after),
+            subreaper=care.sees_tree,
+            strangers=bool(self._strangers),
+        )
 
     def _is_over(self) -> bool:
-        if self._killing is None:
-            return self._ended is not None
-        self._reap()
-        self._killing.go_on()
-        return self._killing.is_over(reaped=self._ended is not None)
+        if self._killing is not None:
+            self._reap()
+            self._killing.go_on()
+            self._reap()
+            return self._killing.is_over(reaped=self._ended is not None)
+        return self._is_done()
 
-    def _tell(self, cause: str, line: str) -> None:
-        """Say it in a thread: when nobody reads what is said, the kill must not wait for that."""
-        from distlock_core.threads import start_thread
+    def _is_done(self) -> bool:
+        """True when it has ended, and nobody has to be ended or waited for."""
+        if self._ended is None or self._killing is not None:
+            return False
+        return not self._care.wait_for_tree or not self._is_anybody_left()
 
-        self._telling.append(start_thread(lambda: self._care.tell(cause, line), "distlock-tell"))
+    def _is_anybody_left(self) -> bool:
+        from distlock_core.killing import has_no_child
+
+        if not self._strangers:
+            return not has_no_child()
+        return bool(self._whole_tree().living())
+
+    def _say(self, cause: str, line: str) -> None:
+        """When nobody reads what is said, the kill must not wait for that."""
+        self._care.teller.say(lambda: self._care.tell(cause, line))
+
+    # When nothing else helps.
+
+    def _break_off(self, error: BaseException) -> Ended:
+        """Kill all that can be found. Calls as little as possible: whatever has gone wrong may go wrong again."""
+        until = now() + LAST_RESORT
+        living: set[Process] = set()
+        while self._pid:
+            try:
+                self._reap()
+                if self._ended is None:
+                    os.kill(self._pid, signal.SIGKILL)
+                if self._care.sees_tree or self._care.kill_on_loss:
+                    tree = self._whole_tree()
+                    tree.kill(now())
+                    living = tree.living()
+            except Exception:  # noqa: BLE001, S110 - it is tried again
+                pass
+            if (self._ended is not None and not living) or now() >= until:
+                break
+            time.sleep(0.01)
+        what = "the command was ended" if self._pid else "nothing was started"
+        self._say(BROKEN, f"the command cannot be looked after: {type(error).__name__}: {error}; {what}")
+        left = {pid for pid, _ in living} | ({self._pid} if self._pid and self._ended is None else set())
+        return (self._ended or Ended(0, signal.SIGKILL))._replace(cause=BROKEN, unkillable=tuple(sorted(left)))
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -14,8 +14,14 @@ if TYPE_CHECKING:
     from distlock_core.line import Ticket
 
 
+MOST_SLOTS = 1000  # that a lock may have, and so keys that are read of them
+
+
 class View(Value):
-    """A lock at one revision, as somebody sees it who wants it. `ahead` is None when my ticket is not in the line."""
+    """A lock at one revision, as somebody sees it who wants it. `ahead` is None when my ticket is not in the line.
+
+    `crowded`: there are more keys below the slots' than a lock has slots, and so some that were not read.
+    """
 
     revision: int
     holders: tuple[Holder, ...]
@@ -24,6 +30,7 @@ class View(Value):
     freeze: KeyValue | None
     mutex_busy: bool
     last: KeyValue | None
+    crowded: bool = False
 
     @classmethod
     def parse(cls, keys: Keys, outcome: Outcome, ticket: Ticket | None) -> View:
@@ -40,6 +47,7 @@ class View(Value):
             freeze.kvs[0] if freeze.kvs else None,
             bool(mutex.kvs),
             last.kvs[0] if last.kvs else None,
+            slots.total > len(slots.kvs),
         )
 
     @property
@@ -49,6 +57,8 @@ class View(Value):
 
     def free_slot(self, slots: int) -> int | None:
         """The lowest slot that nobody holds. A lock with one slot is free only when all of it is."""
+        if self.crowded:
+            return None
         if slots == 1:
             return None if self.holders else 0
         taken = {holder.slot for holder in self.holders}
@@ -72,7 +82,7 @@ def gets(keys: Keys, ticket: Ticket | None) -> list[Get]:
     else:
         line = Get(*ends(keys.queue), by_age=True, keys_only=True, max_create_revision=ticket.create_revision)
     mutex = Get(*ends(keys.mutex), keys_only=True, limit=1)
-    return [Get(keys.lock), Get(*ends(keys.slots)), line, Get(keys.freeze), mutex, Get(keys.last)]
+    return [Get(keys.lock), Get(*ends(keys.slots), limit=MOST_SLOTS), line, Get(keys.freeze), mutex, Get(keys.last)]
 
 
 def claim_conditions(keys: Keys, view: View, ticket: Ticket | None, slot: int, slots: int) -> list[Compare]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distlock_core.patience import now
 from distlock_core.values import Value
-from distlock_core.wording import duration, held_by, printable
+from distlock_core.wording import duration, held_by, owner_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.acquisition import Waiting
+    from distlock_core.model import LockState
+
+
+WAITED = ("waited_for", "waited", "position")  # the fields of every report
 
 
 class Waited(Value):
@@ -31,24 +35,27 @@ class Waited(Value):
 
 
 class Watcher:
-    """Listens to the progress of an acquisition and passes it on."""
+    """Listens to the progress of an acquisition and passes it on. `busy`: the lock as it was seen right before."""
 
-    def __init__(self, progress: Callable[[Waiting], None] | None = None) -> None:
+    def __init__(self, progress: Callable[[Waiting], None] | None = None, busy: LockState | None = None) -> None:
         self._progress = progress
-        self._first: Waiting | None = None
-        self._behind = ""
+        self._since = now()
+        self._position = 0 if busy is None else busy.waiting + 1
+        self._behind = "" if busy is None else _behind(busy)
 
     def __call__(self, waiting: Waiting) -> None:
-        if self._first is None:
-            self._first = waiting
-            self._behind = " and ".join(held_by(holder) for holder in waiting.state.holders)
-            if not self._behind and waiting.state.frozen is not None:
-                self._behind = f"a freeze by {printable(waiting.state.frozen.owner or 'an unknown owner')}"
+        if not self._position:
+            self._since, self._position = waiting.since, max(1, waiting.place)
+            self._behind = _behind(waiting.state)
         if self._progress is not None:
             self._progress(waiting)
 
     def story(self) -> Waited | None:
         """The wait until now, None where there was none."""
-        if self._first is None:
-            return None
-        return Waited(self._behind, max(0.0, now() - self._first.since), max(1, self._first.place))
+        return Waited(self._behind, max(0.0, now() - self._since), self._position) if self._position else None
+
+
+def _behind(state: LockState) -> str:
+    if not state.holders and state.frozen is not None:
+        return f"a freeze by {owner_of(state.frozen.owner)}"
+    return " and ".join(held_by(holder) for holder in state.holders)

@@ -15,14 +15,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from distlock_core.model import Record
-
     Trace = Mapping[str, Any]
 
 ALIVE, GONE, UNKNOWN = "alive", "gone", "unknown"
 FIELDS = ("host", "machine", "boot", "ns", "time_ns", "pid", "start")
 # They do nothing but run another program, and end with it: a step is not taken for them.
-WRAPPERS = {b"sudo", b"doas", b"su", b"runuser", b"pkexec", b"timeout", b"chrt", b"unshare", b"nsenter", b"strace"}
+WRAPPERS = {
+    b"sudo",
+    b"doas",
+    b"su",
+    b"runuser",
+    b"pkexec",
+    b"timeout",
+    b"time",
+    b"flock",
+    b"chrt",
+    b"unshare",
+    b"nsenter",
+    b"strace",
+}
 DEEPEST = 256  # ancestors of a process that are looked at
 LARGEST_PID = 2**22  # the kernel's own limit
 
@@ -44,8 +55,11 @@ def traces(pid: int | None = None) -> dict[str, Any]:
     of the pid and time namespaces in which `pid` and `start` are meant), `pid`, `start` (clock ticks since boot). What
     cannot be read is left out.
     """
-    pid = os.getpid() if pid is None else pid
-    return _trace(_place(), pid, start_time(pid))
+    if pid is None or pid == os.getpid():
+        stat = _stat("self")
+        return _trace(_place(), os.getpid(), None if stat is None else stat.start)
+    # A pid means another process to a /proc of another namespace.
+    return _trace(_place(), pid, start_time(pid) if proc_is_mine() else None)
 
 
 def ancestry(pid: int | None = None) -> list[dict[str, Any]]:
@@ -54,7 +68,9 @@ def ancestry(pid: int | None = None) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     pid = os.getpid() if pid is None else pid
     younger: int | None = None
-    while pid > 0 and len(found) < DEEPEST and proc_is_mine():
+    if not proc_is_mine():
+        return found
+    while pid > 0 and len(found) < DEEPEST:
         stat = _stat(pid)
         # An ancestor is no younger than its child: this pid has been given to somebody else meanwhile.
         if stat is None or (younger is not None and stat.start > younger):
@@ -64,10 +80,10 @@ def ancestry(pid: int | None = None) -> list[dict[str, Any]]:
     return found
 
 
-def taker() -> dict[str, Any]:
+def caller() -> dict[str, Any]:
     """The trace of the process that a step of mine is taken for: my parent, or whoever has called me by way of sudo."""
     place, pid = _place(), os.getppid()
-    stat = _stat(pid)
+    stat = _stat(pid) if proc_is_mine() else None
     while stat is not None and stat.name in WRAPPERS and stat.parent > 1:
         pid = stat.parent
         stat = _stat(pid)
@@ -76,9 +92,12 @@ def taker() -> dict[str, Any]:
 
 def is_same(trace: Trace, other: Trace) -> bool:
     """True if both traces are of one process: every field agrees, and all that identify it are known."""
-    return all(trace.get(field) for field in ("host", "boot", "pid", "start")) and all(
-        trace.get(field) == other.get(field) for field in FIELDS
-    )
+    return is_identified(trace) and all(trace.get(field) == other.get(field) for field in FIELDS)
+
+
+def is_identified(trace: Trace) -> bool:
+    """True if the trace names one process for good: the boot, the pid and the start time could be read."""
+    return all(trace.get(field) for field in ("host", "boot", "pid", "start"))
 
 
 def fate(trace: Trace, remembered_boot: str | None = None) -> tuple[str, str]:
@@ -104,15 +123,6 @@ def fate(trace: Trace, remembered_boot: str | None = None) -> tuple[str, str]:
     if trace.get("ns") is None or any(trace.get(name) != place[name] for name in ("ns", "time_ns")):
         return UNKNOWN, "it is in another namespace (a container?)"
     return _fate_here(pid, start)
-
-
-def is_provably_dead(record: Record) -> bool:
-    """True only when the process that wrote the record cannot live any more.
-
-    While the keeper of a bound lock lives, it waits for more than that process: for what the process has left running.
-    """
-    keeper = record.number("keeper")
-    return fate(record.details, record.text("boot"))[0] == GONE and (keeper is None or pid_is_free(keeper))
 
 
 def is_gone(pid: int, start: int) -> bool:
@@ -181,7 +191,7 @@ class _Stat:
         self.start = int(fields[19])
 
 
-def _stat(pid: int) -> _Stat | None:
+def _stat(pid: int | str) -> _Stat | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
             # The second field is the program's name in parentheses, and may hold spaces and parentheses itself.

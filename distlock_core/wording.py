@@ -9,12 +9,20 @@ import time
 
 from distlock_core.model import Holder, LockState, Record
 
+MOST_SHOWN = 300  # characters of a reason or an owner in a message
+MOST_NAMED = 8  # holders that a message names
+
 
 def printable(text: str) -> str:
     """The text with everything escaped that is not plainly visible: control and format characters, line ends."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii", "replace") for c in text
     )
+
+
+def shortened(text: str) -> str:
+    """The same, cut to what fits into a message: anybody may have put megabytes there."""
+    return printable(text) if len(text) <= MOST_SHOWN else f"{printable(text[:MOST_SHOWN])}..."
 
 
 def duration(seconds: float) -> str:
@@ -40,7 +48,7 @@ def clock(seconds: float) -> str:
 
 
 def owner_of(owner: str | None) -> str:
-    return "an unknown owner" if owner is None else printable(owner)
+    return "an unknown owner" if owner is None else shortened(owner)
 
 
 def held_by(holder: Holder) -> str:
@@ -52,7 +60,7 @@ def held_by(holder: Holder) -> str:
         words += f" ({printable(holder.record.state)})"
     if holder.since is not None:
         words += f" since {clock(holder.since)} ({duration(time.time() - holder.since)})"
-    return words + (f': "{printable(holder.reason)}"' if holder.reason else "")
+    return words + (f': "{shortened(holder.reason)}"' if holder.reason else "")
 
 
 def waiting(number: int) -> str:
@@ -66,7 +74,9 @@ def taken(state: LockState) -> str:
     if state.frozen is not None:
         return frozen(f"{name}: the realm", state.frozen)
     if state.holders:
-        who = " and by ".join(held_by(holder) for holder in state.holders)
+        who = " and by ".join(held_by(holder) for holder in state.holders[:MOST_NAMED])
+        if len(state.holders) > MOST_NAMED:
+            who += f" and {len(state.holders) - MOST_NAMED} more"
         return f"{name} is held by {who}" + (f"; {waiting(state.waiting)}" if state.waiting else "")
     if state.mutex_busy:
         return f"{name} is free, but a client of the Go original is inside the realm's mutex"
@@ -76,11 +86,23 @@ def taken(state: LockState) -> str:
 def frozen(what: str, record: Record) -> str:
     """The realm is frozen by admin: "audit"."""
     reason = record.text("reason")
-    return f"{what} is frozen by {owner_of(record.owner)}" + (f': "{printable(reason)}"' if reason else "")
+    return f"{what} is frozen by {owner_of(record.owner)}" + (f': "{shortened(reason)}"' if reason else "")
 
 
 def look_at(name: str) -> str:
     """What to run to see more."""
     if "/" in name:  # a raw key, of no realm
-        return f"See: etcdctl get --prefix {printable(name)}"
-    return f"See: distlock --show --lock-name={printable(name)}"
+        return f"See: etcdctl get --prefix {for_shell(printable(name))}"
+    return f"See: distlock --show {named(name)}"
+
+
+def named(name: str) -> str:
+    """The option that names a lock, as a shell takes it."""
+    return f"--lock-name={for_shell(printable(name))}"
+
+
+def for_shell(word: str) -> str:
+    """A word as a shell takes it: in quotes where it needs them."""
+    import shlex
+
+    return shlex.quote(word)

@@ -18,6 +18,7 @@ from needs import summary
 from witness import Etcd
 
 import distlock_core
+from distlock_core import memory
 from distlock_core.testing import Cluster, EtcdctlError, Proxy, Tls
 
 COMMAND_TIMEOUT = 100.0  # seconds after which a command counts as hung, on a busy machine
@@ -145,11 +146,20 @@ def in_etcd(etcd: Cluster, realm_prefix: str) -> Etcd:
     return Etcd(etcd, realm_prefix)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the library in this process, and the commands, note what they acquire: not in the machine's own folder."""
+    before, memory.SYSTEM = memory.SYSTEM, str(tmp_path_factory.mktemp("state"))
+    yield memory.SYSTEM
+    memory.SYSTEM = before
+
+
 @pytest.fixture
-def distlock_env(etcd: Cluster, realm_prefix: str) -> dict[str, str]:
-    """The environment of a distlock command: `etcd`, `realm_prefix`, and nothing else of DISTLOCK_*."""
+def distlock_env(etcd: Cluster, realm_prefix: str, state_dir: str) -> dict[str, str]:
+    """The environment of a distlock command: `etcd`, `realm_prefix`, `state_dir`, and nothing else of DISTLOCK_*."""
     env = {key: value for key, value in os.environ.items() if not key.startswith("DISTLOCK_")}
-    return {**env, "DISTLOCK_ENDPOINTS": etcd.endpoints[0], "DISTLOCK_PREFIX": realm_prefix}
+    ours = {"DISTLOCK_ENDPOINTS": etcd.endpoints[0], "DISTLOCK_PREFIX": realm_prefix, "DISTLOCK_STATE_DIR": state_dir}
+    return {**env, **ours}
 
 
 @pytest.fixture

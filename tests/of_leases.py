@@ -3,6 +3,6 @@
 OF_LEASES = frozenset(
     (
         *("ttl", "refresh", "kill_after", "on_loss", "on_failure", "cooldown", "heartbeat", "node", "while_pid"),
-        "log_file",
+        *("log_file", "record_arguments", "wait_for"),
     )
 )

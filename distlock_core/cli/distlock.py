@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from distlock_core import inherited
 from distlock_core.cli.getting import acquire, realm, wanted
 from distlock_core.cli.options import Request, UsageError, error_form, parse
-from distlock_core.cli.outcome import OK, fail, give_up, out, say, warn
+from distlock_core.cli.outcome import OK, fail, out, say, warn
+from distlock_core.cli.program import as_a_program
 from distlock_core.errors import DistlockError, LockLost
 from distlock_core.model import Keys
 
@@ -21,28 +22,6 @@ if TYPE_CHECKING:
 def main() -> NoReturn:
     """The console script."""
     as_a_program(lambda: run(sys.argv[1:]))
-
-
-def as_a_program(body: Callable[[], int]) -> NoReturn:
-    """Run the body as a well-behaved Unix program does: signals, streams, exit code. Ends the process."""
-    import signal
-
-    # Python would turn Ctrl-C into an exception anywhere; here it ends the process until something else is wanted.
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # None when the caller has closed it
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    code = body()
-    try:
-        if sys.stderr is not None:
-            sys.stderr.flush()
-    except OSError:
-        give_up(sys.stderr)
-    if code == 128 + signal.SIGINT:
-        _die_at_the_terminal(code)
-    # Everything is said and let go by now. To take the interpreter apart would cost a tenth of the whole call.
-    os._exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -127,7 +106,9 @@ def _unlock(request: Request) -> int:
 def _list(request: Request) -> int:
     from distlock_core.cli.render import as_json, locks_json, table
 
-    states = realm(request).list()
+    name, prefix = request.settings["lockname"], request.settings["prefix"]
+    states = [realm(request).show(name)] if name else realm(request).list()
+    states = [state for state in states if state.holders or state.waiting]
     if request.settings["json"]:
         return out(as_json({"locks": [lock for state in states for lock in locks_json(state)]}))
     if states and states[0].frozen is not None and not request.settings["quiet"]:
@@ -137,15 +118,18 @@ def _list(request: Request) -> int:
     if states:
         return out(table(states))
     if not request.settings["quiet"]:
-        say(f"no locks under {request.settings['prefix']}")
+        say(f"{name} is not locked under {prefix}, and nobody waits for it" if name else f"no locks under {prefix}")
     return OK
 
 
 def _show(request: Request) -> int:
     from distlock_core.cli.render import as_json, card, locks_json
 
-    state = realm(request).show(request.settings["lockname"])
-    return out(as_json({"locks": locks_json(state)}) if request.settings["json"] else card(state))
+    settings = request.settings
+    state = realm(request).show(settings["lockname"])
+    if settings["json"]:
+        return out(as_json({"locks": locks_json(state)}))
+    return out(card(state, settings["prefix"], settings["state_dir"]))
 
 
 def _get(request: Request) -> int:
@@ -212,15 +196,3 @@ def _version(_: Request) -> int:
     from distlock_core import __version__
 
     return out(f"distlock {__version__}")
-
-
-def _die_at_the_terminal(code: int) -> None:
-    """End by Ctrl-C as a program does. A shell that saw an exit code instead would go on with its loop or script."""
-    import signal
-
-    from distlock_core.jobs import in_the_foreground
-    from distlock_core.supervisor import ExitedBySignal
-
-    if isinstance(code, ExitedBySignal) and in_the_foreground():
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)

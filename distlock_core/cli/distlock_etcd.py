@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from typing import Callable, NoReturn
+from typing import Any, Callable, NoReturn
 
 from distlock_core.testing.binary import BinaryNotFound, etcd_version, find_etcd
 from distlock_core.testing.cluster import Cluster
@@ -21,15 +21,17 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EXAMPLES = """\
 examples:
   distlock-etcd
-      one member, at distlock's default endpoint if that is free; then, in another terminal:
+      one member, at distlock's default endpoint if that is free; then, in
+      another terminal:
       distlock --lock-name=try -- sleep 5
   distlock-etcd --members 3 --data-dir ./etcd-data
       a cluster of three, whose data is there again the next time
   distlock-etcd --port 23790 > etcd.env &
       . ./etcd.env
 
-It prints the line that sets DISTLOCK_ENDPOINTS on stdout, when etcd is ready, and runs until Ctrl-C or SIGTERM.
-Without --data-dir everything that it made is then removed.
+It prints the line that sets DISTLOCK_ENDPOINTS on stdout, when etcd is ready,
+and runs until Ctrl-C or SIGTERM. Without --data-dir everything that it made is
+then removed.
 """
 
 
@@ -40,6 +42,17 @@ class _Stop(BaseException):
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(1, f"distlock-etcd: {message}. See: distlock-etcd --help\n")
+
+
+class _Once(argparse.Action):
+    """Stores a value, and refuses a second one."""
+
+    def __call__(self, parser: argparse.ArgumentParser, space: argparse.Namespace, *given: Any) -> None:
+        told = space.__dict__.setdefault("told", set())
+        if self.dest in told:
+            parser.error(f"option {self.option_strings[0]} is given twice: say it once")
+        told.add(self.dest)
+        setattr(space, self.dest, given[0])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -113,16 +126,26 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--members", type=_between(1, 9), default=1, metavar="N", help="how many members, 1 to 9 (default: 1)"
+        "--members",
+        action=_Once,
+        type=_between(1, 9),
+        default=1,
+        metavar="N",
+        help="how many members, 1 to 9 (default: 1)",
     )
-    parser.add_argument("--data-dir", type=_folder, metavar="DIR", help="keep the data here (default: temporary)")
+    parser.add_argument(
+        "--data-dir", action=_Once, type=_folder, metavar="DIR", help="keep the data here (default: temporary)"
+    )
     parser.add_argument(
         "--port",
+        action=_Once,
         type=_between(1, 65535),
         metavar="N",
         help=f"the first member's client port (default: the one that DIR had, {DEFAULT_PORT} if free, or a random one)",
     )
-    parser.add_argument("--etcd-version", metavar="X.Y", help="which etcd, if several are installed: 3.4 or 3.5")
+    parser.add_argument(
+        "--etcd-version", action=_Once, metavar="X.Y", help="which etcd, if several are installed: 3.4 or 3.5"
+    )
     return parser
 
 

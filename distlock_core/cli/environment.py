@@ -16,7 +16,7 @@ LEASE = "DISTLOCK_LEASE"
 # Meant for this call. A distlock inside the command is not to be steered by them by accident.
 MINE_ALONE = (
     *("LOCKNAME", "REASON", "VALUE", "TIMEOUT", "NOWAIT", "ID", "SLOTS", "TTL", "REFRESH", "KILL_AFTER", "ON_LOSS"),
-    *("ON_FAILURE", "COOLDOWN", "HEARTBEAT", "NODE", "WHILE_PID"),
+    *("ON_FAILURE", "RECORD_ARGUMENTS", "WAIT_FOR", "COOLDOWN", "HEARTBEAT", "NODE", "WHILE_PID"),
 )
 
 
@@ -24,10 +24,11 @@ def for_command(environ: Mapping[str, str], lock: Lock) -> dict[str, str]:
     """The environment of a command that runs under the lock."""
     mine = {f"DISTLOCK_{word}" for word in MINE_ALONE} | {LEASE}
     child = {name: value for name, value in environ.items() if name not in mine}
+    mine_now = os.fsdecode(lock.key.encode())  # its bytes, whatever the locale
     around = held_around(environ)
-    outer = [f"{number} {os.fsdecode(key)}" for key, number in around.items() if os.fsdecode(key) != lock.key]
+    outer = [f"{number} {os.fsdecode(key)}" for key, number in around.items() if os.fsdecode(key) != mine_now]
     child[TOKEN] = str(lock.token)
     if lock.lease is not None:
         child[LEASE] = f"{lock.lease:x}"
-    child[HELD] = "\n".join([lock.key, *outer])
+    child[HELD] = "\n".join([mine_now, *outer])
     return child

@@ -11,12 +11,15 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
+from distlock_core.checks import check_key, check_owner
+from distlock_core.cli.hint import carry
 from distlock_core.cli.options import Request, UsageError
 from distlock_core.cli.outcome import FAILED, fail, out
-from distlock_core.config import Settings
+from distlock_core.config import Settings, utf8
 from distlock_core.errors import ConfigError, DistlockError
-from distlock_core.model import Keys, check_key, check_owner
-from distlock_core.settings import LONGEST_TTL, SETTINGS, check_ttl, read_bool, read_span, read_whole
+from distlock_core.model import Keys
+from distlock_core.nearest import did_you_mean
+from distlock_core.settings import SETTINGS, check_ttl, read_bool, read_span, read_whole_seconds
 from distlock_core.whoami import hostname
 
 TYPE_CHECKING = False
@@ -41,27 +44,33 @@ VARIABLES = {
 HELP = """\
 etcdlocker [options] [--] COMMAND [ARGUMENTS]
 
-Takes a distributed lock, runs a command, and lets the lock go when the command ends.
-Options of the command itself need the -- before it: etcdlocker -k /my/lock -t 60 -- ls -lah
+Takes a distributed lock, runs a command, and lets the lock go when the command
+ends. Options of the command itself need the -- before it:
+  etcdlocker -k /my/lock -t 60 -- ls -lah
 
-  -e, --etcd HOST:PORT   etcd, or several separated by commas [ETCD_LOCK_HOST; localhost:2379]
-  -i, --id ID            who holds it, for others to see [ETCD_LOCK_ID; the host's name]
+  -e, --etcd HOST:PORT   etcd, or several separated by commas
+                         [ETCD_LOCK_HOST; localhost:2379]
+  -i, --id ID            who holds it, for others to see
+                         [ETCD_LOCK_ID; the host's name]
   -k, --key KEY          the lock's key in etcd [ETCD_LOCK_KEY]
-  -t, --ttl SECONDS      the lock ends so long after its holder is gone [ETCD_LOCK_TTL]
+  -t, --ttl SECONDS      the lock ends so long after its holder is gone
+                         [ETCD_LOCK_TTL]
   -r, --refresh SECONDS  renew it so often [ETCD_LOCK_REFRESH; half of the ttl]
-  -n, --node             COMMAND is a Node.js module: it gets {"ping": n} at every refresh, and must answer
-                         {"pong": n} within the ttl, or it is ended [ETCD_CHILD_IS_NODE]
+  -n, --node             COMMAND is a Node.js module: it gets {"ping": n} at
+                         every refresh, and must answer {"pong": n} within the
+                         ttl, or it is ended [ETCD_CHILD_IS_NODE]
   -v, --verbose          say on stderr what is done
   -h, --help
 
-Exit code: the command's own; 128+n when signal n ended it; 1 the lock was not acquired, or bad usage;
-2 the lock was lost; 3 the command could not be started or killed; 4 no answer to a ping.
+Exit code: the command's own; 128+n when signal n ended it; 1 the lock was not
+acquired, or bad usage; 2 the lock was lost; 3 the command could not be started
+or killed; 4 no answer to a ping.
 """
 
 
 def main() -> NoReturn:
     """The console script."""
-    from distlock_core.cli.distlock import as_a_program
+    from distlock_core.cli.program import as_a_program
 
     as_a_program(lambda: run(sys.argv[1:], os.environ))
 
@@ -86,9 +95,17 @@ def _parse(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         # As in the original, options may also stand behind the command, unless there is a -- before it.
         found, command = getopt.gnu_getopt(list(arguments), SHORT, list(LONG))
     except getopt.GetoptError as error:
-        raise UsageError(f"{error}. See: etcdlocker --help") from None
+        known = [name.rstrip("=") for name in LONG]
+        meant = did_you_mean(error.opt, known, "--{}") if len(error.opt) > 1 else ""
+        raise UsageError(f"{error}{meant}. See: etcdlocker --help") from None
     names = {f"--{name.rstrip('=')}": short for name, short in LONG.items()}
-    return {names.get(name, name.lstrip("-")): value for name, value in found}, command
+    options: dict[str, str] = {}
+    for name, value in found:
+        short, text = names.get(name, name.lstrip("-")), utf8(value)
+        # The original takes the last one. That is no use, and may be another lock: only the same again is let pass.
+        if options.setdefault(short, text) != text:
+            raise UsageError(f"option {name} is given twice, with {options[short]!a} and {text!a}: say it once")
+    return options, command
 
 
 def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, str]) -> tuple[Request, Lock]:
@@ -97,7 +114,7 @@ def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, 
     from distlock_core.inherited import held_around
     from distlock_core.lock import Lock
 
-    values = {short: environ[name] for short, name in VARIABLES.items() if environ.get(name)}
+    values = {short: utf8(environ[name]) for short, name in VARIABLES.items() if environ.get(name)}
     values.update(options)
     node = "n" in options or ("n" in values and read_node(values["n"]))
     for short, what in (("k", "key (-k, ETCD_LOCK_KEY)"), ("t", "ttl (-t, ETCD_LOCK_TTL)")):
@@ -105,7 +122,7 @@ def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, 
             raise UsageError(f"no {what} is given. See: etcdlocker --help")
     if not command:
         raise UsageError("no command is given. See: etcdlocker --help")
-    ttl = _number(values["t"], read_whole(1, LONGEST_TTL), "ttl")
+    ttl = _number(values["t"], read_whole_seconds, "ttl")
     refresh = _number(values["r"], read_span, "refresh") if values.get("r") else ttl / 2
     check_ttl(ttl, refresh, ttl / 6)
     settings = Settings({setting.key: setting.default for setting in SETTINGS})
@@ -114,6 +131,7 @@ def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, 
     keys = Keys.raw(check_key(values["k"]))
     # The owner is shown, and no more: two runs with one id exclude each other.
     wish = Wish(keys, owner, False, "", "run", 1, held_around(environ), ttl, refresh)
+    carry({}, values.get("e", ""))
     lock = Lock(dial(values.get("e") or "localhost:2379"), wish, background=False)
     return Request("run", settings, command), lock
 

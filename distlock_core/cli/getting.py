@@ -9,26 +9,33 @@ from distlock_core.errors import Cancelled
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+    from typing import Any, TypeVar
 
     from distlock_core.acquisition import Waiting
     from distlock_core.cli.progress import Progress
     from distlock_core.config import Settings
-    from distlock_core.lifetime import WhileAlive
+    from distlock_core.lifetime import Audience, WhileAlive
     from distlock_core.lock import Lock
     from distlock_core.patience import Interrupt
     from distlock_core.realm import Realm
+    from distlock_core.waited import Waited, Watcher
+
+    Told = TypeVar("Told", Interrupt, Audience)
 
 NOTHING_CONFIGURED = (
     "No endpoint is configured: set --endpoints or DISTLOCK_ENDPOINTS; to try things out, distlock-etcd starts an etcd"
 )
+
+_KEPT: list[Realm] = []  # until the process ends, which closes what they have open
 
 
 def realm(request: Request) -> Realm:
     """Return the realm that the settings name."""
     from distlock_core.connection import connect
 
-    return connect(**arguments(request.settings))
+    found = connect(**arguments(request.settings))
+    _KEPT.append(found)
+    return found
 
 
 def arguments(settings: Settings) -> dict[str, Any]:
@@ -39,62 +46,116 @@ def arguments(settings: Settings) -> dict[str, Any]:
 
 
 def wanted(request: Request, details: Mapping[str, Any] | None = None) -> Lock:
-    """Return the lock that is asked for, not yet acquired."""
+    """Return the lock that is asked for, not yet acquired. A step is taken for whoever has called distlock."""
     from distlock_core import connection
-    from distlock_core.whoami import taker
+    from distlock_core.whoami import caller
 
     step = request.operation == "lock"
     return connection.wanted(
-        realm(request), request.settings, step=step, details=details, taker=taker() if step else None
+        realm(request),
+        request.settings,
+        step=step,
+        details=details,
+        taker=caller() if step else None,
+        token=request.token,
     )
 
 
 def acquire(request: Request, lock: Lock) -> Interrupt:
-    """Wait for the lock; a signal gives up the place in line. Returns what a later signal sets."""
+    """Wait for the lock; a signal gives up the place in line, and so does a reader of its stderr that has gone.
+
+    Returns what a later signal sets.
+    """
     from distlock_core.cli.signals import interrupt_on_signals
+    from distlock_core.lifetime import Audience
 
     settings = request.settings
     interrupt = interrupt_on_signals()
+    audience = Audience(interrupt)
     shown: list[Progress] = []
+    watched: list[Watcher] = []
 
     def show(waiting: Waiting) -> None:
+        audience.listen()
         if not shown:
             from distlock_core.cli.progress import Progress  # only where there is something to wait for
+            from distlock_core.waited import Watcher
 
             shown.append(Progress(quiet=settings["quiet"], json=settings["json"]))
-        shown[0](waiting)
+            watched.append(Watcher(shown[0]))
+        watched[0](waiting)
 
-    cancel = until(interrupt, request.waits_for)
+    cancel = until(audience, request.waits_for or _step_taker(request))
     try:
         lock.acquire(settings["timeout"], cancel, show)
     except Cancelled as error:
+        if audience.has_gone:
+            raise _unheard() from error
         raise cancelled(interrupt) from error
     finally:
         for progress in shown:
             progress.close()
-        if cancel is not interrupt:
+        if cancel is not audience:
             cancel.close()
+        audience.close()
+    for watcher in watched:
+        _tell_wait(lock, watcher.story(), request)
     if settings["verbose"]:
         say(f"got {lock.name}, token {lock.token}")
     return interrupt
 
 
-def until(interrupt: Interrupt, process: tuple[int, int] | None) -> Interrupt | WhileAlive:
-    """A cancel that is set by the interrupt, or by the end of a process (its pid and start time)."""
+def _tell_wait(lock: Lock, story: Waited | None, request: Request) -> None:
+    """How the lock was waited for: as JSON, or in the report of a tool."""
+    if story is None or request.settings["quiet"]:
+        return
+    if request.settings["json"]:
+        from distlock_core.cli.render import as_json, tell
+
+        tell(as_json({"acquired": {"lock": lock.name, "token": lock.token, **story.fields(), "story": str(story)}}))
+    elif request.tells_wait:
+        say(f"{lock.name} is locked, token {lock.token}, {story}")
+
+
+def _step_taker(request: Request) -> tuple[int, int] | None:
+    """The process that a step is taken for: when it has ended, nobody would let go. Under nohup the wait goes on."""
+    import signal
+
+    from distlock_core.whoami import caller
+
+    bound = request.settings["while_pid"] is not None
+    if request.operation != "lock" or bound or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return None
+    taker = caller()
+    return (taker["pid"], taker["start"]) if taker.get("pid", 1) > 1 and "start" in taker else None
+
+
+def until(told: Told, process: tuple[int, int] | None) -> Told | WhileAlive:
+    """A cancel that is set by `told`, or by the end of a process (its pid and start time)."""
     if process is None:
-        return interrupt
+        return told
     from distlock_core.lifetime import WhileAlive
 
-    return WhileAlive(*process, told=interrupt)
+    return WhileAlive(*process, told=told)
 
 
 def cancelled(interrupt: Interrupt) -> Cancelled:
     """The error that says which signal has ended the call."""
-    import signal
+    from distlock_core.cli.signals import name_of
 
     if interrupt.signal is None:
         return Cancelled("the process that this lock was for has ended: the lock was not taken")
-    name = signal.Signals(interrupt.signal).name
-    error = Cancelled(f"ended by {name} before the lock was used; nothing is left behind")
+    error = Cancelled(f"ended by {name_of(interrupt.signal)} before the lock was used; nothing is left behind")
     error.signal = interrupt.signal
+    return error
+
+
+def _unheard() -> Cancelled:
+    import signal
+
+    error = Cancelled(
+        "nobody reads stderr any more (an ssh that has ended?): the place in line was given up; to wait all the same, "
+        "start it with nohup"
+    )
+    error.signal = signal.SIGHUP
     return error

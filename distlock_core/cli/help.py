@@ -6,34 +6,50 @@ import textwrap
 
 from distlock_core.settings import SETTINGS, Setting
 
+WIDTH = 79  # columns
+
 _INTRO = """\
 distlock - run a command while holding a lock that the whole cluster honours
 
 Usage:
-  distlock --lock-name=NAME [OPTIONS] -- COMMAND [ARGUMENTS]   run a command under the lock
-  distlock --lock-name=NAME --lock     [OPTIONS]   take the lock, and leave it taken
-  distlock --lock-name=NAME --lock --while-pid=PID [OPTIONS]   take it for as long as a process lives
-  distlock --lock-name=NAME --unlock   [OPTIONS]   let it go, whoever holds it
-  distlock --lock-name=NAME --show     [OPTIONS]   who holds it, since when, why, who waits
-  distlock --lock-name=NAME --get      [OPTIONS]   the value that it carries
-  distlock --lock-name=NAME --update --value=TEXT [OPTIONS]   change it (or --reason) without letting go
-  distlock --lock-name=NAME --verify   [OPTIONS]   exit 0 only if --token (or DISTLOCK_TOKEN) still holds it
-  distlock --list                      [OPTIONS]   every lock
-  distlock --watch [--lock-name=NAME]  [OPTIONS]   what happens to it, or to every lock, a line each
+  distlock --lock-name=NAME [OPTIONS] -- COMMAND [ARGUMENTS]
+      run a command under the lock
+  distlock --lock-name=NAME --lock [OPTIONS]
+      take the lock, and leave it taken
+  distlock --lock-name=NAME --lock --while-pid=PID [OPTIONS]
+      take it for as long as a process lives
+  distlock --lock-name=NAME --unlock [OPTIONS]
+      let it go, whoever holds it
+  distlock --lock-name=NAME --show [OPTIONS]
+      who holds it, since when, why, who waits
+  distlock --lock-name=NAME --get [OPTIONS]
+      the value that it carries
+  distlock --lock-name=NAME --update --value=TEXT [OPTIONS]
+      change the value (or --reason) without letting go
+  distlock --lock-name=NAME --verify [OPTIONS]
+      exit 0 only if --token (or DISTLOCK_TOKEN) still holds it
+  distlock --list [--lock-name=NAME] [OPTIONS]
+      every lock, or that one
+  distlock --watch [--lock-name=NAME] [OPTIONS]
+      what happens to it, or to every lock, a line each
 
 Examples:
   distlock --lock-name=percona_prod --reason="Upgrade RPMs" -- yum upgrade
   distlock --lock-name=percona_prod --nowait -- systemctl restart mysqld
-  distlock --lock-name=percona_prod --ttl=60 -- ./upgrade.sh      ends with its holder, and ends the command when lost
+  distlock --lock-name=percona_prod --ttl=60 -- ./upgrade.sh
+      ends with its holder, and ends the command when it is lost
   distlock --lock-name=percona_prod --show
-  distlock-etcd      start an etcd on this machine, to try things out
+  distlock-etcd
+      start an etcd on this machine, to try things out
 
-Options (one or two dashes; each may also stand in the environment, or in the config file):
+Options (one or two dashes; each may also stand in the environment, or in the
+config file). Seconds may have a unit: 90, 1.5, 10m, 2h, 1d.
 """
 
 _OUTRO = """
-Exit code: the command's own; 128+n when signal n ended it; 1 not acquired, not unlocked, or bad usage;
-2 the lock was lost; 3 the command could not be started, or not be killed; 4 the command showed no life.
+Exit code: the command's own; 128+n when signal n ended it; 1 not acquired, not
+unlocked, or bad usage; 2 the lock was lost; 3 the command could not be started,
+or not be killed; 4 the command showed no life.
 """
 
 
@@ -47,7 +63,10 @@ def _entry(setting: Setting) -> str:
 
 def _option(head: str, text: str) -> str:
     indent = " " * 30
-    lines = textwrap.wrap(text, 100, initial_indent=f"  {head:<27} ", subsequent_indent=indent, break_on_hyphens=False)
+    lines = textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    if len(head) > 27:
+        return "\n".join([f"  {head}", *lines]) + "\n"
+    lines[0] = f"  {head:<27} {lines[0].lstrip()}"
     return "\n".join(lines) + "\n"
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from distlock_core.config import Settings, load, read_setting
+from distlock_core.cli.hint import carry
+from distlock_core.config import Settings, as_utf8, load, read_setting
 from distlock_core.errors import DistlockError
 from distlock_core.patience import FOREVER
 from distlock_core.settings import SETTINGS, TOKEN, WHILE_PID_TTL, Setting, read_bool
 from distlock_core.values import Value
+from distlock_core.wording import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class Request(Value):
     """What one call of distlock is asked to do: an operation, or `run` for a command under the lock.
 
     `limit`: seconds that the command may run. `waits_for` (pid, start time): a process whose end ends the waiting.
+    `tells_wait`: how the lock was waited for is said when it is there.
     """
 
     operation: str
@@ -44,10 +47,12 @@ class Request(Value):
     token: int | None = None
     limit: float = FOREVER
     waits_for: tuple[int, int] | None = None
+    tells_wait: bool = False
 
 
 def parse(arguments: Sequence[str]) -> Request:
     """Read the command line, the environment and the config file. Raises `UsageError`, `ConfigError`."""
+    carry({})
     options, command = _split(arguments)
     operations = [name for name in OPERATIONS if options.pop(name, False)]
     force, token = options.pop("force", False), options.pop("token", None)
@@ -56,7 +61,11 @@ def parse(arguments: Sequence[str]) -> Request:
             return Request(name, Settings(), [])
     _check(operations, options, command)
     operation = operations[0] if operations else "run"
-    settings = load({_BY_OPTION[name].key: value for name, value in options.items()})
+    given = {_BY_OPTION[name].key: value for name, value in options.items()}
+    settings = load(given)
+    carry(given)
+    if operation == "list" and "lock-name" not in options:
+        settings["lockname"] = ""  # file and environment name a lock to be taken; --list is for all of them
     if operation == "update":
         # What file and environment say is meant for a lock to be taken, and must not change one that is.
         settings["value"], settings["reason"] = options.get("value"), options.get("reason")
@@ -64,7 +73,7 @@ def parse(arguments: Sequence[str]) -> Request:
         settings["while_pid"] = None
     elif settings["while_pid"] is not None and settings["ttl"] is None:
         settings["ttl"] = WHILE_PID_TTL
-    _check_together(operation, options, settings)
+    _check_together(operation, options, settings, token)
     if operation not in WITHOUT_A_LOCK and not settings["lockname"]:
         raise UsageError("no lock is named: --lock-name=NAME is required")
     return Request(operation, settings, command, force, token)
@@ -92,14 +101,23 @@ def _split(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         argument = rest[0]
         name, setting, text = _take(rest)
         if setting is None:
-            raise UsageError(f"unknown option {argument!a}. See: distlock --help")
+            known = (*_BY_OPTION, *_OWN, *OPERATIONS)
+            raise UsageError(f"unknown option {argument!a}{_meant(name, known)}. See: distlock --help")
         if text is None:
             raise UsageError(f"option --{name} needs a value. See: distlock --help")
+        if name in options:
+            raise UsageError(f"option --{name} is given twice: say it once")
         try:
-            options[name] = read_setting(setting, text, f"option --{name}")
+            options[name] = read_setting(setting, as_utf8(setting, text), f"option --{name}")
         except DistlockError as error:
             raise UsageError(error.message) from None
     return options, rest
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    from distlock_core.nearest import did_you_mean
+
+    return did_you_mean(name, known, "--{}")
 
 
 def _begins_with_option(rest: list[str]) -> bool:
@@ -128,7 +146,10 @@ def _check(operations: Sequence[str], options: dict[str, Any], command: Sequence
     if len(operations) > 1:
         raise UsageError(f"--{operations[0]} and --{operations[1]} exclude each other: say one of them")
     if operations and command:
-        raise UsageError(f"--{operations[0]} runs no command, but {command[0]!a} is given: leave out one of them")
+        advice = "leave out one of them"
+        if "lock-name" not in options and len(command) == 1:
+            advice = f"a lock is named with --lock-name={printable(command[0])}"
+        raise UsageError(f"--{operations[0]} runs no command, but {command[0]!a} is given: {advice}")
     if options.get("nowait") and options.get("timeout", 0) > 0:
         raise UsageError("--nowait and --timeout contradict each other: say one of them")
     if options.get("quiet") and options.get("verbose"):
@@ -141,7 +162,7 @@ def _check(operations: Sequence[str], options: dict[str, Any], command: Sequence
 
 
 # Options that say something only about a command, or only about a lease.
-_FOR_A_COMMAND = ("on-failure", "heartbeat", "node", "kill-after", "on-loss")
+_FOR_A_COMMAND = ("on-failure", "record-arguments", "wait-for", "heartbeat", "node", "kill-after", "on-loss")
 _FOR_A_LEASE = ("refresh",)
 # Options of some operations.
 _GO_WITH = {
@@ -152,7 +173,7 @@ _GO_WITH = {
 }
 
 
-def _check_together(operation: str, options: Mapping[str, Any], settings: Settings) -> None:
+def _check_together(operation: str, options: Mapping[str, Any], settings: Settings, token: int | None) -> None:
     """Refuse options that mean nothing here. What file and environment say for other calls is just not used."""
     bound = operation == "lock" and settings["while_pid"] is not None
     for name in _FOR_A_COMMAND:
@@ -164,6 +185,8 @@ def _check_together(operation: str, options: Mapping[str, Any], settings: Settin
     for name, (operations, where) in _GO_WITH.items():
         if name in options and operation not in operations:
             raise UsageError(f"--{name} goes with {where}")
+    if token is not None and operation in ("run", "lock") and settings["id"] is None:
+        raise UsageError("--token enters a step of an owner again: it goes with --id")
     if operation == "update" and settings["value"] is None and settings["reason"] is None:
         raise UsageError("--update changes nothing: say --value=TEXT or --reason=TEXT")
     if "refresh" in options and operation == "lock" and not bound:

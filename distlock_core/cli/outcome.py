@@ -18,8 +18,10 @@ OVERDUE = 124  # as timeout(1) has it
 
 def fail(error: DistlockError, *, json: bool, to_stderr: bool, busy: int = FAILED) -> int:
     """Say what went wrong, and return the exit code for it. JSON goes to stdout, unless a command owns that."""
+    from distlock_core.cli.hint import carried
     from distlock_core.cli.render import as_json, error_json, say, tell
 
+    error.message = carried(error.message)
     if json:
         (tell if to_stderr else out)(as_json(error_json(error)))
     else:

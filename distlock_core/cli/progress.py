@@ -1,4 +1,4 @@
-"""What a waiter shows on stderr: one live line on a terminal, elsewhere a line at the start and at each change."""
+"""What a waiter shows on stderr: a line at the start and at each change; on a terminal below it one short live line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from distlock_core.acquisition import Waiting
 from distlock_core.cli.render import as_json, locks_json, say, tell
 from distlock_core.patience import now
-from distlock_core.wording import duration, printable, taken
+from distlock_core.wording import duration, owner_of, printable, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from distlock_core.threads import Thread
 
 LIVE_PERIOD = 1.0  # seconds
-SHORTEST_HEAD = 20  # columns; less of who holds it, and why, is not worth the place behind it
 CUT = "..."
 
 
@@ -27,26 +26,28 @@ class Progress:
     def __init__(self, *, quiet: bool, json: bool) -> None:
         self._quiet = quiet
         self._json = json
-        self._live = not quiet and not json and sys.stderr is not None and sys.stderr.isatty()
+        self._live = not quiet and not json and sys.stderr is not None and sys.stderr.isatty() and _can_redraw()
         self._waiting: Waiting | None = None
         self._shown: tuple[object, ...] | None = None
+        self._news: list[str] = []  # for the thread to write: nobody else writes while it lives
         self._closing: threading.Event | None = None
         self._thread: Thread | None = None
 
     def __call__(self, waiting: Waiting) -> None:
         self._waiting = waiting
-        if self._live:
-            self._start()
-            return
         holders = tuple(holder.token for holder in waiting.state.holders)
-        change = (holders, waiting.state.frozen is None, bool(waiting.away))
+        change = (holders, waiting.state.frozen is None, bool(waiting.away), waiting.own)
         if not self._quiet and change != self._shown:
             if self._json:
                 document = {"locks": locks_json(waiting.state), "place": waiting.place, "away": waiting.away}
                 tell(as_json({"waiting": document}))
+            elif self._live:
+                self._news.append(sentence(waiting))
             else:
                 say(sentence(waiting))
         self._shown = change
+        if self._live:
+            self._start()
 
     def close(self) -> None:
         if self._thread is not None and self._closing is not None:
@@ -68,6 +69,8 @@ class Progress:
         assert self._closing is not None
         assert self._waiting is not None
         while True:
+            while self._news:
+                self._write(f"\r\x1b[Kdistlock: {printable(self._news.pop(0))}\n")
             self._write(f"\r\x1b[K{live_line(self._waiting, _columns() - 1)}")
             if self._closing.wait(LIVE_PERIOD):
                 return
@@ -82,16 +85,19 @@ class Progress:
 
 def sentence(waiting: Waiting) -> str:
     """waiting: percona_prod is held by node-3 since 12:03 (4m12s): "Upgrade RPMs"; place 2 of 4 in line."""
-    line = f"waiting: {taken(waiting.state._replace(waiting=0))}; {_place(waiting)}"
+    own = f"; {waiting.own}" if waiting.own else ""
+    line = f"waiting: {taken(waiting.state._replace(waiting=0))}{own}; {_place(waiting)}"
     return f"{line}; {waiting.away}" if waiting.away else line
 
 
 def live_line(waiting: Waiting, width: int) -> str:
-    """The same, with how long it has been, in at most `width` columns: a long reason gives way to the place."""
-    head = f"{duration(now() - waiting.since)} waiting: {taken(waiting.state._replace(waiting=0))}"
-    tail = f"; {_place(waiting)}" + ("; etcd does not answer" if waiting.away else "")
-    room = width - len(tail)
-    return _cut(head, room) + tail if room >= SHORTEST_HEAD else _cut(head + tail, width)
+    """12s waiting for percona_prod: place 2 of 4 in line, held by node-3; in at most `width` columns."""
+    state = waiting.state
+    away = "; etcd does not answer" if waiting.away else ""
+    line = f"{duration(now() - waiting.since)} waiting for {state.name}: {_place(waiting)}{away}"
+    if state.holders:
+        line += ", held by " + " and ".join(owner_of(holder.owner) for holder in state.holders)
+    return _cut(line, width)
 
 
 def _place(waiting: Waiting) -> str:
@@ -113,6 +119,10 @@ def _cut(text: str, width: int) -> str:
     if total <= width:
         return text
     return text[: sum(end <= width - len(CUT) for end in ends)] + CUT[:width]
+
+
+def _can_redraw() -> bool:
+    return os.environ.get("TERM", "dumb") != "dumb"
 
 
 def _columns() -> int:

@@ -16,15 +16,25 @@ from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import FAILED, OK, fail, out, warn
 from distlock_core.cli.puppet_call import HELP, Call, parse, wants_help
 from distlock_core.connection import wanted
-from distlock_core.errors import Cancelled, ConfigError, DistlockError, Frozen, LimitConflict, LockBusy
+from distlock_core.errors import (
+    Cancelled,
+    ConfigError,
+    DistlockError,
+    Frozen,
+    LimitConflict,
+    LockBusy,
+    LockNotFound,
+    NotHolder,
+)
 from distlock_core.inherited import held_around
 from distlock_core.model import HELD
-from distlock_core.whoami import start_time
+from distlock_core.whoami import start_time, traces
 from distlock_core.wording import printable, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from collections.abc import Mapping
+    from typing import Any, NoReturn
 
     from distlock_core.cli.puppet_run import Run
     from distlock_core.config import Settings
@@ -38,7 +48,7 @@ OWNER = "puppet:"
 
 def main() -> NoReturn:
     """The console script."""
-    from distlock_core.cli.distlock import as_a_program
+    from distlock_core.cli.program import as_a_program
 
     as_a_program(lambda: run(sys.argv[1:]))
 
@@ -73,7 +83,7 @@ def _exec(call: Call) -> int:
     settings = _settings(call, call.certname or _certname(around))
     started = None if around is None else start_time(around.pid)
     process = None if around is None or started is None else (around.pid, started)
-    request = Request("run", settings, call.command, limit=call.limit, waits_for=process)
+    request = Request("run", settings, call.command, limit=call.limit, waits_for=process, tells_wait=True)
     return run_command(request, _lock(settings, around))
 
 
@@ -83,7 +93,7 @@ def _acquire(call: Call) -> int:
 
     around = _run_around()
     name = printable(call.name)
-    certname, noop = call.certname or around.certname, around.noop
+    certname, noop = call.certname or around.certname, False if call.noop_runs else around.noop
     if noop is None or not (certname or noop):
         asked, configured = around.ask()
         certname, noop = certname or asked, configured if noop is None else noop
@@ -100,7 +110,11 @@ def _acquire(call: Call) -> int:
     except Cancelled:
         raise cancelled(interrupt) from None
     assert found.holder is not None
-    return out(f"{adapters.said(found.holder)}{'' if found.changed else ', as before this run'}")
+    story = "" if found.waited is None else f", {found.waited}"
+    if story:
+        # Puppet keeps what a prerun_command says to itself, where that succeeds.
+        _to_syslog(f"{adapters.said(found.holder)}{story}")
+    return out(f"{adapters.said(found.holder)}{story if found.changed else ', as before this run'}")
 
 
 def _release(call: Call) -> int:
@@ -122,6 +136,13 @@ def _release(call: Call) -> int:
     return out(f"{name} is released")
 
 
+def _to_syslog(line: str) -> None:
+    import syslog
+
+    syslog.openlog("distlock-puppet", syslog.LOG_PID, syslog.LOG_DAEMON)
+    syslog.syslog(syslog.LOG_NOTICE, printable(line))
+
+
 def _wait_for_a_look(keeper: int | None) -> None:
     """Return when the keeper has surely looked once more. On a busy machine it may get no turn for seconds."""
     from distlock_core.patience import Patience
@@ -138,19 +159,30 @@ def _wait_for_a_look(keeper: int | None) -> None:
 
 
 def _check(call: Call) -> int:
-    settings = _settings(call, call.certname or _certname(puppet_run.find()))
+    around = puppet_run.find()
+    settings = _settings(call, call.certname or _certname(around))
     state = adapters.connect(settings).show(call.name)
+    taker = None if around is None else traces(around.pid)
+    # That of another run of this node is another's.
     mine = any(holder.owner == settings["id"] and holder.record.state == HELD for holder in state.holders)
-    code = MINE if mine else ANOTHERS if state.holders or state.frozen is not None else FREE
+    code = MINE if mine and _holds(settings, taker) else ANOTHERS if state.holders or state.frozen is not None else FREE
     said = out(taken(state if state.holders == () else state._replace(frozen=None)))
     return UNKNOWN if said != OK else code
+
+
+def _holds(settings: Settings, taker: Mapping[str, Any] | None) -> bool:
+    try:
+        adapters.check(settings, taker=taker)
+    except (LockNotFound, NotHolder):
+        return False
+    return True
 
 
 # What they share.
 
 
 def _settings(call: Call, certname: str) -> Settings:
-    arguments = {key: value for key, value in call.arguments.items() if value != ""}
+    arguments = {key: value for key, value in call.arguments.items() if value != "" or key == "config"}
     settings = adapters.read(arguments, f"{OWNER}{certname}")
     settings.update(json=False, node=False, while_pid=None)
     if not settings["quiet"]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from distlock_core.cli.options import UsageError
-from distlock_core.config import read_setting
+from distlock_core.config import as_utf8, read_setting, utf8
+from distlock_core.nearest import did_you_mean
 from distlock_core.patience import FOREVER
-from distlock_core.settings import SETTINGS, Setting, read_seconds, read_text
+from distlock_core.settings import SETTINGS, Setting, read_bool, read_seconds, read_text
 from distlock_core.values import Value
 
 TYPE_CHECKING = False
@@ -23,6 +24,7 @@ LEFT_OUT = ("lock-name", "json", "node", "while-pid")
 OWN = {
     "certname": Setting("certname", "certname", read_text, "", ""),
     "command-timeout": Setting("command-timeout", "command_timeout", read_seconds, 0.0, ""),
+    "noop-runs": Setting("noop-runs", "noop_runs", read_bool, False, "", flag=True),
 }
 BY_OPTION = {
     **{setting.option: setting for setting in SETTINGS if "option" in setting.scope and setting.option not in LEFT_OUT},
@@ -35,29 +37,39 @@ MEANT_FOR = {
     **dict.fromkeys(("timeout", "nowait", "reason", "slots", "ttl", "refresh", "kill-after", "on-loss"), _GETTING),
     **dict.fromkeys(("command-timeout", "on-failure", "heartbeat", "busy-exit-code"), ("exec",)),
     "cooldown": ("exec", "release"),
-    "log-file": ("acquire",),
+    **dict.fromkeys(("log-file", "noop-runs"), ("acquire",)),
 }
 
 HELP = """\
 distlock-puppet - a lock for Puppet: around one command, or around a whole run
 
 Usage:
-  distlock-puppet exec NAME [OPTIONS] -- COMMAND [ARGUMENTS]   run a command under the lock
-  distlock-puppet acquire NAME [OPTIONS]   take it for as long as this run of Puppet lasts: for prerun_command
-  distlock-puppet release NAME [OPTIONS]   let go what this run has taken: for postrun_command
-  distlock-puppet check NAME [OPTIONS]     exit 0: it is mine, 1: free, 2: another's, 3: nobody can tell
+  distlock-puppet exec NAME [OPTIONS] -- COMMAND [ARGUMENTS]
+      run a command under the lock
+  distlock-puppet acquire NAME [OPTIONS]
+      take it for as long as this run of Puppet lasts: for prerun_command
+  distlock-puppet release NAME [OPTIONS]
+      let go what this run has taken: for postrun_command
+  distlock-puppet check NAME [OPTIONS]
+      exit 0: it is mine, 1: free, 2: another's, 3: nobody can tell
 
 Options:
-  --timeout=SECONDS          wait at most so long for the lock; 0, the default: do not wait, -1: for ever
-  --command-timeout=SECONDS  exec: end the command when it has run for so long, not counting the wait; 0: never
+  --timeout=SECONDS          wait at most so long for the lock; 0, the default:
+                             do not wait, -1: for ever
+  --command-timeout=SECONDS  exec: end the command when it has run for so long,
+                             not counting the wait; 0: never
   --ttl=SECONDS              lease the lock (acquire: 60)
+  --noop-runs                acquire: take it in a run with noop too
   --reason=TEXT              why; shown to everybody who waits
-  --certname=NAME            the node's name; default: the run's own, then `puppet config print certname`
-  and the others of distlock: --endpoints, --prefix, --config, --id, --slots, --on-loss, --log-file ...
+  --certname=NAME            the node's name; default: the run's own, then
+                             `puppet config print certname`
+  and the others of distlock: --endpoints, --prefix, --config, --id, --slots,
+  --on-loss, --log-file ...
 
-exec exits with the command's own code; 128+n; 1 not acquired (--busy-exit-code=N), 2 the lock was lost, 3 not started,
-124 ended by --command-timeout. acquire: 0 it is mine, or the run is a noop one; 1 not acquired. release: 0 nothing of
-this run's is left to let go; 1 it failed.
+exec exits with the command's own code; 128+n; 1 not acquired
+(--busy-exit-code=N), 2 the lock was lost, 3 not started, 124 ended by
+--command-timeout. acquire: 0 it is mine, or the run is a noop one; 1 not
+acquired. release: 0 nothing of this run's is left to let go; 1 it failed.
 """
 
 
@@ -70,6 +82,7 @@ class Call(Value):
     command: list[str]
     certname: str
     limit: float  # seconds that the command may run
+    noop_runs: bool = False  # a run with noop takes the lock too
 
 
 def parse(words: Sequence[str], environ: Mapping[str, str]) -> Call:
@@ -90,7 +103,8 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> Call:
     arguments = {"lockname": name, **{BY_OPTION[option].key: text for option, text in options.items()}}
     limit: Any = read_setting(OWN["command-timeout"], own.get("command-timeout", 0.0), "option --command-timeout")
     certname = own.get("certname") or environ.get(CERTNAME, "")
-    return Call(operation, name, arguments, command, certname, limit if limit > 0 else FOREVER)
+    noop_runs = bool(read_setting(OWN["noop-runs"], own.get("noop-runs", False), "option --noop-runs"))
+    return Call(operation, name, arguments, command, certname, limit if limit > 0 else FOREVER, noop_runs)
 
 
 def _split(words: Sequence[str], *, takes_command: bool) -> tuple[str, dict[str, str], list[str]]:
@@ -102,9 +116,11 @@ def _split(words: Sequence[str], *, takes_command: bool) -> tuple[str, dict[str,
             break
         if word.startswith("-") and word != "-":
             option, equals, text = word.lstrip("-").partition("=")
+            if option in options:
+                raise UsageError(f"option --{option} is given twice: say it once. {SEE}")
             options[option] = _value(word, option, text if equals else None, rest)
         elif not name:
-            name = word
+            name = utf8(word)
         elif takes_command:
             rest.insert(0, word)
             break
@@ -118,12 +134,12 @@ def _split(words: Sequence[str], *, takes_command: bool) -> tuple[str, dict[str,
 def _value(word: str, option: str, text: str | None, rest: list[str]) -> str:
     setting = BY_OPTION.get(option)
     if setting is None:
-        raise UsageError(f"unknown option {word!a}. {SEE}")
+        raise UsageError(f"unknown option {word!a}{did_you_mean(option, BY_OPTION, '--{}')}. {SEE}")
     if text is None and setting.flag:
         return "true"
     if text is None and not rest:
         raise UsageError(f"option --{option} needs a value. {SEE}")
-    return rest.pop(0) if text is None else text
+    return as_utf8(setting, rest.pop(0) if text is None else text)
 
 
 def wants_help(words: Sequence[str]) -> bool:

@@ -3,7 +3,8 @@
 The wish is one line: `want` ("locked" or "unlocked"), `settings` by their config keys, `owner` where nobody has set
 `id`, `run` (the process of Puppet's run), and, each only where it is meant: `dry_run`, `bound` (the lock ends with the
 run), `force`. The answer repeats `want` as a key: whether anything `changed`, the `holder`, the hold `before` that was
-taken over, and for whom a dry run `waits`. Nothing of it is in a process list. A place in line is given up when the run
+taken over, for whom a dry run `waits`, how a real one has `waited`, and the hold `around` this run that is left to the
+command that has it. Nothing of it is in a process list. A place in line is given up when the run
 has ended.
 """
 
@@ -13,6 +14,7 @@ import json
 import sys
 
 from distlock_core import adapters
+from distlock_core.advice import PUPPET
 from distlock_core.cli.getting import until
 from distlock_core.cli.outcome import fail, out
 from distlock_core.cli.render import as_json, holder_json
@@ -48,6 +50,7 @@ def run() -> int:
         error.message = "called off before the lock was taken; nothing is left behind"
         return fail(error, json=True, to_stderr=False)
     except DistlockError as error:
+        error.message = PUPPET.advise(error.message)
         return fail(error, json=True, to_stderr=False)
     except Exception as error:  # noqa: BLE001 - Puppet's report has one line for it, whatever it is
         return fail(DistlockError(f"{type(error).__name__}: {error}"), json=True, to_stderr=False)
@@ -91,16 +94,19 @@ def _locked(wish: dict[str, Any]) -> dict[str, Any]:
         "owner": settings["id"],
         "holder": _shown(taken.holder),
         "before": _shown(taken.before),
-        "waits": taken.waits,
+        "waits": PUPPET.advise(taken.waits),
+        "waited": None if taken.waited is None else {**taken.waited.fields(), "story": str(taken.waited)},
     }
 
 
 def _unlocked(wish: dict[str, Any]) -> dict[str, Any]:
     settings = adapters.read(wish["settings"], wish["owner"])
-    holder = adapters.let_go(
-        settings, run=wish["run"], force=wish.get("force", False), dry_run=wish.get("dry_run", False)
-    )
-    return {"changed": holder is not None, "owner": settings["id"], "holder": _shown(holder)}
+    force, run = wish.get("force", False), wish["run"]
+    around = None if force else adapters.around(settings)
+    holder = None
+    if around is None:
+        holder = adapters.let_go(settings, run=run, force=force, dry_run=wish.get("dry_run", False))
+    return {"changed": holder is not None, "owner": settings["id"], "holder": _shown(holder), "around": _shown(around)}
 
 
 def _shown(holder: Holder | None) -> dict[str, Any] | None:

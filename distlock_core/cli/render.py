@@ -7,9 +7,10 @@ import sys
 import time
 from collections.abc import Sequence
 
+from distlock_core.cli.hint import carried
 from distlock_core.errors import DistlockError
 from distlock_core.model import COOLING, HELD, Ended, Holder, LockState, Record, Waiter
-from distlock_core.whoami import hostname, is_provably_dead
+from distlock_core.whoami import ALIVE, GONE, hostname
 from distlock_core.wording import clock, duration, owner_of, printable
 
 TYPE_CHECKING = False
@@ -85,7 +86,12 @@ def holder_json(holder: Holder) -> dict[str, Any]:
         "slot": holder.slot,
         "keeper": holder.keeper,
         "run": record.run or None,
+        "taker": _process_json(record.details.get("taker")),
     }
+
+
+def _process_json(trace: object) -> dict[str, Any] | None:
+    return {"host": trace.get("host"), "pid": trace.get("pid")} if isinstance(trace, dict) else None
 
 
 def ended_json(last: Ended | None) -> dict[str, Any] | None:
@@ -104,7 +110,7 @@ def waiter_json(waiter: Waiter) -> dict[str, Any]:
 
 def _nobody(name: str) -> dict[str, Any]:
     fields = ("owner", "since", "held_seconds", "token", "lifetime", "ttl_left", "host", "pid", "reason", "value")
-    return {"lock": name, **dict.fromkeys((*fields, "state", "slot", "keeper", "run"))}
+    return {"lock": name, **dict.fromkeys((*fields, "state", "slot", "keeper", "run", "taker"))}
 
 
 def table(states: Sequence[LockState]) -> str:
@@ -128,13 +134,13 @@ def _rows(state: LockState) -> list[tuple[str, ...]]:
     return rows
 
 
-def card(state: LockState) -> str:
-    """All that is known of one lock."""
+def card(state: LockState, prefix: str, state_dir: str | None = None) -> str:
+    """All that is known of one lock of a realm. `state_dir`: where this machine remembers what it has acquired."""
     lines = [printable(state.name)]
     if state.frozen is not None:
         lines.append(_field("frozen", f"by {owner_of(state.frozen.owner)}: {printable(state.frozen.text('reason'))}"))
     for holder in state.holders:
-        lines += _holder_lines(holder)
+        lines += _holder_lines(holder, state_dir)
     if not state.holders:
         lines.append(_field("held by", "nobody"))
         last = state.last
@@ -142,6 +148,10 @@ def card(state: LockState) -> str:
             when = f" at {clock(last.at)}" if last.at else ""
             whose = "" if last.owner == last.by else f", was held by {owner_of(last.owner or None)}"
             lines.append(_field("last", f"{printable(last.how)} by {owner_of(last.by)}{when}{whose}"))
+        elif not state.waiting:
+            where = f"no lock of this name is known under {printable(prefix)}"
+            see = carried("distlock --list has those held")
+            lines.append(_field("last", f"never held: {where}. Is it spelled right? {see}"))
     lines.append(_field("waiting", str(state.waiting)))
     for place, waiter in enumerate(state.waiters, 1):
         since = "" if waiter.since is None else f" since {clock(waiter.since)}"
@@ -151,7 +161,7 @@ def card(state: LockState) -> str:
     return "\n".join(lines)
 
 
-def _holder_lines(holder: Holder) -> list[str]:
+def _holder_lines(holder: Holder, state_dir: str | None) -> list[str]:
     record = holder.record
     lines = [_field("held by", owner_of(holder.owner) + (f" (slot {holder.slot})" if holder.slot else ""))]
     if holder.since is not None:
@@ -171,8 +181,15 @@ def _holder_lines(holder: Holder) -> list[str]:
         lines.append(_field("keeper", f"process {holder.keeper}"))
     if record.text("host"):
         pid = record.number("pid")
-        process = "" if pid is None else f", pid {pid}{_life(holder)}"
+        process = "" if pid is None else f", pid {pid}{_life(holder, state_dir)}"
         lines.append(_field("host", printable(record.text("host")) + process))
+    taker = record.details.get("taker")
+    if record.text("kind") == "lock" and isinstance(taker, dict) and holder.keeper is None:
+        from distlock_core.reentry import what_of_step
+
+        gone = " (gone)" if what_of_step(holder, record, state_dir)[0] == GONE else ""
+        where = printable(str(taker.get("host")))
+        lines.append(_field("taken for", f"process {printable(str(taker.get('pid')))} on {where}{gone}"))
     return lines
 
 
@@ -182,13 +199,18 @@ def _ends_by_itself(holder: Holder) -> bool:
     return bool(holder.lease) and (step or holder.record.state == COOLING)
 
 
-def _life(holder: Holder) -> str:
+def _life(holder: Holder, state_dir: str | None) -> str:
     """What can be said about the process from here: the answer to "may I break it?"."""
     if holder.record.text("kind") == "lock" and not holder.lease:
         return ", a lock step: it stays until it is unlocked"
     if holder.record.text("host") != hostname() or _ends_by_itself(holder):
         return ""
-    return " (gone)" if is_provably_dead(holder.record) else ""
+    from distlock_core.reentry import what_of_run
+
+    kind, why = what_of_run(holder, state_dir)
+    if kind == GONE:
+        return " (gone)"
+    return f" ({why})" if kind == ALIVE and why else ""
 
 
 def _field(name: str, text: str) -> str:

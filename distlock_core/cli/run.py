@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 
 from distlock_core import supervisor
+from distlock_core.care import Care, Equipment
 from distlock_core.cli import environment, getting
 from distlock_core.cli.options import Request
-from distlock_core.cli.outcome import LOST, NO_LIFE, NOT_STARTED, OK, OVERDUE, fail, say
-from distlock_core.cli.signals import interrupt_on_signals
+from distlock_core.cli.outcome import FAILED, LOST, NO_LIFE, NOT_STARTED, OK, OVERDUE, fail, say, warn
+from distlock_core.cli.signals import interrupt_on_signals, name_of
 from distlock_core.errors import Cancelled, DistlockError, LockLost, NotStarted
+from distlock_core.patience import FOREVER
 from distlock_core.signalmask import SignalMask
-from distlock_core.supervisor import HUNG, Care, Ended, Supervisor
+from distlock_core.supervisor import BROKEN, HUNG, Ended, Supervisor
 from distlock_core.whoami import hostname
+from distlock_core.wording import named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from distlock_core.gate import Gate
     from distlock_core.heartbeat import Heartbeat
     from distlock_core.lock import Lock
 
@@ -24,37 +28,96 @@ LONGEST_REASON = 500  # characters of a command in a reason
 
 
 def run(request: Request, lock: Lock | None = None) -> int:
-    """Get the lock, run the command, let go. Returns the exit code. `lock`: another than the settings name."""
+    """Get the lock, run the command, let go. Returns the exit code. `lock`: another than the settings name.
+
+    Whatever is needed while the lock is held is there before it is claimed; and no error after that leaves the lock
+    or the command without anybody who looks after it.
+    """
     settings = request.settings
+    equipment: Equipment | None = None
     try:
         lock = lock or getting.wanted(request)
+        equipment = _equip(request, lock)
         interrupt = getting.acquire(request, lock)
     except DistlockError as error:
+        if equipment is not None:
+            equipment.close()
         return fail(error, json=settings["json"], to_stderr=True, busy=settings["busy_exit_code"])
-    mask = SignalMask()
+    except Exception as error:
+        if lock is None or not lock.held:
+            raise
+        return _not_run(request, lock, error, SignalMask())
+    mask = SignalMask(equipment.pending)
     try:
         if interrupt.is_set():
             raise getting.cancelled(interrupt)
-        ended = _supervise(request, lock, mask)
+        ended = _supervise(request, lock, mask, equipment)
     except (NotStarted, Cancelled) as error:
         return _release(request, lock, fail(error, json=settings["json"], to_stderr=True), mask)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the lock is let go, and nothing runs under it
+        return _not_run(request, lock, error, mask)
+    finally:
+        equipment.close()
     if ended.signal is not None and settings["verbose"]:
-        say(f"the command was ended by signal {ended.signal}")
+        say(f"the command was ended by {name_of(ended.signal)}")
     return _finish(request, lock, ended, mask)
 
 
-def _supervise(request: Request, lock: Lock, mask: SignalMask) -> Ended:
+def _not_run(request: Request, lock: Lock, error: Exception, mask: SignalMask) -> int:
+    what = f"{lock.name}: the command was not started: {type(error).__name__}: {error}"
+    return _release(request, lock, fail(NotStarted(what), json=request.settings["json"], to_stderr=True), mask)
+
+
+def _equip(request: Request, lock: Lock) -> Equipment:
+    """Have ready all that is needed later. Raises `DistlockError`."""
+    settings = request.settings
+    equipment = Equipment(
+        ends_trees=_ends_trees(request), gate=lambda: _gate(request, lock), heartbeat=lambda: _heartbeat(request)
+    )
+    if equipment.warning and not settings["quiet"]:
+        warn([equipment.warning], json=settings["json"])
+    lock.prepare()
+    return equipment
+
+
+def _ends_trees(request: Request) -> bool:
+    settings = request.settings
+    by_lock = settings["ttl"] is not None or settings.on_loss == "kill"
+    by_itself = settings["heartbeat"] is not None or settings["node"] or request.limit != FOREVER
+    return by_lock or by_itself or settings["wait_for"] == "tree"
+
+
+def _gate(request: Request, lock: Lock) -> Gate | None:
+    """The command's process, before the lock is claimed, where the lock may be taken over later: its record names it.
+
+    Under a lease, and with a heartbeat, the command is started in another way; it ends with distlock, or its lock does.
+    """
+    settings = request.settings
+    if not lock.is_explicit or settings["ttl"] is not None or settings["heartbeat"] is not None or settings["node"]:
+        lock.add_details({"command": {}})  # there will be one
+        return None
+    from distlock_core.gate import Gate
+
+    gate = Gate(request.command)
+    lock.add_details({"command": gate.trace})
+    return gate
+
+
+def _supervise(request: Request, lock: Lock, mask: SignalMask, equipment: Equipment) -> Ended:
     settings = request.settings
     care = Care(
         lock.session,
         settings.on_loss == "kill",
         settings.kill_after,
         lambda cause, line: _tell(request, cause, f"{lock.name}: {line}"),
-        _heartbeat(request),
+        equipment.teller,
+        equipment.heartbeat,
         request.limit,
+        settings["wait_for"] == "tree",
+        lock.lease is not None or settings["wait_for"] == "tree",
     )
     command = ["node", *request.command] if settings["node"] else request.command
-    return Supervisor(command, environment.for_command(os.environ, lock), mask, care).run()
+    return Supervisor(command, environment.for_command(os.environ, lock), mask, care, equipment.gate).run()
 
 
 def _tell(request: Request, cause: str, line: str) -> None:
@@ -63,7 +126,10 @@ def _tell(request: Request, cause: str, line: str) -> None:
         return
     from distlock_core.cli.render import as_json, tell
 
-    kind = {supervisor.LOST: "lost", supervisor.HUNG: "no_life"}.get(cause, cause)
+    if cause == supervisor.REFUSED:
+        warn([line], json=True)
+        return
+    kind = {supervisor.LOST: "lost", HUNG: "no_life", BROKEN: "error"}.get(cause, cause)
     tell(as_json({"error": {"kind": kind, "message": line}}))
 
 
@@ -86,14 +152,15 @@ def _finish(request: Request, lock: Lock, ended: Ended, mask: SignalMask) -> int
     """Let go of the lock, or leave it as the policy for such an end says."""
     settings = request.settings
     if ended.unkillable:
-        pids = ", ".join(map(str, ended.unkillable))
+        pids = ", ".join(str(pid) if pid else "one that changes its pid all the time" for pid in ended.unkillable)
         kept = "if it is still there, " if ended.cause == supervisor.LOST else ""
         say(f"{lock.name}: cannot kill process {pids}: {kept}the lock is left taken, so that nobody else goes on")
         return _leave(request, lock, f"process {pids} of {_shown(request)} could not be killed", NOT_STARTED, mask)
-    by_cause = {supervisor.LOST: LOST, supervisor.HUNG: NO_LIFE, supervisor.OVERDUE: OVERDUE}
+    by_cause = {supervisor.LOST: LOST, HUNG: NO_LIFE, supervisor.OVERDUE: OVERDUE, BROKEN: NOT_STARTED}
     code = by_cause.get(ended.cause, ended.exit_code)
     if ended.cause != supervisor.LOST and code != OK and settings["on_failure"] == "hold":
-        how = {HUNG: "showed no life", supervisor.OVERDUE: "took too long"}.get(ended.cause, f"ended with {code}")
+        hows = {HUNG: "showed no life", supervisor.OVERDUE: "took too long", BROKEN: "could not be looked after"}
+        how = hows.get(ended.cause, f"ended with {code}")
         return _leave(request, lock, f"{_shown(request)} {how} on {hostname()}", code, mask)
     if code == OK and settings["cooldown"] is not None and not lock.stays:
         return _part(request, lock, code, mask, "cooling:", settings["cooldown"])
@@ -101,7 +168,9 @@ def _finish(request: Request, lock: Lock, ended: Ended, mask: SignalMask) -> int
 
 
 def _shown(request: Request) -> str:
-    command = " ".join(request.command)
+    """The command as others may see it: its arguments may hold secrets, and etcd keeps what it is told."""
+    words = request.command if request.settings["record_arguments"] else [os.path.basename(request.command[0])]
+    command = " ".join(words)
     command = command if len(command) <= LONGEST_REASON else command[:LONGEST_REASON] + "..."
     return command.encode("utf-8", "backslashreplace").decode()
 
@@ -120,13 +189,20 @@ def _release(request: Request, lock: Lock, code: int, mask: SignalMask) -> int:
 def _part(request: Request, lock: Lock, code: int, mask: SignalMask, how: str, detail: str | int | None) -> int:
     """End the hold, and finish that even when signals arrive. The second one gives up on an etcd that is away."""
     settings = request.settings
-    second = interrupt_on_signals(2)
+    try:
+        second = interrupt_on_signals(2)
+    except OSError:
+        second = None  # no descriptor is left for it: the release ends by its time limit alone
     mask.restore()
     name, token = lock.name, lock.token
     if detail is None and lock.stays:
         how = "left held, as it was found:"
     if code == LOST:
         lock.release_timeout = AFTER_LOSS
+    end = f"When etcd is back: distlock --unlock {named(name)} --token={token}"
+    if settings["ttl"] is not None:
+        end = f"Its lease ends it within {settings['ttl']}s"
+    what = "may still be locked" if detail is None else "could not be left taken"
     try:
         if isinstance(detail, str):
             lock.hold(detail, second)
@@ -140,13 +216,13 @@ def _part(request: Request, lock: Lock, code: int, mask: SignalMask, how: str, d
         lost = fail(error, json=settings["json"], to_stderr=True)
         return code if code == NOT_STARTED else lost  # what cannot be killed is the worse of the two
     except DistlockError as error:
-        end = f"When etcd is back: distlock --unlock --lock-name={name} --token={token}"
-        if settings["ttl"] is not None:
-            end = f"Its lease ends it within {settings['ttl']}s"
-        what = "may still be locked" if detail is None else "could not be left taken"
         error.message = f"{name} {what}: {error.message}. {end}"
         failed = fail(error, json=settings["json"], to_stderr=True)
         return code or failed
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is said in one line
+        message = f"{name} {what}: {type(error).__name__}: {error}. {end}"
+        fail(DistlockError(message), json=settings["json"], to_stderr=True)
+        return code or FAILED
     if settings["verbose"]:
         say(f"{how} {name}")
     return code

@@ -10,19 +10,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
 
+# Those that by default do nothing, or stop a process.
+HARMLESS = {
+    *(signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU),
+    *(signal.SIGPIPE, signal.SIGXFSZ),  # Python ignores them, and errors come of it instead
+}
+# A fault of this process: a handler would come back to the same instruction for ever.
+FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGSYS}
 # Those that people send, and whatever else that would end us on the spot: the place in line is to be given up first.
-ENDING = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGHUP,
-    signal.SIGQUIT,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGALRM,
-    signal.SIGVTALRM,
-    signal.SIGPROF,
-    signal.SIGXCPU,
-)
+ENDING = signal.valid_signals() - HARMLESS - FAULTS - {signal.SIGKILL, signal.SIGSTOP}
 
 
 def interrupt_on_signals(count: int = 1) -> Interrupt:
@@ -43,3 +39,11 @@ def interrupt_on_signals(count: int = 1) -> Interrupt:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, note)
     return interrupt
+
+
+def name_of(number: int) -> str:
+    """SIGTERM, or `signal 35` for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -22,8 +22,12 @@ class Access(Value):
 
     @property
     def wants_tls(self) -> bool:
-        """True if it says something that only TLS has a use for."""
-        return bool(self.cacert or self.cert or self.server_name)
+        """True if it has a secret, or says something that only TLS has a use for.
+
+        What is not said to be plain in as many words is spoken to over TLS then.
+        """
+        secret = self.user or self.password or self.password_file
+        return bool(self.cacert or self.cert or self.key or self.server_name or secret)
 
     def secret(self) -> str:
         """The password as it is now: a file is read again, since it may have been changed. Raises `ConfigError`."""

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from distlock_core.errors import OutcomeUnknown
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
-from distlock_core.etcd.http1 import ConnectFailed, ConnectionLost
+from distlock_core.etcd.http1 import ConnectFailed
+from distlock_core.etcd.http_reply import ConnectionLost, TooLarge
 from distlock_core.etcd.messages import MALFORMED, Refused, translate
 from distlock_core.patience import Patience
 
@@ -42,7 +43,7 @@ def ask_in_turn(
             attempt.failure = str(failure)
             attempt.astray = isinstance(failure.__cause__, WrongCluster)  # found out before anything was sent
         except Refused as refusal:
-            if refusal.code == benign:
+            if refusal.code == benign >= 0:
                 return None
             if not refusal.passing:
                 raise translate(refusal) from refusal
@@ -51,6 +52,7 @@ def ask_in_turn(
                 raise OutcomeUnknown(f"{attempt.address.url}: {refusal.message}") from refusal
         except (ConnectionLost, *MALFORMED) as failure:
             lost = isinstance(failure, ConnectionLost)
+            attempt.in_vain = isinstance(failure, TooLarge)
             attempt.failure = str(failure) if lost else "it answers, but not as etcd does"
             attempt.astray = isinstance(failure, WrongCluster)
             if once:

@@ -16,7 +16,7 @@ import weakref
 
 from distlock_core.errors import Cancelled
 from distlock_core.etcd.calls import LATE, LINGER
-from distlock_core.etcd.http1 import ConnectFailed, ConnectionLost
+from distlock_core.etcd.http1 import ConnectFailed, ConnectionLost, reason_of
 from distlock_core.etcd.messages import Refused
 from distlock_core.patience import Patience
 from distlock_core.threads import start_thread
@@ -57,11 +57,14 @@ class Bell:
     """Rung in one thread, waited for with a `Patience` in another."""
 
     def __init__(self) -> None:
-        """Raises `OSError` where no descriptor is to be had."""
+        """Raises `ConnectFailed` where no descriptor is to be had: nothing is sent without a bell."""
         self._lock = threading.RLock()
         self._closed = False
         self._waiting = 0
-        self._reader, self._writer = os.pipe()
+        try:
+            self._reader, self._writer = os.pipe()
+        except OSError as error:
+            raise ConnectFailed(reason_of(error)) from error
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
 
@@ -143,15 +146,10 @@ class Channel:
         `Cancelled`.
         """
         bell = Bell()
-        with self._lock:
-            self._calls += 1
-        call, late = None, False
+        late = False
+        call: Any = None
         try:
-            # etcd is told of the time-out, and keeps to it by itself.
-            timeout = patience.left() + LATE
-            with SignalsHeld():
-                call = method(self.raw).future(request, timeout=timeout, metadata=metadata)
-                call.add_done_callback(bell.ring)
+            call = self.begin(method, request, metadata, patience, bell)
             try:
                 answered = bell.wait(patience)
             except Cancelled:
@@ -160,14 +158,40 @@ class Channel:
             if not answered:
                 late = True
                 raise ConnectionLost("timed out")
-            if call.code().value[0]:
-                raise failure_of(call)
-            return call.result()
+            return result_of(call)
         finally:
             if late:
                 start_thread(lambda: self._end_late(call, bell), "distlock-late")
             else:
-                self._end(call, bell)
+                if call is not None:
+                    self.end(call)
+                bell.close()
+
+    def begin(
+        self, method: Callable[[Any], Any], request: Any, metadata: Metadata, patience: Patience, bell: Bell
+    ) -> Any:
+        """Send one request, and return gRPC's call, which rings when it is done. It is given back with `end()`."""
+        with self._lock:
+            self._calls += 1
+        try:
+            # etcd is told of the time-out, and keeps to it by itself.
+            timeout = patience.left() + LATE
+            with SignalsHeld():
+                call = method(self.raw).future(request, timeout=timeout, metadata=metadata)
+                call.add_done_callback(bell.ring)
+        except BaseException:
+            self.end(None)
+            raise
+        return call
+
+    def end(self, call: Any) -> None:
+        """Done with a call: it is cancelled, if it has not ended."""
+        with SignalsHeld():
+            if call is not None:
+                call.cancel()
+            with self._lock:
+                self._calls -= 1
+            self._close_if_unused()
 
     def is_connected(self) -> bool:
         """False when the connection is lost: gRPC makes another by itself, to whoever is there by then.
@@ -188,22 +212,21 @@ class Channel:
 
     def _end_late(self, call: Any, bell: Bell) -> None:
         bell.wait(Patience.lasting(LATE))
-        self._end(call, bell)
-
-    def _end(self, call: Any, bell: Bell) -> None:
+        self.end(call)
         bell.close()
-        with SignalsHeld():
-            if call is not None:
-                call.cancel()
-            with self._lock:
-                self._calls -= 1
-            self._close_if_unused()
 
     def _close_if_unused(self) -> None:
         with self._lock:
             unused = self._given_up and not self._calls
         if unused:
             self.raw.close()
+
+
+def result_of(call: Any) -> Any:
+    """The answer of a call that has ended. Raises `ConnectFailed`, `ConnectionLost`, `Refused`."""
+    if call.code().value[0]:
+        raise failure_of(call)
+    return call.result()
 
 
 def failure_of(call: Any) -> Exception:

@@ -24,9 +24,15 @@ def parse_endpoint(text: str, default_scheme: str = "http") -> Address:
     scheme, separator, rest = text.strip().partition("://")
     if not separator:
         scheme, rest = default_scheme, text.strip()
-    rest = rest.rstrip("/")
+    scheme, rest = scheme.lower(), rest.rstrip("/")
+    if ";" in text or any(character.isspace() for character in rest):
+        found = "';'" if ";" in text else "a blank"
+        raise ConfigError(f"endpoint {text!r}: {found} in it; several endpoints are separated by commas")
     if scheme not in ("http", "https"):
         raise ConfigError(f"endpoint {text!r}: unknown scheme {scheme!r}; write it like http://10.0.0.1:2379")
+    host, slash, path = rest.partition("/")
+    if slash and host:
+        raise ConfigError(f"endpoint {text!r}: it has a path (/{path}); etcd is at http://HOST:PORT alone")
     host, port = _split_port(rest, text)
     bad = [character for character in host if character in "/?#@[]\\" or character.isspace() or ord(character) < 33]
     if not host or bad:
@@ -42,6 +48,7 @@ def parse_endpoint(text: str, default_scheme: str = "http") -> Address:
 def _split_port(rest: str, text: str) -> tuple[str, int]:
     if rest.startswith("["):
         host, closed, tail = rest[1:].partition("]")
+        host = host.replace("%25", "%", 1)  # a zone, as a URL has it
         if not closed or (tail and not tail.startswith(":")):
             raise ConfigError(f"endpoint {text!r}: not an IPv6 address; write it like http://[::1]:2379")
         port = tail[1:]
@@ -75,6 +82,11 @@ class Attempt:
         self.patience = patience
         self.failure: str | None = None
         self.astray = False  # it failed because another cluster has answered
+        self.in_vain = False  # it would fail the same way again
+
+    def leave_some(self, others: int) -> None:
+        """There are so many other addresses behind this endpoint's name: leave each its share of the time."""
+        self.patience = self.patience.within(self.patience.left() / (others + 1))
 
 
 class Endpoints:
@@ -132,6 +144,7 @@ class Endpoints:
                 patience.check()
                 self._discover(self._discovery, patience.within(self._share(patience, 2)), failures)
             turn = self._addresses[self._first :] + self._addresses[: self._first]
+            in_vain = bool(turn)
             for position, address in enumerate(turn):
                 patience.check()
                 if patience.over():
@@ -139,8 +152,11 @@ class Endpoints:
                     raise self._unavailable(failures, astray, now() - started)
                 attempt = Attempt(address, patience.within(self._share(patience, len(turn) - position)))
                 yield attempt
+                in_vain = in_vain and attempt.in_vain
                 if _note(failures, address.url, attempt.failure or TIMED_OUT):
                     (astray.add if attempt.astray else astray.discard)(address.url)
+            if in_vain:
+                raise self._unavailable(failures, astray, now() - started)
             self._undiscovered = True  # they may have moved
             # Jitter: many who lost the same cluster do not come back to it all at once.
             patience.pause(pause * (0.5 + os.urandom(1)[0] / 256))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 
-from distlock_core.errors import ConfigError
+from distlock_core.errors import ConfigError, EtcdUnavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,24 +22,43 @@ if TYPE_CHECKING:
 INSTALL = "pip install etcd3"
 GENERATED = ("kv", "auth", "rpc")  # each needs those before it
 BEGIN = "serialized_pb=_b("
+SPARE = 12  # file descriptors; gRPC's core takes six for its first connection, and ends the process where it lacks one
 
 
 def load() -> Any:
     """Import `etcd3` and gRPC, and return `etcd3.etcdrpc`: etcd's messages and stubs.
 
-    Raises `ConfigError` where they are not installed, or do not work.
+    Raises `ConfigError` where they are not installed, or do not work, and `EtcdUnavailable` where this process has too
+    few descriptors left.
     """
     try:
         if "etcd3.etcdrpc" not in sys.modules:
+            check_spare()
             home = _home()
             _import_grpc()
             for module in list(_built(home)):
                 sys.modules.setdefault(module.__name__, module)
         import etcd3.etcdrpc as rpc
+    except EtcdUnavailable:
+        raise
     except Exception as error:
         missing = f"{error.name} is missing" if isinstance(error, ModuleNotFoundError) else _one_line(error)
         raise ConfigError(f"the transport grpc needs the package etcd3: {missing}. To install it: {INSTALL}") from error
     return rpc
+
+
+def check_spare() -> None:
+    """Raise `EtcdUnavailable` unless `SPARE` descriptors are free."""
+    held: list[int] = []
+    try:
+        while len(held) < SPARE:
+            held += os.pipe()
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise EtcdUnavailable(f"gRPC cannot be begun: {reason} in this process; see ulimit -n") from error
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
 
 
 def _home() -> str:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from distlock_core.errors import AccessDenied, Cancelled, DistlockError
 from distlock_core.etcd.api import Compare, Get, LeaseGone, Outcome, Range
 from distlock_core.etcd.calls import LINGER, SPEAKS_TLS, ask_in_turn
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
-from distlock_core.etcd.http1 import ConnectFailed, Connection, ConnectionLost, Stream
+from distlock_core.etcd.http1 import ConnectFailed, Connection
+from distlock_core.etcd.http_reply import MAX_ANSWER, MIB, ConnectionLost, Reply
 from distlock_core.etcd.messages import (
     FAILED_PRECONDITION,
     NO_SPACE,
@@ -56,8 +58,10 @@ class Gateway:
     may_leave = False  # raise `SpeakGrpc` where there is no gateway
     advice = ""  # what is said behind that, where there is no leaving
 
-    def __init__(self, endpoints: Endpoints, access: Access | None = None) -> None:
+    def __init__(self, endpoints: Endpoints, access: Access | None = None, max_answer: int = MAX_ANSWER) -> None:
+        """`max_answer` (MiB) is the largest answer that is read."""
         self._endpoints = endpoints
+        self._most = max_answer * MIB
         self._access = access
         self._login: Login | None = None
         if access is not None and access.user:
@@ -72,11 +76,10 @@ class Gateway:
         return self._endpoints.current.url
 
     def read(self, gets: Sequence[Get], patience: Patience) -> Outcome:
-        message = {"success": [op_json(get) for get in gets]}
         try:
-            return self._call("/v3/kv/txn", message, read_outcome, patience)
+            return self._transact([], gets, [], patience)
         except AccessDenied as denied:
-            raise self._denied(denied, [], gets, patience) from denied
+            raise self._denied(denied, [], gets, patience) from denied.__cause__
         except DistlockError as error:
             if isinstance(error.__cause__, Refused) and NO_SPACE in error.__cause__.message:
                 return self._read_one_by_one(gets, patience)
@@ -90,7 +93,7 @@ class Gateway:
             message = op_json(get)["request_range"]
             if revision:
                 message["revision"] = str(revision)
-            seen, one = self._call("/v3/kv/range", message, read_range, patience)
+            seen, one = self._call("/v3/kv/range", message, partial(read_range, get=get), patience)
             revision = revision or seen
             found.append(one)
         return Outcome(True, revision, tuple(found))
@@ -98,19 +101,33 @@ class Gateway:
     def txn(
         self, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op], patience: Patience
     ) -> Outcome:
-        message = {
-            "compare": [compare_json(compare) for compare in compares],
-            "success": [op_json(op) for op in then],
-            "failure": [op_json(op) for op in otherwise],
-        }
         try:
-            return self._call("/v3/kv/txn", message, read_outcome, patience, once=True)
+            return self._transact(compares, then, otherwise, patience, once=True)
         except AccessDenied as denied:
-            raise self._denied(denied, compares, [*then, *otherwise], patience) from denied
+            raise self._denied(denied, compares, [*then, *otherwise], patience) from denied.__cause__
         except DistlockError as error:
             if isinstance(error.__cause__, Refused) and error.__cause__.code == NOT_FOUND:
                 raise LeaseGone from error
             raise
+
+    def _transact(
+        self,
+        compares: Sequence[Compare],
+        then: Sequence[Op],
+        otherwise: Sequence[Op],
+        patience: Patience,
+        *,
+        once: bool = False,
+    ) -> Outcome:
+        message = {"success": [op_json(op) for op in then]}
+        if compares or otherwise:
+            message["compare"] = [compare_json(compare) for compare in compares]
+            message["failure"] = [op_json(op) for op in otherwise]
+
+        def parse(answer: dict[str, Any]) -> Outcome:
+            return read_outcome(answer, compares, then, otherwise)
+
+        return self._call("/v3/kv/txn", message, parse, patience, once=once)
 
     def grant(self, lease: int, ttl: int, patience: Patience) -> int:
         # The id is mine alone, so to send it again after a lost reply is safe: etcd says that it has it already.
@@ -147,19 +164,20 @@ class Gateway:
         from distlock_core.etcd.gateway_watch import GatewayWatch
 
         connection = self._pool.connect(attempt.address, attempt.patience)
+        attempt.leave_some(connection.others)
         try:
             # With "close" the server goes on reading the body after it has begun to answer. Without, it may throw
             # away what it has not read by then: the last of the ranges would never be watched.
             headers = {**_headers(token), "Connection": "close"}
-            stream = connection.open("/v3/watch", body, attempt.patience, headers)
-            if stream.status != 200:
-                self._answer(stream, attempt)
+            reply = connection.open("/v3/watch", body, attempt.patience, headers)
+            if reply.status != 200:
+                self._answer(reply, attempt)
             self._endpoints.answered(attempt.address)
             suspect = None if self._login is None else self._login.suspect
             check = self._endpoints.check_cluster
-            return GatewayWatch(attempt.address.url, connection, stream, revision, check, suspect)
+            return GatewayWatch(attempt.address.url, connection, reply, revision, check, suspect, self._most)
         except BaseException:
-            connection.close()
+            self._pool.drop(connection, late=attempt.patience.over())
             raise
 
     def load_all(self) -> None:
@@ -206,8 +224,7 @@ class Gateway:
         patience = patience.within(rights.TRYING)
 
         def attempt(then: Sequence[Op], otherwise: Sequence[Op]) -> Outcome:
-            message = {"success": [op_json(op) for op in then], "failure": [op_json(op) for op in otherwise]}
-            return self._call("/v3/kv/txn", message, read_outcome, patience)
+            return self._transact([], then, otherwise, patience)
 
         return rights.name_missing(denied, self._access, compares, ops, attempt)
 
@@ -217,19 +234,20 @@ class Gateway:
         """One request to one endpoint. A careful one is not sent before it is known which cluster is there."""
         address = attempt.address
         connection, fresh = self._pool.take(address, attempt.patience, fresh=fresh)
+        attempt.leave_some(connection.others)
         if careful and fresh and self._endpoints.cluster is not None:
             connection = self._same_cluster(connection, attempt, token)
-        stream, late = None, False
+        reply, late = None, False
         try:
-            stream = connection.open(path, body, attempt.patience, _headers(token))
-            answer = self._answer(stream, attempt)
+            reply = connection.open(path, body, attempt.patience, _headers(token))
+            answer = self._answer(reply, attempt)
             self._endpoints.answered(address, read_cluster(answer))
             return answer
         except Cancelled:
             connection.await_answer(Patience.lasting(LINGER))
             raise
         except WrongCluster:
-            stream = None
+            reply = None
             raise
         except ConnectionLost as failure:
             late = attempt.patience.over()
@@ -241,16 +259,16 @@ class Gateway:
                     raise ConnectFailed(SPEAKS_TLS) from failure
             raise
         finally:
-            if stream is not None and stream.reusable:
+            if reply is not None and reply.reusable:
                 self._pool.give_back(connection)
             elif late:
                 self._pool.hang_up_later(connection)
             else:
                 connection.close()
 
-    def _answer(self, stream: Stream, attempt: Attempt) -> dict[str, Any]:
+    def _answer(self, reply: Reply, attempt: Attempt) -> dict[str, Any]:
         try:
-            return read_answer(stream.status, stream.read_all(attempt.patience))
+            return read_answer(reply.status, reply.read_all(attempt.patience, self._most))
         except NoGateway as failure:
             if self.may_leave:
                 raise SpeakGrpc(f"{attempt.address.url}: {failure}") from failure
@@ -259,8 +277,8 @@ class Gateway:
     def _same_cluster(self, connection: Connection, attempt: Attempt, token: str) -> Connection:
         """Ask a new connection where it leads: a load balancer may have another cluster behind it."""
         try:
-            stream = connection.open("/v3/maintenance/status", b"{}", attempt.patience, _headers(token))
-            answer = self._answer(stream, attempt)
+            reply = connection.open("/v3/maintenance/status", b"{}", attempt.patience, _headers(token))
+            answer = self._answer(reply, attempt)
             self._endpoints.answered(attempt.address, read_cluster(answer))
         except (ConnectionLost, Refused) as failure:
             connection.close()
@@ -268,7 +286,7 @@ class Gateway:
         except BaseException:
             connection.close()
             raise
-        if stream.reusable:
+        if reply.reusable:
             return connection
         connection.close()
         return self._pool.connect(attempt.address, attempt.patience)

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import codecs
-import json
 from collections.abc import Callable
 
 from distlock_core.etcd.api import Event, WatchEnded
-from distlock_core.etcd.http1 import Connection, ConnectionLost, Stream
+from distlock_core.etcd.http1 import Connection
+from distlock_core.etcd.http_reply import ConnectionLost, Reply
+from distlock_core.etcd.json_stream import JsonStream
 from distlock_core.etcd.messages import MALFORMED, WatchRefused, begins_behind, read_events
 from distlock_core.patience import Patience
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-LARGEST_ANSWER = 64 * 1024 * 1024  # characters of one watch message; beyond this it is no etcd
 
 
 class GatewayWatch:
@@ -25,25 +19,38 @@ class GatewayWatch:
         self,
         endpoint: str,
         connection: Connection,
-        stream: Stream,
+        reply: Reply,
         revision: int,
         check_cluster: Callable[[int], None],
-        suspect: Callable[[], None] | None = None,
+        suspect: Callable[[], None] | None,
+        most: int,
     ) -> None:
         """It begins at this revision. `check_cluster` raises `ConnectionLost` for another cluster than it should be.
 
-        `suspect` is called when etcd refuses the watch to this user.
+        `suspect` is called when etcd refuses the watch to this user. One message has at most `most` bytes.
         """
         self.endpoint = endpoint
         self._check_cluster = check_cluster
         self._suspect = suspect
         self._connection = connection
-        self._stream = stream
-        # A chunk may end inside a character or a value, and an error comes with no newline behind it.
-        self._decode = codecs.getincrementaldecoder("utf-8")()
-        self._text = ""
+        self._reply = reply
+        self._stream = JsonStream(most)
         self._revision = revision
         self._behind: bool | None = None  # None: it has not begun
+        self._early: list[Event] = []
+        self._end: WatchEnded | None = None
+
+    def begin(self, patience: Patience) -> bool:
+        """Wait until etcd has said that the watch is open, or why not: a proxy may keep that to itself. Else False."""
+        try:
+            while self._behind is None:
+                events = self._next(patience)
+                if events is None or (self._behind is None and patience.over()):
+                    return False
+                self._early += events
+        except WatchEnded as end:
+            self._end = end
+        return True
 
     def wait(self, patience: Patience) -> list[Event]:
         while True:
@@ -52,30 +59,41 @@ class GatewayWatch:
                 return []
             if events:
                 return events
+            if patience.over():
+                return []  # it is kept busy with messages that say nothing
 
     def wait_for_hint(self, patience: Patience) -> bool:
         while True:
+            if self._behind:
+                self._behind = False
+                return True
             events = self._next(patience)
             if events is None:
                 return False
-            if events or self._behind:
+            if events:
                 self._behind = False
                 return True
+            if not self._behind and patience.over():
+                return False
 
     def _next(self, patience: Patience) -> list[Event] | None:
         """The events of what comes next, which may have none; None: nothing came by the deadline."""
+        if self._early:
+            events, self._early = self._early, []
+            return events
+        if self._end is not None:
+            raise self._end
         try:
-            data = self._stream.read(patience)
-            if data is None:
-                return None
-            self._text += self._decode.decode(data)
-        except (ConnectionLost, UnicodeDecodeError) as failure:
+            data = self._reply.read(patience)
+        except ConnectionLost as failure:
             raise WatchEnded(str(failure)) from failure
-        if data == b"" or len(self._text) > LARGEST_ANSWER:
+        if data is None:
+            return None
+        if not data:
             raise WatchEnded("the stream ended")
-        events: list[Event] = []
+        events = []
         try:
-            for message in self._messages():
+            for message in self._stream.feed(data):
                 events += read_events(message, self._check_cluster)
                 if self._behind is None:
                     self._behind = begins_behind(message, self._revision)
@@ -91,15 +109,3 @@ class GatewayWatch:
 
     def close(self) -> None:
         self._connection.close()
-
-    def _messages(self) -> list[dict[str, Any]]:
-        messages: list[dict[str, Any]] = []
-        decoder = json.JSONDecoder()
-        while True:
-            self._text = self._text.lstrip()
-            try:
-                message, end = decoder.raw_decode(self._text)
-            except ValueError:
-                return messages  # not all here yet
-            self._text = self._text[end:]
-            messages.append(message)

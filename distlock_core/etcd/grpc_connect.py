@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 
+from distlock_core.errors import EtcdUnavailable
+from distlock_core.etcd.address import STAGGER, ConnectFailed, targets
 from distlock_core.etcd.calls import SPEAKS_TLS
-from distlock_core.etcd.channel import Channel, SignalsHeld
-from distlock_core.etcd.http1 import ConnectFailed, Connection, ConnectionLost, resolve
+from distlock_core.etcd.channel import Bell, Channel, SignalsHeld, result_of
+from distlock_core.etcd.etcd3_package import check_spare
+from distlock_core.etcd.http1 import Connection, ConnectionLost
 from distlock_core.etcd.messages import MALFORMED, NoGateway, Refused, read_answer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
-    from distlock_core.etcd.http1 import Address
+    from distlock_core.etcd.address import Address, Target
     from distlock_core.etcd.tls import Tls
     from distlock_core.patience import Patience
 
@@ -37,37 +40,87 @@ def connect(rpc: Any, address: Address, tls: Tls | None, patience: Patience) -> 
     It is asked for its status, so that nothing of the caller's is in doubt when no answer comes. Raises
     `ConnectFailed`, `ConfigError`, `Cancelled`.
     """
+    _check_descriptors()
     whole = patience
     options = [*OPTIONS, ("grpc.default_authority", address.url.partition("://")[2])]
     credentials = None
     if tls is not None:
         credentials = _credentials(tls)
+        _check_name(address, tls, whole)
         patience = whole.within(whole.left() * FOR_GRPC)
         options.append(("grpc.ssl_target_name_override", tls.expected_name(address)))
+        if tls.access.server_name:
+            # Held against the certificate too.
+            options[len(OPTIONS)] = ("grpc.default_authority", tls.access.server_name)
     # By the system's own means, as over HTTP: gRPC has a resolver of its own.
-    for *_, target in resolve(address, patience):
-        with SignalsHeld():
-            channel = Channel(address, _open(target, credentials, options))
-        try:
-            status = channel.call(lambda raw: rpc.MaintenanceStub(raw).Status, rpc.StatusRequest(), (), patience)
-            return channel, status.header.cluster_id
-        except (ConnectFailed, ConnectionLost) as failure:
-            channel.give_up()
-            if whole.over():
-                raise ConnectFailed("timed out") from failure
-        except Refused as refusal:
-            channel.give_up()
-            raise ConnectFailed(refusal.message) from refusal
-        except BaseException:
-            channel.give_up()
-            raise
-    raise ConnectFailed(_why(address, tls, whole))
+    found = _first_to_answer(rpc, address, targets(address, patience), credentials, options, patience)
+    if found is None:
+        raise ConnectFailed("timed out" if whole.over() else _why(address, tls, whole))
+    return found
 
 
-def _open(target: tuple[Any, ...], credentials: Any, options: Sequence[tuple[str, Any]]) -> Any:
+def _first_to_answer(
+    rpc: Any,
+    address: Address,
+    waiting: list[Target],
+    credentials: Any,
+    options: Sequence[tuple[str, Any]],
+    patience: Patience,
+) -> tuple[Channel, int] | None:
+    """Ask one address after the other, the next beside those that say nothing. None: none has answered."""
+    bell = Bell()
+    racing: list[tuple[Channel, Any]] = []
+    try:
+        while (waiting or racing) and not patience.over():
+            if waiting:
+                with SignalsHeld():
+                    channel = Channel(address, _open(waiting.pop(0), credentials, options))
+                try:
+                    ask = channel.begin(_status(rpc), rpc.StatusRequest(), (), patience, bell)
+                except BaseException:
+                    channel.give_up()
+                    raise
+                racing.append((channel, ask))
+            bell.wait(patience.within(STAGGER) if waiting else patience)
+            bell.hush()
+            for one in [one for one in racing if one[1].done()]:
+                racing.remove(one)
+                channel, call = one
+                try:
+                    cluster = result_of(call).header.cluster_id
+                except (ConnectFailed, ConnectionLost):
+                    channel.give_up()
+                except Refused as refusal:
+                    channel.give_up()
+                    raise ConnectFailed(refusal.message) from refusal
+                else:
+                    return channel, cluster
+                finally:
+                    channel.end(call)
+        return None
+    finally:
+        for channel, call in racing:
+            channel.give_up()
+            channel.end(call)
+        bell.close()
+
+
+def _check_descriptors() -> None:
+    """Refuse to begin a connection with few descriptors left: gRPC's core ends the process where it lacks one."""
+    try:
+        check_spare()
+    except EtcdUnavailable as lacking:
+        raise ConnectFailed(lacking.message) from lacking
+
+
+def _status(rpc: Any) -> Callable[[Any], Any]:
+    return lambda raw: rpc.MaintenanceStub(raw).Status
+
+
+def _open(target: Target, credentials: Any, options: Sequence[tuple[str, Any]]) -> Any:
     import grpc
 
-    host, port = target[0].replace("%", "%25"), target[1]
+    host, port = target.where[0].replace("%", "%25"), target.where[1]
     uri = f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
     if credentials is None:
         return grpc.insecure_channel(uri, options)
@@ -79,6 +132,13 @@ def _credentials(tls: Tls) -> Any:
     if tls.for_grpc is None or tls.for_grpc[0] is not context:
         tls.for_grpc = context, _new_credentials(tls)
     return tls.for_grpc[1]
+
+
+def _check_name(address: Address, tls: Tls, patience: Patience) -> None:
+    """Verify the server's certificate by our own rules: gRPC takes a common name where there is no other."""
+    if address not in tls.checked:
+        _secure(address, tls, patience).close()
+        tls.checked.add(address)
 
 
 def _new_credentials(tls: Tls) -> Any:

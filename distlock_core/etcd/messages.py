@@ -9,24 +9,30 @@ import binascii
 import json
 
 from distlock_core.errors import AccessDenied, ConfigError, DistlockError, NoSpace
-from distlock_core.etcd.api import Compacted, Compare, Delete, Event, KeyValue, Outcome, Put, Range, WatchEnded
+from distlock_core.etcd.api import Compacted, Compare, Delete, Event, Get, KeyValue, Outcome, Put, Range, WatchEnded
 from distlock_core.etcd.http1 import ConnectionLost
+from distlock_core.wording import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from distlock_core.etcd.api import Op
 
 # gRPC codes, as etcd's answers carry them.
-NOT_FOUND, PERMISSION_DENIED, FAILED_PRECONDITION, UNAUTHENTICATED = 5, 7, 9, 16
+INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, FAILED_PRECONDITION, UNAUTHENTICATED = 3, 5, 7, 9, 16
 # Cancelled, Unknown, DeadlineExceeded, Aborted, Internal, Unavailable: another member may do better.
 PASSING = frozenset({1, 2, 4, 10, 13, 14})
 # What Python raises over an answer that is no JSON, or JSON of another shape than etcd's.
-MALFORMED = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
 TOO_MANY_REQUESTS, NO_LEADER = "too many requests", "etcdserver: no leader"
+# What the gateway says of a request that did not reach it whole, because the connection is half closed: it passes on
+# nothing of it.
+CUT_SHORT = "unexpected EOF"
 NO_SPACE = "database space exceeded"
+MOST_QUOTED = 300  # characters of what etcd says that are shown
+LONGEST_NUMBER = 20  # digits of 64 bits
 
 
 # How a watch's end says that this user may not watch, or has no valid token any more: by version, one or the other.
@@ -51,12 +57,16 @@ class Refused(Exception):
 
     @property
     def passing(self) -> bool:
-        return self.code in PASSING or TOO_MANY_REQUESTS in self.message
+        return self.code in PASSING or TOO_MANY_REQUESTS in self.message or self._cut_short
 
     @property
     def undone(self) -> bool:
         """True if it was surely refused before anything was done: a write may be sent again."""
-        return NO_LEADER in self.message or TOO_MANY_REQUESTS in self.message
+        return NO_LEADER in self.message or TOO_MANY_REQUESTS in self.message or self._cut_short
+
+    @property
+    def _cut_short(self) -> bool:
+        return self.code == INVALID_ARGUMENT and self.message == CUT_SHORT
 
 
 def watch_ended(said: str, *, compacted: bool) -> WatchEnded:
@@ -66,29 +76,31 @@ def watch_ended(said: str, *, compacted: bool) -> WatchEnded:
     return (WatchRefused if any(word in said for word in REFUSALS) else WatchEnded)(said)
 
 
-def read_events(message: dict[str, Any], check_cluster: Callable[[int], None]) -> list[Event]:
+def read_events(message: Any, check_cluster: Callable[[int], None]) -> list[Event]:
     """The events of one message of a watch. Raises `WatchEnded` when it says that the watch is over.
 
     `check_cluster` raises when the message is of another cluster than it should be.
     """
     result = message.get("result") if isinstance(message, dict) else None
-    if isinstance(result, dict) and "cluster_id" in result.get("header", ()):
-        check_cluster(int(result["header"]["cluster_id"]))
-    if not isinstance(result, dict) or result.get("canceled"):
-        compacted = isinstance(result, dict) and bool(result.get("compact_revision"))
-        raise watch_ended(str(message)[:300], compacted=compacted)
-    return [Event(event.get("type") == "DELETE", _key_value(event["kv"])) for event in result.get("events", ())]
+    if not isinstance(result, dict):
+        raise watch_ended(_quoted(message), compacted=False)
+    header = _object(result.get("header", {}))
+    if "cluster_id" in header:
+        check_cluster(_whole(header["cluster_id"]))
+    if _truth(result, "canceled"):
+        raise watch_ended(_quoted(message), compacted=bool(_number(result, "compact_revision")))
+    return [_event(_object(event)) for event in _list(result, "events")]
 
 
 def begins_behind(message: dict[str, Any], revision: int) -> bool | None:
     """By the message that it has begun: True if a watch from this revision begins in the past. None: another one."""
     result = message.get("result")
-    if not isinstance(result, dict) or not result.get("created"):
+    if not isinstance(result, dict) or not _truth(result, "created"):
         return None
-    return int(result.get("header", {}).get("revision", 0)) >= revision
+    return _number(_object(result.get("header", {})), "revision") >= revision
 
 
-def read_answer(status: int, body: bytes) -> dict[str, Any]:
+def read_answer(status: int, body: bytes | bytearray) -> dict[str, Any]:
     """The JSON object in an answer. Raises `Refused` for an error of etcd's, `ConnectionLost` for no etcd at all."""
     try:
         answer = json.loads(body)
@@ -98,12 +110,14 @@ def read_answer(status: int, body: bytes) -> dict[str, Any]:
         error = answer.get("error")
         if isinstance(error, dict):  # of a stream
             answer = {"code": error.get("grpc_code", error.get("code", 2)), "message": error.get("message", "")}
-        if isinstance(answer.get("code"), int) and "message" in answer:
-            raise Refused(answer["code"], str(answer["message"]))
+        if type(answer.get("code")) is int and "message" in answer:
+            raise Refused(answer["code"], _quoted(answer["message"]))
         if status == 200:
             return answer
     if status == 404:
         raise NoGateway("it has no JSON gateway (404): switched off, or no etcd v3")
+    if status == 421:
+        raise NoGateway("its JSON gateway does not answer to this host name (421): see etcd's --host-whitelist")
     if status == 400 and b"CommonName" in body:
         raise NoGateway("its JSON gateway takes no client certificate with a common name while auth is on (400)")
     raise ConnectionLost(f"it answers, but not as etcd does (HTTP {status})")
@@ -164,56 +178,144 @@ def op_json(op: Op) -> dict[str, Any]:
     return {"request_range": get}
 
 
-def read_outcome(answer: dict[str, Any]) -> Outcome:
-    return Outcome(
-        bool(answer.get("succeeded")),
-        int(answer["header"]["revision"]),
-        tuple(_result(response) for response in answer.get("responses", ())),
-    )
+# Reading. What is not as etcd writes it raises one of `MALFORMED`: nothing is believed of an answer that cannot be
+# understood, since a zero and a "no" are left out of it, and so look like what was damaged on the way.
 
 
-def read_range(answer: dict[str, Any]) -> tuple[int, Range]:
+def read_outcome(
+    answer: dict[str, Any], compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op]
+) -> Outcome:
+    """What became of a transaction of these parts."""
+    succeeded = _truth(answer, "succeeded")
+    ops = then if succeeded else otherwise
+    responses = _list(answer, "responses")
+    # One for each operation of the branch that was taken: so a "succeeded" that got lost does not look like a refusal.
+    if len(responses) != len(ops) or not (succeeded or compares):
+        raise ValueError("not the answer to this transaction")
+    results = tuple(_result(_object(response), op) for response, op in zip(responses, ops))
+    return Outcome(succeeded, read_revision(answer), results)
+
+
+def read_range(answer: dict[str, Any], get: Get) -> tuple[int, Range]:
     """The revision of a read outside of a transaction, and what it found."""
-    return int(answer["header"]["revision"]), _range(answer)
+    return read_revision(answer), _range(answer, get)
+
+
+def read_revision(answer: dict[str, Any]) -> int:
+    revision = _whole(_object(answer["header"])["revision"])
+    if revision <= 0:
+        raise ValueError("no revision")
+    return revision
 
 
 def read_cluster(answer: dict[str, Any]) -> int:
     """The id of the cluster that has answered."""
-    return int((answer.get("header") or answer["result"]["header"])["cluster_id"])
+    return _whole(_object(answer.get("header") or _object(answer["result"])["header"])["cluster_id"])
 
 
 def read_token(answer: dict[str, Any]) -> str:
-    token = str(answer["token"])
-    if not token.isprintable():
+    token = answer["token"]
+    if not isinstance(token, str) or not token or not (token.isascii() and token.isprintable()):
         raise ValueError("no token")
     return token
 
 
 def read_ttl(answer: dict[str, Any]) -> int:
-    return int(answer.get("TTL", 0))
+    """The TTL in the answer to a grant, a renewal, or a question about a lease; 0 where there is no such lease."""
+    # A lease that is gone has none in its answer: then the answer must be whole in all other respects.
+    if "TTL" not in answer and not answer.keys() <= {"header", "ID"}:
+        raise ValueError("not as etcd does")
+    return _number(answer, "TTL")
 
 
 def read_streamed_ttl(answer: dict[str, Any]) -> int:
-    return read_ttl(answer.get("result", {}))
+    return read_ttl(_object(answer["result"])) if answer else 0
 
 
-def _result(response: dict[str, Any]) -> Range | int | None:
-    found = response.get("response_range")
-    if found is not None:
-        return _range(found)
-    deleted = response.get("response_delete_range")
-    return None if deleted is None else int(deleted.get("deleted", 0))
+def _result(response: dict[str, Any], op: Op) -> Range | int | None:
+    if isinstance(op, Get):
+        return _range(_object(response["response_range"]), op)
+    if isinstance(op, Delete):
+        return _number(_object(response["response_delete_range"]), "deleted")
+    _object(response["response_put"])
+    return None
 
 
-def _range(found: dict[str, Any]) -> Range:
-    return Range(tuple(_key_value(kv) for kv in found.get("kvs", ())), int(found.get("count", 0)))
+def _range(found: dict[str, Any], get: Get) -> Range:
+    read_revision(found)  # one that has found nothing has at least that
+    kvs, total = tuple(_key_value(_object(kv)) for kv in _list(found, "kvs")), _number(found, "count")
+    whole = min(total, get.limit) if get.limit else total
+    if len(kvs) > whole or (len(kvs) < whole and not get.max_create_revision):
+        raise ValueError("not as many keys as it says")
+    if not all(kv.key and 0 < kv.create_revision <= kv.mod_revision for kv in kvs):
+        raise ValueError("no key of etcd's")
+    return Range(kvs, total)
+
+
+def _event(event: dict[str, Any]) -> Event:
+    if event.get("type", "PUT") not in ("PUT", "DELETE"):
+        raise ValueError("no event of etcd's")
+    kv = _key_value(_object(event["kv"]))
+    if not kv.key or kv.mod_revision <= 0:
+        raise ValueError("no event of etcd's")
+    return Event(event.get("type") == "DELETE", kv)
 
 
 def _key_value(kv: dict[str, Any]) -> KeyValue:
     return KeyValue(
-        binascii.a2b_base64(kv["key"]),
-        binascii.a2b_base64(kv.get("value", "")),
-        int(kv.get("create_revision", 0)),
-        int(kv.get("mod_revision", 0)),
-        int(kv.get("lease", 0)),
+        _bytes(kv["key"]),
+        _bytes(kv.get("value", "")),
+        _number(kv, "create_revision"),
+        _number(kv, "mod_revision"),
+        _number(kv, "lease"),
     )
+
+
+def _bytes(text: Any) -> bytes:
+    if not isinstance(text, str):
+        raise TypeError("no base64")
+    data = binascii.a2b_base64(text)  # it skips what is no base64, and so returns less then
+    if len(text) != (len(data) + 2) // 3 * 4:
+        raise ValueError("no base64")
+    return data
+
+
+def _number(message: dict[str, Any], field: str) -> int:
+    return _whole(message[field]) if field in message else 0
+
+
+def _whole(value: Any) -> int:
+    """An integer of 64 bits, as a string or a number. `int` would take 1.5, true, " 7" and 1_000 as well."""
+    if type(value) is str:
+        digits = value.removeprefix("-")
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= LONGEST_NUMBER):
+            raise ValueError("no integer")
+        value = int(value)
+    if type(value) is not int or not -(2**63) <= value < 2**64:
+        raise ValueError("no integer")
+    return value
+
+
+def _truth(message: dict[str, Any], field: str) -> bool:
+    value = message.get(field, False)
+    if type(value) is not bool:
+        raise TypeError("neither true nor false")  # and the string "false" would count as true
+    return value
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if type(value) is not dict:
+        raise TypeError("no object")
+    return value
+
+
+def _list(message: dict[str, Any], field: str) -> list[Any]:
+    value = message.get(field, [])
+    if type(value) is not list:
+        raise TypeError("no list")
+    return value
+
+
+def _quoted(said: Any) -> str:
+    """What etcd has said, to be shown to a person: on one line, without control characters, and not at any length."""
+    return printable(str(said)[:MOST_QUOTED])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
+from distlock_core.etcd.address import Address, heard, suspect
 from distlock_core.etcd.calls import LATE
-from distlock_core.etcd.http1 import Address, Connection
+from distlock_core.etcd.http1 import Connection
 from distlock_core.patience import FOREVER, now
 
 TYPE_CHECKING = False
@@ -42,11 +43,20 @@ class Pool:
 
     def give_back(self, connection: Connection) -> None:
         """It has been read to the end of an answer, and may be used again."""
+        heard(connection.where)
+        connection.others = 0
         self._idle.append(connection)
 
     def hang_up_later(self, connection: Connection) -> None:
         """Its answer has not come in time: leave it open for `LATE` seconds, while others are used."""
+        suspect(connection.where)
         self._late.append((now() + LATE, connection))
+
+    def drop(self, connection: Connection, *, late: bool) -> None:
+        """Close it: what was asked of it has failed, `late` for want of an answer."""
+        if late:
+            suspect(connection.where)
+        connection.close()
 
     def connect(self, address: Address, patience: Patience) -> Connection:
         """A new connection, to be closed or given back."""

@@ -12,6 +12,7 @@ import ssl
 
 from distlock_core.errors import ConfigError
 from distlock_core.etcd.access import Access
+from distlock_core.etcd.address import suspect
 from distlock_core.etcd.http1 import CHUNK, Address, ConnectFailed, Connection, ConnectionLost, reason_of
 
 TYPE_CHECKING = False
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
 
     from distlock_core.patience import Patience
 
+LARGEST = 16 * 2**20  # bytes of a PEM file; beyond it this is none
 LISTENING = 0.3  # seconds that may be spent on finding out why an endpoint hangs up
 EXPIRED, NOT_YET_VALID, HOST_MISMATCH, IP_MISMATCH = 10, 9, 62, 64  # OpenSSL's numbers
 UNKNOWN_CA = frozenset({2, 18, 19, 20, 21})
 NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL")
 NO_VERSION = ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE")
+# OpenSSL 3.0, with Debian's Python 3.11.2 for one, says the second where others say the first.
+HUNG_UP = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 ABOUT_MY_CERTIFICATE = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ACCESS_DENIED", "DECRYPT_ERROR")
 
 
@@ -35,6 +39,7 @@ class Tls:
         self.access = access or Access()
         self._context: ssl.SSLContext | None = None
         self._stamps: tuple[tuple[int, int] | None, ...] = ()
+        self.checked: set[Address] = set()  # whose certificate was verified here, for gRPC, since the context was made
         self.for_grpc: tuple[ssl.SSLContext, Any] | None = None  # what gRPC has made of the files for this context
 
     def context(self) -> ssl.SSLContext:
@@ -47,6 +52,7 @@ class Tls:
             try:
                 self._context = make_context(self.access)
                 self._stamps = stamps
+                self.checked = set()
             except ConfigError:
                 if self._context is None:
                     raise
@@ -67,7 +73,7 @@ class SecureConnection(Connection):
         super().__init__(address, patience)
         self._tls = tls
         try:
-            self._shake_hands(context, patience)
+            self._shake_hands(context, patience.within(patience.left() / (self.others + 1)))
         except BaseException:
             self.close()
             raise
@@ -75,7 +81,7 @@ class SecureConnection(Connection):
     def is_stale(self) -> bool:
         # Something may have come that is TLS's own (a session ticket), so to poll the socket says nothing.
         try:
-            return bool(self._buffer) or self._socket.recv(1) is not None
+            return bool(self._inbox.data) or self._socket.recv(1) is not None
         except ssl.SSLWantReadError:
             return False
         except OSError:
@@ -95,9 +101,10 @@ class SecureConnection(Connection):
                 self._socket.do_handshake()
                 return
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
-                if not self._ready(want, patience):
+                if patience.over() or not self._ready(want, patience):
+                    suspect(self.where)
                     raise ConnectFailed("timed out in the TLS handshake") from None
-            except (ssl.SSLEOFError, ConnectionResetError, BrokenPipeError) as error:
+            except (*HUNG_UP, ConnectionResetError, BrokenPipeError) as error:
                 raise ConnectFailed("hangs up in the TLS handshake: http:// there, or no etcd?") from error
             except OSError as error:
                 raise ConnectFailed(self._words(error)) from error
@@ -108,12 +115,12 @@ class SecureConnection(Connection):
             try:
                 view = view[self._socket.send(view) :]
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
-                if not self._ready(want, patience):
+                if patience.over() or not self._ready(want, patience):
                     raise ConnectionLost("timed out") from None
             except OSError as error:
                 raise self._broken(self._last_words() or error) from error
 
-    def _receive(self, patience: Patience) -> bytes | None:
+    def receive(self, patience: Patience) -> bytes | None:
         while True:
             try:
                 return self._socket.recv(CHUNK)
@@ -152,7 +159,7 @@ def is_spoken(address: Address, patience: Patience) -> bool:
         connection = Connection(address, patience)
         try:
             connection._send(b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", patience)  # a greeting cut short
-            return (connection._receive(patience) or b"").startswith(b"\x15")  # an alert
+            return (connection.receive(patience) or b"").startswith(b"\x15")  # an alert
         finally:
             connection.close()
     except (ConnectFailed, ConnectionLost):
@@ -164,7 +171,7 @@ def words(error: OSError, name: str, access: Access) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return _refused_by_me(error, name, access)
     reason = getattr(error, "reason", None) or ""
-    if isinstance(error, ssl.SSLEOFError):
+    if isinstance(error, HUNG_UP):
         return "closed the connection"
     if not isinstance(error, ssl.SSLError):
         return reason_of(error)
@@ -203,6 +210,8 @@ def make_context(access: Access) -> ssl.SSLContext:
     """Return a context that verifies the server. Raises `ConfigError` for a file that cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # it checks certificate and name
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # A certificate names the server in its subjectAltName: a common name alone counts for nothing, as in Go.
+    context.hostname_checks_common_name = False
     if access.cacert:
         _pem(access.cacert, "cacert", "CERTIFICATE")
         # As in Go: a file may name an authority in the middle of the chain, or the server's certificate itself.
@@ -235,10 +244,12 @@ def _pem(path: str, setting: str, kind: str) -> bytes:
     """The content of a PEM file that has something of this kind in it."""
     try:
         with open(path, "rb") as file:
-            content = file.read()
+            content = file.read(LARGEST + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"{setting} {path}: cannot be read: {reason}") from None
+    if len(content) > LARGEST:
+        raise ConfigError(f"{setting} {path}: it is larger than {LARGEST // 2**20} MiB, so it is no PEM file")
     if not any(line.startswith(b"-----BEGIN ") and kind.encode() in line for line in content.splitlines()):
         what = "private key" if kind == "PRIVATE KEY" else "certificate"
         hint = "; set key, if it is in another file" if setting == "cert" and kind == "PRIVATE KEY" else ""

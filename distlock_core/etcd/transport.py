@@ -7,6 +7,10 @@ from collections.abc import Callable, Sequence
 from distlock_core.errors import ConfigError, EtcdUnavailable
 from distlock_core.etcd.endpoints import Endpoints, parse_endpoint
 from distlock_core.etcd.gateway import Gateway, SpeakGrpc
+from distlock_core.etcd.http_reply import MAX_ANSWER
+
+NOT_OVER_GRPC = "it answers, but not over gRPC"
+NO_ETCD = "it answers 404 over HTTP, and not over gRPC: no etcd v3"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,15 +30,18 @@ def dial(
     discovery_srv: str = "",
     transport: str = "auto",
     hint: str = "",
+    max_answer: int = MAX_ANSWER,
 ) -> Etcd:
     """Return the cluster behind these endpoints: URLs, in a list or separated by commas. Nothing is sent yet.
 
     Those that the SRV records of the domain `discovery_srv` name are asked when none of these answers. An endpoint
-    without a scheme is https where `access` says something of TLS. `transport` is auto, http or grpc. `hint` is added
-    to the message when none answers. Raises `ConfigError`.
+    without a scheme is https where `access` has a secret or says something of TLS, or another endpoint is; and where it
+    is, nothing plain is taken from DNS. `transport` is auto, http or grpc. `hint` is added to the message when none
+    answers. `max_answer` (MiB) is the largest answer that is read. Raises `ConfigError`.
     """
     texts = endpoints.split(",") if isinstance(endpoints, str) else endpoints
-    scheme = "https" if access is not None and access.wants_tls else "http"
+    given_tls = any(text.strip().lower().startswith("https://") for text in texts)
+    scheme = "https" if given_tls or (access is not None and access.wants_tls) else "http"
     addresses = [parse_endpoint(text, scheme) for text in texts if text.strip()]
     if not addresses and not discovery_srv:
         raise ConfigError("no endpoint is given; write it like http://10.0.0.1:2379")
@@ -49,10 +56,10 @@ def dial(
 
         return Grpc(members, access)
     if transport == "http":
-        gateway = Gateway(members, access)
+        gateway = Gateway(members, access, max_answer)
         gateway.advice = "; with transport auto or grpc it can be spoken to over gRPC"
         return gateway
-    return Either(members, access)
+    return Either(members, access, max_answer)
 
 
 class Either:
@@ -61,10 +68,11 @@ class Either:
     Where the package `etcd3` is missing it stays with the gateway, and the error says what to install.
     """
 
-    def __init__(self, endpoints: Endpoints, access: Access | None = None) -> None:
+    def __init__(self, endpoints: Endpoints, access: Access | None = None, max_answer: int = MAX_ANSWER) -> None:
         self._endpoints = endpoints
         self._access = access
-        self._gateway = Gateway(endpoints, access)
+        self._max_answer = max_answer
+        self._gateway = Gateway(endpoints, access, max_answer)
         self._gateway.may_leave = True
         self._chosen: Etcd = self._gateway
 
@@ -110,6 +118,9 @@ class Either:
             try:
                 return ask(self._chosen)
             except EtcdUnavailable as error:
+                if NOT_OVER_GRPC in error.message:  # nor over HTTP
+                    error.message = error.message.replace(NOT_OVER_GRPC, NO_ETCD)
+                    raise
                 advice = self._gateway.advice
                 if not advice or advice in error.message:
                     raise

@@ -25,8 +25,8 @@ class Exchange(NamedTuple):
 
     path: str
     body: bytes
-    inward: tuple[str, bytes | Held] | None
-    outward: tuple[str, bytes | Held] | None
+    inward: tuple[str, bytes | int | Held] | None
+    outward: tuple[str, bytes | int | Held] | None
 
     @property
     def is_stream(self) -> bool:
@@ -91,6 +91,12 @@ class Connection(threading.Thread):
             raw += self._from_client[:taken]
             self._from_client = self._from_client[taken:]
         exchange = self._proxy.admit(head.path, bytes(body.content))
+        if exchange.inward is not None and exchange.inward[0] == "cut_request":
+            assert isinstance(exchange.inward[1], int)
+            self._to_etcd().sendall(raw[: exchange.inward[1]])
+            self._to_etcd().shutdown(socket.SHUT_WR)
+            self._reply(exchange)
+            return False
         if exchange.inward is not None and not self._obey(*exchange.inward, exchange.body):
             return False
         self._pass_gate()
@@ -106,6 +112,8 @@ class Connection(threading.Thread):
             if head.status >= 200:
                 break
             self._client.sendall(head.raw)  # 1xx: the reply proper follows
+        if exchange.outward is not None and exchange.outward[0] in ("cut_reply", "garble_reply"):
+            return self._damage(head, *exchange.outward)
         # With its head a unary reply is certain: the gateway sends it when etcd has answered.
         if exchange.outward is not None and not self._obey(*exchange.outward, exchange.body):
             return False
@@ -126,7 +134,24 @@ class Connection(threading.Thread):
         self._set_streaming(False)
         return not head.last
 
-    def _obey(self, action: str, payload: bytes | Held, body: bytes) -> bool:
+    def _damage(self, head: Head, action: str, position: bytes | int | Held) -> bool:
+        """Let the reply through, cut short or garbled at a position."""
+        assert isinstance(position, int)
+        body, raw = Body(head, reply=True), bytearray(head.raw)
+        while not body.done:
+            self._from_etcd = self._from_etcd or self._receive_etcd()
+            taken = body.feed(self._from_etcd)
+            raw += self._from_etcd[:taken]
+            self._from_etcd = self._from_etcd[taken:]
+        self._proxy.damaged = len(raw)
+        if action == "cut_reply":
+            self._client.sendall(raw[:position])
+            return False
+        raw[position % len(raw)] = 0x7E  # a tilde: in no number, no base64 and none of JSON's own characters
+        self._client.sendall(raw)
+        return not head.last
+
+    def _obey(self, action: str, payload: bytes | int | Held, body: bytes) -> bool:
         """Do what a rule says; False when the connection is to be closed."""
         if action == "garble":
             assert isinstance(payload, bytes)
@@ -134,7 +159,7 @@ class Connection(threading.Thread):
             return False
         if action in ("lose_request", "lose_reply"):
             return False
-        assert not isinstance(payload, bytes)
+        assert isinstance(payload, Held)
         held = payload
         with self._proxy.changed:
             held.catch(body)

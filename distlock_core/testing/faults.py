@@ -11,20 +11,21 @@ import socket
 import threading
 import time
 import urllib.parse
-from typing import Callable
+from typing import Callable, Union
 
 from distlock_core.testing.connection import Connection, Exchange
 from distlock_core.testing.held import Held
 from distlock_core.testing.ports import free_ports
 
 When = Callable[[bytes], bool]
+Payload = Union[bytes, int, Held]
 _HOST = "127.0.0.1"
 
 
 class _Rule:
     """What is to happen to the next `times` requests that match."""
 
-    def __init__(self, action: str, path: str, when: When | None, times: int, payload: bytes | Held = b"") -> None:
+    def __init__(self, action: str, path: str, when: When | None, times: int, payload: Payload = b"") -> None:
         self.action = action
         self.payload = payload
         self.times = times
@@ -33,7 +34,7 @@ class _Rule:
 
     @property
     def on_reply(self) -> bool:
-        return self.action in ("lose_reply", "hold_reply")
+        return self.action in ("lose_reply", "hold_reply", "cut_reply", "garble_reply")
 
     def matches(self, path: str, body: bytes) -> bool:
         return self.times > 0 and fnmatch.fnmatchcase(path, self._path) and (self._when is None or self._when(body))
@@ -55,6 +56,7 @@ class Proxy:
         self.blackholed = False
         self.muted = False
         self.latency = 0.0
+        self.damaged = 0  # bytes that the last reply had which was cut or garbled
         self._cut = False
         self._closed = False
         self._rules: list[_Rule] = []
@@ -90,6 +92,18 @@ class Proxy:
     def garble(self, path: str, replacement: bytes, times: int = 1) -> None:
         """Answer with these raw bytes (a whole HTTP reply, or nonsense) and close; etcd never sees the request."""
         self._add(_Rule("garble", path, None, times, replacement))
+
+    def cut_request(self, path: str, after: int, when: When | None = None, times: int = 1) -> None:
+        """Forward so many bytes of the request, head and body, half-close, and let etcd's answer to that back."""
+        self._add(_Rule("cut_request", path, when, times, after))
+
+    def cut_reply(self, path: str, after: int, when: When | None = None, times: int = 1) -> None:
+        """Let so many bytes of the reply through, head and body, and close the client's connection."""
+        self._add(_Rule("cut_reply", path, when, times, after))
+
+    def garble_reply(self, path: str, at: int, when: When | None = None, times: int = 1) -> None:
+        """Damage one byte of the reply, head and body: what etcd never writes stands there."""
+        self._add(_Rule("garble_reply", path, when, times, at))
 
     def delay(self, seconds: float) -> None:
         """Delay every request, and every message of a stream, by so many seconds."""
@@ -192,7 +206,7 @@ class Proxy:
         with self.changed:
             self._rules.append(rule)
 
-    def _take(self, path: str, body: bytes, *, on_reply: bool) -> tuple[str, bytes | Held] | None:
+    def _take(self, path: str, body: bytes, *, on_reply: bool) -> tuple[str, Payload] | None:
         for rule in self._rules:
             if rule.on_reply == on_reply and rule.matches(path, body):
                 rule.times -= 1

@@ -1,8 +1,8 @@
 # @summary Runs a command under a lock, as `exec` does without one.
 #
 # The command runs only while this node holds the lock: taken right before, let go right after. While another node holds
-# it, the resource fails with the holder's name (or waits, see `lock_timeout`); the next run tries again. No shell reads
-# the command.
+# it, the resource fails with the holder's name (or waits, see `lock_timeout`); the next run tries again. After a wait the
+# run's log says for whom it was, and how long. No shell reads the command.
 #
 # `unless`, `onlyif`, `creates` and `refreshonly` are looked at before the lock is asked for: a node that has nothing to
 # do never takes it.
@@ -131,6 +131,7 @@ define distlock::exec (
   $words = $options.filter |$_, $value| { $value =~ NotUndef }.map |$option, $value| { "--${option}=${value}" }
 
   exec { "distlock: ${title}":
+    provider    => 'distlock',
     command     => [$found, 'exec'] + $words + [$lock_name, '--'] + $command,
     unless      => $unless,
     onlyif      => $onlyif,

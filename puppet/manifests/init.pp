@@ -134,7 +134,7 @@ class distlock (
         }
         -> package { $package_name:
           ensure          => $ensure,
-          provider        => 'pip',
+          provider        => 'distlock_pip',
           command         => "${venv}/bin/pip",
           install_options => $pip_options,
         }

@@ -2,7 +2,7 @@
 #
 # Sets prerun_command and postrun_command in this node's own puppet.conf; from the next run on, every run first takes the
 # lock, and fails where it cannot. The lock is bound to the run: it ends with it, however that ends. Runs with noop take
-# no lock.
+# no lock, unless `noop_runs` says so; one that would apply a resource with `noop => false` is refused.
 #
 # @example
 #   class { 'distlock::run_lock':
@@ -18,6 +18,8 @@
 #   How many seconds the lock outlives the machine.
 # @param reason
 #   Why; shown to everybody who looks or waits.
+# @param noop_runs
+#   Whether runs with noop take the lock too: where resources have `noop => false`.
 # @param ensure
 #   `absent` takes the two settings away, where they run distlock-puppet.
 # @param section
@@ -34,6 +36,7 @@ class distlock::run_lock (
   Optional[Distlock::Timeout] $lock_timeout = undef,
   Optional[Integer[1]] $ttl = undef,
   Optional[Pattern[/\A[A-Za-z0-9 _.,:;@%+=()\/-]{1,200}\z/]] $reason = undef,
+  Boolean $noop_runs = false,
   Enum['present', 'absent'] $ensure = 'present',
   Enum['main', 'agent', 'user'] $section = 'main',
   Optional[Distlock::Path] $puppet_conf = undef,
@@ -66,15 +69,20 @@ class distlock::run_lock (
   }
   $how = { 'timeout' => $lock_timeout, 'ttl' => $ttl }.filter |$_, $value| { $value =~ NotUndef }
   $words = $how.map |$option, $value| { " --${option}=${value}" }.join('')
+  $always = $noop_runs ? {
+    true    => ' --noop-runs',
+    default => '',
+  }
   $why = $reason ? {
     undef   => '',
     default => " --reason='${reason}'",
   }
 
   distlock_puppet_conf { "${section}/prerun_command":
-    ensure => $ensure,
-    value  => "${found} acquire${words}${where}${why} ${lock_name}",
-    path   => $puppet_conf,
+    ensure      => $ensure,
+    value       => "${found} acquire${words}${always}${where}${why} ${lock_name}",
+    path        => $puppet_conf,
+    guards_noop => $noop_runs,
   }
 
   distlock_puppet_conf { "${section}/postrun_command":

@@ -39,6 +39,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shlex
 import sys
 from contextlib import contextmanager
@@ -47,10 +48,12 @@ from salt.exceptions import CommandExecutionError
 
 try:
     from distlock_core import adapters
+    from distlock_core.advice import SALT
     from distlock_core.cli.render import holder_json, locks_json
     from distlock_core.errors import ConfigError, DistlockError, LockNotFound, NotHolder
     from distlock_core.saltext import settings as minion_settings
     from distlock_core.settings import SETTINGS
+    from distlock_core.waited import WAITED
     from distlock_core.whoami import traces
 
     MISSING = ""
@@ -74,6 +77,22 @@ __func_alias__ = {"list_": "list"}
 # Not one option on the command line: that, all who may list processes can read.
 COMMAND = "import sys; sys.path.append(sys.argv.pop(1)); from distlock_core.cli.distlock import main; main()"
 
+# Leaves root's rights, and the password for etcd, behind before the command begins. distlock itself keeps them.
+AS_USER = """
+import os, pwd, sys
+user = pwd.getpwnam(sys.argv[1])
+for word in ("DISTLOCK_PASSWORD", "DISTLOCK_PASSWORD_FILE"):
+    os.environ.pop(word, None)
+os.environ.update(HOME=user.pw_dir, USER=user.pw_name, LOGNAME=user.pw_name, SHELL=user.pw_shell)
+try:
+    os.initgroups(user.pw_name, user.pw_gid)
+    os.setgid(user.pw_gid)
+    os.setuid(user.pw_uid)
+    os.execvp(sys.argv[2], sys.argv[2:])
+except OSError as error:
+    sys.exit(f"distlock: cannot start {sys.argv[2]} as {user.pw_name}: {error.strerror}")
+"""
+
 
 def __virtual__() -> str | tuple[bool, str]:
     if MISSING:
@@ -96,6 +115,7 @@ def lock(
     endpoints: list[str] | str | None = None,
     prefix: str | None = None,
     profile: str | None = None,
+    connect_timeout: float | None = None,
 ) -> dict[str, Any]:
     """
     Take the lock, and leave it taken. One that this owner holds already is left as it is.
@@ -127,6 +147,9 @@ def lock(
     endpoints, prefix, profile
         Where the lock is, if not where minion config or pillar say.
 
+    connect_timeout : 5
+        Seconds for the first contact with etcd.
+
     CLI Example:
 
     .. code-block:: bash
@@ -147,6 +170,7 @@ def lock(
             on_loss=on_loss,
             endpoints=endpoints,
             prefix=prefix,
+            connect_timeout=connect_timeout,
         )
         pid = None if while_pid is None else settings["while_pid"]
         if pid is None and (ttl is not None or on_loss is not None):
@@ -165,6 +189,8 @@ def unlock(
     endpoints: list[str] | str | None = None,
     prefix: str | None = None,
     profile: str | None = None,
+    connect_timeout: float | None = None,
+    release_timeout: float | None = None,
 ) -> dict[str, Any]:
     """
     Let the lock go, if it is this owner's, and return what was held. It is an error if it was not locked.
@@ -186,7 +212,16 @@ def unlock(
         salt db1 distlock.unlock percona_prod token=4711 force=True
     """
     with _one_line():
-        settings = _settings(profile, lockname=name, id=owner, cooldown=cooldown, endpoints=endpoints, prefix=prefix)
+        settings = _settings(
+            profile,
+            lockname=name,
+            id=owner,
+            cooldown=cooldown,
+            endpoints=endpoints,
+            prefix=prefix,
+            connect_timeout=connect_timeout,
+            release_timeout=release_timeout,
+        )
         holder = adapters.let_go(
             settings,
             taker=traces(),
@@ -203,10 +238,11 @@ def show(
     endpoints: list[str] | str | None = None,
     prefix: str | None = None,
     profile: str | None = None,
+    connect_timeout: float | None = None,
 ) -> list[dict[str, Any]]:
     """
     Return who holds the lock, since when and why, and the line in order: one entry for each holder. A lock that
-    nobody holds has one entry without an owner.
+    nobody holds has one entry without an owner. What is not known, or does not apply, is left out.
 
     CLI Example:
 
@@ -215,12 +251,17 @@ def show(
         salt db1 distlock.show percona_prod
     """
     with _one_line():
-        settings = _settings(profile, lockname=name, endpoints=endpoints, prefix=prefix)
-        return locks_json(adapters.connect(settings).show(settings["lockname"]))
+        settings = _settings(
+            profile, lockname=name, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout
+        )
+        return [_known(lock) for lock in locks_json(adapters.connect(settings).show(settings["lockname"]))]
 
 
 def list_(
-    endpoints: list[str] | str | None = None, prefix: str | None = None, profile: str | None = None
+    endpoints: list[str] | str | None = None,
+    prefix: str | None = None,
+    profile: str | None = None,
+    connect_timeout: float | None = None,
 ) -> list[dict[str, Any]]:
     """
     Return every lock that is held or waited for: what ``distlock.show`` says of each.
@@ -233,8 +274,8 @@ def list_(
         salt db1 distlock.list profile=staging
     """
     with _one_line():
-        settings = _settings(profile, endpoints=endpoints, prefix=prefix)
-        return [lock for state in adapters.connect(settings).list() for lock in locks_json(state)]
+        settings = _settings(profile, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout)
+        return [_known(lock) for state in adapters.connect(settings).list() for lock in locks_json(state)]
 
 
 def verify(
@@ -244,6 +285,7 @@ def verify(
     endpoints: list[str] | str | None = None,
     prefix: str | None = None,
     profile: str | None = None,
+    connect_timeout: float | None = None,
 ) -> bool:
     """
     Return True if this owner holds the lock now (with a token: if that acquisition does), else False.
@@ -256,9 +298,11 @@ def verify(
         salt db1 distlock.verify percona_prod token=4711
     """
     with _one_line():
-        settings = _settings(profile, lockname=name, id=owner, endpoints=endpoints, prefix=prefix)
+        settings = _settings(
+            profile, lockname=name, id=owner, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout
+        )
         try:
-            adapters.check(settings, adapters.read_token(token))
+            adapters.check(settings, adapters.read_token(token), taker=traces())
         except (LockNotFound, NotHolder):
             return False
         return True
@@ -275,6 +319,7 @@ def run(
     on_loss: str | None = None,
     on_failure: str | None = None,
     cooldown: int | None = None,
+    runas: str | None = None,
     cwd: str | None = None,
     env: dict[str, str] | None = None,
     stdin: str | None = None,
@@ -283,13 +328,16 @@ def run(
     endpoints: list[str] | str | None = None,
     prefix: str | None = None,
     profile: str | None = None,
+    connect_timeout: float | None = None,
+    release_timeout: float | None = None,
 ) -> dict[str, Any]:
     """
     Run a command under the lock, and return what ``cmd.run_all`` does: ``pid``, ``retcode``, ``stdout``, ``stderr``.
 
     The command never runs without the lock. A lock that was lost while it ran is a ``retcode`` of 2, with a line in
     ``stderr``. The pid is that of distlock, which looks after the command. Under the lock of a step of the same
-    owner (``distlock.lock``, ``distlock.locked``) the command runs inside of that.
+    owner (``distlock.lock``, ``distlock.locked``) the command runs inside of that. After a wait the return also says
+    ``waited_for``, ``waited`` (seconds) and ``position``.
 
     cmd
         The command, a list of words or a string to be split into words. No shell reads it, unless ``python_shell``.
@@ -306,6 +354,10 @@ def run(
 
     cooldown
         After success, leave the lock taken for so many seconds more.
+
+    runas
+        The user that the command runs as, in that user's home unless ``cwd`` says otherwise. distlock itself runs as
+        Salt does, and does not hand a password for etcd on to that user.
 
     cwd, env, stdin, output_loglevel
         As for ``cmd.run_all``.
@@ -331,18 +383,27 @@ def run(
             cooldown=cooldown,
             endpoints=endpoints,
             prefix=prefix,
+            connect_timeout=connect_timeout,
+            release_timeout=release_timeout,
         )
+        words = _words(cmd, python_shell)
+        runas = runas or __context__.get("runas")  # that of a state
+        if runas:
+            user = _user(runas)
+            words = [sys.executable, "-I", "-S", "-c", AS_USER, user.pw_name, *words]
+            cwd = cwd or (user.pw_dir if os.path.isdir(user.pw_dir) else "/")
         home = os.path.dirname(os.path.dirname(os.path.abspath(adapters.__file__)))
         result: dict[str, Any] = __salt__["cmd.run_all"](
-            [sys.executable, "-I", "-c", COMMAND, home, "--json", "--quiet", "--", *_words(cmd, python_shell)],
+            [sys.executable, "-I", "-c", COMMAND, home, "--json", "--", *words],
             cwd=cwd,
-            env={**(env or {}), **_environment(settings)},
+            runas="",  # not that of the state: distlock itself does not run as that user
+            env={**(env or {}), **_environment(settings), **_inside(settings)},
             stdin=stdin,
             python_shell=False,
             output_loglevel=output_loglevel,
             ignore_retcode=True,  # or Salt would log every busy lock as an error
         )
-        result = _read_errors(result)
+        result = _read_story(_read_errors(result))
         __context__["retcode"] = result["retcode"]
         return result
 
@@ -357,7 +418,13 @@ def _one_line() -> Iterator[None]:
     try:
         yield
     except DistlockError as error:
-        raise CommandExecutionError(error.message) from None
+        raise CommandExecutionError(SALT.advise(error.message)) from None
+
+
+def _known(lock: dict[str, Any]) -> dict[str, Any]:
+    """Without the fields that say nothing: they would be most of what is printed."""
+    waiters = [{word: value for word, value in waiter.items() if value is not None} for waiter in lock["waiters"]]
+    return {word: value for word, value in {**lock, "waiters": waiters}.items() if value is not None}
 
 
 def _words(cmd: str | float | list[str], python_shell: bool) -> list[str]:
@@ -374,6 +441,29 @@ def _words(cmd: str | float | list[str], python_shell: bool) -> list[str]:
     if not words:
         raise ConfigError("cmd: nothing to run")
     return words
+
+
+def _inside(settings: Settings) -> dict[str, str]:
+    """Under a lock that ends with this very state run, the command runs inside of that."""
+    state = adapters.connect(settings).show(settings["lockname"])
+    # A `parallel: true` state is a child of the run.
+    held = [adapters.bound_to(pid, state, settings["id"]) for pid in (os.getpid(), os.getppid())]
+    for holder in held:
+        if holder is not None:
+            first, *outer = os.environ.get("DISTLOCK_HELD", "").split("\n")
+            around = [f"{os.environ.get('DISTLOCK_TOKEN', '')} {first}", *outer] if first else []
+            return {
+                "DISTLOCK_HELD": "\n".join([holder.key.decode(), *around]),
+                "DISTLOCK_TOKEN": str(holder.token),
+            }
+    return {}
+
+
+def _user(name: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(str(name))
+    except KeyError:
+        raise ConfigError(f"runas: there is no user {name}") from None
 
 
 def _environment(settings: Settings) -> dict[str, str]:
@@ -401,5 +491,16 @@ def _read_errors(result: dict[str, Any]) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError):
         return result
     if kind not in ("lost", "unreachable") and result["retcode"] != 0:
-        raise CommandExecutionError(message)
+        raise CommandExecutionError(SALT.advise(message))
     return {**result, "stderr": "\n".join([*lines, f"distlock: {message}"])}
+
+
+def _read_story(result: dict[str, Any]) -> dict[str, Any]:
+    """Take out what distlock has said of the wait, which comes before all that the command says."""
+    lines = (result.get("stderr") or "").split("\n")
+    told: dict[str, Any] = {}
+    while lines and lines[0].startswith(('{"waiting": ', '{"acquired": ', '{"warning": ')):
+        document = json.loads(lines.pop(0))
+        if "acquired" in document:
+            told = {word: document["acquired"][word] for word in (*WAITED, "story")}
+    return {**result, "stderr": "\n".join(lines), **told}

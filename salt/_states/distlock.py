@@ -24,6 +24,28 @@ When the upgrade fails, the lock stays, and no other node follows: look, mend, a
 minion goes on with its own lock, also after a reboot. ``until: run_end`` lets go at the end of the run instead,
 whatever became of it.
 
+To take the lock only where there is something to do, let it be a ``prereq`` of that, and let go ``onchanges``:
+
+.. code-block:: yaml
+
+    one at a time:
+      distlock.locked:
+        - name: percona_prod
+        - timeout: -1
+        - prereq:
+          - pkg: percona-server-server
+
+    percona-server-server:
+      pkg.latest: []
+
+    next one, please:
+      distlock.unlocked:
+        - name: percona_prod
+        - require:
+          - pkg: percona-server-server
+        - onchanges:
+          - distlock: one at a time
+
 Settings are described in the execution module ``distlock``.
 
 :depends: Python package distlock-core, in the minion's own Python
@@ -34,10 +56,14 @@ from __future__ import annotations
 import os
 import sys
 
+from salt.exceptions import CommandExecutionError
+
 try:
     from distlock_core import adapters
-    from distlock_core.errors import ConfigError, DistlockError, NotHolder
+    from distlock_core.errors import ConfigError, DistlockError
+    from distlock_core.saltext import reports
     from distlock_core.saltext import settings as minion_settings
+    from distlock_core.waited import WAITED
     from distlock_core.whoami import traces
 
     MISSING = ""
@@ -46,6 +72,7 @@ except ImportError as error:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from distlock_core.config import Settings
@@ -58,6 +85,7 @@ if TYPE_CHECKING:
 __virtualname__ = "distlock"
 
 UNLOCKED, RUN_END = "unlocked", "run_end"
+LOST = 2  # the exit code of a command whose lock was lost
 
 
 def __virtual__() -> str | tuple[bool, str]:
@@ -85,6 +113,7 @@ def locked(
     kill_after: float | None = None,
     connect_timeout: float | None = None,
     release_timeout: float | None = None,
+    **more: Any,
 ) -> dict[str, Any]:
     """
     Have the lock held by this minion. One that it holds already is left as it is.
@@ -103,7 +132,7 @@ def locked(
 
     until : unlocked
         ``unlocked``: until ``distlock.unlocked`` or a person lets it go, over reboots too. ``run_end``: until this
-        state run has ended, in whatever way.
+        state run has ended, in whatever way, and all that it has started.
 
     ttl : 60
         With ``run_end``: how many seconds the lock outlives the machine.
@@ -120,6 +149,7 @@ def locked(
     """
     ret = _ret(name)
     try:
+        reports.refuse(more, "locked", ARGUMENTS)
         if until not in (UNLOCKED, RUN_END):
             raise ConfigError(f"until: expected {UNLOCKED} or {RUN_END}, found {ascii(until)[:60]}")
         bound = until == RUN_END
@@ -150,25 +180,25 @@ def locked(
             )
         if _planned(settings) == "locked":
             return _done(ret, True, f"{name} would be held by {settings['id']} by then")
-        freed = _planned(settings) == "unlocked"
-        if freed:
+        if _planned(settings) == "unlocked":
             taken = adapters.Taken(None, True)
         else:
             taken = adapters.take(
                 settings, run=run, taker=_taker(), bound=bound, children=True, dry_run=__opts__["test"]
             )
     except DistlockError as error:
-        return _done(ret, False, error.message)
+        return _done(ret, False, reports.said(error))
     if not taken.changed:
         assert taken.holder is not None
         return _done(ret, True, f"already: {adapters.said(taken.holder)}{_lifetime(taken.holder, until)}")
-    ret["changes"] = {name: {"old": _shown(taken.before), "new": settings["id"]}}
+    ret["changes"] = {name: reports.change(taken, settings["id"])}
     if taken.holder is None:
         _plan(settings, "locked")
         first = f"would wait: {taken.waits} Then " if taken.waits else ""
-        return _done(ret, None, f"{first}{name} would be locked by {settings['id']}{_end(until)}")
+        return _done(ret, None, f"{reports.advised(first)}{name} would be locked by {settings['id']}{_end(until)}")
     how = "taken over from this owner's run that has ended" if taken.before else "locked"
-    return _done(ret, True, f"{name} is {how} by {settings['id']}, token {taken.holder.token}{_end(until)}")
+    story = f", {taken.waited}" if taken.waited else ""
+    return _done(ret, True, f"{name} is {how} by {settings['id']}, token {taken.holder.token}{_end(until)}{story}")
 
 
 def unlocked(
@@ -181,10 +211,12 @@ def unlocked(
     profile: str | None = None,
     connect_timeout: float | None = None,
     release_timeout: float | None = None,
+    **more: Any,
 ) -> dict[str, Any]:
     """
-    Have the lock not held by this minion. It is no change when nobody holds it; another's lock is left alone, and
-    the state fails.
+    Have the lock not held by this minion. It is no change when nobody holds it. Another's lock is left alone, and the
+    state fails: also that of another run of this minion. The lock of a command that this run is a part of
+    (``distlock -- salt-call``) is left to that command.
 
     name
         Name of the lock.
@@ -203,6 +235,7 @@ def unlocked(
     """
     ret = _ret(name)
     try:
+        reports.refuse(more, "unlocked", ARGUMENTS)
         settings = _settings(
             profile,
             lockname=name,
@@ -214,20 +247,25 @@ def unlocked(
             release_timeout=release_timeout,
         )
         forced = adapters.read_flag(force, "force")
-        planned = _planned(settings)
+        planned, run = _planned(settings), _run()
         if planned == "locked":
             old: str | None = settings["id"]
+        elif planned:
+            old = None
         else:
-            holder = (
-                None if planned else adapters.let_go(settings, taker=_taker(), force=forced, dry_run=__opts__["test"])
-            )
-            old = _shown(holder)
-    except NotHolder as error:
-        return _done(ret, False, error.message.replace("--unlock --force", "force: True, after a look"))
+            around = None if forced else adapters.around(settings)
+            if around is not None:
+                return _done(ret, True, f"{adapters.said(around)}, by the command around this run, which lets it go")
+            taker, dry_run = _taker(), __opts__["test"]
+            old = reports.shown(adapters.let_go(settings, run=run, taker=taker, force=forced, dry_run=dry_run))
     except DistlockError as error:
-        return _done(ret, False, error.message)
+        return _done(ret, False, reports.said(error))
     if old is None:
         return _done(ret, True, f"{name} is not locked")
+    late = reports.listeners(globals().get("__lowstate__") or (), (globals().get("__low__") or {}).get("__id__"))
+    if late:
+        what = f"`listen` acts after all other states, and so without the lock {name}: {', '.join(late)}."
+        ret["warnings"] = [f"{what} Use `watch`, or a lock with until: {RUN_END}"]
     ret["changes"] = {name: {"old": old, "new": None if settings["cooldown"] is None else f"{old} (cooling)"}}
     if __opts__["test"]:
         _plan(settings, "unlocked")
@@ -242,9 +280,11 @@ def held(
     prefix: str | None = None,
     profile: str | None = None,
     connect_timeout: float | None = None,
+    **more: Any,
 ) -> dict[str, Any]:
     """
-    Fail unless this minion holds the lock now: for use right before a dangerous step. It changes nothing.
+    Fail unless this minion holds the lock now: for use right before a dangerous step. It changes nothing. The lock of
+    another run of the same minion does not count.
 
     name
         Name of the lock.
@@ -257,6 +297,7 @@ def held(
     """
     ret = _ret(name)
     try:
+        reports.refuse(more, "held", ARGUMENTS)
         settings = _settings(
             profile, lockname=name, id=owner, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout
         )
@@ -265,9 +306,129 @@ def held(
             return _done(ret, True, f"{name} would be held by {settings['id']} by then")
         if planned == "unlocked":
             return _done(ret, False, f"{name} would be held by nobody by then, and so not by {settings['id']}")
-        return _done(ret, True, adapters.said(adapters.check(settings)))
+        return _done(ret, True, adapters.said(adapters.check(settings, taker=_taker())))
     except DistlockError as error:
-        return _done(ret, False, error.message)
+        return _done(ret, False, reports.said(error))
+
+
+def run(
+    name: str,
+    cmd: str | list[str] | None = None,
+    reason: str | None = None,
+    timeout: float | None = None,
+    owner: str | None = None,
+    slots: int | None = None,
+    ttl: int | None = None,
+    on_loss: str | None = None,
+    on_failure: str | None = None,
+    cooldown: int | None = None,
+    runas: str | None = None,
+    cwd: str | None = None,
+    env: dict[str, str] | None = None,
+    stdin: str | None = None,
+    python_shell: bool = False,
+    success_retcodes: list[int] | int | None = None,
+    output_loglevel: str = "debug",
+    endpoints: list[str] | str | None = None,
+    prefix: str | None = None,
+    profile: str | None = None,
+    connect_timeout: float | None = None,
+    release_timeout: float | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """
+    Run a command under the lock, as ``cmd.run`` does without one: the lock is taken right before and let go right
+    after. The command never runs without the lock. ``unless``, ``onlyif`` and ``creates`` are looked at before the
+    lock is asked for: a minion with nothing to do never takes it.
+
+    name
+        Name of the lock.
+
+    cmd
+        The command, a list of words or a string to be split into words. No shell reads it, unless ``python_shell``.
+
+    success_retcodes : 0
+        Exit codes that are no failure.
+
+    reason, timeout, owner, slots, ttl, on_loss, on_failure, cooldown, runas, cwd, env, stdin, output_loglevel
+        As for the function ``distlock.run``.
+
+    endpoints, prefix, profile, connect_timeout, release_timeout
+        As for ``distlock.locked``.
+
+    .. code-block:: yaml
+
+        upgrade:
+          distlock.run:
+            - name: percona_prod
+            - cmd: yum --assumeyes upgrade percona-server-server
+            - timeout: -1
+            - unless: /usr/local/sbin/is-upgraded
+    """
+    ret = _ret(name)
+    try:
+        reports.refuse(more, "run", ARGUMENTS)
+        if not cmd:
+            raise ConfigError("cmd: nothing to run")
+        good = reports.exit_codes(success_retcodes)
+        if __opts__["test"]:
+            settings = _settings(profile, lockname=name, id=owner, timeout=timeout, endpoints=endpoints, prefix=prefix)
+            ret["changes"] = {name: {"old": None, "new": settings["id"]}}
+            return _done(ret, None, f"the command would be run under {name}")
+        words = {
+            "reason": reason,
+            "timeout": timeout,
+            "owner": owner,
+            "slots": slots,
+            "ttl": ttl,
+            "on_loss": on_loss,
+            "on_failure": on_failure,
+            "cooldown": cooldown,
+            "runas": runas,
+            "cwd": cwd,
+            "env": env,
+            "stdin": stdin,
+            "python_shell": python_shell,
+            "output_loglevel": output_loglevel,
+            "endpoints": endpoints,
+            "prefix": prefix,
+            "profile": profile,
+            "connect_timeout": connect_timeout,
+            "release_timeout": release_timeout,
+        }
+        given = {word: value for word, value in words.items() if value is not None}
+        done = __salt__["distlock.run"](name, cmd, **given)
+    except DistlockError as error:
+        return _done(ret, False, reports.said(error))
+    except CommandExecutionError as error:
+        return _done(ret, False, str(error))
+    fields = ("pid", "retcode", "stdout", "stderr", *WAITED)
+    ret["changes"] = {field: done[field] for field in fields if field in done}
+    story = f", {done['story']}" if done.get("story") else ""
+    if done["retcode"] in good:
+        return _done(ret, True, f"the command was run under {name}{story}")
+    why = done["stderr"].splitlines()[-1:] if done["retcode"] == LOST else []
+    said = f": {why[0]}" if why else ""
+    return _done(ret, False, f"the command, run under {name}{story}, ended with {done['retcode']}{said}")
+
+
+def mod_watch(name: str, sfun: str | None = None, **words: Any) -> dict[str, Any]:
+    """
+    What ``listen`` on a state of this module does, at the end of the run: ``unlocked``, ``held`` and ``run`` do then
+    what they do otherwise, and ``locked`` fails, since the states that were to run under the lock have run already.
+    ``watch`` is the same as ``require``.
+    """
+    for word in ("__reqs__", "sfun"):
+        words.pop(word, None)
+    again: dict[str | None, Callable[..., dict[str, Any]]] = {"unlocked": unlocked, "held": held, "run": run}
+    if sfun in again:
+        return again[sfun](name, **words)
+    return _done(
+        _ret(name),
+        False,
+        f"distlock.{sfun} with `listen` would lock {name} at the end of the run, after the states that need the lock: "
+        "let those `require` it",
+    )
 
 
 def _settings(profile: str | None, **arguments: Any) -> Settings:
@@ -311,16 +472,15 @@ def _plan_key(settings: Settings) -> tuple[object, ...]:
 
 
 def _ret(name: str) -> dict[str, Any]:
-    return {"name": name, "changes": {}, "result": False, "comment": ""}
+    ret: dict[str, Any] = {"name": name, "changes": {}, "result": False, "comment": ""}
+    if "watch" in (globals().get("__low__") or {}):
+        ret["skip_watch"] = True  # Salt would call mod_watch after a state that has changed nothing, or has failed
+    return ret
 
 
 def _done(ret: dict[str, Any], result: bool | None, comment: str) -> dict[str, Any]:
     ret["result"], ret["comment"] = result, comment
     return ret
-
-
-def _shown(holder: Holder | None) -> str | None:
-    return None if holder is None else holder.owner or "an unknown owner"
 
 
 def _end(until: str) -> str:
@@ -334,3 +494,10 @@ def _lifetime(holder: Holder, until: str) -> str:
 
 def _cooling(settings: Settings) -> str:
     return "" if settings["cooldown"] is None else f" in {settings['cooldown']}s"
+
+
+# What each of them takes, to say where an argument belongs that another one has.
+ARGUMENTS = {
+    function.__name__: frozenset(function.__code__.co_varnames[: function.__code__.co_argcount])
+    for function in (locked, unlocked, held, run)
+}

@@ -7,7 +7,7 @@ import subprocess
 import time
 import urllib.request
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 
@@ -145,3 +145,10 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@pytest.mark.parametrize("twice", [["--members=1", "--members", "3"], ["--data-dir=a", "--data-dir=b"]])
+def test_an_option_given_twice_is_an_error(run_distlock: Callable[..., Any], tmp_path: Path, twice: list[str]) -> None:
+    done = run_distlock(*twice, command="distlock-etcd")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"distlock-etcd: option --[a-z-]+ is given twice: say it once\. See: .*\n", done.stderr)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Callable
 
 import pytest
-from realm_view import BOUND, Holding, RealmView, one_line
+from realm_view import BOUND, Holding, RealmView, eventually, one_line
 
 from distlock_core.testing import Cluster, find_etcdctl
 
@@ -147,38 +150,98 @@ def test_a_nested_lock_step_leaves_the_lock_to_the_run_around_it(run_distlock: R
 # (iii) A dead run.
 
 
+def end(dead: Holding, realm: RealmView) -> None:
+    """Both distlock and its command have ended, and nobody has let go of the lock."""
+    command = realm.record("x")[1]["command"]["pid"]
+    dead.process.kill()
+    dead.process.wait(BOUND)
+    dead.process.stdin.close()
+    eventually(lambda: not os.path.exists(f"/proc/{command}"), "the command's end")
+
+
 def test_the_lock_of_a_killed_run_is_taken_over_by_its_owner_and_released(
     hold: Hold, run_distlock: Run, realm: RealmView
 ) -> None:
     dead = hold(*ME)
-    dead.process.kill()
-    dead.process.wait(BOUND)
+    end(dead, realm)
     assert run_distlock("--lock-name=x", "--nowait", "--", "true").returncode == 1
     assert run_distlock("--lock-name=x", "--id=node-2", "--nowait", "--", "true").returncode == 1
-    done = run_distlock(*ME, "--nowait", "--", "sh", "-c", "echo $DISTLOCK_TOKEN")
-    assert (done.returncode, done.stdout) == (0, f"{dead.token}\n")
+    script = "echo $DISTLOCK_TOKEN; distlock --verify --lock-name=x && distlock --show --json --lock-name=x"
+    done = run_distlock(*ME, "--nowait", "--", "sh", "-c", script, env=PATH)
+    token, shown = done.stdout.splitlines()
+    assert done.returncode == 0
+    # Whatever the dead run's token may still change by way of others is older.
+    assert int(token) > dead.token
+    assert json.loads(shown)["locks"][0]["token"] == int(token)
     assert realm.entries() == {}
 
 
-def test_a_run_from_before_a_reboot_is_dead(hold: Hold, run_distlock: Run, realm: RealmView) -> None:
+def test_a_run_whose_command_still_works_is_not_taken_over(
+    spawn_distlock: Spawn, run_distlock: Run, realm: RealmView
+) -> None:
+    # Nothing but the record tells of it: its environment says nothing.
+    silent = ["env", "-i", "/bin/sh", "-c", "echo $$; exec /bin/cat"]
+    dead = spawn_distlock(*ME, "--", *silent, stdin=subprocess.PIPE)
+    command = int(dead.stdout.readline())
+    assert realm.record("x")[1]["command"]["pid"] == command
+    dead.kill()
+    dead.wait(BOUND)
+    busy = run_distlock(*ME, "--nowait", "--", "echo", "ran")
+    assert (busy.returncode, busy.stdout) == (1, "")
+    assert f"its command, process {command}, lives" in one_line(busy.stderr)
+    assert f"(its command, process {command}, lives)" in run_distlock("--lock-name=x", "--show").stdout
+    dead.stdin.close()
+    eventually(lambda: not os.path.exists(f"/proc/{command}"), "the command's end")
+    assert run_distlock(*ME, "--nowait", "--", "true").returncode == 0
+
+
+def test_a_run_of_which_something_still_works_is_not_taken_over(
+    spawn_distlock: Spawn, run_distlock: Run, realm: RealmView
+) -> None:
+    """Its command has ended; what that has started says by its environment under which hold it runs."""
+    script = "setsid sh -c 'echo $$; exec sleep 60' & exec cat"
+    dead = spawn_distlock(*ME, "--", "sh", "-c", script, stdin=subprocess.PIPE)
+    left = int(dead.stdout.readline())
+    command = realm.record("x")[1]["command"]["pid"]
+    dead.kill()
+    dead.wait(BOUND)
+    dead.stdin.close()
+    eventually(lambda: not os.path.exists(f"/proc/{command}"), "the command's end")
+    busy = run_distlock(*ME, "--nowait", "--", "echo", "ran")
+    assert (busy.returncode, busy.stdout) == (1, "")
+    assert f"process {left}, which runs under it, lives" in one_line(busy.stderr)
+    os.kill(left, signal.SIGKILL)
+    eventually(lambda: run_distlock(*ME, "--nowait", "--", "true").returncode == 0, "the take-over")
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+def test_a_run_from_before_a_reboot_is_dead_where_this_machine_remembers_it(
+    hold: Hold, run_distlock: Run, realm: RealmView, state_dir: str, *, remembered: bool
+) -> None:
     holder = hold(*ME)
     value = realm.entries()["x"].decode()
-    boot = realm.record("x")[1]["boot"]
+    details = realm.record("x")[1]
     assert holder.let_go() == 0
-    # This process, which lives, but in another life of the machine.
-    realm.put("x", value.replace(boot, "00000000-0000-0000-0000-000000000000"))
-    assert run_distlock(*ME, "--nowait", "--", "true").returncode == 0
-    assert realm.entries() == {}
+    before = "00000000-0000-0000-0000-000000000000"
+    # This process, which lives, but in another life of the machine: or on another machine of that name.
+    realm.put("x", value.replace(details["boot"], before))
+    note = Path(state_dir, details["run"])
+    assert not note.exists()
+    if remembered:
+        note.write_text(json.dumps({"boot": before, "machine": []}))
+    done = run_distlock(*ME, "--nowait", "--", "true")
+    assert done.returncode == (0 if remembered else 1)
+    assert ("this machine has no note that it was here" in done.stderr) is not remembered
+    assert (realm.entries() == {}) is remembered
 
 
-@pytest.mark.parametrize("field", ["host", "boot", "machine", "pid", "start", "ns"])
+@pytest.mark.parametrize("field", ["host", "boot", "machine", "pid", "start", "ns", "time_ns"])
 def test_what_does_not_prove_a_death_leaves_the_lock_alone(
     hold: Hold, run_distlock: Run, realm: RealmView, field: str
 ) -> None:
     dead = hold(*ME)
     owner, details = realm.record("x")
-    dead.process.kill()
-    dead.process.wait(BOUND)
+    end(dead, realm)
     if field not in details:
         pytest.skip(f"this system tells no {field}")
     if field in ("host", "machine"):
@@ -205,8 +268,7 @@ def test_of_many_that_find_a_dead_run_only_one_at_a_time_is_inside(
     hold: Hold, spawn_distlock: Spawn, realm: RealmView, tmp_path: object
 ) -> None:
     dead = hold(*ME)
-    dead.process.kill()
-    dead.process.wait(BOUND)
+    end(dead, realm)
     # mkdir fails when somebody else is inside.
     script = f"mkdir {tmp_path}/inside && echo alone && rmdir {tmp_path}/inside"
     runs = [spawn_distlock(*ME, "--quiet", "--", "sh", "-c", script) for _ in range(6)]

@@ -35,6 +35,7 @@ HOLDER = {
     "state",
     "slot",
     "run",
+    "taker",
     "keeper",
 }
 LOCK = {*HOLDER, "waiters", "waiting", "last", "frozen"}
@@ -91,6 +92,7 @@ def test_list_and_show_tell_holders_and_waiters(
         "slot": 0,
         "waiting": 1,
         "keeper": None,
+        "taker": None,
         "last": None,
         "frozen": None,
     }

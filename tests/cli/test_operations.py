@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -11,7 +12,7 @@ import sys
 from typing import Callable
 
 import pytest
-from realm_view import BOUND, Holding, RealmView, one_line
+from realm_view import BOUND, Holding, RealmView, eventually, one_line
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Spawn = Callable[..., subprocess.Popen[str]]
@@ -349,7 +350,8 @@ def test_show_tells_who_holds_it_and_who_waits_in_order(
 
 
 def test_show_of_a_free_lock_tells_how_it_was_let_go(run_distlock: Run) -> None:
-    assert run_distlock("--lock-name=x", "--show").stdout == "x\n  held by   nobody\n  waiting   0\n"
+    shown = run_distlock("--lock-name=x", "--show").stdout
+    assert re.fullmatch(r"x\n  held by   nobody\n  last      never held: .*\n  waiting   0\n", shown)
     run_distlock("--lock-name=x", "--id=node-1", "--", "true")
     assert re.search(r"\n  last      released by node-1 at \d\d:\d\d\n", run_distlock("--lock-name=x", "--show").stdout)
     run_distlock("--lock-name=x", "--id=node-1", "--lock")
@@ -362,7 +364,26 @@ def test_show_says_when_the_process_behind_a_lock_is_gone(hold: Hold, run_distlo
     holder = hold("--lock-name=x")
     holder.process.kill()
     holder.process.wait(BOUND)
-    assert f"pid {holder.process.pid} (gone)" in run_distlock("--lock-name=x", "--show").stdout
+    # Only distlock: its command works on.
+    shown = run_distlock("--lock-name=x", "--show").stdout
+    assert re.search(rf"pid {holder.process.pid} \(process \d+, which runs under it, lives\)", shown), shown
+    holder.process.stdin.close()
+    gone = f"pid {holder.process.pid} (gone)"
+    eventually(lambda: gone in run_distlock("--lock-name=x", "--show").stdout, gone)
+
+
+def test_show_says_whom_a_step_was_taken_for(run_distlock: Run, distlock_env: dict[str, str]) -> None:
+    script = (
+        '"$0" --lock-name=x --id=me --lock && "$0" --lock-name=x --show && "$0" --lock-name=x --show --json && exit'
+    )
+    done = subprocess.run(
+        ["sh", "-c", script, DISTLOCK], env=distlock_env, capture_output=True, text=True, timeout=BOUND, check=False
+    )
+    *card, document = done.stdout.splitlines()
+    (lock,) = json.loads(document)["locks"]
+    host, pid = lock["taker"]["host"], lock["taker"]["pid"]
+    assert f"  taken for process {pid} on {host}" in card
+    assert f"  taken for process {pid} on {host} (gone)\n" in run_distlock("--lock-name=x", "--show").stdout
 
 
 def test_list_is_a_table_for_people(hold: Hold, spawn_distlock: Spawn, run_distlock: Run, realm: RealmView) -> None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 import pytest
@@ -17,7 +18,7 @@ from of_access import OF_ACCESS
 from of_leases import OF_LEASES
 from realm_view import Holding, RealmView, one_line
 
-from distlock_core.config import SETTINGS
+from distlock_core.config import SETTINGS, load
 from distlock_core.testing import Cluster, Proxy
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -152,6 +153,18 @@ def test_prefix_chooses_the_realm(run_distlock: Run, realm: RealmView, realm_pre
     assert list(realm.entries()) == ["another/x"]
 
 
+@ways("raw_prefix")
+def test_a_raw_prefix_is_taken_as_it_stands_as_the_original_does(
+    run_distlock: Run, etcd: Cluster, realm: RealmView, give: Give
+) -> None:
+    options, env = give("raw_prefix", True)
+    prefix = f"{realm.prefix}/odd-"
+    refused = run_distlock("--lock-name=x", "--lock", env={"DISTLOCK_PREFIX": prefix})
+    assert "set raw_prefix" in one_line(refused.stderr)
+    assert run_distlock("--lock-name=x", "--lock", *options, env={"DISTLOCK_PREFIX": prefix, **env}).returncode == 0
+    assert list(realm.entries()) == ["/odd-x"]
+
+
 @ways("id")
 def test_id_names_the_owner(run_distlock: Run, realm: RealmView, give: Give) -> None:
     options, env = give("id", "node-3")
@@ -217,6 +230,43 @@ def test_release_timeout_bounds_the_release(
     assert "x may still be locked: no etcd answered within " in said
     assert f"distlock --unlock --lock-name=x --token={holder.token}" in said
     assert "x" in realm.entries()
+
+
+@ways("max_answer")
+def test_max_answer_bounds_what_is_read(run_distlock: Run, realm: RealmView, give: Give) -> None:
+    for name in ("a", "b"):
+        realm.put(name, "1;someone;" + "v" * 400_000)
+    assert run_distlock("--list").returncode == 0
+    options, env = give("max_answer", 1)
+    done = run_distlock("--list", *options, env=env)
+    assert done.returncode == 1
+    assert "larger than 1 MiB: set max_answer" in one_line(done.stderr)
+
+
+@ways("state_dir")
+def test_state_dir_has_a_note_of_what_an_id_holds_for_as_long_as_it_does(
+    hold: Callable[..., Holding], realm: RealmView, give: Give, tmp_path: Path
+) -> None:
+    options, env = give("state_dir", str(tmp_path / "state"))
+    env = {"DISTLOCK_STATE_DIR": None, **env}
+
+    def notes() -> list[str]:
+        return sorted(name for name in os.listdir(tmp_path / "state") if name != "pruned")
+
+    unnamed = hold("--lock-name=y", *options, env=env)
+    assert not (tmp_path / "state").exists()
+    holder = hold("--lock-name=x", "--id=me", *options, env=env)
+    assert notes() == [realm.record("x")[1]["run"]]
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+    assert (holder.let_go(), unnamed.let_go()) == (0, 0)
+    assert notes() == []
+
+
+def test_a_state_dir_that_cannot_be_written_keeps_nobody_from_a_lock(run_distlock: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in ("/proc/none", str(tmp_path / "file"), str(tmp_path / "file" / "below")):
+        done = run_distlock("--lock-name=x", "--id=me", f"--state-dir={place}", "--", "echo", "ran")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "ran\n", "")
 
 
 @ways("json")
@@ -320,8 +370,38 @@ def test_the_dashes_before_the_command_are_optional(run_distlock: Run, dashes: l
     assert done.stdout == "-lock-name=y -- --list\n"
 
 
-def test_the_last_of_two_of_the_same_option_counts(run_distlock: Run, realm_prefix: str) -> None:
-    assert run_distlock("--lock-name=x", "--lock-name=y", *PRINTENV).stdout == f"{realm_prefix}y\n"
+@pytest.mark.parametrize(
+    "twice",
+    [
+        ["--lock-name=a", "--lock-name=b"],
+        ["--lock-name=a", "-lock-name", "a"],
+        ["--lock-name=a", "--nowait", "--nowait"],
+        ["--lock-name=a", "--lock", "--lock=false"],
+        ["--lock-name=a", "--prefix=/x/", "--prefix=/y/"],
+        ["--lock-name=a", "--token=1", "--token=2"],
+    ],
+)
+def test_an_option_given_twice_is_an_error_and_nothing_is_run(
+    run_distlock: Run, realm: RealmView, twice: list[str]
+) -> None:
+    realm.put("a", "1500000000;other;reason")
+    done = run_distlock(*twice, "--", "echo", "ran")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"distlock: option --[a-z-]+ is given twice: say it once", one_line(done.stderr))
+
+
+def test_list_with_a_name_is_about_that_lock(run_distlock: Run, realm: RealmView) -> None:
+    for name in ("a", "b"):
+        realm.put(name, "1500000000;other;reason")
+    _, row = run_distlock("--list", "--lock-name=a").stdout.splitlines()
+    assert row.startswith("a ")
+    named = json.loads(run_distlock("--list", "--lock-name=a", "--json").stdout)["locks"]
+    assert [lock["lock"] for lock in named] == ["a"]
+    nothing = run_distlock("--list", "--lock-name=c")
+    assert (nothing.stdout, nothing.returncode) == ("", 0)
+    assert nothing.stderr == f"distlock: c is not locked under {realm.prefix}, and nobody waits for it\n"
+    # A variable names the lock to be taken, and the list stays whole.
+    assert len(run_distlock("--list", env={"DISTLOCK_LOCKNAME": "a"}).stdout.splitlines()) == 3
 
 
 # Order: default < file < environment < option.
@@ -447,11 +527,22 @@ def test_an_empty_file_or_key_sets_nothing(
     assert "reason" not in details
 
 
-def test_a_number_is_a_fine_name_in_the_file(
-    run_distlock: Run, realm: RealmView, config_file: Callable[[str], str]
+@pytest.mark.parametrize(
+    "name", ["010", "1.10", "1_000", "1:30", "0o17", "0x1F", "yes", "true", "2024-01-31", "1e3", ".5", "=", "7", "-1"]
+)
+@pytest.mark.parametrize("form", ["lockname: {}\n", "{{lockname: {}}}\n"], ids=["plain", "for PyYAML"])
+def test_a_name_in_the_file_is_the_text_written_there(config_file: Callable[[str], str], name: str, form: str) -> None:
+    if (name, form[0]) == ("=", "{"):
+        return  # PyYAML wants it quoted there
+    assert load({"config": config_file(form.format(name))}, {})["lockname"] == name
+
+
+@pytest.mark.parametrize("empty", ["", "~", "null", "Null", "NULL"])
+def test_a_null_in_the_file_is_unset_as_for_the_original_and_in_quotes_it_is_a_text(
+    config_file: Callable[[str], str], empty: str
 ) -> None:
-    assert run_distlock("--lock", f"--config={config_file('lockname: 7')}").returncode == 0
-    assert list(realm.entries()) == ["7"]
+    assert load({"config": config_file(f"lockname: {empty}\n")}, {})["lockname"] == ""
+    assert load({"config": config_file(f"lockname: '{empty}'\n")}, {})["lockname"] == empty
 
 
 # Help.
@@ -478,16 +569,18 @@ def test_version_is_that_of_the_package(run_distlock: Run, option: str) -> None:
     assert run_distlock(option).stdout == f"distlock {__version__}\n"
 
 
-def test_yaml_is_loaded_only_for_a_config_file(distlock_env: dict[str, str], config_file: Callable[[str], str]) -> None:
+def test_yaml_is_loaded_only_for_a_file_beyond_the_plain_form(
+    distlock_env: dict[str, str], config_file: Callable[[str], str]
+) -> None:
     code = (
         "import sys; from distlock_core.cli.distlock import run; run(['--list']);"
         "print('yaml' in sys.modules, 'subprocess' in sys.modules, 'logging' in sys.modules)"
     )
     loaded = []
-    for more in ({}, {"DISTLOCK_CONFIG": config_file("")}):
+    for text in (None, "# nothing\nendpoints: []\n", "{timeout: 3}"):
+        more = {} if text is None else {"DISTLOCK_CONFIG": config_file(text)}
         done = subprocess.run(
             [sys.executable, "-c", code], env={**distlock_env, **more}, capture_output=True, text=True, check=True
         )
         loaded.append(done.stdout)
-    absent = "False" if not os.path.exists("/etc/distlock/distlock.yaml") else "True"
-    assert loaded == [f"{absent} False False\n", "True False False\n"]
+    assert loaded == ["False False False\n", "False False False\n", "True False False\n"]

@@ -186,6 +186,47 @@ def test_a_signal_reaches_the_command_exactly_once(spawn_distlock: Spawn, in_etc
     in_etcd.assert_nothing_left()
 
 
+# What a process can send to another one, but for those that cannot be caught, and those that the C library keeps.
+EVERY = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, 32, 33})
+
+# Says the number of each signal that reaches it, and ends at the last one.
+HEARS_ALL = """
+import signal
+numbers = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+print("ready", flush=True)
+number = 0
+while number != signal.SIGRTMAX:
+    number = signal.sigwaitinfo(numbers).si_signo
+    print("got", int(number), flush=True)
+"""
+
+
+@pytest.mark.parametrize("lifetime", [[], ["--ttl=60"], ["--heartbeat=60"]], ids=["persistent", "leased", "heartbeat"])
+def test_every_signal_that_can_be_caught_reaches_the_command(
+    spawn_distlock: Spawn, in_etcd: Etcd, lifetime: list[str]
+) -> None:
+    process = spawn_distlock("--lock-name=x", *lifetime, "--", *python(HEARS_ALL))
+    out = Output(process.stdout)
+    out.until("ready\n")
+    for number in EVERY:
+        process.send_signal(number)
+        out.until(f"got {int(number)}\n")
+    assert process.wait(BOUND) == 0
+    in_etcd.assert_nothing_left()
+
+
+def test_no_signal_that_would_end_distlock_ends_it_in_line_without_a_word(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
+    in_etcd.lock("x")
+    for number in (signal.SIGABRT, signal.SIGPWR, signal.SIGSTKFLT, signal.SIGXCPU, signal.SIGRTMIN + 3):
+        process = spawn_distlock(*LONG)
+        Output(process.stderr).until("waiting:")
+        process.send_signal(number)
+        assert process.wait(BOUND) == 128 + number
+        assert in_etcd.keys() == ["x"]
+    assert in_etcd.new_leases() == set()
+
+
 def test_the_lock_is_held_until_a_command_that_handles_the_signal_has_ended(
     spawn_distlock: Spawn, in_etcd: Etcd
 ) -> None:

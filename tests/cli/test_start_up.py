@@ -88,9 +88,12 @@ def test_waiting_in_line_loads_nothing_heavy_where_nobody_looks(
     assert heavy(modules) == set()
 
 
-def test_yaml_is_loaded_only_where_there_is_a_config_file(distlock_env: dict[str, str], tmp_path: Path) -> None:
+def test_a_config_file_as_the_docs_have_it_loads_nothing_heavy(distlock_env: dict[str, str], tmp_path: Path) -> None:
+    page = Path(ROOT, "docs", "cli.md").read_text(encoding="utf-8")
+    example = re.findall(r"<!-- config -->\n```yaml\n(.*?)```", page, re.DOTALL)[0]
     config = tmp_path / "distlock.yaml"
-    config.write_text("reason: upgrade\n")
-    run = [DISTLOCK, "--lock-name=x", "--", "/bin/true"]
-    assert "yaml" not in loaded(distlock_env, *run)
-    assert "yaml" in loaded({**distlock_env, "DISTLOCK_CONFIG": str(config)}, *run)
+    config.write_text(re.sub(r"^(endpoints|prefix):.*\n(?:  - .*\n)*", "", example, flags=re.MULTILINE) + "id: web-1\n")
+    program = ["-S", "-c", PROGRAM.format(root=ROOT)]
+    modules = loaded({**distlock_env, "DISTLOCK_CONFIG": str(config)}, *program, "--lock-name=x", "--", "/bin/true")
+    assert "distlock_core.plain_yaml" in modules
+    assert heavy(modules) == set()

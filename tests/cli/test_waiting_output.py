@@ -30,8 +30,9 @@ def at_terminal(distlock_env: dict[str, str]) -> Iterator[OpenTerminal]:
     """at_terminal(*args, columns=80) runs distlock at a terminal of its own."""
     terminals: list[Terminal] = []
 
-    def start(*arguments: str, columns: int = 80) -> Terminal:
-        terminals.append(Terminal([DISTLOCK, "--lock-name=x", *arguments], distlock_env, columns=columns))
+    def start(*arguments: str, columns: int = 80, term: str = "xterm") -> Terminal:
+        environ = {**distlock_env, "TERM": term}
+        terminals.append(Terminal([DISTLOCK, "--lock-name=x", *arguments], environ, columns=columns))
         return terminals[-1]
 
     yield start
@@ -52,14 +53,33 @@ def cells(text: str) -> int:
 # At a terminal.
 
 
-def test_a_live_line_tells_how_long_who_since_when_why_and_my_place(at_terminal: OpenTerminal, in_etcd: Etcd) -> None:
+def test_the_whole_sentence_comes_once_and_then_a_short_line_with_how_long_and_my_place(
+    at_terminal: OpenTerminal, in_etcd: Etcd
+) -> None:
     since = int(time.time()) - 4 * 3600 - 300
-    in_etcd.lock("x", "node-3", "Upgrade RPMs", since)
-    terminal = at_terminal("--", "true", columns=200)
-    clock = r"(\d{4}-\d\d-\d\d )?" + time.strftime("%H:%M", time.localtime(since))
-    terminal.until(
-        r"\ds waiting: x is held by node-3 since " + clock + r' \(4h05m\): "Upgrade RPMs"; place 1 of 1 in line'
+    in_etcd.lock(
+        "x", "node-3", "Upgrade RPMs, and a reason that is longer than a line of a terminal has columns", since
     )
+    terminal = at_terminal("--", "true", columns=80)
+    clock = r"(\d{4}-\d\d-\d\d )?" + time.strftime("%H:%M", time.localtime(since))
+    sentence = (
+        rf'distlock: waiting: x is held by node-3 since {clock} \(4h05m\): "Upgrade RPMs, .* columns"; place 1 of 1'
+    )
+    terminal.until(rf"\r\x1b\[K{sentence} in line\n\r\x1b\[K0s waiting for x: place 1 of 1 in line, held by node-3")
+    terminal.until(r"\r\x1b\[K[1-9]s waiting for x: place 1 of 1 in line, held by node-3")
+    terminal.until(r"\r\x1b\[K[2-9]s waiting for x")
+    assert terminal.output.text.count("Upgrade RPMs") == 1
+
+
+def test_a_dumb_terminal_gets_lines_and_no_escape_codes(at_terminal: OpenTerminal, in_etcd: Etcd) -> None:
+    in_etcd.lock("x", "node-3")
+    terminal = at_terminal("--timeout=3", "--", "true", term="dumb")
+    assert terminal.process.wait(BOUND) == 1
+    lines = terminal.output.all().splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("distlock: waiting: x is held by node-3")
+    assert lines[1].startswith("distlock: gave up after")
+    assert "\x1b" not in terminal.output.text
 
 
 def test_the_live_line_is_redrawn_in_place_and_gone_before_the_command_writes(
@@ -74,7 +94,7 @@ def test_the_live_line_is_redrawn_in_place_and_gone_before_the_command_writes(
     assert terminal.process.wait(BOUND) == 0
     before, _, _ = terminal.output.text.partition("output of the command")
     assert before.endswith(CLEARED)
-    assert "\n" not in before
+    assert before.count("\n") == 1  # behind the sentence
 
 
 def test_the_live_line_follows_the_line_and_the_holder(
@@ -84,36 +104,38 @@ def test_the_live_line_follows_the_line_and_the_holder(
     ahead = spawn_distlock("--lock-name=x", "--id=second", "--", "sh", "-c", "echo mine; read x", stdin=subprocess.PIPE)
     Output(ahead.stderr).until("waiting:")
     terminal = at_terminal("--", "true")
-    terminal.until("held by first .*; place 2 of 2 in line")
+    terminal.until("held by first .*; place 2 of 2 in line\n")
+    terminal.until("waiting for x: place 2 of 2 in line, held by first")
     in_etcd.unlock("x")
-    terminal.until("held by second .*; place 1 of 1 in line")
+    terminal.until("held by second .*; place 1 of 1 in line\n")
+    terminal.until("waiting for x: place 1 of 1 in line, held by second")
 
 
-@pytest.mark.parametrize("reason", ["long " * 60, "升级 " * 60, "a" + "é" * 200], ids=["words", "wide", "accents"])
-def test_the_live_line_never_wraps(at_terminal: OpenTerminal, in_etcd: Etcd, reason: str) -> None:
-    in_etcd.lock("x", reason=reason)
+@pytest.mark.parametrize("owner", ["long " * 60, "升级 " * 60, "a" + "é" * 200], ids=["words", "wide", "accents"])
+def test_the_live_line_never_wraps(at_terminal: OpenTerminal, in_etcd: Etcd, owner: str) -> None:
+    in_etcd.lock("x", owner)
     terminal = at_terminal("--", "true", columns=60)
     terminal.until(r"\r\x1b\[K[1-9]\d*s waiting")
     in_etcd.unlock("x")
     assert terminal.process.wait(BOUND) == 0
-    widths = [cells(line) for line in live_lines(terminal.output.all())]
+    widths = [cells(line) for line in live_lines(terminal.output.all()) if "waiting for" in line]
     assert 55 <= max(widths) < 60
     assert "place 1 of 1 in line" in terminal.output.text
 
 
 def test_the_live_line_follows_the_width_of_the_window(at_terminal: OpenTerminal, in_etcd: Etcd) -> None:
-    in_etcd.lock("x", reason="long " * 60)
+    in_etcd.lock("x", "long " * 60)
     terminal = at_terminal("--", "true", columns=60)
-    terminal.until(r"\ds waiting")
+    terminal.until(r"\ds waiting for")
     terminal.resize(24, 100)
-    wait_until(lambda: terminal.until("long") and len(live_lines(terminal.output.text)[-1]) > 60, "a wider line")
+    wait_until(lambda: terminal.until("waiting for") and len(live_lines(terminal.output.text)[-1]) > 60, "a wider line")
 
 
 def test_a_terminal_that_does_not_know_its_width_counts_as_80_columns(at_terminal: OpenTerminal, in_etcd: Etcd) -> None:
-    in_etcd.lock("x", reason="long " * 60)
+    in_etcd.lock("x", "long " * 60)
     terminal = at_terminal("--", "true", columns=0)
     terminal.until(r"[1-9]\d*s waiting")
-    assert len(live_lines(terminal.output.text)[0]) == 79
+    assert len(live_lines(terminal.output.text)[1]) == 79
 
 
 def test_the_live_line_gives_way_to_the_last_word(at_terminal: OpenTerminal, in_etcd: Etcd) -> None:

@@ -7,10 +7,18 @@ from typing import Callable
 
 import pytest
 from cell import SECURITY, TRANSPORTS, VERSIONS, Cell
+from chains import chains_walked
 
 from distlock_core.testing import Cluster
 
 CELLS = [(version, security, driver) for version in VERSIONS for security in SECURITY for driver in TRANSPORTS]
+
+
+@pytest.fixture(autouse=True)
+def walked() -> Iterator[None]:
+    """No error of these tests has a circle in its chain."""
+    with chains_walked():
+        yield
 
 
 @pytest.fixture(params=CELLS, ids="-".join)

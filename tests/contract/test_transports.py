@@ -46,6 +46,18 @@ def test_auto_speaks_grpc_where_the_gateway_is_switched_off(without_gateway: Clu
     realm.close()
 
 
+@pytest.mark.parametrize("version", ["3.4", "3.5"])
+def test_auto_speaks_grpc_where_the_gateway_does_not_answer_to_the_host_name(
+    start_etcd: Callable[..., Cluster], realm_prefix: str, version: str
+) -> None:
+    with start_etcd(version=version, extra_args=["--host-whitelist=127.0.0.1"]) as cluster:
+        url = cluster.endpoints[0].replace("127.0.0.1", "localhost")
+        with connect(url, realm_prefix, connect_timeout=BOUND) as realm, realm.lock("web", "me") as lock:
+            assert lock.verify()
+        with pytest.raises(EtcdUnavailable, match=r"421.*over gRPC"):
+            connect(url, realm_prefix, connect_timeout=1.0, transport="http").list()
+
+
 def test_auto_speaks_grpc_where_the_gateway_refuses_a_certificate_with_a_name(
     named: tuple[Cluster, dict[str, Any]], realm_prefix: str
 ) -> None:

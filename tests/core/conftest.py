@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
+from typing import Callable
 
 import pytest
 from scene import Scene
+from script import Script
 
 from distlock_core.testing import Cluster, Proxy
 
@@ -31,3 +34,16 @@ def proxy_each(each_etcd: Cluster) -> Iterator[Proxy]:
     """A Proxy in front of that etcd."""
     with Proxy(each_etcd.endpoints[0]) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def script() -> Iterator[Callable[[Callable[[socket.socket], None]], Script]]:
+    scripts: list[Script] = []
+
+    def write(answer: Callable[[socket.socket], None]) -> Script:
+        scripts.append(Script(answer))
+        return scripts[-1]
+
+    yield write
+    for one in scripts:
+        one.close()

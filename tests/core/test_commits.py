@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Callable
 
@@ -29,6 +32,17 @@ def test_a_lock_and_an_unlock_are_two_commits(quiet: Scene) -> None:
     before = commits(quiet)
     with quiet.realm().lock("web"):
         pass
+    assert commits(quiet) - before == 2
+
+
+def test_a_command_under_an_id_costs_no_more_though_its_record_names_it(
+    quiet: Scene, distlock_env: dict[str, str]
+) -> None:
+    env = {**distlock_env, "DISTLOCK_ENDPOINTS": quiet.cluster.endpoints[0]}
+    distlock = os.path.join(os.path.dirname(sys.executable), "distlock")
+    command = [distlock, "--lock-name=web", "--id=me", "--", "/bin/true"]
+    before = commits(quiet)
+    subprocess.run(command, env=env, timeout=BOUND, check=True)
     assert commits(quiet) - before == 2
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from distlock_core import config
-from distlock_core.config import SETTINGS, load
+from distlock_core.config import BY_KEY, SETTINGS, load, read_setting
 from distlock_core.errors import ConfigError
 from distlock_core.settings import (
     read_bool,
@@ -18,6 +18,7 @@ from distlock_core.settings import (
     read_span,
     read_text,
     read_whole,
+    read_whole_seconds,
 )
 
 
@@ -31,13 +32,22 @@ def no_default_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("5", 5.0), ("0", 0.0), ("-1", -1.0), ("0.25", 0.25), (" 7 ", 7.0), (3, 3.0), (1.5, 1.5), ("1e3", 1000.0)],
+    [
+        *(("5", 5.0), ("0", 0.0), ("-1", -1.0), ("0.25", 0.25), (" 7 ", 7.0), (3, 3.0), (1.5, 1.5), ("1e3", 1000.0)),
+        *(("5s", 5.0), ("10m", 600.0), ("1.5h", 5400.0), ("2d", 172800.0), (".5", 0.5)),
+    ],
 )
 def test_seconds(text: object, seconds: float) -> None:
     assert read_seconds(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "x", "5s", "nan", "inf", "-inf", "1e10", True, None, [5], {}, 10**400, "9" * 500])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "x", "5x", "s", "nan", "inf", "-inf", "1e10", True, None, [5], {}, 10**400, "9" * 500, "400000d"),
+        *("010", "-010", "00", "010s", "0x10", "0b1", "1_000", "1:30", "\u0661", "1 0"),  # not decimal, or not to all
+    ],
+)
 def test_what_is_no_number_of_seconds(text: object) -> None:
     with pytest.raises(ConfigError, match="a number of seconds"):
         read_seconds(text)
@@ -50,24 +60,47 @@ def test_a_span_is_above_zero(text: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("5s", 5), ("500ms", 0.5), ("2m", 120), ("1h", 3600), ("1.5s", 1.5), (5_000_000_000, 5)]
+    ("text", "seconds"),
+    [("5s", 5), ("500ms", 0.5), ("2m", 120), ("1h", 3600), ("1.5s", 1.5), (5_000_000_000, 5), ("5000000000", 5)],
 )
 def test_a_duration_as_go_writes_it(text: object, seconds: float) -> None:
     assert read_go_duration(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["5", "s", "-5s", "0s", 0, -1, True, None, "", "nans", "5 parsecs", 1.5])
+@pytest.mark.parametrize(
+    "text", ["s", "-5s", "0s", 0, "0", "010", "05s", "1_0s", -1, True, None, "", "nans", "5ss", "5 parsecs", 1.5]
+)
 def test_what_is_no_duration(text: object) -> None:
     with pytest.raises(ConfigError):
         read_go_duration(text)
 
 
-@pytest.mark.parametrize(("text", "number"), [("1", 1), (" 10 ", 10), (7, 7), ("007", 7)])
+@pytest.mark.parametrize(("text", "number"), [("1", 1), (" 10 ", 10), (7, 7)])
 def test_whole_numbers(text: object, number: int) -> None:
     assert read_whole(1, 10)(text) == number
 
 
-@pytest.mark.parametrize("text", ["0", "11", "-1", "+1", "1.0", "", "one", "\u0664", "\u00b2", True, None, "9" * 5000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0",
+        "11",
+        "-1",
+        "+1",
+        "1.0",
+        "007",
+        "0x5",
+        "1_0",
+        5.0,
+        "",
+        "one",
+        "\u0664",
+        "\u00b2",
+        True,
+        None,
+        "9" * 5000,
+    ],
+)
 def test_what_is_no_whole_number(text: object) -> None:
     with pytest.raises(ConfigError, match="a whole number from 1 to 10"):
         read_whole(1, 10)(text)
@@ -89,11 +122,30 @@ def test_neither_true_nor_false(text: object) -> None:
         read_bool(text)
 
 
-def test_text_may_be_a_number_and_nothing_else() -> None:
-    assert [read_text(text) for text in ("x", 7, 1.5)] == ["x", "7", "1.5"]
+def test_a_text_is_no_number_since_nobody_knows_how_that_was_written() -> None:
+    assert read_text("010") == "010"
+    for number in (8, 1.1):
+        with pytest.raises(ConfigError, match="a string, in quotes"):
+            read_text(number)
     for other in (True, None, [], {}, b"x"):
         with pytest.raises(ConfigError, match="a string"):
             read_text(other)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("60", 60), (60, 60), ("10m", 600), ("366d", 31622400), ("1h", 3600)])
+def test_whole_seconds_may_have_a_unit(text: object, seconds: int) -> None:
+    assert read_whole_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "1.5m", "010", "367d", "31622401", "9" * 5000, True, ""])
+def test_whole_seconds_have_an_upper_bound(text: object) -> None:
+    with pytest.raises(ConfigError, match="a whole number of seconds from 1 to 31622400"):
+        read_whole_seconds(text)
+
+
+def test_a_number_of_thousands_of_digits_is_an_error_of_our_own() -> None:
+    with pytest.raises(ConfigError, match="found a number of thousands of digits"):
+        read_setting(BY_KEY["slots"], 10**5000, "slots")
 
 
 @pytest.mark.parametrize(
@@ -197,3 +249,10 @@ def test_a_message_shows_the_beginning_of_a_long_value_in_one_line(no_default_fi
         load({}, {})
     assert caught.value.message.isprintable()
     assert len(caught.value.message) < 250
+
+
+def test_an_empty_prefix_in_the_file_is_no_prefix_that_was_forgotten(no_default_file: Path) -> None:
+    # The original would take it: its locks would lie elsewhere than ours.
+    no_default_file.write_text('prefix: ""\n')
+    with pytest.raises(ConfigError, match="the prefix is empty"):
+        load({}, {})

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
+import subprocess
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Callable
 
 import pytest
 from scene import BOUND, TXN, Scene, gateway
+from script import HEAD, Script, as_chunks, chunked, reply, says
 
 from distlock_core import AccessDenied, ConfigError, EtcdUnavailable, OutcomeUnknown
 from distlock_core.etcd.api import Compare, Get, LeaseGone, Put, WatchEnded, prefix_end
 from distlock_core.patience import Patience
 from distlock_core.testing import Proxy
-
-
-def reply(status: str, body: bytes | str, *headers: str) -> bytes:
-    raw = body.encode() if isinstance(body, str) else body
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(raw)}", *headers]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + raw
-
-
-def chunked(*chunks: bytes) -> bytes:
-    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"".join(
-        b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks
-    )
-
 
 BROKEN = {
     "404, plain text": (reply("404 Not Found", "404 page not found\n"), "no JSON gateway .404."),
@@ -53,7 +41,7 @@ BROKEN = {
         ),
         "etcdserver: no leader",
     ),
-    "an end in the middle of a chunk": (chunked(b'{"header"')[:-2] + b"fff\r\n:{", "closed the connection"),
+    "an end in the middle of a chunk": (chunked(b'{"header"') + b"fff\r\n:{", "closed the connection"),
     "an end before the length": (reply("200 OK", "{}").replace(b"Length: 2", b"Length: 200"), "closed the connection"),
     "a chunk of no length": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}", "no HTTP answer"),
     "no HTTP": (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "no HTTP answer"),
@@ -123,83 +111,11 @@ def test_a_value_that_etcd_finds_too_large_leaves_nothing_behind(scene: Scene) -
     assert scene.under() == ()
 
 
-class Script:
-    """A server on loopback that reads one request a connection and answers as it is told to."""
-
-    def __init__(self, answer: Callable[[socket.socket], None]) -> None:
-        self._answer = answer
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._talk, args=(client,), daemon=True).start()
-
-    def _talk(self, client: socket.socket) -> None:
-        with client:
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            client.recv(65536)
-            try:
-                self._answer(client)
-            except OSError:
-                pass  # the client has had enough
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-
-@pytest.fixture
-def script() -> Iterator[Callable[[Callable[[socket.socket], None]], Script]]:
-    scripts: list[Script] = []
-
-    def write(answer: Callable[[socket.socket], None]) -> Script:
-        scripts.append(Script(answer))
-        return scripts[-1]
-
-    yield write
-    for one in scripts:
-        one.close()
-
-
-def says(*pieces: bytes, pause: float = 0.0) -> Callable[[socket.socket], None]:
-    def answer(client: socket.socket) -> None:
-        for piece in pieces:
-            client.sendall(piece)
-            time.sleep(pause)
-
-    return answer
-
-
-def test_a_server_that_drips_does_not_outlast_the_deadline(script: Callable[..., Script]) -> None:
-    dripping = script(says(reply("200 OK", " " * 1000)[:-900], *[b" "] * 900, pause=0.05))
-    since = time.monotonic()
-    with pytest.raises(EtcdUnavailable, match="timed out"):
-        gateway(dripping.url).read([Get(b"x")], Patience.lasting(0.5))
-    assert time.monotonic() - since < BOUND  # all of it would take 45 s
-
-
-def test_a_head_without_an_end_is_no_etcd(script: Callable[..., Script]) -> None:
-    endless = script(says(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20000))
-    with pytest.raises(EtcdUnavailable, match="no HTTP answer"):
-        gateway(endless.url).read([Get(b"x")], Patience.lasting(0.5))
-
-
 CREATED = b'{"result":{"header":{"revision":"7"},"created":true}}\n'
 EVENT = json.dumps(
     {"result": {"note": "naïve €uro 🔒", "events": [{"type": "DELETE", "kv": {"key": "d2Vi", "mod_revision": "8"}}]}},
     ensure_ascii=False,
 ).encode()
-HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-def as_chunks(data: bytes, size: int) -> list[bytes]:
-    return [b"%x\r\n%s\r\n" % (len(part), part) for part in (data[i : i + size] for i in range(0, len(data), size))]
 
 
 def events(url: str) -> Sequence[Any]:
@@ -331,3 +247,32 @@ def test_keys_and_values_are_bytes(scene_each: Scene) -> None:
 )
 def test_the_end_of_a_prefix(prefix: bytes, end: bytes) -> None:
     assert prefix_end(prefix) == end
+
+
+WITHOUT_POLL = """
+import select, sys, threading
+del select.poll, select.epoll  # as eventlet's monkeypatching does
+from distlock_core import Interrupt, connect
+from distlock_core.errors import Cancelled
+realm = connect({endpoints!r}, {prefix!r})
+with realm.lock("web", ttl=5) as held:
+    for cancel in (Interrupt(), threading.Event()):
+        threading.Timer(0.3, cancel.set).start()
+        try:
+            realm.lock("web").acquire(cancel=cancel)
+        except Cancelled:
+            continue
+        sys.exit("it was not called off")
+    waiting = threading.Thread(target=lambda: realm.lock("web").acquire(20).release())
+    waiting.start()
+    while not realm.show("web").waiting:
+        pass
+waiting.join(20)
+assert not realm.list()
+"""
+
+
+def test_it_works_where_the_select_module_has_no_poll(scene: Scene) -> None:
+    program = WITHOUT_POLL.format(endpoints=scene.endpoints, prefix=scene.prefix)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

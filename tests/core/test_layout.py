@@ -13,12 +13,13 @@ ROOT = Path(distlock_core.__file__).parent
 
 # From the top down; the modules of one row may import each other.
 ROWS = (
+    ("cli.start",),
     ("saltext.",),
     ("cli.distlock", "cli.etcdlocker", "cli.distlock_etcd", "cli.puppet"),
     ("cli.",),
     ("adapters",),
     ("mine",),
-    ("supervisor", "killing", "spawn", "jobs", "heartbeat"),
+    ("supervisor", "care", "spawn", "gate", "jobs", "heartbeat", "notify_socket", "teller"),
     ("binding", "deputy"),
     ("keeper",),
     ("aio", "aio."),
@@ -49,8 +50,20 @@ ROWS = (
     ("etcd.",),
     ("config", "inherited"),
     (
-        *("settings", "secret", "wording", "whoami", "lifetime", "processes", "signalfd", "signalmask", "threads"),
-        *("waking", "ownership", "tidings", "notices", "standby", "finish", "waited", "advice"),
+        *("settings", "secret", "wording", "whoami", "lifetime", "processes", "killing"),
+        *("signalfd", "signalmask", "threads", "waking", "ownership", "tidings", "notices"),
+        *(
+            "standby",
+            "finish",
+            "waited",
+            "advice",
+            "memory",
+            "checks",
+            "config_file",
+            "plain_yaml",
+            "trusted",
+            "nearest",
+        ),
     ),
     ("model",),
     ("etcd.api",),

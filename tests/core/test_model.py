@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from distlock_core.checks import check_name, check_owner, check_prefix, check_text
 from distlock_core.errors import ConfigError
 from distlock_core.etcd.api import KeyValue
 from distlock_core.model import (
@@ -12,10 +13,6 @@ from distlock_core.model import (
     Keys,
     Record,
     Waiter,
-    check_name,
-    check_owner,
-    check_prefix,
-    check_text,
     ends,
 )
 

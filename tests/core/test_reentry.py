@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,7 +129,9 @@ def test_a_dead_run_is_taken_over_and_released_by_who_took_it(scene: Scene) -> N
     with pytest.raises(LockBusy):
         scene.realm().lock("web", "node-2").acquire(0)
     lock = scene.realm().lock("web", "node-1").acquire(0)
-    assert lock.token == token
+    assert lock.token > token
+    assert scene.realm().verify("web", lock.token)
+    assert not scene.realm().verify("web", token)
     lock.release()
     scene.assert_clean()
 
@@ -146,20 +150,30 @@ def test_a_dead_run_whose_keeper_lives_is_not_taken_over(scene: Scene) -> None:
         scene.realm().lock("web", "node-1").acquire(0)
     keeper.communicate(b"\n")
     lock = scene.realm().lock("web", "node-1").acquire(0)
-    assert lock.token == token
+    assert lock.token > token
     lock.release()
 
 
-def test_a_run_of_before_the_reboot_is_taken_over(scene: Scene) -> None:
+def test_a_run_of_before_the_reboot_is_taken_over_where_this_machine_remembers_it(scene: Scene, state_dir: str) -> None:
     lock = scene.realm().lock("web", "node-1").acquire(0)
     record = scene.record("web")
     scene.put("web", Record(record.since, record.owner, {**record.details, "boot": "another boot"}).encode().decode())
+    # A clone, a pod or a container of that name shows another boot too.
+    with pytest.raises(LockBusy, match="another boot, and this machine has no note"):
+        scene.realm().lock("web", "node-1").acquire(0)
+    note = Path(state_dir, record.run)
+    assert json.loads(note.read_text())["boot"] == record.text("boot")
+    note.write_text(json.dumps({"boot": "another boot", "machine": []}))
     again = scene.realm().lock("web", "node-1").acquire(0)
-    assert again.token == lock.token
+    assert again.token > lock.token
+    again_run = scene.record("web").run
+    assert Path(state_dir, again_run).exists()
     with pytest.raises(LockLost):
         lock.release()
+    assert not note.exists()
     assert again.verify()
     again.release()
+    assert not Path(state_dir, again_run).exists()
     scene.assert_clean()
 
 

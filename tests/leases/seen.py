@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from typing import Any, Callable, NamedTuple
 
@@ -11,8 +14,11 @@ from witness import is_running as lives
 
 __all__ = [
     "BOUND",
+    "DISTLOCK",
     "LATE",
+    "Run",
     "Seen",
+    "as_user",
     "line_of",
     "lives",
     "one_line",
@@ -23,6 +29,8 @@ __all__ = [
     "wait_until",
 ]
 
+DISTLOCK = os.path.join(os.path.dirname(sys.executable), "distlock")
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 LATE = 10.0  # seconds by which a busy etcd may notice late that a lease has run out
 
 
@@ -70,6 +78,14 @@ class Seen(Etcd):
     def ttl(self, lease: int) -> int:
         """The TTL that was granted to a lease, 0 where there is no such lease."""
         return int(self.ask("/v3/lease/timetolive", {"ID": lease}).get("grantedTTL", 0))
+
+
+def as_user(number: int) -> tuple[str, ...]:
+    """How `setpriv` becomes a user who may read what is installed in root's home, and nothing else of others."""
+    return (
+        *(f"--reuid={number}", f"--regid={number}", "--clear-groups"),
+        *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"),
+    )
 
 
 def stays(condition: Callable[[], Any], what: str, seconds: float) -> None:

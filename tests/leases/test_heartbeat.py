@@ -84,7 +84,9 @@ def test_the_command_finds_what_sd_notify_needs_in_its_environment(run_distlock:
     outer = {"NOTIFY_SOCKET": "/run/systemd/notify", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"}
     done = run_distlock("--lock-name=x", "--heartbeat=2.5", *program(show), env=outer)
     name, period, pid = done.stdout.splitlines()
-    assert name.startswith("@")
+    folder = os.path.dirname(name)
+    assert os.path.isabs(folder)
+    assert not os.path.exists(folder)  # and nothing is left of it
     assert (period, pid) == ("2500000", "None")
 
 
@@ -157,6 +159,82 @@ def test_systemd_notify_is_understood(run_distlock: Run, need: Callable[..., str
     assert (done.returncode, done.stderr) == (7, "")
 
 
+# Who is heard.
+
+# Waits until it may end, and says how it is reached.
+OPEN = """
+print(os.environ["NOTIFY_SOCKET"], flush=True)
+sys.stdin.readline()
+"""
+AS_STRANGER = """
+import os, socket, sys
+os.setgid(60123)
+os.setuid(60123)
+stranger = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+try:
+    stranger.sendto(b"WATCHDOG=trigger", sys.argv[1])
+except OSError as error:
+    print(type(error).__name__)
+print(sys.argv[1] in open("/proc/net/unix").read())
+"""
+
+
+def test_a_stranger_can_neither_end_a_command_nor_keep_it_from_being_heard(spawn_distlock: Spawn) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can become another user")
+    process = spawn_distlock("--lock-name=x", "--heartbeat=60", *program(OPEN), stdin=subprocess.PIPE)
+    path = line_of(process)
+    found = os.stat(os.path.dirname(path))
+    assert (found.st_mode & 0o777, found.st_uid) == (0o700, os.getuid())
+    done = subprocess.run(python(AS_STRANGER, path), capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["PermissionError", "True"]  # though everybody can see the name
+    process.stdin.close()
+    assert process.wait(BOUND) == 0
+
+
+def test_what_a_stranger_sends_all_the_same_is_not_heard(spawn_distlock: Spawn) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can become another user")
+    process = spawn_distlock("--lock-name=x", "--heartbeat=60", *program(OPEN), stdin=subprocess.PIPE)
+    path = line_of(process)
+    os.chmod(os.path.dirname(path), 0o711)
+    os.chmod(path, 0o777)
+    done = subprocess.run(python(AS_STRANGER, path), capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"]  # sent
+    process.stdin.close()
+    assert process.wait(BOUND) == 0
+
+
+def test_the_manager_is_told_only_what_comes_from_below_distlock_and_never_who_the_service_is(
+    spawn_distlock: Spawn, manager: tuple[str, socket.socket]
+) -> None:
+    name, listener = manager
+    env = {"NOTIFY_SOCKET": name}
+    code = OPEN + "tell('MAINPID=1', 'NOTIFYACCESS=all', 'FDSTORE=1', 'FDNAME=x', 'STATUS=mine')"
+    process = spawn_distlock("--lock-name=x", "--heartbeat=60", *program(code), env=env, stdin=subprocess.PIPE)
+    path = line_of(process)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.sendto(b"STATUS=another's\nSTOPPING=1\nMAINPID=%d" % os.getpid(), path)
+    process.stdin.close()
+    assert process.wait(BOUND) == 0
+    assert listener.recv(4096).decode() == "STATUS=mine"
+    listener.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        listener.recv(4096)
+
+
+def test_a_socket_that_a_killed_distlock_has_left_is_removed_by_the_next_one(
+    spawn_distlock: Spawn, run_distlock: Run
+) -> None:
+    process = spawn_distlock("--lock-name=x", "--heartbeat=60", "--ttl=5", *program(OPEN), stdin=subprocess.PIPE)
+    folder = os.path.dirname(line_of(process))
+    process.kill()
+    process.wait(BOUND)
+    assert os.path.exists(folder)
+    assert run_distlock("--lock-name=y", "--heartbeat=60", "--", "true").returncode == 0
+    assert not os.path.exists(folder)
+
+
 # Hung.
 
 
@@ -209,7 +287,7 @@ def test_a_hung_commands_lock_is_held_when_told(run_distlock: Run, seen: Seen, l
     held = seen.held("x")
     assert held.lease == 0
     assert held.details["state"] == "hold"
-    assert held.details["reason"].startswith("sleep 60 showed no life on ")
+    assert held.details["reason"].startswith("sleep showed no life on ")
     assert held.details["reason"].endswith(" (upgrade)")
     assert seen.new_leases() == set()
 

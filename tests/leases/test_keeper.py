@@ -19,6 +19,7 @@ from typing import Any, Callable
 import pytest
 from seen import BOUND, LATE, Seen, lives, one_line, pause, python, stays, wait_dead, wait_until
 from vital import Next
+from witness import line_of, status_of
 
 from distlock_core import DistlockError, connect, keeper, processes
 from distlock_core.testing import Cluster, Proxy
@@ -672,3 +673,27 @@ def test_a_leased_step_without_a_process_ends_by_itself(run_distlock: Run, seen:
     seen.wait_gone("x", ttl + LATE)
     assert time.monotonic() - began >= ttl
     seen.assert_nothing_left()
+
+
+# Ends its first thread, and goes on in another one: to /proc it is a zombie from then on. Ends when its stdin does.
+HEADLESS = """
+import ctypes, os, sys, threading
+def go_on():
+    print("pid", os.getpid(), flush=True)
+    os.read(0, 1)
+    os._exit(0)
+threading.Thread(target=go_on).start()
+ctypes.CDLL(None).syscall({"x86_64": 60}.get(os.uname().machine, 93), 0)  # exit, of this thread alone
+"""
+
+
+def test_a_process_whose_first_thread_has_ended_keeps_its_lock(run_distlock: Run, seen: Seen) -> None:
+    with subprocess.Popen(python(HEADLESS), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        pid = int(line_of(process).split()[1])
+        wait_until(lambda: status_of(pid)["State"].startswith("Z"), "the end of its first thread")
+        done = run_distlock("--lock-name=x", "--lock", f"--while-pid={pid}", "--ttl=3")
+        assert (done.returncode, done.stderr) == (0, "")
+        stays(lambda: seen.key("x") is not None, "held", 4.0)
+        assert process.stdin is not None
+        process.stdin.close()
+        seen.wait_gone("x")

@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 import pytest
 from vital import LOST, Key, Spawn, finish
-from witness import BOUND, Etcd, Output
+from witness import BOUND, Etcd, Output, text
 
 from distlock_core.testing import Cluster
 
@@ -40,7 +40,7 @@ def test_a_failed_command_leaves_the_lock_taken_and_says_what_failed_and_where(
     assert lock["state"] == "hold"
     assert lock["lifetime"] == "persistent"
     assert lock["ttl_left"] is None
-    assert lock["reason"] == f"sh -c exit 7 ended with 7 on {socket.gethostname()} (Upgrade RPMs)"
+    assert lock["reason"] == f"sh ended with 7 on {socket.gethostname()} (Upgrade RPMs)"
     found = key.found()
     assert found is not None
     assert "lease" not in found
@@ -49,6 +49,20 @@ def test_a_failed_command_leaves_the_lock_taken_and_says_what_failed_and_where(
         said = run_distlock(view, *(["--lock-name=x"] if view == "--show" else [])).stdout
         assert "hold" in said
         assert "ended with 7 on" in said
+
+
+def test_no_argument_of_the_command_goes_to_etcd_unless_that_is_asked_for(run_distlock: Run, in_etcd: Etcd) -> None:
+    secret = "--password=geheim"
+    arguments = ("--", "/bin/sh", "-c", "exit 7", secret)
+    assert run_distlock(*HOLD, "--ttl=30", "--verbose", *arguments).returncode == 7
+    assert "geheim" not in json.dumps([text(kv["value"]) for kv in in_etcd.found().values()])
+    assert run_distlock("--unlock", "--lock-name=x").returncode == 0
+    assert "geheim" not in json.dumps([text(kv["value"]) for kv in in_etcd.found().values()])
+    assert run_distlock(*HOLD, "--record-arguments", *arguments).returncode == 7
+    assert shown(run_distlock)["reason"] == f"/bin/sh -c exit 7 {secret} ended with 7 on {socket.gethostname()}"
+    failed = run_distlock("--lock-name=y", "--", "/no/such", secret)
+    assert failed.returncode == 3
+    assert "geheim" not in failed.stderr
 
 
 def test_nobody_goes_on_before_a_person_has_unlocked_it(run_distlock: Run, in_etcd: Etcd) -> None:

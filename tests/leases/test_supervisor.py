@@ -7,26 +7,19 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Callable
 
 import pytest
+from seen import DISTLOCK, Run, as_user
 from vital import Spawn, finish
 from witness import BOUND, Etcd, Output, is_running, python, status_of, wait_until
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 LEASED = ("--lock-name=x", "--ttl=30")
 NOBODY = 65534
 NOT_KILLABLE = 3
-DISTLOCK = os.path.join(os.path.dirname(sys.executable), "distlock")
-# It may read what is installed in root's home, and nothing else that nobody may not.
-AS_NOBODY = (
-    *(f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
-    *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"),
-)
+AS_NOBODY = as_user(NOBODY)
 
 # Leaves a number of orphans that end at once, then says so and waits for a line.
 _LEAVES_ORPHANS = """
@@ -194,3 +187,16 @@ def test_a_lost_lock_over_a_child_that_cannot_be_killed_exits_no_less_loudly(
     err.until(f"cannot kill process {command}")
     assert in_etcd.keys() == ["x"]
     os.kill(command, 9)
+
+
+def test_a_signal_that_cannot_be_passed_on_is_said(spawn_distlock: Spawn, in_etcd: Etcd, root_shell: list[str]) -> None:
+    tell = ("sh", "-c", "echo pid $$; exec sleep 300")
+    options = ("--lock-name=x", "--")
+    process = spawn_distlock(*AS_NOBODY, DISTLOCK, *options, *root_shell, *tell, command="setpriv")
+    command = int(Output(process.stdout).until(r"pid (\d+)\n").group(1))
+    process.send_signal(signal.SIGUSR1)
+    said = Output(process.stderr).until(".*\n").group()
+    refused = f"SIGUSR1 could not be passed on: the command (process {command}) runs as another user"
+    assert said == f"distlock: x: {refused}\n"
+    os.kill(command, signal.SIGKILL)
+    assert process.wait(BOUND) == 128 + signal.SIGKILL

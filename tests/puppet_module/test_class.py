@@ -136,6 +136,15 @@ def test_the_package_comes_from_a_wheel_into_an_environment_of_its_own(
         distlock::exec {{ 'x': command => ['/bin/true'], unless => '/usr/bin/test -e {tmp_path}/again' }}
         """
 
+    # The first run of all may be one with noop: it fails at nothing that a real one would have put there.
+    hidden = "distlock { 'y': }"
+    code, said = node.apply(manifest("present") + hidden, "--noop")
+    assert code == UNCHANGED, said
+    assert "Error" not in said
+    assert re.search(r"Package\[distlock-core\]/ensure: current_value .*absent.*, should be .*present.* \(noop\)", said)
+    assert "Distlock[y]/ensure: current_value" in said
+    assert not (tmp_path / "venv").exists()
+
     code, said = node.apply(manifest("present"))
     assert code == CHANGED, said
     assert (commands / "distlock-puppet").readlink() == tmp_path / "venv/bin/distlock-puppet"
@@ -168,3 +177,11 @@ def test_what_is_missing_is_said(new_node: Callable[..., ModuleNode], need: Call
     assert code == FAILED, said
     assert "Could not evaluate: distlock-puppet is not installed: is `include distlock` missing?" in said
     assert "Notify[guarded]: Skipping because of failed dependencies" in said
+    # A run with noop, where a real one would install it first.
+    own = f"install => 'none', config_file => '{modules.parent}/distlock.yaml', {OWNER}"
+    code, said = new_node("db2", PATH=path).apply(
+        f"class {{ 'distlock': {own} }} distlock {{ 'x': }} -> notify {{ 'guarded': }}", "--noop"
+    )
+    assert code == UNCHANGED, said
+    assert "as far as can be told: distlock-puppet is not installed" in said
+    assert "Notify[guarded]/message: current_value 'absent', should be 'guarded' (noop)" in said

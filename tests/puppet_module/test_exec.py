@@ -100,7 +100,8 @@ def test_busy_fails_with_the_holders_name_and_a_command_that_hangs_is_ended(
         """
     )
     assert code == CHANGED_AND_FAILED or "failed" in said, said
-    assert re.search(r'busy is held by puppet:db2 since .*: "Upgrade RPMs"', said)
+    # The error itself, not a line beside it.
+    assert re.search(r'busy\]/returns: change from .* failed: busy is held by puppet:db2 since .*: "Upgrade', said)
     assert "Notify[after]: Skipping because of failed dependencies" in said
     assert not (tmp_path / "busy").exists()
     assert re.search(r"hangs.*returned 124 instead of", said)
@@ -125,4 +126,6 @@ def test_the_timeout_is_the_commands_and_not_the_waits(node: ModuleNode, seen: E
     seen.unlock("x")
     assert run.wait() == CHANGED, run.said
     assert (tmp_path / "ran").exists()
+    assert re.search(r"Notice: .*Exec\[distlock: x\].*waiting: x is held by node-3 since", run.said)
+    assert re.search(r"Notice: .*Exec\[distlock: x\].*x is locked, token \d+, after .* in line from place 1", run.said)
     assert not show("x").holders

@@ -140,6 +140,7 @@ def test_it_waits_for_its_turn_and_lets_go_at_the_end_of_the_run(
     held = looked(during)["percona_prod"]
     assert (held["owner"], held["lifetime"], held["pid"]) == ("puppet:db1", "bound", run.pid)
     assert "waits for its turn: percona_prod is held by node-3" in run.said
+    assert re.search(r"until this run ends, after .* in line from place 1, behind node-3 since", run.said)
     assert "until this run ends" in run.said
     assert "Distlock[again]/ensure" not in run.said
     wait_until(lambda: not show("percona_prod").holders, "the end of the lock")
@@ -205,5 +206,42 @@ def test_puppet_resource_lists_the_locks_and_unlocks_its_own(
     assert re.search(r"ensure +=> 'held'", taken)
     assert re.search(r"held_by +=> 'node-3'", taken)
     assert re.search(r"""held_reason +=> .*it.*s \\?\$\(odd\)""", taken)
+    # One by its name, free, or held: the state as it is.
+    free = resource("free")
+    assert re.search(r"ensure +=> 'unlocked'", free)
+    assert re.search(r"waiting +=> 0", free)
     assert "unlocked" in resource("own", "ensure=unlocked")
     assert not show("own").holders
+
+
+GUARDED = "distlock { 'percona_prod': } -> exec { 'work': command => %s } -> notify { 'after': }"
+
+
+@pytest.mark.parametrize(
+    ("options", "more", "said"),
+    [
+        (("--no-noop", "--tags", "exec"), "", "Exec[work] without the lock percona_prod: add distlock to --tags"),
+        (("--no-noop", "--skip_tags", "distlock"), "", "Exec[work], Notify[after] without the lock percona_prod"),
+        (("--noop",), "noop => false", "Exec[work] without the lock percona_prod: let the lock have noop"),
+    ],
+    ids=["tags", "skip_tags", "noop => false"],
+)
+def test_a_run_that_leaves_the_lock_out_and_not_what_requires_it_is_refused_before_it_applies_anything(
+    node: ModuleNode, seen: Etcd, tmp_path: Path, options: tuple[str, ...], more: str, said: str
+) -> None:
+    manifest = GUARDED % quoted("/usr/bin/touch", tmp_path / "ran")
+    if more:
+        manifest = manifest.replace("command =>", f"{more}, command =>")
+    code, output = node.apply(manifest, *options)
+    assert code == 1, output
+    assert f"this run would apply {said}" in output
+    assert not (tmp_path / "ran").exists()
+    assert seen.keys() == []
+
+
+def test_a_run_whose_tags_have_the_lock_too_goes_on(node: ModuleNode, show: Show, tmp_path: Path) -> None:
+    manifest = GUARDED % quoted("/usr/bin/touch", tmp_path / "ran")
+    code, said = node.apply(manifest, "--no-noop", "--tags", "exec,distlock")
+    assert code == CHANGED, said
+    assert (tmp_path / "ran").exists()
+    assert [holder.owner for holder in show("percona_prod").holders] == ["puppet:db1"]

@@ -65,6 +65,16 @@ def test_exec_exits_as_its_command(call: Call, code: int, seen: Etcd) -> None:
     seen.assert_nothing_left()
 
 
+def test_an_option_given_twice_is_an_error_and_an_unknown_one_suggests_the_nearest(call: Call) -> None:
+    for words, said in (
+        (["--timeout=0", "--timeout=5"], "option --timeout is given twice: say it once"),
+        (["--tiemout=5"], "unknown option '--tiemout=5'; did you mean --timeout?"),
+    ):
+        done = call("exec", "x", *words, "--", "echo", "ran")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert said in done.stderr
+
+
 def test_exec_owns_the_lock_as_the_node(call: Call) -> None:
     done = call("exec", "x", "--reason=Upgrade", "--", "distlock", "--show", "--lock-name=x", env={"PATH": str(BIN)})
     assert re.search(r"held by +puppet:n1\n", done.stdout)

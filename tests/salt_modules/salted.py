@@ -158,6 +158,8 @@ class Fleet:
     def __init__(self, minions: dict[str, dict[str, Any]]) -> None:
         # Not below pytest's folder: the path of a Unix socket ends at 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="distlock-salt-"))
+        self.sls = self.folder / "sls"
+        self.sls.mkdir()
         self.names = list(minions)
         self._processes: list[subprocess.Popen[bytes]] = []
         publish, answers = free_ports(2)
@@ -172,7 +174,7 @@ class Fleet:
                 "auto_accept": True,
                 "worker_threads": 3,
                 "timeout": 20,
-                "file_roots": {"base": [str(EXAMPLES), str(ROOT / "salt")]},
+                "file_roots": {"base": [str(EXAMPLES), str(ROOT / "salt"), str(self.sls)]},
             },
         )
         for name, config in minions.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Callable
 
@@ -31,8 +32,8 @@ def test_states_and_functions_work_and_show_no_password(
         ("distlock.run", "x", "true", "cwd=/no/such/folder"),
         ("state.single", "distlock.unlocked", "x"),
     ):
-        done = minion.run(*words, env=env)
-        assert "Traceback" not in done.stdout + done.stderr
+        done = minion.run("--log-level=all", *words, env=env)
+        assert "Traceback" not in done.stdout
         assert (done.returncode == 0) is (not any("no/such" in word for word in words)), (words, done.stdout)
         shown += [done.stdout, done.stderr]
     shown.append(minion.log)
@@ -51,3 +52,20 @@ def test_a_wrong_password_is_one_line_without_it(
     assert f"etcd refuses user '{settings['user']}': wrong password, or no such user" in said
     assert "hunter3" not in said + minion.log
     assert f"{wrong} has a password in it" in minion.log  # everybody may read it
+
+
+def test_a_commands_user_is_another_and_does_not_see_etcds_password(
+    new_minion: Callable[..., Minion], settings: dict[str, object]
+) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root starts a command as another user")
+    done = new_minion(distlock=settings).steps(
+        named=("distlock.run", {"name": "x", "cmd": "id -un; id -Gn; env", "runas": "nobody", "python_shell": True}),
+        unknown=("distlock.run", {"name": "x", "cmd": "id", "runas": "nobody-of-this-name"}),
+    )
+    assert done["named"].result is True, done
+    said = done["named"].changes["stdout"].splitlines()
+    assert said[:2] == ["nobody", "nogroup"]
+    assert "USER=nobody" in said
+    assert not [line for line in said if SECRET in line]
+    assert (done["unknown"].result, done["unknown"].comment) == (False, "runas: there is no user nobody-of-this-name")

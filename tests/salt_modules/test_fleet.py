@@ -240,6 +240,48 @@ def test_the_orchestration_upgrades_all_nodes_one_at_a_time(fleet: Fleet, nodes:
     assert (nodes.count("began"), nodes.count("ended")) == (3, 3)
 
 
+def test_the_orchestration_says_who_holds_the_lock_when_a_node_has_failed(fleet: Fleet, nodes: Cluster3) -> None:
+    nodes.gate.touch()
+    pillar = json.loads(nodes.pillar(health="false", timeout=10)[len("pillar=") :])
+    done = fleet.orchestrate("orch.upgrade_cluster", "pillar=" + json.dumps({**pillar, "nodes": "m0,m1"}))
+    assert done["each node in its turn"].result is False
+    assert nodes.count("began") == 1
+    locks = done["what is still locked"].changes["ret"]
+    (held,) = {lock["owner"] for lock in locks["m0"] if lock["lock"] == nodes.lock}
+    assert held in ("salt:m0", "salt:m1")
+
+
+ROLL_OUT = """
+one roll-out at a time:
+  distlock.locked:
+    - name: {lock}
+    - until: run_end
+    - endpoints: {endpoints}
+    - prefix: {prefix}
+
+is it held:
+  salt.function:
+    - name: distlock.show
+    - tgt: m0
+    - arg: [{lock}]
+    - kwarg: {{prefix: {prefix}}}
+    - require: [{{distlock: one roll-out at a time}}]
+"""
+
+
+def test_a_lock_until_the_runs_end_in_an_orchestration_ends_with_that(
+    fleet: Fleet, etcd: Cluster, lock_name: str, realm_prefix: str, holder: Callable[[], Holder | None]
+) -> None:
+    text = ROLL_OUT.format(lock=lock_name, endpoints=etcd.endpoints[0], prefix=realm_prefix)
+    (fleet.sls / "roll_out.sls").write_text(text)
+    done = fleet.orchestrate("roll_out")
+    assert all_true(done), done
+    (shown,) = done["is it held"].changes["ret"]["m0"]
+    assert shown["owner"].startswith("salt:")
+    assert shown["lifetime"] == "bound"
+    wait_until(lambda: holder() is None, "the end of the orchestration's lock")
+
+
 def test_the_master_can_list_the_locks_of_all_minions(fleet: Fleet, etcd: Cluster, realm_prefix: str) -> None:
     connect(etcd.endpoints, realm_prefix).lock("listed", "somebody", "by hand", step=True).acquire(0)
     returned = fleet.salt("*", "distlock.list", f"prefix={realm_prefix}")

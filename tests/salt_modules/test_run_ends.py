@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -19,10 +20,15 @@ from distlock_core.testing import Cluster
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 
 UPGRADE = """
+until unlocked:
+  distlock.locked:
+    - name: y
+
 one at a time:
   distlock.locked:
     - name: x
-    - until: {until}
+    - until: run_end
+    - ttl: {ttl}
 
 upgrade:
   cmd.run:
@@ -65,12 +71,12 @@ def work(tmp_path: Path) -> Iterator[Work]:
 
 
 @pytest.fixture
-def at_work(minion: Minion, work: Work) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
-    """at_work(until) -> a state run that holds the lock x, and whose command the keeper has surely seen."""
+def at_work(minion: Minion, work: Work) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """at_work(ttl=60) -> a state run that holds x until its end, and y; the keeper has surely seen its command."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(until: str) -> subprocess.Popen[str]:
-        (minion.sls / "upgrade.sls").write_text(UPGRADE.format(until=until, command=work.command))
+    def start(ttl: int = 60) -> subprocess.Popen[str]:
+        (minion.sls / "upgrade.sls").write_text(UPGRADE.format(ttl=ttl, command=work.command))
         started.append(minion.start("state.apply", "upgrade"))
         pid = wait_until(lambda: work.pid, "the run at its command", CALL_TIMEOUT)
         wait_until(lambda: age(pid) > 2 * LOOK, "a command that is not quite new")
@@ -86,13 +92,13 @@ def at_work(minion: Minion, work: Work) -> Iterator[Callable[[str], subprocess.P
     "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL], ids=lambda number: number.name
 )
 def test_a_lock_until_the_runs_end_stays_while_the_command_of_a_run_that_was_ended_works(
-    at_work: Callable[[str], subprocess.Popen[str]],
+    at_work: Callable[..., subprocess.Popen[str]],
     work: Work,
     keys: Etcd,
     holder: Callable[[], Holder | None],
     number: signal.Signals,
 ) -> None:
-    run = at_work("run_end")
+    run = at_work()
     held = holder()
     assert held is not None
     run.send_signal(number)
@@ -104,5 +110,19 @@ def test_a_lock_until_the_runs_end_stays_while_the_command_of_a_run_that_was_end
     assert [held.token] == [found.token for found in [holder()] if found is not None]
     work.gate.touch()
     wait_until(lambda: not is_running(work.pid), "the end of the command")
-    wait_until(lambda: keys.keys() == [] and keys.new_leases() == set(), "the lock free, long before its ttl is over")
+    # What is to stay until it is unlocked stays.
+    wait_until(lambda: keys.keys() == ["y"] and keys.new_leases() == set(), "x free, long before its ttl is over")
     wait_until(lambda: not is_running(held.keeper), "the end of the keeper")
+
+
+def test_a_lock_whose_run_and_keeper_are_both_killed_ends_by_its_ttl(
+    at_work: Callable[..., subprocess.Popen[str]], work: Work, keys: Etcd, holder: Callable[[], Holder | None]
+) -> None:
+    # As when the machine dies, or a container's first process.
+    run = at_work(ttl=5)
+    held = holder()
+    assert held is not None
+    for pid in (held.keeper, run.pid):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: keys.keys() == ["y"], "x free by its ttl, y still there")
+    assert is_running(work.pid)

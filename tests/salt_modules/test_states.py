@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
+from pathlib import Path
 from typing import Callable
 
 import pytest
-from salted import Minion
+from salted import Minion, states
 from witness import Etcd, wait_until
 
 from distlock_core import Holder, Realm, connect
@@ -29,7 +33,12 @@ def test_a_second_run_finds_its_own_lock_and_changes_nothing(minion: Minion, rea
     before = holder(realm)
     second = minion.single("distlock.locked", "name=x", "reason=again")
     assert (second.result, second.changes) == (True, {})
-    assert holder(realm) == before
+    after = holder(realm)
+    assert before is not None
+    assert after is not None
+    assert (after.owner, after.token, after.since, after.reason) == ("salt:m0", before.token, before.since, "upgrade")
+    # The run that it was taken for has ended: it is the second one's now, and no third one enters beside that.
+    assert after.record.details["taker"] != before.record.details["taker"]
 
 
 def test_busy_says_who_since_when_why_and_how_many_wait(minion: Minion, realm: Realm, keys: Etcd) -> None:
@@ -38,7 +47,7 @@ def test_busy_says_who_since_when_why_and_how_many_wait(minion: Minion, realm: R
     assert (state.result, state.changes) == (False, {})
     assert state.comment.startswith("x is held by node-3 since ")
     assert '"Upgrade RPMs"' in state.comment
-    assert "See: distlock --show --lock-name=x" in state.comment
+    assert state.comment.endswith("See: distlock.show x")
 
 
 def test_only_ones_own_lock_is_unlocked_but_by_force(minion: Minion, keys: Etcd) -> None:
@@ -198,19 +207,59 @@ still:
     wait_until(lambda: keys.keys() == [], "the lock gone")
 
 
-def test_two_live_runs_of_one_minion_never_share_a_run_end_lock(minion: Minion, realm: Realm, keys: Etcd) -> None:
-    (minion.sls / "inner.sls").write_text("inner:\n  distlock.locked: [{name: x}, {until: run_end}]")
+OUTER = """
+run end:
+  distlock.locked: [{{name: x}}, {{until: run_end}}]
+step:
+  distlock.locked: [{{name: y}}]
+work:
+  cmd.run: [{{name: 'touch {folder}/began; while ! test -e {folder}/gate; do sleep 0.05; done'}}]
+give:
+  distlock.unlocked: [{{name: y}}]
+"""
+
+
+def test_a_second_run_of_the_same_minion_neither_enters_nor_unlocks_what_the_first_one_holds(
+    minion: Minion, keys: Etcd, tmp_path: Path
+) -> None:
+    (minion.sls / "outer.sls").write_text(OUTER.format(folder=tmp_path))
+    first = minion.start("state.apply", "outer")
+    try:
+        wait_until((tmp_path / "began").exists, "the first run at work", 100)
+        text = "".join(
+            f"{verb} {name}:\n  distlock.{verb}: [{{name: {name}}}]\n"
+            for name in ("x", "y")
+            for verb in ("locked", "held", "unlocked")
+        )
+        second = minion.apply("second", "concurrent=True", text=text)
+        assert [state.result for state in second.values()] == [False] * 6, second
+        assert keys.keys() == ["x", "y"]
+        assert "--" not in "".join(state.comment for state in second.values())
+        (tmp_path / "gate").touch()
+        done = states(json.loads(first.communicate(timeout=100)[0])["local"])
+        assert [state.result for state in done.values()] == [True] * 4, done
+    finally:
+        (tmp_path / "gate").touch()
+        first.kill()
+        first.communicate()
+    wait_until(lambda: keys.keys() == [], "both locks gone")
+
+
+def test_a_command_in_a_run_is_under_its_lock_and_a_run_in_it_is_another(minion: Minion, keys: Etcd) -> None:
+    (minion.sls / "inner.sls").write_text("inner:\n  distlock.locked: [{name: x}]")
     nested = f"""
 take:
   distlock.locked: [{{name: x}}, {{until: run_end}}]
 other run:
   cmd.run:
     - name: {" ".join(minion.command("state.apply", "inner", "concurrent=True"))}
+  distlock.run: [{{name: x}}, {{cmd: echo inside}}]
 """
-    done = minion.apply("nested", text=nested)
-    assert done["take"].result is True
-    assert done["other run"].result is False
-    assert "x is held by salt:m0" in done["other run"].changes["stdout"]
+    (minion.sls / "nested.sls").write_text(nested)
+    done = minion.call("state.apply", "nested")
+    results = {key.partition("_|-")[0] + key.rpartition("_|-")[2]: state["result"] for key, state in done.items()}
+    assert results == {"distlocklocked": True, "cmdrun": False, "distlockrun": True}, done
+    wait_until(lambda: keys.keys() == [], "the lock gone")
 
 
 ORDER = """
@@ -268,3 +317,185 @@ def test_settings_come_from_minion_config_and_pillar_and_a_profile_picks_others(
     assert [state.name for state in connect(etcd.endpoints, other).list()] == ["y"]
     unknown = minion.apply("one", 'pillar={"distlock": {"endpoint": "http://a"}}')
     assert "unknown key 'endpoint'" in unknown["lock"].comment
+
+
+MEANT_FOR_OTHERS: dict[str, tuple[str, dict[str, object], str]] = {
+    "cooldown": (
+        "locked",
+        {"cooldown": 60},
+        "cooldown: means nothing to distlock.locked; it goes with distlock.unlocked",
+    ),
+    "timeout": (
+        "unlocked",
+        {"timeout": 5},
+        "timeout: means nothing to distlock.unlocked; it goes with distlock.locked",
+    ),
+    "reason": ("unlocked", {"reason": "x"}, "reason: means nothing to distlock.unlocked"),
+    "until": ("unlocked", {"until": "run_end"}, "until: means nothing to distlock.unlocked"),
+    "force": ("held", {"force": True}, "force: means nothing to distlock.held"),
+    "misspelt": ("locked", {"timout": 5}, "timout: is no argument of distlock.locked: did you mean timeout?"),
+    "unknown": ("locked", {"colour": "red"}, "colour: is no argument of distlock.locked; it has "),
+    "no_cmd": ("run", {}, "cmd: nothing to run"),
+}
+
+
+def test_an_argument_that_would_do_nothing_fails_and_says_where_it_belongs(minion: Minion, keys: Etcd) -> None:
+    rows = {row: (f"distlock.{state}", {"name": "x", **words}) for row, (state, words, _) in MEANT_FOR_OTHERS.items()}
+    done = minion.steps(**rows)
+    for row, (_, _, said) in MEANT_FOR_OTHERS.items():
+        assert (done[row].result, done[row].changes) == (False, {}), row
+        assert done[row].comment.startswith(said), (row, done[row].comment)
+    assert keys.keys() == []
+
+
+def test_after_a_wait_comment_and_changes_say_behind_whom_how_long_and_from_which_place(
+    minion: Minion, keys: Etcd, realm: Realm
+) -> None:
+    keys.lock("x", owner="node-3", reason="Upgrade \x1b[2J")
+    (minion.sls / "waits.sls").write_text(
+        "one:\n  distlock.locked: [{name: x}, {timeout: -1}]\n"
+        "two:\n  distlock.run: [{name: y}, {cmd: echo done}, {timeout: -1}]\n"
+    )
+    keys.lock("y", owner="node-4")
+    run = minion.start("state.apply", "waits")
+    try:
+        for name in ("x", "y"):
+            wait_until(lambda name=name: realm.show(name).waiting == 1, "it stands in line", 100)
+            keys.unlock(name)
+        done = states(json.loads(run.communicate(timeout=100)[0])["local"])
+    finally:
+        run.kill()
+        run.communicate()
+    one, two = done["one"], done["two"]
+    assert re.search(r'in line from place 1, behind node-3 since .*: "Upgrade \\x1b\[2J"$', one.comment)
+    change = one.changes["x"]
+    assert (change["old"], change["new"], change["position"]) == (None, "salt:m0", 1)
+    assert change["waited_for"].startswith("node-3 since ")
+    assert 0 <= change["waited"] < 100
+    assert re.search(r"the command was run under y, after .* in line from place 1, behind node-4", two.comment)
+    assert (two.changes["stdout"], two.changes["retcode"], two.changes["position"]) == ("done", 0, 1)
+    assert two.changes["stderr"] == ""
+
+
+def test_a_command_is_a_state_of_its_own(minion: Minion, keys: Etcd) -> None:
+    keys.lock("busy", owner="node-3")
+    dry = minion.single("distlock.run", "name=x", "cmd=true", "test=True")
+    assert dry.result is None
+    done = minion.steps(
+        good=("distlock.run", {"name": "x", "cmd": "echo $DISTLOCK_HELD", "python_shell": True}),
+        bad=("distlock.run", {"name": "x", "cmd": "false"}),
+        three=("distlock.run", {"name": "x", "cmd": "exit 3", "python_shell": True, "success_retcodes": 3}),
+        skipped=("distlock.run", {"name": "busy", "cmd": "true", "unless": "true"}),
+        refused=("distlock.run", {"name": "busy", "cmd": "true"}),
+        outer=("distlock.locked", {"name": "z", "until": "run_end"}),
+    )
+    assert done["good"].changes["stdout"].endswith("/x")
+    results = {step: state.result for step, state in done.items()}
+    assert results == {
+        "good": True,
+        "bad": False,
+        "three": True,
+        "skipped": True,
+        "refused": False,
+        "outer": True,
+    }
+    assert done["bad"].changes["retcode"] == 1
+    assert done["refused"].comment.startswith("busy is held by node-3 since ")
+    assert keys.keys() == ["busy"] or wait_until(lambda: keys.keys() == ["busy"], "the end of the run's lock")
+
+
+LISTEN = """
+take:
+  distlock.locked: [{name: x}]
+change:
+  cmd.run: [{name: echo changed}]
+restart:
+  cmd.run:
+    - name: echo restarted
+    - listen: [{cmd: change}]
+give:
+  distlock.unlocked:
+    - name: x
+    - require: [{cmd: restart}]
+late:
+  distlock.locked:
+    - name: y
+    - listen: [{cmd: change}]
+free:
+  distlock.unlocked:
+    - name: y
+    - listen: [{cmd: change}]
+watches:
+  distlock.held:
+    - name: y
+    - watch: [{cmd: change}]
+"""
+
+
+def test_listen_and_watch_do_what_makes_sense_or_say_why_not(minion: Minion, keys: Etcd) -> None:
+    keys.lock("never", owner="node-3")
+    done = minion.apply("listen", text=LISTEN)
+    assert "without the lock x: free, late, restart" in done["give"]["warnings"][0]
+    late = done["listener_late"]
+    assert late.result is False
+    assert "after the states that need the lock: let those `require` it" in late.comment
+    assert done["listener_free"].result is True
+    assert done["watches"].result is False  # `free` has unlocked y before: no second call has made that good
+    assert "restarted" in done["listener_restart"].changes["stdout"]
+    assert keys.keys() == ["never"]
+
+
+PREREQ = """
+one at a time:
+  distlock.locked:
+    - name: x
+    - prereq: [{{file: {path}}}]
+{path}:
+  file.managed:
+    - contents: new
+next one, please:
+  distlock.unlocked:
+    - name: x
+    - require: [{{file: {path}}}]
+    - onchanges: [{{distlock: one at a time}}]
+"""
+
+
+def test_a_lock_that_is_a_prereq_is_taken_only_where_something_would_change(
+    minion: Minion, keys: Etcd, tmp_path: Path
+) -> None:
+    text = PREREQ.format(path=tmp_path / "file")
+    first = minion.apply("prereq", text=text)
+    assert [state.result for state in first.values()] == [True] * 3, first
+    assert first["one at a time"].changes
+    assert first["next one, please"].changes
+    keys.lock("x", owner="node-3")  # in the way of whoever wants it
+    second = minion.apply("prereq", text=text)
+    assert [state.result for state in second.values()] == [True] * 3, second
+    assert not any(state.changes for state in second.values())
+    (tmp_path / "file").write_text("old")
+    third = minion.apply("prereq", text=text)
+    assert third["one at a time"].result is False
+    assert (tmp_path / "file").read_text() == "old"
+    assert keys.keys() == ["x"]
+
+
+def test_an_inner_step_leaves_the_lock_of_the_command_around_the_run(
+    minion: Minion, run_distlock: Callable[..., subprocess.CompletedProcess[str]], keys: Etcd
+) -> None:
+    (minion.sls / "inner.sls").write_text(
+        "take:\n  distlock.locked: [{name: x}]\n"
+        "give:\n  distlock.unlocked: [{name: x}]\n"
+        "still:\n  distlock.held: [{name: x}]\n"
+    )
+    plain, bare = (
+        ["--id=salt:m0", "--lock-name=x", "--"],
+        ["--id=salt:m0", "--lock-name=x", "--", "env", "-u", "DISTLOCK_HELD"],
+    )
+    for around in (plain, bare):
+        outer = run_distlock(*around, *minion.command("state.apply", "inner"), timeout=100)
+        done = states(json.loads(outer.stdout)["local"])
+        assert [state.result for state in done.values()] == [True] * 3, done
+        assert not any(state.changes for state in done.values())
+        assert "by the command around this run, which lets it go" in done["give"].comment
+        assert keys.keys() == []

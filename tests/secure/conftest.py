@@ -6,9 +6,17 @@ from collections.abc import Iterator
 from typing import Any, Callable
 
 import pytest
+from chains import chains_walked
 from secured_site import Site
 
 from distlock_core.testing import Cluster, Tls
+
+
+@pytest.fixture(autouse=True)
+def walked() -> Iterator[None]:
+    """No error of these tests has a circle in its chain."""
+    with chains_walked():
+        yield
 
 
 @pytest.fixture(params=["3.4", "3.5"])

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import dns.resolver
 import pytest
@@ -28,6 +30,13 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
     monkeypatch.setattr(dns.resolver, "default_resolver", server.resolver())
     yield server
     server.close()
+
+
+@pytest.fixture
+def plain_member(etcd: Cluster) -> Iterator[Proxy]:
+    """A member that speaks plain HTTP, and notes what it is asked."""
+    with Proxy(etcd.endpoints[0]) as member:
+        yield member
 
 
 def srv(url: str, host: str = "localhost.", priority: int = 0, weight: int = 1) -> Record:
@@ -75,6 +84,54 @@ def test_nothing_plain_is_looked_for_where_something_is_set_for_tls(
         connect(discovery_srv=DOMAIN, connect_timeout=0.5, **tls35.settings).list()
     assert f"SRV records of {DOMAIN} (there are none: no _etcd-client-ssl._tcp)" in caught.value.message
     assert PLAIN not in names.asked
+
+
+@pytest.mark.parametrize("missing", ["no such domain", "no records"])
+@pytest.mark.parametrize(
+    "set_",
+    [
+        {"user": "node", "password": "secret-word"},
+        {"user": "node", "password_file": "FILE"},
+        {"password": "secret-word"},
+        {"cert": "FILE", "key": "FILE"},
+        {"key": "FILE"},
+        {"tls_server_name": "etcd.example.test"},
+        {"endpoints": ["https://127.0.0.1:9"]},
+        {"endpoints": ["127.0.0.1:9", "https://127.0.0.1:9"], "user": "node", "password": "secret-word"},
+        {"endpoints": ["http://127.0.0.1:9"], "user": "node", "password": "secret-word"},
+    ],
+    ids="-".join,
+)
+def test_nothing_plain_is_asked_where_a_secret_is_set_or_tls_is_spoken(
+    names: NameServer, plain_member: Proxy, tmp_path: Path, set_: dict[str, Any], missing: str
+) -> None:
+    """Whoever can answer for DNS would else get the password by leaving out the records for TLS."""
+    (tmp_path / "file").write_text("secret-word\n")
+    options = {key: str(tmp_path / "file") if value == "FILE" else value for key, value in set_.items()}
+    names.records = {PLAIN: [srv(plain_member.url)], **({SECURE: []} if missing == "no records" else {})}
+    with pytest.raises(EtcdUnavailable) as caught:
+        connect(discovery_srv=DOMAIN, connect_timeout=0.6, **options).list()
+    assert f"SRV records of {DOMAIN} (there are none: no _etcd-client-ssl._tcp)" in caught.value.message
+    assert "secret-word" not in caught.value.message
+    assert PLAIN not in names.asked
+    assert plain_member.requests == []
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "options", "asked"),
+    [
+        ("127.0.0.1:9", {"user": "node", "password": "secret-word"}, "https://127.0.0.1:9"),
+        ("127.0.0.1:9", {"key": "/nowhere/key.pem", "cert": "/nowhere/cert.pem"}, "https://127.0.0.1:9"),
+        ("127.0.0.1:9,https://127.0.0.1:8", {}, "https://127.0.0.1:9"),
+        ("127.0.0.1:9", {}, "http://127.0.0.1:9"),
+        ("http://127.0.0.1:9", {"user": "node", "password": "secret-word"}, "http://127.0.0.1:9"),
+    ],
+    ids=["password", "key", "another is https", "nothing", "said in as many words"],
+)
+def test_an_endpoint_without_a_scheme_is_tls_where_a_secret_is_set(
+    endpoints: str, options: dict[str, str], asked: str
+) -> None:
+    assert connect(endpoints, **options)._etcd.endpoint == asked
 
 
 def test_members_of_a_lower_priority_number_come_first(names: NameServer) -> None:

@@ -143,6 +143,17 @@ def test_a_node_cannot_leave_its_realm(auth_site: Site) -> None:
     )
     on_their_lease = {"key": b64(f"{mine.prefix}x"), "lease": lease}
     assert say(mine, "/v3/kv/put", on_their_lease, token) == DENIED
+    # Inside of a transaction etcd does not ask. Whose lease it is may not revoke it any more.
+    value = {"success": [{"request_put": on_their_lease}]}
+    assert say(mine, "/v3/kv/txn", value, token) == ""
+    assert say(other, "/v3/lease/revoke", {"ID": lease}, theirs) == DENIED
+    elsewhere = Site(other.cluster, f"/other{auth_site.prefix}", **other.settings)
+    lock = elsewhere.realm().lock("held", ttl=60).acquire(0)
+    held = elsewhere.ask("/v3/kv/range", {"key": b64(f"{elsewhere.prefix}held")}, theirs)[1]["kvs"][0]
+    theirs_too = {"key": b64(f"{mine.prefix}y"), "lease": held["lease"]}
+    assert say(mine, "/v3/kv/txn", {"success": [{"request_put": theirs_too}]}, token) == ""
+    lock.release()  # deletes the key itself
+    assert elsewhere.ask("/v3/kv/range", {"key": b64(f"{elsewhere.prefix}held")}, theirs)[1].get("kvs") is None
 
 
 # What users do not keep out.

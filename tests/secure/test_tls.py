@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+from needs import missing
 from secured_site import BOUND, Run, Site, Spawn, line_of, one_line, queued, wait_until
 
+import distlock_core
 from distlock_core import Cancelled, ConfigError, DistlockError, EtcdUnavailable, Interrupt
 from distlock_core.etcd.access import Access
 from distlock_core.etcd.api import Get, Put
@@ -136,6 +138,15 @@ def test_a_wrong_server_certificate_is_named(
     assert tls_both.realm(wrong.url, *tls_both.cluster.endpoints).list() == []
 
 
+@pytest.mark.parametrize("transport", ["http", "grpc"])
+def test_a_common_name_alone_does_not_name_a_server(
+    start_etcd: Callable[..., Cluster], tls: Tls, realm_prefix: str, transport: str
+) -> None:
+    with start_etcd(tls=tls._replace(server=tls.authority.issue("localhost", names=()))) as cluster:
+        site = Site(cluster, realm_prefix, transport=transport)
+        assert "(its certificate is not one for localhost)" in refused(site, tls_server_name="localhost")
+
+
 def test_an_unknown_authority_is_named(tls_both: Site, stranger: Authority) -> None:
     said = f"(its certificate is not signed by the authority in {stranger.cacert})"
     assert said in refused(tls_both, cacert=stranger.cacert)
@@ -235,6 +246,30 @@ def test_http_spoken_to_a_tls_port_is_named(tls_site: Site, transport: str) -> N
 def test_tls_spoken_to_a_plain_port_is_named(tls_both: Site, each_etcd: Cluster) -> None:
     secure = each_etcd.endpoints[0].replace("http", "https")
     assert f"{secure} (hangs up in the TLS handshake: http:// there, or no etcd?)" in refused(tls_both, secure)
+
+
+HANGS_UP = """
+import sys
+sys.path[:0] = sys.argv[2:]
+from distlock_core import connect
+try:
+    connect(sys.argv[1], connect_timeout=1.0, cacert=sys.argv[3]).list()
+except Exception as error:
+    print(error)
+"""
+
+
+def test_the_systems_python_says_the_same(etcd: Cluster, tls: Tls) -> None:
+    """Debian's, with OpenSSL 3.0, raises another error than most where the server hangs up."""
+    python = "/usr/bin/python3"
+    version = [python, "-c", "import sys; sys.exit(sys.version_info < (3, 9))"]
+    if not os.path.exists(python) or subprocess.run(version, check=False).returncode:
+        missing("no Python of the system's that distlock runs on. To install it: apt-get install python3")
+    secure = etcd.endpoints[0].replace("http", "https")
+    root = str(Path(distlock_core.__file__).parents[1])
+    words = [python, "-I", "-c", HANGS_UP, secure, root, tls.authority.cacert]
+    said = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert f"{secure} (hangs up in the TLS handshake: http:// there, or no etcd?)" in said.stdout, said.stderr
 
 
 def test_tls_spoken_to_a_plain_web_server_is_named(tls_both: Site) -> None:

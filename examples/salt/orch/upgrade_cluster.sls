@@ -5,7 +5,8 @@
 # Nothing here says whose turn it is: the lock does, and it also keeps out an operator's own `distlock -- yum upgrade`.
 {% set nodes = pillar.get('nodes', 'db*') %}
 {% set upgrade = pillar.get('upgrade', {}) %}
-{% set _ = upgrade.update({'timeout': -1}) %}
+{# Not for ever: behind a node that has failed, and keeps the lock, nobody's turn comes. #}
+{% set _ = upgrade.setdefault('timeout', 3600) %}
 
 each node in its turn:
   salt.state:
@@ -13,10 +14,10 @@ each node in its turn:
     - sls: upgrade
     - pillar: {{ {'upgrade': upgrade, 'distlock': pillar.get('distlock', {})} | json }}
 
-# With `until: unlocked` a node that failed keeps the lock. If so, say who.
+# A node that has failed keeps the lock, and those behind it have given up: say who it is.
 what is still locked:
   salt.function:
     - name: distlock.list
     - tgt: {{ nodes | yaml_encode }}
-    - require:
+    - onfail:
       - salt: each node in its turn

@@ -28,7 +28,7 @@ describe 'distlock' do
         .with(command: ['/usr/bin/python3', '-m', 'venv', '/opt/distlock'], creates: '/opt/distlock/bin/pip')
         .that_comes_before('Package[distlock-core]')
       is_expected.to contain_package('distlock-core')
-        .with(ensure: 'present', provider: 'pip', command: '/opt/distlock/bin/pip', install_options: ['--no-index', '--find-links=/srv/wheels'])
+        .with(ensure: 'present', provider: 'distlock_pip', command: '/opt/distlock/bin/pip', install_options: ['--no-index', '--find-links=/srv/wheels'])
     end
 
     ['distlock', 'distlock-puppet', 'etcdlocker', 'distlock-etcd'].each do |command|

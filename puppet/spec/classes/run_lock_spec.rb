@@ -53,6 +53,15 @@ describe 'distlock::run_lock' do
     it { is_expected.to compile.and_raise_error(%r{Plainpath}i) }
   end
 
+  context 'with runs with noop too' do
+    let(:params) { { 'lock_name' => 'x', 'noop_runs' => true } }
+
+    it 'takes the lock there' do
+      is_expected.to contain_distlock_puppet_conf('main/prerun_command')
+        .with(value: '/usr/local/bin/distlock-puppet acquire --noop-runs x', guards_noop: true)
+    end
+  end
+
   context 'with ensure => absent' do
     let(:params) { { 'ensure' => 'absent' } }
 

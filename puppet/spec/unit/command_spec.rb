@@ -33,7 +33,12 @@ describe PuppetX::Distlock::Command do
 
   it 'raises what was refused, as one line' do
     script('printf %s \'{"error": {"kind": "busy", "message": "held\nby x"}}\'; exit 1')
-    expect { described_class.ask('program', []) }.to raise_error(refused, 'held by x') { |e| expect(e.kind).to eq('busy') }
+    expect { described_class.ask('program', []) }.to raise_error(refused, 'held\nby x') { |e| expect(e.kind).to eq('busy') }
+  end
+
+  it 'escapes what would play with a terminal, in all that comes out of etcd' do
+    script('printf %s \'{"locks": [{"owner": "a\\u001b[2J\\u009b\\u202eä", "token": 7}]}\'')
+    expect(described_class.ask('program', [])['locks']).to eq([{ 'owner' => 'a\\e[2J\\u009B\\u202Eä', 'token' => 7 }])
   end
 
   it 'tells the last line of one that gives no answer' do

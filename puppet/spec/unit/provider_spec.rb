@@ -30,7 +30,7 @@ describe Puppet::Type.type(:distlock).provider(:cli) do
   end
 
   def unlocked(holder)
-    { 'unlocked' => { 'changed' => !holder.nil?, 'owner' => me, 'holder' => holder } }
+    { 'unlocked' => { 'changed' => !holder.nil?, 'owner' => me, 'holder' => holder, 'around' => nil } }
   end
 
   it 'asks for nothing but what was said, as JSON' do
@@ -106,9 +106,26 @@ describe Puppet::Type.type(:distlock).provider(:cli) do
     expect(letting_go.done).to eq("x, which was held by #{me}, is unlocked in 60 s")
   end
 
-  it "does not unlock another's, and says how" do
-    answers << refused.new('not_holder', 'x is held by node-3: left alone. To break it: --unlock --force. See: ...')
-    expect { provider(ensure: 'unlocked').unlock }.to raise_error(Puppet::Error, %r{force => true, after a look})
+  it "does not unlock another's, and says whose it is" do
+    answers << refused.new('not_holder', 'x is held by node-3: left alone')
+    expect { provider(ensure: 'unlocked').unlock }.to raise_error(Puppet::Error, 'x is held by node-3: left alone')
+  end
+
+  it 'leaves the lock of the command around this run' do
+    answers << { 'unlocked' => { 'changed' => false, 'owner' => me, 'holder' => nil, 'around' => mine } }
+    expect(provider(ensure: 'unlocked').look(:unlocked)).to eq(:unlocked)
+  end
+
+  it 'tells how it has waited' do
+    answers << locked(holder: mine, waited: { 'story' => 'after 4m12s in line from place 2, behind node-3' })
+    locking = provider
+    locking.lock
+    expect(locking.done).to eq("x is locked by #{me}, token 7, after 4m12s in line from place 2, behind node-3")
+  end
+
+  it 'shows a lock that nobody holds' do
+    answers << { 'locks' => [{ 'lock' => 'x', 'owner' => nil, 'token' => nil, 'waiting' => 0 }] }
+    expect([provider.show, asked.first[1]]).to eq([:unlocked, ['--json', '--show', '--lock-name=x']])
   end
 
   context 'with noop' do

@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require 'puppet/parameter/boolean'
+require_relative '../../puppet_x/distlock/unguarded' unless defined?(PuppetX::Distlock::Unguarded)
 
 Puppet::Type.newtype(:distlock) do
   @doc = <<~DOC
@@ -44,7 +45,7 @@ Puppet::Type.newtype(:distlock) do
     defaultto :locked
 
     def retrieve
-      provider.look(should)
+      should.nil? ? provider.show : provider.look(should)
     end
 
     def insync?(is)
@@ -227,6 +228,17 @@ Puppet::Type.newtype(:distlock) do
 
   def lock
     self[:lock_name] || self[:name]
+  end
+
+  # Puppet skips a resource that a run leaves out (by --tags, --skip_tags, or noop), and applies what requires it all the
+  # same. Nothing that requires a lock is applied without it: such a run is refused before it applies anything.
+  def pre_run_check
+    return unless self[:ensure] == :locked && catalog && catalog.host_config?
+
+    unguarded = PuppetX::Distlock::Unguarded.by(self)
+    return if unguarded.empty?
+
+    raise Puppet::Error, "this run would apply #{unguarded.join(', ')} without the lock #{lock}: #{PuppetX::Distlock::Unguarded.advice(self)}"
   end
 
   autorequire(:file) do

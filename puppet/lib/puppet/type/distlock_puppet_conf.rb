@@ -1,5 +1,8 @@
 # frozen_string_literal: true
 
+require 'puppet/parameter/boolean'
+require_relative '../../puppet_x/distlock/unguarded' unless defined?(PuppetX::Distlock::Unguarded)
+
 Puppet::Type.newtype(:distlock_puppet_conf) do
   @doc = <<~DOC
     @summary One setting in this node's own puppet.conf. For the class `distlock::run_lock`.
@@ -37,6 +40,21 @@ Puppet::Type.newtype(:distlock_puppet_conf) do
     desc 'The file. Default: the puppet.conf that this run has read.'
 
     defaultto { Puppet[:config] }
+  end
+
+  newparam(:guards_noop, boolean: true, parent: Puppet::Parameter::Boolean) do
+    desc 'Whether the lock of whole runs is taken in runs with noop too, where resources have `noop => false`.'
+  end
+
+  # A run with noop has taken no lock, and would apply what has `noop => false` all the same.
+  def pre_run_check
+    return if self[:ensure] == :absent || self[:guards_noop] || setting != 'prerun_command' || catalog.nil?
+
+    unguarded = PuppetX::Distlock::Unguarded.in_noop(catalog)
+    return if unguarded.empty?
+
+    raise Puppet::Error, "this run with noop has not taken the lock, and would apply #{unguarded.join(', ')} (noop => false): " \
+                         'class distlock::run_lock with noop_runs => true takes it'
   end
 
   validate do

@@ -54,10 +54,20 @@ module PuppetX::Distlock
     end
 
     def self.parse(printed)
-      answer = JSON.parse(printed)
+      answer = harmless(JSON.parse(printed))
       answer if answer.is_a?(Hash)
     rescue JSON::ParserError
       nil
+    end
+
+    # Owners and reasons are anybody's: what would play with a terminal is escaped in all that comes out of etcd.
+    def self.harmless(value)
+      case value
+      when Hash then value.to_h { |key, item| [harmless(key), harmless(item)] }
+      when Array then value.map { |item| harmless(item) }
+      when String then value.scrub('?').gsub(%r{[^[:print:]]|[\p{Cf}\p{Zl}\p{Zp}]}) { |character| character.dump[1..-2] }
+      else value
+      end
     end
 
     def self.one_line(text)

@@ -49,6 +49,16 @@ Puppet::Type.type(:distlock).provide(:cli) do
     "puppet:#{Puppet[:certname]}"
   end
 
+  # For `puppet resource distlock NAME`: the lock as it is, whoever asks.
+  def show
+    lock = resource.lock
+    holds = PuppetX::Distlock::Command.ask('distlock', ['--json', '--show', "--lock-name=#{lock}"])['locks']
+    @property_hash = self.class.description(resource[:name], holds)
+    @property_hash[:ensure]
+  rescue PuppetX::Distlock::Refused => e
+    raise Puppet::Error, e.message
+  end
+
   # What the property says instead of the bare state, where there is more to say.
   attr_reader :seen
 
@@ -69,9 +79,11 @@ Puppet::Type.type(:distlock).provide(:cli) do
     Puppet.notice("#{resource.ref}: waits for its turn: #{@waits}") unless @waits.to_s.empty?
     answer = wish(:locked)
     token = answer.dig('holder', 'token')
+    story = answer.dig('waited', 'story')
+    waited = story.nil? ? '' : ", #{story}"
     how = answer['before'].nil? ? 'locked' : "taken over from this owner's run that has ended, locked"
     ends = run_end? ? ', until this run ends' : ''
-    @done = "#{resource.lock} is #{how} by #{answer['owner']}, token #{token}#{ends}"
+    @done = "#{resource.lock} is #{how} by #{answer['owner']}, token #{token}#{ends}#{waited}"
   end
 
   def unlock
@@ -86,20 +98,36 @@ Puppet::Type.type(:distlock).provide(:cli) do
   def look_now(wanted)
     @refused = @seen = @waits = nil
     answer = ask(wanted, dry_run: true)
-    return of_held(answer) if wanted == :unlocked
+    return of_unlocked(answer) if wanted == :unlocked
 
     @waits = answer['waits']
     @seen = "unlocked (it would wait first: #{@waits})" unless @waits.empty?
     answer['changed'] ? :unlocked : :locked
   rescue PuppetX::Distlock::Refused => e
+    return not_installed(e) if e.kind == 'missing' && resource.noop? && installed_first?
     raise Puppet::Error, e.message unless BUSY.include?(e.kind)
 
     @refused = e
-    @seen = message(e)
+    @seen = e.message
     :held
   end
 
-  def of_held(answer)
+  # A first run with noop, which installs nothing: what a real one would find then cannot be known.
+  def not_installed(refused)
+    @seen = "unlocked, as far as can be told: #{refused.message}"
+    :unlocked
+  end
+
+  def installed_first?
+    !resource.catalog.nil? && !resource.catalog.resource('Class[Distlock]').nil?
+  end
+
+  def of_unlocked(answer)
+    around = answer['around']
+    unless around.nil?
+      resource.notice("#{resource.lock} is left to the command around this run, which holds it as #{around['owner']}")
+      return :unlocked
+    end
     hold = answer['holder']
     return :unlocked if hold.nil?
     return :cooling if hold['state'] == 'cooling'
@@ -112,11 +140,7 @@ Puppet::Type.type(:distlock).provide(:cli) do
   def wish(wanted)
     ask(wanted)
   rescue PuppetX::Distlock::Refused => e
-    raise Puppet::Error, message(e)
-  end
-
-  def message(refused)
-    refused.message.sub('To break it: --unlock --force.', 'To break it: force => true, after a look.')
+    raise Puppet::Error, e.message
   end
 
   def ask(wanted, dry_run: false)

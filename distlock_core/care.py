@@ -1,0 +1,118 @@
+"""Care: what a supervisor looks at while a command runs, and all that takes, there before the lock is claimed."""
+
+from __future__ import annotations
+
+import os
+
+from distlock_core.errors import ConfigError, DistlockError
+from distlock_core.patience import FOREVER
+from distlock_core.teller import Teller
+from distlock_core.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from distlock_core.gate import Gate
+    from distlock_core.heartbeat import Heartbeat
+    from distlock_core.session import Session
+    from distlock_core.signalfd import SignalFd
+
+ROOM = 20  # descriptors that connecting, waiting, looking after the lock and its release may need at once
+
+
+class Care(Value):
+    """What may end a command before its time. `tell` says why it is ended; it gets the cause, and a line for people."""
+
+    session: Session
+    kill_on_loss: bool
+    kill_after: float  # seconds from SIGTERM to SIGKILL
+    tell: Callable[[str, str], None]
+    teller: Teller
+    heartbeat: Heartbeat | None = None
+    limit: float = FOREVER  # seconds that the command may run
+    wait_for_tree: bool = False  # the last descendant has to end, not the command alone
+    sees_tree: bool = False  # what the command has started is found, whatever becomes of its parents
+
+    @property
+    def leased(self) -> bool:
+        return self.session.lease is not None
+
+    @property
+    def last_moment(self) -> float:
+        """When it counts as lost if no renewal is confirmed before: early enough for SIGTERM, where that is sent."""
+        return self.session.deadline - (self.kill_after if self.kill_on_loss else 0.0)
+
+    @property
+    def dead_by(self) -> float:
+        """When another may be let in: no process of the command may live then."""
+        return self.session.deadline if self.kill_on_loss else FOREVER
+
+
+class Equipment:
+    """What supervising takes. It is loaded, opened and started when this is made: so none of it can be missing later.
+
+    `ends_trees`: the command may have to be ended with all that it has started. `warning` says what of that could
+    not be seen here, "" where that is nothing.
+    """
+
+    def __init__(
+        self, *, ends_trees: bool, gate: Callable[[], Gate | None], heartbeat: Callable[[], Heartbeat | None]
+    ) -> None:
+        """Raises `ConfigError` or `DistlockError`: something is missing here."""
+        self.warning = ""
+        self.pending: SignalFd | None = None
+        _check_room()
+        if ends_trees:
+            self.warning = self._load()
+        self.gate = gate()  # before any thread is started
+        try:
+            self.teller = Teller()
+            self.heartbeat = heartbeat()
+        except BaseException:
+            if self.gate is not None:
+                self.gate.close()
+            raise
+
+    def close(self) -> None:
+        """It is not used any more, or after all. No effect on a command that was started."""
+        if self.gate is not None:
+            self.gate.close()
+        if self.heartbeat is not None:
+            self.heartbeat.close()
+
+    def _load(self) -> str:
+        what = "a command is only run here if it can be ended with all that it has started (--ttl, --heartbeat)"
+        try:
+            from distlock_core import killing, processes  # noqa: F401 - loaded while nothing depends on it
+            from distlock_core.signalfd import SignalFd
+            from distlock_core.signalmask import AWAITED
+
+            processes.load()
+            self.pending = SignalFd(AWAITED)
+        except ImportError as error:
+            raise ConfigError(f"{what}, and this Python has no {error.name or error}") from error
+        except OSError as error:
+            raise ConfigError(f"{what}, and that cannot be had: {error.strerror or error}") from error
+        try:
+            hidden = processes.check_visible()
+        except ConfigError as error:
+            raise ConfigError(f"{what}, and that cannot be seen: {error}. See: mount -t proc proc /proc") from None
+        return (
+            f"{hidden}: what the command starts as another user cannot be seen, and is not ended with it"
+            if hidden
+            else ""
+        )
+
+
+def _check_room() -> None:
+    taken: list[int] = []
+    try:
+        while len(taken) < ROOM:
+            taken.append(os.open("/", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        found = f"{len(taken)} more files can be opened ({error.strerror}), and {ROOM} are needed"
+        raise DistlockError(f"only {found}: see ulimit -n") from None
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)

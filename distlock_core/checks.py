@@ -1,0 +1,117 @@
+"""What a name, an owner, a prefix and a key may look like: one lock has one spelling. Pure."""
+
+from __future__ import annotations
+
+from distlock_core.errors import ConfigError
+from distlock_core.model import DEFAULT_MUTEX, RESERVED
+
+LONGEST_NAME = 255  # bytes of UTF-8
+LONGEST = 1024  # bytes of UTF-8 of an owner, a prefix or a raw key
+LONGEST_SHOWN = 60  # characters of a wrong value in a message
+QUOTES = ('""', "''", "``", "\u201c\u201d", "\u2018\u2019", "\u00ab\u00bb")
+# Unicode calls these letters, marks or symbols, and a terminal shows nothing: fillers, joiners, variation selectors.
+BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u2800\u3164\uffa0") | {
+    *map(chr, range(0xFE00, 0xFE10)),
+    *map(chr, range(0xE0100, 0xE01F0)),
+}
+
+
+def check_name(name: str, mutex: str = DEFAULT_MUTEX) -> str:
+    """Return a lock's name, if it is one. Raises `ConfigError` with what is wrong with it."""
+    if not name:
+        raise ConfigError("the lock's name is empty")
+    if "/" in name:
+        raise ConfigError(f"illegal lock name {_shown(name)}: it may have no '/'")
+    if name.startswith(RESERVED) or name == mutex:
+        raise ConfigError(f"illegal lock name {_shown(name)}: reserved; a name does not begin with '{RESERVED}'")
+    check_plain(name, "lock name")
+    return _check_length(name, "lock name", LONGEST_NAME)
+
+
+def check_key(key: str) -> str:
+    """Return a raw key in etcd, if it is one. Raises `ConfigError`."""
+    if not key.strip("/"):
+        raise ConfigError(f"illegal key {_shown(key)}: it is empty")
+    return _check_length(check_plain(key, "key"), "key")
+
+
+def check_owner(owner: str) -> str:
+    """Return an owner, if it is one. Raises `ConfigError`."""
+    if not owner:
+        raise ConfigError("the owner (id) is empty")
+    if ";" in owner:
+        raise ConfigError(f"illegal owner (id) {_shown(owner)}: it may have no ';'")
+    return _check_length(check_plain(owner, "owner (id)"), "owner (id)")
+
+
+def check_prefix(prefix: str, *, raw: bool = False) -> str:
+    """Return a realm's prefix, if it is one: it begins and ends with one `/`, and has no empty part.
+
+    With `raw` it is taken as it stands, as the Go original does; it only must not be empty. Raises `ConfigError`.
+    """
+    if not prefix:
+        raise ConfigError("the prefix is empty: a realm needs keys of its own")
+    _check_length(_check_no_controls(prefix, "prefix"), "prefix")
+    if raw:
+        return prefix
+    check_plain(prefix, "prefix")
+    parts = [part for part in prefix.split("/") if part]
+    right = "/".join(["", *parts, ""])
+    if not parts or prefix != right:
+        instead = f": write {_shown(right)}" if parts else ""
+        raise ConfigError(
+            f"illegal prefix {_shown(prefix)}: it begins and ends with one '/', and has no empty part{instead}. "
+            "Where the Go original has it like this: set raw_prefix (--raw-prefix)"
+        )
+    return prefix
+
+
+def check_text(text: str, what: str) -> str:
+    """Return free text (a reason, a value) that etcd can hold. Raises `ConfigError`."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"illegal {what} {_shown(text)}: it is not valid UTF-8") from None
+    return text
+
+
+def check_plain(text: str, what: str) -> str:
+    """Return a text that looks like no other: no control or invisible characters, no outer blanks, no quotes around it.
+
+    Raises `ConfigError`.
+    """
+    _check_no_controls(text, what)
+    if not (text.isascii() and text.isprintable()):
+        for character in text:
+            if not character.isprintable() or character in BLANKS:
+                raise ConfigError(
+                    f"illegal {what} {_shown(text)}: it has an invisible character in it (U+{ord(character):04X})"
+                )
+        import unicodedata
+
+        if not unicodedata.is_normalized("NFC", text):
+            raise ConfigError(
+                f"illegal {what} {_shown(text)}: its accents are characters of their own; write it composed (NFC)"
+            )
+    if text != text.strip():
+        raise ConfigError(f"illegal {what} {_shown(text)}: it begins or ends with white space")
+    if len(text) > 1 and text[0] + text[-1] in QUOTES:
+        raise ConfigError(f"illegal {what} {_shown(text)}: the quotes around it would be part of it; leave them out")
+    return text
+
+
+def _check_length(text: str, what: str, longest: int = LONGEST) -> str:
+    if len(text.encode()) > longest:
+        raise ConfigError(f"illegal {what} {text[:20]!a}...: longer than {longest} bytes")
+    return text
+
+
+def _check_no_controls(text: str, what: str) -> str:
+    check_text(text, what)
+    if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in text):
+        raise ConfigError(f"illegal {what} {_shown(text)}: it may have no control characters")
+    return text
+
+
+def _shown(text: str) -> str:
+    return ascii(text)[:LONGEST_SHOWN]

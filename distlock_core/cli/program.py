@@ -1,0 +1,96 @@
+"""What each console script runs in: signals, streams, exit code, and the last resort."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+FAILED = 1
+
+
+def as_a_program(body: Callable[[], int]) -> NoReturn:
+    """Run the body as a well-behaved Unix program does: signals, streams, exit code. Ends the process.
+
+    What nobody has thought of ends in one line on stderr and exit code 1.
+    """
+    let_ctrl_c_end_it()
+    _occupy_closed_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # None when the caller has closed it
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        code = body()
+    except Exception as error:  # noqa: BLE001 - a traceback says nothing to whoever is to go on from here
+        code = _unexpected(error)
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except OSError:
+        from distlock_core.cli.outcome import give_up
+
+        give_up(sys.stderr)
+    if code == 130:  # 128 + SIGINT
+        _die_at_the_terminal(code)
+    # Everything is said and let go by now. To take the interpreter apart would cost a tenth of the whole call.
+    os._exit(code)
+
+
+def let_ctrl_c_end_it() -> None:
+    """Python turns Ctrl-C into an exception anywhere; here it ends the process until something else is wanted."""
+    import signal
+
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _occupy_closed_streams() -> None:
+    """Put /dev/null where the caller has closed stdin, stdout or stderr: a connection to etcd must not become one.
+
+    It is not inherited: the command finds them closed, as the caller wanted.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            try:
+                os.open(os.devnull, os.O_RDWR)
+            except OSError:
+                return  # a root without /dev
+
+
+def _unexpected(error: Exception) -> int:
+    """Say in one line what has happened, and where in the code."""
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if "distlock_core" in code.co_filename:
+            place = f" ({os.path.basename(code.co_filename)}:{trace.tb_lineno})"
+        trace = trace.tb_next
+    line = f"unexpected error, a fault in distlock: {type(error).__name__}: {error}{place}"
+    try:
+        from distlock_core.cli.render import say
+
+        say(line)
+    except Exception:  # noqa: BLE001 - the memory or the descriptors may be gone
+        try:
+            os.write(2, f"distlock: {line!a}\n".encode())
+        except OSError:
+            pass
+    return FAILED
+
+
+def _die_at_the_terminal(code: int) -> None:
+    """End by Ctrl-C as a program does. A shell that saw an exit code instead would go on with its loop or script."""
+    import signal
+
+    from distlock_core.jobs import in_the_foreground
+    from distlock_core.supervisor import ExitedBySignal
+
+    if isinstance(code, ExitedBySignal) and in_the_foreground():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)

@@ -1,0 +1,107 @@
+"""The config file: keys, and values as texts as they are written."""
+
+from __future__ import annotations
+
+import sys
+
+from distlock_core import plain_yaml
+from distlock_core.errors import ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+LARGEST = 8 * 2**20  # bytes; beyond it this is no config file
+TEXT_TAG = "tag:yaml.org,2002:str"
+MAP_TAG, LIST_TAG = "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"
+
+
+class Unreadable(ConfigError):
+    """The file is there and cannot be read: whatever it says is unknown."""
+
+
+def read(path: str) -> dict[str, Any]:
+    """Return what the file says: a text, a list of texts, or None where nothing is given, for each key.
+
+    Other values are left as empty lists and objects, for the reader of the setting to refuse. Raises `ConfigError`
+    with the file and the line, `Unreadable` where the file cannot be read here, and `FileNotFoundError`.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST + 1)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise Unreadable(f"config file {path}: cannot be read: {reason}") from None
+    if len(content) > LARGEST:
+        raise ConfigError(f"config file {path}: it is larger than {LARGEST // 2**20} MiB, so it is no config file")
+    try:
+        entries: list[plain_yaml.Entry] = plain_yaml.read(content.decode())
+    except (UnicodeDecodeError, plain_yaml.NotPlain):
+        entries = _read_with_pyyaml(path, content)
+    found: dict[str, Any] = {}
+    for key, value in entries:
+        if key in found:
+            raise ConfigError(f"config file {path}: the key {_shown(key)} is there twice: leave one of them")
+        found[key] = value
+    return found
+
+
+def _read_with_pyyaml(path: str, content: bytes) -> list[Any]:
+    try:
+        import yaml
+    except ImportError:
+        raise Unreadable(
+            f"config file {path}: it is not in the plain form (key: value, lists, quotes, comments), and PyYAML, which "
+            f"reads the rest of YAML, is missing in {sys.executable}"
+        ) from None
+    try:
+        # The nodes as they are written: a loader would make 8 of 010, and keep one of two equal keys.
+        document = yaml.compose(content, yaml.BaseLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be read"
+        import re
+
+        # What it quotes may be a password: `password: !secret` is a tag to YAML. A single character is no secret.
+        problem = re.sub(r"'[^']{3,}'", "'...'", str(problem))
+        raise ConfigError(f"config file {path}{where}: not valid YAML: {problem}") from None
+    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise ConfigError(f"config file {path}: not valid YAML: {type(error).__name__}") from None
+    if document is None or _text(path, document) is None:
+        return []
+    if not isinstance(document, yaml.MappingNode):
+        kind = "list" if isinstance(document, yaml.SequenceNode) else "text"
+        raise ConfigError(f"config file {path}: expected 'key: value' lines, found a {kind}")
+    # A key that is no text is none of ours, whatever it is.
+    keys = [_text(path, key) for key, _ in document.value]
+    values = [_value(path, value) for _, value in document.value]
+    return [(key if isinstance(key, str) else ascii(key), value) for key, value in zip(keys, values)]
+
+
+def _value(path: str, node: Any) -> Any:
+    if node.id == "sequence" and node.tag == LIST_TAG:
+        return [_text(path, item) for item in node.value]
+    return _text(path, node)
+
+
+def _text(path: str, node: Any) -> Any:
+    """A scalar as it is written; what it is nested in, or nests, is empty."""
+    if node.id == "sequence" and node.tag == LIST_TAG:
+        return []
+    if node.id == "mapping" and node.tag == MAP_TAG:
+        return {}
+    if node.id != "scalar" or node.tag != TEXT_TAG:
+        where = node.start_mark.line + 1
+        raise ConfigError(
+            f"config file {path} line {where}: not valid YAML here: a tag (!...) has no meaning; quote it"
+        )
+    is_null = node.style is None and node.value in plain_yaml.NULLS
+    return None if is_null else node.value
+
+
+def _shown(key: str) -> str:
+    # Up to a colon only: `password:secret` without a blank is a key too.
+    return ascii(key.partition(":")[0])[:60]

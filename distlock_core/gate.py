@@ -1,0 +1,108 @@
+"""A gate before the command: its process is there before the lock is claimed, and becomes the command afterwards.
+
+So the record can name that process from its first moment, at no further write: when only distlock is killed, the next
+run of the same owner sees that the command still works. A process that cannot be had is noticed before anything is
+taken.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+from distlock_core.patience import FOREVER
+from distlock_core.spawn import RESTORED, become, not_started
+from distlock_core.whoami import start_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+CHUNK = 65536
+CATCHABLE = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
+
+
+class Gate:
+    """A child of this process that waits. It ends, without a word, when this process does, or with `close()`."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        """To be called before any thread is at work. Raises `NotStarted`."""
+        self._command = list(command)
+        try:
+            orders, self._orders = os.pipe()
+            self._problems, problems = os.pipe()
+            # Not for the child, as long as it waits: a terminal sends it what is meant for distlock.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, CATCHABLE)
+            try:
+                self.pid = os.fork()
+                if self.pid == 0:
+                    _wait_and_become(orders, self._orders, problems)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        except OSError as error:
+            raise not_started(self._command[0], error) from error
+        os.close(orders)
+        os.close(problems)
+        self._is_open = False
+
+    @property
+    def trace(self) -> dict[str, int]:
+        """What distinguishes it from this process in a record: pid and start time."""
+        started = start_time(self.pid)
+        return {"pid": self.pid} if started is None else {"pid": self.pid, "start": started}
+
+    def open(self, environ: Mapping[str, str], mask: Iterable[int]) -> int:
+        """Let it become the command, with this signal mask, and return its pid. Raises `NotStarted`."""
+        line = json.dumps([self._command, dict(environ), [int(number) for number in mask]]).encode()
+        self._is_open = True
+        try:
+            with open(self._orders, "wb") as pipe:
+                pipe.write(line)
+            with open(self._problems, "rb") as pipe:
+                problem = pipe.read().decode("utf-8", "replace")
+        except OSError:
+            problem = "0its process has been ended"
+        if not problem:
+            return self.pid
+        os.waitpid(self.pid, 0)
+        reason = os.strerror(int(problem)) if problem[0] != "0" else problem[1:]
+        raise not_started(self._command[0], OSError(0, reason))
+
+    def close(self) -> None:
+        """Nothing is to be started. No effect on a command."""
+        if not self._is_open:
+            self._is_open = True
+            os.close(self._orders)
+            os.close(self._problems)
+            try:
+                os.waitpid(self.pid, 0)
+            except ChildProcessError:
+                pass  # somebody else has taken it in
+
+
+def _wait_and_become(orders: int, theirs: int, problems: int) -> None:
+    """The child's life: wait for orders, and follow them. Ends the process."""
+    try:
+        os.close(theirs)
+        text = b""
+        while True:
+            chunk = os.read(orders, CHUNK)
+            if not chunk:
+                break
+            text += chunk
+        if text:
+            command, environ, mask = json.loads(text)
+            for number in CATCHABLE:
+                before = signal.getsignal(number)
+                signal.signal(number, signal.SIG_IGN)  # what has come while it waited is forgotten
+                is_python = callable(before) or number in RESTORED
+                signal.signal(number, signal.SIG_DFL if is_python or before is None else before)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            become(command, environ, FOREVER, late=lambda: None)
+    except OSError as error:
+        os.write(problems, str(error.errno).encode())
+    except BaseException as error:  # noqa: BLE001 - nothing may leave this branch but exec or _exit
+        os.write(problems, f"0{error}".encode("utf-8", "replace")[:200])
+    finally:
+        os._exit(127)

@@ -1,0 +1,73 @@
+"""What states report: arguments that mean nothing to them, what was held before, and what stands in a dry run's way."""
+
+from __future__ import annotations
+
+from distlock_core.advice import SALT, did_you_mean
+from distlock_core.errors import ConfigError
+from distlock_core.wording import owner_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from typing import Any
+
+    from distlock_core.adapters import Taken
+    from distlock_core.errors import DistlockError
+    from distlock_core.model import Holder
+
+
+def refuse(given: Iterable[str], function: str, functions: Mapping[str, Collection[str]]) -> None:
+    """Raise `ConfigError` for the first argument that a function does not have, and say where it belongs.
+
+    `functions` are the arguments of each. What Salt adds by itself (`__id__`, `__pub_jid`) is let pass.
+    """
+    for word in given:
+        if word.startswith("__"):
+            continue
+        of_others = [f"distlock.{name}" for name, words in functions.items() if word in words]
+        if of_others:
+            raise ConfigError(f"{word}: means nothing to distlock.{function}; it goes with {' and '.join(of_others)}")
+        known = {*functions[function]} - {"name"}
+        hint = did_you_mean(word, known) or f"; it has {', '.join(sorted(known))}"
+        raise ConfigError(f"{word}: is no argument of distlock.{function}{hint}")
+
+
+def said(error: DistlockError) -> str:
+    """The line of an error, in Salt's own words."""
+    return SALT.advise(error.message)
+
+
+def advised(text: str) -> str:
+    """A line of the core's, in Salt's own words."""
+    return SALT.advise(text)
+
+
+def exit_codes(codes: object) -> set[int]:
+    """The exit codes that are no failure: 0, and those given. Raises `ConfigError`."""
+    given: list[Any] = list(codes) if isinstance(codes, (list, tuple)) else [] if codes is None else [codes]
+    try:
+        return {0, *(int(code) for code in given)}
+    except (TypeError, ValueError):
+        raise ConfigError(f"success_retcodes: expected whole numbers, found {ascii(codes)[:60]}") from None
+
+
+def shown(holder: Holder | None) -> str | None:
+    """The owner of a hold, harmless to a terminal; None where there is none."""
+    return None if holder is None else owner_of(holder.owner)
+
+
+def change(taken: Taken, owner: str) -> dict[str, Any]:
+    """The change that a lock that was taken is: with the story of the wait, where there was one."""
+    story = {} if taken.waited is None else taken.waited.fields()
+    return {"old": shown(taken.before), "new": owner, **story}
+
+
+def listeners(lowstate: Iterable[Mapping[str, Any]], me: str | None) -> list[str]:
+    """The states of a run that act on `listen`, and so after all others, this one left out."""
+    ids: list[str] = []
+    for low in lowstate:
+        ids += [str(low.get("__id__"))] if "listen" in low else []
+        # `listen_in` makes listeners of the states that it names.
+        targets = [target for target in low.get("listen_in") or () if isinstance(target, dict)]
+        ids += [str(name) for target in targets for name in target.values()]
+    return sorted({name for name in ids if name != me})

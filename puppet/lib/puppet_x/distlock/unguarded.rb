@@ -1,0 +1,44 @@
+# frozen_string_literal: true
+
+module PuppetX; end unless defined?(PuppetX)
+module PuppetX::Distlock; end unless defined?(PuppetX::Distlock)
+
+# What a run would apply without the lock that guards it.
+module PuppetX::Distlock::Unguarded
+  SHOWN = 3 # names in a message
+
+  # The resources that require a lock which this run leaves out, while it applies them.
+  def self.by(resource)
+    return [] unless left_out?(resource) || resource.noop?
+
+    names(resource.catalog.relationship_graph.dependents(resource))
+  end
+
+  # The resources with `noop => false` in a run with noop, which takes no lock around itself.
+  def self.in_noop(catalog)
+    Puppet[:noop] ? names(catalog.vertices) : []
+  end
+
+  def self.advice(resource)
+    return 'let the lock have noop => false too' unless left_out?(resource)
+
+    'add distlock to --tags, or leave --tags and --skip_tags out'
+  end
+
+  def self.names(resources)
+    found = resources.reject { |one| harmless?(one) }.map(&:ref).sort
+    found.length > SHOWN ? found.first(SHOWN) + ["#{found.length - SHOWN} more"] : found
+  end
+
+  # Applied by nobody, or a part of what stands for the lock itself.
+  def self.harmless?(resource)
+    return true if ['Whit', 'Component', 'Distlock', 'Distlock_puppet_conf'].include?(resource.class.name.to_s.capitalize)
+
+    resource.noop? || left_out?(resource) || resource.is_a?(Puppet::Type.type(:component))
+  end
+
+  def self.left_out?(resource)
+    tags, skipped = [:tags, :skip_tags].map { |setting| Puppet[setting].to_s.split(',').map(&:strip).reject(&:empty?) }
+    (tags.any? && !resource.tagged?(*tags)) || (skipped.any? && resource.tagged?(*skipped))
+  end
+end

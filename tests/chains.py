@@ -1,0 +1,48 @@
+"""The chains of exceptions: each has an end, or whoever prints one would never come to its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from distlock_core.errors import DistlockError
+from distlock_core.etcd.api import LeaseGone, WatchEnded
+from distlock_core.etcd.gateway import SpeakGrpc
+from distlock_core.etcd.http1 import ConnectFailed, ConnectionLost
+from distlock_core.etcd.messages import Refused
+
+OURS = (DistlockError, LeaseGone, WatchEnded, SpeakGrpc, ConnectFailed, ConnectionLost, Refused)
+
+
+def circle(error: BaseException) -> list[BaseException]:
+    """The way from an exception back to itself, by causes and contexts; empty where there is none."""
+    ways = [[error]]
+    seen: set[int] = set()
+    while ways:
+        way = ways.pop()
+        for one in (way[-1].__cause__, way[-1].__context__):
+            if one is error:
+                return way
+            if one is not None and id(one) not in seen:
+                seen.add(id(one))
+                ways.append([*way, one])
+    return []
+
+
+@contextmanager
+def chains_walked() -> Iterator[None]:
+    """No exception of ours that is made meanwhile, in whatever thread, is its own cause or context."""
+    made: list[BaseException] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in OURS:
+
+            def note(self: BaseException, *args: Any, init: Any = kind.__init__, **kwargs: Any) -> None:
+                made.append(self)
+                init(self, *args, **kwargs)
+
+            patch.setattr(kind, "__init__", note)
+        yield
+    assert [circle(error) for error in made if circle(error)] == []

@@ -1,0 +1,154 @@
+"""What a message tells to run reaches the same realm when it is pasted, whatever the call was given."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Callable
+
+import pytest
+from realm_view import Holding, RealmView, one_line
+
+from distlock_core.cli.hint import carried, carry
+from distlock_core.testing import Cluster, Proxy
+from distlock_core.wording import look_at
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+BIN = os.path.dirname(sys.executable)
+# Names and prefixes that a shell, or a sentence, would take apart.
+NAME = "it's a lock; or $HOME"
+ELSEWHERE = "/else where/"
+
+
+def pasted(line: str) -> subprocess.CompletedProcess[str]:
+    """Run as a person would who has pasted it into a shell that knows nothing of the call."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("DISTLOCK_")}
+    env["PATH"] = f"{BIN}:{env['PATH']}"
+    return subprocess.run(["sh", "-c", line], env=env, capture_output=True, text=True, timeout=100, check=False)
+
+
+def see(line: str) -> str:
+    """The command behind `See: `."""
+    found = re.search(r"See: (.*)$", line)
+    assert found is not None, line
+    return found[1]
+
+
+@pytest.fixture
+def call(run_distlock: Run, etcd: Cluster, realm: RealmView) -> Run:
+    """call(*args) -> distlock that knows its realm by options alone."""
+
+    def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+        where = [f"--endpoints={etcd.endpoints[0]}", f"--prefix={realm.prefix[:-1]}{ELSEWHERE}"]
+        return run_distlock(*where, *arguments, env={"DISTLOCK_ENDPOINTS": None, "DISTLOCK_PREFIX": None}, **options)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--nowait", "--", "true"], 1),
+        (["--timeout=0.3", "--quiet", "--", "true"], 1),
+        (["--nowait", "--slots=3", "--", "true"], 1),
+        (["--id=me", "--unlock"], 1),
+        (["--unlock", "--token=1"], 1),
+    ],
+)
+def test_what_there_is_to_see_is_seen_from_anywhere(call: Run, arguments: list[str], code: int) -> None:
+    assert call(f"--lock-name={NAME}", "--id=other", "--reason=Upgrade", "--lock").returncode == 0
+    done = call(f"--lock-name={NAME}", *arguments)
+    assert done.returncode == code
+    shown = pasted(see(one_line(done.stderr)))
+    assert "held by   other" in shown.stdout, (done, shown)
+
+
+def test_a_config_file_and_what_is_needed_to_speak_to_etcd_are_carried(
+    run_distlock: Run, etcd: Cluster, realm: RealmView, config_file: Callable[[str], str]
+) -> None:
+    path = config_file(f"endpoints: [{etcd.endpoints[0]}]\nprefix: {realm.prefix}\n")
+    env = {"DISTLOCK_ENDPOINTS": None, "DISTLOCK_PREFIX": None}
+    realm.put("x", "1500000000;other;reason")
+    done = run_distlock("--lock-name=x", f"--config={path}", "--transport=http", "--nowait", "--", "true", env=env)
+    hint = see(one_line(done.stderr))
+    assert shlex.split(hint)[1:3] == ["--transport=http", f"--config={path}"]
+    assert "held by   other" in pasted(hint).stdout
+
+
+def test_a_release_that_failed_is_made_good_from_anywhere(
+    hold: Callable[..., Holding], proxy: Proxy, realm: RealmView, etcd: Cluster
+) -> None:
+    holder = hold(
+        *(f"--endpoints={proxy.url}", f"--prefix={realm.prefix}", f"--lock-name={NAME}", "--release-timeout=0.5"),
+        env={"DISTLOCK_ENDPOINTS": None, "DISTLOCK_PREFIX": None},
+    )
+    proxy.cut()
+    assert holder.let_go() == 1
+    said = one_line(holder.process.stderr.read())
+    hint = said.partition("When etcd is back: ")[2]
+    assert hint.startswith("distlock ")
+    proxy.heal()
+    assert pasted(hint).returncode == 0
+    assert realm.entries() == {}
+
+
+def test_where_a_lock_was_never_held_the_list_is_that_of_the_realm(call: Run) -> None:
+    assert call("--lock-name=there", "--id=other", "--lock").returncode == 0
+    shown = call("--lock-name=here", "--show").stdout
+    hint = re.search(r"spelled right\? (distlock .*--list)", shown)
+    assert hint is not None, shown
+    assert "there" in pasted(hint[1]).stdout
+
+
+def test_etcdlocker_shows_where_its_raw_key_is(etcd: Cluster, realm: RealmView, need: Callable[..., str]) -> None:
+    realm.put("raw key", "1500000000;other;reason")
+    key = f"{realm.prefix}raw key"
+    carry({}, etcd.endpoints[0])
+    try:
+        hint = see(carried(f"{key} is held by other. {look_at(key)}"))
+    finally:
+        carry({})
+    assert shlex.split(hint) == ["etcdctl", f"--endpoints={etcd.endpoints[0]}", "get", "--prefix", key]
+    assert "other" in pasted(hint.replace("etcdctl", f"ETCDCTL_API=3 {need('etcdctl')}", 1)).stdout
+
+
+def test_a_line_for_a_shell_is_told_how_to_get_one(run_distlock: Run, realm: RealmView, tmp_path: Path) -> None:
+    for line in ("echo a && echo b", "echo a; echo b", "echo $HOME", "echo a"):
+        done = run_distlock("--lock-name=x", "--", line)
+        assert done.returncode == 3
+        advice = one_line(done.stderr).partition("for a line of shell: -- ")[2]
+        assert shlex.split(advice) == ["sh", "-c", line]
+        assert run_distlock("--lock-name=x", "--", *shlex.split(advice)).returncode == 0
+    assert "sh -c" not in run_distlock("--lock-name=x", "--", "/no/such").stderr
+    assert realm.entries() == {}
+
+
+@pytest.mark.parametrize("command", ["distlock", "distlock-etcd", "distlock-puppet", "etcdlocker"])
+def test_help_fits_80_columns(run_distlock: Run, command: str) -> None:
+    text = run_distlock("--help", command=command, env={"COLUMNS": "80"}).stdout
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+
+
+def test_nothing_is_left_open_that_python_would_complain_of(run_distlock: Run, distlock_env: dict[str, str]) -> None:
+    program = "from distlock_core.cli.start import distlock; distlock()"
+    for arguments in (
+        ["--lock-name=x", "--lock"],
+        ["--list"],
+        ["--lock-name=x", "--show"],
+        ["--lock-name=x", "--nowait", "--", "true"],
+        ["--lock-name=x", "--unlock"],
+        ["--lock-name=x", "--", "true"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", "-c", program, *arguments],
+            env=distlock_env,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert "Warning" not in done.stderr, (arguments, done.stderr)
