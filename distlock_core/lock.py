@@ -374,11 +374,11 @@ class Lock:
             self.acquire()
             if in_main_thread():
                 blocks.enter(self)
+            return self
         except BaseException:
             if not was_held:
                 self._leave_after(None)
             raise
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
