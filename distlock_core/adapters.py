@@ -142,8 +142,8 @@ def take(
         settings["ttl"] = settings["refresh"] = None
     kept = _binding(settings, family, children) if bound else None
     # A step may be entered again by whoever has its owner; what is bound to a run is that run's alone.
-    details = None if kept is None else traces(kept.pid)
     taker = _taker(taker, run)
+    details = None if kept is None else {**traces(kept.pid), "taker": dict(taker)}
     realm = connect(settings)
     lock = connection.wanted(realm, settings, step=kept is None, details=details, taker=taker, token=token)
     mine = Mine(settings["id"], run, of_my_run, taker)

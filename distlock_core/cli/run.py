@@ -42,7 +42,9 @@ def run(request: Request, lock: Lock | None = None) -> int:
     except DistlockError as error:
         if equipment is not None:
             equipment.close()
-        return fail(error, json=settings["json"], to_stderr=True, busy=settings["busy_exit_code"])
+        return fail(
+            error, json=settings["json"], to_stderr=True, busy=settings["busy_exit_code"], quiet=settings["quiet"]
+        )
     except Exception as error:
         if lock is None or not lock.held:
             raise
