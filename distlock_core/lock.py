@@ -135,6 +135,8 @@ class Lock:
         """
         if self._standby is None:
             from distlock_core import session  # noqa: F401 - loaded while nothing depends on it
+
+            look_at(self.name)  # a message about the loss of it, too
             from distlock_core.standby import Standby
 
             self._etcd.load_all()
