@@ -255,7 +255,7 @@ def _has_ended(until: WhileAlive) -> bool:
 def _kill(pid: int, start: int, kill_after: float, deadline: float, log: Callable[[str, bool], None]) -> None:
     """End the tree of a process: asked first, and dead before the deadline, after which another may hold the lock."""
     from distlock_core.killing import Killing, head_start
-    from distlock_core.processes import Tree
+    from distlock_core.tree import Tree
 
     if is_gone(pid, start):
         return
