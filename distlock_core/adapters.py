@@ -64,8 +64,11 @@ def read(
     found: dict[str, Any] = {}
     for key, value in (config or {}).items():
         if key not in BY_KEY:
-            raise ConfigError(f"{where}: unknown key {key!r}; known are {', '.join(sorted(BY_KEY))}")
-        if value is not None and value != "":
+            from distlock_core.nearest import did_you_mean
+
+            meant = did_you_mean(str(key), BY_KEY)
+            raise ConfigError(f"{where}: unknown key {key!r}{meant}; known are {', '.join(sorted(BY_KEY))}")
+        if value is not None and (value != "" or key == "config"):
             found[key] = read_setting(BY_KEY[key], value, f"{where}: {key}")
     if "timeout" in said:
         found.pop("nowait", None)

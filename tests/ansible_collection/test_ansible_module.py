@@ -299,20 +299,23 @@ def test_what_the_environment_gets_wrong_is_one_clear_line(playbook: Run) -> Non
 def test_a_node_needs_python_and_nothing_else(playbook: Run, keys: Etcd, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], timeout=60, check=True)
     python = str(tmp_path / "bare/bin/python")
-    config = tmp_path / "node.yaml"
-    config.write_text("prefix: /x/\n")
+    plain, beyond = tmp_path / "node.yaml", tmp_path / "beyond.yaml"
+    plain.write_text("# as Puppet writes it\nprefix: \"/x/\"\nreason: 'from the file'\nslots: 1\n")
+    beyond.write_text("{prefix: /x/}\n")
     steps = (
-        step("take", reason="of the first task"),
-        step("from a file", config=str(config)),
+        step("take", config=str(plain)),
+        step("from a file", config=str(beyond)),
+        step("no file", config=""),
         {"name": "look", f"{MODULE}_info": {}},
     )
     bare = {"PYTHONPATH": None, "COMPILED_PYTHON": None}
     played = playbook(play(*steps, vars={"ansible_python_interpreter": python}), env=bare)
     assert played.task("take")["changed"], played.text
-    assert [lock["lock"] for lock in played.task("look")["locks"]] == ["x"]
-    # A plain file is read without PyYAML; what the task says of the prefix comes before it.
-    assert played.task("from a file")["reason"] == "of the first task"
-    assert not played.task("from a file")["changed"]
+    assert [(lock["lock"], lock["reason"]) for lock in played.task("look")["locks"]] == [("x", "from the file")]
+    said = played.task("from a file")["msg"]
+    assert said.startswith(f"config file {beyond}: it is not in the plain form")
+    assert said.endswith(f"is missing in {python}")
+    assert "failed" not in played.task("no file"), played.text
     assert keys.keys() == ["x"]
 
 

@@ -263,12 +263,14 @@ def with_hosts(tmp_path: Path) -> Callable[..., list[str]]:
     return prefix
 
 
+@pytest.mark.parametrize("endpoints", ["http://NAME", "http://[::1]:PORT,http://127.0.0.1:PORT"], ids=["name", "list"])
 @pytest.mark.parametrize("transport", ["http", "grpc"])
 def test_where_no_ipv6_socket_can_be_opened_ipv4_is_spoken(
-    with_hosts: Callable[..., list[str]], etcd: Cluster, distlock_env: dict[str, str], transport: str
+    with_hosts: Callable[..., list[str]], etcd: Cluster, distlock_env: dict[str, str], transport: str, endpoints: str
 ) -> None:
     port = port_of(etcd.endpoints[0])
-    env = {**distlock_env, "DISTLOCK_ENDPOINTS": f"http://{NAME}:{port}", "DISTLOCK_TRANSPORT": transport}
+    urls = endpoints.replace("NAME", f"{NAME}:PORT").replace("PORT", str(port))
+    env = {**distlock_env, "DISTLOCK_ENDPOINTS": urls, "DISTLOCK_TRANSPORT": transport}
     command = [os.path.join(os.path.dirname(sys.executable), "distlock"), "--lock-name=x", "--", "echo", "in"]
     restricted = [*with_hosts("::1", "127.0.0.1"), sys.executable, "-c", WITHOUT_IPV6]
     check = "import socket; socket.socket(socket.AF_INET6)"

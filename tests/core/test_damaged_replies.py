@@ -128,7 +128,7 @@ class Canned:
         self._raw = [raw, b""]
 
     def open(self, *_: Any) -> Reply:
-        return Reply(Inbox(self), Patience.lasting(BOUND))
+        return Reply(self, Inbox(), Patience.lasting(BOUND))
 
     def receive(self, _: Patience) -> bytes:
         return self._raw.pop(0) if self._raw else b""
