@@ -66,8 +66,11 @@ def read(
     found: dict[str, Any] = {}
     for key, value in (config or {}).items():
         if key not in BY_KEY:
-            raise ConfigError(f"{where}: unknown key {key!r}; known are {', '.join(sorted(BY_KEY))}")
-        if value is not None and value != "":
+            from distlock_core.nearest import did_you_mean
+
+            meant = did_you_mean(str(key), BY_KEY)
+            raise ConfigError(f"{where}: unknown key {key!r}{meant}; known are {', '.join(sorted(BY_KEY))}")
+        if value is not None and (value != "" or key == "config"):
             found[key] = read_setting(BY_KEY[key], value, f"{where}: {key}")
     if "timeout" in said:
         found.pop("nowait", None)
@@ -158,8 +161,8 @@ def take(
         settings["ttl"] = settings["refresh"] = None
     kept = _binding(settings, family, children) if bound else None
     # A step may be entered again by whoever has its owner; what is bound to a run is that run's alone.
-    details = None if kept is None else traces(kept.pid)
     taker = _taker(taker, run)
+    details = None if kept is None else {**traces(kept.pid), "taker": dict(taker)}
     realm = connect(settings)
     lock = connection.wanted(realm, settings, step=kept is None, details=details, taker=taker, token=token)
     mine = Mine(settings["id"], run, of_my_run, taker)

@@ -60,3 +60,9 @@ PUPPET: Final = Tool(
     "force => true, after a look",
     "{} => {}",
 )
+ANSIBLE: Final = Tool(
+    "distlock.distlock.distlock_info with name: {}",
+    "distlock.distlock.distlock with state: unlocked and name: {}",
+    "force: true, after a look",
+    "{}: {}",
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from distlock_core.errors import ConfigError, DistlockError
-from distlock_core.patience import FOREVER
+from distlock_core.patience import FOREVER, now
 from distlock_core.teller import Teller
 from distlock_core.values import Value
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from distlock_core.session import Session
     from distlock_core.signalfd import SignalFd
 
+LATE = 1.0  # seconds by which a renewal may come late before a loss is prepared for
 ROOM = 20  # descriptors that connecting, waiting, looking after the lock and its release may need at once
 
 
@@ -37,6 +38,15 @@ class Care(Value):
     @property
     def leased(self) -> bool:
         return self.session.lease is not None
+
+    @property
+    def is_renewal_late(self) -> bool:
+        """True while a leased hold is in doubt, also where the thread that looks after it does not get to say so."""
+        lease = self.session.lease
+        if lease is None:
+            return False
+        refresh = lease.ttl / 3 if lease.refresh is None else lease.refresh
+        return self.session.doubt or now() > lease.deadline - lease.ttl + refresh + LATE
 
     @property
     def last_moment(self) -> float:
@@ -84,7 +94,7 @@ class Equipment:
     def _load(self) -> str:
         what = "a command is only run here if it can be ended with all that it has started (--ttl, --heartbeat)"
         try:
-            from distlock_core import killing, processes  # noqa: F401 - loaded while nothing depends on it
+            from distlock_core import killing, processes, tree  # noqa: F401 - loaded while nothing depends on it
             from distlock_core.signalfd import SignalFd
             from distlock_core.signalmask import AWAITED
 

@@ -18,7 +18,7 @@ from distlock_core.errors import Cancelled, DistlockError, LockLost
 from distlock_core.lifetime import QUIT_AFTER
 from distlock_core.patience import Interrupt, now
 from distlock_core.values import Value
-from distlock_core.wording import printable, taken
+from distlock_core.wording import in_line, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class _Run:
 
 
 class _Told:
-    """Says for whom it waits, at the start and whenever that changes."""
+    """Says for whom it waits and from which place, at the start and whenever that changes."""
 
     def __init__(self) -> None:
         self._shown: object = None
@@ -230,11 +230,11 @@ class _Told:
 
     def __call__(self, waiting: Waiting) -> None:
         holders = tuple(holder.token for holder in waiting.state.holders)
-        change = (holders, waiting.state.frozen is None, bool(waiting.away))
+        change = (holders, waiting.state.frozen is None, bool(waiting.away), waiting.place)
         if change != self._shown:
             self._shown = change
             away = f"; {waiting.away}" if waiting.away else ""
-            _say(waiting=f"{taken(waiting.state)}{away}")
+            _say(waiting=f"{in_line(waiting.state, waiting.place)}{away}")
 
 
 def _get(orders: dict[str, Any], run: _Run) -> Lock:

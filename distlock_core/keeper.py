@@ -216,7 +216,7 @@ def _release(lock: Lock, pid: int, log: Callable[[str, bool], None]) -> None:
 def _kill(pid: int, kill_after: float, deadline: float, log: Callable[[str, bool], None]) -> None:
     """End the tree of a process: asked first, and dead before the deadline, after which another may hold the lock."""
     from distlock_core.killing import Killing, head_start
-    from distlock_core.processes import Tree
+    from distlock_core.tree import Tree
 
     tree = Tree(pid, subreaper=False, is_child=False)
     killing = Killing(tree, now() + kill_after, dead_by=lambda: deadline, head_start=head_start(kill_after))

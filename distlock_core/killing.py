@@ -6,12 +6,13 @@ import os
 import signal
 
 from distlock_core.patience import FOREVER, now
+from distlock_core.processes import take_precedence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from distlock_core.processes import Tree
+    from distlock_core.tree import Tree
 
 PASS = 0.02  # seconds between two rounds of killing
 UNKILLABLE = 5.0  # seconds after the first SIGKILL; what lives then cannot be killed
@@ -44,6 +45,7 @@ class Killing:
         self._head_start = head_start
         self._kernel_knows = subreaper and not strangers
         self._killed_at = FOREVER
+        take_precedence()
         if now() < self._moment():
             living = tree.living()
             tree.send(signal.SIGTERM, living)

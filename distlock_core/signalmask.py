@@ -66,3 +66,11 @@ def _ends(process: int | None, seconds: float) -> bool:
     if process is not None:
         poll.register(process, select.POLLIN)
     return bool(poll.poll(seconds * 1000))
+
+
+def name_of(number: int) -> str:
+    """SIGTERM, or `signal 35` for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -18,48 +18,24 @@ import time
 from _thread import get_ident
 from collections.abc import Mapping, Sequence
 
-from distlock_core import jobs, spawn
+from distlock_core import jobs
+from distlock_core.command import Command
+from distlock_core.ended import BROKEN, HUNG, LOST, OVERDUE, REFUSED, Ended
 from distlock_core.errors import NotStarted
 from distlock_core.patience import FOREVER, now
 from distlock_core.session import Loss
-from distlock_core.signalmask import STOPPING
-from distlock_core.values import Value
+from distlock_core.signalmask import STOPPING, name_of
+from distlock_core.spawn import TooLate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.care import Care
     from distlock_core.gate import Gate
     from distlock_core.killing import Killing
-    from distlock_core.processes import Process, Tree
     from distlock_core.signalmask import SignalMask
 
 SHORT = 0.2  # seconds; a command that is done by then is not worth a watch: the release tells the same
 LONGEST_SLEEP = 1.0  # seconds under a lease: no timer counts while the machine is suspended, so look at the clock
-LAST_RESORT = 5.0  # seconds that a command is killed for, when its supervision has failed
-
-LOST, HUNG, OVERDUE, BROKEN = "lost", "hung", "overdue", "broken"
-REFUSED = "refused"  # a signal that could not be passed on: no cause of an end, but told as those are
-
-
-class ExitedBySignal(int):
-    """The exit code 128+n of what signal n has ended: to tell it from a program's own choice of that number."""
-
-
-class Ended(Value):
-    """How a command ended: an exit code, or a signal; by itself, or as its lock was lost, it hung, or took too long.
-
-    `unkillable` are the pids of what is left: 0 for one that changes its pid too fast to be seen.
-    """
-
-    code: int
-    signal: int | None = None
-    cause: str = ""
-    unkillable: tuple[int, ...] = ()
-
-    @property
-    def exit_code(self) -> int:
-        """As a shell has it: the command's own, or 128 and the signal's number."""
-        return self.code if self.signal is None else ExitedBySignal(128 + self.signal)
 
 
 class Supervisor:
@@ -74,15 +50,10 @@ class Supervisor:
         gate: Gate | None = None,
     ) -> None:
         """`gate`: a process that waits to become the command, where there is one already."""
-        self._command = command
-        self._environ = environ
+        self._command = Command(command, environ, mask.before, care)
         self._mask = mask
         self._care = care
         self._gate = gate
-        self._pid = 0
-        self._started: int | None = None  # as /proc counts
-        self._process: int | None = None  # a pidfd of the command's, for a brief wait
-        self._ended: Ended | None = None
         self._passed_on: set[int] = set()
         self._told_to_stop = False
         self._has_stopped = False  # and distlock has not
@@ -90,9 +61,7 @@ class Supervisor:
         self._late_at = FOREVER
         self._loss: Loss | None = None
         self._cause = ""
-        self._tree: Tree | None = None
         self._killing: Killing | None = None
-        self._strangers: frozenset[Process] = frozenset()
 
     def run(self) -> Ended:
         """Run the command to its end. Raises `NotStarted`.
@@ -112,12 +81,12 @@ class Supervisor:
                 self._look_at_life()
                 self._look_at_time()
                 self._look_at_end()
-            ended = self._ended or Ended(0, signal.SIGKILL)
+            ended = self._command.ended or Ended(0, signal.SIGKILL)
             survivors = () if self._killing is None else self._killing.survivors()
             return ended._replace(cause=self._cause, unkillable=survivors)
         except NotStarted:
             raise
-        except spawn.TooLate:
+        except TooLate:
             return self._too_late()
         except BaseException as error:  # noqa: BLE001 - nothing may leave the command without a keeper
             return self._break_off(error)
@@ -125,50 +94,15 @@ class Supervisor:
             care.session.stop()
             self._close_heartbeat()
             self._mask.close()
-            if self._process is not None:
-                os.close(self._process)
+            self._command.close()
             care.teller.close()
 
-    # The command.
-
     def _start(self) -> None:
-        care = self._care
-        changed = {**self._environ, **(care.heartbeat.variables if care.heartbeat is not None else {})}
-        environ = {name: value for name, value in changed.items() if value is not None}
-        if care.sees_tree:
-            from distlock_core.processes import become_subreaper, descendants, stat_of
-
-            # `sh -c 'x & exec distlock ...'`: what was below me before the command is not the command's.
-            waits = 0 if self._gate is None else self._gate.pid
-            self._strangers = frozenset(found for found in descendants(os.getpid()) if found[0] != waits)
-            become_subreaper()
-        if self._gate is not None:
-            self._pid = self._gate.open(environ, self._mask.before)
-        elif care.sees_tree or care.heartbeat is not None:
-            self._pid = spawn.start_by_fork(
-                self._command,
-                environ,
-                self._mask.before,
-                inherited=None if care.heartbeat is None else care.heartbeat.inherited,
-                tied=care.leased,
-                not_after=care.last_moment,
-            )
-        else:
-            self._pid = spawn.start(self._command, environ, self._mask.before)
-        if care.sees_tree:
-            stat = stat_of(self._pid)
-            self._started = None if stat is None else stat.started
-        else:
-            try:
-                self._process = os.pidfd_open(self._pid)
-            except (AttributeError, OSError):
-                pass  # a kernel before 5.3: its end is noticed a little later
-        if care.heartbeat is not None:
-            care.heartbeat.started()
+        self._command.start(self._gate)
         self._watch_at = now() + SHORT
-        self._late_at = now() + care.limit
+        self._late_at = now() + self._care.limit
         thread = get_ident()
-        care.session.on_lost = lambda _: signal.pthread_kill(thread, signal.SIGCHLD)
+        self._care.session.on_lost = lambda _: signal.pthread_kill(thread, signal.SIGCHLD)
 
     def _too_late(self) -> Ended:
         self._find_loss()
@@ -182,7 +116,7 @@ class Supervisor:
             moments.append(self._care.heartbeat.next_moment())
         if self._killing is not None:
             moments.append(self._killing.next_moment())
-        return self._mask.next(min(moments), self._process)
+        return self._mask.next(min(moments), self._command.pidfd)
 
     def _handle(self, found: signal.struct_siginfo | None) -> None:
         """Pass a signal on, unless it is for distlock itself: from its own threads, the kernel or a dead child."""
@@ -194,19 +128,19 @@ class Supervisor:
         if number in STOPPING or number == signal.SIGCONT:
             self._told_to_stop = number in STOPPING
         self._reap()
-        if self._ended is not None:
+        if self._command.ended is not None:
             self._handle_without_command(number)
             return
         self._passed_on.add(number)
-        if jobs.has_it_too(self._pid, found):
+        if jobs.has_it_too(self._command.pid, found):
             if self._has_stopped and self._told_to_stop:
                 self._stop()
             return
         try:
-            os.kill(self._pid, number)
+            os.kill(self._command.pid, number)
         except PermissionError:
-            who = f"the command (process {self._pid}) runs as another user"
-            self._say(REFUSED, f"{_name(number)} could not be passed on: {who}")
+            who = f"the command (process {self._command.pid}) runs as another user"
+            self._say(REFUSED, f"{name_of(number)} could not be passed on: {who}")
         except ProcessLookupError:
             pass  # it has ended, and is about to be reaped
 
@@ -217,56 +151,23 @@ class Supervisor:
         if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
             self._end_tree(now() + self._care.kill_after)
         else:
-            tree = self._whole_tree()
+            tree = self._command.tree
             tree.send(number, tree.living())
 
     def _reap(self) -> None:
         """Take in who has ended. If the command has stopped, and a shell looks after this job, stop with it."""
-        while True:
-            try:
-                # As a subreaper I have children that I did not start.
-                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            if pid != self._pid or self._ended is not None:
-                continue
-            if os.WIFSTOPPED(status):
-                self._has_stopped = True
-                if self._killing is None and (self._told_to_stop or jobs.in_the_foreground()):
-                    self._stop()
-                continue
-            if self._tree is not None:
-                self._tree.is_child = False
-            by_signal = os.WIFSIGNALED(status)
-            self._ended = Ended(0, os.WTERMSIG(status)) if by_signal else Ended(os.WEXITSTATUS(status))
+        if self._command.reap():
+            self._has_stopped = True
+            if self._killing is None and (self._told_to_stop or jobs.in_the_foreground()):
+                self._stop()
 
     def _stop(self) -> None:
-        """Stop as the command has. Under a lease nothing of it may run meanwhile: nobody renews the lease then."""
         self._has_stopped = False
-        if not self._care.leased:
-            jobs.stop()
-            return
-        tree = self._whole_tree()
-        frozen = tree.freeze(now() + LONGEST_SLEEP)
-        jobs.stop()
+        self._command.stop_with_it(self._may_go_on)
+
+    def _may_go_on(self) -> bool:
         self._look_at_lock()
-        if self._killing is None:
-            tree.send(signal.SIGCONT, frozen)
-
-    def _whole_tree(self) -> Tree:
-        if self._tree is None:
-            from distlock_core.processes import Tree
-
-            self._tree = Tree(
-                self._pid,
-                subreaper=self._care.sees_tree,
-                strangers=self._strangers,
-                started=self._started,
-                is_child=self._ended is None,
-            )
-        return self._tree
+        return self._killing is None
 
     # What may end it before its time.
 
@@ -278,16 +179,18 @@ class Supervisor:
                 session.start()
         if self._loss is not None or self._is_done():
             return
-        if self._care.leased and self._care.kill_on_loss and session.doubt:
+        if self._care.kill_on_loss and self._care.is_renewal_late:
+            from distlock_core.processes import take_precedence
+
             # There may be a tree to end soon: how long does that take?
-            self._whole_tree().living()
+            take_precedence()
+            self._command.tree.living()
         self._find_loss()
 
     @property
     def _last_moment(self) -> float:
         """As `Care` has it, and earlier for a tree that takes long to be looked through."""
-        pace = 0.0 if self._tree is None else self._tree.pace
-        return self._care.last_moment - (pace if self._care.kill_on_loss else 0.0)
+        return self._care.last_moment - (self._command.pace if self._care.kill_on_loss else 0.0)
 
     def _find_loss(self) -> None:
         care = self._care
@@ -299,18 +202,19 @@ class Supervisor:
             return
         self._cause = LOST
         kill = care.kill_on_loss
-        if kill and self._pid:
+        if kill and self._command.pid:
             # Past the deadline another may hold the lock already: no time is left to be asked kindly.
             late = care.leased and now() >= care.session.deadline
             self._end_tree(now() + (0.0 if late else care.kill_after))
         what = "the command is ended" if kill else "the command RUNS ON WITHOUT ITS LOCK"
         when = time.strftime("%H:%M:%S", time.localtime(self._loss.at))
         self._say(
-            LOST, f"the lock was lost at {when}: {self._loss.why}; {what if self._pid else 'nothing was started'}"
+            LOST,
+            f"the lock was lost at {when}: {self._loss.why}; {what if self._command.pid else 'nothing was started'}",
         )
 
     def _look_at_time(self) -> None:
-        if now() < self._late_at or self._ended is not None:
+        if now() < self._late_at or self._command.ended is not None:
             return
         self._late_at = FOREVER
         if self._killing is None:
@@ -320,7 +224,7 @@ class Supervisor:
 
     def _look_at_life(self) -> None:
         care = self._care
-        if care.heartbeat is None or (self._ended is not None and self._killing is None):
+        if care.heartbeat is None or (self._command.ended is not None and self._killing is None):
             return
         # Taken in also while it is being ended: a full socket would stop who sends, at its cleaning up for example.
         why = care.heartbeat.beat()
@@ -331,9 +235,9 @@ class Supervisor:
 
     def _look_at_end(self) -> None:
         """Who ends the command from outside means all of it: what it has started does not outlive the lock."""
-        if self._ended is None or self._killing is not None or not self._care.sees_tree:
+        if self._command.ended is None or self._killing is not None or not self._care.sees_tree:
             return
-        if self._was_ended_from_outside(self._ended) and self._whole_tree().living():
+        if self._was_ended_from_outside(self._command.ended) and self._command.tree.living():
             self._end_tree(now() + self._care.kill_after)
 
     def _was_ended_from_outside(self, ended: Ended) -> bool:
@@ -356,12 +260,12 @@ class Supervisor:
             return
         care = self._care
         self._killing = Killing(
-            self._whole_tree(),
+            self._command.tree,
             kill_at,
             dead_by=lambda: care.dead_by,
             head_start=head_start(care.kill_after),
             subreaper=care.sees_tree,
-            strangers=bool(self._strangers),
+            strangers=bool(self._command.strangers),
         )
 
     def _is_over(self) -> bool:
@@ -369,54 +273,21 @@ class Supervisor:
             self._reap()
             self._killing.go_on()
             self._reap()
-            return self._killing.is_over(reaped=self._ended is not None)
+            return self._killing.is_over(reaped=self._command.ended is not None)
         return self._is_done()
 
     def _is_done(self) -> bool:
         """True when it has ended, and nobody has to be ended or waited for."""
-        if self._ended is None or self._killing is not None:
+        if self._command.ended is None or self._killing is not None:
             return False
-        return not self._care.wait_for_tree or not self._is_anybody_left()
-
-    def _is_anybody_left(self) -> bool:
-        from distlock_core.killing import has_no_child
-
-        if not self._strangers:
-            return not has_no_child()
-        return bool(self._whole_tree().living())
+        return not self._care.wait_for_tree or not self._command.is_anybody_left
 
     def _say(self, cause: str, line: str) -> None:
         """When nobody reads what is said, the kill must not wait for that."""
         self._care.teller.say(lambda: self._care.tell(cause, line))
 
-    # When nothing else helps.
-
     def _break_off(self, error: BaseException) -> Ended:
-        """Kill all that can be found. Calls as little as possible: whatever has gone wrong may go wrong again."""
-        until = now() + LAST_RESORT
-        living: set[Process] = set()
-        while self._pid:
-            try:
-                self._reap()
-                if self._ended is None:
-                    os.kill(self._pid, signal.SIGKILL)
-                if self._care.sees_tree or self._care.kill_on_loss:
-                    tree = self._whole_tree()
-                    tree.kill(now())
-                    living = tree.living()
-            except Exception:  # noqa: BLE001, S110 - it is tried again
-                pass
-            if (self._ended is not None and not living) or now() >= until:
-                break
-            time.sleep(0.01)
-        what = "the command was ended" if self._pid else "nothing was started"
+        left = self._command.kill()
+        what = "the command was ended" if self._command.pid else "nothing was started"
         self._say(BROKEN, f"the command cannot be looked after: {type(error).__name__}: {error}; {what}")
-        left = {pid for pid, _ in living} | ({self._pid} if self._pid and self._ended is None else set())
-        return (self._ended or Ended(0, signal.SIGKILL))._replace(cause=BROKEN, unkillable=tuple(sorted(left)))
-
-
-def _name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+        return (self._command.ended or Ended(0, signal.SIGKILL))._replace(cause=BROKEN, unkillable=left)

@@ -49,8 +49,16 @@ def state_of(keys: Keys, found: Sequence[KeyValue]) -> LockState:
 
 def all_states(found: Sequence[KeyValue], prefix: str, mutex: str) -> list[LockState]:
     """Every lock that is held or waited for, by name, from all that was read of its realm."""
-    names = sorted({name for kv in found for name in (name_of(kv.key, prefix, mutex),) if name is not None})
-    states = [state_of(Keys(prefix, name, mutex), found) for name in names]
+    groups: dict[str, list[KeyValue]] = {}
+    by_key = {kv.key: kv for kv in found}
+    for kv in found:
+        name = name_of(kv.key, prefix, mutex)
+        if name is not None:
+            groups.setdefault(name, []).append(kv)
+    states = []
+    for name, own in sorted(groups.items()):
+        keys = Keys(prefix, name, mutex)
+        states.append(state_of(keys, [*own, *(by_key[key] for key in (keys.last, keys.freeze) if key in by_key)]))
     return [state for state in states if state.holders or state.waiting]
 
 

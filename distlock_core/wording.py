@@ -83,6 +83,11 @@ def taken(state: LockState) -> str:
     return f"{name} is free" + (f", but {waiting(state.waiting)}" if state.waiting else "")
 
 
+def in_line(state: LockState, place: int) -> str:
+    """percona_prod is held by node-3 since 12:03 (4m12s): "Upgrade RPMs"; place 2 of 4 in line."""
+    return f"{taken(state._replace(waiting=0))}; place {place} of {max(state.waiting, place, 1)} in line"
+
+
 def frozen(what: str, record: Record) -> str:
     """The realm is frozen by admin: "audit"."""
     reason = record.text("reason")

@@ -14,8 +14,9 @@ from pathlib import Path
 from needs import need
 from witness import wait_until
 
-from distlock_core.processes import Tree, descendants
+from distlock_core.processes import descendants
 from distlock_core.testing.ports import free_ports
+from distlock_core.tree import Tree
 
 
 class Sshd:

@@ -34,10 +34,11 @@ ETCDLOCKER_OPTIONS = {option.rstrip("=") for option in etcdlocker.LONG}
 PUPPET_OPTIONS = set(puppet_call.OWN)  # of distlock-puppet
 BENCH_OPTIONS = {"rounds", "only", "waiters"}
 OTHERS_OPTIONS = {"rev", "endpoints", "enable-v2", "bump-revision", "enable-grpc-gateway"}  # of etcd and etcdctl
-OTHERS_OPTIONS |= {"client-cert-auth"}
+OTHERS_OPTIONS |= {"client-cert-auth", "auto-compaction-retention"}
 OTHERS_OPTIONS |= {"assumeyes"}  # of yum
 OTHERS_OPTIONS |= {"noop", "no-noop", "wait", "yes", "recursive"}  # of puppet, mysqladmin, apt-get, cp
 OTHERS_OPTIONS |= {"no-index", "find-links"}  # of pip
+OTHERS_OPTIONS |= {"tags", "skip-tags", "start-at-task", "skip", "parents"}  # of ansible-playbook, puppet, mkdir
 EXAMPLE_ENDPOINT = "http://127.0.0.1:2379"
 EXAMPLE_HOST = "node-1"
 

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Run a command (default: make demo) in a fresh clone of this checkout, on a bare Debian 12, as an ordinary user:
+# Install from a fresh clone of this checkout on a bare Debian 12, as README.md says; then run a command (default:
+# make demo) in that clone, as an ordinary user:
 #
 #     tools/bare_debian.sh [COMMAND [ARGUMENT...]]
 #
@@ -56,5 +57,20 @@ mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 exec chroot --userspec="$user:$user" --groups= "$root" env -i "$@"
 '
+as_root='
+mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" || exit
+shift
+exec chroot "$@"
+'
+install=$(sed -n '/^## Install/,/^## Five/{/^```sh$/,/^```$/{/^```/d;p}}' README.md)
+[ -n "$install" ] || fail "README.md does not say how to install"
+check='distlock --version; distlock-etcd --help >/dev/null; distlock-puppet --help >/dev/null; etcdlocker --help >/dev/null'
+rm -rf "$root/opt/distlock" "$root/root/distlock" "$root"/usr/local/bin/*
+git clone --quiet . "$root/root/distlock"
+unshare --mount --pid --fork --kill-child bash -c "$as_root" bash "$root" "$root" env -i "${settings[@]}" \
+    PATH=/usr/local/bin:/usr/bin:/bin HOME=/root bash -euc "cd /root/distlock
+$install
+$check"
+
 enter=(/bin/sh -c 'cd "$HOME/distlock" && exec "$@"' sh)
 unshare --mount --pid --fork --kill-child bash -c "$script" bash "$root" "$user" "${settings[@]}" "${enter[@]}" "$@"

@@ -51,7 +51,9 @@ def run(arguments: Sequence[str]) -> int:
             "version": _version,
         }[request.operation](request)
     except DistlockError as error:
-        return fail(error, json=request.settings["json"], to_stderr=False, busy=request.settings["busy_exit_code"])
+        settings = request.settings
+        busy, quiet = settings["busy_exit_code"], settings["quiet"]
+        return fail(error, json=settings["json"], to_stderr=False, busy=busy, quiet=quiet)
 
 
 # The operations.

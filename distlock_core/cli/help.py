@@ -73,7 +73,9 @@ def _option(head: str, text: str) -> str:
 HELP = (
     _INTRO
     + "".join(_entry(setting) for setting in SETTINGS if "option" in setting.scope)
-    + _option("--token=N", "for --verify, --unlock and --update: the acquisition that is meant")
+    + _option(
+        "--token=N", "for --verify, --unlock and --update: the acquisition that is meant; with --id, enter that --lock"
+    )
     + _option("--force", "for --unlock with --id: another owner's lock too")
     + "  --help, --version\n"
     + _OUTRO

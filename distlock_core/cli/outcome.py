@@ -16,21 +16,27 @@ OK, FAILED, LOST, NOT_STARTED, NO_LIFE = 0, 1, 2, 3, 4
 OVERDUE = 124  # as timeout(1) has it
 
 
-def fail(error: DistlockError, *, json: bool, to_stderr: bool, busy: int = FAILED) -> int:
-    """Say what went wrong, and return the exit code for it. JSON goes to stdout, unless a command owns that."""
+def fail(error: DistlockError, *, json: bool, to_stderr: bool, busy: int = FAILED, quiet: bool = False) -> int:
+    """Say what went wrong, and return the exit code for it. JSON goes to stdout, unless a command owns that.
+
+    A lock that is busy is no failure where `busy` is 0, and with `quiet` nothing is said of it: cron would mail it.
+    """
     from distlock_core.cli.hint import carried
     from distlock_core.cli.render import as_json, error_json, say, tell
 
     error.message = carried(error.message)
+    is_busy = isinstance(error, (LockBusy, AcquireTimeout))
+    if quiet and is_busy and busy == OK:
+        return OK
     if json:
         (tell if to_stderr else out)(as_json(error_json(error)))
     else:
         say(error.message)
     if isinstance(error, Cancelled) and error.signal is not None:
-        from distlock_core.supervisor import ExitedBySignal
+        from distlock_core.ended import ExitedBySignal
 
         return ExitedBySignal(128 + error.signal)
-    if isinstance(error, (LockBusy, AcquireTimeout)):
+    if is_busy:
         return busy
     return LOST if isinstance(error, LockLost) else NOT_STARTED if isinstance(error, NotStarted) else FAILED
 

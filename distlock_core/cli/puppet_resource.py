@@ -65,7 +65,7 @@ def read(line: bytes) -> dict[str, Any]:
     if not isinstance(wish, dict) or wish.get("want") not in ("locked", "unlocked"):
         raise ConfigError("stdin: expected one line of JSON, with a `want` of locked or unlocked")
     for field, value in wish.items():
-        if field not in FIELDS or not isinstance(value, FIELDS[field]):
+        if field not in FIELDS or type(value) is not FIELDS[field]:  # a bool is an int to isinstance()
             raise ConfigError(f"stdin: {field!a} is unknown, or of the wrong type")
     if not wish.get("owner") or not wish.get("run") or not wish.get("settings", {}).get("lockname"):
         raise ConfigError("stdin: `owner`, `run` and, among the settings, `lockname` are required")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 
-from distlock_core import supervisor
+from distlock_core import ended as causes
 from distlock_core.care import Care, Equipment
 from distlock_core.cli import environment, getting
 from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import FAILED, LOST, NO_LIFE, NOT_STARTED, OK, OVERDUE, fail, say, warn
-from distlock_core.cli.signals import interrupt_on_signals, name_of
+from distlock_core.cli.signals import interrupt_on_signals
+from distlock_core.ended import Ended
 from distlock_core.errors import Cancelled, DistlockError, LockLost, NotStarted
 from distlock_core.patience import FOREVER
-from distlock_core.signalmask import SignalMask
-from distlock_core.supervisor import BROKEN, HUNG, Ended, Supervisor
+from distlock_core.signalmask import SignalMask, name_of
+from distlock_core.supervisor import Supervisor
 from distlock_core.whoami import hostname
 from distlock_core.wording import named
 
@@ -42,11 +43,16 @@ def run(request: Request, lock: Lock | None = None) -> int:
     except DistlockError as error:
         if equipment is not None:
             equipment.close()
-        return fail(error, json=settings["json"], to_stderr=True, busy=settings["busy_exit_code"])
-    except Exception as error:
-        if lock is None or not lock.held:
-            raise
-        return _not_run(request, lock, error, SignalMask())
+        return fail(
+            error, json=settings["json"], to_stderr=True, busy=settings["busy_exit_code"], quiet=settings["quiet"]
+        )
+    except Exception as error:  # noqa: BLE001 - no memory, for example: whatever it is, it is said in one line
+        if equipment is not None:
+            equipment.close()
+        if lock is not None and lock.held:
+            return _not_run(request, lock, error, SignalMask())
+        failed = DistlockError(f"the lock was not taken: {type(error).__name__}: {error}")
+        return fail(failed, json=settings["json"], to_stderr=True)
     mask = SignalMask(equipment.pending)
     try:
         if interrupt.is_set():
@@ -126,10 +132,10 @@ def _tell(request: Request, cause: str, line: str) -> None:
         return
     from distlock_core.cli.render import as_json, tell
 
-    if cause == supervisor.REFUSED:
+    if cause == causes.REFUSED:
         warn([line], json=True)
         return
-    kind = {supervisor.LOST: "lost", HUNG: "no_life", BROKEN: "error"}.get(cause, cause)
+    kind = {causes.LOST: "lost", causes.HUNG: "no_life", causes.BROKEN: "error"}.get(cause, cause)
     tell(as_json({"error": {"kind": kind, "message": line}}))
 
 
@@ -153,13 +159,17 @@ def _finish(request: Request, lock: Lock, ended: Ended, mask: SignalMask) -> int
     settings = request.settings
     if ended.unkillable:
         pids = ", ".join(str(pid) if pid else "one that changes its pid all the time" for pid in ended.unkillable)
-        kept = "if it is still there, " if ended.cause == supervisor.LOST else ""
+        kept = "if it is still there, " if ended.cause == causes.LOST else ""
         say(f"{lock.name}: cannot kill process {pids}: {kept}the lock is left taken, so that nobody else goes on")
         return _leave(request, lock, f"process {pids} of {_shown(request)} could not be killed", NOT_STARTED, mask)
-    by_cause = {supervisor.LOST: LOST, HUNG: NO_LIFE, supervisor.OVERDUE: OVERDUE, BROKEN: NOT_STARTED}
+    by_cause = {causes.LOST: LOST, causes.HUNG: NO_LIFE, causes.OVERDUE: OVERDUE, causes.BROKEN: NOT_STARTED}
     code = by_cause.get(ended.cause, ended.exit_code)
-    if ended.cause != supervisor.LOST and code != OK and settings["on_failure"] == "hold":
-        hows = {HUNG: "showed no life", supervisor.OVERDUE: "took too long", BROKEN: "could not be looked after"}
+    if ended.cause != causes.LOST and code != OK and settings["on_failure"] == "hold":
+        hows = {
+            causes.HUNG: "showed no life",
+            causes.OVERDUE: "took too long",
+            causes.BROKEN: "could not be looked after",
+        }
         how = hows.get(ended.cause, f"ended with {code}")
         return _leave(request, lock, f"{_shown(request)} {how} on {hostname()}", code, mask)
     if code == OK and settings["cooldown"] is not None and not lock.stays:

@@ -39,11 +39,3 @@ def interrupt_on_signals(count: int = 1) -> Interrupt:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, note)
     return interrupt
-
-
-def name_of(number: int) -> str:
-    """SIGTERM, or `signal 35` for one without a name."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

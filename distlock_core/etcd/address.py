@@ -21,8 +21,14 @@ if TYPE_CHECKING:
 STAGGER = 0.25  # seconds after which the next address is tried beside those that have not answered (RFC 8305)
 SUSPECTED = 60.0  # seconds that an address which fell silent is tried behind the others of its name
 
+# Seconds that a resolver has, where it is known what it said last; and how long one that was silent is not asked again:
+# each question holds a thread until the resolver gives up.
+RESOLVE, LEFT_ALONE = 1.0, 5.0
+
 _suspects: dict[Where, float] = {}  # until when
 _proven: set[Where] = set()
+_silent: dict[Address, float] = {}  # until when its name is not looked up
+_known: dict[Address, list[tuple[int, Where]]] = {}  # what a name stood for when it was last resolved
 
 
 class ConnectFailed(Exception):
@@ -123,20 +129,34 @@ def targets(address: Address, patience: Patience) -> list[Target]:
 
 
 def _resolve(address: Address, patience: Patience) -> Iterable[tuple[int, Where]]:
-    """A resolver that hangs is left behind at the deadline, in a thread of its own."""
+    """What the host stands for. A name that the resolver is silent about, or cannot tell now, is what it was before."""
     # As bytes: for a string Python loads its codec for international names first.
     host = address.host.encode("ascii" if address.host.isascii() else "idna")
     try:
-        found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except socket.gaierror:  # a name
-        try:
-            named = aside(lambda: socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM), patience)
-        except OSError as error:
-            raise ConnectFailed(f"its name does not resolve: {error.strerror}") from error
-        if named is None:
-            raise ConnectFailed("its name was not resolved in time") from None
-        found = named
-    return dict.fromkeys((family, where) for family, _, _, _, where in found)
+        return _distinct(socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
+    except socket.gaierror:
+        pass  # a name
+    known = _known.get(address)
+    if known and now() < _silent.get(address, 0.0):
+        return known
+    limit = patience.within(min(RESOLVE, patience.left() / 2)) if known else patience
+    try:
+        found = aside(lambda: socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM), limit)
+    except OSError as error:
+        if known and error.errno != socket.EAI_NONAME:
+            return known
+        raise ConnectFailed(f"its name does not resolve: {error.strerror}") from error
+    if found is None:
+        if known:
+            _silent[address] = now() + LEFT_ALONE
+            return known
+        raise ConnectFailed("its name was not resolved in time")
+    _known[address] = _distinct(found)
+    return _known[address]
+
+
+def _distinct(found: Iterable[tuple[Any, ...]]) -> list[tuple[int, Where]]:
+    return list(dict.fromkeys((family, where) for family, _, _, _, where in found))
 
 
 def aside(work: Callable[[], Answer], patience: Patience, name: str = "distlock-resolve") -> Answer | None:

@@ -67,9 +67,9 @@ def _find(name: str, version: str | None) -> str:
             return path
         seen.append(f"{path} is {its}")
     wanted = name if version is None else f"{name} {version}"
-    ways = [way for series, way in INSTALL.items() if version is None or series.startswith(version[:3])]
-    how = f". To install it: {' or '.join(ways)}" if ways else ""
-    raise BinaryNotFound(f"no {wanted} found{''.join(f'; {one}' for one in seen)}{how}")
+    series = (version or "")[:3]
+    how = INSTALL.get(series) or " or ".join(f"{way} (etcd {which})" for which, way in INSTALL.items())
+    raise BinaryNotFound(f"no {wanted} found{''.join(f'; {one}' for one in seen)}. To install it: {how}")
 
 
 def _candidates(name: str) -> list[str]:

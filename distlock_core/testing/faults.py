@@ -246,7 +246,7 @@ class Proxy:
                     return
                 connection = Connection(self, client)
                 self._connections.add(connection)
-            connection.start()
+                connection.start()  # before anybody may wait for its end
 
 
 def _bind(port: int) -> socket.socket:

@@ -474,6 +474,8 @@ def _environment(settings: Settings) -> dict[str, str]:
         value, is_set = settings[setting.key], setting.key in (*settings.given, "lockname", "id", "timeout")
         if is_set and "env" in setting.scope and setting.key not in skipped and value is not None:
             text = ",".join(value) if isinstance(value, list) else str(value)
+            if setting.key == "config" and not text:
+                text = os.devnull  # no file: a variable that is empty counts as unset
             found[setting.variable] = text.lower() if isinstance(value, bool) else text
     # One setting in two forms: what the minion's own environment has of the other must not come before it.
     for one, other in (("PASSWORD", "PASSWORD_FILE"), ("PASSWORD_FILE", "PASSWORD")):

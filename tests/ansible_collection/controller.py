@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import yaml
 from witness import BOUND, is_running, wait_until
@@ -79,9 +79,11 @@ class Controller:
 
     def __init__(self, folder: Path, env: dict[str, str]) -> None:
         self.folder = folder
+        self.bin = BIN
         self.env = {**env, "ANSIBLE_PIPELINING": "1", "ANSIBLE_GATHERING": "explicit"}
         self.env.pop("ANSIBLE_CALLBACK_PLUGINS", None)
         self._runs: list[Run] = []
+        self.wrap: Callable[[list[str]], list[str]] = lambda command: command  # what it is run by
 
     def start(self, playbook: Any, *arguments: str, hosts: str = "h1", **env: str) -> Run:
         """Start a playbook: a path, or a list of plays. `hosts` are names separated by commas, all of them local."""
@@ -92,7 +94,7 @@ class Controller:
             playbook = path
         inventory = () if "-i" in arguments else ("-i", f"{hosts},", "-c", "local")
         command = [str(BIN / "ansible-playbook"), *inventory, *arguments, str(playbook)]
-        self._runs.append(Run(command, {**self.env, **env}, self.folder / f"run{number}.log"))
+        self._runs.append(Run(self.wrap(command), {**self.env, **env}, self.folder / f"run{number}.log"))
         return self._runs[-1]
 
     def run(self, playbook: Any, *arguments: str, hosts: str = "h1", **env: str) -> tuple[int, str]:
@@ -113,11 +115,11 @@ class Gate:
 
     def __init__(self, folder: Path, name: str = "gate") -> None:
         self._arrived = folder / f"{name}.arrived"
-        self._fifo = folder / f"{name}.fifo"
-        os.mkfifo(self._fifo)
+        self.fifo = folder / f"{name}.fifo"
+        os.mkfifo(self.fifo)
 
     def task(self) -> dict[str, Any]:
-        script = f"echo $$ >> {self._arrived}; exec cat {self._fifo}"
+        script = f"echo $$ >> {self._arrived}; exec cat {self.fifo}"
         return {"name": "at the gate", "ansible.builtin.raw": script}
 
     def reached(self, times: int = 1) -> None:
@@ -134,7 +136,7 @@ class Gate:
         if not any(is_running(pid) for pid in self.pids()):
             return True
         try:
-            os.close(os.open(self._fifo, os.O_WRONLY | os.O_NONBLOCK))
+            os.close(os.open(self.fifo, os.O_WRONLY | os.O_NONBLOCK))
         except OSError:
             pass  # it has not opened its end yet
         return False

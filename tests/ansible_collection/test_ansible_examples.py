@@ -16,6 +16,7 @@ from distlock_core import connect
 from distlock_core.testing import Cluster
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
+MODULE = "distlock.distlock.distlock"
 EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples" / "ansible"
 
 
@@ -70,6 +71,33 @@ def test_with_the_module_a_host_that_fails_keeps_the_lock_and_the_next_run_goes_
     assert keys.keys() == []
 
 
+PARTS = {
+    "rolling_upgrade": ("upgrade", ["--start-at-task=Upgrade"]),
+    "backup": ("backup", ["--start-at-task=Back up"]),
+    "schema_change": ("schema_change", ["--start-at-task=Change it"]),
+}
+
+
+@pytest.mark.parametrize("example", PARTS)
+def test_a_part_of_an_example_does_not_run_without_the_lock(
+    controller: Controller, keys: Etcd, tmp_path: Path, example: str
+) -> None:
+    """Its own check comes first, and the work behind it is stood in for."""
+    file, part = PARTS[example]
+    (check,) = [task for task in yaml.safe_load((EXAMPLES / f"tasks/{file}.yml").read_text()) if MODULE in task]
+    work = {**guarded(tmp_path)[0], "tags": ["work"]}
+    words = extra(tmp_path, check, work)
+    code, output = controller.run(EXAMPLES / f"{example}.yml", *words, *part)
+    assert code == 2, output
+    assert "held by nobody" in " ".join(output.split())
+    assert notes(tmp_path, "been") == []
+    if example == "rolling_upgrade":
+        code, output = controller.run(EXAMPLES / f"{example}.yml", *words, "--tags=work")
+        assert code == 0, output
+        assert notes(tmp_path, "been") == ["h1"]
+        assert keys.keys() == []
+
+
 def test_two_playbooks_that_must_never_overlap_do_not(controller: Controller, keys: Etcd, tmp_path: Path) -> None:
     gate = Gate(tmp_path)
     change = controller.start(EXAMPLES / "schema_change.yml", *extra(tmp_path, gate.task(), name="change"))
@@ -77,7 +105,7 @@ def test_two_playbooks_that_must_never_overlap_do_not(controller: Controller, ke
     words = extra(tmp_path, *guarded(tmp_path), name="backup")
     code, output = controller.run(EXAMPLES / "backup.yml", *words)
     assert code == 2
-    assert f":{change.pid} since" in output
+    assert re.search(rf":{change.pid}\.[0-9a-f]{{8}} since", output)
     assert "Schema change" in output
     assert notes(tmp_path, "been") == []
     gate.open()

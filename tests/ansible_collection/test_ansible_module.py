@@ -91,9 +91,11 @@ def test_anothers_lock_is_named_and_left_alone_but_by_force(playbook: Run, keys:
     assert take["msg"].startswith("x is held by node-3 since 2023-11-1")
     assert '"RAM swap"' in take["msg"]
     go = played.task("go")
-    assert (go.outcome, go["changed"], go["holder"]) == ("ok", False, "node-3")
+    assert (go.outcome, go["kind"], go["changed"], go["holder"]) == ("failed", "not_holder", False, "node-3")
     assert "left alone. To break it: force: true, after a look." in go["msg"]
-    assert (played.task("go of mine").outcome, played.task("go of mine")["changed"]) == ("ok", False)
+    assert (played.task("go of mine").outcome, played.task("go of mine")["changed"]) == ("failed", False)
+    for name in ("take", "go", "go of mine", "held"):
+        assert "--" not in played.task(name)["msg"], "an option of the command line"
     assert played.task("held").outcome == "failed"
     assert played.task("held with token").outcome == "ok"
     assert (played.task("break")["changed"], played.task("break")["holder"]) == (True, "node-3")
@@ -166,7 +168,7 @@ def test_check_mode_writes_nothing_and_says_what_a_real_run_would_do(playbook: R
         "not held": ("failed", False),
         "take at run end": ("ok", True),
         "held by the run": ("ok", False),
-        "left alone": ("ok", False),
+        "left alone": ("failed", False),
         "busy": ("failed", False),
         "waits": ("ok", True),
     }
@@ -297,16 +299,23 @@ def test_what_the_environment_gets_wrong_is_one_clear_line(playbook: Run) -> Non
 def test_a_node_needs_python_and_nothing_else(playbook: Run, keys: Etcd, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], timeout=60, check=True)
     python = str(tmp_path / "bare/bin/python")
-    config = tmp_path / "node.yaml"
-    config.write_text("prefix: /x/\n")
-    steps = (step("take"), step("from a file", config=str(config)), {"name": "look", f"{MODULE}_info": {}})
+    plain, beyond = tmp_path / "node.yaml", tmp_path / "beyond.yaml"
+    plain.write_text("# as Puppet writes it\nprefix: \"/x/\"\nreason: 'from the file'\nslots: 1\n")
+    beyond.write_text("{prefix: /x/}\n")
+    steps = (
+        step("take", config=str(plain)),
+        step("from a file", config=str(beyond)),
+        step("no file", config=""),
+        {"name": "look", f"{MODULE}_info": {}},
+    )
     bare = {"PYTHONPATH": None, "COMPILED_PYTHON": None}
     played = playbook(play(*steps, vars={"ansible_python_interpreter": python}), env=bare)
     assert played.task("take")["changed"], played.text
-    assert [lock["lock"] for lock in played.task("look")["locks"]] == ["x"]
-    assert played.task("from a file")["msg"].startswith(
-        f"config file {config}: cannot be read: PyYAML is missing in {python}"
-    )
+    assert [(lock["lock"], lock["reason"]) for lock in played.task("look")["locks"]] == [("x", "from the file")]
+    said = played.task("from a file")["msg"]
+    assert said.startswith(f"config file {beyond}: it is not in the plain form")
+    assert said.endswith(f"is missing in {python}")
+    assert "failed" not in played.task("no file"), played.text
     assert keys.keys() == ["x"]
 
 

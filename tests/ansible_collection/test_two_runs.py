@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -62,8 +63,9 @@ def refused(controller: Controller, mechanism: str, *arguments: str) -> str:
     assert notes(controller.folder, "been") == been
     gate.open()
     assert first.end() == 0, first.output
-    owner = {"linear": f":{first.pid}", "run_end": "run0"}.get(mechanism, f"ansible:h1@{_host()}:{first.pid}")
-    assert f"{owner} since" in " ".join(output.split()), output
+    of_the_run = rf"{first.pid}\.[0-9a-f]{{8}}"
+    owner = {"linear": f":{of_the_run}", "run_end": "run0"}.get(mechanism, f"ansible:h1@{_host()}:{of_the_run}")
+    assert re.search(f"{owner} since", " ".join(output.split())), output
     return output
 
 

@@ -202,6 +202,20 @@ def test_busy_exit_code_is_for_busy_and_timed_out(
     assert run_distlock("--lock-name=y", "--unlock", *options, env=env).returncode == 1
 
 
+@pytest.mark.parametrize("patience", ["--nowait", "--timeout=0.3"])
+def test_quiet_says_nothing_of_busy_where_that_is_no_error(run_distlock: Run, realm: RealmView, patience: str) -> None:
+    realm.put("x", "1500000000;other;reason")
+    for operation in (["--", "echo", "ran"], ["--lock"]):
+        done = run_distlock("--lock-name=x", patience, "--quiet", "--busy-exit-code=0", *operation)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    # Without either it is said, and other errors are said in any case.
+    for options in (["--quiet"], ["--busy-exit-code=0"]):
+        assert one_line(run_distlock("--lock-name=x", "--nowait", *options, "--lock").stderr)
+    bad = run_distlock("--lock-name=x", "--quiet", "--busy-exit-code=0", "--endpoints=http://127.0.0.1:1", "--lock")
+    assert (bad.returncode, bad.stdout) == (1, "")
+    assert "no etcd answered" in one_line(bad.stderr)
+
+
 def within(done: subprocess.CompletedProcess[str]) -> float:
     """In how many seconds no etcd has answered. A busy machine may make it more than was asked for."""
     found = re.match(r"distlock: no etcd answered within (\d+\.\d)s: ", one_line(done.stderr))

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,8 @@ def resolves(monkeypatch: pytest.MonkeyPatch) -> Resolves:
     """resolves(host, ...): what the name stands for, in this order. What is known of addresses is forgotten."""
     monkeypatch.setattr(address, "_suspects", {})
     monkeypatch.setattr(address, "_proven", set())
+    monkeypatch.setattr(address, "_known", {})
+    monkeypatch.setattr(address, "_silent", {})
     real = address.socket.getaddrinfo
 
     def resolve(*hosts: str) -> None:
@@ -181,6 +184,41 @@ def forwarding(host: str, port: int, target: int) -> Iterator[None]:
         process.communicate()
 
 
+@pytest.mark.parametrize("fault", ["hangs", "fails for now", "does not know the name"])
+def test_a_resolver_that_is_away_leaves_what_it_said_before(
+    resolves: Resolves, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """The network that is cut has the name servers on it too, and a lease does not wait for them."""
+    where = Address("", NAME, 2379)
+    done = threading.Event()
+
+    def look_up(host: Any, port: int, *more: Any, **options: Any) -> list[Any]:
+        if fault == "hangs" and not options.get("flags"):
+            done.wait(BOUND)
+        unknown = options.get("flags") or fault == "does not know the name"
+        raise socket.gaierror(socket.EAI_NONAME if unknown else socket.EAI_AGAIN, fault)
+
+    resolves("127.0.0.1", "127.0.0.2")
+    before = address.targets(where, patience())
+    monkeypatch.setattr(address.socket, "getaddrinfo", look_up)
+    since = time.monotonic()
+    try:
+        if fault == "does not know the name":
+            with pytest.raises(ConnectFailed, match="does not resolve"):
+                address.targets(where, patience())
+        else:
+            assert address.targets(where, patience()) == before
+            assert time.monotonic() - since < 5
+            threads = threading.active_count()
+            assert all(address.targets(where, patience()) == before for _ in range(10))
+            if fault == "hangs":
+                assert threading.active_count() <= threads, "each question to a silent resolver holds a thread"
+        with pytest.raises(ConnectFailed, match="resolve"):
+            address.targets(Address("", "other.example.test", 2379), patience(0.5))
+    finally:
+        done.set()
+
+
 def test_where_no_address_can_be_had_the_reason_is_said(driver: Cell, resolves: Resolves) -> None:
     resolves("127.0.0.8", "127.0.0.9")
     with pytest.raises(EtcdUnavailable, match="connection refused"):
@@ -225,12 +263,14 @@ def with_hosts(tmp_path: Path) -> Callable[..., list[str]]:
     return prefix
 
 
+@pytest.mark.parametrize("endpoints", ["http://NAME", "http://[::1]:PORT,http://127.0.0.1:PORT"], ids=["name", "list"])
 @pytest.mark.parametrize("transport", ["http", "grpc"])
 def test_where_no_ipv6_socket_can_be_opened_ipv4_is_spoken(
-    with_hosts: Callable[..., list[str]], etcd: Cluster, distlock_env: dict[str, str], transport: str
+    with_hosts: Callable[..., list[str]], etcd: Cluster, distlock_env: dict[str, str], transport: str, endpoints: str
 ) -> None:
     port = port_of(etcd.endpoints[0])
-    env = {**distlock_env, "DISTLOCK_ENDPOINTS": f"http://{NAME}:{port}", "DISTLOCK_TRANSPORT": transport}
+    urls = endpoints.replace("NAME", f"{NAME}:PORT").replace("PORT", str(port))
+    env = {**distlock_env, "DISTLOCK_ENDPOINTS": urls, "DISTLOCK_TRANSPORT": transport}
     command = [os.path.join(os.path.dirname(sys.executable), "distlock"), "--lock-name=x", "--", "echo", "in"]
     restricted = [*with_hosts("::1", "127.0.0.1"), sys.executable, "-c", WITHOUT_IPV6]
     check = "import socket; socket.socket(socket.AF_INET6)"

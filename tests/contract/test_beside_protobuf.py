@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
 
 import pytest
+from needs import SALT, missing
 
 from distlock_core.testing import Cluster
 
@@ -107,6 +109,8 @@ def run(program: str, etcd: Cluster, prefix: str) -> None:
 
 @pytest.mark.parametrize("what", BEFORE)
 def test_it_works_where_this_is_loaded_already(etcd: Cluster, realm_prefix: str, what: str) -> None:
+    if "opentelemetry" in what and importlib.util.find_spec("opentelemetry") is None:
+        missing(f"opentelemetry is missing, which comes with Salt. To install it: {SALT}")
     run(BEFORE[what] + USE, etcd, realm_prefix)
 
 

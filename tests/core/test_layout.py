@@ -19,7 +19,7 @@ ROWS = (
     ("cli.",),
     ("adapters",),
     ("mine",),
-    ("supervisor", "care", "spawn", "gate", "jobs", "heartbeat", "notify_socket", "teller"),
+    ("supervisor", "command", "care", "spawn", "gate", "jobs", "heartbeat", "notify_socket", "teller"),
     ("binding", "deputy"),
     ("keeper",),
     ("aio", "aio."),
@@ -49,7 +49,7 @@ ROWS = (
     ("etcd.",),
     ("config", "inherited"),
     (
-        *("settings", "secret", "wording", "whoami", "lifetime", "processes", "killing"),
+        *("settings", "secret", "wording", "whoami", "lifetime", "processes", "tree", "killing", "ended"),
         *("signalfd", "signalmask", "threads", "waking", "ownership", "tidings", "notices"),
         *("standby", "waited", "advice", "memory", "checks", "config_file", "plain_yaml", "trusted", "nearest"),
     ),

@@ -136,6 +136,27 @@ def test_on_failure_hold_leaves_it_taken(run_distlock: Run, seen: Seen, give: Gi
     assert seen.held("x").details["state"] == "hold"
 
 
+@every_way("record_arguments")
+def test_record_arguments_puts_them_into_the_reason(run_distlock: Run, seen: Seen, give: Give) -> None:
+    options, env = give("record_arguments", True)
+    command = ("sh", "-c", "exit 7", "an argument")
+    assert run_distlock("--lock-name=x", "--on-failure=hold", *options, "--", *command, env=env).returncode == 7
+    assert seen.held("x").details["reason"].startswith("sh -c exit 7 an argument ended with 7 on ")
+
+
+@every_way("wait_for")
+def test_wait_for_tree_holds_it_until_all_have_ended(spawn_distlock: Spawn, seen: Seen, give: Give) -> None:
+    options, env = give("wait_for", "tree")
+    script = "exec 3<&0; (echo child; read line <&3; echo last) & exit 7"
+    process = spawn_distlock("--lock-name=x", *options, "--", "sh", "-c", script, env=env, stdin=subprocess.PIPE)
+    assert line_of(process) == "child"
+    seen.held("x")
+    process.stdin.close()
+    assert line_of(process) == "last"
+    assert process.wait(BOUND) == 7
+    seen.wait_gone("x")
+
+
 @every_way("cooldown")
 def test_cooldown_leaves_it_taken_for_so_long(run_distlock: Run, seen: Seen, give: Give) -> None:
     options, env = give("cooldown", 77)

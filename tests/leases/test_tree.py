@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,15 +24,16 @@ CUT_OFF = ("--lock-name=x", "--ttl=8", "--refresh=0.8", "--kill-after=3")
 NOT_KILLABLE = 3
 
 # N processes that note their last sign of life in shared memory. They ignore SIGTERM, as do a few that fork and exit
-# without end, each in a new session. All of them end when the file "end" is there, and after a minute in any case.
+# without end, each in a new session. Some work without a pause once the file "go" is there. All
+# of them end when the file "end" is there, and after a minute in any case.
 CROWD = """
 import mmap, os, signal, struct, sys, time
-folder, many, hydras = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+folder, many, hydras, busy = sys.argv[1], *map(int, sys.argv[2:])
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 page = open(os.path.join(folder, "life"), "w+b")
 page.truncate(8 * (many + hydras))
 life = mmap.mmap(page.fileno(), 0)
-stop, end = os.path.join(folder, "end"), time.monotonic() + 60
+stop, go, end = os.path.join(folder, "end"), os.path.join(folder, "go"), time.monotonic() + 60
 
 def live(number):
     struct.pack_into("d", life, 8 * number, time.clock_gettime(time.CLOCK_BOOTTIME))
@@ -42,7 +44,8 @@ for number in range(many):
     if os.fork() == 0:
         while True:
             live(number)
-            time.sleep(0.25)
+            if number >= busy or not os.path.exists(go):
+                time.sleep(0.25)
 for number in range(many, many + hydras):
     if os.fork() == 0:
         while True:
@@ -85,22 +88,23 @@ LEAVES_A_DAEMON = 'exec 3<&0; (setsid sh -c "echo pid \\$\\$; read line <&3") & 
 
 
 class Crowd:
-    def __init__(self, folder: Path, many: int, hydras: int) -> None:
+    def __init__(self, folder: Path, many: int, hydras: int, busy: int) -> None:
         folder.mkdir()
         self._folder = folder
-        self.command = python(CROWD, str(folder), str(many), str(hydras))
+        self.command = python(CROWD, str(folder), str(many), str(hydras), str(busy))
+
+    def get_busy(self) -> None:
+        (self._folder / "go").touch()
 
     def last_sign_of_life(self) -> float:
-        import struct
-
         data = (self._folder / "life").read_bytes()
         return max(struct.unpack(f"{len(data) // 8}d", data))
 
 
 @contextmanager
-def crowd(folder: Path, many: int, hydras: int) -> Iterator[Crowd]:
+def crowd(folder: Path, many: int, hydras: int, busy: int) -> Iterator[Crowd]:
     try:
-        yield Crowd(folder, many, hydras)
+        yield Crowd(folder, many, hydras, busy)
     finally:
         (folder / "end").touch()
 
@@ -118,22 +122,24 @@ def pids_of(process: subprocess.Popen[str]) -> list[int]:
 # Killed in time, however large, and however fast it changes.
 
 
-@pytest.mark.parametrize(("many", "hydras"), [(2000, 0), (20, 3)], ids=["2000 processes", "some that fork and exit"])
+@pytest.mark.parametrize(
+    ("many", "hydras", "busy"),
+    [(2000, 0, 100), (20, 3, 0)],
+    ids=["2000 processes, 100 of them busy", "some that fork and exit"],
+)
 def test_a_large_or_restless_tree_is_dead_before_the_next_one_starts(
-    spawn_distlock: Spawn, proxy: Proxy, in_etcd: Etcd, tmp_path: Path, many: int, hydras: int
+    spawn_distlock: Spawn, proxy: Proxy, in_etcd: Etcd, tmp_path: Path, many: int, hydras: int, busy: int
 ) -> None:
-    with crowd(tmp_path / "crowd", many, hydras) as all_of_it:
+    with crowd(tmp_path / "crowd", many, hydras, busy) as all_of_it:
         process = spawn_distlock(*CUT_OFF, "--", *all_of_it.command, env={"DISTLOCK_ENDPOINTS": proxy.url})
         Output(process.stdout).until("crowd")
         follower = Next(spawn_distlock(*Next.command("x")))
         proxy.blackhole()
+        all_of_it.get_busy()
         started = follower.started()
         last = all_of_it.last_sign_of_life()
         code, said = finish(process)
-        figure(
-            f"{many} processes and {hydras} that fork and exit: from the last sign of life to the next start",
-            started - last,
-        )
+        figure(f"{many} processes, {hydras} restless: from the last sign of life to the next start", started - last)
         assert code == LOST, said
         assert last < started
         assert all_of_it.last_sign_of_life() == last  # nobody has escaped

@@ -250,6 +250,27 @@ class Page(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Nothing(Page):
+    """A web server that has nothing."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+def test_a_web_server_that_has_nothing_is_no_etcd_over_either_transport(run_distlock: Run) -> None:
+    pytest.importorskip("etcd3")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Nothing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        done = run_distlock("--list", "--connect-timeout=3", env={"DISTLOCK_ENDPOINTS": url})
+        server.shutdown()
+    assert done.returncode == 1
+    assert one_line(done.stderr).endswith(f": {url} (it answers 404 over HTTP, and not over gRPC: no etcd v3)")
+
+
 @pytest.mark.parametrize(
     ("handler", "status"), [(Page, 200), (http.server.SimpleHTTPRequestHandler, 501)], ids=["a page", "no POST"]
 )

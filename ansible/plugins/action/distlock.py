@@ -6,12 +6,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
 
-from ansible import constants
+from ansible import constants, context
 from ansible.plugins.action import ActionBase
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import (
     ConfigError,
@@ -24,6 +23,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils.states import (
     LOCKED,
     RUN_END,
     SETTING,
+    TAKES_ALL_WORKERS,
     UNLOCKED,
     WAITS_FOR_EVER,
     WAITS_FOR_EVER_AT_RUN_END,
@@ -31,10 +31,21 @@ from ansible_collections.distlock.distlock.plugins.module_utils.states import (
     carry_out,
 )
 from ansible_collections.distlock.distlock.plugins.plugin_utils.controller import Run, fill_in
-from ansible_collections.distlock.distlock.plugins.plugin_utils.lockstep import is_in_lockstep, rivals
+from ansible_collections.distlock.distlock.plugins.plugin_utils.facts import refuse_facts_in_arguments, written_in
+from ansible_collections.distlock.distlock.plugins.plugin_utils.lockstep import is_in_lockstep, rivals, shares_workers
+from ansible_collections.distlock.distlock.plugins.plugin_utils.on_host import INNER, OnHost
+from ansible_collections.distlock.distlock.plugins.plugin_utils.plan import Plan
+from ansible_collections.distlock.distlock.plugins.plugin_utils.selection import is_deselected
 
 # What the environment says of a lease is meant for the one that a run has, not for a step that nobody renews.
 OF_A_RUN = ("ttl", "on_loss")
+
+
+MEANS_NOTHING = {
+    LOCKED: ("cooldown", "force"),
+    UNLOCKED: ("until", "reason", "timeout", "slots", "ttl", "on_loss", "lockstep"),
+    HELD: ("until", "reason", "timeout", "slots", "ttl", "on_loss", "lockstep", "cooldown", "force"),
+}
 
 
 class ActionModule(ActionBase):
@@ -44,38 +55,61 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
         del tmp  # it has no effect any more
+        if is_deselected(self._task, task_vars):
+            return {**result, "changed": False, "skipped": True, "skip_reason": "Not selected by the tags of this run"}
         options = argument_spec()
         arguments = self.validate_argument_spec(options)[1]
         at_run_end = arguments["state"] == LOCKED and arguments["until"] == RUN_END
         try:
+            self._refuse_what_means_nothing(arguments)
+            refuse_facts_in_arguments(self._task, task_vars, self._templar, self._task.resolved_action)
             fill_in(arguments, {word for word in options if at_run_end or word not in OF_A_RUN}, SETTING)
             done = self._carry_out(arguments, at_run_end, task_vars)
         except DistlockError as error:
             done = {"failed": True, "changed": False, "msg": error.message, "kind": error.kind}
         return {**result, **done}
 
+    def _refuse_what_means_nothing(self, arguments):
+        """In the task itself. Defaults of a group of modules, and the environment, are there for all states."""
+        written = written_in(self._task)
+        for word in MEANS_NOTHING[arguments["state"]]:
+            if word in written and arguments[word] not in (None, False):
+                raise ConfigError(f"{word} means nothing with state: {arguments['state']}")
+
     def _carry_out(self, arguments, at_run_end, task_vars):
         run, host = Run(), task_vars["inventory_hostname"]
         owned = arguments["owner"] is not None
-        plan = _Plan(arguments, "" if owned else host) if self._task.check_mode else None
+        of_the_play = task_vars.get("distlock_held")
+        plan = Plan(arguments, "" if owned else host, of_the_play) if self._task.check_mode else None
         if not owned:
             arguments["owner"] = run.owner if at_run_end else run.owner_for(host)
         if arguments["lockstep"] is None:
             arguments["lockstep"] = is_in_lockstep(self._task.get_play())
-        if arguments["state"] == LOCKED and ((at_run_end and owned) or arguments["lockstep"]):
+        if arguments["state"] == LOCKED and arguments["timeout"] not in (None, 0):
             self._refuse_to_wait_for_ever(arguments, task_vars, run, at_run_end)
         foreseen = plan.foreseen() if plan else None
         if foreseen:
             return foreseen
-        done = self._here(arguments, run) if at_run_end else self._there(arguments, task_vars)
+        done = self._here(arguments, run) if at_run_end else self._there(arguments, task_vars, run)
         if plan and done.get("changed") and not done.get("failed"):
             plan.note(at_run_end)
         return done
 
-    def _there(self, arguments, task_vars):
+    def _there(self, arguments, task_vars, run):
         """On the host, where Ansible ships the module with all that it imports."""
-        given = {word: value for word, value in arguments.items() if value is not None}
-        return self._execute_module(module_args=given, task_vars=task_vars, wrap_async=self._task.async_val)
+
+        def execute(said):
+            given = {word: value for word, value in said.items() if value is not None}
+            return self._execute_module(module_args=given, task_vars=task_vars, wrap_async=self._task.async_val)
+
+        if self._task.async_val or self._task.check_mode:
+            return execute({**arguments, "run": run.told})
+        at_work = set(task_vars.get("ansible_play_hosts") or ())
+
+        def lost(host):
+            return self._task.run_once or host not in at_work
+
+        return OnHost(execute, run, arguments, task_vars["inventory_hostname"], lost).carry_out()
 
     def _here(self, arguments, run):
         """In this worker. The lock is a keeper's, then, and ends with the run."""
@@ -84,74 +118,30 @@ class ActionModule(ActionBase):
         before = signal.getsignal(signal.SIGTERM)
         alive = WhileAlive(run.pid, start_time(run.pid))
         try:
-            plain = json.loads(json.dumps(arguments))  # without what Ansible ties to its values
-            return carry_out(plain, self._task.check_mode, alive, run.pid, run.family)
+            # Without what Ansible ties to its values.
+            plain = json.loads(json.dumps({**arguments, "run": run.told}))
+            done = carry_out(plain, self._task.check_mode, alive, run.pid, run.family)
+            return {word: value for word, value in done.items() if word not in INNER}
         finally:
             signal.signal(signal.SIGTERM, before)
             if alive.quit.is_set():
                 os.kill(os.getpid(), signal.SIGTERM)  # the line is left: now what Ansible does about it
 
     def _refuse_to_wait_for_ever(self, arguments, task_vars, run, at_run_end):
-        if arguments["timeout"] in (None, 0):
+        if not (arguments["lockstep"] or at_run_end or shares_workers(self._task.get_play())):
             return
         default_owner = (lambda _: run.owner) if at_run_end else run.owner_for
         others = rivals(self._task, task_vars, self._templar, default_owner)
-        if len(others) >= (arguments["slots"] or 1):
+        waiting = len(others) + 1 - (arguments["slots"] or 1)
+        if waiting <= 0:
+            return
+        name = arguments["name"]
+        if arguments["lockstep"] or at_run_end:
             who = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
             why = WAITS_FOR_EVER_AT_RUN_END if at_run_end else WAITS_FOR_EVER
-            raise ConfigError(
-                f"{arguments['name']}: {who} would wait for it in the same task, as another owner, and {why}"
-            )
-
-
-class _Plan:
-    """What a run in check mode has said so far: a task further down finds what a real run would have left there.
-
-    It is kept in files of this run's own folder, which workers share and Ansible removes: each task has a worker.
-    """
-
-    def __init__(self, arguments, host):
-        """`host` is whose lock it is, where no owner is named."""
-        self._arguments = arguments
-        self._path = self._path_for(host)
-        self._runs_path = self._path_for("") if host else self._path
-
-    def foreseen(self):
-        """What the task returns when it would find what an earlier one has not really left there."""
-        state, name = self._arguments["state"], self._arguments["name"]
-        planned = self._read(self._path) or self._read(self._runs_path)
-        owner = self._arguments["owner"]
-        report = {"name": name, "holder": None, "token": None, "since": None, "position": 0, "waited": 0.0}
-        if planned == LOCKED and state in (LOCKED, HELD):
-            return {**report, "changed": False, "msg": f"{name} would be held by {owner} by then"}
-        if planned == LOCKED:
-            self._write(UNLOCKED)
-            return {**report, "changed": True, "msg": f"{name}, held by {owner} by then, would be unlocked"}
-        if state == planned == UNLOCKED:
-            return {**report, "changed": False, "msg": f"{name} would not be locked by then"}
-        if planned == UNLOCKED and state == LOCKED:
-            self._write(LOCKED)
-            return {**report, "changed": True, "msg": f"{name} would be locked by {owner}"}
-        if planned == UNLOCKED:
-            return {**report, "failed": True, "kind": "not_locked", "msg": f"{name} would be held by nobody by then"}
-        return None
-
-    def note(self, at_run_end):
-        self._write(self._arguments["state"], (self._runs_path,) if at_run_end else (self._path,))
-
-    def _write(self, what, paths=None):
-        for path in paths or {self._path, self._runs_path}:
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(what)
-
-    def _read(self, path):
-        try:
-            with open(path, encoding="utf-8") as file:
-                return file.read()
-        except FileNotFoundError:
-            return None
-
-    def _path_for(self, host):
-        words = [str(self._arguments[word]) for word in ("name", "owner", "prefix", "endpoints")]
-        key = hashlib.sha256("\n".join([*words, host]).encode()).hexdigest()
-        return os.path.join(constants.DEFAULT_LOCAL_TMP, "distlock-" + key)
+            raise ConfigError(f"{name}: {who} would wait for it in the same task, as another owner, and {why}")
+        forks = int(context.CLIARGS.get("forks") or constants.DEFAULT_FORKS)
+        # Under free a task that is throttled holds up all other tasks, too.
+        forks = min(forks, self._task.throttle or forks)
+        if waiting >= forks:
+            raise ConfigError(f"{name}: {waiting} hosts would wait for it at once, and {TAKES_ALL_WORKERS} ({forks})")

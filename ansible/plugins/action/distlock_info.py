@@ -10,6 +10,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.distlock.distlock.plugins.module_utils.arguments import CONNECTION
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError
 from ansible_collections.distlock.distlock.plugins.plugin_utils.controller import fill_in
+from ansible_collections.distlock.distlock.plugins.plugin_utils.facts import refuse_facts_in_arguments
 
 
 class ActionModule(ActionBase):
@@ -21,6 +22,7 @@ class ActionModule(ActionBase):
         del tmp  # it has no effect any more
         arguments = dict(self._task.args)
         try:
+            refuse_facts_in_arguments(self._task, task_vars, self._templar, self._task.resolved_action)
             fill_in(arguments, set(CONNECTION), {})
         except DistlockError as error:
             return {**result, "failed": True, "changed": False, "msg": error.message, "kind": error.kind}

@@ -50,12 +50,15 @@ from ansible_collections.distlock.distlock.plugins.module_utils.arguments import
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core import adapters
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.wording import owner_of
+from ansible_collections.distlock.distlock.plugins.plugin_utils.facts import rendered_without_facts
 
 
 class LookupModule(LookupBase):
     def run(self, terms, variables=None, **kwargs):
-        self.set_options(var_options=variables, direct=kwargs)
         try:
+            words = ["distlock_" + word for word in CONNECTION]
+            said = rendered_without_facts(words, variables or {}, self._templar)
+            self.set_options(var_options=said, direct=kwargs)
             realm = adapters.connect(adapters.read({word: self.get_option(word) for word in CONNECTION}, "ansible"))
             with realm:
                 return [owner_of(holder.owner) for name in terms for holder in realm.show(str(name)).holders]

@@ -6,26 +6,37 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 
 from ansible_collections.distlock.distlock.plugins.module_utils.arguments import connection_arguments, connection_spec
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core import adapters
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.advice import ANSIBLE
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import (
     ConfigError,
     DistlockError,
+    Frozen,
     LockBusy,
     NotHolder,
 )
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.whoami import hostname
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.wording import owner_of, printable, taken
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.inherited import HELD as HELD_AROUND
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.inherited import TOKEN as TOKEN_AROUND
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.mine import Mine
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.whoami import hostname, is_same
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.wording import (
+    in_line,
+    owner_of,
+    printable,
+    taken,
+)
 
 LOCKED, UNLOCKED, HELD = "locked", "unlocked", "held"
 RUN_END = "run_end"
 
 # The owners where nobody has named one; the action plugin puts them in.
-OF_A_HOST = re.compile(r"ansible:.+@(?P<run>[^@]+:\d+)$")
-OF_A_RUN = re.compile(r"ansible:(?P<run>[^@]+:\d+)$")
+OF_A_HOST = re.compile(r"ansible:(?P<host>.+)@(?P<run>[^@]+:\d+\.[0-9a-f]{8})$")
+OF_A_RUN = re.compile(r"ansible:(?P<run>[^@]+:\d+\.[0-9a-f]{8})$")
 
 # Options that are settings under other words.
 SETTING = {"name": "lockname", "owner": "id"}
@@ -46,6 +57,7 @@ def argument_spec():
         "force": {"type": "bool", "default": False},
         "token": {"type": "int", "no_log": False},
         "lockstep": {"type": "bool"},
+        "run": {"type": "dict", "no_log": False},
         **connection_spec(),
     }
 
@@ -54,9 +66,11 @@ def carry_out(params, check_mode, cancel=None, run=None, family=None):
     """Bring the lock into the state, and return what the task returns; `failed` is in there where it is not.
 
     `run` is the controller's process for until=run_end, and `family` what its workers have inherited from it.
+    `step`, `of_this_run`, `waits` and `again` in what is returned are for the action plugin, which takes them out.
     """
     started = time.monotonic()
     report = {"changed": False, "name": params["name"], "holder": None, "token": None, "since": None, "position": 0}
+    task = None
     try:
         task = _Task(params, check_mode)
         if task.warnings:
@@ -68,7 +82,7 @@ def carry_out(params, check_mode, cancel=None, run=None, family=None):
         else:
             report.update(task.check())
     except DistlockError as error:
-        report.update(_refused(error))
+        report.update(_refused(error) if task is None else task.refused(error))
     report["waited"] = round(time.monotonic() - started, 2) if params["state"] == LOCKED else 0.0
     return report
 
@@ -89,6 +103,14 @@ class _Task:
         default = OF_A_HOST.match(self.owner) or OF_A_RUN.match(self.owner)
         self._run = default.group("run") if default else ""
         self._of_my_run = (self.owner, "ansible:" + self._run) if default else ()
+        told = params["run"] or {}
+        self._taker = told.get("taker")
+        self._asks = bool(told.get("asks"))  # the controller wants to know what it may do about a refusal
+        self._first = bool(told.get("first"))  # only try: the controller says for whom is waited, before that
+        self._mine = Mine(None, None, self._of_my_run, self._taker)
+        for word in (HELD_AROUND, TOKEN_AROUND):  # the locks around the run, which this host knows nothing of
+            if told.get(word):
+                os.environ[word] = told[word]
 
     def lock(self, cancel, run, family):
         until, ttl = self._params["until"], self._params["ttl"]
@@ -96,7 +118,9 @@ class _Task:
             raise ConfigError("on_loss is about a lock that ends with the run: it goes with until: " + RUN_END)
         if until == RUN_END and run is None:
             raise ConfigError("until: " + RUN_END + " is for the action plugin of this collection, on the controller")
-        places = []
+        places, timeout = [], self._settings["timeout"]
+        if self._first:
+            self._settings["timeout"] = 0.0
 
         def progress(waiting):
             places.append(waiting.place)
@@ -106,6 +130,8 @@ class _Task:
             done = adapters.take(
                 self._settings,
                 run=run,
+                taker=self._taker,
+                token=self._params["token"],
                 bound=until == RUN_END,
                 family=family,
                 unrenewed=ttl is not None,
@@ -116,8 +142,11 @@ class _Task:
             )
         except DistlockError as error:
             # Beside what happened, where in the line it did.
-            return {**_refused(error), "position": places[0] if places else _place(error)}
-        position = {"position": places[0] if places else 0}
+            report = {**self.refused(error), "position": places[0] if places else _place(error)}
+            if self._first and timeout != 0 and isinstance(error, (LockBusy, Frozen)):
+                report["again"] = timeout
+            return report
+        position = done.waited.fields() if done.waited else {"position": 0, "waited_for": ""}
         if not done.changed:
             return {"msg": "already: " + adapters.said(done.holder), **_shown(done.holder), **position}
         ends = ", until this run ends" if until == RUN_END else ""
@@ -127,22 +156,17 @@ class _Task:
             first = "would wait: " + done.waits + " Then " if done.waits else ""
             return {**report, "msg": f"{first}{self.name} would be locked by {printable(self.owner)}{ends}"}
         how = "taken over from this owner's run that has ended" if done.before else "locked"
-        msg = f"{self.name} is {how} by {printable(self.owner)}, token {done.holder.token}{ends}"
+        waited = f", {done.waited}" if done.waited else ""
+        msg = f"{self.name} is {how} by {printable(self.owner)}, token {done.holder.token}{ends}{waited}"
         return {**report, **_shown(done.holder), "msg": msg}
 
     def unlock(self):
-        try:
-            mine = self._let_go(dry=True)
-            if mine is None:
-                return {"msg": self.name + " is not locked"}
-            if _is_a_plays(mine) and not self._params["force"]:
-                return {"msg": adapters.said(mine) + ", for its play: it ends with that", **_shown(mine)}
-            ended = mine if self._dry else self._let_go()
-        except NotHolder as error:
-            if self._is_unclear(error.state):
-                raise
-            holder = _shown(error.state.holders[0]) if error.state.holders else {}
-            return {"msg": _in_ansibles_words(error.message), **holder}
+        mine = self._let_go(dry=True)
+        if mine is None:
+            return {"msg": self.name + " is not locked"}
+        if _is_a_plays(mine) and not self._params["force"]:
+            return {"msg": adapters.said(mine) + ", for its play: it ends with that", **_shown(mine)}
+        ended = mine if self._dry else self._let_go()
         if ended is None:
             return {"msg": self.name + " is not locked"}  # by now
         cooldown = self._settings["cooldown"]
@@ -159,43 +183,65 @@ class _Task:
 
     def check(self):
         try:
-            holder = adapters.check(self._settings, self._params["token"])
+            holder = adapters.check(self._settings, self._params["token"], taker=self._taker)
         except NotHolder as error:
-            holder = self._mine_in(error.state)
-            if holder is None or holder.record.state != HELD or self._params["token"] is not None:
+            holder = self._mine.among(error.state)
+            if holder is None or self._params["token"] is not None:
                 raise
         return {"msg": adapters.said(holder), **_shown(holder)}
+
+    def refused(self, error):
+        """What is returned for an error, with what the controller may find out more about."""
+        state = getattr(error, "state", None)
+        if state is None and isinstance(error, NotHolder):
+            state = error.state = adapters.connect(self._settings).show(self._settings["lockname"])
+        report = _refused(error)
+        if not self._asks:
+            return report
+        for holder in () if state is None else state.holders:
+            taker = holder.record.details.get("taker")
+            if holder.owner == self.owner and isinstance(taker, dict) and holder.record.text("kind") == "lock":
+                report["step"] = {"token": holder.token, "taker": taker}
+            elif self._run and self._is_of_this_run(holder):
+                report["of_this_run"] = {"token": holder.token, "owner": holder.owner}
+        if state is not None and isinstance(error, (LockBusy, Frozen)):
+            report["waits"] = in_line(state, _place(error))
+        return report
 
     def _let_go(self, dry=False):
         token, force = self._params["token"], self._params["force"]
         try:
-            return adapters.let_go(self._settings, token=token, force=force, dry_run=dry)
+            return adapters.let_go(self._settings, taker=self._taker, token=token, force=force, dry_run=dry)
         except NotHolder as error:
-            holder = self._mine_in(error.state)
+            holder = self._mine.among(error.state)
             if holder is None or token not in (None, holder.token):
                 raise
             self._settings["id"] = holder.owner
-            return adapters.let_go(self._settings, token=token, dry_run=dry)
+            return adapters.let_go(self._settings, taker=self._taker, token=token, dry_run=dry)
 
-    def _mine_in(self, state):
-        return next((holder for holder in state.holders if holder.owner in self._of_my_run), None)
-
-    def _is_unclear(self, state):
-        """It is not another's: there are several of mine, and which one is meant cannot be told."""
-        mine = [holder for holder in state.holders if holder.owner == self._settings["id"]]
-        return self._params["token"] is None and len(mine) > 1
+    def _is_of_this_run(self, holder):
+        """It belongs to another host of this run."""
+        owner = OF_A_HOST.match(holder.owner or "")
+        taker = holder.record.details.get("taker")
+        same = isinstance(taker, dict) and self._taker is not None and is_same(taker, self._taker)
+        return same and owner is not None and owner.group("run") == self._run
 
     def _refuse_to_wait_for_ever(self, state):
         """Under a strategy that goes from task to task, no other host of this run can let go meanwhile."""
         if not (self._params["lockstep"] and self._run and state.holders):
             return
-        if all((holder.owner or "").endswith("@" + self._run) for holder in state.holders):
+        if all(self._is_of_this_run(holder) for holder in state.holders):
             raise LockBusy(f"{taken(state)}. That is this run, and {WAITS_FOR_EVER}", state=state)
 
 
 WAITS_FOR_EVER = (
     "this strategy takes all hosts of a batch through one task after the other, so none could let go while another "
-    "waits. Use serial: 1, or a strategy that does not (ansible.builtin.host_pinned), or until: run_end"
+    "waits. Use serial: 1, or a strategy that does not (ansible.builtin.host_pinned), or until: run_end, or the role "
+    "guarded with guarded_one_by_one: true"
+)
+TAKES_ALL_WORKERS = (
+    "under this strategy each of them takes a worker for that, so none would be left for the one that holds it: set "
+    "serial, or use ansible.builtin.host_pinned, or more forks than that"
 )
 WAITS_FOR_EVER_AT_RUN_END = (
     "it is let go at the end of this run and not before, so to wait for it would never end. Name no owner, or one for "
@@ -236,8 +282,8 @@ def _is_a_plays(holder):
 
 
 def _diff(name, owner, more=""):
-    return f"{name}: held by {owner}{more}\n" if owner else f"{name}: not held\n"
+    return f"{name}: held by {printable(owner)}{more}\n" if owner else f"{name}: not held\n"
 
 
 def _in_ansibles_words(message):
-    return message.replace("--unlock --force", "force: true, after a look")
+    return ANSIBLE.advise(message.replace("--unlock --token=", "state: unlocked with --token="))

@@ -218,6 +218,7 @@ kind:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.distlock.distlock.plugins.module_utils import _python  # noqa: F401 - first
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.lifetime import WhileHeard
 from ansible_collections.distlock.distlock.plugins.module_utils.states import argument_spec, carry_out
 

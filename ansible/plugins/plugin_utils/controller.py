@@ -6,13 +6,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 
+from ansible import constants
 from ansible.utils.display import Display
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.config import load
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.whoami import hostname
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.inherited import HELD, TOKEN
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.whoami import hostname, traces
+
+CREDENTIALS = ("user", "password", "password_file", "cert", "key")
 
 
 def said_by_environment():
@@ -28,12 +33,27 @@ def said_by_environment():
 def fill_in(arguments, options, setting):
     """Add to the arguments of a task what is said for those `options` on this controller only.
 
-    `setting` has the word of the setting, where it is not the option's.
+    `setting` has the word of the setting, where it is not the option's. What this controller shows to etcd to be let
+    in goes along only where this controller also says which etcd that is, and the task brings nothing of that kind.
     """
-    for word, value in said_by_environment().items():
+    said = said_by_environment()
+    asked = any(arguments.get(word) or said.get(word) for word in ("endpoints", "discovery_srv"))
+    if not asked or any(arguments.get(word) for word in CREDENTIALS):
+        said = {word: value for word, value in said.items() if word not in CREDENTIALS}
+    for word, value in said.items():
         option = next((option for option, key in setting.items() if key == word), word)
         if option in options and arguments.get(option) is None:
             arguments[option] = value
+
+
+def suffix_of_run(pid):
+    """What the default owners of a run end with: where it runs, its pid, and something random.
+
+    The random part tells apart runs in containers, which may have one host name and one pid. It is that of the folder
+    for temporary files that Ansible makes for each run, so all processes of the run have the same.
+    """
+    folder = os.path.basename(constants.DEFAULT_LOCAL_TMP)
+    return f"{hostname()}:{pid}.{hashlib.sha256(folder.encode()).hexdigest()[:8]}"
 
 
 class Run:
@@ -42,8 +62,14 @@ class Run:
     def __init__(self):
         parent = multiprocessing.parent_process()
         self.pid = os.getpid() if parent is None else parent.pid
-        self.suffix = f"{hostname()}:{self.pid}"
+        self.suffix = suffix_of_run(self.pid)
         self.owner = f"ansible:{self.suffix}"
+
+    @property
+    def told(self):
+        """What the module is told of the run: the trace of its main process, and which locks are held around it."""
+        around = {word: os.environ[word] for word in (HELD, TOKEN) if os.environ.get(word)}
+        return {"taker": traces(self.pid), **around}
 
     def owner_for(self, host):
         return f"ansible:{host}@{self.suffix}"

@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core import adapters
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.deputy import wait_for
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.deputy import HOLD, RELEASE, wait_for
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError, LockLost
 from ansible_collections.distlock.distlock.plugins.plugin_utils.hosts import complain, display, say
 from ansible_collections.distlock.distlock.plugins.plugin_utils.play_lock import BEYOND, part
+from ansible_collections.distlock.distlock.plugins.plugin_utils.story import Waiting
 
 TO_COME, WAITS, HOLDS, PARTS, DONE = "to come", "waits", "holds", "parts", "done"
 REST = 0.2  # seconds between two looks while nothing can go on
@@ -28,7 +29,9 @@ class Turn:
         self.stage = TO_COME
         self.deputy = None
         self.shown = ""
+        self.wait = Waiting(host, settings["lockname"])
         self.stop = False
+        self.given_up = None
 
     @property
     def holds(self):
@@ -42,6 +45,7 @@ class HostLocks:
     def __init__(self, wanted, play):
         self._play = play
         self._turns = {host: Turn(host, settings) for host, settings in wanted.items()}
+        self._kept = {}  # the host after whose failure a lock was left taken, by line
 
     def keep_back(self, host):
         """True when no task of this host may start now."""
@@ -71,6 +75,8 @@ class HostLocks:
                     self._start(turn)
             if turn.stage == WAITS:
                 self._look(turn)
+            if turn.stage in (TO_COME, WAITS) and turn.line in self._kept:
+                self._give_up(turn)
             if turn.stage == HOLDS:
                 self._go_on(turn, state)
             if turn.stage == PARTS and turn.deputy.over:
@@ -120,10 +126,13 @@ class HostLocks:
     def _look(self, turn):
         if turn.deputy.kept is not None:
             turn.stage = HOLDS
+            turn.wait.ends()
         elif turn.deputy.over:
+            turn.wait.ends(turn.deputy.trouble)
             self._fail(turn, turn.deputy.trouble)
         elif turn.deputy.waiting and turn.deputy.waiting != turn.shown:
             turn.shown = turn.deputy.waiting
+            turn.wait.says(turn.shown)
             say(f"{turn.host}: waiting: {turn.shown}")
 
     def _go_on(self, turn, state):
@@ -133,9 +142,26 @@ class HostLocks:
         through, failed = state(turn.host)
         if through:
             turn.stage = PARTS
+            if failed and turn.settings["on_failure"] == HOLD:
+                self._kept.setdefault(turn.line, turn.host)
             part(turn.deputy, turn.settings, self._play, {turn.host} if failed else set())
 
+    def _give_up(self, turn):
+        """Not to wait until a person unlocks it, and then to go on with what has failed on another host."""
+        name, host = turn.settings["lockname"], self._kept[turn.line]
+        turn.given_up = DistlockError(
+            f"{name} is left taken after {host} has failed, so no other host of this run goes on"
+        )
+        if turn.stage == TO_COME:
+            self._fail(turn, turn.given_up)
+        else:
+            turn.stage = PARTS
+            turn.deputy.part(RELEASE)
+
     def _parted(self, turn):
+        if turn.given_up is not None:
+            self._fail(turn, turn.given_up)
+            return
         trouble = turn.deputy.trouble
         if isinstance(trouble, LockLost):
             self._fail(turn, trouble)

@@ -11,6 +11,7 @@ import os
 from ansible.executor.play_iterator import FailedStates, IteratingStates
 from ansible.utils.display import Display
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core import adapters
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.advice import ANSIBLE
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError
 
 display = Display()
@@ -38,10 +39,15 @@ def preview(settings):
     try:
         waits = adapters.take(settings, run=os.getpid(), bound=True, dry_run=True).waits
     except DistlockError as error:
-        display.warning(f"distlock: check mode takes no lock; a real run would fail now: {error}")
+        display.warning(f"distlock: check mode takes no lock; a real run would fail now: {ANSIBLE.advise(str(error))}")
     else:
         if waits:
-            say(f"check mode takes no lock; a real run would wait now: {waits}")
+            say(f"check mode takes no lock; a real run would wait now: {ANSIBLE.advise(waits)}")
+
+
+def would_hold(settings):
+    """The variable distlock_held in check mode: what a real run would hold, but for what only that would know."""
+    return {"lock": settings["lockname"], "owner": settings["id"], "token": None, "since": None}
 
 
 def say(line):
@@ -49,4 +55,4 @@ def say(line):
 
 
 def complain(line):
-    display.error(f"distlock: {line}", wrap_text=False)
+    display.error(f"distlock: {ANSIBLE.advise(str(line))}", wrap_text=False)

@@ -16,6 +16,11 @@ def is_in_lockstep(play):
     return not play.strategy.rpartition(".")[2].endswith(NOT_IN_LOCKSTEP)
 
 
+def shares_workers(play):
+    """True for a strategy under which hosts that wait can take all workers: one that pins hosts to workers cannot."""
+    return play.strategy.rpartition(".")[2].endswith("free")
+
+
 def rivals(task, task_vars, templar, default_owner):
     """Return the other hosts of the batch that want the lock of this task too, as other owners.
 

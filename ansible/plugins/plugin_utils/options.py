@@ -6,19 +6,28 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 
 from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.plugins.loader import fragment_loader
 from ansible.template import Templar
+from ansible.utils.display import Display
 from ansible.utils.plugin_docs import get_docstring
+from ansible_collections.distlock.distlock.plugins.module_utils.arguments import CONNECTION
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core import adapters
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.whoami import hostname
+from ansible_collections.distlock.distlock.plugins.plugin_utils.controller import suffix_of_run
+from ansible_collections.distlock.distlock.plugins.plugin_utils.facts import ADVICE, refuse_injected, without_facts
+
+display = Display()
 
 WORD = "distlock_"
+CLOSE = 0.85  # of 1: how alike a name must be to one that is known
 SETTING = {"name": "lockname", "owner": "id"}  # all others are called as they are there
+# They choose the etcd that is asked, or files that the controller reads and writes.
+OF_THE_CONTROLLER = {WORD + word for word in (*CONNECTION, "log_file")}
 SCOPE = "scope"  # no setting: the strategy's own
 
 
@@ -31,26 +40,53 @@ class Options:
             documentation = get_docstring(path, fragment_loader, plugin_type="strategy")[0]
             constants.config.initialize_plugin_configuration_definitions("strategy", plugin, documentation["options"])
 
-    def read(self, variables, loader, host=None):
+    def read(self, manager, get_vars, loader, host=None):
         """Return the settings of the lock, and the options that are no settings. Raises `ConfigError`.
 
-        `host` is whose lock it is; without one it is the play's.
+        `get_vars` asks the variable manager for the variables. `host` is whose lock it is; without one it is the
+        play's. Settings that say which etcd is asked, and files of the controller, are rendered without facts.
         """
-        known = constants.config.get_plugin_vars("strategy", self._plugin)
-        templar = Templar(loader=loader, variables=variables)
+        known = set(constants.config.get_plugin_vars("strategy", self._plugin))
+        variables = get_vars()
         try:
-            said = {name: templar.template(variables[name]) for name in known if variables.get(name) is not None}
+            _warn_of_misspelt(variables, known)
+            with without_facts(manager):
+                clean = get_vars()
+                refuse_injected(known, variables, clean)
+                said = _rendered(known & OF_THE_CONTROLLER, clean, loader)
+            said.update(_rendered(known - OF_THE_CONTROLLER, variables, loader))
             found = constants.config.get_plugin_options("strategy", self._plugin, variables=said)
         except AnsibleError as error:
             raise ConfigError(" ".join(str(error).split())) from error
         options = {name[len(WORD) :]: value for name, value in found.items() if name.startswith(WORD)}
         own = {SCOPE: options.pop(SCOPE, None)}
-        who = f"{host}@{hostname()}" if host else hostname()
+        suffix = suffix_of_run(os.getpid())
+        owner = f"ansible:{host}@{suffix}" if host else f"ansible:{suffix}"
         arguments = {SETTING.get(name, name): _plain(value) for name, value in options.items()}
-        settings = adapters.read(arguments, f"ansible:{who}:{os.getpid()}")
+        settings = adapters.read(arguments, owner)
         if not settings["lockname"]:
             raise ConfigError("no lock is named: set the variable distlock_name")
         return settings, own
+
+
+def _warn_of_misspelt(variables, known):
+    for name in sorted(set(variables) - known - {"distlock_held"}):
+        nearest = difflib.get_close_matches(name, known, 1, CLOSE) if name.startswith(WORD) else []
+        if nearest:
+            display.warning(f"distlock: the variable {name} means nothing; did you mean {nearest[0]}?")
+
+
+def _rendered(names, variables, loader):
+    templar = Templar(loader=loader, variables=variables)
+    said = {}
+    for name in names:
+        if variables.get(name) is not None:
+            try:
+                said[name] = templar.template(variables[name])
+            except AnsibleError as error:
+                facts = f" (facts are not there for it: {ADVICE})" if name in OF_THE_CONTROLLER else ""
+                raise ConfigError(f"{name}: {' '.join(str(error).split())}{facts}") from error
+    return said
 
 
 def _plain(value):

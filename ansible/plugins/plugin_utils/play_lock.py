@@ -12,6 +12,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core im
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.deputy import COOL, HOLD, RELEASE
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError, LockLost
 from ansible_collections.distlock.distlock.plugins.plugin_utils.hosts import at_work, complain, display, say
+from ansible_collections.distlock.distlock.plugins.plugin_utils.story import Waiting
 
 LOOK = 1.0  # seconds between two looks at a deputy that says nothing
 WORKERS_END = 10.0  # seconds that the workers may take to end, when all of their results are there
@@ -71,6 +72,7 @@ class PlayLock:
                 return
             time.sleep(0.005)
         deputy, self._deputy = self._deputy, None
+        kept = self._failed and self._settings["on_failure"] == HOLD
         part(deputy, self._settings, self._play, self._failed)
         self._failed.clear()
         deadline = time.monotonic() + self._settings["release_timeout"] + BEYOND
@@ -78,6 +80,8 @@ class PlayLock:
             deputy.wait(LOOK)
         if isinstance(deputy.trouble, LockLost):
             self._fail(deputy.trouble)
+        elif kept and self._to_come:
+            self._fail(DistlockError(f"{deputy.name} is left taken after a failure, so no further batch goes on"))
         elif deputy.trouble is not None or not deputy.over:
             display.warning(f"distlock: {deputy.name} is not surely let go: {deputy.trouble}")
 
@@ -87,13 +91,15 @@ class PlayLock:
         except DistlockError as error:
             self._fail(error)
             return
-        shown = ""
+        shown, wait = "", Waiting(self._play, self._deputy.name)
         while self._deputy.kept is None and not self._deputy.over:
             self._deputy.wait(LOOK)
             if self._deputy.waiting != shown:
                 shown = self._deputy.waiting
                 if shown:
                     say(f"waiting: {shown}")
+                    wait.says(shown)
+        wait.ends(self._deputy.trouble)
 
     def _fail(self, trouble):
         self.trouble = trouble

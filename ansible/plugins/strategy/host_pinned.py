@@ -46,10 +46,18 @@ EXAMPLES = r"""
         state: latest
 """
 
+from functools import partial
+
 from ansible.plugins.strategy.host_pinned import StrategyModule as HostPinnedStrategy
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError
 from ansible_collections.distlock.distlock.plugins.plugin_utils.host_locks import HostLocks
-from ansible_collections.distlock.distlock.plugins.plugin_utils.hosts import at_work, complain, preview, stop
+from ansible_collections.distlock.distlock.plugins.plugin_utils.hosts import (
+    at_work,
+    complain,
+    preview,
+    stop,
+    would_hold,
+)
 from ansible_collections.distlock.distlock.plugins.plugin_utils.options import Options
 
 PLUGIN = "distlock.distlock.host_pinned"
@@ -57,6 +65,7 @@ PLUGIN = "distlock.distlock.host_pinned"
 
 class StrategyModule(HostPinnedStrategy):
     _locks = None  # in check mode too
+    _foreseen = None
 
     def run(self, iterator, play_context):
         play = iterator._play
@@ -65,6 +74,7 @@ class StrategyModule(HostPinnedStrategy):
         if play.check_mode:
             for settings in {settings["lockname"]: settings for settings in wanted.values()}.values():
                 preview(settings)
+            self._foreseen = {name: would_hold(settings) for name, settings in wanted.items()}
             return super().run(iterator, play_context)
         self._locks = HostLocks(wanted, play.get_name())
         self._blocked_hosts = _Blocked(self._locks)
@@ -84,6 +94,8 @@ class StrategyModule(HostPinnedStrategy):
         super().add_tqm_variables(vars, play)
         if self._locks is not None:
             vars["distlock_held"] = self._locks.shown(vars.get("inventory_hostname"))
+        elif self._foreseen is not None:
+            vars["distlock_held"] = self._foreseen.get(vars.get("inventory_hostname"))
 
     def _advance(self, iterator):
         def state(name):
@@ -103,9 +115,9 @@ class StrategyModule(HostPinnedStrategy):
         for name in self._hosts_cache:
             host = self._inventory.get_host(name)
             hosts = {"_hosts": self._hosts_cache, "_hosts_all": self._hosts_cache_all}
-            variables = self._variable_manager.get_vars(play=play, host=host, **hosts)
+            get_vars = partial(self._variable_manager.get_vars, play=play, host=host, **hosts)
             try:
-                wanted[name] = options.read(variables, self._loader, host=name)[0]
+                wanted[name] = options.read(self._variable_manager, get_vars, self._loader, host=name)[0]
             except DistlockError as error:
                 complain(f"{name}: {error}")
                 stop(self._tqm, iterator, host)

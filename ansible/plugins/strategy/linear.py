@@ -56,6 +56,7 @@ EXAMPLES = r"""
 """
 
 import time
+from functools import partial
 
 from ansible import constants
 from ansible.plugins.strategy.linear import StrategyModule as LinearStrategy
@@ -63,7 +64,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.er
     ConfigError,
     DistlockError,
 )
-from ansible_collections.distlock.distlock.plugins.plugin_utils.hosts import complain, preview, stop
+from ansible_collections.distlock.distlock.plugins.plugin_utils.hosts import complain, preview, stop, would_hold
 from ansible_collections.distlock.distlock.plugins.plugin_utils.options import SCOPE, Options
 from ansible_collections.distlock.distlock.plugins.plugin_utils.play_lock import PlayLock
 
@@ -73,6 +74,7 @@ PLAYS = {}  # a strategy is made anew for each batch; the play's id leads from o
 
 class StrategyModule(LinearStrategy):
     _lock = None  # in check mode too
+    _foreseen = None
 
     def run(self, iterator, play_context):
         play = iterator._play
@@ -106,6 +108,8 @@ class StrategyModule(LinearStrategy):
         super().add_tqm_variables(vars, play)
         if self._lock is not None:
             vars["distlock_held"] = self._lock.shown
+        elif self._foreseen is not None:
+            vars["distlock_held"] = self._foreseen
 
     def _queue_task(self, host, task, task_vars, play_context):
         if self._lock is None:
@@ -139,9 +143,9 @@ class StrategyModule(LinearStrategy):
         """The lock that all hosts of the play name; None in check mode. Raises `DistlockError`."""
         options = Options(PLUGIN, __file__)
         names = [host.name for host in self._inventory.get_hosts(play.hosts, ignore_restrictions=True)]
-        settings, own = options.read(self._variables(play, names[0]), self._loader)
+        settings, own = self._read(options, play, names[0])
         for name in names[1:]:
-            other = options.read(self._variables(play, name), self._loader)[0]
+            other = self._read(options, play, name)[0]
             if other["lockname"] != settings["lockname"]:
                 raise ConfigError(
                     f"{names[0]} names the lock {settings['lockname']}, {name} names {other['lockname']}: "
@@ -150,11 +154,13 @@ class StrategyModule(LinearStrategy):
                 )
         if play.check_mode:
             preview(settings)
+            self._foreseen = would_hold(settings)
             return None
         lock = PLAYS[play._uuid] = PlayLock(settings, names, play.get_name(), by_batch=own[SCOPE] == "batch")
         return lock
 
-    def _variables(self, play, name):
+    def _read(self, options, play, name):
         host = self._inventory.get_host(name)
         hosts = {"_hosts": self._hosts_cache, "_hosts_all": self._hosts_cache_all}
-        return self._variable_manager.get_vars(play=play, host=host, **hosts)
+        get_vars = partial(self._variable_manager.get_vars, play=play, host=host, **hosts)
+        return options.read(self._variable_manager, get_vars, self._loader)

@@ -1,0 +1,66 @@
+# Copyright: the distlock authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a run in check mode has said so far: a task further down finds what a real run would have left there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+from ansible import constants
+from ansible_collections.distlock.distlock.plugins.module_utils.states import HELD, LOCKED, UNLOCKED
+
+
+class Plan:
+    """Kept in files of this run's own folder, which workers share and Ansible removes: each task has a worker."""
+
+    def __init__(self, arguments, host, of_the_play=None):
+        """`host` is whose lock it is, where no owner is named; `of_the_play` the hold that a strategy would have."""
+        self._arguments = arguments
+        self._of_the_play = bool(of_the_play) and of_the_play.get("lock") == arguments["name"]
+        self._path = self._path_for(host)
+        self._runs_path = self._path_for("") if host else self._path
+
+    def foreseen(self):
+        """What the task returns when it would find what an earlier one has not really left there."""
+        state, name = self._arguments["state"], self._arguments["name"]
+        owner = self._arguments["owner"]
+        report = {"name": name, "holder": None, "token": None, "since": None, "position": 0, "waited": 0.0}
+        if self._of_the_play:
+            return {**report, "changed": False, "msg": f"{name} would be held by its play, and ends with that"}
+        planned = self._read(self._path) or self._read(self._runs_path)
+        if planned == LOCKED and state in (LOCKED, HELD):
+            return {**report, "changed": False, "msg": f"{name} would be held by {owner} by then"}
+        if planned == LOCKED:
+            self._write(UNLOCKED)
+            return {**report, "changed": True, "msg": f"{name}, held by {owner} by then, would be unlocked"}
+        if state == planned == UNLOCKED:
+            return {**report, "changed": False, "msg": f"{name} would not be locked by then"}
+        if planned == UNLOCKED and state == LOCKED:
+            self._write(LOCKED)
+            return {**report, "changed": True, "msg": f"{name} would be locked by {owner}"}
+        if planned == UNLOCKED:
+            return {**report, "failed": True, "kind": "not_locked", "msg": f"{name} would be held by nobody by then"}
+        return None
+
+    def note(self, at_run_end):
+        self._write(self._arguments["state"], (self._runs_path,) if at_run_end else (self._path,))
+
+    def _write(self, what, paths=None):
+        for path in paths or {self._path, self._runs_path}:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(what)
+
+    def _read(self, path):
+        try:
+            with open(path, encoding="utf-8") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+    def _path_for(self, host):
+        words = [str(self._arguments[word]) for word in ("name", "owner", "prefix", "endpoints")]
+        key = hashlib.sha256("\n".join([*words, host]).encode()).hexdigest()
+        return os.path.join(constants.DEFAULT_LOCAL_TMP, "distlock-" + key)

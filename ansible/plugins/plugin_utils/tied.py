@@ -1,0 +1,72 @@
+# Copyright: the distlock authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Ties a module on a host to the run: Ansible's workers, and what they wait for, survive a SIGKILL or SIGHUP of it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.processes import Tree, descendants
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.whoami import is_gone, start_time
+
+LOOK = 0.5  # seconds between two looks at the run, where the kernel does not tell of its end
+
+
+class Tied:
+    """While in this block, the end of the run ends what this worker has started. So does an exception out of the block.
+
+    For a module over ssh that is the local client: its host then sees that nobody listens any more.
+    """
+
+    def __init__(self, pid):
+        self.run_is_gone = False
+        self._pid, self._started = pid, start_time(pid)
+        self._stop_reading, self._stop = os.pipe()
+        self._thread = threading.Thread(target=self._watch, name="distlock-tied", daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind, error, trace):
+        os.close(self._stop)
+        self._thread.join()
+        os.close(self._stop_reading)
+        if kind is not None:
+            _end_what_i_started()
+
+    def _watch(self):
+        process = _pidfd(self._pid)
+        poll = select.poll()
+        poll.register(self._stop_reading, 0)
+        if process is not None:
+            poll.register(process, select.POLLIN)
+        try:
+            while True:
+                ready = {descriptor for descriptor, _event in poll.poll(None if process is not None else LOOK * 1000)}
+                if self._stop_reading in ready:
+                    return
+                if self._started is None or is_gone(self._pid, self._started):
+                    self.run_is_gone = True
+                    _end_what_i_started()
+                    return
+        finally:
+            if process is not None:
+                os.close(process)
+
+
+def _pidfd(pid):
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+
+
+def _end_what_i_started():
+    me = os.getpid()
+    Tree(me, subreaper=False).send(signal.SIGTERM, descendants(me))

@@ -1,0 +1,167 @@
+"""Command: the process under a lock, and all that it has started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from distlock_core import jobs, spawn
+from distlock_core.ended import Ended
+from distlock_core.patience import now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from distlock_core.care import Care
+    from distlock_core.gate import Gate
+    from distlock_core.processes import Process
+    from distlock_core.tree import Tree
+
+LONGEST_FREEZE = 1.0  # seconds that a tree may take to be stopped
+LAST_RESORT = 5.0  # seconds that it is killed for, when its supervision has failed
+AGAIN = 0.01  # seconds between two tries of that
+
+
+class Command:
+    """A command that has been started. `pid` is 0 before."""
+
+    def __init__(
+        self, words: Sequence[str], environ: Mapping[str, str], mask: set[int | signal.Signals], care: Care
+    ) -> None:
+        """`mask`: the signals that it blocks."""
+        self._words = words
+        self._environ = environ
+        self._mask = mask
+        self._care = care
+        self._started: int | None = None  # as /proc counts
+        self._tree: Tree | None = None
+        self.pid = 0
+        self.pidfd: int | None = None  # for a brief wait
+        self.ended: Ended | None = None
+        self.strangers: frozenset[Process] = frozenset()
+
+    def start(self, gate: Gate | None = None) -> None:
+        """Start it; a `gate` becomes it. Raises `NotStarted`, `TooLate`."""
+        care = self._care
+        changed = {**self._environ, **(care.heartbeat.variables if care.heartbeat is not None else {})}
+        environ = {name: value for name, value in changed.items() if value is not None}
+        if care.sees_tree:
+            from distlock_core.processes import become_subreaper, descendants, stat_of
+
+            # `sh -c 'x & exec distlock ...'`: what was below me before the command is not the command's.
+            waits = 0 if gate is None else gate.pid
+            self.strangers = frozenset(found for found in descendants(os.getpid()) if found[0] != waits)
+            become_subreaper()
+        if gate is not None:
+            self.pid = gate.open(environ, self._mask)
+        elif care.sees_tree or care.heartbeat is not None:
+            self.pid = spawn.start_by_fork(
+                self._words,
+                environ,
+                self._mask,
+                inherited=None if care.heartbeat is None else care.heartbeat.inherited,
+                tied=care.leased,
+                not_after=care.last_moment,
+            )
+        else:
+            self.pid = spawn.start(self._words, environ, self._mask)
+        if care.sees_tree:
+            stat = stat_of(self.pid)
+            self._started = None if stat is None else stat.started
+        else:
+            try:
+                self.pidfd = os.pidfd_open(self.pid)
+            except (AttributeError, OSError):
+                pass  # a kernel before 5.3: its end is noticed a little later
+        if care.heartbeat is not None:
+            care.heartbeat.started()
+
+    @property
+    def tree(self) -> Tree:
+        """It, and all that it has started, as far as that can be found."""
+        if self._tree is None:
+            from distlock_core.tree import Tree
+
+            self._tree = Tree(
+                self.pid,
+                subreaper=self._care.sees_tree,
+                strangers=self.strangers,
+                started=self._started,
+                is_child=self.ended is None,
+            )
+        return self._tree
+
+    @property
+    def pace(self) -> float:
+        """Seconds that it takes to look through the tree, 0 before that was tried."""
+        return 0.0 if self._tree is None else self._tree.pace
+
+    @property
+    def is_anybody_left(self) -> bool:
+        """True while something lives that it has started. Only where the whole tree is seen."""
+        from distlock_core.killing import has_no_child
+
+        return bool(self.tree.living()) if self.strangers else not has_no_child()
+
+    def reap(self) -> bool:
+        """Take in who has ended. True if the command has stopped since."""
+        has_stopped = False
+        while True:
+            try:
+                # As a subreaper I have children that I did not start.
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+            except ChildProcessError:
+                return has_stopped
+            if pid == 0:
+                return has_stopped
+            if pid != self.pid or self.ended is not None:
+                continue
+            if os.WIFSTOPPED(status):
+                has_stopped = True
+                continue
+            if self._tree is not None:
+                self._tree.is_child = False
+            by_signal = os.WIFSIGNALED(status)
+            self.ended = Ended(0, os.WTERMSIG(status)) if by_signal else Ended(os.WEXITSTATUS(status))
+
+    def stop_with_it(self, may_go_on: Callable[[], bool]) -> None:
+        """Stop this process as the command has. Under a lease nothing of it runs meanwhile: nobody renews that then.
+
+        `may_go_on` is asked when this process is continued.
+        """
+        if not self._care.leased:
+            jobs.stop()
+            return
+        frozen = self.tree.freeze(now() + LONGEST_FREEZE)
+        jobs.stop()
+        if may_go_on():
+            self.tree.send(signal.SIGCONT, frozen)
+
+    def kill(self) -> tuple[int, ...]:
+        """Kill all that can be found, when nothing else helps. Returns who lives all the same.
+
+        Calls as little as possible: whatever has gone wrong may go wrong again.
+        """
+        until = now() + LAST_RESORT
+        living: set[Process] = set()
+        while self.pid:
+            try:
+                self.reap()
+                if self.ended is None:
+                    os.kill(self.pid, signal.SIGKILL)
+                if self._care.sees_tree or self._care.kill_on_loss:
+                    self.tree.kill(now())
+                    living = self.tree.living()
+            except Exception:  # noqa: BLE001, S110 - it is tried again
+                pass
+            if (self.ended is not None and not living) or now() >= until:
+                break
+            time.sleep(AGAIN)
+        left = {pid for pid, _ in living} | ({self.pid} if self.pid and self.ended is None else set())
+        return tuple(sorted(left))
+
+    def close(self) -> None:
+        if self.pidfd is not None:
+            os.close(self.pidfd)
