@@ -31,6 +31,7 @@ ROWS = (
     ("following",),
     (
         "lock",
+        "blocks",
         "holding",
         "acquisition",
         "claims",
@@ -51,7 +52,8 @@ ROWS = (
     (
         *("settings", "secret", "wording", "whoami", "lifetime", "processes", "tree", "killing", "ended"),
         *("signalfd", "signalmask", "threads", "waking", "ownership", "tidings", "notices", "remarks"),
-        *("standby", "waited", "advice", "memory", "checks", "config_file", "plain_yaml", "trusted", "nearest"),
+        *("standby", "finish", "waited", "advice", "memory", "checks", "config_file", "plain_yaml"),
+        *("trusted", "nearest"),
     ),
     ("model",),
     ("etcd.api",),
