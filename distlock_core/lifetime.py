@@ -53,9 +53,14 @@ class WhileAlive:
 
     @property
     def ended(self) -> bool:
+        return self._has_ended() and (self._family is None or is_closed(self._family))
+
+    def _has_ended(self) -> bool:
+        """True only when it is sure: what cannot be looked at (no descriptor is left, say) has not ended."""
+        if self._process is not None and is_readable(self._process):
+            return True
         # The start time too: the process may have ended, and its pid been given away, before the pidfd was opened.
-        gone = self._has_exited or is_gone(self._pid, self._started)
-        return gone and (self._family is None or is_closed(self._family))
+        return self._has_exited or is_gone(self._pid, self._started)
 
     def is_set(self) -> bool:
         if self.quit.is_set() or self.ended:
@@ -97,7 +102,11 @@ class WhileAlive:
 
     def _look_every(self, seconds: float) -> None:
         def look(*_: object) -> None:
-            if self.ended or now() >= self._quits_at:
+            try:
+                ended = self.ended
+            except OSError:
+                ended = False  # it could not be looked at: the next time
+            if ended or now() >= self._quits_at:
                 self.quit.set()
 
         self._alarm = signal.signal(signal.SIGALRM, look)
@@ -121,10 +130,10 @@ class WhileChildrenAlive(WhileAlive):
 
     @property
     def ended(self) -> bool:
-        if not super().ended:
+        if not self._has_ended():
             below = _below({self._pid})
             sessions = {_session(pid) for pid in (self._pid, *_pids(_children(self._pid)))}
-            if not super().ended:  # or it has ended meanwhile, and has none any more
+            if not self._has_ended():  # or it has ended meanwhile, and has none any more
                 self._sessions |= sessions - {0}
                 self._left = below | self._orphans(below)
                 return False
@@ -147,6 +156,7 @@ class WhileChildrenAlive(WhileAlive):
 
 def _below(roots: set[int]) -> set[Process]:
     """Every living descendant of these. Only their own part of the process list is read: this is looked at often."""
+    os.close(os.open("/proc/self/stat", os.O_RDONLY))  # raises where nothing can be seen just now
     found: set[Process] = set()
     while roots:
         born = {child for pid in roots for child in _children(pid)} - found
@@ -254,4 +264,11 @@ def is_closed(descriptor: int) -> bool:
     """True when nobody is at the other end of this pipe any more."""
     poll = select.poll()
     poll.register(descriptor, 0)
+    return bool(poll.poll(0))
+
+
+def is_readable(descriptor: int) -> bool:
+    """True when there is something to read, or to take in: of a pidfd, that its process has ended."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(0))

@@ -28,15 +28,14 @@ DISTLOCK = os.path.join(os.path.dirname(sys.executable), "distlock")
 HOLD = "--", "sh", "-c", "echo $$; exec cat >/dev/null"
 NOBODY = "setpriv --reuid=65534 --regid=65534 --clear-groups"
 
-if os.geteuid() != 0:
-    pytest.skip("namespaces of its own take root", allow_module_level=True)
-
 Inside = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
 def inside(distlock_env: dict[str, str], need: Callable[..., str]) -> Iterator[Inside]:
     """inside("--uts", "hostname clone", *command, env={}) -> the command in namespaces of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("namespaces of its own take root")
     running: list[subprocess.Popen[str]] = []
 
     def start(namespaces: str, setup: str, *command: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
@@ -287,6 +286,8 @@ def test_a_distlock_inside_its_own_lock_without_its_environment_does_not_wait_fo
     *,
     named: bool,
 ) -> None:
+    if how == "sudo" and os.geteuid() != 0:
+        pytest.skip("to become another user takes root")
     if how == "sudo" and shutil.which("sudo") is None:
         how = f"{NOBODY} --reset-env"  # the same: another user, and nothing of the environment
     owner = ["--id=node-1"] if named else []
