@@ -13,6 +13,7 @@ from distlock_core import refusal
 from distlock_core.claims import Claims
 from distlock_core.errors import AcquireTimeout, AnotherCluster, EtcdUnavailable, OutcomeUnknown
 from distlock_core.etcd.api import LeaseGone
+from distlock_core.finish import Finish
 from distlock_core.hold import Held, Wish, ticket_record
 from distlock_core.lease import GIVE_UP
 from distlock_core.line import Line
@@ -84,10 +85,17 @@ class Acquisition:
         except BaseException as ending:
             if self._pid != os.getpid():
                 raise  # a child, forked by `progress`: claim and place are the parent's
-            late = self._last_word(ending)
+            with Finish():
+                late = self._last_word(ending)
             if late is None:
                 raise
             return late
+
+    def undo(self) -> None:
+        """Take back what was taken, where the caller was called away before it had it in hand."""
+        if self._pid == os.getpid() and self._claims.won is not None:
+            self._claims.undo(self._claims.won, Patience.lasting(GIVE_UP))
+            self._claims.drop_lease()
 
     def preview(self) -> Entry | None:
         """Return the hold of mine that would be entered now, None where a free slot would be claimed; writes nothing.
@@ -230,7 +238,7 @@ class Acquisition:
         late = None
         patience = Patience.lasting(GIVE_UP)
         try:
-            held = self._claims.resolve(ending, patience)
+            held = self._claims.resolve(ending, patience) or self._claims.won
             if held is not None and isinstance(ending, (AcquireTimeout, EtcdUnavailable)):
                 late = held
             elif held is not None:

@@ -46,6 +46,7 @@ class Claims:
         self._run = new_run()
         self._lease: Lease | None = None
         self._doubt: Claim | None = None
+        self.won: Held | None = None  # what was claimed, for who is called away before it has it in hand
         self._is_noted = False
 
     @property
@@ -86,20 +87,23 @@ class Claims:
         except NoSpace:
             # The write that goes beyond the limit is applied, and refused all the same. It is on its way no more.
             holder = View.parse(self._keys, self._etcd.read(reads, call()), None).held_under(self._run)
+            self.won = None if holder is None else claim.held._replace(kv=holder.kv)
             self._doubt = None
-            if holder is None:
+            if self.won is None:
                 raise
-            return claim.held._replace(kv=holder.kv)
+            return self.won
         except (DistlockError, LeaseGone):
             self._doubt = None  # refused as it stands, or never sent: there is nothing to settle, and so to write
             raise
-        self._doubt = None
         if not outcome.succeeded:
+            self._doubt = None
             self.drop_lease()
             return View.parse(self._keys, outcome, self._line.ticket)
         kv = claim.held.kv
         born = kv.create_revision or outcome.revision
-        return claim.held._replace(kv=kv._replace(create_revision=born, mod_revision=outcome.revision))
+        won = self.won = claim.held._replace(kv=kv._replace(create_revision=born, mod_revision=outcome.revision))
+        self._doubt = None
+        return won
 
     def _note(self) -> None:
         """Have this machine remember the acquisition, before there is one: after a reboot nothing else proves it."""
@@ -145,9 +149,10 @@ class Claims:
             outcome = self._etcd.txn([unsettled(self._keys, view)], [again, *reads], reads, patience)
         except NoSpace as full:
             outcome = self._void_in_a_full_etcd(view, reads, patience, full)
-        self._doubt = None
         holder = View.parse(self._keys, outcome, None).held_under(self._run)
-        return None if holder is None else held._replace(kv=holder.kv)
+        self.won = None if holder is None else held._replace(kv=holder.kv)
+        self._doubt = None
+        return self.won
 
     def _void_in_a_full_etcd(self, view: View, reads: Sequence[Get], patience: Patience, full: NoSpace) -> Outcome:
         """Make a claim void by deletes alone, and read what became of it.
@@ -187,6 +192,7 @@ class Claims:
         while True:
             try:
                 self._etcd.txn([Compare("MOD", "EQUAL", held.kv.key, held.kv.mod_revision)], undo, [], patience)
+                self.won = None
                 return
             except LeaseGone:
                 undo = [Delete(held.kv.key), ended]  # what was there has run out meanwhile

@@ -15,6 +15,7 @@ import sys
 
 from distlock_core import keeper
 from distlock_core.errors import Cancelled, DistlockError, LockLost
+from distlock_core.inherited import HELD, TOKEN, held_around
 from distlock_core.lifetime import QUIT_AFTER
 from distlock_core.patience import Interrupt, now
 from distlock_core.values import Value
@@ -61,6 +62,8 @@ class Deputy:
         self.over = False
         self._heard = b""
         self._parting = False
+        around = {word: os.environ[word] for word in (TOKEN, HELD) if word in os.environ}
+        orders = {**orders, "around": around}  # said, not inherited: it is not one of those who are inside
         self.pid, self._orders, self._words = keeper.spawn(__name__, f"distlock deputy for {name}", orders)
         os.set_blocking(self._words, False)
 
@@ -147,8 +150,8 @@ def main(orders: dict[str, Any]) -> None:
         lock = _get(orders, run)
     except Cancelled:
         sys.exit(0)
-    except (DistlockError, OSError) as error:
-        _say(kind=getattr(error, "kind", "error"), message=str(error))
+    except Exception as error:  # noqa: BLE001 - said to the run; the attempt has left nothing behind
+        _say(kind=getattr(error, "kind", "error"), message=str(error) or type(error).__name__)
         sys.exit(1)
     run.holds = True
     name, owner = printable(lock.name), printable(lock.owner)
@@ -170,8 +173,8 @@ def main(orders: dict[str, Any]) -> None:
     how, detail = order or orders["at_end"]
     try:
         _part(lock, how, detail)
-    except DistlockError as error:
-        _say(kind=error.kind, message=str(error))
+    except Exception as error:  # noqa: BLE001 - said and logged, whatever it is
+        _say(kind=getattr(error, "kind", "error"), message=str(error) or type(error).__name__)
         log(f"{name}: the run of {owner} is over, and its lock is not surely let go: {error}", True)
         return
     _say(done=how)
@@ -239,13 +242,13 @@ class _Told:
 
 def _get(orders: dict[str, Any], run: _Run) -> Lock:
     from distlock_core.connection import connect
-    from distlock_core.inherited import held_around
 
     realm = connect(**orders["connection"])
     # Its own pid and start time stand in the record: it lives as long as the run's last process does.
+    realm.load_all()
     wish = {**orders["wish"]}
     details = {**wish.pop("details", {}), "keeper": os.getpid()}
-    inside = held_around(os.environ)
+    inside = held_around(orders["around"])
     lock = realm.lock(**wish, inside=inside, details=details, background=False)
     return lock.acquire(orders["timeout"], run, _Told())
 

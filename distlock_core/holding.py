@@ -72,6 +72,7 @@ class Holding:
         self._remembers, self._state_dir = wish.explicit, wish.state_dir
         self.held = held
         self.is_over = False
+        self.is_ending = False  # its end has begun, whatever comes of it
         self._hung = wish.ttl, wish.refresh
         self._tidings = tidings
         self._contact = contact

@@ -17,6 +17,7 @@ import time
 from distlock_core.errors import DistlockError, LockLost
 from distlock_core.lifetime import WhileAlive, WhileChildrenAlive
 from distlock_core.patience import Patience, now
+from distlock_core.whoami import is_gone
 from distlock_core.wording import printable
 
 TYPE_CHECKING = False
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
 
     from distlock_core.lock import Lock
 
+# All of its caller's environment that it needs: how to find libraries, names, certificates and its notes, and to write
+# dates. Settings and secrets come over its standard input; nothing else is its business.
+NEEDED = (
+    *("HOME", "LANG", "LANGUAGE", "PATH", "TMPDIR", "TZ", "TZDIR", "XDG_STATE_HOME"),
+    *("LD_LIBRARY_PATH", "LD_PRELOAD", "HOSTALIASES", "LOCALDOMAIN", "RES_OPTIONS"),
+    *("OPENSSL_CONF", "OPENSSL_MODULES", "SSL_CERT_DIR", "SSL_CERT_FILE"),
+    "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION",
+)
+NEEDED_BEGIN = ("LC_", "GRPC_")
 READY = 15.0  # seconds that a keeper may take to begin
 FAMILY = 3  # the descriptor by which a keeper sees whether those that its process has forked are gone
 # The parent prints the keeper's pid and ends, which makes the keeper an orphan. The line is read byte by byte: what
@@ -71,8 +81,7 @@ def spawn(main: str, title: str, orders: Mapping[str, Any], family: int | None =
     path = sys.path if home in sys.path else [home, *sys.path]
     main = package.rpartition(".")[2] + main[len(package) :]
     line = json.dumps({"path": path, "main": main, **orders}).encode() + b"\n"
-    ours_in, theirs_out = os.pipe()
-    theirs_in, ours_out = os.pipe()
+    ours_in, theirs_out, theirs_in, ours_out = _pipes()
     actions = [
         (os.POSIX_SPAWN_DUP2, theirs_in, 0),
         (os.POSIX_SPAWN_DUP2, theirs_out, 1),
@@ -87,7 +96,7 @@ def spawn(main: str, title: str, orders: Mapping[str, Any], family: int | None =
     every = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
     try:
         parent = os.posix_spawn(
-            sys.executable, command, os.environ, file_actions=actions, setsid=True, setsigmask=(), setsigdef=every
+            sys.executable, command, environment(), file_actions=actions, setsid=True, setsigmask=(), setsigdef=every
         )
     except OSError as error:
         os.close(ours_in)
@@ -110,6 +119,25 @@ def spawn(main: str, title: str, orders: Mapping[str, Any], family: int | None =
     except OSError:
         pass  # it is gone already, and will not answer
     return pid, ours_out, ours_in
+
+
+def environment() -> dict[str, str]:
+    """The environment of a keeper: what it needs of this process's own."""
+    return {name: value for name, value in os.environ.items() if name in NEEDED or name.startswith(NEEDED_BEGIN)}
+
+
+def _pipes() -> tuple[int, int, int, int]:
+    """Two pipes, each with its reading end first. Raises `DistlockError`."""
+    opened: list[int] = []
+    try:
+        opened += os.pipe()
+        opened += os.pipe()
+    except OSError as error:
+        for descriptor in opened:
+            os.close(descriptor)
+        raise DistlockError(f"the keeper cannot be started: {error.strerror}: see ulimit -n") from error
+    first_in, first_out, second_in, second_out = opened
+    return first_in, first_out, second_in, second_out
 
 
 def _orphan(parent: int, output: int) -> int:
@@ -145,11 +173,12 @@ def main(plan: dict[str, Any]) -> None:
     log = open_log(plan["log_file"])
     try:
         lock, until = _begin(plan)
-    except (DistlockError, OSError) as error:
-        print(json.dumps({"error": str(error)}), flush=True)
+        null = os.open(os.devnull, os.O_RDWR)
+    except Exception as error:  # noqa: BLE001 - said to whoever waits for the answer: the lock is the caller's then
+        print(json.dumps({"error": str(error) or type(error).__name__}), flush=True)
         sys.exit(1)
+    # From here on nothing is loaded, opened or started for the first time: the lock depends on this process alone.
     print(json.dumps({"keeper": os.getpid()}), flush=True)
-    null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.close(null)
@@ -176,6 +205,9 @@ def _begin(plan: dict[str, Any]) -> tuple[Lock, WhileAlive]:
     if until.ended:
         raise DistlockError(f"process {plan['pid']} has ended")
     realm = connect(**plan["connection"])
+    realm.load_all()
+    from distlock_core import killing, processes  # noqa: F401 - for the end, which may come when nothing can be loaded
+
     lock = Lock.taken_over(realm, plan["lock"], plan["refresh"])
     lock.note({"keeper": os.getpid()})
     if plan["on_loss"] == "kill":
@@ -192,11 +224,11 @@ def _end(plan: dict[str, Any], lock: Lock, until: WhileAlive, log: Callable[[str
         else:
             what = "it is ended" if kill else "it RUNS ON WITHOUT ITS LOCK"
             log(f"{name}: the lock of process {pid} was lost: {loss.why}; {what}", True)
-            if kill and not until.ended:
-                _kill(pid, plan["kill_after"], lock.session.deadline, log)
+            if kill:
+                _kill(pid, plan["start"], plan["kill_after"], lock.session.deadline, log)
         if lock.session.lease is not None:
             lock.session.lease.give_up()
-    elif not until.ended:
+    elif not _has_ended(until):
         log(f"{name}: told to quit while process {pid} lives; the lock ends in {plan['ttl']}s", True)
     else:
         _release(lock, pid, log)
@@ -213,11 +245,20 @@ def _release(lock: Lock, pid: int, log: Callable[[str, bool], None]) -> None:
         log(f"{name}: process {pid} has ended, and its lock runs out by itself: {error}", True)
 
 
-def _kill(pid: int, kill_after: float, deadline: float, log: Callable[[str, bool], None]) -> None:
+def _has_ended(until: WhileAlive) -> bool:
+    try:
+        return until.ended
+    except OSError:
+        return False  # it cannot be looked at
+
+
+def _kill(pid: int, start: int, kill_after: float, deadline: float, log: Callable[[str, bool], None]) -> None:
     """End the tree of a process: asked first, and dead before the deadline, after which another may hold the lock."""
     from distlock_core.killing import Killing, head_start
     from distlock_core.tree import Tree
 
+    if is_gone(pid, start):
+        return
     tree = Tree(pid, subreaper=False, is_child=False)
     killing = Killing(tree, now() + kill_after, dead_by=lambda: deadline, head_start=head_start(kill_after))
     while not killing.is_over(reaped=True):
@@ -241,26 +282,26 @@ def _answer(descriptor: int) -> dict[str, Any]:
 
 
 def open_log(path: str | None) -> Callable[[str, bool], None]:
-    """Where trouble goes: the log file, or syslog."""
-    if path:
-
-        def to_file(line: str, loud: bool) -> None:
-            stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-            try:
-                with open(path, "a", encoding="utf-8") as file:
-                    file.write(f"{stamp} distlock-keeper[{os.getpid()}] {'WARNING' if loud else 'INFO'} {line}\n")
-            except OSError:
-                _to_syslog(line, loud)  # a full disk must not keep it from what is to be done
-
-        return to_file
-    return _to_syslog
-
-
-def _to_syslog(line: str, loud: bool) -> None:
+    """Where trouble goes: the log file, or syslog. To log never raises."""
     import syslog
 
     syslog.openlog("distlock-keeper", syslog.LOG_PID, syslog.LOG_DAEMON)
-    syslog.syslog(syslog.LOG_WARNING if loud else syslog.LOG_INFO, line)
+
+    def log(line: str, loud: bool) -> None:
+        try:
+            if path:
+                stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+                try:
+                    with open(path, "a", encoding="utf-8") as file:
+                        file.write(f"{stamp} distlock-keeper[{os.getpid()}] {'WARNING' if loud else 'INFO'} {line}\n")
+                    return
+                except OSError:
+                    pass  # a full disk must not keep it from what is to be done
+            syslog.syslog(syslog.LOG_WARNING if loud else syslog.LOG_INFO, line)
+        except Exception:  # noqa: BLE001, S110 - there is something more important to do
+            pass
+
+    return log
 
 
 def _close(descriptor: int) -> None:

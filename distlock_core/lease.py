@@ -96,11 +96,12 @@ class Lease:
 
         A try without an answer is not waited for alone: see `renewal`.
         """
-        if self._asked is None:
-            self._asked = now()
+        asked = self._asked  # a renewal in another thread (`Lock.acquire()` of what is held) may be answered meanwhile
+        if asked is None:
+            asked = self._asked = now()
         ttl = renew(lambda limit, fresh: self._etcd.keep_alive(self.id, limit, fresh=fresh), patience, self._step)
         if ttl > 0:
-            self._confirmed(self._asked, ttl)
+            self._confirmed(asked, ttl)
         else:
             self.lost = True
 

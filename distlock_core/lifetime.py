@@ -52,9 +52,14 @@ class WhileAlive:
 
     @property
     def ended(self) -> bool:
+        return self._has_ended() and (self._family is None or is_closed(self._family))
+
+    def _has_ended(self) -> bool:
+        """True only when it is sure: what cannot be looked at (no descriptor is left, say) has not ended."""
+        if self._process is not None and is_readable(self._process):
+            return True
         # The start time too: the process may have ended, and its pid been given away, before the pidfd was opened.
-        gone = self._has_exited or is_gone(self._pid, self._started)
-        return gone and (self._family is None or is_closed(self._family))
+        return self._has_exited or is_gone(self._pid, self._started)
 
     def is_set(self) -> bool:
         if self.quit.is_set() or self.ended:
@@ -96,7 +101,11 @@ class WhileAlive:
 
     def _look_every(self, seconds: float) -> None:
         def look(*_: object) -> None:
-            if self.ended or now() >= self._quits_at:
+            try:
+                ended = self.ended
+            except OSError:
+                ended = False  # it could not be looked at: the next time
+            if ended or now() >= self._quits_at:
                 self.quit.set()
 
         self._alarm = signal.signal(signal.SIGALRM, look)
@@ -117,9 +126,9 @@ class WhileChildrenAlive(WhileAlive):
 
     @property
     def ended(self) -> bool:
-        if not super().ended:
+        if not self._has_ended():
             left = _below({self._pid})
-            if not super().ended:  # or it has ended meanwhile, and has none any more
+            if not self._has_ended():  # or it has ended meanwhile, and has none any more
                 self._left = left
                 return False
         left = {(pid, started) for pid, started in self._left if not is_gone(pid, started)}
@@ -134,6 +143,7 @@ def _below(roots: set[int]) -> set[Process]:
     """Every living descendant of these. Only their own part of the process list is read: this is looked at often."""
     from distlock_core.processes import children
 
+    os.close(os.open("/proc/self/stat", os.O_RDONLY))  # raises where nothing can be seen just now
     found: set[Process] = set()
     while roots:
         born = {child for pid in roots for child in children(pid)} - found
@@ -223,4 +233,11 @@ def is_closed(descriptor: int) -> bool:
     """True when nobody is at the other end of this pipe any more."""
     poll = select.poll()
     poll.register(descriptor, 0)
+    return bool(poll.poll(0))
+
+
+def is_readable(descriptor: int) -> bool:
+    """True when there is something to read, or to take in: of a pidfd, that its process has ended."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(0))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from distlock_core import blocks
 from distlock_core.acquisition import Acquisition, Waiting
 from distlock_core.checks import check_text
-from distlock_core.errors import Frozen, LockBusy, NotHolder
+from distlock_core.errors import DistlockError, Frozen, LockBusy, NotHolder
 from distlock_core.etcd.api import KeyValue
+from distlock_core.finish import Finish, in_main_thread
 from distlock_core.hold import NESTED, STEP, Held, Wish
 from distlock_core.holding import Holding
 from distlock_core.lease import Lease
@@ -102,19 +104,27 @@ class Lock:
 
             with Waking(cancel, wait) as interrupt:
                 return self.acquire(timeout, interrupt, progress)
-        if (self._background and self._wish.ttl is not None) or self._tidings.has_readers:
-            self.prepare()
+        acquisition = Acquisition(self._etcd, self._wish, timeout, self._connect_timeout, cancel, progress)
         try:
-            acquisition = Acquisition(self._etcd, self._wish, timeout, self._connect_timeout, cancel, progress)
+            if (self._background and self._wish.ttl is not None) or self._tidings.has_readers:
+                with Finish():
+                    self.prepare()
             held, line = acquisition.run(), acquisition.line
-            # A claim takes the ticket with it; its lease can wait until a run's command is done.
-            self.begin(held, None if self._wish.kind == "lock" else line).look_after()
+            with Finish():
+                # A claim takes the ticket with it; its lease can wait until a run's command is done.
+                self.begin(held, None if self._wish.kind == "lock" else line).look_after()
             if self._wish.kind == "lock":
                 line.leave()
+        except BaseException:
+            self._leave_after(acquisition)
+            raise
         finally:
-            standby, self._standby = self._standby, None
-            if standby is not None and self._holding is None:
-                standby.close()
+            standby = self._standby
+            if standby is not None:
+                with Finish():
+                    self._standby = None
+                    if self._holding is None:
+                        standby.close()
         return self
 
     def prepare(self) -> None:
@@ -125,6 +135,8 @@ class Lock:
         """
         if self._standby is None:
             from distlock_core import session  # noqa: F401 - loaded while nothing depends on it
+
+            look_at(self.name)  # a message about the loss of it, too
             from distlock_core.standby import Standby
 
             self._etcd.load_all()
@@ -313,6 +325,11 @@ class Lock:
         return self._is_sound()
 
     @property
+    def has_hold(self) -> bool:
+        """True from `acquire` to the end of the hold, though it be lost: there is something to let go."""
+        return self._holding is not None
+
+    @property
     def token(self) -> int:
         """The fencing token: grows with every acquisition, so a resource can refuse an older holder's.
 
@@ -354,12 +371,33 @@ class Lock:
         return Record.parse(self._hold().held.kv.value).since or 0
 
     def __enter__(self) -> Lock:
-        return self.acquire()
+        was_held = self._holding is not None
+        try:
+            self.acquire()
+            if in_main_thread():
+                blocks.enter(self)
+            return self
+        except BaseException:
+            if not was_held:
+                self._leave_after(None)
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._holding is None or not self._holding.is_inherited:
+        try:
+            self._leave_block()
+        except DistlockError:
+            raise
+        except BaseException:
+            self._leave_block(again=True)  # called away before it could be held back
+            raise
+
+    def _leave_block(self, *, again: bool = False) -> None:
+        holding = self._holding
+        if holding is not None and holding.is_inherited:
+            return
+        if not again or (holding is not None and not holding.is_ending):
             self.release()
 
     def begin(self, held: Held, line: Line | None = None) -> Holding:
@@ -386,12 +424,41 @@ class Lock:
             raise error
 
     def _part(self, how: Callable[[Holding, Patience], None], cancel: Cancel | None) -> None:
-        holding = self._hold()
+        """End the hold. What is raised by a signal handler meanwhile (KeyboardInterrupt) comes when that is done."""
         try:
-            how(holding, Patience.lasting(self.release_timeout, cancel))
-        finally:
-            if holding.is_over:
+            if self._holding is not None:
+                self._holding.is_ending = False
+            self._end(how, cancel)
+        except DistlockError:
+            raise
+        except BaseException:
+            if self._holding is not None and not self._holding.is_ending and not self._holding.is_inherited:
+                self._end(how, cancel)  # called away before it could be held back
+            raise
+
+    def _end(self, how: Callable[[Holding, Patience], None], cancel: Cancel | None) -> None:
+        with Finish(cancel) as finish:
+            holding = self._hold()
+            holding.is_ending = True
+            try:
+                how(holding, Patience.lasting(self.release_timeout, finish))
+            finally:
+                if holding.is_over:
+                    self._holding = None
+                    blocks.leave(self)
+
+    def _leave_after(self, acquisition: Acquisition | None) -> None:
+        """The caller is called away as the lock becomes its own: it is let go."""
+        holding = self._holding
+        with Finish():
+            if holding is not None and not holding.is_inherited:
+                try:
+                    holding.let_go(Patience.lasting(self.release_timeout))
+                except DistlockError:
+                    pass  # what called away is raised; a lease ends by itself
                 self._holding = None
+            elif acquisition is not None:
+                acquisition.undo()
 
     def _is_sound(self) -> bool:
         holding = self._holding  # another thread may end it meanwhile

@@ -281,7 +281,9 @@ class Realm:
     def load_all(self) -> None:
         """Load now what looking after a hold takes, so that nothing is left to be loaded while one is held."""
         from distlock_core import session  # noqa: F401
+        from distlock_core.wording import named
 
+        named(self.prefix)  # quoting a name for a shell loads what quotes
         self._etcd.load_all()
 
     def close(self) -> None:

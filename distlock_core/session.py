@@ -175,7 +175,7 @@ class Session:
             return False
         except Exception:  # noqa: BLE001 - not even waiting works as it should
             time.sleep(SHORTEST_PAUSE)
-            return cancel is None or not cancel.is_set()
+            return not _is_set(cancel)
         return True
 
     def _judge(self) -> bool:
@@ -302,3 +302,10 @@ class Session:
                 callback()
         except Exception as error:  # noqa: BLE001
             report(error)
+
+
+def _is_set(cancel: Cancel | None) -> bool:
+    try:
+        return cancel is not None and cancel.is_set()
+    except Exception:  # noqa: BLE001 - it cannot be looked at now: the next time
+        return False

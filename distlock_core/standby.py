@@ -17,12 +17,14 @@ class Standby:
     It is started, and all descriptors that it needs are opened, when it is made. So whoever makes one before a lock is
     claimed cannot fail for want of a thread afterwards. Handing it work, recalling it and closing it allocate nothing
     of the system. In a forked child it does not exist: `hand()` raises there, the rest does nothing.
+
+    `interrupt` is what ends the work.
     """
 
     def __init__(self, name: str) -> None:
         """Raises `DistlockError` where there is no thread or no descriptor left."""
         try:
-            self._interrupt = Interrupt()
+            self.interrupt = Interrupt()
         except OSError as error:
             raise DistlockError(
                 f"the lock could not be looked after: no descriptor is left ({error.strerror}): see ulimit -n"
@@ -37,10 +39,15 @@ class Standby:
         try:
             self._thread = start_thread(self._wait, name)
         except (RuntimeError, MemoryError) as error:
-            self._interrupt.close()
+            self.interrupt.close()
             raise DistlockError(
                 f"the lock could not be looked after: no thread can be started ({error}): see ulimit -u, pids.max"
             ) from error
+
+    @property
+    def is_inherited(self) -> bool:
+        """True in a forked child of the process that made it."""
+        return self._pid != os.getpid()
 
     @property
     def is_working(self) -> bool:
@@ -53,7 +60,7 @@ class Standby:
             raise DistlockError("the thread that looks after a lock does not exist in a forked child")
         self._idle.acquire()  # it may be about to end what it has been recalled from
         self._left_to_itself = False
-        self._interrupt.clear()
+        self.interrupt.clear()
         self._work = work
         self._called.release()
 
@@ -61,7 +68,7 @@ class Standby:
         """End the work, and wait for that; called by the thread itself, it ends as soon as that returns."""
         if self._pid != os.getpid() or not self._idle.locked():
             return
-        self._interrupt.set()
+        self.interrupt.set()
         if self._thread.is_current:
             self._left_to_itself = True
             return
@@ -78,7 +85,7 @@ class Standby:
             return  # it closes the rest as it ends
         self._called.release()
         self._thread.join()
-        self._interrupt.close()
+        self.interrupt.close()
 
     def _wait(self) -> None:
         while True:
@@ -87,14 +94,14 @@ class Standby:
             if work is None:
                 return  # closed
             try:
-                work(self._interrupt)
+                work(self.interrupt)
             except BaseException as error:  # noqa: BLE001 - the next work must find a thread
                 report(error)
             work = None
             if self._pid != os.getpid():
                 return  # a callback has forked, and the child came back here
             if self._closed and self._left_to_itself:
-                self._interrupt.close()
+                self.interrupt.close()
                 self._idle.release()
                 return
             self._idle.release()

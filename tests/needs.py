@@ -19,6 +19,7 @@ _INSTALL = {
     "salt-call": SALT,
     "puppet": "apt-get install puppet-agent",
     "ip": "apt-get install iproute2",
+    "nginx": "apt-get install nginx-light",
     "openssl": "apt-get install openssl",
     "docker": "apt-get install docker.io",
 }
@@ -35,7 +36,7 @@ def need(tool: str, install: str | None = None) -> str:
             return (find_etcd if name == "etcd" else find_etcdctl)(version or None)
         except BinaryNotFound as e:
             missing(str(e))
-    path = shutil.which(name)
+    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")  # daemons are not on everybody's PATH
     if path is None:
         missing(f"{name} is missing. To install it: {install or _INSTALL.get(name, f'apt-get install {name}')}")
     return path

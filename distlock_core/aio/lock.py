@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable
 
 from distlock_core.aio.reading import AsyncOwnership
-from distlock_core.aio.tasks import call_in, in_thread
+from distlock_core.aio.tasks import call_in, on_standby
 from distlock_core.lease import GIVE_UP
+from distlock_core.standby import Standby
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class AsyncLock:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turns: asyncio.Lock | None = None
         self._lost: asyncio.Event | None = None
+        self._standby: Standby | None = None
 
     async def acquire(
         self, timeout: float | None = None, progress: Callable[[Waiting], object] | None = None
@@ -50,7 +52,7 @@ class AsyncLock:
 
         async with self._turn():
             was_held = self.sync.held
-            await in_thread(
+            await self._in_thread(
                 lambda interrupt: self.sync.acquire(timeout, interrupt, told if tell is not None else None),
                 undo=None if was_held else lambda _: self.sync.release(),
             )
@@ -67,7 +69,7 @@ class AsyncLock:
                 if taken is not None and not was_held:
                     taken.release()
 
-            taken = await in_thread(lambda _: self.sync.try_acquire(), undo=undo)
+            taken = await self._in_thread(lambda _: self.sync.try_acquire(), undo=undo)
         return None if taken is None else self
 
     async def verify(self) -> bool:
@@ -124,9 +126,25 @@ class AsyncLock:
     ) -> None:
         await self.release()
 
+    def __del__(self) -> None:
+        standby = getattr(self, "_standby", None)
+        if standby is not None:
+            standby.close()  # nobody is left to let go: a persistent lock stays, and its thread is of no use
+
     async def _do(self, work: Callable[[Interrupt], Result], grace: float = 0.0) -> Result:
         async with self._turn():
-            return await in_thread(work, grace=grace)
+            return await self._in_thread(work, grace=grace)
+
+    async def _in_thread(self, work: Callable[[Interrupt], Result], **options: Any) -> Result:
+        """Do it in the thread of this lock, which is there from before it is acquired until it is let go."""
+        if self._standby is None or self._standby.is_inherited:
+            self._standby = Standby("distlock-aio")
+        try:
+            return await on_standby(self._standby, work, **options)
+        finally:
+            if not self.sync.has_hold:
+                standby, self._standby = self._standby, None
+                standby.close()
 
     def _turn(self) -> asyncio.Lock:
         """A `Lock` is for one thread at a time."""

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable
 
 from distlock_core.aio.reading import AsyncOwnership
-from distlock_core.aio.tasks import call_in, in_thread
+from distlock_core.aio.tasks import call_in, in_thread, on_standby
 from distlock_core.manager import LockManager
+from distlock_core.standby import Standby
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +37,14 @@ class AsyncLockManager:
             if listener is not None:
                 call_in(loop, lambda: listener(notice))
 
-        self.sync = LockManager(realm, name, *arguments, listener=told, **options)
+        self._standby: Standby | None = Standby(
+            "distlock-aio"
+        )  # for the shutdown, which must not fail for want of a thread
+        try:
+            self.sync = LockManager(realm, name, *arguments, listener=told, **options)
+        except BaseException:
+            self._standby.close()
+            raise
 
     def have_lock(self) -> bool:
         return self.sync.have_lock()
@@ -52,7 +60,14 @@ class AsyncLockManager:
         return AsyncOwnership(self.sync.ownership())
 
     async def shutdown(self) -> None:
-        await in_thread(lambda _: self.sync.shutdown())
+        standby, self._standby = self._standby, None
+        if standby is None or standby.is_inherited:
+            await in_thread(lambda _: self.sync.shutdown())
+            return
+        try:
+            await on_standby(standby, lambda _: self.sync.shutdown())
+        finally:
+            standby.close()
 
     async def __aenter__(self) -> AsyncLockManager:
         return self

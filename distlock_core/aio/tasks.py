@@ -6,33 +6,43 @@ import asyncio
 from collections.abc import Callable
 
 from distlock_core.lease import GIVE_UP
-from distlock_core.patience import Interrupt
-from distlock_core.threads import start_thread
+from distlock_core.standby import Standby
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TypeVar
+    from typing import Any, TypeVar
+
+    from distlock_core.patience import Interrupt
 
     Result = TypeVar("Result")
 
 
-async def in_thread(
+async def in_thread(work: Callable[[Interrupt], Result], **options: Any) -> Result:
+    """Do it in a thread of its own, as `on_standby()`. Raises `DistlockError` where none can be started."""
+    standby = Standby("distlock-aio")
+    try:
+        return await on_standby(standby, work, **options)
+    finally:
+        standby.close()
+
+
+async def on_standby(
+    standby: Standby,
     work: Callable[[Interrupt], Result],
     *,
     undo: Callable[[Result], object] | None = None,
     wake: Callable[[], object] | None = None,
     grace: float = 0.0,
 ) -> Result:
-    """Do it in a thread of its own. When the task is cancelled, `work` is ended, and then waited for.
+    """Do it in the thread of the standby. When the task is cancelled, `work` is ended, and then waited for.
 
     It is ended by setting its interrupt, `grace` seconds after the cancellation; `wake` is called then. What it brings
     all the same is undone by `undo`.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[tuple[Result | None, BaseException | None]] = loop.create_future()
-    interrupt = Interrupt()
 
-    def run() -> None:
+    def run(interrupt: Interrupt) -> None:
         outcome: tuple[Result | None, BaseException | None]
         try:
             outcome = (work(interrupt), None)
@@ -44,11 +54,11 @@ async def in_thread(
             pass  # the loop was closed under its tasks
 
     def end() -> None:
-        interrupt.set()
+        standby.interrupt.set()
         if wake is not None:
             wake()
 
-    thread = start_thread(run, "distlock-aio")
+    standby.hand(run)
     cancelled: asyncio.CancelledError | None = None
     ending: asyncio.TimerHandle | None = None
     while not done.done():
@@ -59,21 +69,20 @@ async def in_thread(
             ending = ending or loop.call_later(grace, end)
     if ending is not None:
         ending.cancel()
-    thread.join()  # nothing is left for it to do
-    interrupt.close()
+    standby.recall()  # nothing is left for it to do
     result, error = done.result()
     if cancelled is not None:
         if error is None and undo is not None:
-            await _although_cancelled(lambda: undo(result))  # type: ignore[arg-type]
+            await _although_cancelled(lambda: undo(result), standby)  # type: ignore[arg-type]
         raise cancelled from error
     if error is not None:
         raise error
     return result  # type: ignore[return-value]
 
 
-async def _although_cancelled(work: Callable[[], object]) -> None:
+async def _although_cancelled(work: Callable[[], object], standby: Standby) -> None:
     try:
-        await in_thread(lambda _: work(), grace=GIVE_UP)
+        await on_standby(standby, lambda _: work(), grace=GIVE_UP)
     except asyncio.CancelledError:
         pass  # once more: it is told to the caller in any case
 

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from distlock_core import inherited
+from distlock_core import inherited, remarks
 from distlock_core.cli.getting import acquire, realm, wanted
 from distlock_core.cli.options import Request, UsageError, error_form, parse
 from distlock_core.cli.outcome import OK, fail, out, say, warn
@@ -33,6 +33,7 @@ def run(arguments: Sequence[str]) -> int:
         return fail(error, json=json, to_stderr=has_command)
     if request.settings.warnings and not request.settings["quiet"]:
         warn(request.settings.warnings, json=request.settings["json"])
+    remarks.tell = lambda line: _remark(request, line)
     if request.operation == "run":
         from distlock_core.cli.run import run as run_command
 
@@ -103,6 +104,11 @@ def _unlock(request: Request) -> int:
 
         say(f"unlocked {holder.lock}, which was held by {held_by(holder)}")
     return OK
+
+
+def _remark(request: Request, line: str) -> None:
+    if not request.settings["quiet"]:
+        warn([line], json=request.settings["json"])
 
 
 def _list(request: Request) -> int:

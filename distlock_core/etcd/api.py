@@ -41,7 +41,10 @@ class Compare(Value):
 
 
 class Get(Value):
-    """A read. With `range_end`, of `[key, range_end)`, in order of key, or of `create_revision` where `by_age`."""
+    """A read. With `range_end`, of `[key, range_end)`, in order of key, or of `create_revision` where `by_age`.
+
+    `newest_first`: in order of `mod_revision`, the last change first. With a `revision`, as it was then.
+    """
 
     key: bytes
     range_end: bytes | None = None
@@ -49,6 +52,8 @@ class Get(Value):
     keys_only: bool = False
     limit: int = 0
     max_create_revision: int = 0
+    newest_first: bool = False
+    revision: int = 0
 
 
 class Put(Value):
@@ -112,7 +117,9 @@ if TYPE_CHECKING:
     class Watch(Protocol):
         """An open watch on several ranges. A hint: what it says is worth a read, and it may miss a DELETE."""
 
-        endpoint: str
+        @property
+        def endpoint(self) -> str:
+            """Where it is open."""
 
         def wait(self, patience: Patience) -> list[Event]:
             """Return the events there are, or none at the deadline. Raises `WatchEnded` and `Cancelled`."""

@@ -137,6 +137,7 @@ class Channel:
         self._lock = threading.Lock()
         self._calls = 0
         self._given_up = False
+        self.is_known = False  # it has been found to lead to the cluster that the others lead to
         _ALL.add(self)
 
     def call(self, method: Callable[[Any], Any], request: Any, metadata: Metadata, patience: Patience) -> Any:

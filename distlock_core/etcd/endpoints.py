@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from distlock_core.errors import AnotherCluster, ConfigError, EtcdUnavailable
 from distlock_core.etcd.http1 import Address, ConnectFailed, ConnectionLost
@@ -14,6 +14,9 @@ LONGEST_ATTEMPT = 5.0  # seconds that one member may take to answer, when the ca
 SHORTEST_ATTEMPT = 0.25  # seconds; below this a healthy member under load would look dead
 TIMED_OUT = "timed out"
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # seconds between two rounds over all endpoints
+# Seconds that an endpoint is left alone which has sent its clients away: told by it, or growing from the first.
+FIRST_REST, LONGEST_REST, MOST_TOLD = 0.5, 10.0, 60.0
+RECENT = 60.0  # seconds for which the last failure of an endpoint is worth telling
 
 
 def parse_endpoint(text: str, default_scheme: str = "http") -> Address:
@@ -77,16 +80,45 @@ class WrongCluster(ConnectionLost):
 class Attempt:
     """One try at one endpoint. The caller says how it failed, or stops asking for more."""
 
-    def __init__(self, address: Address, patience: Patience) -> None:
+    def __init__(self, address: Address, patience: Patience, floor: int = 0) -> None:
+        """`floor`: the revision that etcd had before this is sent."""
         self.address = address
         self.patience = patience
         self.failure: str | None = None
         self.astray = False  # it failed because another cluster has answered
         self.in_vain = False  # it would fail the same way again
+        self.shut_for: float | None = None  # the endpoint has sent us away: for so many seconds; 0 where it says none
+        self.floor = floor
 
     def leave_some(self, others: int) -> None:
         """There are so many other addresses behind this endpoint's name: leave each its share of the time."""
         self.patience = self.patience.within(self.patience.left() / (others + 1))
+
+
+class _Rest:
+    """Until when an endpoint is left alone, and why."""
+
+    def __init__(self, attempt: Attempt, before: _Rest | None) -> None:
+        self.why = attempt.failure or TIMED_OUT
+        self.growing: float = FIRST_REST if before is None else min(before.growing * 2, LONGEST_REST)
+        seconds = min(attempt.shut_for or self.growing, MOST_TOLD)
+        # Jitter: those who were sent away together do not come back together.
+        self.until = now() + seconds * (1 + os.urandom(1)[0] / 1024)
+
+
+def seconds_to_wait(retry_after: str | None) -> float:
+    """The seconds that a Retry-After header asks for; 0 where there is none, or a date that nobody understands."""
+    said = (retry_after or "").strip()
+    if said.isascii() and said.isdigit():
+        return float(said[:9])
+    try:
+        import calendar
+        import time
+
+        then = calendar.timegm(time.strptime(said, "%a, %d %b %Y %H:%M:%S GMT"))
+        return max(0.0, then - time.time())
+    except (ValueError, OverflowError, ImportError, OSError):
+        return 0.0
 
 
 class Endpoints:
@@ -101,11 +133,19 @@ class Endpoints:
         self._first = 0
         self._hint = hint
         self._known: set[str] = set()
+        self._rests: dict[str, _Rest] = {}
+        self._last_failure: tuple[str, float] = ("", 0.0)  # what it was, and when
         self.cluster: int | None = None  # the id of the one that answered first
+        self._revision = 0  # the last that is known of it
+        self._members: frozenset[str] = frozenset()
 
     @property
     def current(self) -> Address:
         return self._addresses[self._first] if self._addresses else Address(str(self._discovery), "", 0)
+
+    @property
+    def count(self) -> int:
+        return max(1, len(self._addresses))
 
     def answered(self, address: Address, cluster: int | None = None) -> None:
         """This one works: ask it first from now on. Raises `WrongCluster` if it is not of the cluster that it was."""
@@ -113,6 +153,7 @@ class Endpoints:
             self.check_cluster(cluster)
         self._undiscovered = False
         self._known.add(address.url)
+        self._rests.pop(address.url, None)
         if address in self._addresses:  # else another thread has looked into DNS meanwhile
             self._first = self._addresses.index(address)
 
@@ -124,6 +165,33 @@ class Endpoints:
             raise WrongCluster(
                 f"another etcd cluster ({cluster:x}) than the one that answered first ({self.cluster:x})"
             )
+
+    def check_history(self, revision: int, attempt: Attempt) -> None:
+        """Raise `WrongCluster` if the revision of a linearizable answer is older than what was known before asking.
+
+        The same cluster never goes back. Two that were set up apart from each other may have the same id: with etcd's
+        default settings they do.
+        """
+        if revision < attempt.floor:
+            raise WrongCluster(
+                f"another etcd cluster, or one that was restored from a backup: its revision is {revision}, and it was "
+                f"{attempt.floor} before"
+            )
+        self._revision = max(self._revision, revision)
+
+    @property
+    def knows_members(self) -> bool:
+        return bool(self._members)
+
+    def check_members(self, members: Iterable[str]) -> None:
+        """Raise `WrongCluster` if none of these members was one before. Members come and go, one by one."""
+        found = frozenset(members)
+        if self._members and found and not found & self._members:
+            raise WrongCluster(
+                f"another etcd cluster: its members are {', '.join(sorted(found))}, and they were "
+                f"{', '.join(sorted(self._members))} before"
+            )
+        self._members = found or self._members
 
     def has_answered(self, address: Address) -> bool:
         """True if this one has answered before as etcd does."""
@@ -144,15 +212,27 @@ class Endpoints:
                 patience.check()
                 self._discover(self._discovery, patience.within(self._share(patience, 2)), failures)
             turn = self._addresses[self._first :] + self._addresses[: self._first]
+            self._await_one(turn, patience, failures)
             in_vain = bool(turn)
             for position, address in enumerate(turn):
                 patience.check()
                 if patience.over():
                     # Nothing is sent any more: its answer could not be waited for.
                     raise self._unavailable(failures, astray, now() - started)
-                attempt = Attempt(address, patience.within(self._share(patience, len(turn) - position)))
-                yield attempt
+                rest = self._rests.get(address.url)
+                if rest is not None and now() < rest.until:
+                    in_vain = False
+                    continue
+                share = patience.within(self._share(patience, len(turn) - position))
+                attempt = Attempt(address, share, self._revision)
+                try:
+                    yield attempt
+                finally:  # also when the caller asks for no more, because it must not send again
+                    if attempt.failure:
+                        self._last_failure = f"{address.url} ({attempt.failure})", now()
                 in_vain = in_vain and attempt.in_vain
+                if attempt.shut_for is not None:
+                    self._rests[address.url] = _Rest(attempt, rest)
                 if _note(failures, address.url, attempt.failure or TIMED_OUT):
                     (astray.add if attempt.astray else astray.discard)(address.url)
             if in_vain:
@@ -163,6 +243,14 @@ class Endpoints:
             pause = min(pause * 2, LONGEST_PAUSE)
             if not turn and patience.over():
                 raise self._unavailable(failures, astray, now() - started)
+
+    def _await_one(self, turn: Sequence[Address], patience: Patience, failures: dict[str, str]) -> None:
+        """Where all endpoints have sent us away, wait for the first to be asked again."""
+        rests = [self._rests[address.url] for address in turn if address.url in self._rests]
+        if rests and len(rests) == len(turn):
+            for address, rest in zip(turn, rests):
+                _note(failures, address.url, rest.why)
+            patience.until(min(rest.until for rest in rests)).wait()
 
     def _discover(self, discovery: Discovery, patience: Patience, failures: dict[str, str]) -> None:
         try:
@@ -185,7 +273,9 @@ class Endpoints:
     def _unavailable(self, failures: dict[str, str], astray: set[str], seconds: float) -> EtcdUnavailable:
         if not failures:
             asked = ", ".join(a.url for a in self._addresses) or str(self._discovery)
-            return EtcdUnavailable(f"no time was left to ask etcd ({asked})")
+            failure, when = self._last_failure
+            seen = f"; the last failure was {failure}" if now() - when < RECENT and failure else ""
+            return EtcdUnavailable(f"no time was left to ask etcd ({asked}){seen}")
         tried = ", ".join(f"{url} ({reason})" for url, reason in failures.items())
         hint = f". {self._hint}" if self._hint else ""
         all_astray = bool(astray) and astray.issuperset(address.url for address in self._addresses)

@@ -6,29 +6,35 @@ See `Etcd` for what is offered, and `messages` for what goes over the wire.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from distlock_core.errors import AccessDenied, Cancelled, DistlockError
 from distlock_core.etcd.api import Compare, Get, LeaseGone, Outcome, Range
 from distlock_core.etcd.calls import LINGER, SPEAKS_TLS, ask_in_turn
-from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
+from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster, seconds_to_wait
 from distlock_core.etcd.http1 import ConnectFailed, Connection
 from distlock_core.etcd.http_reply import MAX_ANSWER, MIB, ConnectionLost, Reply
 from distlock_core.etcd.messages import (
     FAILED_PRECONDITION,
+    MALFORMED,
     NO_SPACE,
     NOT_FOUND,
+    Limited,
     NoGateway,
     Refused,
+    Unavailable,
     b64,
     compare_json,
     op_json,
     range_json,
     read_answer,
     read_cluster,
+    read_members,
     read_outcome,
     read_range,
+    read_revision,
     read_streamed_ttl,
     read_token,
     read_ttl,
@@ -41,11 +47,15 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from distlock_core.etcd.access import Access
-    from distlock_core.etcd.api import Op
+    from distlock_core.etcd.api import Op, Watch
     from distlock_core.etcd.gateway_watch import GatewayWatch
     from distlock_core.etcd.login import Login
+    from distlock_core.etcd.polling import Opener
 
     Answer = TypeVar("Answer")
+
+
+LEARNING = 1.0  # seconds that it may take to ask for the members
 
 
 class SpeakGrpc(Exception):
@@ -69,6 +79,8 @@ class Gateway:
 
             self._login = Login(access, self._authenticate)
         self._pool = Pool(access)
+        self._opener: Opener | None = None
+        self._stumbled = False  # a write was answered by something that is not etcd
         self._secure: set[str] = set()  # plain endpoints that were found to speak TLS
 
     @property
@@ -127,7 +139,8 @@ class Gateway:
         def parse(answer: dict[str, Any]) -> Outcome:
             return read_outcome(answer, compares, then, otherwise)
 
-        return self._call("/v3/kv/txn", message, parse, patience, once=once)
+        probe = next((one.key for one in (*compares, *then)), b"")
+        return self._call("/v3/kv/txn", message, parse, patience, once=once, probe=probe)
 
     def grant(self, lease: int, ttl: int, patience: Patience) -> int:
         # The id is mine alone, so to send it again after a lost reply is safe: etcd says that it has it already.
@@ -145,7 +158,7 @@ class Gateway:
     def revoke(self, lease: int, patience: Patience) -> None:
         self._call("/v3/lease/revoke", {"ID": str(lease)}, read_ttl, patience, benign=NOT_FOUND)
 
-    def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> GatewayWatch:
+    def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> Watch:
         # Several create requests in one body: the gateway reads them one after the other, so one stream serves all.
         requests = [
             {"create_request": {"key": b64(key), "start_revision": str(revision), **range_json(end)}}
@@ -156,9 +169,11 @@ class Gateway:
         def open_watch(attempt: Attempt, token: str) -> GatewayWatch:
             return self._open_watch(attempt, body, revision, token)
 
-        watch = ask_in_turn(self._endpoints, lambda attempt: self._as_user(attempt, open_watch), patience)
-        assert watch is not None
-        return watch
+        if self._opener is None:
+            from distlock_core.etcd.polling import Opener
+
+            self._opener = Opener(self._endpoints)
+        return self._opener.open(self, ranges, revision, patience, self._as_user, open_watch)
 
     def _open_watch(self, attempt: Attempt, body: bytes, revision: int, token: str) -> GatewayWatch:
         from distlock_core.etcd.gateway_watch import GatewayWatch
@@ -172,16 +187,20 @@ class Gateway:
             reply = connection.open("/v3/watch", body, attempt.patience, headers)
             if reply.status != 200:
                 self._answer(reply, attempt)
-            self._endpoints.answered(attempt.address)
             suspect = None if self._login is None else self._login.suspect
             check = self._endpoints.check_cluster
-            return GatewayWatch(attempt.address.url, connection, reply, revision, check, suspect, self._most)
+            watch = GatewayWatch(attempt.address.url, connection, reply, revision, check, suspect, self._most)
+            watch.begin(attempt.patience)
+            if not self._endpoints.knows_members:
+                self._learn_members(attempt, token)
+            self._endpoints.answered(attempt.address)
+            return watch
         except BaseException:
             self._pool.drop(connection, late=attempt.patience.over())
             raise
 
     def load_all(self) -> None:
-        from distlock_core.etcd import gateway_watch  # noqa: F401
+        from distlock_core.etcd import gateway_watch, polling  # noqa: F401
 
     def close(self) -> None:
         self._pool.close()
@@ -196,12 +215,13 @@ class Gateway:
         once: bool = False,
         benign: int = -1,
         fresh: bool = False,
+        probe: bytes = b"",
     ) -> Answer:
         """Send a request to one endpoint after the other; see `ask_in_turn`. A benign refusal is an empty answer."""
         body = json.dumps(message).encode()
 
         def ask(attempt: Attempt, token: str) -> Answer:
-            return parse(self._attempt(attempt, path, body, token, careful=once, fresh=fresh))
+            return parse(self._attempt(attempt, path, body, token, probe=probe if once else None, fresh=fresh))
 
         answer = ask_in_turn(
             self._endpoints, lambda attempt: self._as_user(attempt, ask), patience, once=once, benign=benign
@@ -229,19 +249,25 @@ class Gateway:
         return rights.name_missing(denied, self._access, compares, ops, attempt)
 
     def _attempt(
-        self, attempt: Attempt, path: str, body: bytes, token: str, *, careful: bool = False, fresh: bool = False
+        self, attempt: Attempt, path: str, body: bytes, token: str, *, probe: bytes | None = None, fresh: bool = False
     ) -> dict[str, Any]:
-        """One request to one endpoint. A careful one is not sent before it is known which cluster is there."""
+        """One request to one endpoint. With the key of a `probe` it is not sent before it is known what is there."""
         address = attempt.address
         connection, fresh = self._pool.take(address, attempt.patience, fresh=fresh)
         attempt.leave_some(connection.others)
-        if careful and fresh and self._endpoints.cluster is not None:
-            connection = self._same_cluster(connection, attempt, token)
+        if probe is not None and fresh and self._endpoints.cluster is not None:
+            connection = self._same_cluster(connection, attempt, token, probe)
+        # A balancer that takes turns may have every write meet the upstream that fails, and every read the other. So
+        # after a write that did, one question more comes before the next, or none, by chance.
+        if probe is not None and self._stumbled and os.urandom(1)[0] & 1:
+            connection = self._same_cluster(connection, attempt, token, probe, known=True)
         reply, late = None, False
         try:
             reply = connection.open(path, body, attempt.patience, _headers(token))
             answer = self._answer(reply, attempt)
             self._endpoints.answered(address, read_cluster(answer))
+            if path.startswith("/v3/kv/"):  # what is said of leases may come from a member that lags behind
+                self._endpoints.check_history(read_revision(answer), attempt)
             return answer
         except Cancelled:
             connection.await_answer(Patience.lasting(LINGER))
@@ -269,27 +295,89 @@ class Gateway:
     def _answer(self, reply: Reply, attempt: Attempt) -> dict[str, Any]:
         try:
             return read_answer(reply.status, reply.read_all(attempt.patience, self._most))
+        except (Limited, Unavailable) as failure:
+            told = reply.headers.get("retry-after")
+            if told is not None or reply.status != 502:
+                attempt.shut_for = seconds_to_wait(told)
+            self._stumbled = self._stumbled or isinstance(failure, Unavailable)
+            raise
         except NoGateway as failure:
             if self.may_leave:
                 raise SpeakGrpc(f"{attempt.address.url}: {failure}") from failure
             raise NoGateway(f"{failure}{self.advice}") from failure
 
-    def _same_cluster(self, connection: Connection, attempt: Attempt, token: str) -> Connection:
-        """Ask a new connection where it leads: a load balancer may have another cluster behind it."""
-        try:
-            reply = connection.open("/v3/maintenance/status", b"{}", attempt.patience, _headers(token))
+    def _same_cluster(
+        self, connection: Connection, attempt: Attempt, token: str, probe: bytes, *, known: bool = False
+    ) -> Connection:
+        """Ask a connection where it leads: a load balancer may have another cluster behind it.
+
+        `probe` is a key that may be read there. A connection that is `known` already is kept, whatever it says now.
+        """
+        reply: Reply | None = None
+
+        def ask(path: str, body: bytes) -> dict[str, Any]:
+            nonlocal reply, connection
+            if reply is not None and not reply.reusable:
+                connection.close()
+                connection = self._pool.connect(attempt.address, attempt.patience)
+            reply = connection.open(path, body, attempt.patience, _headers(token))
             answer = self._answer(reply, attempt)
             self._endpoints.answered(attempt.address, read_cluster(answer))
-        except (ConnectionLost, Refused) as failure:
-            connection.close()
-            raise ConnectFailed(str(failure)) from failure  # what was to be written has not been sent
+            return answer
+
+        try:
+            answer = ask("/v3/maintenance/status", b"{}")
+            if read_revision(answer) < attempt.floor:
+                # A member that lags behind, or another cluster: a linearizable read tells.
+                body = json.dumps({"key": b64(probe), "keys_only": True}).encode()
+                self._endpoints.check_history(read_revision(ask("/v3/kv/range", body)), attempt)
+            if self._endpoints.knows_members:
+                self._check_members(ask)
+        except (ConnectionLost, Refused, *MALFORMED) as failure:
+            if known and reply is not None and reply.reusable and not isinstance(failure, WrongCluster):
+                self._pool.give_back(connection)
+            else:
+                connection.close()
+            said = "it answers, but not as etcd does" if isinstance(failure, MALFORMED) else str(failure)
+            raise ConnectFailed(said) from failure  # what was to be written has not been sent
         except BaseException:
             connection.close()
             raise
-        if reply.reusable:
+        if reply is not None and reply.reusable:
             return connection
         connection.close()
         return self._pool.connect(attempt.address, attempt.patience)
+
+    def _check_members(self, ask: Callable[[str, bytes], dict[str, Any]]) -> None:
+        """See whose members they are; nothing is made of it where that may not be asked."""
+        try:
+            members = read_members(ask("/v3/cluster/member/list", b"{}"))
+        except (Refused, NoGateway, SpeakGrpc, *MALFORMED):
+            return
+        self._endpoints.check_members(members)
+
+    def _learn_members(self, attempt: Attempt, token: str) -> None:
+        """Remember whose members they are, by a connection that has been used: another may lead elsewhere one day."""
+        patience = attempt.patience.within(LEARNING)
+        connection, _ = self._pool.take(attempt.address, patience)
+        reply: Reply | None = None
+
+        def ask(path: str, body: bytes) -> dict[str, Any]:
+            nonlocal reply
+            reply = connection.open(path, body, patience, _headers(token))
+            return read_answer(reply.status, reply.read_all(patience, self._most))
+
+        try:
+            self._check_members(ask)
+        except WrongCluster:
+            raise
+        except ConnectionLost:
+            pass  # it has time
+        finally:
+            if reply is not None and reply.reusable:
+                self._pool.give_back(connection)
+            else:
+                connection.close()
 
 
 def _headers(token: str) -> dict[str, str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from distlock_core.etcd.api import Event, WatchEnded
+from distlock_core.etcd.api import Compacted, Event, WatchEnded
 from distlock_core.etcd.http1 import Connection
-from distlock_core.etcd.http_reply import ConnectionLost, Reply
+from distlock_core.etcd.http_reply import TIMED_OUT, ConnectionLost, Reply
 from distlock_core.etcd.json_stream import JsonStream
 from distlock_core.etcd.messages import MALFORMED, WatchRefused, begins_behind, read_events
 from distlock_core.patience import Patience
@@ -40,17 +40,27 @@ class GatewayWatch:
         self._early: list[Event] = []
         self._end: WatchEnded | None = None
 
-    def begin(self, patience: Patience) -> bool:
-        """Wait until etcd has said that the watch is open, or why not: a proxy may keep that to itself. Else False."""
+    def begin(self, patience: Patience) -> None:
+        """Wait until etcd has said that the watch is open: a proxy may keep that to itself. Raises `ConnectionLost`.
+
+        What etcd has against it is for `wait()` to say.
+        """
         try:
             while self._behind is None:
                 events = self._next(patience)
                 if events is None or (self._behind is None and patience.over()):
-                    return False
+                    raise ConnectionLost(TIMED_OUT)
                 self._early += events
-        except WatchEnded as end:
+            return
+        except WatchEnded as ended:
+            end = ended
+        # Outside of the handler: what it came of is not to point back to it.
+        if self._behind is not None or isinstance(end, (Compacted, WatchRefused)):
             self._end = end
-        return True
+        elif isinstance(end.__cause__, ConnectionLost):
+            raise end.__cause__
+        else:
+            raise ConnectionLost(str(end))
 
     def wait(self, patience: Patience) -> list[Event]:
         while True:
@@ -78,11 +88,13 @@ class GatewayWatch:
 
     def _next(self, patience: Patience) -> list[Event] | None:
         """The events of what comes next, which may have none; None: nothing came by the deadline."""
-        if self._early:
+        if self._early and self._behind is not None:
             events, self._early = self._early, []
             return events
         if self._end is not None:
             raise self._end
+        if self._stream.broken:
+            raise WatchEnded("it answers, but not as etcd does")
         try:
             data = self._reply.read(patience)
         except ConnectionLost as failure:
@@ -91,6 +103,9 @@ class GatewayWatch:
             return None
         if not data:
             raise WatchEnded("the stream ended")
+        return self._events_of(data)
+
+    def _events_of(self, data: bytes) -> list[Event]:
         events = []
         try:
             for message in self._stream.feed(data):

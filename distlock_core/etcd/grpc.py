@@ -22,7 +22,7 @@ from distlock_core.etcd.grpc_stream import FirstAnswer
 from distlock_core.etcd.grpc_watch import GrpcWatch
 from distlock_core.etcd.http1 import Address, ConnectFailed, ConnectionLost
 from distlock_core.etcd.login import Login
-from distlock_core.etcd.messages import FAILED_PRECONDITION, NO_SPACE, NOT_FOUND, Refused
+from distlock_core.etcd.messages import FAILED_PRECONDITION, NO_SPACE, NOT_FOUND, Refused, shown_member
 from distlock_core.etcd.rights import TRYING, name_missing
 from distlock_core.patience import Patience
 
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from distlock_core.etcd.tls import Tls
 
     Answer = TypeVar("Answer")
+
+
+LEARNING = 1.0  # seconds that it may take to ask for the members
 
 
 class Grpc:
@@ -198,8 +201,14 @@ class Grpc:
             self._give_up(channel)
             channel = self._channel(attempt.address, attempt.patience)
         try:
+            if careful and not channel.is_known:
+                self._check_channel(channel, attempt, request, token)
             answer = channel.call(method, request, _metadata(token), attempt.patience)
             self._endpoints.answered(attempt.address, answer.header.cluster_id)
+            if isinstance(request, (self._rpc.TxnRequest, self._rpc.RangeRequest)):
+                # What is said of leases may come from a member that lags behind.
+                self._endpoints.check_history(answer.header.revision, attempt)
+                channel.is_known = True
         except (ConnectFailed, ConnectionLost):
             self._give_up(channel)
             raise
@@ -210,6 +219,49 @@ class Grpc:
         if fresh:
             self._prefer(channel)
         return answer
+
+    def _check_channel(self, channel: Channel, attempt: Attempt, request: Any, token: str) -> None:
+        """See where a new connection leads, before a write is sent over it: by a linearizable read, and the members."""
+        key = next((one.key for one in request.compare), b"") or protos.first_key(request)
+        probe = self._rpc.RangeRequest(key=key, keys_only=True)
+        try:
+            if attempt.floor and key:
+                answer = channel.call(
+                    lambda raw: self._rpc.KVStub(raw).Range, probe, _metadata(token), attempt.patience
+                )
+                self._endpoints.answered(attempt.address, answer.header.cluster_id)
+                self._endpoints.check_history(answer.header.revision, attempt)
+            if self._endpoints.knows_members:
+                self._check_members(channel, token, attempt.patience)
+        except ConnectionLost as lost:
+            raise ConnectFailed(str(lost)) from lost  # what was to be written has not been sent
+        except Refused as refusal:
+            if refusal.passing:
+                raise ConnectFailed(refusal.message) from refusal
+            # It may not be read by this user, or the token has ended: the write will tell.
+
+    def _check_members(self, channel: Channel, token: str, patience: Patience) -> None:
+        """See whose members they are; nothing is made of it where that may not be asked."""
+        request = self._rpc.MemberListRequest()
+        try:
+            answer = channel.call(
+                lambda raw: self._rpc.ClusterStub(raw).MemberList, request, _metadata(token), patience
+            )
+        except Refused:
+            return
+        self._endpoints.check_members(
+            shown_member(member.ID, member.name, member.clientURLs) for member in answer.members
+        )
+
+    def _learn_members(self, attempt: Attempt, token: str) -> None:
+        """Remember whose members they are, by the connection that calls use: another may lead elsewhere one day."""
+        patience = attempt.patience.within(LEARNING)
+        try:
+            self._check_members(self._channel(attempt.address, patience), token, patience)
+        except WrongCluster:
+            raise
+        except (ConnectFailed, ConnectionLost):
+            pass  # it has time
 
     def _connect(self, address: Address, patience: Patience) -> Channel:
         if address.tls and self._tls is None:
@@ -265,6 +317,8 @@ class Grpc:
             raise
         try:
             watch.open(attempt.patience)
+            if not self._endpoints.knows_members:
+                self._learn_members(attempt, token)
         except BaseException:
             watch.close()
             raise

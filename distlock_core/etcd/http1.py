@@ -24,7 +24,7 @@ class Connection:
     def __init__(self, address: Address, patience: Patience) -> None:
         """Connect. Raises `ConnectFailed`, `Cancelled`."""
         self.address = address
-        self._inbox = Inbox(self)
+        self._inbox = Inbox()  # with no way back to here: a connection that nobody has any more is closed at once
         # Where it leads, and how many other addresses there are to try if nothing is heard there.
         self._socket, self.where, self.others = connect(address, patience)
 
@@ -37,7 +37,7 @@ class Connection:
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{extra}\r\n"
         )
         self._send(head.encode("latin-1") + body, patience)
-        return Reply(self._inbox, patience)
+        return Reply(self, self._inbox, patience)
 
     def is_stale(self) -> bool:
         """True when the server has hung up (or says something unasked) while the connection was idle."""

@@ -41,14 +41,13 @@ class TooLarge(ConnectionLost):
 class Inbox:
     """What has come over one connection and is not read yet."""
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self) -> None:
         self.data = bytearray()
         self.ended = False
 
-    def fill(self, patience: Patience) -> bool:
+    def fill(self, source: Source, patience: Patience) -> bool:
         """Wait for more. False at the deadline. At the end of the connection `ended` is set, and nothing has come."""
-        data = self._source.receive(patience)
+        data = source.receive(patience)
         if data is None:
             return False
         self.ended = not data
@@ -76,10 +75,11 @@ class Inbox:
 class Reply:
     """One reply: `status` and `headers` (their names in lower case), and the body as it comes."""
 
-    def __init__(self, inbox: Inbox, patience: Patience) -> None:
+    def __init__(self, source: Source, inbox: Inbox, patience: Patience) -> None:
         """Read the head. Raises `ConnectionLost`, at the deadline too, and `Cancelled`."""
+        self._source = source
         self._inbox = inbox
-        self.status, self._is_1_1, self.headers = _read_head(inbox, patience)
+        self.status, self._is_1_1, self.headers = _read_head(source, inbox, patience)
         coding, length = self.headers.get("transfer-encoding", ""), self.headers.get("content-length")
         self._chunked = coding.lower() == "chunked"
         if coding and (not self._chunked or length is not None):
@@ -110,7 +110,7 @@ class Reply:
                 return None
             tried = True
             patience.check()
-            if not self._inbox.fill(patience):
+            if not self._inbox.fill(self._source, patience):
                 return None
             if self._inbox.ended:
                 if self._chunked or self._left is not None:
@@ -173,7 +173,7 @@ class Reply:
         return False
 
 
-def _read_head(inbox: Inbox, patience: Patience) -> tuple[int, bool, dict[str, str]]:
+def _read_head(source: Source, inbox: Inbox, patience: Patience) -> tuple[int, bool, dict[str, str]]:
     """The status, whether the version is 1.1, and the headers. What comes before them (1xx) is skipped."""
     left = MAX_HEAD
     while True:
@@ -185,7 +185,7 @@ def _read_head(inbox: Inbox, patience: Patience) -> tuple[int, bool, dict[str, s
                 raise ConnectionLost(TIMED_OUT)
             patience.check()
             searched = max(0, len(inbox.data) - 3)
-            if not inbox.fill(patience):
+            if not inbox.fill(source, patience):
                 raise ConnectionLost(TIMED_OUT)
             if inbox.ended:
                 raise ConnectionLost(CLOSED)

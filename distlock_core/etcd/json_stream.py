@@ -22,21 +22,24 @@ class JsonStream:
     def __init__(self, most: int) -> None:
         """One object has at most so many bytes."""
         self._most = most
+        self.broken = False  # what comes next is no object, or too large for one
         self._data = bytearray()
         self._at = 0  # what comes before it has been looked at
         self._depth = 0
         self._in_string = False
 
     def feed(self, data: bytes) -> list[Any]:
-        """Return the objects that are complete with these bytes. Raises `ValueError` and `RecursionError`."""
+        """Return the objects that are complete with these bytes, up to one that is `broken`."""
         self._data += data
         objects: list[Any] = []
-        while (end := self._find_end()) is not None:
-            objects.append(json.loads(self._data[:end]))
-            del self._data[:end]
-            self._at = 0
-        if len(self._data) > self._most:
-            raise ValueError("too large")
+        try:
+            while (end := self._find_end()) is not None:
+                objects.append(json.loads(self._data[:end]))
+                del self._data[:end]
+                self._at = 0
+            self.broken = len(self._data) > self._most
+        except (ValueError, RecursionError):
+            self.broken = True
         return objects
 
     def _find_end(self) -> int | None:

@@ -10,12 +10,12 @@ import json
 
 from distlock_core.errors import AccessDenied, ConfigError, DistlockError, NoSpace
 from distlock_core.etcd.api import Compacted, Compare, Delete, Event, Get, KeyValue, Outcome, Put, Range, WatchEnded
-from distlock_core.etcd.http1 import ConnectionLost
+from distlock_core.etcd.http1 import ConnectFailed, ConnectionLost
 from distlock_core.wording import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from distlock_core.etcd.api import Op
@@ -45,6 +45,14 @@ class WatchRefused(WatchEnded):
 
 class NoGateway(ConnectionLost):
     """There is no JSON gateway, or none for this client. What was asked for was not done."""
+
+
+class Limited(ConnectFailed):
+    """A limiter in front of etcd has refused the call. What was asked for was not done."""
+
+
+class Unavailable(ConnectionLost):
+    """Something in front of etcd says that it got no answer from it. What was asked for may have been done."""
 
 
 class Refused(Exception):
@@ -114,13 +122,16 @@ def read_answer(status: int, body: bytes | bytearray) -> dict[str, Any]:
             raise Refused(answer["code"], _quoted(answer["message"]))
         if status == 200:
             return answer
+    if status == 429:
+        raise Limited("a limit on requests refuses them (HTTP 429)")
     if status == 404:
         raise NoGateway("it has no JSON gateway (404): switched off, or no etcd v3")
     if status == 421:
         raise NoGateway("its JSON gateway does not answer to this host name (421): see etcd's --host-whitelist")
     if status == 400 and b"CommonName" in body:
         raise NoGateway("its JSON gateway takes no client certificate with a common name while auth is on (400)")
-    raise ConnectionLost(f"it answers, but not as etcd does (HTTP {status})")
+    kind = Unavailable if status in (502, 503, 504) else ConnectionLost
+    raise kind(f"it answers, but not as etcd does (HTTP {status})")
 
 
 def translate(refusal: Refused) -> DistlockError:
@@ -169,6 +180,10 @@ def op_json(op: Op) -> dict[str, Any]:
     get: dict[str, Any] = {"key": b64(op.key), **range_json(op.range_end)}
     if op.by_age:
         get.update(sort_target="CREATE", sort_order="ASCEND")
+    if op.newest_first:
+        get.update(sort_target="MOD", sort_order="DESCEND")
+    if op.revision:
+        get["revision"] = str(op.revision)
     if op.keys_only:
         get["keys_only"] = True
     if op.limit:
@@ -211,6 +226,19 @@ def read_revision(answer: dict[str, Any]) -> int:
 def read_cluster(answer: dict[str, Any]) -> int:
     """The id of the cluster that has answered."""
     return _whole(_object(answer.get("header") or _object(answer["result"])["header"])["cluster_id"])
+
+
+def read_members(answer: dict[str, Any]) -> list[str]:
+    """The members of a cluster, each by its id, its name and where its clients are to find it."""
+    return [
+        shown_member(_number(member, "ID"), member.get("name", ""), map(str, _list(member, "clientURLs")))
+        for member in map(_object, _list(answer, "members"))
+    ]
+
+
+def shown_member(member: int, name: object, urls: Iterable[str]) -> str:
+    """A member of a cluster as it is told from others, and shown."""
+    return _quoted(f"{member:x} {name} at {','.join(sorted(urls)) or 'no URL'}")
 
 
 def read_token(answer: dict[str, Any]) -> str:

@@ -33,6 +33,13 @@ def outcome(answer: Any) -> Outcome:
     return Outcome(answer.succeeded, answer.header.revision, tuple(_result(response) for response in answer.responses))
 
 
+def first_key(request: Any) -> bytes:
+    """The key of the first operation of a transaction."""
+    for op in request.success:
+        return bytes(getattr(op, op.WhichOneof("request")).key)
+    return b""
+
+
 def found(answer: Any) -> Range:
     """What a read has found."""
     return Range(tuple(_key_value(kv) for kv in answer.kvs), answer.count)
@@ -63,12 +70,15 @@ def _op(rpc: Any, op: Op) -> Any:
         delete = rpc.DeleteRangeRequest(key=op.key, range_end=op.range_end or b"")
         return rpc.RequestOp(request_delete_range=delete)
     order = {"sort_target": "CREATE", "sort_order": "ASCEND"} if op.by_age else {}
+    if op.newest_first:
+        order = {"sort_target": "MOD", "sort_order": "DESCEND"}
     get = rpc.RangeRequest(
         key=op.key,
         range_end=op.range_end or b"",
         keys_only=op.keys_only,
         limit=op.limit,
         max_create_revision=op.max_create_revision,
+        revision=op.revision,
         **order,
     )
     return rpc.RequestOp(request_range=get)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import gc
+import os
 import threading
 import time
 from collections.abc import Awaitable, Iterator
@@ -11,7 +14,7 @@ from typing import Any, Callable, TypeVar
 import pytest
 from scene import BOUND, TXN, Scene, puts
 
-from distlock_core import AcquireTimeout, LockNotFound, NotHolder, aio
+from distlock_core import AcquireTimeout, DistlockError, LockNotFound, NotHolder, aio
 from distlock_core.testing import Proxy
 
 Result = TypeVar("Result")
@@ -28,6 +31,7 @@ def run(main: Callable[[], Awaitable[Result]]) -> Result:
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
     yield
+    gc.collect()  # a lock that nobody has let go ends its thread when it is collected
     deadline = time.monotonic() + BOUND
     while left := [thread.name for thread in threading.enumerate() if thread.name.startswith("distlock")]:
         assert time.monotonic() < deadline, left
@@ -280,6 +284,39 @@ def test_a_manager_stands_for_a_lock(scene: Scene) -> None:
         assert not manager.have_lock()
         await eventually(lambda: len(notices) >= 2)
         assert [notice.kind for notice in notices] == ["ACQUIRED", "REMOVED"]
+
+    run(main)
+    scene.assert_clean()
+
+
+def test_what_is_held_is_looked_after_and_let_go_without_a_new_thread(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And without a descriptor more: both are there before the claim."""
+
+    async def main() -> None:
+        here = realm(scene)
+        lock = await here.lock("web", ttl=9).acquire()
+        manager = here.manager("other", ttl=9)
+        await eventually(manager.have_lock)
+
+        def refuse(*_: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        def refuse_too(*_: object) -> None:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(threading, "_start_new_thread", refuse)
+            patched.setattr("_thread.start_new_thread", refuse)
+            patched.setattr("os.pipe", refuse_too)
+            assert await lock.verify()
+            await lock.update("a value")
+            await lock.release()
+            await manager.shutdown()
+            with pytest.raises(DistlockError, match="no descriptor is left"):
+                await here.lock("web", ttl=9).try_acquire()
+        assert not lock.held
 
     run(main)
     scene.assert_clean()

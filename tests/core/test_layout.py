@@ -31,6 +31,7 @@ ROWS = (
     ("following",),
     (
         "lock",
+        "blocks",
         "holding",
         "acquisition",
         "claims",
@@ -50,8 +51,9 @@ ROWS = (
     ("config", "inherited"),
     (
         *("settings", "secret", "wording", "whoami", "lifetime", "processes", "tree", "killing", "ended"),
-        *("signalfd", "signalmask", "threads", "waking", "ownership", "tidings", "notices"),
-        *("standby", "waited", "advice", "memory", "checks", "config_file", "plain_yaml", "trusted", "nearest"),
+        *("signalfd", "signalmask", "threads", "waking", "ownership", "tidings", "notices", "remarks"),
+        *("standby", "finish", "waited", "advice", "memory", "checks", "config_file", "plain_yaml"),
+        *("trusted", "nearest"),
     ),
     ("model",),
     ("etcd.api",),

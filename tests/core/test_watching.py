@@ -15,6 +15,7 @@ from reader import Reader
 from scene import BOUND, PROMPT, WATCH, Scene, until
 
 from distlock_core import Cancelled, ConfigError, EtcdUnavailable, Interrupt, connect, following
+from distlock_core.errors import AnotherCluster
 from distlock_core.etcd.api import Event
 from distlock_core.testing import Cluster, Proxy
 from distlock_core.watching import Watching
@@ -332,27 +333,34 @@ def test_what_happens_between_a_read_and_the_watch_is_told_at_once(scene: Scene,
     follow(watch).wait(("released", first), ("released", second), within=PROMPT)
 
 
-def test_another_history_is_told_as_what_differs(
+def test_another_history_ends_it_and_is_named(
     start_etcd: Callable[..., Cluster], realm_prefix: str, follow: Follow
 ) -> None:
-    """As after a restore: the same cluster by its id, with younger revisions."""
+    """As after a restore, or with another etcd in its place: the same cluster by its id, with younger revisions."""
     with start_etcd() as cluster:
         scene = Scene(cluster, realm_prefix)
         cycle(scene, times=10)
         first = scene.put("db")
-        reader = follow(scene.realm(connect_timeout=1).watch("db"))
+        realm = scene.realm(connect_timeout=1)
+        reader = follow(realm.watch("db"))
         reader.wait(("acquired", first))
         member = cluster.members[0]
         member.stop()
         shutil.rmtree(member.data_dir)
         member.start()
         cluster.wait_ready()
-        newer = scene.put("db", "1;someone;of the backup")
+        until(lambda: reader.trouble is not None)
+        assert isinstance(reader.trouble, AnotherCluster)
+        assert "or one that was restored from a backup: its revision is " in str(reader.trouble)
+        # Who begins anew begins with what is there.
+        again = Scene(cluster, realm_prefix)
+        newer = again.put("db", "1;someone;of the backup")
         assert newer < first
-        reader.wait(("released", first), ("acquired", newer))
-        scene.delete("db")
+        reader = follow(again.realm().watch("db"))
+        reader.wait(("acquired", newer))
+        again.delete("db")
         reader.wait(("released", newer))
-        reader.wait(*cycle(scene, times=3))
+        again.close()
         scene.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import re
 import threading
 import time
@@ -201,6 +202,93 @@ def test_who_waits_or_watches_is_told_of_another_cluster_and_a_manager_goes_on(
         held.release()
         wait_until(manager.have_lock, "it is the manager's")
     assert etcd35.etcdctl("get", "--prefix", realm_prefix) == ""
+
+
+DEFAULTS = (
+    "--initial-advertise-peer-urls=http://localhost:2380",
+    "--initial-cluster=n1=http://localhost:2380",
+    "--initial-cluster-token=etcd-cluster",
+)
+
+
+@pytest.fixture(scope="module", params=["3.4", "3.5"])
+def twins(request: pytest.FixtureRequest, start_etcd: Start) -> Iterator[tuple[Cluster, Cluster]]:
+    """Two etcds that have nothing to do with each other and, with etcd's default settings, the same cluster id.
+
+    The second one is younger, by its revision.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Member, "_is_mine", lambda _: True)  # it looks for its own port among the members
+        old, young = (start_etcd(version=request.param, extra_args=DEFAULTS) for _ in range(2))
+    with old, young:
+        assert cluster_id(old) == cluster_id(young), "they can be told by their ids"
+        yield old, young
+
+
+def cluster_id(cluster: Cluster) -> str:
+    return json.loads(cluster.etcdctl("get", "x", "-w", "json"))["header"]["cluster_id"]
+
+
+def age(cluster: Cluster, puts: int) -> None:
+    etcd = dial(cluster.endpoints)
+    for number in range(puts):
+        etcd.txn([], [Put(b"/age/%d" % number, b"")], [], Patience.lasting(BOUND))
+
+
+@pytest.mark.parametrize("transport", ["http", "grpc"])
+def test_another_cluster_of_the_same_id_is_told_by_a_revision_that_goes_back(
+    twins: tuple[Cluster, Cluster], realm_prefix: str, transport: str
+) -> None:
+    old, young = twins
+    age(old, 100)
+    with Proxy(old.endpoints[0]) as balancer:
+        realm = connect(balancer.url, realm_prefix, connect_timeout=1.0, release_timeout=1.0, transport=transport)
+        lock = realm.lock("x").acquire(0)
+        lead_to(balancer, young)
+        # What is written first, over a new connection, is not written there.
+        wait_until_noticed(realm._etcd)
+        with pytest.raises(EtcdUnavailable, match=r"another etcd cluster, or .* restored from a backup: its revision"):
+            realm._etcd.txn([], [Put(f"{realm_prefix}y".encode(), b"")], [], Patience.lasting(1.0))
+        with pytest.raises(AnotherCluster, match="its revision is"):
+            lock.verify()
+        assert young.etcdctl("get", "--prefix", realm_prefix) == ""
+        lead_to(balancer, old)
+        lock.release()
+        assert realm.list() == []
+        realm.close()
+
+
+@pytest.mark.parametrize("transport", ["http", "grpc"])
+def test_another_cluster_of_the_same_id_and_a_greater_revision_is_told_by_its_members(
+    twins: tuple[Cluster, Cluster], realm_prefix: str, transport: str
+) -> None:
+    """Whoever has waited or held for a while knows the members."""
+    _, young = twins
+    with Proxy(young.endpoints[0]) as balancer:
+        realm = connect(balancer.url, realm_prefix, connect_timeout=1.0, release_timeout=1.0, transport=transport)
+        watch = realm._etcd.watch([(b"x", None)], 1, Patience.lasting(BOUND))
+        realm.list()
+        watch.close()
+        age(twins[0], 200)
+        lead_to(balancer, twins[0])
+        wait_until_noticed(realm._etcd)
+        with pytest.raises(EtcdUnavailable, match=r"another etcd cluster: its members are .* n1 at http"):
+            realm._etcd.txn([], [Put(f"{realm_prefix}y".encode(), b"")], [], Patience.lasting(1.0))
+        assert twins[0].etcdctl("get", "--prefix", realm_prefix) == ""
+        realm.close()
+
+
+def test_a_member_that_lags_behind_is_no_other_cluster(start_etcd: Start, realm_prefix: str) -> None:
+    """It may say an older revision of itself, but no linearizable read does."""
+    with start_etcd(3) as cluster:
+        realm = connect(cluster.endpoints, realm_prefix)
+        for member in cluster.members:
+            etcd = dial([member.client_url, *cluster.endpoints])
+            for _ in range(20):
+                age(cluster, 1)
+                realm.list()
+                assert etcd.txn([], [Put(f"{realm_prefix}x".encode(), b"")], [], Patience.lasting(BOUND)).succeeded
+                etcd.close()  # the next write has a connection of its own
 
 
 def test_members_of_two_clusters_in_one_list_are_named(etcd34: Cluster, etcd35: Cluster, realm_prefix: str) -> None:

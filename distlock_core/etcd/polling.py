@@ -1,0 +1,169 @@
+"""Looking again and again, in place of a watch: where something on the way to etcd keeps watches from opening.
+
+A proxy that buffers answers (nginx does unless told otherwise) keeps the beginning of a watch to itself, for ever.
+"""
+
+from __future__ import annotations
+
+import os
+
+from distlock_core.errors import AccessDenied, AnotherCluster, DistlockError, EtcdUnavailable
+from distlock_core.etcd.api import Compacted, Get, WatchEnded
+from distlock_core.etcd.calls import ask_in_turn
+from distlock_core.etcd.endpoints import WrongCluster
+from distlock_core.etcd.http1 import ConnectionLost
+from distlock_core.etcd.messages import NoGateway, Refused, WatchRefused
+from distlock_core.patience import Patience, now
+from distlock_core.remarks import remark
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from distlock_core.etcd.api import Etcd, Event, Watch
+    from distlock_core.etcd.endpoints import Attempt, Endpoints
+
+    State = list[tuple[int, int]]  # of each range: how many keys, and the last change of one that is there
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0  # seconds between two looks; they grow while nothing happens
+OPENING = 0.6  # of the time that a watch may take to open; the rest is for looking instead
+LONGEST_OPENING = 2.5  # seconds for each endpoint
+FIRST_SPELL, LONGEST_SPELL = 60.0, 600.0  # seconds after which a watch is tried again
+COMPACTED, FUTURE = "has been compacted", "future revision"  # what etcd says of a revision that cannot be read
+
+
+class Opener:
+    """Opens the watches of one client; where none opens though calls are answered, looks instead for a while."""
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self._endpoints = endpoints
+        self._until = 0.0  # on the `now()` clock: before that no watch is tried
+        self._spell = FIRST_SPELL
+
+    def open(
+        self,
+        etcd: Etcd,
+        ranges: Sequence[tuple[bytes, bytes | None]],
+        revision: int,
+        patience: Patience,
+        as_user: Callable[[Attempt, Callable[[Attempt, str], Watch]], Watch],
+        open_watch: Callable[[Attempt, str], Watch],
+    ) -> Watch:
+        """Return a watch from this revision on. `open_watch` opens one at one endpoint. Raises as `Etcd.watch` does."""
+        if now() < self._until:
+            return self._poll(etcd, ranges, revision, patience)
+        unopened: list[str] = []
+
+        def attempt_it(attempt: Attempt) -> Watch:
+            try:
+                return as_user(attempt, open_watch)
+            except ConnectionLost as failure:
+                if not isinstance(failure, (WrongCluster, NoGateway)):
+                    unopened.append(f"no watch opens at {attempt.address.url} ({failure})")
+                raise
+
+        # Some of the time is kept, to see whether it is the watch alone that gets no answer.
+        few = patience.within(min(patience.left() * OPENING, LONGEST_OPENING * self._endpoints.count))
+        try:
+            watch = ask_in_turn(self._endpoints, attempt_it, few)
+        except AnotherCluster:
+            raise
+        except EtcdUnavailable as unavailable:
+            if not unopened:
+                raise
+            self._until = now() + self._spell
+            try:
+                polled = self._poll(etcd, ranges, revision, patience)
+            except EtcdUnavailable:
+                self._until = 0.0  # calls are not answered either: it is not about watches
+                raise unavailable from None
+            self._spell = min(self._spell * 2, LONGEST_SPELL)
+            remark(
+                f"{unopened[0]}, though it answers calls: is there a proxy that buffers? Until watches open, distlock "
+                "asks again every few seconds, and notices changes later. For nginx: proxy_buffering off"
+            )
+            return polled
+        assert watch is not None
+        self._spell = FIRST_SPELL
+        return watch
+
+    def _poll(
+        self, etcd: Etcd, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience
+    ) -> PolledWatch:
+        polled = PolledWatch(etcd, ranges, revision, self._until)
+        polled.begin(patience)
+        return polled
+
+
+class PolledWatch:
+    """A watch that looks for itself. Implements `Watch`; it cannot tell events, and so ends with the first change."""
+
+    def __init__(self, etcd: Etcd, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, until: float) -> None:
+        """It begins at this revision, and ends at a moment on the `now()` clock, for a watch to be tried again."""
+        self._etcd = etcd
+        self._gets = [Get(key, end, keys_only=True, limit=1, newest_first=True) for key, end in ranges]
+        self._revision = revision
+        self._until = until
+        self._known: State = []
+        self._pause = FIRST_PAUSE
+        self._next = 0.0
+
+    @property
+    def endpoint(self) -> str:
+        return self._etcd.endpoint
+
+    def begin(self, patience: Patience) -> None:
+        """See how it was just before it begins. Raises as a read does."""
+        self._known = self._before(patience)
+
+    def wait(self, patience: Patience) -> list[Event]:
+        if self.wait_for_hint(patience):
+            raise Compacted("it has changed; what happened to it in between was not seen")
+        return []
+
+    def wait_for_hint(self, patience: Patience) -> bool:
+        while True:
+            if now() >= self._until:
+                raise WatchEnded("it is time to try a watch again")
+            patience.until(min(self._next, self._until)).wait()
+            if now() < self._next:
+                if patience.over():
+                    return False
+                continue
+            try:
+                state = self._look(patience)
+            except AnotherCluster as error:
+                raise WatchEnded(error.message) from error
+            except EtcdUnavailable:
+                return False  # as silent as a watch would be; the time is up
+            except AccessDenied as error:
+                raise WatchRefused(error.message) from error
+            except DistlockError as error:
+                raise WatchEnded(error.message) from error
+            if state != self._known:
+                self._known, self._pause = state, FIRST_PAUSE
+                return True
+            # Jitter: many who wait behind one proxy do not look all at once.
+            self._next = now() + self._pause * (0.75 + os.urandom(1)[0] / 512)
+            self._pause = min(self._pause * 1.5, LONGEST_PAUSE)
+
+    def close(self) -> None:
+        self._until = 0.0
+
+    def _before(self, patience: Patience) -> State:
+        if self._revision <= 1:
+            return [(0, 0) for _ in self._gets]
+        try:
+            return self._look(patience, self._revision - 1)
+        except DistlockError as error:
+            said = error.__cause__.message if isinstance(error.__cause__, Refused) else ""
+            if COMPACTED in said:
+                return []  # whatever it was: the first look finds a change
+            if FUTURE in said:
+                return self._look(patience)
+            raise
+
+    def _look(self, patience: Patience, revision: int = 0) -> State:
+        gets = [get._replace(revision=revision) for get in self._gets]
+        found = self._etcd.read(gets, patience).ranges()
+        return [(one.total, one.kvs[0].mod_revision if one.kvs else 0) for one in found]

@@ -1,0 +1,29 @@
+"""Remarks: what a person should know about the way to etcd, though nothing has failed. Each is made once."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_made: set[str] = set()
+
+
+def _log(line: str) -> None:
+    import logging
+
+    logging.getLogger("distlock").warning(line)
+
+
+tell: Callable[[str], None] = _log  # a front end with a person before it puts its own way here
+
+
+def remark(line: str) -> None:
+    """Tell it, unless this process has done so before. Never raises: whoever remarks has other things to do."""
+    if line in _made:
+        return
+    _made.add(line)
+    try:
+        tell(line)
+    except Exception:  # noqa: BLE001, S110 - a stderr that is closed, no descriptor left: it is only a remark
+        pass
