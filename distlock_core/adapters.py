@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from distlock_core.realm import Realm
     from distlock_core.waited import Waited
 
+CONTAINER_TTL = 20
+FIRST_PID_NAMESPACE = 0xEFFFFFFC  # its inode on every machine
 ENDED_EARLY = "the run was ended before it was done"  # the reason of a hold that stays then
 NOTHING_CONFIGURED = "No endpoint is configured: set `endpoints`"
 
@@ -98,6 +100,20 @@ def connect(settings: Settings) -> Realm:
     return connection.connect(**connection.arguments(settings, NOTHING_CONFIGURED))
 
 
+def run_ttl() -> int:
+    """Seconds that a lock which ends with a run is leased for, unless told.
+
+    Shorter in a container: when its first process ends, the kernel kills all others, and the keeper cannot let go.
+    """
+    return CONTAINER_TTL if in_container() else WHILE_PID_TTL
+
+
+def in_container() -> bool:
+    """True where the first process's end is that of all others: in a pid namespace that is not the machine's own."""
+    namespace = traces().get("ns")
+    return namespace is not None and namespace != FIRST_PID_NAMESPACE
+
+
 class Taken(Value):
     """What came of `take()`: the hold (None in a dry run that would make one), and whether that is new.
 
@@ -139,7 +155,7 @@ def take(
     """
     if bound:
         settings["while_pid"] = run
-        settings["ttl"] = settings["ttl"] or WHILE_PID_TTL
+        settings["ttl"] = settings["ttl"] or run_ttl()
         settings.check()
     elif not unrenewed:
         settings["ttl"] = settings["refresh"] = None
@@ -205,7 +221,7 @@ def deputize(settings: Settings, reason: str = "", taker: Mapping[str, Any] | No
     """
     from distlock_core.deputy import HOLD, RELEASE, Deputy
 
-    settings["ttl"] = settings["ttl"] or WHILE_PID_TTL
+    settings["ttl"] = settings["ttl"] or run_ttl()
     settings.check()
     name = settings["lockname"]
     wish = {

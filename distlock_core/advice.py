@@ -12,7 +12,6 @@ from distlock_core.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Final
 
 # What an option is called as an argument, where that is another word. Else the same with `_` for `-`.
@@ -39,14 +38,6 @@ class Tool(Value):
 
     def _argument(self, found: re.Match[str]) -> str:
         return self.argument.format(_word(found[1]), found[2])
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`: did you mean timeout?` for a word that is nearly a known one, else ""."""
-    from difflib import get_close_matches
-
-    found = get_close_matches(word, list(known), 1, 0.7)
-    return f": did you mean {found[0]}?" if found else ""
 
 
 def _word(option: str) -> str:

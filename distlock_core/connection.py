@@ -48,9 +48,9 @@ def connect(
     (default: http://127.0.0.1:2379). `mutex` names the Go original's own mutex. `connect_timeout` (seconds) bounds
     the first contact of every call, `release_timeout` a release. `transport` is auto, http or grpc. `raw_prefix`
     takes a prefix as it stands that does not begin and end with one `/`, as the Go original does. In `state_dir` this
-    machine notes what it acquires under an explicit owner (default: /var/lib/distlock, for users other than root
-    $XDG_STATE_HOME/distlock). `access`: the PEM files `cacert`, `cert` and `key`, `tls_server_name`; `user` with
-    `password` or `password_file`. `hint` is added when no etcd answers. `max_answer` (MiB) is the largest
+    machine notes what it acquires under an explicit owner (default: $DISTLOCK_STATE_DIR, /var/lib/distlock, for users
+    other than root $XDG_STATE_HOME/distlock). `access`: the PEM files `cacert`, `cert` and `key`, `tls_server_name`;
+    `user` with `password` or `password_file`. `hint` is added when no etcd answers. `max_answer` (MiB) is the largest
     answer of etcd's that is read. Raises `ConfigError`.
     """
     check_prefix(prefix, raw=raw_prefix)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from distlock_core.processes import Process
 
 LOOK = 0.5  # seconds between two looks at what a process has started
+ORPHANED = 3.0  # seconds before its end in which a process may have lost what it had started
 QUIT_AFTER = 60.0  # seconds that a keeper that is told to quit goes on for a process that lives
 
 
@@ -115,25 +116,39 @@ class WhileAlive:
 class WhileChildrenAlive(WhileAlive):
     """As `WhileAlive`, but a process has not ended before all that it had started and left running has ended too.
 
-    That is its descendants, and what they start later: a signal may have ended a shell and not the command in it.
-    Nobody tells that, so it looks every `LOOK` seconds: of what was started just before a SIGKILL it may not know.
-    What has left the process's descent (a daemon) is not waited for.
+    That is its descendants, and what they start later. Whoever ends a run signals one process of it after the other: so
+    what lost its parent within the last `ORPHANED` seconds, and is in a session of the run's or of its children's,
+    counts too. What has made a session of its own (a daemon), or left earlier, is not waited for. Nobody tells of all
+    this, so it looks every `LOOK` seconds: of what was started just before a SIGKILL it may not know.
     """
 
     def __init__(self, pid: int, started: int) -> None:
         self._left: set[Process] = set()
+        self._seen: dict[Process, float] = {}  # when each was seen below the process last
+        self._sessions: set[int] = set()
         super().__init__(pid, started)
 
     @property
     def ended(self) -> bool:
         if not self._has_ended():
-            left = _below({self._pid})
+            below = _below({self._pid})
+            sessions = {_session(pid) for pid in (self._pid, *_pids(_children(self._pid)))}
             if not self._has_ended():  # or it has ended meanwhile, and has none any more
-                self._left = left
+                self._sessions |= sessions - {0}
+                self._left = below | self._orphans(below)
                 return False
         left = {(pid, started) for pid, started in self._left if not is_gone(pid, started)}
         self._left = left | _below({pid for pid, _ in left})
         return not self._left
+
+    def _orphans(self, below: set[Process]) -> set[Process]:
+        moment = now()
+        self._seen.update(dict.fromkeys(below, moment))
+        self._seen = {process: seen for process, seen in self._seen.items() if seen > moment - ORPHANED}
+        lost = self._seen.keys() - below
+        return {
+            (pid, started) for pid, started in lost if not is_gone(pid, started) and _session(pid) in self._sessions
+        }
 
     def _expect(self) -> None:
         self._look_every(LOOK)
@@ -141,15 +156,31 @@ class WhileChildrenAlive(WhileAlive):
 
 def _below(roots: set[int]) -> set[Process]:
     """Every living descendant of these. Only their own part of the process list is read: this is looked at often."""
-    from distlock_core.processes import children
-
     os.close(os.open("/proc/self/stat", os.O_RDONLY))  # raises where nothing can be seen just now
     found: set[Process] = set()
     while roots:
-        born = {child for pid in roots for child in children(pid)} - found
+        born = {child for pid in roots for child in _children(pid)} - found
         found |= born
-        roots = {pid for pid, _ in born}
+        roots = _pids(born)
     return found
+
+
+def _children(pid: int) -> set[Process]:
+    from distlock_core.processes import children
+
+    return children(pid)
+
+
+def _pids(processes: set[Process]) -> set[int]:
+    return {pid for pid, _ in processes}
+
+
+def _session(pid: int) -> int:
+    """The session of a process, 0 where that cannot be told."""
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0
 
 
 class Audience:

@@ -22,7 +22,11 @@ LONGEST = 4096  # bytes of a note
 
 
 def directory(given: str | None = None) -> str:
-    """The state directory: the one given, else root's or the user's own; "" where there is none."""
+    """The state directory: the one given, else that of $DISTLOCK_STATE_DIR, root's or the user's; "" for none.
+
+    The variable counts for programs that use the library too: all that runs on a machine has one memory.
+    """
+    given = given or os.environ.get("DISTLOCK_STATE_DIR")
     if given:
         return os.path.abspath(given)
     if os.geteuid() == 0:

@@ -18,7 +18,6 @@ from needs import summary
 from witness import Etcd
 
 import distlock_core
-from distlock_core import memory
 from distlock_core.testing import Cluster, EtcdctlError, Proxy, Tls
 
 COMMAND_TIMEOUT = 100.0  # seconds after which a command counts as hung, on a busy machine
@@ -149,9 +148,10 @@ def in_etcd(etcd: Cluster, realm_prefix: str) -> Etcd:
 @pytest.fixture(scope="session", autouse=True)
 def state_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where the library in this process, and the commands, note what they acquire: not in the machine's own folder."""
-    before, memory.SYSTEM = memory.SYSTEM, str(tmp_path_factory.mktemp("state"))
-    yield memory.SYSTEM
-    memory.SYSTEM = before
+    folder = str(tmp_path_factory.mktemp("state"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTLOCK_STATE_DIR", folder)
+        yield folder
 
 
 @pytest.fixture

@@ -53,7 +53,10 @@ Settings are described in the execution module ``distlock``.
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
+import signal
 import sys
 
 from salt.exceptions import CommandExecutionError
@@ -61,6 +64,7 @@ from salt.exceptions import CommandExecutionError
 try:
     from distlock_core import adapters
     from distlock_core.errors import ConfigError, DistlockError
+    from distlock_core.processes import children
     from distlock_core.saltext import reports
     from distlock_core.saltext import settings as minion_settings
     from distlock_core.waited import WAITED
@@ -81,6 +85,8 @@ if TYPE_CHECKING:
     __salt__: dict[str, Any]
     __opts__: dict[str, Any]
     __context__: dict[str, Any]
+
+log = logging.getLogger(__name__)
 
 __virtualname__ = "distlock"
 
@@ -196,6 +202,8 @@ def locked(
         _plan(settings, "locked")
         first = f"would wait: {taken.waits} Then " if taken.waits else ""
         return _done(ret, None, f"{reports.advised(first)}{name} would be locked by {settings['id']}{_end(until)}")
+    if bound and run == os.getpid() and adapters.in_container():
+        atexit.register(_let_go_at_exit, settings, run, taken.holder)
     how = "taken over from this owner's run that has ended" if taken.before else "locked"
     story = f", {taken.waited}" if taken.waited else ""
     return _done(ret, True, f"{name} is {how} by {settings['id']}, token {taken.holder.token}{_end(until)}{story}")
@@ -447,6 +455,22 @@ def _run() -> int | None:
 def _taker() -> dict[str, Any]:
     """The process that a lock is taken for: that of this state run, or the minion where a run is a thread of it."""
     return traces(_run() or os.getpid())
+
+
+def _let_go_at_exit(settings: Settings, run: int, holder: Holder) -> None:
+    """In a container whose first process this run is, the keeper dies with it: so the run itself lets go.
+
+    What a run leaves running elsewhere keeps the lock, by the keeper.
+    """
+    left = {pid for pid, _ in children(run)} - {holder.keeper}
+    if os.getpid() != run or (left and run != 1):
+        return
+    try:
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)  # the kernel would, a moment after the lock is free
+        adapters.let_go(settings, token=holder.token)
+    except (DistlockError, OSError) as error:
+        log.warning("distlock: %s ends by its ttl: %s", holder.lock, error)
 
 
 # What `test=True` has said so far: a state further down is to find what a real run would have left there.

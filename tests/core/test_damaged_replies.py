@@ -124,6 +124,8 @@ WRONG: list[Any] = [
 class Canned:
     """A connection whose every answer is this one."""
 
+    others = 0
+
     def __init__(self, raw: bytes) -> None:
         self._raw = [raw, b""]
 
@@ -141,7 +143,7 @@ class CannedPool:
     def __init__(self) -> None:
         self.raw = b""
 
-    def take(self, *_: Any) -> tuple[Canned, bool]:
+    def take(self, *_: Any, **__: Any) -> tuple[Canned, bool]:
         return Canned(self.raw), False
 
     def give_back(self, _: Canned) -> None:
@@ -161,7 +163,7 @@ class Canny(Gateway):
 
     def say(self, answer: Any, status: str = "200 OK") -> None:
         self._pool.raw = reply(status, json.dumps(answer))
-        self._endpoints.cluster = None
+        self._endpoints.cluster, self._endpoints._revision = None, 0
 
 
 def paths(answer: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -243,7 +245,7 @@ def test_a_reply_damaged_at_any_byte_is_never_believed_the_other_way_round(scene
     etcd, understood = Canny(), 0
     for at in range(len(raw)):
         for damaged in (raw[:at] + b"~" + raw[at + 1 :], raw[:at] + raw[at + 1 :], raw[:at]):
-            etcd._pool.raw, etcd._endpoints.cluster = damaged, None
+            etcd._pool.raw, etcd._endpoints.cluster, etcd._endpoints._revision = damaged, None, 0
             try:
                 outcome = etcd.txn(compares, then, otherwise, brief())
             except DistlockError:

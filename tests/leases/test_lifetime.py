@@ -15,7 +15,7 @@ from witness import BOUND, Etcd, python, wait_until
 
 from distlock_core import adapters, processes
 from distlock_core.lifetime import WhileAlive, WhileChildrenAlive, WhileHeard
-from distlock_core.processes import Process, children
+from distlock_core.processes import Process, children, parent_of
 from distlock_core.testing import Cluster
 from distlock_core.whoami import start_time
 
@@ -114,6 +114,49 @@ def test_a_process_that_has_closed_its_pipe_is_still_waited_for(parent: Parent) 
     parent.kill()
     assert is_ready(alive, BOUND)
     assert alive.is_set()
+
+
+RUN = """
+import os, signal, subprocess, sys
+daemon = "import os, time; os.setsid(); print(os.getpid(), flush=True); time.sleep(300)"
+plain = "import os, time; print(os.getpid(), flush=True); time.sleep(300)"
+for code in (daemon, plain):
+    # A shell between, which is gone while the run lives: as one of those that a signal ends first.
+    shell = subprocess.Popen(["/bin/sh", "-c", '"$@" & wait', "sh", sys.executable, "-I", "-S", "-c", code])
+    print(shell.pid, flush=True)
+signal.pause()
+"""
+
+
+def test_what_has_just_lost_its_parent_is_waited_for_and_a_daemon_is_not() -> None:
+    run = subprocess.Popen(python(RUN), stdout=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    started = start_time(run.pid)
+    assert started is not None
+    until = WhileChildrenAlive(run.pid, started)
+    pids: list[int] = []
+    try:
+        pids = sorted(int(run.stdout.readline()) for _ in range(4))
+        shells = {pid for pid, _ in children(run.pid)}
+        daemon, plain = sorted((pid for pid in pids if pid not in shells), key=lambda pid: os.getsid(pid) != pid)
+        assert not until.ended  # a look at the whole of it
+        for shell in shells:
+            os.kill(shell, signal.SIGKILL)
+        wait_until(lambda: {parent_of(pid) for pid in (daemon, plain)} & shells == set(), "both without their parents")
+        assert not until.ended  # a look in the middle: nothing of it is below the run any more
+        run.kill()
+        run.wait()
+        assert not until.ended
+        os.kill(plain, signal.SIGKILL)
+        wait_until(lambda: until.ended, "its end, with the daemon alive")
+        assert start_time(daemon) is not None
+    finally:
+        until.close()
+        for pid in pids:  # first, since they hold the pipe
+            if start_time(pid) is not None:
+                os.kill(pid, signal.SIGKILL)
+        run.kill()
+        run.communicate()
 
 
 def test_what_a_process_leaves_is_known_also_where_it_ends_in_the_middle_of_a_look(

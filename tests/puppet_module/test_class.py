@@ -98,6 +98,12 @@ def test_the_run_lock_guards_from_the_next_run_on_until_it_is_taken_away(
     assert re.search(r'percona_prod is held by puppet:db2 since .*: "its run"', said)
     seen.unlock("percona_prod")
 
+    # A run with noop has not taken the lock: it applies nothing at all, not even what has noop => false.
+    code, said = node.apply(f"{lock} exec {{ '/usr/bin/touch {tmp_path}/ran': noop => false }}", "--noop")
+    assert code == 1, said
+    assert re.search(r"has not taken the lock, and would apply Exec\[.*touch.*\] \(noop => false\).*noop_runs", said)
+    assert not (tmp_path / "ran").exists()
+
     code, said = node.apply("class { 'distlock::run_lock': ensure => absent }")
     assert code == CHANGED, said
     assert conf.read_text() == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Callable
@@ -93,6 +94,28 @@ def test_the_module_has_the_version_of_the_package() -> None:
     from distlock_core import __version__
 
     assert json.loads((MODULE / "metadata.json").read_text())["version"] == __version__
+
+
+# The Python that each system brings.
+PYTHONS = {
+    ("Debian", "11"): (3, 9),
+    ("Debian", "12"): (3, 11),
+    ("Ubuntu", "22.04"): (3, 10),
+    ("Ubuntu", "24.04"): (3, 12),
+    ("RedHat", "9"): (3, 9),
+}
+
+
+def test_every_system_that_is_named_has_a_python_that_is_new_enough() -> None:
+    needed = re.search(r'requires-python = ">=(\d+)\.(\d+)"', (MODULE.parent / "pyproject.toml").read_text())
+    assert needed
+    oldest = (int(needed[1]), int(needed[2]))
+    named = {
+        (system["operatingsystem"], release)
+        for system in json.loads((MODULE / "metadata.json").read_text())["operatingsystem_support"]
+        for release in system["operatingsystemrelease"]
+    }
+    assert named == {system for system, python in PYTHONS.items() if python >= oldest}
 
 
 def test_puppet_strings_without_a_warning_and_with_everything_documented(

@@ -5,12 +5,24 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 from pathlib import Path
 from typing import Callable
 
 import pytest
-from puppet_node import CHANGED, CHANGED_AND_FAILED, DISTLOCK_PUPPET, UNCHANGED, Guarded, PuppetNode, PuppetRun, quoted
-from witness import Etcd, is_running, wait_until
+from puppet_node import (
+    BIN,
+    CHANGED,
+    CHANGED_AND_FAILED,
+    DISTLOCK_PUPPET,
+    FAILED,
+    UNCHANGED,
+    Guarded,
+    PuppetNode,
+    PuppetRun,
+    quoted,
+)
+from witness import Etcd, is_running, line_of, wait_until
 
 from distlock_core import Holder, connect
 from distlock_core.lifetime import LOOK
@@ -93,6 +105,46 @@ def test_a_noop_run(new_node: New, holder: Holding, etcd: Cluster, realm_prefix:
     assert code == UNCHANGED, said
     assert "(noop)" in said
     assert holder().owner == "other"
+
+
+def test_a_noop_run_takes_the_lock_where_resources_have_noop_false(
+    new_node: New, holder: Holding, seen: Etcd, tmp_path: Path
+) -> None:
+    hooks = {
+        "prerun_command": f"{DISTLOCK_PUPPET} acquire --noop-runs percona_prod",
+        "postrun_command": f"{DISTLOCK_PUPPET} release percona_prod",
+    }
+    node = new_node(**hooks)
+    code, said = node.apply(look(tmp_path).replace("command", "noop => false, command"), "--noop")
+    assert code == CHANGED, said
+    assert node.owner in during(tmp_path)
+    wait_free(holder, seen)
+
+
+def test_check_tells_this_runs_lock_from_that_of_another_run_of_the_node(
+    new_node: New, distlock_env: dict[str, str], tmp_path: Path
+) -> None:
+    node = new_node()
+    # A step of the same owner, for a shell that lives.
+    other = subprocess.Popen(
+        ["/bin/sh", "-c", f"{BIN}/distlock --lock-name=percona_prod --lock --id={node.owner} && echo ready && read _"],
+        env=distlock_env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert line_of(other) == "ready"
+    look = f"{DISTLOCK_PUPPET} check percona_prod; echo $? >> {tmp_path}/codes"
+    checks = f"exec {{ 'check': command => {quoted('/bin/sh', '-c', look)} }}"
+    code, said = node.apply(checks)
+    assert code == CHANGED, said
+    code, said = node.apply("distlock { 'percona_prod': }")
+    assert code == FAILED, said
+    assert f"percona_prod is held by {node.owner} since" in said
+    other.communicate("\n", timeout=BOUND)  # a step of one that is gone may be entered
+    code, said = node.apply(f"distlock {{ 'percona_prod': }} -> {checks}")
+    assert code in (CHANGED, UNCHANGED), said
+    assert (tmp_path / "codes").read_text().split() == ["2", "0"]
 
 
 def test_pre_fails(new_node: New, holder: Holding, etcd: Cluster, realm_prefix: str, tmp_path: Path) -> None:

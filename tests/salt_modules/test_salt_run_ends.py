@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from salted import CALL_TIMEOUT, Minion, age
+from salted import CALL_TIMEOUT, Minion, age, clean_environment
 from witness import Etcd, is_running, wait_until
 
 from distlock_core import Holder, Realm, connect
@@ -126,3 +126,20 @@ def test_a_lock_whose_run_and_keeper_are_both_killed_ends_by_its_ttl(
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: keys.keys() == ["y"], "x free by its ttl, y still there")
     assert is_running(work.pid)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root makes a pid namespace")
+def test_in_a_container_whose_first_process_is_the_run_the_lock_is_free_with_its_end(
+    minion: Minion, keys: Etcd, need: Callable[..., str]
+) -> None:
+    text = "take:\n  distlock.locked: [{name: x}, {until: run_end}, {ttl: 300}]\nwork:\n  cmd.run: [{name: 'true'}]\n"
+    (minion.sls / "contained.sls").write_text(text)
+    command = [need("unshare"), "--pid", "--fork", "--mount-proc", *minion.command("state.apply", "contained")]
+    done = subprocess.run(
+        command, env=clean_environment(), capture_output=True, text=True, timeout=CALL_TIMEOUT, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "until this run ends" in done.stdout
+    # All of its processes are gone, the keeper too: nobody is left to do it later.
+    assert keys.keys() == []
+    wait_until(lambda: keys.new_leases() == set(), "its lease gone")

@@ -333,7 +333,7 @@ MEANT_FOR_OTHERS: dict[str, tuple[str, dict[str, object], str]] = {
     "reason": ("unlocked", {"reason": "x"}, "reason: means nothing to distlock.unlocked"),
     "until": ("unlocked", {"until": "run_end"}, "until: means nothing to distlock.unlocked"),
     "force": ("held", {"force": True}, "force: means nothing to distlock.held"),
-    "misspelt": ("locked", {"timout": 5}, "timout: is no argument of distlock.locked: did you mean timeout?"),
+    "misspelt": ("locked", {"timout": 5}, "timout: is no argument of distlock.locked; did you mean timeout?"),
     "unknown": ("locked", {"colour": "red"}, "colour: is no argument of distlock.locked; it has "),
     "no_cmd": ("run", {}, "cmd: nothing to run"),
 }
