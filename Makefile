@@ -49,7 +49,7 @@ check: $(READY) ## Lint, format and types
 	$(BIN)/mypy --strict distlock_core
 
 gates: $(READY) ## Run ansible-test, ansible-lint, puppet-lint, rspec-puppet and their like on what is built
-	$(BIN)/python -m pytest -n auto -m gates tests/ansible_collection tests/puppet_module
+	$(BIN)/python -m pytest -n auto -m gates tests/ansible_collection tests/puppet_module tests/salt_modules
 
 format: $(READY) ## Put the code into the form that check wants
 	$(BIN)/ruff check --fix

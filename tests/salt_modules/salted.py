@@ -67,6 +67,8 @@ class Minion:
     def __init__(self, folder: Path, minion_id: str, config: dict[str, Any]) -> None:
         self.folder = folder
         self.id = minion_id
+        self.bin = BIN
+        self.env: dict[str, str] = {}
         self.sls = folder / "sls"
         self.sls.mkdir(parents=True)
         (folder / "minion").write_text(
@@ -88,13 +90,13 @@ class Minion:
         return (self.folder / "var/log/salt/minion").read_text()
 
     def command(self, *arguments: str) -> list[str]:
-        call = str(BIN / "salt-call")
+        call = str(self.bin / "salt-call")
         return [call, "--local", "--config-dir", str(self.folder), "--out=json", "--retcode-passthrough", *arguments]
 
     def run(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.command(*arguments),
-            env={**clean_environment(), **(env or {})},
+            env={**clean_environment(), **self.env, **(env or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -106,7 +108,7 @@ class Minion:
         """The same in the background, in a session of its own. Whoever starts it ends it."""
         return subprocess.Popen(
             self.command(*arguments),
-            env=clean_environment(),
+            env={**clean_environment(), **self.env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,0 +1,154 @@
+"""The releases of Salt before the one that all other tests run: what docs/salt.md claims to work."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Callable
+
+import pytest
+from needs import missing
+from once import once
+from salted import BIN, ROOT, Minion
+from witness import Etcd, wait_until
+
+pytestmark = [pytest.mark.gates, pytest.mark.timeout(900)]  # the first time, a package index is waited for
+PAGE = ROOT / "docs" / "salt.md"
+RELEASES = ("3006.16", "3007.8")
+PYTHON = "3.10"
+# Salt's packages bring these; from PyPI, Salt names none of them. Bounded where a later one breaks these releases.
+DEPENDENCIES = (
+    "PyYAML",
+    "croniter",
+    "cryptography<43",
+    "distro",
+    "jinja2<3.2",
+    "jmespath",
+    "looseversion",
+    "msgpack<1.1",
+    "packaging",
+    "psutil",
+    "pycryptodomex",
+    "pyzmq",
+    "requests",
+    "setuptools<75",
+    "tornado<6.5",
+    "aiohttp",
+    "immutables",
+    "importlib-metadata",
+)
+
+STATES = """
+bound to the run:
+  distlock.locked:
+    - name: bound
+    - until: run_end
+
+taken:
+  distlock.locked:
+    - name: step
+    - reason: Upgrade
+
+both are ours:
+  distlock.held:
+    - names: [bound, step]
+
+let go:
+  distlock.unlocked:
+    - name: step
+
+one command:
+  distlock.run:
+    - name: other
+    - cmd: echo under the lock
+
+refused:
+  distlock.locked:
+    - name: busy
+
+kept back:
+  cmd.run:
+    - name: touch {touched}
+    - require:
+      - distlock: refused
+"""
+
+
+def python() -> str:
+    """An interpreter of that version, by PATH or pyenv."""
+    found = shutil.which(f"python{PYTHON}")
+    if found is not None and "shims" not in found:
+        return found
+    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    made = sorted(versions.glob(f"{PYTHON}.*/bin/python"))
+    return str(made[0]) if made else missing(f"Python {PYTHON} is missing. To install it: pyenv install {PYTHON}")
+
+
+def salt(version: str, factory: pytest.TempPathFactory) -> Path:
+    """The bin of an environment with that Salt. It stays beside this one: to make it is expensive."""
+    home = Path(sys.prefix) / f"salt-{version}"
+
+    def make(_: Path) -> None:
+        if (home / "complete").exists():
+            return
+        subprocess.run([python(), "-m", "venv", "--clear", home], check=True, timeout=120)
+        pip = [home / "bin/python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        done = subprocess.run([*pip, "install", f"salt=={version}", *DEPENDENCIES], timeout=600, check=False)
+        if done.returncode != 0:
+            missing(f"Salt {version} is missing. To install it: pip install salt=={version}")
+        (home / "complete").touch()
+
+    once(factory, f"salt-{version}", make)
+    return home / "bin"
+
+
+@pytest.mark.parametrize("version", RELEASES)
+def test_states_and_functions_work_with_each_salt(
+    new_minion: Callable[..., Minion],
+    keys: Etcd,
+    version: str,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "distlock_core").symlink_to(ROOT / "distlock_core")
+    minion = new_minion(file_roots={"base": [str(tmp_path / "m0" / "sls"), str(ROOT / "salt")]})
+    minion.bin, minion.env = salt(version, tmp_path_factory), {"PYTHONPATH": str(package)}
+    assert minion.call("test.version") == version
+    synced = minion.call("saltutil.sync_all")
+    assert (synced["modules"], synced["states"]) == (["modules.distlock"], ["states.distlock"])
+
+    keys.lock("busy")
+    (minion.sls / "steps.sls").write_text(STATES.format(touched=tmp_path / "touched"))
+    returned = minion.call("state.apply", "steps")
+    results = [(state["__id__"], state["result"]) for state in returned.values()]
+    assert results == [
+        ("bound to the run", True),
+        ("taken", True),
+        ("both are ours", True),
+        ("both are ours", True),
+        ("let go", True),
+        ("one command", True),
+        ("refused", False),
+        ("kept back", False),
+    ], returned
+    assert not (tmp_path / "touched").exists()
+    wait_until(lambda: keys.keys() == ["busy"], "every lock let go, and nothing else")
+
+    assert minion.call("distlock.lock", "y")["owner"] == "salt:m0"
+    assert "y" in [lock["lock"] for lock in minion.call("distlock.list")]
+    minion.call("distlock.unlock", "y")
+    assert keys.keys() == ["busy"]
+
+
+def test_the_page_claims_what_is_tried() -> None:
+    said = subprocess.run([BIN / "salt-call", "--version"], capture_output=True, text=True, timeout=60, check=True)
+    text = " ".join(PAGE.read_text(encoding="utf-8").split())
+    assert (
+        f"Tested with Salt {said.stdout.split()[1]}, and with `salt-call` of {' and '.join(reversed(RELEASES))}."
+        in text
+    )
