@@ -93,7 +93,7 @@ class Controller:
             path.write_text(yaml.safe_dump(playbook, sort_keys=False))
             playbook = path
         inventory = () if "-i" in arguments else ("-i", f"{hosts},", "-c", "local")
-        command = [str(BIN / "ansible-playbook"), *inventory, *arguments, str(playbook)]
+        command = [str(self.bin / "ansible-playbook"), *inventory, *arguments, str(playbook)]
         self._runs.append(Run(self.wrap(command), {**self.env, **env}, self.folder / f"run{number}.log"))
         return self._runs[-1]
 

@@ -132,3 +132,4 @@ def test_ansible_doc_shows_every_plugin(gate: Gate) -> None:
             found = shown[f"distlock.distlock.{name}"]
             assert any("endpoints" in option for option in found["doc"]["options"])
             assert found["examples"]
+    assert "distlock.distlock.waits" in gate("ansible-doc", "--json", "-t", "callback", "distlock.distlock.waits")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any, Callable
 
@@ -16,7 +15,7 @@ from distlock_core import connect
 MODULE = "distlock.distlock.distlock"
 SECRET = "hunter2-of-ansible"
 # What anybody on the node may read while the run holds a lock.
-PROCESSES = "import glob; print(b''.join(open(path, 'rb').read() for path in glob.glob('/proc/[0-9]*/cmdline')))"
+PROCESSES = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; true"
 
 
 @pytest.mark.timeout(240)
@@ -27,16 +26,22 @@ def test_locks_work_and_the_password_is_nowhere(
     tasks: list[dict[str, Any]] = [
         {"name": "stays", MODULE: {"name": "stays"}},
         {"name": "run", MODULE: {"name": "run", "until": "run_end"}},
-        {"name": "look", "ansible.builtin.command": {"argv": [sys.executable, "-c", PROCESSES]}},
+        {"name": "look", "ansible.builtin.command": {"argv": ["sh", "-c", PROCESSES]}},
         {"name": "wrong", MODULE: {"name": "x", "password": "{{ wrong }}"}, "ignore_errors": True},
     ]
     defaults = {**settings, "password": "{{ secret }}"}
     keywords = {"module_defaults": {MODULE: defaults}, "gather_facts": False}
-    plays = json.dumps([{"hosts": "all", **keywords, "tasks": tasks}])
+    known = {f"distlock_{word}": value for word, value in defaults.items()}
+    under = {"hosts": "all", "gather_facts": False, "vars": {**known, "distlock_name": "play"}}
+    look: dict[str, Any] = {"ansible.builtin.debug": {"msg": "{{ query('distlock.distlock.holder', 'play') }}"}}
+    strategies = [
+        {**under, "strategy": f"distlock.distlock.{name}", "tasks": [look]} for name in ("linear", "host_pinned")
+    ]
+    plays = json.dumps([{"hosts": "all", **keywords, "tasks": tasks}, *strategies])
     secrets = tmp_path / "secrets.json"
     secrets.touch(0o600)
     secrets.write_text(json.dumps({"secret": SECRET, "wrong": f"not-{SECRET}"}))
-    played = playbook(plays, "-vvv", f"--extra-vars=@{secrets}", env={"DISTLOCK_ENDPOINTS": None})
+    played = playbook(plays, "-vvvvv", f"--extra-vars=@{secrets}", env={"DISTLOCK_ENDPOINTS": None})
     assert played.code == 0, played.text
     assert (played.task("stays")["lifetime"], played.task("run")["lifetime"]) == ("persistent", "bound")
     assert "wrong password, or no such user" in played.task("wrong")["msg"]
@@ -45,3 +50,16 @@ def test_locks_work_and_the_password_is_nowhere(
     realm = connect(**settings)
     wait_until(lambda: [state.name for state in realm.list()] == ["stays"], "the keeper to let go")
     assert [path for path in tmp_path.rglob("*") if path.is_file() and SECRET in path.read_text("latin-1")] == [secrets]
+
+
+@pytest.mark.timeout(240)
+def test_a_lookup_with_a_wrong_password_ends_with_one_line(
+    user_of_realm: Callable[[str], dict[str, Any]], playbook: Callable[..., Played]
+) -> None:
+    settings = {**user_of_realm(SECRET), "password": f"not-{SECRET}"}
+    words = ", ".join(f"{word}={value!r}" for word, value in settings.items())
+    task = {"ansible.builtin.debug": {"msg": f"{{{{ query('distlock.distlock.holder', 'x', {words}) }}}}"}}
+    played = playbook(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [task]}]))
+    assert played.code == 2, played.text
+    assert "wrong password, or no such user" in " ".join(played.text.split())
+    assert "Traceback" not in played.text

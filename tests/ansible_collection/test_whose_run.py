@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from distlock_core import Realm, connect
 from distlock_core.testing import Cluster
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
+PAGE = (EXAMPLES.parent.parent / "docs" / "ansible.md").read_text(encoding="utf-8")
 MODULE = "distlock.distlock.distlock"
 
 
@@ -168,3 +170,5 @@ def test_a_run_or_task_that_ends_while_it_waits_gives_up_its_place_and_takes_not
     wait_until(lambda: not any(is_running(pid) for pid in workers), "the workers gone")
     keys.unlock("x")
     assert keys.keys() == []
+    table = PAGE.partition("A module that still *waits*")[2].partition("\n\n## ")[0]
+    assert re.search(rf"^\|[^|]*{ending}.*\| gives up its place \| gives up its place \|$", table, re.MULTILINE)

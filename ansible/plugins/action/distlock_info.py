@@ -14,10 +14,8 @@ from ansible_collections.distlock.distlock.plugins.plugin_utils.facts import ref
 
 
 class ActionModule(ActionBase):
-    _supports_async = True
-    _supports_check_mode = True
-
     def run(self, tmp=None, task_vars=None):
+        self._supports_async = True  # of the object: ansible-core 2.15 sets that when it makes one
         result = super().run(tmp, task_vars)
         del tmp  # it has no effect any more
         arguments = dict(self._task.args)

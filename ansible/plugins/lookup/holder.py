@@ -63,4 +63,5 @@ class LookupModule(LookupBase):
             with realm:
                 return [owner_of(holder.owner) for name in terms for holder in realm.show(str(name)).holders]
         except DistlockError as error:
-            raise AnsibleLookupError(error.message) from error
+            # With no other error behind it: Ansible follows such chains, and shows each message of them.
+            raise AnsibleLookupError(error.message) from None

@@ -24,8 +24,9 @@ options:
   state:
     description:
       - V(locked) takes the lock. The task fails where another holds it, and says who, since when and why.
-      - V(unlocked) lets it go. Another's lock is left alone; that is no failure, so that it can stand in C(always).
-      - V(held) fails unless the lock is held now, for use right before a dangerous step. It changes nothing.
+      - V(unlocked) lets it go. It fails where another holds the lock, and leaves it alone. The lock of another host of
+        the same run counts as this host's own if the task has C(run_once), or that host has failed or is unreachable.
+      - V(held) fails unless this owner holds the lock now, for use right before a dangerous step. It changes nothing.
     type: str
     choices: [locked, unlocked, held]
     default: locked
@@ -47,16 +48,20 @@ options:
     description:
       - Wait at most so many seconds. V(0) fails at once when another holds the lock or is ahead in the line, V(-1)
         waits for ever. Who waits is served in order of arrival. The default is V(0).
+      - While it waits, the output says for whom, since when and from which place in the line. A run or task that ends
+        meanwhile gives up its place.
       - To wait where a strategy takes all hosts through one task after the other, and several of them want the lock,
         would never end. It is refused at once. Use C(serial=1), or a strategy like
-        P(ansible.builtin.host_pinned#strategy).
+        P(ansible.builtin.host_pinned#strategy), or C(guarded_one_by_one) of the role C(distlock.distlock.guarded). So
+        is waiting under P(ansible.builtin.free#strategy) that would take all C(forks).
     type: float
   owner:
     description:
-      - Who holds the lock. The same owner may take its own lock again, and nobody else lets it go without O(force).
-      - The default is C(ansible:INVENTORY_HOSTNAME@CONTROLLER:PID_OF_THE_RUN), with O(until=run_end) it is
-        C(ansible:CONTROLLER:PID_OF_THE_RUN). So another run is another owner; name one, to go on in the next run with a
-        lock that was left.
+      - Who holds the lock. Nobody else lets it go without O(force).
+      - The default is C(ansible:INVENTORY_HOSTNAME@CONTROLLER:PID_OF_THE_RUN.RANDOM), with O(until=run_end) it is
+        C(ansible:CONTROLLER:PID_OF_THE_RUN.RANDOM). So another run is another owner.
+      - Name one, to go on in the next run with a lock that was left. It does that when the run that took the lock has
+        ended, as its controller can tell, or with O(token). Two runs that live never share a lock.
     type: str
   slots:
     description:
@@ -86,7 +91,13 @@ options:
   token:
     description:
       - With O(state=unlocked) and O(state=held), only the acquisition with this fencing token.
+      - With O(state=locked), the lock of this O(owner) that has this fencing token is gone on with, whatever run has
+        taken it.
     type: int
+  run:
+    description:
+      - What the controller tells about the run. It is set by the action plugin; what a task says is not used.
+    type: dict
   lockstep:
     description:
       - Whether hosts go through this task side by side, so that one which waits for another would wait for ever.
@@ -117,6 +128,7 @@ EXAMPLES = r"""
     name: percona_prod
     reason: Restart of Percona Server
     timeout: -1
+  tags: always # or --tags would run the rest without the lock
 
 - name: Work, and let go whatever became of it
   block:
@@ -124,11 +136,16 @@ EXAMPLES = r"""
       ansible.builtin.service:
         name: mysql
         state: restarted
+
+    - name: Run the handlers while the lock is held
+      ansible.builtin.meta: flush_handlers
+      tags: always
   always:
     - name: Let the next one in
       distlock.distlock.distlock:
         name: percona_prod
         state: unlocked
+      tags: always
 
 - name: Say where etcd is
   module_defaults:
@@ -183,8 +200,13 @@ since:
   returned: always
   type: int
   sample: 1795263499
+waited_for:
+  description: Who held the lock on arrival, since when and why. Empty where it was free.
+  returned: when O(state=locked) succeeds
+  type: str
+  sample: 'node-3 since 12:03 (4m12s): "RAM swap"'
 waited:
-  description: So many seconds O(state=locked) took, most of them in the line.
+  description: Seconds that O(state=locked) took, most of them in the line.
   returned: always
   type: float
   sample: 12.31
@@ -218,7 +240,7 @@ kind:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.distlock.distlock.plugins.module_utils import _python  # noqa: F401 - first
+from ansible_collections.distlock.distlock.plugins.module_utils import _python  # noqa: F401 # pylint: disable=unused-import
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.lifetime import WhileHeard
 from ansible_collections.distlock.distlock.plugins.module_utils.states import argument_spec, carry_out
 

@@ -11,7 +11,8 @@ import select
 import signal
 import threading
 
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.processes import Tree, descendants
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.processes import descendants
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.tree import Tree
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.whoami import is_gone, start_time
 
 LOOK = 0.5  # seconds between two looks at the run, where the kernel does not tell of its end

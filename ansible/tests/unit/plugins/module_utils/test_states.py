@@ -43,12 +43,13 @@ def test_an_etcd_that_does_not_answer_is_one_clear_line_too():
 @pytest.mark.parametrize(
     ("owner", "run"),
     [
-        ("ansible:db1@deploy:4711", "deploy:4711"),
-        ("ansible:deploy:4711", "deploy:4711"),
-        ("ansible:a@b@deploy:4711", "deploy:4711"),
+        ("ansible:db1@deploy:4711.0a1b2c3d", "deploy:4711.0a1b2c3d"),
+        ("ansible:deploy:4711.0a1b2c3d", "deploy:4711.0a1b2c3d"),
+        ("ansible:a@b@deploy:4711.0a1b2c3d", "deploy:4711.0a1b2c3d"),
+        ("ansible:db1@deploy:4711", None),
         ("ansible:db1", None),
         ("db1", None),
-        ("salt:db1@deploy:4711", None),
+        ("salt:db1@deploy:4711.0a1b2c3d", None),
     ],
 )
 def test_a_run_knows_what_it_holds_by_its_own_default_owners_only(owner, run):
