@@ -57,6 +57,49 @@ def test_every_recipe_has_a_test() -> None:
     assert [name for name in named if f'recipe("{name}")' not in tests and f"recipe('{name}')" not in tests] == []
 
 
+# Each file under examples/, and what runs it: with stand-ins for what would change a machine.
+EXAMPLES = {
+    "ansible/backup.yml": "tests/ansible_collection/test_ansible_examples.py",
+    "ansible/rolling_upgrade.yml": "tests/ansible_collection/test_ansible_examples.py",
+    "ansible/rolling_upgrade_strategy.yml": "tests/ansible_collection/test_ansible_examples.py",
+    "ansible/schema_change.yml": "tests/ansible_collection/test_ansible_examples.py",
+    "ansible/tasks/backup.yml": "tests/ansible_collection/test_ansible_examples.py",
+    "ansible/tasks/schema_change.yml": "tests/ansible_collection/test_ansible_examples.py",
+    "ansible/tasks/upgrade.yml": "tests/ansible_collection/test_ansible_examples.py",
+    "cron/backup": "tests/test_recipes.py",
+    "name_server/names.py": "tests/test_examples.py",
+    "name_server/service.py": "tests/test_examples.py",
+    "puppet/reboot.pp": "tests/puppet_module/test_puppet_examples.py",
+    "puppet/upgrade.pp": "tests/puppet_module/test_puppet_examples.py",
+    "puppet/whole_run.pp": "tests/puppet_module/test_puppet_examples.py",
+    # demo.py starts the others.
+    "rolling_restart/demo.py": "tools/bare_debian.sh",
+    "rolling_restart/node.py": "examples/rolling_restart/demo.py",
+    "rolling_restart/reader.py": "examples/rolling_restart/demo.py",
+    "rolling_restart/services.py": "examples/rolling_restart/demo.py",
+    "salt/install.sls": "tests/salt_modules/test_install.py",
+    "salt/orch/upgrade_cluster.sls": "tests/salt_modules/test_fleet.py",
+    "salt/upgrade.sls": "tests/salt_modules/test_fleet.py",
+    "salt/upgrade_run_end.sls": "tests/salt_modules/test_fleet.py",
+    "singleton.py": "tests/manager/test_singleton.py",
+    "systemd/backup.service": "tests/test_recipes.py",
+    "systemd/backup.timer": "tests/test_recipes.py",
+    "systemd/worker.service": "tests/test_recipes.py",
+    "unhealthy_service/backend.py": "tests/test_examples.py",
+    "unhealthy_service/caller.py": "tests/test_examples.py",
+}
+
+
+def test_every_example_is_run() -> None:
+    files = [path for path in (ROOT / "examples").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert sorted(str(path.relative_to(ROOT / "examples")) for path in files) == sorted(EXAMPLES)
+    for example, runner in EXAMPLES.items():
+        text = (ROOT / runner).read_text(encoding="utf-8").partition("EXAMPLES = {")
+        rest = text[0] + text[2].partition("\n}\n")[2]
+        assert Path(example).stem in rest, f"{example} is not named in {runner}"
+        assert "def test_" in rest or not runner.startswith("tests/")
+
+
 @pytest.fixture
 def cluster(start_etcd: Callable[..., Cluster]) -> Iterator[Cluster]:
     """An etcd of the test's own: the recipes have the default prefix."""
