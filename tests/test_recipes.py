@@ -304,9 +304,12 @@ def test_a_job_of_cron_is_silent_where_the_lock_is_held(node: Node, cluster: Clu
 
 def test_sudo_outside_and_the_token_as_an_argument(node: Node) -> None:
     need("sudo")
-    assert node.run(recipe("sudo outside")) == (0, "")
+    about_the_network = re.compile(r"sudo: unable to resolve host .*\n")
+    code, said = node.run(recipe("sudo outside"))
+    assert (code, about_the_network.sub("", said)) == (0, "")
     assert node.called == ["yum --assumeyes upgrade"]
-    assert node.run(recipe("sudo inside")) == (0, "")
+    code, said = node.run(recipe("sudo inside"))
+    assert (code, about_the_network.sub("", said)) == (0, "")
     code, said = node.run("DISTLOCK_TOKEN=7 DISTLOCK_ENDPOINTS=x sudo env")
     assert (code, "DISTLOCK" in said) == (0, False)
 

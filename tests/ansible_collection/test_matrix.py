@@ -122,6 +122,8 @@ def test_everything_works_with_each_ansible_core(
 ) -> None:
     controller.bin = ansible(version, tmp_path_factory)
     every, folder = site
+    if version == "2.15":
+        every[3]["serial"] = 1  # its linear does not take included files one after the other
     code, output = controller.run(every, hosts="h1,h2", ANSIBLE_CALLBACKS_ENABLED="distlock.distlock.waits")
     assert code == 2, output  # the last play, whose etcd is named by a fact
     assert "fact" in output.partition("lying")[2], output
