@@ -257,7 +257,7 @@ def test_the_orchestration_says_who_holds_the_lock_when_a_node_has_failed(
 
 
 # What is put behind the page's own states.
-LOOK = """
+IS_IT_HELD = """
 is it held:
   salt.function:
     - name: distlock.show
@@ -280,7 +280,7 @@ def test_a_lock_until_the_runs_end_in_an_orchestration_ends_with_that(
         ("sls: upgrade", "sls: one_node"),
     )
     (fleet.sls / "one_node.sls").write_text("upgrade:\n  test.succeed_without_changes: []\n")
-    (fleet.sls / "roll_out.sls").write_text(text + "\n" + LOOK.format(lock=lock_name, prefix=realm_prefix))
+    (fleet.sls / "roll_out.sls").write_text(text + "\n" + IS_IT_HELD.format(lock=lock_name, prefix=realm_prefix))
     done = fleet.orchestrate("roll_out")
     assert all_true(done), done
     (shown,) = done["is it held"].changes["ret"]["m0"]
