@@ -1,4 +1,4 @@
-"""What docs/ansible.md shows works as it stands there; only steps that need real packages and services are stood in for."""
+"""What docs/ansible.md shows works as it stands there; only changes of packages and services are stood in for."""
 
 from __future__ import annotations
 
