@@ -271,7 +271,7 @@ def let_go(
             return None
         if dry_run:
             return holder
-        return found.unlock(name, owner, token=token, force=force, cooldown=cooldown, taker=mine)
+        return found.end(holder, owner, cooldown=cooldown)
     except LockNotFound:
         return None
 

@@ -205,10 +205,18 @@ class Realm:
         it has just read and nothing newer; with a `cooldown` (seconds) the lock stays taken for so long. Raises
         `LockNotFound`, `NotHolder`, `EtcdUnavailable`, `AccessDenied`.
         """
+        if owner is not None:
+            check_owner(owner)
+        holder = self.to_unlock(name, owner, token=token, force=force, taker=taker, cancel=cancel)
+        return self.end(holder, owner, cooldown=cooldown, cancel=cancel)
+
+    def end(
+        self, holder: Holder, owner: str | None = None, *, cooldown: int | None = None, cancel: Cancel | None = None
+    ) -> Holder:
+        """Delete this very hold, as `unlock()` does, where the caller has looked at it. Returns it; raises as that."""
         from distlock_core.survey import gone
 
-        by = hostname() if owner is None else check_owner(owner)
-        holder = self.to_unlock(name, owner, token=token, force=force, taker=taker, cancel=cancel)
+        name, by = holder.lock, hostname() if owner is None else check_owner(owner)
         how = "released" if holder.owner == by else "broken"
         patience = Patience.lasting(self._release_timeout, cancel)
 

@@ -103,7 +103,8 @@ def what_of_run(holder: Holder, state_dir: str | None) -> tuple[str, str]:
     found = fate(record.details, remembered)
     command = record.details.get("command")
     if found[0] == GONE and isinstance(command, dict) and command:
-        found = fate({**record.details, **command}, remembered)
+        # Its own start time, or none: with that of the run, a command that lives would count as gone.
+        found = fate({**record.details, "start": None, **command}, remembered)
         if found[0] == ALIVE:
             return ALIVE, f"its command, process {command.get('pid')}, lives"
     if found[0] == GONE and _has_keeper(record):

@@ -16,7 +16,8 @@ class Standby:
 
     It is started, and all descriptors that it needs are opened, when it is made. So whoever makes one before a lock is
     claimed cannot fail for want of a thread afterwards. Handing it work, recalling it and closing it allocate nothing
-    of the system. In a forked child it does not exist: `hand()` raises there, the rest does nothing.
+    of the system. In a forked child it does not exist: `hand()` raises there, the rest does nothing. One that nobody
+    refers to any more ends by itself, when it has no work.
 
     `interrupt` is what ends the work.
     """
@@ -30,16 +31,12 @@ class Standby:
                 f"the lock could not be looked after: no descriptor is left ({error.strerror}): see ulimit -n"
             ) from error
         self._pid = os.getpid()
-        self._called = _thread.allocate_lock()  # held while there is nothing to do
-        self._idle = _thread.allocate_lock()  # held while it works
-        self._called.acquire()
-        self._work: Callable[[Interrupt], object] | None = None
-        self._closed = False
-        self._left_to_itself = False  # recalled or closed by its own thread, which cannot wait for itself
+        self._post = _Post(self.interrupt)
         try:
-            self._thread = start_thread(self._wait, name)
+            self._thread = start_thread(self._post.serve, name)
         except (RuntimeError, MemoryError) as error:
             self.interrupt.close()
+            self._post.closed = True
             raise DistlockError(
                 f"the lock could not be looked after: no thread can be started ({error}): see ulimit -u, pids.max"
             ) from error
@@ -52,47 +49,82 @@ class Standby:
     @property
     def is_working(self) -> bool:
         """True from `hand()` until the work has ended or is recalled."""
-        return self._pid == os.getpid() and self._idle.locked() and not self._left_to_itself
+        return self._pid == os.getpid() and self._post.idle.locked() and not self._post.left_to_itself
 
     def hand(self, work: Callable[[Interrupt], object]) -> None:
         """Do this, which is to end soon after its interrupt is set. Only while it does not work."""
         if self._pid != os.getpid():
             raise DistlockError("the thread that looks after a lock does not exist in a forked child")
-        self._idle.acquire()  # it may be about to end what it has been recalled from
-        self._left_to_itself = False
+        post = self._post
+        post.idle.acquire()  # it may be about to end what it has been recalled from
+        post.left_to_itself = False
         self.interrupt.clear()
-        self._work = work
-        self._called.release()
+        post.work = work
+        post.called.release()
 
     def recall(self) -> None:
         """End the work, and wait for that; called by the thread itself, it ends as soon as that returns."""
-        if self._pid != os.getpid() or not self._idle.locked():
+        if self._pid != os.getpid() or not self._post.idle.locked():
             return
         self.interrupt.set()
         if self._thread.is_current:
-            self._left_to_itself = True
+            self._post.left_to_itself = True
             return
-        with self._idle:
+        with self._post.idle:
             pass
 
     def close(self) -> None:
         """End the work and the thread, and close what it has opened."""
-        if self._pid != os.getpid() or self._closed:
+        if self._pid != os.getpid() or self._post.closed:
             return
-        self._closed = True
+        self._post.closed = True
         self.recall()
         if self._thread.is_current:
             return  # it closes the rest as it ends
-        self._called.release()
+        self._post.called.release()
         self._thread.join()
         self.interrupt.close()
 
-    def _wait(self) -> None:
+    def __del__(self) -> None:
+        # The lock was dropped without a release. Not waited for: the collector may run in any thread.
+        try:
+            if self._pid == os.getpid() and not self._post.closed:
+                self._post.abandon()
+        except Exception:  # noqa: BLE001, S110 - it was never whole, or the interpreter is ending
+            pass
+
+
+class _Post:
+    """What the thread and whoever has it share. The thread knows nothing else: so it keeps no `Standby` alive."""
+
+    def __init__(self, interrupt: Interrupt) -> None:
+        self.interrupt = interrupt
+        self.called = _thread.allocate_lock()  # held while there is nothing to do
+        self.idle = _thread.allocate_lock()  # held while it works
+        self.called.acquire()
+        self.work: Callable[[Interrupt], object] | None = None
+        self.closed = False
+        self.left_to_itself = False  # recalled or closed by its own thread, which cannot wait for itself
+        self.abandoned = False  # nobody refers to the `Standby` any more
+        self._pid = os.getpid()
+
+    def abandon(self) -> None:
+        """Let the thread end, and close the rest, when it has no work."""
+        self.abandoned = self.closed = True
+        try:
+            self.called.release()
+        except RuntimeError:
+            pass  # it has been called, and is about to begin: it looks again after that
+
+    def serve(self) -> None:
+        """The thread's life."""
         while True:
-            self._called.acquire()
-            work, self._work = self._work, None
+            self.called.acquire()
+            work, self.work = self.work, None
             if work is None:
-                return  # closed
+                if self.abandoned:
+                    self.interrupt.close()
+                return
             try:
                 work(self.interrupt)
             except BaseException as error:  # noqa: BLE001 - the next work must find a thread
@@ -100,8 +132,8 @@ class Standby:
             work = None
             if self._pid != os.getpid():
                 return  # a callback has forked, and the child came back here
-            if self._closed and self._left_to_itself:
+            if self.abandoned or (self.closed and self.left_to_itself):
                 self.interrupt.close()
-                self._idle.release()
+                self.idle.release()
                 return
-            self._idle.release()
+            self.idle.release()

@@ -11,10 +11,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import Callable
 
 import pytest
 from needs import need
+from pages import ROOT, blocks, marked, recipe
 from recipe_node import BIN, Node, finish
 from witness import wait_until
 
@@ -22,8 +23,6 @@ from distlock_core import Realm, connect
 from distlock_core.config import load
 from distlock_core.testing import Cluster
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
 LANGUAGES = ("sh", "console", "python", "yaml", "puppet", "js", "ini", "crontab")
 # What stands above a block, as a comment that is not shown.
 MARKS = re.compile(
@@ -35,44 +34,9 @@ MOST_NOT_RUN = 6
 STAND_INS = ("bin/yum", "bin/systemctl", "bin/backup", "bin/sync-all", "sbin/backup", "sbin/upgrade")
 
 
-class Block(NamedTuple):
-    """A fenced block, and the comment above it."""
-
-    page: str
-    line: int
-    mark: str
-    language: str
-    text: str
-
-
-def blocks() -> Iterator[Block]:
-    for page in PAGES:
-        lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
-        start = None
-        for number, line in enumerate(lines):
-            if start is None and line.startswith("```"):
-                start = number
-            elif start is not None and line == "```":
-                text = "\n".join(lines[start + 1 : number])
-                yield Block(page, start + 1, lines[start - 1], lines[start][3:], text)
-                start = None
-
-
-def marked(mark: str) -> list[Block]:
-    return [block for block in blocks() if block.mark == f"<!-- {mark} -->"]
-
-
-def recipe(name: str) -> str:
-    """Its text, which may stand in more than one place."""
-    (text,) = {block.text for block in marked(f"recipe: {name}")}
-    return text
-
-
 def test_every_block_is_tried_or_says_why_not() -> None:
-    # The pages of the three tools are read by tests of their own.
-    pages = {block.page for block in blocks()} - {"docs/ansible.md", "docs/puppet.md", "docs/salt.md"}
-    found = [block for block in blocks() if block.language in LANGUAGES and block.page in pages]
-    assert len(found) > 40
+    found = [block for block in blocks() if block.language in LANGUAGES]
+    assert len(found) > 80
     unmarked = [f"{block.page}:{block.line}" for block in found if not MARKS.fullmatch(block.mark)]
     assert unmarked == []
     not_run = [f"{block.page}:{block.line}" for block in found if block.mark.startswith("<!-- not run")]
@@ -89,8 +53,51 @@ def test_the_tests_that_are_named_read_the_page_or_the_example() -> None:
 
 def test_every_recipe_has_a_test() -> None:
     named = [name for block in blocks() for name in re.findall(r"<!-- recipe: ([\w -]+) -->", block.mark)]
-    tests = Path(__file__).read_text(encoding="utf-8")
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("**/test_*.py"))
     assert [name for name in named if f'recipe("{name}")' not in tests and f"recipe('{name}')" not in tests] == []
+
+
+# Each file under examples/, and what runs it: with stand-ins for what would change a machine.
+EXAMPLES = {
+    "ansible/backup.yml": "tests/ansible_collection/test_ansible_examples.py",
+    "ansible/rolling_upgrade.yml": "tests/ansible_collection/test_ansible_examples.py",
+    "ansible/rolling_upgrade_strategy.yml": "tests/ansible_collection/test_ansible_examples.py",
+    "ansible/schema_change.yml": "tests/ansible_collection/test_ansible_examples.py",
+    "ansible/tasks/backup.yml": "tests/ansible_collection/test_ansible_examples.py",
+    "ansible/tasks/schema_change.yml": "tests/ansible_collection/test_ansible_examples.py",
+    "ansible/tasks/upgrade.yml": "tests/ansible_collection/test_ansible_examples.py",
+    "cron/backup": "tests/test_recipes.py",
+    "name_server/names.py": "tests/test_examples.py",
+    "name_server/service.py": "tests/test_examples.py",
+    "puppet/reboot.pp": "tests/puppet_module/test_puppet_examples.py",
+    "puppet/upgrade.pp": "tests/puppet_module/test_puppet_examples.py",
+    "puppet/whole_run.pp": "tests/puppet_module/test_puppet_examples.py",
+    # demo.py starts the others.
+    "rolling_restart/demo.py": "tools/bare_debian.sh",
+    "rolling_restart/node.py": "examples/rolling_restart/demo.py",
+    "rolling_restart/reader.py": "examples/rolling_restart/demo.py",
+    "rolling_restart/services.py": "examples/rolling_restart/demo.py",
+    "salt/install.sls": "tests/salt_modules/test_install.py",
+    "salt/orch/upgrade_cluster.sls": "tests/salt_modules/test_fleet.py",
+    "salt/upgrade.sls": "tests/salt_modules/test_fleet.py",
+    "salt/upgrade_run_end.sls": "tests/salt_modules/test_fleet.py",
+    "singleton.py": "tests/manager/test_singleton.py",
+    "systemd/backup.service": "tests/test_recipes.py",
+    "systemd/backup.timer": "tests/test_recipes.py",
+    "systemd/worker.service": "tests/test_recipes.py",
+    "unhealthy_service/backend.py": "tests/test_examples.py",
+    "unhealthy_service/caller.py": "tests/test_examples.py",
+}
+
+
+def test_every_example_is_run() -> None:
+    files = [path for path in (ROOT / "examples").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert sorted(str(path.relative_to(ROOT / "examples")) for path in files) == sorted(EXAMPLES)
+    for example, runner in EXAMPLES.items():
+        text = (ROOT / runner).read_text(encoding="utf-8").partition("EXAMPLES = {")
+        rest = text[0] + text[2].partition("\n}\n")[2]
+        assert Path(example).stem in rest, f"{example} is not named in {runner}"
+        assert "def test_" in rest or not runner.startswith("tests/")
 
 
 @pytest.fixture

@@ -62,15 +62,26 @@ mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" || exit
 shift
 exec chroot "$@"
 '
-install=$(sed -n '/^## Install/,/^## Five/{/^```sh$/,/^```$/{/^```/d;p}}' README.md)
-[ -n "$install" ] || fail "README.md does not say how to install"
+# The commands of a page that this script runs: those below its mark.
+commands_of() {
+    sed -n '/^<!-- tested by tools.bare_debian.sh -->$/,/^```$/{/^<!--/d;/^```/d;p}' "$1" | grep . ||
+        fail "$1 has no commands that are marked for this script"
+}
+install=$(commands_of README.md)
+wheels=$(commands_of docs/puppet.md)
 check='distlock --version; distlock-etcd --help >/dev/null; distlock-puppet --help >/dev/null; etcdlocker --help >/dev/null'
-rm -rf "$root/opt/distlock" "$root/root/distlock" "$root"/usr/local/bin/*
+# The folder is all that pip takes.
+from_wheels='python3 -m venv /tmp/of_wheels
+/tmp/of_wheels/bin/pip --quiet install --no-index --find-links=/srv/wheels distlock-core
+/tmp/of_wheels/bin/distlock --version'
+rm -rf "$root/opt/distlock" "$root/root/distlock" "$root/srv/wheels" "$root/tmp/of_wheels" "$root"/usr/local/bin/*
 git clone --quiet . "$root/root/distlock"
 unshare --mount --pid --fork --kill-child bash -c "$as_root" bash "$root" "$root" env -i "${settings[@]}" \
     PATH=/usr/local/bin:/usr/bin:/bin HOME=/root bash -euc "cd /root/distlock
 $install
-$check"
+$check
+$wheels
+$from_wheels"
 
 enter=(/bin/sh -c 'cd "$HOME/distlock" && exec "$@"' sh)
 unshare --mount --pid --fork --kill-child bash -c "$script" bash "$root" "$user" "${settings[@]}" "${enter[@]}" "$@"

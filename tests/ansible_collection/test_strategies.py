@@ -295,7 +295,7 @@ def test_a_failed_host_that_holds_keeps_the_others_of_its_run_back(
     held = holder(realm)
     assert held is not None
     assert (held.owner or "").startswith("ansible:h2@")
-    assert "h3: x is left taken, since h2 has failed" in output
+    assert "h3: x is left taken after h2 has failed" in output
 
 
 def test_slots_let_so_many_hosts_through_at_once(controller: Controller, realm: Realm, tmp_path: Path) -> None:

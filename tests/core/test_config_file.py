@@ -240,7 +240,7 @@ def test_the_plain_form_needs_no_pyyaml(no_pyyaml: None, tmp_path: Path, text: s
 def test_the_files_in_the_docs_and_what_puppet_writes_need_no_pyyaml(no_pyyaml: None, default_file: Path) -> None:
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"<!-- config -->\n```yaml\n(.*?)```", page, re.DOTALL)
-    tls = re.search(r"### TLS and users\n\n```yaml\n(.*?)```", page, re.DOTALL)
+    tls = re.search(r"### TLS and users\n\n<!-- .* -->\n```yaml\n(.*?)```", page, re.DOTALL)
     assert tls is not None
     puppet = (
         "# Puppet writes this file (class distlock).\n"

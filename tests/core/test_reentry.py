@@ -14,6 +14,7 @@ from scene import BOUND, TXN, Scene, deletes, puts
 from distlock_core import AcquireTimeout, LockBusy, LockLost
 from distlock_core.model import Record
 from distlock_core.testing import Proxy
+from distlock_core.whoami import traces
 
 
 def test_a_step_is_entered_by_its_owner_and_left_held(scene: Scene) -> None:
@@ -248,3 +249,18 @@ def test_a_release_after_the_step_was_broken_says_lost(scene: Scene, proxy: Prox
         inner.release()
     assert newer.verify()
     assert not any(deletes(scene.key("web"))(body) for body in proxy.wait_for_requests(TXN))
+
+
+def test_a_command_whose_start_could_not_be_read_is_not_proved_gone(scene: Scene) -> None:
+    run = subprocess.Popen(["sleep", "60"])
+    details = {**traces(run.pid), "kind": "run", "explicit": True, "run": "5" * 32}
+    run.kill()
+    run.wait()
+    command = subprocess.Popen(["sleep", "60"])
+    try:
+        scene.put("web", f"1;node-1;{json.dumps({**details, 'command': {'pid': command.pid}})}")
+        with pytest.raises(LockBusy, match="which may live"):
+            scene.realm().lock("web", "node-1").acquire(0)
+    finally:
+        command.kill()
+        command.wait()

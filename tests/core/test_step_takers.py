@@ -138,3 +138,21 @@ def test_the_deputy_of_a_run_says_whose_it_is(scene: Scene, read: Read, new_run:
     while not deputy.over:
         deputy.wait(1)
     scene.assert_clean()
+
+
+def test_letting_go_leaves_a_hold_that_came_after_it_had_looked(
+    scene: Scene, read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = read()
+    adapters.take(settings, taker=traces())
+    look = adapters._refuse_another_runs
+
+    def meanwhile(*what: Any) -> None:
+        look(*what)
+        scene.realm().unlock("web", force=True)
+        scene.realm().lock("web", "tool:node-1").acquire(0)
+
+    monkeypatch.setattr(adapters, "_refuse_another_runs", meanwhile)
+    with pytest.raises(NotHolder, match="was not when I looked: left alone"):
+        adapters.let_go(settings, taker=traces())
+    assert scene.record("web").text("kind") == "run"

@@ -137,7 +137,7 @@ def test_what_is_changed_inside_a_step_stays_when_the_run_leaves(scene: Scene, h
         guest.update(OTHER)
     if how == "by a run that died":
         record = scene.record("db")
-        dead = record._replace(details={**record.details, "boot": "another"}).encode().decode()
+        dead = record._replace(details={**record.details, "start": 1}).encode().decode()
         scene.put("db", dead)
         guest = scene.realm().lock("db", "me").acquire(0)
     guest.release()

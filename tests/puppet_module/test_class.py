@@ -14,6 +14,7 @@ from typing import Callable
 import pytest
 import yaml
 from module_node import ModuleNode
+from pages import recipe, with_stand_ins
 from puppet_node import BIN, CHANGED, FAILED, UNCHANGED, quoted
 from witness import Etcd, wait_until
 
@@ -134,11 +135,16 @@ def test_the_package_comes_from_a_wheel_into_an_environment_of_its_own(
     commands.mkdir()
 
     def manifest(ensure: str) -> str:
+        mine = f"""ensure => '{ensure}', venv => '{tmp_path}/venv', python => '{sys.executable}', {OWNER},
+          command_dir => '{commands}', config_file => '{tmp_path}/distlock.yaml', prefix => '/x/',"""
+        of_the_page = with_stand_ins(
+            recipe("Puppet package"),
+            ("class { 'distlock':", f"class {{ 'distlock': {mine}"),
+            ("--find-links=/srv/wheels", f"--find-links={wheels}"),
+            ("'--no-index'", "'--no-index', '--no-deps'"),
+        )
         return f"""
-        class {{ 'distlock': ensure => '{ensure}', venv => '{tmp_path}/venv', python => '{sys.executable}', {OWNER},
-          command_dir => '{commands}', config_file => '{tmp_path}/distlock.yaml', prefix => '/x/',
-          pip_options => ['--no-index', '--no-deps', '--find-links={wheels}'],
-        }}
+        {of_the_page}
         distlock::exec {{ 'x': command => ['/bin/true'], unless => '/usr/bin/test -e {tmp_path}/again' }}
         """
 

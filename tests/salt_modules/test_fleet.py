@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+from pages import recipe, with_stand_ins
 from salted import CALL_TIMEOUT, Fleet, State, age, clean_environment, states
 from witness import is_running, wait_until
 
@@ -255,14 +256,8 @@ def test_the_orchestration_says_who_holds_the_lock_when_a_node_has_failed(
     assert held.owner in ("salt:m0", "salt:m1")
 
 
-ROLL_OUT = """
-one roll-out at a time:
-  distlock.locked:
-    - name: {lock}
-    - until: run_end
-    - endpoints: {endpoints}
-    - prefix: {prefix}
-
+# What is put behind the page's own states.
+IS_IT_HELD = """
 is it held:
   salt.function:
     - name: distlock.show
@@ -276,14 +271,45 @@ is it held:
 def test_a_lock_until_the_runs_end_in_an_orchestration_ends_with_that(
     fleet: Fleet, etcd: Cluster, lock_name: str, realm_prefix: str, holder: Callable[[], Holder | None]
 ) -> None:
-    text = ROLL_OUT.format(lock=lock_name, endpoints=etcd.endpoints[0], prefix=realm_prefix)
-    (fleet.sls / "roll_out.sls").write_text(text)
+    where = f"- endpoints: {etcd.endpoints[0]}\n    - prefix: {realm_prefix}"
+    text = with_stand_ins(
+        recipe("Salt orchestration"),
+        ("percona_rollout", lock_name),
+        ("- until: run_end", f"- until: run_end\n    {where}"),
+        ("'db*'", "m0"),
+        ("sls: upgrade", "sls: one_node"),
+    )
+    (fleet.sls / "one_node.sls").write_text("upgrade:\n  test.succeed_without_changes: []\n")
+    (fleet.sls / "roll_out.sls").write_text(text + "\n" + IS_IT_HELD.format(lock=lock_name, prefix=realm_prefix))
     done = fleet.orchestrate("roll_out")
     assert all_true(done), done
     (shown,) = done["is it held"].changes["ret"]["m0"]
     assert shown["owner"].startswith("salt:")
     assert shown["lifetime"] == "bound"
     wait_until(lambda: holder() is None, "the end of the orchestration's lock")
+
+
+def test_the_commands_by_hand_run_look_and_unlock(fleet: Fleet, etcd: Cluster, lock_name: str) -> None:
+    salt = shlex.join(fleet.command("", tool="salt"))
+    runs, shows, unlocks = recipe("Salt by hand").splitlines()
+    held = connect(etcd.endpoints).lock(lock_name, "node-3", step=True)
+
+    def by_hand(command: str, *replaced: tuple[str, str]) -> Any:
+        command = with_stand_ins(command, ("salt ", f"{salt} "), ("percona_prod", lock_name), *replaced)
+        words = ["sh", "-euc", command]
+        done = subprocess.run(
+            words, env=clean_environment(), capture_output=True, text=True, timeout=CALL_TIMEOUT, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)["m0"]
+
+    ran = by_hand(runs, ("'db*'", "m0"), ("yum --assumeyes upgrade", "echo upgraded"))
+    assert (ran["retcode"], ran["stdout"]) == (0, "upgraded")
+    held.acquire(0)
+    (shown,) = by_hand(shows, ("db1", "m0"))
+    assert (shown["owner"], shown["token"]) == ("node-3", held.token)
+    by_hand(unlocks, ("db1", "m0"), ("4711", str(held.token)))
+    assert not connect(etcd.endpoints).show(lock_name).holders
 
 
 def test_the_master_can_list_the_locks_of_all_minions(fleet: Fleet, etcd: Cluster, realm_prefix: str) -> None:

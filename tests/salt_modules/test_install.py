@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from salted import ROOT, Minion
+from pages import recipe, with_stand_ins
+from salted import EXAMPLES, ROOT, Minion
 
 from distlock_core.testing import Cluster
 
@@ -28,22 +30,30 @@ for loaded, name in ((modules, "distlock.list"), (salt.loader.states(opts, modul
 
 
 @pytest.fixture(scope="session")
-def wheel_folder(salt_is_there: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built wheel, unpacked by pip, beside Salt and its protobuf. From a copy: a build writes into its tree."""
+def wheel(salt_is_there: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make wheel` makes. From a copy: a build writes into its tree."""
     source = tmp_path_factory.mktemp("source")
     for name in ("distlock_core", "salt"):
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignore)
     for name in ("pyproject.toml", "LICENSE", "README.md"):
         shutil.copy(ROOT / name, source)
+    _pip("wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", source / "dist", source)
+    (wheel,) = (source / "dist").iterdir()
+    return wheel
+
+
+@pytest.fixture(scope="session")
+def wheel_folder(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That wheel, unpacked by pip, beside Salt and its protobuf."""
     target = tmp_path_factory.mktemp("installed")
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run(
-        [*pip, "install", "--no-deps", "--no-index", "--no-build-isolation", "--target", str(target), str(source)],
-        check=True,
-        timeout=100,
-    )
+    _pip("install", "--no-deps", "--no-index", "--target", target, wheel)
     return target
+
+
+def _pip(*words: str | Path) -> None:
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, *words], check=True, timeout=100)
 
 
 def where(minion: Minion, *options: str, path: Path | None = None) -> list[str]:
@@ -89,3 +99,18 @@ def test_without_the_package_salt_says_what_is_missing(new_minion: Callable[...,
     for line in (function, state):
         assert "the Python package distlock-core is missing" in line
         assert "salt-pip install distlock_core-VERSION-py3-none-any.whl" in line
+
+
+def test_the_state_of_the_page_installs_the_wheel(minion: Minion, wheel: Path, tmp_path: Path) -> None:
+    """Into a folder of its own: the Python of the tests stays as it is."""
+    text = recipe("Salt install")
+    assert text in (EXAMPLES / "install.sls").read_text()
+    example = (EXAMPLES / "install.sls").read_text()
+    alone = f"- target: {tmp_path}/there\n    - force_reinstall: True\n    - no_deps: True\n    - no_index: True"
+    there = f"- reload_modules: True\n    {alone}"
+    (minion.sls / "put_there.sls").write_text(with_stand_ins(example, ("- reload_modules: True", there)))
+    assert "say where distlock comes from" in str(minion.call("state.apply", "put_there"))
+    pillar = "pillar=" + json.dumps({"distlock_package": str(wheel)})
+    done = minion.apply("put_there", pillar)
+    assert done["distlock-core"].result is True, done
+    assert (tmp_path / "there/distlock_core/saltext/states/distlock.py").exists()

@@ -1,0 +1,82 @@
+"""A thread that is there before the work: it ends with whoever has it, also where nobody closes it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from typing import Callable
+
+import pytest
+from witness import wait_until
+
+from distlock_core import connect
+from distlock_core.patience import Interrupt
+from distlock_core.standby import Standby
+from distlock_core.testing import Cluster
+
+NAME = "distlock-of-this-test"
+
+
+def running() -> int:
+    return sum(thread.name == NAME for thread in threading.enumerate())
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("works", [0, 1, 3])
+def test_one_that_is_dropped_ends_and_leaves_no_descriptor(works: int) -> None:
+    before = descriptors()
+    standby = Standby(NAME)
+    done: list[int] = []
+    for number in range(works):
+        standby.hand(lambda _, number=number: done.append(number))  # type: ignore[misc]
+    wait_until(lambda: len(done) == works, "the end of its work")
+    assert running() == 1
+    del standby
+    gc.collect()
+    wait_until(lambda: running() == 0, "the end of the thread")
+    assert done == list(range(works))
+    wait_until(lambda: descriptors() == before, "its descriptors to be closed")
+
+
+def test_one_that_is_dropped_at_work_ends_after_it() -> None:
+    at_work, go_on = threading.Event(), threading.Event()
+
+    def work(_: Interrupt) -> None:
+        at_work.set()
+        go_on.wait(30)
+
+    standby = Standby(NAME)
+    standby.hand(work)
+    assert at_work.wait(30)
+    del standby
+    gc.collect()
+    assert running() == 1
+    go_on.set()
+    wait_until(lambda: running() == 0, "the end of the thread")
+
+
+def test_one_that_is_dropped_as_soon_as_it_is_called_does_its_work() -> None:
+    for _ in range(200):
+        done = threading.Event()
+        standby = Standby(NAME)
+        standby.hand(lambda _, done=done: done.set())  # type: ignore[misc]
+        del standby
+        assert done.wait(30)
+    wait_until(lambda: running() == 0, "the end of the threads")
+
+
+def test_a_lost_lock_that_is_dropped_leaves_no_thread(
+    etcd: Cluster, realm_prefix: str, need: Callable[..., str]
+) -> None:
+    before = set(threading.enumerate())
+    lock = connect(etcd.endpoints[0], realm_prefix).lock("x", ttl=10).acquire()
+    assert [thread.name for thread in set(threading.enumerate()) - before] == ["distlock-session"]
+    etcd.etcdctl("del", lock.key)
+    assert lock.lost.wait(30)
+    del lock
+    gc.collect()
+    wait_until(lambda: not set(threading.enumerate()) - before, "the end of the thread")
