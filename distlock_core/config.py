@@ -115,7 +115,7 @@ def load(options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -
         settings["password_file"] = None  # where both stand side by side
     settings.check()
     settings.warnings = tuple(
-        filter(None, (problem, *_unknown_variables(environ), *_too_open(settings, path, in_file), _in_clear(settings)))
+        filter(None, (problem, *unknown_variables(environ), *_too_open(settings, path, in_file), _in_clear(settings)))
     )
     return settings
 
@@ -139,7 +139,7 @@ def utf8(text: str) -> str:
     return text if text.isascii() else os.fsencode(text).decode("utf-8", "surrogateescape")
 
 
-def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """A warning for each DISTLOCK_* variable that nothing reads: a misspelt one may mean another lock."""
     known = {setting.variable for setting in SETTINGS if "env" in setting.scope}
     unknown = [

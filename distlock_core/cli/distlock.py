@@ -11,6 +11,7 @@ from distlock_core.cli.getting import acquire, realm, wanted
 from distlock_core.cli.options import Request, UsageError, error_form, parse
 from distlock_core.cli.outcome import OK, fail, out, say, warn
 from distlock_core.cli.program import as_a_program
+from distlock_core.config import unknown_variables
 from distlock_core.errors import DistlockError, LockLost
 from distlock_core.model import Keys
 
@@ -30,6 +31,7 @@ def run(arguments: Sequence[str]) -> int:
         request = parse(arguments)
     except DistlockError as error:
         json, has_command = error_form(arguments, os.environ)
+        warn(unknown_variables(os.environ), json=json)  # one of them may be what is missing
         return fail(error, json=json, to_stderr=has_command)
     if request.settings.warnings and not request.settings["quiet"]:
         warn(request.settings.warnings, json=request.settings["json"])

@@ -178,6 +178,14 @@ def test_the_command_warns_of_a_misspelt_variable(run_distlock: Run, realm: Real
     assert run_distlock("--lock-name=x", "--quiet", *RAN, env={"DISTLOCK_PREFX": "/a/"}).stderr == ""
 
 
+def test_a_misspelt_variable_is_named_where_it_is_what_is_missing(run_distlock: Run) -> None:
+    done = run_distlock(*RAN, env={"DISTLOCK_LOCK_NAME": "x"})
+    assert (done.returncode, done.stdout) == (1, "")
+    warning, error = done.stderr.splitlines()
+    assert warning.endswith("did you mean DISTLOCK_LOCKNAME?")
+    assert "no lock is named" in error
+
+
 # Bytes, whatever the locale.
 
 
