@@ -17,6 +17,7 @@ import weakref
 from distlock_core.errors import Cancelled
 from distlock_core.etcd.calls import LATE, LINGER
 from distlock_core.etcd.http1 import ConnectFailed, ConnectionLost, reason_of
+from distlock_core.etcd.http_reply import TooLarge
 from distlock_core.etcd.messages import Refused
 from distlock_core.patience import Patience
 from distlock_core.threads import start_thread
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 
     Metadata = tuple[tuple[str, str], ...]
 
-CANCELLED, DEADLINE_EXCEEDED, UNIMPLEMENTED, UNAVAILABLE = 1, 4, 12, 14
+CANCELLED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED, UNAVAILABLE = 1, 4, 8, 12, 14
 READY = 2  # the state of a channel
+TOO_LARGE = "Received message larger than max ("  # and both sizes, the one that is allowed last
 OURS = "etcdserver: "  # what etcd's own refusals begin with; gRPC's begin otherwise
 NOT_SENT = "failed to connect to all addresses"
 
@@ -239,6 +241,9 @@ def failure_of(call: Any) -> Exception:
         return (ConnectFailed if details.startswith(NOT_SENT) else ConnectionLost)("closed the connection")
     if code in (CANCELLED, DEADLINE_EXCEEDED):
         return ConnectionLost("timed out" if code == DEADLINE_EXCEEDED else "closed the connection")
+    if code == RESOURCE_EXHAUSTED and TOO_LARGE in details:
+        _, _, most = details.rstrip(")").rpartition(" ")
+        return TooLarge(int(most)) if most.isdigit() else ConnectionLost(details)
     if code == UNIMPLEMENTED:
         return ConnectionLost("it answers, but not as etcd does")
     return Refused(code, details)

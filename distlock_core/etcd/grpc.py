@@ -21,6 +21,7 @@ from distlock_core.etcd.grpc_connect import connect
 from distlock_core.etcd.grpc_stream import FirstAnswer
 from distlock_core.etcd.grpc_watch import GrpcWatch
 from distlock_core.etcd.http1 import Address, ConnectFailed, ConnectionLost
+from distlock_core.etcd.http_reply import MAX_ANSWER, MIB
 from distlock_core.etcd.login import Login
 from distlock_core.etcd.messages import FAILED_PRECONDITION, NO_SPACE, NOT_FOUND, Refused, shown_member
 from distlock_core.etcd.rights import TRYING, name_missing
@@ -44,11 +45,12 @@ LEARNING = 1.0  # seconds that it may take to ask for the members
 class Grpc:
     """One etcd cluster over gRPC. Implements `Etcd`. May be used by several threads."""
 
-    def __init__(self, endpoints: Endpoints, access: Access | None = None) -> None:
-        """Raises `ConfigError` where the package `etcd3` is missing."""
+    def __init__(self, endpoints: Endpoints, access: Access | None = None, max_answer: int = MAX_ANSWER) -> None:
+        """`max_answer` (MiB) is the largest answer that is read. Raises `ConfigError` where `etcd3` is missing."""
         self._rpc = load()
         self._endpoints = endpoints
         self._access = access
+        self._most = max_answer * MIB
         self._tls: Tls | None = None
         self._login = Login(access, self._authenticate) if access is not None and access.user else None
         self._lock = threading.Lock()
@@ -268,7 +270,8 @@ class Grpc:
             from distlock_core.etcd.tls import Tls
 
             self._tls = Tls(self._access)
-        channel, cluster = connect(self._rpc, address, self._tls if address.tls else None, patience)
+        tls = self._tls if address.tls else None
+        channel, cluster = connect(self._rpc, address, tls, patience, self._most)
         try:
             self._endpoints.answered(address, cluster)
         except WrongCluster as wrong:

@@ -10,6 +10,7 @@ from distlock_core.etcd.calls import SPEAKS_TLS
 from distlock_core.etcd.channel import Bell, Channel, SignalsHeld, result_of
 from distlock_core.etcd.etcd3_package import check_spare
 from distlock_core.etcd.http1 import Connection, ConnectionLost
+from distlock_core.etcd.http_reply import MAX_ANSWER, MIB
 from distlock_core.etcd.messages import MALFORMED, NoGateway, Refused, read_answer
 
 TYPE_CHECKING = False
@@ -28,21 +29,23 @@ OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     # etcd is spoken to directly, whatever proxy the environment names for the web.
     ("grpc.enable_http_proxy", 0),
-    ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.enable_retries", 0),  # whether to send a write again is for the callers to say
 )
 
 
-def connect(rpc: Any, address: Address, tls: Tls | None, patience: Patience) -> tuple[Channel, int]:
+def connect(
+    rpc: Any, address: Address, tls: Tls | None, patience: Patience, most: int = MAX_ANSWER * MIB
+) -> tuple[Channel, int]:
     """Connect to a member, and return when it has answered, with the id of its cluster.
 
-    It is asked for its status, so that nothing of the caller's is in doubt when no answer comes. Raises
-    `ConnectFailed`, `ConfigError`, `Cancelled`.
+    It is asked for its status, so that nothing of the caller's is in doubt when no answer comes. `most` is the largest
+    answer that is read, in bytes. Raises `ConnectFailed`, `ConfigError`, `Cancelled`.
     """
     _check_descriptors()
     whole = patience
     options = [*OPTIONS, ("grpc.default_authority", address.url.partition("://")[2])]
+    options.append(("grpc.max_receive_message_length", most))
     credentials = None
     if tls is not None:
         credentials = _credentials(tls)

@@ -54,7 +54,7 @@ def dial(
     if transport == "grpc":
         from distlock_core.etcd.grpc import Grpc
 
-        return Grpc(members, access)
+        return Grpc(members, access, max_answer)
     if transport == "http":
         gateway = Gateway(members, access, max_answer)
         gateway.advice = "; with transport auto or grpc it can be spoken to over gRPC"
@@ -132,7 +132,7 @@ class Either:
         if self._chosen is not self._gateway:
             return  # another thread was faster
         try:
-            self._chosen = Grpc(self._endpoints, self._access)
+            self._chosen = Grpc(self._endpoints, self._access, self._max_answer)
         except ConfigError as missing:
             self._gateway.may_leave = False
             self._gateway.advice = f"; {missing.message}"

@@ -230,13 +230,14 @@ def test_large_values_below_a_lock_do_not_hold_up_whoever_wants_it(scene: Scene)
     scene.clear("web/")
 
 
-def test_an_answer_beyond_the_limit_is_one_line_that_says_what_to_set(scene: Scene) -> None:
+@pytest.mark.parametrize("transport", ["http", "grpc"])
+def test_an_answer_beyond_the_limit_is_one_line_that_says_what_to_set(scene: Scene, transport: str) -> None:
     for number in (1, 2):
         scene.put(f"big-{number}", "1;someone;" + "v" * 700_000)
     with pytest.raises(EtcdUnavailable, match=r"larger than 1 MiB: set max_answer .MiB. higher") as caught:
-        connect(scene.endpoints, scene.prefix, max_answer=1).list()
+        connect(scene.endpoints, scene.prefix, max_answer=1, transport=transport).list()
     assert "\n" not in caught.value.message
-    assert len(connect(scene.endpoints, scene.prefix, max_answer=2).list()) == 2
+    assert len(connect(scene.endpoints, scene.prefix, max_answer=2, transport=transport).list()) == 2
     scene.clear()
 
 
