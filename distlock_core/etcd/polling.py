@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from distlock_core.errors import AccessDenied, AnotherCluster, DistlockError, EtcdUnavailable
+from distlock_core.errors import AccessDenied, AnotherCluster, Cancelled, DistlockError, EtcdUnavailable
 from distlock_core.etcd.api import Compacted, Get, WatchEnded
 from distlock_core.etcd.calls import ask_in_turn
 from distlock_core.etcd.endpoints import WrongCluster
@@ -132,6 +132,8 @@ class PolledWatch:
                 continue
             try:
                 state = self._look(patience)
+            except Cancelled:
+                raise
             except AnotherCluster as error:
                 raise WatchEnded(error.message) from error
             except EtcdUnavailable:

@@ -12,20 +12,24 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 from realm_view import BOUND, RealmView, eventually, one_line
 from witness import line_of, python
 
+import distlock_core
 from distlock_core import memory
 from distlock_core.whoami import GONE, UNKNOWN, ancestry, fate, is_gone, is_same, start_time, traces
 
 ME = "--lock-name=x", "--id=node-1"
 DISTLOCK = os.path.join(os.path.dirname(sys.executable), "distlock")
 HOLD = "--", "sh", "-c", "echo $$; exec cat >/dev/null"
+# One that every user may run.
+SYSTEM_PYTHON = "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable
 NOBODY = "setpriv --reuid=65534 --regid=65534 --clear-groups"
 
 Inside = Callable[..., subprocess.Popen[str]]
@@ -148,17 +152,34 @@ def test_a_process_that_hidepid_hides_is_not_gone(inside: Inside, realm: RealmVi
     holder = inside("--mount", "", DISTLOCK, *ME, *HOLD)
     line_of(holder)
     details = realm.record("x")[1]
-    pid, command = details["pid"], details["command"]["pid"]
     hidden = "mount -t proc -o hidepid=2 proc /proc"
-    environment = {"HOME": str(tmp_path), "DISTLOCK_STATE_DIR": ""}
-    said = refused(inside("--mount", hidden, *NOBODY.split(), *ENTER, env=environment))
+    # A copy, since this checkout may be in a folder that only root may enter.
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        shutil.copytree(Path(distlock_core.__file__).parent, Path(folder) / "distlock_core")
+        environment = {"HOME": str(tmp_path), "DISTLOCK_STATE_DIR": "", "PYTHONPATH": folder}
+        program = "from distlock_core.cli.distlock import main; main()"
+        enter = [*NOBODY.split(), SYSTEM_PYTHON, "-c", program, *ENTER[1:]]
+        _entered_only_when_it_is_gone(inside, holder, details, hidden, enter, environment)
+
+
+def _entered_only_when_it_is_gone(
+    inside: Inside,
+    holder: subprocess.Popen[str],
+    details: dict[str, Any],
+    hidden: str,
+    enter: list[str],
+    environment: dict[str, str],
+) -> None:
+    pid, command = details["pid"], details["command"]["pid"]
+    said = refused(inside("--mount", hidden, *enter, env=environment))
     assert f"process {pid} on " in said
     assert "which may live (it cannot be seen in /proc)" in said
     kill_all(holder)
     eventually(lambda: not os.path.exists(f"/proc/{pid}"), "its end")
     eventually(lambda: not os.path.exists(f"/proc/{command}"), "its command's end")
     # Nobody has that pid: that is told by the kernel, and not by what can be seen.
-    done = inside("--mount", hidden, *NOBODY.split(), *ENTER, env=environment)
+    done = inside("--mount", hidden, *enter, env=environment)
     assert done.communicate(timeout=BOUND)[0] == "ran\n"
 
 

@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, NoReturn
 
 import pytest
 from proxied import Nginx
@@ -197,6 +197,19 @@ def test_looking_can_be_called_off(scene: Scene) -> None:
     cancel.set()
     with pytest.raises(Cancelled):
         waiting.result(BOUND)
+
+
+def test_looking_that_is_called_off_in_the_middle_is_no_end_of_the_watch(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = polled(scene, scene.put("x") + 1, (scene.key("web"), None))
+
+    def called_off(*_: object) -> NoReturn:
+        raise Cancelled("interrupted")
+
+    monkeypatch.setattr(watch, "_look", called_off)
+    with pytest.raises(Cancelled):
+        watch.wait(Patience.lasting(BOUND))
 
 
 # An upstream that fails by turns.

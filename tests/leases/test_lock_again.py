@@ -28,8 +28,18 @@ def realm(proxy: Proxy, realm_prefix: str) -> Iterator[Realm]:
     proxy.heal()
 
 
+@pytest.fixture(autouse=True)
+def _of_others() -> None:
+    """What tests before this one have left running is not counted."""
+    OTHERS.clear()
+    OTHERS.update(threading.enumerate())
+
+
+OTHERS: set[threading.Thread] = set()
+
+
 def threads(name: str = "distlock-session") -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name == name]
+    return [thread.name for thread in threading.enumerate() if thread.name == name and thread not in OTHERS]
 
 
 def test_to_acquire_again_renews_now(realm: Realm) -> None:
