@@ -22,6 +22,7 @@ user=ops
 root=${KEEP:-}
 if [ -z "$root" ]; then
     root=$(mktemp -d)
+    chmod 755 "$root" # it becomes the root folder of an ordinary user
     trap 'rm -rf --one-file-system "$root"' EXIT
 fi
 if [ ! -e "$root/etc/debian_version" ]; then
