@@ -222,6 +222,8 @@ def test_a_run_from_before_a_reboot_is_dead_where_this_machine_remembers_it(
     value = realm.entries()["x"].decode()
     details = realm.record("x")[1]
     assert holder.let_go() == 0
+    if remembered and "machine" not in details:
+        pytest.skip("this system tells no machine")
     before = "00000000-0000-0000-0000-000000000000"
     # This process, which lives, but in another life of the machine: or on another machine of that name.
     realm.put("x", value.replace(details["boot"], before))

@@ -279,6 +279,8 @@ def test_a_pid_that_was_given_to_another_process_is_gone() -> None:
     trace = traces()
     assert fate({**trace, "start": trace["start"] - 1})[0] == GONE
     for name in ("host", "machine", "boot", "ns", "time_ns", "start", "pid"):
+        if name not in trace:
+            continue  # a bare system has no machine id, and so nothing to tell two of one name apart by
         assert fate({key: value for key, value in trace.items() if key != name})[0] == UNKNOWN, name
     for hostile in (0, -1, 2**70, "1", True, None, [1]):
         assert fate({**trace, "pid": hostile})[0] == UNKNOWN, hostile
