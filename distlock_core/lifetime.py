@@ -125,7 +125,7 @@ class WhileChildrenAlive(WhileAlive):
     def __init__(self, pid: int, started: int) -> None:
         self._left: set[Process] = set()
         self._seen: dict[Process, float] = {}  # when each was seen below the process last
-        self._sessions: set[int] = set()
+        self._sessions: set[int | None] = set()
         super().__init__(pid, started)
 
     @property
@@ -134,7 +134,7 @@ class WhileChildrenAlive(WhileAlive):
             below = _below({self._pid})
             sessions = {_session(pid) for pid in (self._pid, *_pids(_children(self._pid)))}
             if not self._has_ended():  # or it has ended meanwhile, and has none any more
-                self._sessions |= sessions - {0}
+                self._sessions |= sessions - {None}
                 self._left = below | self._orphans(below)
                 return False
         left = {(pid, started) for pid, started in self._left if not is_gone(pid, started)}
@@ -175,12 +175,16 @@ def _pids(processes: set[Process]) -> set[int]:
     return {pid for pid, _ in processes}
 
 
-def _session(pid: int) -> int:
-    """The session of a process, 0 where that cannot be told."""
+def _session(pid: int) -> int | None:
+    """The session of a process, None where that cannot be told.
+
+    0 is a session too: one that was made outside of this pid namespace, as in a container that was entered from its
+    host (`docker exec`, `nsenter`).
+    """
     try:
         return os.getsid(pid)
     except OSError:
-        return 0
+        return None
 
 
 class Audience:

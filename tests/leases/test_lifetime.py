@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,24 @@ signal.pause()
 
 
 def test_what_has_just_lost_its_parent_is_waited_for_and_a_daemon_is_not() -> None:
+    _assert_that_an_orphan_is_waited_for_and_a_daemon_is_not()
+
+
+def test_in_a_container_that_was_entered_an_orphan_is_waited_for_too() -> None:
+    """There the session is one of outside, which the kernel shows as 0."""
+    if os.geteuid() != 0:
+        pytest.skip("namespaces of its own take root")
+    named = _assert_that_an_orphan_is_waited_for_and_a_daemon_is_not.__name__
+    inside = f"import os, test_lifetime as t; assert os.getsid(0) == 0; t.{named}()"
+    unshare = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+    here = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(
+        (*unshare, sys.executable, "-c", inside), capture_output=True, text=True, timeout=60, check=False, env=here
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def _assert_that_an_orphan_is_waited_for_and_a_daemon_is_not() -> None:
     run = subprocess.Popen(python(RUN), stdout=subprocess.PIPE, text=True)
     assert run.stdout is not None
     started = start_time(run.pid)
