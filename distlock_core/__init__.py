@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from distlock_core.base.deadline import Interrupt
     from distlock_core.connection import connect
     from distlock_core.errors import (
         AccessDenied,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from distlock_core.model import Holder, LockState, Waiter
     from distlock_core.notices import Notice
     from distlock_core.ownership import Ownership
-    from distlock_core.patience import Interrupt
     from distlock_core.realm import Realm
     from distlock_core.session import Session
 
@@ -46,7 +46,7 @@ _HOMES = {
     "Waiter": "model",
     "Notice": "notices",
     "Ownership": "ownership",
-    "Interrupt": "patience",
+    "Interrupt": "base.deadline",
     "Realm": "realm",
     "connect": "connection",
     "Session": "session",

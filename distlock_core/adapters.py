@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from distlock_core import connection
+from distlock_core.base.value import Value
 from distlock_core.config import BY_KEY, load, read_setting
 from distlock_core.errors import (
     AcquireTimeout,
@@ -25,7 +26,6 @@ from distlock_core.mine import Mine
 from distlock_core.model import COOLING, HELD
 from distlock_core.reentry import is_inside, refuse_anothers_step, what_of_run
 from distlock_core.settings import TOKEN, WHILE_PID_TTL, Setting, read_bool
-from distlock_core.values import Value
 from distlock_core.waited import Watcher
 from distlock_core.whoami import GONE, is_same, traces
 from distlock_core.wording import held_by, look_at, printable, taken
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.acquisition import Waiting
+    from distlock_core.base.deadline import Cancel
     from distlock_core.binding import Binding
     from distlock_core.config import Settings
     from distlock_core.deputy import Deputy
     from distlock_core.lock import Lock
     from distlock_core.model import Holder, LockState
-    from distlock_core.patience import Cancel
     from distlock_core.realm import Realm
     from distlock_core.waited import Waited
 
@@ -66,7 +66,7 @@ def read(
     found: dict[str, Any] = {}
     for key, value in (config or {}).items():
         if key not in BY_KEY:
-            from distlock_core.nearest import did_you_mean
+            from distlock_core.base.nearest import did_you_mean
 
             meant = did_you_mean(str(key), BY_KEY)
             raise ConfigError(f"{where}: unknown key {key!r}{meant}; known are {', '.join(sorted(BY_KEY))}")

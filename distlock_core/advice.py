@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from distlock_core.values import Value
+from distlock_core.base.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from distlock_core.base.deadline import RETRY_PAUSE, Patience
 from distlock_core.errors import EtcdUnavailable, OutcomeUnknown
 from distlock_core.etcd.api import Compare, Get, KeyValue, Put
 from distlock_core.model import Record, record_of
-from distlock_core.patience import RETRY_PAUSE, Patience
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
+from distlock_core.base.deadline import FOREVER, now
+from distlock_core.base.value import Value
 from distlock_core.errors import ConfigError, DistlockError
-from distlock_core.patience import FOREVER, now
 from distlock_core.teller import Teller
-from distlock_core.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from distlock_core import refusal
+from distlock_core.base.deadline import RETRY_PAUSE, Patience
+from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled, DistlockError, NoSpace, OutcomeUnknown
 from distlock_core.etcd.api import Compare, Delete, KeyValue, LeaseGone, Put
 from distlock_core.hold import NESTED, Held, Wish, claim_record, reentry_record
 from distlock_core.lease import Lease
 from distlock_core.model import Record
-from distlock_core.patience import RETRY_PAUSE, Patience
 from distlock_core.release import Ending
-from distlock_core.values import Value
 from distlock_core.view import View, claim_conditions, gets, reentry_conditions, unsettled
 from distlock_core.whoami import new_run
 

@@ -7,8 +7,8 @@ import signal
 import time
 
 from distlock_core import jobs, spawn
+from distlock_core.base.deadline import now
 from distlock_core.ended import Ended
-from distlock_core.patience import now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -151,7 +151,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     for name in sorted(unknown):
         if name.startswith(OF_KUBERNETES):
             continue
-        from distlock_core.nearest import did_you_mean
+        from distlock_core.base.nearest import did_you_mean
 
         line = f"the variable {ascii(name)[1:-1]} is none of distlock's, and is ignored"
         if name in {setting.variable for setting in SETTINGS}:
@@ -216,7 +216,7 @@ def _from_file(path: str, above: Mapping[str, Any]) -> tuple[dict[str, Any], str
     found = {}
     for key, value in document.items():
         if key not in known:
-            from distlock_core.nearest import did_you_mean
+            from distlock_core.base.nearest import did_you_mean
 
             # Up to a colon only: `password:secret` without a blank is a key too.
             shown = key.partition(":")[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distlock_core.values import Value
+from distlock_core.base.value import Value
 
 LOST, HUNG, OVERDUE, BROKEN = "lost", "hung", "overdue", "broken"
 REFUSED = "refused"  # a signal that could not be passed on: no cause of an end, but told as those are

@@ -12,11 +12,11 @@ import os
 from collections import deque
 from collections.abc import Callable, Mapping
 
+from distlock_core.base.deadline import Patience, now
+from distlock_core.base.value import Value
 from distlock_core.errors import AnotherCluster, EtcdUnavailable
 from distlock_core.etcd.api import Compacted, Event, Get, KeyValue, WatchEnded
 from distlock_core.model import Ended, Holder, Keys, token_of
-from distlock_core.patience import Patience, now
-from distlock_core.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import json
 import os
 import signal
 
-from distlock_core.patience import FOREVER
+from distlock_core.base.deadline import FOREVER
 from distlock_core.spawn import RESTORED, become, not_started
 from distlock_core.whoami import start_time
 

@@ -6,10 +6,10 @@ import time
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from distlock_core.base.value import Value
 from distlock_core.etcd.api import KeyValue
 from distlock_core.lease import TICKET_TTL, Lease
 from distlock_core.model import Keys, Record, token_of
-from distlock_core.values import Value
 from distlock_core.whoami import hostname, traces
 
 TYPE_CHECKING = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from distlock_core.base.deadline import Patience, now
 from distlock_core.errors import (
     AccessDenied,
     AnotherCluster,
@@ -21,17 +22,16 @@ from distlock_core.etcd.api import Get, KeyValue, LeaseGone, Put
 from distlock_core.hold import NESTED, STEP, Held, Wish
 from distlock_core.lease import FIRST_RETRY, GIVE_UP, LONGEST_RETRY, Lease
 from distlock_core.model import HELD, HOLD, Holder, Record, token_of
-from distlock_core.patience import Patience, now
 from distlock_core.release import UNEXPECTED, Ending, cool_down, leave_taken, let_go, rewrite
 from distlock_core.wording import held_by, look_at, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from distlock_core.base.deadline import Cancel
+    from distlock_core.base.standby import Standby
     from distlock_core.etcd.api import Etcd
     from distlock_core.line import Line
-    from distlock_core.patience import Cancel
     from distlock_core.session import Loss, Session
-    from distlock_core.standby import Standby
     from distlock_core.tidings import Tidings
 
 

@@ -14,9 +14,9 @@ import signal
 import sys
 import time
 
+from distlock_core.base.deadline import Patience, now
 from distlock_core.errors import DistlockError, LockLost
 from distlock_core.lifetime import WhileAlive, WhileChildrenAlive
-from distlock_core.patience import Patience, now
 from distlock_core.whoami import is_gone
 from distlock_core.wording import printable
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from distlock_core.patience import FOREVER, now
+from distlock_core.base.deadline import FOREVER, now
 from distlock_core.processes import take_precedence
 
 TYPE_CHECKING = False

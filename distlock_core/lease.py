@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
+from distlock_core.base.deadline import Patience, now
 from distlock_core.errors import Cancelled
-from distlock_core.patience import Patience, now
 from distlock_core.renewal import renew
 
 TYPE_CHECKING = False

@@ -7,8 +7,8 @@ import os
 import select
 import signal
 
+from distlock_core.base.deadline import FOREVER, Interrupt, now
 from distlock_core.errors import DistlockError
-from distlock_core.patience import FOREVER, Interrupt, now
 from distlock_core.whoami import is_gone
 
 TYPE_CHECKING = False

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from distlock_core.base.deadline import RETRY_PAUSE, Patience, now
 from distlock_core.errors import OutcomeUnknown
 from distlock_core.etcd.api import Compare, Get, Put, WatchEnded
 from distlock_core.lease import TICKET_TTL, Lease
 from distlock_core.model import Keys, ends
-from distlock_core.patience import RETRY_PAUSE, Patience, now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

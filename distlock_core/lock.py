@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping
 
 from distlock_core import blocks
 from distlock_core.acquisition import Acquisition, Waiting
+from distlock_core.base.deadline import Patience, now
+from distlock_core.base.finish import Finish, in_main_thread
 from distlock_core.checks import check_text
 from distlock_core.errors import DistlockError, Frozen, LockBusy, NotHolder
 from distlock_core.etcd.api import KeyValue
-from distlock_core.finish import Finish, in_main_thread
 from distlock_core.hold import NESTED, STEP, Held, Wish
 from distlock_core.holding import Holding
 from distlock_core.lease import Lease
 from distlock_core.model import Holder, Record
-from distlock_core.patience import Patience, now
 from distlock_core.settings import check_ttl
 from distlock_core.tidings import Tidings
 from distlock_core.wording import look_at, printable
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
+    from distlock_core.base.deadline import Cancel
+    from distlock_core.base.standby import Standby
     from distlock_core.etcd.api import Etcd
     from distlock_core.line import Line
     from distlock_core.ownership import Ownership
-    from distlock_core.patience import Cancel
     from distlock_core.realm import Realm
     from distlock_core.reentry import Entry
     from distlock_core.session import Loss, Session
-    from distlock_core.standby import Standby
 
 CONNECT_TIMEOUT = 5.0  # seconds for the first contact with etcd
 RELEASE_TIMEOUT = 30.0  # seconds that a release is tried while etcd is away
@@ -100,7 +100,7 @@ class Lock:
             return self
         wait = None if hasattr(cancel, "fileno") else getattr(cancel, "wait", None)
         if cancel is not None and wait is not None and timeout != 0:
-            from distlock_core.waking import Waking
+            from distlock_core.base.event_cancel import Waking
 
             with Waking(cancel, wait) as interrupt:
                 return self.acquire(timeout, interrupt, progress)
@@ -137,7 +137,7 @@ class Lock:
             from distlock_core import session  # noqa: F401 - loaded while nothing depends on it
 
             look_at(self.name)  # a message about the loss of it, too
-            from distlock_core.standby import Standby
+            from distlock_core.base.standby import Standby
 
             self._etcd.load_all()
             self._standby = Standby("distlock-session")

@@ -8,8 +8,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from distlock_core.threads import Thread, report, start_thread
-from distlock_core.values import Value
+from distlock_core.base.threads import Thread, report, start_thread
+from distlock_core.base.value import Value
 
 ACQUIRED, REMOVED, UNKNOWN = "ACQUIRED", "REMOVED", "UNKNOWN"
 

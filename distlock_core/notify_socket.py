@@ -7,9 +7,9 @@ import socket
 import stat
 import struct
 
+from distlock_core.base.value import Value
 from distlock_core.errors import DistlockError
 from distlock_core.processes import descends_from, stat_of
-from distlock_core.values import Value
 
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid, as the kernel gives them
 LONGEST = 65536  # bytes of a message

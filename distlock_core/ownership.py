@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from distlock_core.patience import Cancel
+    from distlock_core.base.deadline import Cancel
 
 
 class Ownership:

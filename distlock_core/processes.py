@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+from distlock_core.base.value import Value
 from distlock_core.errors import ConfigError
-from distlock_core.values import Value
 from distlock_core.whoami import proc_is_mine
 
 TYPE_CHECKING = False

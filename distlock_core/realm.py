@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from distlock_core.base.deadline import Patience
 from distlock_core.checks import check_name, check_owner, check_prefix, check_text
 from distlock_core.errors import DistlockError, LockNotFound, NotHolder
 from distlock_core.etcd.api import Get, KeyValue, LeaseGone
@@ -20,7 +21,6 @@ from distlock_core.model import (
     ends,
     token_of,
 )
-from distlock_core.patience import Patience
 from distlock_core.release import Ending, cool_down, let_go
 from distlock_core.settings import check_ttl
 from distlock_core.whoami import hostname
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
+    from distlock_core.base.deadline import Cancel
     from distlock_core.etcd.api import Etcd
-    from distlock_core.patience import Cancel
     from distlock_core.session import Loss
     from distlock_core.watching import Watching
 

@@ -11,9 +11,9 @@ from distlock_core.lease import Lease
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from distlock_core.base.deadline import Patience
     from distlock_core.etcd.api import Etcd, KeyValue
     from distlock_core.hold import Held
-    from distlock_core.patience import Patience
 
 
 def rehang(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from distlock_core.base.deadline import RETRY_PAUSE, Patience, now
+from distlock_core.base.value import Value
 from distlock_core.errors import NoSpace, OutcomeUnknown
 from distlock_core.etcd.api import Compare, Delete, Get, KeyValue, Put, Range
 from distlock_core.lease import Lease
 from distlock_core.model import COOLING, Keys, Record, ends, record_of, token_of
-from distlock_core.patience import RETRY_PAUSE, Patience, now
-from distlock_core.values import Value
 from distlock_core.view import mutex_free
 
 TYPE_CHECKING = False

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 
+from distlock_core.base.deadline import Interrupt, Patience, now
 from distlock_core.errors import Cancelled, EtcdUnavailable
-from distlock_core.patience import Interrupt, Patience, now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class _Tries:
         self._leave()
 
     def _begin(self, deadline: float) -> None:
-        from distlock_core.threads import start_thread
+        from distlock_core.base.threads import start_thread
 
         with self._lock:
             self._running += 1

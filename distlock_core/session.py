@@ -6,23 +6,23 @@ import os
 import time
 from collections.abc import Callable
 
+from distlock_core.base.deadline import FOREVER, Patience, now
+from distlock_core.base.standby import Standby
+from distlock_core.base.threads import report
+from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled
 from distlock_core.etcd.api import Get, KeyValue
 from distlock_core.lease import FIRST_RETRY, GIVE_UP, LONGEST_RETRY
 from distlock_core.model import Ended, Keys, Record, token_of
-from distlock_core.patience import FOREVER, Patience, now
-from distlock_core.standby import Standby
-from distlock_core.threads import report
-from distlock_core.values import Value
 from distlock_core.wording import clock, owner_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
 
+    from distlock_core.base.deadline import Cancel
     from distlock_core.etcd.api import Etcd
     from distlock_core.lease import Lease
-    from distlock_core.patience import Cancel
 
 REREAD = 10.0  # seconds; a watch can be silent or miss an event, so the truth is read this often
 SHORTEST_PAUSE = 0.02  # seconds between two tries, even where the next thing is overdue

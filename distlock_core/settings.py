@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from distlock_core.base.value import Value
 from distlock_core.errors import ConfigError
 from distlock_core.model import DEFAULT_MUTEX, DEFAULT_PREFIX
-from distlock_core.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 import signal
 
-from distlock_core.patience import FOREVER, now
+from distlock_core.base.deadline import FOREVER, now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

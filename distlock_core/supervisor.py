@@ -19,10 +19,10 @@ from _thread import get_ident
 from collections.abc import Mapping, Sequence
 
 from distlock_core import jobs
+from distlock_core.base.deadline import FOREVER, now
 from distlock_core.command import Command
 from distlock_core.ended import BROKEN, HUNG, LOST, OVERDUE, REFUSED, Ended
 from distlock_core.errors import NotStarted
-from distlock_core.patience import FOREVER, now
 from distlock_core.session import Loss
 from distlock_core.signalmask import STOPPING, name_of
 from distlock_core.spawn import TooLate

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from _queue import SimpleQueue
 
+from distlock_core.base.threads import start_thread
 from distlock_core.errors import DistlockError
-from distlock_core.threads import start_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from distlock_core.patience import now
+from distlock_core.base.deadline import now
 from distlock_core.processes import Process, Stat, below, listed_children, pids, stat_of
 
 CHASE = 0.1  # seconds that children are killed for as they appear, in one go

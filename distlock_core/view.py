@@ -5,9 +5,9 @@ A claim is a transaction whose conditions repeat what the read has shown; so bet
 
 from __future__ import annotations
 
+from distlock_core.base.value import Value
 from distlock_core.etcd.api import Compare, Get, KeyValue, Outcome
 from distlock_core.model import Ended, Holder, Keys, LockState, Record, ends
-from distlock_core.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from distlock_core.patience import now
-from distlock_core.values import Value
+from distlock_core.base.deadline import now
+from distlock_core.base.value import Value
 from distlock_core.wording import duration, held_by, owner_of
 
 TYPE_CHECKING = False

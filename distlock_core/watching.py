@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from distlock_core.base.deadline import FOREVER, Interrupt, Patience
 from distlock_core.errors import Cancelled
-from distlock_core.patience import FOREVER, Interrupt, Patience
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from distlock_core.aio.reading import AsyncOwnership
 from distlock_core.aio.tasks import call_in, on_standby
+from distlock_core.base.standby import Standby
 from distlock_core.lease import GIVE_UP
-from distlock_core.standby import Standby
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from distlock_core.acquisition import Waiting
+    from distlock_core.base.deadline import Interrupt
     from distlock_core.lock import Lock
     from distlock_core.model import Holder
-    from distlock_core.patience import Interrupt
     from distlock_core.realm import Realm
     from distlock_core.session import Loss
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from distlock_core.aio.reading import AsyncOwnership
 from distlock_core.aio.tasks import call_in, in_thread, on_standby
+from distlock_core.base.standby import Standby
 from distlock_core.manager import LockManager
-from distlock_core.standby import Standby
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

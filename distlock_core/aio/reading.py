@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from distlock_core.base.deadline import Interrupt
     from distlock_core.ownership import Ownership
-    from distlock_core.patience import Interrupt
     from distlock_core.watching import Watching
 
 Item = TypeVar("Item")

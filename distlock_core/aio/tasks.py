@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from distlock_core.base.standby import Standby
 from distlock_core.lease import GIVE_UP
-from distlock_core.standby import Standby
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypeVar
 
-    from distlock_core.patience import Interrupt
+    from distlock_core.base.deadline import Interrupt
 
     Result = TypeVar("Result")
 

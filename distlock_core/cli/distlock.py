@@ -6,7 +6,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from distlock_core import inherited, remarks
+from distlock_core import inherited
+from distlock_core.base import remarks
 from distlock_core.cli.getting import acquire, realm, wanted
 from distlock_core.cli.options import Request, UsageError, error_form, parse
 from distlock_core.cli.outcome import OK, fail, out, say, warn

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from distlock_core.acquisition import Waiting
+    from distlock_core.base.deadline import Interrupt
     from distlock_core.cli.progress import Progress
     from distlock_core.config import Settings
     from distlock_core.lifetime import Audience, WhileAlive
     from distlock_core.lock import Lock
-    from distlock_core.patience import Interrupt
     from distlock_core.realm import Realm
     from distlock_core.waited import Waited, Watcher
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from distlock_core.base.deadline import FOREVER
+from distlock_core.base.value import Value
 from distlock_core.cli.hint import carry
 from distlock_core.config import Settings, as_utf8, load, read_setting
 from distlock_core.errors import DistlockError
-from distlock_core.patience import FOREVER
 from distlock_core.settings import SETTINGS, TOKEN, WHILE_PID_TTL, Setting, read_bool
-from distlock_core.values import Value
 from distlock_core.wording import printable
 
 TYPE_CHECKING = False
@@ -115,7 +115,7 @@ def _split(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _meant(name: str, known: Sequence[str]) -> str:
-    from distlock_core.nearest import did_you_mean
+    from distlock_core.base.nearest import did_you_mean
 
     return did_you_mean(name, known, "--{}")
 

@@ -6,15 +6,15 @@ import os
 import sys
 
 from distlock_core.acquisition import Waiting
+from distlock_core.base.deadline import now
 from distlock_core.cli.render import as_json, locks_json, say, tell
-from distlock_core.patience import now
 from distlock_core.wording import duration, owner_of, printable, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
 
-    from distlock_core.threads import Thread
+    from distlock_core.base.threads import Thread
 
 LIVE_PERIOD = 1.0  # seconds
 CUT = "..."
@@ -60,7 +60,7 @@ class Progress:
             return
         import threading
 
-        from distlock_core.threads import start_thread
+        from distlock_core.base.threads import start_thread
 
         self._closing = threading.Event()
         self._thread = start_thread(self._draw, "distlock-progress")

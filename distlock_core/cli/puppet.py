@@ -145,7 +145,7 @@ def _to_syslog(line: str) -> None:
 
 def _wait_for_a_look(keeper: int | None) -> None:
     """Return when the keeper has surely looked once more. On a busy machine it may get no turn for seconds."""
-    from distlock_core.patience import Patience
+    from distlock_core.base.deadline import Patience
     from distlock_core.processes import sleeps
 
     patience = Patience.lasting(LONGEST_LOOK)

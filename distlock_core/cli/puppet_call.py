@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from distlock_core.base.deadline import FOREVER
+from distlock_core.base.nearest import did_you_mean
+from distlock_core.base.value import Value
 from distlock_core.cli.options import UsageError
 from distlock_core.config import as_utf8, read_setting, utf8
-from distlock_core.nearest import did_you_mean
-from distlock_core.patience import FOREVER
 from distlock_core.settings import SETTINGS, Setting, read_bool, read_seconds, read_text
-from distlock_core.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 
+from distlock_core.base.value import Value
 from distlock_core.errors import ConfigError
 from distlock_core.processes import parent_of
-from distlock_core.values import Value
 
 DEEPEST = 64  # processes between a run and its command; a longer chain is none
 ASK_TIMEOUT = 60.0  # seconds for `puppet config print`, which takes about one

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from distlock_core import ended as causes
+from distlock_core.base.deadline import FOREVER
 from distlock_core.care import Care, Equipment
 from distlock_core.cli import environment, getting
 from distlock_core.cli.options import Request
@@ -12,7 +13,6 @@ from distlock_core.cli.outcome import FAILED, LOST, NO_LIFE, NOT_STARTED, OK, OV
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.ended import Ended
 from distlock_core.errors import Cancelled, DistlockError, LockLost, NotStarted
-from distlock_core.patience import FOREVER
 from distlock_core.signalmask import SignalMask, name_of
 from distlock_core.supervisor import Supervisor
 from distlock_core.whoami import hostname

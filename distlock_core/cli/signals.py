@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from distlock_core.patience import Interrupt
+from distlock_core.base.deadline import Interrupt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

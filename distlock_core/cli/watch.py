@@ -6,6 +6,7 @@ import select
 import sys
 import time
 
+from distlock_core.base.threads import start_thread
 from distlock_core.cli.getting import realm
 from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import FAILED, OK, give_up, say
@@ -14,13 +15,12 @@ from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.ended import ExitedBySignal
 from distlock_core.errors import Cancelled
 from distlock_core.following import RELEASED
-from distlock_core.threads import start_thread
 from distlock_core.wording import held_by, owner_of, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from distlock_core.base.deadline import Interrupt
     from distlock_core.following import LockEvent
-    from distlock_core.patience import Interrupt
 
 
 def watch(request: Request) -> int:

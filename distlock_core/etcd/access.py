@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from distlock_core.base.value import Value
 from distlock_core.secret import read_password
-from distlock_core.values import Value
 
 
 class Access(Value):

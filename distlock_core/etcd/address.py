@@ -7,8 +7,8 @@ import errno
 import os
 import select
 
-from distlock_core.patience import Patience, now
-from distlock_core.values import Value
+from distlock_core.base.deadline import Patience, now
+from distlock_core.base.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def aside(work: Callable[[], Answer], patience: Patience, name: str = "distlock-
 
     Raises what the work raises, and `Cancelled`.
     """
-    from distlock_core.threads import start_thread
+    from distlock_core.base.threads import start_thread
 
     answers: list[Answer] = []
     errors: list[Exception] = []

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distlock_core.values import Value
+from distlock_core.base.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol, Union
 
-    from distlock_core.patience import Patience
+    from distlock_core.base.deadline import Patience
 
 
 class KeyValue(Value):

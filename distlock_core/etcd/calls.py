@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from distlock_core.base.deadline import Patience
 from distlock_core.errors import OutcomeUnknown
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
 from distlock_core.etcd.http1 import ConnectFailed
 from distlock_core.etcd.http_reply import ConnectionLost, TooLarge
 from distlock_core.etcd.messages import MALFORMED, Refused, translate
-from distlock_core.patience import Patience
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ import signal
 import threading
 import weakref
 
+from distlock_core.base.deadline import Patience
+from distlock_core.base.threads import start_thread
 from distlock_core.errors import Cancelled
 from distlock_core.etcd.calls import LATE, LINGER
 from distlock_core.etcd.http1 import ConnectFailed, ConnectionLost, reason_of
 from distlock_core.etcd.http_reply import TooLarge
 from distlock_core.etcd.messages import Refused
-from distlock_core.patience import Patience
-from distlock_core.threads import start_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from distlock_core.base.deadline import Patience
 from distlock_core.errors import AccessDenied, Cancelled, DistlockError
 from distlock_core.etcd.api import Compare, Get, LeaseGone, Outcome, Range
 from distlock_core.etcd.calls import LINGER, SPEAKS_TLS, ask_in_turn
@@ -40,7 +41,6 @@ from distlock_core.etcd.messages import (
     read_ttl,
 )
 from distlock_core.etcd.pool import Pool
-from distlock_core.patience import Patience
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from distlock_core.base.deadline import Patience
 from distlock_core.etcd.api import Compacted, Event, WatchEnded
 from distlock_core.etcd.http1 import Connection
 from distlock_core.etcd.http_reply import TIMED_OUT, ConnectionLost, Reply
 from distlock_core.etcd.json_stream import JsonStream
 from distlock_core.etcd.messages import MALFORMED, WatchRefused, begins_behind, read_events
-from distlock_core.patience import Patience
 
 
 class GatewayWatch:

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 
+from distlock_core.base.deadline import Patience
 from distlock_core.errors import AccessDenied, DistlockError
 from distlock_core.etcd import protos
 from distlock_core.etcd.api import Compare, Get, LeaseGone, Outcome, Range
@@ -25,7 +26,6 @@ from distlock_core.etcd.http_reply import MAX_ANSWER, MIB
 from distlock_core.etcd.login import Login
 from distlock_core.etcd.messages import FAILED_PRECONDITION, NO_SPACE, NOT_FOUND, Refused, shown_member
 from distlock_core.etcd.rights import TRYING, name_missing
-from distlock_core.patience import Patience
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from distlock_core.base.deadline import Patience
     from distlock_core.etcd.address import Address, Target
     from distlock_core.etcd.tls import Tls
-    from distlock_core.patience import Patience
 
 # Of the time to connect with TLS, what gRPC may take: the rest is for finding out what it hangs in.
 FOR_GRPC = 0.75

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 
-from distlock_core.threads import start_thread
+from distlock_core.base.threads import start_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

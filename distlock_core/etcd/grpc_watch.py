@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 
+from distlock_core.base.deadline import Patience
+from distlock_core.base.threads import start_thread
 from distlock_core.etcd import protos
 from distlock_core.etcd.api import Event, WatchEnded
 from distlock_core.etcd.channel import Bell, Channel, SignalsHeld, failure_of
 from distlock_core.etcd.http1 import ConnectionLost
 from distlock_core.etcd.messages import WatchRefused
-from distlock_core.patience import Patience
-from distlock_core.threads import start_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

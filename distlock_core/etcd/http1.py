@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import select
 
+from distlock_core.base.deadline import Patience, ready_within
 from distlock_core.etcd.address import Address, ConnectFailed, aside, connect, reason_of
 from distlock_core.etcd.http_reply import TIMED_OUT, ConnectionLost, Inbox, Reply
-from distlock_core.patience import Patience, ready_within
 
 __all__ = ["CHUNK", "Address", "ConnectFailed", "Connection", "ConnectionLost", "aside", "reason_of"]
 

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from distlock_core.patience import Patience
+    from distlock_core.base.deadline import Patience
 
     class Source(Protocol):
         """A connection to read from."""

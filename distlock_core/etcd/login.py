@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from distlock_core.base.deadline import now
 from distlock_core.errors import AccessDenied, ConfigError
 from distlock_core.etcd.http1 import ConnectFailed, ConnectionLost
 from distlock_core.etcd.messages import FAILED_PRECONDITION, MALFORMED, PERMISSION_DENIED, UNAUTHENTICATED, Refused
-from distlock_core.patience import now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

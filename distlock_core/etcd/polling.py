@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 
+from distlock_core.base.deadline import Patience, now
+from distlock_core.base.remarks import remark
 from distlock_core.errors import AccessDenied, AnotherCluster, Cancelled, DistlockError, EtcdUnavailable
 from distlock_core.etcd.api import Compacted, Get, WatchEnded
 from distlock_core.etcd.calls import ask_in_turn
 from distlock_core.etcd.endpoints import WrongCluster
 from distlock_core.etcd.http1 import ConnectionLost
 from distlock_core.etcd.messages import NoGateway, Refused, WatchRefused
-from distlock_core.patience import Patience, now
-from distlock_core.remarks import remark
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

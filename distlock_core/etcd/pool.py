@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 
+from distlock_core.base.deadline import FOREVER, now
 from distlock_core.etcd.address import Address, heard, suspect
 from distlock_core.etcd.calls import LATE
 from distlock_core.etcd.http1 import Connection
-from distlock_core.patience import FOREVER, now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from distlock_core.base.deadline import Patience
     from distlock_core.etcd.access import Access
     from distlock_core.etcd.tls import Tls
-    from distlock_core.patience import Patience
 
 
 class Pool:

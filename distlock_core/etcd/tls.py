@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from distlock_core.patience import Patience
+    from distlock_core.base.deadline import Patience
 
 LARGEST = 16 * 2**20  # bytes of a PEM file; beyond it this is none
 LISTENING = 0.3  # seconds that may be spent on finding out why an endpoint hangs up

@@ -16,9 +16,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeVar
 
+    from distlock_core.base.deadline import Patience
     from distlock_core.etcd.access import Access
     from distlock_core.etcd.api import Compare, Etcd, Get, Op, Outcome, Watch
-    from distlock_core.patience import Patience
 
     Answer = TypeVar("Answer")
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from distlock_core.advice import SALT
+from distlock_core.base.nearest import did_you_mean
 from distlock_core.errors import ConfigError
-from distlock_core.nearest import did_you_mean
 from distlock_core.wording import owner_of
 
 TYPE_CHECKING = False

@@ -82,7 +82,7 @@ assert os.waitpid(child, 0)[1] == 0
 lock.release()
 """,
     "the process ends with a watch open": """
-from distlock_core.patience import Patience
+from distlock_core.base.deadline import Patience
 watch = realm._etcd.watch([(b"x", None)], 1, Patience.lasting(30))
 """,
 }

@@ -20,7 +20,7 @@ import os, sys
 from distlock_core import errors
 from distlock_core.etcd.api import Get
 from distlock_core.etcd.transport import dial
-from distlock_core.patience import Patience
+from distlock_core.base.deadline import Patience
 url, transport, free, before = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
 patience = lambda seconds: Patience.lasting(seconds)
 etcd = dial([url], transport=transport)

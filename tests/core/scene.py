@@ -13,11 +13,11 @@ from concurrent.futures import Future
 from typing import Any, Callable
 
 from distlock_core import Interrupt, Lock, Realm, connect
+from distlock_core.base.deadline import Patience
 from distlock_core.etcd.api import Compare, Delete, Get, KeyValue, Outcome, Put, prefix_end
 from distlock_core.etcd.endpoints import Endpoints, parse_endpoint
 from distlock_core.etcd.gateway import Gateway
 from distlock_core.model import Record
-from distlock_core.patience import Patience
 from distlock_core.testing import Cluster
 
 TXN, WATCH, GRANT, KEEPALIVE, REVOKE = (

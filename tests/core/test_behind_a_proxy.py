@@ -14,13 +14,14 @@ from proxied import Nginx
 from scene import BOUND, Scene, gateway, until
 from script import Script, reply, says
 
-from distlock_core import EtcdUnavailable, OutcomeUnknown, remarks
+from distlock_core import EtcdUnavailable, OutcomeUnknown
+from distlock_core.base import remarks
+from distlock_core.base.deadline import Interrupt, Patience
 from distlock_core.errors import Cancelled
 from distlock_core.etcd import polling
 from distlock_core.etcd.api import Compacted, Get, Put, WatchEnded
 from distlock_core.etcd.endpoints import seconds_to_wait
 from distlock_core.etcd.polling import PolledWatch
-from distlock_core.patience import Interrupt, Patience
 
 Start = Callable[..., Nginx]
 

@@ -12,12 +12,12 @@ from scene import BOUND, GRANT, KEEPALIVE, TXN, Scene, deletes, gateway, post, p
 from script import reply
 
 from distlock_core import AcquireTimeout, DistlockError, EtcdUnavailable, Lock, OutcomeUnknown
+from distlock_core.base.deadline import Patience
 from distlock_core.etcd.api import Compare, Delete, Event, Get, LeaseGone, Outcome, Put, WatchEnded
 from distlock_core.etcd.gateway import Gateway
 from distlock_core.etcd.gateway_watch import GatewayWatch
 from distlock_core.etcd.http_reply import Inbox, Reply
 from distlock_core.etcd.messages import compare_json, op_json
-from distlock_core.patience import Patience
 from distlock_core.testing import Proxy
 
 STEP = 13  # bytes between two positions at which a real reply is damaged; those of a canned one are damaged at each

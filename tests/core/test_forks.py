@@ -134,7 +134,7 @@ def test_a_child_that_waits_is_not_woken_with_its_parent_nor_the_parent_with_it(
     etcd: Cluster, realm_prefix: str, in_etcd: Etcd
 ) -> None:
     code = """
-from distlock_core.patience import Interrupt, Patience, now
+from distlock_core.base.deadline import Interrupt, Patience, now
 interrupt = Interrupt()
 
 def child():

@@ -17,11 +17,11 @@ from scene import TXN, Scene, gateway, puts
 from witness import BOUND, Etcd, one_line, wait_until
 
 from distlock_core import OutcomeUnknown, Realm, connect
+from distlock_core.base.deadline import Interrupt, Patience
 from distlock_core.errors import Cancelled, DistlockError, NoSpace
 from distlock_core.etcd.api import Delete, Get, Put
 from distlock_core.etcd.transport import dial
 from distlock_core.model import HOLD
-from distlock_core.patience import Interrupt, Patience
 from distlock_core.testing import Cluster, Proxy
 
 Run = Callable[..., Any]

@@ -14,12 +14,12 @@ from scene import BOUND, Scene, gateway
 from script import HEAD, Script, as_chunks, reply, says
 
 from distlock_core import AcquireTimeout, EtcdUnavailable, LimitConflict, LockBusy, OutcomeUnknown, connect
+from distlock_core.base.deadline import Interrupt, Patience
 from distlock_core.errors import Cancelled
 from distlock_core.etcd.api import Get, Put, WatchEnded
 from distlock_core.etcd.endpoints import Endpoints, parse_endpoint
 from distlock_core.etcd.gateway import Gateway
 from distlock_core.etcd.gateway_watch import GatewayWatch
-from distlock_core.patience import Interrupt, Patience
 
 HEADER = {"cluster_id": "5", "revision": "7"}
 NOTHING = {"response_range": {"header": {"revision": "7"}}}

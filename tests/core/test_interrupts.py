@@ -23,7 +23,7 @@ _SWEEP = """
 import os, signal, sys
 from distlock_core import connect
 from distlock_core.etcd.api import Get
-from distlock_core.patience import Patience
+from distlock_core.base.deadline import Patience
 endpoint, prefix, stage, ttl, first, stride = sys.argv[1:]
 first, stride, ttl = int(first), int(stride), int(ttl) or None
 realm, look = connect(endpoint, prefix), connect(endpoint, prefix)
@@ -169,7 +169,7 @@ def test_a_handler_that_does_not_raise_runs_at_once(etcd34: Cluster, realm_prefi
     code = """
 import os, signal, sys
 from distlock_core import connect
-from distlock_core.finish import Finish
+from distlock_core.base.finish import Finish
 seen = []
 signal.signal(signal.SIGUSR1, lambda *_: seen.append("usr1"))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))

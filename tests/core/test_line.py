@@ -14,9 +14,9 @@ import pytest
 from scene import BOUND, GRANT, KEEPALIVE, PROMPT, TXN, WATCH, Scene, deletes, gateway, until
 
 from distlock_core import AcquireTimeout, Lock, LockLost, Realm, line
+from distlock_core.base.deadline import Patience
 from distlock_core.etcd.api import Event
 from distlock_core.etcd.gateway import Gateway
-from distlock_core.patience import Patience
 from distlock_core.testing import Cluster, Proxy
 
 TYPE_CHECKING = False

@@ -10,7 +10,7 @@ import pytest
 from scene import BOUND, GRANT, KEEPALIVE, PROMPT, TXN, WATCH, Scene, gateway, until
 
 from distlock_core import AcquireTimeout, EtcdUnavailable, Lock, line
-from distlock_core.patience import Patience
+from distlock_core.base.deadline import Patience
 from distlock_core.testing import Cluster, Member, Proxy
 
 

@@ -10,9 +10,9 @@ import pytest
 from witness import wait_until
 
 from distlock_core import connect
-from distlock_core import standby as standby_module
-from distlock_core.patience import Interrupt
-from distlock_core.standby import Standby
+from distlock_core.base import standby as standby_module
+from distlock_core.base.deadline import Interrupt
+from distlock_core.base.standby import Standby
 from distlock_core.testing import Cluster
 
 NAME = "distlock-of-this-test"

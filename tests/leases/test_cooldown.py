@@ -11,7 +11,7 @@ import pytest
 from vital import STAMP, Key, Next, Spawn
 from witness import BOUND, Etcd, wait_until
 
-from distlock_core.patience import now
+from distlock_core.base.deadline import now
 from distlock_core.testing import Cluster
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

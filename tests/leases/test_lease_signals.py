@@ -11,7 +11,7 @@ import pytest
 from vital import Key, Spawn, figure, growing_tree
 from witness import BOUND, Etcd, Output, is_running, wait_until, wait_until_taken
 
-from distlock_core.patience import now
+from distlock_core.base.deadline import now
 from distlock_core.testing import Cluster, Held, Proxy
 
 TTL = 3

@@ -12,7 +12,7 @@ from vital import Key, until_after
 from witness import BOUND, wait_until
 
 from distlock_core import Cancelled, ConfigError, EtcdUnavailable, Lock, LockLost, NotHolder, Realm, connect
-from distlock_core.patience import now
+from distlock_core.base.deadline import now
 from distlock_core.testing import Cluster, Proxy
 
 

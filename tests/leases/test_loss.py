@@ -14,7 +14,7 @@ import pytest
 from vital import LOST, SLOW, STAMP, Key, Next, Spawn, Tree, figure, finish, growing_tree, until_after
 from witness import BOUND, Etcd, Output, is_running, is_stopped, python, wait_until
 
-from distlock_core.patience import now
+from distlock_core.base.deadline import now
 from distlock_core.testing import Cluster, Proxy
 
 TTL = 5

@@ -12,7 +12,7 @@ from vital import Key, until_after
 from witness import BOUND, Etcd, wait_until
 
 from distlock_core import Lock, LockLost, Realm, connect
-from distlock_core.patience import now
+from distlock_core.base.deadline import now
 from distlock_core.session import Loss
 from distlock_core.testing import Cluster, Proxy
 

@@ -14,10 +14,10 @@ import pytest
 from witness import BOUND, Etcd, wait_until
 
 from distlock_core import Lock, connect
+from distlock_core.base.deadline import Interrupt, Patience, now
 from distlock_core.etcd import gateway, gateway_watch, http1, http_reply
 from distlock_core.lease import Lease
 from distlock_core.model import Record
-from distlock_core.patience import Interrupt, Patience, now
 from distlock_core.session import Session
 from distlock_core.testing import Cluster
 
@@ -209,7 +209,7 @@ def test_what_a_callback_raises_neither_ends_nor_hides_anything(
 _APART = """
 import os, resource, socket, sys, threading, time
 from distlock_core import connect
-from distlock_core.patience import now
+from distlock_core.base.deadline import now
 endpoint, prefix, what = sys.argv[1:]
 realm = connect(endpoint, prefix)
 

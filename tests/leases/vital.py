@@ -14,7 +14,7 @@ from typing import Callable
 
 from witness import BOUND, Output, is_running, python, wait_until
 
-from distlock_core.patience import now
+from distlock_core.base.deadline import now
 from distlock_core.testing import Cluster
 
 PERIOD = 0.004  # seconds between two signs of life

@@ -16,11 +16,11 @@ from puppet_node import BIN
 from witness import Etcd, Output, is_running, is_stopped, python, wait_until
 
 from distlock_core import connect
+from distlock_core.base.deadline import FOREVER
 from distlock_core.cli import puppet
 from distlock_core.cli.puppet_call import BY_OPTION, HELP, OPERATIONS, parse
 from distlock_core.cli.puppet_run import Run
 from distlock_core.errors import DistlockError
-from distlock_core.patience import FOREVER
 from distlock_core.testing import Cluster
 
 Call = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -12,8 +12,8 @@ import pytest
 from secured_site import BOUND, Run, Site, Spawn, line_of, one_line, queued, wait_until
 
 from distlock_core import AccessDenied, connect
+from distlock_core.base.deadline import Patience
 from distlock_core.etcd import login
-from distlock_core.patience import Patience
 from distlock_core.testing import Cluster, Proxy
 
 Own = Callable[..., Site]

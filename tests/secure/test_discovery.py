@@ -15,9 +15,9 @@ from name_server import NameServer, Record
 from secured_site import Site, one_line
 
 from distlock_core import ConfigError, EtcdUnavailable, connect
+from distlock_core.base.deadline import Patience
 from distlock_core.etcd import discovery
 from distlock_core.etcd.discovery import Discovery
-from distlock_core.patience import Patience
 from distlock_core.testing import Cluster, Proxy
 
 DOMAIN = "example.test"

@@ -6,9 +6,9 @@ import _thread
 import os
 from collections.abc import Callable
 
+from distlock_core.base.deadline import Interrupt
+from distlock_core.base.threads import report, start_thread
 from distlock_core.errors import DistlockError
-from distlock_core.patience import Interrupt
-from distlock_core.threads import report, start_thread
 
 
 class Standby:

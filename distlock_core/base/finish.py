@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
     from typing import Any
 
-    from distlock_core.patience import Cancel
+    from distlock_core.base.deadline import Cancel
 
 
 class Finish:

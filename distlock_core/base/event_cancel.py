@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from distlock_core.patience import Interrupt
-from distlock_core.threads import start_thread
+from distlock_core.base.deadline import Interrupt
+from distlock_core.base.threads import start_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from distlock_core.patience import Cancel
+    from distlock_core.base.deadline import Cancel
 
 LINGER = 0.5  # seconds; a thread that waits for an event cannot be called away, so it looks up this often
 

@@ -1,0 +1,1 @@
+"""What everything else is built on: named tuples, deadlines, threads. Imports only `errors`."""
