@@ -14,8 +14,8 @@ from pathlib import Path
 from needs import need
 from witness import wait_until
 
+from distlock_core.embedded.ports import free_ports
 from distlock_core.processes import descendants
-from distlock_core.testing.ports import free_ports
 from distlock_core.tree import Tree
 
 

@@ -10,10 +10,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, Callable, NoReturn
 
-from distlock_core.testing.binary import BinaryNotFound, etcd_version, find_etcd
-from distlock_core.testing.cluster import Cluster
-from distlock_core.testing.member import NotReady, NotStarted
-from distlock_core.testing.ports import free_ports, is_free
+from distlock_core.embedded.binary import BinaryNotFound, etcd_version, find_etcd
+from distlock_core.embedded.cluster import Cluster
+from distlock_core.embedded.member import NotReady, NotStarted
+from distlock_core.embedded.ports import free_ports, is_free
 
 DEFAULT_PORT = 2379  # where distlock looks unless told otherwise
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -5,13 +5,13 @@ Needs nothing but the standard library and an etcd binary. Everything listens on
 
 from __future__ import annotations
 
-from distlock_core.testing.binary import BinaryNotFound, etcd_version, find_etcd, find_etcdctl
-from distlock_core.testing.certificates import Authority, Certificate
-from distlock_core.testing.cluster import Cluster, EtcdctlError
+from distlock_core.embedded.binary import BinaryNotFound, etcd_version, find_etcd, find_etcdctl
+from distlock_core.embedded.certificates import Authority, Certificate
+from distlock_core.embedded.cluster import Cluster, EtcdctlError
+from distlock_core.embedded.member import Member, NotReady, NotStarted
+from distlock_core.embedded.secured import Tls, environment
 from distlock_core.testing.faults import Proxy
 from distlock_core.testing.held import Held
-from distlock_core.testing.member import Member, NotReady, NotStarted
-from distlock_core.testing.secured import Tls, environment
 
 __all__ = [
     "Authority",

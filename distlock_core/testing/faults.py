@@ -13,9 +13,9 @@ import time
 import urllib.parse
 from typing import Callable, Union
 
+from distlock_core.embedded.ports import free_ports
 from distlock_core.testing.connection import Connection, Exchange
 from distlock_core.testing.held import Held
-from distlock_core.testing.ports import free_ports
 
 When = Callable[[bytes], bool]
 Payload = Union[bytes, int, Held]

@@ -11,7 +11,7 @@ from typing import Any, Callable
 
 import pytest
 
-from distlock_core.testing.ports import free_ports
+from distlock_core.embedded.ports import free_ports
 
 Spawn = Callable[..., "subprocess.Popen[str]"]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -57,7 +57,7 @@ def test_every_console_script_begins_where_ctrl_c_is_seen_to() -> None:
 def test_ctrl_c_while_modules_load_ends_it_without_a_traceback(entry: str, module: str) -> None:
     function = entry.partition(":")[2]
     if function == "distlock_etcd":  # it has nothing to do with those
-        module = "distlock_core.testing.cluster"
+        module = "distlock_core.embedded.cluster"
     program = subprocess.Popen(
         [sys.executable, "-c", SLOW.format(module=module, function=function)],
         stdout=subprocess.PIPE,

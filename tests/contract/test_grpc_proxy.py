@@ -14,11 +14,11 @@ import pytest
 from cell import BOUND, events_of, new_lease, patience, until
 from witness import Output
 
+from distlock_core.embedded.ports import free_ports
+from distlock_core.embedded.spawn import spawn
 from distlock_core.etcd.api import Delete, Get, Put
 from distlock_core.etcd.transport import dial
 from distlock_core.testing import Cluster
-from distlock_core.testing.ports import free_ports
-from distlock_core.testing.spawn import spawn
 
 Spawn = Callable[..., "subprocess.Popen[str]"]
 

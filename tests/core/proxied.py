@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 
-from distlock_core.testing.ports import free_ports
+from distlock_core.embedded.ports import free_ports
 
 BOUND = 20.0
 

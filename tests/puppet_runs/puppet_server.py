@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from distlock_core.testing.ports import free_ports
+from distlock_core.embedded.ports import free_ports
 
 START_TIMEOUT = 420.0  # seconds; half a minute on an idle machine
 STOP_TIMEOUT = 20.0

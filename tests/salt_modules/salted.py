@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from distlock_core.testing.ports import free_ports
+from distlock_core.embedded.ports import free_ports
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BIN = Path(sys.executable).parent

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from spans import Span, clock, read
 
+from distlock_core.embedded.spawn import spawn
 from distlock_core.testing import Cluster, Member
-from distlock_core.testing.spawn import spawn
 
 HERE = Path(__file__).resolve().parent
 NAME, PREFIX = "soak", "/soak/"

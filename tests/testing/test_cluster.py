@@ -11,8 +11,8 @@ from typing import Callable
 
 import pytest
 
+from distlock_core.embedded.ports import free_ports
 from distlock_core.testing import BinaryNotFound, Cluster, EtcdctlError, NotStarted, etcd_version, find_etcd
-from distlock_core.testing.ports import free_ports
 
 PATIENCE = 30.0
 

@@ -6,10 +6,10 @@ import ssl
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from distlock_core.testing.certificates import Authority, Certificate
+from distlock_core.embedded.certificates import Authority, Certificate
 
 if TYPE_CHECKING:
-    from distlock_core.testing.cluster import Cluster
+    from distlock_core.embedded.cluster import Cluster
 
 ROOT, ROOT_PASSWORD = "root", "roots-very-own"
 Grant = tuple[str, str]  # read, write or readwrite; a prefix

@@ -13,7 +13,7 @@ import time
 import urllib.parse
 from collections.abc import Sequence
 
-from distlock_core.testing.spawn import spawn
+from distlock_core.embedded.spawn import spawn
 
 READY_TIMEOUT = 30.0
 STOP_TIMEOUT = 10.0  # etcd waits up to 7 s for open streams

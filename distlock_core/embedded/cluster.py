@@ -10,10 +10,10 @@ import tempfile
 import time
 from collections.abc import Sequence
 
-from distlock_core.testing.binary import BinaryNotFound, etcd_version, find_etcd, find_etcdctl
-from distlock_core.testing.member import READY_TIMEOUT, Member, NotStarted
-from distlock_core.testing.ports import free_ports
-from distlock_core.testing.secured import Auth, Grant, Tls, add_user
+from distlock_core.embedded.binary import BinaryNotFound, etcd_version, find_etcd, find_etcdctl
+from distlock_core.embedded.member import READY_TIMEOUT, Member, NotStarted
+from distlock_core.embedded.ports import free_ports
+from distlock_core.embedded.secured import Auth, Grant, Tls, add_user
 
 _TRIES = 5
 _PORTS_FILE = "distlock-ports.json"
