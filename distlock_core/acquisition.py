@@ -15,7 +15,7 @@ from distlock_core.base.finish import Finish
 from distlock_core.base.value import Value
 from distlock_core.claims import Claims
 from distlock_core.errors import AcquireTimeout, AnotherCluster, EtcdUnavailable, OutcomeUnknown
-from distlock_core.etcd.api import LeaseGone
+from distlock_core.etcd.values import LeaseGone
 from distlock_core.hold import Held, Wish, ticket_record
 from distlock_core.lease import GIVE_UP
 from distlock_core.line import Line
@@ -25,7 +25,7 @@ from distlock_core.view import View, gets
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.base.deadline import Cancel
-    from distlock_core.etcd.api import Etcd
+    from distlock_core.etcd.values import Etcd
     from distlock_core.reentry import Entry
 
 MUTEX_GRACE = 1.0  # seconds that a caller who does not wait gives a Go client to leave its mutex

@@ -8,7 +8,7 @@ from distlock_core import refusal
 from distlock_core.base.deadline import RETRY_PAUSE, Patience
 from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled, DistlockError, NoSpace, OutcomeUnknown
-from distlock_core.etcd.api import Compare, Delete, KeyValue, LeaseGone, Put
+from distlock_core.etcd.values import Compare, Delete, KeyValue, LeaseGone, Put
 from distlock_core.hold import NESTED, Held, Wish, claim_record, reentry_record
 from distlock_core.lease import Lease
 from distlock_core.model import Record
@@ -18,7 +18,7 @@ from distlock_core.whoami import new_run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.etcd.api import Etcd, Get, Op, Outcome
+    from distlock_core.etcd.values import Etcd, Get, Op, Outcome
     from distlock_core.line import Line
     from distlock_core.reentry import Entry
 

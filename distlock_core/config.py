@@ -67,7 +67,7 @@ class Settings(dict[str, "Any"]):
                 "password_file names"
             )
         if self["password_file"]:
-            from distlock_core.secret import read_password
+            from distlock_core.etcd.auth.password_file import read_password
 
             read_password(self["password_file"])
 

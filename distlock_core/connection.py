@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from distlock_core.checks import check_prefix
-from distlock_core.etcd.http_reply import MAX_ANSWER
+from distlock_core.etcd.http.reply import MAX_ANSWER
 from distlock_core.etcd.transport import dial
 from distlock_core.inherited import held_around
 from distlock_core.lock import CONNECT_TIMEOUT, RELEASE_TIMEOUT
@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from distlock_core.etcd.access import Access
+    from distlock_core.etcd.auth.access import Access
     from distlock_core.lock import Lock
 
 DEFAULT_ENDPOINTS = ("http://127.0.0.1:2379",)
@@ -81,7 +81,7 @@ def _access(given: Mapping[str, str | None]) -> Access | None:
         raise TypeError(f"connect() has no argument {min(unknown)!r}")
     if not any(given.values()):
         return None
-    from distlock_core.etcd.access import Access
+    from distlock_core.etcd.auth.access import Access
 
     named = {"server_name" if key == "tls_server_name" else key: value or None for key, value in given.items()}
     return Access(**named)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from distlock_core.base.value import Value
-from distlock_core.etcd.api import KeyValue
+from distlock_core.etcd.values import KeyValue
 from distlock_core.lease import TICKET_TTL, Lease
 from distlock_core.model import Keys, Record, token_of
 from distlock_core.whoami import hostname, traces

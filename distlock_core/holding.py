@@ -18,7 +18,7 @@ from distlock_core.errors import (
     NotHolder,
     OutcomeUnknown,
 )
-from distlock_core.etcd.api import Get, KeyValue, LeaseGone, Put
+from distlock_core.etcd.values import Get, KeyValue, LeaseGone, Put
 from distlock_core.hold import NESTED, STEP, Held, Wish
 from distlock_core.lease import FIRST_RETRY, GIVE_UP, LONGEST_RETRY, Lease
 from distlock_core.model import HELD, HOLD, Holder, Record, token_of
@@ -29,7 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.base.deadline import Cancel
     from distlock_core.base.standby import Standby
-    from distlock_core.etcd.api import Etcd
+    from distlock_core.etcd.values import Etcd
     from distlock_core.line import Line
     from distlock_core.session import Loss, Session
     from distlock_core.tidings import Tidings

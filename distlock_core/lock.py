@@ -10,7 +10,7 @@ from distlock_core.base.deadline import Patience, now
 from distlock_core.base.finish import Finish, in_main_thread
 from distlock_core.checks import check_text
 from distlock_core.errors import DistlockError, Frozen, LockBusy, NotHolder
-from distlock_core.etcd.api import KeyValue
+from distlock_core.etcd.values import KeyValue
 from distlock_core.hold import NESTED, STEP, Held, Wish
 from distlock_core.holding import Holding
 from distlock_core.lease import Lease
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from distlock_core.base.deadline import Cancel
     from distlock_core.base.standby import Standby
-    from distlock_core.etcd.api import Etcd
+    from distlock_core.etcd.values import Etcd
     from distlock_core.line import Line
     from distlock_core.ownership import Ownership
     from distlock_core.realm import Realm

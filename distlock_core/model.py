@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from distlock_core.base.value import Value
-from distlock_core.etcd.api import KeyValue, prefix_end
+from distlock_core.etcd.values import KeyValue, prefix_end
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

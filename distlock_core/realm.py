@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from distlock_core.base.deadline import Patience
 from distlock_core.checks import check_name, check_owner, check_prefix, check_text
 from distlock_core.errors import DistlockError, LockNotFound, NotHolder
-from distlock_core.etcd.api import Get, KeyValue, LeaseGone
+from distlock_core.etcd.values import Get, KeyValue, LeaseGone
 from distlock_core.hold import Wish
 from distlock_core.lease import GIVE_UP, Lease
 from distlock_core.lock import CONNECT_TIMEOUT, RELEASE_TIMEOUT, Lock
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.base.deadline import Cancel
-    from distlock_core.etcd.api import Etcd
+    from distlock_core.etcd.values import Etcd
     from distlock_core.session import Loss
     from distlock_core.watching import Watching
 

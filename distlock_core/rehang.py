@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from distlock_core.amend import amend
 from distlock_core.errors import EtcdUnavailable
-from distlock_core.etcd.api import LeaseGone
+from distlock_core.etcd.values import LeaseGone
 from distlock_core.lease import Lease
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.base.deadline import Patience
-    from distlock_core.etcd.api import Etcd, KeyValue
+    from distlock_core.etcd.values import Etcd, KeyValue
     from distlock_core.hold import Held
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from distlock_core.base.deadline import RETRY_PAUSE, Patience, now
 from distlock_core.base.value import Value
 from distlock_core.errors import NoSpace, OutcomeUnknown
-from distlock_core.etcd.api import Compare, Delete, Get, KeyValue, Put, Range
+from distlock_core.etcd.values import Compare, Delete, Get, KeyValue, Put, Range
 from distlock_core.lease import Lease
 from distlock_core.model import COOLING, Keys, Record, ends, record_of, token_of
 from distlock_core.view import mutex_free
@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from distlock_core.etcd.api import Etcd, Op
+    from distlock_core.etcd.values import Etcd, Op
 
 # What nobody expects of a call (no descriptor, no thread, no memory): it may have been sent.
 UNEXPECTED = (OSError, RuntimeError, MemoryError, ValueError)

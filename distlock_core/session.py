@@ -11,7 +11,7 @@ from distlock_core.base.standby import Standby
 from distlock_core.base.threads import report
 from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled
-from distlock_core.etcd.api import Get, KeyValue
+from distlock_core.etcd.values import Get, KeyValue
 from distlock_core.lease import FIRST_RETRY, GIVE_UP, LONGEST_RETRY
 from distlock_core.model import Ended, Keys, Record, token_of
 from distlock_core.wording import clock, owner_of
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import threading
 
     from distlock_core.base.deadline import Cancel
-    from distlock_core.etcd.api import Etcd
+    from distlock_core.etcd.values import Etcd
     from distlock_core.lease import Lease
 
 REREAD = 10.0  # seconds; a watch can be silent or miss an event, so the truth is read this often

@@ -10,7 +10,7 @@ from distlock_core.wording import look_at, printable, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.etcd.api import KeyValue
+    from distlock_core.etcd.values import KeyValue
 
 
 def name_of(key: bytes, prefix: str, mutex: str) -> str | None:

@@ -6,7 +6,7 @@ A claim is a transaction whose conditions repeat what the read has shown; so bet
 from __future__ import annotations
 
 from distlock_core.base.value import Value
-from distlock_core.etcd.api import Compare, Get, KeyValue, Outcome
+from distlock_core.etcd.values import Compare, Get, KeyValue, Outcome
 from distlock_core.model import Ended, Holder, Keys, LockState, Record, ends
 
 TYPE_CHECKING = False

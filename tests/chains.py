@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from distlock_core.errors import DistlockError
-from distlock_core.etcd.api import LeaseGone, WatchEnded
-from distlock_core.etcd.gateway import SpeakGrpc
-from distlock_core.etcd.http1 import ConnectFailed, ConnectionLost
-from distlock_core.etcd.messages import Refused
+from distlock_core.etcd.http.gateway import SpeakGrpc
+from distlock_core.etcd.http.http1 import ConnectFailed, ConnectionLost
+from distlock_core.etcd.http.messages import Refused
+from distlock_core.etcd.values import LeaseGone, WatchEnded
 
 OURS = (DistlockError, LeaseGone, WatchEnded, SpeakGrpc, ConnectFailed, ConnectionLost, Refused)
 

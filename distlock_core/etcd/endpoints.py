@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from distlock_core.base.deadline import FOREVER, Patience, now
 from distlock_core.errors import AnotherCluster, ConfigError, EtcdUnavailable
-from distlock_core.etcd.http1 import Address, ConnectFailed, ConnectionLost
+from distlock_core.etcd.http.http1 import Address, ConnectFailed, ConnectionLost
 
 DEFAULT_PORT = 2379
 LONGEST_ATTEMPT = 5.0  # seconds that one member may take to answer, when the caller would wait for ever

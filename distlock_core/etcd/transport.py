@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from distlock_core.errors import ConfigError, EtcdUnavailable
 from distlock_core.etcd.endpoints import Endpoints, parse_endpoint
-from distlock_core.etcd.gateway import Gateway, SpeakGrpc
-from distlock_core.etcd.http_reply import MAX_ANSWER
+from distlock_core.etcd.http.gateway import Gateway, SpeakGrpc
+from distlock_core.etcd.http.reply import MAX_ANSWER
 
 NOT_OVER_GRPC = "it answers, but not over gRPC"
 NO_ETCD = "it answers 404 over HTTP, and not over gRPC: no etcd v3"
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from distlock_core.base.deadline import Patience
-    from distlock_core.etcd.access import Access
-    from distlock_core.etcd.api import Compare, Etcd, Get, Op, Outcome, Watch
+    from distlock_core.etcd.auth.access import Access
+    from distlock_core.etcd.values import Compare, Etcd, Get, Op, Outcome, Watch
 
     Answer = TypeVar("Answer")
 
@@ -52,7 +52,7 @@ def dial(
         discovery = Discovery(discovery_srv, tls_only=scheme == "https")
     members = Endpoints(addresses, hint, discovery)
     if transport == "grpc":
-        from distlock_core.etcd.grpc import Grpc
+        from distlock_core.etcd.grpc.driver import Grpc
 
         return Grpc(members, access, max_answer)
     if transport == "http":
@@ -127,7 +127,7 @@ class Either:
                 raise EtcdUnavailable(f"{refusal}{advice}") from error  # no time was left for another try
 
     def _choose(self) -> None:
-        from distlock_core.etcd.grpc import Grpc
+        from distlock_core.etcd.grpc.driver import Grpc
 
         if self._chosen is not self._gateway:
             return  # another thread was faster

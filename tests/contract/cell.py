@@ -11,9 +11,9 @@ from typing import Any, Callable
 
 from distlock_core import Realm
 from distlock_core.base.deadline import Interrupt, Patience
-from distlock_core.etcd.access import Access
-from distlock_core.etcd.api import Compare, Delete, Event, Get, KeyValue, Outcome, Put, Range, prefix_end
+from distlock_core.etcd.auth.access import Access
 from distlock_core.etcd.transport import dial
+from distlock_core.etcd.values import Compare, Delete, Event, Get, KeyValue, Outcome, Put, Range, prefix_end
 from distlock_core.testing import Cluster, Proxy
 
 TRANSPORTS = {"gateway": "http", "grpc": "grpc"}

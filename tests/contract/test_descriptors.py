@@ -11,14 +11,14 @@ import sys
 import pytest
 from cell import Cell, new_lease, patience
 
-from distlock_core.etcd.api import Get, Put
+from distlock_core.etcd.values import Get, Put
 from distlock_core.testing import Cluster
 
 # Its arguments: an endpoint, a transport, how many descriptors are free, and what has been done before that.
 PROGRAM = """
 import os, sys
 from distlock_core import errors
-from distlock_core.etcd.api import Get
+from distlock_core.etcd.values import Get
 from distlock_core.etcd.transport import dial
 from distlock_core.base.deadline import Patience
 url, transport, free, before = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]

@@ -13,7 +13,7 @@ from cell import BOUND, Cell, Started, new_lease, patience, until
 from distlock_core import EtcdUnavailable, Lock, OutcomeUnknown
 from distlock_core.base.deadline import Interrupt
 from distlock_core.errors import Cancelled
-from distlock_core.etcd.api import Delete, Get, Put
+from distlock_core.etcd.values import Delete, Get, Put
 from distlock_core.testing import Proxy
 
 NOBODY = "127.0.0.1:9"

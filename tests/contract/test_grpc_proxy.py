@@ -16,8 +16,8 @@ from witness import Output
 
 from distlock_core.embedded.ports import free_ports
 from distlock_core.embedded.spawn import spawn
-from distlock_core.etcd.api import Delete, Get, Put
 from distlock_core.etcd.transport import dial
+from distlock_core.etcd.values import Delete, Get, Put
 from distlock_core.testing import Cluster
 
 Spawn = Callable[..., "subprocess.Popen[str]"]

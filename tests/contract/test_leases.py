@@ -7,7 +7,7 @@ import time
 import pytest
 from cell import Cell, events_of, new_lease, patience, until
 
-from distlock_core.etcd.api import LeaseGone
+from distlock_core.etcd.values import LeaseGone
 
 
 def test_a_lease_is_granted_under_the_id_that_i_have_chosen(cell: Cell) -> None:

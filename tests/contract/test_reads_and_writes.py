@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cell import Cell, patience
 
-from distlock_core.etcd.api import Compare, Delete, Get, LeaseGone, Outcome, Put, Range, prefix_end
+from distlock_core.etcd.values import Compare, Delete, Get, LeaseGone, Outcome, Put, Range, prefix_end
 
 
 def prefix(cell: Cell, rest: str = "") -> tuple[bytes, bytes]:

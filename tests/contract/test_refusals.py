@@ -14,8 +14,8 @@ import pytest
 from cell import Cell, patience
 
 from distlock_core import AccessDenied, ConfigError, DistlockError
-from distlock_core.etcd.api import Delete, Get, LeaseGone, Put, WatchEnded, prefix_end
-from distlock_core.etcd.etcd3_package import load
+from distlock_core.etcd.grpc.etcd3_package import load
+from distlock_core.etcd.values import Delete, Get, LeaseGone, Put, WatchEnded, prefix_end
 from distlock_core.testing import Cluster
 
 # What is refused: gRPC's code, the message, and the HTTP status of 3.4 and of 3.5. Nobody has to have the key "x".

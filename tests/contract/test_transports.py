@@ -12,7 +12,7 @@ import pytest
 from cell import BOUND, Cell, Started, patience, until
 
 from distlock_core import EtcdUnavailable, connect
-from distlock_core.etcd.api import Get, Put
+from distlock_core.etcd.values import Get, Put
 from distlock_core.testing import Cluster, Tls
 
 

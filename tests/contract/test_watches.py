@@ -9,7 +9,7 @@ from cell import BOUND, Cell, Started, events_of, patience, until
 
 from distlock_core.base.deadline import Interrupt
 from distlock_core.errors import Cancelled
-from distlock_core.etcd.api import Put, WatchEnded, prefix_end
+from distlock_core.etcd.values import Put, WatchEnded, prefix_end
 
 
 def test_a_watch_tells_of_a_put_and_of_a_delete(cell: Cell) -> None:

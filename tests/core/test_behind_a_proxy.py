@@ -18,10 +18,10 @@ from distlock_core import EtcdUnavailable, OutcomeUnknown
 from distlock_core.base import remarks
 from distlock_core.base.deadline import Interrupt, Patience
 from distlock_core.errors import Cancelled
-from distlock_core.etcd import polling
-from distlock_core.etcd.api import Compacted, Get, Put, WatchEnded
 from distlock_core.etcd.endpoints import seconds_to_wait
-from distlock_core.etcd.polling import PolledWatch
+from distlock_core.etcd.http import polling
+from distlock_core.etcd.http.polling import PolledWatch
+from distlock_core.etcd.values import Compacted, Get, Put, WatchEnded
 
 Start = Callable[..., Nginx]
 

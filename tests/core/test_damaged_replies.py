@@ -13,11 +13,11 @@ from script import reply
 
 from distlock_core import AcquireTimeout, DistlockError, EtcdUnavailable, Lock, OutcomeUnknown
 from distlock_core.base.deadline import Patience
-from distlock_core.etcd.api import Compare, Delete, Event, Get, LeaseGone, Outcome, Put, WatchEnded
-from distlock_core.etcd.gateway import Gateway
-from distlock_core.etcd.gateway_watch import GatewayWatch
-from distlock_core.etcd.http_reply import Inbox, Reply
-from distlock_core.etcd.messages import compare_json, op_json
+from distlock_core.etcd.http.gateway import Gateway
+from distlock_core.etcd.http.messages import compare_json, op_json
+from distlock_core.etcd.http.reply import Inbox, Reply
+from distlock_core.etcd.http.watch import GatewayWatch
+from distlock_core.etcd.values import Compare, Delete, Event, Get, LeaseGone, Outcome, Put, WatchEnded
 from distlock_core.testing import Proxy
 
 STEP = 13  # bytes between two positions at which a real reply is damaged; those of a canned one are damaged at each
@@ -340,8 +340,8 @@ def test_a_damaged_message_of_a_watch_ends_it_or_says_nothing() -> None:
 
 
 def test_a_damaged_login_is_an_error_of_ours() -> None:
-    from distlock_core.etcd.access import Access
-    from distlock_core.etcd.login import Login
+    from distlock_core.etcd.auth.access import Access
+    from distlock_core.etcd.auth.login import Login
 
     etcd = Canny()
     access = Access(user="me", password="secret")

@@ -15,7 +15,7 @@ from script import HEAD, Script, as_chunks, chunked, reply, says
 
 from distlock_core import AccessDenied, ConfigError, EtcdUnavailable, OutcomeUnknown
 from distlock_core.base.deadline import Patience
-from distlock_core.etcd.api import Compare, Get, LeaseGone, Put, WatchEnded, prefix_end
+from distlock_core.etcd.values import Compare, Get, LeaseGone, Put, WatchEnded, prefix_end
 from distlock_core.testing import Proxy
 
 BROKEN = {

@@ -19,8 +19,8 @@ from witness import BOUND, Etcd, one_line, wait_until
 from distlock_core import OutcomeUnknown, Realm, connect
 from distlock_core.base.deadline import Interrupt, Patience
 from distlock_core.errors import Cancelled, DistlockError, NoSpace
-from distlock_core.etcd.api import Delete, Get, Put
 from distlock_core.etcd.transport import dial
+from distlock_core.etcd.values import Delete, Get, Put
 from distlock_core.model import HOLD
 from distlock_core.testing import Cluster, Proxy
 

@@ -16,10 +16,10 @@ from script import HEAD, Script, as_chunks, reply, says
 from distlock_core import AcquireTimeout, EtcdUnavailable, LimitConflict, LockBusy, OutcomeUnknown, connect
 from distlock_core.base.deadline import Interrupt, Patience
 from distlock_core.errors import Cancelled
-from distlock_core.etcd.api import Get, Put, WatchEnded
 from distlock_core.etcd.endpoints import Endpoints, parse_endpoint
-from distlock_core.etcd.gateway import Gateway
-from distlock_core.etcd.gateway_watch import GatewayWatch
+from distlock_core.etcd.http.gateway import Gateway
+from distlock_core.etcd.http.watch import GatewayWatch
+from distlock_core.etcd.values import Get, Put, WatchEnded
 
 HEADER = {"cluster_id": "5", "revision": "7"}
 NOTHING = {"response_range": {"header": {"revision": "7"}}}
@@ -296,7 +296,7 @@ def test_a_message_of_a_watch_beyond_the_limit_ends_it(script: Write) -> None:
 
 
 def test_json_is_cut_into_objects_wherever_its_pieces_end() -> None:
-    from distlock_core.etcd.json_stream import JsonStream
+    from distlock_core.etcd.http.json_stream import JsonStream
 
     objects = [{"a": 'q"\\', "}{": ["}", {"\\": "\\\\"}]}, {}, {"naïve €uro 🔒": None}, {"x": {"y": {"z": '\\"'}}}]
     for between, size in itertools.product((b"", b"\n", b" \r\n\t"), (1, 2, 3, 5, 1000)):

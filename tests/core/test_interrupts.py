@@ -22,7 +22,7 @@ def in_etcd(etcd34: Cluster, realm_prefix: str) -> Etcd:
 _SWEEP = """
 import os, signal, sys
 from distlock_core import connect
-from distlock_core.etcd.api import Get
+from distlock_core.etcd.values import Get
 from distlock_core.base.deadline import Patience
 endpoint, prefix, stage, ttl, first, stride = sys.argv[1:]
 first, stride, ttl = int(first), int(stride), int(ttl) or None

@@ -15,13 +15,13 @@ from scene import BOUND, GRANT, KEEPALIVE, PROMPT, TXN, WATCH, Scene, deletes, g
 
 from distlock_core import AcquireTimeout, Lock, LockLost, Realm, line
 from distlock_core.base.deadline import Patience
-from distlock_core.etcd.api import Event
-from distlock_core.etcd.gateway import Gateway
+from distlock_core.etcd.http.gateway import Gateway
+from distlock_core.etcd.values import Event
 from distlock_core.testing import Cluster, Proxy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.etcd.api import Watch
+    from distlock_core.etcd.values import Watch
 
 
 def test_thirty_waiters_are_served_in_order_of_arrival(scene: Scene) -> None:

@@ -11,7 +11,7 @@ from scene import BOUND, GRANT, PROMPT, REVOKE, TXN, WATCH, Scene, deletes, gate
 
 from distlock_core import AcquireTimeout, EtcdUnavailable, Interrupt, OutcomeUnknown, Realm
 from distlock_core.errors import Cancelled
-from distlock_core.etcd.gateway import Gateway
+from distlock_core.etcd.http.gateway import Gateway
 from distlock_core.testing import Proxy
 
 

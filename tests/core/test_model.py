@@ -6,7 +6,7 @@ import pytest
 
 from distlock_core.checks import check_name, check_owner, check_prefix, check_text
 from distlock_core.errors import ConfigError
-from distlock_core.etcd.api import KeyValue
+from distlock_core.etcd.values import KeyValue
 from distlock_core.model import (
     Ended,
     Holder,

@@ -15,7 +15,7 @@ from scene import BOUND, GRANT, PROMPT, TXN, Scene, gateway, puts
 
 from distlock_core import Frozen, LimitConflict, LockBusy
 from distlock_core.base.deadline import Patience
-from distlock_core.etcd.api import Get
+from distlock_core.etcd.values import Get
 from distlock_core.lease import Lease
 from distlock_core.line import Ticket
 from distlock_core.model import Keys, Record

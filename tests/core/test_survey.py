@@ -7,7 +7,7 @@ from types import FrameType
 
 import pytest
 
-from distlock_core.etcd.api import KeyValue
+from distlock_core.etcd.values import KeyValue
 from distlock_core.model import LockState, Record
 from distlock_core.survey import all_states, state_of
 

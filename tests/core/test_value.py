@@ -8,7 +8,7 @@ from typing import Callable
 
 import pytest
 
-from distlock_core.etcd.api import Get, KeyValue
+from distlock_core.etcd.values import Get, KeyValue
 from distlock_core.model import Ended
 
 GET = Get(b"x", limit=2)

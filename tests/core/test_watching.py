@@ -16,7 +16,7 @@ from scene import BOUND, PROMPT, WATCH, Scene, until
 
 from distlock_core import Cancelled, ConfigError, EtcdUnavailable, Interrupt, connect, following
 from distlock_core.errors import AnotherCluster
-from distlock_core.etcd.api import Event
+from distlock_core.etcd.values import Event
 from distlock_core.testing import Cluster, Proxy
 from distlock_core.watching import Watching
 

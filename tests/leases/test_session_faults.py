@@ -15,7 +15,7 @@ from witness import BOUND, Etcd, wait_until
 
 from distlock_core import Lock, connect
 from distlock_core.base.deadline import Interrupt, Patience, now
-from distlock_core.etcd import gateway, gateway_watch, http1, http_reply
+from distlock_core.etcd.http import gateway, http1, reply, watch
 from distlock_core.lease import Lease
 from distlock_core.model import Record
 from distlock_core.session import Session
@@ -24,8 +24,8 @@ from distlock_core.testing import Cluster
 TTL = 4
 ERRORS = (OSError, RuntimeError, MemoryError, ValueError)
 CALLED = (
-    *(Session, Lease, Patience, gateway.Gateway, gateway_watch.GatewayWatch),
-    *(http1.Connection, http_reply.Inbox, http_reply.Reply, Record),
+    *(Session, Lease, Patience, gateway.Gateway, watch.GatewayWatch),
+    *(http1.Connection, reply.Inbox, reply.Reply, Record),
 )
 # The net itself: these catch, and do nothing else that could fail.
 NET = {"Session.run", "Session._outlast", "Session._lose", "Session._tell", "Session.__init__"}

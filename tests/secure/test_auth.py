@@ -13,7 +13,7 @@ from secured_site import BOUND, Run, Site, Spawn, line_of, one_line, queued, wai
 
 from distlock_core import AccessDenied, connect
 from distlock_core.base.deadline import Patience
-from distlock_core.etcd import login
+from distlock_core.etcd.auth import login
 from distlock_core.testing import Cluster, Proxy
 
 Own = Callable[..., Site]

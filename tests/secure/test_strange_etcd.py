@@ -16,8 +16,8 @@ from secured_site import BOUND, Run, Spawn, line_of, one_line, wait_until
 from distlock_core import ConfigError, DistlockError, EtcdUnavailable, LockManager, connect
 from distlock_core.base.deadline import Patience
 from distlock_core.errors import AnotherCluster
-from distlock_core.etcd.api import Get, Put, WatchEnded
 from distlock_core.etcd.transport import dial
+from distlock_core.etcd.values import Get, Put, WatchEnded
 from distlock_core.testing import Cluster, Member, Proxy
 
 Start = Callable[..., Cluster]

@@ -22,9 +22,9 @@ from secured_site import BOUND, Run, Site, Spawn, line_of, one_line, queued, wai
 import distlock_core
 from distlock_core import Cancelled, ConfigError, DistlockError, EtcdUnavailable, Interrupt
 from distlock_core.base.deadline import Patience
-from distlock_core.etcd.access import Access
-from distlock_core.etcd.api import Get, Put
+from distlock_core.etcd.auth.access import Access
 from distlock_core.etcd.transport import dial
+from distlock_core.etcd.values import Get, Put
 from distlock_core.testing import Authority, Certificate, Cluster, Proxy, Tls
 
 

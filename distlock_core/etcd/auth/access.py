@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distlock_core.base.value import Value
-from distlock_core.secret import read_password
+from distlock_core.etcd.auth.password_file import read_password
 
 
 class Access(Value):

@@ -9,8 +9,8 @@ import binascii
 import json
 
 from distlock_core.errors import AccessDenied, ConfigError, DistlockError, NoSpace
-from distlock_core.etcd.api import Compacted, Compare, Delete, Event, Get, KeyValue, Outcome, Put, Range, WatchEnded
-from distlock_core.etcd.http1 import ConnectFailed, ConnectionLost
+from distlock_core.etcd.http.http1 import ConnectFailed, ConnectionLost
+from distlock_core.etcd.values import Compacted, Compare, Delete, Event, Get, KeyValue, Outcome, Put, Range, WatchEnded
 from distlock_core.wording import printable
 
 TYPE_CHECKING = False
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
-    from distlock_core.etcd.api import Op
+    from distlock_core.etcd.values import Op
 
 # gRPC codes, as etcd's answers carry them.
 INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, FAILED_PRECONDITION, UNAUTHENTICATED = 3, 5, 7, 9, 16

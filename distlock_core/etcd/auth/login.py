@@ -10,14 +10,14 @@ from collections.abc import Callable
 
 from distlock_core.base.deadline import now
 from distlock_core.errors import AccessDenied, ConfigError
-from distlock_core.etcd.http1 import ConnectFailed, ConnectionLost
-from distlock_core.etcd.messages import FAILED_PRECONDITION, MALFORMED, PERMISSION_DENIED, UNAUTHENTICATED, Refused
+from distlock_core.etcd.http.http1 import ConnectFailed, ConnectionLost
+from distlock_core.etcd.http.messages import FAILED_PRECONDITION, MALFORMED, PERMISSION_DENIED, UNAUTHENTICATED, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeVar
 
-    from distlock_core.etcd.access import Access
+    from distlock_core.etcd.auth.access import Access
     from distlock_core.etcd.endpoints import Attempt
 
     Answer = TypeVar("Answer")

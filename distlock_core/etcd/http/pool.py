@@ -6,14 +6,14 @@ import os
 
 from distlock_core.base.deadline import FOREVER, now
 from distlock_core.etcd.address import Address, heard, suspect
-from distlock_core.etcd.calls import LATE
-from distlock_core.etcd.http1 import Connection
+from distlock_core.etcd.failover import LATE
+from distlock_core.etcd.http.http1 import Connection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.base.deadline import Patience
-    from distlock_core.etcd.access import Access
-    from distlock_core.etcd.tls import Tls
+    from distlock_core.etcd.auth.access import Access
+    from distlock_core.etcd.auth.tls import Tls
 
 
 class Pool:
@@ -62,7 +62,7 @@ class Pool:
         """A new connection, to be closed or given back."""
         if not address.tls:
             return Connection(address, patience)
-        from distlock_core.etcd.tls import SecureConnection, Tls
+        from distlock_core.etcd.auth.tls import SecureConnection, Tls
 
         if self._tls is None:
             self._tls = Tls(self._access)

@@ -12,12 +12,10 @@ from functools import partial
 
 from distlock_core.base.deadline import Patience
 from distlock_core.errors import AccessDenied, Cancelled, DistlockError
-from distlock_core.etcd.api import Compare, Get, LeaseGone, Outcome, Range
-from distlock_core.etcd.calls import LINGER, SPEAKS_TLS, ask_in_turn
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster, seconds_to_wait
-from distlock_core.etcd.http1 import ConnectFailed, Connection
-from distlock_core.etcd.http_reply import MAX_ANSWER, MIB, ConnectionLost, Reply
-from distlock_core.etcd.messages import (
+from distlock_core.etcd.failover import LINGER, SPEAKS_TLS, ask_in_turn
+from distlock_core.etcd.http.http1 import ConnectFailed, Connection
+from distlock_core.etcd.http.messages import (
     FAILED_PRECONDITION,
     MALFORMED,
     NO_SPACE,
@@ -40,17 +38,19 @@ from distlock_core.etcd.messages import (
     read_token,
     read_ttl,
 )
-from distlock_core.etcd.pool import Pool
+from distlock_core.etcd.http.pool import Pool
+from distlock_core.etcd.http.reply import MAX_ANSWER, MIB, ConnectionLost, Reply
+from distlock_core.etcd.values import Compare, Get, LeaseGone, Outcome, Range
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypeVar
 
-    from distlock_core.etcd.access import Access
-    from distlock_core.etcd.api import Op, Watch
-    from distlock_core.etcd.gateway_watch import GatewayWatch
-    from distlock_core.etcd.login import Login
-    from distlock_core.etcd.polling import Opener
+    from distlock_core.etcd.auth.access import Access
+    from distlock_core.etcd.auth.login import Login
+    from distlock_core.etcd.http.polling import Opener
+    from distlock_core.etcd.http.watch import GatewayWatch
+    from distlock_core.etcd.values import Op, Watch
 
     Answer = TypeVar("Answer")
 
@@ -75,7 +75,7 @@ class Gateway:
         self._access = access
         self._login: Login | None = None
         if access is not None and access.user:
-            from distlock_core.etcd.login import Login
+            from distlock_core.etcd.auth.login import Login
 
             self._login = Login(access, self._authenticate)
         self._pool = Pool(access)
@@ -170,13 +170,13 @@ class Gateway:
             return self._open_watch(attempt, body, revision, token)
 
         if self._opener is None:
-            from distlock_core.etcd.polling import Opener
+            from distlock_core.etcd.http.polling import Opener
 
             self._opener = Opener(self._endpoints)
         return self._opener.open(self, ranges, revision, patience, self._as_user, open_watch)
 
     def _open_watch(self, attempt: Attempt, body: bytes, revision: int, token: str) -> GatewayWatch:
-        from distlock_core.etcd.gateway_watch import GatewayWatch
+        from distlock_core.etcd.http.watch import GatewayWatch
 
         connection = self._pool.connect(attempt.address, attempt.patience)
         attempt.leave_some(connection.others)
@@ -239,7 +239,7 @@ class Gateway:
         self, denied: AccessDenied, compares: Sequence[Compare], ops: Sequence[Op], patience: Patience
     ) -> AccessDenied:
         """Say who lacks which right, and on which key."""
-        from distlock_core.etcd import rights
+        from distlock_core.etcd.auth import rights
 
         patience = patience.within(rights.TRYING)
 
@@ -278,7 +278,7 @@ class Gateway:
         except ConnectionLost as failure:
             late = attempt.patience.over()
             if fresh and not address.tls and not self._endpoints.has_answered(address):
-                from distlock_core.etcd import tls
+                from distlock_core.etcd.auth import tls
 
                 if address.url in self._secure or tls.is_spoken(address, attempt.patience):
                     self._secure.add(address.url)

@@ -6,12 +6,12 @@ import os
 
 from distlock_core.errors import EtcdUnavailable
 from distlock_core.etcd.address import STAGGER, ConnectFailed, targets
-from distlock_core.etcd.calls import SPEAKS_TLS
-from distlock_core.etcd.channel import Bell, Channel, SignalsHeld, result_of
-from distlock_core.etcd.etcd3_package import check_spare
-from distlock_core.etcd.http1 import Connection, ConnectionLost
-from distlock_core.etcd.http_reply import MAX_ANSWER, MIB
-from distlock_core.etcd.messages import MALFORMED, NoGateway, Refused, read_answer
+from distlock_core.etcd.failover import SPEAKS_TLS
+from distlock_core.etcd.grpc.channel import Bell, Channel, SignalsHeld, result_of
+from distlock_core.etcd.grpc.etcd3_package import check_spare
+from distlock_core.etcd.http.http1 import Connection, ConnectionLost
+from distlock_core.etcd.http.messages import MALFORMED, NoGateway, Refused, read_answer
+from distlock_core.etcd.http.reply import MAX_ANSWER, MIB
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from distlock_core.base.deadline import Patience
     from distlock_core.etcd.address import Address, Target
-    from distlock_core.etcd.tls import Tls
+    from distlock_core.etcd.auth.tls import Tls
 
 # Of the time to connect with TLS, what gRPC may take: the rest is for finding out what it hangs in.
 FOR_GRPC = 0.75
@@ -193,12 +193,12 @@ def _why(address: Address, tls: Tls | None, patience: Patience) -> str:
 
 
 def _is_tls_spoken(address: Address, patience: Patience) -> bool:
-    from distlock_core.etcd.tls import is_spoken
+    from distlock_core.etcd.auth.tls import is_spoken
 
     return is_spoken(address, patience)
 
 
 def _secure(address: Address, tls: Tls, patience: Patience) -> Connection:
-    from distlock_core.etcd.tls import SecureConnection
+    from distlock_core.etcd.auth.tls import SecureConnection
 
     return SecureConnection(address, patience, tls)

@@ -12,29 +12,29 @@ from collections.abc import Callable, Sequence
 
 from distlock_core.base.deadline import Patience
 from distlock_core.errors import AccessDenied, DistlockError
-from distlock_core.etcd import protos
-from distlock_core.etcd.api import Compare, Get, LeaseGone, Outcome, Range
-from distlock_core.etcd.calls import ask_in_turn
-from distlock_core.etcd.channel import Channel
+from distlock_core.etcd.auth.login import Login
+from distlock_core.etcd.auth.rights import TRYING, name_missing
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
-from distlock_core.etcd.etcd3_package import load
-from distlock_core.etcd.grpc_connect import connect
-from distlock_core.etcd.grpc_stream import FirstAnswer
-from distlock_core.etcd.grpc_watch import GrpcWatch
-from distlock_core.etcd.http1 import Address, ConnectFailed, ConnectionLost
-from distlock_core.etcd.http_reply import MAX_ANSWER, MIB
-from distlock_core.etcd.login import Login
-from distlock_core.etcd.messages import FAILED_PRECONDITION, NO_SPACE, NOT_FOUND, Refused, shown_member
-from distlock_core.etcd.rights import TRYING, name_missing
+from distlock_core.etcd.failover import ask_in_turn
+from distlock_core.etcd.grpc import messages
+from distlock_core.etcd.grpc.channel import Channel
+from distlock_core.etcd.grpc.connect import connect
+from distlock_core.etcd.grpc.etcd3_package import load
+from distlock_core.etcd.grpc.stream import FirstAnswer
+from distlock_core.etcd.grpc.watch import GrpcWatch
+from distlock_core.etcd.http.http1 import Address, ConnectFailed, ConnectionLost
+from distlock_core.etcd.http.messages import FAILED_PRECONDITION, NO_SPACE, NOT_FOUND, Refused, shown_member
+from distlock_core.etcd.http.reply import MAX_ANSWER, MIB
+from distlock_core.etcd.values import Compare, Get, LeaseGone, Outcome, Range
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypeVar
 
-    from distlock_core.etcd.access import Access
-    from distlock_core.etcd.api import Op
-    from distlock_core.etcd.channel import Metadata
-    from distlock_core.etcd.tls import Tls
+    from distlock_core.etcd.auth.access import Access
+    from distlock_core.etcd.auth.tls import Tls
+    from distlock_core.etcd.grpc.channel import Metadata
+    from distlock_core.etcd.values import Op
 
     Answer = TypeVar("Answer")
 
@@ -89,7 +89,7 @@ class Grpc:
         self._call(self._leases("LeaseRevoke"), request, patience, benign=NOT_FOUND)
 
     def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> GrpcWatch:
-        requests = [protos.watch(self._rpc, key, end, revision) for key, end in ranges]
+        requests = [messages.watch(self._rpc, key, end, revision) for key, end in ranges]
 
         def ask(attempt: Attempt, token: str) -> GrpcWatch:
             return self._open_watch(attempt, requests, revision, token)
@@ -116,14 +116,14 @@ class Grpc:
         *,
         once: bool,
     ) -> Outcome:
-        request = protos.txn(self._rpc, compares, then, otherwise)
+        request = messages.txn(self._rpc, compares, then, otherwise)
         try:
-            return protos.outcome(self._call(self._txn, request, patience, once=once))
+            return messages.outcome(self._call(self._txn, request, patience, once=once))
         except AccessDenied as denied:
             few = patience.within(TRYING)
 
             def attempt(then: Sequence[Op], otherwise: Sequence[Op]) -> Any:
-                return self._call(self._txn, protos.txn(self._rpc, [], then, otherwise), few)
+                return self._call(self._txn, messages.txn(self._rpc, [], then, otherwise), few)
 
             raise name_missing(denied, self._access, compares, [*then, *otherwise], attempt) from denied.__cause__
         except DistlockError as error:
@@ -142,7 +142,7 @@ class Grpc:
             op.request_range.revision = revision
             answer = self._call(lambda raw: self._rpc.KVStub(raw).Range, op.request_range, patience)
             revision = revision or answer.header.revision
-            found.append(protos.found(answer))
+            found.append(messages.found(answer))
         return Outcome(True, revision, tuple(found))
 
     # The methods of a channel.
@@ -224,7 +224,7 @@ class Grpc:
 
     def _check_channel(self, channel: Channel, attempt: Attempt, request: Any, token: str) -> None:
         """See where a new connection leads, before a write is sent over it: by a linearizable read, and the members."""
-        key = next((one.key for one in request.compare), b"") or protos.first_key(request)
+        key = next((one.key for one in request.compare), b"") or messages.first_key(request)
         probe = self._rpc.RangeRequest(key=key, keys_only=True)
         try:
             if attempt.floor and key:
@@ -267,7 +267,7 @@ class Grpc:
 
     def _connect(self, address: Address, patience: Patience) -> Channel:
         if address.tls and self._tls is None:
-            from distlock_core.etcd.tls import Tls
+            from distlock_core.etcd.auth.tls import Tls
 
             self._tls = Tls(self._access)
         tls = self._tls if address.tls else None

@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-from distlock_core.etcd.api import Compare, Delete, Event, KeyValue, Outcome, Put, Range
-from distlock_core.etcd.messages import watch_ended
+from distlock_core.etcd.http.messages import watch_ended
+from distlock_core.etcd.values import Compare, Delete, Event, KeyValue, Outcome, Put, Range
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from distlock_core.etcd.api import Op
+    from distlock_core.etcd.values import Op
 
 
 def txn(rpc: Any, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op]) -> Any:

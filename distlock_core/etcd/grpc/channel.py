@@ -17,10 +17,10 @@ import weakref
 from distlock_core.base.deadline import Patience
 from distlock_core.base.threads import start_thread
 from distlock_core.errors import Cancelled
-from distlock_core.etcd.calls import LATE, LINGER
-from distlock_core.etcd.http1 import ConnectFailed, ConnectionLost, reason_of
-from distlock_core.etcd.http_reply import TooLarge
-from distlock_core.etcd.messages import Refused
+from distlock_core.etcd.failover import LATE, LINGER
+from distlock_core.etcd.http.http1 import ConnectFailed, ConnectionLost, reason_of
+from distlock_core.etcd.http.messages import Refused
+from distlock_core.etcd.http.reply import TooLarge
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    from distlock_core.etcd.http1 import Address
+    from distlock_core.etcd.http.http1 import Address
 
     Metadata = tuple[tuple[str, str], ...]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from distlock_core.base.deadline import Patience
-from distlock_core.etcd.api import Compacted, Event, WatchEnded
-from distlock_core.etcd.http1 import Connection
-from distlock_core.etcd.http_reply import TIMED_OUT, ConnectionLost, Reply
-from distlock_core.etcd.json_stream import JsonStream
-from distlock_core.etcd.messages import MALFORMED, WatchRefused, begins_behind, read_events
+from distlock_core.etcd.http.http1 import Connection
+from distlock_core.etcd.http.json_stream import JsonStream
+from distlock_core.etcd.http.messages import MALFORMED, WatchRefused, begins_behind, read_events
+from distlock_core.etcd.http.reply import TIMED_OUT, ConnectionLost, Reply
+from distlock_core.etcd.values import Compacted, Event, WatchEnded
 
 
 class GatewayWatch:

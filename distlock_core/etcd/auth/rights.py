@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from distlock_core.errors import AccessDenied, DistlockError
-from distlock_core.etcd.api import Compare, Get, LeaseGone, Put, prefix_end
-from distlock_core.etcd.messages import PERMISSION_DENIED, Refused
+from distlock_core.etcd.http.messages import PERMISSION_DENIED, Refused
+from distlock_core.etcd.values import Compare, Get, LeaseGone, Put, prefix_end
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.etcd.access import Access
-    from distlock_core.etcd.api import Op
+    from distlock_core.etcd.auth.access import Access
+    from distlock_core.etcd.values import Op
 
 TRYING = 1.0  # seconds that may be spent on finding out
 MOST = 4  # keys that are named

@@ -11,7 +11,7 @@ import select
 
 from distlock_core.base.deadline import Patience, ready_within
 from distlock_core.etcd.address import Address, ConnectFailed, aside, connect, reason_of
-from distlock_core.etcd.http_reply import TIMED_OUT, ConnectionLost, Inbox, Reply
+from distlock_core.etcd.http.reply import TIMED_OUT, ConnectionLost, Inbox, Reply
 
 __all__ = ["CHUNK", "Address", "ConnectFailed", "Connection", "ConnectionLost", "aside", "reason_of"]
 

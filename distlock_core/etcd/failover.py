@@ -7,9 +7,9 @@ from collections.abc import Callable
 from distlock_core.base.deadline import Patience
 from distlock_core.errors import OutcomeUnknown
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
-from distlock_core.etcd.http1 import ConnectFailed
-from distlock_core.etcd.http_reply import ConnectionLost, TooLarge
-from distlock_core.etcd.messages import MALFORMED, Refused, translate
+from distlock_core.etcd.http.http1 import ConnectFailed
+from distlock_core.etcd.http.messages import MALFORMED, Refused, translate
+from distlock_core.etcd.http.reply import ConnectionLost, TooLarge
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,18 +7,18 @@ from collections import deque
 
 from distlock_core.base.deadline import Patience
 from distlock_core.base.threads import start_thread
-from distlock_core.etcd import protos
-from distlock_core.etcd.api import Event, WatchEnded
-from distlock_core.etcd.channel import Bell, Channel, SignalsHeld, failure_of
-from distlock_core.etcd.http1 import ConnectionLost
-from distlock_core.etcd.messages import WatchRefused
+from distlock_core.etcd.grpc import messages
+from distlock_core.etcd.grpc.channel import Bell, Channel, SignalsHeld, failure_of
+from distlock_core.etcd.http.http1 import ConnectionLost
+from distlock_core.etcd.http.messages import WatchRefused
+from distlock_core.etcd.values import Event, WatchEnded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
-    from distlock_core.etcd.channel import Metadata
+    from distlock_core.etcd.grpc.channel import Metadata
 
 MOST_UNREAD = 64  # messages that nobody has fetched yet; then etcd is made to wait
 
@@ -109,7 +109,7 @@ class GrpcWatch:
             try:
                 if message.header.cluster_id:
                     self._check_cluster(message.header.cluster_id)
-                events += protos.events(message)
+                events += messages.events(message)
                 if self._behind is None and message.created:
                     self._behind = message.header.revision >= self._revision
             except ConnectionLost as lost:

@@ -10,18 +10,18 @@ import os
 from distlock_core.base.deadline import Patience, now
 from distlock_core.base.remarks import remark
 from distlock_core.errors import AccessDenied, AnotherCluster, Cancelled, DistlockError, EtcdUnavailable
-from distlock_core.etcd.api import Compacted, Get, WatchEnded
-from distlock_core.etcd.calls import ask_in_turn
 from distlock_core.etcd.endpoints import WrongCluster
-from distlock_core.etcd.http1 import ConnectionLost
-from distlock_core.etcd.messages import NoGateway, Refused, WatchRefused
+from distlock_core.etcd.failover import ask_in_turn
+from distlock_core.etcd.http.http1 import ConnectionLost
+from distlock_core.etcd.http.messages import NoGateway, Refused, WatchRefused
+from distlock_core.etcd.values import Compacted, Get, WatchEnded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from distlock_core.etcd.api import Etcd, Event, Watch
     from distlock_core.etcd.endpoints import Attempt, Endpoints
+    from distlock_core.etcd.values import Etcd, Event, Watch
 
     State = list[tuple[int, int]]  # of each range: how many keys, and the last change of one that is there
 

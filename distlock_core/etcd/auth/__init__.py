@@ -1,0 +1,1 @@
+"""Access to etcd: user and password, TLS, and which right is missing."""

@@ -1,0 +1,1 @@
+"""etcd over gRPC, with the package `etcd3`."""
