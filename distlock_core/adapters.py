@@ -21,13 +21,13 @@ from distlock_core.errors import (
     NotHolder,
 )
 from distlock_core.hold import TAKEN_OVER
-from distlock_core.inherited import held_around
 from distlock_core.mine import Mine
 from distlock_core.model import COOLING, HELD
+from distlock_core.process.identity import GONE, is_same, traces
+from distlock_core.process.nesting import held_around
 from distlock_core.reentry import is_inside, refuse_anothers_step, what_of_run
 from distlock_core.settings import TOKEN, WHILE_PID_TTL, Setting, read_bool
 from distlock_core.waited import Watcher
-from distlock_core.whoami import GONE, is_same, traces
 from distlock_core.wording import held_by, look_at, printable, taken
 
 TYPE_CHECKING = False

@@ -5,8 +5,8 @@ from __future__ import annotations
 from distlock_core import keeper
 from distlock_core.base.value import Value
 from distlock_core.errors import ConfigError
+from distlock_core.process.identity import pid_is_free, proc_is_mine, start_time
 from distlock_core.settings import WHILE_PID_TTL, absolute
-from distlock_core.whoami import pid_is_free, proc_is_mine, start_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from distlock_core.etcd.values import Compare, Delete, KeyValue, LeaseGone, Put
 from distlock_core.hold import NESTED, Held, Wish, claim_record, reentry_record
 from distlock_core.lease import Lease
 from distlock_core.model import Record
+from distlock_core.process.identity import new_run
 from distlock_core.release import Ending
 from distlock_core.view import View, claim_conditions, gets, reentry_conditions, unsettled
-from distlock_core.whoami import new_run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,14 +108,14 @@ class Claims:
     def _note(self) -> None:
         """Have this machine remember the acquisition, before there is one: after a reboot nothing else proves it."""
         if self._wish.explicit and not self._is_noted:
-            from distlock_core.memory import remember
+            from distlock_core.process.memory import remember
 
             self._is_noted = remember(self._wish.state_dir, self._run)
 
     def forget(self) -> None:
         """Nothing was acquired, and nothing will be."""
         if self._is_noted:
-            from distlock_core.memory import forget
+            from distlock_core.process.memory import forget
 
             forget(self._wish.state_dir, self._run)
 

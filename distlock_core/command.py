@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from distlock_core.care import Care
     from distlock_core.gate import Gate
-    from distlock_core.processes import Process
-    from distlock_core.tree import Tree
+    from distlock_core.process.table import Process
+    from distlock_core.process.tree import Tree
 
 LONGEST_FREEZE = 1.0  # seconds that a tree may take to be stopped
 LAST_RESORT = 5.0  # seconds that it is killed for, when its supervision has failed
@@ -48,7 +48,7 @@ class Command:
         changed = {**self._environ, **(care.heartbeat.variables if care.heartbeat is not None else {})}
         environ = {name: value for name, value in changed.items() if value is not None}
         if care.sees_tree:
-            from distlock_core.processes import become_subreaper, descendants, stat_of
+            from distlock_core.process.table import become_subreaper, descendants, stat_of
 
             # `sh -c 'x & exec distlock ...'`: what was below me before the command is not the command's.
             waits = 0 if gate is None else gate.pid
@@ -82,7 +82,7 @@ class Command:
     def tree(self) -> Tree:
         """It, and all that it has started, as far as that can be found."""
         if self._tree is None:
-            from distlock_core.tree import Tree
+            from distlock_core.process.tree import Tree
 
             self._tree = Tree(
                 self.pid,

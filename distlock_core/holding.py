@@ -303,7 +303,7 @@ class Holding:
     def _drop_note(self) -> None:
         """It needs no proof any more that this machine has acquired it."""
         if self._remembers and self.held.entry != NESTED:
-            from distlock_core.memory import forget
+            from distlock_core.process.memory import forget
 
             forget(self._state_dir, self.held.run)
 

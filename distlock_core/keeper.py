@@ -16,8 +16,8 @@ import time
 
 from distlock_core.base.deadline import Patience, now
 from distlock_core.errors import DistlockError, LockLost
-from distlock_core.lifetime import WhileAlive, WhileChildrenAlive
-from distlock_core.whoami import is_gone
+from distlock_core.process.alive import WhileAlive, WhileChildrenAlive
+from distlock_core.process.identity import is_gone
 from distlock_core.wording import printable
 
 TYPE_CHECKING = False
@@ -255,7 +255,7 @@ def _has_ended(until: WhileAlive) -> bool:
 def _kill(pid: int, start: int, kill_after: float, deadline: float, log: Callable[[str, bool], None]) -> None:
     """End the tree of a process: asked first, and dead before the deadline, after which another may hold the lock."""
     from distlock_core.killing import Killing, head_start
-    from distlock_core.tree import Tree
+    from distlock_core.process.tree import Tree
 
     if is_gone(pid, start):
         return

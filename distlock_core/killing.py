@@ -6,13 +6,13 @@ import os
 import signal
 
 from distlock_core.base.deadline import FOREVER, now
-from distlock_core.processes import take_precedence
+from distlock_core.process.table import take_precedence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from distlock_core.tree import Tree
+    from distlock_core.process.tree import Tree
 
 PASS = 0.02  # seconds between two rounds of killing
 UNKILLABLE = 5.0  # seconds after the first SIGKILL; what lives then cannot be killed

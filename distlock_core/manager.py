@@ -16,7 +16,7 @@ from distlock_core.errors import Cancelled, DistlockError, NotHolder
 from distlock_core.lease import FIRST_RETRY, LONGEST_RETRY, TICKET_TTL
 from distlock_core.notices import ACQUIRED, REMOVED, UNKNOWN, Listeners, Notice, log
 from distlock_core.ownership import Readers
-from distlock_core.whoami import hostname
+from distlock_core.process.identity import hostname
 from distlock_core.wording import printable
 
 TYPE_CHECKING = False

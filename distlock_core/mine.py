@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distlock_core.errors import LockBusy
 from distlock_core.model import HELD
-from distlock_core.whoami import ALIVE, fate, is_same, traces
+from distlock_core.process.identity import ALIVE, fate, is_same, traces
 from distlock_core.wording import taken
 
 TYPE_CHECKING = False

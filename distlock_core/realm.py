@@ -21,9 +21,9 @@ from distlock_core.model import (
     ends,
     token_of,
 )
+from distlock_core.process.identity import hostname
 from distlock_core.release import Ending, cool_down, let_go
 from distlock_core.settings import check_ttl
-from distlock_core.whoami import hostname
 from distlock_core.wording import printable, taken
 
 TYPE_CHECKING = False
@@ -232,7 +232,7 @@ class Realm:
         if not done:
             raise gone(self.show(name))
         if holder.record.explicit:
-            from distlock_core.memory import forget
+            from distlock_core.process.memory import forget
 
             forget(self._state_dir, holder.record.run)
         if holder.lease and holder.is_unattended:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 
-from distlock_core import memory
 from distlock_core.base.value import Value
 from distlock_core.errors import LockBusy, LockNotFound, NotHolder
 from distlock_core.hold import NESTED, STEP, TAKEN_OVER
-from distlock_core.inherited import held_around
 from distlock_core.model import HELD, Record, record_of
-from distlock_core.whoami import ALIVE, GONE, ancestry, boot_id, fate, is_identified, is_same, pid_is_free
+from distlock_core.process import memory
+from distlock_core.process.identity import ALIVE, GONE, ancestry, boot_id, fate, is_identified, is_same, pid_is_free
+from distlock_core.process.nesting import held_around
 from distlock_core.wording import held_by, look_at, named, printable, taken
 
 TYPE_CHECKING = False

@@ -52,7 +52,7 @@ def start_by_fork(
     `not_after` is on the `now()` clock. The child looks at it as the last thing before it becomes the command: raises
     `TooLate` when it has passed. No other thread may be at work, though some may wait for work.
     """
-    from distlock_core.processes import die_with_parent
+    from distlock_core.process.table import die_with_parent
 
     words, variables, parent = list(command), dict(environ), os.getpid()
     reset = [n for n in signal.Signals if n not in (signal.SIGKILL, signal.SIGSTOP) and callable(signal.getsignal(n))]

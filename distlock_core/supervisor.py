@@ -180,7 +180,7 @@ class Supervisor:
         if self._loss is not None or self._is_done():
             return
         if self._care.kill_on_loss and self._care.is_renewal_late:
-            from distlock_core.processes import take_precedence
+            from distlock_core.process.table import take_precedence
 
             # There may be a tree to end soon: how long does that take?
             take_precedence()

@@ -15,8 +15,8 @@ from needs import need
 from witness import wait_until
 
 from distlock_core.embedded.ports import free_ports
-from distlock_core.processes import descendants
-from distlock_core.tree import Tree
+from distlock_core.process.table import descendants
+from distlock_core.process.tree import Tree
 
 
 class Sshd:

@@ -6,7 +6,7 @@ from distlock_core import binding
 from distlock_core.cli.getting import acquire, arguments, cancelled, wanted
 from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import say
-from distlock_core.whoami import traces
+from distlock_core.process.identity import traces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-from distlock_core import inherited
 from distlock_core.base import remarks
 from distlock_core.cli.getting import acquire, realm, wanted
 from distlock_core.cli.options import Request, UsageError, error_form, parse
@@ -15,6 +14,7 @@ from distlock_core.cli.program import as_a_program
 from distlock_core.config import unknown_variables
 from distlock_core.errors import DistlockError, LockLost
 from distlock_core.model import Keys
+from distlock_core.process import nesting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _unlock(request: Request) -> int:
         from distlock_core.cli.render import as_json, holder_json
 
         return out(as_json({"unlocked": holder_json(holder)}))
-    from distlock_core.whoami import hostname
+    from distlock_core.process.identity import hostname
 
     broken = holder.owner != (owner or hostname())
     if settings["verbose"] or (broken and not settings["quiet"]):
@@ -166,7 +166,7 @@ def _watch(request: Request) -> int:
 def _update(request: Request) -> int:
     settings, token = request.settings, request.token
     if token is None:
-        token = inherited.token_of(os.environ, Keys(settings["prefix"], settings["lockname"]))
+        token = nesting.token_of(os.environ, Keys(settings["prefix"], settings["lockname"]))
     holder = realm(request).update(
         settings["lockname"], settings["value"], reason=settings["reason"], owner=settings["id"], token=token
     )
@@ -182,7 +182,7 @@ def _update(request: Request) -> int:
 def _verify(request: Request) -> int:
     settings, token = request.settings, request.token
     if token is None:
-        token = inherited.token(os.environ, Keys(settings["prefix"], settings["lockname"]))
+        token = nesting.token(os.environ, Keys(settings["prefix"], settings["lockname"]))
     if token is None:
         raise UsageError("--verify needs the token to look for: --token=N, or DISTLOCK_TOKEN from the command's own")
     name = settings["lockname"]

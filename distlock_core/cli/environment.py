@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from distlock_core.inherited import HELD, TOKEN, held_around
+from distlock_core.process.nesting import HELD, TOKEN, held_around
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from distlock_core.cli.outcome import FAILED, fail, out
 from distlock_core.config import Settings, utf8
 from distlock_core.errors import ConfigError, DistlockError
 from distlock_core.model import Keys
+from distlock_core.process.identity import hostname
 from distlock_core.settings import SETTINGS, check_ttl, read_bool, read_span, read_whole_seconds
-from distlock_core.whoami import hostname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,8 +111,8 @@ def _parse(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, str]) -> tuple[Request, Lock]:
     from distlock_core.etcd.transport import dial
     from distlock_core.hold import Wish
-    from distlock_core.inherited import held_around
     from distlock_core.lock import Lock
+    from distlock_core.process.nesting import held_around
 
     values = {short: utf8(environ[name]) for short, name in VARIABLES.items() if environ.get(name)}
     values.update(options)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from distlock_core.base.deadline import Interrupt
     from distlock_core.cli.progress import Progress
     from distlock_core.config import Settings
-    from distlock_core.lifetime import Audience, WhileAlive
     from distlock_core.lock import Lock
+    from distlock_core.process.alive import Audience, WhileAlive
     from distlock_core.realm import Realm
     from distlock_core.waited import Waited, Watcher
 
@@ -48,7 +48,7 @@ def arguments(settings: Settings) -> dict[str, Any]:
 def wanted(request: Request, details: Mapping[str, Any] | None = None) -> Lock:
     """Return the lock that is asked for, not yet acquired. A step is taken for whoever has called distlock."""
     from distlock_core import connection
-    from distlock_core.whoami import caller
+    from distlock_core.process.identity import caller
 
     step = request.operation == "lock"
     return connection.wanted(
@@ -67,7 +67,7 @@ def acquire(request: Request, lock: Lock) -> Interrupt:
     Returns what a later signal sets.
     """
     from distlock_core.cli.signals import interrupt_on_signals
-    from distlock_core.lifetime import Audience
+    from distlock_core.process.alive import Audience
 
     settings = request.settings
     interrupt = interrupt_on_signals()
@@ -121,7 +121,7 @@ def _step_taker(request: Request) -> tuple[int, int] | None:
     """The process that a step is taken for: when it has ended, nobody would let go. Under nohup the wait goes on."""
     import signal
 
-    from distlock_core.whoami import caller
+    from distlock_core.process.identity import caller
 
     bound = request.settings["while_pid"] is not None
     if request.operation != "lock" or bound or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
@@ -134,7 +134,7 @@ def until(told: Told, process: tuple[int, int] | None) -> Told | WhileAlive:
     """A cancel that is set by `told`, or by the end of a process (its pid and start time)."""
     if process is None:
         return told
-    from distlock_core.lifetime import WhileAlive
+    from distlock_core.process.alive import WhileAlive
 
     return WhileAlive(*process, told=told)
 

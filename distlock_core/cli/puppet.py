@@ -26,9 +26,9 @@ from distlock_core.errors import (
     LockNotFound,
     NotHolder,
 )
-from distlock_core.inherited import held_around
 from distlock_core.model import HELD
-from distlock_core.whoami import start_time, traces
+from distlock_core.process.identity import start_time, traces
+from distlock_core.process.nesting import held_around
 from distlock_core.wording import printable, taken
 
 TYPE_CHECKING = False
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from distlock_core.cli.puppet_run import Run
     from distlock_core.config import Settings
     from distlock_core.lock import Lock
-    from distlock_core.processes import Process
+    from distlock_core.process.table import Process
 
 MINE, FREE, ANOTHERS, UNKNOWN = 0, 1, 2, 3  # the exit codes of `check`
 LONGEST_LOOK = 10.0  # seconds that a run waits for its keeper to look at what it has started
@@ -146,7 +146,7 @@ def _to_syslog(line: str) -> None:
 def _wait_for_a_look(keeper: int | None) -> None:
     """Return when the keeper has surely looked once more. On a busy machine it may get no turn for seconds."""
     from distlock_core.base.deadline import Patience
-    from distlock_core.processes import sleeps
+    from distlock_core.process.table import sleeps
 
     patience = Patience.lasting(LONGEST_LOOK)
     before = sleeps(keeper or 0)
@@ -222,7 +222,7 @@ def _lock(settings: Settings, around: Run | None) -> Lock:
 
 def _left_running(around: Run) -> set[Process]:
     """What the run has started and what still lives, but for me and those between the two of us."""
-    from distlock_core.processes import children, parent_of
+    from distlock_core.process.table import children, parent_of
 
     me, chain = os.getpid(), set()
     while me > 0 and me != around.pid:

@@ -7,7 +7,7 @@ import subprocess
 
 from distlock_core.base.value import Value
 from distlock_core.errors import ConfigError
-from distlock_core.processes import parent_of
+from distlock_core.process.table import parent_of
 
 DEEPEST = 64  # processes between a run and its command; a longer chain is none
 ASK_TIMEOUT = 60.0  # seconds for `puppet config print`, which takes about one

@@ -13,8 +13,8 @@ from typing import Any, Callable
 import yaml
 from witness import BOUND, is_running, wait_until
 
-from distlock_core.processes import descendants
-from distlock_core.whoami import start_time
+from distlock_core.process.identity import start_time
+from distlock_core.process.table import descendants
 
 BIN = Path(sys.executable).parent
 RUN_BOUND = 250.0  # seconds after which a run that ends by itself counts as hung

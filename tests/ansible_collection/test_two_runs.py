@@ -105,6 +105,6 @@ def test_over_ssh_the_strategies_need_nothing_on_the_nodes(controller: Controlle
 
 
 def _host() -> str:
-    from distlock_core.whoami import hostname
+    from distlock_core.process.identity import hostname
 
     return hostname()

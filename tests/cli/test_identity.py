@@ -22,8 +22,8 @@ from realm_view import BOUND, RealmView, eventually, one_line
 from witness import line_of, python
 
 import distlock_core
-from distlock_core import memory
-from distlock_core.whoami import GONE, UNKNOWN, ancestry, fate, is_gone, is_same, start_time, traces
+from distlock_core.process import memory
+from distlock_core.process.identity import GONE, UNKNOWN, ancestry, fate, is_gone, is_same, start_time, traces
 
 ME = "--lock-name=x", "--id=node-1"
 DISTLOCK = os.path.join(os.path.dirname(sys.executable), "distlock")

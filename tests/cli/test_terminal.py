@@ -14,7 +14,7 @@ from needs import need
 from pseudo_terminal import CTRL_BACKSLASH, CTRL_C, CTRL_D, CTRL_Z, Shell, Terminal
 from witness import BOUND, Etcd, is_running, is_stopped, python, wait_until, witness
 
-from distlock_core.processes import parent_of
+from distlock_core.process.table import parent_of
 
 UNDER = "distlock --lock-name=x -- "
 LONG = "sh -c 'echo pid $$; exec sleep 300'"

@@ -13,8 +13,8 @@ from scene import BOUND, TXN, Scene, deletes, puts
 
 from distlock_core import AcquireTimeout, LockBusy, LockLost
 from distlock_core.model import Record
+from distlock_core.process.identity import traces
 from distlock_core.testing import Proxy
-from distlock_core.whoami import traces
 
 
 def test_a_step_is_entered_by_its_owner_and_left_held(scene: Scene) -> None:

@@ -20,7 +20,7 @@ import pytest
 from scene import Scene
 
 from distlock_core import LockBusy, LockNotFound, NotHolder, Realm
-from distlock_core.whoami import ALIVE, GONE, UNKNOWN, fate, is_same, traces
+from distlock_core.process.identity import ALIVE, GONE, UNKNOWN, fate, is_same, traces
 
 EXAMPLES = 120  # drawn from all combinations
 RACES, RACERS = 6, 4

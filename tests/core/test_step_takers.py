@@ -12,7 +12,7 @@ from scene import Scene
 
 from distlock_core import LockBusy, LockNotFound, NotHolder, adapters
 from distlock_core.config import Settings
-from distlock_core.whoami import traces
+from distlock_core.process.identity import traces
 
 NewRun = Callable[[], subprocess.Popen[bytes]]
 Read = Callable[..., Settings]

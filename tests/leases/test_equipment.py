@@ -175,7 +175,7 @@ def test_in_a_control_group_that_is_full_it_runs_or_takes_nothing(
         ("os.posix_spawnp", "OSError(11, 'Resource temporarily unavailable')", PERSISTENT),
         ("os.pipe", "OSError(24, 'Too many open files')", LEASED),
         ("os.listdir", "OSError(24, 'Too many open files')", LEASED),
-        ("distlock_core.processes.become_subreaper", "OSError(1, 'prctl')", LEASED),
+        ("distlock_core.process.table.become_subreaper", "OSError(1, 'prctl')", LEASED),
         ("distlock_core.cli.environment.for_command", "MemoryError()", PERSISTENT),
     ],
 )

@@ -21,9 +21,10 @@ from seen import BOUND, LATE, Seen, lives, one_line, pause, python, stays, wait_
 from vital import Next
 from witness import line_of, status_of
 
-from distlock_core import DistlockError, connect, keeper, processes
+from distlock_core import DistlockError, connect, keeper
+from distlock_core.process import table
+from distlock_core.process.identity import start_time
 from distlock_core.testing import Cluster, Proxy
-from distlock_core.whoami import start_time
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Spawn = Callable[..., "subprocess.Popen[str]"]
@@ -365,8 +366,8 @@ def test_where_the_kernel_has_no_pidfd_the_end_is_seen_all_the_same(start: Calla
     code = """
 import os, select, sys
 sys.path.insert(0, sys.argv[1])
-from distlock_core.lifetime import WhileAlive
-from distlock_core.whoami import start_time
+from distlock_core.process.alive import WhileAlive
+from distlock_core.process.identity import start_time
 def missing(pid):
     raise OSError(38, "Function not implemented")
 os.pidfd_open = missing
@@ -589,7 +590,7 @@ def test_a_keeper_is_no_descendant_of_a_caller_that_lives_on(seen: Seen, distloc
 
 
 def descendants_of(pid: int) -> set[int]:
-    return {child for child, _ in processes.descendants(pid)}
+    return {child for child, _ in table.descendants(pid)}
 
 
 def test_a_keeper_that_is_told_to_quit_twice_says_so_and_its_lock_ends_by_its_ttl(

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 from witness import BOUND, Etcd, python, wait_until
 
-from distlock_core import adapters, processes
-from distlock_core.lifetime import WhileAlive, WhileChildrenAlive, WhileHeard
-from distlock_core.processes import Process, children, parent_of
+from distlock_core import adapters
+from distlock_core.process import table
+from distlock_core.process.alive import WhileAlive, WhileChildrenAlive, WhileHeard
+from distlock_core.process.identity import start_time
+from distlock_core.process.table import Process, children, parent_of
 from distlock_core.testing import Cluster
-from distlock_core.whoami import start_time
 
 # Forks a child; both have the writing end of a pipe, whose number is the argument. Says who that is, then does as told.
 FAMILY = """
@@ -189,7 +190,7 @@ def test_what_a_process_leaves_is_known_also_where_it_ends_in_the_middle_of_a_lo
             parent.kill()
             return children(pid)
 
-        monkeypatch.setattr(processes, "children", ends_first)
+        monkeypatch.setattr(table, "children", ends_first)
         assert not alive.ended
         assert not alive.ended
         parent.kill_child()

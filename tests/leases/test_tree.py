@@ -272,13 +272,13 @@ def test_nothing_of_a_leased_tree_runs_while_distlock_is_stopped_with_its_comman
 
 STOPPED_BEFORE_EXEC = """
 import os, signal, sys
-from distlock_core import processes
-mark = processes.die_with_parent
+from distlock_core.process import table
+mark = table.die_with_parent
 def stop_then_mark(parent):
     mark(parent)
     print("stopped", os.getpid(), flush=True)
     os.kill(os.getpid(), signal.SIGSTOP)
-processes.die_with_parent = stop_then_mark
+table.die_with_parent = stop_then_mark
 from distlock_core.cli.distlock import main
 sys.exit(main())
 """

@@ -25,7 +25,7 @@ from puppet_node import (
 from witness import Etcd, is_running, line_of, wait_until
 
 from distlock_core import Holder, connect
-from distlock_core.lifetime import LOOK
+from distlock_core.process.alive import LOOK
 from distlock_core.testing import Cluster
 
 pytestmark = pytest.mark.timeout(240)

@@ -17,7 +17,7 @@ from salted import CALL_TIMEOUT, Fleet, State, age, clean_environment, states
 from witness import is_running, wait_until
 
 from distlock_core import Holder, connect
-from distlock_core.lifetime import LOOK
+from distlock_core.process.alive import LOOK
 from distlock_core.testing import Cluster
 
 pytestmark = pytest.mark.timeout(400)

@@ -14,7 +14,7 @@ from salted import CALL_TIMEOUT, Minion, age, clean_environment
 from witness import Etcd, is_running, wait_until
 
 from distlock_core import Holder, Realm, connect
-from distlock_core.lifetime import LOOK
+from distlock_core.process.alive import LOOK
 from distlock_core.testing import Cluster
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things

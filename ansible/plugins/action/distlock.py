@@ -16,8 +16,8 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.er
     ConfigError,
     DistlockError,
 )
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.lifetime import WhileAlive
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.whoami import start_time
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.alive import WhileAlive
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.identity import start_time
 from ansible_collections.distlock.distlock.plugins.module_utils.states import (
     HELD,
     LOCKED,

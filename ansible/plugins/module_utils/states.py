@@ -20,10 +20,12 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.er
     LockBusy,
     NotHolder,
 )
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.inherited import HELD as HELD_AROUND
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.inherited import TOKEN as TOKEN_AROUND
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.mine import Mine
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.whoami import hostname, is_same
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.identity import hostname, is_same
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.nesting import HELD as HELD_AROUND
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.nesting import (
+    TOKEN as TOKEN_AROUND,
+)
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.wording import (
     in_line,
     owner_of,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from ansible.utils.display import Display
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.whoami import GONE, fate
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.identity import GONE, fate
 from ansible_collections.distlock.distlock.plugins.module_utils.states import LOCKED, OF_A_HOST, UNLOCKED
 from ansible_collections.distlock.distlock.plugins.plugin_utils.tied import Tied
 

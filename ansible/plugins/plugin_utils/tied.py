@@ -11,9 +11,12 @@ import select
 import signal
 import threading
 
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.processes import descendants
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.tree import Tree
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.whoami import is_gone, start_time
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.identity import (
+    is_gone,
+    start_time,
+)
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.table import descendants
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.tree import Tree
 
 LOOK = 0.5  # seconds between two looks at the run, where the kernel does not tell of its end
 

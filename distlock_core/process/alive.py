@@ -9,13 +9,13 @@ import signal
 
 from distlock_core.base.deadline import FOREVER, Interrupt, now
 from distlock_core.errors import DistlockError
-from distlock_core.whoami import is_gone
+from distlock_core.process.identity import is_gone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from distlock_core.processes import Process
+    from distlock_core.process.table import Process
 
 LOOK = 0.5  # seconds between two looks at what a process has started
 ORPHANED = 3.0  # seconds before its end in which a process may have lost what it had started
@@ -166,7 +166,7 @@ def _below(roots: set[int]) -> set[Process]:
 
 
 def _children(pid: int) -> set[Process]:
-    from distlock_core.processes import children
+    from distlock_core.process.table import children
 
     return children(pid)
 

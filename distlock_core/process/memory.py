@@ -12,7 +12,7 @@ import json
 import os
 import time
 
-from distlock_core.whoami import boot_id
+from distlock_core.process.identity import boot_id
 
 SYSTEM = "/var/lib/distlock"
 OLD = 400 * 86400  # seconds after which a note is pruned: of a hold that was ended elsewhere

@@ -7,7 +7,7 @@ import signal
 import time
 
 from distlock_core.base.deadline import now
-from distlock_core.processes import Process, Stat, below, listed_children, pids, stat_of
+from distlock_core.process.table import Process, Stat, below, listed_children, pids, stat_of
 
 CHASE = 0.1  # seconds that children are killed for as they appear, in one go
 STILL = 0.001  # seconds between two looks at children that are all killed already

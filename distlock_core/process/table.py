@@ -7,7 +7,7 @@ import signal
 
 from distlock_core.base.value import Value
 from distlock_core.errors import ConfigError
-from distlock_core.whoami import proc_is_mine
+from distlock_core.process.identity import proc_is_mine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
