@@ -94,18 +94,19 @@ class Equipment:
     def _load(self) -> str:
         what = "a command is only run here if it can be ended with all that it has started (--ttl, --heartbeat)"
         try:
-            from distlock_core import killing, processes, tree  # noqa: F401 - loaded while nothing depends on it
+            from distlock_core import killing  # noqa: F401 - loaded while nothing depends on it
+            from distlock_core.process import table, tree  # noqa: F401
             from distlock_core.signalfd import SignalFd
             from distlock_core.signalmask import AWAITED
 
-            processes.load()
+            table.load()
             self.pending = SignalFd(AWAITED)
         except ImportError as error:
             raise ConfigError(f"{what}, and this Python has no {error.name or error}") from error
         except OSError as error:
             raise ConfigError(f"{what}, and that cannot be had: {error.strerror or error}") from error
         try:
-            hidden = processes.check_visible()
+            hidden = table.check_visible()
         except ConfigError as error:
             raise ConfigError(f"{what}, and that cannot be seen: {error}. See: mount -t proc proc /proc") from None
         return (

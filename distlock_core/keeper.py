@@ -206,7 +206,9 @@ def _begin(plan: dict[str, Any]) -> tuple[Lock, WhileAlive]:
         raise DistlockError(f"process {plan['pid']} has ended")
     realm = connect(**plan["connection"])
     realm.load_all()
-    from distlock_core import killing, processes  # noqa: F401 - for the end, which may come when nothing can be loaded
+    # For the end, which may come when nothing can be loaded.
+    from distlock_core import killing  # noqa: F401
+    from distlock_core.process import table  # noqa: F401
 
     lock = Lock.taken_over(realm, plan["lock"], plan["refresh"])
     lock.note({"keeper": os.getpid()})

@@ -200,7 +200,7 @@ class Gateway:
             raise
 
     def load_all(self) -> None:
-        from distlock_core.etcd import gateway_watch, polling  # noqa: F401
+        from distlock_core.etcd.http import polling, watch  # noqa: F401
 
     def close(self) -> None:
         self._pool.close()
