@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from distlock_core.lock import Lock
     from distlock_core.manager import LockManager
-    from distlock_core.model import Holder, LockState, Waiter
+    from distlock_core.model.record import Holder, LockState, Waiter
     from distlock_core.notices import Notice
     from distlock_core.ownership import Ownership
     from distlock_core.realm import Realm
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "Lock": "lock",
     "LockManager": "manager",
-    "Holder": "model",
-    "LockState": "model",
-    "Waiter": "model",
+    "Holder": "model.record",
+    "LockState": "model.record",
+    "Waiter": "model.record",
     "Notice": "notices",
     "Ownership": "ownership",
     "Interrupt": "base.deadline",

@@ -19,7 +19,7 @@ from distlock_core.etcd.values import LeaseGone
 from distlock_core.hold import Held, Wish, ticket_record
 from distlock_core.lease import GIVE_UP
 from distlock_core.line import Line
-from distlock_core.model import LockState
+from distlock_core.model.record import LockState
 from distlock_core.view import View, gets
 
 TYPE_CHECKING = False

@@ -22,13 +22,13 @@ from distlock_core.errors import (
 )
 from distlock_core.hold import TAKEN_OVER
 from distlock_core.mine import Mine
-from distlock_core.model import COOLING, HELD
+from distlock_core.model.record import COOLING, HELD
+from distlock_core.model.wording import held_by, look_at, printable, taken
 from distlock_core.process.identity import GONE, is_same, traces
 from distlock_core.process.nesting import held_around
 from distlock_core.reentry import is_inside, refuse_anothers_step, what_of_run
 from distlock_core.settings import TOKEN, WHILE_PID_TTL, Setting, read_bool
 from distlock_core.waited import Watcher
-from distlock_core.wording import held_by, look_at, printable, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from distlock_core.config import Settings
     from distlock_core.deputy import Deputy
     from distlock_core.lock import Lock
-    from distlock_core.model import Holder, LockState
+    from distlock_core.model.record import Holder, LockState
     from distlock_core.realm import Realm
     from distlock_core.waited import Waited
 

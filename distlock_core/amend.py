@@ -7,7 +7,7 @@ from collections.abc import Callable
 from distlock_core.base.deadline import RETRY_PAUSE, Patience
 from distlock_core.errors import EtcdUnavailable, OutcomeUnknown
 from distlock_core.etcd.values import Compare, Get, KeyValue, Put
-from distlock_core.model import Record, record_of
+from distlock_core.model.record import Record, record_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from distlock_core.config import Settings
     from distlock_core.lock import Lock
-    from distlock_core.model import Holder
+    from distlock_core.model.record import Holder
 
 
 class Binding(Value):

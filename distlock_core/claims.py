@@ -11,7 +11,7 @@ from distlock_core.errors import Cancelled, DistlockError, NoSpace, OutcomeUnkno
 from distlock_core.etcd.values import Compare, Delete, KeyValue, LeaseGone, Put
 from distlock_core.hold import NESTED, Held, Wish, claim_record, reentry_record
 from distlock_core.lease import Lease
-from distlock_core.model import Record
+from distlock_core.model.record import Record
 from distlock_core.process.identity import new_run
 from distlock_core.release import Ending
 from distlock_core.view import View, claim_conditions, gets, reentry_conditions, unsettled

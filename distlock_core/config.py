@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from distlock_core.checks import check_name, check_owner, check_plain, check_prefix, check_text
 from distlock_core.errors import ConfigError
+from distlock_core.model.checks import check_name, check_owner, check_plain, check_prefix, check_text
 from distlock_core.settings import DEFAULT_FILE, SETTINGS, Setting, check_ttl, read_path
 
 TYPE_CHECKING = False

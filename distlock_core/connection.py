@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from distlock_core.checks import check_prefix
 from distlock_core.etcd.http.reply import MAX_ANSWER
 from distlock_core.etcd.transport import dial
 from distlock_core.lock import CONNECT_TIMEOUT, RELEASE_TIMEOUT
-from distlock_core.model import DEFAULT_MUTEX, DEFAULT_PREFIX
+from distlock_core.model.checks import check_prefix
+from distlock_core.model.record import DEFAULT_MUTEX, DEFAULT_PREFIX
 from distlock_core.process.nesting import held_around
 from distlock_core.realm import Realm
 from distlock_core.settings import absolute

@@ -17,9 +17,9 @@ from distlock_core import keeper
 from distlock_core.base.deadline import Interrupt, now
 from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled, DistlockError, LockLost
+from distlock_core.model.wording import in_line, printable
 from distlock_core.process.alive import QUIT_AFTER
 from distlock_core.process.nesting import HELD, TOKEN, held_around
-from distlock_core.wording import in_line, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.model import LockState
+    from distlock_core.model.record import LockState
 
 
 class DistlockError(Exception):

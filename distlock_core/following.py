@@ -16,7 +16,7 @@ from distlock_core.base.deadline import Patience, now
 from distlock_core.base.value import Value
 from distlock_core.errors import AnotherCluster, EtcdUnavailable
 from distlock_core.etcd.values import Compacted, Event, Get, KeyValue, WatchEnded
-from distlock_core.model import Ended, Holder, Keys, token_of
+from distlock_core.model.record import Ended, Holder, Keys, token_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

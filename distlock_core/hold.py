@@ -9,7 +9,7 @@ from types import MappingProxyType
 from distlock_core.base.value import Value
 from distlock_core.etcd.values import KeyValue
 from distlock_core.lease import TICKET_TTL, Lease
-from distlock_core.model import Keys, Record, token_of
+from distlock_core.model.record import Keys, Record, token_of
 from distlock_core.process.identity import hostname, traces
 
 TYPE_CHECKING = False

@@ -21,9 +21,9 @@ from distlock_core.errors import (
 from distlock_core.etcd.values import Get, KeyValue, LeaseGone, Put
 from distlock_core.hold import NESTED, STEP, Held, Wish
 from distlock_core.lease import FIRST_RETRY, GIVE_UP, LONGEST_RETRY, Lease
-from distlock_core.model import HELD, HOLD, Holder, Record, token_of
+from distlock_core.model.record import HELD, HOLD, Holder, Record, token_of
+from distlock_core.model.wording import held_by, look_at, printable
 from distlock_core.release import UNEXPECTED, Ending, cool_down, leave_taken, let_go, rewrite
-from distlock_core.wording import held_by, look_at, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

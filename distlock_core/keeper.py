@@ -16,9 +16,9 @@ import time
 
 from distlock_core.base.deadline import Patience, now
 from distlock_core.errors import DistlockError, LockLost
+from distlock_core.model.wording import printable
 from distlock_core.process.alive import WhileAlive, WhileChildrenAlive
 from distlock_core.process.identity import is_gone
-from distlock_core.wording import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from distlock_core.base.deadline import RETRY_PAUSE, Patience, now
 from distlock_core.errors import OutcomeUnknown
 from distlock_core.etcd.values import Compare, Get, Put, WatchEnded
 from distlock_core.lease import TICKET_TTL, Lease
-from distlock_core.model import Keys, ends
+from distlock_core.model.record import Keys, ends
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

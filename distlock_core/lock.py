@@ -8,16 +8,16 @@ from distlock_core import blocks
 from distlock_core.acquisition import Acquisition, Waiting
 from distlock_core.base.deadline import Patience, now
 from distlock_core.base.finish import Finish, in_main_thread
-from distlock_core.checks import check_text
 from distlock_core.errors import DistlockError, Frozen, LockBusy, NotHolder
 from distlock_core.etcd.values import KeyValue
 from distlock_core.hold import NESTED, STEP, Held, Wish
 from distlock_core.holding import Holding
 from distlock_core.lease import Lease
-from distlock_core.model import Holder, Record
+from distlock_core.model.checks import check_text
+from distlock_core.model.record import Holder, Record
+from distlock_core.model.wording import look_at, printable
 from distlock_core.settings import check_ttl
 from distlock_core.tidings import Tidings
-from distlock_core.wording import look_at, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

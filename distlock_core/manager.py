@@ -11,13 +11,13 @@ from collections.abc import Callable
 from distlock_core.base.deadline import FOREVER, Interrupt, Patience, now
 from distlock_core.base.threads import start_thread
 from distlock_core.base.value import Value
-from distlock_core.checks import check_text
 from distlock_core.errors import Cancelled, DistlockError, NotHolder
 from distlock_core.lease import FIRST_RETRY, LONGEST_RETRY, TICKET_TTL
+from distlock_core.model.checks import check_text
+from distlock_core.model.wording import printable
 from distlock_core.notices import ACQUIRED, REMOVED, UNKNOWN, Listeners, Notice, log
 from distlock_core.ownership import Readers
 from distlock_core.process.identity import hostname
-from distlock_core.wording import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from distlock_core.errors import LockBusy
-from distlock_core.model import HELD
+from distlock_core.model.record import HELD
+from distlock_core.model.wording import taken
 from distlock_core.process.identity import ALIVE, fate, is_same, traces
-from distlock_core.wording import taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.acquisition import Waiting
-    from distlock_core.model import Holder, LockState, Record
+    from distlock_core.model.record import Holder, LockState, Record
 
 
 class Mine:

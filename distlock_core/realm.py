@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from distlock_core.base.deadline import Patience
-from distlock_core.checks import check_name, check_owner, check_prefix, check_text
 from distlock_core.errors import DistlockError, LockNotFound, NotHolder
 from distlock_core.etcd.values import Get, KeyValue, LeaseGone
 from distlock_core.hold import Wish
 from distlock_core.lease import GIVE_UP, Lease
 from distlock_core.lock import CONNECT_TIMEOUT, RELEASE_TIMEOUT, Lock
-from distlock_core.model import (
+from distlock_core.model.checks import check_name, check_owner, check_prefix, check_text
+from distlock_core.model.record import (
     DEFAULT_MUTEX,
     DEFAULT_PREFIX,
     Holder,
@@ -21,10 +21,10 @@ from distlock_core.model import (
     ends,
     token_of,
 )
+from distlock_core.model.wording import printable, taken
 from distlock_core.process.identity import hostname
 from distlock_core.release import Ending, cool_down, let_go
 from distlock_core.settings import check_ttl
-from distlock_core.wording import printable, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -289,7 +289,7 @@ class Realm:
     def load_all(self) -> None:
         """Load now what looking after a hold takes, so that nothing is left to be loaded while one is held."""
         from distlock_core import session  # noqa: F401
-        from distlock_core.wording import named
+        from distlock_core.model.wording import named
 
         named(self.prefix)  # quoting a name for a shell loads what quotes
         self._etcd.load_all()

@@ -10,11 +10,11 @@ import os
 from distlock_core.base.value import Value
 from distlock_core.errors import LockBusy, LockNotFound, NotHolder
 from distlock_core.hold import NESTED, STEP, TAKEN_OVER
-from distlock_core.model import HELD, Record, record_of
+from distlock_core.model.record import HELD, Record, record_of
+from distlock_core.model.wording import held_by, look_at, named, printable, taken
 from distlock_core.process import memory
 from distlock_core.process.identity import ALIVE, GONE, ancestry, boot_id, fate, is_identified, is_same, pid_is_free
 from distlock_core.process.nesting import held_around
-from distlock_core.wording import held_by, look_at, named, printable, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.hold import Wish
-    from distlock_core.model import Holder, LockState
+    from distlock_core.model.record import Holder, LockState
 
 ROUNDS = 5  # looks at all processes while some of them end meanwhile
 

@@ -13,8 +13,8 @@ from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled
 from distlock_core.etcd.values import Get, KeyValue
 from distlock_core.lease import FIRST_RETRY, GIVE_UP, LONGEST_RETRY
-from distlock_core.model import Ended, Keys, Record, token_of
-from distlock_core.wording import clock, owner_of
+from distlock_core.model.record import Ended, Keys, Record, token_of
+from distlock_core.model.wording import clock, owner_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distlock_core.errors import LockNotFound, NotHolder
-from distlock_core.model import RESERVED, Ended, Holder, Keys, LockState, Record, Waiter
-from distlock_core.wording import look_at, printable, taken
+from distlock_core.model.record import RESERVED, Ended, Holder, Keys, LockState, Record, Waiter
+from distlock_core.model.wording import look_at, printable, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

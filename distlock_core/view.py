@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from distlock_core.base.value import Value
 from distlock_core.etcd.values import Compare, Get, KeyValue, Outcome
-from distlock_core.model import Ended, Holder, Keys, LockState, Record, ends
+from distlock_core.model.record import Ended, Holder, Keys, LockState, Record, ends
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distlock_core.base.deadline import now
 from distlock_core.base.value import Value
-from distlock_core.wording import duration, held_by, owner_of
+from distlock_core.model.wording import duration, held_by, owner_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.acquisition import Waiting
-    from distlock_core.model import LockState
+    from distlock_core.model.record import LockState
 
 
 WAITED = ("waited_for", "waited", "position")  # the fields of every report

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from distlock_core.acquisition import Waiting
     from distlock_core.base.deadline import Interrupt
     from distlock_core.lock import Lock
-    from distlock_core.model import Holder
+    from distlock_core.model.record import Holder
     from distlock_core.realm import Realm
     from distlock_core.session import Loss
 

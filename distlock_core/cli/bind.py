@@ -10,7 +10,7 @@ from distlock_core.process.identity import traces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.model import Holder
+    from distlock_core.model.record import Holder
 
 
 def bind(request: Request) -> Holder:

@@ -13,7 +13,7 @@ from distlock_core.cli.outcome import OK, fail, out, say, warn
 from distlock_core.cli.program import as_a_program
 from distlock_core.config import unknown_variables
 from distlock_core.errors import DistlockError, LockLost
-from distlock_core.model import Keys
+from distlock_core.model.record import Keys
 from distlock_core.process import nesting
 
 TYPE_CHECKING = False
@@ -74,7 +74,7 @@ def _lock(request: Request) -> int:
         holder = lock.holder
     if request.settings["json"]:
         from distlock_core.cli.render import as_json, locks_json
-        from distlock_core.model import LockState
+        from distlock_core.model.record import LockState
 
         # As it was taken, and not read again: an etcd that is away now must not make a failure of it.
         return out(as_json({"locks": locks_json(LockState(holder.lock, (holder,), 0))}))
@@ -103,7 +103,7 @@ def _unlock(request: Request) -> int:
 
     broken = holder.owner != (owner or hostname())
     if settings["verbose"] or (broken and not settings["quiet"]):
-        from distlock_core.wording import held_by
+        from distlock_core.model.wording import held_by
 
         say(f"unlocked {holder.lock}, which was held by {held_by(holder)}")
     return OK
@@ -123,7 +123,7 @@ def _list(request: Request) -> int:
     if request.settings["json"]:
         return out(as_json({"locks": [lock for state in states for lock in locks_json(state)]}))
     if states and states[0].frozen is not None and not request.settings["quiet"]:
-        from distlock_core.wording import frozen
+        from distlock_core.model.wording import frozen
 
         say(frozen("the realm", states[0].frozen))
     if states:
@@ -151,7 +151,7 @@ def _get(request: Request) -> int:
 
         return out(as_json({"got": {"lock": name, "value": value}}))
     if value and sys.stdout is not None and sys.stdout.isatty():
-        from distlock_core.wording import printable
+        from distlock_core.model.wording import printable
 
         value = printable(value)  # a program gets it as it is, a terminal what it can show
     return out(value or "")

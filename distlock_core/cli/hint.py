@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from distlock_core.model.wording import for_shell
 from distlock_core.settings import SETTINGS
-from distlock_core.wording import for_shell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from distlock_core.base.value import Value
 from distlock_core.cli.hint import carry
 from distlock_core.config import Settings, as_utf8, load, read_setting
 from distlock_core.errors import DistlockError
+from distlock_core.model.wording import printable
 from distlock_core.settings import SETTINGS, TOKEN, WHILE_PID_TTL, Setting, read_bool
-from distlock_core.wording import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import sys
 from distlock_core.acquisition import Waiting
 from distlock_core.base.deadline import now
 from distlock_core.cli.render import as_json, locks_json, say, tell
-from distlock_core.wording import duration, owner_of, printable, taken
+from distlock_core.model.wording import duration, owner_of, printable, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -26,10 +26,10 @@ from distlock_core.errors import (
     LockNotFound,
     NotHolder,
 )
-from distlock_core.model import HELD
+from distlock_core.model.record import HELD
+from distlock_core.model.wording import printable, taken
 from distlock_core.process.identity import start_time, traces
 from distlock_core.process.nesting import held_around
-from distlock_core.wording import printable, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from distlock_core.cli.hint import carried
 from distlock_core.errors import DistlockError
-from distlock_core.model import COOLING, HELD, Ended, Holder, LockState, Record, Waiter
+from distlock_core.model.record import COOLING, HELD, Ended, Holder, LockState, Record, Waiter
+from distlock_core.model.wording import clock, duration, owner_of, printable
 from distlock_core.process.identity import ALIVE, GONE, hostname
-from distlock_core.wording import clock, duration, owner_of, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from distlock_core.cli.outcome import FAILED, LOST, NO_LIFE, NOT_STARTED, OK, OV
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.ended import Ended
 from distlock_core.errors import Cancelled, DistlockError, LockLost, NotStarted
+from distlock_core.model.wording import named
 from distlock_core.process.identity import hostname
 from distlock_core.signalmask import SignalMask, name_of
 from distlock_core.supervisor import Supervisor
-from distlock_core.wording import named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.ended import ExitedBySignal
 from distlock_core.errors import Cancelled
 from distlock_core.following import RELEASED
-from distlock_core.wording import held_by, owner_of, printable
+from distlock_core.model.wording import held_by, owner_of, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from distlock_core.advice import SALT
 from distlock_core.base.nearest import did_you_mean
 from distlock_core.errors import ConfigError
-from distlock_core.wording import owner_of
+from distlock_core.model.wording import owner_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from distlock_core.adapters import Taken
     from distlock_core.errors import DistlockError
-    from distlock_core.model import Holder
+    from distlock_core.model.record import Holder
 
 
 def refuse(given: Iterable[str], function: str, functions: Mapping[str, Collection[str]]) -> None:

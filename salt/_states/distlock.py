@@ -80,7 +80,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.config import Settings
-    from distlock_core.model import Holder
+    from distlock_core.model.record import Holder
 
     __salt__: dict[str, Any]
     __opts__: dict[str, Any]

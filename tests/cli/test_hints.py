@@ -14,8 +14,8 @@ import pytest
 from realm_view import Holding, RealmView, one_line
 
 from distlock_core.cli.hint import carried, carry
+from distlock_core.model.wording import look_at
 from distlock_core.testing import Cluster, Proxy
-from distlock_core.wording import look_at
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 BIN = os.path.dirname(sys.executable)

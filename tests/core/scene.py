@@ -17,7 +17,7 @@ from distlock_core.base.deadline import Patience
 from distlock_core.etcd.endpoints import Endpoints, parse_endpoint
 from distlock_core.etcd.http.gateway import Gateway
 from distlock_core.etcd.values import Compare, Delete, Get, KeyValue, Outcome, Put, prefix_end
-from distlock_core.model import Record
+from distlock_core.model.record import Record
 from distlock_core.testing import Cluster
 
 TXN, WATCH, GRANT, KEEPALIVE, REVOKE = (

@@ -21,7 +21,7 @@ from distlock_core.base.deadline import Interrupt, Patience
 from distlock_core.errors import Cancelled, DistlockError, NoSpace
 from distlock_core.etcd.transport import dial
 from distlock_core.etcd.values import Delete, Get, Put
-from distlock_core.model import HOLD
+from distlock_core.model.record import HOLD
 from distlock_core.testing import Cluster, Proxy
 
 Run = Callable[..., Any]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from distlock_core.checks import check_name, check_owner, check_prefix, check_text
 from distlock_core.errors import ConfigError
 from distlock_core.etcd.values import KeyValue
-from distlock_core.model import (
+from distlock_core.model.checks import check_name, check_owner, check_prefix, check_text
+from distlock_core.model.record import (
     Ended,
     Holder,
     Keys,

@@ -18,7 +18,7 @@ from distlock_core.base.deadline import Patience
 from distlock_core.etcd.values import Get
 from distlock_core.lease import Lease
 from distlock_core.line import Ticket
-from distlock_core.model import Keys, Record
+from distlock_core.model.record import Keys, Record
 from distlock_core.testing import Proxy
 from distlock_core.view import View, claim_conditions, gets
 

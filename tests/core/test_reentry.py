@@ -12,7 +12,7 @@ import pytest
 from scene import BOUND, TXN, Scene, deletes, puts
 
 from distlock_core import AcquireTimeout, LockBusy, LockLost
-from distlock_core.model import Record
+from distlock_core.model.record import Record
 from distlock_core.process.identity import traces
 from distlock_core.testing import Proxy
 

@@ -8,7 +8,7 @@ from types import FrameType
 import pytest
 
 from distlock_core.etcd.values import KeyValue
-from distlock_core.model import LockState, Record
+from distlock_core.model.record import LockState, Record
 from distlock_core.survey import all_states, state_of
 
 PREFIX = "/distlock/"
@@ -40,7 +40,7 @@ def test_each_lock_has_its_own_holders_waiters_and_last_end() -> None:
 
 
 def _alone(found: list[KeyValue], state: LockState) -> LockState:
-    from distlock_core.model import Keys
+    from distlock_core.model.record import Keys
 
     return state_of(Keys(PREFIX, state.name), found)
 

@@ -9,7 +9,7 @@ from typing import Callable
 import pytest
 
 from distlock_core.etcd.values import Get, KeyValue
-from distlock_core.model import Ended
+from distlock_core.model.record import Ended
 
 GET = Get(b"x", limit=2)
 

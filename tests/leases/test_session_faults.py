@@ -17,7 +17,7 @@ from distlock_core import Lock, connect
 from distlock_core.base.deadline import Interrupt, Patience, now
 from distlock_core.etcd.http import gateway, http1, reply, watch
 from distlock_core.lease import Lease
-from distlock_core.model import Record
+from distlock_core.model.record import Record
 from distlock_core.session import Session
 from distlock_core.testing import Cluster
 

@@ -49,7 +49,7 @@ from ansible.plugins.lookup import LookupBase
 from ansible_collections.distlock.distlock.plugins.module_utils.arguments import CONNECTION
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core import adapters
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.wording import owner_of
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.model.wording import owner_of
 from ansible_collections.distlock.distlock.plugins.plugin_utils.facts import rendered_without_facts
 
 

@@ -21,16 +21,16 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.er
     NotHolder,
 )
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.mine import Mine
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.identity import hostname, is_same
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.nesting import HELD as HELD_AROUND
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.nesting import (
-    TOKEN as TOKEN_AROUND,
-)
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.wording import (
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.model.wording import (
     in_line,
     owner_of,
     printable,
     taken,
+)
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.identity import hostname, is_same
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.nesting import HELD as HELD_AROUND
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.nesting import (
+    TOKEN as TOKEN_AROUND,
 )
 
 LOCKED, UNLOCKED, HELD = "locked", "unlocked", "held"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.advice import ANSIBLE
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.wording import duration
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.model.wording import duration
 
 
 class Wait:

@@ -11,7 +11,7 @@ import json
 from distlock_core.errors import AccessDenied, ConfigError, DistlockError, NoSpace
 from distlock_core.etcd.http.http1 import ConnectFailed, ConnectionLost
 from distlock_core.etcd.values import Compacted, Compare, Delete, Event, Get, KeyValue, Outcome, Put, Range, WatchEnded
-from distlock_core.wording import printable
+from distlock_core.model.wording import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

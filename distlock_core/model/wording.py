@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from distlock_core.model import Holder, LockState, Record
+from distlock_core.model.record import Holder, LockState, Record
 
 MOST_SHOWN = 300  # characters of a reason or an owner in a message
 MOST_NAMED = 8  # holders that a message names
