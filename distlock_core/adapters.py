@@ -10,7 +10,6 @@ import os
 
 from distlock_core import connection
 from distlock_core.base.value import Value
-from distlock_core.config import BY_KEY, load, read_setting
 from distlock_core.errors import (
     AcquireTimeout,
     Cancelled,
@@ -27,7 +26,8 @@ from distlock_core.model.wording import held_by, look_at, printable, taken
 from distlock_core.process.identity import GONE, is_same, traces
 from distlock_core.process.nesting import held_around
 from distlock_core.reentry import is_inside, refuse_anothers_step, what_of_run
-from distlock_core.settings import TOKEN, WHILE_PID_TTL, Setting, read_bool
+from distlock_core.settings.load import BY_KEY, load, read_setting
+from distlock_core.settings.table import TOKEN, WHILE_PID_TTL, Setting, read_bool
 from distlock_core.waited import Watcher
 
 TYPE_CHECKING = False
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from distlock_core.acquisition import Waiting
     from distlock_core.base.deadline import Cancel
     from distlock_core.binding import Binding
-    from distlock_core.config import Settings
     from distlock_core.deputy import Deputy
     from distlock_core.lock import Lock
     from distlock_core.model.record import Holder, LockState
     from distlock_core.realm import Realm
+    from distlock_core.settings.load import Settings
     from distlock_core.waited import Waited
 
 CONTAINER_TTL = 20

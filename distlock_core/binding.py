@@ -6,16 +6,16 @@ from distlock_core import keeper
 from distlock_core.base.value import Value
 from distlock_core.errors import ConfigError
 from distlock_core.process.identity import pid_is_free, proc_is_mine, start_time
-from distlock_core.settings import WHILE_PID_TTL, absolute
+from distlock_core.settings.table import WHILE_PID_TTL, absolute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from distlock_core.config import Settings
     from distlock_core.lock import Lock
     from distlock_core.model.record import Holder
+    from distlock_core.settings.load import Settings
 
 
 class Binding(Value):

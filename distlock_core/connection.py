@@ -12,7 +12,7 @@ from distlock_core.model.checks import check_prefix
 from distlock_core.model.record import DEFAULT_MUTEX, DEFAULT_PREFIX
 from distlock_core.process.nesting import held_around
 from distlock_core.realm import Realm
-from distlock_core.settings import absolute
+from distlock_core.settings.table import absolute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from distlock_core.lease import Lease
 from distlock_core.model.checks import check_text
 from distlock_core.model.record import Holder, Record
 from distlock_core.model.wording import look_at, printable
-from distlock_core.settings import check_ttl
+from distlock_core.settings.table import check_ttl
 from distlock_core.tidings import Tidings
 
 TYPE_CHECKING = False

@@ -24,7 +24,7 @@ from distlock_core.model.record import (
 from distlock_core.model.wording import printable, taken
 from distlock_core.process.identity import hostname
 from distlock_core.release import Ending, cool_down, let_go
-from distlock_core.settings import check_ttl
+from distlock_core.settings.table import check_ttl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

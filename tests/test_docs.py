@@ -18,8 +18,8 @@ import pytest
 from distlock_core.cli import etcdlocker, puppet_call
 from distlock_core.cli.environment import LEASE, MINE_ALONE
 from distlock_core.cli.options import OPERATIONS, parse
-from distlock_core.config import SETTINGS, load
 from distlock_core.process.nesting import HELD, TOKEN
+from distlock_core.settings.load import SETTINGS, load
 from distlock_core.testing import Cluster
 
 ROOT = Path(__file__).resolve().parent.parent

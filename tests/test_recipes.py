@@ -20,7 +20,7 @@ from recipe_node import BIN, Node, finish
 from witness import wait_until
 
 from distlock_core import Realm, connect
-from distlock_core.config import load
+from distlock_core.settings.load import load
 from distlock_core.testing import Cluster
 
 LANGUAGES = ("sh", "console", "python", "yaml", "puppet", "js", "ini", "crontab")

@@ -11,10 +11,10 @@ from distlock_core.cli.getting import acquire, realm, wanted
 from distlock_core.cli.options import Request, UsageError, error_form, parse
 from distlock_core.cli.outcome import OK, fail, out, say, warn
 from distlock_core.cli.program import as_a_program
-from distlock_core.config import unknown_variables
 from distlock_core.errors import DistlockError, LockLost
 from distlock_core.model.record import Keys
 from distlock_core.process import nesting
+from distlock_core.settings.load import unknown_variables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

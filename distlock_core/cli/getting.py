@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from distlock_core.acquisition import Waiting
     from distlock_core.base.deadline import Interrupt
     from distlock_core.cli.progress import Progress
-    from distlock_core.config import Settings
     from distlock_core.lock import Lock
     from distlock_core.process.alive import Audience, WhileAlive
     from distlock_core.realm import Realm
+    from distlock_core.settings.load import Settings
     from distlock_core.waited import Waited, Watcher
 
     Told = TypeVar("Told", Interrupt, Audience)

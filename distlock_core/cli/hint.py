@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 
 from distlock_core.model.wording import for_shell
-from distlock_core.settings import SETTINGS
+from distlock_core.settings.table import SETTINGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

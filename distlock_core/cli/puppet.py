@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from distlock_core.cli.puppet_run import Run
-    from distlock_core.config import Settings
     from distlock_core.lock import Lock
     from distlock_core.process.table import Process
+    from distlock_core.settings.load import Settings
 
 MINE, FREE, ANOTHERS, UNKNOWN = 0, 1, 2, 3  # the exit codes of `check`
 LONGEST_LOOK = 10.0  # seconds that a run waits for its keeper to look at what it has started

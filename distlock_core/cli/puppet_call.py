@@ -8,8 +8,8 @@ from distlock_core.base.deadline import FOREVER
 from distlock_core.base.nearest import did_you_mean
 from distlock_core.base.value import Value
 from distlock_core.cli.options import UsageError
-from distlock_core.config import as_utf8, read_setting, utf8
-from distlock_core.settings import SETTINGS, Setting, read_bool, read_seconds, read_text
+from distlock_core.settings.load import as_utf8, read_setting, utf8
+from distlock_core.settings.table import SETTINGS, Setting, read_bool, read_seconds, read_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from distlock_core.cli.render import as_json, holder_json
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.errors import Cancelled, ConfigError, DistlockError
 from distlock_core.process.identity import start_time
-from distlock_core.settings import SETTINGS
+from distlock_core.settings.table import SETTINGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

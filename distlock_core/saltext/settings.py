@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from distlock_core.config import Settings
+    from distlock_core.settings.load import Settings
 
 SECTION = "distlock"
 PROFILES = "profiles"

@@ -53,7 +53,7 @@ try:
     from distlock_core.errors import ConfigError, DistlockError, LockNotFound, NotHolder
     from distlock_core.process.identity import traces
     from distlock_core.saltext import settings as minion_settings
-    from distlock_core.settings import SETTINGS
+    from distlock_core.settings.table import SETTINGS
     from distlock_core.waited import WAITED
 
     MISSING = ""
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from distlock_core.config import Settings
+    from distlock_core.settings.load import Settings
 
     __salt__: dict[str, Any]
     __opts__: dict[str, Any]

@@ -79,8 +79,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from distlock_core.config import Settings
     from distlock_core.model.record import Holder
+    from distlock_core.settings.load import Settings
 
     __salt__: dict[str, Any]
     __opts__: dict[str, Any]

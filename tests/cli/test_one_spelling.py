@@ -11,10 +11,10 @@ from typing import Any, Callable
 import pytest
 from realm_view import RealmView, one_line
 
-from distlock_core.config import load
 from distlock_core.connection import connect
 from distlock_core.errors import ConfigError
 from distlock_core.model.checks import check_key, check_name, check_owner, check_prefix
+from distlock_core.settings.load import load
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 RAN = "--", "echo", "ran"

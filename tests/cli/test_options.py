@@ -18,7 +18,7 @@ from of_access import OF_ACCESS
 from of_leases import OF_LEASES
 from realm_view import Holding, RealmView, one_line
 
-from distlock_core.config import SETTINGS, load
+from distlock_core.settings.load import SETTINGS, load
 from distlock_core.testing import Cluster, Proxy
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

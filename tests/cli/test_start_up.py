@@ -95,5 +95,5 @@ def test_a_config_file_as_the_docs_have_it_loads_nothing_heavy(distlock_env: dic
     config.write_text(re.sub(r"^(endpoints|prefix):.*\n(?:  - .*\n)*", "", example, flags=re.MULTILINE) + "id: web-1\n")
     program = ["-S", "-c", PROGRAM.format(root=ROOT)]
     modules = loaded({**distlock_env, "DISTLOCK_CONFIG": str(config)}, *program, "--lock-name=x", "--", "/bin/true")
-    assert "distlock_core.plain_yaml" in modules
+    assert "distlock_core.settings.plain_yaml" in modules
     assert heavy(modules) == set()

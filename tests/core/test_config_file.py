@@ -16,9 +16,9 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from distlock_core import config, config_file, plain_yaml
-from distlock_core.config import load
 from distlock_core.errors import ConfigError
+from distlock_core.settings import config_file, load, plain_yaml
+from distlock_core.settings.load import load
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def default_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The machine's own config file has no part in this; the tests may write one in its place."""
     path = tmp_path / "default.yaml"
-    monkeypatch.setattr(config, "DEFAULT_FILE", str(path))
+    monkeypatch.setattr(load, "DEFAULT_FILE", str(path))
     return path
 
 
@@ -302,7 +302,7 @@ def test_another_users_file_is_left_out_for_an_ordinary_user(tmp_path: Path) -> 
         "import os; from distlock_core import config, config_file, trusted\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         f"config.DEFAULT_FILE = {str(path)!r}\n"
-        "print(config.load({}).warnings)"
+        "print(load.load({}).warnings)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -11,8 +11,8 @@ import pytest
 from scene import Scene
 
 from distlock_core import LockBusy, LockNotFound, NotHolder, adapters
-from distlock_core.config import Settings
 from distlock_core.process.identity import traces
+from distlock_core.settings.load import Settings
 
 NewRun = Callable[[], subprocess.Popen[bytes]]
 Read = Callable[..., Settings]

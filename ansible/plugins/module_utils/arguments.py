@@ -9,7 +9,7 @@ A word here is the key in the config file; DISTLOCK_ and the word in capitals is
 
 from __future__ import annotations
 
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.settings import SETTINGS
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.settings.table import SETTINGS
 
 _CONNECTION = {
     "endpoints": {

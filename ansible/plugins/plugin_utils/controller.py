@@ -12,10 +12,10 @@ import os
 
 from ansible import constants
 from ansible.utils.display import Display
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.config import load
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.identity import hostname, traces
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.nesting import HELD, TOKEN
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.settings.load import load
 
 CREDENTIALS = ("user", "password", "password_file", "cert", "key")
 

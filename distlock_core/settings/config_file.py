@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from distlock_core import plain_yaml
 from distlock_core.errors import ConfigError
+from distlock_core.settings import plain_yaml
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

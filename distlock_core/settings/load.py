@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from distlock_core.errors import ConfigError
 from distlock_core.model.checks import check_name, check_owner, check_plain, check_prefix, check_text
-from distlock_core.settings import DEFAULT_FILE, SETTINGS, Setting, check_ttl, read_path
+from distlock_core.settings.table import DEFAULT_FILE, SETTINGS, Setting, check_ttl, read_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _too_open(settings: Settings, path: str, in_file: str) -> list[str]:
     password = in_file or settings["password_file"] or ""
     if not any((path, password, key, *trusted)):
         return []  # what it takes is not loaded then
-    from distlock_core.trusted import doubts
+    from distlock_core.settings.trusted_files import doubts
 
     return list(doubts(path, password, key, trusted))
 
@@ -198,7 +198,7 @@ def _is_absent(path: str) -> bool:
 
 def _from_file(path: str, above: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """What the file says, and a warning where it cannot be read and that does no harm."""
-    from distlock_core import config_file
+    from distlock_core.settings import config_file
 
     named = "config" in above
     try:
