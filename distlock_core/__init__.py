@@ -29,11 +29,11 @@ if TYPE_CHECKING:
         NotStarted,
         OutcomeUnknown,
     )
+    from distlock_core.events.notices import Notice
+    from distlock_core.events.ownership import Ownership
     from distlock_core.lock import Lock
     from distlock_core.manager import LockManager
     from distlock_core.model.record import Holder, LockState, Waiter
-    from distlock_core.notices import Notice
-    from distlock_core.ownership import Ownership
     from distlock_core.realm import Realm
     from distlock_core.session import Session
 
@@ -44,8 +44,8 @@ _HOMES = {
     "Holder": "model.record",
     "LockState": "model.record",
     "Waiter": "model.record",
-    "Notice": "notices",
-    "Ownership": "ownership",
+    "Notice": "events.notices",
+    "Ownership": "events.ownership",
     "Interrupt": "base.deadline",
     "Realm": "realm",
     "connect": "connection",

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from distlock_core.base.deadline import Cancel
     from distlock_core.base.standby import Standby
     from distlock_core.etcd.values import Etcd
+    from distlock_core.events.lost import Tidings
     from distlock_core.line import Line
     from distlock_core.session import Loss, Session
-    from distlock_core.tidings import Tidings
 
 
 SHORTEST_STEP = 0.5  # seconds that one try to leave a leased lock taken may take, before its lease is looked after

@@ -10,6 +10,7 @@ from distlock_core.base.deadline import Patience, now
 from distlock_core.base.finish import Finish, in_main_thread
 from distlock_core.errors import DistlockError, Frozen, LockBusy, NotHolder
 from distlock_core.etcd.values import KeyValue
+from distlock_core.events.lost import Tidings
 from distlock_core.hold import NESTED, STEP, Held, Wish
 from distlock_core.holding import Holding
 from distlock_core.lease import Lease
@@ -17,7 +18,6 @@ from distlock_core.model.checks import check_text
 from distlock_core.model.record import Holder, Record
 from distlock_core.model.wording import look_at, printable
 from distlock_core.settings.table import check_ttl
-from distlock_core.tidings import Tidings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from distlock_core.base.deadline import Cancel
     from distlock_core.base.standby import Standby
     from distlock_core.etcd.values import Etcd
+    from distlock_core.events.ownership import Ownership
     from distlock_core.line import Line
-    from distlock_core.ownership import Ownership
     from distlock_core.realm import Realm
     from distlock_core.reentry import Entry
     from distlock_core.session import Loss, Session

@@ -12,19 +12,19 @@ from distlock_core.base.deadline import FOREVER, Interrupt, Patience, now
 from distlock_core.base.threads import start_thread
 from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled, DistlockError, NotHolder
+from distlock_core.events.notices import ACQUIRED, REMOVED, UNKNOWN, Listeners, Notice, log
+from distlock_core.events.ownership import Readers
 from distlock_core.lease import FIRST_RETRY, LONGEST_RETRY, TICKET_TTL
 from distlock_core.model.checks import check_text
 from distlock_core.model.wording import printable
-from distlock_core.notices import ACQUIRED, REMOVED, UNKNOWN, Listeners, Notice, log
-from distlock_core.ownership import Readers
 from distlock_core.process.identity import hostname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from distlock_core.events.ownership import Ownership
     from distlock_core.lock import Lock
-    from distlock_core.ownership import Ownership
     from distlock_core.realm import Realm
     from distlock_core.session import Session
 

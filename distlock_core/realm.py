@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from distlock_core.base.deadline import Cancel
     from distlock_core.etcd.values import Etcd
+    from distlock_core.events.watch import Watching
     from distlock_core.session import Loss
-    from distlock_core.watching import Watching
 
 
 class Realm:
@@ -269,8 +269,8 @@ class Realm:
 
         See `Watching` and `LockEvent`. It begins with what is held when it is first asked. Raises `ConfigError`.
         """
-        from distlock_core.following import Follower
-        from distlock_core.watching import Watching
+        from distlock_core.events.follow import Follower
+        from distlock_core.events.watch import Watching
 
         if name is None:
             from distlock_core.survey import held_by

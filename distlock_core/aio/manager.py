@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    from distlock_core.notices import Notice
+    from distlock_core.events.notices import Notice
     from distlock_core.realm import Realm
 
 

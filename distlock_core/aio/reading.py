@@ -7,7 +7,7 @@ from typing import Generic, Protocol, TypeVar
 
 from distlock_core.aio.tasks import in_thread
 from distlock_core.errors import Cancelled
-from distlock_core.following import LockEvent
+from distlock_core.events.follow import LockEvent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from distlock_core.base.deadline import Interrupt
-    from distlock_core.ownership import Ownership
-    from distlock_core.watching import Watching
+    from distlock_core.events.ownership import Ownership
+    from distlock_core.events.watch import Watching
 
 Item = TypeVar("Item")
 Reading = TypeVar("Reading", bound="AsyncReading")  # type: ignore[type-arg] # of whatever it reads

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
+    from distlock_core.events.notices import Notice
     from distlock_core.model.record import Holder, LockState
-    from distlock_core.notices import Notice
     from distlock_core.realm import Realm
     from distlock_core.session import Loss
 

@@ -14,13 +14,13 @@ from distlock_core.cli.render import as_json, ended_json, holder_json
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.ended import ExitedBySignal
 from distlock_core.errors import Cancelled
-from distlock_core.following import RELEASED
+from distlock_core.events.follow import RELEASED
 from distlock_core.model.wording import held_by, owner_of, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.base.deadline import Interrupt
-    from distlock_core.following import LockEvent
+    from distlock_core.events.follow import LockEvent
 
 
 def watch(request: Request) -> int:

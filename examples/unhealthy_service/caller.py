@@ -15,7 +15,7 @@ import threading
 from urllib.request import urlopen
 
 from distlock_core import connect
-from distlock_core.watching import Watching
+from distlock_core.events.watch import Watching
 
 
 class Backend:

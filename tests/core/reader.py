@@ -8,7 +8,7 @@ from typing import Any
 
 from scene import BOUND
 
-from distlock_core.watching import Watching
+from distlock_core.events.watch import Watching
 
 BEGINNING = 5.0  # seconds that are given to a first read; in some tests it is not to succeed
 

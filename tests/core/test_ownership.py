@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distlock_core.ownership import Ownership, Readers
+from distlock_core.events.ownership import Ownership, Readers
 
 
 def left(reader: Ownership) -> list[bool]:

@@ -13,8 +13,8 @@ from stands import Heard, Remote, holders, threads
 from witness import BOUND, Etcd, wait_until
 
 from distlock_core import ConfigError, LockManager, Realm
+from distlock_core.events.notices import ACQUIRED, REMOVED
 from distlock_core.manager import AT_ONCE
-from distlock_core.notices import ACQUIRED, REMOVED
 from distlock_core.testing import Cluster, Proxy
 
 Stand = Callable[..., LockManager]

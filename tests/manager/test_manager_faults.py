@@ -13,8 +13,8 @@ from witness import BOUND, Etcd, wait_until
 
 from distlock_core import LockManager, connect
 from distlock_core.base.deadline import now
+from distlock_core.events.notices import ACQUIRED, REMOVED, UNKNOWN
 from distlock_core.manager import _Hold
-from distlock_core.notices import ACQUIRED, REMOVED, UNKNOWN
 from distlock_core.testing import Cluster, Proxy
 
 Stand = Callable[..., LockManager]

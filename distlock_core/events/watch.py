@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from distlock_core.following import Follower, LockEvent
+    from distlock_core.events.follow import Follower, LockEvent
 
 
 class Watching:

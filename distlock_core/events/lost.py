@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import threading
     from typing import Any
 
-    from distlock_core.ownership import Ownership, Readers
+    from distlock_core.events.ownership import Ownership, Readers
 
 
 class Tidings:
@@ -41,7 +41,7 @@ class Tidings:
     def ownership(self, mine: Callable[[], bool]) -> Ownership:
         """Return another reader's end, which starts with what `mine` says."""
         if self._readers is None:
-            from distlock_core.ownership import Readers
+            from distlock_core.events.ownership import Readers
 
             self._readers = Readers()
         return self._readers.join(mine)
