@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     )
     from distlock_core.events.notices import Notice
     from distlock_core.events.ownership import Ownership
-    from distlock_core.lock import Lock
+    from distlock_core.lock.lock import Lock
+    from distlock_core.lock.monitor import Session
+    from distlock_core.lock.realm import Realm
     from distlock_core.manager import LockManager
     from distlock_core.model.record import Holder, LockState, Waiter
-    from distlock_core.realm import Realm
-    from distlock_core.session import Session
 
 # Loaded on first use, so that a program pays for what it uses.
 _HOMES = {
-    "Lock": "lock",
+    "Lock": "lock.lock",
     "LockManager": "manager",
     "Holder": "model.record",
     "LockState": "model.record",
@@ -47,9 +47,9 @@ _HOMES = {
     "Notice": "events.notices",
     "Ownership": "events.ownership",
     "Interrupt": "base.deadline",
-    "Realm": "realm",
+    "Realm": "lock.realm",
     "connect": "connection",
-    "Session": "session",
+    "Session": "lock.monitor",
 }
 
 __all__ = [

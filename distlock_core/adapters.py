@@ -19,31 +19,31 @@ from distlock_core.errors import (
     LockNotFound,
     NotHolder,
 )
-from distlock_core.hold import TAKEN_OVER
+from distlock_core.lock.reentry import is_inside, refuse_anothers_step, what_of_run
+from distlock_core.lock.spec import TAKEN_OVER
+from distlock_core.lock.wait_story import Watcher
 from distlock_core.mine import Mine
 from distlock_core.model.record import COOLING, HELD
 from distlock_core.model.wording import held_by, look_at, printable, taken
 from distlock_core.process.identity import GONE, is_same, traces
 from distlock_core.process.nesting import held_around
-from distlock_core.reentry import is_inside, refuse_anothers_step, what_of_run
 from distlock_core.settings.load import BY_KEY, load, read_setting
 from distlock_core.settings.table import TOKEN, WHILE_PID_TTL, Setting, read_bool
-from distlock_core.waited import Watcher
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from typing import Any
 
-    from distlock_core.acquisition import Waiting
     from distlock_core.base.deadline import Cancel
     from distlock_core.binding import Binding
     from distlock_core.deputy import Deputy
-    from distlock_core.lock import Lock
+    from distlock_core.lock.acquire import Waiting
+    from distlock_core.lock.lock import Lock
+    from distlock_core.lock.realm import Realm
+    from distlock_core.lock.wait_story import Waited
     from distlock_core.model.record import Holder, LockState
-    from distlock_core.realm import Realm
     from distlock_core.settings.load import Settings
-    from distlock_core.waited import Waited
 
 CONTAINER_TTL = 20
 FIRST_PID_NAMESPACE = 0xEFFFFFFC  # its inode on every machine

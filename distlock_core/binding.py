@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from distlock_core.lock import Lock
+    from distlock_core.lock.lock import Lock
     from distlock_core.model.record import Holder
     from distlock_core.settings.load import Settings
 

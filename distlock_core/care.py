@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from distlock_core.gate import Gate
     from distlock_core.heartbeat import Heartbeat
-    from distlock_core.session import Session
+    from distlock_core.lock.monitor import Session
     from distlock_core.signalfd import SignalFd
 
 LATE = 1.0  # seconds by which a renewal may come late before a loss is prepared for

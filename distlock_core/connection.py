@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from distlock_core.etcd.http.reply import MAX_ANSWER
 from distlock_core.etcd.transport import dial
-from distlock_core.lock import CONNECT_TIMEOUT, RELEASE_TIMEOUT
+from distlock_core.lock.lock import CONNECT_TIMEOUT, RELEASE_TIMEOUT
+from distlock_core.lock.realm import Realm
 from distlock_core.model.checks import check_prefix
 from distlock_core.model.record import DEFAULT_MUTEX, DEFAULT_PREFIX
 from distlock_core.process.nesting import held_around
-from distlock_core.realm import Realm
 from distlock_core.settings.table import absolute
 
 TYPE_CHECKING = False
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.etcd.auth.access import Access
-    from distlock_core.lock import Lock
+    from distlock_core.lock.lock import Lock
 
 DEFAULT_ENDPOINTS = ("http://127.0.0.1:2379",)
 FILES = ("cacert", "cert", "key", "password_file")

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from distlock_core.acquisition import Waiting
-    from distlock_core.lock import Lock
+    from distlock_core.lock.acquire import Waiting
+    from distlock_core.lock.lock import Lock
 
 RELEASE, HOLD, COOL = "release", "hold", "cool"
 

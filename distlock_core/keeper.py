@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from distlock_core.lock import Lock
+    from distlock_core.lock.lock import Lock
 
 # All of its caller's environment that it needs: how to find libraries, names, certificates and its notes, and to write
 # dates. Settings and secrets come over its standard input; nothing else is its business.
@@ -196,7 +196,7 @@ def stand_alone(leave_open: int = 2) -> None:
 
 def _begin(plan: dict[str, Any]) -> tuple[Lock, WhileAlive]:
     from distlock_core.connection import connect
-    from distlock_core.lock import Lock
+    from distlock_core.lock.lock import Lock
 
     if plan.get("children"):
         until: WhileAlive = WhileChildrenAlive(plan["pid"], plan["start"])

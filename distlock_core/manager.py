@@ -14,7 +14,7 @@ from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled, DistlockError, NotHolder
 from distlock_core.events.notices import ACQUIRED, REMOVED, UNKNOWN, Listeners, Notice, log
 from distlock_core.events.ownership import Readers
-from distlock_core.lease import FIRST_RETRY, LONGEST_RETRY, TICKET_TTL
+from distlock_core.lock.lease import FIRST_RETRY, LONGEST_RETRY, TICKET_TTL
 from distlock_core.model.checks import check_text
 from distlock_core.model.wording import printable
 from distlock_core.process.identity import hostname
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from distlock_core.events.ownership import Ownership
-    from distlock_core.lock import Lock
-    from distlock_core.realm import Realm
-    from distlock_core.session import Session
+    from distlock_core.lock.lock import Lock
+    from distlock_core.lock.monitor import Session
+    from distlock_core.lock.realm import Realm
 
 TTL = 10  # seconds, unless told
 AT_ONCE = 2.0  # seconds that a shutdown tries to let go while etcd is away; the lease ends the rest

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from typing import Any
 
-    from distlock_core.acquisition import Waiting
+    from distlock_core.lock.acquire import Waiting
     from distlock_core.model.record import Holder, LockState, Record
 
 

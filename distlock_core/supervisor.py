@@ -23,7 +23,7 @@ from distlock_core.base.deadline import FOREVER, now
 from distlock_core.command import Command
 from distlock_core.ended import BROKEN, HUNG, LOST, OVERDUE, REFUSED, Ended
 from distlock_core.errors import NotStarted
-from distlock_core.session import Loss
+from distlock_core.lock.monitor import Loss
 from distlock_core.signalmask import STOPPING, name_of
 from distlock_core.spawn import TooLate
 

@@ -8,19 +8,19 @@ from collections.abc import Callable
 from distlock_core.aio.reading import AsyncOwnership
 from distlock_core.aio.tasks import call_in, on_standby
 from distlock_core.base.standby import Standby
-from distlock_core.lease import GIVE_UP
+from distlock_core.lock.lease import GIVE_UP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, TypeVar
 
-    from distlock_core.acquisition import Waiting
     from distlock_core.base.deadline import Interrupt
-    from distlock_core.lock import Lock
+    from distlock_core.lock.acquire import Waiting
+    from distlock_core.lock.lock import Lock
+    from distlock_core.lock.monitor import Loss
+    from distlock_core.lock.realm import Realm
     from distlock_core.model.record import Holder
-    from distlock_core.realm import Realm
-    from distlock_core.session import Loss
 
     Result = TypeVar("Result")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.events.notices import Notice
-    from distlock_core.realm import Realm
+    from distlock_core.lock.realm import Realm
 
 
 class AsyncLockManager:

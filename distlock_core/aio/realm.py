@@ -9,7 +9,7 @@ from distlock_core.aio.lock import AsyncLock
 from distlock_core.aio.manager import AsyncLockManager
 from distlock_core.aio.reading import AsyncWatching
 from distlock_core.aio.tasks import in_thread
-from distlock_core.lease import GIVE_UP
+from distlock_core.lock.lease import GIVE_UP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.events.notices import Notice
+    from distlock_core.lock.monitor import Loss
+    from distlock_core.lock.realm import Realm
     from distlock_core.model.record import Holder, LockState
-    from distlock_core.realm import Realm
-    from distlock_core.session import Loss
 
 
 def connect(

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from distlock_core.base.standby import Standby
-from distlock_core.lease import GIVE_UP
+from distlock_core.lock.lease import GIVE_UP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from distlock_core.process.nesting import HELD, TOKEN, held_around
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.lock import Lock
+    from distlock_core.lock.lock import Lock
 
 LEASE = "DISTLOCK_LEASE"
 

@@ -26,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn, TypeVar
 
-    from distlock_core.lock import Lock
+    from distlock_core.lock.lock import Lock
 
     Number = TypeVar("Number", int, float)
 
@@ -110,8 +110,8 @@ def _parse(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, str]) -> tuple[Request, Lock]:
     from distlock_core.etcd.transport import dial
-    from distlock_core.hold import Wish
-    from distlock_core.lock import Lock
+    from distlock_core.lock.lock import Lock
+    from distlock_core.lock.spec import Wish
     from distlock_core.process.nesting import held_around
 
     values = {short: utf8(environ[name]) for short, name in VARIABLES.items() if environ.get(name)}

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, TypeVar
 
-    from distlock_core.acquisition import Waiting
     from distlock_core.base.deadline import Interrupt
     from distlock_core.cli.progress import Progress
-    from distlock_core.lock import Lock
+    from distlock_core.lock.acquire import Waiting
+    from distlock_core.lock.lock import Lock
+    from distlock_core.lock.realm import Realm
+    from distlock_core.lock.wait_story import Waited, Watcher
     from distlock_core.process.alive import Audience, WhileAlive
-    from distlock_core.realm import Realm
     from distlock_core.settings.load import Settings
-    from distlock_core.waited import Waited, Watcher
 
     Told = TypeVar("Told", Interrupt, Audience)
 
@@ -79,7 +79,7 @@ def acquire(request: Request, lock: Lock) -> Interrupt:
         audience.listen()
         if not shown:
             from distlock_core.cli.progress import Progress  # only where there is something to wait for
-            from distlock_core.waited import Watcher
+            from distlock_core.lock.wait_story import Watcher
 
             shown.append(Progress(quiet=settings["quiet"], json=settings["json"]))
             watched.append(Watcher(shown[0]))

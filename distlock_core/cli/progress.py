@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-from distlock_core.acquisition import Waiting
 from distlock_core.base.deadline import now
 from distlock_core.cli.render import as_json, locks_json, say, tell
+from distlock_core.lock.acquire import Waiting
 from distlock_core.model.wording import duration, owner_of, printable, taken
 
 TYPE_CHECKING = False

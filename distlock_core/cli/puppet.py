@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from distlock_core.cli.puppet_run import Run
-    from distlock_core.lock import Lock
+    from distlock_core.lock.lock import Lock
     from distlock_core.process.table import Process
     from distlock_core.settings.load import Settings
 

@@ -185,7 +185,7 @@ def _holder_lines(holder: Holder, state_dir: str | None) -> list[str]:
         lines.append(_field("host", printable(record.text("host")) + process))
     taker = record.details.get("taker")
     if record.text("kind") == "lock" and isinstance(taker, dict) and holder.keeper is None:
-        from distlock_core.reentry import what_of_step
+        from distlock_core.lock.reentry import what_of_step
 
         gone = " (gone)" if what_of_step(holder, record, state_dir)[0] == GONE else ""
         where = printable(str(taker.get("host")))
@@ -205,7 +205,7 @@ def _life(holder: Holder, state_dir: str | None) -> str:
         return ", a lock step: it stays until it is unlocked"
     if holder.record.text("host") != hostname() or _ends_by_itself(holder):
         return ""
-    from distlock_core.reentry import what_of_run
+    from distlock_core.lock.reentry import what_of_run
 
     kind, why = what_of_run(holder, state_dir)
     if kind == GONE:

@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.gate import Gate
     from distlock_core.heartbeat import Heartbeat
-    from distlock_core.lock import Lock
+    from distlock_core.lock.lock import Lock
 
 AFTER_LOSS = 2.0  # seconds that a lock already lost may take to tidy up
 LONGEST_REASON = 500  # characters of a command in a reason

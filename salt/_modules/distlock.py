@@ -51,10 +51,10 @@ try:
     from distlock_core.advice import SALT
     from distlock_core.cli.render import holder_json, locks_json
     from distlock_core.errors import ConfigError, DistlockError, LockNotFound, NotHolder
+    from distlock_core.lock.wait_story import WAITED
     from distlock_core.process.identity import traces
     from distlock_core.saltext import settings as minion_settings
     from distlock_core.settings.table import SETTINGS
-    from distlock_core.waited import WAITED
 
     MISSING = ""
 except ImportError as error:

@@ -64,11 +64,11 @@ from salt.exceptions import CommandExecutionError
 try:
     from distlock_core import adapters
     from distlock_core.errors import ConfigError, DistlockError
+    from distlock_core.lock.wait_story import WAITED
     from distlock_core.process.identity import traces
     from distlock_core.process.table import children
     from distlock_core.saltext import reports
     from distlock_core.saltext import settings as minion_settings
-    from distlock_core.waited import WAITED
 
     MISSING = ""
 except ImportError as error:

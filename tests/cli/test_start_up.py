@@ -74,7 +74,7 @@ def test_the_installed_command_loads_nothing_more_than_bare_python_of_what_is_he
 ) -> None:
     bare = loaded(distlock_env, "-c", "pass")
     installed = loaded(distlock_env, DISTLOCK, "--lock-name=x", "--lock")
-    assert "distlock_core.lock" in installed
+    assert "distlock_core.lock.lock" in installed
     assert heavy(installed - bare) == set()
 
 

@@ -23,7 +23,7 @@ from distlock_core import EtcdUnavailable
 from distlock_core.etcd import address
 from distlock_core.etcd.address import STAGGER, Address, ConnectFailed
 from distlock_core.etcd.values import Get, Put
-from distlock_core.lease import Lease
+from distlock_core.lock.lease import Lease
 from distlock_core.testing import Cluster
 
 NAME = "etcd.example.test"

@@ -12,8 +12,8 @@ from cell import Cell, patience, until
 from distlock_core import EtcdUnavailable
 from distlock_core.base.deadline import Interrupt, Patience, now
 from distlock_core.errors import Cancelled
-from distlock_core.lease import Lease
-from distlock_core.renewal import _Tries
+from distlock_core.lock.lease import Lease
+from distlock_core.lock.renewal import _Tries
 from distlock_core.testing import Proxy
 
 TTL = 12

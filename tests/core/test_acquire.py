@@ -9,7 +9,8 @@ import pytest
 from needs import need
 from scene import BOUND, PROMPT, Scene
 
-from distlock_core import AcquireTimeout, Frozen, LimitConflict, LockBusy, LockLost, NotHolder, acquisition
+from distlock_core import AcquireTimeout, Frozen, LimitConflict, LockBusy, LockLost, NotHolder
+from distlock_core.lock import acquire
 
 NEIGHBOURS = ("web-b", "web2", "web0", "web.b", "webb", "we")
 
@@ -136,7 +137,7 @@ def test_a_go_client_in_its_mutex_keeps_a_waiter_out(scene_each: Scene) -> None:
 def test_nowait_outlasts_a_go_client_that_leaves_its_mutex_in_time(
     scene_each: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acquisition, "MUTEX_GRACE", BOUND)  # the second that it is may be over on a busy machine
+    monkeypatch.setattr(acquire, "MUTEX_GRACE", BOUND)  # the second that it is may be over on a busy machine
     scene_each.put("__internal_lock/694d")
     lock = scene_each.realm().lock("web")
     future = scene_each.acquire(lock, 0)

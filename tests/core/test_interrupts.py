@@ -113,7 +113,7 @@ def test_an_interrupt_before_the_first_line_of_a_blocks_end_leaves_nothing_when_
     code = """
 import sys
 from distlock_core import connect
-from distlock_core.lock import Lock
+from distlock_core.lock.lock import Lock
 realm = connect(sys.argv[1], sys.argv[2])
 
 def trace(frame, event, argument):

@@ -13,10 +13,11 @@ from typing import Callable
 import pytest
 from scene import BOUND, GRANT, KEEPALIVE, PROMPT, TXN, WATCH, Scene, deletes, gateway, until
 
-from distlock_core import AcquireTimeout, Lock, LockLost, Realm, line
+from distlock_core import AcquireTimeout, Lock, LockLost, Realm
 from distlock_core.base.deadline import Patience
 from distlock_core.etcd.http.gateway import Gateway
 from distlock_core.etcd.values import Event
+from distlock_core.lock import queue
 from distlock_core.testing import Cluster, Proxy
 
 TYPE_CHECKING = False
@@ -46,7 +47,7 @@ def test_thirty_waiters_are_served_in_order_of_arrival(scene: Scene) -> None:
 
 
 def test_a_release_wakes_one_waiter(scene: Scene, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line, "REREAD", 600.0)  # or one of them may look just now
+    monkeypatch.setattr(queue, "REREAD", 600.0)  # or one of them may look just now
     holder = scene.realm().lock("web").acquire(0)
     waiters = []
     for number in range(8):
@@ -89,8 +90,8 @@ def test_a_waiter_killed_in_mid_line_delays_it_by_no_more_than_its_ticket(
     holder.release()
     first.result(PROMPT).release()
     since = time.monotonic()
-    last.result(line.TICKET_TTL + PROMPT)
-    assert time.monotonic() - since < line.TICKET_TTL + PROMPT
+    last.result(queue.TICKET_TTL + PROMPT)
+    assert time.monotonic() - since < queue.TICKET_TTL + PROMPT
     # The living one has stood in the same place all the while: its ticket was renewed.
     assert scene.record("web").owner == "last"
     assert tickets[2].create_revision > tickets[1].create_revision
@@ -104,7 +105,7 @@ def test_a_waiter_whose_ticket_is_deleted_queues_again(scene: Scene) -> None:
     until(lambda: scene.line("web"), PROMPT)
     (new,) = scene.line("web")
     assert new.key != old.key
-    until(lambda: old.lease not in scene.leases(), line.TICKET_TTL / 2)
+    until(lambda: old.lease not in scene.leases(), queue.TICKET_TTL / 2)
     scene.delete("web")
     assert waiter.result(PROMPT).held
 
@@ -217,8 +218,8 @@ def test_a_watch_of_history_that_was_compacted_is_opened_anew(scene: Scene, prox
 
 def test_a_silent_watch_is_outlasted_by_reading_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server can lose a DELETE: that cannot be provoked, so the watch is one that hears nothing."""
-    assert line.REREAD <= 10
-    monkeypatch.setattr(line, "REREAD", 1.0)
+    assert queue.REREAD <= 10
+    monkeypatch.setattr(queue, "REREAD", 1.0)
     scene.put("web")
     waiter = scene.queue(Realm(DeafEtcd(gateway(*scene.cluster.endpoints)), scene.prefix).lock("web"))
     scene.delete("web")
@@ -258,7 +259,7 @@ def test_whoever_comes_to_the_head_too_late_for_the_release_looks_at_once(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """etcd tells a watch that begins in the past of it up to 100 ms later; this one is never told."""
-    monkeypatch.setattr(line, "REREAD", 10 * PROMPT)
+    monkeypatch.setattr(queue, "REREAD", 10 * PROMPT)
     scene.put("web")
     etcd = LateEtcd(gateway(*scene.cluster.endpoints), meanwhile=lambda: scene.delete("web"))
     assert scene.start(Realm(etcd, scene.prefix).lock("web").acquire).result(PROMPT).held

@@ -9,8 +9,9 @@ from typing import Callable
 import pytest
 from scene import BOUND, GRANT, KEEPALIVE, PROMPT, TXN, WATCH, Scene, gateway, until
 
-from distlock_core import AcquireTimeout, EtcdUnavailable, Lock, line
+from distlock_core import AcquireTimeout, EtcdUnavailable, Lock
 from distlock_core.base.deadline import Patience
+from distlock_core.lock import queue
 from distlock_core.testing import Cluster, Member, Proxy
 
 
@@ -152,7 +153,7 @@ def test_a_pause_of_etcd_costs_nobody_a_place(own: Scene) -> None:
 def test_a_member_in_use_is_left_for_another_without_losing_the_place(
     cluster3: Cluster, realm_prefix: str, fault: Callable[[Member], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(line, "REREAD", 60.0)  # that is not what is to help here
+    monkeypatch.setattr(queue, "REREAD", 60.0)  # that is not what is to help here
     in_use = cluster3.leader()  # the worst of them
     others = [member.client_url for member in cluster3.members if member is not in_use]
     scene = Scene(cluster3, realm_prefix, others)

@@ -16,11 +16,11 @@ from scene import BOUND, GRANT, PROMPT, TXN, Scene, gateway, puts
 from distlock_core import Frozen, LimitConflict, LockBusy
 from distlock_core.base.deadline import Patience
 from distlock_core.etcd.values import Get
-from distlock_core.lease import Lease
-from distlock_core.line import Ticket
+from distlock_core.lock.lease import Lease
+from distlock_core.lock.queue import Ticket
+from distlock_core.lock.snapshot import View, claim_conditions, gets
 from distlock_core.model.record import Keys, Record
 from distlock_core.testing import Proxy
-from distlock_core.view import View, claim_conditions, gets
 
 Meanwhile = Callable[[Scene], object]
 

@@ -8,8 +8,8 @@ from types import FrameType
 import pytest
 
 from distlock_core.etcd.values import KeyValue
+from distlock_core.lock.status import all_states, state_of
 from distlock_core.model.record import LockState, Record
-from distlock_core.survey import all_states, state_of
 
 PREFIX = "/distlock/"
 

@@ -31,8 +31,8 @@ sys.exit(main())
 FAILING = """
 import os, sys
 name, error = sys.argv.pop(1), eval(sys.argv.pop(1))
-from distlock_core import acquisition
-run = acquisition.Acquisition.run
+from distlock_core.lock import acquire
+run = acquire.Acquisition.run
 def then_fail(self):
     held = run(self)
     def fail(*_, **__):
@@ -41,7 +41,7 @@ def then_fail(self):
     __import__(module)
     setattr(sys.modules[module], attribute, fail)
     return held
-acquisition.Acquisition.run = then_fail
+acquire.Acquisition.run = then_fail
 from distlock_core.cli.distlock import main
 sys.exit(main())
 """

@@ -13,7 +13,7 @@ from witness import BOUND, Etcd, wait_until
 
 from distlock_core import Lock, LockLost, Realm, connect
 from distlock_core.base.deadline import now
-from distlock_core.session import Loss
+from distlock_core.lock.monitor import Loss
 from distlock_core.testing import Cluster, Proxy
 
 TTL = 3

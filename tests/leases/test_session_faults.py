@@ -16,9 +16,9 @@ from witness import BOUND, Etcd, wait_until
 from distlock_core import Lock, connect
 from distlock_core.base.deadline import Interrupt, Patience, now
 from distlock_core.etcd.http import gateway, http1, reply, watch
-from distlock_core.lease import Lease
+from distlock_core.lock.lease import Lease
+from distlock_core.lock.monitor import Session
 from distlock_core.model.record import Record
-from distlock_core.session import Session
 from distlock_core.testing import Cluster
 
 TTL = 4
@@ -308,7 +308,7 @@ def note(event, arguments):
     if event in watched and armed and (name.startswith("distlock-") or name == "MainThread"):
         seen.append((event, arguments[0] if arguments else ""))
 
-import distlock_core.survey  # what another program uses, here
+import distlock_core.lock.status  # what another program uses, here
 armed = True
 sys.addaudithook(note)
 wait(lambda: lock.session.deadline - now() > 3.9)  # a renewal

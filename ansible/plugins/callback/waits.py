@@ -28,7 +28,7 @@ seealso:
 """
 
 from ansible.plugins.callback import CallbackBase
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.waited import Waited
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.lock.wait_story import Waited
 from ansible_collections.distlock.distlock.plugins.plugin_utils.story import WAITS, Wait
 
 ACTIONS = ("distlock", "distlock.distlock.distlock")

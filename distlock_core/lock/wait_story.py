@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from distlock_core.acquisition import Waiting
+    from distlock_core.lock.acquire import Waiting
     from distlock_core.model.record import LockState
 
 

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from distlock_core import refusal
 from distlock_core.base.deadline import RETRY_PAUSE, Patience
 from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled, DistlockError, NoSpace, OutcomeUnknown
 from distlock_core.etcd.values import Compare, Delete, KeyValue, LeaseGone, Put
-from distlock_core.hold import NESTED, Held, Wish, claim_record, reentry_record
-from distlock_core.lease import Lease
+from distlock_core.lock import refusals
+from distlock_core.lock.lease import Lease
+from distlock_core.lock.release import Ending
+from distlock_core.lock.snapshot import View, claim_conditions, gets, reentry_conditions, unsettled
+from distlock_core.lock.spec import NESTED, Held, Wish, claim_record, reentry_record
 from distlock_core.model.record import Record
 from distlock_core.process.identity import new_run
-from distlock_core.release import Ending
-from distlock_core.view import View, claim_conditions, gets, reentry_conditions, unsettled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.etcd.values import Etcd, Get, Op, Outcome
-    from distlock_core.line import Line
-    from distlock_core.reentry import Entry
+    from distlock_core.lock.queue import Line
+    from distlock_core.lock.reentry import Entry
 
     Call = Callable[[], Patience]
 
@@ -180,7 +180,7 @@ class Claims:
             except OutcomeUnknown:
                 patience.pause(RETRY_PAUSE)
             except Exception as error:  # noqa: BLE001 - whatever it is, nobody knows what became of the claim
-                raise refusal.unknown(self._keys.name, self._run, f"{ending}; {error}") from ending
+                raise refusals.unknown(self._keys.name, self._run, f"{ending}; {error}") from ending
         return None
 
     def undo(self, held: Held, patience: Patience) -> None:
@@ -200,7 +200,7 @@ class Claims:
                 patience.pause(RETRY_PAUSE)
             except NoSpace as full:
                 if held.before or len(undo) == 1:
-                    raise refusal.unknown(self._keys.name, self._run, str(full)) from full
+                    raise refusals.unknown(self._keys.name, self._run, str(full)) from full
                 undo = undo[:1]  # what only deletes is let in
             except Exception as error:
-                raise refusal.unknown(self._keys.name, self._run, str(error)) from error
+                raise refusals.unknown(self._keys.name, self._run, str(error)) from error

@@ -5,13 +5,13 @@ from __future__ import annotations
 from distlock_core.base.deadline import RETRY_PAUSE, Patience, now
 from distlock_core.errors import OutcomeUnknown
 from distlock_core.etcd.values import Compare, Get, Put, WatchEnded
-from distlock_core.lease import TICKET_TTL, Lease
+from distlock_core.lock.lease import TICKET_TTL, Lease
 from distlock_core.model.record import Keys, ends
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.etcd.values import Etcd, Watch
-    from distlock_core.view import View
+    from distlock_core.lock.snapshot import View
 
 REREAD = 10.0  # seconds; a watch can be silent or miss an event, so the truth is read this often
 

@@ -42,7 +42,7 @@ def other_limit(state: LockState, slots: int) -> LimitConflict | None:
 
 def waits_for_itself(state: LockState, inside: Mapping[bytes, int]) -> LockBusy | None:
     """It is held by the very command that runs me: it would never end to wait for it."""
-    from distlock_core.reentry import is_inside
+    from distlock_core.lock.reentry import is_inside
 
     for holder in state.holders:
         if inside.get(holder.key) == holder.token or is_inside(holder):

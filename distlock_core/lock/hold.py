@@ -19,11 +19,11 @@ from distlock_core.errors import (
     OutcomeUnknown,
 )
 from distlock_core.etcd.values import Get, KeyValue, LeaseGone, Put
-from distlock_core.hold import NESTED, STEP, Held, Wish
-from distlock_core.lease import FIRST_RETRY, GIVE_UP, LONGEST_RETRY, Lease
+from distlock_core.lock.lease import FIRST_RETRY, GIVE_UP, LONGEST_RETRY, Lease
+from distlock_core.lock.release import UNEXPECTED, Ending, cool_down, leave_taken, let_go, rewrite
+from distlock_core.lock.spec import NESTED, STEP, Held, Wish
 from distlock_core.model.record import HELD, HOLD, Holder, Record, token_of
 from distlock_core.model.wording import held_by, look_at, printable
-from distlock_core.release import UNEXPECTED, Ending, cool_down, leave_taken, let_go, rewrite
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from distlock_core.base.standby import Standby
     from distlock_core.etcd.values import Etcd
     from distlock_core.events.lost import Tidings
-    from distlock_core.line import Line
-    from distlock_core.session import Loss, Session
+    from distlock_core.lock.monitor import Loss, Session
+    from distlock_core.lock.queue import Line
 
 
 SHORTEST_STEP = 0.5  # seconds that one try to leave a leased lock taken may take, before its lease is looked after
@@ -88,7 +88,7 @@ class Holding:
     def session(self) -> Session:
         """What looks after it, whether that was started or not."""
         if self._session is None:
-            from distlock_core.session import Session
+            from distlock_core.lock.monitor import Session
 
             is_mine = self._is_mine_or_my_guests if self._is_step else self._is_mine
             self._session = Session(
@@ -137,7 +137,7 @@ class Holding:
 
     def _hang(self, ttl: int | None, refresh: float | None, patience: Patience) -> bool:
         """Put its key on a lease of this ttl; its token stays. False: it is not mine."""
-        from distlock_core.rehang import rehang
+        from distlock_core.lock.rehang import rehang
 
         session = self.session
         was_running = session.is_running
@@ -156,7 +156,7 @@ class Holding:
 
     def amend(self, change: Callable[[Record], Record], cancel: Cancel | None = None) -> None:
         """Change its record. Raises `NotHolder`, `LockLost`, `OutcomeUnknown`, and as `Etcd` does."""
-        from distlock_core.amend import amend
+        from distlock_core.lock.rewrite import amend
 
         patience = Patience.lasting(self._contact, cancel)
         seen: list[KeyValue] = []

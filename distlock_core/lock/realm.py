@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from distlock_core.base.deadline import Patience
 from distlock_core.errors import DistlockError, LockNotFound, NotHolder
 from distlock_core.etcd.values import Get, KeyValue, LeaseGone
-from distlock_core.hold import Wish
-from distlock_core.lease import GIVE_UP, Lease
-from distlock_core.lock import CONNECT_TIMEOUT, RELEASE_TIMEOUT, Lock
+from distlock_core.lock.lease import GIVE_UP, Lease
+from distlock_core.lock.lock import CONNECT_TIMEOUT, RELEASE_TIMEOUT, Lock
+from distlock_core.lock.release import Ending, cool_down, let_go
+from distlock_core.lock.spec import Wish
 from distlock_core.model.checks import check_name, check_owner, check_prefix, check_text
 from distlock_core.model.record import (
     DEFAULT_MUTEX,
@@ -23,7 +24,6 @@ from distlock_core.model.record import (
 )
 from distlock_core.model.wording import printable, taken
 from distlock_core.process.identity import hostname
-from distlock_core.release import Ending, cool_down, let_go
 from distlock_core.settings.table import check_ttl
 
 TYPE_CHECKING = False
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from distlock_core.base.deadline import Cancel
     from distlock_core.etcd.values import Etcd
     from distlock_core.events.watch import Watching
-    from distlock_core.session import Loss
+    from distlock_core.lock.monitor import Loss
 
 
 class Realm:
@@ -119,14 +119,14 @@ class Realm:
 
     def list(self, *, cancel: Cancel | None = None) -> builtins.list[LockState]:
         """Return every lock that is held or waited for, by name. Raises `EtcdUnavailable`, `AccessDenied`."""
-        from distlock_core.survey import all_states
+        from distlock_core.lock.status import all_states
 
         found = self._read([Get(*ends(self.prefix.encode()))], cancel)
         return [self._with_ttl_left(state, cancel) for state in all_states(found, self.prefix, self._mutex)]
 
     def show(self, name: str, *, cancel: Cancel | None = None) -> LockState:
         """Return one lock: who holds it, the line in order, how its last hold ended."""
-        from distlock_core.survey import state_of
+        from distlock_core.lock.status import state_of
 
         keys = self._keys(name)
         gets = [Get(keys.lock), Get(*ends(keys.slots)), Get(*ends(keys.queue)), Get(keys.last), Get(keys.freeze)]
@@ -138,7 +138,7 @@ class Realm:
         Of several slots, that of the lowest; `show()` has all of them. Raises `LockNotFound` when nobody holds it,
         `EtcdUnavailable`, `AccessDenied`.
         """
-        from distlock_core.survey import state_of
+        from distlock_core.lock.status import state_of
 
         keys = self._keys(name)
         holders = state_of(keys, self._read([Get(keys.lock), Get(*ends(keys.slots))], cancel)).holders
@@ -162,8 +162,8 @@ class Realm:
         value and reason as they are, "" empties them. Raises `LockNotFound`, `NotHolder`, `ConfigError`,
         `EtcdUnavailable`, `AccessDenied`, and `OutcomeUnknown` when nobody can tell whether it was changed.
         """
-        from distlock_core.amend import amend, describing
-        from distlock_core.survey import gone, one_of
+        from distlock_core.lock.rewrite import amend, describing
+        from distlock_core.lock.status import gone, one_of
 
         for text, what in ((value, "value"), (reason, "reason")):
             if text is not None:
@@ -214,7 +214,7 @@ class Realm:
         self, holder: Holder, owner: str | None = None, *, cooldown: int | None = None, cancel: Cancel | None = None
     ) -> Holder:
         """Delete this very hold, as `unlock()` does, where the caller has looked at it. Returns it; raises as that."""
-        from distlock_core.survey import gone
+        from distlock_core.lock.status import gone
 
         name, by = holder.lock, hostname() if owner is None else check_owner(owner)
         how = "released" if holder.owner == by else "broken"
@@ -250,12 +250,12 @@ class Realm:
         cancel: Cancel | None = None,
     ) -> Holder:
         """Return the hold that `unlock()` would end now, and write nothing: for a dry run. Raises as `unlock()`."""
-        from distlock_core.survey import one_of
+        from distlock_core.lock.status import one_of
 
         hint = "To break it: --unlock --force"
         holder = one_of(self.show(name, cancel=cancel), None if force else owner, token, hint)
         if owner is not None and token is None and not force:
-            from distlock_core.reentry import refuse_anothers_step
+            from distlock_core.lock.reentry import refuse_anothers_step
 
             refuse_anothers_step(holder, taker, self._state_dir)
         return holder
@@ -273,7 +273,7 @@ class Realm:
         from distlock_core.events.watch import Watching
 
         if name is None:
-            from distlock_core.survey import held_by
+            from distlock_core.lock.status import held_by
 
             prefix, mutex = self.prefix, self._mutex
             everything = ends(prefix.encode())
@@ -288,7 +288,7 @@ class Realm:
 
     def load_all(self) -> None:
         """Load now what looking after a hold takes, so that nothing is left to be loaded while one is held."""
-        from distlock_core import session  # noqa: F401
+        from distlock_core.lock import monitor  # noqa: F401
         from distlock_core.model.wording import named
 
         named(self.prefix)  # quoting a name for a shell loads what quotes

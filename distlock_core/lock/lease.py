@@ -6,7 +6,7 @@ import os
 
 from distlock_core.base.deadline import Patience, now
 from distlock_core.errors import Cancelled
-from distlock_core.renewal import renew
+from distlock_core.lock.renewal import renew
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from distlock_core.base.value import Value
 from distlock_core.etcd.values import KeyValue
-from distlock_core.lease import TICKET_TTL, Lease
+from distlock_core.lock.lease import TICKET_TTL, Lease
 from distlock_core.model.record import Keys, Record, token_of
 from distlock_core.process.identity import hostname, traces
 
@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from distlock_core.reentry import Entry
+    from distlock_core.lock.reentry import Entry
 
 # How a lock became mine.
 NEW, NESTED, STEP, TAKEN_OVER = "new", "nested", "step", "taken over"

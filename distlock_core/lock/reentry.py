@@ -9,7 +9,7 @@ import os
 
 from distlock_core.base.value import Value
 from distlock_core.errors import LockBusy, LockNotFound, NotHolder
-from distlock_core.hold import NESTED, STEP, TAKEN_OVER
+from distlock_core.lock.spec import NESTED, STEP, TAKEN_OVER
 from distlock_core.model.record import HELD, Record, record_of
 from distlock_core.model.wording import held_by, look_at, named, printable, taken
 from distlock_core.process import memory
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-    from distlock_core.hold import Wish
+    from distlock_core.lock.spec import Wish
     from distlock_core.model.record import Holder, LockState
 
 ROUNDS = 5  # looks at all processes while some of them end meanwhile

@@ -9,24 +9,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from distlock_core import refusal
 from distlock_core.base.deadline import FOREVER, RETRY_PAUSE, Patience, now
 from distlock_core.base.finish import Finish
 from distlock_core.base.value import Value
-from distlock_core.claims import Claims
 from distlock_core.errors import AcquireTimeout, AnotherCluster, EtcdUnavailable, OutcomeUnknown
 from distlock_core.etcd.values import LeaseGone
-from distlock_core.hold import Held, Wish, ticket_record
-from distlock_core.lease import GIVE_UP
-from distlock_core.line import Line
+from distlock_core.lock import refusals
+from distlock_core.lock.claim import Claims
+from distlock_core.lock.lease import GIVE_UP
+from distlock_core.lock.queue import Line
+from distlock_core.lock.snapshot import View, gets
+from distlock_core.lock.spec import Held, Wish, ticket_record
 from distlock_core.model.record import LockState
-from distlock_core.view import View, gets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.base.deadline import Cancel
     from distlock_core.etcd.values import Etcd
-    from distlock_core.reentry import Entry
+    from distlock_core.lock.reentry import Entry
 
 MUTEX_GRACE = 1.0  # seconds that a caller who does not wait gives a Go client to leave its mutex
 CALL_IN_LINE = 0.3  # of the ticket's ttl; a call that hangs longer would cost the ticket its renewal
@@ -107,9 +107,9 @@ class Acquisition:
         if entry is None:
             state = view.state(self._keys.name)
             if self._free_slot(view, state) is None:
-                raise refusal.busy(state, self._own(state))
+                raise refusals.busy(state, self._own(state))
             if view.mutex_busy:
-                raise refusal.mutex_busy(state)
+                raise refusals.mutex_busy(state)
         return entry
 
     def _until_held(self) -> Held:
@@ -142,7 +142,7 @@ class Acquisition:
         slot = self._free_slot(view, state)
         if slot is None:
             if self._nowait:
-                raise refusal.busy(state, self._own(state))
+                raise refusals.busy(state, self._own(state))
             return self._wait(view, state)
         if view.mutex_busy:
             return self._wait_for_mutex(state) if self._nowait else self._wait(view, state)
@@ -152,7 +152,7 @@ class Acquisition:
         """The hold of my owner's that I may enter. Raises the error for one that was named and cannot be entered."""
         if not self._wish.explicit or not (view.holders or self._wish.named):
             return None
-        from distlock_core.reentry import find_entry, refuse_named
+        from distlock_core.lock.reentry import find_entry, refuse_named
 
         entry = find_entry(view.holders, self._wish)
         if entry is None and self._wish.named is not None:
@@ -163,13 +163,13 @@ class Acquisition:
         """Why the hold of my own owner is not entered, "" where it has none."""
         if not self._wish.explicit or not state.holders:
             return ""
-        from distlock_core.reentry import why_not
+        from distlock_core.lock.reentry import why_not
 
         return why_not(state, self._wish)
 
     def _free_slot(self, view: View, state: LockState) -> int | None:
         """The slot that may be claimed now, None when I have to wait. Raises `LimitConflict`."""
-        conflict = refusal.other_limit(state, self._wish.slots)
+        conflict = refusals.other_limit(state, self._wish.slots)
         if conflict is not None:
             raise conflict
         return view.free_slot(self._wish.slots) if view.is_my_turn and view.freeze is None else None
@@ -178,7 +178,7 @@ class Acquisition:
 
     def _wait(self, view: View, state: LockState) -> View:
         if self.line.ticket is None:
-            circle = refusal.waits_for_itself(state, self._wish.inside)
+            circle = refusals.waits_for_itself(state, self._wish.inside)
             if circle is not None:
                 raise circle
             self.line.join(ticket_record(self._wish), self._call())
@@ -193,7 +193,7 @@ class Acquisition:
     def _wait_for_mutex(self, state: LockState) -> View:
         self._mutex_since = self._mutex_since or now()
         if now() - self._mutex_since > MUTEX_GRACE:
-            raise refusal.mutex_busy(state)
+            raise refusals.mutex_busy(state)
         self._patience.pause(RETRY_PAUSE)
         return self._read(self._call())
 
@@ -220,7 +220,7 @@ class Acquisition:
     def _timeout(self, view: View, away: str = "") -> AcquireTimeout:
         state = view.state(self._keys.name)
         others = state._replace(waiting=state.waiting - (view.ahead is not None))
-        return refusal.timeout(others, now() - self._started, away, self._own(state))
+        return refusals.timeout(others, now() - self._started, away, self._own(state))
 
     def _report(self, view: View, away: str = "") -> None:
         if self._progress is not None:

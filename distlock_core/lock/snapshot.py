@@ -11,7 +11,7 @@ from distlock_core.model.record import Ended, Holder, Keys, LockState, Record, e
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.line import Ticket
+    from distlock_core.lock.queue import Ticket
 
 
 MOST_SLOTS = 1000  # that a lock may have, and so keys that are read of them

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from distlock_core import blocks
-from distlock_core.acquisition import Acquisition, Waiting
 from distlock_core.base.deadline import Patience, now
 from distlock_core.base.finish import Finish, in_main_thread
 from distlock_core.errors import DistlockError, Frozen, LockBusy, NotHolder
 from distlock_core.etcd.values import KeyValue
 from distlock_core.events.lost import Tidings
-from distlock_core.hold import NESTED, STEP, Held, Wish
-from distlock_core.holding import Holding
-from distlock_core.lease import Lease
+from distlock_core.lock import blocks
+from distlock_core.lock.acquire import Acquisition, Waiting
+from distlock_core.lock.hold import Holding
+from distlock_core.lock.lease import Lease
+from distlock_core.lock.spec import NESTED, STEP, Held, Wish
 from distlock_core.model.checks import check_text
 from distlock_core.model.record import Holder, Record
 from distlock_core.model.wording import look_at, printable
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from distlock_core.base.standby import Standby
     from distlock_core.etcd.values import Etcd
     from distlock_core.events.ownership import Ownership
-    from distlock_core.line import Line
-    from distlock_core.realm import Realm
-    from distlock_core.reentry import Entry
-    from distlock_core.session import Loss, Session
+    from distlock_core.lock.monitor import Loss, Session
+    from distlock_core.lock.queue import Line
+    from distlock_core.lock.realm import Realm
+    from distlock_core.lock.reentry import Entry
 
 CONNECT_TIMEOUT = 5.0  # seconds for the first contact with etcd
 RELEASE_TIMEOUT = 30.0  # seconds that a release is tried while etcd is away
@@ -134,7 +134,7 @@ class Lock:
         where `session.start()` comes later. Raises `DistlockError`: no thread, or no descriptor is left.
         """
         if self._standby is None:
-            from distlock_core import session  # noqa: F401 - loaded while nothing depends on it
+            from distlock_core.lock import monitor  # noqa: F401 - loaded while nothing depends on it
 
             look_at(self.name)  # a message about the loss of it, too
             from distlock_core.base.standby import Standby
@@ -184,7 +184,7 @@ class Lock:
         `NotHolder` when this object does not hold it, `LockLost` when it was mine and is not any more, `ConfigError`,
         `EtcdUnavailable`, `AccessDenied`, and `OutcomeUnknown` when nobody can tell whether it was changed.
         """
-        from distlock_core.amend import describing
+        from distlock_core.lock.rewrite import describing
 
         holding = self._hold()
         for text, what in ((value, "value"), (reason, "reason")):
@@ -220,7 +220,7 @@ class Lock:
         session = None if self._holding is None else self.session
         reader = self._tidings.ownership(self._is_sound)
         if session is not None:
-            session.start()
+            monitor.start()
         return reader
 
     @property

@@ -11,7 +11,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.lock import Lock
+    from distlock_core.lock.lock import Lock
 
 _open: dict[int, Lock] = {}
 _pid = 0

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from distlock_core.amend import amend
 from distlock_core.errors import EtcdUnavailable
 from distlock_core.etcd.values import LeaseGone
-from distlock_core.lease import Lease
+from distlock_core.lock.lease import Lease
+from distlock_core.lock.rewrite import amend
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.base.deadline import Patience
     from distlock_core.etcd.values import Etcd, KeyValue
-    from distlock_core.hold import Held
+    from distlock_core.lock.spec import Held
 
 
 def rehang(

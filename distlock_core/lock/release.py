@@ -9,9 +9,9 @@ from distlock_core.base.deadline import RETRY_PAUSE, Patience, now
 from distlock_core.base.value import Value
 from distlock_core.errors import NoSpace, OutcomeUnknown
 from distlock_core.etcd.values import Compare, Delete, Get, KeyValue, Put, Range
-from distlock_core.lease import Lease
+from distlock_core.lock.lease import Lease
+from distlock_core.lock.snapshot import mutex_free
 from distlock_core.model.record import COOLING, Keys, Record, ends, record_of, token_of
-from distlock_core.view import mutex_free
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""The lock itself: acquiring, waiting, holding, releasing. Knows nothing of commands and tools."""
