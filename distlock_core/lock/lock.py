@@ -220,7 +220,7 @@ class Lock:
         session = None if self._holding is None else self.session
         reader = self._tidings.ownership(self._is_sound)
         if session is not None:
-            monitor.start()
+            session.start()
         return reader
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from distlock_core.errors import ConfigError
-from distlock_core.settings import load
+from distlock_core.settings import load as loading
 from distlock_core.settings.load import BY_KEY, SETTINGS, load, read_setting
 from distlock_core.settings.table import (
     read_bool,
@@ -26,7 +26,7 @@ from distlock_core.settings.table import (
 def no_default_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The machine's own config file has no part in this; the tests may write one in its place."""
     path = tmp_path / "default.yaml"
-    monkeypatch.setattr(load, "DEFAULT_FILE", str(path))
+    monkeypatch.setattr(loading, "DEFAULT_FILE", str(path))
     return path
 
 

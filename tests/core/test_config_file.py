@@ -17,7 +17,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from distlock_core.errors import ConfigError
-from distlock_core.settings import config_file, load, plain_yaml
+from distlock_core.settings import config_file, plain_yaml
+from distlock_core.settings import load as loading
 from distlock_core.settings.load import load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def default_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The machine's own config file has no part in this; the tests may write one in its place."""
     path = tmp_path / "default.yaml"
-    monkeypatch.setattr(load, "DEFAULT_FILE", str(path))
+    monkeypatch.setattr(loading, "DEFAULT_FILE", str(path))
     return path
 
 
@@ -299,9 +300,9 @@ def test_another_users_file_is_left_out_for_an_ordinary_user(tmp_path: Path) -> 
     path.write_text("prefix: /x/\n")
     path.chmod(0o600)
     code = (
-        "import os; from distlock_core import config, config_file, trusted\n"
+        "import os; from distlock_core.settings import config_file, load, trusted_files\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        f"config.DEFAULT_FILE = {str(path)!r}\n"
+        f"load.DEFAULT_FILE = {str(path)!r}\n"
         "print(load.load({}).warnings)"
     )
     done = subprocess.run(

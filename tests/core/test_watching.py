@@ -17,7 +17,7 @@ from scene import BOUND, PROMPT, WATCH, Scene, until
 from distlock_core import Cancelled, ConfigError, EtcdUnavailable, Interrupt, connect
 from distlock_core.errors import AnotherCluster
 from distlock_core.etcd.values import Event
-from distlock_core.events import follow
+from distlock_core.events import follow as following
 from distlock_core.events.watch import Watching
 from distlock_core.testing import Cluster, Proxy
 
