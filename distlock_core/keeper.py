@@ -207,7 +207,7 @@ def _begin(plan: dict[str, Any]) -> tuple[Lock, WhileAlive]:
     realm = connect(**plan["connection"])
     realm.load_all()
     # For the end, which may come when nothing can be loaded.
-    from distlock_core import killing  # noqa: F401
+    from distlock_core.command import kill  # noqa: F401
     from distlock_core.process import table  # noqa: F401
 
     lock = Lock.taken_over(realm, plan["lock"], plan["refresh"])
@@ -256,17 +256,17 @@ def _has_ended(until: WhileAlive) -> bool:
 
 def _kill(pid: int, start: int, kill_after: float, deadline: float, log: Callable[[str, bool], None]) -> None:
     """End the tree of a process: asked first, and dead before the deadline, after which another may hold the lock."""
-    from distlock_core.killing import Killing, head_start
+    from distlock_core.command.kill import Killing, head_start
     from distlock_core.process.tree import Tree
 
     if is_gone(pid, start):
         return
     tree = Tree(pid, subreaper=False, is_child=False)
     killing = Killing(tree, now() + kill_after, dead_by=lambda: deadline, head_start=head_start(kill_after))
-    while not killing.is_over(reaped=True):
-        time.sleep(max(0.0, killing.next_moment() - now()))
-        killing.go_on()
-    left = killing.survivors()
+    while not kill.is_over(reaped=True):
+        time.sleep(max(0.0, kill.next_moment() - now()))
+        kill.go_on()
+    left = kill.survivors()
     if left:
         log(f"cannot kill {', '.join(map(str, left))}", True)
 

@@ -141,7 +141,7 @@ def until(told: Told, process: tuple[int, int] | None) -> Told | WhileAlive:
 
 def cancelled(interrupt: Interrupt) -> Cancelled:
     """The error that says which signal has ended the call."""
-    from distlock_core.signalmask import name_of
+    from distlock_core.command.signals import name_of
 
     if interrupt.signal is None:
         return Cancelled("the process that this lock was for has ended: the lock was not taken")

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import os
 
-from distlock_core import ended as causes
 from distlock_core.base.deadline import FOREVER
-from distlock_core.care import Care, Equipment
 from distlock_core.cli import environment, getting
 from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import FAILED, LOST, NO_LIFE, NOT_STARTED, OK, OVERDUE, fail, say, warn
 from distlock_core.cli.signals import interrupt_on_signals
-from distlock_core.ended import Ended
+from distlock_core.command import ended as causes
+from distlock_core.command.care import Care, Equipment
+from distlock_core.command.ended import Ended
+from distlock_core.command.signals import SignalMask, name_of
+from distlock_core.command.supervisor import Supervisor
 from distlock_core.errors import Cancelled, DistlockError, LockLost, NotStarted
 from distlock_core.model.wording import named
 from distlock_core.process.identity import hostname
-from distlock_core.signalmask import SignalMask, name_of
-from distlock_core.supervisor import Supervisor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.gate import Gate
-    from distlock_core.heartbeat import Heartbeat
+    from distlock_core.command.heartbeat import Heartbeat
+    from distlock_core.command.prefork import Gate
     from distlock_core.lock.lock import Lock
 
 AFTER_LOSS = 2.0  # seconds that a lock already lost may take to tidy up
@@ -102,7 +102,7 @@ def _gate(request: Request, lock: Lock) -> Gate | None:
     if not lock.is_explicit or settings["ttl"] is not None or settings["heartbeat"] is not None or settings["node"]:
         lock.add_details({"command": {}})  # there will be one
         return None
-    from distlock_core.gate import Gate
+    from distlock_core.command.prefork import Gate
 
     gate = Gate(request.command)
     lock.add_details({"command": gate.trace})
@@ -143,13 +143,13 @@ def _heartbeat(request: Request) -> Heartbeat | None:
     settings = request.settings
     limit = settings["heartbeat"]
     if settings["node"]:
-        from distlock_core.heartbeat import NodePings
+        from distlock_core.command.heartbeat import NodePings
 
         limit = limit or float(settings["ttl"])
         return NodePings(min(settings["refresh"] or limit / 3, limit), limit)
     if limit is None:
         return None
-    from distlock_core.heartbeat import Watchdog
+    from distlock_core.command.heartbeat import Watchdog
 
     return Watchdog(limit, os.environ.get("NOTIFY_SOCKET", ""))
 

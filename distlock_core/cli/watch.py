@@ -12,7 +12,7 @@ from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import FAILED, OK, give_up, say
 from distlock_core.cli.render import as_json, ended_json, holder_json
 from distlock_core.cli.signals import interrupt_on_signals
-from distlock_core.ended import ExitedBySignal
+from distlock_core.command.ended import ExitedBySignal
 from distlock_core.errors import Cancelled
 from distlock_core.events.follow import RELEASED
 from distlock_core.model.wording import held_by, owner_of, printable

@@ -37,7 +37,7 @@ HEAVY = {
 PROGRAM = """
 import sys
 sys.path.insert(0, {root!r})
-from distlock_core import supervisor
+from distlock_core.command import supervisor
 supervisor.SHORT = 60.0  # seconds that a command may take before its lock is watched, which takes a thread
 from distlock_core.cli.distlock import main
 sys.exit(main())
@@ -63,7 +63,7 @@ def test_a_run_loads_nothing_that_it_does_not_use(distlock_env: dict[str, str]) 
     # Without `site`: what an environment loads into every Python is not distlock's, and would hide what is.
     program = ["-S", "-c", PROGRAM.format(root=ROOT)]
     modules = loaded(distlock_env, *program, "--lock-name=x", "--", "/bin/true")
-    assert "distlock_core.spawn" in modules
+    assert "distlock_core.command.spawn" in modules
     assert heavy(modules) == set()
     assert "distlock_core.cli.help" not in modules
     assert not any(module.startswith("distlock_core.testing") for module in modules)

@@ -197,7 +197,7 @@ def test_a_supervisor_that_fails_kills_and_lets_go(
     process = spawn_distlock(
         "-c",
         FAILING,
-        "distlock_core.jobs.has_it_too",
+        "distlock_core.command.job_control.has_it_too",
         error,
         *lifetime,
         "--",

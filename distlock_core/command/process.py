@@ -6,16 +6,16 @@ import os
 import signal
 import time
 
-from distlock_core import jobs, spawn
 from distlock_core.base.deadline import now
-from distlock_core.ended import Ended
+from distlock_core.command import job_control, spawn
+from distlock_core.command.ended import Ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from distlock_core.care import Care
-    from distlock_core.gate import Gate
+    from distlock_core.command.care import Care
+    from distlock_core.command.prefork import Gate
     from distlock_core.process.table import Process
     from distlock_core.process.tree import Tree
 
@@ -101,7 +101,7 @@ class Command:
     @property
     def is_anybody_left(self) -> bool:
         """True while something lives that it has started. Only where the whole tree is seen."""
-        from distlock_core.killing import has_no_child
+        from distlock_core.command.kill import has_no_child
 
         return bool(self.tree.living()) if self.strangers else not has_no_child()
 
@@ -132,10 +132,10 @@ class Command:
         `may_go_on` is asked when this process is continued.
         """
         if not self._care.leased:
-            jobs.stop()
+            job_control.stop()
             return
         frozen = self.tree.freeze(now() + LONGEST_FREEZE)
-        jobs.stop()
+        job_control.stop()
         if may_go_on():
             self.tree.send(signal.SIGCONT, frozen)
 

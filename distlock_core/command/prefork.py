@@ -12,8 +12,8 @@ import os
 import signal
 
 from distlock_core.base.deadline import FOREVER
+from distlock_core.command.spawn import RESTORED, become, not_started
 from distlock_core.process.identity import start_time
-from distlock_core.spawn import RESTORED, become, not_started
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

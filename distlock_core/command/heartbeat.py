@@ -12,7 +12,7 @@ import os
 import socket
 
 from distlock_core.base.deadline import FOREVER, now
-from distlock_core.notify_socket import NotifySocket
+from distlock_core.command.notify_socket import NotifySocket
 
 MOST_AT_ONCE = 1000  # messages, more than a socket holds: who sends without end must not keep us from all else
 

@@ -9,7 +9,7 @@ from distlock_core.base.deadline import FOREVER, now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.signalfd import SignalFd
+    from distlock_core.command.signalfd import SignalFd
 
 # Every one that can be caught. A fault of this process itself (SIGSEGV, SIGBUS...) ends it all the same: the kernel
 # does not hold that back.

@@ -6,17 +6,17 @@ import os
 
 from distlock_core.base.deadline import FOREVER, now
 from distlock_core.base.value import Value
+from distlock_core.command.teller import Teller
 from distlock_core.errors import ConfigError, DistlockError
-from distlock_core.teller import Teller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from distlock_core.gate import Gate
-    from distlock_core.heartbeat import Heartbeat
+    from distlock_core.command.heartbeat import Heartbeat
+    from distlock_core.command.prefork import Gate
+    from distlock_core.command.signalfd import SignalFd
     from distlock_core.lock.monitor import Session
-    from distlock_core.signalfd import SignalFd
 
 LATE = 1.0  # seconds by which a renewal may come late before a loss is prepared for
 ROOM = 20  # descriptors that connecting, waiting, looking after the lock and its release may need at once
@@ -94,10 +94,10 @@ class Equipment:
     def _load(self) -> str:
         what = "a command is only run here if it can be ended with all that it has started (--ttl, --heartbeat)"
         try:
-            from distlock_core import killing  # noqa: F401 - loaded while nothing depends on it
+            from distlock_core.command import kill  # noqa: F401 - loaded while nothing depends on it
+            from distlock_core.command.signalfd import SignalFd
+            from distlock_core.command.signals import AWAITED
             from distlock_core.process import table, tree  # noqa: F401
-            from distlock_core.signalfd import SignalFd
-            from distlock_core.signalmask import AWAITED
 
             table.load()
             self.pending = SignalFd(AWAITED)

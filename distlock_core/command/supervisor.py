@@ -18,21 +18,21 @@ import time
 from _thread import get_ident
 from collections.abc import Mapping, Sequence
 
-from distlock_core import jobs
 from distlock_core.base.deadline import FOREVER, now
-from distlock_core.command import Command
-from distlock_core.ended import BROKEN, HUNG, LOST, OVERDUE, REFUSED, Ended
+from distlock_core.command import job_control
+from distlock_core.command.ended import BROKEN, HUNG, LOST, OVERDUE, REFUSED, Ended
+from distlock_core.command.process import Command
+from distlock_core.command.signals import STOPPING, name_of
+from distlock_core.command.spawn import TooLate
 from distlock_core.errors import NotStarted
 from distlock_core.lock.monitor import Loss
-from distlock_core.signalmask import STOPPING, name_of
-from distlock_core.spawn import TooLate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.care import Care
-    from distlock_core.gate import Gate
-    from distlock_core.killing import Killing
-    from distlock_core.signalmask import SignalMask
+    from distlock_core.command.care import Care
+    from distlock_core.command.kill import Killing
+    from distlock_core.command.prefork import Gate
+    from distlock_core.command.signals import SignalMask
 
 SHORT = 0.2  # seconds; a command that is done by then is not worth a watch: the release tells the same
 LONGEST_SLEEP = 1.0  # seconds under a lease: no timer counts while the machine is suspended, so look at the clock
@@ -132,7 +132,7 @@ class Supervisor:
             self._handle_without_command(number)
             return
         self._passed_on.add(number)
-        if jobs.has_it_too(self._command.pid, found):
+        if job_control.has_it_too(self._command.pid, found):
             if self._has_stopped and self._told_to_stop:
                 self._stop()
             return
@@ -158,7 +158,7 @@ class Supervisor:
         """Take in who has ended. If the command has stopped, and a shell looks after this job, stop with it."""
         if self._command.reap():
             self._has_stopped = True
-            if self._killing is None and (self._told_to_stop or jobs.in_the_foreground()):
+            if self._killing is None and (self._told_to_stop or job_control.in_the_foreground()):
                 self._stop()
 
     def _stop(self) -> None:
@@ -253,7 +253,7 @@ class Supervisor:
             pass  # it is over
 
     def _end_tree(self, kill_at: float) -> None:
-        from distlock_core.killing import Killing, head_start
+        from distlock_core.command.kill import Killing, head_start
 
         if self._killing is not None:
             self._killing.hurry(kill_at)
