@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.base.deadline import Cancel
-    from distlock_core.binding import Binding
-    from distlock_core.deputy import Deputy
+    from distlock_core.keeper.bind import Binding
+    from distlock_core.keeper.run_keeper import Deputy
     from distlock_core.lock.acquire import Waiting
     from distlock_core.lock.lock import Lock
     from distlock_core.lock.realm import Realm
@@ -208,7 +208,7 @@ def _leave(lock: Lock, kept: Binding | None, settings: Settings) -> Holder:
         holder = lock.holder
         lock.forget()
         return holder
-    from distlock_core.binding import bind
+    from distlock_core.keeper.bind import bind
 
     return bind(lock, kept, connection.arguments(settings))
 
@@ -219,7 +219,7 @@ def deputize(settings: Settings, reason: str = "", taker: Mapping[str, Any] | No
     `taker` is the trace of the run's main process (default: this one), `reason` is for where the settings have none.
     When the run ends without a word, the lock is released, or held if `on_failure` says so. Raises `DistlockError`.
     """
-    from distlock_core.deputy import HOLD, RELEASE, Deputy
+    from distlock_core.keeper.run_keeper import HOLD, RELEASE, Deputy
 
     settings["ttl"] = settings["ttl"] or run_ttl()
     settings.check()
@@ -346,6 +346,6 @@ def _taker(taker: Mapping[str, Any] | None, run: int | None) -> Mapping[str, Any
 
 def _binding(settings: Settings, family: int | None, children: bool) -> Binding:
     # A task on a node is over sooner for each module that it does not need: Ansible sends them as sources.
-    from distlock_core.binding import Binding
+    from distlock_core.keeper.bind import Binding
 
     return Binding.of(settings, family)._replace(children=children)

@@ -12,7 +12,7 @@ import pytest
 from witness import BOUND, Etcd, is_running, wait_until
 
 from distlock_core import DistlockError, LockLost, Realm, adapters, connect
-from distlock_core.deputy import COOL, HOLD, RELEASE, Deputy, wait_for
+from distlock_core.keeper.run_keeper import COOL, HOLD, RELEASE, Deputy, wait_for
 from distlock_core.testing import Cluster, Proxy
 
 New = Callable[..., Deputy]

@@ -21,7 +21,8 @@ from seen import BOUND, LATE, Seen, lives, one_line, pause, python, stays, wait_
 from vital import Next
 from witness import line_of, status_of
 
-from distlock_core import DistlockError, connect, keeper
+from distlock_core import DistlockError, connect
+from distlock_core.keeper import keeper
 from distlock_core.process import table
 from distlock_core.process.identity import start_time
 from distlock_core.testing import Cluster, Proxy

@@ -9,8 +9,12 @@ from __future__ import annotations
 import time
 
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core import adapters
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.deputy import HOLD, RELEASE, wait_for
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError, LockLost
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.keeper.run_keeper import (
+    HOLD,
+    RELEASE,
+    wait_for,
+)
 from ansible_collections.distlock.distlock.plugins.plugin_utils.hosts import complain, display, say
 from ansible_collections.distlock.distlock.plugins.plugin_utils.play_lock import BEYOND, part
 from ansible_collections.distlock.distlock.plugins.plugin_utils.story import Waiting

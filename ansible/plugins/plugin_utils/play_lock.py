@@ -9,8 +9,12 @@ from __future__ import annotations
 import time
 
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core import adapters
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.deputy import COOL, HOLD, RELEASE
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError, LockLost
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.keeper.run_keeper import (
+    COOL,
+    HOLD,
+    RELEASE,
+)
 from ansible_collections.distlock.distlock.plugins.plugin_utils.hosts import at_work, complain, display, say
 from ansible_collections.distlock.distlock.plugins.plugin_utils.story import Waiting
 

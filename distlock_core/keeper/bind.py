@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from distlock_core import keeper
 from distlock_core.base.value import Value
 from distlock_core.errors import ConfigError
+from distlock_core.keeper import keeper
 from distlock_core.process.identity import pid_is_free, proc_is_mine, start_time
 from distlock_core.settings.table import WHILE_PID_TTL, absolute
 

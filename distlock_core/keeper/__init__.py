@@ -1,0 +1,1 @@
+"""A separate process that keeps a lock for another process. Imports `command` and below."""
