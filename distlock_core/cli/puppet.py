@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from distlock_core import adapters
+from distlock_core.adapters import steps
 from distlock_core.cli import puppet_run
 from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import FAILED, OK, fail, out, warn
@@ -106,22 +106,22 @@ def _acquire(call: Call) -> int:
         raise cancelled(interrupt)
     try:
         cancel = until(interrupt, (around.pid, started))
-        found = adapters.take(settings, run=around.pid, bound=True, children=True, cancel=cancel)
+        found = steps.take(settings, run=around.pid, bound=True, children=True, cancel=cancel)
     except Cancelled:
         raise cancelled(interrupt) from None
     assert found.holder is not None
     story = "" if found.waited is None else f", {found.waited}"
     if story:
         # Puppet keeps what a prerun_command says to itself, where that succeeds.
-        _to_syslog(f"{adapters.said(found.holder)}{story}")
-    return out(f"{adapters.said(found.holder)}{story if found.changed else ', as before this run'}")
+        _to_syslog(f"{steps.said(found.holder)}{story}")
+    return out(f"{steps.said(found.holder)}{story if found.changed else ', as before this run'}")
 
 
 def _release(call: Call) -> int:
     around = _run_around()
     settings = _settings(call, "release")
-    state = adapters.connect(settings).show(call.name)
-    holder = adapters.bound_to(around.pid, state)
+    state = steps.connect(settings).show(call.name)
+    holder = steps.bound_to(around.pid, state)
     name = printable(call.name)
     if holder is None:
         return out(f"{name}: nothing to let go of, this run has not taken it; {taken(state)}")
@@ -132,7 +132,7 @@ def _release(call: Call) -> int:
         pids = ", ".join(str(pid) for pid, _ in sorted(left))
         return out(f"{name} stays taken until process {pids}, which this run has started, has ended")
     settings["id"] = holder.owner
-    adapters.let_go(settings, run=around.pid, token=holder.token)
+    steps.let_go(settings, run=around.pid, token=holder.token)
     return out(f"{name} is released")
 
 
@@ -161,7 +161,7 @@ def _wait_for_a_look(keeper: int | None) -> None:
 def _check(call: Call) -> int:
     around = puppet_run.find()
     settings = _settings(call, call.certname or _certname(around))
-    state = adapters.connect(settings).show(call.name)
+    state = steps.connect(settings).show(call.name)
     taker = None if around is None else traces(around.pid)
     # That of another run of this node is another's.
     mine = any(holder.owner == settings["id"] and holder.record.state == HELD for holder in state.holders)
@@ -172,7 +172,7 @@ def _check(call: Call) -> int:
 
 def _holds(settings: Settings, taker: Mapping[str, Any] | None) -> bool:
     try:
-        adapters.check(settings, taker=taker)
+        steps.check(settings, taker=taker)
     except (LockNotFound, NotHolder):
         return False
     return True
@@ -183,7 +183,7 @@ def _holds(settings: Settings, taker: Mapping[str, Any] | None) -> bool:
 
 def _settings(call: Call, certname: str) -> Settings:
     arguments = {key: value for key, value in call.arguments.items() if value != "" or key == "config"}
-    settings = adapters.read(arguments, f"{OWNER}{certname}")
+    settings = steps.read(arguments, f"{OWNER}{certname}")
     settings.update(json=False, node=False, while_pid=None)
     if not settings["quiet"]:
         warn(settings.warnings, json=False)
@@ -207,14 +207,14 @@ def _run_around() -> Run:
 
 def _lock(settings: Settings, around: Run | None) -> Lock:
     """The lock for a command; inside of a run that holds it already, it is entered again."""
-    realm = adapters.connect(settings)
+    realm = steps.connect(settings)
     inside = held_around(os.environ)
 
     if around is not None:
         try:
             wanted(realm, settings, inside=inside).preview()
         except (LockBusy, Frozen, LimitConflict) as error:
-            own = adapters.bound_to(around.pid, error.state, settings["id"])
+            own = steps.bound_to(around.pid, error.state, settings["id"])
             if own is not None:
                 inside[own.key] = own.token
     return wanted(realm, settings, inside=inside)

@@ -13,8 +13,8 @@ from __future__ import annotations
 import json
 import sys
 
-from distlock_core import adapters
-from distlock_core.advice import PUPPET
+from distlock_core.adapters import steps
+from distlock_core.adapters.advice import PUPPET
 from distlock_core.cli.getting import until
 from distlock_core.cli.outcome import fail, out
 from distlock_core.cli.render import as_json, holder_json
@@ -76,12 +76,12 @@ def read(line: bytes) -> dict[str, Any]:
 
 
 def _locked(wish: dict[str, Any]) -> dict[str, Any]:
-    settings = adapters.read(wish["settings"], wish["owner"])
+    settings = steps.read(wish["settings"], wish["owner"])
     run = wish["run"]
     started = start_time(run)
     if started is None:
         raise ConfigError(f"stdin: there is no process {run}")
-    taken = adapters.take(
+    taken = steps.take(
         settings,
         run=run,
         bound=wish.get("bound", False),
@@ -100,12 +100,12 @@ def _locked(wish: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unlocked(wish: dict[str, Any]) -> dict[str, Any]:
-    settings = adapters.read(wish["settings"], wish["owner"])
+    settings = steps.read(wish["settings"], wish["owner"])
     force, run = wish.get("force", False), wish["run"]
-    around = None if force else adapters.around(settings)
+    around = None if force else steps.around(settings)
     holder = None
     if around is None:
-        holder = adapters.let_go(settings, run=run, force=force, dry_run=wish.get("dry_run", False))
+        holder = steps.let_go(settings, run=run, force=force, dry_run=wish.get("dry_run", False))
     return {"changed": holder is not None, "owner": settings["id"], "holder": _shown(holder), "around": _shown(around)}
 
 

@@ -47,13 +47,13 @@ from contextlib import contextmanager
 from salt.exceptions import CommandExecutionError
 
 try:
-    from distlock_core import adapters
-    from distlock_core.advice import SALT
+    from distlock_core.adapters import salt_settings as minion_settings
+    from distlock_core.adapters import steps
+    from distlock_core.adapters.advice import SALT
     from distlock_core.cli.render import holder_json, locks_json
     from distlock_core.errors import ConfigError, DistlockError, LockNotFound, NotHolder
     from distlock_core.lock.wait_story import WAITED
     from distlock_core.process.identity import traces
-    from distlock_core.saltext import settings as minion_settings
     from distlock_core.settings.table import SETTINGS
 
     MISSING = ""
@@ -175,7 +175,7 @@ def lock(
         pid = None if while_pid is None else settings["while_pid"]
         if pid is None and (ttl is not None or on_loss is not None):
             raise ConfigError("ttl and on_loss are about a lock that is bound to a process: they go with while_pid")
-        holder = adapters.take(settings, run=pid, taker=traces(), bound=pid is not None).holder
+        holder = steps.take(settings, run=pid, taker=traces(), bound=pid is not None).holder
         assert holder is not None
         return holder_json(holder)
 
@@ -222,11 +222,11 @@ def unlock(
             connect_timeout=connect_timeout,
             release_timeout=release_timeout,
         )
-        holder = adapters.let_go(
+        holder = steps.let_go(
             settings,
             taker=traces(),
-            token=adapters.read_token(token),
-            force=adapters.read_flag(force, "force"),
+            token=steps.read_token(token),
+            force=steps.read_flag(force, "force"),
         )
         if holder is None:
             raise LockNotFound(f"{settings['lockname']} is not locked")
@@ -254,7 +254,7 @@ def show(
         settings = _settings(
             profile, lockname=name, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout
         )
-        return [_known(lock) for lock in locks_json(adapters.connect(settings).show(settings["lockname"]))]
+        return [_known(lock) for lock in locks_json(steps.connect(settings).show(settings["lockname"]))]
 
 
 def list_(
@@ -275,7 +275,7 @@ def list_(
     """
     with _one_line():
         settings = _settings(profile, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout)
-        return [_known(lock) for state in adapters.connect(settings).list() for lock in locks_json(state)]
+        return [_known(lock) for state in steps.connect(settings).list() for lock in locks_json(state)]
 
 
 def verify(
@@ -302,7 +302,7 @@ def verify(
             profile, lockname=name, id=owner, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout
         )
         try:
-            adapters.check(settings, adapters.read_token(token), taker=traces())
+            steps.check(settings, steps.read_token(token), taker=traces())
         except (LockNotFound, NotHolder):
             return False
         return True
@@ -392,7 +392,7 @@ def run(
             user = _user(runas)
             words = [sys.executable, "-I", "-S", "-c", AS_USER, user.pw_name, *words]
             cwd = cwd or (user.pw_dir if os.path.isdir(user.pw_dir) else "/")
-        home = os.path.dirname(os.path.dirname(os.path.abspath(adapters.__file__)))
+        home = os.path.dirname(os.path.dirname(os.path.abspath(steps.__file__)))
         result: dict[str, Any] = __salt__["cmd.run_all"](
             [sys.executable, "-I", "-c", COMMAND, home, "--json", "--", *words],
             cwd=cwd,
@@ -445,9 +445,9 @@ def _words(cmd: str | float | list[str], python_shell: bool) -> list[str]:
 
 def _inside(settings: Settings) -> dict[str, str]:
     """Under a lock that ends with this very state run, the command runs inside of that."""
-    state = adapters.connect(settings).show(settings["lockname"])
+    state = steps.connect(settings).show(settings["lockname"])
     # A `parallel: true` state is a child of the run.
-    held = [adapters.bound_to(pid, state, settings["id"]) for pid in (os.getpid(), os.getppid())]
+    held = [steps.bound_to(pid, state, settings["id"]) for pid in (os.getpid(), os.getppid())]
     for holder in held:
         if holder is not None:
             first, *outer = os.environ.get("DISTLOCK_HELD", "").split("\n")

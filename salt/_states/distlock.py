@@ -62,13 +62,12 @@ import sys
 from salt.exceptions import CommandExecutionError
 
 try:
-    from distlock_core import adapters
+    from distlock_core.adapters import salt_reports, steps
+    from distlock_core.adapters import salt_settings as minion_settings
     from distlock_core.errors import ConfigError, DistlockError
     from distlock_core.lock.wait_story import WAITED
     from distlock_core.process.identity import traces
     from distlock_core.process.table import children
-    from distlock_core.saltext import reports
-    from distlock_core.saltext import settings as minion_settings
 
     MISSING = ""
 except ImportError as error:
@@ -155,7 +154,7 @@ def locked(
     """
     ret = _ret(name)
     try:
-        reports.refuse(more, "locked", ARGUMENTS)
+        salt_reports.refuse(more, "locked", ARGUMENTS)
         if until not in (UNLOCKED, RUN_END):
             raise ConfigError(f"until: expected {UNLOCKED} or {RUN_END}, found {ascii(until)[:60]}")
         bound = until == RUN_END
@@ -187,22 +186,20 @@ def locked(
         if _planned(settings) == "locked":
             return _done(ret, True, f"{name} would be held by {settings['id']} by then")
         if _planned(settings) == "unlocked":
-            taken = adapters.Taken(None, True)
+            taken = steps.Taken(None, True)
         else:
-            taken = adapters.take(
-                settings, run=run, taker=_taker(), bound=bound, children=True, dry_run=__opts__["test"]
-            )
+            taken = steps.take(settings, run=run, taker=_taker(), bound=bound, children=True, dry_run=__opts__["test"])
     except DistlockError as error:
-        return _done(ret, False, reports.said(error))
+        return _done(ret, False, salt_reports.said(error))
     if not taken.changed:
         assert taken.holder is not None
-        return _done(ret, True, f"already: {adapters.said(taken.holder)}{_lifetime(taken.holder, until)}")
-    ret["changes"] = {name: reports.change(taken, settings["id"])}
+        return _done(ret, True, f"already: {steps.said(taken.holder)}{_lifetime(taken.holder, until)}")
+    ret["changes"] = {name: salt_reports.change(taken, settings["id"])}
     if taken.holder is None:
         _plan(settings, "locked")
         first = f"would wait: {taken.waits} Then " if taken.waits else ""
-        return _done(ret, None, f"{reports.advised(first)}{name} would be locked by {settings['id']}{_end(until)}")
-    if bound and run == os.getpid() and adapters.in_container():
+        return _done(ret, None, f"{salt_reports.advised(first)}{name} would be locked by {settings['id']}{_end(until)}")
+    if bound and run == os.getpid() and steps.in_container():
         atexit.register(_let_go_at_exit, settings, run, taken.holder)
     how = "taken over from this owner's run that has ended" if taken.before else "locked"
     story = f", {taken.waited}" if taken.waited else ""
@@ -243,7 +240,7 @@ def unlocked(
     """
     ret = _ret(name)
     try:
-        reports.refuse(more, "unlocked", ARGUMENTS)
+        salt_reports.refuse(more, "unlocked", ARGUMENTS)
         settings = _settings(
             profile,
             lockname=name,
@@ -254,23 +251,23 @@ def unlocked(
             connect_timeout=connect_timeout,
             release_timeout=release_timeout,
         )
-        forced = adapters.read_flag(force, "force")
+        forced = steps.read_flag(force, "force")
         planned, run = _planned(settings), _run()
         if planned == "locked":
             old: str | None = settings["id"]
         elif planned:
             old = None
         else:
-            around = None if forced else adapters.around(settings)
+            around = None if forced else steps.around(settings)
             if around is not None:
-                return _done(ret, True, f"{adapters.said(around)}, by the command around this run, which lets it go")
+                return _done(ret, True, f"{steps.said(around)}, by the command around this run, which lets it go")
             taker, dry_run = _taker(), __opts__["test"]
-            old = reports.shown(adapters.let_go(settings, run=run, taker=taker, force=forced, dry_run=dry_run))
+            old = salt_reports.shown(steps.let_go(settings, run=run, taker=taker, force=forced, dry_run=dry_run))
     except DistlockError as error:
-        return _done(ret, False, reports.said(error))
+        return _done(ret, False, salt_reports.said(error))
     if old is None:
         return _done(ret, True, f"{name} is not locked")
-    late = reports.listeners(globals().get("__lowstate__") or (), (globals().get("__low__") or {}).get("__id__"))
+    late = salt_reports.listeners(globals().get("__lowstate__") or (), (globals().get("__low__") or {}).get("__id__"))
     if late:
         what = f"`listen` acts after all other states, and so without the lock {name}: {', '.join(late)}."
         ret["warnings"] = [f"{what} Use `watch`, or a lock with until: {RUN_END}"]
@@ -305,7 +302,7 @@ def held(
     """
     ret = _ret(name)
     try:
-        reports.refuse(more, "held", ARGUMENTS)
+        salt_reports.refuse(more, "held", ARGUMENTS)
         settings = _settings(
             profile, lockname=name, id=owner, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout
         )
@@ -314,9 +311,9 @@ def held(
             return _done(ret, True, f"{name} would be held by {settings['id']} by then")
         if planned == "unlocked":
             return _done(ret, False, f"{name} would be held by nobody by then, and so not by {settings['id']}")
-        return _done(ret, True, adapters.said(adapters.check(settings, taker=_taker())))
+        return _done(ret, True, steps.said(steps.check(settings, taker=_taker())))
     except DistlockError as error:
-        return _done(ret, False, reports.said(error))
+        return _done(ret, False, salt_reports.said(error))
 
 
 def run(
@@ -375,10 +372,10 @@ def run(
     """
     ret = _ret(name)
     try:
-        reports.refuse(more, "run", ARGUMENTS)
+        salt_reports.refuse(more, "run", ARGUMENTS)
         if not cmd:
             raise ConfigError("cmd: nothing to run")
-        good = reports.exit_codes(success_retcodes)
+        good = salt_reports.exit_codes(success_retcodes)
         if __opts__["test"]:
             settings = _settings(profile, lockname=name, id=owner, timeout=timeout, endpoints=endpoints, prefix=prefix)
             ret["changes"] = {name: {"old": None, "new": settings["id"]}}
@@ -407,7 +404,7 @@ def run(
         given = {word: value for word, value in words.items() if value is not None}
         done = __salt__["distlock.run"](name, cmd, **given)
     except DistlockError as error:
-        return _done(ret, False, reports.said(error))
+        return _done(ret, False, salt_reports.said(error))
     except CommandExecutionError as error:
         return _done(ret, False, str(error))
     fields = ("pid", "retcode", "stdout", "stderr", *WAITED)
@@ -468,7 +465,7 @@ def _let_go_at_exit(settings: Settings, run: int, holder: Holder) -> None:
     try:
         for pid in left:
             os.kill(pid, signal.SIGKILL)  # the kernel would, a moment after the lock is free
-        adapters.let_go(settings, token=holder.token)
+        steps.let_go(settings, token=holder.token)
     except (DistlockError, OSError) as error:
         log.warning("distlock: %s ends by its ttl: %s", holder.lock, error)
 

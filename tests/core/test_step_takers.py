@@ -10,7 +10,8 @@ from typing import Any, Callable
 import pytest
 from scene import Scene
 
-from distlock_core import LockBusy, LockNotFound, NotHolder, adapters
+from distlock_core import LockBusy, LockNotFound, NotHolder
+from distlock_core.adapters import steps
 from distlock_core.process.identity import traces
 from distlock_core.settings.load import Settings
 
@@ -37,7 +38,7 @@ def new_run() -> Iterator[NewRun]:
 def read(scene: Scene) -> Read:
     def read(owner: str = "tool:node-1", **arguments: Any) -> Settings:
         said = {"lockname": "web", "endpoints": scene.cluster.endpoints, "prefix": scene.prefix, **arguments}
-        return adapters.read(said, owner)
+        return steps.read(said, owner)
 
     return read
 
@@ -51,49 +52,49 @@ def test_a_second_run_of_the_same_owner_is_busy_until_the_first_one_is_gone(
     scene: Scene, read: Read, new_run: NewRun
 ) -> None:
     first, second, third = (new_run() for _ in range(3))
-    taken = adapters.take(read(reason="why"), taker=traces(first.pid))
+    taken = steps.take(read(reason="why"), taker=traces(first.pid))
     assert taken.changed
     assert taken.holder is not None
     token = taken.holder.token
-    again = adapters.take(read(), run=first.pid)
+    again = steps.take(read(), run=first.pid)
     assert (again.changed, again.holder and again.holder.token) == (False, token)
     for dry_run in (True, False):
         with pytest.raises(LockBusy, match=f"taken for process {first.pid} on .*--token={token}"):
-            adapters.take(read(), taker=traces(second.pid), dry_run=dry_run)
+            steps.take(read(), taker=traces(second.pid), dry_run=dry_run)
     with pytest.raises(NotHolder, match=f"taken for process {first.pid} on "):
-        adapters.let_go(read(), taker=traces(second.pid))
+        steps.let_go(read(), taker=traces(second.pid))
     with pytest.raises(NotHolder):
-        adapters.check(read(), taker=traces(second.pid))
+        steps.check(read(), taker=traces(second.pid))
     end(first)
-    assert not adapters.take(read(), taker=traces(second.pid), dry_run=True).changed
+    assert not steps.take(read(), taker=traces(second.pid), dry_run=True).changed
     assert scene.record("web").details["taker"]["pid"] == first.pid
-    gone_on = adapters.take(read(reason="other"), taker=traces(second.pid))
+    gone_on = steps.take(read(reason="other"), taker=traces(second.pid))
     assert (gone_on.changed, gone_on.holder and gone_on.holder.token) == (False, token)
     # It is the second one's by now.
     assert scene.record("web").details["taker"] == traces(second.pid)
     assert scene.record("web").text("reason") == "why"
     with pytest.raises(LockBusy, match=f"taken for process {second.pid} on "):
-        adapters.take(read(), taker=traces(third.pid))
-    assert adapters.check(read(), taker=traces(second.pid)).token == token
-    ended = adapters.let_go(read(), taker=traces(second.pid))
+        steps.take(read(), taker=traces(third.pid))
+    assert steps.check(read(), taker=traces(second.pid)).token == token
+    ended = steps.let_go(read(), taker=traces(second.pid))
     assert ended is not None
     scene.assert_clean()
 
 
 def test_a_run_that_names_the_token_enters_and_lets_go(scene: Scene, read: Read, new_run: NewRun) -> None:
     first, second = new_run(), new_run()
-    taken = adapters.take(read(), taker=traces(first.pid))
+    taken = steps.take(read(), taker=traces(first.pid))
     assert taken.holder is not None
     token = taken.holder.token
     with pytest.raises(NotHolder, match=f"with token {token}, not {token + 1}"):
-        adapters.take(read(), taker=traces(second.pid), token=token + 1)
-    entered = adapters.take(read(), taker=traces(second.pid), token=token)
+        steps.take(read(), taker=traces(second.pid), token=token + 1)
+    entered = steps.take(read(), taker=traces(second.pid), token=token)
     assert (entered.changed, entered.holder and entered.holder.token) == (False, token)
     with pytest.raises(NotHolder):
-        adapters.let_go(read(), taker=traces(first.pid))
-    assert adapters.let_go(read(), taker=traces(first.pid), token=token) is not None
+        steps.let_go(read(), taker=traces(first.pid))
+    assert steps.let_go(read(), taker=traces(first.pid), token=token) is not None
     with pytest.raises(LockNotFound):
-        adapters.take(read(), taker=traces(first.pid), token=token)
+        steps.take(read(), taker=traces(first.pid), token=token)
     scene.assert_clean()
 
 
@@ -102,9 +103,9 @@ def test_a_lock_until_the_end_of_the_run_goes_on_with_the_step_that_a_dead_run_h
 ) -> None:
     """Persistent as it was: it ends with no run."""
     first, second = new_run(), new_run()
-    taken = adapters.take(read(), taker=traces(first.pid))
+    taken = steps.take(read(), taker=traces(first.pid))
     end(first)
-    bound = adapters.take(read(), run=second.pid, bound=True)
+    bound = steps.take(read(), run=second.pid, bound=True)
     assert taken.holder is not None
     assert bound.holder is not None
     assert (bound.changed, bound.holder.token, bound.holder.lifetime) == (False, taken.holder.token, "persistent")
@@ -115,25 +116,25 @@ def test_what_has_an_owner_of_my_run_is_mine_only_by_its_process(scene: Scene, r
     """Two containers of one host name, with a run of the same pid in each."""
     owner = "ansible:ci:1"
     mine, theirs = traces(new_run().pid), traces(new_run().pid)
-    adapters.take(read(owner), taker={**theirs, "ns": theirs["ns"] + 1})
+    steps.take(read(owner), taker={**theirs, "ns": theirs["ns"] + 1})
     for of_my_run in ((), (owner,)):
         with pytest.raises(LockBusy):
-            adapters.take(read("ansible:db1@ci:1"), taker=mine, of_my_run=of_my_run)
+            steps.take(read("ansible:db1@ci:1"), taker=mine, of_my_run=of_my_run)
     scene.realm().unlock("web")
-    adapters.take(read(owner), taker=mine)
-    found = adapters.take(read("ansible:db1@ci:1"), taker=mine, of_my_run=(owner,))
+    steps.take(read(owner), taker=mine)
+    found = steps.take(read("ansible:db1@ci:1"), taker=mine, of_my_run=(owner,))
     assert (found.changed, found.holder and found.holder.owner) == (False, owner)
 
 
 def test_the_deputy_of_a_run_says_whose_it_is(scene: Scene, read: Read, new_run: NewRun) -> None:
     run = traces(new_run().pid)
-    deputy = adapters.deputize(read("ansible:ci:1", timeout=0), taker=run)
+    deputy = steps.deputize(read("ansible:ci:1", timeout=0), taker=run)
     while deputy.kept is None and not deputy.over:
         deputy.wait(1)
-    found = adapters.take(read("ansible:db1@ci:1"), taker=run, of_my_run=("ansible:ci:1",))
+    found = steps.take(read("ansible:db1@ci:1"), taker=run, of_my_run=("ansible:ci:1",))
     assert not found.changed
     with pytest.raises(LockBusy):
-        adapters.take(read("ansible:db1@ci:1"), taker=traces(new_run().pid), of_my_run=("ansible:ci:1",))
+        steps.take(read("ansible:db1@ci:1"), taker=traces(new_run().pid), of_my_run=("ansible:ci:1",))
     deputy.part("release")
     while not deputy.over:
         deputy.wait(1)
@@ -144,15 +145,15 @@ def test_letting_go_leaves_a_hold_that_came_after_it_had_looked(
     scene: Scene, read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = read()
-    adapters.take(settings, taker=traces())
-    look = adapters._refuse_another_runs
+    steps.take(settings, taker=traces())
+    look = steps._refuse_another_runs
 
     def meanwhile(*what: Any) -> None:
         look(*what)
         scene.realm().unlock("web", force=True)
         scene.realm().lock("web", "tool:node-1").acquire(0)
 
-    monkeypatch.setattr(adapters, "_refuse_another_runs", meanwhile)
+    monkeypatch.setattr(steps, "_refuse_another_runs", meanwhile)
     with pytest.raises(NotHolder, match="was not when I looked: left alone"):
-        adapters.let_go(settings, taker=traces())
+        steps.let_go(settings, taker=traces())
     assert scene.record("web").text("kind") == "run"

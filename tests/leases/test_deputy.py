@@ -11,7 +11,8 @@ from typing import Any, Callable
 import pytest
 from witness import BOUND, Etcd, is_running, wait_until
 
-from distlock_core import DistlockError, LockLost, Realm, adapters, connect
+from distlock_core import DistlockError, LockLost, Realm, connect
+from distlock_core.adapters import steps
 from distlock_core.keeper.run_keeper import COOL, HOLD, RELEASE, Deputy, wait_for
 from distlock_core.testing import Cluster, Proxy
 
@@ -35,7 +36,7 @@ def new(etcd: Cluster, realm_prefix: str) -> Iterator[New]:
 
     def start(owner: str = "a", **words: Any) -> Deputy:
         said = {"endpoints": list(etcd.endpoints), "prefix": realm_prefix, "lockname": "x", "ttl": 20, **words}
-        started.append(adapters.deputize(adapters.read(said, owner)))
+        started.append(steps.deputize(steps.read(said, owner)))
         return started[-1]
 
     yield start

@@ -15,7 +15,7 @@ import pytest
 from seen import BOUND, Seen, lives, wait_until
 from witness import pause
 
-from distlock_core import adapters
+from distlock_core.adapters import steps
 from distlock_core.testing import Cluster, Proxy
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -107,7 +107,7 @@ def test_a_deputy_inherits_no_secret_and_knows_what_is_held_around_it(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("TZ", "Antarctica/Troll")
     said = {"endpoints": list(etcd.endpoints), "prefix": realm_prefix, "lockname": "x", "ttl": 20}
-    deputy = adapters.deputize(adapters.read(said, "a"))
+    deputy = steps.deputize(steps.read(said, "a"))
     try:
         found = environment_of(deputy.pid)
         assert found["TZ"] == "Antarctica/Troll"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from witness import BOUND, Etcd, python, wait_until
 
-from distlock_core import adapters
+from distlock_core.adapters import steps
 from distlock_core.process import table
 from distlock_core.process.alive import WhileAlive, WhileChildrenAlive, WhileHeard
 from distlock_core.process.identity import start_time
@@ -203,13 +203,13 @@ def test_a_lock_bound_to_a_family_stays_until_the_last_of_it_is_gone(
     parent: Parent, etcd: Cluster, realm_prefix: str
 ) -> None:
     keys = Etcd(etcd, realm_prefix)
-    settings = adapters.read({"lockname": "x", "endpoints": etcd.endpoints, "prefix": realm_prefix}, "us")
-    taken = adapters.take(settings, run=parent.pid, bound=True, family=parent.family)
+    settings = steps.read({"lockname": "x", "endpoints": etcd.endpoints, "prefix": realm_prefix}, "us")
+    taken = steps.take(settings, run=parent.pid, bound=True, family=parent.family)
     assert taken.holder is not None
     keeper = taken.holder.keeper or 0
     assert len(os.listdir(f"/proc/{keeper}/fd")) < 12
     parent.kill()
-    again = adapters.connect(settings).show("x")
+    again = steps.connect(settings).show("x")
     assert again.holders
     assert start_time(keeper) is not None
     parent.kill_child()

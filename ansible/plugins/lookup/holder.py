@@ -47,7 +47,7 @@ _raw:
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.distlock.distlock.plugins.module_utils.arguments import CONNECTION
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core import adapters
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import steps
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.model.wording import owner_of
 from ansible_collections.distlock.distlock.plugins.plugin_utils.facts import rendered_without_facts
@@ -59,7 +59,7 @@ class LookupModule(LookupBase):
             words = ["distlock_" + word for word in CONNECTION]
             said = rendered_without_facts(words, variables or {}, self._templar)
             self.set_options(var_options=said, direct=kwargs)
-            realm = adapters.connect(adapters.read({word: self.get_option(word) for word in CONNECTION}, "ansible"))
+            realm = steps.connect(steps.read({word: self.get_option(word) for word in CONNECTION}, "ansible"))
             with realm:
                 return [owner_of(holder.owner) for name in terms for holder in realm.show(str(name)).holders]
         except DistlockError as error:

@@ -11,8 +11,9 @@ import re
 import time
 
 from ansible_collections.distlock.distlock.plugins.module_utils.arguments import connection_arguments, connection_spec
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core import adapters
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.advice import ANSIBLE
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import steps
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import ANSIBLE
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.run_holds import Mine
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import (
     ConfigError,
     DistlockError,
@@ -20,7 +21,6 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.er
     LockBusy,
     NotHolder,
 )
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.mine import Mine
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.model.wording import (
     in_line,
     owner_of,
@@ -96,7 +96,7 @@ class _Task:
         self.name = printable(params["name"])
         words = ("name", "reason", "timeout", "owner", "slots", "ttl", "on_loss", "cooldown")
         arguments = {SETTING.get(word, word): params[word] for word in words}
-        self._settings = adapters.read({**arguments, **connection_arguments(params)}, "ansible:" + hostname())
+        self._settings = steps.read({**arguments, **connection_arguments(params)}, "ansible:" + hostname())
         self.warnings = list(self._settings.warnings)
         if not self._settings["lockname"]:
             raise ConfigError("no lock is named: name is empty")
@@ -129,7 +129,7 @@ class _Task:
             self._refuse_to_wait_for_ever(waiting.state)
 
         try:
-            done = adapters.take(
+            done = steps.take(
                 self._settings,
                 run=run,
                 taker=self._taker,
@@ -150,7 +150,7 @@ class _Task:
             return report
         position = done.waited.fields() if done.waited else {"position": 0, "waited_for": ""}
         if not done.changed:
-            return {"msg": "already: " + adapters.said(done.holder), **_shown(done.holder), **position}
+            return {"msg": "already: " + steps.said(done.holder), **_shown(done.holder), **position}
         ends = ", until this run ends" if until == RUN_END else ""
         before, after = _diff(self.name, done.before and done.before.owner), _diff(self.name, self.owner)
         report = {"changed": True, "diff": {"before": before, "after": after}, **position}
@@ -167,7 +167,7 @@ class _Task:
         if mine is None:
             return {"msg": self.name + " is not locked"}
         if _is_a_plays(mine) and not self._params["force"]:
-            return {"msg": adapters.said(mine) + ", for its play: it ends with that", **_shown(mine)}
+            return {"msg": steps.said(mine) + ", for its play: it ends with that", **_shown(mine)}
         ended = mine if self._dry else self._let_go()
         if ended is None:
             return {"msg": self.name + " is not locked"}  # by now
@@ -185,18 +185,18 @@ class _Task:
 
     def check(self):
         try:
-            holder = adapters.check(self._settings, self._params["token"], taker=self._taker)
+            holder = steps.check(self._settings, self._params["token"], taker=self._taker)
         except NotHolder as error:
             holder = self._mine.among(error.state)
             if holder is None or self._params["token"] is not None:
                 raise
-        return {"msg": adapters.said(holder), **_shown(holder)}
+        return {"msg": steps.said(holder), **_shown(holder)}
 
     def refused(self, error):
         """What is returned for an error, with what the controller may find out more about."""
         state = getattr(error, "state", None)
         if state is None and isinstance(error, NotHolder):
-            state = error.state = adapters.connect(self._settings).show(self._settings["lockname"])
+            state = error.state = steps.connect(self._settings).show(self._settings["lockname"])
         report = _refused(error)
         if not self._asks:
             return report
@@ -213,13 +213,13 @@ class _Task:
     def _let_go(self, dry=False):
         token, force = self._params["token"], self._params["force"]
         try:
-            return adapters.let_go(self._settings, taker=self._taker, token=token, force=force, dry_run=dry)
+            return steps.let_go(self._settings, taker=self._taker, token=token, force=force, dry_run=dry)
         except NotHolder as error:
             holder = self._mine.among(error.state)
             if holder is None or token not in (None, holder.token):
                 raise
             self._settings["id"] = holder.owner
-            return adapters.let_go(self._settings, taker=self._taker, token=token, dry_run=dry)
+            return steps.let_go(self._settings, taker=self._taker, token=token, dry_run=dry)
 
     def _is_of_this_run(self, holder):
         """It belongs to another host of this run."""

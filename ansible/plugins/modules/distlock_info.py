@@ -144,7 +144,7 @@ kind:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.distlock.distlock.plugins.module_utils import _python  # noqa: F401 # pylint: disable=unused-import
 from ansible_collections.distlock.distlock.plugins.module_utils.arguments import connection_arguments, connection_spec
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core import adapters
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import steps
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.cli.render import locks_json
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError, DistlockError
 
@@ -159,8 +159,8 @@ def main():
 
 def look(params):
     arguments = {"lockname": params["name"], **connection_arguments(params)}
-    settings = adapters.read(arguments, "ansible")
-    realm = adapters.connect(settings)
+    settings = steps.read(arguments, "ansible")
+    realm = steps.connect(settings)
     if params["name"] is None:
         states = realm.list()
     elif params["name"]:

@@ -10,8 +10,8 @@ import os
 
 from ansible.executor.play_iterator import FailedStates, IteratingStates
 from ansible.utils.display import Display
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core import adapters
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.advice import ANSIBLE
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import steps
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import ANSIBLE
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError
 
 display = Display()
@@ -37,7 +37,7 @@ def at_work(workers, host=None):
 def preview(settings):
     """In check mode: say what is in the way of a real run. Nothing is written."""
     try:
-        waits = adapters.take(settings, run=os.getpid(), bound=True, dry_run=True).waits
+        waits = steps.take(settings, run=os.getpid(), bound=True, dry_run=True).waits
     except DistlockError as error:
         display.warning(f"distlock: check mode takes no lock; a real run would fail now: {ANSIBLE.advise(str(error))}")
     else:

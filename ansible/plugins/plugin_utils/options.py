@@ -16,7 +16,7 @@ from ansible.template import Templar
 from ansible.utils.display import Display
 from ansible.utils.plugin_docs import get_docstring
 from ansible_collections.distlock.distlock.plugins.module_utils.arguments import CONNECTION
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core import adapters
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import steps
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError
 from ansible_collections.distlock.distlock.plugins.plugin_utils.controller import suffix_of_run
 from ansible_collections.distlock.distlock.plugins.plugin_utils.facts import ADVICE, refuse_injected, without_facts
@@ -63,7 +63,7 @@ class Options:
         suffix = suffix_of_run(os.getpid())
         owner = f"ansible:{host}@{suffix}" if host else f"ansible:{suffix}"
         arguments = {SETTING.get(name, name): _plain(value) for name, value in options.items()}
-        settings = adapters.read(arguments, owner)
+        settings = steps.read(arguments, owner)
         if not settings["lockname"]:
             raise ConfigError("no lock is named: set the variable distlock_name")
         return settings, own

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.advice import ANSIBLE
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import ANSIBLE
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.model.wording import duration
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distlock_core.advice import SALT
+from distlock_core.adapters.advice import SALT
 from distlock_core.base.nearest import did_you_mean
 from distlock_core.errors import ConfigError
 from distlock_core.model.wording import owner_of
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from typing import Any
 
-    from distlock_core.adapters import Taken
+    from distlock_core.adapters.steps import Taken
     from distlock_core.errors import DistlockError
     from distlock_core.model.record import Holder
 

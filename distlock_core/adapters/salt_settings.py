@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from distlock_core import adapters
+from distlock_core.adapters import steps
 from distlock_core.errors import ConfigError
 
 TYPE_CHECKING = False
@@ -28,7 +28,7 @@ def read(
     """
     config, where = _section(salt["config.get"], profile)
     owner = f"salt:{opts['id']}"
-    settings = adapters.read(arguments, owner, config, where)
+    settings = steps.read(arguments, owner, config, where)
     for warning in settings.warnings:
         import logging
 

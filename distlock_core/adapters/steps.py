@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from distlock_core import connection
+from distlock_core.adapters.run_holds import Mine
 from distlock_core.base.value import Value
 from distlock_core.errors import (
     AcquireTimeout,
@@ -22,7 +23,6 @@ from distlock_core.errors import (
 from distlock_core.lock.reentry import is_inside, refuse_anothers_step, what_of_run
 from distlock_core.lock.spec import TAKEN_OVER
 from distlock_core.lock.wait_story import Watcher
-from distlock_core.mine import Mine
 from distlock_core.model.record import COOLING, HELD
 from distlock_core.model.wording import held_by, look_at, printable, taken
 from distlock_core.process.identity import GONE, is_same, traces
