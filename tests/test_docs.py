@@ -15,9 +15,10 @@ from typing import Callable
 
 import pytest
 
-from distlock_core.cli import etcdlocker, puppet_call
+from distlock_core.cli import etcdlocker
 from distlock_core.cli.environment import LEASE, MINE_ALONE
 from distlock_core.cli.options import OPERATIONS, parse
+from distlock_core.cli.puppet import arguments
 from distlock_core.process.nesting import HELD, TOKEN
 from distlock_core.settings.load import SETTINGS, load
 from distlock_core.testing import Cluster
@@ -31,7 +32,7 @@ IN_LINE_TIMEOUT = 30.0  # seconds for the background command of the tour to stan
 OWN_OPTIONS = {*OPERATIONS, "force", "token"}
 ETCD_OPTIONS = {"members", "data-dir", "port", "etcd-version"}  # of distlock-etcd
 ETCDLOCKER_OPTIONS = {option.rstrip("=") for option in etcdlocker.LONG}
-PUPPET_OPTIONS = set(puppet_call.OWN)  # of distlock-puppet
+PUPPET_OPTIONS = set(arguments.OWN)  # of distlock-puppet
 BENCH_OPTIONS = {"rounds", "only", "waiters"}
 OTHERS_OPTIONS = {"rev", "endpoints", "enable-v2", "bump-revision", "enable-grpc-gateway"}  # of etcd and etcdctl
 OTHERS_OPTIONS |= {"client-cert-auth", "auto-compaction-retention"}
@@ -91,7 +92,7 @@ def test_every_option_named_exists(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_variable_named_exists(page: str) -> None:
     known = {setting.variable for setting in SETTINGS if "env" in setting.scope} | {TOKEN, HELD, LEASE}
-    known.add(puppet_call.CERTNAME)
+    known.add(arguments.CERTNAME)
     known |= {f"DISTLOCK_{word}" for word in MINE_ALONE}
     assert set(re.findall(r"\bDISTLOCK_[A-Z_]+", read(page))) - known == set()
 

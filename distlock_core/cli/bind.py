@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distlock_core.cli.getting import acquire, arguments, cancelled, wanted
+from distlock_core.cli.acquire import acquire, arguments, cancelled, wanted
 from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import say
 from distlock_core.keeper import bind

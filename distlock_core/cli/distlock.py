@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from distlock_core.base import remarks
-from distlock_core.cli.getting import acquire, realm, wanted
+from distlock_core.cli.acquire import acquire, realm, wanted
 from distlock_core.cli.options import Request, UsageError, error_form, parse
 from distlock_core.cli.outcome import OK, fail, out, say, warn
 from distlock_core.cli.program import as_a_program

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from distlock_core.base.deadline import FOREVER
-from distlock_core.cli import environment, getting
+from distlock_core.cli import acquire, environment
 from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import FAILED, LOST, NO_LIFE, NOT_STARTED, OK, OVERDUE, fail, say, warn
 from distlock_core.cli.signals import interrupt_on_signals
@@ -37,9 +37,9 @@ def run(request: Request, lock: Lock | None = None) -> int:
     settings = request.settings
     equipment: Equipment | None = None
     try:
-        lock = lock or getting.wanted(request)
+        lock = lock or acquire.wanted(request)
         equipment = _equip(request, lock)
-        interrupt = getting.acquire(request, lock)
+        interrupt = acquire.acquire(request, lock)
     except DistlockError as error:
         if equipment is not None:
             equipment.close()
@@ -56,7 +56,7 @@ def run(request: Request, lock: Lock | None = None) -> int:
     mask = SignalMask(equipment.pending)
     try:
         if interrupt.is_set():
-            raise getting.cancelled(interrupt)
+            raise acquire.cancelled(interrupt)
         ended = _supervise(request, lock, mask, equipment)
     except (NotStarted, Cancelled) as error:
         return _release(request, lock, fail(error, json=settings["json"], to_stderr=True), mask)

@@ -34,7 +34,7 @@ def distlock_etcd() -> NoReturn:
 def distlock_puppet() -> NoReturn:
     """The console script `distlock-puppet`."""
     let_ctrl_c_end_it()
-    from distlock_core.cli.puppet import main
+    from distlock_core.cli.puppet.main import main
 
     main()
 

@@ -7,7 +7,7 @@ import sys
 import time
 
 from distlock_core.base.threads import start_thread
-from distlock_core.cli.getting import realm
+from distlock_core.cli.acquire import realm
 from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import FAILED, OK, give_up, say
 from distlock_core.cli.render import as_json, ended_json, holder_json

@@ -17,9 +17,9 @@ from witness import Etcd, Output, is_running, is_stopped, python, wait_until
 
 from distlock_core import connect
 from distlock_core.base.deadline import FOREVER
-from distlock_core.cli import puppet
-from distlock_core.cli.puppet_call import BY_OPTION, HELP, OPERATIONS, parse
-from distlock_core.cli.puppet_run import Run
+from distlock_core.cli.puppet import main
+from distlock_core.cli.puppet.arguments import BY_OPTION, HELP, OPERATIONS, parse
+from distlock_core.cli.puppet.run import Run
 from distlock_core.errors import DistlockError
 from distlock_core.testing import Cluster
 
@@ -274,14 +274,14 @@ def test_what_is_only_called_puppet_is_no_run(distlock_env: dict[str, str], tmp_
 
 
 def test_the_end_of_a_run_waits_for_a_look_of_its_keeper_at_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(puppet, "LONGEST_LOOK", 300.0)
+    monkeypatch.setattr(main, "LONGEST_LOOK", 300.0)
     looks = subprocess.Popen(
         python("import time\nprint(flush=True)\nwhile True: time.sleep(0.05)"), stdout=subprocess.PIPE
     )
     over = threading.Event()
 
     def wait() -> None:
-        puppet._wait_for_a_look(looks.pid)
+        main._wait_for_a_look(looks.pid)
         over.set()
 
     with looks:
@@ -295,7 +295,7 @@ def test_the_end_of_a_run_waits_for_a_look_of_its_keeper_at_what_is_left(monkeyp
             assert over.wait(60)
         finally:
             looks.kill()
-    puppet._wait_for_a_look(looks.pid)  # it is gone: nobody is to be waited for
+    main._wait_for_a_look(looks.pid)  # it is gone: nobody is to be waited for
 
 
 # Pure.

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 
 from distlock_core.adapters import steps
-from distlock_core.cli import puppet_run
 from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import FAILED, OK, fail, out, warn
-from distlock_core.cli.puppet_call import HELP, Call, parse, wants_help
+from distlock_core.cli.puppet import run
+from distlock_core.cli.puppet.arguments import HELP, Call, parse, wants_help
 from distlock_core.connection import wanted
 from distlock_core.errors import (
     Cancelled,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, NoReturn
 
-    from distlock_core.cli.puppet_run import Run
+    from distlock_core.cli.puppet.run import Run
     from distlock_core.lock.lock import Lock
     from distlock_core.process.table import Process
     from distlock_core.settings.load import Settings
@@ -58,9 +58,9 @@ def run(words: Sequence[str]) -> int:
     if wants_help(words):
         return out(HELP.rstrip())
     if words[:1] == ["resource"]:
-        from distlock_core.cli import puppet_resource
+        from distlock_core.cli.puppet import resource
 
-        return puppet_resource.run()
+        return resource.run()
     failed = UNKNOWN if words[:1] == ["check"] else FAILED
     try:
         call = parse(words, os.environ)
@@ -79,7 +79,7 @@ def run(words: Sequence[str]) -> int:
 def _exec(call: Call) -> int:
     from distlock_core.cli.run import run as run_command
 
-    around = puppet_run.find()
+    around = run.find()
     settings = _settings(call, call.certname or _certname(around))
     started = None if around is None else start_time(around.pid)
     process = None if around is None or started is None else (around.pid, started)
@@ -88,7 +88,7 @@ def _exec(call: Call) -> int:
 
 
 def _acquire(call: Call) -> int:
-    from distlock_core.cli.getting import cancelled, until
+    from distlock_core.cli.acquire import cancelled, until
     from distlock_core.cli.signals import interrupt_on_signals
 
     around = _run_around()
@@ -159,7 +159,7 @@ def _wait_for_a_look(keeper: int | None) -> None:
 
 
 def _check(call: Call) -> int:
-    around = puppet_run.find()
+    around = run.find()
     settings = _settings(call, call.certname or _certname(around))
     state = steps.connect(settings).show(call.name)
     taker = None if around is None else traces(around.pid)
@@ -191,12 +191,12 @@ def _settings(call: Call, certname: str) -> Settings:
 
 
 def _certname(around: Run | None) -> str:
-    around = around or puppet_run.Run(0)
+    around = around or run.Run(0)
     return around.certname or around.ask()[0]
 
 
 def _run_around() -> Run:
-    around = puppet_run.find()
+    around = run.find()
     if around is None:
         raise ConfigError(
             "no run of Puppet has started this process, so there is nothing to bind the lock to. "

@@ -15,7 +15,7 @@ import sys
 
 from distlock_core.adapters import steps
 from distlock_core.adapters.advice import PUPPET
-from distlock_core.cli.getting import until
+from distlock_core.cli.acquire import until
 from distlock_core.cli.outcome import fail, out
 from distlock_core.cli.render import as_json, holder_json
 from distlock_core.cli.signals import interrupt_on_signals

@@ -1,0 +1,1 @@
+"""The command `distlock-puppet`, which the Puppet module calls."""
