@@ -263,10 +263,10 @@ def _kill(pid: int, start: int, kill_after: float, deadline: float, log: Callabl
         return
     tree = Tree(pid, subreaper=False, is_child=False)
     killing = Killing(tree, now() + kill_after, dead_by=lambda: deadline, head_start=head_start(kill_after))
-    while not kill.is_over(reaped=True):
-        time.sleep(max(0.0, kill.next_moment() - now()))
-        kill.go_on()
-    left = kill.survivors()
+    while not killing.is_over(reaped=True):
+        time.sleep(max(0.0, killing.next_moment() - now()))
+        killing.go_on()
+    left = killing.survivors()
     if left:
         log(f"cannot kill {', '.join(map(str, left))}", True)
 

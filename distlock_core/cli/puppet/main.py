@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from distlock_core.adapters import steps
 from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import FAILED, OK, fail, out, warn
-from distlock_core.cli.puppet import run
+from distlock_core.cli.puppet import run as puppet_run
 from distlock_core.cli.puppet.arguments import HELP, Call, parse, wants_help
 from distlock_core.connection import wanted
 from distlock_core.errors import (
@@ -79,7 +79,7 @@ def run(words: Sequence[str]) -> int:
 def _exec(call: Call) -> int:
     from distlock_core.cli.run import run as run_command
 
-    around = run.find()
+    around = puppet_run.find()
     settings = _settings(call, call.certname or _certname(around))
     started = None if around is None else start_time(around.pid)
     process = None if around is None or started is None else (around.pid, started)
@@ -159,7 +159,7 @@ def _wait_for_a_look(keeper: int | None) -> None:
 
 
 def _check(call: Call) -> int:
-    around = run.find()
+    around = puppet_run.find()
     settings = _settings(call, call.certname or _certname(around))
     state = steps.connect(settings).show(call.name)
     taker = None if around is None else traces(around.pid)
@@ -191,12 +191,12 @@ def _settings(call: Call, certname: str) -> Settings:
 
 
 def _certname(around: Run | None) -> str:
-    around = around or run.Run(0)
+    around = around or puppet_run.Run(0)
     return around.certname or around.ask()[0]
 
 
 def _run_around() -> Run:
-    around = run.find()
+    around = puppet_run.find()
     if around is None:
         raise ConfigError(
             "no run of Puppet has started this process, so there is nothing to bind the lock to. "
