@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from distlock_core.lock.monitor import Session
     from distlock_core.lock.realm import Realm
     from distlock_core.manager import LockManager
-    from distlock_core.model.record import Holder, LockState, Waiter
+    from distlock_core.model.state import Holder, LockState, Waiter
 
 # Loaded on first use, so that a program pays for what it uses.
 _HOMES = {
     "Lock": "lock.lock",
     "LockManager": "manager",
-    "Holder": "model.record",
-    "LockState": "model.record",
-    "Waiter": "model.record",
+    "Holder": "model.state",
+    "LockState": "model.state",
+    "Waiter": "model.state",
     "Notice": "events.notices",
     "Ownership": "events.ownership",
     "Interrupt": "base.deadline",

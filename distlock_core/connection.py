@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from distlock_core.etcd.http.reply import MAX_ANSWER
 from distlock_core.etcd.transport import dial
-from distlock_core.lock.lock import CONNECT_TIMEOUT, RELEASE_TIMEOUT
 from distlock_core.lock.realm import Realm
+from distlock_core.lock.spec import CONNECT_TIMEOUT, RELEASE_TIMEOUT
 from distlock_core.model.checks import check_prefix
-from distlock_core.model.record import DEFAULT_MUTEX, DEFAULT_PREFIX
+from distlock_core.model.keys import DEFAULT_MUTEX, DEFAULT_PREFIX
 from distlock_core.process.nesting import held_around
 from distlock_core.settings.table import absolute
 

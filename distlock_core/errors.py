@@ -24,7 +24,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.model.record import LockState
+    from typing import Any
 
 
 class DistlockError(Exception):
@@ -66,9 +66,9 @@ class AccessDenied(DistlockError):
 
 
 class _AboutALock(DistlockError):
-    """An error that can show the lock as it was seen: `state` is None where nothing was read."""
+    """An error that can show the lock as it was seen: `state` is a `LockState`, None where nothing was read."""
 
-    def __init__(self, message: str, *, state: LockState | None = None) -> None:
+    def __init__(self, message: str, *, state: Any = None) -> None:
         super().__init__(message)
         self.state = state
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from distlock_core.base.deadline import FOREVER, Interrupt, Patience, now
+from distlock_core.base.text import printable
 from distlock_core.base.threads import start_thread
 from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled, DistlockError, NotHolder
@@ -16,7 +17,6 @@ from distlock_core.events.notices import ACQUIRED, REMOVED, UNKNOWN, Listeners, 
 from distlock_core.events.ownership import Readers
 from distlock_core.lock.lease import FIRST_RETRY, LONGEST_RETRY, TICKET_TTL
 from distlock_core.model.checks import check_text
-from distlock_core.model.wording import printable
 from distlock_core.process.identity import hostname
 
 TYPE_CHECKING = False

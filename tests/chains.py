@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from distlock_core.errors import DistlockError
+from distlock_core.etcd.happy_eyeballs import ConnectFailed
 from distlock_core.etcd.http.gateway import SpeakGrpc
-from distlock_core.etcd.http.http1 import ConnectFailed, ConnectionLost
+from distlock_core.etcd.http.http1 import ConnectionLost
 from distlock_core.etcd.http.messages import Refused
 from distlock_core.etcd.values import LeaseGone, WatchEnded
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.lock.acquire import Waiting
-    from distlock_core.model.record import Holder, LockState, Record
+    from distlock_core.model.record import Record
+    from distlock_core.model.state import Holder, LockState
 
 
 class Mine:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from distlock_core.adapters.steps import Taken
     from distlock_core.errors import DistlockError
-    from distlock_core.model.record import Holder
+    from distlock_core.model.state import Holder
 
 
 def refuse(given: Iterable[str], function: str, functions: Mapping[str, Collection[str]]) -> None:

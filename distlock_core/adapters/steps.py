@@ -10,6 +10,7 @@ import os
 
 from distlock_core import connection
 from distlock_core.adapters.run_holds import Mine
+from distlock_core.base.text import printable
 from distlock_core.base.value import Value
 from distlock_core.errors import (
     AcquireTimeout,
@@ -24,7 +25,7 @@ from distlock_core.lock.reentry import is_inside, refuse_anothers_step, what_of_
 from distlock_core.lock.spec import TAKEN_OVER
 from distlock_core.lock.wait_story import Watcher
 from distlock_core.model.record import COOLING, HELD
-from distlock_core.model.wording import held_by, look_at, printable, taken
+from distlock_core.model.wording import held_by, look_at, taken
 from distlock_core.process.identity import GONE, is_same, traces
 from distlock_core.process.nesting import held_around
 from distlock_core.settings.load import BY_KEY, load, read_setting
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from distlock_core.lock.lock import Lock
     from distlock_core.lock.realm import Realm
     from distlock_core.lock.wait_story import Waited
-    from distlock_core.model.record import Holder, LockState
+    from distlock_core.model.state import Holder, LockState
     from distlock_core.settings.load import Settings
 
 CONTAINER_TTL = 20

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from distlock_core.lock.lock import Lock
     from distlock_core.lock.monitor import Loss
     from distlock_core.lock.realm import Realm
-    from distlock_core.model.record import Holder
+    from distlock_core.model.state import Holder
 
     Result = TypeVar("Result")
 

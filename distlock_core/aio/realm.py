@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from distlock_core.events.notices import Notice
     from distlock_core.lock.monitor import Loss
     from distlock_core.lock.realm import Realm
-    from distlock_core.model.record import Holder, LockState
+    from distlock_core.model.state import Holder, LockState
 
 
 def connect(

@@ -11,7 +11,7 @@ from distlock_core.process.identity import traces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.model.record import Holder
+    from distlock_core.model.state import Holder
 
 
 def bind(request: Request) -> Holder:

@@ -12,7 +12,7 @@ from distlock_core.cli.options import Request, UsageError, error_form, parse
 from distlock_core.cli.outcome import OK, fail, out, say, warn
 from distlock_core.cli.program import as_a_program
 from distlock_core.errors import DistlockError, LockLost
-from distlock_core.model.record import Keys
+from distlock_core.model.keys import Keys
 from distlock_core.process import nesting
 from distlock_core.settings.load import unknown_variables
 
@@ -74,7 +74,7 @@ def _lock(request: Request) -> int:
         holder = lock.holder
     if request.settings["json"]:
         from distlock_core.cli.render import as_json, locks_json
-        from distlock_core.model.record import LockState
+        from distlock_core.model.state import LockState
 
         # As it was taken, and not read again: an etcd that is away now must not make a failure of it.
         return out(as_json({"locks": locks_json(LockState(holder.lock, (holder,), 0))}))
@@ -151,7 +151,7 @@ def _get(request: Request) -> int:
 
         return out(as_json({"got": {"lock": name, "value": value}}))
     if value and sys.stdout is not None and sys.stdout.isatty():
-        from distlock_core.model.wording import printable
+        from distlock_core.base.text import printable
 
         value = printable(value)  # a program gets it as it is, a terminal what it can show
     return out(value or "")

@@ -17,7 +17,7 @@ from distlock_core.cli.options import Request, UsageError
 from distlock_core.cli.outcome import FAILED, fail, out
 from distlock_core.errors import ConfigError, DistlockError
 from distlock_core.model.checks import check_key, check_owner
-from distlock_core.model.record import Keys
+from distlock_core.model.keys import Keys
 from distlock_core.process.identity import hostname
 from distlock_core.settings.load import Settings, utf8
 from distlock_core.settings.table import SETTINGS, check_ttl, read_bool, read_span, read_whole_seconds

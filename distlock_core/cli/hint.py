@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from distlock_core.model.wording import for_shell
+from distlock_core.base.text import for_shell
 from distlock_core.settings.table import SETTINGS
 
 TYPE_CHECKING = False

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from distlock_core.base.deadline import FOREVER
+from distlock_core.base.text import printable
 from distlock_core.base.value import Value
 from distlock_core.cli.hint import carry
 from distlock_core.errors import DistlockError
-from distlock_core.model.wording import printable
 from distlock_core.settings.load import Settings, as_utf8, load, read_setting
 from distlock_core.settings.table import SETTINGS, TOKEN, WHILE_PID_TTL, Setting, read_bool
 

@@ -6,9 +6,10 @@ import os
 import sys
 
 from distlock_core.base.deadline import now
+from distlock_core.base.text import printable
 from distlock_core.cli.render import as_json, locks_json, say, tell
 from distlock_core.lock.acquire import Waiting
-from distlock_core.model.wording import duration, owner_of, printable, taken
+from distlock_core.model.wording import duration, owner_of, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

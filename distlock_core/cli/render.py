@@ -7,10 +7,12 @@ import sys
 import time
 from collections.abc import Sequence
 
+from distlock_core.base.text import printable
 from distlock_core.cli.hint import carried
 from distlock_core.errors import DistlockError
-from distlock_core.model.record import COOLING, HELD, Ended, Holder, LockState, Record, Waiter
-from distlock_core.model.wording import clock, duration, owner_of, printable
+from distlock_core.model.record import COOLING, HELD, Ended, Record
+from distlock_core.model.state import Holder, LockState, Waiter
+from distlock_core.model.wording import clock, duration, owner_of
 from distlock_core.process.identity import ALIVE, GONE, hostname
 
 TYPE_CHECKING = False

@@ -6,6 +6,7 @@ import select
 import sys
 import time
 
+from distlock_core.base.text import printable
 from distlock_core.base.threads import start_thread
 from distlock_core.cli.acquire import realm
 from distlock_core.cli.options import Request
@@ -15,7 +16,7 @@ from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.command.ended import ExitedBySignal
 from distlock_core.errors import Cancelled
 from distlock_core.events.follow import RELEASED
-from distlock_core.model.wording import held_by, owner_of, printable
+from distlock_core.model.wording import held_by, owner_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 
 from distlock_core.base.deadline import FOREVER, now
+from distlock_core.base.text import for_shell, printable
 from distlock_core.errors import NotStarted
-from distlock_core.model.wording import for_shell, printable
 
 OF_A_SHELL = (" ", "&", "|", ";", "<", ">", "$", "`", "*")  # what a program's name does not have
 # Python ignores these; a command expects the default.

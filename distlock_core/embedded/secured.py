@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from distlock_core.embedded.certificates import Authority, Certificate
 
 if TYPE_CHECKING:
-    from distlock_core.embedded.cluster import Cluster
+    from typing import Protocol
+
+    class Administered(Protocol):
+        """A running cluster whose users can be changed."""
+
+        def etcdctl(self, *args: str, input: str | None = None) -> str: ...  # noqa: A002
+
 
 ROOT, ROOT_PASSWORD = "root", "roots-very-own"
 Grant = tuple[str, str]  # read, write or readwrite; a prefix
@@ -59,7 +65,7 @@ class Auth(NamedTuple):
     password: str = ROOT_PASSWORD
 
     @classmethod
-    def enable(cls, cluster: Cluster) -> Auth:
+    def enable(cls, cluster: Administered) -> Auth:
         """Switch it on in a running cluster."""
         auth = cls()
         for words in (
@@ -71,7 +77,7 @@ class Auth(NamedTuple):
         return auth
 
 
-def add_user(cluster: Cluster, user: str, password: str, grants: Sequence[Grant]) -> None:
+def add_user(cluster: Administered, user: str, password: str, grants: Sequence[Grant]) -> None:
     """Add a user with a role of the same name, which may do this and no more. The password has no blanks."""
     cluster.etcdctl("user", "add", user, "--interactive=false", input=f"{password}\n")
     cluster.etcdctl("role", "add", user)

@@ -9,8 +9,8 @@ import random
 
 from distlock_core.base.deadline import Patience
 from distlock_core.errors import ConfigError
-from distlock_core.etcd.endpoints import parse_endpoint
-from distlock_core.etcd.http.http1 import Address, ConnectFailed, aside
+from distlock_core.etcd.address import Address, parse_endpoint
+from distlock_core.etcd.happy_eyeballs import ConnectFailed, aside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

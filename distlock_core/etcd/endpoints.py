@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from distlock_core.base.deadline import FOREVER, Patience, now
-from distlock_core.errors import AnotherCluster, ConfigError, EtcdUnavailable
-from distlock_core.etcd.http.http1 import Address, ConnectFailed, ConnectionLost
+from distlock_core.errors import AnotherCluster, EtcdUnavailable
+from distlock_core.etcd.address import Address
+from distlock_core.etcd.happy_eyeballs import ConnectFailed
+from distlock_core.etcd.http.http1 import ConnectionLost
 
-DEFAULT_PORT = 2379
 LONGEST_ATTEMPT = 5.0  # seconds that one member may take to answer, when the caller would wait for ever
 SHORTEST_ATTEMPT = 0.25  # seconds; below this a healthy member under load would look dead
 TIMED_OUT = "timed out"
@@ -17,55 +18,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # seconds between two rounds over all en
 # Seconds that an endpoint is left alone which has sent its clients away: told by it, or growing from the first.
 FIRST_REST, LONGEST_REST, MOST_TOLD = 0.5, 10.0, 60.0
 RECENT = 60.0  # seconds for which the last failure of an endpoint is worth telling
-
-
-def parse_endpoint(text: str, default_scheme: str = "http") -> Address:
-    """Read `http://host:port`, with or without scheme, port, and a trailing slash. Raises `ConfigError`."""
-    if "@" in text:
-        # What stands before it may be a password, and is not repeated.
-        raise ConfigError("an endpoint has no user in its URL: set user, and a password as the documentation says")
-    scheme, separator, rest = text.strip().partition("://")
-    if not separator:
-        scheme, rest = default_scheme, text.strip()
-    scheme, rest = scheme.lower(), rest.rstrip("/")
-    if ";" in text or any(character.isspace() for character in rest):
-        found = "';'" if ";" in text else "a blank"
-        raise ConfigError(f"endpoint {text!r}: {found} in it; several endpoints are separated by commas")
-    if scheme not in ("http", "https"):
-        raise ConfigError(f"endpoint {text!r}: unknown scheme {scheme!r}; write it like http://10.0.0.1:2379")
-    host, slash, path = rest.partition("/")
-    if slash and host:
-        raise ConfigError(f"endpoint {text!r}: it has a path (/{path}); etcd is at http://HOST:PORT alone")
-    host, port = _split_port(rest, text)
-    bad = [character for character in host if character in "/?#@[]\\" or character.isspace() or ord(character) < 33]
-    if not host or bad:
-        raise ConfigError(f"endpoint {text!r}: not a URL with a host; write it like http://10.0.0.1:2379")
-    try:
-        host.encode("idna" if not host.isascii() else "ascii")
-    except UnicodeError:
-        raise ConfigError(f"endpoint {text!r}: not a host name; write it like http://10.0.0.1:2379") from None
-    shown = f"[{host}]" if ":" in host else host
-    return Address(f"{scheme}://{shown}:{port}", host, port, scheme == "https")
-
-
-def _split_port(rest: str, text: str) -> tuple[str, int]:
-    if rest.startswith("["):
-        host, closed, tail = rest[1:].partition("]")
-        host = host.replace("%25", "%", 1)  # a zone, as a URL has it
-        if not closed or (tail and not tail.startswith(":")):
-            raise ConfigError(f"endpoint {text!r}: not an IPv6 address; write it like http://[::1]:2379")
-        port = tail[1:]
-        has_port = bool(tail)
-    else:
-        if rest.count(":") > 1:
-            raise ConfigError(f"endpoint {text!r}: an IPv6 address needs brackets; write it like http://[::1]:2379")
-        host, colon, port = rest.partition(":")
-        has_port = bool(colon)
-    if not has_port:
-        return host, DEFAULT_PORT
-    if not (port.isascii() and port.isdigit()) or not 1 <= int(port[:6]) <= 65535:
-        raise ConfigError(f"endpoint {text!r}: the port must be a number from 1 to 65535")
-    return host, int(port)
 
 
 TYPE_CHECKING = False

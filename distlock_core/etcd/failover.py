@@ -7,7 +7,7 @@ from collections.abc import Callable
 from distlock_core.base.deadline import Patience
 from distlock_core.errors import OutcomeUnknown
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
-from distlock_core.etcd.http.http1 import ConnectFailed
+from distlock_core.etcd.happy_eyeballs import ConnectFailed
 from distlock_core.etcd.http.messages import MALFORMED, Refused, translate
 from distlock_core.etcd.http.reply import ConnectionLost, TooLarge
 

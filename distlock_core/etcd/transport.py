@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from distlock_core.errors import ConfigError, EtcdUnavailable
-from distlock_core.etcd.endpoints import Endpoints, parse_endpoint
+from distlock_core.etcd.address import parse_endpoint
+from distlock_core.etcd.endpoints import Endpoints
 from distlock_core.etcd.http.gateway import Gateway, SpeakGrpc
 from distlock_core.etcd.http.reply import MAX_ANSWER
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
     from distlock_core.base.deadline import Patience
     from distlock_core.etcd.auth.access import Access
-    from distlock_core.etcd.values import Compare, Etcd, Get, Op, Outcome, Watch
+    from distlock_core.etcd.client import Etcd, Watch
+    from distlock_core.etcd.values import Compare, Get, Op, Outcome
 
     Answer = TypeVar("Answer")
 

@@ -16,11 +16,13 @@ from distlock_core.base.deadline import Patience, now
 from distlock_core.base.value import Value
 from distlock_core.errors import AnotherCluster, EtcdUnavailable
 from distlock_core.etcd.values import Compacted, Event, Get, KeyValue, WatchEnded
-from distlock_core.model.record import Ended, Holder, Keys, token_of
+from distlock_core.model.keys import Keys
+from distlock_core.model.record import Ended, token_of
+from distlock_core.model.state import Holder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.etcd.values import Etcd, Watch
+    from distlock_core.etcd.client import Etcd, Watch
 
 REREAD = 10.0  # seconds; a watch can be silent or miss an event, so the truth is read this often
 ON_ITS_WAY, HISTORY = 0.5, 3.0  # seconds that the open watch gets to tell what a read has shown already, and a new one

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.lock.lock import Lock
-    from distlock_core.model.record import Holder
+    from distlock_core.model.state import Holder
     from distlock_core.settings.load import Settings
 
 

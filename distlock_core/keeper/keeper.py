@@ -15,8 +15,8 @@ import sys
 import time
 
 from distlock_core.base.deadline import Patience, now
+from distlock_core.base.text import printable
 from distlock_core.errors import DistlockError, LockLost
-from distlock_core.model.wording import printable
 from distlock_core.process.alive import WhileAlive, WhileChildrenAlive
 from distlock_core.process.identity import is_gone
 
@@ -55,7 +55,9 @@ def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) ->
     `children`: whether it also waits for what the process has left running. Raises `DistlockError` when it does not
     begin; the lock is the caller's then.
     """
-    orders = {"connection": dict(connection), "lock": lock.hand_over(), **plan}
+    from distlock_core.keeper.handover import hand_over
+
+    orders = {"connection": dict(connection), "lock": hand_over(lock), **plan}
     pid, ours_out, ours_in = spawn(__name__, f"distlock keeper of {lock.name}", orders, plan.get("family"))
     os.close(ours_out)
     try:
@@ -77,7 +79,7 @@ def spawn(main: str, title: str, orders: Mapping[str, Any], family: int | None =
     `DistlockError`.
     """
     # By its last name, from the folder that it is in: it may be part of a larger package, which is not found as simply.
-    home, package = os.path.dirname(os.path.dirname(os.path.abspath(__file__))), __name__.rpartition(".")[0]
+    home, package = _where()
     path = sys.path if home in sys.path else [home, *sys.path]
     main = package.rpartition(".")[2] + main[len(package) :]
     line = json.dumps({"path": path, "main": main, **orders}).encode() + b"\n"
@@ -119,6 +121,14 @@ def spawn(main: str, title: str, orders: Mapping[str, Any], family: int | None =
     except OSError:
         pass  # it is gone already, and will not answer
     return pid, ours_out, ours_in
+
+
+def _where() -> tuple[str, str]:
+    """The folder in which the whole of distlock_core is, and the name that it has here."""
+    folder, package = os.path.abspath(__file__), __name__
+    for _ in __name__.partition("distlock_core.")[2].split("."):
+        folder, package = os.path.dirname(folder), package.rpartition(".")[0]
+    return os.path.dirname(folder), package
 
 
 def environment() -> dict[str, str]:
@@ -196,7 +206,7 @@ def stand_alone(leave_open: int = 2) -> None:
 
 def _begin(plan: dict[str, Any]) -> tuple[Lock, WhileAlive]:
     from distlock_core.connection import connect
-    from distlock_core.lock.lock import Lock
+    from distlock_core.keeper.handover import take_over
 
     if plan.get("children"):
         until: WhileAlive = WhileChildrenAlive(plan["pid"], plan["start"])
@@ -210,7 +220,7 @@ def _begin(plan: dict[str, Any]) -> tuple[Lock, WhileAlive]:
     from distlock_core.command import kill  # noqa: F401
     from distlock_core.process import table  # noqa: F401
 
-    lock = Lock.taken_over(realm, plan["lock"], plan["refresh"])
+    lock = take_over(realm, plan["lock"], plan["refresh"])
     lock.note({"keeper": os.getpid()})
     if plan["on_loss"] == "kill":
         lock.session.margin = plan["kill_after"]

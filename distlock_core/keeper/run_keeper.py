@@ -14,10 +14,11 @@ import signal
 import sys
 
 from distlock_core.base.deadline import Interrupt, now
+from distlock_core.base.text import printable
 from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled, DistlockError, LockLost
 from distlock_core.keeper import keeper
-from distlock_core.model.wording import in_line, printable
+from distlock_core.model.wording import in_line
 from distlock_core.process.alive import QUIT_AFTER
 from distlock_core.process.nesting import HELD, TOKEN, held_around
 

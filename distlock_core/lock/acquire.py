@@ -20,12 +20,12 @@ from distlock_core.lock.lease import GIVE_UP
 from distlock_core.lock.queue import Line
 from distlock_core.lock.snapshot import View, gets
 from distlock_core.lock.spec import Held, Wish, ticket_record
-from distlock_core.model.record import LockState
+from distlock_core.model.state import LockState
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.base.deadline import Cancel
-    from distlock_core.etcd.values import Etcd
+    from distlock_core.etcd.client import Etcd
     from distlock_core.lock.reentry import Entry
 
 MUTEX_GRACE = 1.0  # seconds that a caller who does not wait gives a Go client to leave its mutex

@@ -11,7 +11,13 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.lock.lock import Lock
+    from typing import Protocol
+
+    class Lock(Protocol):
+        """What can be released."""
+
+        def release(self) -> None: ...
+
 
 _open: dict[int, Lock] = {}
 _pid = 0

@@ -10,15 +10,17 @@ from distlock_core.errors import Cancelled, DistlockError, NoSpace, OutcomeUnkno
 from distlock_core.etcd.values import Compare, Delete, KeyValue, LeaseGone, Put
 from distlock_core.lock import refusals
 from distlock_core.lock.lease import Lease
+from distlock_core.lock.reentry import reentry_record
 from distlock_core.lock.release import Ending
 from distlock_core.lock.snapshot import View, claim_conditions, gets, reentry_conditions, unsettled
-from distlock_core.lock.spec import NESTED, Held, Wish, claim_record, reentry_record
+from distlock_core.lock.spec import NESTED, Held, Wish, claim_record
 from distlock_core.model.record import Record
 from distlock_core.process.identity import new_run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.etcd.values import Etcd, Get, Op, Outcome
+    from distlock_core.etcd.client import Etcd
+    from distlock_core.etcd.values import Get, Op, Outcome
     from distlock_core.lock.queue import Line
     from distlock_core.lock.reentry import Entry
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 from distlock_core.base.deadline import Patience, now
+from distlock_core.base.text import printable
 from distlock_core.errors import (
     AccessDenied,
     AnotherCluster,
@@ -22,14 +23,15 @@ from distlock_core.etcd.values import Get, KeyValue, LeaseGone, Put
 from distlock_core.lock.lease import FIRST_RETRY, GIVE_UP, LONGEST_RETRY, Lease
 from distlock_core.lock.release import UNEXPECTED, Ending, cool_down, leave_taken, let_go, rewrite
 from distlock_core.lock.spec import NESTED, STEP, Held, Wish
-from distlock_core.model.record import HELD, HOLD, Holder, Record, token_of
-from distlock_core.model.wording import held_by, look_at, printable
+from distlock_core.model.record import HELD, HOLD, Record, token_of
+from distlock_core.model.state import Holder
+from distlock_core.model.wording import held_by, look_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.base.deadline import Cancel
     from distlock_core.base.standby import Standby
-    from distlock_core.etcd.values import Etcd
+    from distlock_core.etcd.client import Etcd
     from distlock_core.events.lost import Tidings
     from distlock_core.lock.monitor import Loss, Session
     from distlock_core.lock.queue import Line

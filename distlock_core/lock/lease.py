@@ -10,7 +10,7 @@ from distlock_core.lock.renewal import renew
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.etcd.values import Etcd
+    from distlock_core.etcd.client import Etcd
 
 FIRST_RETRY, LONGEST_RETRY = 0.1, 1.0  # seconds between two tries while etcd does not answer
 TICKET_TTL = 10  # seconds that a waiter who died keeps those behind it waiting

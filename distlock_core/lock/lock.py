@@ -6,17 +6,18 @@ from collections.abc import Callable, Mapping
 
 from distlock_core.base.deadline import Patience, now
 from distlock_core.base.finish import Finish, in_main_thread
+from distlock_core.base.text import printable
 from distlock_core.errors import DistlockError, Frozen, LockBusy, NotHolder
-from distlock_core.etcd.values import KeyValue
 from distlock_core.events.lost import Tidings
 from distlock_core.lock import blocks
 from distlock_core.lock.acquire import Acquisition, Waiting
 from distlock_core.lock.hold import Holding
 from distlock_core.lock.lease import Lease
-from distlock_core.lock.spec import NESTED, STEP, Held, Wish
+from distlock_core.lock.spec import CONNECT_TIMEOUT, NESTED, RELEASE_TIMEOUT, STEP, Held, Wish
 from distlock_core.model.checks import check_text
-from distlock_core.model.record import Holder, Record
-from distlock_core.model.wording import look_at, printable
+from distlock_core.model.record import Record
+from distlock_core.model.state import Holder
+from distlock_core.model.wording import look_at
 from distlock_core.settings.table import check_ttl
 
 TYPE_CHECKING = False
@@ -27,15 +28,12 @@ if TYPE_CHECKING:
 
     from distlock_core.base.deadline import Cancel
     from distlock_core.base.standby import Standby
-    from distlock_core.etcd.values import Etcd
+    from distlock_core.etcd.client import Etcd
+    from distlock_core.etcd.values import KeyValue
     from distlock_core.events.ownership import Ownership
     from distlock_core.lock.monitor import Loss, Session
     from distlock_core.lock.queue import Line
-    from distlock_core.lock.realm import Realm
     from distlock_core.lock.reentry import Entry
-
-CONNECT_TIMEOUT = 5.0  # seconds for the first contact with etcd
-RELEASE_TIMEOUT = 30.0  # seconds that a release is tried while etcd is away
 
 
 class Lock:
@@ -159,7 +157,7 @@ class Lock:
 
     def verify(self, cancel: Cancel | None = None) -> bool:
         """True if the lock is still mine, by a linearizable read. Raises `EtcdUnavailable`, `AccessDenied`."""
-        return self._holding is not None and self._hold().verify(cancel)
+        return self._holding is not None and self.current().verify(cancel)
 
     def release(self, cancel: Cancel | None = None) -> None:
         """Let go. A lock that was entered again is left held, as it was found.
@@ -186,7 +184,7 @@ class Lock:
         """
         from distlock_core.lock.rewrite import describing
 
-        holding = self._hold()
+        holding = self.current()
         for text, what in ((value, "value"), (reason, "reason")):
             if text is not None:
                 check_text(text, what)
@@ -199,7 +197,7 @@ class Lock:
     @property
     def session(self) -> Session:
         """What looks after the hold: `start()` it to be told of a loss. Raises `NotHolder`."""
-        return self._hold().session
+        return self.current().session
 
     @property
     def lost(self) -> threading.Event:
@@ -261,36 +259,15 @@ class Lock:
         """While in line I may be silent for so long without losing my place: and hold up those behind me."""
         self._wish = self._wish._replace(ticket_ttl=seconds)
 
-    def hand_over(self) -> dict[str, Any]:
-        """Return all that another process needs to go on with this hold, as JSON can carry it. Raises `NotHolder`."""
-        held, wish = self._hold().held, self._wish
-        lease = held.lease.id if held.lease is not None else 0
-        value = held.kv.value.decode("utf-8", "surrogateescape")
-        numbers = (held.kv.create_revision, held.kv.mod_revision, held.slot, lease)
-        return {
-            "name": wish.keys.name,
-            "owner": wish.owner if wish.explicit else None,
-            "key": held.kv.key.decode(),
-            "value": value,
-            "run": held.run,
-            "numbers": numbers,
-        }
+    def go_on(self, kv: KeyValue, run: str, slot: int, refresh: float | None) -> None:
+        """Hold what another process has acquired on a lease, and has handed over.
 
-    @classmethod
-    def taken_over(cls, realm: Realm, hold: Mapping[str, Any], refresh: float | None = None) -> Lock:
-        """Go on with a leased hold that another process has handed over.
-
-        Raises `LockLost` when its lease is gone already, and as `Etcd` does.
+        Raises `LockLost` when the lease is gone already, and as `Etcd` does.
         """
-        lock = realm.lock(hold["name"], hold["owner"], step=True, background=False)
-        created, modified, slot, lease_id = hold["numbers"]
-        lease = Lease.adopt(lock._etcd, lease_id, Patience.lasting(lock._connect_timeout), refresh)
-        value = hold["value"].encode("utf-8", "surrogateescape")
-        kv = KeyValue(hold["key"].encode(), value, created, modified, lease_id)
-        holding = lock.begin(Held(kv, hold["run"], slot, lease=lease))
+        lease = Lease.adopt(self._etcd, kv.lease, Patience.lasting(self._connect_timeout), refresh)
+        holding = self.begin(Held(kv, run, slot, lease=lease))
         if lease.lost:
             raise holding.lost()
-        return lock
 
     def forget(self) -> None:
         """The hold is another process's now: nothing is released."""
@@ -300,7 +277,7 @@ class Lock:
 
     def note(self, details: Mapping[str, Any], cancel: Cancel | None = None) -> None:
         """Add to the record of the hold. Raises as `update`."""
-        self._hold().amend(lambda record: record._replace(details={**record.details, **details}), cancel)
+        self.current().amend(lambda record: record._replace(details={**record.details, **details}), cancel)
 
     def give_up(self) -> None:
         """Forget a hold that is lost, and end its lease. Its key is left to whoever has it now."""
@@ -335,12 +312,12 @@ class Lock:
 
         Raises `NotHolder`.
         """
-        return self._hold().held.token
+        return self.current().held.token
 
     @property
     def holder(self) -> Holder:
         """The hold as others see it. Raises `NotHolder`."""
-        held = self._hold().held
+        held = self.current().held
         ttl_left = None if held.lease is None else max(0, int(held.lease.deadline - now()))
         return Holder.parse(self._wish.keys, held.kv)._replace(ttl_left=ttl_left)
 
@@ -352,23 +329,23 @@ class Lock:
     @property
     def key(self) -> str:
         """The key in etcd that is held. Raises `NotHolder`."""
-        return self._hold().held.kv.key.decode()
+        return self.current().held.kv.key.decode()
 
     @property
     def stays(self) -> bool:
         """True when a release leaves it held: it was entered again, and ends with what it was entered in."""
-        return self._hold().held.entry in (NESTED, STEP)
+        return self.current().held.entry in (NESTED, STEP)
 
     @property
     def lease(self) -> int | None:
         """The id of the lease that the hold hangs on, None for a persistent one. Raises `NotHolder`."""
-        lease = self._hold().held.lease
+        lease = self.current().held.lease
         return None if lease is None else lease.id
 
     @property
     def since(self) -> int:
         """Unix time from which it is held. Raises `NotHolder`."""
-        return Record.parse(self._hold().held.kv.value).since or 0
+        return Record.parse(self.current().held.kv.value).since or 0
 
     def __enter__(self) -> Lock:
         was_held = self._holding is not None
@@ -438,7 +415,7 @@ class Lock:
 
     def _end(self, how: Callable[[Holding, Patience], None], cancel: Cancel | None) -> None:
         with Finish(cancel) as finish:
-            holding = self._hold()
+            holding = self.current()
             holding.is_ending = True
             try:
                 how(holding, Patience.lasting(self.release_timeout, finish))
@@ -464,7 +441,8 @@ class Lock:
         holding = self._holding  # another thread may end it meanwhile
         return holding is not None and holding.is_sound
 
-    def _hold(self) -> Holding:
+    def current(self) -> Holding:
+        """The hold of this object, in this process. Raises `NotHolder`."""
         if self._holding is None:
             raise NotHolder(f"{printable(self.name)} is not held by this object. {look_at(self.name)}")
         if self._holding.is_inherited:

@@ -13,7 +13,8 @@ from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled
 from distlock_core.etcd.values import Get, KeyValue
 from distlock_core.lock.lease import FIRST_RETRY, GIVE_UP, LONGEST_RETRY
-from distlock_core.model.record import Ended, Keys, Record, token_of
+from distlock_core.model.keys import Keys
+from distlock_core.model.record import Ended, Record, token_of
 from distlock_core.model.wording import clock, owner_of
 
 TYPE_CHECKING = False
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import threading
 
     from distlock_core.base.deadline import Cancel
-    from distlock_core.etcd.values import Etcd
+    from distlock_core.etcd.client import Etcd
     from distlock_core.lock.lease import Lease
 
 REREAD = 10.0  # seconds; a watch can be silent or miss an event, so the truth is read this often

@@ -3,47 +3,17 @@
 from __future__ import annotations
 
 from distlock_core.base.deadline import RETRY_PAUSE, Patience, now
-from distlock_core.errors import OutcomeUnknown
-from distlock_core.etcd.values import Compare, Get, Put, WatchEnded
+from distlock_core.etcd.values import WatchEnded
 from distlock_core.lock.lease import TICKET_TTL, Lease
-from distlock_core.model.record import Keys, ends
+from distlock_core.lock.ticket import Ticket
+from distlock_core.model.keys import Keys, ends
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.etcd.values import Etcd, Watch
+    from distlock_core.etcd.client import Etcd, Watch
     from distlock_core.lock.snapshot import View
 
 REREAD = 10.0  # seconds; a watch can be silent or miss an event, so the truth is read this often
-
-
-class Ticket:
-    """A key in the line, bound to a lease of its own. The order of the line is that of `create_revision`."""
-
-    def __init__(self, etcd: Etcd, keys: Keys, lease: Lease, record: bytes, patience: Patience) -> None:
-        """Queue at the end of the line. Raises as `Etcd` does: it may stand there all the same, until the lease ends.
-
-        Raises `LeaseGone` when it took longer than the ticket's lease lives: queue again.
-        """
-        self.lease = lease
-        self.key = keys.ticket(lease.id)
-        self.create_revision = self._put(etcd, record, patience)
-
-    def give_up(self, patience: Patience | None = None) -> None:
-        """Leave the line, and the lease with it: best effort within the patience (default: a second)."""
-        self.lease.give_up(patience)
-
-    def _put(self, etcd: Etcd, record: bytes, patience: Patience) -> int:
-        absent = Compare("CREATE", "EQUAL", self.key, 0)
-        put = Put(self.key, record, self.lease.id)
-        while True:
-            try:
-                outcome = etcd.txn([absent], [put], [Get(self.key)], patience)
-            except OutcomeUnknown:
-                patience.pause(RETRY_PAUSE)
-                continue  # the key is mine alone, so asking again tells what became of it
-            if outcome.succeeded:
-                return outcome.revision
-            return outcome.ranges()[0].kvs[0].create_revision
 
 
 class Line:

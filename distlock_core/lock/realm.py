@@ -5,24 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from distlock_core.base.deadline import Patience
+from distlock_core.base.text import printable
 from distlock_core.errors import DistlockError, LockNotFound, NotHolder
 from distlock_core.etcd.values import Get, KeyValue, LeaseGone
 from distlock_core.lock.lease import GIVE_UP, Lease
-from distlock_core.lock.lock import CONNECT_TIMEOUT, RELEASE_TIMEOUT, Lock
+from distlock_core.lock.lock import Lock
 from distlock_core.lock.release import Ending, cool_down, let_go
-from distlock_core.lock.spec import Wish
+from distlock_core.lock.spec import CONNECT_TIMEOUT, RELEASE_TIMEOUT, Wish
 from distlock_core.model.checks import check_name, check_owner, check_prefix, check_text
-from distlock_core.model.record import (
-    DEFAULT_MUTEX,
-    DEFAULT_PREFIX,
-    Holder,
-    Keys,
-    LockState,
-    Record,
-    ends,
-    token_of,
-)
-from distlock_core.model.wording import printable, taken
+from distlock_core.model.keys import DEFAULT_MUTEX, DEFAULT_PREFIX, Keys, ends
+from distlock_core.model.record import Record, token_of
+from distlock_core.model.state import Holder, LockState
+from distlock_core.model.wording import taken
 from distlock_core.process.identity import hostname
 from distlock_core.settings.table import check_ttl
 
@@ -33,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.base.deadline import Cancel
-    from distlock_core.etcd.values import Etcd
+    from distlock_core.etcd.client import Etcd
     from distlock_core.events.watch import Watching
     from distlock_core.lock.monitor import Loss
 

@@ -6,12 +6,14 @@ Two runs that live never enter together because they share a name. What is not p
 from __future__ import annotations
 
 import os
+import time
 
+from distlock_core.base.text import printable
 from distlock_core.base.value import Value
 from distlock_core.errors import LockBusy, LockNotFound, NotHolder
-from distlock_core.lock.spec import NESTED, STEP, TAKEN_OVER
+from distlock_core.lock.spec import NESTED, STEP, TAKEN_OVER, encoded, run_details
 from distlock_core.model.record import HELD, Record, record_of
-from distlock_core.model.wording import held_by, look_at, named, printable, taken
+from distlock_core.model.wording import held_by, look_at, named, taken
 from distlock_core.process import memory
 from distlock_core.process.identity import ALIVE, GONE, ancestry, boot_id, fate, is_identified, is_same, pid_is_free
 from distlock_core.process.nesting import held_around
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.lock.spec import Wish
-    from distlock_core.model.record import Holder, LockState
+    from distlock_core.model.state import Holder, LockState
 
 ROUNDS = 5  # looks at all processes while some of them end meanwhile
 
@@ -38,6 +40,25 @@ class Entry(Value):
     before: bytes = b""
     before_lease: int = 0
     adopts: bool = False
+
+
+def reentry_record(wish: Wish, run: str, entry: Entry) -> bytes:
+    """What is shown of a hold that was entered again: it began when it began; reason and value stay, or are new."""
+    details = run_details(wish, run)
+    if entry.holder.reason:
+        details["reason"] = entry.holder.reason
+    if entry.holder.value is not None:
+        details.setdefault("value", entry.holder.value)
+    if entry.how == STEP and wish.kind == "run":
+        details["step"] = entry.before.decode("utf-8", "backslashreplace")
+        details["step_lease"] = entry.before_lease
+    if entry.how == STEP and wish.kind == "lock" and not entry.adopts:
+        details["taker"] = Record.parse(entry.before).details["taker"]  # it ends with that, and not with me
+    if entry.how == TAKEN_OVER:
+        details["taken_over"] = True  # the revision of this put is the token
+    elif entry.holder.record.is_taken_over:
+        details.update(taken_over=True, token=entry.holder.token)
+    return encoded(wish, entry.holder.since or int(time.time()), details)
 
 
 def find_entry(holders: Iterable[Holder], wish: Wish) -> Entry | None:

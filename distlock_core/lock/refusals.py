@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from distlock_core.base.text import printable
 from distlock_core.errors import AcquireTimeout, Frozen, LimitConflict, LockBusy, OutcomeUnknown
-from distlock_core.model.record import LockState
-from distlock_core.model.wording import look_at, named, printable, taken
+from distlock_core.model.state import LockState
+from distlock_core.model.wording import look_at, named, taken
 
 
 def busy(state: LockState, own: str = "") -> LockBusy | Frozen:

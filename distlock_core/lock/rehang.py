@@ -12,7 +12,8 @@ from distlock_core.lock.rewrite import amend
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.base.deadline import Patience
-    from distlock_core.etcd.values import Etcd, KeyValue
+    from distlock_core.etcd.client import Etcd
+    from distlock_core.etcd.values import KeyValue
     from distlock_core.lock.spec import Held
 
 

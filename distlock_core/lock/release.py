@@ -11,13 +11,15 @@ from distlock_core.errors import NoSpace, OutcomeUnknown
 from distlock_core.etcd.values import Compare, Delete, Get, KeyValue, Put, Range
 from distlock_core.lock.lease import Lease
 from distlock_core.lock.snapshot import mutex_free
-from distlock_core.model.record import COOLING, Keys, Record, ends, record_of, token_of
+from distlock_core.model.keys import Keys, ends
+from distlock_core.model.record import COOLING, Record, record_of, token_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from distlock_core.etcd.values import Etcd, Op
+    from distlock_core.etcd.client import Etcd
+    from distlock_core.etcd.values import Op
 
 # What nobody expects of a call (no descriptor, no thread, no memory): it may have been sent.
 UNEXPECTED = (OSError, RuntimeError, MemoryError, ValueError)

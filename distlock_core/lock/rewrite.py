@@ -11,7 +11,7 @@ from distlock_core.model.record import Record, record_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.etcd.values import Etcd
+    from distlock_core.etcd.client import Etcd
 
 
 def amend(

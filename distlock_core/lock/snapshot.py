@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from distlock_core.base.value import Value
 from distlock_core.etcd.values import Compare, Get, KeyValue, Outcome
-from distlock_core.model.record import Ended, Holder, Keys, LockState, Record, ends
+from distlock_core.model.keys import Keys, ends
+from distlock_core.model.record import Ended, Record
+from distlock_core.model.state import Holder, LockState
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.lock.queue import Ticket
+    from distlock_core.lock.ticket import Ticket
 
 
 MOST_SLOTS = 1000  # that a lock may have, and so keys that are read of them

@@ -9,14 +9,16 @@ from types import MappingProxyType
 from distlock_core.base.value import Value
 from distlock_core.etcd.values import KeyValue
 from distlock_core.lock.lease import TICKET_TTL, Lease
-from distlock_core.model.record import Keys, Record, token_of
+from distlock_core.model.keys import Keys
+from distlock_core.model.record import Record, token_of
 from distlock_core.process.identity import hostname, traces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from distlock_core.lock.reentry import Entry
+CONNECT_TIMEOUT = 5.0  # seconds for the first contact with etcd
+RELEASE_TIMEOUT = 30.0  # seconds that a release is tried while etcd is away
 
 # How a lock became mine.
 NEW, NESTED, STEP, TAKEN_OVER = "new", "nested", "step", "taken over"
@@ -61,34 +63,15 @@ class Held(Value):
 
 def ticket_record(wish: Wish) -> bytes:
     """What a waiter shows of itself."""
-    return _record(wish, int(time.time()), {"host": hostname()})
+    return encoded(wish, int(time.time()), {"host": hostname()})
 
 
 def claim_record(wish: Wish, run: str) -> bytes:
     """What a holder shows of itself."""
-    return _record(wish, int(time.time()), _run_details(wish, run))
+    return encoded(wish, int(time.time()), run_details(wish, run))
 
 
-def reentry_record(wish: Wish, run: str, entry: Entry) -> bytes:
-    """What is shown of a hold that was entered again: it began when it began; reason and value stay, or are new."""
-    details = _run_details(wish, run)
-    if entry.holder.reason:
-        details["reason"] = entry.holder.reason
-    if entry.holder.value is not None:
-        details.setdefault("value", entry.holder.value)
-    if entry.how == STEP and wish.kind == "run":
-        details["step"] = entry.before.decode("utf-8", "backslashreplace")
-        details["step_lease"] = entry.before_lease
-    if entry.how == STEP and wish.kind == "lock" and not entry.adopts:
-        details["taker"] = Record.parse(entry.before).details["taker"]  # it ends with that, and not with me
-    if entry.how == TAKEN_OVER:
-        details["taken_over"] = True  # the revision of this put is the token
-    elif entry.holder.record.is_taken_over:
-        details.update(taken_over=True, token=entry.holder.token)
-    return _record(wish, entry.holder.since or int(time.time()), details)
-
-
-def _run_details(wish: Wish, run: str) -> dict[str, Any]:
+def run_details(wish: Wish, run: str) -> dict[str, Any]:
     me = traces()
     details = {"run": run, "kind": wish.kind, **me}
     if wish.kind == "lock":
@@ -101,7 +84,7 @@ def _run_details(wish: Wish, run: str) -> dict[str, Any]:
     return details
 
 
-def _record(wish: Wish, since: int, details: dict[str, Any]) -> bytes:
+def encoded(wish: Wish, since: int, details: dict[str, Any]) -> bytes:
     reason = wish.reason or details.get("reason")
     if reason:
         details.pop("reason", None)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from distlock_core.base.text import printable
 from distlock_core.errors import LockNotFound, NotHolder
-from distlock_core.model.record import RESERVED, Ended, Holder, Keys, LockState, Record, Waiter
-from distlock_core.model.wording import look_at, printable, taken
+from distlock_core.model.keys import RESERVED, Keys
+from distlock_core.model.record import Ended, Record
+from distlock_core.model.state import Holder, LockState, Waiter
+from distlock_core.model.wording import look_at, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.lock.acquire import Waiting
-    from distlock_core.model.record import LockState
+    from distlock_core.model.state import LockState
 
 
 WAITED = ("waited_for", "waited", "position")  # the fields of every report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distlock_core.errors import ConfigError
-from distlock_core.model.record import DEFAULT_MUTEX, RESERVED
+from distlock_core.model.keys import DEFAULT_MUTEX, RESERVED
 
 LONGEST_NAME = 255  # bytes of UTF-8
 LONGEST = 1024  # bytes of UTF-8 of an owner, a prefix or a raw key

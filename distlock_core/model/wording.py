@@ -7,22 +7,11 @@ from __future__ import annotations
 
 import time
 
-from distlock_core.model.record import Holder, LockState, Record
+from distlock_core.base.text import for_shell, printable, shortened
+from distlock_core.model.record import Record
+from distlock_core.model.state import Holder, LockState
 
-MOST_SHOWN = 300  # characters of a reason or an owner in a message
 MOST_NAMED = 8  # holders that a message names
-
-
-def printable(text: str) -> str:
-    """The text with everything escaped that is not plainly visible: control and format characters, line ends."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii", "replace") for c in text
-    )
-
-
-def shortened(text: str) -> str:
-    """The same, cut to what fits into a message: anybody may have put megabytes there."""
-    return printable(text) if len(text) <= MOST_SHOWN else f"{printable(text[:MOST_SHOWN])}..."
 
 
 def duration(seconds: float) -> str:
@@ -104,10 +93,3 @@ def look_at(name: str) -> str:
 def named(name: str) -> str:
     """The option that names a lock, as a shell takes it."""
     return f"--lock-name={for_shell(printable(name))}"
-
-
-def for_shell(word: str) -> str:
-    """A word as a shell takes it: in quotes where it needs them."""
-    import shlex
-
-    return shlex.quote(word)

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from distlock_core.model.record import Keys
+    from distlock_core.model.keys import Keys
 
 TOKEN = "DISTLOCK_TOKEN"  # noqa: S105 - a number that all may see: the fencing token of the lock in the first line of DISTLOCK_HELD
 HELD = "DISTLOCK_HELD"  # the key in etcd; a line more, `TOKEN KEY`, for each lock held further out

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from distlock_core.base.value import Value
 from distlock_core.errors import ConfigError
-from distlock_core.model.record import DEFAULT_MUTEX, DEFAULT_PREFIX
+from distlock_core.model.keys import DEFAULT_MUTEX, DEFAULT_PREFIX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

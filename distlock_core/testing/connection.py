@@ -12,7 +12,22 @@ from distlock_core.testing.held import Held
 from distlock_core.testing.http1 import HEAD_END, Body, Head
 
 if TYPE_CHECKING:
-    from distlock_core.testing.faults import Proxy
+    from typing import Protocol
+
+    class Rules(Protocol):
+        """What is to happen to connections, and a condition that is notified when that changes."""
+
+        target: tuple[str, int]
+        changed: threading.Condition
+        blackholed: bool
+        muted: bool
+        latency: float
+        damaged: int
+
+        def admit(self, path: str, body: bytes) -> Exchange: ...
+
+        def ended(self, connection: Connection) -> None: ...
+
 
 _STREAMS = ("/watch", "/lease/keepalive", "/election/observe", "/maintenance/snapshot")
 _HUNG_UP = select.POLLRDHUP | select.POLLHUP | select.POLLERR
@@ -41,7 +56,7 @@ class Ended(Exception):
 class Connection(threading.Thread):
     """Carries a client's requests to etcd and the replies back, until one of the three closes it."""
 
-    def __init__(self, proxy: Proxy, client: socket.socket) -> None:
+    def __init__(self, proxy: Rules, client: socket.socket) -> None:
         super().__init__(name="proxy-connection", daemon=True)
         self.streaming = False
         self.silent = False

@@ -47,6 +47,7 @@ from contextlib import contextmanager
 from salt.exceptions import CommandExecutionError
 
 try:
+    import distlock_core
     from distlock_core.adapters import salt_settings as minion_settings
     from distlock_core.adapters import steps
     from distlock_core.adapters.advice import SALT
@@ -392,7 +393,7 @@ def run(
             user = _user(runas)
             words = [sys.executable, "-I", "-S", "-c", AS_USER, user.pw_name, *words]
             cwd = cwd or (user.pw_dir if os.path.isdir(user.pw_dir) else "/")
-        home = os.path.dirname(os.path.dirname(os.path.abspath(steps.__file__)))
+        home = os.path.dirname(os.path.dirname(os.path.abspath(distlock_core.__file__)))
         result: dict[str, Any] = __salt__["cmd.run_all"](
             [sys.executable, "-I", "-c", COMMAND, home, "--json", "--", *words],
             cwd=cwd,

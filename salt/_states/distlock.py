@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from distlock_core.model.record import Holder
+    from distlock_core.model.state import Holder
     from distlock_core.settings.load import Settings
 
     __salt__: dict[str, Any]

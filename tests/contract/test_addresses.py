@@ -20,8 +20,9 @@ from needs import missing
 from witness import Output
 
 from distlock_core import EtcdUnavailable
-from distlock_core.etcd import address
-from distlock_core.etcd.address import STAGGER, Address, ConnectFailed
+from distlock_core.etcd import happy_eyeballs
+from distlock_core.etcd.address import Address
+from distlock_core.etcd.happy_eyeballs import STAGGER, ConnectFailed
 from distlock_core.etcd.values import Get, Put
 from distlock_core.lock.lease import Lease
 from distlock_core.testing import Cluster
@@ -39,11 +40,11 @@ def port_of(url: str) -> int:
 @pytest.fixture
 def resolves(monkeypatch: pytest.MonkeyPatch) -> Resolves:
     """resolves(host, ...): what the name stands for, in this order. What is known of addresses is forgotten."""
-    monkeypatch.setattr(address, "_suspects", {})
-    monkeypatch.setattr(address, "_proven", set())
-    monkeypatch.setattr(address, "_known", {})
-    monkeypatch.setattr(address, "_silent", {})
-    real = address.socket.getaddrinfo
+    monkeypatch.setattr(happy_eyeballs, "_suspects", {})
+    monkeypatch.setattr(happy_eyeballs, "_proven", set())
+    monkeypatch.setattr(happy_eyeballs, "_known", {})
+    monkeypatch.setattr(happy_eyeballs, "_silent", {})
+    real = happy_eyeballs.socket.getaddrinfo
 
     def resolve(*hosts: str) -> None:
         def look_up(host: Any, port: int, *more: Any, **options: Any) -> list[Any]:
@@ -53,7 +54,7 @@ def resolves(monkeypatch: pytest.MonkeyPatch) -> Resolves:
                 return [found for one in hosts for found in real(one, port, type=socket.SOCK_STREAM)]
             return real(host, port, *more, **options)
 
-        monkeypatch.setattr(address.socket, "getaddrinfo", look_up)
+        monkeypatch.setattr(happy_eyeballs.socket, "getaddrinfo", look_up)
 
     return resolve
 
@@ -117,7 +118,7 @@ def test_two_families_are_tried_in_turns(driver: Cell, resolves: Resolves) -> No
         named(driver).read([], patience(4.0))
         assert time.monotonic() - since < 3
     resolves("127.0.0.4", "127.0.0.3", "::1", "127.0.0.2")
-    found = [one.where[0] for one in address.targets(Address("", NAME, port), patience())]
+    found = [one.where[0] for one in happy_eyeballs.targets(Address("", NAME, port), patience())]
     assert found == ["127.0.0.4", "::1", "127.0.0.3", "127.0.0.2"]
 
 
@@ -129,7 +130,7 @@ def test_addresses_are_tried_a_quarter_of_a_second_apart_and_at_once_after_one_t
         with dropping("127.0.0.2", port), dropping("127.0.0.3", port):
             resolves("127.0.0.2", "127.0.0.9", "127.0.0.3", "127.0.0.1")  # the second one refuses
             since = time.monotonic()
-            connected, where, others = address.connect(Address("", NAME, port), patience())
+            connected, where, others = happy_eyeballs.connect(Address("", NAME, port), patience())
             took = time.monotonic() - since
             connected.close()
             assert where[0] == "127.0.0.1"
@@ -137,10 +138,10 @@ def test_addresses_are_tried_a_quarter_of_a_second_apart_and_at_once_after_one_t
             assert 2 * STAGGER <= took < 2 * STAGGER + 2
             resolves("127.0.0.2", "127.0.0.3")
             with pytest.raises(ConnectFailed, match="timed out"):
-                address.connect(Address("", NAME, port), patience(0.8))
+                happy_eyeballs.connect(Address("", NAME, port), patience(0.8))
         resolves("127.0.0.8", "127.0.0.9")
         with pytest.raises(ConnectFailed, match="connection refused"):
-            address.connect(Address("", NAME, port), patience())
+            happy_eyeballs.connect(Address("", NAME, port), patience())
 
 
 def test_a_renewal_goes_on_at_the_next_address_when_one_falls_silent(driver: Cell, resolves: Resolves) -> None:
@@ -199,22 +200,22 @@ def test_a_resolver_that_is_away_leaves_what_it_said_before(
         raise socket.gaierror(socket.EAI_NONAME if unknown else socket.EAI_AGAIN, fault)
 
     resolves("127.0.0.1", "127.0.0.2")
-    before = address.targets(where, patience())
-    monkeypatch.setattr(address.socket, "getaddrinfo", look_up)
+    before = happy_eyeballs.targets(where, patience())
+    monkeypatch.setattr(happy_eyeballs.socket, "getaddrinfo", look_up)
     since = time.monotonic()
     try:
         if fault == "does not know the name":
             with pytest.raises(ConnectFailed, match="does not resolve"):
-                address.targets(where, patience())
+                happy_eyeballs.targets(where, patience())
         else:
-            assert address.targets(where, patience()) == before
+            assert happy_eyeballs.targets(where, patience()) == before
             assert time.monotonic() - since < 5
             threads = threading.active_count()
-            assert all(address.targets(where, patience()) == before for _ in range(10))
+            assert all(happy_eyeballs.targets(where, patience()) == before for _ in range(10))
             if fault == "hangs":
                 assert threading.active_count() <= threads, "each question to a silent resolver holds a thread"
         with pytest.raises(ConnectFailed, match="resolve"):
-            address.targets(Address("", "other.example.test", 2379), patience(0.5))
+            happy_eyeballs.targets(Address("", "other.example.test", 2379), patience(0.5))
     finally:
         done.set()
 

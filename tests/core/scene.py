@@ -14,7 +14,8 @@ from typing import Any, Callable
 
 from distlock_core import Interrupt, Lock, Realm, connect
 from distlock_core.base.deadline import Patience
-from distlock_core.etcd.endpoints import Endpoints, parse_endpoint
+from distlock_core.etcd.address import parse_endpoint
+from distlock_core.etcd.endpoints import Endpoints
 from distlock_core.etcd.http.gateway import Gateway
 from distlock_core.etcd.values import Compare, Delete, Get, KeyValue, Outcome, Put, prefix_end
 from distlock_core.model.record import Record

@@ -156,7 +156,8 @@ class Canny(Gateway):
     """A gateway that is answered with the same again and again."""
 
     def __init__(self) -> None:
-        from distlock_core.etcd.endpoints import Endpoints, parse_endpoint
+        from distlock_core.etcd.address import parse_endpoint
+        from distlock_core.etcd.endpoints import Endpoints
 
         super().__init__(Endpoints([parse_endpoint("http://127.0.0.1:9")]))
         self._pool: Any = CannedPool()

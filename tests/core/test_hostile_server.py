@@ -16,7 +16,8 @@ from script import HEAD, Script, as_chunks, reply, says
 from distlock_core import AcquireTimeout, EtcdUnavailable, LimitConflict, LockBusy, OutcomeUnknown, connect
 from distlock_core.base.deadline import Interrupt, Patience
 from distlock_core.errors import Cancelled
-from distlock_core.etcd.endpoints import Endpoints, parse_endpoint
+from distlock_core.etcd.address import parse_endpoint
+from distlock_core.etcd.endpoints import Endpoints
 from distlock_core.etcd.http.gateway import Gateway
 from distlock_core.etcd.http.watch import GatewayWatch
 from distlock_core.etcd.values import Get, Put, WatchEnded

@@ -22,7 +22,7 @@ from distlock_core.testing import Cluster, Proxy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.etcd.values import Watch
+    from distlock_core.etcd.client import Watch
 
 
 def test_thirty_waiters_are_served_in_order_of_arrival(scene: Scene) -> None:

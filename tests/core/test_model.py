@@ -7,14 +7,9 @@ import pytest
 from distlock_core.errors import ConfigError
 from distlock_core.etcd.values import KeyValue
 from distlock_core.model.checks import check_name, check_owner, check_prefix, check_text
-from distlock_core.model.record import (
-    Ended,
-    Holder,
-    Keys,
-    Record,
-    Waiter,
-    ends,
-)
+from distlock_core.model.keys import Keys, ends
+from distlock_core.model.record import Ended, Record
+from distlock_core.model.state import Holder, Waiter
 
 
 @pytest.mark.parametrize("name", ["x", "percona_prod", "a b", "_x", "x__y", "-", "\u00fcber", "n" * 255, "\u20ac" * 85])

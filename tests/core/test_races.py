@@ -17,9 +17,10 @@ from distlock_core import Frozen, LimitConflict, LockBusy
 from distlock_core.base.deadline import Patience
 from distlock_core.etcd.values import Get
 from distlock_core.lock.lease import Lease
-from distlock_core.lock.queue import Ticket
 from distlock_core.lock.snapshot import View, claim_conditions, gets
-from distlock_core.model.record import Keys, Record
+from distlock_core.lock.ticket import Ticket
+from distlock_core.model.keys import Keys
+from distlock_core.model.record import Record
 from distlock_core.testing import Proxy
 
 Meanwhile = Callable[[Scene], object]

@@ -9,7 +9,8 @@ import pytest
 
 from distlock_core.etcd.values import KeyValue
 from distlock_core.lock.status import all_states, state_of
-from distlock_core.model.record import LockState, Record
+from distlock_core.model.record import Record
+from distlock_core.model.state import LockState
 
 PREFIX = "/distlock/"
 
@@ -40,7 +41,7 @@ def test_each_lock_has_its_own_holders_waiters_and_last_end() -> None:
 
 
 def _alone(found: list[KeyValue], state: LockState) -> LockState:
-    from distlock_core.model.record import Keys
+    from distlock_core.model.keys import Keys
 
     return state_of(Keys(PREFIX, state.name), found)
 

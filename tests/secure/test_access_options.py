@@ -15,8 +15,8 @@ from of_access import OF_ACCESS
 from secured_site import BOUND, Run, Site, Spawn, line_of, one_line, wait_until
 
 from distlock_core import ConfigError
+from distlock_core.etcd.address import parse_endpoint
 from distlock_core.etcd.auth.access import Access
-from distlock_core.etcd.endpoints import parse_endpoint
 from distlock_core.settings.load import SETTINGS, Settings, load
 from distlock_core.testing import Cluster, Tls
 

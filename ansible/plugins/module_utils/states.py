@@ -14,6 +14,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils.arguments import
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import steps
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import ANSIBLE
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.run_holds import Mine
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.base.text import printable
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import (
     ConfigError,
     DistlockError,
@@ -24,7 +25,6 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.er
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.model.wording import (
     in_line,
     owner_of,
-    printable,
     taken,
 )
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.identity import hostname, is_same

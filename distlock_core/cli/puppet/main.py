@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from distlock_core.adapters import steps
+from distlock_core.base.text import printable
 from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import FAILED, OK, fail, out, warn
 from distlock_core.cli.puppet import run as puppet_run
@@ -27,7 +28,7 @@ from distlock_core.errors import (
     NotHolder,
 )
 from distlock_core.model.record import HELD
-from distlock_core.model.wording import printable, taken
+from distlock_core.model.wording import taken
 from distlock_core.process.identity import start_time, traces
 from distlock_core.process.nesting import held_around
 

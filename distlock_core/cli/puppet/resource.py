@@ -27,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from distlock_core.model.record import Holder
+    from distlock_core.model.state import Holder
 
 LONGEST_WISH = 2**20  # bytes
 FIELDS: dict[str, type] = {

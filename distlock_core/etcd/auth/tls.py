@@ -11,9 +11,10 @@ import socket
 import ssl
 
 from distlock_core.errors import ConfigError
-from distlock_core.etcd.address import suspect
+from distlock_core.etcd.address import Address
 from distlock_core.etcd.auth.access import Access
-from distlock_core.etcd.http.http1 import CHUNK, Address, ConnectFailed, Connection, ConnectionLost, reason_of
+from distlock_core.etcd.happy_eyeballs import ConnectFailed, suspect
+from distlock_core.etcd.http.http1 import CHUNK, Connection, ConnectionLost, reason_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

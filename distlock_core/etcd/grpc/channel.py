@@ -18,7 +18,8 @@ from distlock_core.base.deadline import Patience
 from distlock_core.base.threads import start_thread
 from distlock_core.errors import Cancelled
 from distlock_core.etcd.failover import LATE, LINGER
-from distlock_core.etcd.http.http1 import ConnectFailed, ConnectionLost, reason_of
+from distlock_core.etcd.happy_eyeballs import ConnectFailed
+from distlock_core.etcd.http.http1 import ConnectionLost, reason_of
 from distlock_core.etcd.http.messages import Refused
 from distlock_core.etcd.http.reply import TooLarge
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    from distlock_core.etcd.http.http1 import Address
+    from distlock_core.etcd.address import Address
 
     Metadata = tuple[tuple[str, str], ...]
 

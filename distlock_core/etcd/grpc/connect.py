@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 from distlock_core.errors import EtcdUnavailable
-from distlock_core.etcd.address import STAGGER, ConnectFailed, targets
 from distlock_core.etcd.failover import SPEAKS_TLS
 from distlock_core.etcd.grpc.channel import Bell, Channel, SignalsHeld, result_of
 from distlock_core.etcd.grpc.etcd3_package import check_spare
+from distlock_core.etcd.happy_eyeballs import STAGGER, ConnectFailed, targets
 from distlock_core.etcd.http.http1 import Connection, ConnectionLost
 from distlock_core.etcd.http.messages import MALFORMED, NoGateway, Refused, read_answer
 from distlock_core.etcd.http.reply import MAX_ANSWER, MIB
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.base.deadline import Patience
-    from distlock_core.etcd.address import Address, Target
+    from distlock_core.etcd.address import Address
     from distlock_core.etcd.auth.tls import Tls
+    from distlock_core.etcd.happy_eyeballs import Target
 
 # Of the time to connect with TLS, what gRPC may take: the rest is for finding out what it hangs in.
 FOR_GRPC = 0.75

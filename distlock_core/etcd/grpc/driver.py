@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from distlock_core.base.deadline import Patience
 from distlock_core.errors import AccessDenied, DistlockError
+from distlock_core.etcd.address import Address
 from distlock_core.etcd.auth.login import Login
 from distlock_core.etcd.auth.rights import TRYING, name_missing
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
@@ -22,7 +23,8 @@ from distlock_core.etcd.grpc.connect import connect
 from distlock_core.etcd.grpc.etcd3_package import load
 from distlock_core.etcd.grpc.stream import FirstAnswer
 from distlock_core.etcd.grpc.watch import GrpcWatch
-from distlock_core.etcd.http.http1 import Address, ConnectFailed, ConnectionLost
+from distlock_core.etcd.happy_eyeballs import ConnectFailed
+from distlock_core.etcd.http.http1 import ConnectionLost
 from distlock_core.etcd.http.messages import FAILED_PRECONDITION, NO_SPACE, NOT_FOUND, Refused, shown_member
 from distlock_core.etcd.http.reply import MAX_ANSWER, MIB
 from distlock_core.etcd.values import Compare, Get, LeaseGone, Outcome, Range

@@ -14,7 +14,8 @@ from distlock_core.base.deadline import Patience
 from distlock_core.errors import AccessDenied, Cancelled, DistlockError
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster, seconds_to_wait
 from distlock_core.etcd.failover import LINGER, SPEAKS_TLS, ask_in_turn
-from distlock_core.etcd.http.http1 import ConnectFailed, Connection
+from distlock_core.etcd.happy_eyeballs import ConnectFailed
+from distlock_core.etcd.http.http1 import Connection
 from distlock_core.etcd.http.messages import (
     FAILED_PRECONDITION,
     MALFORMED,
@@ -48,9 +49,10 @@ if TYPE_CHECKING:
 
     from distlock_core.etcd.auth.access import Access
     from distlock_core.etcd.auth.login import Login
+    from distlock_core.etcd.client import Watch
     from distlock_core.etcd.http.polling import Opener
     from distlock_core.etcd.http.watch import GatewayWatch
-    from distlock_core.etcd.values import Op, Watch
+    from distlock_core.etcd.values import Op
 
     Answer = TypeVar("Answer")
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import select
 
 from distlock_core.base.deadline import Patience, ready_within
-from distlock_core.etcd.address import Address, ConnectFailed, aside, connect, reason_of
+from distlock_core.etcd.address import Address
+from distlock_core.etcd.happy_eyeballs import ConnectFailed, aside, connect, reason_of
 from distlock_core.etcd.http.reply import TIMED_OUT, ConnectionLost, Inbox, Reply
 
 __all__ = ["CHUNK", "Address", "ConnectFailed", "Connection", "ConnectionLost", "aside", "reason_of"]

@@ -8,10 +8,11 @@ from __future__ import annotations
 import binascii
 import json
 
+from distlock_core.base.text import printable
 from distlock_core.errors import AccessDenied, ConfigError, DistlockError, NoSpace
-from distlock_core.etcd.http.http1 import ConnectFailed, ConnectionLost
+from distlock_core.etcd.happy_eyeballs import ConnectFailed
+from distlock_core.etcd.http.http1 import ConnectionLost
 from distlock_core.etcd.values import Compacted, Compare, Delete, Event, Get, KeyValue, Outcome, Put, Range, WatchEnded
-from distlock_core.model.wording import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

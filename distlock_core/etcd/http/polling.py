@@ -20,8 +20,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from distlock_core.etcd.client import Etcd, Watch
     from distlock_core.etcd.endpoints import Attempt, Endpoints
-    from distlock_core.etcd.values import Etcd, Event, Watch
+    from distlock_core.etcd.values import Event
 
     State = list[tuple[int, int]]  # of each range: how many keys, and the last change of one that is there
 

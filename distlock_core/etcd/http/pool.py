@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 from distlock_core.base.deadline import FOREVER, now
-from distlock_core.etcd.address import Address, heard, suspect
+from distlock_core.etcd.address import Address
 from distlock_core.etcd.failover import LATE
+from distlock_core.etcd.happy_eyeballs import heard, suspect
 from distlock_core.etcd.http.http1 import Connection
 
 TYPE_CHECKING = False
