@@ -53,7 +53,7 @@ def test_every_console_script_begins_where_ctrl_c_is_seen_to() -> None:
 
 
 @pytest.mark.parametrize("entry", SCRIPTS.values(), ids=SCRIPTS)
-@pytest.mark.parametrize("module", ["distlock_core.errors", "distlock_core.model.record"])
+@pytest.mark.parametrize("module", ["distlock_core.errors", "distlock_core.model.keys"])
 def test_ctrl_c_while_modules_load_ends_it_without_a_traceback(entry: str, module: str) -> None:
     function = entry.partition(":")[2]
     if function == "distlock_etcd":  # it has nothing to do with those

@@ -74,6 +74,7 @@ def test_in_a_child_nothing_is_held_and_use_raises(etcd: Cluster, realm_prefix: 
     code = """
 import asyncio
 from distlock_core.aio import AsyncRealm
+from distlock_core.keeper.handover import hand_over
 lock = realm.lock("x", ttl=ttl, value="v").acquire()
 event = lock.lost  # asked for before the fork
 
@@ -82,7 +83,8 @@ def child():
     assert event.is_set() and lock.lost.is_set()
     for use in (lock.release, lock.verify, lock.update, lambda: lock.hold("why"), lambda: lock.cool(5),
                 lambda: lock.token,
-                lambda: lock.session, lambda: lock.value, lambda: lock.holder, lock.ownership, lock.hand_over):
+                lambda: lock.session, lambda: lock.value, lambda: lock.holder, lock.ownership,
+                lambda: hand_over(lock)):
         raises(use)
     lock.give_up()  # what is the parent's is not given up
     print("child", flush=True)

@@ -217,7 +217,7 @@ def test_streams_that_break_all_the_time_leave_nothing_out_and_tell_nothing_twic
 def test_a_watch_that_hangs_is_noticed_by_reading_again(
     scene: Scene, proxy: Proxy, follow: Follow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "REREAD", 0.5)
+    monkeypatch.setattr(following, "REREAD", 0.5)
     reader = follow(scene.realm(proxy.url, scene.endpoints[0], connect_timeout=1).watch("db"))
     reader.wait(*cycle(scene))
     proxy.blackhole()  # as a member that was stopped: its connections stay open
@@ -371,7 +371,7 @@ def test_another_history_ends_it_and_is_named(
 def test_a_watch_survives_its_member_being_killed_paused_and_restarted(
     cluster3: Cluster, realm_prefix: str, follow: Follow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "REREAD", 1.0)
+    monkeypatch.setattr(following, "REREAD", 1.0)
     scene = Scene(cluster3, realm_prefix)
     realm = scene.realm()
     reader = follow(realm.watch("db"))

@@ -21,6 +21,7 @@ from seen import BOUND, LATE, Seen, lives, one_line, pause, python, stays, wait_
 from vital import Next
 from witness import line_of, status_of
 
+import distlock_core
 from distlock_core import DistlockError, connect
 from distlock_core.keeper import keeper
 from distlock_core.process import table
@@ -227,7 +228,7 @@ def test_it_starts_from_an_installation_in_an_environment_of_its_own(
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], timeout=BOUND, check=True)
     base = str(tmp_path / "venv")
     site = sysconfig.get_path("purelib", "posix_prefix", {"base": base, "platbase": base})
-    package = os.path.dirname(os.path.abspath(keeper.__file__))
+    package = os.path.dirname(os.path.abspath(distlock_core.__file__))
     shutil.copytree(package, os.path.join(site, "distlock_core"))
     code = "import sys; from distlock_core.cli.distlock import main; sys.exit(main())"
     options = ["--lock-name=x", "--lock", f"--while-pid={start().pid}", "--ttl=30"]
@@ -266,7 +267,7 @@ sys.meta_path.append(Hook)
 from distlock_core.cli.distlock import main
 sys.exit(main())
 """
-    home = os.path.dirname(os.path.dirname(os.path.abspath(keeper.__file__)))
+    home = os.path.dirname(os.path.dirname(os.path.abspath(distlock_core.__file__)))
     options = ["--lock-name=x", "--lock", f"--while-pid={start().pid}", "--ttl=30"]
     done = subprocess.run(
         [sys.executable, "-I", "-c", code, home, *options],
@@ -381,7 +382,7 @@ assert alive.is_set()
 assert alive.ended
 """
     process = start()
-    home = os.path.dirname(os.path.dirname(os.path.abspath(keeper.__file__)))
+    home = os.path.dirname(os.path.dirname(os.path.abspath(distlock_core.__file__)))
     looking = subprocess.Popen(python(code, home, str(process.pid)), stdout=subprocess.PIPE, text=True)
     with looking:
         assert looking.stdout.readline() == "looking\n"
@@ -572,9 +573,9 @@ def test_a_keeper_that_is_signalled_with_its_process_lets_go_when_that_has_ended
 
 def test_a_keeper_is_no_descendant_of_a_caller_that_lives_on(seen: Seen, distlock_env: dict[str, str]) -> None:
     code = (
-        "import os\nfrom distlock_core import adapters\n"
-        "settings = adapters.read({'lockname': 'x', 'ttl': 300}, 'me')\n"
-        "taken = adapters.take(settings, run=os.getpid(), bound=True)\n"
+        "import os\nfrom distlock_core.adapters import steps\n"
+        "settings = steps.read({'lockname': 'x', 'ttl': 300}, 'me')\n"
+        "taken = steps.take(settings, run=os.getpid(), bound=True)\n"
         "print(taken.holder.keeper, flush=True)\ninput()"
     )
     pipe = subprocess.PIPE

@@ -33,7 +33,7 @@ NET = {"Session.run", "Session._outlast", "Session._lose", "Session._tell", "Ses
 
 # Some of what it surely calls.
 PARTS = {
-    *("Session._keep", "Session._look", "Session._watch", "Session._judge", "session.now", "Patience.wait"),
+    *("Session._keep", "Session._look", "Session._watch", "Session._judge", "monitor.now", "Patience.wait"),
     *("Lease.renew", "Gateway.keep_alive", "GatewayWatch.wait"),
 }
 
@@ -55,11 +55,11 @@ class Faults:
                     monkeypatch.setattr(kind, name, classmethod(self._wrap(where, found.__func__)))
                 elif callable(found) and hasattr(found, "__code__"):
                     monkeypatch.setattr(kind, name, self._wrap(where, found))
-        for module in ("session", "lease"):
+        for module in ("monitor", "lease"):
             for name in ("now", "clock", "owner_of"):
-                where = f"distlock_core.{module}.{name}"
+                where = f"distlock_core.lock.{module}.{name}"
                 try:
-                    found = functools.reduce(getattr, where.split(".")[1:], __import__(f"distlock_core.{module}"))
+                    found = functools.reduce(getattr, where.split(".")[1:], __import__(f"distlock_core.lock.{module}"))
                 except AttributeError:
                     continue
                 monkeypatch.setattr(where, self._wrap(f"{module}.{name}", found))
@@ -168,7 +168,7 @@ def test_whatever_raises_in_the_loop_the_hold_goes_on_or_is_lost_by_its_deadline
         assert open_questions == []
         once_and_lost = [each.fault for each in cared if each.fault and not each.fault[2] and each.is_told]
         # Who cannot look at the clock cannot hold anything until then; everything else is ridden out.
-        assert {fault[0] for fault in once_and_lost} <= {"Session._judge", "session.now", "Session._last_moment"}
+        assert {fault[0] for fault in once_and_lost} <= {"Session._judge", "monitor.now", "Session._last_moment"}
         assert sum(each.is_told for each in cared) > len(cared) / 5  # what raises for ever, for the most part
     finally:
         for each in cared:
