@@ -218,9 +218,9 @@ def deputize(settings: Settings, reason: str = "", taker: Mapping[str, Any] | No
     """Start a deputy that gets the lock for a run of many processes, and keeps it until the last of them is gone.
 
     `taker` is the trace of the run's main process (default: this one), `reason` is for where the settings have none.
-    When the run ends without a word, the lock is released, or held if `on_failure` says so. Raises `DistlockError`.
+    When the run ends without a word, the lock is released, or kept if `on_failure` says so. Raises `DistlockError`.
     """
-    from distlock_core.keeper.run_keeper import HOLD, RELEASE, Deputy
+    from distlock_core.keeper.run_keeper import KEEP, RELEASE, Deputy
 
     settings["ttl"] = settings["ttl"] or run_ttl()
     settings.check()
@@ -240,7 +240,7 @@ def deputize(settings: Settings, reason: str = "", taker: Mapping[str, Any] | No
         "timeout": settings["timeout"],
         "margin": settings.kill_after,
         "log_file": settings["log_file"],
-        "at_end": (HOLD, ENDED_EARLY) if settings["on_failure"] == HOLD else (RELEASE, None),
+        "at_end": (KEEP, ENDED_EARLY) if settings["on_failure"] == KEEP else (RELEASE, None),
     }
     return Deputy(name, orders)
 

@@ -82,8 +82,8 @@ class AsyncLock:
         """Let go. A task that is cancelled here gives it a second to come to its end."""
         await self._do(self.sync.release, GIVE_UP)
 
-    async def hold(self, reason: str) -> None:
-        await self._do(lambda interrupt: self.sync.hold(reason, interrupt), GIVE_UP)
+    async def keep(self, reason: str) -> None:
+        await self._do(lambda interrupt: self.sync.keep(reason, interrupt), GIVE_UP)
 
     async def cool(self, seconds: int) -> None:
         await self._do(lambda interrupt: self.sync.cool(seconds, interrupt), GIVE_UP)

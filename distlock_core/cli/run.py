@@ -161,17 +161,17 @@ def _finish(request: Request, lock: Lock, ended: Ended, mask: SignalMask) -> int
         pids = ", ".join(str(pid) if pid else "one that changes its pid all the time" for pid in ended.unkillable)
         kept = "if it is still there, " if ended.cause == causes.LOST else ""
         say(f"{lock.name}: cannot kill process {pids}: {kept}the lock is left taken, so that nobody else goes on")
-        return _leave(request, lock, f"process {pids} of {_shown(request)} could not be killed", NOT_STARTED, mask)
+        return _keep(request, lock, f"process {pids} of {_shown(request)} could not be killed", NOT_STARTED, mask)
     by_cause = {causes.LOST: LOST, causes.HUNG: NO_LIFE, causes.OVERDUE: OVERDUE, causes.BROKEN: NOT_STARTED}
     code = by_cause.get(ended.cause, ended.exit_code)
-    if ended.cause != causes.LOST and code != OK and settings["on_failure"] == "hold":
+    if ended.cause != causes.LOST and code != OK and settings["on_failure"] == "keep":
         hows = {
             causes.HUNG: "showed no life",
             causes.OVERDUE: "took too long",
             causes.BROKEN: "could not be looked after",
         }
         how = hows.get(ended.cause, f"ended with {code}")
-        return _leave(request, lock, f"{_shown(request)} {how} on {hostname()}", code, mask)
+        return _keep(request, lock, f"{_shown(request)} {how} on {hostname()}", code, mask)
     if code == OK and settings["cooldown"] is not None and not lock.stays:
         return _part(request, lock, code, mask, "cooling:", settings["cooldown"])
     return _release(request, lock, code, mask)
@@ -185,7 +185,7 @@ def _shown(request: Request) -> str:
     return command.encode("utf-8", "backslashreplace").decode()
 
 
-def _leave(request: Request, lock: Lock, why: str, code: int, mask: SignalMask) -> int:
+def _keep(request: Request, lock: Lock, why: str, code: int, mask: SignalMask) -> int:
     reason = request.settings["reason"]
     return _part(
         request, lock, code, mask, "left taken for a person to look at:", f"{why} ({reason})" if reason else why
@@ -215,7 +215,7 @@ def _part(request: Request, lock: Lock, code: int, mask: SignalMask, how: str, d
     what = "may still be locked" if detail is None else "could not be left taken"
     try:
         if isinstance(detail, str):
-            lock.hold(detail, second)
+            lock.keep(detail, second)
         elif detail is not None:
             lock.cool(detail, second)
         else:

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from distlock_core.lock.acquire import Waiting
     from distlock_core.lock.lock import Lock
 
-RELEASE, HOLD, COOL = "release", "hold", "cool"
+RELEASE, KEEP, COOL = "release", "keep", "cool"
 
 
-class Kept(Value):
+class DeputyHold(Value):
     """What the deputy holds."""
 
     lock: str
@@ -45,8 +45,8 @@ class Kept(Value):
 class Deputy:
     """The run's side. `update()` takes in what the deputy has said; it never blocks.
 
-    `waiting` says for whom it waits. `kept` is the hold, None before and after. `trouble` is why there is no hold, or
-    no more: refused, lost, or not surely let go. `over` when nothing more will come.
+    `waiting` names the holders that it waits for. `hold` is its hold, None before and after. `trouble` is why there is
+    none: refused, lost, or not surely released. `over` when nothing more will come.
     """
 
     def __init__(self, name: str, orders: Mapping[str, Any]) -> None:
@@ -58,7 +58,7 @@ class Deputy:
         """
         self.name = name
         self.waiting = ""
-        self.kept: Kept | None = None
+        self.hold: DeputyHold | None = None
         self.trouble: DistlockError | None = None
         self.over = False
         self._heard = b""
@@ -92,7 +92,7 @@ class Deputy:
             self.update()
 
     def part(self, how: str, detail: str | int | None = None) -> None:
-        """Tell it to release the lock, to hold it until a person unlocks it (with a reason), or to cool (seconds).
+        """Tell it to release the lock, to keep it until a person unlocks it (with a reason), or to cool (seconds).
 
         Returns at once: `over` is set when that is done, `trouble` where it was not.
         """
@@ -106,9 +106,9 @@ class Deputy:
     def _take_in(self, said: dict[str, Any]) -> None:
         if "waiting" in said:
             self.waiting = said["waiting"]
-        elif "kept" in said:
+        elif "hold" in said:
             self.waiting = ""
-            self.kept = Kept(*said["kept"])
+            self.hold = DeputyHold(*said["hold"])
         else:
             if said.get("message"):
                 kind = LockLost if said["kind"] == LockLost.kind else DistlockError
@@ -118,17 +118,17 @@ class Deputy:
 
     def _ended_in_silence(self) -> None:
         name = printable(self.name)
-        if self.kept is None and not self._parting:
+        if self.hold is None and not self._parting:
             self.trouble = DistlockError(f"{name}: the process that was to get the lock has ended")
-        elif self.kept is not None and self._parting:
+        elif self.hold is not None and self._parting:
             self.trouble = DistlockError(f"{name}: the process that was to let it go has ended; the lock may remain")
-        elif self.kept is not None:
+        elif self.hold is not None:
             self.trouble = LockLost(f"{name} was lost: the process that kept it has ended")
         self._end()
 
     def _end(self) -> None:
         self.over = True
-        self.kept = None
+        self.hold = None
         os.close(self._orders)
         os.close(self._words)
 
@@ -156,7 +156,7 @@ def main(orders: dict[str, Any]) -> None:
         sys.exit(1)
     run.holds = True
     name, owner = printable(lock.name), printable(lock.owner)
-    _say(kept=[lock.name, lock.owner, lock.token, lock.since])
+    _say(hold=[lock.name, lock.owner, lock.token, lock.since])
     lock.session.margin = orders["margin"]
     lock.session.run(run)
     loss = lock.session.loss
@@ -255,8 +255,8 @@ def _get(orders: dict[str, Any], run: _Run) -> Lock:
 
 
 def _part(lock: Lock, how: str, detail: Any) -> None:
-    if how == HOLD:
-        lock.hold(str(detail))
+    if how == KEEP:
+        lock.keep(str(detail))
     elif how == COOL:
         lock.cool(int(detail))
     else:

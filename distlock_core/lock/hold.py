@@ -23,7 +23,7 @@ from distlock_core.etcd.values import Get, KeyValue, LeaseGone, Put
 from distlock_core.lock.lease import FIRST_RETRY, GIVE_UP, LONGEST_RETRY, Lease
 from distlock_core.lock.release import UNEXPECTED, Ending, cool_down, leave_taken, let_go, rewrite
 from distlock_core.lock.spec import NESTED, STEP, Held, Wish
-from distlock_core.model.record import HELD, HOLD, Record, token_of
+from distlock_core.model.record import HELD, KEPT, Record, token_of
 from distlock_core.model.state import Holder
 from distlock_core.model.wording import held_by, look_at
 
@@ -187,7 +187,7 @@ class Holding:
 
     def leave_taken(self, reason: str, patience: Patience) -> None:
         """Leave it taken, persistent, until a person unlocks it."""
-        changes = {"state": HOLD, "reason": reason}
+        changes = {"state": KEPT, "reason": reason}
         self._part(
             lambda kv, patience: leave_taken(self._etcd, kv, self._is_mine, changes, patience), patience, stays=True
         )

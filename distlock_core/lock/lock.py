@@ -167,7 +167,7 @@ class Lock:
         """
         self._part(lambda holding, patience: holding.let_go(patience), cancel)
 
-    def hold(self, reason: str, cancel: Cancel | None = None) -> None:
+    def keep(self, reason: str, cancel: Cancel | None = None) -> None:
         """Leave the lock taken, persistent, until a person unlocks it. Raises as `release`."""
         self._part(lambda holding, patience: holding.leave_taken(reason, patience), cancel)
 

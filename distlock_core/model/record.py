@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-HELD, HOLD, COOLING = "held", "hold", "cooling"  # a record's state
+HELD, KEPT, COOLING = "held", "kept", "cooling"  # a record's state
 
 
 class Record(Value):

@@ -31,7 +31,7 @@
 # @param slots
 #   So many may hold the lock at once; the same number everywhere.
 # @param on_failure
-#   `hold`: a command that fails leaves the lock taken, until a person has looked.
+#   `keep`: a command that fails leaves the lock taken, until a person has looked.
 # @param cooldown
 #   After success the lock stays taken for so many seconds.
 # @param owner
@@ -78,7 +78,7 @@ define distlock::exec (
   Optional[String[1]] $reason = undef,
   Optional[Integer[1]] $ttl = undef,
   Optional[Integer[1, 1000]] $slots = undef,
-  Optional[Enum['release', 'hold']] $on_failure = undef,
+  Optional[Enum['release', 'keep']] $on_failure = undef,
   Optional[Integer[1]] $cooldown = undef,
   Optional[String[1]] $owner = undef,
   Optional[Distlock::Path] $config = undef,

@@ -351,7 +351,7 @@ def run(
         ``continue``. Without a ttl the lock is persistent, and stays when the machine dies.
 
     on_failure : release
-        ``hold`` leaves the lock taken when the command fails, until a person has looked.
+        ``keep`` leaves the lock taken when the command fails, until a person has looked.
 
     cooldown
         After success, leave the lock taken for so many seconds more.

@@ -57,7 +57,7 @@ def test_with_the_strategy_a_host_that_fails_keeps_the_lock_and_nobody_follows(
     assert notes(tmp_path, "been") == []
     (held,) = connect(etcd.endpoints, realm_prefix).show("percona_prod").holders
     assert (held.owner or "").startswith("ansible:h1@")
-    assert held.record.state == "hold"
+    assert held.record.state == "kept"
 
 
 def test_with_the_module_a_host_that_fails_keeps_the_lock_and_the_next_run_goes_on_with_it(

@@ -17,13 +17,13 @@ from distlock_core.testing import Cluster
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "ansible.md"
 ENDINGS = ("success", "failure", "unreachable", "SIGINT", "SIGTERM", "SIGHUP", "SIGKILL")
-MECHANISMS = ("always", "run_end", "linear", "host_pinned", "hold")
+MECHANISMS = ("always", "run_end", "linear", "host_pinned", "keep")
 PF_EXITING = 0x4  # of the flags in /proc/PID/stat
 WORKERS_LIVE_ON = ("SIGHUP", "SIGKILL")  # they are in sessions of their own
 
 
 def table() -> dict[tuple[str, str], str]:
-    """What the page promises: by ending and mechanism `released`, `stays` or `held`."""
+    """What the page promises: by ending and mechanism `released`, `stays` or `kept`."""
     section = PAGE.read_text(encoding="utf-8").partition("## How a run ends")[2].partition("\n## ")[0]
     rows = [re.findall(r"[^|]+", line.strip("|")) for line in section.splitlines() if line.startswith("|")][2:]
     words = [[cell.strip().split(",")[0].split(" ")[0] for cell in row[1:]] for row in rows]
@@ -43,10 +43,10 @@ def play(mechanism: str, *tasks: dict[str, Any]) -> dict[str, Any]:
     elif mechanism == "run_end":
         body = [{module: {**lock, "until": "run_end"}}, *tasks]
     else:
-        strategy = f"distlock.distlock.{'linear' if mechanism == 'hold' else mechanism}"
+        strategy = f"distlock.distlock.{'linear' if mechanism == 'keep' else mechanism}"
         variables = {"distlock_name": "x"}
-        if mechanism == "hold":
-            variables["distlock_on_failure"] = "hold"
+        if mechanism == "keep":
+            variables["distlock_on_failure"] = "keep"
     return {"hosts": "all", "gather_facts": False, "strategy": strategy, "vars": variables, "tasks": body}
 
 
@@ -114,7 +114,7 @@ def test_the_lock_is_where_the_table_says(
         wait_until(lambda: keys.keys() == [], "the lock released")
         wait_until(lambda: keys.new_leases() == set(), "no lease left")
         return
-    state = {"stays": "held", "held": "hold"}[promised]
+    state = {"stays": "held", "kept": "kept"}[promised]
     wait_until(lambda: [found.record.state for found in realm.show("x").holders] == [state], f"the lock {state}")
     (left,) = realm.show("x").holders
     assert left.token == holder.token

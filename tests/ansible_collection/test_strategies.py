@@ -222,9 +222,9 @@ def test_a_later_play_is_free_of_an_earlier_ones_lock(controller: Controller, re
 @pytest.mark.parametrize(
     ("strategy", "words", "failing", "state"),
     [
-        (LINEAR, {"distlock_on_failure": "hold"}, True, "hold"),
-        (HOST_PINNED, {"distlock_on_failure": "hold"}, True, "hold"),
-        (LINEAR, {"distlock_on_failure": "hold"}, False, None),
+        (LINEAR, {"distlock_on_failure": "keep"}, True, "kept"),
+        (HOST_PINNED, {"distlock_on_failure": "keep"}, True, "kept"),
+        (LINEAR, {"distlock_on_failure": "keep"}, False, None),
         (LINEAR, {"distlock_cooldown": 300}, False, "cooling"),
         (HOST_PINNED, {"distlock_cooldown": 300}, False, "cooling"),
         (LINEAR, {"distlock_cooldown": 300}, True, None),
@@ -244,7 +244,7 @@ def test_what_becomes_of_the_lock_can_be_told(
     assert code == (2 if failing else 0), output
     held = holder(realm)
     assert (held.record.state if held else None) == state
-    if state == "hold":
+    if state == "kept":
         assert held is not None
         assert held.reason.endswith("failed on h1")
         assert held.lifetime == "persistent"
@@ -287,7 +287,7 @@ def test_a_failed_host_that_holds_keeps_the_others_of_its_run_back(
     controller: Controller, realm: Realm, tmp_path: Path
 ) -> None:
     fails = {"ansible.builtin.raw": "false", "when": "inventory_hostname == 'h2'"}
-    variables = {"distlock_on_failure": "hold"}
+    variables = {"distlock_on_failure": "keep"}
     plays = [play(HOST_PINNED, note(tmp_path, "{{ inventory_hostname }}"), fails, vars=variables)]
     code, output = controller.run(plays, hosts="h1,h2,h3")
     assert code == 2

@@ -150,7 +150,7 @@ def test_after_a_failure_that_keeps_the_lock_the_rest_of_the_run_fails_instead_o
     controller: Controller, realm: Realm, tmp_path: Path, strategy: str
 ) -> None:
     fails = {"ansible.builtin.raw": "false", "when": "inventory_hostname == 'h1'"}
-    words = {"distlock_name": "x", "distlock_on_failure": "hold", "distlock_timeout": -1, "distlock_scope": "batch"}
+    words = {"distlock_name": "x", "distlock_on_failure": "keep", "distlock_timeout": -1, "distlock_scope": "batch"}
     serial = {"serial": 1, "max_fail_percentage": 100} if strategy == LINEAR else {}
     plays = [play(fails, note(tmp_path, "{{ inventory_hostname }}"), strategy=strategy, vars=words, **serial)]
     code, output = controller.run(plays, hosts="h1,h2,h3")
@@ -158,7 +158,7 @@ def test_after_a_failure_that_keeps_the_lock_the_rest_of_the_run_fails_instead_o
     assert "x is left taken" in plain(output)
     assert notes(tmp_path) == []
     (holder,) = realm.show("x").holders
-    assert holder.record.state == "hold"
+    assert holder.record.state == "kept"
 
 
 def test_a_module_does_not_wait_for_the_lock_that_is_held_around_its_run(

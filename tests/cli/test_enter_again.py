@@ -86,10 +86,18 @@ def test_the_variable_names_an_owner_as_well_as_the_option(run_distlock: Run) ->
     assert run_distlock("--lock-name=x", "--nowait", "--", "true", env={"DISTLOCK_ID": "node-1"}).returncode == 0
 
 
-@pytest.mark.parametrize("state", ["hold", "cooling"])
-def test_a_lock_that_is_on_hold_or_cooling_is_not_entered(run_distlock: Run, realm: RealmView, state: str) -> None:
+@pytest.mark.parametrize("state", ["kept", "cooling", "settling", "hold"])
+def test_a_lock_in_any_state_but_held_is_not_entered_and_is_shown(
+    run_distlock: Run, realm: RealmView, state: str
+) -> None:
     realm.put("x", '1500000000;node-1;{"explicit":true,"kind":"lock","run":"a1","state":"' + state + '"}')
-    assert run_distlock(*ME, "--nowait", "--", "true").returncode == 1
+    refused = run_distlock(*ME, "--nowait", "--", "true")
+    assert refused.returncode == 1
+    assert f"node-1 ({state})" in one_line(refused.stderr)
+    assert f"node-1 ({state})" in run_distlock("--list").stdout
+    assert json.loads(run_distlock("--show", "--lock-name=x", "--json").stdout)["locks"][0]["state"] == state
+    assert run_distlock("--unlock", "--lock-name=x").returncode == 0
+    assert run_distlock(*ME, "--nowait", "--", "true").returncode == 0
 
 
 # (i) Nested.

@@ -81,7 +81,7 @@ event = lock.lost  # asked for before the fork
 def child():
     assert not lock.held
     assert event.is_set() and lock.lost.is_set()
-    for use in (lock.release, lock.verify, lock.update, lambda: lock.hold("why"), lambda: lock.cool(5),
+    for use in (lock.release, lock.verify, lock.update, lambda: lock.keep("why"), lambda: lock.cool(5),
                 lambda: lock.token,
                 lambda: lock.session, lambda: lock.value, lambda: lock.holder, lock.ownership,
                 lambda: hand_over(lock)):

@@ -21,7 +21,7 @@ from distlock_core.base.deadline import Interrupt, Patience
 from distlock_core.errors import Cancelled, DistlockError, NoSpace
 from distlock_core.etcd.transport import dial
 from distlock_core.etcd.values import Delete, Get, Put
-from distlock_core.model.record import HOLD
+from distlock_core.model.record import KEPT
 from distlock_core.testing import Cluster, Proxy
 
 Run = Callable[..., Any]
@@ -250,7 +250,7 @@ def test_a_write_that_was_applied_and_refused_all_the_same_is_found_out(scene: S
 def test_a_leased_lock_that_cannot_be_left_taken_yet_is_kept_alive_until_it_can(full: Full, realm: Realm) -> None:
     lock = connect(full.cluster.endpoints, PREFIX, release_timeout=60).lock("x", ttl=3).acquire()
     full.alarm()
-    kept = threading.Thread(target=lock.hold, args=("look at it",))
+    kept = threading.Thread(target=lock.keep, args=("look at it",))
     kept.start()
     ends = time.monotonic() + 5
     while time.monotonic() < ends:  # for longer than the ttl
@@ -260,10 +260,10 @@ def test_a_leased_lock_that_cannot_be_left_taken_yet_is_kept_alive_until_it_can(
     kept.join(BOUND)
     assert not kept.is_alive()
     holder = realm.show("x").holders[0]
-    assert (holder.record.state, holder.lease, holder.reason) == (HOLD, 0, "look at it")
+    assert (holder.record.state, holder.lease, holder.reason) == (KEPT, 0, "look at it")
 
 
-@pytest.mark.parametrize("ending", [lambda lock: lock.hold("why"), lambda lock: lock.cool(60)], ids=["hold", "cool"])
+@pytest.mark.parametrize("ending", [lambda lock: lock.keep("why"), lambda lock: lock.cool(60)], ids=["keep", "cool"])
 def test_a_leased_lock_that_cannot_be_left_taken_is_not_let_go(full: Full, realm: Realm, ending: Any) -> None:
     lock = realm.lock("x", ttl=5).acquire()
     full.alarm()
@@ -276,7 +276,7 @@ def test_a_leased_lock_that_cannot_be_left_taken_is_not_let_go(full: Full, realm
 def test_a_failed_command_whose_lock_cannot_be_left_taken_says_so_and_lets_its_lease_run(
     full: Full, run_distlock: Run
 ) -> None:
-    options = ["--lock-name=x", "--ttl=6", "--release-timeout=1", "--on-failure=hold"]
+    options = ["--lock-name=x", "--ttl=6", "--release-timeout=1", "--on-failure=keep"]
     message = json.dumps({"action": "ACTIVATE", "alarm": "NOSPACE"})
     code = (
         "import sys,urllib.request as u;"

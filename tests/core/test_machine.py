@@ -106,9 +106,9 @@ class Machine(RuleBasedStateMachine):
     @rule(who=ANYBODY, reason=TEXTS)
     def leave_it_taken(self, who: int, reason: str) -> None:
         who = self.mostly_a_holder(who)
-        if not self.is_refused(who, lambda lock: lock.hold(reason)):
+        if not self.is_refused(who, lambda lock: lock.keep(reason)):
             slot = self.locks.pop(who)[2]
-            self.put(slot, self.holds[slot]._replace(state="hold", reason=reason, leased=False))
+            self.put(slot, self.holds[slot]._replace(state="kept", reason=reason, leased=False))
 
     @rule(who=ANYBODY)
     def cool(self, who: int) -> None:

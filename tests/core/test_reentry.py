@@ -46,7 +46,7 @@ def test_a_run_is_not_entered_by_another_that_shares_its_name(scene: Scene) -> N
     assert holder.verify()
 
 
-@pytest.mark.parametrize("state", ["hold", "cooling"])
+@pytest.mark.parametrize("state", ["kept", "cooling"])
 def test_a_step_that_is_no_longer_plainly_held_is_not_entered(scene: Scene, state: str) -> None:
     scene.put("web", f'1;node-1;{{"explicit":true,"kind":"lock","run":"r","state":"{state}"}}')
     with pytest.raises(LockBusy):

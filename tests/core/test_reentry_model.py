@@ -84,7 +84,7 @@ CASES = [
         ("alive", "gone"),
         ((True, True), (True, False), (False, True)),
         (True, False),
-        ("held", "hold"),
+        ("held", "kept"),
         ("no", "right", "wrong"),
     )
     if values[0] != "step" or values[2:4] == ("alive", "alive")  # a step has neither
@@ -191,7 +191,7 @@ def test_a_take_over_keeps_its_token_whatever_is_written_afterwards(
     assert not realm.verify("web", born)
     assert {next(watching).token for _ in range(3)} == {token}
     watching.close()
-    lock.hold("look")
+    lock.keep("look")
     assert realm.show("web").holders[0].token == token
     ended = realm.unlock("web", token=token)
     assert ended.token == token
@@ -300,7 +300,7 @@ def test_a_note_ends_with_every_way_in_which_a_hold_or_an_attempt_ends(scene: Sc
 
     before = notes()
     realm.lock("web", "me").acquire(0).release()
-    realm.lock("web", "me").acquire(0).hold("look")
+    realm.lock("web", "me").acquire(0).keep("look")
     realm.unlock("web", token=realm.show("web").holders[0].token)
     realm.lock("web", "me", step=True).acquire(0)
     assert len(notes() - before) == 1

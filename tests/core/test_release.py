@@ -65,7 +65,7 @@ def test_a_release_compares_the_token_and_not_the_run_alone(scene: Scene) -> Non
 
 
 def test_a_release_goes_on_when_only_the_record_was_put_again(scene: Scene) -> None:
-    """Token and run are mine: a changed record (a hold, a new reason) is no other lock."""
+    """Token and run are mine: a changed record (kept, a new reason) is no other lock."""
     lock = scene.realm().lock("web").acquire(0)
     kv = scene.get("web")
     assert kv is not None
@@ -224,7 +224,7 @@ def test_unlock_reads_again_when_only_the_record_was_put_again(scene: Scene, pro
     held = proxy.hold_request(TXN, deletes(scene.key("web")))
     unlock = scene.start(lambda: scene.realm(proxy.url).unlock("web"))
     held.wait()
-    scene.put("web", '1;node-9;{"state":"hold"}')
+    scene.put("web", '1;node-9;{"state":"kept"}')
     held.release()
     unlock.result(BOUND)
     assert scene.get("web") is None

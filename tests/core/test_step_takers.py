@@ -129,7 +129,7 @@ def test_what_has_an_owner_of_my_run_is_mine_only_by_its_process(scene: Scene, r
 def test_the_deputy_of_a_run_says_whose_it_is(scene: Scene, read: Read, new_run: NewRun) -> None:
     run = traces(new_run().pid)
     deputy = steps.deputize(read("ansible:ci:1", timeout=0), taker=run)
-    while deputy.kept is None and not deputy.over:
+    while deputy.hold is None and not deputy.over:
         deputy.wait(1)
     found = steps.take(read("ansible:db1@ci:1"), taker=run, of_my_run=("ansible:ci:1",))
     assert not found.changed

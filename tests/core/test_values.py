@@ -193,11 +193,11 @@ def test_an_update_that_was_never_sent_has_changed_nothing(scene: Scene, proxy: 
     lock.release()
 
 
-@pytest.mark.parametrize("how", ["hold", "cool"])
+@pytest.mark.parametrize("how", ["keep", "cool"])
 def test_a_lock_left_taken_keeps_what_another_has_changed_meanwhile(scene: Scene, how: str) -> None:
     lock = scene.realm().lock("db", value=ADDRESS).acquire()
     scene.realm().update("db", OTHER, token=lock.token)
-    lock.hold("look at it") if how == "hold" else lock.cool(60)
+    lock.keep("look at it") if how == "keep" else lock.cool(60)
     assert scene.realm().get("db") == OTHER
 
 

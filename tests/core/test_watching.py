@@ -91,12 +91,12 @@ def test_the_end_of_a_lease_is_told(scene: Scene, follow: Follow) -> None:
     assert reader.wait(("acquired", lock.token), ("released", lock.token))[1].ended is None
 
 
-@pytest.mark.parametrize("state", ["hold", "cooling"])
+@pytest.mark.parametrize("state", ["kept", "cooling"])
 def test_another_state_of_a_hold_is_a_change(scene: Scene, follow: Follow, state: str) -> None:
     reader = follow(scene.realm().watch("db"))
     lock = scene.realm().lock("db").acquire()
     token = lock.token
-    lock.hold("look at it") if state == "hold" else lock.cool(60)
+    lock.keep("look at it") if state == "kept" else lock.cool(60)
     _, changed = reader.wait(("acquired", token), ("changed", token))
     assert changed.holder.record.state == state
 

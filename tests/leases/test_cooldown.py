@@ -82,9 +82,9 @@ def test_a_failure_is_followed_by_none(run_distlock: Run, in_etcd: Etcd, lifetim
 
 
 def test_a_failure_that_is_held_is_not_cooled(run_distlock: Run, in_etcd: Etcd) -> None:
-    done = run_distlock("--lock-name=x", "--ttl=3", "--cooldown=60", "--on-failure=hold", "--", "false")
+    done = run_distlock("--lock-name=x", "--ttl=3", "--cooldown=60", "--on-failure=keep", "--", "false")
     assert done.returncode == 1
-    assert shown(run_distlock)["state"] == "hold"
+    assert shown(run_distlock)["state"] == "kept"
     assert in_etcd.new_leases() == set()
 
 

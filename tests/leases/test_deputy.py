@@ -13,7 +13,7 @@ from witness import BOUND, Etcd, is_running, wait_until
 
 from distlock_core import DistlockError, LockLost, Realm, connect
 from distlock_core.adapters import steps
-from distlock_core.keeper.run_keeper import COOL, HOLD, RELEASE, Deputy, wait_for
+from distlock_core.keeper.run_keeper import COOL, KEEP, RELEASE, Deputy, wait_for
 from distlock_core.testing import Cluster, Proxy
 
 New = Callable[..., Deputy]
@@ -48,13 +48,13 @@ def new(etcd: Cluster, realm_prefix: str) -> Iterator[New]:
 def until(deputy: Deputy, condition: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + BOUND
     while not condition():
-        assert time.monotonic() < deadline, (what, deputy.waiting, deputy.kept, deputy.trouble)
+        assert time.monotonic() < deadline, (what, deputy.waiting, deputy.hold, deputy.trouble)
         deputy.wait(1)
 
 
 def kept(deputy: Deputy) -> Deputy:
-    until(deputy, lambda: deputy.kept or deputy.over, "an answer")
-    assert deputy.kept is not None, deputy.trouble
+    until(deputy, lambda: deputy.hold or deputy.over, "an answer")
+    assert deputy.hold is not None, deputy.trouble
     return deputy
 
 
@@ -68,13 +68,13 @@ def test_it_waits_in_line_says_for_whom_and_gets_its_turn(new: New, realm: Realm
     second = new("b", timeout=-1)
     until(second, lambda: second.waiting, "for whom it waits")
     assert "x is held by a since" in second.waiting
-    assert second.kept is None
+    assert second.hold is None
     first.part(RELEASE)
     assert over(first) is None
     kept(second)
     (holder,) = realm.show("x").holders
-    assert second.kept is not None
-    assert (holder.owner, holder.token, holder.keeper) == ("b", second.kept.token, second.pid)
+    assert second.hold is not None
+    assert (holder.owner, holder.token, holder.keeper) == ("b", second.hold.token, second.pid)
     second.part(RELEASE)
     assert over(second) is None
     wait_until(lambda: keys.keys() == [] and keys.new_leases() == set(), "nothing left")
@@ -91,12 +91,12 @@ def test_a_refusal_is_told_with_its_kind(new: New, keys: Etcd) -> None:
 def test_the_lock_is_renewed_for_longer_than_its_ttl(new: New, realm: Realm) -> None:
     deputy = kept(new(ttl=4))
     deputy.wait(5.5)
-    assert deputy.kept is not None
-    assert realm.verify("x", deputy.kept.token)
+    assert deputy.hold is not None
+    assert realm.verify("x", deputy.hold.token)
 
 
 @pytest.mark.parametrize(
-    ("how", "detail", "state"), [(HOLD, "look at it", "hold"), (COOL, 60, "cooling")], ids=[HOLD, COOL]
+    ("how", "detail", "state"), [(KEEP, "look at it", "kept"), (COOL, 60, "cooling")], ids=[KEEP, COOL]
 )
 def test_it_parts_with_the_lock_as_it_is_told(new: New, realm: Realm, how: str, detail: str | int, state: str) -> None:
     deputy = kept(new())
@@ -106,7 +106,7 @@ def test_it_parts_with_the_lock_as_it_is_told(new: New, realm: Realm, how: str, 
     assert holder.record.state == state
 
 
-@pytest.mark.parametrize(("on_failure", "left"), [("release", []), ("hold", ["hold"])])
+@pytest.mark.parametrize(("on_failure", "left"), [("release", []), ("keep", ["kept"])])
 def test_it_lets_go_when_the_run_and_all_that_it_has_forked_are_gone(
     new: New, realm: Realm, on_failure: str, left: list[str]
 ) -> None:
@@ -162,8 +162,8 @@ def test_a_deputy_that_is_told_to_quit_keeps_the_lock_for_a_run_that_lives(new: 
     deputy = kept(new())
     os.kill(deputy.pid, signal.SIGTERM)
     deputy.wait(1)
-    assert deputy.kept is not None
-    assert realm.verify("x", deputy.kept.token)
+    assert deputy.hold is not None
+    assert realm.verify("x", deputy.hold.token)
     deputy.part(RELEASE)
     assert over(deputy) is None
     wait_until(lambda: keys.keys() == [] and keys.new_leases() == set(), "nothing left")
@@ -179,8 +179,8 @@ def test_a_deputy_that_is_killed_is_a_loss(new: New) -> None:
 
 def test_a_loss_by_silence_of_etcd_is_told_before_the_lease_can_run_out(new: New, realm: Realm, proxy: Proxy) -> None:
     deputy = kept(new(endpoints=[proxy.url], ttl=9, kill_after=5))
-    assert deputy.kept is not None
-    token = deputy.kept.token
+    assert deputy.hold is not None
+    token = deputy.hold.token
     proxy.blackhole()
     trouble = over(deputy)
     assert isinstance(trouble, LockLost)
@@ -193,7 +193,7 @@ def test_several_are_waited_for_at_once(new: New) -> None:
     until(second, lambda: second.waiting, "for whom it waits")
     first.part(RELEASE)
     deadline = time.monotonic() + BOUND
-    while second.kept is None:
+    while second.hold is None:
         assert time.monotonic() < deadline
         wait_for([first, second], 1)
         first.update()

@@ -281,12 +281,12 @@ def test_a_command_may_say_itself_that_it_hangs(run_distlock: Run, seen: Seen) -
 
 def test_a_hung_commands_lock_is_held_when_told(run_distlock: Run, seen: Seen, lifetime: list[str]) -> None:
     done = run_distlock(
-        "--lock-name=x", "--heartbeat=0.5", "--on-failure=hold", "--reason=upgrade", *lifetime, "--", "sleep", "60"
+        "--lock-name=x", "--heartbeat=0.5", "--on-failure=keep", "--reason=upgrade", *lifetime, "--", "sleep", "60"
     )
     assert done.returncode == HUNG
     held = seen.held("x")
     assert held.lease == 0
-    assert held.details["state"] == "hold"
+    assert held.details["state"] == "kept"
     assert held.details["reason"].startswith("sleep showed no life on ")
     assert held.details["reason"].endswith(" (upgrade)")
     assert seen.new_leases() == set()

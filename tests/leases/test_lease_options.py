@@ -130,17 +130,17 @@ def test_on_loss_says_what_becomes_of_the_command(
 
 
 @every_way("on_failure")
-def test_on_failure_hold_leaves_it_taken(run_distlock: Run, seen: Seen, give: Give) -> None:
-    options, env = give("on_failure", "hold")
+def test_on_failure_keep_leaves_it_taken(run_distlock: Run, seen: Seen, give: Give) -> None:
+    options, env = give("on_failure", "keep")
     assert run_distlock("--lock-name=x", *options, "--", "false", env=env).returncode == 1
-    assert seen.held("x").details["state"] == "hold"
+    assert seen.held("x").details["state"] == "kept"
 
 
 @every_way("record_arguments")
 def test_record_arguments_puts_them_into_the_reason(run_distlock: Run, seen: Seen, give: Give) -> None:
     options, env = give("record_arguments", True)
     command = ("sh", "-c", "exit 7", "an argument")
-    assert run_distlock("--lock-name=x", "--on-failure=hold", *options, "--", *command, env=env).returncode == 7
+    assert run_distlock("--lock-name=x", "--on-failure=keep", *options, "--", *command, env=env).returncode == 7
     assert seen.held("x").details["reason"].startswith("sh -c exit 7 an argument ended with 7 on ")
 
 
@@ -228,7 +228,7 @@ def test_what_is_set_for_other_calls_is_not_in_the_way(run_distlock: Run, seen: 
     settings = {
         "DISTLOCK_REFRESH": "3",
         "DISTLOCK_HEARTBEAT": "20",
-        "DISTLOCK_ON_FAILURE": "hold",
+        "DISTLOCK_ON_FAILURE": "keep",
         "DISTLOCK_ON_LOSS": "kill",
         "DISTLOCK_KILL_AFTER": "1",
         "DISTLOCK_COOLDOWN": "5",
@@ -253,7 +253,7 @@ OUT_OF_RANGE = {
     "cooldown": ("0", "1.5", "31622401"),
     "heartbeat": ("0", "-1", "nan"),
     "on_loss": ("ignore",),
-    "on_failure": ("retry",),
+    "on_failure": ("retry", "hold"),
     "node": ("perhaps",),
     "while_pid": ("0", "-1", "abc", "2147483648"),
 }
@@ -308,7 +308,7 @@ def test_times_that_just_go_together_are_taken(run_distlock: Run) -> None:
         assert run_distlock("--lock-name=x", *options, "--", "true").returncode == 0
 
 
-ABOUT_A_COMMAND = ("--on-failure=hold", "--heartbeat=5", "--node", "--kill-after=1", "--on-loss=kill")
+ABOUT_A_COMMAND = ("--on-failure=keep", "--heartbeat=5", "--node", "--kill-after=1", "--on-loss=kill")
 ABOUT_A_KEEPER = ("--while-pid=1", "--log-file=/tmp/x")
 
 
@@ -353,7 +353,7 @@ def test_a_lease_that_could_not_be_released_is_said_to_end_by_itself(
     assert said.endswith(". Its lease ends it within 30s\n")
 
 
-@pytest.mark.parametrize("option", ["--on-failure=hold", "--heartbeat=5", "--node", "--cooldown=5"])
+@pytest.mark.parametrize("option", ["--on-failure=keep", "--heartbeat=5", "--node", "--cooldown=5"])
 def test_options_about_a_command_mean_nothing_to_a_keeper(
     run_distlock: Run, seen: Seen, process: subprocess.Popen[bytes], option: str
 ) -> None:

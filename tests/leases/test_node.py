@@ -128,9 +128,9 @@ def test_one_that_is_no_module_fails_as_node_does(run_distlock: Run, seen: Seen,
 
 def test_a_hung_modules_lock_is_held_when_told(run_distlock: Run, seen: Seen, module: Module) -> None:
     path = module("setInterval(() => {}, 1000);")
-    done = run_distlock("--lock-name=x", "--node", "--heartbeat=1", "--on-failure=hold", "--", path)
+    done = run_distlock("--lock-name=x", "--node", "--heartbeat=1", "--on-failure=keep", "--", path)
     assert done.returncode == HUNG
-    assert seen.held("x").details["state"] == "hold"
+    assert seen.held("x").details["state"] == "kept"
     assert "showed no life" in seen.held("x").details["reason"]
 
 

@@ -164,7 +164,7 @@ def test_a_lock_over_a_child_that_cannot_be_killed_is_kept(
     said = Output(process.stderr).until("nobody else goes on").string
     assert f"cannot kill process {command}" in said
     (lock,) = json.loads(run_distlock("--show", "--lock-name=x", "--json").stdout)["locks"]
-    assert lock["state"] == "hold"
+    assert lock["state"] == "kept"
     assert lock["lifetime"] == "persistent"
     assert f"process {command} of" in lock["reason"]
     assert "could not be killed" in lock["reason"]

@@ -96,7 +96,7 @@ def test_busy_fails_with_the_holders_name_and_a_command_that_hangs_is_ended(
         Distlock::Exec {{ path => split('{node.env["PATH"]}', ':') }}
         distlock::exec {{ 'busy': command => {quoted("/usr/bin/touch", f"{tmp_path}/busy")} }} -> notify {{ 'after': }}
         distlock::exec {{ 'hangs': command => {hangs}, timeout => 3 }}
-        distlock::exec {{ 'kept': command => ['/bin/false'], on_failure => 'hold' }}
+        distlock::exec {{ 'kept': command => ['/bin/false'], on_failure => 'keep' }}
         """
     )
     assert code == CHANGED_AND_FAILED or "failed" in said, said
@@ -107,7 +107,7 @@ def test_busy_fails_with_the_holders_name_and_a_command_that_hangs_is_ended(
     assert re.search(r"hangs.*returned 124 instead of", said)
     assert not is_running(int((tmp_path / "pid").read_text()))
     assert not show("hangs").holders
-    assert [holder.record.state for holder in show("kept").holders] == ["hold"]
+    assert [holder.record.state for holder in show("kept").holders] == ["kept"]
     assert [holder.owner for holder in show("busy").holders] == ["puppet:db2"]
 
 

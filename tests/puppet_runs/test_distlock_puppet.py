@@ -197,7 +197,7 @@ def test_check_tells_mine_free_anothers_and_unknown(call: Call, seen: Etcd) -> N
 
 
 def test_what_a_failed_command_has_left_taken_is_not_mine(call: Call) -> None:
-    assert call("exec", "x", "--on-failure=hold", "--", "false").returncode == 1
+    assert call("exec", "x", "--on-failure=keep", "--", "false").returncode == 1
     assert call("check", "x").returncode == 2
 
 
@@ -335,7 +335,7 @@ def test_options_stand_before_or_behind_the_name_and_the_command_is_left_alone()
         "exec -- ls",
         "acquire x -- ls",
         "acquire x --command-timeout=3",
-        "acquire x --on-failure=hold",
+        "acquire x --on-failure=keep",
         "acquire x --cooldown=5",
         "release x --ttl=5",
         "check x --timeout=5",

@@ -57,7 +57,7 @@ def everything(node: Site, name: str, run_distlock: Run, spawn_distlock: Spawn, 
     assert well("--ttl=30", "--slots=2", "--heartbeat=20", "--", "echo", "in") == "in\n"
     well("--cooldown=60", "--", "true")
     well("--unlock", "--quiet")
-    assert run_distlock("--on-failure=hold", "--quiet", "--", "false", env=env).returncode == 1
+    assert run_distlock("--on-failure=keep", "--quiet", "--", "false", env=env).returncode == 1
     well("--unlock", "--quiet")
     well("--lock", "--id=me", "--reason=because")
     assert "because" in well("--show")

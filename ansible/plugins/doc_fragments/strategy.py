@@ -49,10 +49,10 @@ options:
     description:
       - What becomes of the lock when what it was held for has failed, a host was unreachable, or the run was ended by a
         signal.
-      - V(release) lets it go. V(hold) leaves it taken, until a person has looked and unlocks it.
+      - V(release) lets it go. V(keep) leaves it taken, until a person has looked and unlocks it.
       - V(release) is what holds where nobody says anything.
     type: str
-    choices: [release, hold]
+    choices: [release, keep]
     vars: [{name: distlock_on_failure}]
     env: [{name: DISTLOCK_ON_FAILURE}]
     ini: [{section: distlock, key: on_failure}]

@@ -102,7 +102,7 @@ locks:
       type: raw
       sample: null
     state:
-      description: V(held), V(hold) until a person unlocks it, or V(cooling).
+      description: V(held), V(kept) until a person unlocks it, or V(cooling).
       type: str
       sample: held
     slot:

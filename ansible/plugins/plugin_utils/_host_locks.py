@@ -11,7 +11,7 @@ import time
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import steps
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError, LockLost
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.keeper.run_keeper import (
-    HOLD,
+    KEEP,
     RELEASE,
     wait_for,
 )
@@ -59,8 +59,8 @@ class HostLocks:
     def shown(self, host):
         """The hold as the host's tasks see it in a variable."""
         turn = self._turns.get(host)
-        kept = turn.deputy.kept if turn is not None and turn.deputy is not None else None
-        return None if kept is None else kept._asdict()
+        hold = turn.deputy.hold if turn is not None and turn.deputy is not None else None
+        return None if hold is None else hold._asdict()
 
     def advance(self, state):
         """Do what can be done without waiting, and return the hosts that are to be stopped: without their lock.
@@ -128,7 +128,7 @@ class HostLocks:
             self._fail(turn, error)
 
     def _look(self, turn):
-        if turn.deputy.kept is not None:
+        if turn.deputy.hold is not None:
             turn.stage = HOLDS
             turn.wait.ends()
         elif turn.deputy.over:
@@ -146,7 +146,7 @@ class HostLocks:
         through, failed = state(turn.host)
         if through:
             turn.stage = PARTS
-            if failed and turn.settings["on_failure"] == HOLD:
+            if failed and turn.settings["on_failure"] == KEEP:
                 self._kept.setdefault(turn.line, turn.host)
             part(turn.deputy, turn.settings, self._play, {turn.host} if failed else set())
 

@@ -12,7 +12,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.ad
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError, LockLost
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.keeper.run_keeper import (
     COOL,
-    HOLD,
+    KEEP,
     RELEASE,
 )
 from ansible_collections.distlock.distlock.plugins.plugin_utils._hosts import at_work, complain, display, say
@@ -45,8 +45,8 @@ class PlayLock:
     @property
     def shown(self):
         """The hold as tasks see it in a variable."""
-        kept = self._deputy.kept if self._deputy is not None else None
-        return None if kept is None else kept._asdict()
+        hold = self._deputy.hold if self._deputy is not None else None
+        return None if hold is None else hold._asdict()
 
     def enter(self, hosts):
         """Have the lock; True if it is held. Waits as long as the settings say."""
@@ -65,7 +65,7 @@ class PlayLock:
         return self.trouble is None
 
     def leave(self, workers, failed, last):
-        """A batch is done; behind the last one let go, or hold as the settings say when something has failed."""
+        """A batch is done; behind the last one release, or keep as the settings say when something has failed."""
         self._failed.update(failed)
         if not self.held() or not (last or self._by_batch or not self._to_come):
             return
@@ -76,7 +76,7 @@ class PlayLock:
                 return
             time.sleep(0.005)
         deputy, self._deputy = self._deputy, None
-        kept = self._failed and self._settings["on_failure"] == HOLD
+        kept = self._failed and self._settings["on_failure"] == KEEP
         part(deputy, self._settings, self._play, self._failed)
         self._failed.clear()
         deadline = time.monotonic() + self._settings["release_timeout"] + BEYOND
@@ -96,7 +96,7 @@ class PlayLock:
             self._fail(error)
             return
         shown, wait = "", Waiting(self._play, self._deputy.name)
-        while self._deputy.kept is None and not self._deputy.over:
+        while self._deputy.hold is None and not self._deputy.over:
             self._deputy.wait(LOOK)
             if self._deputy.waiting != shown:
                 shown = self._deputy.waiting
@@ -111,9 +111,9 @@ class PlayLock:
 
 
 def part(deputy, settings, what, failed):
-    """Let go, hold or cool, by what became of it and what the settings say."""
-    if failed and settings["on_failure"] == HOLD:
-        deputy.part(HOLD, f"{what}: failed on {', '.join(sorted(failed))}")
+    """Release, keep or cool, by what became of it and what the settings say."""
+    if failed and settings["on_failure"] == KEEP:
+        deputy.part(KEEP, f"{what}: failed on {', '.join(sorted(failed))}")
     elif settings["cooldown"] is not None and not failed:
         deputy.part(COOL, settings["cooldown"])
     else:

@@ -38,7 +38,7 @@ EXAMPLES = r"""
   vars:
     distlock_name: "{{ cluster }}"
     distlock_timeout: -1
-    distlock_on_failure: hold
+    distlock_on_failure: keep
   tasks:
     - name: Upgrade
       ansible.builtin.package:

@@ -47,7 +47,7 @@ EXAMPLES = r"""
   vars:
     distlock_name: percona_prod
     distlock_timeout: 600
-    distlock_on_failure: hold
+    distlock_on_failure: keep
   tasks:
     - name: Upgrade
       ansible.builtin.package:

@@ -89,7 +89,7 @@ describe Puppet::Type.type(:distlock).provider(:cli) do
     nil => :unlocked,
     { 'state' => 'held' } => :locked,
     { 'state' => 'cooling' } => :cooling,
-    { 'state' => 'hold' } => :held,
+    { 'state' => 'kept' } => :held,
     { 'owner' => 'another', 'state' => 'held' } => :held,
   }.each do |holder, state|
     it "sees what unlocking would end, #{holder.inspect}, as #{state}" do
