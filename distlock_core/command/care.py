@@ -8,6 +8,7 @@ from distlock_core.base.deadline import FOREVER, now
 from distlock_core.base.value import Value
 from distlock_core.command.teller import Teller
 from distlock_core.errors import ConfigError, DistlockError
+from distlock_core.model.ttl import refresh_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Care(Value):
         lease = self.session.lease
         if lease is None:
             return False
-        refresh = lease.ttl / 3 if lease.refresh is None else lease.refresh
+        refresh = refresh_of(lease.ttl, lease.refresh)
         return self.session.doubt or now() > lease.deadline - lease.ttl + refresh + LATE
 
     @property

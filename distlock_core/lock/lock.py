@@ -17,8 +17,8 @@ from distlock_core.lock.spec import CONNECT_TIMEOUT, NESTED, RELEASE_TIMEOUT, ST
 from distlock_core.model.checks import check_text
 from distlock_core.model.record import Record
 from distlock_core.model.state import Holder
+from distlock_core.model.ttl import check_ttl
 from distlock_core.model.wording import look_at
-from distlock_core.settings.table import check_ttl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,8 +59,9 @@ class Lock:
         on_lost: Callable[[Loss], None] | None = None,
         background: bool = True,
     ) -> None:
+        """Raises `ConfigError`: ttl and refresh do not go together."""
         self._etcd = etcd
-        self._wish = wish
+        self._wish = _checked(wish)
         self._timeout = timeout
         self._connect_timeout = connect_timeout
         self.release_timeout = release_timeout
@@ -231,9 +232,7 @@ class Lock:
 
     @ttl.setter
     def ttl(self, ttl: int | None) -> None:
-        if ttl is not None:
-            check_ttl(ttl, self._wish.refresh)
-        self._wish = self._wish._replace(ttl=ttl)
+        self._wish = _checked(self._wish._replace(ttl=ttl))
 
     @property
     def refresh(self) -> float | None:
@@ -242,9 +241,7 @@ class Lock:
 
     @refresh.setter
     def refresh(self, refresh: float | None) -> None:
-        if self._wish.ttl is not None:
-            check_ttl(self._wish.ttl, refresh)
-        self._wish = self._wish._replace(refresh=refresh)
+        self._wish = _checked(self._wish._replace(refresh=refresh))
 
     def add_details(self, details: Mapping[str, Any]) -> None:
         """What the record of the next hold says besides."""
@@ -451,3 +448,10 @@ class Lock:
                 "a lock belongs to the process that took it. Take it in this process, or leave it to that one"
             )
         return self._holding
+
+
+def _checked(wish: Wish) -> Wish:
+    """The same, where its ttl and refresh go together. Raises `ConfigError`."""
+    if wish.ttl is not None:
+        check_ttl(wish.ttl, wish.refresh)
+    return wish

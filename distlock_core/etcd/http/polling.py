@@ -5,9 +5,7 @@ A proxy that buffers answers (nginx does unless told otherwise) keeps the beginn
 
 from __future__ import annotations
 
-import os
-
-from distlock_core.base.deadline import Patience, now
+from distlock_core.base.deadline import Patience, jittered, now
 from distlock_core.base.remarks import remark
 from distlock_core.errors import AccessDenied, AnotherCluster, Cancelled, DistlockError, EtcdUnavailable
 from distlock_core.etcd.endpoints import WrongCluster
@@ -146,8 +144,7 @@ class PolledWatch:
             if state != self._known:
                 self._known, self._pause = state, FIRST_PAUSE
                 return True
-            # Jitter: many who wait behind one proxy do not look all at once.
-            self._next = now() + self._pause * (0.75 + os.urandom(1)[0] / 512)
+            self._next = now() + jittered(self._pause, 0.75, 1.25)
             self._pause = min(self._pause * 1.5, LONGEST_PAUSE)
 
     def close(self) -> None:
