@@ -49,13 +49,21 @@ def test_what_is_built_carries_what_it_needs_of_the_one_source_and_nothing_else(
         core = [name for name in names if name.startswith(CORE) and name.endswith(".py")]
         texts = {name: archive.extractfile(name).read().decode() for name in core}  # type: ignore[union-attr]
     assert not (ROOT / "ansible" / CORE).exists()
-    for name in ("adapters.py", "keeper.py", "etcd/gateway.py", "etcd/__init__.py"):
+    for name in ("adapters/steps.py", "keeper/keeper.py", "etcd/http/gateway.py", "etcd/__init__.py"):
         assert CORE + name in names
-    for name in ("cli/distlock.py", "supervisor.py", "testing/__init__.py", "saltext/__init__.py"):
+    for name in ("cli/distlock.py", "command/supervisor.py", "testing/__init__.py", "saltext/__init__.py"):
         assert CORE + name not in names
     absolute = re.compile(r"^ *(from|import) distlock_core", re.MULTILINE)
     assert not [name for name, text in texts.items() if absolute.search(text)]
     assert {"COPYING", "LICENSES/Apache-2.0.txt", "CHANGELOG.md", "README.md", "meta/runtime.yml"} <= set(names)
+
+
+def test_what_is_for_the_collection_alone_has_a_name_that_says_so() -> None:
+    """A file without a leading underscore in there is an interface, which other collections may import."""
+    for folder in ("module_utils", "plugin_utils"):
+        files = list((ROOT / "ansible/plugins" / folder).glob("*.py"))
+        assert files
+        assert [path.name for path in files if not path.name.startswith("_")] == []
 
 
 def test_ansible_installs_it_and_finds_nothing_amiss(tarball: Path, tmp_path: Path) -> None:

@@ -12,13 +12,7 @@ import signal
 
 from ansible import constants, context
 from ansible.plugins.action import ActionBase
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import (
-    ConfigError,
-    DistlockError,
-)
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.alive import WhileAlive
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.identity import start_time
-from ansible_collections.distlock.distlock.plugins.module_utils.states import (
+from ansible_collections.distlock.distlock.plugins.module_utils._states import (
     HELD,
     LOCKED,
     RUN_END,
@@ -30,12 +24,18 @@ from ansible_collections.distlock.distlock.plugins.module_utils.states import (
     argument_spec,
     carry_out,
 )
-from ansible_collections.distlock.distlock.plugins.plugin_utils.controller import Run, fill_in
-from ansible_collections.distlock.distlock.plugins.plugin_utils.facts import refuse_facts_in_arguments, written_in
-from ansible_collections.distlock.distlock.plugins.plugin_utils.lockstep import is_in_lockstep, rivals, shares_workers
-from ansible_collections.distlock.distlock.plugins.plugin_utils.on_host import INNER, OnHost
-from ansible_collections.distlock.distlock.plugins.plugin_utils.plan import Plan
-from ansible_collections.distlock.distlock.plugins.plugin_utils.selection import is_deselected
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import (
+    ConfigError,
+    DistlockError,
+)
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.alive import WhileAlive
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.identity import start_time
+from ansible_collections.distlock.distlock.plugins.plugin_utils._controller import Run, fill_in
+from ansible_collections.distlock.distlock.plugins.plugin_utils._facts import refuse_facts_in_arguments, written_in
+from ansible_collections.distlock.distlock.plugins.plugin_utils._lockstep import is_in_lockstep, rivals, shares_workers
+from ansible_collections.distlock.distlock.plugins.plugin_utils._on_host import INNER, OnHost
+from ansible_collections.distlock.distlock.plugins.plugin_utils._plan import Plan
+from ansible_collections.distlock.distlock.plugins.plugin_utils._selection import is_deselected
 
 # What the environment says of a lease is meant for the one that a run has, not for a step that nobody renews.
 OF_A_RUN = ("ttl", "on_loss")

@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.distlock.distlock.plugins.module_utils.arguments import CONNECTION
+from ansible_collections.distlock.distlock.plugins.module_utils._arguments import CONNECTION
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError
-from ansible_collections.distlock.distlock.plugins.plugin_utils.controller import fill_in
-from ansible_collections.distlock.distlock.plugins.plugin_utils.facts import refuse_facts_in_arguments
+from ansible_collections.distlock.distlock.plugins.plugin_utils._controller import fill_in
+from ansible_collections.distlock.distlock.plugins.plugin_utils._facts import refuse_facts_in_arguments
 
 
 class ActionModule(ActionBase):

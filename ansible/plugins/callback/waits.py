@@ -29,7 +29,7 @@ seealso:
 
 from ansible.plugins.callback import CallbackBase
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.lock.wait_story import Waited
-from ansible_collections.distlock.distlock.plugins.plugin_utils.story import WAITS, Wait
+from ansible_collections.distlock.distlock.plugins.plugin_utils._story import WAITS, Wait
 
 ACTIONS = ("distlock", "distlock.distlock.distlock")
 REFUSALS = ("busy", "timeout", "frozen")

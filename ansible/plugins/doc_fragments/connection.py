@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import yaml
-from ansible_collections.distlock.distlock.plugins.module_utils.arguments import documented
+from ansible_collections.distlock.distlock.plugins.module_utils._arguments import documented
 
 NOTES = [
     """What no argument says, the variables DISTLOCK_* of the controller's environment do, and the config file that

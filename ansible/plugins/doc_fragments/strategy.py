@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 import yaml
-from ansible_collections.distlock.distlock.plugins.module_utils.arguments import documented
+from ansible_collections.distlock.distlock.plugins.module_utils._arguments import documented
 
 OWN = r"""
 options:

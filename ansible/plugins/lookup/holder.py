@@ -46,11 +46,11 @@ _raw:
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.distlock.distlock.plugins.module_utils.arguments import CONNECTION
+from ansible_collections.distlock.distlock.plugins.module_utils._arguments import CONNECTION
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import steps
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.model.wording import owner_of
-from ansible_collections.distlock.distlock.plugins.plugin_utils.facts import rendered_without_facts
+from ansible_collections.distlock.distlock.plugins.plugin_utils._facts import rendered_without_facts
 
 
 class LookupModule(LookupBase):

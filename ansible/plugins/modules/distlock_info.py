@@ -143,7 +143,7 @@ kind:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.distlock.distlock.plugins.module_utils import _python  # noqa: F401 # pylint: disable=unused-import
-from ansible_collections.distlock.distlock.plugins.module_utils.arguments import connection_arguments, connection_spec
+from ansible_collections.distlock.distlock.plugins.module_utils._arguments import connection_arguments, connection_spec
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import steps
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.cli.render import locks_json
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError, DistlockError

@@ -50,15 +50,15 @@ from functools import partial
 
 from ansible.plugins.strategy.host_pinned import StrategyModule as HostPinnedStrategy
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError
-from ansible_collections.distlock.distlock.plugins.plugin_utils.host_locks import HostLocks
-from ansible_collections.distlock.distlock.plugins.plugin_utils.hosts import (
+from ansible_collections.distlock.distlock.plugins.plugin_utils._host_locks import HostLocks
+from ansible_collections.distlock.distlock.plugins.plugin_utils._hosts import (
     at_work,
     complain,
     preview,
     stop,
     would_hold,
 )
-from ansible_collections.distlock.distlock.plugins.plugin_utils.options import Options
+from ansible_collections.distlock.distlock.plugins.plugin_utils._options import Options
 
 PLUGIN = "distlock.distlock.host_pinned"
 

@@ -64,9 +64,9 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.er
     ConfigError,
     DistlockError,
 )
-from ansible_collections.distlock.distlock.plugins.plugin_utils.hosts import complain, preview, stop, would_hold
-from ansible_collections.distlock.distlock.plugins.plugin_utils.options import SCOPE, Options
-from ansible_collections.distlock.distlock.plugins.plugin_utils.play_lock import PlayLock
+from ansible_collections.distlock.distlock.plugins.plugin_utils._hosts import complain, preview, stop, would_hold
+from ansible_collections.distlock.distlock.plugins.plugin_utils._options import SCOPE, Options
+from ansible_collections.distlock.distlock.plugins.plugin_utils._play_lock import PlayLock
 
 PLUGIN = "distlock.distlock.linear"
 PLAYS = {}  # a strategy is made anew for each batch; the play's id leads from one to the next

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.distlock.distlock.plugins.module_utils import arguments
+from ansible_collections.distlock.distlock.plugins.module_utils import _arguments as arguments
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.settings.table import SETTINGS
 
 

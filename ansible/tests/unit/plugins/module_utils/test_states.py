@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.distlock.distlock.plugins.module_utils import states
+from ansible_collections.distlock.distlock.plugins.module_utils import _states as states
 
 
 def params(**said):

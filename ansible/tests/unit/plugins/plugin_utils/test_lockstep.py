@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.distlock.distlock.plugins.plugin_utils.lockstep import is_in_lockstep
+from ansible_collections.distlock.distlock.plugins.plugin_utils._lockstep import is_in_lockstep
 
 
 class Play:

@@ -15,9 +15,9 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.ke
     RELEASE,
     wait_for,
 )
-from ansible_collections.distlock.distlock.plugins.plugin_utils.hosts import complain, display, say
-from ansible_collections.distlock.distlock.plugins.plugin_utils.play_lock import BEYOND, part
-from ansible_collections.distlock.distlock.plugins.plugin_utils.story import Waiting
+from ansible_collections.distlock.distlock.plugins.plugin_utils._hosts import complain, display, say
+from ansible_collections.distlock.distlock.plugins.plugin_utils._play_lock import BEYOND, part
+from ansible_collections.distlock.distlock.plugins.plugin_utils._story import Waiting
 
 TO_COME, WAITS, HOLDS, PARTS, DONE = "to come", "waits", "holds", "parts", "done"
 REST = 0.2  # seconds between two looks while nothing can go on

@@ -14,7 +14,7 @@ import contextlib
 
 from ansible.errors import AnsibleError
 from ansible.parsing.mod_args import ModuleArgsParser
-from ansible_collections.distlock.distlock.plugins.module_utils.arguments import CONNECTION
+from ansible_collections.distlock.distlock.plugins.module_utils._arguments import CONNECTION
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError
 
 ACTION_GROUP = "group/distlock.distlock.distlock"

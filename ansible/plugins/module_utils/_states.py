@@ -10,7 +10,7 @@ import os
 import re
 import time
 
-from ansible_collections.distlock.distlock.plugins.module_utils.arguments import connection_arguments, connection_spec
+from ansible_collections.distlock.distlock.plugins.module_utils._arguments import connection_arguments, connection_spec
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import steps
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import ANSIBLE
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.run_holds import Mine

@@ -15,11 +15,11 @@ from ansible.plugins.loader import fragment_loader
 from ansible.template import Templar
 from ansible.utils.display import Display
 from ansible.utils.plugin_docs import get_docstring
-from ansible_collections.distlock.distlock.plugins.module_utils.arguments import CONNECTION
+from ansible_collections.distlock.distlock.plugins.module_utils._arguments import CONNECTION
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import steps
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError
-from ansible_collections.distlock.distlock.plugins.plugin_utils.controller import suffix_of_run
-from ansible_collections.distlock.distlock.plugins.plugin_utils.facts import ADVICE, refuse_injected, without_facts
+from ansible_collections.distlock.distlock.plugins.plugin_utils._controller import suffix_of_run
+from ansible_collections.distlock.distlock.plugins.plugin_utils._facts import ADVICE, refuse_injected, without_facts
 
 display = Display()
 

@@ -10,7 +10,7 @@ import hashlib
 import os
 
 from ansible import constants
-from ansible_collections.distlock.distlock.plugins.module_utils.states import HELD, LOCKED, UNLOCKED
+from ansible_collections.distlock.distlock.plugins.module_utils._states import HELD, LOCKED, UNLOCKED
 
 
 class Plan:

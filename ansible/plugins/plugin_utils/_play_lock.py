@@ -15,8 +15,8 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.ke
     KEEP,
     RELEASE,
 )
-from ansible_collections.distlock.distlock.plugins.plugin_utils.hosts import at_work, complain, display, say
-from ansible_collections.distlock.distlock.plugins.plugin_utils.story import Waiting
+from ansible_collections.distlock.distlock.plugins.plugin_utils._hosts import at_work, complain, display, say
+from ansible_collections.distlock.distlock.plugins.plugin_utils._story import Waiting
 
 LOOK = 1.0  # seconds between two looks at a deputy that says nothing
 WORKERS_END = 10.0  # seconds that the workers may take to end, when all of their results are there
