@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from distlock_core.base.deadline import Cancel
     from distlock_core.keeper.bind import Binding
-    from distlock_core.keeper.run_keeper import Deputy
+    from distlock_core.keeper.run_keeper import RunKeeper
     from distlock_core.lock.acquire import Waiting
     from distlock_core.lock.lock import Lock
     from distlock_core.lock.realm import Realm
@@ -168,9 +168,9 @@ def take(
     realm = connect(settings)
     lock = connection.wanted(realm, settings, step=kept is None, details=details, taker=taker, token=token)
     mine = Mine(settings["id"], run, of_my_run, taker)
-    entry, waits, busy = None, "", None
+    reentry, waits, busy = None, "", None
     try:
-        entry = lock.preview()
+        reentry = lock.preview()
     except (LockBusy, Frozen) as error:
         found = mine.among(error.state)
         if found is not None:
@@ -178,13 +178,13 @@ def take(
         if dry_run and settings["timeout"] == 0:
             raise
         waits, busy = error.message, error.state
-    if entry is not None and entry.how != TAKEN_OVER:
-        if dry_run or not entry.adopts:
-            return Taken(entry.holder, False)
+    if reentry is not None and reentry.how != TAKEN_OVER:
+        if dry_run or not reentry.adopts:
+            return Taken(reentry.holder, False)
         # Whoever had the step is gone: it is this run's from now on, and no second one enters it beside this run.
         kept, plain = None, {**settings, "reason": "", "value": None, "ttl": settings["ttl"] if unrenewed else None}
         lock = connection.wanted(realm, plain, step=True, taker=taker, token=token)
-    before = entry.holder if entry is not None and entry.how == TAKEN_OVER else None
+    before = reentry.holder if reentry is not None and reentry.how == TAKEN_OVER else None
     if dry_run:
         return Taken(None, True, before, waits)
     watcher = Watcher(progress, busy)
@@ -200,7 +200,7 @@ def take(
         lock.release()
         raise Cancelled("interrupted")
     holder = _leave(lock, kept, settings)
-    adopted = entry is not None and entry.adopts and entry.holder.token == holder.token
+    adopted = reentry is not None and reentry.adopts and reentry.holder.token == holder.token
     return Taken(holder, not adopted, before, waited=watcher.story())
 
 
@@ -215,18 +215,18 @@ def _leave(lock: Lock, kept: Binding | None, settings: Settings) -> Holder:
     return bind(lock, kept, connection.arguments(settings))
 
 
-def deputize(settings: Settings, reason: str = "", taker: Mapping[str, Any] | None = None) -> Deputy:
-    """Start a deputy that gets the lock for a run of many processes, and keeps it until the last of them is gone.
+def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, Any] | None = None) -> RunKeeper:
+    """Start a process that gets the lock for a run of many processes, and keeps it until the last of them is gone.
 
     `taker` is the trace of the run's main process (default: this one), `reason` is for where the settings have none.
     When the run ends without a word, the lock is released, or kept if `on_failure` says so. Raises `DistlockError`.
     """
-    from distlock_core.keeper.run_keeper import KEEP, RELEASE, Deputy
+    from distlock_core.keeper.run_keeper import KEEP, RELEASE, RunKeeper
 
     settings["ttl"] = settings["ttl"] or run_ttl()
     settings.check()
     name = settings["lockname"]
-    wish = {
+    spec = {
         "name": name,
         "owner": settings["id"],
         "reason": settings["reason"] or reason,
@@ -237,13 +237,13 @@ def deputize(settings: Settings, reason: str = "", taker: Mapping[str, Any] | No
     }
     orders = {
         "connection": connection.arguments(settings, NOTHING_CONFIGURED),
-        "wish": wish,
+        "spec": spec,
         "timeout": settings["timeout"],
         "margin": settings.kill_after,
         "log_file": settings["log_file"],
         "at_end": (KEEP, ENDED_EARLY) if settings["on_failure"] == KEEP else (RELEASE, None),
     }
-    return Deputy(name, orders)
+    return RunKeeper(name, orders)
 
 
 def let_go(

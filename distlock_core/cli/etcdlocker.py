@@ -112,7 +112,7 @@ def _parse(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, str]) -> tuple[Request, Lock]:
     from distlock_core.etcd.transport import dial
     from distlock_core.lock.lock import Lock
-    from distlock_core.lock.spec import Wish
+    from distlock_core.lock.spec import LockSpec
     from distlock_core.process.nesting import held_around
 
     values = {short: utf8(environ[name]) for short, name in VARIABLES.items() if environ.get(name)}
@@ -131,9 +131,9 @@ def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, 
     owner = check_owner(values.get("i") or hostname())
     keys = Keys.raw(check_key(values["k"]))
     # The owner is shown, and no more: two runs with one id exclude each other.
-    wish = Wish(keys, owner, False, "", "run", 1, held_around(environ), ttl, refresh)
+    spec = LockSpec(keys, owner, False, "", "run", 1, held_around(environ), ttl, refresh)
     carry({}, values.get("e", ""))
-    lock = Lock(dial(values.get("e") or "localhost:2379"), wish, background=False)
+    lock = Lock(dial(values.get("e") or "localhost:2379"), spec, background=False)
     return Request("run", settings, command), lock
 
 

@@ -21,7 +21,7 @@ from distlock_core.process.identity import hostname
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.command.heartbeat import Heartbeat
-    from distlock_core.command.prefork import Gate
+    from distlock_core.command.prefork import Prefork
     from distlock_core.lock.lock import Lock
 
 AFTER_LOSS = 2.0  # seconds that a lock already lost may take to tidy up
@@ -78,7 +78,7 @@ def _equip(request: Request, lock: Lock) -> Equipment:
     """Have ready all that is needed later. Raises `DistlockError`."""
     settings = request.settings
     equipment = Equipment(
-        ends_trees=_ends_trees(request), gate=lambda: _gate(request, lock), heartbeat=lambda: _heartbeat(request)
+        ends_trees=_ends_trees(request), prefork=lambda: _prefork(request, lock), heartbeat=lambda: _heartbeat(request)
     )
     if equipment.warning and not settings["quiet"]:
         warn([equipment.warning], json=settings["json"])
@@ -93,7 +93,7 @@ def _ends_trees(request: Request) -> bool:
     return by_lock or by_itself or settings["wait_for"] == "tree"
 
 
-def _gate(request: Request, lock: Lock) -> Gate | None:
+def _prefork(request: Request, lock: Lock) -> Prefork | None:
     """The command's process, before the lock is claimed, where the lock may be taken over later: its record names it.
 
     Under a lease, and with a heartbeat, the command is started in another way; it ends with distlock, or its lock does.
@@ -102,11 +102,11 @@ def _gate(request: Request, lock: Lock) -> Gate | None:
     if not lock.is_explicit or settings["ttl"] is not None or settings["heartbeat"] is not None or settings["node"]:
         lock.add_details({"command": {}})  # there will be one
         return None
-    from distlock_core.command.prefork import Gate
+    from distlock_core.command.prefork import Prefork
 
-    gate = Gate(request.command)
-    lock.add_details({"command": gate.trace})
-    return gate
+    prefork = Prefork(request.command)
+    lock.add_details({"command": prefork.trace})
+    return prefork
 
 
 def _supervise(request: Request, lock: Lock, mask: SignalMask, equipment: Equipment) -> Ended:
@@ -123,7 +123,7 @@ def _supervise(request: Request, lock: Lock, mask: SignalMask, equipment: Equipm
         lock.lease is not None or settings["wait_for"] == "tree",
     )
     command = ["node", *request.command] if settings["node"] else request.command
-    return Supervisor(command, environment.for_command(os.environ, lock), mask, care, equipment.gate).run()
+    return Supervisor(command, environment.for_command(os.environ, lock), mask, care, equipment.prefork).run()
 
 
 def _tell(request: Request, cause: str, line: str) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from distlock_core.command.heartbeat import Heartbeat
-    from distlock_core.command.prefork import Gate
+    from distlock_core.command.prefork import Prefork
     from distlock_core.command.signalfd import SignalFd
     from distlock_core.lock.monitor import Session
 
@@ -68,7 +68,7 @@ class Equipment:
     """
 
     def __init__(
-        self, *, ends_trees: bool, gate: Callable[[], Gate | None], heartbeat: Callable[[], Heartbeat | None]
+        self, *, ends_trees: bool, prefork: Callable[[], Prefork | None], heartbeat: Callable[[], Heartbeat | None]
     ) -> None:
         """Raises `ConfigError` or `DistlockError`: something is missing here."""
         self.warning = ""
@@ -76,19 +76,19 @@ class Equipment:
         _check_room()
         if ends_trees:
             self.warning = self._load()
-        self.gate = gate()  # before any thread is started
+        self.prefork = prefork()  # before any thread is started
         try:
             self.teller = Teller()
             self.heartbeat = heartbeat()
         except BaseException:
-            if self.gate is not None:
-                self.gate.close()
+            if self.prefork is not None:
+                self.prefork.close()
             raise
 
     def close(self) -> None:
         """It is not used any more, or after all. No effect on a command that was started."""
-        if self.gate is not None:
-            self.gate.close()
+        if self.prefork is not None:
+            self.prefork.close()
         if self.heartbeat is not None:
             self.heartbeat.close()
 

@@ -1,4 +1,4 @@
-"""A gate before the command: its process is there before the lock is claimed, and becomes the command afterwards.
+"""The command's process, forked before the lock is claimed; it waits, and becomes the command afterwards.
 
 So the record can name that process from its first moment, at no further write: when only distlock is killed, the next
 run of the same owner sees that the command still works. A process that cannot be had is noticed before anything is
@@ -23,7 +23,7 @@ CHUNK = 65536
 CATCHABLE = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
 
 
-class Gate:
+class Prefork:
     """A child of this process that waits. It ends, without a word, when this process does, or with `close()`."""
 
     def __init__(self, command: Sequence[str]) -> None:

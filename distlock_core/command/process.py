@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from distlock_core.command.care import Care
-    from distlock_core.command.prefork import Gate
+    from distlock_core.command.prefork import Prefork
     from distlock_core.process.table import Process
     from distlock_core.process.tree import Tree
 
@@ -42,7 +42,7 @@ class Command:
         self.ended: Ended | None = None
         self.strangers: frozenset[Process] = frozenset()
 
-    def start(self, gate: Gate | None = None) -> None:
+    def start(self, prefork: Prefork | None = None) -> None:
         """Start it; a `gate` becomes it. Raises `NotStarted`, `TooLate`."""
         care = self._care
         changed = {**self._environ, **(care.heartbeat.variables if care.heartbeat is not None else {})}
@@ -51,11 +51,11 @@ class Command:
             from distlock_core.process.table import become_subreaper, descendants, stat_of
 
             # `sh -c 'x & exec distlock ...'`: what was below me before the command is not the command's.
-            waits = 0 if gate is None else gate.pid
+            waits = 0 if prefork is None else prefork.pid
             self.strangers = frozenset(found for found in descendants(os.getpid()) if found[0] != waits)
             become_subreaper()
-        if gate is not None:
-            self.pid = gate.open(environ, self._mask)
+        if prefork is not None:
+            self.pid = prefork.open(environ, self._mask)
         elif care.sees_tree or care.heartbeat is not None:
             self.pid = spawn.start_by_fork(
                 self._words,

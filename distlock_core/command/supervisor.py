@@ -31,7 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.command.care import Care
     from distlock_core.command.kill import Killing
-    from distlock_core.command.prefork import Gate
+    from distlock_core.command.prefork import Prefork
     from distlock_core.command.signals import SignalMask
 
 SHORT = 0.2  # seconds; a command that is done by then is not worth a watch: the release tells the same
@@ -47,13 +47,13 @@ class Supervisor:
         environ: Mapping[str, str],
         mask: SignalMask,
         care: Care,
-        gate: Gate | None = None,
+        prefork: Prefork | None = None,
     ) -> None:
         """`gate`: a process that waits to become the command, where there is one already."""
         self._command = Command(command, environ, mask.before, care)
         self._mask = mask
         self._care = care
-        self._gate = gate
+        self._prefork = prefork
         self._passed_on: set[int] = set()
         self._told_to_stop = False
         self._has_stopped = False  # and distlock has not
@@ -98,7 +98,7 @@ class Supervisor:
             care.teller.close()
 
     def _start(self) -> None:
-        self._command.start(self._gate)
+        self._command.start(self._prefork)
         self._watch_at = now() + SHORT
         self._late_at = now() + self._care.limit
         thread = get_ident()

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 def hand_over(lock: Lock) -> dict[str, Any]:
     """Return all that another process needs to go on with the hold of this lock. Raises `NotHolder`."""
-    held = lock.current().held
-    lease = held.lease.id if held.lease is not None else 0
+    acquired = lock.current().acquired
+    lease = acquired.lease.id if acquired.lease is not None else 0
     return {
         "name": lock.name,
         "owner": lock.owner if lock.is_explicit else None,
-        "key": held.kv.key.decode(),
-        "value": held.kv.value.decode("utf-8", "surrogateescape"),
-        "run": held.run,
-        "numbers": (held.kv.create_revision, held.kv.mod_revision, held.slot, lease),
+        "key": acquired.kv.key.decode(),
+        "value": acquired.kv.value.decode("utf-8", "surrogateescape"),
+        "run": acquired.run,
+        "numbers": (acquired.kv.create_revision, acquired.kv.mod_revision, acquired.slot, lease),
     }
 
 

@@ -1,6 +1,6 @@
-"""Deputy: a process of its own that waits for a lock and keeps it, for a run that has other things to do meanwhile.
+"""Run keeper: a process that waits for a lock and keeps it for a run, which has other things to do meanwhile.
 
-The run has one end of a pipe, which every process that it forks inherits; the deputy has the other. So it sees the end
+The run has one end of a pipe, which every process that it forks inherits; the keeper has the other. So it sees the end
 of the run when the last of them is gone, however that came about, and parts with the lock then. What it was told to do
 at that moment, or earlier by `part()`, is all that ends its hold, but for a loss.
 """
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 RELEASE, KEEP, COOL = "release", "keep", "cool"
 
 
-class DeputyHold(Value):
-    """What the deputy holds."""
+class KeeperHold(Value):
+    """The hold that the keeper has."""
 
     lock: str
     owner: str
@@ -42,30 +42,30 @@ class DeputyHold(Value):
     since: int
 
 
-class Deputy:
-    """The run's side. `update()` takes in what the deputy has said; it never blocks.
+class RunKeeper:
+    """The run's side. `update()` takes in what the keeper has said; it never blocks.
 
     `waiting` names the holders that it waits for. `hold` is its hold, None before and after. `trouble` is why there is
     none: refused, lost, or not surely released. `over` when nothing more will come.
     """
 
     def __init__(self, name: str, orders: Mapping[str, Any]) -> None:
-        """Start it. The orders: `connection`, `wish` (arguments of `Realm.lock()`), `timeout`, `margin`, `at_end`.
+        """Start it. The orders: `connection`, `spec` (arguments of `Realm.lock()`), `timeout`, `margin`, `at_end`.
 
-        The wish is leased. `margin`: so many seconds before the lease can run out, a hold without a renewal counts as
+        The lock is leased. `margin`: so many seconds before the lease can run out, a hold without a renewal counts as
         lost. `at_end` is what becomes of the lock when the run ends without a word: a pair as for `part()`. Raises
         `DistlockError`.
         """
         self.name = name
         self.waiting = ""
-        self.hold: DeputyHold | None = None
+        self.hold: KeeperHold | None = None
         self.trouble: DistlockError | None = None
         self.over = False
         self._heard = b""
         self._parting = False
         around = {word: os.environ[word] for word in (TOKEN, HELD) if word in os.environ}
         orders = {**orders, "around": around}  # said, not inherited: it is not one of those who are inside
-        self.pid, self._orders, self._words = keeper.spawn(__name__, f"distlock deputy for {name}", orders)
+        self.pid, self._orders, self._words = keeper.spawn(__name__, f"distlock keeper for {name}", orders)
         os.set_blocking(self._words, False)
 
     def fileno(self) -> int:
@@ -108,7 +108,7 @@ class Deputy:
             self.waiting = said["waiting"]
         elif "hold" in said:
             self.waiting = ""
-            self.hold = DeputyHold(*said["hold"])
+            self.hold = KeeperHold(*said["hold"])
         else:
             if said.get("message"):
                 kind = LockLost if said["kind"] == LockLost.kind else DistlockError
@@ -133,17 +133,17 @@ class Deputy:
         os.close(self._words)
 
 
-def wait_for(deputies: list[Deputy], seconds: float) -> None:
+def wait_for(run_keepers: list[RunKeeper], seconds: float) -> None:
     """Until one of them says something, at most for so long."""
     poll = select.poll()
-    for deputy in deputies:
-        if not deputy.over:
-            poll.register(deputy, select.POLLIN)
+    for run_keeper in run_keepers:
+        if not run_keeper.over:
+            poll.register(run_keeper, select.POLLIN)
     poll.poll(int(seconds * 1000))
 
 
 def main(orders: dict[str, Any]) -> None:
-    """What the deputy's process does, from its first to its last moment."""
+    """The keeper's process, from its first to its last moment."""
     keeper.stand_alone()
     log = keeper.open_log(orders.get("log_file"))
     run = _Run()
@@ -247,10 +247,10 @@ def _get(orders: dict[str, Any], run: _Run) -> Lock:
     realm = connect(**orders["connection"])
     # Its own pid and start time stand in the record: it lives as long as the run's last process does.
     realm.load_all()
-    wish = {**orders["wish"]}
-    details = {**wish.pop("details", {}), "keeper": os.getpid()}
+    spec = {**orders["spec"]}
+    details = {**spec.pop("details", {}), "keeper": os.getpid()}
     inside = held_around(orders["around"])
-    lock = realm.lock(**wish, inside=inside, details=details, background=False)
+    lock = realm.lock(**spec, inside=inside, details=details, background=False)
     return lock.acquire(orders["timeout"], run, _Told())
 
 

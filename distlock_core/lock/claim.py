@@ -12,8 +12,8 @@ from distlock_core.lock import refusals
 from distlock_core.lock.lease import Lease
 from distlock_core.lock.reentry import reentry_record
 from distlock_core.lock.release import Ending
-from distlock_core.lock.snapshot import View, claim_conditions, gets, reentry_conditions, unsettled
-from distlock_core.lock.spec import NESTED, Held, Wish, claim_record
+from distlock_core.lock.snapshot import Snapshot, claim_conditions, gets, reentry_conditions, unsettled
+from distlock_core.lock.spec import NESTED, Acquired, LockSpec, claim_record
 from distlock_core.model.record import Record
 from distlock_core.process.identity import new_run
 
@@ -21,8 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.etcd.client import Etcd
     from distlock_core.etcd.values import Get, Op, Outcome
-    from distlock_core.lock.queue import Line
-    from distlock_core.lock.reentry import Entry
+    from distlock_core.lock.queue import Queue
+    from distlock_core.lock.reentry import Reentry
 
     Call = Callable[[], Patience]
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 class Claim(Value):
     """A claim on its way: what it was based on, and what it brings when it is applied."""
 
-    view: View
-    held: Held
+    snapshot: Snapshot
+    acquired: Acquired
 
 
 class Claims:
@@ -40,15 +40,15 @@ class Claims:
     `call` says how long the next call may take.
     """
 
-    def __init__(self, etcd: Etcd, wish: Wish, line: Line) -> None:
+    def __init__(self, etcd: Etcd, spec: LockSpec, queue: Queue) -> None:
         self._etcd = etcd
-        self._wish = wish
-        self._keys = wish.keys
-        self._line = line
+        self._spec = spec
+        self._keys = spec.keys
+        self._queue = queue
         self._run = new_run()
         self._lease: Lease | None = None
         self._doubt: Claim | None = None
-        self.won: Held | None = None  # what was claimed, for who is called away before it has it in hand
+        self.won: Acquired | None = None  # what was claimed, for who is called away before it has it in hand
         self._is_noted = False
 
     @property
@@ -56,40 +56,40 @@ class Claims:
         """True while nobody knows whether the last claim was applied."""
         return self._doubt is not None
 
-    def take(self, view: View, slot: int, call: Call) -> Held | View:
+    def take(self, snapshot: Snapshot, slot: int, call: Call) -> Acquired | Snapshot:
         """Claim a free slot. Returns the lock, or what is seen where it is not free any more."""
-        key, record, lease = self._keys.slot(slot), claim_record(self._wish, self._run), self._grant(call)
+        key, record, lease = self._keys.slot(slot), claim_record(self._spec, self._run), self._grant(call)
         then: list[Op] = [Put(key, record, lease)]
-        if self._line.ticket is not None:
-            then.append(Delete(self._line.ticket.key))
-        conditions = claim_conditions(self._keys, view, self._line.ticket, slot, self._wish.slots)
-        held = Held(KeyValue(key, record, 0, 0, lease), self._run, slot, lease=self._lease)
-        return self._commit(Claim(view, held), conditions, then, call)
+        if self._queue.ticket is not None:
+            then.append(Delete(self._queue.ticket.key))
+        conditions = claim_conditions(self._keys, snapshot, self._queue.ticket, slot, self._spec.slots)
+        acquired = Acquired(KeyValue(key, record, 0, 0, lease), self._run, slot, lease=self._lease)
+        return self._commit(Claim(snapshot, acquired), conditions, then, call)
 
-    def enter(self, view: View, entry: Entry, call: Call) -> Held | View:
+    def enter(self, snapshot: Snapshot, reentry: Reentry, call: Call) -> Acquired | Snapshot:
         """Enter a hold of my owner's again. Returns as `take`."""
-        holder, before = entry.holder, entry.before
-        if entry.how == NESTED:
+        holder, before = reentry.holder, reentry.before
+        if reentry.how == NESTED:
             # The run around me keeps its record, and with it its right to release: nothing is written.
-            return Held(holder.kv, holder.record.run, holder.slot, NESTED)
-        record, lease = reentry_record(self._wish, self._run, entry), self._grant(call)
+            return Acquired(holder.kv, holder.record.run, holder.slot, NESTED)
+        record, lease = reentry_record(self._spec, self._run, reentry), self._grant(call)
         kv = KeyValue(holder.key, record, holder.kv.create_revision, 0, lease)
-        held = Held(kv, self._run, holder.slot, entry.how, before, entry.before_lease, self._lease)
-        conditions = reentry_conditions(self._keys, view, holder)
-        return self._commit(Claim(view, held), conditions, [Put(holder.key, record, lease)], call)
+        acquired = Acquired(kv, self._run, holder.slot, reentry.how, before, reentry.before_lease, self._lease)
+        conditions = reentry_conditions(self._keys, snapshot, holder)
+        return self._commit(Claim(snapshot, acquired), conditions, [Put(holder.key, record, lease)], call)
 
-    def _commit(self, claim: Claim, conditions: list[Compare], then: list[Op], call: Call) -> Held | View:
+    def _commit(self, claim: Claim, conditions: list[Compare], then: list[Op], call: Call) -> Acquired | Snapshot:
         self._note()
         self._doubt = claim
-        reads = gets(self._keys, self._line.ticket)
+        reads = gets(self._keys, self._queue.ticket)
         try:
             outcome = self._etcd.txn(conditions, then, reads, call())
         except (OutcomeUnknown, Cancelled):
             raise
         except NoSpace:
             # The write that goes beyond the limit is applied, and refused all the same. It is on its way no more.
-            holder = View.parse(self._keys, self._etcd.read(reads, call()), None).held_under(self._run)
-            self.won = None if holder is None else claim.held._replace(kv=holder.kv)
+            holder = Snapshot.parse(self._keys, self._etcd.read(reads, call()), None).held_under(self._run)
+            self.won = None if holder is None else claim.acquired._replace(kv=holder.kv)
             self._doubt = None
             if self.won is None:
                 raise
@@ -100,35 +100,35 @@ class Claims:
         if not outcome.succeeded:
             self._doubt = None
             self.drop_lease()
-            return View.parse(self._keys, outcome, self._line.ticket)
-        kv = claim.held.kv
+            return Snapshot.parse(self._keys, outcome, self._queue.ticket)
+        kv = claim.acquired.kv
         born = kv.create_revision or outcome.revision
-        won = self.won = claim.held._replace(kv=kv._replace(create_revision=born, mod_revision=outcome.revision))
+        won = self.won = claim.acquired._replace(kv=kv._replace(create_revision=born, mod_revision=outcome.revision))
         self._doubt = None
         return won
 
     def _note(self) -> None:
         """Have this machine remember the acquisition, before there is one: after a reboot nothing else proves it."""
-        if self._wish.explicit and not self._is_noted:
+        if self._spec.explicit and not self._is_noted:
             from distlock_core.process.memory import remember
 
-            self._is_noted = remember(self._wish.state_dir, self._run)
+            self._is_noted = remember(self._spec.state_dir, self._run)
 
     def forget(self) -> None:
         """Nothing was acquired, and nothing will be."""
         if self._is_noted:
             from distlock_core.process.memory import forget
 
-            forget(self._wish.state_dir, self._run)
+            forget(self._spec.state_dir, self._run)
 
     def _grant(self, call: Call) -> int:
         """The lease that the hold will hang on, 0 for a persistent one. Its deadline counts from here."""
-        if self._wish.ttl is None:
+        if self._spec.ttl is None:
             return 0
         self.drop_lease()
         # Here before it is granted: who gives up in the middle ends it with all the rest, and in the same time.
-        self._lease = Lease(self._etcd, self._wish.ttl, None, self._wish.refresh)
-        self._lease.grant(self._wish.ttl, call())
+        self._lease = Lease(self._etcd, self._spec.ttl, None, self._spec.refresh)
+        self._lease.grant(self._spec.ttl, call())
         return self._lease.id
 
     def drop_lease(self, patience: Patience | None = None) -> None:
@@ -137,26 +137,29 @@ class Claims:
         if lease is not None:
             lease.give_up(patience)
 
-    def settle(self, patience: Patience) -> Held | None:
+    def settle(self, patience: Patience) -> Acquired | None:
         """Find out what became of a claim without a reply; one that was not applied is made void.
 
         Every claim demands that the lock's last end is as it was read. Here it is written again, unchanged: a claim
         that is still on its way (in a proxy, in a stopped member) can never be applied after that.
         """
         assert self._doubt is not None
-        view, held = self._doubt
-        again = Put(self._keys.last, view.last.value if view.last else Record(0, "", {"how": ""}).encode())
+        snapshot, acquired = self._doubt
+        last = snapshot.last.value if snapshot.last else Record(0, "", {"how": ""}).encode()
+        again = Put(self._keys.last, last)
         reads = gets(self._keys, None)
         try:
-            outcome = self._etcd.txn([unsettled(self._keys, view)], [again, *reads], reads, patience)
+            outcome = self._etcd.txn([unsettled(self._keys, snapshot)], [again, *reads], reads, patience)
         except NoSpace as full:
-            outcome = self._void_in_a_full_etcd(view, reads, patience, full)
-        holder = View.parse(self._keys, outcome, None).held_under(self._run)
-        self.won = None if holder is None else held._replace(kv=holder.kv)
+            outcome = self._void_in_a_full_etcd(snapshot, reads, patience, full)
+        holder = Snapshot.parse(self._keys, outcome, None).held_under(self._run)
+        self.won = None if holder is None else acquired._replace(kv=holder.kv)
         self._doubt = None
         return self.won
 
-    def _void_in_a_full_etcd(self, view: View, reads: Sequence[Get], patience: Patience, full: NoSpace) -> Outcome:
+    def _void_in_a_full_etcd(
+        self, snapshot: Snapshot, reads: Sequence[Get], patience: Patience, full: NoSpace
+    ) -> Outcome:
         """Make a claim void by deletes alone, and read what became of it.
 
         It demands its lease, its ticket, and the lock's last end, as they were: the first of them that there is goes. A
@@ -166,15 +169,15 @@ class Claims:
             lease, self._lease = self._lease, None
             lease.revoke(patience)
             return self._etcd.read(reads, patience)
-        ticket = self._line.ticket
+        ticket = self._queue.ticket
         if ticket is not None:
             same = Compare("CREATE", "EQUAL", ticket.key, ticket.create_revision)
             return self._etcd.txn([same], [Delete(ticket.key), *reads], reads, patience)
-        if view.last is None:
+        if snapshot.last is None:
             raise full
-        return self._etcd.txn([unsettled(self._keys, view)], [Delete(self._keys.last), *reads], reads, patience)
+        return self._etcd.txn([unsettled(self._keys, snapshot)], [Delete(self._keys.last), *reads], reads, patience)
 
-    def resolve(self, ending: BaseException, patience: Patience) -> Held | None:
+    def resolve(self, ending: BaseException, patience: Patience) -> Acquired | None:
         """Settle a claim in doubt: the lock if it was applied, None if it never will be. Raises `OutcomeUnknown`."""
         while self._doubt is not None:
             try:
@@ -185,23 +188,23 @@ class Claims:
                 raise refusals.unknown(self._keys.name, self._run, f"{ending}; {error}") from ending
         return None
 
-    def undo(self, held: Held, patience: Patience) -> None:
+    def undo(self, acquired: Acquired, patience: Patience) -> None:
         """The caller was called away while its claim went through: as it was before."""
-        ended = Put(self._keys.last, Ending("released", self._wish.owner).record(held.kv))
-        undo: list[Op] = [Delete(held.kv.key), ended]
-        if held.before:
-            undo = [Put(held.kv.key, held.before, held.before_lease)]
+        ended = Put(self._keys.last, Ending("released", self._spec.owner).record(acquired.kv))
+        undo: list[Op] = [Delete(acquired.kv.key), ended]
+        if acquired.before:
+            undo = [Put(acquired.kv.key, acquired.before, acquired.before_lease)]
         while True:
             try:
-                self._etcd.txn([Compare("MOD", "EQUAL", held.kv.key, held.kv.mod_revision)], undo, [], patience)
+                self._etcd.txn([Compare("MOD", "EQUAL", acquired.kv.key, acquired.kv.mod_revision)], undo, [], patience)
                 self.won = None
                 return
             except LeaseGone:
-                undo = [Delete(held.kv.key), ended]  # what was there has run out meanwhile
+                undo = [Delete(acquired.kv.key), ended]  # what was there has run out meanwhile
             except OutcomeUnknown:
                 patience.pause(RETRY_PAUSE)
             except NoSpace as full:
-                if held.before or len(undo) == 1:
+                if acquired.before or len(undo) == 1:
                     raise refusals.unknown(self._keys.name, self._run, str(full)) from full
                 undo = undo[:1]  # what only deletes is let in
             except Exception as error:

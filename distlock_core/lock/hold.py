@@ -1,4 +1,4 @@
-"""Holding: a lock that is held, from its acquisition to its end: looked after, verified, changed, let go."""
+"""Hold: one acquisition of a lock, from its acquisition to its end: looked after, verified, changed, let go."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from distlock_core.errors import (
 from distlock_core.etcd.values import Get, KeyValue, LeaseGone, Put
 from distlock_core.lock.lease import GIVE_UP, Lease
 from distlock_core.lock.release import UNEXPECTED, Ending, cool_down, leave_taken, let_go, rewrite
-from distlock_core.lock.spec import NESTED, STEP, Held, Wish
+from distlock_core.lock.spec import NESTED, STEP, Acquired, LockSpec
 from distlock_core.model.record import HELD, KEPT, Record, token_of
 from distlock_core.model.state import Holder
 from distlock_core.model.ttl import longest_call
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from distlock_core.base.deadline import Cancel
     from distlock_core.base.standby import Standby
     from distlock_core.etcd.client import Etcd
-    from distlock_core.events.lost import Tidings
+    from distlock_core.events.hold_notifier import HoldNotifier
     from distlock_core.lock.monitor import Loss, Session
-    from distlock_core.lock.queue import Line
+    from distlock_core.lock.queue import Queue
 
 
 SHORTEST_STEP = 0.5  # seconds that one try to leave a leased lock taken may take, before its lease is looked after
 
 
-class Holding:
+class Hold:
     """One hold of one lock. `Lock` makes one at each acquisition, and asks nothing of it after its end.
 
     It ends by `let_go()`, `leave_taken()` or `cool()`, each of which raises `LockLost` when it was lost before, and
@@ -54,34 +54,34 @@ class Holding:
     def __init__(
         self,
         etcd: Etcd,
-        wish: Wish,
-        held: Held,
-        tidings: Tidings,
+        spec: LockSpec,
+        acquired: Acquired,
+        notifier: HoldNotifier,
         *,
         contact: float,
         on_lost: Callable[[Loss], None] | None,
         background: bool,
-        line: Line | None = None,
+        queue: Queue | None = None,
         standby: Standby | None = None,
     ) -> None:
-        """`contact` (seconds) bounds what is asked of etcd; `line` is the place in it that I have still to leave.
+        """`contact` (seconds) bounds what is asked of etcd; `queue` is the place in it that I have still to leave.
 
         `standby`: the thread that looks after it; it is closed with the hold.
         """
         self._etcd = etcd
-        self._keys = wish.keys
-        self._owner = wish.owner
-        self._is_step = wish.kind == "lock"
-        self._remembers, self._state_dir = wish.explicit, wish.state_dir
-        self.held = held
+        self._keys = spec.keys
+        self._owner = spec.owner
+        self._is_step = spec.kind == "lock"
+        self._remembers, self._state_dir = spec.explicit, spec.state_dir
+        self.acquired = acquired
         self.is_over = False
         self.is_ending = False  # its end has begun, whatever comes of it
-        self._hung = wish.ttl, wish.refresh
-        self._tidings = tidings
+        self._hung = spec.ttl, spec.refresh
+        self._notifier = notifier
         self._contact = contact
         self._on_lost = on_lost
         self._background = background
-        self._line = line
+        self._queue = queue
         self._standby = standby
         self.pid = os.getpid()
         self._session: Session | None = None
@@ -95,7 +95,7 @@ class Holding:
 
             is_mine = self._is_mine_or_my_guests if self._is_step else self._is_mine
             self._session = Session(
-                self._etcd, self._keys, self.held.kv, is_mine, self.held.lease, self._on_lost, self._standby
+                self._etcd, self._keys, self.acquired.kv, is_mine, self.acquired.lease, self._on_lost, self._standby
             )
             self._session.on_change = self._announce
         return self._session
@@ -106,7 +106,7 @@ class Holding:
         if self.is_inherited or not self._is_open:
             return False
         # The clock too: whoever looks after it may be stopped, or not get to run.
-        return self.held.lease is None or now() < self.held.lease.deadline
+        return self.acquired.lease is None or now() < self.acquired.lease.deadline
 
     @property
     def is_inherited(self) -> bool:
@@ -115,14 +115,14 @@ class Holding:
 
     def look_after(self) -> None:
         """Tell that it is mine, and renew it in the background, if that is wanted."""
-        self._tidings.acquired()
-        if (self._background and self._hung[0] is not None) or self._tidings.has_readers:
+        self._notifier.acquired()
+        if (self._background and self._hung[0] is not None) or self._notifier.has_readers:
             self.session.start()
 
     def verify(self, cancel: Cancel | None = None) -> bool:
         """True if it is still mine, by a linearizable read."""
         patience = Patience.lasting(self._contact, cancel)
-        found = self._etcd.read([Get(self.held.kv.key)], patience).ranges()[0].kvs
+        found = self._etcd.read([Get(self.acquired.kv.key)], patience).ranges()[0].kvs
         return bool(found) and self._is_mine(found[0])
 
     # Changes.
@@ -130,12 +130,12 @@ class Holding:
     def renew(self, ttl: int | None, refresh: float | None, cancel: Cancel | None = None) -> bool:
         """Renew it now, on a new lease if the ttl or the refresh is another than it has. False: it is lost."""
         patience = Patience.lasting(self._contact, cancel)
-        held = self.held
-        if held.entry != NESTED and self._hung != (ttl, refresh):
+        acquired = self.acquired
+        if acquired.how != NESTED and self._hung != (ttl, refresh):
             return self._is_open and self._hang(ttl, refresh, patience)
-        if held.lease is not None and not held.lease.lost:
-            held.lease.renew(patience)
-        gone = held.lease is not None and held.lease.lost
+        if acquired.lease is not None and not acquired.lease.lost:
+            acquired.lease.renew(patience)
+        gone = acquired.lease is not None and acquired.lease.lost
         return self._is_open and not gone and self.verify()
 
     def _hang(self, ttl: int | None, refresh: float | None, patience: Patience) -> bool:
@@ -146,9 +146,9 @@ class Holding:
         was_running = session.is_running
         session.stop(for_now=True)
         try:
-            moved = rehang(self._etcd, self.held, self._is_mine, ttl, refresh, patience)
+            moved = rehang(self._etcd, self.acquired, self._is_mine, ttl, refresh, patience)
             if moved is not None:
-                self.held = moved
+                self.acquired = moved
                 self._hung = ttl, refresh
                 session.move(moved.kv, moved.lease)
                 self.look_after()
@@ -169,22 +169,22 @@ class Holding:
             return self._is_mine(kv)
 
         try:
-            kv = amend(self._etcd, self.held.kv, is_mine, change, patience)
+            kv = amend(self._etcd, self.acquired.kv, is_mine, change, patience)
         except LeaseGone:
             kv = None
         if kv is None:
-            if seen and token_of(seen[-1]) == self.held.token:
+            if seen and token_of(seen[-1]) == self.acquired.token:
                 # Still this hold, but entered by a run of its own owner, or left taken by a person.
                 holder, name = Holder.parse(self._keys, seen[-1]), self._keys.name
                 raise NotHolder(f"{printable(name)} is held by {held_by(holder)} now. {look_at(name)}")
             raise self.lost()
-        self.held = self.held._replace(kv=kv)
+        self.acquired = self.acquired._replace(kv=kv)
 
     # The end.
 
     def let_go(self, patience: Patience) -> None:
         """Delete its key; one that was entered again is left held, as it was found."""
-        self._part(self._delete, patience, stays=self.held.entry == STEP)
+        self._part(self._delete, patience, stays=self.acquired.how == STEP)
 
     def leave_taken(self, reason: str, patience: Patience) -> None:
         """Leave it taken, persistent, until a person unlocks it."""
@@ -229,7 +229,7 @@ class Holding:
         """
         self._stop_looking()
         try:
-            nested = self.held.entry == NESTED
+            nested = self.acquired.how == NESTED
             done = self._is_still_around_me(patience) if nested else self._do(how, patience, stays)
             self.is_over = True
             if not done:
@@ -239,17 +239,17 @@ class Holding:
             self._leave_the_rest(with_lease=self.is_over or not stays)
             if self.is_over:
                 self._drop_note()
-                self._tidings.let_go()
+                self._notifier.let_go()
 
     def _do(self, how: Callable[[KeyValue, Patience], bool], patience: Patience, stays: bool) -> bool:
         """Do it, as soon as that can be done. Raises what stands in the way at the end of the patience."""
-        lease = self.held.lease if stays else None
+        lease = self.acquired.lease if stays else None
         pauses = Backoff()
         while True:
             # A lock that stays is renewed meanwhile.
             step = patience if lease is None else patience.within(max(longest_call(lease.ttl), SHORTEST_STEP))
             try:
-                return how(self.held.kv, step)
+                return how(self.acquired.kv, step)
             except (AccessDenied, AnotherCluster, Cancelled, ConfigError, OutcomeUnknown):
                 raise
             except NoSpace as full:
@@ -268,9 +268,9 @@ class Holding:
 
     def _revoke(self, patience: Patience) -> bool:
         """End a leased hold that cannot be deleted in any other way. False: it has no lease."""
-        if self.held.lease is None:
+        if self.acquired.lease is None:
             return False
-        self.held.lease.revoke(patience)
+        self.acquired.lease.revoke(patience)
         return True
 
     def _is_still_around_me(self, patience: Patience) -> bool:
@@ -288,12 +288,12 @@ class Holding:
             standby.close()
 
     def _delete(self, kv: KeyValue, patience: Patience) -> bool:
-        if self.held.entry == STEP:
+        if self.acquired.how == STEP:
 
             def step(there: KeyValue) -> Put:
                 # As the run's record has it by now: what was changed inside stays.
                 inner = Record.parse(there.value).text("step").encode("utf-8", "backslashreplace")
-                return Put(there.key, inner or self.held.before, self.held.before_lease)
+                return Put(there.key, inner or self.acquired.before, self.acquired.before_lease)
 
             try:
                 return rewrite(self._etcd, kv, self._is_mine, step, patience) is not None
@@ -304,18 +304,18 @@ class Holding:
 
     def _drop_note(self) -> None:
         """It needs no proof any more that this machine has acquired it."""
-        if self._remembers and self.held.entry != NESTED:
+        if self._remembers and self.acquired.how != NESTED:
             from distlock_core.process.memory import forget
 
-            forget(self._state_dir, self.held.run)
+            forget(self._state_dir, self.acquired.run)
 
     def _leave_the_rest(self, *, with_lease: bool = True) -> None:
         patience = Patience.lasting(GIVE_UP)  # for both
-        if self._line is not None:
-            self._line.leave(patience)
-            self._line = None
-        if with_lease and self.held.lease is not None:
-            self.held.lease.give_up(patience)
+        if self._queue is not None:
+            self._queue.leave(patience)
+            self._queue = None
+        if with_lease and self.acquired.lease is not None:
+            self.acquired.lease.give_up(patience)
 
     # Whose it is.
 
@@ -324,19 +324,19 @@ class Holding:
         return not self.is_over and (self._session is None or self._session.loss is None)
 
     def _is_mine(self, kv: KeyValue) -> bool:
-        if token_of(kv) != self.held.token:
+        if token_of(kv) != self.acquired.token:
             return False
         record = Record.parse(kv.value)
-        return record.run == self.held.run and record.state == HELD
+        return record.run == self.acquired.run and record.state == HELD
 
     def _is_mine_or_my_guests(self, kv: KeyValue) -> bool:
         """A run of my own owner may enter my step for a while, and puts it back."""
-        if token_of(kv) != self.held.token:
+        if token_of(kv) != self.acquired.token:
             return False
         record = Record.parse(kv.value)
         guest = record.explicit and record.owner == self._owner and record.text("kind") == "run"
-        return record.state == HELD and (record.run == self.held.run or guest)
+        return record.state == HELD and (record.run == self.acquired.run or guest)
 
     def _announce(self) -> None:
         if self._session is not None and self._session.loss is not None:
-            self._tidings.lost()
+            self._notifier.lost()

@@ -8,12 +8,12 @@ from distlock_core.base.deadline import Patience, now
 from distlock_core.base.finish import Finish, in_main_thread
 from distlock_core.base.text import printable
 from distlock_core.errors import DistlockError, Frozen, LockBusy, NotHolder
-from distlock_core.events.lost import Tidings
+from distlock_core.events.hold_notifier import HoldNotifier
 from distlock_core.lock import blocks
 from distlock_core.lock.acquire import Acquisition, Waiting
-from distlock_core.lock.hold import Holding
+from distlock_core.lock.hold import Hold
 from distlock_core.lock.lease import Lease
-from distlock_core.lock.spec import CONNECT_TIMEOUT, NESTED, RELEASE_TIMEOUT, STEP, Held, Wish
+from distlock_core.lock.spec import CONNECT_TIMEOUT, NESTED, RELEASE_TIMEOUT, STEP, Acquired, LockSpec
 from distlock_core.model.checks import check_text
 from distlock_core.model.record import Record
 from distlock_core.model.state import Holder
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from distlock_core.etcd.values import KeyValue
     from distlock_core.events.ownership import Ownership
     from distlock_core.lock.monitor import Loss, Session
-    from distlock_core.lock.queue import Line
-    from distlock_core.lock.reentry import Entry
+    from distlock_core.lock.queue import Queue
+    from distlock_core.lock.reentry import Reentry
 
 
 class Lock:
@@ -51,7 +51,7 @@ class Lock:
     def __init__(
         self,
         etcd: Etcd,
-        wish: Wish,
+        spec: LockSpec,
         *,
         timeout: float | None = None,
         connect_timeout: float = CONNECT_TIMEOUT,
@@ -61,15 +61,15 @@ class Lock:
     ) -> None:
         """Raises `ConfigError`: ttl and refresh do not go together."""
         self._etcd = etcd
-        self._wish = _checked(wish)
+        self._spec = _checked(spec)
         self._timeout = timeout
         self._connect_timeout = connect_timeout
         self.release_timeout = release_timeout
         self._on_lost = on_lost
         self._background = background
-        self._holding: Holding | None = None
+        self._hold: Hold | None = None
         self._standby: Standby | None = None  # for the next hold
-        self._tidings = Tidings()
+        self._notifier = HoldNotifier()
 
     def acquire(
         self,
@@ -91,11 +91,11 @@ class Lock:
         """
         if timeout is None:
             timeout = -1.0 if self._timeout is None else self._timeout
-        if self._holding is not None and self._holding.is_inherited:
-            self._holding = self._standby = None  # they are the parent's
-            self._tidings.forked()
-        if self._holding is not None:
-            self._renew(self._holding, cancel)
+        if self._hold is not None and self._hold.is_inherited:
+            self._hold = self._standby = None  # they are the parent's
+            self._notifier.forked()
+        if self._hold is not None:
+            self._renew(self._hold, cancel)
             return self
         wait = None if hasattr(cancel, "fileno") else getattr(cancel, "wait", None)
         if cancel is not None and wait is not None and timeout != 0:
@@ -103,17 +103,17 @@ class Lock:
 
             with Waking(cancel, wait) as interrupt:
                 return self.acquire(timeout, interrupt, progress)
-        acquisition = Acquisition(self._etcd, self._wish, timeout, self._connect_timeout, cancel, progress)
+        acquisition = Acquisition(self._etcd, self._spec, timeout, self._connect_timeout, cancel, progress)
         try:
-            if (self._background and self._wish.ttl is not None) or self._tidings.has_readers:
+            if (self._background and self._spec.ttl is not None) or self._notifier.has_readers:
                 with Finish():
                     self.prepare()
-            held, line = acquisition.run(), acquisition.line
+            acquired, queue = acquisition.run(), acquisition.queue
             with Finish():
                 # A claim takes the ticket with it; its lease can wait until a run's command is done.
-                self.begin(held, None if self._wish.kind == "lock" else line).look_after()
-            if self._wish.kind == "lock":
-                line.leave()
+                self.begin(acquired, None if self._spec.kind == "lock" else queue).look_after()
+            if self._spec.kind == "lock":
+                queue.leave()
         except BaseException:
             self._leave_after(acquisition)
             raise
@@ -122,7 +122,7 @@ class Lock:
             if standby is not None:
                 with Finish():
                     self._standby = None
-                    if self._holding is None:
+                    if self._hold is None:
                         standby.close()
         return self
 
@@ -148,17 +148,17 @@ class Lock:
         except (LockBusy, Frozen):
             return None
 
-    def preview(self) -> Entry | None:
+    def preview(self) -> Reentry | None:
         """Say what `acquire(timeout=0)` would do now, and write nothing: for a dry run.
 
         Returns the hold of mine that would be entered again, and how; None where a free lock would be taken. Raises
         `LockBusy`, `Frozen`, `LimitConflict`, `EtcdUnavailable`, `AccessDenied`.
         """
-        return Acquisition(self._etcd, self._wish, 0, self._connect_timeout).preview()
+        return Acquisition(self._etcd, self._spec, 0, self._connect_timeout).preview()
 
     def verify(self, cancel: Cancel | None = None) -> bool:
         """True if the lock is still mine, by a linearizable read. Raises `EtcdUnavailable`, `AccessDenied`."""
-        return self._holding is not None and self.current().verify(cancel)
+        return self._hold is not None and self.current().verify(cancel)
 
     def release(self, cancel: Cancel | None = None) -> None:
         """Let go. A lock that was entered again is left held, as it was found.
@@ -166,15 +166,15 @@ class Lock:
         Raises `NotHolder` when this object does not hold it, `LockLost` when it was mine and is not any more (a newer
         holder's lock is never touched), `EtcdUnavailable` after `release_timeout` seconds: then it may remain.
         """
-        self._part(lambda holding, patience: holding.let_go(patience), cancel)
+        self._part(lambda hold, patience: hold.let_go(patience), cancel)
 
     def keep(self, reason: str, cancel: Cancel | None = None) -> None:
         """Leave the lock taken, persistent, until a person unlocks it. Raises as `release`."""
-        self._part(lambda holding, patience: holding.leave_taken(reason, patience), cancel)
+        self._part(lambda hold, patience: hold.leave_taken(reason, patience), cancel)
 
     def cool(self, seconds: int, cancel: Cancel | None = None) -> None:
         """Let go in `seconds` seconds, with no process behind it. Raises as `release`."""
-        self._part(lambda holding, patience: holding.cool(seconds, patience), cancel)
+        self._part(lambda hold, patience: hold.cool(seconds, patience), cancel)
 
     def update(self, value: str | None = None, *, reason: str | None = None, cancel: Cancel | None = None) -> None:
         """Change the value of the hold, or its reason, without letting go: its token stays, and its lease.
@@ -185,15 +185,15 @@ class Lock:
         """
         from distlock_core.lock.rewrite import describing
 
-        holding = self.current()
+        hold = self.current()
         for text, what in ((value, "value"), (reason, "reason")):
             if text is not None:
                 check_text(text, what)
-        holding.amend(describing(value, reason), cancel)
+        hold.amend(describing(value, reason), cancel)
         if value is not None:
-            self._wish = self._wish._replace(value=value)
+            self._spec = self._spec._replace(value=value)
         if reason is not None:
-            self._wish = self._wish._replace(reason=reason)
+            self._spec = self._spec._replace(reason=reason)
 
     @property
     def session(self) -> Session:
@@ -206,9 +206,9 @@ class Lock:
 
         Every leased hold is looked after; a persistent one once `session.start()` or `ownership()` was called.
         """
-        if self._holding is not None and self._holding.is_inherited:
-            self._tidings.forked()
-        return self._tidings.lost_event
+        if self._hold is not None and self._hold.is_inherited:
+            self._notifier.forked()
+        return self._notifier.lost_event
 
     def ownership(self) -> Ownership:
         """Return an iterator over True (it is mine) and False (it is not), as that changes.
@@ -216,8 +216,8 @@ class Lock:
         It starts with the present state, and ends when the lock is let go, or when it is closed. May be read in
         another thread. A reader that does not read holds up nothing: see `Ownership`.
         """
-        session = None if self._holding is None else self.session
-        reader = self._tidings.ownership(self._is_sound)
+        session = None if self._hold is None else self.session
+        reader = self._notifier.ownership(self._is_sound)
         if session is not None:
             session.start()
         return reader
@@ -228,33 +228,33 @@ class Lock:
 
         A new one counts from the next `acquire` on, also for a lock that is held. Setting it raises `ConfigError`.
         """
-        return self._wish.ttl
+        return self._spec.ttl
 
     @ttl.setter
     def ttl(self, ttl: int | None) -> None:
-        self._wish = _checked(self._wish._replace(ttl=ttl))
+        self._spec = _checked(self._spec._replace(ttl=ttl))
 
     @property
     def refresh(self) -> float | None:
         """Seconds between two renewals, None for a third of the ttl. A new one counts as a new `ttl` does."""
-        return self._wish.refresh
+        return self._spec.refresh
 
     @refresh.setter
     def refresh(self, refresh: float | None) -> None:
-        self._wish = _checked(self._wish._replace(refresh=refresh))
+        self._spec = _checked(self._spec._replace(refresh=refresh))
 
     def add_details(self, details: Mapping[str, Any]) -> None:
         """What the record of the next hold says besides."""
-        self._wish = self._wish._replace(details={**self._wish.details, **details})
+        self._spec = self._spec._replace(details={**self._spec.details, **details})
 
     @property
     def is_explicit(self) -> bool:
         """True if its owner was named, so that a hold of it may be entered again."""
-        return self._wish.explicit
+        return self._spec.explicit
 
     def keep_place(self, seconds: int) -> None:
-        """While in line I may be silent for so long without losing my place: and hold up those behind me."""
-        self._wish = self._wish._replace(ticket_ttl=seconds)
+        """How long this waiter's ticket survives without a renewal: a dead waiter blocks those behind it as long."""
+        self._spec = self._spec._replace(ticket_ttl=seconds)
 
     def go_on(self, kv: KeyValue, run: str, slot: int, refresh: float | None) -> None:
         """Hold what another process has acquired on a lease, and has handed over.
@@ -262,15 +262,15 @@ class Lock:
         Raises `LockLost` when the lease is gone already, and as `Etcd` does.
         """
         lease = Lease.adopt(self._etcd, kv.lease, Patience.lasting(self._connect_timeout), refresh)
-        holding = self.begin(Held(kv, run, slot, lease=lease))
+        hold = self.begin(Acquired(kv, run, slot, lease=lease))
         if lease.lost:
-            raise holding.lost()
+            raise hold.lost()
 
     def forget(self) -> None:
         """The hold is another process's now: nothing is released."""
-        holding, self._holding = self._holding, None
-        if holding is not None:
-            holding.forget()
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            hold.forget()
 
     def note(self, details: Mapping[str, Any], cancel: Cancel | None = None) -> None:
         """Add to the record of the hold. Raises as `update`."""
@@ -278,17 +278,17 @@ class Lock:
 
     def give_up(self) -> None:
         """Forget a hold that is lost, and end its lease. Its key is left to whoever has it now."""
-        holding, self._holding = self._holding, None
-        if holding is not None:
-            holding.give_up()
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            hold.give_up()
 
     @property
     def name(self) -> str:
-        return self._wish.keys.name
+        return self._spec.keys.name
 
     @property
     def owner(self) -> str:
-        return self._wish.owner
+        return self._spec.owner
 
     @property
     def held(self) -> bool:
@@ -301,7 +301,7 @@ class Lock:
     @property
     def has_hold(self) -> bool:
         """True from `acquire` to the end of the hold, though it be lost: there is something to let go."""
-        return self._holding is not None
+        return self._hold is not None
 
     @property
     def token(self) -> int:
@@ -309,14 +309,14 @@ class Lock:
 
         Raises `NotHolder`.
         """
-        return self.current().held.token
+        return self.current().acquired.token
 
     @property
     def holder(self) -> Holder:
         """The hold as others see it. Raises `NotHolder`."""
-        held = self.current().held
-        ttl_left = None if held.lease is None else max(0, int(held.lease.deadline - now()))
-        return Holder.parse(self._wish.keys, held.kv)._replace(ttl_left=ttl_left)
+        acquired = self.current().acquired
+        ttl_left = None if acquired.lease is None else max(0, int(acquired.lease.deadline - now()))
+        return Holder.parse(self._spec.keys, acquired.kv)._replace(ttl_left=ttl_left)
 
     @property
     def value(self) -> str | None:
@@ -326,26 +326,26 @@ class Lock:
     @property
     def key(self) -> str:
         """The key in etcd that is held. Raises `NotHolder`."""
-        return self.current().held.kv.key.decode()
+        return self.current().acquired.kv.key.decode()
 
     @property
     def stays(self) -> bool:
         """True when a release leaves it held: it was entered again, and ends with what it was entered in."""
-        return self.current().held.entry in (NESTED, STEP)
+        return self.current().acquired.how in (NESTED, STEP)
 
     @property
     def lease(self) -> int | None:
         """The id of the lease that the hold hangs on, None for a persistent one. Raises `NotHolder`."""
-        lease = self.current().held.lease
+        lease = self.current().acquired.lease
         return None if lease is None else lease.id
 
     @property
     def since(self) -> int:
         """Unix time from which it is held. Raises `NotHolder`."""
-        return Record.parse(self.current().held.kv.value).since or 0
+        return Record.parse(self.current().acquired.kv.value).since or 0
 
     def __enter__(self) -> Lock:
-        was_held = self._holding is not None
+        was_held = self._hold is not None
         try:
             self.acquire()
             if in_main_thread():
@@ -368,90 +368,90 @@ class Lock:
             raise
 
     def _leave_block(self, *, again: bool = False) -> None:
-        holding = self._holding
-        if holding is not None and holding.is_inherited:
+        hold = self._hold
+        if hold is not None and hold.is_inherited:
             return
-        if not again or (holding is not None and not holding.is_ending):
+        if not again or (hold is not None and not hold.is_ending):
             self.release()
 
-    def begin(self, held: Held, line: Line | None = None) -> Holding:
-        """It is held from now on. `line`: the place in it that is left when there is time."""
-        self._holding = Holding(
+    def begin(self, acquired: Acquired, queue: Queue | None = None) -> Hold:
+        """It is held from now on. `queue`: the place in it that is left when there is time."""
+        self._hold = Hold(
             self._etcd,
-            self._wish,
-            held,
-            self._tidings,
+            self._spec,
+            acquired,
+            self._notifier,
             contact=self._connect_timeout,
             on_lost=self._on_lost,
             background=self._background,
-            line=line,
+            queue=queue,
             standby=self._standby,
         )
-        return self._holding
+        return self._hold
 
-    def _renew(self, holding: Holding, cancel: Cancel | None) -> None:
+    def _renew(self, hold: Hold, cancel: Cancel | None) -> None:
         """It is mine already: renew it now, on a new lease if the ttl has changed, and make sure. Raises `LockLost`."""
-        if not holding.renew(self._wish.ttl, self._wish.refresh, cancel):
-            error = holding.lost()
+        if not hold.renew(self._spec.ttl, self._spec.refresh, cancel):
+            error = hold.lost()
             self.give_up()
-            self._tidings.lost()
+            self._notifier.lost()
             raise error
 
-    def _part(self, how: Callable[[Holding, Patience], None], cancel: Cancel | None) -> None:
+    def _part(self, how: Callable[[Hold, Patience], None], cancel: Cancel | None) -> None:
         """End the hold. What is raised by a signal handler meanwhile (KeyboardInterrupt) comes when that is done."""
         try:
-            if self._holding is not None:
-                self._holding.is_ending = False
+            if self._hold is not None:
+                self._hold.is_ending = False
             self._end(how, cancel)
         except DistlockError:
             raise
         except BaseException:
-            if self._holding is not None and not self._holding.is_ending and not self._holding.is_inherited:
+            if self._hold is not None and not self._hold.is_ending and not self._hold.is_inherited:
                 self._end(how, cancel)  # called away before it could be held back
             raise
 
-    def _end(self, how: Callable[[Holding, Patience], None], cancel: Cancel | None) -> None:
+    def _end(self, how: Callable[[Hold, Patience], None], cancel: Cancel | None) -> None:
         with Finish(cancel) as finish:
-            holding = self.current()
-            holding.is_ending = True
+            hold = self.current()
+            hold.is_ending = True
             try:
-                how(holding, Patience.lasting(self.release_timeout, finish))
+                how(hold, Patience.lasting(self.release_timeout, finish))
             finally:
-                if holding.is_over:
-                    self._holding = None
+                if hold.is_over:
+                    self._hold = None
                     blocks.leave(self)
 
     def _leave_after(self, acquisition: Acquisition | None) -> None:
         """The caller is called away as the lock becomes its own: it is let go."""
-        holding = self._holding
+        hold = self._hold
         with Finish():
-            if holding is not None and not holding.is_inherited:
+            if hold is not None and not hold.is_inherited:
                 try:
-                    holding.let_go(Patience.lasting(self.release_timeout))
+                    hold.let_go(Patience.lasting(self.release_timeout))
                 except DistlockError:
                     pass  # what called away is raised; a lease ends by itself
-                self._holding = None
+                self._hold = None
             elif acquisition is not None:
                 acquisition.undo()
 
     def _is_sound(self) -> bool:
-        holding = self._holding  # another thread may end it meanwhile
-        return holding is not None and holding.is_sound
+        hold = self._hold  # another thread may end it meanwhile
+        return hold is not None and hold.is_sound
 
-    def current(self) -> Holding:
+    def current(self) -> Hold:
         """The hold of this object, in this process. Raises `NotHolder`."""
-        if self._holding is None:
+        if self._hold is None:
             raise NotHolder(f"{printable(self.name)} is not held by this object. {look_at(self.name)}")
-        if self._holding.is_inherited:
+        if self._hold.is_inherited:
             raise NotHolder(
-                f"{printable(self.name)} is held by process {self._holding.pid}, from which this process was forked: "
+                f"{printable(self.name)} is held by process {self._hold.pid}, from which this process was forked: "
                 "a lock belongs to the process that took it. Take it in this process, or leave it to that one"
             )
-        return self._holding
+        return self._hold
 
 
-def _checked(wish: Wish) -> Wish:
+def _checked(spec: LockSpec) -> LockSpec:
     """The same, where its ttl and refresh go together. Raises `ConfigError`."""
-    if wish.ttl is not None:
-        check_ttl(wish.ttl, wish.refresh)
-    return wish
+    if spec.ttl is not None:
+        check_ttl(spec.ttl, spec.refresh)
+    return spec

@@ -1,4 +1,4 @@
-"""A place in the line for a lock: the ticket, and the watch that tells when it is worth a look."""
+"""A waiter's place in the queue for a lock: its ticket, and the watch that says when a new read is worth it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from distlock_core.model.keys import Keys, ends
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.etcd.client import Etcd, Watch
-    from distlock_core.lock.snapshot import View
+    from distlock_core.lock.snapshot import Snapshot
 
 
-class Line:
-    """Where I stand in the line for a lock, if I do."""
+class Queue:
+    """The place of one waiter in the queue for a lock, if it has one."""
 
     def __init__(self, etcd: Etcd, keys: Keys, ttl: int = TICKET_TTL) -> None:
-        """`ttl` (seconds) is that of my ticket: so long I may be silent without losing my place."""
+        """`ttl` (seconds): how long the ticket survives without a renewal."""
         self._etcd = etcd
         self._keys = keys
         self._ttl = ttl
@@ -53,14 +53,14 @@ class Line:
         if self.ticket is not None:
             self.ticket.lease.renew_if_due(patience)
 
-    def wait(self, view: View, patience: Patience, call: Patience) -> None:
+    def wait(self, snapshot: Snapshot, patience: Patience, call: Patience) -> None:
         """Wait until something has happened that is worth a read, at most `REREAD` seconds, renewing the ticket.
 
         Opening the watch gets the patience of a single `call`. Raises `EtcdUnavailable`, `Cancelled`.
         """
         assert self.ticket is not None
         lease = self.ticket.lease
-        watch = self._watch_for(view, call)
+        watch = self._watch_for(snapshot, call)
         reread = now() + REREAD
         while now() < reread and not lease.lost and not patience.over():
             try:
@@ -74,24 +74,24 @@ class Line:
             if watch.endpoint != self._etcd.endpoint:
                 return  # the member behind the watch did not answer the renewal, another one did
 
-    def _watch_for(self, view: View, patience: Patience) -> Watch:
-        """Watch what can bring my turn: the ticket just before mine; for the first in line, the lock itself."""
+    def _watch_for(self, snapshot: Snapshot, patience: Patience) -> Watch:
+        """Watch what can bring this waiter's turn: the ticket before its own; for the first waiter, the lock."""
         assert self.ticket is not None
-        assert view.ahead is not None
+        assert snapshot.ahead is not None
         keys = self._keys
         ranges: list[tuple[bytes, bytes | None]] = [(self.ticket.key, None)]
-        if view.ahead:
-            ranges.append((view.ahead[-1].key, None))
+        if snapshot.ahead:
+            ranges.append((snapshot.ahead[-1].key, None))
         else:
             ranges += [(keys.lock, None), ends(keys.slots), (keys.freeze, None), ends(keys.mutex)]
         if self._watch is None or self._watched != ranges or self._watch.endpoint != self._etcd.endpoint:
             self.stop_watching()
-            self._watch = self._etcd.watch(ranges, view.revision + 1, patience)
+            self._watch = self._etcd.watch(ranges, snapshot.revision + 1, patience)
             self._watched = ranges
         return self._watch
 
     def stop_watching(self) -> None:
-        """Close the watch. The place in the line stays."""
+        """Close the watch. The place in the queue stays."""
         if self._watch is not None:
             self._watch.close()
             self._watch = None

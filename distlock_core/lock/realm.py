@@ -11,7 +11,7 @@ from distlock_core.etcd.values import Get, KeyValue, LeaseGone
 from distlock_core.lock.lease import GIVE_UP, Lease
 from distlock_core.lock.lock import Lock
 from distlock_core.lock.release import Ending, cool_down, let_go
-from distlock_core.lock.spec import CONNECT_TIMEOUT, RELEASE_TIMEOUT, Wish
+from distlock_core.lock.spec import CONNECT_TIMEOUT, RELEASE_TIMEOUT, LockSpec
 from distlock_core.model.checks import check_name, check_owner, check_prefix, check_text
 from distlock_core.model.keys import DEFAULT_MUTEX, DEFAULT_PREFIX, Keys, ends
 from distlock_core.model.record import Record, token_of
@@ -82,7 +82,7 @@ class Realm:
         (default: this process); that process and its descendants may enter the step again, others only with its
         `token`, or when that process is provably gone.
         """
-        wish = Wish(
+        spec = LockSpec(
             self._keys(name),
             hostname() if owner is None else check_owner(owner),
             owner is not None,
@@ -100,7 +100,7 @@ class Realm:
         )
         return Lock(
             self._etcd,
-            wish,
+            spec,
             timeout=timeout,
             connect_timeout=self._connect_timeout,
             release_timeout=self._release_timeout,
@@ -116,7 +116,7 @@ class Realm:
         return [self._with_ttl_left(state, cancel) for state in all_states(found, self.prefix, self._mutex)]
 
     def show(self, name: str, *, cancel: Cancel | None = None) -> LockState:
-        """Return one lock: who holds it, the line in order, how its last hold ended."""
+        """Return one lock: who holds it, the queue in order, how its last hold ended."""
         from distlock_core.lock.status import state_of
 
         keys = self._keys(name)

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-    from distlock_core.lock.spec import Wish
+    from distlock_core.lock.spec import LockSpec
     from distlock_core.model.state import Holder, LockState
 
 ROUNDS = 5  # looks at all processes while some of them end meanwhile
 
 
-class Entry(Value):
+class Reentry(Value):
     """A hold of my owner's that I may enter: how, and the record to put back at the end, where there is one.
 
     `adopts`: the step was taken for a process that is gone (or its token was named), and is mine from now on.
@@ -42,60 +42,60 @@ class Entry(Value):
     adopts: bool = False
 
 
-def reentry_record(wish: Wish, run: str, entry: Entry) -> bytes:
+def reentry_record(spec: LockSpec, run: str, reentry: Reentry) -> bytes:
     """What is shown of a hold that was entered again: it began when it began; reason and value stay, or are new."""
-    details = run_details(wish, run)
-    if entry.holder.reason:
-        details["reason"] = entry.holder.reason
-    if entry.holder.value is not None:
-        details.setdefault("value", entry.holder.value)
-    if entry.how == STEP and wish.kind == "run":
-        details["step"] = entry.before.decode("utf-8", "backslashreplace")
-        details["step_lease"] = entry.before_lease
-    if entry.how == STEP and wish.kind == "lock" and not entry.adopts:
-        details["taker"] = Record.parse(entry.before).details["taker"]  # it ends with that, and not with me
-    if entry.how == TAKEN_OVER:
+    details = run_details(spec, run)
+    if reentry.holder.reason:
+        details["reason"] = reentry.holder.reason
+    if reentry.holder.value is not None:
+        details.setdefault("value", reentry.holder.value)
+    if reentry.how == STEP and spec.kind == "run":
+        details["step"] = reentry.before.decode("utf-8", "backslashreplace")
+        details["step_lease"] = reentry.before_lease
+    if reentry.how == STEP and spec.kind == "lock" and not reentry.adopts:
+        details["taker"] = Record.parse(reentry.before).details["taker"]  # it ends with that, and not with me
+    if reentry.how == TAKEN_OVER:
         details["taken_over"] = True  # the revision of this put is the token
-    elif entry.holder.record.is_taken_over:
-        details.update(taken_over=True, token=entry.holder.token)
-    return encoded(wish, entry.holder.since or int(time.time()), details)
+    elif reentry.holder.record.is_taken_over:
+        details.update(taken_over=True, token=reentry.holder.token)
+    return encoded(spec, reentry.holder.since or int(time.time()), details)
 
 
-def find_entry(holders: Iterable[Holder], wish: Wish) -> Entry | None:
+def find_reentry(holders: Iterable[Holder], spec: LockSpec) -> Reentry | None:
     """Return the hold that may be entered again, None where there is none.
 
     It takes the same owner, named explicitly by both, a hold in the ordinary state, and one of: I run inside of it; it
     is a step whose taker is mine, or gone, or whose token I name; its run and the run's command are gone.
     """
     for holder in holders:
-        if is_own(holder, wish) and wish.named in (None, holder.token):
-            entry = _entry(holder, wish)
-            if entry is not None:
-                return entry
+        if is_own(holder, spec) and spec.named in (None, holder.token):
+            reentry = _reentry(holder, spec)
+            if reentry is not None:
+                return reentry
     return None
 
 
-def is_own(holder: Holder, wish: Wish) -> bool:
+def is_own(holder: Holder, spec: LockSpec) -> bool:
     """True for a hold of the same owner, named by both."""
     record = holder.record
-    return wish.explicit and record.explicit and record.owner == wish.owner and record.state == HELD
+    return spec.explicit and record.explicit and record.owner == spec.owner and record.state == HELD
 
 
-def _entry(holder: Holder, wish: Wish) -> Entry | None:
+def _reentry(holder: Holder, spec: LockSpec) -> Reentry | None:
     record = holder.record
-    if wish.inside.get(holder.key) == holder.token:
-        return Entry(holder, NESTED)
+    if spec.inside.get(holder.key) == holder.token:
+        return Reentry(holder, NESTED)
     if record.text("kind") == "lock":
-        return _step_entry(holder, wish, record, _as_it_is(holder), holder.lease)
+        return _step_reentry(holder, spec, record, _as_it_is(holder), holder.lease)
     if _runs_inside(record):
-        return Entry(holder, NESTED)
-    if what_of_run(holder, wish.state_dir)[0] != GONE:
+        return Reentry(holder, NESTED)
+    if what_of_run(holder, spec.state_dir)[0] != GONE:
         return None
     # It may have died inside of a step: then the step is what is left to enter, and to leave behind.
     step, lease = record.text("step").encode("utf-8", "backslashreplace"), record.number("step_lease") or 0
     if step:
-        return _step_entry(holder, wish, Record.parse(step), step, lease)
-    return Entry(holder, TAKEN_OVER, _as_it_is(holder), holder.lease)
+        return _step_reentry(holder, spec, Record.parse(step), step, lease)
+    return Reentry(holder, TAKEN_OVER, _as_it_is(holder), holder.lease)
 
 
 def _as_it_is(holder: Holder) -> bytes:
@@ -103,11 +103,11 @@ def _as_it_is(holder: Holder) -> bytes:
     return record_of(holder.kv).encode() if holder.record.is_taken_over else holder.stored
 
 
-def _step_entry(holder: Holder, wish: Wish, step: Record, before: bytes, lease: int) -> Entry | None:
-    if any(_is_mine(theirs, wish.taker) for theirs in _takers(step)):
-        return Entry(holder, STEP, before, lease)
-    if wish.named == holder.token or what_of_step(holder, step, wish.state_dir)[0] == GONE:
-        return Entry(holder, STEP, before, lease, adopts=True)
+def _step_reentry(holder: Holder, spec: LockSpec, step: Record, before: bytes, lease: int) -> Reentry | None:
+    if any(_is_mine(theirs, spec.taker) for theirs in _takers(step)):
+        return Reentry(holder, STEP, before, lease)
+    if spec.named == holder.token or what_of_step(holder, step, spec.state_dir)[0] == GONE:
+        return Reentry(holder, STEP, before, lease, adopts=True)
     return None
 
 
@@ -215,15 +215,15 @@ def _held_in(content: bytes) -> dict[bytes, int]:
 # What is said to those who may not.
 
 
-def why_not(state: LockState, wish: Wish) -> str:
+def why_not(state: LockState, spec: LockSpec) -> str:
     """Why a hold of my own owner may not be entered, and how it may; "" where nobody of my name holds it."""
     for holder in state.holders:
-        if not is_own(holder, wish):
+        if not is_own(holder, spec):
             continue
         record = holder.record
         step = record if record.text("kind") == "lock" else None
         if step is None:
-            told = what_of_run(holder, wish.state_dir)
+            told = what_of_run(holder, spec.state_dir)
             whose = f"that is this owner's own run, {_process(record.details)}, {_lives(told)}"
             if told[0] == ALIVE:
                 return whose
@@ -232,21 +232,21 @@ def why_not(state: LockState, wish: Wish) -> str:
                     f"{whose}. Where that is surely over: distlock --unlock {named(state.name)} --token={holder.token}"
                 )
             step = Record.parse(record.text("step").encode("utf-8", "backslashreplace"))
-        told = what_of_step(holder, step, wish.state_dir)
+        told = what_of_step(holder, step, spec.state_dir)
         whose = f"that is this owner's own step, taken for {_process(_taker(step))}, {_lives(told)}"
         return f"{whose}. To enter it all the same: --token={holder.token}"
     return ""
 
 
-def refuse_named(state: LockState, wish: Wish) -> LockNotFound | NotHolder | LockBusy:
+def refuse_named(state: LockState, spec: LockSpec) -> LockNotFound | NotHolder | LockBusy:
     """The error for a caller who has named a hold by its token that cannot be entered."""
-    name, token = printable(state.name), wish.named
+    name, token = printable(state.name), spec.named
     if not state.holders:
         return LockNotFound(f"{name} is not locked, and so not with token {token}", state=state)
     if all(holder.token != token for holder in state.holders):
         tokens = " and ".join(str(holder.token) for holder in state.holders)
         return NotHolder(f"{taken(state)}, with token {tokens}, not {token}. {look_at(state.name)}", state=state)
-    why = why_not(state, wish) or "only its own owner enters it again, while it is plainly held"
+    why = why_not(state, spec) or "only its own owner enters it again, while it is plainly held"
     return LockBusy(f"{taken(state)}: {why}. {look_at(state.name)}", state=state)
 
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 MOST_SLOTS = 1000  # that a lock may have, and so keys that are read of them
 
 
-class View(Value):
-    """A lock at one revision, as somebody sees it who wants it. `ahead` is None when my ticket is not in the line.
+class Snapshot(Value):
+    """A lock at one revision, as a waiter sees it. `ahead` is None when the waiter's own ticket is not in the queue.
 
     `crowded`: there are more keys below the slots' than a lock has slots, and so some that were not read.
     """
@@ -35,16 +35,16 @@ class View(Value):
     crowded: bool = False
 
     @classmethod
-    def parse(cls, keys: Keys, outcome: Outcome, ticket: Ticket | None) -> View:
+    def parse(cls, keys: Keys, outcome: Outcome, ticket: Ticket | None) -> Snapshot:
         """Read the answer to `gets()`; other reads may come before them."""
-        lock, slots, line, freeze, mutex, last = outcome.ranges()[-6:]
+        lock, slots, queue, freeze, mutex, last = outcome.ranges()[-6:]
         ahead: tuple[KeyValue, ...] | None = None
-        if ticket is not None and line.kvs and line.kvs[-1].create_revision == ticket.create_revision:
-            ahead = line.kvs[:-1]
+        if ticket is not None and queue.kvs and queue.kvs[-1].create_revision == ticket.create_revision:
+            ahead = queue.kvs[:-1]
         return cls(
             outcome.revision,
             tuple(Holder.parse(keys, kv) for kv in (*lock.kvs, *slots.kvs)),
-            line.total,
+            queue.total,
             ahead,
             freeze.kvs[0] if freeze.kvs else None,
             bool(mutex.kvs),
@@ -54,7 +54,7 @@ class View(Value):
 
     @property
     def is_my_turn(self) -> bool:
-        """True for the first in line; without a ticket, when there is no line."""
+        """True for the first in the queue; without a ticket, when nobody waits."""
         return self.waiting == 0 if self.ahead is None else not self.ahead
 
     def free_slot(self, slots: int) -> int | None:
@@ -78,36 +78,36 @@ class View(Value):
 
 
 def gets(keys: Keys, ticket: Ticket | None) -> list[Get]:
-    """The reads behind a `View`: with a ticket, of the line up to it; without, of its first."""
+    """The reads behind a `Snapshot`: with a ticket, of the queue up to it; without, of its first."""
     if ticket is None:
-        line = Get(*ends(keys.queue), by_age=True, keys_only=True, limit=1)
+        queue = Get(*ends(keys.queue), by_age=True, keys_only=True, limit=1)
     else:
-        line = Get(*ends(keys.queue), by_age=True, keys_only=True, max_create_revision=ticket.create_revision)
+        queue = Get(*ends(keys.queue), by_age=True, keys_only=True, max_create_revision=ticket.create_revision)
     mutex = Get(*ends(keys.mutex), keys_only=True, limit=1)
-    return [Get(keys.lock), Get(*ends(keys.slots), limit=MOST_SLOTS), line, Get(keys.freeze), mutex, Get(keys.last)]
+    return [Get(keys.lock), Get(*ends(keys.slots), limit=MOST_SLOTS), queue, Get(keys.freeze), mutex, Get(keys.last)]
 
 
-def claim_conditions(keys: Keys, view: View, ticket: Ticket | None, slot: int, slots: int) -> list[Compare]:
+def claim_conditions(keys: Keys, snapshot: Snapshot, ticket: Ticket | None, slot: int, slots: int) -> list[Compare]:
     """When a free slot may be taken, all of it: nothing has changed that the view shows as free."""
     conditions = [_absent(keys.slot(slot))]
     if slots == 1:
         conditions.append(_absent(*ends(keys.slots)))
     else:
         # Somebody may have taken or left another slot since, and may count them differently.
-        conditions.append(Compare("MOD", "LESS", keys.lock, view.revision + 1))
-        conditions.append(Compare("MOD", "LESS", keys.slots, view.revision + 1, ends(keys.slots)[1]))
+        conditions.append(Compare("MOD", "LESS", keys.lock, snapshot.revision + 1))
+        conditions.append(Compare("MOD", "LESS", keys.slots, snapshot.revision + 1, ends(keys.slots)[1]))
     if ticket is None:
         conditions.append(_absent(*ends(keys.queue)))
     else:
         born = ticket.create_revision
         conditions.append(Compare("CREATE", "EQUAL", ticket.key, born))
         conditions.append(Compare("CREATE", "GREATER", keys.queue, born - 1, ends(keys.queue)[1]))
-    return [*conditions, mutex_free(keys), _absent(keys.freeze), unsettled(keys, view)]
+    return [*conditions, mutex_free(keys), _absent(keys.freeze), unsettled(keys, snapshot)]
 
 
-def reentry_conditions(keys: Keys, view: View, holder: Holder) -> list[Compare]:
+def reentry_conditions(keys: Keys, snapshot: Snapshot, holder: Holder) -> list[Compare]:
     """When the record of a holder may be replaced: it is still what was read."""
-    return [Compare("MOD", "EQUAL", holder.key, holder.mod_revision), unsettled(keys, view)]
+    return [Compare("MOD", "EQUAL", holder.key, holder.mod_revision), unsettled(keys, snapshot)]
 
 
 def mutex_free(keys: Keys) -> Compare:
@@ -115,9 +115,9 @@ def mutex_free(keys: Keys) -> Compare:
     return _absent(*ends(keys.mutex))
 
 
-def unsettled(keys: Keys, view: View) -> Compare:
+def unsettled(keys: Keys, snapshot: Snapshot) -> Compare:
     """The lock's last end is as it was read: to write it again makes every claim void that is still on its way."""
-    return Compare("MOD", "EQUAL", keys.last, view.last.mod_revision if view.last else 0)
+    return Compare("MOD", "EQUAL", keys.last, snapshot.last.mod_revision if snapshot.last else 0)
 
 
 def _absent(key: bytes, range_end: bytes | None = None) -> Compare:

@@ -24,7 +24,7 @@ RELEASE_TIMEOUT = 30.0  # seconds that a release is tried while etcd is away
 NEW, NESTED, STEP, TAKEN_OVER = "new", "nested", "step", "taken over"
 
 
-class Wish(Value):
+class LockSpec(Value):
     """What is to be acquired, and as whom. `inside` has the keys and tokens that the commands around me hold."""
 
     keys: Keys
@@ -38,19 +38,19 @@ class Wish(Value):
     refresh: float | None = None  # seconds between two renewals
     details: Mapping[str, Any] = MappingProxyType({})  # what else the record says
     value: str | None = None  # what the lock carries for others to look up
-    ticket_ttl: int = TICKET_TTL  # seconds that a place in the line outlives its waiter
+    ticket_ttl: int = TICKET_TTL  # seconds that a place in the queue outlives its waiter
     taker: Mapping[str, Any] | None = None  # the trace of the process that a step is taken for; default: this one
     named: int | None = None  # the token of the one hold that is meant
     state_dir: str | None = None  # where this machine remembers its acquisitions; default: as `memory.directory()` says
 
 
-class Held(Value):
+class Acquired(Value):
     """A lock that is mine: the key as I know it, how it became mine, and the record `before`, where there was one."""
 
     kv: KeyValue
     run: str
     slot: int
-    entry: str = NEW
+    how: str = NEW
     before: bytes = b""
     before_lease: int = 0
     lease: Lease | None = None
@@ -61,34 +61,34 @@ class Held(Value):
         return token_of(self.kv)
 
 
-def ticket_record(wish: Wish) -> bytes:
+def ticket_record(spec: LockSpec) -> bytes:
     """What a waiter shows of itself."""
-    return encoded(wish, int(time.time()), {"host": hostname()})
+    return encoded(spec, int(time.time()), {"host": hostname()})
 
 
-def claim_record(wish: Wish, run: str) -> bytes:
+def claim_record(spec: LockSpec, run: str) -> bytes:
     """What a holder shows of itself."""
-    return encoded(wish, int(time.time()), run_details(wish, run))
+    return encoded(spec, int(time.time()), run_details(spec, run))
 
 
-def run_details(wish: Wish, run: str) -> dict[str, Any]:
+def run_details(spec: LockSpec, run: str) -> dict[str, Any]:
     me = traces()
-    details = {"run": run, "kind": wish.kind, **me}
-    if wish.kind == "lock":
-        details["taker"] = dict(wish.taker or me)
-    if wish.value is not None:
-        details["value"] = wish.value
-    if wish.slots != 1:
-        details["limit"] = wish.slots
-    details.update(wish.details)
+    details = {"run": run, "kind": spec.kind, **me}
+    if spec.kind == "lock":
+        details["taker"] = dict(spec.taker or me)
+    if spec.value is not None:
+        details["value"] = spec.value
+    if spec.slots != 1:
+        details["limit"] = spec.slots
+    details.update(spec.details)
     return details
 
 
-def encoded(wish: Wish, since: int, details: dict[str, Any]) -> bytes:
-    reason = wish.reason or details.get("reason")
+def encoded(spec: LockSpec, since: int, details: dict[str, Any]) -> bytes:
+    reason = spec.reason or details.get("reason")
     if reason:
         details.pop("reason", None)
         details = {"reason": reason, **details}  # first, since the Go original's -list prints all of it
-    if wish.explicit:
+    if spec.explicit:
         details["explicit"] = True
-    return Record(since, wish.owner, details).encode()
+    return Record(since, spec.owner, details).encode()

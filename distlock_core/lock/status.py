@@ -37,14 +37,14 @@ def held_by(key: bytes, prefix: str, mutex: str) -> Keys | None:
 def state_of(keys: Keys, found: Sequence[KeyValue]) -> LockState:
     """One lock, from what was read of its realm."""
     holders = [Holder.parse(keys, kv) for kv in found if kv.key == keys.lock or kv.key.startswith(keys.slots)]
-    line = sorted((kv for kv in found if kv.key.startswith(keys.queue)), key=lambda kv: kv.create_revision)
+    queue = sorted((kv for kv in found if kv.key.startswith(keys.queue)), key=lambda kv: kv.create_revision)
     by_key = {kv.key: kv for kv in found}
     last, freeze = by_key.get(keys.last), by_key.get(keys.freeze)
     return LockState(
         keys.name,
         tuple(sorted(holders, key=lambda holder: holder.slot)),
-        len(line),
-        tuple(Waiter.parse(kv) for kv in line),
+        len(queue),
+        tuple(Waiter.parse(kv) for kv in queue),
         Ended.parse(last.value) if last else None,
         Record.parse(freeze.value) if freeze else None,
     )

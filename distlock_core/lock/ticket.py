@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Ticket:
-    """A key in the line, bound to a lease of its own. The order of the line is that of `create_revision`."""
+    """A key in the queue, bound to a lease of its own. The order of the queue is that of `create_revision`."""
 
     def __init__(self, etcd: Etcd, keys: Keys, lease: Lease, record: bytes, patience: Patience) -> None:
-        """Queue at the end of the line. Raises as `Etcd` does: it may stand there all the same, until the lease ends.
+        """Join the end of the queue. Raises as `Etcd` does: it may stand there all the same, until the lease ends.
 
         Raises `LeaseGone` when it took longer than the ticket's lease lives: queue again.
         """
@@ -26,7 +26,7 @@ class Ticket:
         self.create_revision = self._put(etcd, record, patience)
 
     def give_up(self, patience: Patience | None = None) -> None:
-        """Leave the line, and the lease with it: best effort within the patience (default: a second)."""
+        """Leave the queue, and the lease with it: best effort within the patience (default: a second)."""
         self.lease.give_up(patience)
 
     def _put(self, etcd: Etcd, record: bytes, patience: Patience) -> int:

@@ -1,4 +1,4 @@
-"""The story of a wait, for a tool's own report: behind whom, for how long, from which place in the line."""
+"""The story of a wait, for a tool's own report: behind whom, for how long, from which place in the queue."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WAITED = ("waited_for", "waited", "position")  # the fields of every report
 
 
 class Waited(Value):
-    """A wait that has ended with the lock. `position` is the first place in the line, from 1."""
+    """A wait that has ended with the lock. `position` is the first place in the queue, from 1."""
 
     waited_for: str  # node-3 since 12:03 (4m12s): "Upgrade RPMs"; "" where nobody held it
     waited: float  # seconds

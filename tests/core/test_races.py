@@ -17,7 +17,7 @@ from distlock_core import Frozen, LimitConflict, LockBusy
 from distlock_core.base.deadline import Patience
 from distlock_core.etcd.values import Get
 from distlock_core.lock.lease import Lease
-from distlock_core.lock.snapshot import View, claim_conditions, gets
+from distlock_core.lock.snapshot import Snapshot, claim_conditions, gets
 from distlock_core.lock.ticket import Ticket
 from distlock_core.model.keys import Keys
 from distlock_core.model.record import Record
@@ -139,10 +139,10 @@ def test_a_ticket_claims_only_when_none_is_older(scene_each: Scene, older: bool)
         scene_each.put("web/queue/ffff")
     ticket = Ticket(etcd, keys, Lease(etcd, 10, patience), Record(1, "me", {}).encode(), patience)
     scene_each.put("web/queue/0000")  # younger: of no concern
-    view = View.parse(keys, etcd.read(gets(keys, ticket), patience), ticket)
-    assert view.is_my_turn is not older
+    snapshot = Snapshot.parse(keys, etcd.read(gets(keys, ticket), patience), ticket)
+    assert snapshot.is_my_turn is not older
     for slots in (1, 2):
-        conditions = claim_conditions(keys, view, ticket, 0, slots)
+        conditions = claim_conditions(keys, snapshot, ticket, 0, slots)
         assert etcd.txn(conditions, [Get(keys.lock)], [], patience).succeeded is not older
     ticket.give_up()
 

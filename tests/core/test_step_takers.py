@@ -128,16 +128,16 @@ def test_what_has_an_owner_of_my_run_is_mine_only_by_its_process(scene: Scene, r
 
 def test_the_deputy_of_a_run_says_whose_it_is(scene: Scene, read: Read, new_run: NewRun) -> None:
     run = traces(new_run().pid)
-    deputy = steps.deputize(read("ansible:ci:1", timeout=0), taker=run)
-    while deputy.hold is None and not deputy.over:
-        deputy.wait(1)
+    keeper = steps.start_run_keeper(read("ansible:ci:1", timeout=0), taker=run)
+    while keeper.hold is None and not keeper.over:
+        keeper.wait(1)
     found = steps.take(read("ansible:db1@ci:1"), taker=run, of_my_run=("ansible:ci:1",))
     assert not found.changed
     with pytest.raises(LockBusy):
         steps.take(read("ansible:db1@ci:1"), taker=traces(new_run().pid), of_my_run=("ansible:ci:1",))
-    deputy.part("release")
-    while not deputy.over:
-        deputy.wait(1)
+    keeper.part("release")
+    while not keeper.over:
+        keeper.wait(1)
     scene.assert_clean()
 
 

@@ -107,10 +107,10 @@ def test_a_deputy_inherits_no_secret_and_knows_what_is_held_around_it(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("TZ", "Antarctica/Troll")
     said = {"endpoints": list(etcd.endpoints), "prefix": realm_prefix, "lockname": "x", "ttl": 20}
-    deputy = steps.deputize(steps.read(said, "a"))
+    keeper = steps.start_run_keeper(steps.read(said, "a"))
     try:
-        found = environment_of(deputy.pid)
+        found = environment_of(keeper.pid)
         assert found["TZ"] == "Antarctica/Troll"
         assert not any(name.startswith("DISTLOCK") or "hunter" in value for name, value in found.items())
     finally:
-        os.kill(deputy.pid, signal.SIGKILL)
+        os.kill(keeper.pid, signal.SIGKILL)

@@ -31,7 +31,7 @@ class Turn:
         self.settings = settings
         self.line = (str(settings["endpoints"]), settings["prefix"], settings["lockname"])
         self.stage = TO_COME
-        self.deputy = None
+        self.keeper = None
         self.shown = ""
         self.wait = Waiting(host, settings["lockname"])
         self.stop = False
@@ -41,8 +41,8 @@ class Turn:
     def holds(self):
         """True while nothing speaks against it. Costs no round trip."""
         if self.stage == HOLDS:
-            self.deputy.update()
-        return self.stage == HOLDS and not self.deputy.over
+            self.keeper.update()
+        return self.stage == HOLDS and not self.keeper.over
 
 
 class HostLocks:
@@ -59,7 +59,7 @@ class HostLocks:
     def shown(self, host):
         """The hold as the host's tasks see it in a variable."""
         turn = self._turns.get(host)
-        hold = turn.deputy.hold if turn is not None and turn.deputy is not None else None
+        hold = turn.keeper.hold if turn is not None and turn.keeper is not None else None
         return None if hold is None else hold._asdict()
 
     def advance(self, state):
@@ -69,8 +69,8 @@ class HostLocks:
         """
         stopped = []
         for turn in self._turns.values():
-            if turn.deputy is not None:
-                turn.deputy.update()
+            if turn.keeper is not None:
+                turn.keeper.update()
             if turn.stage == TO_COME:
                 through, _failed = state(turn.host)
                 if through:
@@ -83,7 +83,7 @@ class HostLocks:
                 self._give_up(turn)
             if turn.stage == HOLDS:
                 self._go_on(turn, state)
-            if turn.stage == PARTS and turn.deputy.over:
+            if turn.stage == PARTS and turn.keeper.over:
                 self._parted(turn)
             if turn.stop:
                 turn.stop = False
@@ -94,7 +94,7 @@ class HostLocks:
         """Until a lock comes or goes, if none of the hosts can go on before that."""
         busy = [turn for turn in self._turns.values() if turn.stage in (WAITS, PARTS)]
         if busy and not any(turn.stage == HOLDS for turn in self._turns.values()):
-            wait_for([turn.deputy for turn in busy], REST)
+            wait_for([turn.keeper for turn in busy], REST)
 
     def finish(self, advance):
         """All hosts are through: see to it that every lock is let go, within the time that a release is tried."""
@@ -106,7 +106,7 @@ class HostLocks:
         advance()
         while any(turn.stage != DONE for turn in self._turns.values()):
             if time.monotonic() > deadline:
-                names = sorted({turn.deputy.name for turn in self._turns.values() if turn.stage != DONE})
+                names = sorted({turn.keeper.name for turn in self._turns.values() if turn.stage != DONE})
                 display.warning(f"distlock: {', '.join(names)}: not surely let go; the end of this run does it")
                 return
             self.rest()
@@ -122,33 +122,33 @@ class HostLocks:
 
     def _start(self, turn):
         try:
-            turn.deputy = steps.deputize(turn.settings, f"{self._play} on {turn.host}")
+            turn.keeper = steps.start_run_keeper(turn.settings, f"{self._play} on {turn.host}")
             turn.stage = WAITS
         except DistlockError as error:
             self._fail(turn, error)
 
     def _look(self, turn):
-        if turn.deputy.hold is not None:
+        if turn.keeper.hold is not None:
             turn.stage = HOLDS
             turn.wait.ends()
-        elif turn.deputy.over:
-            turn.wait.ends(turn.deputy.trouble)
-            self._fail(turn, turn.deputy.trouble)
-        elif turn.deputy.waiting and turn.deputy.waiting != turn.shown:
-            turn.shown = turn.deputy.waiting
+        elif turn.keeper.over:
+            turn.wait.ends(turn.keeper.trouble)
+            self._fail(turn, turn.keeper.trouble)
+        elif turn.keeper.waiting and turn.keeper.waiting != turn.shown:
+            turn.shown = turn.keeper.waiting
             turn.wait.says(turn.shown)
             say(f"{turn.host}: waiting: {turn.shown}")
 
     def _go_on(self, turn, state):
-        if turn.deputy.over:
-            self._fail(turn, turn.deputy.trouble)
+        if turn.keeper.over:
+            self._fail(turn, turn.keeper.trouble)
             return
         through, failed = state(turn.host)
         if through:
             turn.stage = PARTS
             if failed and turn.settings["on_failure"] == KEEP:
                 self._kept.setdefault(turn.line, turn.host)
-            part(turn.deputy, turn.settings, self._play, {turn.host} if failed else set())
+            part(turn.keeper, turn.settings, self._play, {turn.host} if failed else set())
 
     def _give_up(self, turn):
         """Not to wait until a person unlocks it, and then to go on with what has failed on another host."""
@@ -160,13 +160,13 @@ class HostLocks:
             self._fail(turn, turn.given_up)
         else:
             turn.stage = PARTS
-            turn.deputy.part(RELEASE)
+            turn.keeper.part(RELEASE)
 
     def _parted(self, turn):
         if turn.given_up is not None:
             self._fail(turn, turn.given_up)
             return
-        trouble = turn.deputy.trouble
+        trouble = turn.keeper.trouble
         if isinstance(trouble, LockLost):
             self._fail(turn, trouble)
         elif trouble is not None:

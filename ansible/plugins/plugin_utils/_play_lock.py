@@ -18,7 +18,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.ke
 from ansible_collections.distlock.distlock.plugins.plugin_utils._hosts import at_work, complain, display, say
 from ansible_collections.distlock.distlock.plugins.plugin_utils._story import Waiting
 
-LOOK = 1.0  # seconds between two looks at a deputy that says nothing
+LOOK = 1.0  # seconds between two looks at a keeper that says nothing
 WORKERS_END = 10.0  # seconds that the workers may take to end, when all of their results are there
 BEYOND = 10.0  # seconds that a release may take beyond the time that it is tried
 
@@ -40,28 +40,28 @@ class PlayLock:
         self._by_batch = by_batch
         self._to_come = set(hosts)
         self._failed = set()
-        self._deputy = None
+        self._keeper = None
 
     @property
     def shown(self):
         """The hold as tasks see it in a variable."""
-        hold = self._deputy.hold if self._deputy is not None else None
+        hold = self._keeper.hold if self._keeper is not None else None
         return None if hold is None else hold._asdict()
 
     def enter(self, hosts):
         """Have the lock; True if it is held. Waits as long as the settings say."""
         self._to_come -= set(hosts)
-        if self.trouble is None and self._deputy is None:
+        if self.trouble is None and self._keeper is None:
             self._get()
         return self.held()
 
     def held(self):
         """True while nothing speaks against it. Costs no round trip. A loss is said once."""
-        if self.trouble is not None or self._deputy is None:
+        if self.trouble is not None or self._keeper is None:
             return False
-        self._deputy.update()
-        if self._deputy.over:
-            self._fail(self._deputy.trouble)
+        self._keeper.update()
+        if self._keeper.over:
+            self._fail(self._keeper.trouble)
         return self.trouble is None
 
     def leave(self, workers, failed, last):
@@ -72,49 +72,49 @@ class PlayLock:
         deadline = time.monotonic() + WORKERS_END
         while at_work(workers):
             if time.monotonic() > deadline:
-                display.warning(f"distlock: {self._deputy.name}: a worker does not end; it stays locked until then")
+                display.warning(f"distlock: {self._keeper.name}: a worker does not end; it stays locked until then")
                 return
             time.sleep(0.005)
-        deputy, self._deputy = self._deputy, None
+        keeper, self._keeper = self._keeper, None
         kept = self._failed and self._settings["on_failure"] == KEEP
-        part(deputy, self._settings, self._play, self._failed)
+        part(keeper, self._settings, self._play, self._failed)
         self._failed.clear()
         deadline = time.monotonic() + self._settings["release_timeout"] + BEYOND
-        while not deputy.over and time.monotonic() < deadline:
-            deputy.wait(LOOK)
-        if isinstance(deputy.trouble, LockLost):
-            self._fail(deputy.trouble)
+        while not keeper.over and time.monotonic() < deadline:
+            keeper.wait(LOOK)
+        if isinstance(keeper.trouble, LockLost):
+            self._fail(keeper.trouble)
         elif kept and self._to_come:
-            self._fail(DistlockError(f"{deputy.name} is left taken after a failure, so no further batch goes on"))
-        elif deputy.trouble is not None or not deputy.over:
-            display.warning(f"distlock: {deputy.name} is not surely let go: {deputy.trouble}")
+            self._fail(DistlockError(f"{keeper.name} is left taken after a failure, so no further batch goes on"))
+        elif keeper.trouble is not None or not keeper.over:
+            display.warning(f"distlock: {keeper.name} is not surely let go: {keeper.trouble}")
 
     def _get(self):
         try:
-            self._deputy = steps.deputize(self._settings, self._play)
+            self._keeper = steps.start_run_keeper(self._settings, self._play)
         except DistlockError as error:
             self._fail(error)
             return
-        shown, wait = "", Waiting(self._play, self._deputy.name)
-        while self._deputy.hold is None and not self._deputy.over:
-            self._deputy.wait(LOOK)
-            if self._deputy.waiting != shown:
-                shown = self._deputy.waiting
+        shown, wait = "", Waiting(self._play, self._keeper.name)
+        while self._keeper.hold is None and not self._keeper.over:
+            self._keeper.wait(LOOK)
+            if self._keeper.waiting != shown:
+                shown = self._keeper.waiting
                 if shown:
                     say(f"waiting: {shown}")
                     wait.says(shown)
-        wait.ends(self._deputy.trouble)
+        wait.ends(self._keeper.trouble)
 
     def _fail(self, trouble):
         self.trouble = trouble
         complain(trouble)
 
 
-def part(deputy, settings, what, failed):
+def part(keeper, settings, what, failed):
     """Release, keep or cool, by what became of it and what the settings say."""
     if failed and settings["on_failure"] == KEEP:
-        deputy.part(KEEP, f"{what}: failed on {', '.join(sorted(failed))}")
+        keeper.part(KEEP, f"{what}: failed on {', '.join(sorted(failed))}")
     elif settings["cooldown"] is not None and not failed:
-        deputy.part(COOL, settings["cooldown"])
+        keeper.part(COOL, settings["cooldown"])
     else:
-        deputy.part(RELEASE)
+        keeper.part(RELEASE)

@@ -1,4 +1,4 @@
-"""Tidings: what a `Lock` tells of its holds to whoever wants to know: an event at a loss, and its ownership."""
+"""Notifications about the holds of one `Lock`: an event that is set at a loss, and iterators over its ownership."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from distlock_core.events.ownership import Ownership, Readers
 
 
-class Tidings:
+class HoldNotifier:
     """Costs nothing (no thread, no import) until somebody asks for something."""
 
     def __init__(self) -> None:

@@ -13,10 +13,10 @@ from witness import BOUND, Etcd, is_running, wait_until
 
 from distlock_core import DistlockError, LockLost, Realm, connect
 from distlock_core.adapters import steps
-from distlock_core.keeper.run_keeper import COOL, KEEP, RELEASE, Deputy, wait_for
+from distlock_core.keeper.run_keeper import COOL, KEEP, RELEASE, RunKeeper, wait_for
 from distlock_core.testing import Cluster, Proxy
 
-New = Callable[..., Deputy]
+New = Callable[..., RunKeeper]
 
 
 @pytest.fixture
@@ -31,36 +31,36 @@ def keys(etcd: Cluster, realm_prefix: str) -> Etcd:
 
 @pytest.fixture
 def new(etcd: Cluster, realm_prefix: str) -> Iterator[New]:
-    """new(owner="a", **settings) -> a deputy for the lock x, with a ttl of 20 seconds."""
-    started: list[Deputy] = []
+    """new(owner="a", **settings) -> a keeper for the lock x, with a ttl of 20 seconds."""
+    started: list[RunKeeper] = []
 
-    def start(owner: str = "a", **words: Any) -> Deputy:
+    def start(owner: str = "a", **words: Any) -> RunKeeper:
         said = {"endpoints": list(etcd.endpoints), "prefix": realm_prefix, "lockname": "x", "ttl": 20, **words}
-        started.append(steps.deputize(steps.read(said, owner)))
+        started.append(steps.start_run_keeper(steps.read(said, owner)))
         return started[-1]
 
     yield start
-    for deputy in started:
-        if not deputy.over:
-            os.kill(deputy.pid, signal.SIGKILL)
+    for keeper in started:
+        if not keeper.over:
+            os.kill(keeper.pid, signal.SIGKILL)
 
 
-def until(deputy: Deputy, condition: Callable[[], object], what: str) -> None:
+def until(keeper: RunKeeper, condition: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + BOUND
     while not condition():
-        assert time.monotonic() < deadline, (what, deputy.waiting, deputy.hold, deputy.trouble)
-        deputy.wait(1)
+        assert time.monotonic() < deadline, (what, keeper.waiting, keeper.hold, keeper.trouble)
+        keeper.wait(1)
 
 
-def kept(deputy: Deputy) -> Deputy:
-    until(deputy, lambda: deputy.hold or deputy.over, "an answer")
-    assert deputy.hold is not None, deputy.trouble
-    return deputy
+def kept(keeper: RunKeeper) -> RunKeeper:
+    until(keeper, lambda: keeper.hold or keeper.over, "an answer")
+    assert keeper.hold is not None, keeper.trouble
+    return keeper
 
 
-def over(deputy: Deputy) -> DistlockError | None:
-    until(deputy, lambda: deputy.over, "its end")
-    return deputy.trouble
+def over(keeper: RunKeeper) -> DistlockError | None:
+    until(keeper, lambda: keeper.over, "its end")
+    return keeper.trouble
 
 
 def test_it_waits_in_line_says_for_whom_and_gets_its_turn(new: New, realm: Realm, keys: Etcd) -> None:
@@ -89,19 +89,19 @@ def test_a_refusal_is_told_with_its_kind(new: New, keys: Etcd) -> None:
 
 
 def test_the_lock_is_renewed_for_longer_than_its_ttl(new: New, realm: Realm) -> None:
-    deputy = kept(new(ttl=4))
-    deputy.wait(5.5)
-    assert deputy.hold is not None
-    assert realm.verify("x", deputy.hold.token)
+    keeper = kept(new(ttl=4))
+    keeper.wait(5.5)
+    assert keeper.hold is not None
+    assert realm.verify("x", keeper.hold.token)
 
 
 @pytest.mark.parametrize(
     ("how", "detail", "state"), [(KEEP, "look at it", "kept"), (COOL, 60, "cooling")], ids=[KEEP, COOL]
 )
 def test_it_parts_with_the_lock_as_it_is_told(new: New, realm: Realm, how: str, detail: str | int, state: str) -> None:
-    deputy = kept(new())
-    deputy.part(how, detail)
-    assert over(deputy) is None
+    keeper = kept(new())
+    keeper.part(how, detail)
+    assert over(keeper) is None
     (holder,) = realm.show("x").holders
     assert holder.record.state == state
 
@@ -112,17 +112,17 @@ def test_it_lets_go_when_the_run_and_all_that_it_has_forked_are_gone(
 ) -> None:
     reader, writer = os.pipe()
     run = os.fork()
-    if run == 0:  # the run: starts the deputy, forks a worker, and is killed
+    if run == 0:  # the run: starts its keeper, forks a worker, and is killed
         try:
-            deputy = kept(new(on_failure=on_failure))
+            keeper = kept(new(on_failure=on_failure))
             worker = os.fork()
             if worker:
-                os.write(writer, f"{deputy.pid} {worker}\n".encode())
+                os.write(writer, f"{keeper.pid} {worker}\n".encode())
             time.sleep(60)
         finally:
             os._exit(1)
     os.close(writer)
-    deputy_pid, worker = map(int, os.read(reader, 100).split())
+    keeper_pid, worker = map(int, os.read(reader, 100).split())
     try:
         os.kill(run, signal.SIGKILL)
         os.waitpid(run, 0)
@@ -130,7 +130,7 @@ def test_it_lets_go_when_the_run_and_all_that_it_has_forked_are_gone(
         assert [holder.record.state for holder in realm.show("x").holders] == ["held"]
     finally:
         os.kill(worker, signal.SIGKILL)
-    wait_until(lambda: not is_running(deputy_pid), "the deputy's end")
+    wait_until(lambda: not is_running(keeper_pid), "the keeper's end")
     assert [holder.record.state for holder in realm.show("x").holders] == left
 
 
@@ -140,8 +140,8 @@ def test_a_run_that_ends_while_it_waits_leaves_no_place_in_line(new: New, keys: 
     if run == 0:
         code = 1
         try:
-            deputy = new(timeout=-1)
-            until(deputy, lambda: deputy.waiting, "for whom it waits")
+            keeper = new(timeout=-1)
+            until(keeper, lambda: keeper.waiting, "for whom it waits")
             code = 0
         finally:
             os._exit(code)
@@ -150,39 +150,39 @@ def test_a_run_that_ends_while_it_waits_leaves_no_place_in_line(new: New, keys: 
 
 
 def test_a_lock_that_is_taken_away_is_lost_at_once(new: New, keys: Etcd) -> None:
-    deputy = kept(new())
+    keeper = kept(new())
     keys.unlock("x")
-    trouble = over(deputy)
+    trouble = over(keeper)
     assert isinstance(trouble, LockLost)
     assert "x was lost: its key was deleted" in trouble.message
 
 
 def test_a_deputy_that_is_told_to_quit_keeps_the_lock_for_a_run_that_lives(new: New, realm: Realm, keys: Etcd) -> None:
     # Whoever stops a service tells all its processes at once: the run may be about to end too.
-    deputy = kept(new())
-    os.kill(deputy.pid, signal.SIGTERM)
-    deputy.wait(1)
-    assert deputy.hold is not None
-    assert realm.verify("x", deputy.hold.token)
-    deputy.part(RELEASE)
-    assert over(deputy) is None
+    keeper = kept(new())
+    os.kill(keeper.pid, signal.SIGTERM)
+    keeper.wait(1)
+    assert keeper.hold is not None
+    assert realm.verify("x", keeper.hold.token)
+    keeper.part(RELEASE)
+    assert over(keeper) is None
     wait_until(lambda: keys.keys() == [] and keys.new_leases() == set(), "nothing left")
 
 
 def test_a_deputy_that_is_killed_is_a_loss(new: New) -> None:
-    deputy = kept(new())
-    os.kill(deputy.pid, signal.SIGKILL)
-    trouble = over(deputy)
+    keeper = kept(new())
+    os.kill(keeper.pid, signal.SIGKILL)
+    trouble = over(keeper)
     assert isinstance(trouble, LockLost)
     assert "the process that kept it has ended" in trouble.message
 
 
 def test_a_loss_by_silence_of_etcd_is_told_before_the_lease_can_run_out(new: New, realm: Realm, proxy: Proxy) -> None:
-    deputy = kept(new(endpoints=[proxy.url], ttl=9, kill_after=5))
-    assert deputy.hold is not None
-    token = deputy.hold.token
+    keeper = kept(new(endpoints=[proxy.url], ttl=9, kill_after=5))
+    assert keeper.hold is not None
+    token = keeper.hold.token
     proxy.blackhole()
-    trouble = over(deputy)
+    trouble = over(keeper)
     assert isinstance(trouble, LockLost)
     assert "etcd has confirmed no renewal" in trouble.message
     assert realm.verify("x", token), "the lease has run out before its loss was told"
