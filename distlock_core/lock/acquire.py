@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 
 from distlock_core.base.deadline import FOREVER, RETRY_PAUSE, Patience, now
-from distlock_core.base.finish import Finish
+from distlock_core.base.uninterrupted import Uninterrupted
 from distlock_core.base.value import Value
 from distlock_core.errors import AcquireTimeout, AnotherCluster, EtcdUnavailable, OutcomeUnknown
 from distlock_core.etcd.values import LeaseGone
@@ -85,7 +85,7 @@ class Acquisition:
         except BaseException as ending:
             if self._pid != os.getpid():
                 raise  # a child, forked by `progress`: claim and place are the parent's
-            with Finish():
+            with Uninterrupted():
                 late = self._last_word(ending)
             if late is None:
                 raise

@@ -31,7 +31,7 @@ from distlock_core.model.wording import held_by, look_at
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.base.deadline import Cancel
-    from distlock_core.base.standby import Standby
+    from distlock_core.base.standby_thread import StandbyThread
     from distlock_core.etcd.client import Etcd
     from distlock_core.events.hold_notifier import HoldNotifier
     from distlock_core.lock.monitor import Loss, Session
@@ -62,7 +62,7 @@ class Hold:
         on_lost: Callable[[Loss], None] | None,
         background: bool,
         queue: Queue | None = None,
-        standby: Standby | None = None,
+        standby: StandbyThread | None = None,
     ) -> None:
         """`contact` (seconds) bounds what is asked of etcd; `queue` is the place in it that I have still to leave.
 
@@ -305,7 +305,7 @@ class Hold:
     def _drop_note(self) -> None:
         """It needs no proof any more that this machine has acquired it."""
         if self._remembers and self.acquired.how != NESTED:
-            from distlock_core.process.memory import forget
+            from distlock_core.process.run_notes import forget
 
             forget(self._state_dir, self.acquired.run)
 

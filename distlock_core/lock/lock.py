@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from distlock_core.base.deadline import Patience, now
-from distlock_core.base.finish import Finish, in_main_thread
 from distlock_core.base.text import printable
+from distlock_core.base.uninterrupted import Uninterrupted, in_main_thread
 from distlock_core.errors import DistlockError, Frozen, LockBusy, NotHolder
 from distlock_core.events.hold_notifier import HoldNotifier
-from distlock_core.lock import blocks
+from distlock_core.lock import open_blocks
 from distlock_core.lock.acquire import Acquisition, Waiting
 from distlock_core.lock.hold import Hold
 from distlock_core.lock.lease import Lease
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.base.deadline import Cancel
-    from distlock_core.base.standby import Standby
+    from distlock_core.base.standby_thread import StandbyThread
     from distlock_core.etcd.client import Etcd
     from distlock_core.etcd.values import KeyValue
     from distlock_core.events.ownership import Ownership
@@ -68,7 +68,7 @@ class Lock:
         self._on_lost = on_lost
         self._background = background
         self._hold: Hold | None = None
-        self._standby: Standby | None = None  # for the next hold
+        self._standby: StandbyThread | None = None  # for the next hold
         self._notifier = HoldNotifier()
 
     def acquire(
@@ -106,10 +106,10 @@ class Lock:
         acquisition = Acquisition(self._etcd, self._spec, timeout, self._connect_timeout, cancel, progress)
         try:
             if (self._background and self._spec.ttl is not None) or self._notifier.has_readers:
-                with Finish():
+                with Uninterrupted():
                     self.prepare()
             acquired, queue = acquisition.run(), acquisition.queue
-            with Finish():
+            with Uninterrupted():
                 # A claim takes the ticket with it; its lease can wait until a run's command is done.
                 self.begin(acquired, None if self._spec.kind == "lock" else queue).look_after()
             if self._spec.kind == "lock":
@@ -120,7 +120,7 @@ class Lock:
         finally:
             standby = self._standby
             if standby is not None:
-                with Finish():
+                with Uninterrupted():
                     self._standby = None
                     if self._hold is None:
                         standby.close()
@@ -136,10 +136,10 @@ class Lock:
             from distlock_core.lock import monitor  # noqa: F401 - loaded while nothing depends on it
 
             look_at(self.name)  # a message about the loss of it, too
-            from distlock_core.base.standby import Standby
+            from distlock_core.base.standby_thread import StandbyThread
 
             self._etcd.load_all()
-            self._standby = Standby("distlock-session")
+            self._standby = StandbyThread("distlock-session")
 
     def try_acquire(self) -> Lock | None:
         """Return this lock, held, or None when it is not free now. Raises as `acquire` does, but for `LockBusy`."""
@@ -349,7 +349,7 @@ class Lock:
         try:
             self.acquire()
             if in_main_thread():
-                blocks.enter(self)
+                open_blocks.enter(self)
             return self
         except BaseException:
             if not was_held:
@@ -411,7 +411,7 @@ class Lock:
             raise
 
     def _end(self, how: Callable[[Hold, Patience], None], cancel: Cancel | None) -> None:
-        with Finish(cancel) as finish:
+        with Uninterrupted(cancel) as finish:
             hold = self.current()
             hold.is_ending = True
             try:
@@ -419,12 +419,12 @@ class Lock:
             finally:
                 if hold.is_over:
                     self._hold = None
-                    blocks.leave(self)
+                    open_blocks.leave(self)
 
     def _leave_after(self, acquisition: Acquisition | None) -> None:
         """The caller is called away as the lock becomes its own: it is let go."""
         hold = self._hold
-        with Finish():
+        with Uninterrupted():
             if hold is not None and not hold.is_inherited:
                 try:
                     hold.let_go(Patience.lasting(self.release_timeout))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from distlock_core.base.deadline import FOREVER, Backoff, Patience, now
-from distlock_core.base.standby import Standby
+from distlock_core.base.standby_thread import StandbyThread
 from distlock_core.base.threads import report
 from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled
@@ -65,7 +65,7 @@ class Session:
         is_mine: Callable[[KeyValue], bool],
         lease: Lease | None,
         on_lost: Callable[[Loss], None] | None = None,
-        standby: Standby | None = None,
+        standby: StandbyThread | None = None,
     ) -> None:
         """`standby` is the thread that `start()` uses, made before the claim: it stays the caller's."""
         self._etcd = etcd
@@ -115,7 +115,7 @@ class Session:
         Without a `standby` the thread is started now, which raises `DistlockError` where none can be.
         """
         if not self._running:
-            self._standby = self._standby or Standby("distlock-session")
+            self._standby = self._standby or StandbyThread("distlock-session")
             self._running = True
             self._standby.hand(self.run)
 

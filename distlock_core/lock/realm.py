@@ -223,7 +223,7 @@ class Realm:
         if not done:
             raise gone(self.show(name))
         if holder.record.explicit:
-            from distlock_core.process.memory import forget
+            from distlock_core.process.run_notes import forget
 
             forget(self._state_dir, holder.record.run)
         if holder.lease and holder.is_unattended:

@@ -6,7 +6,7 @@ A proxy that buffers answers (nginx does unless told otherwise) keeps the beginn
 from __future__ import annotations
 
 from distlock_core.base.deadline import Patience, jittered, now
-from distlock_core.base.remarks import remark
+from distlock_core.base.warn_once import warn_once
 from distlock_core.errors import AccessDenied, AnotherCluster, Cancelled, DistlockError, EtcdUnavailable
 from distlock_core.etcd.endpoints import WrongCluster
 from distlock_core.etcd.failover import ask_in_turn
@@ -77,7 +77,7 @@ class Opener:
                 self._until = 0.0  # calls are not answered either: it is not about watches
                 raise unavailable from None
             self._spell = min(self._spell * 2, LONGEST_SPELL)
-            remark(
+            warn_once(
                 f"{unopened[0]}, though it answers calls: is there a proxy that buffers? Until watches open, distlock "
                 "asks again every few seconds, and notices changes later. For nginx: proxy_buffering off"
             )
