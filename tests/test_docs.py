@@ -20,7 +20,8 @@ from distlock_core.cli.environment import LEASE, MINE_ALONE
 from distlock_core.cli.options import OPERATIONS, parse
 from distlock_core.cli.puppet import arguments
 from distlock_core.process.nesting import HELD, TOKEN
-from distlock_core.settings.load import SETTINGS, load
+from distlock_core.settings.load import load
+from distlock_core.settings.table import SETTINGS
 from distlock_core.testing import Cluster
 
 ROOT = Path(__file__).resolve().parent.parent

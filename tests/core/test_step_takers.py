@@ -13,7 +13,7 @@ from scene import Scene
 from distlock_core import LockBusy, LockNotFound, NotHolder
 from distlock_core.adapters import steps
 from distlock_core.process.identity import traces
-from distlock_core.settings.load import Settings
+from distlock_core.settings.table import Settings
 
 NewRun = Callable[[], subprocess.Popen[bytes]]
 Read = Callable[..., Settings]

@@ -14,7 +14,7 @@ from of_leases import OF_LEASES
 from seen import BOUND, Seen, line_of, one_line, python, wait_dead, wait_until
 from witness import Output
 
-from distlock_core.settings.load import SETTINGS
+from distlock_core.settings.table import SETTINGS
 from distlock_core.testing import Proxy
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

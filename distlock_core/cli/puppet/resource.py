@@ -91,7 +91,7 @@ def _locked(wish: dict[str, Any]) -> dict[str, Any]:
     )
     return {
         "changed": taken.changed,
-        "owner": settings["id"],
+        "owner": settings.id,
         "holder": _shown(taken.holder),
         "before": _shown(taken.before),
         "waits": PUPPET.advise(taken.waits),
@@ -106,7 +106,7 @@ def _unlocked(wish: dict[str, Any]) -> dict[str, Any]:
     holder = None
     if around is None:
         holder = steps.let_go(settings, run=run, force=force, dry_run=wish.get("dry_run", False))
-    return {"changed": holder is not None, "owner": settings["id"], "holder": _shown(holder), "around": _shown(around)}
+    return {"changed": holder is not None, "owner": settings.id, "holder": _shown(holder), "around": _shown(around)}
 
 
 def _shown(holder: Holder | None) -> dict[str, Any] | None:
