@@ -14,6 +14,7 @@ import sys
 import time
 
 from distlock_core.base.deadline import Patience
+from distlock_core.command.signals import CATCHABLE
 from distlock_core.errors import DistlockError
 
 TYPE_CHECKING = False
@@ -65,10 +66,15 @@ def spawn(main: str, title: str, orders: Mapping[str, Any], family: int | None =
         )  # from the same number it would not be passed on
         actions.append((os.POSIX_SPAWN_DUP2, family, FAMILY))
     command = [sys.executable, "-I", "-S", "-c", BOOT, title]
-    every = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
     try:
         parent = os.posix_spawn(
-            sys.executable, command, environment(), file_actions=actions, setsid=True, setsigmask=(), setsigdef=every
+            sys.executable,
+            command,
+            environment(),
+            file_actions=actions,
+            setsid=True,
+            setsigmask=(),
+            setsigdef=CATCHABLE,
         )
     except OSError as error:
         os.close(ours_in)
