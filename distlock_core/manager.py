@@ -8,14 +8,14 @@ import threading
 import time
 from collections.abc import Callable
 
-from distlock_core.base.deadline import FOREVER, Interrupt, Patience, now
+from distlock_core.base.deadline import FIRST_RETRY, FOREVER, Backoff, Interrupt, Patience, now
 from distlock_core.base.text import printable
 from distlock_core.base.threads import start_thread
 from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled, DistlockError, NotHolder
 from distlock_core.events.notices import ACQUIRED, REMOVED, UNKNOWN, Listeners, Notice, log
 from distlock_core.events.ownership import Readers
-from distlock_core.lock.lease import FIRST_RETRY, LONGEST_RETRY, TICKET_TTL
+from distlock_core.lock.lease import TICKET_TTL
 from distlock_core.model.checks import check_text
 from distlock_core.process.identity import hostname
 
@@ -187,27 +187,25 @@ class LockManager:
     # In the thread.
 
     def _stand(self) -> None:
-        pause = FIRST_RETRY
+        pauses = Backoff()
         patience = Patience(FOREVER, self._stop)
         while not self._stop.is_set() and self._pid == os.getpid():  # a fork in here leaves the child nothing to do
             try:
                 self._once()
-                pause = FIRST_RETRY
+                pauses.reset()
             except Cancelled:
                 break
             except Exception as trouble:  # noqa: BLE001 - whoever stands for a lock goes on, whatever happens
                 self._note(trouble)
-                if not self._rest(patience, pause):
+                if not self._rest(patience, pauses):
                     break
-                pause = min(pause * 2, LONGEST_RETRY)
         if self._pid == os.getpid():
             self._readers.end(for_good=True)
 
-    def _rest(self, patience: Patience, pause: float) -> bool:
+    def _rest(self, patience: Patience, pauses: Backoff) -> bool:
         """Wait a little. False: the shutdown has come."""
         try:
-            # Jitter: those who lost the same etcd do not come back to it all at once.
-            patience.pause(pause * (0.5 + os.urandom(1)[0] / 256))
+            patience.pause(pauses.next())
         except Cancelled:
             return False
         except Exception:  # noqa: BLE001 - not even waiting works as it should
@@ -218,7 +216,7 @@ class LockManager:
         """Wait for the lock, and look after it until it is lost. Raises `Cancelled` at the shutdown."""
         wanted = self._value, self._reason  # read first: what changes from here on is seen as a change
         lock = self._new_lock()
-        lock.acquire(-1, self._stop)
+        lock.acquire(cancel=self._stop)
         self._trouble = None
         session = None
         try:

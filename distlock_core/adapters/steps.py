@@ -10,6 +10,7 @@ import os
 
 from distlock_core import connection
 from distlock_core.adapters.run_holds import Mine
+from distlock_core.base.deadline import Wait
 from distlock_core.base.text import printable
 from distlock_core.base.value import Value
 from distlock_core.errors import (
@@ -25,11 +26,12 @@ from distlock_core.lock.reentry import is_inside, refuse_anothers_step, what_of_
 from distlock_core.lock.spec import TAKEN_OVER
 from distlock_core.lock.wait_story import Watcher
 from distlock_core.model.record import COOLING, HELD
+from distlock_core.model.ttl import DEFAULT_TTL
 from distlock_core.model.wording import held_by, look_at, taken
 from distlock_core.process.identity import GONE, is_same, traces
 from distlock_core.process.nesting import held_around
 from distlock_core.settings.load import BY_KEY, load, read_setting
-from distlock_core.settings.table import TOKEN, WHILE_PID_TTL, Setting, read_bool
+from distlock_core.settings.table import TOKEN, Setting, read_bool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ def run_ttl() -> int:
 
     Shorter in a container: when its first process ends, the kernel kills all others, and the keeper cannot let go.
     """
-    return CONTAINER_TTL if in_container() else WHILE_PID_TTL
+    return CONTAINER_TTL if in_container() else DEFAULT_TTL
 
 
 def in_container() -> bool:
@@ -174,7 +176,7 @@ def take(
         found = mine.among(error.state)
         if found is not None:
             return Taken(found, False)
-        if dry_run and settings["timeout"] == 0:
+        if dry_run and Wait.of(settings["timeout"]).is_none:
             raise
         waits, busy = error.message, error.state
     if reentry is not None and reentry.how != TAKEN_OVER:

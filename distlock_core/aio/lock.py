@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from distlock_core.aio.reading import AsyncOwnership
 from distlock_core.aio.tasks import call_in, on_standby
-from distlock_core.base.standby import Standby
+from distlock_core.base.standby_thread import StandbyThread
 from distlock_core.lock.lease import GIVE_UP
 
 TYPE_CHECKING = False
@@ -37,7 +37,7 @@ class AsyncLock:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turns: asyncio.Lock | None = None
         self._lost: asyncio.Event | None = None
-        self._standby: Standby | None = None
+        self._standby: StandbyThread | None = None
 
     async def acquire(
         self, timeout: float | None = None, progress: Callable[[Waiting], object] | None = None
@@ -138,7 +138,7 @@ class AsyncLock:
     async def _in_thread(self, work: Callable[[Interrupt], Result], **options: Any) -> Result:
         """Do it in the thread of this lock, which is there from before it is acquired until it is let go."""
         if self._standby is None or self._standby.is_inherited:
-            self._standby = Standby("distlock-aio")
+            self._standby = StandbyThread("distlock-aio")
         try:
             return await on_standby(self._standby, work, **options)
         finally:

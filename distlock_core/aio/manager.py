@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from distlock_core.aio.reading import AsyncOwnership
 from distlock_core.aio.tasks import call_in, in_thread, on_standby
-from distlock_core.base.standby import Standby
+from distlock_core.base.standby_thread import StandbyThread
 from distlock_core.manager import LockManager
 
 TYPE_CHECKING = False
@@ -37,7 +37,7 @@ class AsyncLockManager:
             if listener is not None:
                 call_in(loop, lambda: listener(notice))
 
-        self._standby: Standby | None = Standby(
+        self._standby: StandbyThread | None = StandbyThread(
             "distlock-aio"
         )  # for the shutdown, which must not fail for want of a thread
         try:

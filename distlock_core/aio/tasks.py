@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from distlock_core.base.standby import Standby
+from distlock_core.base.standby_thread import StandbyThread
 from distlock_core.lock.lease import GIVE_UP
 
 TYPE_CHECKING = False
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 async def in_thread(work: Callable[[Interrupt], Result], **options: Any) -> Result:
     """Do it in a thread of its own, as `on_standby()`. Raises `DistlockError` where none can be started."""
-    standby = Standby("distlock-aio")
+    standby = StandbyThread("distlock-aio")
     try:
         return await on_standby(standby, work, **options)
     finally:
@@ -27,7 +27,7 @@ async def in_thread(work: Callable[[Interrupt], Result], **options: Any) -> Resu
 
 
 async def on_standby(
-    standby: Standby,
+    standby: StandbyThread,
     work: Callable[[Interrupt], Result],
     *,
     undo: Callable[[Result], object] | None = None,
@@ -80,7 +80,7 @@ async def on_standby(
     return result  # type: ignore[return-value]
 
 
-async def _although_cancelled(work: Callable[[], object], standby: Standby) -> None:
+async def _although_cancelled(work: Callable[[], object], standby: StandbyThread) -> None:
     try:
         await on_standby(standby, lambda _: work(), grace=GIVE_UP)
     except asyncio.CancelledError:

@@ -1,4 +1,4 @@
-"""How long a caller is ready to wait, and what may call it away.
+"""How long to wait: the deadline of a call, what may end it early, and the pauses between two tries.
 
 One `Patience` is handed down from a public call to the socket: it holds the deadline of the whole call, and the
 `Interrupt` that ends it early. Nothing below the public calls sleeps or blocks in any other way.
@@ -10,6 +10,7 @@ import os
 import select
 import time
 
+from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled
 
 TYPE_CHECKING = False
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 FOREVER = float("inf")
 RETRY_PAUSE = 0.05  # seconds before a request without a reply is sent again
+FIRST_RETRY, LONGEST_RETRY = 0.1, 1.0  # seconds between two tries while etcd does not answer
 EVENT_POLL = 0.1  # seconds; a threading.Event has no descriptor to wait on, so it is looked at this often
 
 # A clock that goes on while the machine sleeps, as a lease on the server does.
@@ -52,6 +54,30 @@ def _selected(seconds: float, watched: Mapping[int, int]) -> list[int]:
     readers = [descriptor for descriptor, events in watched.items() if events & select.POLLIN]
     writers = [descriptor for descriptor, events in watched.items() if events & select.POLLOUT]
     return [descriptor for some in select.select(readers, writers, [], seconds) for descriptor in some]
+
+
+def jittered(seconds: float, least: float = 0.5, most: float = 1.5) -> float:
+    """Somewhere from `least` to `most` of that: those who lost the same server do not come back to it all at once."""
+    return seconds * (least + (most - least) * os.urandom(1)[0] / 256)
+
+
+class Backoff:
+    """Pauses between tries: each twice as long as the one before, up to the longest, and jittered."""
+
+    def __init__(self, first: float = FIRST_RETRY, longest: float = LONGEST_RETRY, most: float = 1.5) -> None:
+        """`most`: as `jittered` has it."""
+        self._first = self._next = first
+        self._longest = longest
+        self._most = most
+
+    def next(self) -> float:
+        """Seconds before the next try."""
+        seconds, self._next = self._next, min(self._next * 2, self._longest)
+        return jittered(seconds, most=self._most)
+
+    def reset(self) -> None:
+        """A try was answered: the next pause is the shortest again."""
+        self._next = self._first
 
 
 class Interrupt:
@@ -100,6 +126,27 @@ class Interrupt:
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
         self._reader, self._writer, self._pid = reader, writer, os.getpid()
+
+
+class Wait(Value):
+    """How long an acquisition waits for others: `NO_WAIT`, for some seconds, or `WAIT_FOREVER`.
+
+    Made once, where a caller's `timeout` comes in: below that nothing compares a timeout with 0 or -1.
+    """
+
+    seconds: float
+
+    @classmethod
+    def of(cls, timeout: float | None) -> Wait:
+        """What a `timeout` stands for: 0 does not wait; None and a negative number wait for ever."""
+        return WAIT_FOREVER if timeout is None or timeout < 0 else cls(timeout)
+
+    @property
+    def is_none(self) -> bool:
+        return self.seconds == 0
+
+
+NO_WAIT, WAIT_FOREVER = Wait(0.0), Wait(FOREVER)
 
 
 class Patience:

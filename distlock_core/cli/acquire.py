@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from distlock_core.lock.lock import Lock
     from distlock_core.lock.realm import Realm
     from distlock_core.lock.wait_story import Waited, Watcher
-    from distlock_core.process.alive import Audience, WhileAlive
+    from distlock_core.process.alive import WhileAlive
+    from distlock_core.process.audience import Audience
     from distlock_core.settings.load import Settings
 
     Told = TypeVar("Told", Interrupt, Audience)
@@ -67,7 +68,7 @@ def acquire(request: Request, lock: Lock) -> Interrupt:
     Returns what a later signal sets.
     """
     from distlock_core.cli.signals import interrupt_on_signals
-    from distlock_core.process.alive import Audience
+    from distlock_core.process.audience import Audience
 
     settings = request.settings
     interrupt = interrupt_on_signals()

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from distlock_core.base import remarks
+from distlock_core.base import warn_once
 from distlock_core.cli.acquire import acquire, realm, wanted
 from distlock_core.cli.options import Request, UsageError, error_form, parse
 from distlock_core.cli.outcome import OK, fail, out, say, warn
@@ -36,7 +36,7 @@ def run(arguments: Sequence[str]) -> int:
         return fail(error, json=json, to_stderr=has_command)
     if request.settings.warnings and not request.settings["quiet"]:
         warn(request.settings.warnings, json=request.settings["json"])
-    remarks.tell = lambda line: _remark(request, line)
+    warn_once.tell = lambda line: _warn(request, line)
     if request.operation == "run":
         from distlock_core.cli.run import run as run_command
 
@@ -109,7 +109,7 @@ def _unlock(request: Request) -> int:
     return OK
 
 
-def _remark(request: Request, line: str) -> None:
+def _warn(request: Request, line: str) -> None:
     if not request.settings["quiet"]:
         warn([line], json=request.settings["json"])
 

@@ -13,8 +13,9 @@ from distlock_core.base.text import printable
 from distlock_core.base.value import Value
 from distlock_core.cli.hint import carry
 from distlock_core.errors import DistlockError
+from distlock_core.model.ttl import DEFAULT_TTL
 from distlock_core.settings.load import Settings, as_utf8, load, read_setting
-from distlock_core.settings.table import SETTINGS, TOKEN, WHILE_PID_TTL, Setting, read_bool
+from distlock_core.settings.table import SETTINGS, TOKEN, Setting, read_bool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def parse(arguments: Sequence[str]) -> Request:
     if operation != "lock":
         settings["while_pid"] = None
     elif settings["while_pid"] is not None and settings["ttl"] is None:
-        settings["ttl"] = WHILE_PID_TTL
+        settings["ttl"] = DEFAULT_TTL
     _check_together(operation, options, settings, token)
     if operation not in WITHOUT_A_LOCK and not settings["lockname"]:
         raise UsageError("no lock is named: --lock-name=NAME is required")

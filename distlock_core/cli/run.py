@@ -10,8 +10,9 @@ from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import FAILED, LOST, NO_LIFE, NOT_STARTED, OK, OVERDUE, fail, say, warn
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.command import ended as causes
-from distlock_core.command.care import Care, Equipment
 from distlock_core.command.ended import Ended
+from distlock_core.command.equipment import Equipment
+from distlock_core.command.policy import Policy
 from distlock_core.command.signals import SignalMask, name_of
 from distlock_core.command.supervisor import Supervisor
 from distlock_core.errors import Cancelled, DistlockError, LockLost, NotStarted
@@ -111,19 +112,19 @@ def _prefork(request: Request, lock: Lock) -> Prefork | None:
 
 def _supervise(request: Request, lock: Lock, mask: SignalMask, equipment: Equipment) -> Ended:
     settings = request.settings
-    care = Care(
+    policy = Policy(
         lock.session,
         settings.on_loss == "kill",
         settings.kill_after,
         lambda cause, line: _tell(request, cause, f"{lock.name}: {line}"),
-        equipment.teller,
+        equipment.reporter,
         equipment.heartbeat,
         request.limit,
         settings["wait_for"] == "tree",
         lock.lease is not None or settings["wait_for"] == "tree",
     )
     command = ["node", *request.command] if settings["node"] else request.command
-    return Supervisor(command, environment.for_command(os.environ, lock), mask, care, equipment.prefork).run()
+    return Supervisor(command, environment.for_command(os.environ, lock), mask, policy, equipment.prefork).run()
 
 
 def _tell(request: Request, cause: str, line: str) -> None:

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from distlock_core.command.care import Care
+    from distlock_core.command.policy import Policy
     from distlock_core.command.prefork import Prefork
     from distlock_core.process.table import Process
     from distlock_core.process.tree import Tree
@@ -28,13 +28,13 @@ class Command:
     """A command that has been started. `pid` is 0 before."""
 
     def __init__(
-        self, words: Sequence[str], environ: Mapping[str, str], mask: set[int | signal.Signals], care: Care
+        self, words: Sequence[str], environ: Mapping[str, str], mask: set[int | signal.Signals], policy: Policy
     ) -> None:
         """`mask`: the signals that it blocks."""
         self._words = words
         self._environ = environ
         self._mask = mask
-        self._care = care
+        self._policy = policy
         self._started: int | None = None  # as /proc counts
         self._tree: Tree | None = None
         self.pid = 0
@@ -44,10 +44,10 @@ class Command:
 
     def start(self, prefork: Prefork | None = None) -> None:
         """Start it; a `gate` becomes it. Raises `NotStarted`, `TooLate`."""
-        care = self._care
-        changed = {**self._environ, **(care.heartbeat.variables if care.heartbeat is not None else {})}
+        policy = self._policy
+        changed = {**self._environ, **(policy.heartbeat.variables if policy.heartbeat is not None else {})}
         environ = {name: value for name, value in changed.items() if value is not None}
-        if care.sees_tree:
+        if policy.sees_tree:
             from distlock_core.process.table import become_subreaper, descendants, stat_of
 
             # `sh -c 'x & exec distlock ...'`: what was below me before the command is not the command's.
@@ -56,18 +56,18 @@ class Command:
             become_subreaper()
         if prefork is not None:
             self.pid = prefork.open(environ, self._mask)
-        elif care.sees_tree or care.heartbeat is not None:
+        elif policy.sees_tree or policy.heartbeat is not None:
             self.pid = spawn.start_by_fork(
                 self._words,
                 environ,
                 self._mask,
-                inherited=None if care.heartbeat is None else care.heartbeat.inherited,
-                tied=care.leased,
-                not_after=care.last_moment,
+                inherited=None if policy.heartbeat is None else policy.heartbeat.inherited,
+                tied=policy.leased,
+                not_after=policy.last_moment,
             )
         else:
             self.pid = spawn.start(self._words, environ, self._mask)
-        if care.sees_tree:
+        if policy.sees_tree:
             stat = stat_of(self.pid)
             self._started = None if stat is None else stat.started
         else:
@@ -75,8 +75,8 @@ class Command:
                 self.pidfd = os.pidfd_open(self.pid)
             except (AttributeError, OSError):
                 pass  # a kernel before 5.3: its end is noticed a little later
-        if care.heartbeat is not None:
-            care.heartbeat.started()
+        if policy.heartbeat is not None:
+            policy.heartbeat.started()
 
     @property
     def tree(self) -> Tree:
@@ -86,7 +86,7 @@ class Command:
 
             self._tree = Tree(
                 self.pid,
-                subreaper=self._care.sees_tree,
+                subreaper=self._policy.sees_tree,
                 strangers=self.strangers,
                 started=self._started,
                 is_child=self.ended is None,
@@ -131,7 +131,7 @@ class Command:
 
         `may_go_on` is asked when this process is continued.
         """
-        if not self._care.leased:
+        if not self._policy.leased:
             job_control.stop()
             return
         frozen = self.tree.freeze(now() + LONGEST_FREEZE)
@@ -151,7 +151,7 @@ class Command:
                 self.reap()
                 if self.ended is None:
                     os.kill(self.pid, signal.SIGKILL)
-                if self._care.sees_tree or self._care.kill_on_loss:
+                if self._policy.sees_tree or self._policy.kill_on_loss:
                     self.tree.kill(now())
                     living = self.tree.living()
             except Exception:  # noqa: BLE001, S110 - it is tried again

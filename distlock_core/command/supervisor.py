@@ -29,8 +29,8 @@ from distlock_core.lock.monitor import Loss
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.command.care import Care
     from distlock_core.command.kill import Killing
+    from distlock_core.command.policy import Policy
     from distlock_core.command.prefork import Prefork
     from distlock_core.command.signals import SignalMask
 
@@ -46,13 +46,13 @@ class Supervisor:
         command: Sequence[str],
         environ: Mapping[str, str],
         mask: SignalMask,
-        care: Care,
+        policy: Policy,
         prefork: Prefork | None = None,
     ) -> None:
         """`gate`: a process that waits to become the command, where there is one already."""
-        self._command = Command(command, environ, mask.before, care)
+        self._command = Command(command, environ, mask.before, policy)
         self._mask = mask
-        self._care = care
+        self._policy = policy
         self._prefork = prefork
         self._passed_on: set[int] = set()
         self._told_to_stop = False
@@ -69,9 +69,9 @@ class Supervisor:
         Daemons that it leaves behind at a normal end are left alone. Whatever goes wrong here, the command has ended
         when this returns, or is among the `unkillable`.
         """
-        care = self._care
+        policy = self._policy
         try:
-            if care.leased and now() >= care.last_moment:
+            if policy.leased and now() >= policy.last_moment:
                 return self._too_late()  # stopped for too long before it began: nothing is started
             self._start()
             while not self._is_over():
@@ -91,18 +91,18 @@ class Supervisor:
         except BaseException as error:  # noqa: BLE001 - nothing may leave the command without a keeper
             return self._break_off(error)
         finally:
-            care.session.stop()
+            policy.session.stop()
             self._close_heartbeat()
             self._mask.close()
             self._command.close()
-            care.teller.close()
+            policy.reporter.close()
 
     def _start(self) -> None:
         self._command.start(self._prefork)
         self._watch_at = now() + SHORT
-        self._late_at = now() + self._care.limit
+        self._late_at = now() + self._policy.limit
         thread = get_ident()
-        self._care.session.on_lost = lambda _: signal.pthread_kill(thread, signal.SIGCHLD)
+        self._policy.session.on_lost = lambda _: signal.pthread_kill(thread, signal.SIGCHLD)
 
     def _too_late(self) -> Ended:
         self._find_loss()
@@ -110,10 +110,10 @@ class Supervisor:
 
     def _next_signal(self) -> signal.struct_siginfo | None:
         moments = [self._watch_at, self._late_at]
-        if self._care.leased and self._loss is None:
+        if self._policy.leased and self._loss is None:
             moments.append(min(self._last_moment, now() + LONGEST_SLEEP))
-        if self._care.heartbeat is not None and self._killing is None:
-            moments.append(self._care.heartbeat.next_moment())
+        if self._policy.heartbeat is not None and self._killing is None:
+            moments.append(self._policy.heartbeat.next_moment())
         if self._killing is not None:
             moments.append(self._killing.next_moment())
         return self._mask.next(min(moments), self._command.pidfd)
@@ -146,10 +146,10 @@ class Supervisor:
 
     def _handle_without_command(self, number: int) -> None:
         """What the command has left is waited for: a signal goes to all of that, or asks it to end."""
-        if self._killing is not None or not self._care.wait_for_tree:
+        if self._killing is not None or not self._policy.wait_for_tree:
             return
         if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-            self._end_tree(now() + self._care.kill_after)
+            self._end_tree(now() + self._policy.kill_after)
         else:
             tree = self._command.tree
             tree.send(number, tree.living())
@@ -172,14 +172,14 @@ class Supervisor:
     # What may end it before its time.
 
     def _look_at_lock(self) -> None:
-        session = self._care.session
+        session = self._policy.session
         if now() >= self._watch_at:
             self._watch_at = FOREVER
             if not self._is_done():
                 session.start()
         if self._loss is not None or self._is_done():
             return
-        if self._care.kill_on_loss and self._care.is_renewal_late:
+        if self._policy.kill_on_loss and self._policy.is_renewal_late:
             from distlock_core.process.table import take_precedence
 
             # There may be a tree to end soon: how long does that take?
@@ -189,23 +189,23 @@ class Supervisor:
 
     @property
     def _last_moment(self) -> float:
-        """As `Care` has it, and earlier for a tree that takes long to be looked through."""
-        return self._care.last_moment - (self._command.pace if self._care.kill_on_loss else 0.0)
+        """As `Policy` has it, and earlier for a tree that takes long to be looked through."""
+        return self._policy.last_moment - (self._command.pace if self._policy.kill_on_loss else 0.0)
 
     def _find_loss(self) -> None:
-        care = self._care
-        self._loss = care.session.loss
-        if self._loss is None and care.leased and now() >= self._last_moment:
-            silence = now() - care.session.deadline + (care.session.lease.ttl if care.session.lease else 0)
+        policy = self._policy
+        self._loss = policy.session.loss
+        if self._loss is None and policy.leased and now() >= self._last_moment:
+            silence = now() - policy.session.deadline + (policy.session.lease.ttl if policy.session.lease else 0)
             self._loss = Loss(f"etcd has confirmed no renewal for {silence:.1f}s", time.time())
         if self._loss is None:
             return
         self._cause = LOST
-        kill = care.kill_on_loss
+        kill = policy.kill_on_loss
         if kill and self._command.pid:
             # Past the deadline another may hold the lock already: no time is left to be asked kindly.
-            late = care.leased and now() >= care.session.deadline
-            self._end_tree(now() + (0.0 if late else care.kill_after))
+            late = policy.leased and now() >= policy.session.deadline
+            self._end_tree(now() + (0.0 if late else policy.kill_after))
         what = "the command is ended" if kill else "the command RUNS ON WITHOUT ITS LOCK"
         when = time.strftime("%H:%M:%S", time.localtime(self._loss.at))
         self._say(
@@ -219,26 +219,26 @@ class Supervisor:
         self._late_at = FOREVER
         if self._killing is None:
             self._cause = self._cause or OVERDUE
-            self._end_tree(now() + self._care.kill_after)
-            self._say(OVERDUE, f"the command has not ended within {self._care.limit:g}s; it is ended")
+            self._end_tree(now() + self._policy.kill_after)
+            self._say(OVERDUE, f"the command has not ended within {self._policy.limit:g}s; it is ended")
 
     def _look_at_life(self) -> None:
-        care = self._care
-        if care.heartbeat is None or (self._command.ended is not None and self._killing is None):
+        policy = self._policy
+        if policy.heartbeat is None or (self._command.ended is not None and self._killing is None):
             return
         # Taken in also while it is being ended: a full socket would stop who sends, at its cleaning up for example.
-        why = care.heartbeat.beat()
+        why = policy.heartbeat.beat()
         if why and self._killing is None:
             self._cause = self._cause or HUNG
-            self._end_tree(now() + care.kill_after)
+            self._end_tree(now() + policy.kill_after)
             self._say(HUNG, f"the command shows no life: {why}; it is ended")
 
     def _look_at_end(self) -> None:
         """Who ends the command from outside means all of it: what it has started does not outlive the lock."""
-        if self._command.ended is None or self._killing is not None or not self._care.sees_tree:
+        if self._command.ended is None or self._killing is not None or not self._policy.sees_tree:
             return
         if self._was_ended_from_outside(self._command.ended) and self._command.tree.living():
-            self._end_tree(now() + self._care.kill_after)
+            self._end_tree(now() + self._policy.kill_after)
 
     def _was_ended_from_outside(self, ended: Ended) -> bool:
         """True if a signal has ended it, or it ended as a program does that was asked to by a signal."""
@@ -247,8 +247,8 @@ class Supervisor:
 
     def _close_heartbeat(self) -> None:
         try:
-            if self._care.heartbeat is not None:
-                self._care.heartbeat.close()
+            if self._policy.heartbeat is not None:
+                self._policy.heartbeat.close()
         except OSError:
             pass  # it is over
 
@@ -258,13 +258,13 @@ class Supervisor:
         if self._killing is not None:
             self._killing.hurry(kill_at)
             return
-        care = self._care
+        policy = self._policy
         self._killing = Killing(
             self._command.tree,
             kill_at,
-            dead_by=lambda: care.dead_by,
-            head_start=head_start(care.kill_after),
-            subreaper=care.sees_tree,
+            dead_by=lambda: policy.dead_by,
+            head_start=head_start(policy.kill_after),
+            subreaper=policy.sees_tree,
             strangers=bool(self._command.strangers),
         )
 
@@ -280,11 +280,11 @@ class Supervisor:
         """True when it has ended, and nobody has to be ended or waited for."""
         if self._command.ended is None or self._killing is not None:
             return False
-        return not self._care.wait_for_tree or not self._command.is_anybody_left
+        return not self._policy.wait_for_tree or not self._command.is_anybody_left
 
     def _say(self, cause: str, line: str) -> None:
         """When nobody reads what is said, the kill must not wait for that."""
-        self._care.teller.say(lambda: self._care.tell(cause, line))
+        self._policy.reporter.say(lambda: self._policy.tell(cause, line))
 
     def _break_off(self, error: BaseException) -> Ended:
         left = self._command.kill()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 
-from distlock_core.base.deadline import FOREVER, Patience, now
+from distlock_core.base.deadline import FOREVER, Backoff, Patience, jittered, now
 from distlock_core.errors import AnotherCluster, EtcdUnavailable
 from distlock_core.etcd.address import Address
 from distlock_core.etcd.happy_eyeballs import ConnectFailed
@@ -54,8 +53,7 @@ class _Rest:
         self.why = attempt.failure or TIMED_OUT
         self.growing: float = FIRST_REST if before is None else min(before.growing * 2, LONGEST_REST)
         seconds = min(attempt.shut_for or self.growing, MOST_TOLD)
-        # Jitter: those who were sent away together do not come back together.
-        self.until = now() + seconds * (1 + os.urandom(1)[0] / 1024)
+        self.until = now() + jittered(seconds, 1, 1.25)
 
 
 def seconds_to_wait(retry_after: str | None) -> float:
@@ -158,7 +156,7 @@ class Endpoints:
         started = now()
         failures: dict[str, str] = {}
         astray: set[str] = set()
-        pause = FIRST_PAUSE
+        pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             if self._discovery is not None and self._undiscovered:
                 patience.check()
@@ -190,9 +188,7 @@ class Endpoints:
             if in_vain:
                 raise self._unavailable(failures, astray, now() - started)
             self._undiscovered = True  # they may have moved
-            # Jitter: many who lost the same cluster do not come back to it all at once.
-            patience.pause(pause * (0.5 + os.urandom(1)[0] / 256))
-            pause = min(pause * 2, LONGEST_PAUSE)
+            patience.pause(pauses.next())
             if not turn and patience.over():
                 raise self._unavailable(failures, astray, now() - started)
 

@@ -11,6 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Union
 
+REREAD = 10.0  # seconds; a watch can be silent or miss an event, so the truth is read this often
+
 
 class KeyValue(Value):
     """A key as etcd holds it. `lease` is 0 without one; `value` is empty in a keys-only read."""

@@ -8,14 +8,13 @@ not, the history is asked for again from the last revision that was told. What t
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from distlock_core.base.deadline import Patience, now
+from distlock_core.base.deadline import Backoff, Patience, now
 from distlock_core.base.value import Value
 from distlock_core.errors import AnotherCluster, EtcdUnavailable
-from distlock_core.etcd.values import Compacted, Event, Get, KeyValue, WatchEnded
+from distlock_core.etcd.values import REREAD, Compacted, Event, Get, KeyValue, WatchEnded
 from distlock_core.model.keys import Keys
 from distlock_core.model.record import Ended, token_of
 from distlock_core.model.state import Holder
@@ -24,9 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.etcd.client import Etcd, Watch
 
-REREAD = 10.0  # seconds; a watch can be silent or miss an event, so the truth is read this often
 ON_ITS_WAY, HISTORY = 0.5, 3.0  # seconds that the open watch gets to tell what a read has shown already, and a new one
-FIRST_RETRY, LONGEST_RETRY = 0.1, 1.0  # seconds between two tries while etcd does not answer
 SHORT_LIVED = 20  # watches that ended without a word: then the history is not to be had, whatever the reason
 
 ACQUIRED, CHANGED, RELEASED = "acquired", "changed", "released"
@@ -89,7 +86,7 @@ class Follower:
         self._short_lived = 0
         self._gap = False
         self._reread_at = 0.0
-        self._pause = FIRST_RETRY
+        self._pauses = Backoff()
 
     def advance(self, patience: Patience) -> None:
         """Wait for news; return when there may be some. An outage is waited out, but for the very first contact.
@@ -104,7 +101,7 @@ class Follower:
                 if not self._pending:
                     self._receive(patience.until(self._reread_at))
                 self._tell(patience)
-            self._pause = FIRST_RETRY
+            self._pauses.reset()
         except (EtcdUnavailable, WatchEnded) as trouble:
             if self._revision is None:
                 raise
@@ -112,8 +109,7 @@ class Follower:
             if not self.news:
                 if isinstance(trouble, AnotherCluster):
                     raise
-                patience.pause(self._pause * (0.5 + os.urandom(1)[0] / 256))
-                self._pause = min(self._pause * 2, LONGEST_RETRY)
+                patience.pause(self._pauses.next())
 
     def close(self) -> None:
         """Close the watch. What was told stays told: `advance()` goes on from there."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from distlock_core.base.value import Value
 from distlock_core.errors import ConfigError
 from distlock_core.keeper import keeper
+from distlock_core.model.ttl import DEFAULT_TTL
 from distlock_core.process.identity import pid_is_free, proc_is_mine, start_time
-from distlock_core.settings.table import WHILE_PID_TTL, absolute
+from distlock_core.settings.table import absolute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Binding(Value):
             log_file = absolute(log_file, "--log-file")
             _check_writable(log_file)
         on_loss = settings["on_loss"] or "continue"
-        ttl, refresh = settings["ttl"] or WHILE_PID_TTL, settings["refresh"]
+        ttl, refresh = settings["ttl"] or DEFAULT_TTL, settings["refresh"]
         return cls(pid, started, ttl, refresh, on_loss, settings.kill_after, log_file, family)
 
 

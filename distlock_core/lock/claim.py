@@ -110,14 +110,14 @@ class Claims:
     def _note(self) -> None:
         """Have this machine remember the acquisition, before there is one: after a reboot nothing else proves it."""
         if self._spec.explicit and not self._is_noted:
-            from distlock_core.process.memory import remember
+            from distlock_core.process.run_notes import remember
 
             self._is_noted = remember(self._spec.state_dir, self._run)
 
     def forget(self) -> None:
         """Nothing was acquired, and nothing will be."""
         if self._is_noted:
-            from distlock_core.process.memory import forget
+            from distlock_core.process.run_notes import forget
 
             forget(self._spec.state_dir, self._run)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from distlock_core.base.deadline import Patience, now
+from distlock_core.base.deadline import Backoff, Patience, now
 from distlock_core.base.text import printable
 from distlock_core.errors import (
     AccessDenied,
@@ -20,17 +20,18 @@ from distlock_core.errors import (
     OutcomeUnknown,
 )
 from distlock_core.etcd.values import Get, KeyValue, LeaseGone, Put
-from distlock_core.lock.lease import FIRST_RETRY, GIVE_UP, LONGEST_RETRY, Lease
+from distlock_core.lock.lease import GIVE_UP, Lease
 from distlock_core.lock.release import UNEXPECTED, Ending, cool_down, leave_taken, let_go, rewrite
 from distlock_core.lock.spec import NESTED, STEP, Acquired, LockSpec
 from distlock_core.model.record import HELD, KEPT, Record, token_of
 from distlock_core.model.state import Holder
+from distlock_core.model.ttl import longest_call
 from distlock_core.model.wording import held_by, look_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.base.deadline import Cancel
-    from distlock_core.base.standby import Standby
+    from distlock_core.base.standby_thread import StandbyThread
     from distlock_core.etcd.client import Etcd
     from distlock_core.events.hold_notifier import HoldNotifier
     from distlock_core.lock.monitor import Loss, Session
@@ -61,7 +62,7 @@ class Hold:
         on_lost: Callable[[Loss], None] | None,
         background: bool,
         queue: Queue | None = None,
-        standby: Standby | None = None,
+        standby: StandbyThread | None = None,
     ) -> None:
         """`contact` (seconds) bounds what is asked of etcd; `queue` is the place in it that I have still to leave.
 
@@ -243,10 +244,10 @@ class Hold:
     def _do(self, how: Callable[[KeyValue, Patience], bool], patience: Patience, stays: bool) -> bool:
         """Do it, as soon as that can be done. Raises what stands in the way at the end of the patience."""
         lease = self.acquired.lease if stays else None
-        pause = FIRST_RETRY
+        pauses = Backoff()
         while True:
             # A lock that stays is renewed meanwhile.
-            step = patience if lease is None else patience.within(max(lease.ttl / 3, SHORTEST_STEP))
+            step = patience if lease is None else patience.within(max(longest_call(lease.ttl), SHORTEST_STEP))
             try:
                 return how(self.acquired.kv, step)
             except (AccessDenied, AnotherCluster, Cancelled, ConfigError, OutcomeUnknown):
@@ -259,12 +260,11 @@ class Hold:
                 trouble = away
             if lease is not None and not lease.lost and not patience.over():
                 lease.renew_if_due(step)
-            patience.pause(pause)
+            patience.pause(pauses.next())
             if patience.over():
                 if isinstance(trouble, DistlockError):
                     raise trouble
                 raise EtcdUnavailable(f"this process is in trouble: {trouble or type(trouble).__name__}") from trouble
-            pause = min(pause * 2, LONGEST_RETRY)
 
     def _revoke(self, patience: Patience) -> bool:
         """End a leased hold that cannot be deleted in any other way. False: it has no lease."""
@@ -305,7 +305,7 @@ class Hold:
     def _drop_note(self) -> None:
         """It needs no proof any more that this machine has acquired it."""
         if self._remembers and self.acquired.how != NESTED:
-            from distlock_core.process.memory import forget
+            from distlock_core.process.run_notes import forget
 
             forget(self._state_dir, self.acquired.run)
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 
-from distlock_core.base.deadline import Patience, now
+from distlock_core.base.deadline import Backoff, Patience, now
 from distlock_core.errors import Cancelled
 from distlock_core.lock.renewal import renew
+from distlock_core.model.ttl import longest_call, refresh_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.etcd.client import Etcd
 
-FIRST_RETRY, LONGEST_RETRY = 0.1, 1.0  # seconds between two tries while etcd does not answer
 TICKET_TTL = 10  # seconds that a waiter who died keeps those behind it waiting
 SOON = 1.0  # seconds that a renewal may take in any case
 GIVE_UP = 1.0  # seconds that are spent on leaving nothing behind; the lease ends the rest
@@ -33,6 +33,7 @@ class Lease:
     deadline: float
     renew_at: float
     _step: float
+    _pauses: Backoff
     _asked: float | None = None  # when the first renewal was sent that may not have been answered yet
 
     def __init__(self, etcd: Etcd, ttl: int, patience: Patience | None, refresh: float | None = None) -> None:
@@ -44,7 +45,6 @@ class Lease:
         # Chosen here and not by the server: after a lost reply the same grant can be sent again.
         self.id = int.from_bytes(os.urandom(8), "big") >> 1 | 1
         self.refresh = refresh
-        self._retry = FIRST_RETRY
         self.lost = False
         self.failing = False  # the last renewal has failed, and may be one of many
         if patience is not None:
@@ -59,7 +59,7 @@ class Lease:
         """Go on with a lease that another process has granted. `lost` is set when it is gone."""
         adopted = cls.__new__(cls)
         adopted._etcd, adopted.id, adopted.refresh = etcd, lease, refresh
-        adopted._retry, adopted.lost, adopted.failing = FIRST_RETRY, False, False
+        adopted.lost = adopted.failing = False
         sent = now()
         ttl = etcd.keep_alive(lease, patience)
         adopted._confirmed(sent, ttl)
@@ -81,14 +81,12 @@ class Lease:
             return
         try:
             # Who renews often wants to know soon.
-            longest = self.ttl / 3 if self.refresh is None else min(self.ttl / 3, max(self.refresh, SOON))
-            self.renew(patience.within(longest))
+            longest = longest_call(self.ttl)
+            self.renew(patience.within(longest if self.refresh is None else min(longest, max(self.refresh, SOON))))
         except Cancelled:
             raise
         except Exception:  # noqa: BLE001 - away, refused for a reason that may pass, or this machine lacks something
-            # Jitter: those who lost the same member do not come back to the next one all at once.
-            self.renew_at = now() + self._retry * (0.5 + os.urandom(1)[0] / 512)
-            self._retry = min(self._retry * 2, LONGEST_RETRY, self._step)
+            self.renew_at = now() + self._pauses.next()
             self.failing = True
 
     def renew(self, patience: Patience) -> None:
@@ -119,8 +117,8 @@ class Lease:
     def _confirmed(self, sent: float, ttl: int) -> None:
         self.ttl = ttl
         self.deadline = sent + ttl
-        self.renew_at = sent + (ttl / 3 if self.refresh is None else self.refresh)
+        self.renew_at = sent + refresh_of(ttl, self.refresh)
         self._step = min(max((self.deadline - self.renew_at) / STEPS, SHORTEST_STEP), LONGEST_STEP)
-        self._retry = FIRST_RETRY
+        self._pauses = Backoff(longest=self._step, most=1)
         self.failing = False
         self._asked = None

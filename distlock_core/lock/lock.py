@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from distlock_core.base.deadline import Patience, now
-from distlock_core.base.finish import Finish, in_main_thread
+from distlock_core.base.deadline import NO_WAIT, Patience, Wait, now
 from distlock_core.base.text import printable
+from distlock_core.base.uninterrupted import Uninterrupted, in_main_thread
 from distlock_core.errors import DistlockError, Frozen, LockBusy, NotHolder
 from distlock_core.events.hold_notifier import HoldNotifier
-from distlock_core.lock import blocks
+from distlock_core.lock import open_blocks
 from distlock_core.lock.acquire import Acquisition, Waiting
 from distlock_core.lock.hold import Hold
 from distlock_core.lock.lease import Lease
@@ -17,8 +17,8 @@ from distlock_core.lock.spec import CONNECT_TIMEOUT, NESTED, RELEASE_TIMEOUT, ST
 from distlock_core.model.checks import check_text
 from distlock_core.model.record import Record
 from distlock_core.model.state import Holder
+from distlock_core.model.ttl import check_ttl
 from distlock_core.model.wording import look_at
-from distlock_core.settings.table import check_ttl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.base.deadline import Cancel
-    from distlock_core.base.standby import Standby
+    from distlock_core.base.standby_thread import StandbyThread
     from distlock_core.etcd.client import Etcd
     from distlock_core.etcd.values import KeyValue
     from distlock_core.events.ownership import Ownership
@@ -59,15 +59,16 @@ class Lock:
         on_lost: Callable[[Loss], None] | None = None,
         background: bool = True,
     ) -> None:
+        """Raises `ConfigError`: ttl and refresh do not go together."""
         self._etcd = etcd
-        self._spec = spec
-        self._timeout = timeout
+        self._spec = _checked(spec)
+        self._wait = Wait.of(timeout)
         self._connect_timeout = connect_timeout
         self.release_timeout = release_timeout
         self._on_lost = on_lost
         self._background = background
         self._hold: Hold | None = None
-        self._standby: Standby | None = None  # for the next hold
+        self._standby: StandbyThread | None = None  # for the next hold
         self._notifier = HoldNotifier()
 
     def acquire(
@@ -88,27 +89,26 @@ class Lock:
         `ttl` and `refresh` that it has now, and verified: that raises `LockLost` when it is not mine any more, and the
         next call waits for it anew.
         """
-        if timeout is None:
-            timeout = -1.0 if self._timeout is None else self._timeout
+        wait = self._wait if timeout is None else Wait.of(timeout)
         if self._hold is not None and self._hold.is_inherited:
             self._hold = self._standby = None  # they are the parent's
             self._notifier.forked()
         if self._hold is not None:
             self._renew(self._hold, cancel)
             return self
-        wait = None if hasattr(cancel, "fileno") else getattr(cancel, "wait", None)
-        if cancel is not None and wait is not None and timeout != 0:
+        event_wait = None if hasattr(cancel, "fileno") else getattr(cancel, "wait", None)
+        if cancel is not None and event_wait is not None and not wait.is_none:
             from distlock_core.base.event_cancel import Waking
 
-            with Waking(cancel, wait) as interrupt:
+            with Waking(cancel, event_wait) as interrupt:
                 return self.acquire(timeout, interrupt, progress)
-        acquisition = Acquisition(self._etcd, self._spec, timeout, self._connect_timeout, cancel, progress)
+        acquisition = Acquisition(self._etcd, self._spec, wait, self._connect_timeout, cancel, progress)
         try:
             if (self._background and self._spec.ttl is not None) or self._notifier.has_readers:
-                with Finish():
+                with Uninterrupted():
                     self.prepare()
             acquired, queue = acquisition.run(), acquisition.queue
-            with Finish():
+            with Uninterrupted():
                 # A claim takes the ticket with it; its lease can wait until a run's command is done.
                 self.begin(acquired, None if self._spec.kind == "lock" else queue).look_after()
             if self._spec.kind == "lock":
@@ -119,7 +119,7 @@ class Lock:
         finally:
             standby = self._standby
             if standby is not None:
-                with Finish():
+                with Uninterrupted():
                     self._standby = None
                     if self._hold is None:
                         standby.close()
@@ -135,10 +135,10 @@ class Lock:
             from distlock_core.lock import monitor  # noqa: F401 - loaded while nothing depends on it
 
             look_at(self.name)  # a message about the loss of it, too
-            from distlock_core.base.standby import Standby
+            from distlock_core.base.standby_thread import StandbyThread
 
             self._etcd.load_all()
-            self._standby = Standby("distlock-session")
+            self._standby = StandbyThread("distlock-session")
 
     def try_acquire(self) -> Lock | None:
         """Return this lock, held, or None when it is not free now. Raises as `acquire` does, but for `LockBusy`."""
@@ -153,7 +153,7 @@ class Lock:
         Returns the hold of mine that would be entered again, and how; None where a free lock would be taken. Raises
         `LockBusy`, `Frozen`, `LimitConflict`, `EtcdUnavailable`, `AccessDenied`.
         """
-        return Acquisition(self._etcd, self._spec, 0, self._connect_timeout).preview()
+        return Acquisition(self._etcd, self._spec, NO_WAIT, self._connect_timeout).preview()
 
     def verify(self, cancel: Cancel | None = None) -> bool:
         """True if the lock is still mine, by a linearizable read. Raises `EtcdUnavailable`, `AccessDenied`."""
@@ -231,9 +231,7 @@ class Lock:
 
     @ttl.setter
     def ttl(self, ttl: int | None) -> None:
-        if ttl is not None:
-            check_ttl(ttl, self._spec.refresh)
-        self._spec = self._spec._replace(ttl=ttl)
+        self._spec = _checked(self._spec._replace(ttl=ttl))
 
     @property
     def refresh(self) -> float | None:
@@ -242,9 +240,7 @@ class Lock:
 
     @refresh.setter
     def refresh(self, refresh: float | None) -> None:
-        if self._spec.ttl is not None:
-            check_ttl(self._spec.ttl, refresh)
-        self._spec = self._spec._replace(refresh=refresh)
+        self._spec = _checked(self._spec._replace(refresh=refresh))
 
     def add_details(self, details: Mapping[str, Any]) -> None:
         """What the record of the next hold says besides."""
@@ -352,7 +348,7 @@ class Lock:
         try:
             self.acquire()
             if in_main_thread():
-                blocks.enter(self)
+                open_blocks.enter(self)
             return self
         except BaseException:
             if not was_held:
@@ -414,7 +410,7 @@ class Lock:
             raise
 
     def _end(self, how: Callable[[Hold, Patience], None], cancel: Cancel | None) -> None:
-        with Finish(cancel) as finish:
+        with Uninterrupted(cancel) as finish:
             hold = self.current()
             hold.is_ending = True
             try:
@@ -422,12 +418,12 @@ class Lock:
             finally:
                 if hold.is_over:
                     self._hold = None
-                    blocks.leave(self)
+                    open_blocks.leave(self)
 
     def _leave_after(self, acquisition: Acquisition | None) -> None:
         """The caller is called away as the lock becomes its own: it is let go."""
         hold = self._hold
-        with Finish():
+        with Uninterrupted():
             if hold is not None and not hold.is_inherited:
                 try:
                     hold.let_go(Patience.lasting(self.release_timeout))
@@ -451,3 +447,10 @@ class Lock:
                 "a lock belongs to the process that took it. Take it in this process, or leave it to that one"
             )
         return self._hold
+
+
+def _checked(spec: LockSpec) -> LockSpec:
+    """The same, where its ttl and refresh go together. Raises `ConfigError`."""
+    if spec.ttl is not None:
+        check_ttl(spec.ttl, spec.refresh)
+    return spec

@@ -6,15 +6,16 @@ import os
 import time
 from collections.abc import Callable
 
-from distlock_core.base.deadline import FOREVER, Patience, now
-from distlock_core.base.standby import Standby
+from distlock_core.base.deadline import FOREVER, Backoff, Patience, now
+from distlock_core.base.standby_thread import StandbyThread
 from distlock_core.base.threads import report
 from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled
-from distlock_core.etcd.values import Get, KeyValue
-from distlock_core.lock.lease import FIRST_RETRY, GIVE_UP, LONGEST_RETRY
+from distlock_core.etcd.values import REREAD, Get, KeyValue
+from distlock_core.lock.lease import GIVE_UP
 from distlock_core.model.keys import Keys
 from distlock_core.model.record import Ended, Record, token_of
+from distlock_core.model.ttl import longest_call
 from distlock_core.model.wording import clock, owner_of
 
 TYPE_CHECKING = False
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from distlock_core.etcd.client import Etcd
     from distlock_core.lock.lease import Lease
 
-REREAD = 10.0  # seconds; a watch can be silent or miss an event, so the truth is read this often
 SHORTEST_PAUSE = 0.02  # seconds between two tries, even where the next thing is overdue
 SHORTEST_CALL, LONGEST_CALL = 0.25, 5.0  # seconds that a read, or the opening of a watch, may take
 
@@ -65,7 +65,7 @@ class Session:
         is_mine: Callable[[KeyValue], bool],
         lease: Lease | None,
         on_lost: Callable[[Loss], None] | None = None,
-        standby: Standby | None = None,
+        standby: StandbyThread | None = None,
     ) -> None:
         """`standby` is the thread that `start()` uses, made before the claim: it stays the caller's."""
         self._etcd = etcd
@@ -115,7 +115,7 @@ class Session:
         Without a `standby` the thread is started now, which raises `DistlockError` where none can be.
         """
         if not self._running:
-            self._standby = self._standby or Standby("distlock-session")
+            self._standby = self._standby or StandbyThread("distlock-session")
             self._running = True
             self._standby.hand(self.run)
 
@@ -139,7 +139,7 @@ class Session:
 
     def run(self, cancel: Cancel | None = None) -> None:
         """Look after the hold in this thread. Returns when it is lost, or the caller's cancel is set."""
-        pause = FIRST_RETRY
+        pauses = Backoff()
         shaken = False
         while self.loss is None:
             try:
@@ -149,16 +149,16 @@ class Session:
                     # The history that the next watch would begin with may be compacted by now.
                     self._look(patience)
                 self._watch(patience)
-                pause, shaken = FIRST_RETRY, False
+                pauses.reset()
+                shaken = False
             except Cancelled:
                 return
             except Exception:  # noqa: BLE001 - etcd is away, or this process is in trouble: the deadline decides
                 shaken = True
-                if not self._outlast(cancel, pause):
+                if not self._outlast(cancel, pauses):
                     return
-                pause = min(pause * 2, LONGEST_RETRY)
 
-    def _outlast(self, cancel: Cancel | None, pause: float) -> bool:
+    def _outlast(self, cancel: Cancel | None, pauses: Backoff) -> bool:
         """Wait for a while after a failure, unless that was the last one there was time for. False: called off."""
         if self._pid != os.getpid():
             return False  # a callback has forked, and the child came back here: it looks after nothing
@@ -171,7 +171,7 @@ class Session:
         try:
             # What is due and cannot be done must not make this spin.
             patience = Patience(max(self._next_moment, now() + SHORTEST_PAUSE), cancel)
-            patience.pause(pause * (0.5 + os.urandom(1)[0] / 256))
+            patience.pause(pauses.next())
         except Cancelled:
             return False
         except Exception:  # noqa: BLE001 - not even waiting works as it should
@@ -273,7 +273,7 @@ class Session:
         if self.lease is None:
             return patience.within(LONGEST_CALL)
         until_due = max(self.lease.renew_at - now(), SHORTEST_CALL)
-        call = patience.within(min(until_due, max(self.lease.ttl / 3, 0.5)))
+        call = patience.within(min(until_due, max(longest_call(self.lease.ttl), 0.5)))
         return call.until(max(self._last_moment, now() + 0.1)) if self.margin else call
 
     def _doubt_it(self, *, overdue: bool = False) -> None:

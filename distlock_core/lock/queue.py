@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distlock_core.base.deadline import RETRY_PAUSE, Patience, now
-from distlock_core.etcd.values import WatchEnded
+from distlock_core.etcd.values import REREAD, WatchEnded
 from distlock_core.lock.lease import TICKET_TTL, Lease
 from distlock_core.lock.ticket import Ticket
 from distlock_core.model.keys import Keys, ends
@@ -12,8 +12,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.etcd.client import Etcd, Watch
     from distlock_core.lock.snapshot import Snapshot
-
-REREAD = 10.0  # seconds; a watch can be silent or miss an event, so the truth is read this often
 
 
 class Queue:

@@ -18,7 +18,6 @@ from distlock_core.model.record import Record, token_of
 from distlock_core.model.state import Holder, LockState
 from distlock_core.model.wording import taken
 from distlock_core.process.identity import hostname
-from distlock_core.settings.table import check_ttl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,8 +98,6 @@ class Realm:
             named=token,
             state_dir=self._state_dir,
         )
-        if ttl is not None:
-            check_ttl(ttl, refresh)
         return Lock(
             self._etcd,
             spec,
@@ -226,7 +223,7 @@ class Realm:
         if not done:
             raise gone(self.show(name))
         if holder.record.explicit:
-            from distlock_core.process.memory import forget
+            from distlock_core.process.run_notes import forget
 
             forget(self._state_dir, holder.record.run)
         if holder.lease and holder.is_unattended:

@@ -14,7 +14,7 @@ from distlock_core.errors import LockBusy, LockNotFound, NotHolder
 from distlock_core.lock.spec import NESTED, STEP, TAKEN_OVER, encoded, run_details
 from distlock_core.model.record import HELD, Record, record_of
 from distlock_core.model.wording import held_by, look_at, named, taken
-from distlock_core.process import memory
+from distlock_core.process import run_notes
 from distlock_core.process.identity import ALIVE, GONE, ancestry, boot_id, fate, is_identified, is_same, pid_is_free
 from distlock_core.process.nesting import held_around
 
@@ -120,7 +120,7 @@ def what_of_run(holder: Holder, state_dir: str | None) -> tuple[str, str]:
     A process of this machine whose environment says that it runs under this very hold keeps it alive.
     """
     record = holder.record
-    remembered = memory.boot_of(state_dir, record.run)
+    remembered = run_notes.boot_of(state_dir, record.run)
     found = fate(record.details, remembered)
     command = record.details.get("command")
     if found[0] == GONE and isinstance(command, dict) and command:
@@ -139,7 +139,7 @@ def what_of_run(holder: Holder, state_dir: str | None) -> tuple[str, str]:
 
 def what_of_step(holder: Holder, step: Record, state_dir: str | None) -> tuple[str, str]:
     """What has become of the processes that a step was taken for, and of its keeper: as `whoami.fate()`."""
-    remembered = memory.boot_of(state_dir, step.run)
+    remembered = run_notes.boot_of(state_dir, step.run)
     for theirs in _takers(step):
         found = fate(theirs, remembered)
         if found[0] != GONE:

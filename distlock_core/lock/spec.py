@@ -41,7 +41,9 @@ class LockSpec(Value):
     ticket_ttl: int = TICKET_TTL  # seconds that a place in the queue outlives its waiter
     taker: Mapping[str, Any] | None = None  # the trace of the process that a step is taken for; default: this one
     named: int | None = None  # the token of the one hold that is meant
-    state_dir: str | None = None  # where this machine remembers its acquisitions; default: as `memory.directory()` says
+    state_dir: str | None = (
+        None  # where this machine remembers its acquisitions; default: as `run_notes.directory()` says
+    )
 
 
 class Acquired(Value):

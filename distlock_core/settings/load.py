@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from distlock_core.errors import ConfigError
 from distlock_core.model.checks import check_name, check_owner, check_plain, check_prefix, check_text
-from distlock_core.settings.table import DEFAULT_FILE, SETTINGS, Setting, check_ttl, read_path
+from distlock_core.model.ttl import check_ttl, kill_after_of
+from distlock_core.settings.table import DEFAULT_FILE, SETTINGS, Setting, read_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Settings(dict[str, "Any"]):
         """Seconds from SIGTERM to SIGKILL when the lock is lost."""
         if self["kill_after"] is not None:
             return float(self["kill_after"])
-        return KILL_AFTER if self["ttl"] is None else self["ttl"] / 6
+        return KILL_AFTER if self["ttl"] is None else kill_after_of(self["ttl"])
 
     @property
     def on_loss(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from distlock_core.base.value import Value
 from distlock_core.errors import ConfigError
 from distlock_core.model.keys import DEFAULT_MUTEX, DEFAULT_PREFIX
+from distlock_core.model.ttl import LONGEST_TTL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
 DEFAULT_FILE = "/etc/distlock/distlock.yaml"
 LONGEST = 10**9  # seconds; beyond it a number is a slip
 LONGEST_DIGITS = 100
-WHILE_PID_TTL = 60  # seconds that a lock bound to a process is leased for, unless told
-RIDE_OUT = 1.0  # seconds of outage that a leased hold must be able to survive
-LONGEST_TTL = 366 * 24 * 3600  # seconds; a longer lease is a slip (etcd itself would take 285 years)
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # seconds
 
 
@@ -276,21 +274,3 @@ SETTINGS = (
 )
 # fmt: on
 TOKEN = Setting("token", "token", read_whole(1, 2**63 - 1), None, "")  # of one call, and so in no file or variable
-
-
-def check_ttl(ttl: int, refresh: float | None = None, kill_after: float = 0.0) -> None:
-    """Refuse times that do not go together. Raises `ConfigError`.
-
-    What is left of the ttl between a renewal that is due and the first signal to the command is what a failover of
-    etcd may take: at least a second.
-    """
-    if not 1 <= ttl <= LONGEST_TTL:
-        raise ConfigError(f"the ttl must be from 1 to {LONGEST_TTL} seconds, not {ttl}")
-    if refresh is not None and not 0 < refresh < ttl:
-        raise ConfigError(f"the refresh must be above 0 and below the ttl of {ttl}s, not {refresh:g}")
-    spare = ttl - (ttl / 3 if refresh is None else refresh) - kill_after
-    if spare < RIDE_OUT - 1e-6:
-        raise ConfigError(
-            f"ttl {ttl}s leaves {max(spare, 0):.2g}s to ride out a failover of etcd, after refresh and kill-after: "
-            f"at least {RIDE_OUT:g}s is needed; use a longer ttl"
-        )

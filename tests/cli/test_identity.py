@@ -22,7 +22,7 @@ from realm_view import BOUND, RealmView, eventually, one_line
 from witness import line_of, python
 
 import distlock_core
-from distlock_core.process import memory
+from distlock_core.process import run_notes
 from distlock_core.process.identity import GONE, UNKNOWN, ancestry, fate, is_gone, is_same, start_time, traces
 
 ME = "--lock-name=x", "--id=node-1"
@@ -214,34 +214,34 @@ def test_a_note_of_a_machine_with_other_network_cards_proves_nothing(
     """A folder that several machines share, or a copied disk."""
     run, place = "a1" * 16, str(tmp_path)
     cards = {"mine": ["02:00:00:00:00:01", "02:00:00:00:00:02"], "others": ["02:00:00:00:00:03"], "none": []}
-    monkeypatch.setattr(memory, "_hardware", lambda: cards["mine"])
-    assert memory.remember(place, run)
+    monkeypatch.setattr(run_notes, "_hardware", lambda: cards["mine"])
+    assert run_notes.remember(place, run)
     found = {}
     for name, seen in cards.items():
-        monkeypatch.setattr(memory, "_hardware", lambda seen=seen: seen)
-        found[name] = memory.boot_of(place, run) is not None
+        monkeypatch.setattr(run_notes, "_hardware", lambda seen=seen: seen)
+        found[name] = run_notes.boot_of(place, run) is not None
     assert found == {"mine": True, "others": False, "none": True}
-    assert memory.boot_of(place, "b2" * 16) is None
-    memory.forget(place, run)
-    assert memory.boot_of(place, run) is None
+    assert run_notes.boot_of(place, "b2" * 16) is None
+    run_notes.forget(place, run)
+    assert run_notes.boot_of(place, run) is None
 
 
 @pytest.mark.parametrize("run", ["", "../../etc/passwd", "a/b", "..", "A1", "x" * 32, "a" * 65, "a\0b"])
 def test_a_run_from_a_hostile_record_names_no_file(tmp_path: Path, run: str) -> None:
     (tmp_path / "state").mkdir()
-    assert memory.boot_of(str(tmp_path / "state"), run) is None
-    assert not memory.remember(str(tmp_path / "state"), run)
-    memory.forget(str(tmp_path / "state"), run)
+    assert run_notes.boot_of(str(tmp_path / "state"), run) is None
+    assert not run_notes.remember(str(tmp_path / "state"), run)
+    run_notes.forget(str(tmp_path / "state"), run)
     assert [path.name for path in tmp_path.rglob("*")] == ["state"]
 
 
 def test_old_notes_are_pruned_and_others_files_are_not(tmp_path: Path) -> None:
     old, new, foreign = "a1" * 16, "b2" * 16, tmp_path / "README"
-    memory.remember(str(tmp_path), old)
+    run_notes.remember(str(tmp_path), old)
     foreign.write_text("mine")
     for path in (tmp_path / old, foreign, tmp_path / "pruned"):
         os.utime(path, (1, 1))
-    memory.remember(str(tmp_path), new)
+    run_notes.remember(str(tmp_path), new)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["README", new, "pruned"])
 
 
@@ -327,7 +327,7 @@ def test_a_distlock_inside_its_own_lock_without_its_environment_does_not_wait_fo
 
 
 def test_a_note_says_in_which_boot_and_nothing_else_of_the_lock(tmp_path: Path) -> None:
-    memory.remember(str(tmp_path), "c3" * 16)
+    run_notes.remember(str(tmp_path), "c3" * 16)
     note = json.loads((tmp_path / ("c3" * 16)).read_text())
     assert set(note) == {"boot", "machine"}
     assert (tmp_path / ("c3" * 16)).stat().st_mode & 0o777 == 0o600

@@ -15,7 +15,7 @@ from scene import BOUND, Scene, gateway, until
 from script import Script, reply, says
 
 from distlock_core import EtcdUnavailable, OutcomeUnknown
-from distlock_core.base import remarks
+from distlock_core.base import warn_once
 from distlock_core.base.deadline import Interrupt, Patience
 from distlock_core.errors import Cancelled
 from distlock_core.etcd.endpoints import seconds_to_wait
@@ -47,8 +47,8 @@ def nginx(need: Callable[..., str], etcd: Any, tmp_path: Path) -> Iterator[Start
 def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was remarked."""
     lines: list[str] = []
-    monkeypatch.setattr(remarks, "tell", lines.append)
-    monkeypatch.setattr(remarks, "_made", set())
+    monkeypatch.setattr(warn_once, "tell", lines.append)
+    monkeypatch.setattr(warn_once, "_made", set())
     return lines
 
 

@@ -169,7 +169,7 @@ def test_a_handler_that_does_not_raise_runs_at_once(etcd34: Cluster, realm_prefi
     code = """
 import os, signal, sys
 from distlock_core import connect
-from distlock_core.base.finish import Finish
+from distlock_core.base.uninterrupted import Uninterrupted
 seen = []
 signal.signal(signal.SIGUSR1, lambda *_: seen.append("usr1"))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))

@@ -10,9 +10,9 @@ import pytest
 from witness import wait_until
 
 from distlock_core import connect
-from distlock_core.base import standby as standby_module
+from distlock_core.base import standby_thread as standby_module
 from distlock_core.base.deadline import Interrupt
-from distlock_core.base.standby import Standby
+from distlock_core.base.standby_thread import StandbyThread
 from distlock_core.testing import Cluster
 
 NAME = "distlock-of-this-test"
@@ -34,7 +34,7 @@ class Counted(Interrupt):
 def test_one_that_is_dropped_ends_and_leaves_no_descriptor(works: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standby_module, "Interrupt", Counted)
     before = Counted.closed
-    standby = Standby(NAME)
+    standby = StandbyThread(NAME)
     done: list[int] = []
     for number in range(works):
         standby.hand(lambda _, number=number: done.append(number))  # type: ignore[misc]
@@ -54,7 +54,7 @@ def test_one_that_is_dropped_at_work_ends_after_it() -> None:
         at_work.set()
         go_on.wait(30)
 
-    standby = Standby(NAME)
+    standby = StandbyThread(NAME)
     standby.hand(work)
     assert at_work.wait(30)
     del standby
@@ -67,7 +67,7 @@ def test_one_that_is_dropped_at_work_ends_after_it() -> None:
 def test_one_that_is_dropped_as_soon_as_it_is_called_does_its_work() -> None:
     for _ in range(200):
         done = threading.Event()
-        standby = Standby(NAME)
+        standby = StandbyThread(NAME)
         standby.hand(lambda _, done=done: done.set())  # type: ignore[misc]
         del standby
         assert done.wait(30)

@@ -16,7 +16,8 @@ from witness import BOUND, Etcd, python, wait_until
 
 from distlock_core.adapters import steps
 from distlock_core.process import table
-from distlock_core.process.alive import WhileAlive, WhileChildrenAlive, WhileHeard
+from distlock_core.process.alive import WhileAlive, WhileChildrenAlive
+from distlock_core.process.audience import WhileHeard
 from distlock_core.process.identity import start_time
 from distlock_core.process.table import Process, children, parent_of
 from distlock_core.testing import Cluster

@@ -242,7 +242,7 @@ kind:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.distlock.distlock.plugins.module_utils import _python  # noqa: F401 # pylint: disable=unused-import
 from ansible_collections.distlock.distlock.plugins.module_utils._states import argument_spec, carry_out
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.alive import WhileHeard
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.audience import WhileHeard
 
 
 def main():

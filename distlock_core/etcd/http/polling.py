@@ -5,10 +5,8 @@ A proxy that buffers answers (nginx does unless told otherwise) keeps the beginn
 
 from __future__ import annotations
 
-import os
-
-from distlock_core.base.deadline import Patience, now
-from distlock_core.base.remarks import remark
+from distlock_core.base.deadline import Patience, jittered, now
+from distlock_core.base.warn_once import warn_once
 from distlock_core.errors import AccessDenied, AnotherCluster, Cancelled, DistlockError, EtcdUnavailable
 from distlock_core.etcd.endpoints import WrongCluster
 from distlock_core.etcd.failover import ask_in_turn
@@ -79,7 +77,7 @@ class Opener:
                 self._until = 0.0  # calls are not answered either: it is not about watches
                 raise unavailable from None
             self._spell = min(self._spell * 2, LONGEST_SPELL)
-            remark(
+            warn_once(
                 f"{unopened[0]}, though it answers calls: is there a proxy that buffers? Until watches open, distlock "
                 "asks again every few seconds, and notices changes later. For nginx: proxy_buffering off"
             )
@@ -146,8 +144,7 @@ class PolledWatch:
             if state != self._known:
                 self._known, self._pause = state, FIRST_PAUSE
                 return True
-            # Jitter: many who wait behind one proxy do not look all at once.
-            self._next = now() + self._pause * (0.75 + os.urandom(1)[0] / 512)
+            self._next = now() + jittered(self._pause, 0.75, 1.25)
             self._pause = min(self._pause * 1.5, LONGEST_PAUSE)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Standby: a thread, and what ends its work, there before the work is: nothing is left to be started in a hurry."""
+"""StandbyThread: a thread that is started before there is work for it, so that handing it work cannot fail."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from distlock_core.base.threads import report, start_thread
 from distlock_core.errors import DistlockError
 
 
-class Standby:
+class StandbyThread:
     """A thread that waits for work, does one piece after the other, and waits again, until it is closed.
 
     It is started, and all descriptors that it needs are opened, when it is made. So whoever makes one before a lock is
@@ -95,7 +95,7 @@ class Standby:
 
 
 class _Post:
-    """What the thread and whoever has it share. The thread knows nothing else: so it keeps no `Standby` alive."""
+    """What the thread and whoever has it share. The thread knows nothing else: so it keeps no `StandbyThread` alive."""
 
     def __init__(self, interrupt: Interrupt) -> None:
         self.interrupt = interrupt
@@ -105,7 +105,7 @@ class _Post:
         self.work: Callable[[Interrupt], object] | None = None
         self.closed = False
         self.left_to_itself = False  # recalled or closed by its own thread, which cannot wait for itself
-        self.abandoned = False  # nobody refers to the `Standby` any more
+        self.abandoned = False  # nobody refers to the `StandbyThread` any more
         self._pid = os.getpid()
 
     def abandon(self) -> None:

@@ -1,12 +1,11 @@
-"""Care: what a supervisor looks at while a command runs, and all that takes, there before the lock is claimed."""
+"""Equipment: threads, descriptors and modules for supervising a command, made before the lock is claimed."""
 
 from __future__ import annotations
 
 import os
+from _queue import SimpleQueue
 
-from distlock_core.base.deadline import FOREVER, now
-from distlock_core.base.value import Value
-from distlock_core.command.teller import Teller
+from distlock_core.base.threads import start_thread
 from distlock_core.errors import ConfigError, DistlockError
 
 TYPE_CHECKING = False
@@ -16,47 +15,8 @@ if TYPE_CHECKING:
     from distlock_core.command.heartbeat import Heartbeat
     from distlock_core.command.prefork import Prefork
     from distlock_core.command.signalfd import SignalFd
-    from distlock_core.lock.monitor import Session
 
-LATE = 1.0  # seconds by which a renewal may come late before a loss is prepared for
 ROOM = 20  # descriptors that connecting, waiting, looking after the lock and its release may need at once
-
-
-class Care(Value):
-    """What may end a command before its time. `tell` says why it is ended; it gets the cause, and a line for people."""
-
-    session: Session
-    kill_on_loss: bool
-    kill_after: float  # seconds from SIGTERM to SIGKILL
-    tell: Callable[[str, str], None]
-    teller: Teller
-    heartbeat: Heartbeat | None = None
-    limit: float = FOREVER  # seconds that the command may run
-    wait_for_tree: bool = False  # the last descendant has to end, not the command alone
-    sees_tree: bool = False  # what the command has started is found, whatever becomes of its parents
-
-    @property
-    def leased(self) -> bool:
-        return self.session.lease is not None
-
-    @property
-    def is_renewal_late(self) -> bool:
-        """True while a leased hold is in doubt, also where the thread that looks after it does not get to say so."""
-        lease = self.session.lease
-        if lease is None:
-            return False
-        refresh = lease.ttl / 3 if lease.refresh is None else lease.refresh
-        return self.session.doubt or now() > lease.deadline - lease.ttl + refresh + LATE
-
-    @property
-    def last_moment(self) -> float:
-        """When it counts as lost if no renewal is confirmed before: early enough for SIGTERM, where that is sent."""
-        return self.session.deadline - (self.kill_after if self.kill_on_loss else 0.0)
-
-    @property
-    def dead_by(self) -> float:
-        """When another may be let in: no process of the command may live then."""
-        return self.session.deadline if self.kill_on_loss else FOREVER
 
 
 class Equipment:
@@ -77,7 +37,7 @@ class Equipment:
             self.warning = self._load()
         self.prefork = prefork()  # before any thread is started
         try:
-            self.teller = Teller()
+            self.reporter = Reporter()
             self.heartbeat = heartbeat()
         except BaseException:
             if self.prefork is not None:
@@ -96,11 +56,11 @@ class Equipment:
         try:
             from distlock_core.command import kill  # noqa: F401 - loaded while nothing depends on it
             from distlock_core.command.signalfd import SignalFd
-            from distlock_core.command.signals import AWAITED
+            from distlock_core.command.signals import CATCHABLE
             from distlock_core.process import table, tree  # noqa: F401
 
             table.load()
-            self.pending = SignalFd(AWAITED)
+            self.pending = SignalFd(CATCHABLE)
         except ImportError as error:
             raise ConfigError(f"{what}, and this Python has no {error.name or error}") from error
         except OSError as error:
@@ -127,3 +87,37 @@ def _check_room() -> None:
     finally:
         for descriptor in taken:
             os.close(descriptor)
+
+
+class Reporter:
+    """A thread that says one thing after the other. Where nobody reads what is said, only this thread waits for that.
+
+    It is started when this is made, so that telling cannot fail later.
+    """
+
+    def __init__(self) -> None:
+        """Raises `DistlockError` where no thread can be started."""
+        self._words: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        try:
+            self._thread = start_thread(self._tell, "distlock-tell")
+        except (RuntimeError, MemoryError) as error:
+            raise DistlockError(f"no thread can be started ({error}): see ulimit -u, ulimit -v, pids.max") from error
+
+    def say(self, words: Callable[[], None]) -> None:
+        """Call this, which says something, as soon as all before has been said."""
+        self._words.put(words)
+
+    def close(self) -> None:
+        """Return when everything has been said."""
+        self._words.put(None)
+        self._thread.join()
+
+    def _tell(self) -> None:
+        while True:
+            words = self._words.get()
+            if words is None:
+                return
+            try:
+                words()
+            except Exception:  # noqa: BLE001, S110 - nobody listens, and there is more to say
+                pass

@@ -1,4 +1,4 @@
-"""Memory: notes in this machine's state directory of what was acquired on it.
+"""Run notes: what was acquired on this machine, noted in its state directory.
 
 After a reboot nothing else proves that a record in etcd was written by this machine, and not by a clone of it, or by a
 container or pod of the same name: those have no note. A note is a small file named by the run. It is written before the

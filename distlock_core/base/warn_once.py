@@ -1,4 +1,4 @@
-"""Remarks: what a person should know about the way to etcd, though nothing has failed. Each is made once."""
+"""Warnings about the way to etcd, where nothing has failed: each is given once."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def _log(line: str) -> None:
 tell: Callable[[str], None] = _log  # a front end with a person before it puts its own way here
 
 
-def remark(line: str) -> None:
-    """Tell it, unless this process has done so before. Never raises: whoever remarks has other things to do."""
+def warn_once(line: str) -> None:
+    """Give this warning, unless this process has given it before. Never raises."""
     if line in _made:
         return
     _made.add(line)
     try:
         tell(line)
-    except Exception:  # noqa: BLE001, S110 - a stderr that is closed, no descriptor left: it is only a remark
+    except Exception:  # noqa: BLE001, S110 - a stderr that is closed, no descriptor left: it is only a warning
         pass

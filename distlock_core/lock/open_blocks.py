@@ -1,4 +1,4 @@
-"""Blocks: the `with` blocks of the main thread whose lock is held, for the end of the program.
+"""Open `with` blocks of the main thread, whose locks are released when the program ends.
 
 An interrupt can come in the very moment in which such a block is left, before its lock could hold it back. The block is
 over by the time that the program ends: a lock that is still held then is let go.

@@ -1,4 +1,4 @@
-"""Finish: a piece of work that Ctrl-C does not break off in the middle: the interrupt comes when the work is done."""
+"""Uninterrupted: a piece of work that Ctrl-C does not break off; the interrupt is raised when the work is done."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from distlock_core.base.deadline import Cancel
 
 
-class Finish:
+class Uninterrupted:
     """For the time of a `with` block, what the program's signal handlers raise is held back, and raised at its end.
 
     Python's own handler of SIGINT raises KeyboardInterrupt, others raise SystemExit, in the middle of whatever is done
@@ -31,7 +31,7 @@ class Finish:
     def is_set(self) -> bool:
         return len(self._raised) > 1 or (self._cancel is not None and self._cancel.is_set())
 
-    def __enter__(self) -> Finish:
+    def __enter__(self) -> Uninterrupted:
         while in_main_thread():
             try:
                 self._hold_back()

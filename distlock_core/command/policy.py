@@ -1,0 +1,54 @@
+"""Policy: what ends a command before its time, and when its processes must be gone."""
+
+from __future__ import annotations
+
+from distlock_core.base.deadline import FOREVER, now
+from distlock_core.base.value import Value
+from distlock_core.model.ttl import refresh_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from distlock_core.command.equipment import Reporter
+    from distlock_core.command.heartbeat import Heartbeat
+    from distlock_core.lock.monitor import Session
+
+LATE = 1.0  # seconds by which a renewal may come late before a loss is prepared for
+
+
+class Policy(Value):
+    """What may end a command before its time. `tell` says why it is ended; it gets the cause, and a line for people."""
+
+    session: Session
+    kill_on_loss: bool
+    kill_after: float  # seconds from SIGTERM to SIGKILL
+    tell: Callable[[str, str], None]
+    reporter: Reporter
+    heartbeat: Heartbeat | None = None
+    limit: float = FOREVER  # seconds that the command may run
+    wait_for_tree: bool = False  # the last descendant has to end, not the command alone
+    sees_tree: bool = False  # what the command has started is found, whatever becomes of its parents
+
+    @property
+    def leased(self) -> bool:
+        return self.session.lease is not None
+
+    @property
+    def is_renewal_late(self) -> bool:
+        """True while a leased hold is in doubt, also where the thread that looks after it does not get to say so."""
+        lease = self.session.lease
+        if lease is None:
+            return False
+        refresh = refresh_of(lease.ttl, lease.refresh)
+        return self.session.doubt or now() > lease.deadline - lease.ttl + refresh + LATE
+
+    @property
+    def last_moment(self) -> float:
+        """When it counts as lost if no renewal is confirmed before: early enough for SIGTERM, where that is sent."""
+        return self.session.deadline - (self.kill_after if self.kill_on_loss else 0.0)
+
+    @property
+    def dead_by(self) -> float:
+        """When another may be let in: no process of the command may live then."""
+        return self.session.deadline if self.kill_on_loss else FOREVER
