@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from controller import RUN_BOUND, Controller, guarded, note, notes, overlaps
-from witness import Etcd, wait_until
 
 from distlock_core import Realm, connect
 from distlock_core.testing import Cluster
+from tests.support.ansible_controller import RUN_BOUND, Controller, guarded, note, notes, overlaps
+from tests.support.etcd_view import Etcd
+from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 MODULE = "distlock.distlock.distlock"
@@ -165,7 +166,7 @@ def test_a_module_does_not_wait_for_the_lock_that_is_held_around_its_run(
     controller: Controller, keys: Etcd, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """A host that is another machine knows nothing of it: over ssh no variable of the run gets there."""
-    from sshd import Sshd
+    from tests.support.sshd import Sshd
 
     sshd = Sshd(tmp_path)
     request.addfinalizer(sshd.stop)

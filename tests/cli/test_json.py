@@ -11,9 +11,9 @@ import time
 from typing import Any, Callable
 
 import pytest
-from realm_view import BOUND, Holding, RealmView, one_line
 
 from distlock_core.testing import Proxy
+from tests.support.realm_view import BOUND, Holding, RealmView, one_line
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Spawn = Callable[..., subprocess.Popen[str]]

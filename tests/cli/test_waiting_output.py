@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from typing import Callable
 
 import pytest
-from pseudo_terminal import CTRL_C, Terminal
-from witness import BOUND, Etcd, Output, wait_until
+
+from tests.support.etcd_view import Etcd
+from tests.support.processes import BOUND, Output, wait_until
+from tests.support.pseudo_terminal import CTRL_C, Terminal
 
 DISTLOCK = os.path.join(os.path.dirname(sys.executable), "distlock")
 CLEARED = "\r\x1b[K"

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from module_node import ModuleNode
-from puppet_node import CHANGED, CHANGED_AND_FAILED, UNCHANGED, quoted
-from witness import Etcd, wait_until
 
 from distlock_core import LockState, connect
 from distlock_core.testing import Cluster
+from tests.support.etcd_view import Etcd
+from tests.support.processes import wait_until
+from tests.support.puppet_module_node import ModuleNode
+from tests.support.puppet_node import CHANGED, CHANGED_AND_FAILED, UNCHANGED, quoted
 
 pytestmark = pytest.mark.timeout(240)
 

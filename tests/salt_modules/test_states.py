@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from salted import Minion, states
-from witness import Etcd, wait_until
 
 from distlock_core import Holder, Realm, connect
 from distlock_core.testing import Cluster
+from tests.support.etcd_view import Etcd
+from tests.support.processes import wait_until
+from tests.support.salt_minions import Minion, states
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 
