@@ -43,6 +43,7 @@ class Sshd:
             "KbdInteractiveAuthentication": "no",
             "PermitRootLogin": "prohibit-password",
             "MaxStartups": "100",
+            "Subsystem": "sftp internal-sftp",
         }
         (folder / "sshd_config").write_text("".join(f"{word} {value}\n" for word, value in config.items()))
         if os.getuid() == 0:

@@ -96,6 +96,11 @@ def is_stopped(pid: int) -> bool:
     return status_of(pid)["State"].startswith("T")
 
 
+def is_asleep(pid: int) -> bool:
+    """True for a process that waits for something other than a processor."""
+    return status_of(pid)["State"].startswith("S")
+
+
 def signals_in(mask: str) -> set[int]:
     """The signals that a hexadecimal mask of /proc/PID/status names."""
     bits = int(mask, 16)

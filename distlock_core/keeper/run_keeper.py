@@ -17,7 +17,7 @@ from distlock_core.base.deadline import Interrupt, now
 from distlock_core.base.text import printable
 from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled, DistlockError, LockLost
-from distlock_core.keeper import keeper
+from distlock_core.keeper import detach
 from distlock_core.model.wording import in_queue
 from distlock_core.process.alive import QUIT_AFTER
 from distlock_core.process.nesting import HELD, TOKEN, held_around
@@ -65,7 +65,7 @@ class RunKeeper:
         self._parting = False
         around = {word: os.environ[word] for word in (TOKEN, HELD) if word in os.environ}
         orders = {**orders, "around": around}  # said, not inherited: it is not one of those who are inside
-        self.pid, self._orders, self._words = keeper.spawn(__name__, f"distlock keeper for {name}", orders)
+        self.pid, self._orders, self._words = detach.spawn(__name__, f"distlock keeper for {name}", orders)
         os.set_blocking(self._words, False)
 
     def fileno(self) -> int:
@@ -144,8 +144,8 @@ def wait_for(run_keepers: list[RunKeeper], seconds: float) -> None:
 
 def main(orders: dict[str, Any]) -> None:
     """The keeper's process, from its first to its last moment."""
-    keeper.stand_alone()
-    log = keeper.open_log(orders.get("log_file"))
+    detach.stand_alone()
+    log = detach.open_log(orders.get("log_file"))
     run = _Run()
     try:
         lock = _get(orders, run)

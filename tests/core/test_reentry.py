@@ -13,6 +13,7 @@ from scene import BOUND, TXN, Scene, deletes, puts
 
 from distlock_core import AcquireTimeout, LockBusy, LockLost
 from distlock_core.model.record import Record
+from distlock_core.process import identity
 from distlock_core.process.identity import traces
 from distlock_core.testing import Proxy
 
@@ -155,7 +156,10 @@ def test_a_dead_run_whose_keeper_lives_is_not_taken_over(scene: Scene) -> None:
     lock.release()
 
 
-def test_a_run_of_before_the_reboot_is_taken_over_where_this_machine_remembers_it(scene: Scene, state_dir: str) -> None:
+def test_a_run_of_before_the_reboot_is_taken_over_where_this_machine_remembers_it(
+    scene: Scene, state_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "_machine", lambda: "5d41402a")  # a bare system has no /etc/machine-id
     lock = scene.realm().lock("web", "node-1").acquire(0)
     record = scene.record("web")
     scene.put("web", Record(record.since, record.owner, {**record.details, "boot": "another boot"}).encode().decode())
@@ -176,6 +180,20 @@ def test_a_run_of_before_the_reboot_is_taken_over_where_this_machine_remembers_i
     again.release()
     assert not Path(state_dir, again_run).exists()
     scene.assert_clean()
+
+
+def test_without_a_machine_id_a_run_of_before_the_reboot_is_not_called_dead(
+    scene: Scene, state_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "_machine", lambda: "")
+    lock = scene.realm().lock("web", "node-1").acquire(0)
+    record = scene.record("web")
+    scene.put("web", Record(record.since, record.owner, {**record.details, "boot": "another boot"}).encode().decode())
+    Path(state_dir, record.run).write_text(json.dumps({"boot": "another boot", "machine": []}))
+    with pytest.raises(LockBusy, match=r"it ran before another boot, and there is no /etc/machine-id"):
+        scene.realm().lock("web", "node-1").acquire(0)
+    assert scene.record("web").run == record.run
+    lock.release()
 
 
 def test_a_run_on_another_host_is_never_called_dead(scene: Scene) -> None:

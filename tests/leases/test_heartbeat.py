@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -141,7 +142,9 @@ while True:
     try:
         assert flooded.wait(BOUND) == 128 + signal.SIGTERM
     finally:
-        os.killpg(flooded.pid, signal.SIGKILL)  # the others, which distlock leaves alone
+        # distlock leaves the others alone. Those that find its socket gone end by themselves, all of them on some days.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(flooded.pid, signal.SIGKILL)
     assert seen.keys() == []
 
 

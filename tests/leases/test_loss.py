@@ -12,7 +12,7 @@ from typing import Callable
 
 import pytest
 from vital import LOST, SLOW, STAMP, Key, Next, Spawn, Tree, figure, finish, growing_tree, until_after
-from witness import BOUND, Etcd, Output, is_running, is_stopped, python, wait_until
+from witness import BOUND, Etcd, Output, is_asleep, is_running, is_stopped, python, wait_until
 
 from distlock_core.base.deadline import now
 from distlock_core.testing import Cluster, Proxy
@@ -289,6 +289,8 @@ def test_a_supervisor_stopped_before_it_starts_the_command_starts_nothing(
         *LEASED, "--connect-timeout=300", "--", "echo", "ran", env={"DISTLOCK_ENDPOINTS": proxy.url}
     )
     held.wait(BOUND)
+    # Stopped on its way to the reply it would find its time for one attempt over, and claim again.
+    wait_until(lambda: is_asleep(process.pid), "waiting for the reply")
     process.send_signal(signal.SIGSTOP)
     wait_until(lambda: is_stopped(process.pid), "stopped")
     held.release()

@@ -253,7 +253,8 @@ def test_nothing_of_a_leased_tree_runs_while_distlock_is_stopped_with_its_comman
     assert process.stdin is not None
     os.kill(distlock, signal.SIGTSTP)
     wait_until(lambda: is_stopped(distlock), "distlock stopped")
-    assert all(map(is_stopped, tree.pids()))
+    # A process that waits for a processor shows as running until it gets one: its first step then is to stop.
+    wait_until(lambda: all(map(is_stopped, tree.pids())), "the tree stopped")
     os.kill(distlock, signal.SIGCONT)
     wait_until(lambda: not any(map(is_stopped, tree.pids())), "all of it goes on")
     assert in_etcd.keys() == ["x"]
