@@ -47,16 +47,16 @@ def test_a_wait_is_said_while_it_lasts_and_told_at_its_end(
     run = controller.start([play(lock, told, unlock), under], **callback)
     run.says("distlock: h1: waiting: x is held by node-3 since")
     wait_until(lambda: realm.show("x").waiting == 1, "a place in line", RUN_BOUND)
-    assert re.search(r'"RAM swap"; place 1 of 1 in line', plain(run.output))
+    assert re.search(r'"RAM swap"; position 1 of 1 in the queue', plain(run.output))
     run_distlock("--unlock", "--lock-name=x")
     run.says("distlock: waiting: y is held by node-4 since")
-    assert re.search(r"y is held by node-4 since .*; place 1 of 1 in line", plain(run.output))
+    assert re.search(r"y is held by node-4 since .*; position 1 of 1 in the queue", plain(run.output))
     run_distlock("--unlock", "--lock-name=y")
     assert run.end() == 0, run.output
     (line,) = [line for line in (tmp_path / "notes").read_text().splitlines() if line.startswith("1;")]
     assert re.match(r"1;node-3 since .*RAM swap.*;True$", line)
     waits = run.output.partition("DISTLOCK WAITS")[2]
-    assert re.search(r"h1: x: locked after .* in line from place 1, behind node-3 since", waits), run.output
+    assert re.search(r"h1: x: locked after .* in the queue from position 1, behind node-3 since", waits), run.output
     assert re.search(r"all: y: locked after .*: at first y is held by node-4", waits), run.output
 
 

@@ -299,10 +299,10 @@ def test_a_waiter_is_told_its_place_and_who_holds_it(scene: Scene) -> None:
     scene.queue(scene.realm().lock("web"))
     waiter = scene.queue(scene.realm().lock("web"), progress=seen.append)
     until(lambda: seen)
-    assert seen[0].place == 2
+    assert seen[0].position == 2
     assert [holder.owner for holder in seen[0].state.holders] == ["node-9"]
     scene.delete(scene.line("web")[0].key.decode()[len(scene.prefix) :])
-    until(lambda: seen[-1].place == 1)
+    until(lambda: seen[-1].position == 1)
     assert not waiter.done()
 
 

@@ -128,5 +128,7 @@ def test_the_timeout_is_the_commands_and_not_the_waits(node: ModuleNode, seen: E
     assert run.wait() == CHANGED, run.said
     assert (tmp_path / "ran").exists()
     assert re.search(r"Notice: .*Exec\[distlock: x\].*waiting: x is held by node-3 since", run.said)
-    assert re.search(r"Notice: .*Exec\[distlock: x\].*x is locked, token \d+, after .* in line from place 1", run.said)
+    assert re.search(
+        r"Notice: .*Exec\[distlock: x\].*x is locked, token \d+, after .* in the queue from position 1", run.said
+    )
     assert not show("x").holders

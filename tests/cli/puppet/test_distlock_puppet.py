@@ -159,7 +159,7 @@ def test_the_wait_for_the_lock_does_not_count_as_the_commands_time(
         "true",
         command="distlock-puppet",
     )
-    Output(process.stderr).until("place 1 of 1")
+    Output(process.stderr).until("position 1 of 1")
     in_line = time.monotonic()
     wait_until(lambda: time.monotonic() > in_line + limit, "more time in line than the command has")
     other.release()
