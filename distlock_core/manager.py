@@ -216,7 +216,7 @@ class LockManager:
         """Wait for the lock, and look after it until it is lost. Raises `Cancelled` at the shutdown."""
         wanted = self._value, self._reason  # read first: what changes from here on is seen as a change
         lock = self._new_lock()
-        lock.acquire(-1, self._stop)
+        lock.acquire(cancel=self._stop)
         self._trouble = None
         session = None
         try:

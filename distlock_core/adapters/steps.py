@@ -10,6 +10,7 @@ import os
 
 from distlock_core import connection
 from distlock_core.adapters.run_holds import Mine
+from distlock_core.base.deadline import Wait
 from distlock_core.base.text import printable
 from distlock_core.base.value import Value
 from distlock_core.errors import (
@@ -175,7 +176,7 @@ def take(
         found = mine.among(error.state)
         if found is not None:
             return Taken(found, False)
-        if dry_run and settings["timeout"] == 0:
+        if dry_run and Wait.of(settings["timeout"]).is_none:
             raise
         waits, busy = error.message, error.state
     if reentry is not None and reentry.how != TAKEN_OVER:

@@ -10,6 +10,7 @@ import os
 import select
 import time
 
+from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled
 
 TYPE_CHECKING = False
@@ -125,6 +126,27 @@ class Interrupt:
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
         self._reader, self._writer, self._pid = reader, writer, os.getpid()
+
+
+class Wait(Value):
+    """How long an acquisition waits for others: `NO_WAIT`, for some seconds, or `WAIT_FOREVER`.
+
+    Made once, where a caller's `timeout` comes in: below that nothing compares a timeout with 0 or -1.
+    """
+
+    seconds: float
+
+    @classmethod
+    def of(cls, timeout: float | None) -> Wait:
+        """What a `timeout` stands for: 0 does not wait; None and a negative number wait for ever."""
+        return WAIT_FOREVER if timeout is None or timeout < 0 else cls(timeout)
+
+    @property
+    def is_none(self) -> bool:
+        return self.seconds == 0
+
+
+NO_WAIT, WAIT_FOREVER = Wait(0.0), Wait(FOREVER)
 
 
 class Patience:

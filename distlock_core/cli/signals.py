@@ -5,20 +5,11 @@ from __future__ import annotations
 import signal
 
 from distlock_core.base.deadline import Interrupt
+from distlock_core.command.signals import ENDING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
-
-# Those that by default do nothing, or stop a process.
-HARMLESS = {
-    *(signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU),
-    *(signal.SIGPIPE, signal.SIGXFSZ),  # Python ignores them, and errors come of it instead
-}
-# A fault of this process: a handler would come back to the same instruction for ever.
-FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGSYS}
-# Those that people send, and whatever else that would end us on the spot: the place in line is to be given up first.
-ENDING = signal.valid_signals() - HARMLESS - FAULTS - {signal.SIGKILL, signal.SIGSTOP}
 
 
 def interrupt_on_signals(count: int = 1) -> Interrupt:

@@ -56,11 +56,11 @@ class Equipment:
         try:
             from distlock_core.command import kill  # noqa: F401 - loaded while nothing depends on it
             from distlock_core.command.signalfd import SignalFd
-            from distlock_core.command.signals import AWAITED
+            from distlock_core.command.signals import CATCHABLE
             from distlock_core.process import table, tree  # noqa: F401
 
             table.load()
-            self.pending = SignalFd(AWAITED)
+            self.pending = SignalFd(CATCHABLE)
         except ImportError as error:
             raise ConfigError(f"{what}, and this Python has no {error.name or error}") from error
         except OSError as error:

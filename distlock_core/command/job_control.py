@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import signal
 
+from distlock_core.command.signals import STOPPING
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from signal import struct_siginfo
 
-FROM_TERMINAL = (
-    *(signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGWINCH),
-    *(signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU),
-)
+FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGWINCH, *STOPPING)
 SI_KERNEL = 0x80  # siginfo's si_code of a signal that no process has sent: the terminal's, a timer's
 
 

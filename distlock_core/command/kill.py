@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 from distlock_core.base.deadline import FOREVER, now
 from distlock_core.process.table import take_precedence
+from distlock_core.process.tree import Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from distlock_core.process.tree import Tree
 
 PASS = 0.02  # seconds between two rounds of killing
 UNKILLABLE = 5.0  # seconds after the first SIGKILL; what lives then cannot be killed
@@ -87,6 +87,19 @@ class Killing:
 
     def _moment(self) -> float:
         return min(self._kill_at, self._dead_by() - max(self._head_start, ROUNDS * self._tree.pace))
+
+
+def end_tree(pid: int, kill_after: float, deadline: float) -> tuple[int, ...]:
+    """End the tree of a process that is no child of this one. Returns the pids of what cannot be killed.
+
+    It is asked first, and dead before the deadline, after which another may hold the lock.
+    """
+    tree = Tree(pid, subreaper=False, is_child=False)
+    killing = Killing(tree, now() + kill_after, dead_by=lambda: deadline, head_start=head_start(kill_after))
+    while not killing.is_over(reaped=True):
+        time.sleep(max(0.0, killing.next_moment() - now()))
+        killing.go_on()
+    return killing.survivors()
 
 
 def head_start(kill_after: float) -> float:

@@ -12,7 +12,8 @@ import os
 import signal
 
 from distlock_core.base.deadline import FOREVER
-from distlock_core.command.spawn import RESTORED, become, not_started
+from distlock_core.command.signals import CATCHABLE, PYTHON_IGNORES
+from distlock_core.command.spawn import become, not_started
 from distlock_core.process.identity import start_time
 
 TYPE_CHECKING = False
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 CHUNK = 65536
-CATCHABLE = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
 
 
 class Prefork:
@@ -96,7 +96,7 @@ def _wait_and_become(orders: int, theirs: int, problems: int) -> None:
             for number in CATCHABLE:
                 before = signal.getsignal(number)
                 signal.signal(number, signal.SIG_IGN)  # what has come while it waited is forgotten
-                is_python = callable(before) or number in RESTORED
+                is_python = callable(before) or number in PYTHON_IGNORES
                 signal.signal(number, signal.SIG_DFL if is_python or before is None else before)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             become(command, environ, FOREVER, late=lambda: None)

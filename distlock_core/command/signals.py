@@ -1,4 +1,4 @@
-"""SignalMask: the signals that a supervisor waits for, held back and asked for one by one."""
+"""The lists of signals, and SignalMask: those that a supervisor waits for, held back and asked for one by one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.command.signalfd import SignalFd
 
-# Every one that can be caught. A fault of this process itself (SIGSEGV, SIGBUS...) ends it all the same: the kernel
-# does not hold that back.
-AWAITED = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
+CATCHABLE = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
 STOPPING = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)  # errors come of them instead; a command gets them back
+# Faults of this process itself: a handler would come back to the same instruction for ever, and the kernel does not
+# hold one back.
+FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGSYS}
+# What by default does nothing, or stops a process.
+HARMLESS = {*STOPPING, *PYTHON_IGNORES, signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}
+# What people send, and whatever else would end this process on the spot.
+ENDING = CATCHABLE - HARMLESS - FAULTS
 SLICE = 0.05  # seconds by which a signal may be noticed late in a brief wait
 
 
@@ -26,7 +32,7 @@ class SignalMask:
         # Where the caller ignores it, nothing would tell that the command has ended.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._pending = pending
-        self.before = signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
+        self.before = signal.pthread_sigmask(signal.SIG_BLOCK, CATCHABLE)
 
     def restore(self) -> None:
         # What the command was meant to stop by must not stop the release, now that it has ended; its last sign of
@@ -42,16 +48,16 @@ class SignalMask:
         that nobody has sent, read out of memory that was never filled in (seen on 3.11).
         """
         if moment == FOREVER:
-            return signal.sigwaitinfo(AWAITED)
+            return signal.sigwaitinfo(CATCHABLE)
         while True:
-            found = signal.sigtimedwait(AWAITED, 0)
+            found = signal.sigtimedwait(CATCHABLE, 0)
             left = moment - now()
             if found is not None or left <= 0:
                 return found
             if self._pending is not None:
                 self._pending.wait(left)
             elif _ends(process, min(left, SLICE)):
-                return signal.sigtimedwait(AWAITED, 0)
+                return signal.sigtimedwait(CATCHABLE, 0)
 
     def close(self) -> None:
         """Close what waiting has opened. The signals stay held back."""

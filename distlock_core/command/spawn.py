@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from distlock_core.base.deadline import FOREVER, now
 from distlock_core.base.text import for_shell, printable
+from distlock_core.command.signals import CATCHABLE, PYTHON_IGNORES
 from distlock_core.errors import NotStarted
 
 OF_A_SHELL = (" ", "&", "|", ";", "<", ">", "$", "`", "*")  # what a program's name does not have
 # Python ignores these; a command expects the default.
-RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
 SHELL = "/bin/sh"  # runs a script without `#!`, as it is run by a shell, flock and timeout
 LATE = b"late"
 
@@ -28,12 +28,12 @@ def start(command: Sequence[str], environ: Mapping[str, str], mask: set[int | si
     words = list(command)
     try:
         try:
-            return os.posix_spawnp(words[0], words, environ, setsigmask=mask, setsigdef=RESTORED)
+            return os.posix_spawnp(words[0], words, environ, setsigmask=mask, setsigdef=PYTHON_IGNORES)
         except OSError as error:
             words = _by_shell(_found(words[0]), words) if error.errno == errno.ENOEXEC else []
             if not words:
                 raise
-            return os.posix_spawn(SHELL, words, environ, setsigmask=mask, setsigdef=RESTORED)
+            return os.posix_spawn(SHELL, words, environ, setsigmask=mask, setsigdef=PYTHON_IGNORES)
     except (OSError, ValueError) as error:
         raise not_started(command[0], error) from error
 
@@ -55,7 +55,7 @@ def start_by_fork(
     from distlock_core.process.table import die_with_parent
 
     words, variables, parent = list(command), dict(environ), os.getpid()
-    reset = [n for n in signal.Signals if n not in (signal.SIGKILL, signal.SIGSTOP) and callable(signal.getsignal(n))]
+    reset = [number for number in CATCHABLE if callable(signal.getsignal(number))]
     try:
         reader, writer = os.pipe()
     except OSError as error:
@@ -70,7 +70,7 @@ def start_by_fork(
         try:
             if tied:
                 die_with_parent(parent)
-            for number in (*reset, *RESTORED):
+            for number in (*reset, *PYTHON_IGNORES):
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             if inherited is not None:

@@ -14,8 +14,9 @@ import signal
 import sys
 import time
 
-from distlock_core.base.deadline import Patience, now
+from distlock_core.base.deadline import Patience
 from distlock_core.base.text import printable
+from distlock_core.command.signals import CATCHABLE
 from distlock_core.errors import DistlockError, LockLost
 from distlock_core.process.alive import WhileAlive, WhileChildrenAlive
 from distlock_core.process.identity import is_gone
@@ -95,10 +96,15 @@ def spawn(main: str, title: str, orders: Mapping[str, Any], family: int | None =
         )  # from the same number it would not be passed on
         actions.append((os.POSIX_SPAWN_DUP2, family, FAMILY))
     command = [sys.executable, "-I", "-S", "-c", BOOT, title]
-    every = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
     try:
         parent = os.posix_spawn(
-            sys.executable, command, environment(), file_actions=actions, setsid=True, setsigmask=(), setsigdef=every
+            sys.executable,
+            command,
+            environment(),
+            file_actions=actions,
+            setsid=True,
+            setsigmask=(),
+            setsigdef=CATCHABLE,
         )
     except OSError as error:
         os.close(ours_in)
@@ -237,7 +243,7 @@ def _end(plan: dict[str, Any], lock: Lock, until: WhileAlive, log: Callable[[str
             what = "it is ended" if kill else "it RUNS ON WITHOUT ITS LOCK"
             log(f"{name}: the lock of process {pid} was lost: {loss.why}; {what}", True)
             if kill:
-                _kill(pid, plan["start"], plan["kill_after"], lock.session.deadline, log)
+                _end_process(pid, plan["start"], plan["kill_after"], lock.session.deadline, log)
         if lock.session.lease is not None:
             lock.session.lease.give_up()
     elif not _has_ended(until):
@@ -264,19 +270,10 @@ def _has_ended(until: WhileAlive) -> bool:
         return False  # it cannot be looked at
 
 
-def _kill(pid: int, start: int, kill_after: float, deadline: float, log: Callable[[str, bool], None]) -> None:
-    """End the tree of a process: asked first, and dead before the deadline, after which another may hold the lock."""
-    from distlock_core.command.kill import Killing, head_start
-    from distlock_core.process.tree import Tree
+def _end_process(pid: int, start: int, kill_after: float, deadline: float, log: Callable[[str, bool], None]) -> None:
+    from distlock_core.command.kill import end_tree
 
-    if is_gone(pid, start):
-        return
-    tree = Tree(pid, subreaper=False, is_child=False)
-    killing = Killing(tree, now() + kill_after, dead_by=lambda: deadline, head_start=head_start(kill_after))
-    while not killing.is_over(reaped=True):
-        time.sleep(max(0.0, killing.next_moment() - now()))
-        killing.go_on()
-    left = killing.survivors()
+    left = () if is_gone(pid, start) else end_tree(pid, kill_after, deadline)
     if left:
         log(f"cannot kill {', '.join(map(str, left))}", True)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from distlock_core.base.deadline import FOREVER, RETRY_PAUSE, Patience, now
+from distlock_core.base.deadline import RETRY_PAUSE, Patience, Wait, now
 from distlock_core.base.uninterrupted import Uninterrupted
 from distlock_core.base.value import Value
 from distlock_core.errors import AcquireTimeout, AnotherCluster, EtcdUnavailable, OutcomeUnknown
@@ -46,13 +46,13 @@ class Waiting(Value):
 
 
 class Acquisition:
-    """One attempt. `timeout` is in seconds: 0 does not wait for others, a negative one waits for ever."""
+    """One attempt, which waits for others as long as `wait` says."""
 
     def __init__(
         self,
         etcd: Etcd,
         spec: LockSpec,
-        timeout: float,
+        wait: Wait,
         connect_timeout: float,
         cancel: Cancel | None = None,
         progress: Callable[[Waiting], None] | None = None,
@@ -63,9 +63,9 @@ class Acquisition:
         self._progress = progress
         self._started = now()
         self._pid = os.getpid()
-        self._nowait = timeout == 0
-        self._contact = connect_timeout if timeout <= 0 else min(connect_timeout, timeout)
-        longest = connect_timeout + MUTEX_GRACE if self._nowait else timeout if timeout > 0 else FOREVER
+        self._nowait = wait.is_none
+        self._contact = connect_timeout if wait.is_none else min(connect_timeout, wait.seconds)
+        longest = connect_timeout + MUTEX_GRACE if wait.is_none else wait.seconds
         self._patience = Patience(self._started + longest, cancel)
         self.queue = Queue(etcd, spec.keys, spec.ticket_ttl)
         self._claims = Claims(etcd, spec, self.queue)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from distlock_core.base.deadline import Patience, now
+from distlock_core.base.deadline import NO_WAIT, Patience, Wait, now
 from distlock_core.base.text import printable
 from distlock_core.base.uninterrupted import Uninterrupted, in_main_thread
 from distlock_core.errors import DistlockError, Frozen, LockBusy, NotHolder
@@ -62,7 +62,7 @@ class Lock:
         """Raises `ConfigError`: ttl and refresh do not go together."""
         self._etcd = etcd
         self._spec = _checked(spec)
-        self._timeout = timeout
+        self._wait = Wait.of(timeout)
         self._connect_timeout = connect_timeout
         self.release_timeout = release_timeout
         self._on_lost = on_lost
@@ -89,21 +89,20 @@ class Lock:
         `ttl` and `refresh` that it has now, and verified: that raises `LockLost` when it is not mine any more, and the
         next call waits for it anew.
         """
-        if timeout is None:
-            timeout = -1.0 if self._timeout is None else self._timeout
+        wait = self._wait if timeout is None else Wait.of(timeout)
         if self._hold is not None and self._hold.is_inherited:
             self._hold = self._standby = None  # they are the parent's
             self._notifier.forked()
         if self._hold is not None:
             self._renew(self._hold, cancel)
             return self
-        wait = None if hasattr(cancel, "fileno") else getattr(cancel, "wait", None)
-        if cancel is not None and wait is not None and timeout != 0:
+        event_wait = None if hasattr(cancel, "fileno") else getattr(cancel, "wait", None)
+        if cancel is not None and event_wait is not None and not wait.is_none:
             from distlock_core.base.event_cancel import Waking
 
-            with Waking(cancel, wait) as interrupt:
+            with Waking(cancel, event_wait) as interrupt:
                 return self.acquire(timeout, interrupt, progress)
-        acquisition = Acquisition(self._etcd, self._spec, timeout, self._connect_timeout, cancel, progress)
+        acquisition = Acquisition(self._etcd, self._spec, wait, self._connect_timeout, cancel, progress)
         try:
             if (self._background and self._spec.ttl is not None) or self._notifier.has_readers:
                 with Uninterrupted():
@@ -154,7 +153,7 @@ class Lock:
         Returns the hold of mine that would be entered again, and how; None where a free lock would be taken. Raises
         `LockBusy`, `Frozen`, `LimitConflict`, `EtcdUnavailable`, `AccessDenied`.
         """
-        return Acquisition(self._etcd, self._spec, 0, self._connect_timeout).preview()
+        return Acquisition(self._etcd, self._spec, NO_WAIT, self._connect_timeout).preview()
 
     def verify(self, cancel: Cancel | None = None) -> bool:
         """True if the lock is still mine, by a linearizable read. Raises `EtcdUnavailable`, `AccessDenied`."""
