@@ -22,7 +22,6 @@ VERSIONS = ["3.9", "3.10", "3.11", "3.12", "3.13", "3.14"]
 TEST_TOOLS = ["hypothesis", "pytest", "pytest-timeout", "pytest-xdist"]
 # A selection that is done in less than a minute, and needs no other tool than etcd.
 FAST = [
-    "tests/cli/test_options.py",
     "tests/cli/test_json.py",
     "tests/cli/test_value_operations.py",
     "tests/core/test_model.py",
