@@ -40,7 +40,7 @@ test-wheel: $(READY) ## Install the wheel alone in the oldest and the newest Pyt
 	$(BIN)/nox --sessions $$(echo "$$ends" | sed 's/ .*//; s/^/wheel-/')
 
 soak: $(TRIAL_READY) ## Kill managers and members for 5 minutes (SECONDS=300 SEED=N): the lock has to stay one
-	$(TRIAL)/python tests/soak/soak.py $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(SEED),--seed=$(SEED))
+	$(TRIAL)/python -m tests.support.soak.run $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(SEED),--seed=$(SEED))
 
 test-puppetserver: $(READY) ## Run the tests that need a puppetserver, which takes a minute to start
 	$(BIN)/python -m pytest -m puppetserver tests/puppet_runs
@@ -53,7 +53,7 @@ check: $(READY) ## Lint, format, types, spelling, and the order of the packages
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict distlock_core
 	git ls-files -z | xargs -0 $(BIN)/codespell
-	$(BIN)/python -m pytest --quiet tests/core/test_layout.py
+	$(BIN)/python -m pytest --quiet tests/test_layout.py
 
 gates: $(READY) ## Run ansible-test, ansible-lint, puppet-lint, rspec-puppet and their like on what is built
 	$(BIN)/python -m pytest -n auto -m gates tests/ansible_collection tests/puppet_module tests/salt_modules

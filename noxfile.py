@@ -22,13 +22,13 @@ VERSIONS = ["3.9", "3.10", "3.11", "3.12", "3.13", "3.14"]
 TEST_TOOLS = ["hypothesis", "pytest", "pytest-timeout", "pytest-xdist"]
 # A selection that is done in less than a minute, and needs no other tool than etcd.
 FAST = [
+    "tests/aio",
+    "tests/base",
     "tests/cli/test_json.py",
     "tests/cli/test_value_operations.py",
-    "tests/core/test_model.py",
-    "tests/core/test_value.py",
-    "tests/core/test_acquire.py",
-    "tests/core/test_aio.py",
-    "tests/core/test_reentry.py",
+    "tests/lock/test_acquire.py",
+    "tests/lock/test_reentry.py",
+    "tests/model",
 ]
 
 nox.needs_version = ">=2026.4"

@@ -1,23 +1,18 @@
-"""The keeper: renews a lock's lease for as long as another process lives, and lets go when that ends.
+"""The keeper: a process that renews a lock's lease while another process lives, and releases the lock when that ends.
 
-`start()` is called by whoever has acquired the lock; the keeper is a process of its own, in a session of its own, with
-no inherited descriptors. It is no descendant of its caller, so a tool that ends a job with all that the job has started
-does not end the keeper. What it is to do comes over its standard input: nothing of it is seen in a process list.
+`start()` is called by the process that has acquired the lock, `main()` is the keeper's own.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import signal
 import sys
-import time
 
 from distlock_core.base.deadline import Patience
 from distlock_core.base.text import printable
-from distlock_core.command.signals import CATCHABLE
 from distlock_core.errors import DistlockError, LockLost
+from distlock_core.keeper.detach import FAMILY, READY, open_log, spawn, stand_alone
 from distlock_core.process.alive import WhileAlive, WhileChildrenAlive
 from distlock_core.process.identity import is_gone
 
@@ -27,25 +22,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.lock.lock import Lock
-
-# All of its caller's environment that it needs: how to find libraries, names, certificates and its notes, and to write
-# dates. Settings and secrets come over its standard input; nothing else is its business.
-NEEDED = (
-    *("HOME", "LANG", "LANGUAGE", "PATH", "TMPDIR", "TZ", "TZDIR", "XDG_STATE_HOME"),
-    *("LD_LIBRARY_PATH", "LD_PRELOAD", "HOSTALIASES", "LOCALDOMAIN", "RES_OPTIONS"),
-    *("OPENSSL_CONF", "OPENSSL_MODULES", "SSL_CERT_DIR", "SSL_CERT_FILE"),
-    "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION",
-)
-NEEDED_BEGIN = ("LC_", "GRPC_")
-READY = 15.0  # seconds that a keeper may take to begin
-FAMILY = 3  # the descriptor by which a keeper sees whether those that its process has forked are gone
-# The parent prints the keeper's pid and ends, which makes the keeper an orphan. The line is read byte by byte: what
-# comes behind it is not read ahead.
-BOOT = (
-    "import os;pid=os.fork();pid and (os.write(1,b'%d\\n'%pid),os._exit(0));os.setsid();"
-    "import json,sys;line=b''.join(iter(lambda:os.read(0,1).strip(b'\\n'),b''));plan=json.loads(line);"
-    "sys.path[:]=plan['path'];from importlib import import_module;import_module(plan['main']).main(plan)"
-)
 
 
 def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) -> int:
@@ -72,117 +48,6 @@ def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) ->
     return pid
 
 
-def spawn(main: str, title: str, orders: Mapping[str, Any], family: int | None = None) -> tuple[int, int, int]:
-    """Start a process that runs `main(orders)` of the module with that name, in a session of its own.
-
-    It is no child of this one. It finds the descriptor `family`, if there is one, as `FAMILY`, and inherits no other.
-    Returns its pid, the end of the pipe that is its standard input, behind the orders, and that of its output. Raises
-    `DistlockError`.
-    """
-    # By its last name, from the folder that it is in: it may be part of a larger package, which is not found as simply.
-    home, package = _where()
-    path = sys.path if home in sys.path else [home, *sys.path]
-    main = package.rpartition(".")[2] + main[len(package) :]
-    line = json.dumps({"path": path, "main": main, **orders}).encode() + b"\n"
-    ours_in, theirs_out, theirs_in, ours_out = _pipes()
-    actions = [
-        (os.POSIX_SPAWN_DUP2, theirs_in, 0),
-        (os.POSIX_SPAWN_DUP2, theirs_out, 1),
-        (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
-    ]
-    if family is not None:
-        family = fcntl.fcntl(
-            family, fcntl.F_DUPFD_CLOEXEC, FAMILY + 1
-        )  # from the same number it would not be passed on
-        actions.append((os.POSIX_SPAWN_DUP2, family, FAMILY))
-    command = [sys.executable, "-I", "-S", "-c", BOOT, title]
-    try:
-        parent = os.posix_spawn(
-            sys.executable,
-            command,
-            environment(),
-            file_actions=actions,
-            setsid=True,
-            setsigmask=(),
-            setsigdef=CATCHABLE,
-        )
-    except OSError as error:
-        os.close(ours_in)
-        os.close(ours_out)
-        raise DistlockError(f"the keeper cannot be started: {error.strerror}") from error
-    finally:
-        os.close(theirs_in)
-        os.close(theirs_out)
-        if family is not None:
-            os.close(family)
-    try:
-        pid = _orphan(parent, ours_in)
-    except BaseException:
-        os.close(ours_in)
-        os.close(ours_out)
-        raise
-    try:
-        with open(ours_out, "wb", closefd=False) as pipe:
-            pipe.write(line)
-    except OSError:
-        pass  # it is gone already, and will not answer
-    return pid, ours_out, ours_in
-
-
-def _where() -> tuple[str, str]:
-    """The folder in which the whole of distlock_core is, and the name that it has here."""
-    folder, package = os.path.abspath(__file__), __name__
-    for _ in __name__.partition("distlock_core.")[2].split("."):
-        folder, package = os.path.dirname(folder), package.rpartition(".")[0]
-    return os.path.dirname(folder), package
-
-
-def environment() -> dict[str, str]:
-    """The environment of a keeper: what it needs of this process's own."""
-    return {name: value for name, value in os.environ.items() if name in NEEDED or name.startswith(NEEDED_BEGIN)}
-
-
-def _pipes() -> tuple[int, int, int, int]:
-    """Two pipes, each with its reading end first. Raises `DistlockError`."""
-    opened: list[int] = []
-    try:
-        opened += os.pipe()
-        opened += os.pipe()
-    except OSError as error:
-        for descriptor in opened:
-            os.close(descriptor)
-        raise DistlockError(f"the keeper cannot be started: {error.strerror}: see ulimit -n") from error
-    first_in, first_out, second_in, second_out = opened
-    return first_in, first_out, second_in, second_out
-
-
-def _orphan(parent: int, output: int) -> int:
-    """The pid that the parent of the new process says, when that parent has ended."""
-    text = b""
-    patience = Patience.lasting(READY)
-    while not text.endswith(b"\n") and patience.wait(output):
-        data = os.read(output, 1)
-        if not data:
-            break
-        text += data
-    if not text.endswith(b"\n"):
-        _kill_at_once(parent)
-    try:
-        os.waitpid(parent, 0)
-    except ChildProcessError:
-        pass  # somebody in this program takes in all children
-    if not text.endswith(b"\n"):
-        raise DistlockError("the keeper cannot be started: its Python gave no sign of life")
-    return int(text)
-
-
-def _kill_at_once(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-
-
 def main(plan: dict[str, Any]) -> None:
     """What the keeper's process does, from its first to its last moment."""
     stand_alone(leave_open=2 if plan.get("family") is None else FAMILY)
@@ -200,14 +65,6 @@ def main(plan: dict[str, Any]) -> None:
     os.close(null)
     lock.session.run(until)
     _end(plan, lock, until, log)
-
-
-def stand_alone(leave_open: int = 2) -> None:
-    """Keep nothing open that was inherited, but for the first descriptors, and no folder from being unmounted."""
-    for name in os.listdir("/proc/self/fd"):  # not every number up to the limit: that may be a thousand million
-        if int(name) > leave_open:
-            _close(int(name))
-    os.chdir("/")
 
 
 def _begin(plan: dict[str, Any]) -> tuple[Lock, WhileAlive]:
@@ -288,33 +145,3 @@ def _answer(descriptor: int) -> dict[str, Any]:
         text += data
     answer = json.loads(text) if b"\n" in text else {}
     return answer if isinstance(answer, dict) else {}
-
-
-def open_log(path: str | None) -> Callable[[str, bool], None]:
-    """Where trouble goes: the log file, or syslog. To log never raises."""
-    import syslog
-
-    syslog.openlog("distlock-keeper", syslog.LOG_PID, syslog.LOG_DAEMON)
-
-    def log(line: str, loud: bool) -> None:
-        try:
-            if path:
-                stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-                try:
-                    with open(path, "a", encoding="utf-8") as file:
-                        file.write(f"{stamp} distlock-keeper[{os.getpid()}] {'WARNING' if loud else 'INFO'} {line}\n")
-                    return
-                except OSError:
-                    pass  # a full disk must not keep it from what is to be done
-            syslog.syslog(syslog.LOG_WARNING if loud else syslog.LOG_INFO, line)
-        except Exception:  # noqa: BLE001, S110 - there is something more important to do
-            pass
-
-    return log
-
-
-def _close(descriptor: int) -> None:
-    try:
-        os.close(descriptor)
-    except OSError:
-        pass  # the one that the list itself was read from

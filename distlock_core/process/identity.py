@@ -117,8 +117,12 @@ def fate(trace: Trace, remembered_boot: str | None = None) -> tuple[str, str]:
     if not boot or not place["boot"]:
         return UNKNOWN, "the boot id cannot be read"
     if boot != place["boot"]:
-        if remembered_boot == boot and place["machine"]:
-            return GONE, ""
+        if remembered_boot == boot:
+            return (
+                (GONE, "")
+                if place["machine"]
+                else (UNKNOWN, "it ran before another boot, and there is no /etc/machine-id")
+            )
         return UNKNOWN, "it ran before another boot, and this machine has no note that it was here"
     if trace.get("ns") is None or any(trace.get(name) != place[name] for name in ("ns", "time_ns")):
         return UNKNOWN, "it is in another namespace (a container?)"

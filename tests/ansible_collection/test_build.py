@@ -12,12 +12,12 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from needs import missing
-from playing import BIN
 
 import distlock_core
+from tests.support.needs import missing
+from tests.support.paths import ROOT
+from tests.support.playbooks import BIN
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 CORE = "plugins/module_utils/distlock_core/"
 
 
