@@ -35,7 +35,7 @@ test: $(READY) ## Run all tests, against real etcd
 	$(BIN)/python -m pytest -n auto
 
 soak: $(TRIAL_READY) ## Kill managers and members for 5 minutes (SECONDS=300 SEED=N): the lock has to stay one
-	$(TRIAL)/python tests/soak/soak.py $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(SEED),--seed=$(SEED))
+	$(TRIAL)/python -m tests.support.soak.run $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(SEED),--seed=$(SEED))
 
 test-puppetserver: $(READY) ## Run the tests that need a puppetserver, which takes a minute to start
 	$(BIN)/python -m pytest -m puppetserver tests/puppet_runs

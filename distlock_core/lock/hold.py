@@ -21,7 +21,8 @@ from distlock_core.errors import (
 )
 from distlock_core.etcd.values import Get, KeyValue, LeaseGone, Put
 from distlock_core.lock.lease import GIVE_UP, Lease
-from distlock_core.lock.release import UNEXPECTED, Ending, cool_down, leave_taken, let_go, rewrite
+from distlock_core.lock.release import UNEXPECTED, Ending, let_go
+from distlock_core.lock.rewrite import amend, cool_down, leave_taken, rehang, rewrite
 from distlock_core.lock.spec import NESTED, STEP, Acquired, LockSpec
 from distlock_core.model.record import HELD, KEPT, Record, token_of
 from distlock_core.model.state import Holder
@@ -140,8 +141,6 @@ class Hold:
 
     def _hang(self, ttl: int | None, refresh: float | None, patience: Patience) -> bool:
         """Put its key on a lease of this ttl; its token stays. False: it is not mine."""
-        from distlock_core.lock.rehang import rehang
-
         session = self.session
         was_running = session.is_running
         session.stop(for_now=True)
@@ -159,8 +158,6 @@ class Hold:
 
     def amend(self, change: Callable[[Record], Record], cancel: Cancel | None = None) -> None:
         """Change its record. Raises `NotHolder`, `LockLost`, `OutcomeUnknown`, and as `Etcd` does."""
-        from distlock_core.lock.rewrite import amend
-
         patience = Patience.lasting(self._contact, cancel)
         seen: list[KeyValue] = []
 

@@ -13,6 +13,7 @@ from distlock_core.lock import open_blocks
 from distlock_core.lock.acquire import Acquisition, Waiting
 from distlock_core.lock.hold import Hold
 from distlock_core.lock.lease import Lease
+from distlock_core.lock.rewrite import describing
 from distlock_core.lock.spec import CONNECT_TIMEOUT, NESTED, RELEASE_TIMEOUT, STEP, Acquired, LockSpec
 from distlock_core.model.checks import check_text
 from distlock_core.model.record import Record
@@ -182,8 +183,6 @@ class Lock:
         `NotHolder` when this object does not hold it, `LockLost` when it was mine and is not any more, `ConfigError`,
         `EtcdUnavailable`, `AccessDenied`, and `OutcomeUnknown` when nobody can tell whether it was changed.
         """
-        from distlock_core.lock.rewrite import describing
-
         hold = self.current()
         for text, what in ((value, "value"), (reason, "reason")):
             if text is not None:

@@ -10,7 +10,8 @@ from distlock_core.errors import DistlockError, LockNotFound, NotHolder
 from distlock_core.etcd.values import Get, KeyValue, LeaseGone
 from distlock_core.lock.lease import GIVE_UP, Lease
 from distlock_core.lock.lock import Lock
-from distlock_core.lock.release import Ending, cool_down, let_go
+from distlock_core.lock.release import Ending, let_go
+from distlock_core.lock.rewrite import amend, cool_down, describing
 from distlock_core.lock.spec import CONNECT_TIMEOUT, RELEASE_TIMEOUT, LockSpec
 from distlock_core.model.checks import check_name, check_owner, check_prefix, check_text
 from distlock_core.model.keys import DEFAULT_MUTEX, DEFAULT_PREFIX, Keys, ends
@@ -153,7 +154,6 @@ class Realm:
         value and reason as they are, "" empties them. Raises `LockNotFound`, `NotHolder`, `ConfigError`,
         `EtcdUnavailable`, `AccessDenied`, and `OutcomeUnknown` when nobody can tell whether it was changed.
         """
-        from distlock_core.lock.rewrite import amend, describing
         from distlock_core.lock.status import gone, one_of
 
         for text, what in ((value, "value"), (reason, "reason")):

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 from distlock_core.base.deadline import RETRY_PAUSE, Patience, now
 from distlock_core.base.value import Value
 from distlock_core.errors import NoSpace, OutcomeUnknown
 from distlock_core.etcd.values import Compare, Delete, Get, KeyValue, Put, Range
-from distlock_core.lock.lease import Lease
 from distlock_core.lock.snapshot import mutex_free
 from distlock_core.model.keys import Keys, ends
-from distlock_core.model.record import COOLING, Record, record_of, token_of
+from distlock_core.model.record import Record, token_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from distlock_core.etcd.client import Etcd
     from distlock_core.etcd.values import Op
 
@@ -93,68 +90,6 @@ def let_go(
             # Read, and not tried again: a refused transaction costs etcd a commit.
             patience.pause(RETRY_PAUSE)
             mutex = _first(etcd.read(reads[1:2], patience).ranges())
-
-
-def rewrite(
-    etcd: Etcd,
-    kv: KeyValue,
-    mine: Callable[[KeyValue], bool],
-    put_on: Callable[[KeyValue], Put],
-    patience: Patience,
-    also: Sequence[Op] = (),
-) -> KeyValue | None:
-    """Put a key again, if it is still `mine`; its token stays. None: it is gone, or no longer mine.
-
-    `put_on` says what is put, given what is there: somebody else may have changed the record meanwhile. Raises
-    `EtcdUnavailable`, `AccessDenied`, `NoSpace`, `LeaseGone`, `Cancelled`; a lost reply is resolved by a read.
-    """
-    while True:
-        put = put_on(kv)
-        try:
-            compares = [Compare("MOD", "EQUAL", kv.key, kv.mod_revision)]
-            outcome = etcd.txn(compares, [put, *also], [Get(kv.key)], patience)
-            if outcome.succeeded:
-                return KeyValue(kv.key, put.value, kv.create_revision, outcome.revision, put.lease)
-            found = outcome.ranges()[0].kvs
-        except (OutcomeUnknown, *UNEXPECTED):
-            patience.pause(RETRY_PAUSE)
-            found = etcd.read([Get(kv.key)], patience).ranges()[0].kvs
-        if not found or found[0].create_revision != kv.create_revision:
-            return None
-        if found[0].value == put.value and found[0].lease == put.lease:
-            return found[0]  # applied, though its reply was lost
-        if not mine(found[0]):
-            return None
-        kv = found[0]
-
-
-def leave_taken(
-    etcd: Etcd,
-    kv: KeyValue,
-    mine: Callable[[KeyValue], bool],
-    changes: Mapping[str, Any],
-    patience: Patience,
-    lease: int = 0,
-    also: Sequence[Op] = (),
-) -> bool:
-    """Put the record again with some changes, and without its holder's lease. False and errors: as `rewrite`."""
-
-    def changed(there: KeyValue) -> Put:
-        record = record_of(there)
-        return Put(there.key, record._replace(details={**record.details, **changes}).encode(), lease)
-
-    return rewrite(etcd, kv, mine, changed, patience, also) is not None
-
-
-def cool_down(
-    etcd: Etcd, keys: Keys, kv: KeyValue, mine: Callable[[KeyValue], bool], lease: Lease, by: str, patience: Patience
-) -> bool:
-    """Leave the key taken until this lease runs out, with no process behind it. False and errors: as `rewrite`."""
-    ended = Put(keys.last, Ending("cooled", by).record(kv))
-    if leave_taken(etcd, kv, mine, {"state": COOLING}, patience, lease.id, [ended]):
-        return True
-    lease.revoke(patience)
-    return False
 
 
 def _first(ranges: tuple[Range, ...]) -> Range:

@@ -1,53 +1,154 @@
-"""Changing what a hold says of itself, its value or its reason, without letting go: the token stays, and the lease."""
+"""Rewriting the record of a hold without releasing it: one compare-and-put loop, and the changes made with it.
+
+The key stays, and with it the token. A change is made to the record that is there: what somebody else has changed in it
+meanwhile is kept.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from distlock_core.base.deadline import RETRY_PAUSE, Patience
 from distlock_core.errors import EtcdUnavailable, OutcomeUnknown
-from distlock_core.etcd.values import Compare, Get, KeyValue, Put
-from distlock_core.model.record import Record, record_of
+from distlock_core.etcd.values import Compare, Get, KeyValue, LeaseGone, Put
+from distlock_core.lock.lease import Lease
+from distlock_core.lock.release import UNEXPECTED, Ending
+from distlock_core.model.record import COOLING, Record, record_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from distlock_core.etcd.client import Etcd
+    from distlock_core.etcd.values import Op
+    from distlock_core.lock.spec import Acquired
+    from distlock_core.model.keys import Keys
+
+    Mine = Callable[[KeyValue], bool]
+
+
+def rewrite(
+    etcd: Etcd,
+    kv: KeyValue,
+    mine: Mine,
+    put_on: Callable[[KeyValue], Put],
+    patience: Patience,
+    also: Sequence[Op] = (),
+    *,
+    once: bool = False,
+) -> KeyValue | None:
+    """Put a key again, if it is still `mine`, and return it. None: it is gone, or no longer mine.
+
+    `put_on` returns the put, given the key as it is now. A lost reply is resolved by a read. Where that is not answered
+    either, it raises `EtcdUnavailable`: the caller calls again, and finds out; or `OutcomeUnknown`, for a caller who
+    calls only `once`. Raises `AccessDenied`, `NoSpace`, `LeaseGone`, `Cancelled`.
+    """
+    while True:
+        put = put_on(kv)
+        try:
+            compares = [Compare("MOD", "EQUAL", kv.key, kv.mod_revision)]
+            outcome = etcd.txn(compares, [put, *also], [Get(kv.key)], patience)
+            if outcome.succeeded:
+                return KeyValue(kv.key, put.value, kv.create_revision, outcome.revision, put.lease)
+            found = outcome.ranges()[0].kvs
+        except (OutcomeUnknown, *UNEXPECTED) as lost:
+            patience.pause(RETRY_PAUSE)
+            try:
+                found = etcd.read([Get(kv.key)], patience).ranges()[0].kvs
+            except EtcdUnavailable as away:
+                if once:
+                    raise OutcomeUnknown(f"nobody can tell whether it was changed: {lost}; {away}") from away
+                raise
+        if not found or found[0].create_revision != kv.create_revision:
+            return None
+        if _is_done(put, found[0]):
+            return found[0]  # applied, though its reply was lost
+        if not mine(found[0]):
+            return None
+        kv = found[0]
+        if _is_done(put_on(kv), kv):
+            return kv  # applied, and the record was changed by somebody else since
+
+
+def _is_done(put: Put, found: KeyValue) -> bool:
+    return put.value == found.value and put.lease == found.lease
 
 
 def amend(
     etcd: Etcd,
     kv: KeyValue,
-    mine: Callable[[KeyValue], bool],
+    mine: Mine,
     change: Callable[[Record], Record],
     patience: Patience,
     lease: int | None = None,
 ) -> KeyValue | None:
-    """Put the record of a hold again, with a change. None: it is gone, or no longer `mine`.
+    """Change the record of a hold. With a `lease` the key is attached to it from now on (0: to none).
 
-    With a `lease` the hold hangs on that from now on (0: on none), else it stays where it hangs. What somebody else has
-    changed in the record meanwhile is kept: the change is made to the one that is there. Raises `EtcdUnavailable`,
-    `AccessDenied`, `LeaseGone`, `Cancelled`; a lost reply is resolved by a read, and where that gets no answer either
-    it is `OutcomeUnknown`.
+    Returns as `rewrite`, and raises as that does for a caller who calls once.
     """
-    while True:
-        put = Put(kv.key, change(record_of(kv)).encode(), kv.lease if lease is None else lease)
-        try:
-            compares = [Compare("MOD", "EQUAL", kv.key, kv.mod_revision)]
-            outcome = etcd.txn(compares, [put], [Get(kv.key)], patience)
-            if outcome.succeeded:
-                return KeyValue(kv.key, put.value, kv.create_revision, outcome.revision, put.lease)
-            found = outcome.ranges()[0].kvs
-        except OutcomeUnknown as lost:
-            patience.pause(RETRY_PAUSE)
-            try:
-                found = etcd.read([Get(kv.key)], patience).ranges()[0].kvs
-            except EtcdUnavailable as away:
-                raise OutcomeUnknown(f"nobody can tell whether it was changed: {lost}; {away}") from away
-        if not found or found[0].create_revision != kv.create_revision or not mine(found[0]):
-            return None
-        kv = found[0]
-        if change(record_of(kv)).encode() == kv.value and kv.lease == put.lease:
-            return kv  # applied, though its reply was lost
+
+    def changed(there: KeyValue) -> Put:
+        return Put(there.key, change(record_of(there)).encode(), there.lease if lease is None else lease)
+
+    return rewrite(etcd, kv, mine, changed, patience, once=True)
+
+
+def rehang(
+    etcd: Etcd,
+    acquired: Acquired,
+    mine: Mine,
+    ttl: int | None,
+    refresh: float | None,
+    patience: Patience,
+) -> Acquired | None:
+    """Attach the hold's key to a new lease of this ttl (None: to none), and end the old one. None: it is not mine.
+
+    Raises `EtcdUnavailable`, `AccessDenied`, `Cancelled`, `OutcomeUnknown`: the hold is what it was then, or lost.
+    """
+    old = acquired.lease
+    lease = None if ttl is None else Lease(etcd, ttl, patience, refresh)
+    if old is not None and lease is not None:
+        # Until the answer is here, the key may hang on either.
+        old.deadline = min(old.deadline, lease.deadline)
+    try:
+        kv = amend(etcd, acquired.kv, mine, lambda record: record, patience, 0 if lease is None else lease.id)
+    except BaseException as error:
+        if lease is not None:
+            lease.give_up()
+        if isinstance(error, LeaseGone):
+            raise EtcdUnavailable("the new lease has run out before it was used") from error
+        raise
+    unused = lease if kv is None else old
+    if unused is not None:
+        unused.give_up()
+    return None if kv is None else acquired._replace(kv=kv, lease=lease)
+
+
+def leave_taken(
+    etcd: Etcd,
+    kv: KeyValue,
+    mine: Mine,
+    changes: Mapping[str, Any],
+    patience: Patience,
+    lease: int = 0,
+    also: Sequence[Op] = (),
+) -> bool:
+    """Put the record again with some changes, and without its holder's lease. False and errors: as `rewrite`."""
+
+    def changed(there: KeyValue) -> Put:
+        record = record_of(there)
+        return Put(there.key, record._replace(details={**record.details, **changes}).encode(), lease)
+
+    return rewrite(etcd, kv, mine, changed, patience, also) is not None
+
+
+def cool_down(etcd: Etcd, keys: Keys, kv: KeyValue, mine: Mine, lease: Lease, by: str, patience: Patience) -> bool:
+    """Leave the key taken until this lease runs out, with no process behind it. False and errors: as `rewrite`."""
+    ended = Put(keys.last, Ending("cooled", by).record(kv))
+    if leave_taken(etcd, kv, mine, {"state": COOLING}, patience, lease.id, [ended]):
+        return True
+    lease.revoke(patience)
+    return False
 
 
 def describing(value: str | None, reason: str | None) -> Callable[[Record], Record]:

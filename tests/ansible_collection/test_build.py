@@ -12,10 +12,11 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from needs import missing
-from playing import BIN
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.support.needs import missing
+from tests.support.paths import ROOT
+from tests.support.playbooks import BIN
+
 CORE = "plugins/module_utils/distlock_core/"
 
 

@@ -13,17 +13,18 @@ from typing import Callable
 
 import pytest
 import yaml
-from module_node import ModuleNode
-from pages import recipe, with_stand_ins
-from puppet_node import BIN, CHANGED, FAILED, UNCHANGED, quoted
-from witness import Etcd, wait_until
 
 from distlock_core import connect
 from distlock_core.testing import Cluster
+from tests.support.doc_blocks import recipe, with_stand_ins
+from tests.support.etcd_view import Etcd
+from tests.support.paths import ROOT
+from tests.support.processes import wait_until
+from tests.support.puppet_module_node import ModuleNode
+from tests.support.puppet_node import BIN, CHANGED, FAILED, UNCHANGED, quoted
 
 pytestmark = pytest.mark.timeout(600)
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 SECRET = "s3cr3t-äé"
 STRANGE = ["yes", "12:30:45", "=", "<<", "1e3", "a\nb: c", "ä€😀", "'\"\\", "# x", "$(id)", "\x7f\x85\u2028"]
 OWNER = f"config_owner => {os.getuid()}, config_group => {os.getgid()}"

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from needs import missing
 
-MODULE = Path(__file__).resolve().parent.parent.parent / "puppet"
+from tests.support.needs import missing
+from tests.support.paths import ROOT
+
+MODULE = ROOT / "puppet"
 INSTALL = {
     "puppet-lint": "apt-get install puppet-lint",
     "metadata-json-lint": "apt-get install metadata-json-lint",
