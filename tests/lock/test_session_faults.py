@@ -340,9 +340,9 @@ def test_where_no_thread_can_be_started_nothing_is_taken(etcd: Cluster, realm_pr
     code = """
 import _thread
 from distlock_core import DistlockError
-def refuse(*_):
+def refuse(*_, **__):
     raise RuntimeError("can't start new thread")
-threading._start_new_thread = _thread.start_new_thread = refuse
+threading._start_new_thread = threading._start_joinable_thread = _thread.start_new_thread = refuse
 try:
     realm.lock("x", ttl=5).acquire(timeout=0)
 except DistlockError as error:
@@ -358,9 +358,9 @@ def test_what_is_held_needs_no_new_thread_to_be_looked_after_renewed_or_let_go(
     code = """
 import _thread
 lock = realm.lock("x", ttl=5).acquire()
-def refuse(*_):
+def refuse(*_, **__):
     raise RuntimeError("can't start new thread")
-threading._start_new_thread = _thread.start_new_thread = refuse
+threading._start_new_thread = threading._start_joinable_thread = _thread.start_new_thread = refuse
 lock.ttl = 7
 lock.acquire()  # on another lease, looked after by the same thread
 assert lock.session.is_running and lock.session.lease.ttl == 7
