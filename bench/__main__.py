@@ -97,7 +97,7 @@ def _options() -> argparse.Namespace:
         "--waiters",
         metavar="N[,N]",
         default="1,10,30,60",
-        help="lengths of the line that is drained (default: 1,10,30,60)",
+        help="lengths of the queue that is drained (default: 1,10,30,60)",
     )
     parser.add_argument("--json", metavar="FILE", help="write all figures there too")
     options = parser.parse_args()

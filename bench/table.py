@@ -80,7 +80,7 @@ class Report:
             for each in sorted(self.drain, key=lambda each: each.waiters)
         ]
         heads = ("", "waiters", "total s", "ms/hand-over", "commits/acquisition")
-        return [table("Drain of a line of waiters, from the holder's release to the last one's end", heads, rows)]
+        return [table("Drain of a queue of waiters, from the holder's release to the last one's end", heads, rows)]
 
     def _imports(self) -> list[str]:
         if self.imports is None:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from bench.server import Server
     from bench.tools import Tool
 
-QUEUED = 120.0  # seconds for all to be in line: 60 interpreters start on few cores
+QUEUED = 120.0  # seconds for all to be in the queue: 60 interpreters start on few cores
 DRAINED = 10.0  # and a second more for each waiter
-SETTLED = 1.0  # seconds for the last in line to fall asleep
+SETTLED = 1.0  # seconds for the last in the queue to fall asleep
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def drain(
 
 def _drain(processes: Processes, tool: Tool, server: Server, size: int) -> Drain:
     lock = f"drain-{size}"
-    with processes.bounded(2 * QUEUED):  # the wait for the line, and room for the rest
+    with processes.bounded(2 * QUEUED):  # the wait for the queue, and room for the rest
         with held(processes, tool, lock) as holder:
             before = server.commits()
             waiters = line_up(processes, tool, lock, size)
@@ -106,7 +106,7 @@ def line_up(processes: Processes, tool: Tool, lock: str, size: int) -> list[subp
     def settled() -> bool:
         return count(lock) - before >= size or any(waiter.poll() is not None for waiter in waiters)
 
-    wait_until(f"{size} waiters in line", settled, QUEUED, pause=0.1)
+    wait_until(f"{size} waiters in the queue", settled, QUEUED, pause=0.1)
     ended = [waiter for waiter in waiters if waiter.returncode is not None]
     if ended:
         processes.finish(ended[:1])

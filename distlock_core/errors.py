@@ -6,7 +6,7 @@
     |   `-- AnotherCluster   the same; all of them answer, and belong to another cluster than before
     |-- NoSpace              kind error: etcd's database is full, and takes nothing that adds to it
     |-- AccessDenied         kind denied: etcd refuses this user or certificate
-    |-- LockBusy             kind busy: somebody else holds it, or is ahead in the line, and I was not to wait
+    |-- LockBusy             kind busy: somebody else holds it, or is ahead in the queue, and I was not to wait
     |-- AcquireTimeout       kind timeout: waited, and did not get it in time
     |-- LockLost             kind lost: it was mine, and is no longer
     |-- NotHolder            kind not_holder: what I was asked to let go of is another's
@@ -80,7 +80,7 @@ class LockBusy(_AboutALock):
 
 
 class AcquireTimeout(_AboutALock):
-    """The lock did not become mine within the timeout. My place in the line is given up."""
+    """The lock did not become mine within the timeout. My place in the queue is given up."""
 
     kind = "timeout"
 

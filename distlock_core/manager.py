@@ -37,10 +37,10 @@ LONGEST_GOODBYE = 10.0  # seconds that the thread may take beside that to clean 
 class LockManager:
     """Stands for a lock from the moment that it is made until `shutdown()`: one of many, of whom one has it.
 
-    A thread waits for the lock, renews it, and when it is lost stands in line again: whatever happens to holders and
-    to etcd, nobody has to look after it. `have_lock()` is safe to ask from any thread, and never True in two managers
-    at once. It is pessimistic: False from the first renewal that fails, until etcd has confirmed that the lock is
-    still mine. With `ride_out` it stays True until the deadline, the moment at which another could have it.
+    A thread waits for the lock, renews it, and when it is lost waits in the queue again: whatever happens to holders
+    and to etcd, nobody has to look after it. `have_lock()` is safe to ask from any thread, and never True in two
+    managers at once. It is pessimistic: False from the first renewal that fails, until etcd has confirmed that the
+    lock is still mine. With `ride_out` it stays True until the deadline, the moment at which another could have it.
 
     Every method may be called from any thread, from a listener or a signal handler. It belongs to the process that
     made it: in a forked child `have_lock()` is False, `shutdown()` does nothing, and `update()` and `add_listener()`
@@ -225,7 +225,7 @@ class LockManager:
             session.endures = True
             session.on_change = self._announce
             with self._using:
-                if wanted != (self._value, self._reason):  # changed while I was in line
+                if wanted != (self._value, self._reason):  # changed while I was in the queue
                     lock.update(self._value, reason=self._reason, cancel=self._stop)
                 self._hold = _Hold(lock, session, lock.token)
             self._announce()

@@ -13,18 +13,20 @@ from collections.abc import Iterator
 from typing import Any, Callable
 
 import pytest
-from needs import need as need_tool
-from needs import summary
-from witness import Etcd
 
 import distlock_core
 from distlock_core.testing import Cluster, EtcdctlError, Proxy, Tls
+from tests.support.etcd_view import Etcd
+from tests.support.needs import need as need_tool
+from tests.support.needs import summary
+
+pytest_plugins = ["tests.support.realm_fixtures"]
 
 COMMAND_TIMEOUT = 100.0  # seconds after which a command counts as hung, on a busy machine
 HISTORY_LIMIT = 20_000
 ON_ONE_WORKER = ("test_fleet.py", "test_transports.py")
 # Their tests are at work all the time, most others wait for much of theirs.
-BUSY = ("ansible_collection", "puppet_module", "puppet_runs", "salt_modules")
+BUSY = ("ansible_collection", "puppet", "puppet_module", "puppet_runs", "salt_modules")
 # Some of theirs last half a minute, whatever the machine: at the end, others would be idle meanwhile.
 LONG = ("test_docs.py", "test_examples.py", "test_races.py", "test_soak.py")
 CELL = re.compile(r"\b3\.\d-(?:plain|tls|auth)\b")  # of the contract: one etcd each

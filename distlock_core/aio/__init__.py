@@ -2,7 +2,7 @@
 
 Of its own, and not one of a pool: a hundred tasks that wait for locks would leave none for anybody else. When a task
 is cancelled, its call is ended at once, as a signal ends one of the command line, and leaves nothing behind: no place
-in the line, no lease, no lock, and no thread.
+in the queue, no lease, no lock, and no thread.
 
 >>> from distlock_core import aio
 >>> async with aio.connect(["http://10.0.0.1:2379"]).lock("percona_prod", ttl=10) as lock:

@@ -63,7 +63,7 @@ def wanted(request: Request, details: Mapping[str, Any] | None = None) -> Lock:
 
 
 def acquire(request: Request, lock: Lock) -> Interrupt:
-    """Wait for the lock; a signal gives up the place in line, and so does a reader of its stderr that has gone.
+    """Wait for the lock; a signal gives up the place in the queue, and so does a reader of its stderr that has gone.
 
     Returns what a later signal sets.
     """
@@ -155,8 +155,8 @@ def _unheard() -> Cancelled:
     import signal
 
     error = Cancelled(
-        "nobody reads stderr any more (an ssh that has ended?): the place in line was given up; to wait all the same, "
-        "start it with nohup"
+        "nobody reads stderr any more (an ssh that has ended?): the place in the queue was given up; to wait all the "
+        "same, start it with nohup"
     )
     error.signal = signal.SIGHUP
     return error

@@ -40,7 +40,7 @@ class Progress:
         change = (holders, waiting.state.frozen is None, bool(waiting.away), waiting.own)
         if not self._quiet and change != self._shown:
             if self._json:
-                document = {"locks": locks_json(waiting.state), "place": waiting.place, "away": waiting.away}
+                document = {"locks": locks_json(waiting.state), "position": waiting.position, "away": waiting.away}
                 tell(as_json({"waiting": document}))
             elif self._live:
                 self._news.append(sentence(waiting))
@@ -85,24 +85,24 @@ class Progress:
 
 
 def sentence(waiting: Waiting) -> str:
-    """waiting: percona_prod is held by node-3 since 12:03 (4m12s): "Upgrade RPMs"; place 2 of 4 in line."""
+    """waiting: percona_prod is held by node-3 since 12:03 (4m12s): "Upgrade RPMs"; position 2 of 4 in the queue."""
     own = f"; {waiting.own}" if waiting.own else ""
-    line = f"waiting: {taken(waiting.state._replace(waiting=0))}{own}; {_place(waiting)}"
+    line = f"waiting: {taken(waiting.state._replace(waiting=0))}{own}; {_position(waiting)}"
     return f"{line}; {waiting.away}" if waiting.away else line
 
 
 def live_line(waiting: Waiting, width: int) -> str:
-    """12s waiting for percona_prod: place 2 of 4 in line, held by node-3; in at most `width` columns."""
+    """12s waiting for percona_prod: position 2 of 4 in the queue, held by node-3; in at most `width` columns."""
     state = waiting.state
     away = "; etcd does not answer" if waiting.away else ""
-    line = f"{duration(now() - waiting.since)} waiting for {state.name}: {_place(waiting)}{away}"
+    line = f"{duration(now() - waiting.since)} waiting for {state.name}: {_position(waiting)}{away}"
     if state.holders:
         line += ", held by " + " and ".join(owner_of(holder.owner) for holder in state.holders)
     return _cut(line, width)
 
 
-def _place(waiting: Waiting) -> str:
-    return f"place {waiting.place} of {max(waiting.state.waiting, 1)} in line"
+def _position(waiting: Waiting) -> str:
+    return f"position {waiting.position} of {max(waiting.state.waiting, 1)} in the queue"
 
 
 def _cut(text: str, width: int) -> str:

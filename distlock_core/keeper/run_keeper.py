@@ -18,7 +18,7 @@ from distlock_core.base.text import printable
 from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled, DistlockError, LockLost
 from distlock_core.keeper import detach
-from distlock_core.model.wording import in_line
+from distlock_core.model.wording import in_queue
 from distlock_core.process.alive import QUIT_AFTER
 from distlock_core.process.nesting import HELD, TOKEN, held_around
 
@@ -226,7 +226,7 @@ class _Run:
 
 
 class _Told:
-    """Says for whom it waits and from which place, at the start and whenever that changes."""
+    """Says for whom it waits and from which position, at the start and whenever that changes."""
 
     def __init__(self) -> None:
         self._shown: object = None
@@ -234,11 +234,11 @@ class _Told:
 
     def __call__(self, waiting: Waiting) -> None:
         holders = tuple(holder.token for holder in waiting.state.holders)
-        change = (holders, waiting.state.frozen is None, bool(waiting.away), waiting.place)
+        change = (holders, waiting.state.frozen is None, bool(waiting.away), waiting.position)
         if change != self._shown:
             self._shown = change
             away = f"; {waiting.away}" if waiting.away else ""
-            _say(waiting=f"{in_line(waiting.state, waiting.place)}{away}")
+            _say(waiting=f"{in_queue(waiting.state, waiting.position)}{away}")
 
 
 def _get(orders: dict[str, Any], run: _Run) -> Lock:

@@ -33,13 +33,13 @@ CALL_IN_QUEUE = 0.3  # of the ticket's ttl; a call that hangs longer would cost 
 
 
 class Waiting(Value):
-    """What a waiter may show. `place` counts from 1, `since` is on the `now()` clock, `away` is why etcd is silent.
+    """What a waiter may show. Its `position` in the queue counts from 1, `since` is on the `now()` clock.
 
-    `own` says why a hold of the waiter's own owner is not entered again, where there is one.
+    `away` is why etcd is silent. `own` says why a hold of the waiter's own owner is not entered again, if there is one.
     """
 
     state: LockState
-    place: int
+    position: int
     since: float
     away: str = ""
     own: str = ""
@@ -224,9 +224,9 @@ class Acquisition:
 
     def _report(self, snapshot: Snapshot, away: str = "") -> None:
         if self._progress is not None:
-            place = snapshot.waiting + 1 if snapshot.ahead is None else len(snapshot.ahead) + 1
+            position = snapshot.waiting + 1 if snapshot.ahead is None else len(snapshot.ahead) + 1
             state = snapshot.state(self._keys.name)
-            self._progress(Waiting(state, place, self._started, away, self._own(state)))
+            self._progress(Waiting(state, position, self._started, away, self._own(state)))
 
     # The end.
 

@@ -1,4 +1,4 @@
-"""The story of a wait, for a tool's own report: behind whom, for how long, from which place in the queue."""
+"""The story of a wait, for a tool's own report: behind whom, for how long, from which position in the queue."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Waited(Value):
 
     def __str__(self) -> str:
         behind = f", behind {self.waited_for}" if self.waited_for else ""
-        return f"after {duration(self.waited)} in line from place {self.position}{behind}"
+        return f"after {duration(self.waited)} in the queue from position {self.position}{behind}"
 
     def fields(self) -> dict[str, Any]:
         """The three fields, as every report has them."""
@@ -45,7 +45,7 @@ class Watcher:
 
     def __call__(self, waiting: Waiting) -> None:
         if not self._position:
-            self._since, self._position = waiting.since, max(1, waiting.place)
+            self._since, self._position = waiting.since, max(1, waiting.position)
             self._behind = _behind(waiting.state)
         if self._progress is not None:
             self._progress(waiting)

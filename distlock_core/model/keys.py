@@ -42,7 +42,7 @@ class Keys:
         return self.queue + b"%016x" % lease
 
     def is_held_by(self, key: bytes) -> bool:
-        """True for the key of a slot, False for a place in the line and for what belongs to another lock."""
+        """True for the key of a slot, False for a place in the queue and for what belongs to another lock."""
         return key == self.lock or key.startswith(self.slots)
 
     def slot_of(self, key: bytes) -> int:

@@ -9,7 +9,7 @@ from distlock_core.model.record import COOLING, Ended, Record, token_of
 
 
 class Waiter(Value):
-    """Somebody in the line."""
+    """Somebody in the queue."""
 
     owner: str | None
     host: str
@@ -85,7 +85,7 @@ class Holder(Value):
 
 
 class LockState(Value):
-    """A lock as it was at one revision. `waiters` are in the order of the line."""
+    """A lock as it was at one revision. `waiters` are in the order of the queue."""
 
     name: str
     holders: tuple[Holder, ...]

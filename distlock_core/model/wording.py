@@ -72,9 +72,9 @@ def taken(state: LockState) -> str:
     return f"{name} is free" + (f", but {waiting(state.waiting)}" if state.waiting else "")
 
 
-def in_line(state: LockState, place: int) -> str:
-    """percona_prod is held by node-3 since 12:03 (4m12s): "Upgrade RPMs"; place 2 of 4 in line."""
-    return f"{taken(state._replace(waiting=0))}; place {place} of {max(state.waiting, place, 1)} in line"
+def in_queue(state: LockState, position: int) -> str:
+    """percona_prod is held by node-3 since 12:03 (4m12s): "Upgrade RPMs"; position 2 of 4 in the queue."""
+    return f"{taken(state._replace(waiting=0))}; position {position} of {max(state.waiting, position, 1)} in the queue"
 
 
 def frozen(what: str, record: Record) -> str:

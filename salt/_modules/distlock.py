@@ -242,7 +242,7 @@ def show(
     connect_timeout: float | None = None,
 ) -> list[dict[str, Any]]:
     """
-    Return who holds the lock, since when and why, and the line in order: one entry for each holder. A lock that
+    Return who holds the lock, since when and why, and the queue in order: one entry for each holder. A lock that
     nobody holds has one entry without an owner. What is not known, or does not apply, is left out.
 
     CLI Example:

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from controller import Controller
-from needs import missing
-from once import once
-from playing import BIN, Played, write_playbook
-from witness import Etcd
 
 from distlock_core.testing import Cluster
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.support.ansible_controller import Controller
+from tests.support.etcd_view import Etcd
+from tests.support.needs import missing
+from tests.support.once import once
+from tests.support.paths import ROOT
+from tests.support.playbooks import BIN, Played, write_playbook
 
 
 @pytest.fixture(scope="session")

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from controller import Controller, Gate, guarded, notes, overlaps
-from witness import Etcd, wait_until
 
 from distlock_core import connect
 from distlock_core.testing import Cluster
+from tests.support.ansible_controller import EXAMPLES, Controller, Gate, extra, guarded, notes, overlaps
+from tests.support.etcd_view import Etcd
+from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 MODULE = "distlock.distlock.distlock"
-EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples" / "ansible"
-
-
-def extra(folder: Path, *steps: dict[str, Any], name: str = "steps") -> list[str]:
-    """The options by which an example takes these steps, on all hosts."""
-    path = folder / f"{name}.yml"
-    path.write_text(yaml.safe_dump(list(steps)))
-    return ["-e", json.dumps({"steps": str(path), "target": "all"})]
 
 
 def steps_of(example: str, *work: dict[str, Any]) -> list[dict[str, Any]]:

@@ -13,11 +13,11 @@ from typing import Callable
 
 import ansible_test
 import pytest
-from needs import missing
-from once import once
-from playing import BIN
 
 from distlock_core.testing import Cluster
+from tests.support.needs import missing
+from tests.support.once import once
+from tests.support.playbooks import BIN
 
 # The first time on a machine each of them makes environments of its own, and waits for a package index.
 pytestmark = [

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from playing import PLAYBOOK_TIMEOUT, Played
-from witness import Etcd, is_running, wait_until
 
 from distlock_core import Realm, connect
 from distlock_core.testing import Cluster
+from tests.support.etcd_view import Etcd
+from tests.support.playbooks import PLAYBOOK_TIMEOUT, Played
+from tests.support.processes import is_running, wait_until
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 MODULE = "distlock.distlock.distlock"

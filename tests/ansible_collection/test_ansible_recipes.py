@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from controller import Controller, Run, notes, overlaps
-from pages import ROOT, recipe, with_stand_ins
-from playing import BIN
-from witness import Etcd, wait_until
 
 from distlock_core import Realm, connect
 from distlock_core.testing import Cluster
+from tests.support.ansible_controller import Controller, Run, notes, overlaps
+from tests.support.doc_blocks import recipe, with_stand_ins
+from tests.support.etcd_view import Etcd
+from tests.support.paths import ROOT
+from tests.support.playbooks import BIN
+from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 ENDPOINTS = ("http://10.0.0.1:2379", "http://10.0.0.2:2379")

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from controller import Controller, Gate, Run
-from witness import BOUND, Etcd, is_running, wait_until
 
 from distlock_core import Realm, connect
 from distlock_core.testing import Cluster
+from tests.support.ansible_controller import Controller, Gate, Run
+from tests.support.etcd_view import Etcd
+from tests.support.paths import ROOT
+from tests.support.processes import BOUND, is_running, wait_until
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
-PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "ansible.md"
+PAGE = ROOT / "docs" / "ansible.md"
 ENDINGS = ("success", "failure", "unreachable", "SIGINT", "SIGTERM", "SIGHUP", "SIGKILL")
 MECHANISMS = ("always", "run_end", "linear", "host_pinned", "keep")
 PF_EXITING = 0x4  # of the flags in /proc/PID/stat

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from controller import Controller, note, notes
-from witness import Etcd
 
 from distlock_core.testing import Cluster
+from tests.support.ansible_controller import Controller, note, notes
+from tests.support.etcd_view import Etcd
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 MODULE = "distlock.distlock.distlock"

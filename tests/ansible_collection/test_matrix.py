@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from controller import Controller, guarded, note, notes, overlaps
-from needs import missing
-from once import once
-from witness import Etcd, wait_until
+
+from tests.support.ansible_controller import Controller, guarded, note, notes, overlaps
+from tests.support.etcd_view import Etcd
+from tests.support.needs import missing
+from tests.support.once import once
+from tests.support.paths import ROOT
+from tests.support.processes import wait_until
 
 pytestmark = [pytest.mark.gates, pytest.mark.timeout(900)]  # the first time, a package index is waited for
 MODULE = "distlock.distlock.distlock"
-PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "ansible.md"
+PAGE = ROOT / "docs" / "ansible.md"
 # ansible-core, and the Python that its controller runs on.
 CONTROLLERS = {
     "2.15": "3.9",

@@ -7,9 +7,10 @@ from typing import Any, Callable
 
 import pytest
 import yaml
-from controller import Controller, note, notes, overlaps
-from controller import guarded as inside
-from witness import Etcd
+
+from tests.support.ansible_controller import Controller, note, notes, overlaps
+from tests.support.ansible_controller import guarded as inside
+from tests.support.etcd_view import Etcd
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 MODULE = "distlock.distlock.distlock"

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from playing import Played
-from witness import wait_until
 
 from distlock_core import connect
+from tests.support.playbooks import Played
+from tests.support.processes import wait_until
 
 MODULE = "distlock.distlock.distlock"
 SECRET = "hunter2-of-ansible"

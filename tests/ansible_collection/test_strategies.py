@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from controller import RUN_BOUND, Controller, Gate, note, notes
-from witness import Etcd, wait_until
 
 from distlock_core import Holder, Realm, connect
 from distlock_core.testing import Cluster
+from tests.support.ansible_controller import RUN_BOUND, Controller, Gate, note, notes
+from tests.support.etcd_view import Etcd
+from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 LINEAR, HOST_PINNED = "distlock.distlock.linear", "distlock.distlock.host_pinned"

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from controller import Controller, Gate, guarded, notes, overlaps
-from sshd import Sshd
-from witness import Etcd, wait_until
+
+from tests.support.ansible_controller import Controller, Gate, guarded, notes, overlaps
+from tests.support.etcd_view import Etcd
+from tests.support.processes import wait_until
+from tests.support.sshd import Sshd
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 MODULE = "distlock.distlock.distlock"

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from controller import RUN_BOUND, Controller, guarded, note, notes, overlaps
-from witness import Etcd, wait_until
 
 from distlock_core import Realm, connect
 from distlock_core.testing import Cluster
+from tests.support.ansible_controller import RUN_BOUND, Controller, guarded, note, notes, overlaps
+from tests.support.etcd_view import Etcd
+from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 MODULE = "distlock.distlock.distlock"
@@ -46,16 +47,16 @@ def test_a_wait_is_said_while_it_lasts_and_told_at_its_end(
     run = controller.start([play(lock, told, unlock), under], **callback)
     run.says("distlock: h1: waiting: x is held by node-3 since")
     wait_until(lambda: realm.show("x").waiting == 1, "a place in line", RUN_BOUND)
-    assert re.search(r'"RAM swap"; place 1 of 1 in line', plain(run.output))
+    assert re.search(r'"RAM swap"; position 1 of 1 in the queue', plain(run.output))
     run_distlock("--unlock", "--lock-name=x")
     run.says("distlock: waiting: y is held by node-4 since")
-    assert re.search(r"y is held by node-4 since .*; place 1 of 1 in line", plain(run.output))
+    assert re.search(r"y is held by node-4 since .*; position 1 of 1 in the queue", plain(run.output))
     run_distlock("--unlock", "--lock-name=y")
     assert run.end() == 0, run.output
     (line,) = [line for line in (tmp_path / "notes").read_text().splitlines() if line.startswith("1;")]
     assert re.match(r"1;node-3 since .*RAM swap.*;True$", line)
     waits = run.output.partition("DISTLOCK WAITS")[2]
-    assert re.search(r"h1: x: locked after .* in line from place 1, behind node-3 since", waits), run.output
+    assert re.search(r"h1: x: locked after .* in the queue from position 1, behind node-3 since", waits), run.output
     assert re.search(r"all: y: locked after .*: at first y is held by node-4", waits), run.output
 
 
@@ -165,7 +166,7 @@ def test_a_module_does_not_wait_for_the_lock_that_is_held_around_its_run(
     controller: Controller, keys: Etcd, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """A host that is another machine knows nothing of it: over ssh no variable of the run gets there."""
-    from sshd import Sshd
+    from tests.support.sshd import Sshd
 
     sshd = Sshd(tmp_path)
     request.addfinalizer(sshd.stop)

@@ -10,17 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from controller import RUN_BOUND, Controller, Gate, guarded, note, notes, overlaps
-from needs import need
-from sshd import Sshd
-from test_ansible_examples import EXAMPLES, extra
-from witness import Etcd, is_running, wait_until
 
 from distlock_core import Realm, connect
 from distlock_core.testing import Cluster
+from tests.support.ansible_controller import (
+    EXAMPLES,
+    RUN_BOUND,
+    Controller,
+    Gate,
+    extra,
+    guarded,
+    note,
+    notes,
+    overlaps,
+)
+from tests.support.etcd_view import Etcd
+from tests.support.needs import need
+from tests.support.paths import ROOT
+from tests.support.processes import is_running, wait_until
+from tests.support.sshd import Sshd
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
-PAGE = (EXAMPLES.parent.parent / "docs" / "ansible.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/ansible.md").read_text(encoding="utf-8")
 MODULE = "distlock.distlock.distlock"
 
 

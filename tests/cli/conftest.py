@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from realm_view import Holding, RealmView
 
 from distlock_core.testing import Cluster
+from tests.support.realm_view import Holding, RealmView
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from realm_view import RealmView, one_line
 
 from distlock_core.cli import distlock
+from tests.support.realm_view import RealmView, one_line
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Refuse = Callable[..., str]

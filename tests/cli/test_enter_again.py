@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from realm_view import BOUND, Holding, RealmView, eventually, one_line
 
 from distlock_core.testing import Cluster, find_etcdctl
+from tests.support.realm_view import BOUND, Holding, RealmView, eventually, one_line
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Spawn = Callable[..., subprocess.Popen[str]]

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from needs import need
-from realm_view import BOUND, RealmView, one_line
+
+from tests.support.needs import need
+from tests.support.realm_view import BOUND, RealmView, one_line
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Spawn = Callable[..., subprocess.Popen[str]]

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from sshd import Sshd
-from witness import BOUND, Etcd, Output, wait_until
+
+from tests.support.etcd_view import Etcd
+from tests.support.processes import BOUND, Output, wait_until
+from tests.support.sshd import Sshd
 
 DISTLOCK = str(Path(sys.executable).parent / "distlock")
 HANGUP = 128 + signal.SIGHUP

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from realm_view import Holding, RealmView, one_line
 
 from distlock_core.cli.hint import carried, carry
 from distlock_core.model.wording import look_at
 from distlock_core.testing import Cluster, Proxy
+from tests.support.realm_view import Holding, RealmView, one_line
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 BIN = os.path.dirname(sys.executable)

@@ -11,9 +11,9 @@ import time
 from typing import Any, Callable
 
 import pytest
-from realm_view import BOUND, Holding, RealmView, one_line
 
 from distlock_core.testing import Proxy
+from tests.support.realm_view import BOUND, Holding, RealmView, one_line
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Spawn = Callable[..., subprocess.Popen[str]]
@@ -194,7 +194,7 @@ def test_waiting_is_told_as_json_too(run_distlock: Run, realm: RealmView) -> Non
     assert (done.returncode, done.stdout) == (1, "")
     first, last = done.stderr.splitlines()
     waiting = json.loads(first)["waiting"]
-    assert (waiting["place"], waiting["away"]) == (1, "")
+    assert (waiting["position"], waiting["away"]) == (1, "")
     assert waiting["locks"][0]["owner"] == "go-host"
     found = error(last + "\n")
     assert found["kind"] == "timeout"

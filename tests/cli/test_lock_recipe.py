@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from realm_view import BOUND, RealmView, eventually
-from witness import line_of
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
+from tests.support.paths import ROOT
+from tests.support.processes import line_of
+from tests.support.realm_view import BOUND, RealmView, eventually
+
+PAGE = ROOT / "docs" / "cli.md"
 MARK = "<!-- tested as written: tests/cli/test_lock_recipe.py -->"
 RECIPE = re.search(rf"{MARK}\n```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
 NAME = "percona_prod"

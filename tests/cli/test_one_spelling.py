@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from realm_view import RealmView, one_line
 
 from distlock_core.connection import connect
 from distlock_core.errors import ConfigError
 from distlock_core.model.checks import check_key, check_name, check_owner, check_prefix
 from distlock_core.settings.load import load
+from tests.support.realm_view import RealmView, one_line
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 RAN = "--", "echo", "ran"

@@ -12,7 +12,8 @@ import sys
 from typing import Callable
 
 import pytest
-from realm_view import BOUND, Holding, RealmView, eventually, one_line
+
+from tests.support.realm_view import BOUND, Holding, RealmView, eventually, one_line
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Spawn = Callable[..., subprocess.Popen[str]]

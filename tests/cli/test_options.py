@@ -14,12 +14,12 @@ from typing import Any, Callable, NamedTuple
 
 import pytest
 import yaml
-from of_access import OF_ACCESS
-from of_leases import OF_LEASES
-from realm_view import Holding, RealmView, one_line
 
 from distlock_core.settings.load import SETTINGS, load
 from distlock_core.testing import Cluster, Proxy
+from tests.support.access_settings import OF_ACCESS
+from tests.support.lease_settings import OF_LEASES
+from tests.support.realm_view import Holding, RealmView, one_line
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 PRINTENV = "--", "printenv", "DISTLOCK_HELD"

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from realm_view import RealmView, one_line
 
 from distlock_core.testing import Cluster
+from tests.support.paths import ROOT
+from tests.support.realm_view import RealmView, one_line
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,7 +21,6 @@ else:
     tomllib = None
 
 DISTLOCK = os.path.join(os.path.dirname(sys.executable), "distlock")
-ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = {
     "distlock": "distlock_core.cli.start:distlock",
     "distlock-etcd": "distlock_core.cli.start:distlock_etcd",

@@ -9,7 +9,8 @@ import sys
 from typing import Any, Callable
 
 import pytest
-from realm_view import Holding, RealmView, one_line
+
+from tests.support.realm_view import Holding, RealmView, one_line
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Hold = Callable[..., Holding]

@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from typing import Callable
 
 import pytest
-from pseudo_terminal import CTRL_C, Terminal
-from witness import BOUND, Etcd, Output, wait_until
+
+from tests.support.etcd_view import Etcd
+from tests.support.processes import BOUND, Output, wait_until
+from tests.support.pseudo_terminal import CTRL_C, Terminal
 
 DISTLOCK = os.path.join(os.path.dirname(sys.executable), "distlock")
 CLEARED = "\r\x1b[K"
@@ -63,10 +65,12 @@ def test_the_whole_sentence_comes_once_and_then_a_short_line_with_how_long_and_m
     terminal = at_terminal("--", "true", columns=80)
     clock = r"(\d{4}-\d\d-\d\d )?" + time.strftime("%H:%M", time.localtime(since))
     sentence = (
-        rf'distlock: waiting: x is held by node-3 since {clock} \(4h05m\): "Upgrade RPMs, .* columns"; place 1 of 1'
+        rf'distlock: waiting: x is held by node-3 since {clock} \(4h05m\): "Upgrade RPMs, .* columns"; position 1 of 1'
     )
-    terminal.until(rf"\r\x1b\[K{sentence} in line\n\r\x1b\[K0s waiting for x: place 1 of 1 in line, held by node-3")
-    terminal.until(r"\r\x1b\[K[1-9]s waiting for x: place 1 of 1 in line, held by node-3")
+    terminal.until(
+        rf"\r\x1b\[K{sentence} in the queue\n\r\x1b\[K0s waiting for x: position 1 of 1 in the queue, held by node-3"
+    )
+    terminal.until(r"\r\x1b\[K[1-9]s waiting for x: position 1 of 1 in the queue, held by node-3")
     terminal.until(r"\r\x1b\[K[2-9]s waiting for x")
     assert terminal.output.text.count("Upgrade RPMs") == 1
 
@@ -104,11 +108,11 @@ def test_the_live_line_follows_the_line_and_the_holder(
     ahead = spawn_distlock("--lock-name=x", "--id=second", "--", "sh", "-c", "echo mine; read x", stdin=subprocess.PIPE)
     Output(ahead.stderr).until("waiting:")
     terminal = at_terminal("--", "true")
-    terminal.until("held by first .*; place 2 of 2 in line\n")
-    terminal.until("waiting for x: place 2 of 2 in line, held by first")
+    terminal.until("held by first .*; position 2 of 2 in the queue\n")
+    terminal.until("waiting for x: position 2 of 2 in the queue, held by first")
     in_etcd.unlock("x")
-    terminal.until("held by second .*; place 1 of 1 in line\n")
-    terminal.until("waiting for x: place 1 of 1 in line, held by second")
+    terminal.until("held by second .*; position 1 of 1 in the queue\n")
+    terminal.until("waiting for x: position 1 of 1 in the queue, held by second")
 
 
 @pytest.mark.parametrize("owner", ["long " * 60, "升级 " * 60, "a" + "é" * 200], ids=["words", "wide", "accents"])
@@ -120,7 +124,7 @@ def test_the_live_line_never_wraps(at_terminal: OpenTerminal, in_etcd: Etcd, own
     assert terminal.process.wait(BOUND) == 0
     widths = [cells(line) for line in live_lines(terminal.output.all()) if "waiting for" in line]
     assert 55 <= max(widths) < 60
-    assert "place 1 of 1 in line" in terminal.output.text
+    assert "position 1 of 1 in the queue" in terminal.output.text
 
 
 def test_the_live_line_follows_the_width_of_the_window(at_terminal: OpenTerminal, in_etcd: Etcd) -> None:
@@ -164,17 +168,20 @@ def test_elsewhere_a_line_at_the_start_and_one_at_each_change_of_holder(spawn_di
     Output(ahead.stderr).until("waiting:")
     waiter = spawn_distlock("--lock-name=x", "--", "true")
     err = Output(waiter.stderr)
-    err.until(r'^distlock: waiting: x is held by first since \d\d:\d\d \(\d+s\): "upgrade"; place 2 of 2 in line\n')
+    err.until(
+        r'^distlock: waiting: x is held by first since \d\d:\d\d \(\d+s\): "upgrade"; position 2 of 2 in the queue\n'
+    )
     behind = spawn_distlock("--lock-name=x", "--", "true")
     behind_err = Output(behind.stderr)
-    behind_err.until(r"place 3 of 3 in line\n")
+    behind_err.until(r"position 3 of 3 in the queue\n")
     in_etcd.unlock("x")
     Output(ahead.stdout).until("mine")
     # The next in line is woken; the one behind it looks again now and then.
     err.until(
-        r"^distlock: waiting: x is held by second since \d\d:\d\d \(\d+s\); place 1 of 2 in line\n", SEEN_WITHIN + BOUND
+        r"^distlock: waiting: x is held by second since \d\d:\d\d \(\d+s\); position 1 of 2 in the queue\n",
+        SEEN_WITHIN + BOUND,
     )
-    behind_err.until(r"held by second .*; place 2 of 2 in line\n", SEEN_WITHIN + BOUND)
+    behind_err.until(r"held by second .*; position 2 of 2 in the queue\n", SEEN_WITHIN + BOUND)
     assert ahead.stdin is not None
     ahead.stdin.close()
     assert waiter.wait(BOUND) == 0
@@ -197,7 +204,7 @@ def test_json_says_it_in_json_on_stderr(spawn_distlock: Spawn, in_etcd: Etcd) ->
     in_etcd.lock("x", "node-3", "Upgrade RPMs")
     waiter = spawn_distlock("--lock-name=x", "--json", "--", "true")
     said = json.loads(Output(waiter.stderr).until("(.*)\n").group(1))
-    assert said["waiting"]["place"] == 1
+    assert said["waiting"]["position"] == 1
     assert said["waiting"]["locks"][0]["owner"] == "node-3"
     assert said["waiting"]["locks"][0]["reason"] == "Upgrade RPMs"
 

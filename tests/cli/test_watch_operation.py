@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from realm_view import BOUND, RealmView, eventually, one_line
 
 from distlock_core import Realm, connect
 from distlock_core.testing import Cluster, Proxy
+from tests.support.realm_view import BOUND, RealmView, eventually, one_line
 
 Spawn = Callable[..., subprocess.Popen[str]]
 Run = Callable[..., subprocess.CompletedProcess[str]]

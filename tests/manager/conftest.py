@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any, Callable
 
 import pytest
-from stands import Remote
 
 from distlock_core import LockManager, Realm, connect
 from distlock_core.testing import Cluster, Proxy
+from tests.support.managers import Remote
 
 
 @pytest.fixture

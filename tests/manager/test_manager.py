@@ -9,13 +9,14 @@ import time
 from typing import Callable
 
 import pytest
-from stands import Heard, Remote, holders, threads
-from witness import BOUND, Etcd, wait_until
 
 from distlock_core import ConfigError, LockManager, Realm
 from distlock_core.events.notices import ACQUIRED, REMOVED
 from distlock_core.manager import AT_ONCE
 from distlock_core.testing import Cluster, Proxy
+from tests.support.etcd_view import Etcd
+from tests.support.managers import Heard, Remote, holders, threads
+from tests.support.processes import BOUND, wait_until
 
 Stand = Callable[..., LockManager]
 StandApart = Callable[..., Remote]

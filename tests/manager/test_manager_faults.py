@@ -8,14 +8,15 @@ from types import SimpleNamespace
 from typing import Callable
 
 import pytest
-from stands import Heard, Remote, holders
-from witness import BOUND, Etcd, wait_until
 
 from distlock_core import LockManager, connect
 from distlock_core.base.deadline import now
 from distlock_core.events.notices import ACQUIRED, REMOVED, UNKNOWN
 from distlock_core.manager import _Hold
 from distlock_core.testing import Cluster, Proxy
+from tests.support.etcd_view import Etcd
+from tests.support.managers import Heard, Remote, holders
+from tests.support.processes import BOUND, wait_until
 
 Stand = Callable[..., LockManager]
 StandApart = Callable[..., Remote]

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from witness import BOUND, Etcd, Output, wait_until
 
 from distlock_core.testing import Cluster
+from tests.support.etcd_view import Etcd
+from tests.support.paths import ROOT
+from tests.support.processes import BOUND, Output, wait_until
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "singleton.py"
+EXAMPLE = ROOT / "examples" / "singleton.py"
 TTL = 3
 
 

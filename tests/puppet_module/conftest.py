@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from witness import Etcd
 
-from distlock_core.testing import Cluster
-
-sys.path.append(str(Path(__file__).resolve().parent.parent / "puppet_runs"))  # those of whole runs have it too
-
-from module_node import MODULE, ModuleNode
-from puppet_node import BIN, compiled_ruby
-
-
-@pytest.fixture
-def seen(etcd: Cluster, realm_prefix: str) -> Etcd:
-    return Etcd(etcd, realm_prefix)
+from tests.support.puppet_module_node import MODULE, ModuleNode
+from tests.support.puppet_node import BIN, compiled_ruby
 
 
 @pytest.fixture

@@ -13,17 +13,18 @@ from typing import Callable
 
 import pytest
 import yaml
-from module_node import ModuleNode
-from pages import recipe, with_stand_ins
-from puppet_node import BIN, CHANGED, FAILED, UNCHANGED, quoted
-from witness import Etcd, wait_until
 
 from distlock_core import connect
 from distlock_core.testing import Cluster
+from tests.support.doc_blocks import recipe, with_stand_ins
+from tests.support.etcd_view import Etcd
+from tests.support.paths import ROOT
+from tests.support.processes import wait_until
+from tests.support.puppet_module_node import ModuleNode
+from tests.support.puppet_node import BIN, CHANGED, FAILED, UNCHANGED, quoted
 
 pytestmark = pytest.mark.timeout(600)
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 SECRET = "s3cr3t-äé"
 STRANGE = ["yes", "12:30:45", "=", "<<", "1e3", "a\nb: c", "ä€😀", "'\"\\", "# x", "$(id)", "\x7f\x85\u2028"]
 OWNER = f"config_owner => {os.getuid()}, config_group => {os.getgid()}"
@@ -112,16 +113,10 @@ def test_the_run_lock_guards_from_the_next_run_on_until_it_is_taken_away(
 
 @pytest.fixture
 def wheels(tmp_path: Path) -> Path:
-    """A folder with the wheel of this repository. From a copy: a build writes into its tree."""
-    source, target = tmp_path / "source", tmp_path / "wheels"
-    ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "distlock_core", source / "distlock_core", symlinks=True, ignore=ignore)
-    shutil.copytree(ROOT / "salt", source / "salt", symlinks=True, ignore=ignore)
-    for name in ("pyproject.toml", "LICENSE", "README.md"):
-        shutil.copy(ROOT / name, source)
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "wheel", "--no-deps", "--no-index"]
-    subprocess.run([*pip, "--no-build-isolation", "--wheel-dir", str(target), str(source)], check=True, timeout=100)
-    return target
+    """A folder with the wheel of this repository."""
+    build = [sys.executable, str(ROOT / "tools/build_wheel.py"), "--into", str(tmp_path / "wheels")]
+    subprocess.run(build, check=True, timeout=100)
+    return tmp_path / "wheels"
 
 
 def test_the_package_comes_from_a_wheel_into_an_environment_of_its_own(

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from module_node import ModuleNode
-from puppet_node import CHANGED, CHANGED_AND_FAILED, quoted
-from witness import Etcd, is_running, wait_until
 
 from distlock_core import LockState, connect
 from distlock_core.testing import Cluster
+from tests.support.etcd_view import Etcd
+from tests.support.processes import is_running, wait_until
+from tests.support.puppet_module_node import ModuleNode
+from tests.support.puppet_node import CHANGED, CHANGED_AND_FAILED, quoted
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -127,5 +128,7 @@ def test_the_timeout_is_the_commands_and_not_the_waits(node: ModuleNode, seen: E
     assert run.wait() == CHANGED, run.said
     assert (tmp_path / "ran").exists()
     assert re.search(r"Notice: .*Exec\[distlock: x\].*waiting: x is held by node-3 since", run.said)
-    assert re.search(r"Notice: .*Exec\[distlock: x\].*x is locked, token \d+, after .* in line from place 1", run.said)
+    assert re.search(
+        r"Notice: .*Exec\[distlock: x\].*x is locked, token \d+, after .* in the queue from position 1", run.said
+    )
     assert not show("x").holders

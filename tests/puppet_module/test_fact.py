@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from module_node import MODULE, ModuleNode
-from witness import Etcd
 
 from distlock_core.testing import Proxy
+from tests.support.etcd_view import Etcd
+from tests.support.puppet_module_node import MODULE, ModuleNode
 
 pytestmark = pytest.mark.timeout(240)
 

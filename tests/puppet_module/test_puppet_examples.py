@@ -10,16 +10,18 @@ from typing import Any, Callable
 
 import pytest
 import yaml
-from module_node import ModuleNode
-from puppet_node import BIN, CHANGED, FAILED, UNCHANGED, quoted
-from witness import Etcd, wait_until
 
 from distlock_core import LockState, connect
 from distlock_core.testing import Cluster
+from tests.support.etcd_view import Etcd
+from tests.support.paths import ROOT
+from tests.support.processes import wait_until
+from tests.support.puppet_module_node import ModuleNode
+from tests.support.puppet_node import BIN, CHANGED, FAILED, UNCHANGED, quoted
 
 pytestmark = pytest.mark.timeout(240)
 
-EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples" / "puppet"
+EXAMPLES = ROOT / "examples" / "puppet"
 
 
 @pytest.fixture

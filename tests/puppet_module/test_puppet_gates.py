@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from needs import missing
 
-MODULE = Path(__file__).resolve().parent.parent.parent / "puppet"
+from tests.support.needs import missing
+from tests.support.paths import ROOT
+
+MODULE = ROOT / "puppet"
 INSTALL = {
     "puppet-lint": "apt-get install puppet-lint",
     "metadata-json-lint": "apt-get install metadata-json-lint",
@@ -88,12 +90,6 @@ def test_puppet_lint_would_fail_on_a_warning(
 def test_metadata_json_lint(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     done = run("metadata-json-lint", "--fail-on-warnings", "--strict-dependencies", "metadata.json")
     assert (done.returncode, said(done)) == (0, "")
-
-
-def test_the_module_has_the_version_of_the_package() -> None:
-    from distlock_core import __version__
-
-    assert json.loads((MODULE / "metadata.json").read_text())["version"] == __version__
 
 
 # The Python that each system brings.

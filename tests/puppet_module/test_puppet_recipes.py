@@ -10,13 +10,14 @@ from typing import Any, Callable
 
 import pytest
 import yaml
-from module_node import ModuleNode
-from pages import ROOT, recipe, with_stand_ins
-from puppet_node import BIN, CHANGED, quoted
-from witness import wait_until
 
 from distlock_core import LockState, connect
 from distlock_core.testing import Cluster
+from tests.support.doc_blocks import recipe, with_stand_ins
+from tests.support.paths import ROOT
+from tests.support.processes import wait_until
+from tests.support.puppet_module_node import ModuleNode
+from tests.support.puppet_node import BIN, CHANGED, quoted
 
 pytestmark = pytest.mark.timeout(240)
 LOCK = "percona_prod"

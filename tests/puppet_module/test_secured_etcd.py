@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from module_node import ModuleNode
-from puppet_node import BIN, CHANGED, CHANGED_AND_FAILED, quoted
 
 from distlock_core import Realm, connect
+from tests.support.puppet_module_node import ModuleNode
+from tests.support.puppet_node import BIN, CHANGED, CHANGED_AND_FAILED, quoted
 
 pytestmark = pytest.mark.timeout(300)
 

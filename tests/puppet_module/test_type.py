@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from module_node import ModuleNode
-from puppet_node import CHANGED, CHANGED_AND_FAILED, UNCHANGED, quoted
-from witness import Etcd, wait_until
 
 from distlock_core import LockState, connect
 from distlock_core.testing import Cluster
+from tests.support.etcd_view import Etcd
+from tests.support.processes import wait_until
+from tests.support.puppet_module_node import ModuleNode
+from tests.support.puppet_node import CHANGED, CHANGED_AND_FAILED, UNCHANGED, quoted
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -140,7 +141,7 @@ def test_it_waits_for_its_turn_and_lets_go_at_the_end_of_the_run(
     held = looked(during)["percona_prod"]
     assert (held["owner"], held["lifetime"], held["pid"]) == ("puppet:db1", "bound", run.pid)
     assert "waits for its turn: percona_prod is held by node-3" in run.said
-    assert re.search(r"until this run ends, after .* in line from place 1, behind node-3 since", run.said)
+    assert re.search(r"until this run ends, after .* in the queue from position 1, behind node-3 since", run.said)
     assert "until this run ends" in run.said
     assert "Distlock[again]/ensure" not in run.said
     wait_until(lambda: not show("percona_prod").holders, "the end of the lock")

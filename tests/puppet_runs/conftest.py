@@ -7,18 +7,12 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from puppet_node import BIN, DISTLOCK_PUPPET, Guarded, PuppetNode, compiled_ruby
-from witness import Etcd
 
 from distlock_core import Holder, connect
 from distlock_core.testing import Cluster
+from tests.support.puppet_node import BIN, DISTLOCK_PUPPET, Guarded, PuppetNode, compiled_ruby
 
 LOCK = "percona_prod"
-
-
-@pytest.fixture
-def seen(etcd: Cluster, realm_prefix: str) -> Etcd:
-    return Etcd(etcd, realm_prefix)
 
 
 @pytest.fixture

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from needs import missing
-from puppet_node import CHANGED, DISTLOCK_PUPPET, UNCHANGED, Guarded, PuppetNode, holder_named, quoted
-from puppet_server import JAR, PuppetServer
-from witness import Etcd, is_running, status_of, wait_until
 
 from distlock_core import Holder, connect
 from distlock_core.testing import Cluster
+from tests.support.etcd_view import Etcd
+from tests.support.needs import missing
+from tests.support.paths import ROOT
+from tests.support.processes import is_running, status_of, wait_until
+from tests.support.puppet_node import CHANGED, DISTLOCK_PUPPET, UNCHANGED, Guarded, PuppetNode, holder_named, quoted
+from tests.support.puppet_server import JAR, PuppetServer
 
 pytestmark = [pytest.mark.puppetserver, pytest.mark.timeout(900)]
 
@@ -158,7 +160,7 @@ def test_a_resident_agent_that_is_told_noop_locks_nothing(
 def test_the_module_comes_to_the_agent_with_type_function_and_fact(
     server: PuppetServer, new_agent: NewAgent, etcd: Cluster, realm_prefix: str, tmp_path: Path
 ) -> None:
-    source = Path(__file__).resolve().parent.parent.parent / "puppet"
+    source = ROOT / "puppet"
     target = server.folder / "code/environments/production/modules/distlock"
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("spec", ".yardoc"))
     look = quoted("/bin/sh", "-c", f"distlock --show --lock-name=upgrade > {tmp_path}/during")

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from puppet_node import (
+
+from distlock_core import Holder, connect
+from distlock_core.process.alive import LOOK
+from distlock_core.testing import Cluster
+from tests.support.etcd_view import Etcd
+from tests.support.processes import is_running, line_of, wait_until
+from tests.support.puppet_node import (
     BIN,
     CHANGED,
     CHANGED_AND_FAILED,
@@ -22,11 +28,6 @@ from puppet_node import (
     PuppetRun,
     quoted,
 )
-from witness import Etcd, is_running, line_of, wait_until
-
-from distlock_core import Holder, connect
-from distlock_core.process.alive import LOOK
-from distlock_core.testing import Cluster
 
 pytestmark = pytest.mark.timeout(240)
 

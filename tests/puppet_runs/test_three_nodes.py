@@ -5,8 +5,19 @@ from __future__ import annotations
 from typing import Callable
 
 import pytest
-from puppet_node import CHANGED, DISTLOCK_PUPPET, FAILED, Guarded, PuppetNode, PuppetRun, holder_named, quoted
-from witness import Etcd, wait_until
+
+from tests.support.etcd_view import Etcd
+from tests.support.processes import wait_until
+from tests.support.puppet_node import (
+    CHANGED,
+    DISTLOCK_PUPPET,
+    FAILED,
+    Guarded,
+    PuppetNode,
+    PuppetRun,
+    holder_named,
+    quoted,
+)
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from needs import SALT, missing
-from salted import BIN, Fleet, Minion
-from witness import Etcd
 
 from distlock_core.testing import Cluster
+from tests.support.etcd_view import Etcd
+from tests.support.needs import SALT, missing
+from tests.support.salt_minions import BIN, Fleet, Minion
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from salted import Minion
+
+from tests.support.salt_minions import Minion
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 

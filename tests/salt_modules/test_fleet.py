@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from pages import recipe, with_stand_ins
-from salted import CALL_TIMEOUT, Fleet, State, age, clean_environment, states
-from witness import is_running, wait_until
 
 from distlock_core import Holder, connect
 from distlock_core.process.alive import LOOK
 from distlock_core.testing import Cluster
+from tests.support.doc_blocks import recipe, with_stand_ins
+from tests.support.processes import is_running, wait_until
+from tests.support.salt_minions import CALL_TIMEOUT, Fleet, State, age, clean_environment, states
 
 pytestmark = pytest.mark.timeout(400)
 

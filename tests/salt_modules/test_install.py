@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from pages import recipe, with_stand_ins
-from salted import EXAMPLES, ROOT, Minion
 
 from distlock_core.testing import Cluster
+from tests.support.doc_blocks import recipe, with_stand_ins
+from tests.support.paths import ROOT
+from tests.support.salt_minions import EXAMPLES, Minion
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from needs import missing
-from once import once
-from salted import BIN, ROOT, Minion
-from witness import Etcd, wait_until
+
+from tests.support.etcd_view import Etcd
+from tests.support.needs import missing
+from tests.support.once import once
+from tests.support.paths import ROOT
+from tests.support.processes import wait_until
+from tests.support.salt_minions import BIN, Minion
 
 pytestmark = [pytest.mark.gates, pytest.mark.timeout(900)]  # the first time, a package index is waited for
 PAGE = ROOT / "docs" / "salt.md"

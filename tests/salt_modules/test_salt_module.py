@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Callable
 
 import pytest
-from salted import Minion
-from witness import Etcd
 
 from distlock_core.testing import Cluster
+from tests.support.etcd_view import Etcd
+from tests.support.salt_minions import Minion
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 

@@ -8,12 +8,12 @@ from typing import Any, Callable
 
 import pytest
 import yaml
-from pages import recipe, with_stand_ins
-from salted import BIN, Minion, states
-from witness import wait_until
 
 from distlock_core import Realm, connect
 from distlock_core.testing import Cluster
+from tests.support.doc_blocks import recipe, with_stand_ins
+from tests.support.processes import wait_until
+from tests.support.salt_minions import BIN, Minion, states
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from salted import CALL_TIMEOUT, Minion, age, clean_environment
-from witness import Etcd, is_running, wait_until
 
 from distlock_core import Holder, Realm, connect
 from distlock_core.process.alive import LOOK
 from distlock_core.testing import Cluster
+from tests.support.etcd_view import Etcd
+from tests.support.processes import is_running, wait_until
+from tests.support.salt_minions import CALL_TIMEOUT, Minion, age, clean_environment
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from salted import Minion, states
-from witness import Etcd, wait_until
 
 from distlock_core import Holder, Realm, connect
 from distlock_core.testing import Cluster
+from tests.support.etcd_view import Etcd
+from tests.support.processes import wait_until
+from tests.support.salt_minions import Minion, states
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 
@@ -367,12 +368,12 @@ def test_after_a_wait_comment_and_changes_say_behind_whom_how_long_and_from_whic
         run.kill()
         run.communicate()
     one, two = done["one"], done["two"]
-    assert re.search(r'in line from place 1, behind node-3 since .*: "Upgrade \\x1b\[2J"$', one.comment)
+    assert re.search(r'in the queue from position 1, behind node-3 since .*: "Upgrade \\x1b\[2J"$', one.comment)
     change = one.changes["x"]
     assert (change["old"], change["new"], change["position"]) == (None, "salt:m0", 1)
     assert change["waited_for"].startswith("node-3 since ")
     assert 0 <= change["waited"] < 100
-    assert re.search(r"the command was run under y, after .* in line from place 1, behind node-4", two.comment)
+    assert re.search(r"the command was run under y, after .* in the queue from position 1, behind node-4", two.comment)
     assert (two.changes["stdout"], two.changes["retcode"], two.changes["position"]) == ("done", 0, 1)
     assert two.changes["stderr"] == ""
 

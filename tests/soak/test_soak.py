@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from judge import gaps, two_at_once
-from needs import need
-from soak import soak
-from spans import Span
+from tests.support.needs import need
+from tests.support.soak.judge import gaps, two_at_once
+from tests.support.soak.run import soak
+from tests.support.soak.spans import Span
 
 SECONDS = 30.0
 

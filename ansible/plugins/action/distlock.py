@@ -123,7 +123,7 @@ class ActionModule(ActionBase):
         finally:
             signal.signal(signal.SIGTERM, before)
             if alive.quit.is_set():
-                os.kill(os.getpid(), signal.SIGTERM)  # the line is left: now what Ansible does about it
+                os.kill(os.getpid(), signal.SIGTERM)  # the queue is left: now what Ansible does about it
 
     def _refuse_to_wait_for_ever(self, arguments, task_vars, run, at_run_end):
         if not (arguments["lockstep"] or at_run_end or shares_workers(self._task.get_play())):

@@ -22,7 +22,7 @@ options:
     ini: [{section: distlock, key: name}]
   distlock_timeout:
     description:
-      - Wait at most so many seconds for the lock. V(0) fails at once when another holds it or is ahead in the line,
+      - Wait at most so many seconds for the lock. V(0) fails at once when another holds it or is ahead in the queue,
         V(-1) waits for ever. Who waits is served in order of arrival.
       - V(0) is what holds where nobody says anything.
     type: float

@@ -23,7 +23,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.er
     NotHolder,
 )
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.model.wording import (
-    in_line,
+    in_queue,
     owner_of,
     taken,
 )
@@ -120,12 +120,12 @@ class _Task:
             raise ConfigError("on_loss is about a lock that ends with the run: it goes with until: " + RUN_END)
         if until == RUN_END and run is None:
             raise ConfigError("until: " + RUN_END + " is for the action plugin of this collection, on the controller")
-        places, timeout = [], self._settings["timeout"]
+        positions, timeout = [], self._settings["timeout"]
         if self._first:
             self._settings["timeout"] = 0.0
 
         def progress(waiting):
-            places.append(waiting.place)
+            positions.append(waiting.position)
             self._refuse_to_wait_for_ever(waiting.state)
 
         try:
@@ -143,8 +143,8 @@ class _Task:
                 progress=progress,
             )
         except DistlockError as error:
-            # Beside what happened, where in the line it did.
-            report = {**self.refused(error), "position": places[0] if places else _place(error)}
+            # Beside what happened, where in the queue it did.
+            report = {**self.refused(error), "position": positions[0] if positions else _position(error)}
             if self._first and timeout != 0 and isinstance(error, (LockBusy, Frozen)):
                 report["again"] = timeout
             return report
@@ -207,7 +207,7 @@ class _Task:
             elif self._run and self._is_of_this_run(holder):
                 report["of_this_run"] = {"token": holder.token, "owner": holder.owner}
         if state is not None and isinstance(error, (LockBusy, Frozen)):
-            report["waits"] = in_line(state, _place(error))
+            report["waits"] = in_queue(state, _position(error))
         return report
 
     def _let_go(self, dry=False):
@@ -256,14 +256,14 @@ def _refused(error):
     state = getattr(error, "state", None)
     if state is not None:
         report["waiting"] = state.waiting
-        report["position"] = _place(error)
+        report["position"] = _position(error)
         if state.holders:
             report.update(_shown(state.holders[0]))
     return report
 
 
-def _place(error):
-    """Where in the line one would have come who was not to wait."""
+def _position(error):
+    """Where in the queue one would have come who was not to wait."""
     state = getattr(error, "state", None)
     return 0 if state is None else state.waiting + 1
 

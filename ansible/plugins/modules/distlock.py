@@ -46,10 +46,10 @@ options:
     type: str
   timeout:
     description:
-      - Wait at most so many seconds. V(0) fails at once when another holds the lock or is ahead in the line, V(-1)
+      - Wait at most so many seconds. V(0) fails at once when another holds the lock or is ahead in the queue, V(-1)
         waits for ever. Who waits is served in order of arrival. The default is V(0).
-      - While it waits, the output says for whom, since when and from which place in the line. A run or task that ends
-        meanwhile gives up its place.
+      - While it waits, the output says for whom, since when and from which position in the queue. A run or task that
+        ends meanwhile gives up its place.
       - To wait where a strategy takes all hosts through one task after the other, and several of them want the lock,
         would never end. It is refused at once. Use C(serial=1), or a strategy like
         P(ansible.builtin.host_pinned#strategy), or C(guarded_one_by_one) of the role C(distlock.distlock.guarded). So
@@ -162,7 +162,7 @@ EXAMPLES = r"""
     until: run_end
     timeout: 600
 
-- name: Try for a while without standing in line
+- name: Try for a while without waiting in the queue
   distlock.distlock.distlock:
     name: percona_prod
   register: taken
@@ -206,13 +206,13 @@ waited_for:
   type: str
   sample: 'node-3 since 12:03 (4m12s): "RAM swap"'
 waited:
-  description: Seconds that O(state=locked) took, most of them in the line.
+  description: Seconds that O(state=locked) took, most of them in the queue.
   returned: always
   type: float
   sample: 12.31
 position:
   description:
-    - The place in the line on arrival, counted from 1. 0 where the lock was free.
+    - The place in the queue on arrival, counted from 1. 0 where the lock was free.
     - Where the task was not to wait and fails, the place that it would have had.
   returned: always
   type: int
@@ -228,7 +228,7 @@ lifetime:
   type: str
   sample: persistent
 waiting:
-  description: So many stand in line.
+  description: So many wait in the queue.
   returned: when another holds the lock, or is ahead
   type: int
   sample: 2

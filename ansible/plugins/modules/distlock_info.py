@@ -123,7 +123,7 @@ locks:
       elements: dict
       sample: []
     waiting:
-      description: So many stand in line.
+      description: So many wait in the queue.
       type: int
       sample: 0
     last:

@@ -16,7 +16,7 @@ description:
     the host is through the play, its handlers included. So one host after the other is changed, also when several
     controllers are at work, or Salt, Puppet and shells with the same lock. C(serial) is not needed.
   - The hosts of one run that name the same lock take it in the order of the inventory; only one of them at a time (with
-    O(distlock_slots) so many) stands in line with those of other runs. While a host waits, others go on.
+    O(distlock_slots) so many) waits in the queue with those of other runs. While a host waits, others go on.
   - A lock is held by a process on the controller that ends when the run and all of its workers are gone, however they
     ended.
   - When a host's lock is lost in mid-play, no further task starts on it, and the host has failed. A task that runs

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from distlock_core.process.table import Process
     from distlock_core.settings.load import Settings
 
-MINE, FREE, ANOTHERS, UNKNOWN = 0, 1, 2, 3  # the exit codes of `check`
+MINE, FREE, OTHERS, UNKNOWN = 0, 1, 2, 3  # the exit codes of `check`
 LONGEST_LOOK = 10.0  # seconds that a run waits for its keeper to look at what it has started
 OWNER = "puppet:"
 
@@ -166,7 +166,7 @@ def _check(call: Call) -> int:
     taker = None if around is None else traces(around.pid)
     # That of another run of this node is another's.
     mine = any(holder.owner == settings["id"] and holder.record.state == HELD for holder in state.holders)
-    code = MINE if mine and _holds(settings, taker) else ANOTHERS if state.holders or state.frozen is not None else FREE
+    code = MINE if mine and _holds(settings, taker) else OTHERS if state.holders or state.frozen is not None else FREE
     said = out(taken(state if state.holders == () else state._replace(frozen=None)))
     return UNKNOWN if said != OK else code
 

@@ -4,7 +4,7 @@ The wish is one line: `want` ("locked" or "unlocked"), `settings` by their confi
 `id`, `run` (the process of Puppet's run), and, each only where it is meant: `dry_run`, `bound` (the lock ends with the
 run), `force`. The answer repeats `want` as a key: whether anything `changed`, the `holder`, the hold `before` that was
 taken over, for whom a dry run `waits`, how a real one has `waited`, and the hold `around` this run that is left to the
-command that has it. Nothing of it is in a process list. A place in line is given up when the run
+command that has it. Nothing of it is in a process list. A place in the queue is given up when the run
 has ended.
 """
 

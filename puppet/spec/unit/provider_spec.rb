@@ -117,10 +117,10 @@ describe Puppet::Type.type(:distlock).provider(:cli) do
   end
 
   it 'tells how it has waited' do
-    answers << locked(holder: mine, waited: { 'story' => 'after 4m12s in line from place 2, behind node-3' })
+    answers << locked(holder: mine, waited: { 'story' => 'after 4m12s in the queue from position 2, behind node-3' })
     locking = provider
     locking.lock
-    expect(locking.done).to eq("x is locked by #{me}, token 7, after 4m12s in line from place 2, behind node-3")
+    expect(locking.done).to eq("x is locked by #{me}, token 7, after 4m12s in the queue from position 2, behind node-3")
   end
 
   it 'shows a lock that nobody holds' do

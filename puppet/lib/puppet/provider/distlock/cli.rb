@@ -8,7 +8,7 @@ Puppet::Type.type(:distlock).provide(:cli) do
     Asks `distlock --json` for the locks that there are, and `distlock-puppet` to take one and to let it go. What is
     asked for goes over standard input, so nothing of it is seen in a process list, and no shell reads it.
 
-    While Puppet waits for the lock, whatever ends Puppet also gives up its place in line.
+    While Puppet waits for the lock, whatever ends Puppet also gives up its place in the queue.
   DOC
 
   mk_resource_methods

@@ -1,0 +1,159 @@
+"""The steps that Salt, Ansible and Puppet take: for the process of their run, and for no other of the same name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any, Callable
+
+import pytest
+
+from distlock_core import LockBusy, LockNotFound, NotHolder
+from distlock_core.adapters import steps
+from distlock_core.process.identity import traces
+from distlock_core.settings.load import Settings
+from tests.support.scene import Scene
+
+NewRun = Callable[[], subprocess.Popen[bytes]]
+Read = Callable[..., Settings]
+
+
+@pytest.fixture
+def new_run() -> Iterator[NewRun]:
+    """new_run() -> a process that a lock can be taken for; it lives until it is killed."""
+    runs: list[subprocess.Popen[bytes]] = []
+
+    def start() -> subprocess.Popen[bytes]:
+        runs.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.kill()
+        run.communicate()
+
+
+@pytest.fixture
+def read(scene: Scene) -> Read:
+    def read(owner: str = "tool:node-1", **arguments: Any) -> Settings:
+        said = {"lockname": "web", "endpoints": scene.cluster.endpoints, "prefix": scene.prefix, **arguments}
+        return steps.read(said, owner)
+
+    return read
+
+
+def end(run: subprocess.Popen[bytes]) -> None:
+    run.kill()
+    run.wait()
+
+
+def test_a_second_run_of_the_same_owner_is_busy_until_the_first_one_is_gone(
+    scene: Scene, read: Read, new_run: NewRun
+) -> None:
+    first, second, third = (new_run() for _ in range(3))
+    taken = steps.take(read(reason="why"), taker=traces(first.pid))
+    assert taken.changed
+    assert taken.holder is not None
+    token = taken.holder.token
+    again = steps.take(read(), run=first.pid)
+    assert (again.changed, again.holder and again.holder.token) == (False, token)
+    for dry_run in (True, False):
+        with pytest.raises(LockBusy, match=f"taken for process {first.pid} on .*--token={token}"):
+            steps.take(read(), taker=traces(second.pid), dry_run=dry_run)
+    with pytest.raises(NotHolder, match=f"taken for process {first.pid} on "):
+        steps.let_go(read(), taker=traces(second.pid))
+    with pytest.raises(NotHolder):
+        steps.check(read(), taker=traces(second.pid))
+    end(first)
+    assert not steps.take(read(), taker=traces(second.pid), dry_run=True).changed
+    assert scene.record("web").details["taker"]["pid"] == first.pid
+    gone_on = steps.take(read(reason="other"), taker=traces(second.pid))
+    assert (gone_on.changed, gone_on.holder and gone_on.holder.token) == (False, token)
+    # It is the second one's by now.
+    assert scene.record("web").details["taker"] == traces(second.pid)
+    assert scene.record("web").text("reason") == "why"
+    with pytest.raises(LockBusy, match=f"taken for process {second.pid} on "):
+        steps.take(read(), taker=traces(third.pid))
+    assert steps.check(read(), taker=traces(second.pid)).token == token
+    ended = steps.let_go(read(), taker=traces(second.pid))
+    assert ended is not None
+    scene.assert_clean()
+
+
+def test_a_run_that_names_the_token_enters_and_lets_go(scene: Scene, read: Read, new_run: NewRun) -> None:
+    first, second = new_run(), new_run()
+    taken = steps.take(read(), taker=traces(first.pid))
+    assert taken.holder is not None
+    token = taken.holder.token
+    with pytest.raises(NotHolder, match=f"with token {token}, not {token + 1}"):
+        steps.take(read(), taker=traces(second.pid), token=token + 1)
+    entered = steps.take(read(), taker=traces(second.pid), token=token)
+    assert (entered.changed, entered.holder and entered.holder.token) == (False, token)
+    with pytest.raises(NotHolder):
+        steps.let_go(read(), taker=traces(first.pid))
+    assert steps.let_go(read(), taker=traces(first.pid), token=token) is not None
+    with pytest.raises(LockNotFound):
+        steps.take(read(), taker=traces(first.pid), token=token)
+    scene.assert_clean()
+
+
+def test_a_lock_until_the_end_of_the_run_goes_on_with_the_step_that_a_dead_run_has_left(
+    scene: Scene, read: Read, new_run: NewRun
+) -> None:
+    """Persistent as it was: it ends with no run."""
+    first, second = new_run(), new_run()
+    taken = steps.take(read(), taker=traces(first.pid))
+    end(first)
+    bound = steps.take(read(), run=second.pid, bound=True)
+    assert taken.holder is not None
+    assert bound.holder is not None
+    assert (bound.changed, bound.holder.token, bound.holder.lifetime) == (False, taken.holder.token, "persistent")
+    assert scene.record("web").details["taker"] == traces(second.pid)
+
+
+def test_what_has_an_owner_of_my_run_is_mine_only_by_its_process(scene: Scene, read: Read, new_run: NewRun) -> None:
+    """Two containers of one host name, with a run of the same pid in each."""
+    owner = "ansible:ci:1"
+    mine, theirs = traces(new_run().pid), traces(new_run().pid)
+    steps.take(read(owner), taker={**theirs, "ns": theirs["ns"] + 1})
+    for of_my_run in ((), (owner,)):
+        with pytest.raises(LockBusy):
+            steps.take(read("ansible:db1@ci:1"), taker=mine, of_my_run=of_my_run)
+    scene.realm().unlock("web")
+    steps.take(read(owner), taker=mine)
+    found = steps.take(read("ansible:db1@ci:1"), taker=mine, of_my_run=(owner,))
+    assert (found.changed, found.holder and found.holder.owner) == (False, owner)
+
+
+def test_the_deputy_of_a_run_says_whose_it_is(scene: Scene, read: Read, new_run: NewRun) -> None:
+    run = traces(new_run().pid)
+    keeper = steps.start_run_keeper(read("ansible:ci:1", timeout=0), taker=run)
+    while keeper.hold is None and not keeper.over:
+        keeper.wait(1)
+    found = steps.take(read("ansible:db1@ci:1"), taker=run, of_my_run=("ansible:ci:1",))
+    assert not found.changed
+    with pytest.raises(LockBusy):
+        steps.take(read("ansible:db1@ci:1"), taker=traces(new_run().pid), of_my_run=("ansible:ci:1",))
+    keeper.part("release")
+    while not keeper.over:
+        keeper.wait(1)
+    scene.assert_clean()
+
+
+def test_letting_go_leaves_a_hold_that_came_after_it_had_looked(
+    scene: Scene, read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = read()
+    steps.take(settings, taker=traces())
+    look = steps._refuse_another_runs
+
+    def meanwhile(*what: Any) -> None:
+        look(*what)
+        scene.realm().unlock("web", force=True)
+        scene.realm().lock("web", "tool:node-1").acquire(0)
+
+    monkeypatch.setattr(steps, "_refuse_another_runs", meanwhile)
+    with pytest.raises(NotHolder, match="was not when I looked: left alone"):
+        steps.let_go(settings, taker=traces())
+    assert scene.record("web").text("kind") == "run"

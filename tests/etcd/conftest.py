@@ -1,0 +1,119 @@
+"""The cells of the contract: every driver, on every etcd, secured in every way; and realms in secured etcds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Callable
+
+import pytest
+
+from distlock_core.testing import Cluster, Tls
+from tests.support.contract_cell import SECURITY, TRANSPORTS, VERSIONS, Cell
+from tests.support.exception_chains import chains_walked
+from tests.support.secured_site import Site
+
+CELLS = [(version, security, driver) for version in VERSIONS for security in SECURITY for driver in TRANSPORTS]
+
+
+@pytest.fixture(autouse=True)
+def walked() -> Iterator[None]:
+    """No error of these tests has a circle in its chain."""
+    with chains_walked():
+        yield
+
+
+@pytest.fixture(params=CELLS, ids="-".join)
+def cell(request: pytest.FixtureRequest, etcd_cell: Callable[[str, str], Cluster]) -> Iterator[Cell]:
+    """The test runs in every cell."""
+    yield from _opened(request.param, etcd_cell)
+
+
+@pytest.fixture(params=[one for one in CELLS if one[1] == "plain"], ids="-".join)
+def plain(request: pytest.FixtureRequest, etcd_cell: Callable[[str, str], Cluster]) -> Iterator[Cell]:
+    """The test runs over both drivers on both etcds, unsecured: where it takes its time, and security plays no part."""
+    yield from _opened(request.param, etcd_cell)
+
+
+@pytest.fixture(params=[one for one in CELLS if one[0] == "3.5"], ids="-".join)
+def newer(request: pytest.FixtureRequest, etcd_cell: Callable[[str, str], Cluster]) -> Iterator[Cell]:
+    """The test runs over both drivers, secured in every way, on one etcd: what goes wrong on the way there.
+
+    What 3.4 answers otherwise than 3.5 is found out in every cell; here the fault comes before there is an answer.
+    """
+    yield from _opened(request.param, etcd_cell)
+
+
+@pytest.fixture(params=[one for one in CELLS if one[:2] == ("3.5", "plain")], ids="-".join)
+def driver(request: pytest.FixtureRequest, etcd_cell: Callable[[str, str], Cluster]) -> Iterator[Cell]:
+    """The test runs over both drivers: where neither security nor etcd's version plays a part."""
+    yield from _opened(request.param, etcd_cell)
+
+
+@pytest.fixture(params=[one for one in CELLS if one[1] == "auth"], ids="-".join)
+def secured(request: pytest.FixtureRequest, etcd_cell: Callable[[str, str], Cluster]) -> Iterator[Cell]:
+    """The test runs over both drivers on both etcds, with TLS and auth on."""
+    yield from _opened(request.param, etcd_cell)
+
+
+@pytest.fixture(params=["3.4", "3.5"])
+def tls_site(request: pytest.FixtureRequest, etcd_cell: Callable[..., Cluster], realm_prefix: str) -> Site:
+    """TLS without users; the test runs on etcd 3.4 and on 3.5."""
+    return Site(etcd_cell(request.param, "tls"), realm_prefix)
+
+
+@pytest.fixture(params=["3.4", "3.5"])
+def auth_site(request: pytest.FixtureRequest, etcd_cell: Callable[..., Cluster], realm_prefix: str) -> Site:
+    """TLS with authentication, seen by root; the test runs on etcd 3.4 and on 3.5."""
+    return Site(etcd_cell(request.param, "auth"), realm_prefix)
+
+
+@pytest.fixture
+def tls35(etcd_cell: Callable[..., Cluster], realm_prefix: str) -> Site:
+    """As `tls_site`, on etcd 3.5 alone."""
+    return Site(etcd_cell("3.5", "tls"), realm_prefix)
+
+
+@pytest.fixture(params=["http", "grpc"])
+def tls_both(request: pytest.FixtureRequest, etcd_cell: Callable[..., Cluster], realm_prefix: str) -> Site:
+    """As `tls35`; the test runs over both drivers."""
+    return Site(etcd_cell("3.5", "tls"), realm_prefix, transport=request.param)
+
+
+@pytest.fixture
+def auth35(etcd_cell: Callable[..., Cluster], realm_prefix: str) -> Site:
+    """As `auth_site`, on etcd 3.5 alone."""
+    return Site(etcd_cell("3.5", "auth"), realm_prefix)
+
+
+@pytest.fixture(scope="session")
+def picky(start_etcd: Callable[..., Cluster], tls: Tls) -> Cluster:
+    """An etcd that wants a client certificate of its own authority."""
+    return start_etcd(tls=tls._replace(wants_client_cert=True))
+
+
+@pytest.fixture(params=["http", "grpc"])
+def picky_both(request: pytest.FixtureRequest, picky: Cluster, realm_prefix: str) -> Site:
+    """A site in `picky`; the test runs over both drivers."""
+    return Site(picky, realm_prefix, transport=request.param)
+
+
+@pytest.fixture
+def own_auth(start_etcd: Callable[..., Cluster], realm_prefix: str) -> Iterator[Callable[..., Site]]:
+    """own_auth(members=1, **options of start_etcd) -> a Site with auth on, the test's own: to restart and to change."""
+    started: list[Cluster] = []
+
+    def start(members: int = 1, **options: Any) -> Site:
+        started.append(start_etcd(members, **options))
+        started[-1].enable_auth()
+        return Site(started[-1], realm_prefix)
+
+    yield start
+    for cluster in started:
+        cluster.stop()
+
+
+def _opened(names: tuple[str, str, str], etcd_cell: Callable[[str, str], Cluster]) -> Iterator[Cell]:
+    version, security, driver = names
+    cell = Cell(driver, version, security, etcd_cell(version, security))
+    yield cell
+    cell.close()

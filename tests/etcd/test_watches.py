@@ -1,0 +1,207 @@
+"""Watches, in every cell: a hint that something has happened, from a revision on, on several ranges at once."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from distlock_core.base.deadline import Interrupt
+from distlock_core.errors import Cancelled
+from distlock_core.etcd.values import Put, WatchEnded, prefix_end
+from tests.support.contract_cell import BOUND, Cell, Started, events_of, patience, until
+
+
+def test_a_watch_tells_of_a_put_and_of_a_delete(cell: Cell) -> None:
+    start = cell.put("before")
+    watch = cell.watch((cell.key("x"), None), revision=start + 1)
+    assert watch.endpoint == cell.cluster.endpoints[0]
+    put = cell.put("x", b"v")
+    deleted = cell.delete("x")
+    first, second = events_of(watch, 2)
+    assert (first.deleted, first.kv) == (False, (cell.key("x"), b"v", put, put, 0))
+    assert (second.deleted, second.kv.key, second.kv.mod_revision) == (True, cell.key("x"), deleted)
+
+
+def test_a_watch_begins_with_the_past(cell: Cell) -> None:
+    start = cell.put("x", b"1")
+    cell.put("x", b"2")
+    cell.delete("x")
+    watch = cell.watch((cell.key("x"), None), revision=start)
+    assert [(event.deleted, event.kv.value) for event in events_of(watch, 3)] == [
+        (False, b"1"),
+        (False, b"2"),
+        (True, b""),
+    ]
+
+
+def test_a_watch_that_begins_in_the_past_hints_at_that_once_before_there_are_events(cell: Cell) -> None:
+    start = cell.put("x")
+    cell.put("y")
+    watch = cell.watch((cell.key("x"), None), (cell.key("z"), None), revision=start + 1)
+    assert watch.wait_for_hint(patience())
+    assert not watch.wait_for_hint(patience(0.3))
+    cell.put("z")
+    assert watch.wait_for_hint(patience())
+
+
+def test_a_watch_that_does_not_begin_in_the_past_hints_at_events_alone(cell: Cell) -> None:
+    start = cell.put("before")
+    watch = cell.watch((cell.key("x"), None), revision=start + 1000)
+    assert not watch.wait_for_hint(patience(0.3))
+
+
+def test_a_watch_tells_nothing_of_other_keys(cell: Cell) -> None:
+    start = cell.put("before")
+    watch = cell.watch((cell.key("x"), None), revision=start + 1)
+    cell.put("x/y")
+    cell.put("x0")
+    assert watch.wait(patience(0.2)) == []
+    cell.put("x")
+    assert events_of(watch, 1)[0].kv.key == cell.key("x")
+
+
+def test_every_range_of_a_watch_is_watched(cell: Cell) -> None:
+    start = cell.put("before")
+    names = [f"{number:02}-{'x' * 100}" for number in range(8)]
+    ranges = [(cell.key(name), None) for name in names]
+    whole = (cell.key("all/"), prefix_end(cell.key("all/")))
+    watch = cell.watch(*ranges, whole, revision=start + 1)
+    for name in [*names, "all/1", "all/2"]:
+        cell.put(name)
+    found = {event.kv.key for event in events_of(watch, len(names) + 2)}
+    assert found == {cell.key(name) for name in [*names, "all/1", "all/2"]}
+
+
+def test_a_watch_tells_of_the_end_of_a_lease(cell: Cell) -> None:
+    lease = cell.lease()
+    start = cell.put("x", b"", lease)
+    watch = cell.watch((cell.key("x"), None), revision=start + 1)
+    cell.etcd.revoke(lease, patience())
+    assert events_of(watch, 1)[0].deleted
+
+
+def test_a_watch_tells_what_the_other_driver_has_written(cell: Cell) -> None:
+    start = cell.put("before")
+    watch = cell.watch((cell.key("x"), None), revision=start + 1)
+    cell.other().txn([], [Put(cell.key("x"), b"\xff\x00")], [], patience())
+    assert events_of(watch, 1)[0].kv.value == b"\xff\x00"
+
+
+def test_a_silent_watch_returns_nothing_at_the_deadline(cell: Cell) -> None:
+    watch = cell.watch((cell.key("x"), None), revision=cell.put("before") + 1)
+    since = time.monotonic()
+    assert watch.wait(patience(0.3)) == []
+    assert 0.3 <= time.monotonic() - since < 15
+    cell.put("x")
+    assert events_of(watch, 1)
+
+
+def test_a_watch_without_patience_tells_what_is_there(cell: Cell) -> None:
+    watch = cell.watch((cell.key("x"), None), revision=cell.put("before") + 1)
+    assert watch.wait(patience(0)) == []
+    cell.put("x")
+    until(lambda: watch.wait(patience(0)))
+
+
+def test_an_interrupt_ends_the_wait_and_not_the_watch(cell: Cell) -> None:
+    watch = cell.watch((cell.key("x"), None), revision=cell.put("before") + 1)
+    interrupt = Interrupt()
+    waiting = Started(lambda: watch.wait(patience(cancel=interrupt)))
+    interrupt.set()
+    with pytest.raises(Cancelled):
+        waiting.result()
+    interrupt.close()
+    cell.put("x")
+    assert events_of(watch, 1)
+
+
+def test_a_watch_from_a_revision_that_is_compacted_ends(cell: Cell) -> None:
+    start = cell.put("x", b"1")
+    now = cell.put("x", b"2")
+    cell.cluster.etcdctl("compact", str(now))
+    watch = cell.watch((cell.key("x"), None), revision=start)
+    with pytest.raises(WatchEnded, match="compact"):
+        watch.wait(patience())
+
+
+def test_a_closed_watch_is_over(cell: Cell) -> None:
+    watch = cell.watch((cell.key("x"), None), revision=cell.put("before") + 1)
+    watch.close()
+    watch.close()
+    assert cell.put("x")
+
+
+def test_a_watch_of_a_lock_ends_when_another_thread_closes_it(newer: Cell) -> None:
+    realm = newer.realm()
+    with realm.lock("web", "me").acquire(BOUND):
+        watching = realm.watch("web")
+        assert next(watching).kind == "acquired"
+        waiting = Started(lambda: list(watching))
+        assert not waiting.done
+        watching.close()
+        assert waiting.result() == []
+
+
+def test_a_client_that_is_closed_may_be_used_again(cell: Cell) -> None:
+    cell.put("x")
+    cell.etcd.close()
+    assert cell.get("x") is not None
+
+
+def test_a_watch_outlives_the_closing_of_its_clients_other_connections(cell: Cell) -> None:
+    watch = cell.watch((cell.key("x"), None), revision=cell.put("before") + 1)
+    cell.etcd.close()
+    cell.put("x")
+    assert events_of(watch, 1)
+
+
+def test_a_burst_is_told_whole_and_in_order(newer: Cell) -> None:
+    """More than is ever held in store: etcd is made to wait for who does not fetch."""
+    start = newer.put("before")
+    watch = newer.watch((newer.key("x"), None), revision=start + 1)
+    for number in range(20):
+        newer.txn(then=[Put(newer.key("x"), b"%d" % number)])
+    late = newer.watch((newer.key("x"), None), revision=start + 1)
+    for one in (watch, late):
+        assert [int(event.kv.value) for event in events_of(one, 20)] == list(range(20))
+
+
+def test_a_watch_whose_connection_breaks_ends_and_another_goes_on(newer: Cell) -> None:
+    proxy, url = newer.proxy()
+    etcd = newer.dial(url)
+    start = newer.put("before")
+    watch = newer.watch((newer.key("x"), None), revision=start + 1, etcd=etcd)
+    first = newer.put("x", b"1")
+    assert events_of(watch, 1)
+    proxy.cut()
+    newer.put("x", b"2")
+    with pytest.raises(WatchEnded):
+        watch.wait(patience())
+    watch.close()
+    proxy.heal()
+    again = newer.watch((newer.key("x"), None), revision=first + 1, etcd=etcd)
+    assert events_of(again, 1)[0].kv.value == b"2"
+
+
+def test_a_watch_is_opened_at_another_member_when_one_is_silent(newer: Cell) -> None:
+    proxy, url = newer.proxy()
+    proxy.blackhole()
+    etcd = newer.dial(url, *newer.cluster.endpoints)
+    start = newer.put("before")
+    watch = etcd.watch([(newer.key("x"), None)], start + 1, patience(4))
+    newer.opened.insert(0, watch)
+    assert watch.endpoint == newer.cluster.endpoints[0]
+    newer.put("x")
+    assert events_of(watch, 1)
+
+
+def test_a_watch_of_a_silent_member_is_silent(newer: Cell) -> None:
+    """It ends neither early nor late: who waits looks again after his own time."""
+    proxy, url = newer.proxy()
+    watch = newer.watch((newer.key("x"), None), revision=newer.put("before") + 1, etcd=newer.dial(url))
+    proxy.blackhole()
+    newer.put("x")
+    assert watch.wait(patience(0.3)) == []
+    proxy.heal()
+    assert events_of(watch, 1)

@@ -1,0 +1,78 @@
+"""What the lock costs etcd, by etcd's own count of raft commits."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Callable
+
+import pytest
+
+from distlock_core import Lock
+from distlock_core.testing import Cluster
+from tests.support.scene import BOUND, Scene, until
+
+
+@pytest.fixture(params=["3.4", "3.5"])
+def quiet(start_etcd: Callable[..., Cluster], realm_prefix: str, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """A scene in an etcd that does nothing else."""
+    with start_etcd(version=request.param) as cluster:
+        scene = Scene(cluster, realm_prefix)
+        yield scene
+        scene.close()
+
+
+def commits(scene: Scene) -> float:
+    return scene.cluster.members[0].metric("etcd_server_proposals_committed_total")
+
+
+def test_a_lock_and_an_unlock_are_two_commits(quiet: Scene) -> None:
+    before = commits(quiet)
+    with quiet.realm().lock("web"):
+        pass
+    assert commits(quiet) - before == 2
+
+
+def test_a_command_under_an_id_costs_no_more_though_its_record_names_it(
+    quiet: Scene, distlock_env: dict[str, str]
+) -> None:
+    env = {**distlock_env, "DISTLOCK_ENDPOINTS": quiet.cluster.endpoints[0]}
+    distlock = os.path.join(os.path.dirname(sys.executable), "distlock")
+    command = [distlock, "--lock-name=web", "--id=me", "--", "/bin/true"]
+    before = commits(quiet)
+    subprocess.run(command, env=env, timeout=BOUND, check=True)
+    assert commits(quiet) - before == 2
+
+
+def test_a_refused_nowait_and_all_looking_is_no_commit(quiet: Scene) -> None:
+    realm = quiet.realm()
+    realm.lock("web").acquire(0)
+    before = commits(quiet)
+    assert realm.lock("web").try_acquire() is None
+    realm.list()
+    realm.show("web")
+    assert commits(quiet) == before
+
+
+def test_an_acquisition_from_the_line_is_at_most_six_commits(quiet: Scene) -> None:
+    waiters = 10
+    realm = quiet.realm()
+    holder = realm.lock("web").acquire(0)
+    before = commits(quiet)
+
+    def take_turn(lock: Lock) -> None:
+        with lock:
+            pass
+
+    turns = []
+    for number in range(waiters):
+        lock = realm.lock("web", timeout=BOUND)
+        turns.append(quiet.start(lambda lock=lock: take_turn(lock)))
+        until(lambda number=number: len(quiet.line("web")) == number + 1)
+    holder.release()
+    for turn in turns:
+        turn.result(BOUND)
+    # The first release is the holder's own.
+    assert (commits(quiet) - before - 1) / waiters <= 6

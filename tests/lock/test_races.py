@@ -1,0 +1,191 @@
+"""What changes between a read and the claim that is based on it, provoked by holding the claim up on its way."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+from distlock_core import Frozen, LimitConflict, LockBusy
+from distlock_core.base.deadline import Patience
+from distlock_core.etcd.values import Get
+from distlock_core.lock.lease import Lease
+from distlock_core.lock.snapshot import Snapshot, claim_conditions, gets
+from distlock_core.lock.ticket import Ticket
+from distlock_core.model.keys import Keys
+from distlock_core.model.record import Record
+from distlock_core.testing import Proxy
+from tests.support.paths import ROOT
+from tests.support.scene import BOUND, GRANT, PROMPT, TXN, Scene, gateway, puts
+
+Meanwhile = Callable[[Scene], object]
+
+MEANWHILE: dict[str, tuple[Meanwhile, type[Exception]]] = {
+    "the lock is taken": (lambda scene: scene.put("web"), LockBusy),
+    "another slot is taken": (lambda scene: scene.put("web/slot/1"), LockBusy),
+    "somebody queues": (lambda scene: scene.put("web/queue/0000000000000001"), LockBusy),
+    "a Go client enters its mutex": (lambda scene: scene.put("__internal_lock/694d"), LockBusy),
+    "the realm is frozen": (lambda scene: scene.put("__freeze"), Frozen),
+}
+
+
+@pytest.mark.parametrize("what", MEANWHILE)
+def test_a_claim_is_refused_when(scene_each: Scene, proxy_each: Proxy, what: str) -> None:
+    change, refusal = MEANWHILE[what]
+    held = proxy_each.hold_request(TXN, puts(scene_each.key("web")))
+    claim = scene_each.acquire(scene_each.realm(proxy_each.url).lock("web"), 0)
+    held.wait()
+    change(scene_each)
+    before = scene_each.under()
+    held.release()
+    with pytest.raises(refusal):
+        claim.result(BOUND)
+    assert scene_each.under() == before
+
+
+@pytest.mark.parametrize("what", ["the lock is taken", "a Go client enters its mutex", "the realm is frozen"])
+def test_the_claim_of_the_first_in_line_is_refused_and_keeps_its_place_when(
+    scene_each: Scene, proxy_each: Proxy, what: str
+) -> None:
+    change, _ = MEANWHILE[what]
+    scene_each.put("web")
+    waiter = scene_each.queue(scene_each.realm(proxy_each.url).lock("web"))
+    place = scene_each.line("web")
+    held = proxy_each.hold_request(TXN, puts(scene_each.key("web")))
+    scene_each.delete("web")
+    held.wait()
+    change(scene_each)
+    with proxy_each.changed:
+        asked = len(proxy_each.requests)
+    held.release()
+    # It looks at what has refused it: then the claim is decided.
+    proxy_each.wait_for_requests("*", asked + 1)
+    assert scene_each.line("web") == place
+    for key in ("web", "__internal_lock/694d", "__freeze"):
+        scene_each.delete(key)
+    assert waiter.result(PROMPT).held
+
+
+def test_a_slot_is_not_taken_beside_a_holder_who_came_meanwhile(scene_each: Scene, proxy_each: Proxy) -> None:
+    """Slot 1 is free and stays free; but slot 0 goes to somebody who counts one slot."""
+    realm = scene_each.realm(proxy_each.url)
+    realm.lock("web", "first", slots=2).acquire(0)
+    held = proxy_each.hold_request(TXN, puts(scene_each.key("web/slot/1")))
+    claim = scene_each.acquire(realm.lock("web", "second", slots=2), 0)
+    held.wait()
+    scene_each.replace("web", "2;alone;{}")
+    held.release()
+    with pytest.raises(LimitConflict):
+        claim.result(BOUND)
+    assert scene_each.get("web/slot/1") is None
+
+
+def test_a_slot_is_not_taken_when_a_higher_one_changed_hands_meanwhile(scene_each: Scene, proxy_each: Proxy) -> None:
+    realm = scene_each.realm(proxy_each.url)
+    scene_each.put("web/slot/1", '1;first;{"limit":2}')
+    held = proxy_each.hold_request(TXN, puts(scene_each.key("web")))
+    claim = scene_each.acquire(realm.lock("web", "second", slots=2), 0)
+    held.wait()
+    scene_each.replace("web/slot/1", '2;third;{"limit":3}')
+    held.release()
+    with pytest.raises(LimitConflict):
+        claim.result(BOUND)
+    assert scene_each.get("web") is None
+
+
+def test_a_claim_whose_ticket_was_deleted_is_refused_and_queues_again(scene_each: Scene, proxy_each: Proxy) -> None:
+    scene_each.put("web")
+    waiter = scene_each.queue(scene_each.realm(proxy_each.url).lock("web"))
+    held = proxy_each.hold_request(TXN, puts(scene_each.key("web")))
+    scene_each.delete("web")
+    held.wait()
+    scene_each.clear("web/queue/")
+    scene_each.put("web/queue/0000")  # who came meanwhile is before it now
+    held.release()
+    proxy_each.wait_for_requests(GRANT, 2)
+    assert scene_each.get("web") is None
+    scene_each.delete("web/queue/0000")
+    assert waiter.result(PROMPT).held
+
+
+def test_a_claim_whose_ticket_was_made_anew_by_somebody_is_refused(scene_each: Scene, proxy_each: Proxy) -> None:
+    scene_each.put("web")
+    waiter = scene_each.queue(scene_each.realm(proxy_each.url).lock("web"))
+    (ticket,) = scene_each.line("web")
+    name = ticket.key.decode()[len(scene_each.prefix) :]
+    held = proxy_each.hold_request(TXN, puts(scene_each.key("web")))
+    scene_each.delete("web")
+    held.wait()
+    scene_each.replace(name, ticket.value.decode())
+    held.release()
+    proxy_each.wait_for_requests(GRANT, 2)  # it queues again, behind what stands there now
+    assert scene_each.get("web") is None
+    scene_each.delete(name)
+    assert waiter.result(PROMPT).held
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_ticket_claims_only_when_none_is_older(scene_each: Scene, older: bool) -> None:
+    """The conditions themselves: a read that shows no older ticket cannot be provoked while there is one."""
+    keys = Keys(scene_each.prefix, "web")
+    etcd = gateway(*scene_each.cluster.endpoints)
+    patience = Patience.lasting(BOUND)
+    if older:
+        scene_each.put("web/queue/ffff")
+    ticket = Ticket(etcd, keys, Lease(etcd, 10, patience), Record(1, "me", {}).encode(), patience)
+    scene_each.put("web/queue/0000")  # younger: of no concern
+    snapshot = Snapshot.parse(keys, etcd.read(gets(keys, ticket), patience), ticket)
+    assert snapshot.is_my_turn is not older
+    for slots in (1, 2):
+        conditions = claim_conditions(keys, snapshot, ticket, 0, slots)
+        assert etcd.txn(conditions, [Get(keys.lock)], [], patience).succeeded is not older
+    ticket.give_up()
+
+
+def test_two_processes_racing_never_hold_together(scene_each: Scene, tmp_path: Path) -> None:
+    turns = 100  # of each: 200 in all
+    argv = [sys.executable, str(ROOT / "tests/support/racer.py")]
+    argv += [scene_each.cluster.endpoints[0], scene_each.prefix, str(tmp_path), str(turns)]
+    racers = [subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        for racer in racers:
+            _, said = racer.communicate(timeout=90)
+            assert racer.returncode == 0, said
+    finally:
+        for racer in racers:
+            racer.kill()
+            racer.wait()
+    assert (tmp_path / "counter").read_text() == str(2 * turns)
+    tokens = [int(line) for line in (tmp_path / "tokens").read_text().split()]
+    assert tokens == sorted(set(tokens))
+    assert len(tokens) == 2 * turns
+    scene_each.assert_clean()
+
+
+def test_never_more_than_n_hold_n_slots(scene_each: Scene) -> None:
+    inside: list[int] = []
+    most = []
+    two = threading.Event()
+
+    def contend(number: int) -> None:
+        realm = scene_each.realm()
+        for _ in range(8):
+            with realm.lock("web", f"node-{number}", slots=2, timeout=BOUND * 2):
+                inside.append(number)
+                most.append(len(inside))
+                if most[-1] == 2:
+                    two.set()
+                two.wait(BOUND)  # the first one stays until the second slot is taken too
+                time.sleep(0.005)  # work: the others are to find it held
+                inside.remove(number)
+
+    contenders = [scene_each.start(lambda number=number: contend(number)) for number in range(4)]
+    for contender in contenders:
+        contender.result(BOUND * 2)
+    assert max(most) == 2
+    scene_each.assert_clean()

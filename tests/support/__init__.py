@@ -1,0 +1,1 @@
+"""What tests share: what they start, and how they look at it from outside."""

@@ -1,0 +1,56 @@
+"""Fixtures for all tests: the realm of a test, and how to look at it from outside."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Callable
+
+import pytest
+
+from distlock_core.testing import Cluster, Proxy
+from tests.support.lease_view import Seen
+from tests.support.scene import Scene
+from tests.support.scripted_server import Script
+
+
+@pytest.fixture
+def scene(etcd: Cluster, realm_prefix: str) -> Iterator[Scene]:
+    """A realm of the test's own in the shared etcd."""
+    scene = Scene(etcd, realm_prefix)
+    yield scene
+    scene.close()
+
+
+@pytest.fixture
+def scene_each(each_etcd: Cluster, realm_prefix: str) -> Iterator[Scene]:
+    """As `scene`, once on etcd 3.4 and once on 3.5."""
+    scene = Scene(each_etcd, realm_prefix)
+    yield scene
+    scene.close()
+
+
+@pytest.fixture
+def proxy_each(each_etcd: Cluster) -> Iterator[Proxy]:
+    """A Proxy in front of that etcd."""
+    with Proxy(each_etcd.endpoints[0]) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def script() -> Iterator[Callable[[Callable[[socket.socket], None]], Script]]:
+    scripts: list[Script] = []
+
+    def write(answer: Callable[[socket.socket], None]) -> Script:
+        scripts.append(Script(answer))
+        return scripts[-1]
+
+    yield write
+    for one in scripts:
+        one.close()
+
+
+@pytest.fixture
+def seen(etcd: Cluster, realm_prefix: str) -> Seen:
+    """What is in the test's own realm, past the code under test, and the leases behind it."""
+    return Seen(etcd, realm_prefix)

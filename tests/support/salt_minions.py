@@ -1,0 +1,278 @@
+"""Salt for tests: `salt-call` alone, and a real master with real minions, all on loopback and none a daemon."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distlock_core.embedded.ports import free_ports
+from tests.support.paths import ROOT
+
+BIN = Path(sys.executable).parent
+EXAMPLES = ROOT / "examples" / "salt"
+CALL_TIMEOUT = 110.0  # seconds after which a call counts as hung, on a busy machine
+START_TIMEOUT = 200.0  # seconds for master and minions to answer the first ping, on a busy machine
+STOP_TIMEOUT = 20.0
+# What costs a minion its start without any use here.
+FAST = {"enable_fqdns_grains": False, "enable_gpu_grains": False, "log_level_logfile": "info", "log_level": "error"}
+
+
+def clean_environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith("DISTLOCK_")}
+
+
+def age(pid: int) -> float:
+    """Seconds since a process was started."""
+    with open(f"/proc/{pid}/stat", "rb") as stat, open("/proc/uptime", encoding="ascii") as uptime:
+        ticks = int(stat.read().rpartition(b")")[2].split()[19])
+        return float(uptime.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+
+
+class State(dict[str, Any]):
+    """What one state has returned."""
+
+    @property
+    def result(self) -> bool | None:
+        return self["result"]
+
+    @property
+    def comment(self) -> str:
+        return self["comment"]
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        return self["changes"]
+
+
+def states(returned: dict[str, Any]) -> dict[str, State]:
+    """The states of a run by their ids."""
+    assert isinstance(returned, dict), returned
+    return {state["__id__"]: State(state) for state in returned.values()}
+
+
+class Minion:
+    """A minion without a master: `salt-call --local`, with its own root_dir."""
+
+    def __init__(self, folder: Path, minion_id: str, config: dict[str, Any]) -> None:
+        self.folder = folder
+        self.id = minion_id
+        self.bin = BIN
+        self.env: dict[str, str] = {}
+        self.sls = folder / "sls"
+        self.sls.mkdir(parents=True)
+        (folder / "minion").write_text(
+            yaml.safe_dump(
+                {
+                    "root_dir": str(folder),
+                    "id": minion_id,
+                    "file_client": "local",
+                    "user": getpass.getuser(),
+                    "file_roots": {"base": [str(self.sls), str(EXAMPLES)]},
+                    **FAST,
+                    **config,
+                }
+            )
+        )
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "var/log/salt/minion").read_text()
+
+    def command(self, *arguments: str) -> list[str]:
+        call = str(self.bin / "salt-call")
+        return [call, "--local", "--config-dir", str(self.folder), "--out=json", "--retcode-passthrough", *arguments]
+
+    def run(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments),
+            env={**clean_environment(), **self.env, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=CALL_TIMEOUT,
+            check=False,
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """The same in the background, in a session of its own. Whoever starts it ends it."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            env={**clean_environment(), **self.env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def call(self, *arguments: str, env: dict[str, str] | None = None) -> Any:
+        """What a function returns. Fails where it returns nothing that can be read."""
+        done = self.run(*arguments, env=env)
+        assert done.stdout.lstrip().startswith("{"), (done.stdout, done.stderr)
+        return json.loads(done.stdout)["local"]
+
+    def refused(self, *arguments: str, env: dict[str, str] | None = None) -> str:
+        """The one line of a function that fails."""
+        done = self.run(*arguments, env=env)
+        said = done.stdout + done.stderr
+        assert done.returncode != 0, said
+        assert "Traceback" not in said
+        (line,) = [line for line in said.splitlines() if line.startswith("Error running")]
+        return line
+
+    def single(self, *arguments: str) -> State:
+        """One state."""
+        (state,) = states(self.call("state.single", *arguments)).values()
+        assert "Traceback" not in state.comment
+        return state
+
+    def apply(self, sls: str, *arguments: str, text: str | None = None) -> dict[str, State]:
+        """The states of an SLS file, which is written first if there is a text."""
+        if text is not None:
+            (self.sls / f"{sls}.sls").write_text(text)
+        return states(self.call("state.apply", sls, *arguments))
+
+    def steps(self, **steps: tuple[str, dict[str, Any]]) -> dict[str, State]:
+        """These states in this order, in one run: by its id, what each is and its arguments. None requires another."""
+        text = {
+            step: {state: [{word: value} for word, value in words.items()]} for step, (state, words) in steps.items()
+        }
+        done = self.apply("steps", text=yaml.safe_dump(text, sort_keys=False))
+        assert list(done) == list(steps)
+        assert "Traceback" not in str(done)
+        return done
+
+
+class Fleet:
+    """A real master and real minions. Ended with `stop()`."""
+
+    def __init__(self, minions: dict[str, dict[str, Any]]) -> None:
+        # Not below pytest's folder: the path of a Unix socket ends at 107 bytes.
+        self.folder = Path(tempfile.mkdtemp(prefix="distlock-salt-"))
+        self.sls = self.folder / "sls"
+        self.sls.mkdir()
+        self.names = list(minions)
+        self._processes: list[subprocess.Popen[bytes]] = []
+        publish, answers = free_ports(2)
+        shared = {"user": getpass.getuser(), **FAST}
+        self._write(
+            "master",
+            {
+                **shared,
+                "interface": "127.0.0.1",
+                "publish_port": publish,
+                "ret_port": answers,
+                "auto_accept": True,
+                "worker_threads": 3,
+                "timeout": 20,
+                "file_roots": {"base": [str(EXAMPLES), str(ROOT / "salt"), str(self.sls)]},
+            },
+        )
+        for name, config in minions.items():
+            to_master = {"id": name, "master": "127.0.0.1", "master_port": answers, "publish_port": publish}
+            self._write(name, {**shared, **to_master, **config}, "minion")
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def salt(self, target: str, *arguments: str, timeout: float = CALL_TIMEOUT) -> dict[str, Any]:
+        """What each minion returns, by its id."""
+        done = subprocess.run(
+            self.command(target, *arguments),
+            env=clean_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert "Traceback" not in done.stdout + done.stderr
+        try:
+            return json.loads(done.stdout or "{}")
+        except ValueError:
+            raise AssertionError((done.stdout, done.stderr)) from None
+
+    def command(self, target: str, *arguments: str, tool: str = "salt") -> list[str]:
+        options = ["--static"] if tool == "salt" else []
+        words = [target, *arguments] if target else [*arguments]
+        return [str(BIN / tool), "--config-dir", str(self.folder / "master"), "--out=json", *options, *words]
+
+    def orchestrate(self, *arguments: str, timeout: float = CALL_TIMEOUT) -> dict[str, State]:
+        done = subprocess.run(
+            self.command("", "state.orchestrate", *arguments, tool="salt-run"),
+            env=clean_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert done.stdout.lstrip().startswith("{"), (done.stdout, done.stderr)
+        (returned,) = json.loads(done.stdout)["data"].values()
+        return states(returned)
+
+    def log(self, name: str) -> str:
+        return (self.folder / name / "var/log/salt/minion").read_text()
+
+    def stop(self) -> None:
+        for process in self._processes:
+            process.terminate()
+        deadline = time.monotonic() + STOP_TIMEOUT
+        for process in self._processes:
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                pass
+            try:
+                os.killpg(process.pid, signal.SIGKILL)  # also what is left of its group
+            except ProcessLookupError:
+                pass
+            process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _write(self, name: str, config: dict[str, Any], file: str = "master") -> None:
+        folder = self.folder / name
+        folder.mkdir()
+        (folder / file).write_text(yaml.safe_dump({"root_dir": str(folder), **config}))
+
+    def _start(self) -> None:
+        self._spawn("salt-master", "master")
+        for name in self.names:
+            self._spawn("salt-minion", name)
+        deadline = time.monotonic() + START_TIMEOUT
+        while not self._all_answer():
+            assert time.monotonic() < deadline, "the minions do not answer"
+
+    def _all_answer(self) -> bool:
+        try:
+            # Who is not there yet is asked again soon.
+            answers = self.salt("*", "test.ping", "--timeout=5")
+        except (AssertionError, subprocess.TimeoutExpired):
+            return False  # the master has not made its keys yet, or is too busy
+        return all(answers.get(name) is True for name in self.names)
+
+    def _spawn(self, tool: str, name: str) -> None:
+        with (self.folder / f"{name}.out").open("wb") as out:
+            self._processes.append(
+                subprocess.Popen(
+                    [str(BIN / tool), "--config-dir", str(self.folder / name)],
+                    env=clean_environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=out,
+                    start_new_session=True,
+                )
+            )
