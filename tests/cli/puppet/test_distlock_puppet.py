@@ -189,9 +189,9 @@ def test_check_tells_mine_free_anothers_and_unknown(call: Call, seen: Etcd) -> N
     assert mine.returncode == 0
     assert re.fullmatch(r"x is held by puppet:n1 since .*\n", mine.stdout)
     seen.lock("x", owner="puppet:n2")
-    anothers = call("check", "x")
-    assert anothers.returncode == 2
-    assert re.fullmatch(r'x is held by puppet:n2 since .*: "upgrade"\n', anothers.stdout)
+    theirs = call("check", "x")
+    assert theirs.returncode == 2
+    assert re.fullmatch(r'x is held by puppet:n2 since .*: "upgrade"\n', theirs.stdout)
     unknown = call("check", "x", NOWHERE, "--connect-timeout=0.2")
     assert unknown.returncode == 3
     assert "no etcd answered within " in unknown.stderr
