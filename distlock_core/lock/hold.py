@@ -143,6 +143,8 @@ class Hold:
 
     def _hang(self, ttl: int | None, refresh: float | None, patience: Patience) -> bool:
         """Put its key on a lease of this ttl; its token stays. False: it is not mine."""
+        from distlock_core.lock.monitor import move
+
         session = self.session
         was_running = session.is_running
         session.stop(for_now=True)
@@ -151,7 +153,7 @@ class Hold:
             if moved is not None:
                 self.acquired = moved
                 self._hung = ttl, refresh
-                session.move(moved.kv, moved.lease)
+                move(session, moved.kv, moved.lease)
                 self.look_after()
         finally:
             if was_running:
