@@ -208,8 +208,10 @@ def take(
 def _leave(lock: Lock, kept: Binding | None, settings: Settings) -> Holder:
     """Leave a lock that is held as it is, or to a keeper."""
     if kept is None:
+        from distlock_core.keeper.handover import part_with
+
         holder = lock.holder
-        lock.forget()
+        part_with(lock)
         return holder
     from distlock_core.keeper.bind import bind
 

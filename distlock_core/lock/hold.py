@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from distlock_core.base.deadline import Backoff, Patience, now
 from distlock_core.base.text import printable
@@ -31,6 +31,8 @@ from distlock_core.model.wording import held_by, look_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from distlock_core.base.deadline import Cancel
     from distlock_core.base.standby_thread import StandbyThread
     from distlock_core.etcd.client import Etcd
@@ -73,7 +75,7 @@ class Hold:
         self._keys = spec.keys
         self._owner = spec.owner
         self._is_step = spec.kind == "lock"
-        self._remembers, self._state_dir = spec.explicit, spec.state_dir
+        self.is_explicit, self._state_dir = spec.explicit, spec.state_dir
         self.acquired = acquired
         self.is_over = False
         self.is_ending = False  # its end has begun, whatever comes of it
@@ -141,6 +143,8 @@ class Hold:
 
     def _hang(self, ttl: int | None, refresh: float | None, patience: Patience) -> bool:
         """Put its key on a lease of this ttl; its token stays. False: it is not mine."""
+        from distlock_core.lock.monitor import move
+
         session = self.session
         was_running = session.is_running
         session.stop(for_now=True)
@@ -149,7 +153,7 @@ class Hold:
             if moved is not None:
                 self.acquired = moved
                 self._hung = ttl, refresh
-                session.move(moved.kv, moved.lease)
+                move(session, moved.kv, moved.lease)
                 self.look_after()
         finally:
             if was_running:
@@ -177,7 +181,16 @@ class Hold:
             raise self.lost()
         self.acquired = self.acquired._replace(kv=kv)
 
+    def note(self, details: Mapping[str, Any]) -> None:
+        """Add to its record. Raises as `amend`."""
+        self.amend(lambda record: record._replace(details={**record.details, **details}))
+
     # The end.
+
+    @property
+    def stays(self) -> bool:
+        """True when its end leaves the lock held: it was entered again, and what it was entered in goes on."""
+        return self.acquired.how in (NESTED, STEP)
 
     def let_go(self, patience: Patience) -> None:
         """Delete its key; one that was entered again is left held, as it was found."""
@@ -301,7 +314,7 @@ class Hold:
 
     def _drop_note(self) -> None:
         """It needs no proof any more that this machine has acquired it."""
-        if self._remembers and self.acquired.how != NESTED:
+        if self.is_explicit and self.acquired.how != NESTED:
             from distlock_core.process.run_notes import forget
 
             forget(self._state_dir, self.acquired.run)

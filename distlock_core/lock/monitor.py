@@ -133,10 +133,6 @@ class Session:
             self._standby = None
             standby.close()
 
-    def move(self, kv: KeyValue, lease: Lease | None) -> None:
-        """The hold has another lease from now on: not while it is looked after."""
-        self._revision, self.lease = kv.mod_revision, lease
-
     def run(self, cancel: Cancel | None = None) -> None:
         """Look after the hold in this thread. Returns when it is lost, or the caller's cancel is set."""
         pauses = Backoff()
@@ -303,6 +299,11 @@ class Session:
                 callback()
         except Exception as error:  # noqa: BLE001
             report(error)
+
+
+def move(session: Session, kv: KeyValue, lease: Lease | None) -> None:
+    """The hold has another lease from now on. Not while it is looked after."""
+    session._revision, session.lease = kv.mod_revision, lease
 
 
 def _is_set(cancel: Cancel | None) -> bool:

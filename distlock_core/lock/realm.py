@@ -8,7 +8,7 @@ from distlock_core.base.deadline import Patience
 from distlock_core.base.text import printable
 from distlock_core.errors import DistlockError, LockNotFound, NotHolder
 from distlock_core.etcd.values import Get, KeyValue, LeaseGone
-from distlock_core.lock.lease import GIVE_UP, Lease
+from distlock_core.lock.lease import GIVE_UP, TICKET_TTL, Lease
 from distlock_core.lock.lock import Lock
 from distlock_core.lock.release import Ending, let_go
 from distlock_core.lock.rewrite import amend, cool_down, describing
@@ -70,6 +70,7 @@ class Realm:
         details: Mapping[str, Any] | None = None,
         taker: Mapping[str, Any] | None = None,
         token: int | None = None,
+        ticket_ttl: int = TICKET_TTL,
     ) -> Lock:
         """Return a lock, not yet acquired. Raises `ConfigError`.
 
@@ -95,6 +96,7 @@ class Realm:
             refresh,
             details or {},
             None if value is None else check_text(value, "value"),
+            ticket_ttl=ticket_ttl,
             taker=taker,
             named=token,
             state_dir=self._state_dir,

@@ -21,11 +21,11 @@ from distlock_core.cli.puppet.run import Run
 from distlock_core.errors import DistlockError
 from distlock_core.testing import Cluster
 from tests.support.etcd_view import Etcd
-from tests.support.processes import Output, is_running, is_stopped, python, wait_until
+from tests.support.processes import Output, Process, is_running, is_stopped, python, wait_until
 from tests.support.puppet_node import BIN
 
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
-Spawn = Callable[..., "subprocess.Popen[str]"]
+Spawn = Callable[..., "Process"]
 NOWHERE = "--endpoints=http://127.0.0.1:9"
 
 # Ignores SIGTERM, and so does its child. Prints both pids.
