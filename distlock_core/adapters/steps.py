@@ -212,8 +212,10 @@ def take(
 def _leave(lock: Lock, kept: Binding | None, settings: Settings) -> Holder:
     """Leave a lock that is held as it is, or to a keeper."""
     if kept is None:
+        from distlock_core.keeper.handover import part_with
+
         holder = lock.holder
-        lock.forget()
+        part_with(lock)
         return holder
     from distlock_core.keeper.bind import bind
 
@@ -243,7 +245,7 @@ def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, A
         "connection": connection.arguments(settings, NOTHING_CONFIGURED),
         "spec": spec,
         "timeout": settings.timeout,
-        "margin": settings.time_to_end,
+        "kill_after": settings.time_to_end,
         "log_file": settings.log_file,
         "at_end": (KEEP, ENDED_EARLY) if settings.on_failure == KEEP else (RELEASE, None),
     }

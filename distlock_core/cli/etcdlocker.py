@@ -27,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn, TypeVar
 
-    from distlock_core.lock.lock import Lock
+    from distlock_core.cli.run import NewLock
 
     Number = TypeVar("Number", int, float)
 
@@ -82,13 +82,13 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         options, command = _parse(arguments)
         if "h" in options:
             return out(HELP.rstrip())
-        request, lock = _prepare(options, command, environ)
+        request, new_lock = _prepare(options, command, environ)
     except DistlockError as error:
         fail(error, json=False, to_stderr=True)
         return FAILED
     from distlock_core.cli.run import run as run_command
 
-    return run_command(request, lock)
+    return run_command(request, new_lock)
 
 
 def _parse(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -109,7 +109,7 @@ def _parse(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     return options, command
 
 
-def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, str]) -> tuple[Request, Lock]:
+def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, str]) -> tuple[Request, NewLock]:
     from distlock_core.etcd.transport import dial
     from distlock_core.lock.lock import Lock
     from distlock_core.lock.spec import LockSpec
@@ -132,8 +132,10 @@ def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, 
     # The owner is shown, and no more: two runs with one id exclude each other.
     spec = LockSpec(keys, owner, False, "", "run", 1, held_around(environ), ttl, refresh)
     carry({}, values.get("e", ""))
-    lock = Lock(dial(values.get("e") or "localhost:2379"), spec, background=False)
-    return Request("run", settings, command), lock
+    etcd = dial(values.get("e") or "localhost:2379")
+    return Request("run", settings, command), lambda details: Lock(
+        etcd, spec._replace(details=details), background=False
+    )
 
 
 def read_node(text: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from distlock_core.base.value import Value
 from distlock_core.errors import ConfigError
 from distlock_core.keeper import keeper
+from distlock_core.keeper.handover import part_with
 from distlock_core.model.ttl import DEFAULT_TTL
 from distlock_core.process.identity import pid_is_free, proc_is_mine, start_time
 from distlock_core.settings.readers import absolute
@@ -71,7 +72,7 @@ def bind(
         lock.release()
         raise
     holder = lock.holder
-    lock.forget()
+    part_with(lock)
     return holder._replace(record=holder.record._replace(details={**holder.record.details, "keeper": keeper_pid}))
 
 

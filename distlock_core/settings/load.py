@@ -88,9 +88,9 @@ def _check_access(settings: Settings) -> None:
             "password_file names"
         )
     if settings.password_file:
-        from distlock_core.etcd.auth.password_file import read_password
+        from distlock_core.etcd.auth.password_file import read_password_file
 
-        read_password(settings.password_file)
+        read_password_file(settings.password_file)
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:

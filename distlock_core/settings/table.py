@@ -107,71 +107,75 @@ class Settings(Value):
     """
 
     lockname: str = setting(read_text, "", "name of the lock", placeholder="NAME", option="lock-name")
-    reason: str = setting(read_text, "", "why; shown to everybody who waits", placeholder="TEXT")
+    reason: str = setting(read_text, "", "why the lock is taken; shown to all waiters", placeholder="TEXT")
     value: str | None = setting(read_text, None,
-        "what the lock carries while held, for others to --get and --watch", placeholder="TEXT")
-    timeout: float = setting(read_seconds, -1.0,
-        "wait at most so long; 0: do not wait, -1: for ever", placeholder="SECONDS")
+        "value that the lock carries, for others to --get and --watch", placeholder="TEXT")
+    timeout: float = setting(read_seconds, -1.0, "longest wait; 0: do not wait, -1: forever", placeholder="SECONDS")
     nowait: bool = setting(read_bool, False, "do not wait; the same as --timeout=0", flag=True)
     endpoints: list[str] | None = setting(read_endpoints, None, "etcd members, separated by commas", placeholder="URLS")
     discovery_srv: str = setting(read_text, "",
-        "find etcd members by the DNS SRV records of this domain", placeholder="DOMAIN")
+        "DNS domain whose SRV records name the etcd members", placeholder="DOMAIN")
     transport: str = setting(read_choice("auto", "http", "grpc"), "auto",
-        "how to talk to etcd: its JSON gateway (http), or gRPC over the package etcd3", placeholder="auto|http|grpc")
+        "how to talk to etcd: its JSON gateway (http), or gRPC through the package etcd3", placeholder="auto|http|grpc")
     cacert: str | None = setting(read_path, None,
-        "who has signed etcd's certificates; default the system's authorities", placeholder="FILE")
-    cert: str | None = setting(read_path, None, "certificate to show to etcd", placeholder="FILE")
-    key: str | None = setting(read_path, None, "its key, where that is in a file of its own", placeholder="FILE")
+        "CA bundle for etcd's certificate; default the system's authorities", placeholder="FILE")
+    cert: str | None = setting(read_path, None, "client certificate for etcd", placeholder="FILE")
+    key: str | None = setting(read_path, None,
+        "private key of the client certificate, if in a separate file", placeholder="FILE")
     tls_server_name: str | None = setting(read_text, None,
         "name that etcd's certificate must have; default the endpoint's host", placeholder="NAME")
-    user: str | None = setting(read_user, None, "etcd's user, where etcd wants one", placeholder="NAME", secret=True)
+    user: str | None = setting(read_user, None,
+        "etcd user, if etcd has authentication enabled", placeholder="NAME", secret=True)
     password: str | None = setting(read_password, None, scope="env file", secret=True)
     password_file: str | None = setting(read_path, None,
-        "file with that user's password and nothing else", placeholder="FILE")
-    prefix: str = setting(read_text, DEFAULT_PREFIX, "realm: what all its keys in etcd begin with", placeholder="TEXT")
+        "file that contains only that user's password", placeholder="FILE")
+    prefix: str = setting(read_text, DEFAULT_PREFIX, "the realm: prefix of all its keys in etcd", placeholder="TEXT")
     raw_prefix: bool = setting(read_bool, False,
-        "take a prefix as it stands that does not begin and end with one /, as the Go original does", flag=True)
+        "accept a prefix that does not begin and end with one /, as the Go original does", flag=True)
     id: str | None = setting(read_text, None,
-        "owner; the same owner may enter its own lock again, and --unlock refuses another's", placeholder="OWNER")
-    slots: int = setting(read_whole(1, 1000), 1, "so many may hold the lock at once", placeholder="N")
+        "owner; the same owner can enter its own lock again, and --unlock refuses another's", placeholder="OWNER")
+    slots: int = setting(read_whole(1, 1000), 1, "number of simultaneous holders allowed", placeholder="N")
     busy_exit_code: int = setting(read_whole(0, 255), 1,
-        "exit code for: held by another, or timed out", placeholder="N")
+        "exit code when the lock is held by another, or the wait timed out", placeholder="N")
     ttl: int | None = setting(read_whole_seconds, None,
-        "lease the lock: it ends so long after its holder is gone, and a lost lock ends the command",
+        "lease the lock: it expires this long after its holder is gone, and a lost lock ends the command",
         placeholder="SECONDS")
     refresh: float | None = setting(read_span, None,
-        "renew the lease so often; default a third of the ttl", placeholder="SECONDS")
+        "interval between renewals of the lease; default a third of the ttl", placeholder="SECONDS")
     kill_after: float | None = setting(read_span, None,
-        "from SIGTERM to SIGKILL when the lock is lost; default a sixth of the ttl, or 5", placeholder="SECONDS")
+        "time from SIGTERM to SIGKILL when the lock is lost; default a sixth of the ttl, or 5", placeholder="SECONDS")
     on_loss: str | None = setting(read_choice("kill", "continue"), None,
-        "what becomes of the command when the lock is lost; default kill with a ttl, else continue",
+        "what to do with the command when the lock is lost; default kill with a ttl, else continue",
         placeholder="kill|continue")
     on_failure: str = setting(read_choice("release", "keep"), "release",
         "keep: leave the lock taken when the command fails, until a person has looked", placeholder="release|keep")
     record_arguments: bool = setting(read_bool, False,
-        "put the command's arguments, too, into the reason that --on-failure=keep leaves in etcd", flag=True)
+        "also put the command's arguments into the reason that --on-failure=keep leaves in etcd", flag=True)
     wait_for: str = setting(read_choice("command", "tree"), "command",
-        "tree: hold the lock until all that the command has started has ended", placeholder="command|tree")
+        "tree: hold the lock until everything that the command started has ended", placeholder="command|tree")
     cooldown: int | None = setting(read_whole_seconds, None,
-        "after success the lock stays taken for so long", placeholder="SECONDS")
+        "time that the lock stays taken after success", placeholder="SECONDS")
     heartbeat: float | None = setting(read_span, None,
-        "the command must show life so often (sd_notify's WATCHDOG=1, or --node), or it is killed",
+        "longest time without a sign of life (sd_notify's WATCHDOG=1, or --node) before the command is killed",
         placeholder="SECONDS")
-    node: bool = setting(read_bool, False, "the command is a Node.js module; it is pinged over IPC", flag=True)
+    node: bool = setting(read_bool, False, "the command is a Node.js module, which is pinged over IPC", flag=True)
     while_pid: int | None = setting(read_whole(1, 2**31 - 1), None,
-        "with --lock: keep the lock for as long as this process lives", placeholder="PID")
+        "with --lock: keep the lock while this process lives", placeholder="PID")
     log_file: str | None = setting(read_path, None,
-        "where the keeper of --while-pid writes, instead of to syslog", placeholder="FILE")
+        "log file of the --while-pid keeper; default syslog", placeholder="FILE")
     state_dir: str | None = setting(read_path, None,
-        "where this machine notes what it locks under an --id, so that it can go on after a reboot; default "
-        "/var/lib/distlock, for users $XDG_STATE_HOME/distlock",
+        "directory where this machine notes the locks that it holds under an --id, to go on after a reboot; "
+        "default /var/lib/distlock, for users $XDG_STATE_HOME/distlock",
         placeholder="FOLDER")
-    connect_timeout: float = setting(read_span, 5.0, "for the first contact with etcd", placeholder="SECONDS")
-    release_timeout: float = setting(read_span, 30.0, "how long a release is tried", placeholder="SECONDS")
-    max_answer: int = setting(read_whole(1, 4096), 64, "largest answer of etcd that is read, in MiB", placeholder="MIB")
-    json: bool = setting(read_bool, False, "results and errors as JSON", flag=True)
-    quiet: bool = setting(read_bool, False, "say nothing but errors", flag=True)
-    verbose: bool = setting(read_bool, False, "say what is done", flag=True)
+    connect_timeout: float = setting(read_span, 5.0,
+        "time limit for the first contact with etcd", placeholder="SECONDS")
+    release_timeout: float = setting(read_span, 30.0,
+        "how long to retry a release while etcd is away", placeholder="SECONDS")
+    max_answer: int = setting(read_whole(1, 4096), 64,
+        "largest response from etcd that is read, in MiB", placeholder="MIB")
+    json: bool = setting(read_bool, False, "print results and errors as JSON", flag=True)
+    quiet: bool = setting(read_bool, False, "print only errors", flag=True)
+    verbose: bool = setting(read_bool, False, "report what is done", flag=True)
     config: str = setting(read_path, DEFAULT_FILE, "config file", scope="option env", placeholder="FILE")
     internallock: str = setting(read_text, DEFAULT_MUTEX, scope="file")
     maxtime: float | None = setting(read_go_duration, None, scope="file")

@@ -24,8 +24,15 @@ from distlock_core.settings.load import load
 from distlock_core.settings.table import SETTINGS
 from distlock_core.testing import Cluster
 from tests.support.paths import ROOT
+from tests.support.processes import Process
 
-PAGES = ("README.md", "CHANGELOG.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
+PAGES = (
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")),
+)
 BIN = os.path.dirname(sys.executable)
 COMMAND_TIMEOUT = 60.0
 IN_LINE_TIMEOUT = 30.0  # seconds for the background command of the tour to stand in line
@@ -40,7 +47,14 @@ OTHERS_OPTIONS |= {"client-cert-auth", "auto-compaction-retention", "host-whitel
 OTHERS_OPTIONS |= {"assumeyes"}  # of yum
 OTHERS_OPTIONS |= {"noop", "no-noop", "wait", "yes", "recursive"}  # of puppet, mysqladmin, apt-get, cp
 OTHERS_OPTIONS |= {"no-index", "find-links", "dest"}  # of pip
-OTHERS_OPTIONS |= {"tags", "skip-tags", "start-at-task", "skip", "parents"}  # of ansible-playbook, puppet, mkdir
+OTHERS_OPTIONS |= {
+    "tags",
+    "skip-tags",
+    "start-at-task",
+    "skip",
+    "parents",
+    "ensure",
+}  # of ansible-playbook, puppet, mkdir, dbus-uuidgen
 EXAMPLE_ENDPOINT = "http://127.0.0.1:2379"
 EXAMPLE_HOST = "node-1"
 
@@ -144,7 +158,7 @@ class Tour:
     def __init__(self, endpoint: str) -> None:
         clean = {key: value for key, value in os.environ.items() if not key.startswith("DISTLOCK_")}
         self._env = {**clean, "DISTLOCK_ENDPOINTS": endpoint, "PATH": f"{BIN}{os.pathsep}{clean['PATH']}"}
-        self._waiting: list[subprocess.Popen[str]] = []
+        self._waiting: list[Process] = []
 
     def run(self, command: str) -> str:
         done = subprocess.run(

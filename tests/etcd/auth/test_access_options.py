@@ -43,7 +43,7 @@ class Give(NamedTuple):
         return [], {settings[key].variable: str(value) for key, value in given.items()}
 
 
-def every_way(*keys: str) -> Any:
+def every_way(*keys: str) -> pytest.MarkDecorator:
     """The test runs once for every way in which these settings can be given."""
     COVERED.update(keys)
     ways = [("option", "option"), ("env", "variable"), ("file", "file")]
