@@ -26,7 +26,13 @@ from distlock_core.testing import Cluster
 from tests.support.paths import ROOT
 from tests.support.processes import Process
 
-PAGES = ("README.md", "CHANGELOG.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
+PAGES = (
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")),
+)
 BIN = os.path.dirname(sys.executable)
 COMMAND_TIMEOUT = 60.0
 IN_LINE_TIMEOUT = 30.0  # seconds for the background command of the tour to stand in line
