@@ -106,7 +106,7 @@ def connect(settings: Settings) -> Realm:
 def run_ttl() -> int:
     """Seconds that a lock which ends with a run is leased for, unless told.
 
-    Shorter in a container: when its first process ends, the kernel kills all others, and the keeper cannot let go.
+    Shorter in a container: when its first process ends, the kernel kills all others, and the keeper cannot release it.
     """
     return CONTAINER_TTL if in_container() else DEFAULT_TTL
 
