@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 LOCK ?= yes
+EXTRAS := ansible embedded etcd3 salt srv dev
 BIN := .venv/bin
 READY := .venv/.ready
 TRIAL := .envs/trial/bin
@@ -11,7 +12,7 @@ BENCH := .envs/bench/bin
 BENCH_READY := .envs/bench/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-puppetserver test-bare soak check gates format bench collection wheel clean
+.PHONY: help demo test test-fast test-wheel test-puppetserver test-bare soak check gates format coverage pins bench collection wheel clean
 
 help: ## Say what can be made
 	@echo 'make WHAT, where WHAT is one of:'
@@ -19,13 +20,13 @@ help: ## Say what can be made
 	@echo 'PYTHON=python3.X chooses the interpreter, the first time.'
 
 # Made again only when what they take has changed: code changes are seen at once, since the install is editable.
-$(READY): pyproject.toml tools/pinned.txt tools/environment.py
-	@$(PYTHON) tools/environment.py .venv ansible embedded etcd3 salt srv dev
+$(READY): pyproject.toml tools/pinned.txt tools/environment.py $(wildcard tools/constraints/*.txt)
+	@$(PYTHON) tools/environment.py .venv $(EXTRAS)
 
-$(TRIAL_READY): pyproject.toml tools/pinned.txt tools/environment.py
+$(TRIAL_READY): pyproject.toml tools/pinned.txt tools/environment.py $(wildcard tools/constraints/*.txt)
 	@$(PYTHON) tools/environment.py .envs/trial embedded
 
-$(BENCH_READY): pyproject.toml tools/pinned.txt tools/environment.py
+$(BENCH_READY): pyproject.toml tools/pinned.txt tools/environment.py $(wildcard tools/constraints/*.txt)
 	@$(PYTHON) tools/environment.py .envs/bench ansible embedded etcd3
 
 demo: $(TRIAL_READY) ## Upgrade three real etcd members, one at a time, under a lock (LOCK=no: without it)
@@ -34,8 +35,15 @@ demo: $(TRIAL_READY) ## Upgrade three real etcd members, one at a time, under a 
 test: $(READY) ## Run all tests, against real etcd
 	$(BIN)/python -m pytest -n auto
 
+test-wheel: $(READY) ## Install the wheel alone in the oldest and the newest Python here, and run fast tests against it
+	@ends=$$($(BIN)/python tools/interpreters.py --ends) && \
+	$(BIN)/nox --sessions $$(echo "$$ends" | sed 's/ .*//; s/^/wheel-/')
+
 soak: $(TRIAL_READY) ## Kill managers and members for 5 minutes (SECONDS=300 SEED=N): the lock has to stay one
 	$(TRIAL)/python -m tests.support.soak.run $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(SEED),--seed=$(SEED))
+
+test-fast: $(READY) ## Run some tests of every package, against one real etcd, in under a minute
+	$(BIN)/python -m pytest -n auto $$($(BIN)/python -m tests.support.fast_lane)
 
 test-puppetserver: $(READY) ## Run the tests that need a puppetserver, which takes a minute to start
 	$(BIN)/python -m pytest -m puppetserver tests/puppet_runs
@@ -43,10 +51,12 @@ test-puppetserver: $(READY) ## Run the tests that need a puppetserver, which tak
 test-bare: ## Run the demo in a bare Debian, as an ordinary user (needs root and debootstrap)
 	tools/bare_debian.sh
 
-check: $(READY) ## Lint, format and types
+check: $(READY) ## Lint, format, types, spelling, and the order of the packages
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict distlock_core
+	git ls-files -z | xargs -0 $(BIN)/codespell
+	$(BIN)/python -m pytest --quiet tests/test_layout.py
 
 gates: $(READY) ## Run ansible-test, ansible-lint, puppet-lint, rspec-puppet and their like on what is built
 	$(BIN)/python -m pytest -n auto -m gates tests/ansible_collection tests/puppet_module tests/salt_modules
@@ -54,6 +64,15 @@ gates: $(READY) ## Run ansible-test, ansible-lint, puppet-lint, rspec-puppet and
 format: $(READY) ## Put the code into the form that check wants
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+coverage: $(READY) ## Measure what the tests cover, for information (TESTS=tests/core: a part of them)
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest -n auto $(TESTS) || true
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+pins: ## Renew tools/constraints/, the versions of what .venv takes, for each Python that is here
+	$(PYTHON) tools/pins.py $(EXTRAS)
 
 bench: $(BENCH_READY) ## Measure
 	$(BENCH)/python -m compileall -q distlock_core
@@ -63,10 +82,8 @@ collection: $(TRIAL_READY) ## Build the Ansible collection into dist/
 	$(TRIAL)/python tools/build_collection.py
 
 wheel: $(TRIAL_READY) ## Build the Python package into dist/, to install it elsewhere
-	@rm -rf build
-	$(TRIAL)/python -m pip --quiet --disable-pip-version-check wheel --no-deps --no-build-isolation --wheel-dir dist .
-	@ls dist/*.whl
+	$(TRIAL)/python tools/build_wheel.py
 
 clean: ## Remove .venv and everything else that was made here
-	rm -rf .venv .envs build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .envs .nox build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

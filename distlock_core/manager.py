@@ -16,6 +16,7 @@ from distlock_core.errors import Cancelled, DistlockError, NotHolder
 from distlock_core.events.notices import ACQUIRED, REMOVED, UNKNOWN, Listeners, Notice, log
 from distlock_core.events.ownership import Readers
 from distlock_core.lock.lease import TICKET_TTL
+from distlock_core.lock.lock import hold_of
 from distlock_core.model.checks import check_text
 from distlock_core.process.identity import hostname
 
@@ -240,7 +241,7 @@ class LockManager:
 
     def _part_from(self, lock: Lock, session: Session | None) -> None:
         if session is not None and session.loss is not None:
-            lock.give_up()
+            hold_of(lock).give_up()
             return
         lock.release_timeout = self._release_timeout
         try:
@@ -249,7 +250,7 @@ class LockManager:
             self._note(trouble)
 
     def _new_lock(self) -> Lock:
-        lock = self._realm.lock(
+        return self._realm.lock(
             self.name,
             self.owner,
             self._reason,
@@ -257,10 +258,9 @@ class LockManager:
             ttl=self._ttl,
             refresh=self._refresh,
             background=False,
+            # A dead waiter must not block the others for longer than a dead holder does.
+            ticket_ttl=min(TICKET_TTL, self._ttl),
         )
-        # One who died in the queue must not keep the others waiting longer than one who died with the lock.
-        lock.keep_place(min(TICKET_TTL, self._ttl))
-        return lock
 
     def _announce(self) -> None:
         """Tell what has changed. Only ever called in the thread, so that all is told in order."""

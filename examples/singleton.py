@@ -1,10 +1,10 @@
-"""A singleton: of all that run this program, on however many machines, exactly one does the job.
+"""A singleton: of all instances of this program, on any number of machines, exactly one does the job.
 
     python examples/singleton.py [--endpoints=http://127.0.0.1:2379] [--file=job.log]
 
-Start it several times. Kill the one that works, in whatever way: another one takes over, at once if it could say
-goodbye, else within the ttl. The job here is to write a line into a file, with the token of the lock: whoever reads it
-can tell the lines of an older holder by their smaller token.
+Start it several times. Kill the instance that works, in any way: another one takes over, at once if the first could
+release the lock, else within the ttl. The job here is to write a line into a file, with the token of the lock: a reader
+recognises the lines of an older holder by their smaller token.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def main() -> int:
     parser.add_argument("--endpoints", default="http://127.0.0.1:2379")
     parser.add_argument("--prefix", default="/distlock/")
     parser.add_argument("--file", default="job.log")
-    parser.add_argument("--ttl", type=int, default=10, help="seconds after which a dead one is followed by another")
-    parser.add_argument("--every", type=float, default=1.0, help="seconds between two times of the job")
+    parser.add_argument("--ttl", type=int, default=10, help="seconds until a dead instance is replaced")
+    parser.add_argument("--every", type=float, default=1.0, help="seconds between two runs of the job")
     args = parser.parse_args()
 
     over = threading.Event()

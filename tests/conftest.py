@@ -19,6 +19,7 @@ from distlock_core.testing import Cluster, EtcdctlError, Proxy, Tls
 from tests.support.etcd_view import Etcd
 from tests.support.needs import need as need_tool
 from tests.support.needs import summary
+from tests.support.processes import Process
 
 pytest_plugins = ["tests.support.realm_fixtures"]
 
@@ -192,15 +193,15 @@ def run_distlock(distlock_env: dict[str, str]) -> Callable[..., subprocess.Compl
 
 
 @pytest.fixture
-def spawn_distlock(distlock_env: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def spawn_distlock(distlock_env: dict[str, str]) -> Iterator[Callable[..., Process]]:
     """As run_distlock, but returns a Popen with pipes; it and its process group are surely ended after the test."""
-    processes: list[subprocess.Popen[str]] = []
+    processes: list[Process] = []
 
     def spawn(
         *args: str, env: dict[str, str | None] | None = None, command: str = "distlock", **options: Any
-    ) -> subprocess.Popen[str]:
+    ) -> Process:
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen(
+        process = Process(
             [_installed(command), *args],
             env=_merged(distlock_env, env),
             text=True,
@@ -314,7 +315,7 @@ def _merged(base: dict[str, str], more: dict[str, str | None] | None) -> dict[st
     return {key: value for key, value in merged.items() if value is not None}
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: Process) -> None:
     try:
         os.killpg(process.pid, signal.SIGKILL)  # also what it left behind in its group
     except ProcessLookupError:

@@ -101,9 +101,9 @@ def collect() -> Files:
 def collection_info() -> dict[str, Any]:
     """galaxy.yml, with the version of this project."""
     info: dict[str, Any] = yaml.safe_load((ROOT / "ansible/galaxy.yml").read_text(encoding="utf-8"))
-    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    version = re.search(r'^version = "([^"]+)"$', project, re.MULTILINE)
-    assert version is not None, "pyproject.toml: no version"
+    source = (ROOT / CORE / "__init__.py").read_text(encoding="utf-8")
+    version = re.search(r'^__version__ = "([^"]+)"$', source, re.MULTILINE)
+    assert version is not None, f"{CORE}/__init__.py: no version"
     return {**info, "version": version.group(1)}
 
 

@@ -6,6 +6,8 @@
 It says what it installs, replaces an environment that is only half made, and names what is missing on the machine.
 Packages that only build with a C compiler are left out where there is none; with CI=true in the environment that is an
 error. FOLDER/.ready says that nothing was left out. The standard library is all that it needs.
+
+Every version is fixed: by tools/pinned.txt for what builds, and by tools/constraints/ for the rest (`make pins`).
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PINNED = ROOT / "tools" / "pinned.txt"
+CONSTRAINTS = ROOT / "tools" / "constraints"
 NO_VENV = (
     "{python} cannot make virtual environments: its module ensurepip is missing. "
     "On Debian and Ubuntu: apt-get install python3-venv"
@@ -72,7 +75,7 @@ def make(folder: Path, extras: list[str]) -> None:
     pip(python, "install", *build, "--editable", str(ROOT))
     needed = requirements(python, wanted)
     if needed:
-        pip(python, "install", *needed)
+        pip(python, "install", *constraints(python), *needed)
     subprocess.run([str(python), "-m", "compileall", "-q", str(ROOT / "distlock_core")], check=True)
     ready = folder / ".ready"
     if left_out:
@@ -130,6 +133,17 @@ def requirements(python: Path, extras: list[str]) -> list[str]:
         rest = re.sub(r"""(\s*\band\s+)?\bextra\s*==\s*['"][\w-]+['"](\s+and\b)?""", "", marker).strip()
         needed.append(f"{what.strip()} ; {rest}" if rest else what.strip())
     return needed
+
+
+def constraints(python: Path) -> list[str]:
+    """What makes pip keep to the pins of this Python; a Python that has none gets the newest of everything."""
+    ask = "import sys; print('%d.%d' % sys.version_info[:2])"
+    version = subprocess.run([str(python), "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
+    path = CONSTRAINTS / f"python{version}.txt"
+    if path.exists():
+        return ["--constraint", str(path)]
+    say(f"no versions are pinned for Python {version}: the newest are installed. To pin them: make pins")
+    return []
 
 
 def pip(python: Path, *arguments: str) -> None:

@@ -209,8 +209,10 @@ def take(
 def _leave(lock: Lock, kept: Binding | None, settings: Settings, story: Waited | None) -> Holder:
     """Leave a lock that is held as it is, or to a keeper, which notes the wait for it in the record."""
     if kept is None:
+        from distlock_core.keeper.handover import part_with
+
         holder = lock.holder
-        lock.forget()
+        part_with(lock)
         return holder
     from distlock_core.keeper.bind import bind
 
@@ -241,7 +243,7 @@ def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, A
         "connection": connection.arguments(settings, NOTHING_CONFIGURED),
         "spec": spec,
         "timeout": settings["timeout"],
-        "margin": settings.kill_after,
+        "kill_after": settings.kill_after,
         "log_file": settings["log_file"],
         "at_end": (KEEP, ENDED_EARLY) if settings["on_failure"] == KEEP else (RELEASE, None),
     }

@@ -9,6 +9,7 @@ from distlock_core.aio.reading import AsyncOwnership
 from distlock_core.aio.tasks import call_in, on_standby
 from distlock_core.base.standby_thread import StandbyThread
 from distlock_core.lock.lease import GIVE_UP
+from distlock_core.lock.lock import has_hold
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class AsyncLock:
         try:
             return await on_standby(self._standby, work, **options)
         finally:
-            if not self.sync.has_hold:
+            if not has_hold(self.sync):
                 standby, self._standby = self._standby, None
                 standby.close()
 

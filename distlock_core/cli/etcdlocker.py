@@ -27,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn, TypeVar
 
-    from distlock_core.lock.lock import Lock
+    from distlock_core.cli.run import NewLock
 
     Number = TypeVar("Number", int, float)
 
@@ -45,22 +45,23 @@ VARIABLES = {
 HELP = """\
 etcdlocker [options] [--] COMMAND [ARGUMENTS]
 
-Takes a distributed lock, runs a command, and lets the lock go when the command
-ends. Options of the command itself need the -- before it:
+Acquires a distributed lock, runs a command, and releases the lock when the
+command ends. Options of the command itself need the -- before it:
   etcdlocker -k /my/lock -t 60 -- ls -lah
 
   -e, --etcd HOST:PORT   etcd, or several separated by commas
                          [ETCD_LOCK_HOST; localhost:2379]
-  -i, --id ID            who holds it, for others to see
-                         [ETCD_LOCK_ID; the host's name]
+  -i, --id ID            name of the holder, displayed to others
+                         [ETCD_LOCK_ID; the host name]
   -k, --key KEY          the lock's key in etcd [ETCD_LOCK_KEY]
-  -t, --ttl SECONDS      the lock ends so long after its holder is gone
+  -t, --ttl SECONDS      the lock expires this long after its holder is gone
                          [ETCD_LOCK_TTL]
-  -r, --refresh SECONDS  renew it so often [ETCD_LOCK_REFRESH; half of the ttl]
+  -r, --refresh SECONDS  interval between renewals
+                         [ETCD_LOCK_REFRESH; half of the ttl]
   -n, --node             COMMAND is a Node.js module: it gets {"ping": n} at
                          every refresh, and must answer {"pong": n} within the
                          ttl, or it is ended [ETCD_CHILD_IS_NODE]
-  -v, --verbose          say on stderr what is done
+  -v, --verbose          report on stderr what is done
   -h, --help
 
 Exit code: the command's own; 128+n when signal n ended it; 1 the lock was not
@@ -82,13 +83,13 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         options, command = _parse(arguments)
         if "h" in options:
             return out(HELP.rstrip())
-        request, lock = _prepare(options, command, environ)
+        request, new_lock = _prepare(options, command, environ)
     except DistlockError as error:
         fail(error, json=False, to_stderr=True)
         return FAILED
     from distlock_core.cli.run import run as run_command
 
-    return run_command(request, lock)
+    return run_command(request, new_lock)
 
 
 def _parse(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -109,7 +110,7 @@ def _parse(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     return options, command
 
 
-def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, str]) -> tuple[Request, Lock]:
+def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, str]) -> tuple[Request, NewLock]:
     from distlock_core.etcd.transport import dial
     from distlock_core.lock.lock import Lock
     from distlock_core.lock.spec import LockSpec
@@ -133,8 +134,10 @@ def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, 
     # The owner is shown, and no more: two runs with one id exclude each other.
     spec = LockSpec(keys, owner, False, "", "run", 1, held_around(environ), ttl, refresh)
     carry({}, values.get("e", ""))
-    lock = Lock(dial(values.get("e") or "localhost:2379"), spec, background=False)
-    return Request("run", settings, command), lock
+    etcd = dial(values.get("e") or "localhost:2379")
+    return Request("run", settings, command), lambda details: Lock(
+        etcd, spec._replace(details=details), background=False
+    )
 
 
 def read_node(text: str) -> bool:

@@ -9,37 +9,46 @@ from distlock_core.cli import acquire, environment
 from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import FAILED, LOST, NO_LIFE, NOT_STARTED, OK, OVERDUE, fail, say, warn
 from distlock_core.cli.signals import interrupt_on_signals
-from distlock_core.command import ended as causes
-from distlock_core.command.ended import Ended
+from distlock_core.command import end as causes
+from distlock_core.command.end import CommandEnd
 from distlock_core.command.equipment import Equipment
 from distlock_core.command.policy import Policy
 from distlock_core.command.signals import SignalMask, name_of
 from distlock_core.command.supervisor import Supervisor
 from distlock_core.errors import Cancelled, DistlockError, LockLost, NotStarted
+from distlock_core.lock.lock import hold_of
 from distlock_core.model.wording import named
 from distlock_core.process.identity import hostname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
     from distlock_core.command.heartbeat import Heartbeat
     from distlock_core.command.prefork import Prefork
     from distlock_core.lock.lock import Lock
+
+    NewLock = Callable[[Mapping[str, Any]], Lock]
 
 AFTER_LOSS = 2.0  # seconds that a lock already lost may take to tidy up
 LONGEST_REASON = 500  # characters of a command in a reason
 
 
-def run(request: Request, lock: Lock | None = None) -> int:
-    """Get the lock, run the command, let go. Returns the exit code. `lock`: another than the settings name.
+def run(request: Request, new_lock: NewLock | None = None) -> int:
+    """Get the lock, run the command, let go. Returns the exit code. `new_lock` makes it, where not the settings do.
 
     Whatever is needed while the lock is held is there before it is claimed; and no error after that leaves the lock
     or the command without anybody who looks after it.
     """
     settings = request.settings
     equipment: Equipment | None = None
+    lock: Lock | None = None
     try:
-        lock = lock or acquire.wanted(request)
-        equipment = _equip(request, lock)
+        equipment = _equip(request)
+        details = {"command": {} if equipment.prefork is None else equipment.prefork.trace}
+        lock = acquire.wanted(request, details) if new_lock is None else new_lock(details)
+        lock.prepare()
         interrupt = acquire.acquire(request, lock)
     except DistlockError as error:
         if equipment is not None:
@@ -75,15 +84,14 @@ def _not_run(request: Request, lock: Lock, error: Exception, mask: SignalMask) -
     return _release(request, lock, fail(NotStarted(what), json=request.settings["json"], to_stderr=True), mask)
 
 
-def _equip(request: Request, lock: Lock) -> Equipment:
+def _equip(request: Request) -> Equipment:
     """Have ready all that is needed later. Raises `DistlockError`."""
     settings = request.settings
     equipment = Equipment(
-        ends_trees=_ends_trees(request), prefork=lambda: _prefork(request, lock), heartbeat=lambda: _heartbeat(request)
+        ends_trees=_ends_trees(request), prefork=lambda: _prefork(request), heartbeat=lambda: _heartbeat(request)
     )
     if equipment.warning and not settings["quiet"]:
         warn([equipment.warning], json=settings["json"])
-    lock.prepare()
     return equipment
 
 
@@ -94,23 +102,20 @@ def _ends_trees(request: Request) -> bool:
     return by_lock or by_itself or settings["wait_for"] == "tree"
 
 
-def _prefork(request: Request, lock: Lock) -> Prefork | None:
+def _prefork(request: Request) -> Prefork | None:
     """The command's process, before the lock is claimed, where the lock may be taken over later: its record names it.
 
     Under a lease, and with a heartbeat, the command is started in another way; it ends with distlock, or its lock does.
     """
     settings = request.settings
-    if not lock.is_explicit or settings["ttl"] is not None or settings["heartbeat"] is not None or settings["node"]:
-        lock.add_details({"command": {}})  # there will be one
+    if settings["id"] is None or settings["ttl"] is not None or settings["heartbeat"] is not None or settings["node"]:
         return None
     from distlock_core.command.prefork import Prefork
 
-    prefork = Prefork(request.command)
-    lock.add_details({"command": prefork.trace})
-    return prefork
+    return Prefork(request.command)
 
 
-def _supervise(request: Request, lock: Lock, mask: SignalMask, equipment: Equipment) -> Ended:
+def _supervise(request: Request, lock: Lock, mask: SignalMask, equipment: Equipment) -> CommandEnd:
     settings = request.settings
     policy = Policy(
         lock.session,
@@ -155,7 +160,7 @@ def _heartbeat(request: Request) -> Heartbeat | None:
     return Watchdog(limit, os.environ.get("NOTIFY_SOCKET", ""))
 
 
-def _finish(request: Request, lock: Lock, ended: Ended, mask: SignalMask) -> int:
+def _finish(request: Request, lock: Lock, ended: CommandEnd, mask: SignalMask) -> int:
     """Let go of the lock, or leave it as the policy for such an end says."""
     settings = request.settings
     if ended.unkillable:
@@ -173,8 +178,8 @@ def _finish(request: Request, lock: Lock, ended: Ended, mask: SignalMask) -> int
         }
         how = hows.get(ended.cause, f"ended with {code}")
         return _keep(request, lock, f"{_shown(request)} {how} on {hostname()}", code, mask)
-    if code == OK and settings["cooldown"] is not None and not lock.stays:
-        return _part(request, lock, code, mask, "cooling:", settings["cooldown"])
+    if code == OK and settings["cooldown"] is not None and not hold_of(lock).stays:
+        return _end_hold(request, lock, code, mask, "cooling:", settings["cooldown"])
     return _release(request, lock, code, mask)
 
 
@@ -188,16 +193,16 @@ def _shown(request: Request) -> str:
 
 def _keep(request: Request, lock: Lock, why: str, code: int, mask: SignalMask) -> int:
     reason = request.settings["reason"]
-    return _part(
+    return _end_hold(
         request, lock, code, mask, "left taken for a person to look at:", f"{why} ({reason})" if reason else why
     )
 
 
 def _release(request: Request, lock: Lock, code: int, mask: SignalMask) -> int:
-    return _part(request, lock, code, mask, "released", None)
+    return _end_hold(request, lock, code, mask, "released", None)
 
 
-def _part(request: Request, lock: Lock, code: int, mask: SignalMask, how: str, detail: str | int | None) -> int:
+def _end_hold(request: Request, lock: Lock, code: int, mask: SignalMask, how: str, detail: str | int | None) -> int:
     """End the hold, and finish that even when signals arrive. The second one gives up on an etcd that is away."""
     settings = request.settings
     try:
@@ -206,7 +211,7 @@ def _part(request: Request, lock: Lock, code: int, mask: SignalMask, how: str, d
         second = None  # no descriptor is left for it: the release ends by its time limit alone
     mask.restore()
     name, token = lock.name, lock.token
-    if detail is None and lock.stays:
+    if detail is None and hold_of(lock).stays:
         how = "left held, as it was found:"
     if code == LOST:
         lock.release_timeout = AFTER_LOSS

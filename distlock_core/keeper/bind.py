@@ -5,6 +5,7 @@ from __future__ import annotations
 from distlock_core.base.value import Value
 from distlock_core.errors import ConfigError
 from distlock_core.keeper import keeper
+from distlock_core.keeper.handover import part_with
 from distlock_core.model.ttl import DEFAULT_TTL
 from distlock_core.process.identity import pid_is_free, proc_is_mine, start_time
 from distlock_core.settings.table import absolute
@@ -70,7 +71,7 @@ def bind(
         lock.release()
         raise
     holder = lock.holder
-    lock.forget()
+    part_with(lock)
     details = {**holder.record.details, **keeper.noted(plan, keeper_pid)}
     return holder._replace(record=holder.record._replace(details=details))
 

@@ -77,6 +77,7 @@ def main(plan: dict[str, Any]) -> None:
 def _begin(plan: dict[str, Any]) -> tuple[Lock, WhileAlive]:
     from distlock_core.connection import connect
     from distlock_core.keeper.handover import take_over
+    from distlock_core.lock.lock import hold_of
 
     if plan.get("children"):
         until: WhileAlive = WhileChildrenAlive(plan["pid"], plan["start"])
@@ -91,9 +92,9 @@ def _begin(plan: dict[str, Any]) -> tuple[Lock, WhileAlive]:
     from distlock_core.process import table  # noqa: F401
 
     lock = take_over(realm, plan["lock"], plan["refresh"])
-    lock.note(noted(plan, os.getpid()))
+    hold_of(lock).note(noted(plan, os.getpid()))
     if plan["on_loss"] == "kill":
-        lock.session.margin = plan["kill_after"]
+        lock.session.kill_after = plan["kill_after"]
     return lock, until
 
 

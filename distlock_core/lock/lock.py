@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from distlock_core.base.deadline import NO_WAIT, Patience, Wait, now
 from distlock_core.base.text import printable
@@ -14,7 +14,7 @@ from distlock_core.lock.acquire import Acquisition, Waiting
 from distlock_core.lock.hold import Hold
 from distlock_core.lock.lease import Lease
 from distlock_core.lock.rewrite import describing
-from distlock_core.lock.spec import CONNECT_TIMEOUT, NESTED, RELEASE_TIMEOUT, STEP, Acquired, LockSpec
+from distlock_core.lock.spec import CONNECT_TIMEOUT, RELEASE_TIMEOUT, Acquired, LockSpec
 from distlock_core.model.checks import check_text
 from distlock_core.model.record import Record
 from distlock_core.model.state import Holder
@@ -25,7 +25,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
     from types import TracebackType
-    from typing import Any
 
     from distlock_core.base.deadline import Cancel
     from distlock_core.base.standby_thread import StandbyThread
@@ -68,7 +67,7 @@ class Lock:
         self.release_timeout = release_timeout
         self._on_lost = on_lost
         self._background = background
-        self._hold: Hold | None = None
+        self._latest: Hold | None = None
         self._standby: StandbyThread | None = None  # for the next hold
         self._notifier = HoldNotifier()
 
@@ -93,7 +92,7 @@ class Lock:
         wait = self._wait if timeout is None else Wait.of(timeout)
         if self._hold is not None and self._hold.is_inherited:
             self._hold = self._standby = None  # they are the parent's
-            self._notifier.forked()
+            self._notifier.report_forked()
         if self._hold is not None:
             self._renew(self._hold, cancel)
             return self
@@ -111,7 +110,7 @@ class Lock:
             acquired, queue = acquisition.run(), acquisition.queue
             with Uninterrupted():
                 # A claim takes the ticket with it; its lease can wait until a run's command is done.
-                self.begin(acquired, None if self._spec.kind == "lock" else queue).look_after()
+                self._begin(acquired, None if self._spec.kind == "lock" else queue).look_after()
             if self._spec.kind == "lock":
                 queue.leave()
         except BaseException:
@@ -158,7 +157,7 @@ class Lock:
 
     def verify(self, cancel: Cancel | None = None) -> bool:
         """True if the lock is still mine, by a linearizable read. Raises `EtcdUnavailable`, `AccessDenied`."""
-        return self._hold is not None and self.current().verify(cancel)
+        return self._hold is not None and self._current().verify(cancel)
 
     def release(self, cancel: Cancel | None = None) -> None:
         """Let go. A lock that was entered again is left held, as it was found.
@@ -166,15 +165,15 @@ class Lock:
         Raises `NotHolder` when this object does not hold it, `LockLost` when it was mine and is not any more (a newer
         holder's lock is never touched), `EtcdUnavailable` after `release_timeout` seconds: then it may remain.
         """
-        self._part(lambda hold, patience: hold.let_go(patience), cancel)
+        self._end_hold(lambda hold, patience: hold.release(patience), cancel)
 
     def keep(self, reason: str, cancel: Cancel | None = None) -> None:
         """Leave the lock taken, persistent, until a person unlocks it. Raises as `release`."""
-        self._part(lambda hold, patience: hold.leave_taken(reason, patience), cancel)
+        self._end_hold(lambda hold, patience: hold.leave_taken(reason, patience), cancel)
 
     def cool(self, seconds: int, cancel: Cancel | None = None) -> None:
         """Let go in `seconds` seconds, with no process behind it. Raises as `release`."""
-        self._part(lambda hold, patience: hold.cool(seconds, patience), cancel)
+        self._end_hold(lambda hold, patience: hold.cool(seconds, patience), cancel)
 
     def update(self, value: str | None = None, *, reason: str | None = None, cancel: Cancel | None = None) -> None:
         """Change the value of the hold, or its reason, without letting go: its token stays, and its lease.
@@ -183,7 +182,7 @@ class Lock:
         `NotHolder` when this object does not hold it, `LockLost` when it was mine and is not any more, `ConfigError`,
         `EtcdUnavailable`, `AccessDenied`, and `OutcomeUnknown` when nobody can tell whether it was changed.
         """
-        hold = self.current()
+        hold = self._current()
         for text, what in ((value, "value"), (reason, "reason")):
             if text is not None:
                 check_text(text, what)
@@ -196,7 +195,7 @@ class Lock:
     @property
     def session(self) -> Session:
         """What looks after the hold: `start()` it to be told of a loss. Raises `NotHolder`."""
-        return self.current().session
+        return self._current().session
 
     @property
     def lost(self) -> threading.Event:
@@ -205,7 +204,7 @@ class Lock:
         Every leased hold is looked after; a persistent one once `session.start()` or `ownership()` was called.
         """
         if self._hold is not None and self._hold.is_inherited:
-            self._notifier.forked()
+            self._notifier.report_forked()
         return self._notifier.lost_event
 
     def ownership(self) -> Ownership:
@@ -241,45 +240,6 @@ class Lock:
     def refresh(self, refresh: float | None) -> None:
         self._spec = _checked(self._spec._replace(refresh=refresh))
 
-    def add_details(self, details: Mapping[str, Any]) -> None:
-        """What the record of the next hold says besides."""
-        self._spec = self._spec._replace(details={**self._spec.details, **details})
-
-    @property
-    def is_explicit(self) -> bool:
-        """True if its owner was named, so that a hold of it may be entered again."""
-        return self._spec.explicit
-
-    def keep_place(self, seconds: int) -> None:
-        """How long this waiter's ticket survives without a renewal: a dead waiter blocks those behind it as long."""
-        self._spec = self._spec._replace(ticket_ttl=seconds)
-
-    def go_on(self, kv: KeyValue, run: str, slot: int, refresh: float | None) -> None:
-        """Hold what another process has acquired on a lease, and has handed over.
-
-        Raises `LockLost` when the lease is gone already, and as `Etcd` does.
-        """
-        lease = Lease.adopt(self._etcd, kv.lease, Patience.lasting(self._connect_timeout), refresh)
-        hold = self.begin(Acquired(kv, run, slot, lease=lease))
-        if lease.lost:
-            raise hold.lost()
-
-    def forget(self) -> None:
-        """The hold is another process's now: nothing is released."""
-        hold, self._hold = self._hold, None
-        if hold is not None:
-            hold.forget()
-
-    def note(self, details: Mapping[str, Any], cancel: Cancel | None = None) -> None:
-        """Add to the record of the hold. Raises as `update`."""
-        self.current().amend(lambda record: record._replace(details={**record.details, **details}), cancel)
-
-    def give_up(self) -> None:
-        """Forget a hold that is lost, and end its lease. Its key is left to whoever has it now."""
-        hold, self._hold = self._hold, None
-        if hold is not None:
-            hold.give_up()
-
     @property
     def name(self) -> str:
         return self._spec.keys.name
@@ -297,22 +257,17 @@ class Lock:
         return self._is_sound()
 
     @property
-    def has_hold(self) -> bool:
-        """True from `acquire` to the end of the hold, though it be lost: there is something to let go."""
-        return self._hold is not None
-
-    @property
     def token(self) -> int:
         """The fencing token: grows with every acquisition, so a resource can refuse an older holder's.
 
         Raises `NotHolder`.
         """
-        return self.current().acquired.token
+        return self._current().acquired.token
 
     @property
     def holder(self) -> Holder:
         """The hold as others see it. Raises `NotHolder`."""
-        acquired = self.current().acquired
+        acquired = self._current().acquired
         ttl_left = None if acquired.lease is None else max(0, int(acquired.lease.deadline - now()))
         return Holder.parse(self._spec.keys, acquired.kv)._replace(ttl_left=ttl_left)
 
@@ -324,23 +279,18 @@ class Lock:
     @property
     def key(self) -> str:
         """The key in etcd that is held. Raises `NotHolder`."""
-        return self.current().acquired.kv.key.decode()
-
-    @property
-    def stays(self) -> bool:
-        """True when a release leaves it held: it was entered again, and ends with what it was entered in."""
-        return self.current().acquired.how in (NESTED, STEP)
+        return self._current().acquired.kv.key.decode()
 
     @property
     def lease(self) -> int | None:
         """The id of the lease that the hold hangs on, None for a persistent one. Raises `NotHolder`."""
-        lease = self.current().acquired.lease
+        lease = self._current().acquired.lease
         return None if lease is None else lease.id
 
     @property
     def since(self) -> int:
         """Unix time from which it is held. Raises `NotHolder`."""
-        return Record.parse(self.current().acquired.kv.value).since or 0
+        return Record.parse(self._current().acquired.kv.value).since or 0
 
     def __enter__(self) -> Lock:
         was_held = self._hold is not None
@@ -372,7 +322,7 @@ class Lock:
         if not again or (hold is not None and not hold.is_ending):
             self.release()
 
-    def begin(self, acquired: Acquired, queue: Queue | None = None) -> Hold:
+    def _begin(self, acquired: Acquired, queue: Queue | None = None) -> Hold:
         """It is held from now on. `queue`: the place in it that is left when there is time."""
         self._hold = Hold(
             self._etcd,
@@ -390,12 +340,12 @@ class Lock:
     def _renew(self, hold: Hold, cancel: Cancel | None) -> None:
         """It is mine already: renew it now, on a new lease if the ttl has changed, and make sure. Raises `LockLost`."""
         if not hold.renew(self._spec.ttl, self._spec.refresh, cancel):
-            error = hold.lost()
-            self.give_up()
-            self._notifier.lost()
+            error = hold.loss_error()
+            hold.give_up()
+            self._notifier.report_lost()
             raise error
 
-    def _part(self, how: Callable[[Hold, Patience], None], cancel: Cancel | None) -> None:
+    def _end_hold(self, how: Callable[[Hold, Patience], None], cancel: Cancel | None) -> None:
         """End the hold. What is raised by a signal handler meanwhile (KeyboardInterrupt) comes when that is done."""
         try:
             if self._hold is not None:
@@ -410,7 +360,7 @@ class Lock:
 
     def _end(self, how: Callable[[Hold, Patience], None], cancel: Cancel | None) -> None:
         with Uninterrupted(cancel) as finish:
-            hold = self.current()
+            hold = self._current()
             hold.is_ending = True
             try:
                 how(hold, Patience.lasting(self.release_timeout, finish))
@@ -425,7 +375,7 @@ class Lock:
         with Uninterrupted():
             if hold is not None and not hold.is_inherited:
                 try:
-                    hold.let_go(Patience.lasting(self.release_timeout))
+                    hold.release(Patience.lasting(self.release_timeout))
                 except DistlockError:
                     pass  # what called away is raised; a lease ends by itself
                 self._hold = None
@@ -436,7 +386,17 @@ class Lock:
         hold = self._hold  # another thread may end it meanwhile
         return hold is not None and hold.is_sound
 
-    def current(self) -> Hold:
+    @property
+    def _hold(self) -> Hold | None:
+        """The hold of this object, which another object or process may have taken on or given up."""
+        hold = self._latest
+        return None if hold is None or hold.is_over else hold
+
+    @_hold.setter
+    def _hold(self, hold: Hold | None) -> None:
+        self._latest = hold
+
+    def _current(self) -> Hold:
         """The hold of this object, in this process. Raises `NotHolder`."""
         if self._hold is None:
             raise NotHolder(f"{printable(self.name)} is not held by this object. {look_at(self.name)}")
@@ -453,3 +413,27 @@ def _checked(spec: LockSpec) -> LockSpec:
     if spec.ttl is not None:
         check_ttl(spec.ttl, spec.refresh)
     return spec
+
+
+# For the code that hands a hold on, or has to give it up. It is no part of the library's interface.
+
+
+def has_hold(lock: Lock) -> bool:
+    """True from `acquire()` to the end of the hold, even if it is lost: there is something to release."""
+    return lock._hold is not None
+
+
+def hold_of(lock: Lock) -> Hold:
+    """The hold of this object, in this process. Raises `NotHolder`."""
+    return lock._current()
+
+
+def resume(lock: Lock, kv: KeyValue, run: str, slot: int, refresh: float | None) -> None:
+    """Go on with a leased hold that another process has acquired and handed over.
+
+    Raises `LockLost` when its lease is gone already, and as `Etcd` does.
+    """
+    lease = Lease.adopt(lock._etcd, kv.lease, Patience.lasting(lock._connect_timeout), refresh)
+    hold = lock._begin(Acquired(kv, run, slot, lease=lease))
+    if lease.gone:
+        raise hold.loss_error()

@@ -1,4 +1,4 @@
-"""Looks names up, and follows them: the client of the services in service.py.
+"""Looks up names, and follows them: the client of the services in service.py.
 
 python examples/name_server/names.py db    # where it is now
 python examples/name_server/names.py       # every name, and every change of it, until Ctrl-C

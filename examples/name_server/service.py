@@ -2,7 +2,7 @@
 
     python examples/name_server/service.py db 10.1.1.1 [--endpoints=http://127.0.0.1:2379]
 
-Start a second one for the same name with another address: it stands by, and has the name when the first is gone.
+Start a second one for the same name with another address: it stands by, and takes the name when the first is gone.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def main() -> int:
     parser.add_argument("name")
     parser.add_argument("address")
     parser.add_argument("--endpoints", default="http://127.0.0.1:2379")
-    parser.add_argument("--prefix", default="/names/", help="a realm of their own: every lock in it is a name")
-    parser.add_argument("--ttl", type=int, default=10, help="seconds after which a dead one has lost its name")
+    parser.add_argument("--prefix", default="/names/", help="a separate realm: every lock in it is a name")
+    parser.add_argument("--ttl", type=int, default=10, help="seconds until a dead service loses its name")
     args = parser.parse_args()
 
     over = threading.Event()

@@ -1,8 +1,8 @@
 # Upgrade a cluster, one node at a time. Every node has this class; `due` comes from Hiera, or from a fact of your own.
 #
-# A node that does not get the lock fails at its first resource, the rest is skipped, and its next run tries again. When
-# the upgrade fails, the lock stays, and no other node follows: look, mend, and run Puppet again on this node, which goes
-# on with its own lock.
+# A node that does not get the lock fails at its first resource, the rest is skipped, and its next run tries again. If
+# the upgrade fails, the lock stays, and no other node follows: look, repair, and run Puppet again on this node, which
+# continues with its own lock.
 class upgrade_node (
   Boolean $due = false,
   String[1] $lock = 'percona_prod',

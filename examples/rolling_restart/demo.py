@@ -1,8 +1,8 @@
-"""Three nodes upgrade their etcd member at the same time; clients read all the while.
+"""Three nodes upgrade their etcd members at the same time, while clients read.
 
 With distlock only one member is down at any moment, the cluster keeps its quorum, and no read fails. With --no-lock
-all three are down together. Everything is real: the etcd that holds the lock, the cluster that is upgraded, and the
-distlock command. It needs no root, listens on loopback only, and removes all that it made.
+all three are down together. Everything is real: the etcd that stores the lock, the cluster that is upgraded, and the
+distlock command. It needs no root, listens on loopback only, and removes everything that it created.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from distlock_core.testing import BinaryNotFound, Cluster, NotReady, NotStarted
 
 LOCK_NAME = "target"
 ELECTION = 0.6  # seconds: the election timeout of the cluster that is upgraded
-# A leader that is stopped hands over in 0.1 s, also on a busy machine; one that vanishes is replaced in 1 s, which is
-# what the randomized timeout of an election allows. Twice that is patience enough for a slow machine, and far less
-# than three nodes at once are away.
+# A leader that is stopped hands over in 0.1 s, even on a busy machine; a leader that vanishes is replaced in 1 s, the
+# upper end of the randomized election timeout. Twice that is enough for a slow machine, and far less than the time for
+# which three nodes are away together.
 PATIENCE = 2.0  # seconds until a read counts as failed
 BOUND = 75.0  # seconds for all three upgrades; about 18 are usual
 BAR = 48
@@ -43,7 +43,7 @@ class Failed(Exception):
 
 
 class Window(NamedTuple):
-    """When one node asked to go ahead, and from when to when it did; Unix times."""
+    """When one node asked for its turn, and when its turn began and ended; Unix times."""
 
     node: str
     waited_from: float
@@ -52,7 +52,7 @@ class Window(NamedTuple):
 
 
 def main() -> int:
-    """0 when it went as promised (or the missing lock was shown), 1 when not, 130 when stopped."""
+    """0 if all went as promised (or without a lock), 1 if not, 130 if stopped."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--no-lock", action="store_true", help="show what happens without distlock")
     args = parser.parse_args()
@@ -71,7 +71,7 @@ def main() -> int:
 def demo(locked: bool) -> int:
     if locked and not os.access(DISTLOCK, os.X_OK):
         raise Failed(f"{DISTLOCK} is missing. Run it with: make demo")
-    say("starting etcd for the locks (1 member), and the cluster that is to be upgraded (3 members)")
+    say("starting etcd for the locks (1 member), and the cluster to upgrade (3 members)")
     with contextlib.ExitStack() as stack:
         locks = stack.enter_context(Cluster.start(fsync=False))
         target = stack.enter_context(Cluster.start(3, fsync=False, election_ms=round(1000 * ELECTION)))
@@ -93,7 +93,7 @@ def upgrade_all(locks: Cluster, target: Cluster, services: Services, locked: boo
     try:
         for member in target.members:
             command = node_command(member.name, services.address, ",".join(target.endpoints), locked)
-            # A session of its own: Ctrl-C reaches only the demo, which ends the nodes in order.
+            # In a separate session: Ctrl-C reaches only the demo, which ends the nodes in order.
             nodes[member.name] = subprocess.Popen(
                 command, env=env, stdout=subprocess.PIPE, text=True, start_new_session=True
             )
@@ -152,7 +152,7 @@ def report(windows: list[Window], readers: Readers, locked: bool) -> int:
 
 
 def end(node: subprocess.Popen[str]) -> None:
-    """End a node that still runs: politely first, so that distlock lets go; its whole group in any case."""
+    """End a node that still runs: with SIGTERM first, so that distlock releases; then its whole group."""
     if node.poll() is None:
         node.terminate()
         try:
@@ -169,7 +169,7 @@ def end(node: subprocess.Popen[str]) -> None:
 
 
 def stop(_number: int, _frame: object) -> NoReturn:
-    # Once: what follows is bounded, and must not be left half done by an impatient second Ctrl-C.
+    # Only once: the clean-up is bounded, and a second Ctrl-C must not interrupt it.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     raise Stopped

@@ -1,4 +1,4 @@
-"""What runs under the lock on one node: stop its etcd member, "install" the new version, start it, wait for health.
+"""The command under the lock on one node: stop its etcd member, "install" the new version, start it, wait for health.
 
 usage: node.py restart NAME SERVICES_ADDRESS ENDPOINT,ENDPOINT,...
 Prints the Unix times at which it began and ended, for the demo's timeline.
@@ -26,7 +26,7 @@ def main() -> int:
     service(services, "stop", name)
     time.sleep(INSTALL_SECONDS)  # the new packages
     service(services, "start", name)
-    # The next node must not begin before this one takes part again: health of all is what the lock protects.
+    # The next node must not begin before this one takes part again: the lock protects the health of all.
     if not all_healthy(endpoints.split(","), HEALTHY_TIMEOUT):
         print(f"{name}: the cluster is not healthy after {HEALTHY_TIMEOUT:g} s", file=sys.stderr)
         return 1

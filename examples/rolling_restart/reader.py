@@ -1,4 +1,4 @@
-"""Clients of the cluster: they read all the while, and count."""
+"""Clients of the cluster: they read continuously, and count."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import urllib.parse
 from collections.abc import Iterator, Sequence
 
 READERS = 4
-TRY_TIMEOUT = 0.5  # seconds; a member that was cut off in mid-read is left for the next one
+TRY_TIMEOUT = 0.5  # seconds; a read of a member that was cut off is retried at the next one
 PAUSE = 0.05
 
 
@@ -25,12 +25,12 @@ class Readers:
         self._counts = threading.Lock()
         self._end = threading.Event()
         members = [urllib.parse.urlsplit(endpoint).netloc for endpoint in endpoints]
-        # Each begins with another member.
+        # Each thread begins with a different member.
         turns = [itertools.islice(itertools.cycle(members), n, None) for n in range(READERS)]
         self._threads = [threading.Thread(target=self._run, args=(turn,), daemon=True) for turn in turns]
 
     def wait_for_reads(self, count: int, timeout: float = 30.0) -> None:
-        """Return when so many reads have succeeded. Raises TimeoutError."""
+        """Return when `count` reads have succeeded. Raises TimeoutError."""
         deadline = time.monotonic() + timeout
         while self.reads < count:
             if time.monotonic() > deadline:

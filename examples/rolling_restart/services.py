@@ -1,4 +1,4 @@
-"""Stands for each node's service manager: stops and starts the node's etcd member when a process asks for it."""
+"""Stands in for each node's service manager: stops and starts the node's etcd member on request."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 #   salt 'db*' state.apply upgrade                                    one upgrades, the others fail and say who does
 #   salt 'db*' state.apply upgrade pillar='{"upgrade": {"timeout": -1}}'   each waits for its turn
 #
-# If any step fails, the lock stays with this node: no other node follows it into the same trouble. Mend it, and apply
-# the state again: the node goes on under its own lock.
+# If any step fails, the lock stays with this node, and no other node runs into the same problem. Repair the node, and
+# apply the state again: it continues under its own lock.
 {% set upgrade = pillar.get('upgrade', {}) %}
 
 one node at a time:
@@ -19,7 +19,7 @@ upgrade the package:
     - require:
       - distlock: one node at a time
 
-# A long upgrade later: still ours? Somebody may have broken the lock by hand.
+# The upgrade may have taken long: check that the lock is still held, because somebody may have broken it by hand.
 still our turn:
   distlock.held:
     - name: {{ upgrade.get('lock', 'percona_prod') }}

@@ -1,5 +1,5 @@
-# The same upgrade with a lock that ends with this state run, whatever becomes of it: done, failed, killed, or the whole
-# machine gone (then after `ttl` seconds). A failed node does not keep the others from following.
+# The same upgrade with a lock that ends with this state run, however it ends: done, failed, killed, or with the whole
+# machine (then after `ttl` seconds). A failed node does not prevent the others from following.
 {% set upgrade = pillar.get('upgrade', {}) %}
 
 one node at a time:

@@ -1,9 +1,9 @@
-"""A service that is called only while it is healthy: then it holds its lock, which carries its address.
+"""A service that is called only while it is healthy: it then holds a lock, which carries its address.
 
     python examples/unhealthy_service/backend.py [--sick-file=/tmp/sick] [--endpoints=http://127.0.0.1:2379]
 
-While the file exists the service counts as sick, and lets its lock go: callers stop. Remove it, and they come back.
-When the service is killed, or hangs for longer than the ttl, its lock ends without it, and they stop as well.
+While the file exists the service counts as unhealthy, and releases its lock: callers stop. Remove the file, and they
+return. If the service is killed, or hangs for longer than the ttl, its lock expires, and callers stop as well.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--endpoints", default="http://127.0.0.1:2379")
     parser.add_argument("--prefix", default="/distlock/")
     parser.add_argument("--sick-file", default="/tmp/sick")
-    parser.add_argument("--ttl", type=int, default=5, help="seconds after which nobody calls a dead one any more")
+    parser.add_argument("--ttl", type=int, default=5, help="seconds until a dead service is no longer called")
     args = parser.parse_args()
 
     over = threading.Event()

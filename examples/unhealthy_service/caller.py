@@ -1,9 +1,9 @@
-"""Calls the service in backend.py, and stops as soon as that has lost its lock.
+"""Calls the service in backend.py, and stops as soon as the service has lost its lock.
 
     python examples/unhealthy_service/caller.py [--endpoints=http://127.0.0.1:2379]
 
-One thread watches the lock, and knows whom to call; the other calls. No call is needed to find out that there is
-nobody to answer it.
+One thread watches the lock, and knows the address; the other thread calls. No failed call is needed to find out that
+the service is gone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from distlock_core.events.watch import Watching
 
 
 class Backend:
-    """Where the service is, None while there is none that is healthy."""
+    """The address of the service; None while it is not healthy."""
 
     url: str | None = None
 

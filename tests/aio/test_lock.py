@@ -300,14 +300,15 @@ def test_what_is_held_is_looked_after_and_let_go_without_a_new_thread(
         manager = here.manager("other", ttl=9)
         await eventually(manager.have_lock)
 
-        def refuse(*_: object) -> None:
+        def refuse(*_: object, **__: object) -> None:
             raise RuntimeError("can't start new thread")
 
         def refuse_too(*_: object) -> None:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
         with monkeypatch.context() as patched:
-            patched.setattr(threading, "_start_new_thread", refuse)
+            for name in ("_start_new_thread", "_start_joinable_thread"):  # before Python 3.13, and since
+                patched.setattr(threading, name, refuse, raising=False)
             patched.setattr("_thread.start_new_thread", refuse)
             patched.setattr("os.pipe", refuse_too)
             assert await lock.verify()

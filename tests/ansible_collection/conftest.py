@@ -19,6 +19,7 @@ from tests.support.needs import missing
 from tests.support.once import once
 from tests.support.paths import ROOT
 from tests.support.playbooks import BIN, Played, write_playbook
+from tests.support.processes import Process
 
 
 @pytest.fixture(scope="session")
@@ -66,13 +67,13 @@ def ansible_env(
 
 
 @pytest.fixture
-def spawn_playbook(ansible_env: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def spawn_playbook(ansible_env: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """spawn_playbook(plays, *options, hosts=("h1",), env={}) starts ansible-playbook and returns its Popen with pipes.
 
     `plays` is the text of a playbook; the hosts have local connections. Environment values of None take a variable
     out. It runs in a session of its own, which is surely ended after the test.
     """
-    started: list[subprocess.Popen[str]] = []
+    started: list[Process] = []
 
     def spawn(
         plays: str,
@@ -80,7 +81,7 @@ def spawn_playbook(ansible_env: dict[str, str], tmp_path: Path) -> Iterator[Call
         hosts: tuple[str, ...] = ("h1",),
         env: Mapping[str, str | None] | None = None,
         **more: Any,
-    ) -> subprocess.Popen[str]:
+    ) -> Process:
         playbook, inventory = write_playbook(tmp_path, plays, hosts)
         merged = {**ansible_env, "RECORDER_FILE": str(playbook.with_suffix(".record")), **(env or {})}
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -105,7 +106,7 @@ def spawn_playbook(ansible_env: dict[str, str], tmp_path: Path) -> Iterator[Call
 
 
 @pytest.fixture
-def playbook(spawn_playbook: Callable[..., subprocess.Popen[str]]) -> Callable[..., Played]:
+def playbook(spawn_playbook: Callable[..., Process]) -> Callable[..., Played]:
     """playbook(plays, *options, hosts=("h1",), env={}) runs ansible-playbook to its end: what each task returned."""
 
     def run(plays: str, *options: str, **more: Any) -> Played:

@@ -16,12 +16,12 @@ from distlock_core import Realm, connect
 from distlock_core.testing import Cluster
 from tests.support.etcd_view import Etcd
 from tests.support.playbooks import PLAYBOOK_TIMEOUT, Played
-from tests.support.processes import is_running, wait_until
+from tests.support.processes import Process, is_running, wait_until
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 MODULE = "distlock.distlock.distlock"
 Run = Callable[..., Played]
-Spawn = Callable[..., "subprocess.Popen[str]"]
+Spawn = Callable[..., "Process"]
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Callable
 import pytest
 
 from distlock_core.testing import Cluster
+from tests.support.processes import Process
 from tests.support.realm_view import Holding, RealmView
 
 
@@ -20,7 +21,7 @@ def realm(etcd: Cluster, realm_prefix: str) -> RealmView:
 
 
 @pytest.fixture
-def hold(spawn_distlock: Callable[..., subprocess.Popen[str]]) -> Callable[..., Holding]:
+def hold(spawn_distlock: Callable[..., Process]) -> Callable[..., Holding]:
     """hold("--lock-name=x", ...) -> a distlock that holds it until `let_go()`."""
 
     def start(*options: str, env: dict[str, str | None] | None = None) -> Holding:

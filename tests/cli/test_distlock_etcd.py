@@ -12,8 +12,9 @@ from typing import Any, Callable
 import pytest
 
 from distlock_core.embedded.ports import free_ports
+from tests.support.processes import Process
 
-Spawn = Callable[..., "subprocess.Popen[str]"]
+Spawn = Callable[..., "Process"]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 ENDED = 30.0
 
@@ -22,7 +23,7 @@ ENDED = 30.0
 def spawn_etcd(spawn_distlock: Spawn, need: Callable[..., str], tmp_path: Path) -> Spawn:
     need("etcd")
 
-    def spawn(*args: str) -> subprocess.Popen[str]:
+    def spawn(*args: str) -> Process:
         return spawn_distlock(*args, command="distlock-etcd", env={"TMPDIR": str(tmp_path)}, cwd=tmp_path)
 
     return spawn
@@ -121,7 +122,7 @@ def _assert_one_line(done: subprocess.CompletedProcess[str], said: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def _endpoints(process: subprocess.Popen[str]) -> list[str]:
+def _endpoints(process: Process) -> list[str]:
     assert process.stdout is not None
     line = process.stdout.readline()  # pytest's timeout bounds it
     found = re.fullmatch(r"export DISTLOCK_ENDPOINTS=(\S+)\n", line)

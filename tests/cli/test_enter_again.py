@@ -14,10 +14,11 @@ from typing import Callable
 import pytest
 
 from distlock_core.testing import Cluster, find_etcdctl
+from tests.support.processes import Process
 from tests.support.realm_view import BOUND, Holding, RealmView, eventually, one_line
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-Spawn = Callable[..., subprocess.Popen[str]]
+Spawn = Callable[..., Process]
 Hold = Callable[..., Holding]
 
 PATH = {"PATH": f"{sys.executable.rpartition('/')[0]}:/usr/bin:/bin"}

@@ -16,9 +16,10 @@ import pytest
 
 from distlock_core.testing import Cluster, Proxy
 from tests.support.lease_view import BOUND, Seen, line_of, lives, one_line, python, wait_until
+from tests.support.processes import Process
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-Spawn = Callable[..., "subprocess.Popen[str]"]
+Spawn = Callable[..., "Process"]
 LOST, NOT_SPAWNED, PINGS = 2, 3, 4
 # Says its pid and waits until its stdin ends.
 WAITING = ("--", "sh", "-c", "echo $$; exec cat")
@@ -68,7 +69,7 @@ def run(run_distlock: Run, environ: dict[str, str | None]) -> Run:
 def spawn(spawn_distlock: Spawn, environ: dict[str, str | None]) -> Spawn:
     """As run, but returns a Popen; its stdin is a pipe."""
 
-    def spawn(*args: str, env: dict[str, str | None] | None = None) -> subprocess.Popen[str]:
+    def spawn(*args: str, env: dict[str, str | None] | None = None) -> Process:
         return spawn_distlock(*args, env={**environ, **(env or {})}, command="etcdlocker", stdin=subprocess.PIPE)
 
     return spawn

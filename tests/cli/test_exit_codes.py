@@ -13,10 +13,11 @@ from typing import Callable
 import pytest
 
 from tests.support.needs import need
+from tests.support.processes import Process
 from tests.support.realm_view import BOUND, RealmView, one_line
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-Spawn = Callable[..., subprocess.Popen[str]]
+Spawn = Callable[..., Process]
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 7, 126, 255])

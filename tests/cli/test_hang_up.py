@@ -13,12 +13,12 @@ from typing import Callable
 import pytest
 
 from tests.support.etcd_view import Etcd
-from tests.support.processes import BOUND, Output, wait_until
+from tests.support.processes import BOUND, Output, Process, wait_until
 from tests.support.sshd import Sshd
 
 DISTLOCK = str(Path(sys.executable).parent / "distlock")
 HANGUP = 128 + signal.SIGHUP
-Spawn = Callable[..., "subprocess.Popen[str]"]
+Spawn = Callable[..., "Process"]
 
 
 @pytest.fixture

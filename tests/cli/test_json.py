@@ -13,10 +13,11 @@ from typing import Any, Callable
 import pytest
 
 from distlock_core.testing import Proxy
+from tests.support.processes import Process
 from tests.support.realm_view import BOUND, Holding, RealmView, one_line
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-Spawn = Callable[..., subprocess.Popen[str]]
+Spawn = Callable[..., Process]
 Hold = Callable[..., Holding]
 
 # Documented, and so not to be taken away; what is added here has to be documented too.

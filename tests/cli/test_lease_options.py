@@ -11,14 +11,14 @@ from typing import Any, Callable, NamedTuple
 import pytest
 import yaml
 
-from distlock_core.settings.load import SETTINGS
+from distlock_core.settings.table import SETTINGS
 from distlock_core.testing import Proxy
 from tests.support.lease_settings import OF_LEASES
 from tests.support.lease_view import BOUND, Seen, line_of, one_line, python, wait_dead, wait_until
-from tests.support.processes import Output
+from tests.support.processes import Output, Process
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-Spawn = Callable[..., "subprocess.Popen[str]"]
+Spawn = Callable[..., "Process"]
 LOST, HUNG = 2, 4
 COVERED: set[str] = set()
 # Ignores SIGTERM; says `ready`, and `asked` when it comes.
@@ -47,7 +47,7 @@ class Give(NamedTuple):
         return ([f"--{setting.option}={text}"], {}) if self.way == "option" else ([], {setting.variable: text})
 
 
-def every_way(key: str) -> Any:
+def every_way(key: str) -> pytest.MarkDecorator:
     """The test runs once for every way in which this setting can be given."""
     COVERED.add(key)
     return pytest.mark.parametrize("give", ["option", "variable", "file"], indirect=True)

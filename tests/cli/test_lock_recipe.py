@@ -15,7 +15,7 @@ from typing import Callable
 import pytest
 
 from tests.support.paths import ROOT
-from tests.support.processes import line_of
+from tests.support.processes import Process, line_of
 from tests.support.realm_view import BOUND, RealmView, eventually
 
 PAGE = ROOT / "docs" / "cli.md"
@@ -25,7 +25,7 @@ NAME = "percona_prod"
 WORK = "echo inside; cat >/dev/null; echo done"
 ENDS = [None, signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
-Start = Callable[..., subprocess.Popen[str]]
+Start = Callable[..., Process]
 
 
 @pytest.fixture(params=["bash", "dash"])
@@ -35,9 +35,9 @@ def start(request: pytest.FixtureRequest, distlock_env: dict[str, str]) -> Itera
     assert shell is not None, f"{request.param} is not installed"
     assert RECIPE is not None
     path = f"{os.path.dirname(sys.executable)}:{distlock_env['PATH']}"
-    running: list[subprocess.Popen[str]] = []
+    running: list[Process] = []
 
-    def begin(node: str) -> subprocess.Popen[str]:
+    def begin(node: str) -> Process:
         script = RECIPE[1].replace("web-1", node) + WORK  # type: ignore[index]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         running.append(
@@ -58,7 +58,7 @@ def start(request: pytest.FixtureRequest, distlock_env: dict[str, str]) -> Itera
             stream.close()
 
 
-def end(script: subprocess.Popen[str], how: signal.Signals | None) -> None:
+def end(script: Process, how: signal.Signals | None) -> None:
     """As a terminal, or a service manager, ends a script; None: its work is done."""
     # Between fork and exec a shell's child would lose the signal.
     eventually(lambda: "cat" in started_by(script.pid), "its work")

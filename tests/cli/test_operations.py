@@ -13,10 +13,11 @@ from typing import Callable
 
 import pytest
 
+from tests.support.processes import Process
 from tests.support.realm_view import BOUND, Holding, RealmView, eventually, one_line
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-Spawn = Callable[..., subprocess.Popen[str]]
+Spawn = Callable[..., Process]
 Hold = Callable[..., Holding]
 DISTLOCK = f"{sys.executable.rpartition('/')[0]}/distlock"
 PATH = {"PATH": f"{sys.executable.rpartition('/')[0]}:/usr/bin:/bin"}

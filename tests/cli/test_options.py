@@ -10,18 +10,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, TypeVar
 
 import pytest
 import yaml
 
-from distlock_core.settings.load import SETTINGS, load
+from distlock_core.settings.load import load
+from distlock_core.settings.table import SETTINGS
 from distlock_core.testing import Cluster, Proxy
 from tests.support.access_settings import OF_ACCESS
 from tests.support.lease_settings import OF_LEASES
+from tests.support.processes import Process
 from tests.support.realm_view import Holding, RealmView, one_line
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+Test = TypeVar("Test", bound=Callable[..., None])
 PRINTENV = "--", "printenv", "DISTLOCK_HELD"
 
 
@@ -42,13 +45,13 @@ class Give(NamedTuple):
         return [f"--{setting.option}={text}"], {}
 
 
-def ways(key: str) -> Any:
+def ways(key: str) -> Callable[[Test], Test]:
     """The test runs once for every way in which this setting can be given."""
     scope = next(setting.scope for setting in SETTINGS if setting.key == key).split()
     names = {"option": "option", "env": "variable", "file": "file"}
     mark = pytest.mark.parametrize("give", [names[word] for word in scope], indirect=True)
 
-    def decorate(test: Any) -> Any:
+    def decorate(test: Test) -> Test:
         COVERED.add(key)
         return mark(test)
 
@@ -117,7 +120,7 @@ def test_a_timeout_of_zero_does_not_wait(run_distlock: Run, realm: RealmView, gi
 
 
 def test_a_negative_timeout_waits_until_the_lock_is_free(
-    hold: Callable[..., Holding], spawn_distlock: Callable[..., subprocess.Popen[str]]
+    hold: Callable[..., Holding], spawn_distlock: Callable[..., Process]
 ) -> None:
     holder = hold("--lock-name=x")
     waiter = spawn_distlock("-timeout", "-1", "-lock-name", "x", "--", "echo", "mine")

@@ -9,9 +9,10 @@ from typing import Callable
 import pytest
 
 from tests.support.lease_view import BOUND, Seen, line_of, lives, one_line
+from tests.support.processes import Process
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-Spawn = Callable[..., "subprocess.Popen[str]"]
+Spawn = Callable[..., "Process"]
 Module = Callable[[str], str]
 HUNG = 4
 ANSWERING = "process.on('message', (message) => process.send({pong: message.ping}));\n"

@@ -16,14 +16,14 @@ from typing import Callable
 import pytest
 
 from tests.support.etcd_view import Etcd
-from tests.support.processes import BOUND, Output, wait_until
+from tests.support.processes import BOUND, Output, Process, wait_until
 from tests.support.pseudo_terminal import CTRL_C, Terminal
 
 DISTLOCK = os.path.join(os.path.dirname(sys.executable), "distlock")
 CLEARED = "\r\x1b[K"
 SEEN_WITHIN = 10.0  # seconds until a waiter further back sees a new holder
 HOSTILE = "\x1b[31mred\x1b]0;title\x07 \x9b2J\r\nnew line \u202e"
-Spawn = Callable[..., "subprocess.Popen[str]"]
+Spawn = Callable[..., "Process"]
 OpenTerminal = Callable[..., Terminal]
 
 

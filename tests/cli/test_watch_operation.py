@@ -13,9 +13,10 @@ import pytest
 
 from distlock_core import Realm, connect
 from distlock_core.testing import Cluster, Proxy
+from tests.support.processes import Process
 from tests.support.realm_view import BOUND, RealmView, eventually, one_line
 
-Spawn = Callable[..., subprocess.Popen[str]]
+Spawn = Callable[..., Process]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 SINCE = r"since \d\d:\d\d \(\d+s\)"
@@ -31,7 +32,7 @@ def watch(spawn_distlock: Spawn) -> Spawn:
     return lambda *options, **how: spawn_distlock("--watch", *options, **how)
 
 
-def event(process: subprocess.Popen[str]) -> dict[str, Any]:
+def event(process: Process) -> dict[str, Any]:
     return json.loads(process.stdout.readline())
 
 

@@ -14,10 +14,10 @@ from typing import Callable
 import pytest
 
 from tests.support.lease_view import BOUND, Seen, line_of, lives, one_line, python
-from tests.support.processes import Output
+from tests.support.processes import Output, Process
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-Spawn = Callable[..., "subprocess.Popen[str]"]
+Spawn = Callable[..., "Process"]
 HUNG = 4
 
 # What any program does that knows sd_notify: `tell("WATCHDOG=1")`.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from distlock_core.base.deadline import now
 from distlock_core.testing import Cluster, Held, Proxy
 from tests.support.etcd_view import Etcd
 from tests.support.process_trees import Key, Spawn, figure, growing_tree
-from tests.support.processes import BOUND, Output, is_running, wait_until, wait_until_taken
+from tests.support.processes import BOUND, Output, Process, is_running, wait_until, wait_until_taken
 
 TTL = 3
 TICKET_TTL = 10
@@ -39,7 +38,7 @@ def long(number: signal.Signals) -> tuple[str, ...]:
     return tuple(f"--ttl={TTL}" if word == "--ttl=60" and number == signal.SIGKILL else word for word in LONG)
 
 
-def hit(process: subprocess.Popen[str], number: signal.Signals) -> None:
+def hit(process: Process, number: signal.Signals) -> None:
     """Send it, and wait for the end by it."""
     process.send_signal(number)
     assert process.wait(BOUND) == (-number if number == signal.SIGKILL else 128 + number)
@@ -145,7 +144,7 @@ def test_a_signal_while_it_runs_ends_the_command_and_the_lock(
     assert_leaves_no_more_than_allowed(in_etcd, number)
 
 
-def releasing(spawn_distlock: Spawn, proxy: Proxy, ttl: int = 60) -> tuple[subprocess.Popen[str], Held]:
+def releasing(spawn_distlock: Spawn, proxy: Proxy, ttl: int = 60) -> tuple[Process, Held]:
     held = proxy.hold_request(TXN, releases)
     command = ("--lock-name=x", f"--ttl={ttl}", "--", "sh", "-c", "exit 7")
     process = spawn_distlock(*command, env={"DISTLOCK_ENDPOINTS": proxy.url})

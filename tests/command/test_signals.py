@@ -16,6 +16,7 @@ from tests.support.etcd_view import Etcd
 from tests.support.processes import (
     BOUND,
     Output,
+    Process,
     is_running,
     python,
     signals_in,
@@ -30,7 +31,7 @@ ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT]
 DISTLOCK = os.path.join(os.path.dirname(sys.executable), "distlock")
 LONG = ("--lock-name=x", "--", "sh", "-c", "echo pid $$; exec sleep 300")
 TICKET_TTL = 10  # seconds
-Spawn = Callable[..., "subprocess.Popen[str]"]
+Spawn = Callable[..., "Process"]
 each_ending = pytest.mark.parametrize("number", ENDING, ids=lambda number: number.name)
 
 HANDLES_TERM = """
@@ -271,7 +272,7 @@ def test_a_resolver_that_hangs_does_not_swallow_a_signal(spawn_distlock: Spawn, 
 # While it releases.
 
 
-def _releasing(spawn_distlock: Spawn, proxy: Proxy, *command: str) -> tuple[subprocess.Popen[str], Held]:
+def _releasing(spawn_distlock: Spawn, proxy: Proxy, *command: str) -> tuple[Process, Held]:
     held = proxy.hold_request(TXN, releases)
     process = spawn_distlock("--lock-name=x", "--", *command, env={"DISTLOCK_ENDPOINTS": proxy.url})
     held.wait(BOUND)

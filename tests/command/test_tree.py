@@ -18,7 +18,7 @@ from distlock_core.testing import Proxy
 from tests.support.etcd_view import Etcd
 from tests.support.lease_view import DISTLOCK, Run
 from tests.support.process_trees import LOST, STAMP, Next, Spawn, Tree, figure, finish, growing_tree
-from tests.support.processes import BOUND, Output, is_running, is_stopped, python, status_of, wait_until
+from tests.support.processes import BOUND, Output, Process, is_running, is_stopped, python, status_of, wait_until
 
 LEASED = ("--lock-name=x", "--ttl=30")
 CUT_OFF = ("--lock-name=x", "--ttl=8", "--refresh=0.8", "--kill-after=3")
@@ -116,7 +116,7 @@ def tree(tmp_path: Path) -> Iterator[Tree]:
         yield tree
 
 
-def pids_of(process: subprocess.Popen[str]) -> list[int]:
+def pids_of(process: Process) -> list[int]:
     return [int(pid) for pid in Output(process.stdout).until(r"pids (\d+ \d+)\n").group(1).split()]
 
 

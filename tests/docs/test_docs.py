@@ -20,11 +20,19 @@ from distlock_core.cli.environment import LEASE, MINE_ALONE
 from distlock_core.cli.options import OPERATIONS, parse
 from distlock_core.cli.puppet import arguments
 from distlock_core.process.nesting import HELD, TOKEN
-from distlock_core.settings.load import SETTINGS, load
+from distlock_core.settings.load import load
+from distlock_core.settings.table import SETTINGS
 from distlock_core.testing import Cluster
 from tests.support.paths import ROOT
+from tests.support.processes import Process
 
-PAGES = ("README.md", "CHANGELOG.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
+PAGES = (
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")),
+)
 BIN = os.path.dirname(sys.executable)
 COMMAND_TIMEOUT = 60.0
 IN_LINE_TIMEOUT = 30.0  # seconds for the background command of the tour to stand in line
@@ -143,7 +151,7 @@ class Tour:
     def __init__(self, endpoint: str) -> None:
         clean = {key: value for key, value in os.environ.items() if not key.startswith("DISTLOCK_")}
         self._env = {**clean, "DISTLOCK_ENDPOINTS": endpoint, "PATH": f"{BIN}{os.pathsep}{clean['PATH']}"}
-        self._waiting: list[subprocess.Popen[str]] = []
+        self._waiting: list[Process] = []
 
     def run(self, command: str) -> str:
         done = subprocess.run(

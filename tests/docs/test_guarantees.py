@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from tests.support.doc_blocks import ROOT
+from tests.support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
 NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.doc_blocks import ROOT
+from tests.support.paths import ROOT
 
 LONGEST = 120
 CODE_OR_LINK = re.compile(r"`[^`]*`|\]\([^)]*\)")

@@ -26,10 +26,10 @@ from distlock_core.process.identity import start_time
 from distlock_core.testing import Cluster, Proxy
 from tests.support.lease_view import BOUND, LATE, Seen, lives, one_line, pause, python, stays, wait_dead, wait_until
 from tests.support.process_trees import Next
-from tests.support.processes import line_of, status_of
+from tests.support.processes import Process, line_of, status_of
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-Spawn = Callable[..., "subprocess.Popen[str]"]
+Spawn = Callable[..., "Process"]
 TTL = 2  # seconds: the shortest that is accepted
 MEMORY = 15 << 10  # KiB
 
@@ -68,11 +68,11 @@ class Bound:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def start() -> Iterator[Callable[..., Process]]:
     """start(COMMAND...) -> a process that is surely ended, and with it every keeper that looks after it."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[Process] = []
 
-    def start(*command: str) -> subprocess.Popen[str]:
+    def start(*command: str) -> Process:
         started.append(
             subprocess.Popen(command or ["sleep", "300"], stdout=subprocess.PIPE, text=True, start_new_session=True)
         )
@@ -87,14 +87,14 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 @pytest.fixture
 def bind(
-    run_distlock: Run, seen: Seen, start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+    run_distlock: Run, seen: Seen, start: Callable[..., Process], tmp_path: Path
 ) -> Iterator[Callable[..., Bound]]:
     """bind("--on-loss=kill", process=..., ttl=2) -> the lock `x`, bound to a process; its keeper ends with the test."""
     keepers: list[int] = []
 
     def bind(
         *options: str,
-        process: subprocess.Popen[str] | None = None,
+        process: Process | None = None,
         ttl: int = TTL,
         log: Path | None = None,
         env: dict[str, str | None] | None = None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from distlock_core.etcd.http.gateway import Gateway
 from distlock_core.etcd.values import Event
 from distlock_core.lock import queue
 from distlock_core.testing import Cluster, Proxy
+from tests.support.processes import Process
 from tests.support.scene import BOUND, GRANT, KEEPALIVE, PROMPT, TXN, WATCH, Scene, deletes, gateway, until
 
 TYPE_CHECKING = False
@@ -76,7 +76,7 @@ def test_waiting_costs_no_commits(start_etcd: Callable[..., Cluster], realm_pref
 
 
 def test_a_waiter_killed_in_mid_line_delays_it_by_no_more_than_its_ticket(
-    scene: Scene, spawn_distlock: Callable[..., subprocess.Popen[str]]
+    scene: Scene, spawn_distlock: Callable[..., Process]
 ) -> None:
     realm = scene.realm()
     holder = realm.lock("web").acquire(0)

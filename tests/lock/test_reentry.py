@@ -15,6 +15,7 @@ from distlock_core.model.record import Record
 from distlock_core.process import identity
 from distlock_core.process.identity import traces
 from distlock_core.testing import Proxy
+from tests.support.processes import Process
 from tests.support.scene import BOUND, TXN, Scene, deletes, puts
 
 
@@ -110,7 +111,7 @@ sys.stdin.read()
 """
 
 
-def another_run(scene: Scene) -> subprocess.Popen[str]:
+def another_run(scene: Scene) -> Process:
     """A process that holds the lock."""
     return subprocess.Popen(
         [sys.executable, "-c", ACQUIRE, scene.cluster.endpoints[0], scene.prefix],

@@ -20,6 +20,7 @@ import pytest
 
 from distlock_core import LockBusy, LockNotFound, NotHolder, Realm
 from distlock_core.process.identity import ALIVE, GONE, UNKNOWN, fate, is_same, traces
+from tests.support.processes import Process
 from tests.support.scene import Scene
 
 EXAMPLES = 120  # drawn from all combinations
@@ -261,7 +262,7 @@ def race(scene: Scene, *, step: bool, token: int | None = None) -> list[int]:
             racer.communicate()
 
 
-def say(racer: subprocess.Popen[str]) -> str:
+def say(racer: Process) -> str:
     assert racer.stdin is not None
     assert racer.stdout is not None
     racer.stdin.write("\n")

@@ -16,6 +16,7 @@ from distlock_core import Lock, connect
 from distlock_core.base.deadline import Interrupt, Patience, now
 from distlock_core.etcd.http import gateway, http1, reply, watch
 from distlock_core.lock.lease import Lease
+from distlock_core.lock.lock import hold_of
 from distlock_core.lock.monitor import Session
 from distlock_core.model.record import Record
 from distlock_core.testing import Cluster
@@ -203,7 +204,7 @@ def test_what_a_callback_raises_neither_ends_nor_hides_anything(
         wait_until(lambda: reported, "the report")
         assert reported[0].exc_type is ZeroDivisionError
         assert not lock.held
-        lock.give_up()
+        hold_of(lock).give_up()
 
 
 # Run in a process of its own, since what it provokes befalls a whole process.
@@ -211,6 +212,7 @@ _APART = """
 import os, resource, socket, sys, threading, time
 from distlock_core import connect
 from distlock_core.base.deadline import now
+from distlock_core.lock.lock import hold_of
 endpoint, prefix, what = sys.argv[1:]
 realm = connect(endpoint, prefix)
 
@@ -260,7 +262,7 @@ if lock.held:
     lock.release()
 else:
     assert len(told) == 1 and lock.lost.is_set(), (told, lock.lost)
-    lock.give_up()
+    hold_of(lock).give_up()
 # For shorter it is ridden out, and the thread is the same.
 lock = realm.lock("y", ttl=9, refresh=0.5, on_lost=told.append).acquire()
 before = lock.session.deadline
@@ -340,9 +342,9 @@ def test_where_no_thread_can_be_started_nothing_is_taken(etcd: Cluster, realm_pr
     code = """
 import _thread
 from distlock_core import DistlockError
-def refuse(*_):
+def refuse(*_, **__):
     raise RuntimeError("can't start new thread")
-threading._start_new_thread = _thread.start_new_thread = refuse
+threading._start_new_thread = threading._start_joinable_thread = _thread.start_new_thread = refuse
 try:
     realm.lock("x", ttl=5).acquire(timeout=0)
 except DistlockError as error:
@@ -358,9 +360,9 @@ def test_what_is_held_needs_no_new_thread_to_be_looked_after_renewed_or_let_go(
     code = """
 import _thread
 lock = realm.lock("x", ttl=5).acquire()
-def refuse(*_):
+def refuse(*_, **__):
     raise RuntimeError("can't start new thread")
-threading._start_new_thread = _thread.start_new_thread = refuse
+threading._start_new_thread = threading._start_joinable_thread = _thread.start_new_thread = refuse
 lock.ttl = 7
 lock.acquire()  # on another lease, looked after by the same thread
 assert lock.session.is_running and lock.session.lease.ttl == 7
@@ -378,4 +380,4 @@ def test_a_stopped_program_does_not_believe_that_it_holds_what_has_run_out(etcd:
         lock = realm.lock("x", ttl=3, background=False).acquire()  # nobody renews it
         wait_until(lambda: now() > lock.session.deadline, "the deadline")
         assert not lock.held
-        lock.give_up()
+        hold_of(lock).give_up()

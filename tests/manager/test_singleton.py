@@ -14,17 +14,17 @@ import pytest
 from distlock_core.testing import Cluster
 from tests.support.etcd_view import Etcd
 from tests.support.paths import ROOT
-from tests.support.processes import BOUND, Output, wait_until
+from tests.support.processes import BOUND, Output, Process, wait_until
 
 EXAMPLE = ROOT / "examples" / "singleton.py"
 TTL = 3
 
 
 @pytest.fixture
-def start(etcd: Cluster, realm_prefix: str, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
-    started: list[subprocess.Popen[str]] = []
+def start(etcd: Cluster, realm_prefix: str, tmp_path: Path) -> Iterator[Callable[[], Process]]:
+    started: list[Process] = []
 
-    def start() -> subprocess.Popen[str]:
+    def start() -> Process:
         options = [f"--endpoints={etcd.endpoints[0]}", f"--prefix={realm_prefix}", f"--file={tmp_path / 'job.log'}"]
         argv = [sys.executable, str(EXAMPLE), *options, f"--ttl={TTL}", "--every=0.02"]
         started.append(subprocess.Popen(argv, stdout=subprocess.PIPE, text=True))
@@ -40,7 +40,7 @@ def start(etcd: Cluster, realm_prefix: str, tmp_path: Path) -> Iterator[Callable
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_one_does_the_job_and_when_it_is_gone_another_does(
-    start: Callable[[], subprocess.Popen[str]], etcd: Cluster, realm_prefix: str, tmp_path: Path, how: signal.Signals
+    start: Callable[[], Process], etcd: Cluster, realm_prefix: str, tmp_path: Path, how: signal.Signals
 ) -> None:
     names = {}
     for _ in range(3):

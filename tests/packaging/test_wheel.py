@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -16,48 +15,21 @@ import yaml
 from distlock_core.testing import Cluster
 from tests.support.paths import ROOT
 
-OLDEST = (3, 9)
+TOOLS = ROOT / "tools"
 BOUND = 100.0
-# Imports all there is. What needs a package of an extra may say so, and nothing else may fail or warn.
-IMPORT_ALL = """
-import importlib, pkgutil, sys
-import distlock_core
-assert distlock_core.__file__.startswith(sys.prefix), distlock_core.__file__
-names = [found.name for found in pkgutil.walk_packages(distlock_core.__path__, "distlock_core.")]
-assert len(names) > 90, len(names)
-for name in names:
-    try:
-        importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        assert error.name in ("salt", "grpc", "google", "etcd3", "dns"), (name, error.name)
-"""
 
 
 def interpreters() -> list[str]:
-    """The oldest and the newest that can run it, of those on PATH, of pyenv's, and the one that runs the tests."""
-    folders = [*map(Path, os.environ["PATH"].split(os.pathsep)), *Path.home().glob(".pyenv/versions/*/bin")]
-    found = {sys.version_info[:2]: sys.executable}
-    for path in [path for folder in folders for path in folder.glob("python3.*")]:
-        version = re.fullmatch(r"python3\.(\d+)", path.name)
-        # A shim of pyenv is a script that may have no such version behind it.
-        if version and (3, int(version[1])) >= OLDEST and path.parent.name != "shims":
-            found.setdefault((3, int(version[1])), str(path))
-    versions = sorted(found)
-    return [found[version] for version in dict.fromkeys((versions[0], versions[-1]))]
+    """The oldest and the newest that can run it, of those that are here."""
+    words = [sys.executable, str(TOOLS / "interpreters.py"), "--ends"]
+    listed = subprocess.run(words, capture_output=True, text=True, check=True, timeout=BOUND).stdout
+    return [line.split(" ", 1)[1] for line in listed.splitlines()]
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """From a copy: a build writes into its tree."""
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in ("distlock_core", "salt"):
-        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "LICENSE", "README.md"):
-        shutil.copy(ROOT / name, source)
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "wheel", "--no-deps", "--no-index"]
-    subprocess.run([*pip, "--no-build-isolation", "--wheel-dir", str(target), str(source)], check=True, timeout=BOUND)
-    (built,) = target.glob("*.whl")
-    return built
+    build = [sys.executable, str(TOOLS / "build_wheel.py"), "--into", str(tmp_path_factory.mktemp("wheel"))]
+    return Path(subprocess.run(build, stdout=subprocess.PIPE, text=True, check=True, timeout=BOUND).stdout.strip())
 
 
 @pytest.fixture(params=interpreters(), ids=lambda path: Path(path).name)
@@ -76,9 +48,8 @@ def clean(request: pytest.FixtureRequest, wheel: Path, tmp_path: Path) -> Iterat
 
 
 def test_every_module_can_be_imported_without_a_warning(clean: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [clean, "-I", "-W", "error", "-c", IMPORT_ALL], cwd=tmp_path, capture_output=True, timeout=BOUND, check=False
-    )
+    words = [clean, "-I", "-W", "error", str(TOOLS / "import_all.py")]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, timeout=BOUND, check=False)
     assert (done.returncode, done.stderr.decode()) == (0, "")
 
 

@@ -22,7 +22,8 @@ import pytest
 import distlock_core
 from distlock_core.process import run_notes
 from distlock_core.process.identity import GONE, UNKNOWN, ancestry, fate, is_gone, is_same, start_time, traces
-from tests.support.processes import line_of, python
+from distlock_core.testing import Cluster
+from tests.support.processes import Process, line_of, python
 from tests.support.realm_view import BOUND, RealmView, eventually, one_line
 
 ME = "--lock-name=x", "--id=node-1"
@@ -32,7 +33,13 @@ HOLD = "--", "sh", "-c", "echo $$; exec cat >/dev/null"
 SYSTEM_PYTHON = "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable
 NOBODY = "setpriv --reuid=65534 --regid=65534 --clear-groups"
 
-Inside = Callable[..., subprocess.Popen[str]]
+Inside = Callable[..., Process]
+
+
+@pytest.fixture
+def realm(etcd: Cluster, realm_prefix: str) -> RealmView:
+    """What is in etcd under the test's own prefix."""
+    return RealmView(etcd, realm_prefix)
 
 
 @pytest.fixture
@@ -40,9 +47,9 @@ def inside(distlock_env: dict[str, str], need: Callable[..., str]) -> Iterator[I
     """inside("--uts", "hostname clone", *command, env={}) -> the command in namespaces of its own."""
     if os.geteuid() != 0:
         pytest.skip("namespaces of its own take root")
-    running: list[subprocess.Popen[str]] = []
+    running: list[Process] = []
 
-    def start(namespaces: str, setup: str, *command: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    def start(namespaces: str, setup: str, *command: str, env: dict[str, str] | None = None) -> Process:
         words = [need("unshare"), *namespaces.split(), "--fork", "sh", "-c", f'{setup or ":"} && exec "$@"', "sh"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         running.append(
@@ -60,7 +67,7 @@ def inside(distlock_env: dict[str, str], need: Callable[..., str]) -> Iterator[I
             stream.close()
 
 
-def kill_all(process: subprocess.Popen[str]) -> None:
+def kill_all(process: Process) -> None:
     """Kill it, and whatever is below it."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
@@ -68,7 +75,7 @@ def kill_all(process: subprocess.Popen[str]) -> None:
         pass
 
 
-def refused(process: subprocess.Popen[str]) -> str:
+def refused(process: Process) -> str:
     """It was busy; return what it said."""
     said, error = process.communicate(timeout=BOUND)
     assert (process.returncode, said) == (1, ""), error
@@ -165,7 +172,7 @@ def test_a_process_that_hidepid_hides_is_not_gone(inside: Inside, realm: RealmVi
 
 def _entered_only_when_it_is_gone(
     inside: Inside,
-    holder: subprocess.Popen[str],
+    holder: Process,
     details: dict[str, Any],
     hidden: str,
     enter: list[str],

@@ -149,16 +149,10 @@ def test_a_run_that_has_waited_for_its_lock_says_so_in_its_log_and_report(
 
 @pytest.fixture
 def wheels(tmp_path: Path) -> Path:
-    """A folder with the wheel of this repository. From a copy: a build writes into its tree."""
-    source, target = tmp_path / "source", tmp_path / "wheels"
-    ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "distlock_core", source / "distlock_core", symlinks=True, ignore=ignore)
-    shutil.copytree(ROOT / "salt", source / "salt", symlinks=True, ignore=ignore)
-    for name in ("pyproject.toml", "LICENSE", "README.md"):
-        shutil.copy(ROOT / name, source)
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "wheel", "--no-deps", "--no-index"]
-    subprocess.run([*pip, "--no-build-isolation", "--wheel-dir", str(target), str(source)], check=True, timeout=100)
-    return target
+    """A folder with the wheel of this repository."""
+    build = [sys.executable, str(ROOT / "tools/build_wheel.py"), "--into", str(tmp_path / "wheels")]
+    subprocess.run(build, check=True, timeout=100)
+    return tmp_path / "wheels"
 
 
 def test_the_package_comes_from_a_wheel_into_an_environment_of_its_own(

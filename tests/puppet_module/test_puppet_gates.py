@@ -92,12 +92,6 @@ def test_metadata_json_lint(run: Callable[..., subprocess.CompletedProcess[str]]
     assert (done.returncode, said(done)) == (0, "")
 
 
-def test_the_module_has_the_version_of_the_package() -> None:
-    from distlock_core import __version__
-
-    assert json.loads((MODULE / "metadata.json").read_text())["version"] == __version__
-
-
 # The Python that each system brings.
 PYTHONS = {
     ("Debian", "11"): (3, 9),

@@ -17,12 +17,12 @@ from distlock_core import Holder, connect
 from distlock_core.process.alive import LOOK
 from distlock_core.testing import Cluster
 from tests.support.doc_blocks import recipe, with_stand_ins
-from tests.support.processes import is_running, wait_until
+from tests.support.processes import Process, is_running, wait_until
 from tests.support.salt_minions import CALL_TIMEOUT, Fleet, State, age, clean_environment, states
 
 pytestmark = pytest.mark.timeout(400)
 
-Apply = Callable[..., "subprocess.Popen[str]"]
+Apply = Callable[..., "Process"]
 
 
 class Cluster3:
@@ -71,9 +71,9 @@ def holder(etcd: Cluster, realm_prefix: str, lock_name: str) -> Callable[[], Hol
 @pytest.fixture
 def start(fleet: Fleet) -> Iterator[Apply]:
     """start(target, *words) -> `salt` in the background; surely ended."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[Process] = []
 
-    def start(target: str, *words: str) -> subprocess.Popen[str]:
+    def start(target: str, *words: str) -> Process:
         started.append(
             subprocess.Popen(
                 fleet.command(target, *words),

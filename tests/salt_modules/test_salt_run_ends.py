@@ -15,7 +15,7 @@ from distlock_core import Holder, Realm, connect
 from distlock_core.process.alive import LOOK
 from distlock_core.testing import Cluster
 from tests.support.etcd_view import Etcd
-from tests.support.processes import is_running, wait_until
+from tests.support.processes import Process, is_running, wait_until
 from tests.support.salt_minions import CALL_TIMEOUT, Minion, age, clean_environment
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
@@ -72,11 +72,11 @@ def work(tmp_path: Path) -> Iterator[Work]:
 
 
 @pytest.fixture
-def at_work(minion: Minion, work: Work) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def at_work(minion: Minion, work: Work) -> Iterator[Callable[..., Process]]:
     """at_work(ttl=60) -> a state run that holds x until its end, and y; the keeper has surely seen its command."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[Process] = []
 
-    def start(ttl: int = 60) -> subprocess.Popen[str]:
+    def start(ttl: int = 60) -> Process:
         (minion.sls / "upgrade.sls").write_text(UPGRADE.format(ttl=ttl, command=work.command))
         started.append(minion.start("state.apply", "upgrade"))
         pid = wait_until(lambda: work.pid, "the run at its command", CALL_TIMEOUT)
@@ -93,7 +93,7 @@ def at_work(minion: Minion, work: Work) -> Iterator[Callable[..., subprocess.Pop
     "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL], ids=lambda number: number.name
 )
 def test_a_lock_until_the_runs_end_stays_while_the_command_of_a_run_that_was_ended_works(
-    at_work: Callable[..., subprocess.Popen[str]],
+    at_work: Callable[..., Process],
     work: Work,
     keys: Etcd,
     holder: Callable[[], Holder | None],
@@ -117,7 +117,7 @@ def test_a_lock_until_the_runs_end_stays_while_the_command_of_a_run_that_was_end
 
 
 def test_a_lock_whose_run_and_keeper_are_both_killed_ends_by_its_ttl(
-    at_work: Callable[..., subprocess.Popen[str]], work: Work, keys: Etcd, holder: Callable[[], Holder | None]
+    at_work: Callable[..., Process], work: Work, keys: Etcd, holder: Callable[[], Holder | None]
 ) -> None:
     # As when the machine dies, or a container's first process.
     run = at_work(ttl=5)

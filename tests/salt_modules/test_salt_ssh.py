@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 import yaml
-from needs import SALT, missing
-from pages import recipe
-from salted import BIN, ROOT, State, clean_environment, states
-from sshd import Sshd
-from witness import Etcd
 
 from distlock_core.testing import Cluster
+from tests.support.doc_blocks import recipe
+from tests.support.etcd_view import Etcd
+from tests.support.needs import SALT, missing
+from tests.support.paths import ROOT
+from tests.support.salt_minions import BIN, State, clean_environment, states
+from tests.support.sshd import Sshd
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 

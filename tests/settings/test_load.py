@@ -9,8 +9,9 @@ import pytest
 
 from distlock_core.errors import ConfigError
 from distlock_core.settings import load as loading
-from distlock_core.settings.load import BY_KEY, SETTINGS, load, read_setting
+from distlock_core.settings.load import BY_KEY, load, read_setting
 from distlock_core.settings.table import (
+    SETTINGS,
     read_bool,
     read_endpoints,
     read_go_duration,

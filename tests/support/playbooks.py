@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import secrets
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from tests.support.processes import Process
 
 BIN = Path(sys.executable).parent
 PLAYBOOK_TIMEOUT = 250.0  # seconds after which it counts as hung
@@ -34,7 +35,7 @@ class Task(dict[str, Any]):
 class Played:
     """A playbook that has ended: its exit code, what it said, and what its tasks returned."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: Process) -> None:
         out, err = process.communicate(timeout=PLAYBOOK_TIMEOUT)
         self.code, self.text = process.returncode, out + err
         record = Path(process.args[-1]).with_suffix(".record")  # type: ignore[index, arg-type]

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import struct
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Callable
 
 from distlock_core.base.deadline import now
 from distlock_core.testing import Cluster
-from tests.support.processes import BOUND, Output, is_running, python, wait_until
+from tests.support.processes import BOUND, Output, Process, is_running, python, wait_until
 
 PERIOD = 0.004  # seconds between two signs of life
 SLOW = 8.0  # seconds that a busy machine may add to what is to happen at once; below the 10 s of a read in any case
@@ -77,7 +76,7 @@ class Tree:
     def command(self, *, kind: bool = False) -> list[str]:
         return python(_TREE, str(self._folder), "kind" if kind else "stubborn")
 
-    def until_ready(self, process: subprocess.Popen[str]) -> int:
+    def until_ready(self, process: Process) -> int:
         """Return the command's pid as soon as all of the tree lives."""
         pid = int(Output(process.stdout).until(r"tree (\d+)\n").group(1))
         wait_until(lambda: len(self.pids()) == 3, "three signs of life")
@@ -122,7 +121,7 @@ def growing_tree(folder: Path) -> Iterator[Tree]:
 class Next:
     """A distlock that waits for the lock, and whose command says when it was started."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: Process) -> None:
         self.process = process
         Output(process.stderr).until("waiting:")
 
@@ -135,7 +134,7 @@ class Next:
         return self.stamp(self.process)
 
     @staticmethod
-    def stamp(process: subprocess.Popen[str]) -> float:
+    def stamp(process: Process) -> float:
         """What `STAMP` has said."""
         return float(Output(process.stdout).until(r"started (\S+)\n").group(1))
 
@@ -171,7 +170,7 @@ class Key:
         self._cluster.etcdctl("put", self.name, '1;another;{"run": "another"}')
 
 
-def finish(process: subprocess.Popen[str], bound: float = BOUND) -> tuple[int, str]:
+def finish(process: Process, bound: float = BOUND) -> tuple[int, str]:
     """The exit code, and what was said on stderr: to its end, so nobody is left who has it open."""
     said = Output(process.stderr).all(bound)
     return process.wait(bound), said
@@ -187,4 +186,4 @@ def figure(what: str, seconds: float) -> None:
     print(f"{what}: {seconds * 1000:.0f} ms")
 
 
-Spawn = Callable[..., "subprocess.Popen[str]"]
+Spawn = Callable[..., "Process"]

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any, Callable
+from typing import IO, Any, Callable
 
 BOUND = 30.0  # seconds after which an event that a test waits for counts as missing; a busy machine is slow
 
@@ -29,6 +29,14 @@ while True:
     if number == signal.SIGUSR2:
         break
 """
+
+
+class Process(subprocess.Popen[str]):
+    """A process in text mode; its streams are there, since whoever starts it asks for pipes."""
+
+    stdin: IO[str]
+    stdout: IO[str]
+    stderr: IO[str]
 
 
 def python(code: str, *arguments: str) -> list[str]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import subprocess
 from typing import Any
 
 from tests.support.etcd_view import Etcd, after, b64, is_note, text
-from tests.support.processes import BOUND, one_line
+from tests.support.processes import BOUND, Process, one_line
 from tests.support.processes import wait_until as eventually
 
 __all__ = ["BOUND", "Holding", "RealmView", "eventually", "one_line"]
@@ -69,7 +68,7 @@ class Holding:
 
     COMMAND = ("--", "sh", "-c", "echo $DISTLOCK_TOKEN; exec cat >/dev/null")
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: Process) -> None:
         self.process = process
         line = process.stdout.readline()  # the fixture ends the process when the test's own bound is over
         assert line, f"it was not started: {process.stderr.read()}"

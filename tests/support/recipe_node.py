@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.support.needs import missing, need
+from tests.support.processes import Process
 
 BIN = Path(sys.executable).parent
 BOUND = 90.0  # seconds for one recipe, on a busy machine
@@ -53,12 +54,12 @@ class Node:
     def called(self) -> list[str]:
         return self._log.read_text().splitlines() if self._log.exists() else []
 
-    def start(self, command: str, shell: Iterable[str] = ("bash", "-c")) -> subprocess.Popen[str]:
+    def start(self, command: str, shell: Iterable[str] = ("bash", "-c")) -> Process:
         """Run it as a login shell of root would; stdout and stderr come together."""
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         return self.start_in({"PATH": path, "HOME": str(self._folder), "LANG": "C.UTF-8"}, [*shell, command])
 
-    def start_in(self, environment: dict[str, str], argv: list[str]) -> subprocess.Popen[str]:
+    def start_in(self, environment: dict[str, str], argv: list[str]) -> Process:
         words = [f"{name}={value}" for name, value in environment.items()]
         return subprocess.Popen(
             ["unshare", "--mount", "sh", "-c", ENTER, "sh", str(self._folder), "env", "-i", *words, *argv],
@@ -74,6 +75,6 @@ class Node:
         return finish(self.start(command, shell))
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+def finish(process: Process) -> tuple[int, str]:
     said, _ = process.communicate(timeout=BOUND)
     return process.returncode, said

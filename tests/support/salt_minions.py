@@ -18,6 +18,7 @@ import yaml
 
 from distlock_core.embedded.ports import free_ports
 from tests.support.paths import ROOT
+from tests.support.processes import Process
 
 BIN = Path(sys.executable).parent
 EXAMPLES = ROOT / "examples" / "salt"
@@ -104,7 +105,7 @@ class Minion:
             check=False,
         )
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> Process:
         """The same in the background, in a session of its own. Whoever starts it ends it."""
         return subprocess.Popen(
             self.command(*arguments),

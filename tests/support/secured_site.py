@@ -11,12 +11,12 @@ from typing import Any, Callable
 
 from distlock_core import Realm, connect
 from distlock_core.testing import Cluster, environment
-from tests.support.processes import BOUND, line_of, one_line, wait_until
+from tests.support.processes import BOUND, Process, line_of, one_line, wait_until
 
 __all__ = ["BOUND", "Run", "Site", "Spawn", "line_of", "one_line", "queued", "wait_until"]
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-Spawn = Callable[..., "subprocess.Popen[str]"]
+Spawn = Callable[..., "Process"]
 
 
 class Site:

@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from distlock_core.cli.puppet.run import Run
-    from distlock_core.lock.lock import Lock
+    from distlock_core.cli.run import NewLock
     from distlock_core.process.table import Process
     from distlock_core.settings.load import Settings
 
-MINE, FREE, ANOTHERS, UNKNOWN = 0, 1, 2, 3  # the exit codes of `check`
+MINE, FREE, OTHERS, UNKNOWN = 0, 1, 2, 3  # the exit codes of `check`
 LONGEST_LOOK = 10.0  # seconds that a run waits for its keeper to look at what it has started
 OWNER = "puppet:"
 
@@ -85,7 +85,7 @@ def _exec(call: Call) -> int:
     started = None if around is None else start_time(around.pid)
     process = None if around is None or started is None else (around.pid, started)
     request = Request("run", settings, call.command, limit=call.limit, waits_for=process, tells_wait=True)
-    return run_command(request, _lock(settings, around))
+    return run_command(request, _new_lock(settings, around))
 
 
 def _acquire(call: Call) -> int:
@@ -166,7 +166,7 @@ def _check(call: Call) -> int:
     taker = None if around is None else traces(around.pid)
     # That of another run of this node is another's.
     mine = any(holder.owner == settings["id"] and holder.record.state == HELD for holder in state.holders)
-    code = MINE if mine and _holds(settings, taker) else ANOTHERS if state.holders or state.frozen is not None else FREE
+    code = MINE if mine and _holds(settings, taker) else OTHERS if state.holders or state.frozen is not None else FREE
     said = out(taken(state if state.holders == () else state._replace(frozen=None)))
     return UNKNOWN if said != OK else code
 
@@ -206,8 +206,8 @@ def _run_around() -> Run:
     return around
 
 
-def _lock(settings: Settings, around: Run | None) -> Lock:
-    """The lock for a command; inside of a run that holds it already, it is entered again."""
+def _new_lock(settings: Settings, around: Run | None) -> NewLock:
+    """Make the lock for a command; inside of a run that holds it already, it is entered again."""
     realm = steps.connect(settings)
     inside = held_around(os.environ)
 
@@ -218,7 +218,7 @@ def _lock(settings: Settings, around: Run | None) -> Lock:
             own = steps.bound_to(around.pid, error.state, settings["id"])
             if own is not None:
                 inside[own.key] = own.token
-    return wanted(realm, settings, inside=inside)
+    return lambda details: wanted(realm, settings, inside=inside, details=details)
 
 
 def _left_running(around: Run) -> set[Process]:

@@ -19,7 +19,7 @@ from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
 from distlock_core.etcd.failover import ask_in_turn
 from distlock_core.etcd.grpc import messages
 from distlock_core.etcd.grpc.channel import Channel
-from distlock_core.etcd.grpc.connect import connect
+from distlock_core.etcd.grpc.connect import open_channel
 from distlock_core.etcd.grpc.etcd3_package import load
 from distlock_core.etcd.grpc.stream import FirstAnswer
 from distlock_core.etcd.grpc.watch import GrpcWatch
@@ -273,7 +273,7 @@ class Grpc:
 
             self._tls = Tls(self._access)
         tls = self._tls if address.tls else None
-        channel, cluster = connect(self._rpc, address, tls, patience, self._most)
+        channel, cluster = open_channel(self._rpc, address, tls, patience, self._most)
         try:
             self._endpoints.answered(address, cluster)
         except WrongCluster as wrong:

@@ -2,10 +2,10 @@
 #
 #   salt-run state.orchestrate orch.upgrade_cluster
 #
-# Nothing here says whose turn it is: the lock does, and it also keeps out an operator's own `distlock -- yum upgrade`.
+# The lock decides whose turn it is, and it also keeps out an operator's own `distlock -- yum upgrade`.
 {% set nodes = pillar.get('nodes', 'db*') %}
 {% set upgrade = pillar.get('upgrade', {}) %}
-{# Not for ever: behind a node that has failed, and keeps the lock, nobody's turn comes. #}
+{# A bounded wait: a node that has failed keeps the lock, and nobody behind it would ever get a turn. #}
 {% set _ = upgrade.setdefault('timeout', 3600) %}
 
 each node in its turn:
@@ -14,7 +14,7 @@ each node in its turn:
     - sls: upgrade
     - pillar: {{ {'upgrade': upgrade, 'distlock': pillar.get('distlock', {})} | json }}
 
-# A node that has failed keeps the lock, and those behind it have given up: say who it is.
+# A node that has failed keeps the lock, and the nodes behind it have given up: show which node it is.
 what is still locked:
   salt.function:
     - name: distlock.list

@@ -21,11 +21,11 @@ from distlock_core.cli.puppet.run import Run
 from distlock_core.errors import DistlockError
 from distlock_core.testing import Cluster
 from tests.support.etcd_view import Etcd
-from tests.support.processes import Output, is_running, is_stopped, python, wait_until
+from tests.support.processes import Output, Process, is_running, is_stopped, python, wait_until
 from tests.support.puppet_node import BIN
 
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
-Spawn = Callable[..., "subprocess.Popen[str]"]
+Spawn = Callable[..., "Process"]
 NOWHERE = "--endpoints=http://127.0.0.1:9"
 
 # Ignores SIGTERM, and so does its child. Prints both pids.
@@ -189,9 +189,9 @@ def test_check_tells_mine_free_anothers_and_unknown(call: Call, seen: Etcd) -> N
     assert mine.returncode == 0
     assert re.fullmatch(r"x is held by puppet:n1 since .*\n", mine.stdout)
     seen.lock("x", owner="puppet:n2")
-    anothers = call("check", "x")
-    assert anothers.returncode == 2
-    assert re.fullmatch(r'x is held by puppet:n2 since .*: "upgrade"\n', anothers.stdout)
+    theirs = call("check", "x")
+    assert theirs.returncode == 2
+    assert re.fullmatch(r'x is held by puppet:n2 since .*: "upgrade"\n', theirs.stdout)
     unknown = call("check", "x", NOWHERE, "--connect-timeout=0.2")
     assert unknown.returncode == 3
     assert "no etcd answered within " in unknown.stderr

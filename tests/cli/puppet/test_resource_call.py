@@ -13,7 +13,7 @@ import pytest
 from distlock_core import connect
 from distlock_core.testing import Cluster
 from tests.support.etcd_view import Etcd
-from tests.support.processes import python, wait_until
+from tests.support.processes import Process, python, wait_until
 
 Ask = Callable[..., "tuple[int, dict[str, Any]]"]
 
@@ -77,7 +77,7 @@ def test_a_lock_bound_to_one_run_is_not_another_runs(ask: Ask) -> None:
 
 
 def test_the_place_in_line_is_given_up_when_the_run_has_ended(
-    spawn_distlock: Callable[..., subprocess.Popen[str]], seen: Etcd, etcd: Cluster, realm_prefix: str
+    spawn_distlock: Callable[..., Process], seen: Etcd, etcd: Cluster, realm_prefix: str
 ) -> None:
     seen.lock("x", "node-3")
     realm = connect(etcd.endpoints, realm_prefix)

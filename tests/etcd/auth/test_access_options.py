@@ -15,7 +15,8 @@ import yaml
 from distlock_core import ConfigError
 from distlock_core.etcd.address import parse_endpoint
 from distlock_core.etcd.auth.access import Access
-from distlock_core.settings.load import SETTINGS, Settings, load
+from distlock_core.settings.load import Settings, load
+from distlock_core.settings.table import SETTINGS
 from distlock_core.testing import Cluster, Tls
 from tests.support.access_settings import OF_ACCESS
 from tests.support.secured_site import BOUND, Run, Site, Spawn, line_of, one_line, wait_until
@@ -42,7 +43,7 @@ class Give(NamedTuple):
         return [], {settings[key].variable: str(value) for key, value in given.items()}
 
 
-def every_way(*keys: str) -> Any:
+def every_way(*keys: str) -> pytest.MarkDecorator:
     """The test runs once for every way in which these settings can be given."""
     COVERED.update(keys)
     ways = [("option", "option"), ("env", "variable"), ("file", "file")]

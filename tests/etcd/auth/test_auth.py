@@ -13,6 +13,7 @@ import pytest
 from distlock_core import AccessDenied, connect
 from distlock_core.base.deadline import Patience
 from distlock_core.etcd.auth import login
+from distlock_core.keeper.handover import part_with
 from distlock_core.testing import Cluster, Proxy
 from tests.support.secured_site import BOUND, Run, Site, Spawn, line_of, one_line, queued, wait_until
 
@@ -89,7 +90,7 @@ def test_who_lacks_a_right_is_told_which_and_on_which_key(
 
 def test_a_right_taken_away_in_mid_wait_ends_the_wait(auth35: Site, spawn_distlock: Spawn) -> None:
     node = auth35.node(f"taken-{auth35.prefix[3:9]}")
-    auth35.realm().lock("x").acquire(0).forget()
+    part_with(auth35.realm().lock("x").acquire(0))
     waiter = spawn_distlock("--lock-name=x", "--quiet", "--", "true", env=node.env)
     queued(auth35, "x")
     role = node.settings["user"]

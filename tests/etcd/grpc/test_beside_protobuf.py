@@ -36,7 +36,7 @@ import opentelemetry.exporter.otlp.proto.http.trace_exporter
     "files of the same names in the default pool": """
 from google.protobuf import descriptor_pb2, descriptor_pool
 for name in ("kv", "auth", "rpc"):
-    file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package="anothers")
+    file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package="neighbour")
     file.message_type.add(name=f"Of{name}")
     descriptor_pool.Default().AddSerializedFile(file.SerializeToString())
 """,

@@ -17,9 +17,10 @@ from distlock_core import connect
 from distlock_core.testing import Cluster, Proxy
 from tests.support.contract_cell import BOUND, until
 from tests.support.needs import need
+from tests.support.processes import Process
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-Spawn = Callable[..., "subprocess.Popen[str]"]
+Spawn = Callable[..., "Process"]
 GRPC = "--transport=grpc"
 
 
@@ -50,7 +51,7 @@ def test_codes_and_operations_are_those_of_the_gateway(run_distlock: Run, ttl: t
     assert run_distlock(GRPC, "--lock-name=web", "--unlock").returncode == 1
 
 
-def started(process: subprocess.Popen[str]) -> None:
+def started(process: Process) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "started\n"
 

@@ -18,9 +18,9 @@ from distlock_core.etcd.transport import dial
 from distlock_core.etcd.values import Delete, Get, Put
 from distlock_core.testing import Cluster
 from tests.support.contract_cell import BOUND, events_of, new_lease, patience, until
-from tests.support.processes import Output
+from tests.support.processes import Output, Process
 
-Spawn = Callable[..., "subprocess.Popen[str]"]
+Spawn = Callable[..., "Process"]
 
 
 @pytest.fixture(params=["3.4", "3.5"])

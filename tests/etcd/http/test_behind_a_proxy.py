@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from distlock_core.etcd.http import polling
 from distlock_core.etcd.http.polling import PolledWatch
 from distlock_core.etcd.values import Compacted, Get, Put, WatchEnded
 from tests.support.nginx import Nginx
+from tests.support.processes import Process
 from tests.support.scene import BOUND, Scene, gateway, until
 from tests.support.scripted_server import Script, reply, says
 
@@ -115,7 +115,7 @@ def test_whoever_watches_through_a_proxy_that_buffers_is_told_of_all_that_lasts(
 
 
 def test_the_command_waits_and_says_so_on_one_line(
-    scene: Scene, nginx: Start, spawn_distlock: Callable[..., subprocess.Popen[str]]
+    scene: Scene, nginx: Start, spawn_distlock: Callable[..., Process]
 ) -> None:
     scene.put("web")
     env = {"DISTLOCK_ENDPOINTS": nginx().url}
