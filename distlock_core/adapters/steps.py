@@ -242,7 +242,7 @@ def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, A
         "connection": connection.arguments(settings, NOTHING_CONFIGURED),
         "spec": spec,
         "timeout": settings["timeout"],
-        "margin": settings.kill_after,
+        "kill_after": settings.kill_after,
         "log_file": settings["log_file"],
         "at_end": (KEEP, ENDED_EARLY) if settings["on_failure"] == KEEP else (RELEASE, None),
     }

@@ -88,7 +88,7 @@ def _die_at_the_terminal(code: int) -> None:
     """End by Ctrl-C as a program does. A shell that saw an exit code instead would go on with its loop or script."""
     import signal
 
-    from distlock_core.command.ended import ExitedBySignal
+    from distlock_core.command.end import ExitedBySignal
     from distlock_core.command.job_control import in_the_foreground
 
     if isinstance(code, ExitedBySignal) and in_the_foreground():

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from distlock_core.base.text import printable
 from distlock_core.cli.hint import carried
 from distlock_core.errors import DistlockError
-from distlock_core.model.record import COOLING, HELD, Ended, Record
+from distlock_core.model.record import COOLING, HELD, HoldEnd, Record
 from distlock_core.model.state import Holder, LockState, Waiter
 from distlock_core.model.wording import clock, duration, owner_of
 from distlock_core.process.identity import ALIVE, GONE, hostname
@@ -96,7 +96,7 @@ def _process_json(trace: object) -> dict[str, Any] | None:
     return {"host": trace.get("host"), "pid": trace.get("pid")} if isinstance(trace, dict) else None
 
 
-def ended_json(last: Ended | None) -> dict[str, Any] | None:
+def ended_json(last: HoldEnd | None) -> dict[str, Any] | None:
     if last is None or not last.how:
         return None
     return {"how": last.how, "by": last.by, "at": last.at, "owner": last.owner, "token": last.token}

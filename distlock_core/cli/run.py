@@ -9,8 +9,8 @@ from distlock_core.cli import acquire, environment
 from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import FAILED, LOST, NO_LIFE, NOT_STARTED, OK, OVERDUE, fail, say, warn
 from distlock_core.cli.signals import interrupt_on_signals
-from distlock_core.command import ended as causes
-from distlock_core.command.ended import Ended
+from distlock_core.command import end as causes
+from distlock_core.command.end import CommandEnd
 from distlock_core.command.equipment import Equipment
 from distlock_core.command.policy import Policy
 from distlock_core.command.signals import SignalMask, name_of
@@ -115,7 +115,7 @@ def _prefork(request: Request) -> Prefork | None:
     return Prefork(request.command)
 
 
-def _supervise(request: Request, lock: Lock, mask: SignalMask, equipment: Equipment) -> Ended:
+def _supervise(request: Request, lock: Lock, mask: SignalMask, equipment: Equipment) -> CommandEnd:
     settings = request.settings
     policy = Policy(
         lock.session,
@@ -160,7 +160,7 @@ def _heartbeat(request: Request) -> Heartbeat | None:
     return Watchdog(limit, os.environ.get("NOTIFY_SOCKET", ""))
 
 
-def _finish(request: Request, lock: Lock, ended: Ended, mask: SignalMask) -> int:
+def _finish(request: Request, lock: Lock, ended: CommandEnd, mask: SignalMask) -> int:
     """Let go of the lock, or leave it as the policy for such an end says."""
     settings = request.settings
     if ended.unkillable:
@@ -179,7 +179,7 @@ def _finish(request: Request, lock: Lock, ended: Ended, mask: SignalMask) -> int
         how = hows.get(ended.cause, f"ended with {code}")
         return _keep(request, lock, f"{_shown(request)} {how} on {hostname()}", code, mask)
     if code == OK and settings["cooldown"] is not None and not hold_of(lock).stays:
-        return _part(request, lock, code, mask, "cooling:", settings["cooldown"])
+        return _end_hold(request, lock, code, mask, "cooling:", settings["cooldown"])
     return _release(request, lock, code, mask)
 
 
@@ -193,16 +193,16 @@ def _shown(request: Request) -> str:
 
 def _keep(request: Request, lock: Lock, why: str, code: int, mask: SignalMask) -> int:
     reason = request.settings["reason"]
-    return _part(
+    return _end_hold(
         request, lock, code, mask, "left taken for a person to look at:", f"{why} ({reason})" if reason else why
     )
 
 
 def _release(request: Request, lock: Lock, code: int, mask: SignalMask) -> int:
-    return _part(request, lock, code, mask, "released", None)
+    return _end_hold(request, lock, code, mask, "released", None)
 
 
-def _part(request: Request, lock: Lock, code: int, mask: SignalMask, how: str, detail: str | int | None) -> int:
+def _end_hold(request: Request, lock: Lock, code: int, mask: SignalMask, how: str, detail: str | int | None) -> int:
     """End the hold, and finish that even when signals arrive. The second one gives up on an etcd that is away."""
     settings = request.settings
     try:

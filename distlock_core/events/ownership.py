@@ -124,7 +124,7 @@ class Readers:
     def join(self, mine: Callable[[], bool]) -> Ownership:
         """Return a new reader's end, which starts with what `mine` says."""
         with self._guard:  # what changes after it was asked is reported after it has joined
-            reader = Ownership(mine(), self._part)
+            reader = Ownership(mine(), self._leave)
             if self._closed:
                 reader.end()
             else:
@@ -145,7 +145,7 @@ class Readers:
                 reader.end()
             self._readers.clear()
 
-    def _part(self, reader: Ownership) -> None:
+    def _leave(self, reader: Ownership) -> None:
         with self._guard:
             if reader in self._readers:
                 self._readers.remove(reader)

@@ -87,7 +87,7 @@ def _begin(plan: dict[str, Any]) -> tuple[Lock, WhileAlive]:
     lock = take_over(realm, plan["lock"], plan["refresh"])
     hold_of(lock).note({"keeper": os.getpid()})
     if plan["on_loss"] == "kill":
-        lock.session.margin = plan["kill_after"]
+        lock.session.kill_after = plan["kill_after"]
     return lock, until
 
 

@@ -92,7 +92,7 @@ class Lock:
         wait = self._wait if timeout is None else Wait.of(timeout)
         if self._hold is not None and self._hold.is_inherited:
             self._hold = self._standby = None  # they are the parent's
-            self._notifier.forked()
+            self._notifier.report_forked()
         if self._hold is not None:
             self._renew(self._hold, cancel)
             return self
@@ -165,15 +165,15 @@ class Lock:
         Raises `NotHolder` when this object does not hold it, `LockLost` when it was mine and is not any more (a newer
         holder's lock is never touched), `EtcdUnavailable` after `release_timeout` seconds: then it may remain.
         """
-        self._part(lambda hold, patience: hold.let_go(patience), cancel)
+        self._end_hold(lambda hold, patience: hold.release(patience), cancel)
 
     def keep(self, reason: str, cancel: Cancel | None = None) -> None:
         """Leave the lock taken, persistent, until a person unlocks it. Raises as `release`."""
-        self._part(lambda hold, patience: hold.leave_taken(reason, patience), cancel)
+        self._end_hold(lambda hold, patience: hold.leave_taken(reason, patience), cancel)
 
     def cool(self, seconds: int, cancel: Cancel | None = None) -> None:
         """Let go in `seconds` seconds, with no process behind it. Raises as `release`."""
-        self._part(lambda hold, patience: hold.cool(seconds, patience), cancel)
+        self._end_hold(lambda hold, patience: hold.cool(seconds, patience), cancel)
 
     def update(self, value: str | None = None, *, reason: str | None = None, cancel: Cancel | None = None) -> None:
         """Change the value of the hold, or its reason, without letting go: its token stays, and its lease.
@@ -204,7 +204,7 @@ class Lock:
         Every leased hold is looked after; a persistent one once `session.start()` or `ownership()` was called.
         """
         if self._hold is not None and self._hold.is_inherited:
-            self._notifier.forked()
+            self._notifier.report_forked()
         return self._notifier.lost_event
 
     def ownership(self) -> Ownership:
@@ -343,12 +343,12 @@ class Lock:
     def _renew(self, hold: Hold, cancel: Cancel | None) -> None:
         """It is mine already: renew it now, on a new lease if the ttl has changed, and make sure. Raises `LockLost`."""
         if not hold.renew(self._spec.ttl, self._spec.refresh, cancel):
-            error = hold.lost()
+            error = hold.loss_error()
             hold.give_up()
-            self._notifier.lost()
+            self._notifier.report_lost()
             raise error
 
-    def _part(self, how: Callable[[Hold, Patience], None], cancel: Cancel | None) -> None:
+    def _end_hold(self, how: Callable[[Hold, Patience], None], cancel: Cancel | None) -> None:
         """End the hold. What is raised by a signal handler meanwhile (KeyboardInterrupt) comes when that is done."""
         try:
             if self._hold is not None:
@@ -379,7 +379,7 @@ class Lock:
         with Uninterrupted():
             if hold is not None and not hold.is_inherited:
                 try:
-                    hold.let_go(Patience.lasting(self.release_timeout))
+                    hold.release(Patience.lasting(self.release_timeout))
                 except DistlockError:
                     pass  # what called away is raised; a lease ends by itself
                 self._hold = None
@@ -439,5 +439,5 @@ def resume(lock: Lock, kv: KeyValue, run: str, slot: int, refresh: float | None)
     """
     lease = Lease.adopt(lock._etcd, kv.lease, Patience.lasting(lock._connect_timeout), refresh)
     hold = lock._begin(Acquired(kv, run, slot, lease=lease))
-    if lease.lost:
-        raise hold.lost()
+    if lease.gone:
+        raise hold.loss_error()

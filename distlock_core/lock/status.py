@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from distlock_core.base.text import printable
 from distlock_core.errors import LockNotFound, NotHolder
 from distlock_core.model.keys import RESERVED, Keys
-from distlock_core.model.record import Ended, Record
+from distlock_core.model.record import HoldEnd, Record
 from distlock_core.model.state import Holder, LockState, Waiter
 from distlock_core.model.wording import look_at, taken
 
@@ -45,7 +45,7 @@ def state_of(keys: Keys, found: Sequence[KeyValue]) -> LockState:
         tuple(sorted(holders, key=lambda holder: holder.slot)),
         len(queue),
         tuple(Waiter.parse(kv) for kv in queue),
-        Ended.parse(last.value) if last else None,
+        HoldEnd.parse(last.value) if last else None,
         Record.parse(freeze.value) if freeze else None,
     )
 

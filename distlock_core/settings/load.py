@@ -68,9 +68,9 @@ class Settings(dict[str, "Any"]):
                 "password_file names"
             )
         if self["password_file"]:
-            from distlock_core.etcd.auth.password_file import read_password
+            from distlock_core.etcd.auth.password_file import read_password_file
 
-            read_password(self["password_file"])
+            read_password_file(self["password_file"])
 
     @property
     def kill_after(self) -> float:

@@ -135,7 +135,7 @@ def test_the_deputy_of_a_run_says_whose_it_is(scene: Scene, read: Read, new_run:
     assert not found.changed
     with pytest.raises(LockBusy):
         steps.take(read("ansible:db1@ci:1"), taker=traces(new_run().pid), of_my_run=("ansible:ci:1",))
-    keeper.part("release")
+    keeper.end_hold("release")
     while not keeper.over:
         keeper.wait(1)
     scene.assert_clean()

@@ -16,7 +16,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.ke
     wait_for,
 )
 from ansible_collections.distlock.distlock.plugins.plugin_utils._hosts import complain, display, say
-from ansible_collections.distlock.distlock.plugins.plugin_utils._play_lock import BEYOND, part
+from ansible_collections.distlock.distlock.plugins.plugin_utils._play_lock import BEYOND, end_hold
 from ansible_collections.distlock.distlock.plugins.plugin_utils._story import Waiting
 
 TO_COME, WAITS, HOLDS, PARTS, DONE = "to come", "waits", "holds", "parts", "done"
@@ -148,7 +148,7 @@ class HostLocks:
             turn.stage = PARTS
             if failed and turn.settings["on_failure"] == KEEP:
                 self._kept.setdefault(turn.line, turn.host)
-            part(turn.keeper, turn.settings, self._play, {turn.host} if failed else set())
+            end_hold(turn.keeper, turn.settings, self._play, {turn.host} if failed else set())
 
     def _give_up(self, turn):
         """Not to wait until a person unlocks it, and then to go on with what has failed on another host."""
@@ -160,7 +160,7 @@ class HostLocks:
             self._fail(turn, turn.given_up)
         else:
             turn.stage = PARTS
-            turn.keeper.part(RELEASE)
+            turn.keeper.end_hold(RELEASE)
 
     def _parted(self, turn):
         if turn.given_up is not None:

@@ -47,29 +47,29 @@ Usage:
   distlock-puppet exec NAME [OPTIONS] -- COMMAND [ARGUMENTS]
       run a command under the lock
   distlock-puppet acquire NAME [OPTIONS]
-      take it for as long as this run of Puppet lasts: for prerun_command
+      acquire it for as long as this Puppet run lasts: for prerun_command
   distlock-puppet release NAME [OPTIONS]
-      let go what this run has taken: for postrun_command
+      release what this run has acquired: for postrun_command
   distlock-puppet check NAME [OPTIONS]
-      exit 0: it is mine, 1: free, 2: another's, 3: nobody can tell
+      exit 0: held by this node, 1: free, 2: held by another, 3: unknown
 
 Options:
-  --timeout=SECONDS          wait at most so long for the lock; 0, the default:
-                             do not wait, -1: for ever
-  --command-timeout=SECONDS  exec: end the command when it has run for so long,
-                             not counting the wait; 0: never
+  --timeout=SECONDS          longest wait for the lock; 0 (the default): do not
+                             wait, -1: forever
+  --command-timeout=SECONDS  exec: longest time that the command may run, not
+                             counting the wait; 0: no limit
   --ttl=SECONDS              lease the lock (acquire: 60)
-  --noop-runs                acquire: take it in a run with noop too
-  --reason=TEXT              why; shown to everybody who waits
+  --noop-runs                acquire: acquire it in a noop run too
+  --reason=TEXT              why the lock is taken; shown to all waiters
   --certname=NAME            the node's name; default: the run's own, then
                              `puppet config print certname`
-  and the others of distlock: --endpoints, --prefix, --config, --id, --slots,
+  and the other options of distlock: --endpoints, --prefix, --config, --id, --slots,
   --on-loss, --log-file ...
 
 exec exits with the command's own code; 128+n; 1 not acquired
 (--busy-exit-code=N), 2 the lock was lost, 3 not started, 124 ended by
---command-timeout. acquire: 0 it is mine, or the run is a noop one; 1 not
-acquired. release: 0 nothing of this run's is left to let go; 1 it failed.
+--command-timeout. acquire: 0 acquired, or the run is a noop run; 1 not
+acquired. release: 0 this run holds nothing any more; 1 it failed.
 """
 
 

@@ -132,7 +132,7 @@ class SignalsHeld:
 
 
 class Channel:
-    """A connection to one member, for any number of calls at once. Made by `grpc_connect.connect()`."""
+    """A connection to one member, for any number of calls at once. Made by `open_channel()`."""
 
     def __init__(self, address: Address, raw: Any) -> None:
         self.address = address

@@ -8,7 +8,7 @@ import threading
 from distlock_core.etcd.address import Address
 from distlock_core.etcd.endpoints import Endpoints, WrongCluster
 from distlock_core.etcd.grpc.channel import Channel
-from distlock_core.etcd.grpc.connect import connect
+from distlock_core.etcd.grpc.connect import open_channel
 from distlock_core.etcd.happy_eyeballs import ConnectFailed
 
 TYPE_CHECKING = False
@@ -42,7 +42,7 @@ class Channels:
 
             self._tls = Tls(self._access)
         tls = self._tls if address.tls else None
-        channel, cluster = connect(self._rpc, address, tls, patience, self._most)
+        channel, cluster = open_channel(self._rpc, address, tls, patience, self._most)
         try:
             self._endpoints.answered(address, cluster)
         except WrongCluster as wrong:

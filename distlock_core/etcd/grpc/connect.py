@@ -36,7 +36,7 @@ OPTIONS = (
 )
 
 
-def connect(
+def open_channel(
     rpc: Any, address: Address, tls: Tls | None, patience: Patience, most: int = MAX_ANSWER * MIB
 ) -> tuple[Channel, int]:
     """Connect to a member, and return when it has answered, with the id of its cluster.

@@ -176,7 +176,7 @@ class Gateway:
     def _open_watch(self, attempt: Attempt, body: bytes, revision: int, token: str) -> GatewayWatch:
         from distlock_core.etcd.http.watch import GatewayWatch
 
-        connection = self._pool.connect(attempt.address, attempt.patience)
+        connection = self._pool.open(attempt.address, attempt.patience)
         attempt.leave_some(connection.others)
         try:
             # With "close" the server goes on reading the body after it has begun to answer. Without, it may throw
@@ -317,7 +317,7 @@ class Gateway:
             nonlocal reply, connection
             if reply is not None and not reply.reusable:
                 connection.close()
-                connection = self._pool.connect(attempt.address, attempt.patience)
+                connection = self._pool.open(attempt.address, attempt.patience)
             reply = connection.open(path, body, attempt.patience, _headers(token))
             answer = self._answer(reply, attempt)
             self._endpoints.answered(attempt.address, read_cluster(answer))
@@ -344,7 +344,7 @@ class Gateway:
         if reply is not None and reply.reusable:
             return connection
         connection.close()
-        return self._pool.connect(attempt.address, attempt.patience)
+        return self._pool.open(attempt.address, attempt.patience)
 
     def _check_members(self, ask: Callable[[str, bytes], dict[str, Any]]) -> None:
         """See whose members they are; nothing is made of it where that may not be asked."""

@@ -14,7 +14,7 @@ Puppet::Type.newtype(:distlock_puppet_conf) do
   DOC
 
   ensurable do
-    desc 'Whether the setting is there. `absent` takes away only what runs `distlock-puppet`: others are left alone.'
+    desc 'Whether the setting is present. `absent` removes only a setting that runs `distlock-puppet`.'
 
     defaultvalues
     defaultto :present
@@ -29,7 +29,7 @@ Puppet::Type.newtype(:distlock_puppet_conf) do
   end
 
   newproperty(:value) do
-    desc 'What the setting is to be: one line. Puppet expands `$name` in it, so there is no `$`.'
+    desc 'Value of the setting: one line. Puppet expands `$name` in it, so a `$` is refused.'
 
     validate do |value|
       raise ArgumentError, "value: expected one line without a $, got #{value.inspect}" unless %r{\A[^$[:cntrl:]]+\z}.match?(value)
