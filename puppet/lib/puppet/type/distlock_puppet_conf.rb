@@ -44,7 +44,7 @@ Puppet::Type.newtype(:distlock_puppet_conf) do
   end
 
   newparam(:guards_noop, boolean: true, parent: Puppet::Parameter::Boolean) do
-    desc 'Whether the lock of whole runs is taken in runs with noop too, where resources have `noop => false`.'
+    desc 'Whether noop runs acquire the lock of whole runs too, for resources that have `noop => false`.'
   end
 
   newparam(:lock) do
