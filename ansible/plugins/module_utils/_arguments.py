@@ -46,9 +46,6 @@ _CONNECTION = {
     "cacert": {"type": "path", "description": ["CA bundle (PEM) for etcd's certificate."]},
     "cert": {"type": "path", "description": ["File with the client certificate for etcd."]},
     "key": {"type": "path", "description": ["File with its private key, if that is not in O(cert)."]},
-        "type": "path",
-        "description": ["File with the private key of the client certificate, if it is not in O(cert)."],
-    },
     "tls_server_name": {
         "type": "str",
         "description": ["Name that etcd's certificate must have, if it differs from the host in the URL."],
