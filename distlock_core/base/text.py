@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 MOST_SHOWN = 300  # characters of a reason or an owner in a message
+PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@%+=,")  # to a shell
 
 
 def printable(text: str) -> str:
@@ -19,6 +20,8 @@ def shortened(text: str) -> str:
 
 def for_shell(word: str) -> str:
     """A word as a shell takes it: in quotes where it needs them."""
+    if word and PLAIN.issuperset(word):
+        return word
     import shlex
 
     return shlex.quote(word)

@@ -6,7 +6,6 @@ reaches whoever reads the message as it has reached this call.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from distlock_core.base.text import for_shell
@@ -21,8 +20,8 @@ CARRIED = (
     *("config", "endpoints", "discovery_srv", "prefix", "raw_prefix", "transport"),
     *("cacert", "cert", "key", "tls_server_name", "user", "password_file"),
 )
-_COMMAND = re.compile(r"(?<![\w-])distlock (?=--(?:show|unlock|list|verify|update|get|watch|lock)\b)")
-_ETCDCTL = re.compile(r"(?<![\w-])etcdctl (?=get )")
+_COMMAND = r"(?<![\w-])distlock (?=--(?:show|unlock|list|verify|update|get|watch|lock)\b)"
+_ETCDCTL = r"(?<![\w-])etcdctl (?=get )"
 
 _options = ""  # of this call, as a shell takes them
 _endpoints = ""
@@ -32,7 +31,7 @@ def carry(given: Mapping[str, Any], endpoints: str = "") -> None:
     """Remember the settings that this call was given as options, by key; for etcdctl the `endpoints`."""
     global _options, _endpoints
     words = []
-    for setting in SETTINGS:
+    for setting in SETTINGS if given else ():
         if setting.key in CARRIED and setting.key in given:
             value = given[setting.key]
             text = ",".join(value) if isinstance(value, list) else str(value)
@@ -43,8 +42,10 @@ def carry(given: Mapping[str, Any], endpoints: str = "") -> None:
 
 def carried(message: str) -> str:
     """Return the message, with those options in every command that it names."""
+    import re  # compiled here: most calls end without a message
+
     if _options:
-        message = _COMMAND.sub(lambda _: f"distlock {_options}", message)
+        message = re.sub(_COMMAND, lambda _: f"distlock {_options}", message)
     if _endpoints:
-        message = _ETCDCTL.sub(lambda _: f"etcdctl {_endpoints}", message)
+        message = re.sub(_ETCDCTL, lambda _: f"etcdctl {_endpoints}", message)
     return message

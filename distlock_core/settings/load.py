@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+BY_VARIABLE = {setting.variable: setting for setting in SETTINGS if "env" in setting.scope}
 # Variables that are no settings: what a command under a lock finds, and the certname for distlock-puppet.
 OTHER_VARIABLES = ("DISTLOCK_TOKEN", "DISTLOCK_HELD", "DISTLOCK_LEASE", "DISTLOCK_CERTNAME")
 OF_KUBERNETES = ("DISTLOCK_SERVICE_", "DISTLOCK_PORT")  # what it sets in pods beside a service of that name
@@ -94,21 +95,22 @@ def _check_access(settings: Settings) -> None:
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    # In the order of the table: of several that are wrong, the first one there is named.
+    given = {name: environ[name] for name in environ if name.startswith("DISTLOCK_")}
     found = {}
-    for setting in SETTINGS:
-        text = environ.get(setting.variable, "")
-        if text and "env" in setting.scope:
-            found[setting.key] = setting.value(setting.as_utf8(text), setting.variable)
+    for name, setting in BY_VARIABLE.items() if given else ():
+        text = given.get(name, "")
+        if text:
+            found[setting.key] = setting.value(setting.as_utf8(text), name)
     return found
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """A warning for each DISTLOCK_* variable that nothing reads: a misspelt one may mean another lock."""
-    known = {setting.variable for setting in SETTINGS if "env" in setting.scope}
     unknown = [
         name
         for name in environ
-        if name[:9].upper() == "DISTLOCK_" and name not in known and name not in OTHER_VARIABLES
+        if name[:9].upper() == "DISTLOCK_" and name not in BY_VARIABLE and name not in OTHER_VARIABLES
     ]
     warnings = []
     for name in sorted(unknown):
@@ -119,7 +121,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
         line = f"the variable {ascii(name)[1:-1]} is none of distlock's, and is ignored"
         if name in {setting.variable for setting in SETTINGS}:
             line += f": {name[9:].lower()} goes into the config file"
-        warnings.append(line + did_you_mean(name[9:], [one[9:] for one in known], "DISTLOCK_{}"))
+        warnings.append(line + did_you_mean(name[9:], [one[9:] for one in BY_VARIABLE], "DISTLOCK_{}"))
     return warnings
 
 
