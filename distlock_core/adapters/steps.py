@@ -17,17 +17,19 @@ from distlock_core.errors import (
     AcquireTimeout,
     Cancelled,
     ConfigError,
+    DistlockError,
     Frozen,
     LockBusy,
     LockNotFound,
     NotHolder,
 )
+from distlock_core.hints import UNLOCK_FORCE, Hint, see
 from distlock_core.lock.reentry import is_inside, refuse_anothers_step, what_of_run
 from distlock_core.lock.spec import TAKEN_OVER
 from distlock_core.lock.wait_story import Watcher
 from distlock_core.model.record import COOLING, HELD
 from distlock_core.model.ttl import DEFAULT_TTL
-from distlock_core.model.wording import held_by, look_at, taken
+from distlock_core.model.wording import held_by, taken
 from distlock_core.process.identity import GONE, is_same, traces
 from distlock_core.process.nesting import held_around
 from distlock_core.settings.load import BY_KEY, load, read_setting
@@ -36,7 +38,9 @@ from distlock_core.settings.table import TOKEN, Setting, read_bool
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
-    from typing import Any
+    from typing import Any, TypeVar
+
+    Step = TypeVar("Step", bound=Callable[..., Any])
 
     from distlock_core.base.deadline import Cancel
     from distlock_core.keeper.bind import Binding
@@ -81,11 +85,27 @@ def read(
         {key: read_setting(BY_KEY[key], value, "owner" if key == "id" else key) for key, value in said.items()}
     )
     settings = load(found)
+    settings.reach = {key: found[key] for key in said}
     if settings["id"] is None:
         settings["id"] = owner
     if not settings.given & {"timeout", "nowait"}:
         settings["timeout"] = 0.0
     return settings.check()
+
+
+def _reaching(function: Step) -> Step:
+    """Errors of a step carry what it takes to reach the same realm again."""
+    from functools import wraps
+
+    @wraps(function)
+    def call(settings: Settings, *arguments: Any, **named: Any) -> Any:
+        try:
+            return function(settings, *arguments, **named)
+        except DistlockError as error:
+            error.reach = settings.reach
+            raise
+
+    return call  # type: ignore[return-value]
 
 
 def read_flag(value: object, word: str) -> bool:
@@ -127,10 +147,11 @@ class Taken(Value):
     holder: Holder | None
     changed: bool
     before: Holder | None = None
-    waits: str = ""
+    waits: LockBusy | Frozen | None = None
     waited: Waited | None = None
 
 
+@_reaching
 def take(
     settings: Settings,
     *,
@@ -169,7 +190,7 @@ def take(
     realm = connect(settings)
     lock = connection.wanted(realm, settings, step=kept is None, details=details, taker=taker, token=token)
     mine = Mine(settings["id"], run, of_my_run, taker)
-    reentry, waits, busy = None, "", None
+    reentry, waits, busy = None, None, None
     try:
         reentry = lock.preview()
     except (LockBusy, Frozen) as error:
@@ -178,7 +199,8 @@ def take(
             return Taken(found, False)
         if dry_run and Wait.of(settings["timeout"]).is_none:
             raise
-        waits, busy = error.message, error.state
+        error.reach = settings.reach
+        waits, busy = error, error.state
     if reentry is not None and reentry.how != TAKEN_OVER:
         if dry_run or not reentry.adopts:
             return Taken(reentry.holder, False)
@@ -249,6 +271,7 @@ def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, A
     return RunKeeper(name, orders)
 
 
+@_reaching
 def let_go(
     settings: Settings,
     *,
@@ -281,6 +304,7 @@ def let_go(
         return None
 
 
+@_reaching
 def check(settings: Settings, token: int | None = None, *, taker: Mapping[str, Any] | None = None) -> Holder:
     """Return the hold of my owner's (with a `token`: that one). Raises `LockNotFound` or `NotHolder` without one.
 
@@ -296,21 +320,22 @@ def check(settings: Settings, token: int | None = None, *, taker: Mapping[str, A
                 refuse_anothers_step(holder, taker, settings["state_dir"])
                 if not _ends_with(holder, taker):
                     raise NotHolder(
-                        f"{taken(state)}, until another run of this owner ends: not this run's. {look_at(name)}",
+                        f"{taken(state)}, until another run of this owner ends: not this run's",
                         state=state,
+                        hints=[see(name)],
                     )
             return holder
     who = printable(owner) if token is None else f"token {token}"
     if state.holders:
-        raise NotHolder(f"{taken(state)}, not by {who}. {look_at(name)}", state=state)
+        raise NotHolder(f"{taken(state)}, not by {who}", state=state, hints=[see(name)])
     raise LockNotFound(f"{printable(name)} is held by nobody, and so not by {who}", state=state)
 
 
 def _refuse_another_runs(holder: Holder, taker: Mapping[str, Any], settings: Settings) -> None:
     if not _ends_with(holder, taker) and what_of_run(holder, settings["state_dir"])[0] != GONE:
         raise NotHolder(
-            f"{said(holder)}, until another run of this owner ends, which may live: left alone. To break it: --unlock "
-            f"--force. {look_at(holder.lock)}"
+            f"{said(holder)}, until another run of this owner ends, which may live: left alone",
+            hints=[Hint(UNLOCK_FORCE, lock=holder.lock), see(holder.lock)],
         )
 
 

@@ -25,11 +25,13 @@ KILL_AFTER = 5.0  # seconds from SIGTERM to SIGKILL, where no ttl says how much 
 class Settings(dict[str, "Any"]):
     """Every setting by its key. `given` holds the keys that somebody has set, in whatever way.
 
+    `reach` are those that an adapter was given as arguments: to reach this realm again takes them.
     `warnings` are lines for a person: what is not wrong, and should not be so.
     """
 
     given: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
+    reach: Mapping[str, Any] = {}
 
     def __repr__(self) -> str:
         shown = {key: "***" if value and BY_KEY[key].secret else value for key, value in self.items()}

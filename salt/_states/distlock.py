@@ -197,8 +197,8 @@ def locked(
     ret["changes"] = {name: salt_reports.change(taken, settings["id"])}
     if taken.holder is None:
         _plan(settings, "locked")
-        first = f"would wait: {taken.waits} Then " if taken.waits else ""
-        return _done(ret, None, f"{salt_reports.advised(first)}{name} would be locked by {settings['id']}{_end(until)}")
+        first = f"would wait: {salt_reports.said(taken.waits)} Then " if taken.waits else ""
+        return _done(ret, None, f"{first}{name} would be locked by {settings['id']}{_end(until)}")
     if bound and run == os.getpid() and steps.in_container():
         atexit.register(_let_go_at_exit, settings, run, taken.holder)
     how = "taken over from this owner's run that has ended" if taken.before else "locked"

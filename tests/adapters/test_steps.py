@@ -59,7 +59,7 @@ def test_a_second_run_of_the_same_owner_is_busy_until_the_first_one_is_gone(
     again = steps.take(read(), run=first.pid)
     assert (again.changed, again.holder and again.holder.token) == (False, token)
     for dry_run in (True, False):
-        with pytest.raises(LockBusy, match=f"taken for process {first.pid} on .*--token={token}"):
+        with pytest.raises(LockBusy, match=f"taken for process {first.pid} on .*token={token}"):
             steps.take(read(), taker=traces(second.pid), dry_run=dry_run)
     with pytest.raises(NotHolder, match=f"taken for process {first.pid} on "):
         steps.let_go(read(), taker=traces(second.pid))

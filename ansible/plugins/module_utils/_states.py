@@ -155,7 +155,7 @@ class _Task:
         before, after = _diff(self.name, done.before and done.before.owner), _diff(self.name, self.owner)
         report = {"changed": True, "diff": {"before": before, "after": after}, **position}
         if done.holder is None:
-            first = "would wait: " + done.waits + " Then " if done.waits else ""
+            first = "would wait: " + ANSIBLE.said(done.waits) + " Then " if done.waits else ""
             return {**report, "msg": f"{first}{self.name} would be locked by {printable(self.owner)}{ends}"}
         how = "taken over from this owner's run that has ended" if done.before else "locked"
         waited = f", {done.waited}" if done.waited else ""
@@ -252,7 +252,7 @@ WAITS_FOR_EVER_AT_RUN_END = (
 
 
 def _refused(error):
-    report = {"failed": True, "msg": _in_ansibles_words(error.message), "kind": error.kind}
+    report = {"failed": True, "msg": ANSIBLE.said(error), "kind": error.kind}
     state = getattr(error, "state", None)
     if state is not None:
         report["waiting"] = state.waiting
@@ -285,7 +285,3 @@ def _is_a_plays(holder):
 
 def _diff(name, owner, more=""):
     return f"{name}: held by {printable(owner)}{more}\n" if owner else f"{name}: not held\n"
-
-
-def _in_ansibles_words(message):
-    return ANSIBLE.advise(message.replace("--unlock --token=", "state: unlocked with --token="))

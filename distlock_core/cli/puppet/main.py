@@ -16,6 +16,7 @@ from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import FAILED, OK, fail, out, warn
 from distlock_core.cli.puppet import run as puppet_run
 from distlock_core.cli.puppet.arguments import HELP, Call, parse, wants_help
+from distlock_core.cli.reach import carry
 from distlock_core.connection import wanted
 from distlock_core.errors import (
     Cancelled,
@@ -65,6 +66,7 @@ def run(words: Sequence[str]) -> int:
     failed = UNKNOWN if words[:1] == ["check"] else FAILED
     try:
         call = parse(words, os.environ)
+        carry({key: value for key, value in call.arguments.items() if value != "" or key == "config"})
         return {"exec": _exec, "acquire": _acquire, "release": _release, "check": _check}[call.operation](call)
     except DistlockError as error:
         code = fail(error, json=False, to_stderr=True)

@@ -50,7 +50,7 @@ def run() -> int:
         error.message = "called off before the lock was taken; nothing is left behind"
         return fail(error, json=True, to_stderr=False)
     except DistlockError as error:
-        error.message = PUPPET.advise(error.message)
+        error.message, error.hints = PUPPET.said(error), ()
         return fail(error, json=True, to_stderr=False)
     except Exception as error:  # noqa: BLE001 - Puppet's report has one line for it, whatever it is
         return fail(DistlockError(f"{type(error).__name__}: {error}"), json=True, to_stderr=False)
@@ -94,7 +94,7 @@ def _locked(wish: dict[str, Any]) -> dict[str, Any]:
         "owner": settings["id"],
         "holder": _shown(taken.holder),
         "before": _shown(taken.before),
-        "waits": PUPPET.advise(taken.waits),
+        "waits": "" if taken.waits is None else PUPPET.said(taken.waits),
         "waited": None if taken.waited is None else {**taken.waited.fields(), "story": str(taken.waited)},
     }
 
