@@ -12,7 +12,7 @@ BENCH := .envs/bench/bin
 BENCH_READY := .envs/bench/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-wheel test-puppetserver test-bare soak check gates format coverage pins bench collection wheel clean
+.PHONY: help demo test test-fast test-wheel test-puppetserver test-bare soak check gates format coverage pins bench collection wheel clean
 
 help: ## Say what can be made
 	@echo 'make WHAT, where WHAT is one of:'
@@ -41,6 +41,9 @@ test-wheel: $(READY) ## Install the wheel alone in the oldest and the newest Pyt
 
 soak: $(TRIAL_READY) ## Kill managers and members for 5 minutes (SECONDS=300 SEED=N): the lock has to stay one
 	$(TRIAL)/python -m tests.support.soak.run $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(SEED),--seed=$(SEED))
+
+test-fast: $(READY) ## Run some tests of every package, against one real etcd, in under a minute
+	$(BIN)/python -m pytest -n auto $$($(BIN)/python -m tests.support.fast_lane)
 
 test-puppetserver: $(READY) ## Run the tests that need a puppetserver, which takes a minute to start
 	$(BIN)/python -m pytest -m puppetserver tests/puppet_runs

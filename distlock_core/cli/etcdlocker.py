@@ -20,8 +20,8 @@ from distlock_core.model.checks import check_key, check_owner
 from distlock_core.model.keys import Keys
 from distlock_core.model.ttl import check_ttl, kill_after_of
 from distlock_core.process.identity import hostname
-from distlock_core.settings.load import Settings, utf8
-from distlock_core.settings.table import SETTINGS, read_bool, read_span, read_whole_seconds
+from distlock_core.settings.readers import read_bool, read_span, read_whole_seconds, utf8
+from distlock_core.settings.table import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,22 +45,23 @@ VARIABLES = {
 HELP = """\
 etcdlocker [options] [--] COMMAND [ARGUMENTS]
 
-Takes a distributed lock, runs a command, and lets the lock go when the command
-ends. Options of the command itself need the -- before it:
+Acquires a distributed lock, runs a command, and releases the lock when the
+command ends. Options of the command itself need the -- before it:
   etcdlocker -k /my/lock -t 60 -- ls -lah
 
   -e, --etcd HOST:PORT   etcd, or several separated by commas
                          [ETCD_LOCK_HOST; localhost:2379]
-  -i, --id ID            who holds it, for others to see
-                         [ETCD_LOCK_ID; the host's name]
+  -i, --id ID            name of the holder, displayed to others
+                         [ETCD_LOCK_ID; the host name]
   -k, --key KEY          the lock's key in etcd [ETCD_LOCK_KEY]
-  -t, --ttl SECONDS      the lock ends so long after its holder is gone
+  -t, --ttl SECONDS      the lock expires this long after its holder is gone
                          [ETCD_LOCK_TTL]
-  -r, --refresh SECONDS  renew it so often [ETCD_LOCK_REFRESH; half of the ttl]
+  -r, --refresh SECONDS  interval between renewals
+                         [ETCD_LOCK_REFRESH; half of the ttl]
   -n, --node             COMMAND is a Node.js module: it gets {"ping": n} at
                          every refresh, and must answer {"pong": n} within the
                          ttl, or it is ended [ETCD_CHILD_IS_NODE]
-  -v, --verbose          say on stderr what is done
+  -v, --verbose          report on stderr what is done
   -h, --help
 
 Exit code: the command's own; 128+n when signal n ended it; 1 the lock was not
@@ -126,8 +127,7 @@ def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, 
     ttl = _number(values["t"], read_whole_seconds, "ttl")
     refresh = _number(values["r"], read_span, "refresh") if values.get("r") else ttl / 2
     check_ttl(ttl, refresh, kill_after_of(ttl))
-    settings = Settings({setting.key: setting.default for setting in SETTINGS})
-    settings.update(ttl=ttl, refresh=refresh, node=node, verbose="v" in options, quiet="v" not in options)
+    settings = Settings(ttl=ttl, refresh=refresh, node=node, verbose="v" in options, quiet="v" not in options)
     owner = check_owner(values.get("i") or hostname())
     keys = Keys.raw(check_key(values["k"]))
     # The owner is shown, and no more: two runs with one id exclude each other.

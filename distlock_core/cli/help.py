@@ -15,35 +15,35 @@ Usage:
   distlock --lock-name=NAME [OPTIONS] -- COMMAND [ARGUMENTS]
       run a command under the lock
   distlock --lock-name=NAME --lock [OPTIONS]
-      take the lock, and leave it taken
+      acquire the lock, and leave it held
   distlock --lock-name=NAME --lock --while-pid=PID [OPTIONS]
-      take it for as long as a process lives
+      acquire it, and keep it while a process lives
   distlock --lock-name=NAME --unlock [OPTIONS]
-      let it go, whoever holds it
+      release it, whoever holds it
   distlock --lock-name=NAME --show [OPTIONS]
-      who holds it, since when, why, who waits
+      show the holder, since when, why, and the waiters
   distlock --lock-name=NAME --get [OPTIONS]
-      the value that it carries
+      print the value that it carries
   distlock --lock-name=NAME --update --value=TEXT [OPTIONS]
-      change the value (or --reason) without letting go
+      change the value (or --reason) of a held lock
   distlock --lock-name=NAME --verify [OPTIONS]
       exit 0 only if --token (or DISTLOCK_TOKEN) still holds it
   distlock --list [--lock-name=NAME] [OPTIONS]
-      every lock, or that one
+      list every lock, or that one
   distlock --watch [--lock-name=NAME] [OPTIONS]
-      what happens to it, or to every lock, a line each
+      print the events of one lock, or of every lock
 
 Examples:
   distlock --lock-name=percona_prod --reason="Upgrade RPMs" -- yum upgrade
   distlock --lock-name=percona_prod --nowait -- systemctl restart mysqld
   distlock --lock-name=percona_prod --ttl=60 -- ./upgrade.sh
-      ends with its holder, and ends the command when it is lost
+      expires with its holder; the command is killed if the lock is lost
   distlock --lock-name=percona_prod --show
   distlock-etcd
       start an etcd on this machine, to try things out
 
-Options (one or two dashes; each may also stand in the environment, or in the
-config file). Seconds may have a unit: 90, 1.5, 10m, 2h, 1d.
+Options take one or two dashes; each can also be set in the environment or in
+the config file. Seconds can have a unit: 90, 1.5, 10m, 2h, 1d.
 """
 
 _OUTRO = """
@@ -73,10 +73,8 @@ def _option(head: str, text: str) -> str:
 HELP = (
     _INTRO
     + "".join(_entry(setting) for setting in SETTINGS if "option" in setting.scope)
-    + _option(
-        "--token=N", "for --verify, --unlock and --update: the acquisition that is meant; with --id, enter that --lock"
-    )
-    + _option("--force", "for --unlock with --id: another owner's lock too")
+    + _option("--token=N", "for --verify, --unlock and --update: the token of the lock; with --id, enter that --lock")
+    + _option("--force", "for --unlock with --id: also release another owner's lock")
     + "  --help, --version\n"
     + _OUTRO
 )

@@ -31,7 +31,7 @@ def fail(error: DistlockError, *, json: bool, to_stderr: bool, busy: int = FAILE
     else:
         say(_in_commands(error))
     if isinstance(error, Cancelled) and error.signal is not None:
-        from distlock_core.command.ended import ExitedBySignal
+        from distlock_core.command.end import ExitedBySignal
 
         return ExitedBySignal(128 + error.signal)
     if is_busy:

@@ -36,7 +36,7 @@ def as_a_program(body: Callable[[], int]) -> NoReturn:
         give_up(sys.stderr)
     if code == 130:  # 128 + SIGINT
         _die_at_the_terminal(code)
-    # Everything is said and let go by now. To take the interpreter apart would cost a tenth of the whole call.
+    # Everything is said and released by now. To take the interpreter apart would cost a tenth of the whole call.
     os._exit(code)
 
 
@@ -88,7 +88,7 @@ def _die_at_the_terminal(code: int) -> None:
     """End by Ctrl-C as a program does. A shell that saw an exit code instead would go on with its loop or script."""
     import signal
 
-    from distlock_core.command.ended import ExitedBySignal
+    from distlock_core.command.end import ExitedBySignal
     from distlock_core.command.job_control import in_the_foreground
 
     if isinstance(code, ExitedBySignal) and in_the_foreground():

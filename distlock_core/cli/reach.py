@@ -27,12 +27,12 @@ def options() -> str:
     """These options as a shell takes them, each with a blank before it."""
     import os
 
-    from distlock_core.settings.load import utf8
     from distlock_core.settings.reach import as_options, from_environment
+    from distlock_core.settings.readers import utf8
 
     found = from_environment({name: utf8(text) for name, text in os.environ.items() if name.startswith("DISTLOCK_")})
     if "raw_prefix" in found:
-        from distlock_core.settings.table import read_bool
+        from distlock_core.settings.readers import read_bool
 
         found["raw_prefix"] = read_bool(found["raw_prefix"])
     return as_options({**found, **_given})

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from distlock_core.base.text import printable
 from distlock_core.errors import DistlockError
-from distlock_core.model.record import COOLING, HELD, Ended, Record
+from distlock_core.model.record import COOLING, HELD, HoldEnd, Record
 from distlock_core.model.state import Holder, LockState, Waiter
 from distlock_core.model.wording import clock, duration, owner_of
 from distlock_core.process.identity import ALIVE, GONE, hostname
@@ -27,7 +27,7 @@ def say(message: str) -> None:
 
 
 def tell(line: str) -> None:
-    """A line on stderr. When nobody listens there any more, what is being done goes on: a lock is to be let go."""
+    """A line on stderr. When nobody listens there any more, what is being done goes on: a lock is to be released."""
     if sys.stderr is not None:  # None when the caller has closed it
         try:
             print(line, file=sys.stderr, flush=True)
@@ -99,7 +99,7 @@ def _process_json(trace: object) -> dict[str, Any] | None:
     return {"host": trace.get("host"), "pid": trace.get("pid")} if isinstance(trace, dict) else None
 
 
-def ended_json(last: Ended | None) -> dict[str, Any] | None:
+def ended_json(last: HoldEnd | None) -> dict[str, Any] | None:
     if last is None or not last.how:
         return None
     return {"how": last.how, "by": last.by, "at": last.at, "owner": last.owner, "token": last.token}

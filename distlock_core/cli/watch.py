@@ -13,9 +13,9 @@ from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import FAILED, OK, give_up, say
 from distlock_core.cli.render import as_json, ended_json, holder_json
 from distlock_core.cli.signals import interrupt_on_signals
-from distlock_core.command.ended import ExitedBySignal
+from distlock_core.command.end import ExitedBySignal
 from distlock_core.errors import Cancelled
-from distlock_core.events.follow import RELEASED
+from distlock_core.events.follow import LOCK_RELEASED
 from distlock_core.model.wording import held_by, owner_of
 
 TYPE_CHECKING = False
@@ -31,11 +31,11 @@ def watch(request: Request) -> int:
         return OK  # nobody would read it
     interrupt = interrupt_on_signals()
     start_thread(lambda: _notice_that_the_reader_goes(interrupt), "distlock-reader")
-    with realm(request).watch(settings["lockname"] or None) as watching:
+    with realm(request).watch(settings.lockname or None) as watching:
         try:
             while True:
                 event = watching.take(interrupt)
-                print(_json(event) if settings["json"] else _line(event), flush=True)
+                print(_json(event) if settings.json else _line(event), flush=True)
         except Cancelled:
             return OK if interrupt.signal is None else ExitedBySignal(128 + interrupt.signal)
         except OSError as error:
@@ -56,7 +56,7 @@ def _notice_that_the_reader_goes(interrupt: Interrupt) -> None:
 
 def _line(event: LockEvent) -> str:
     """2026-11-21 12:03:04 acquired: db is held by node-3 since 12:03 (0s): "Upgrade"; token 7; value "10.1.1.1"."""
-    tense = "was" if event.kind == RELEASED else "is"
+    tense = "was" if event.kind == LOCK_RELEASED else "is"
     moment, who = time.strftime("%Y-%m-%d %H:%M:%S"), held_by(event.holder)
     words = [f"{moment} {event.kind}: {printable(event.lock)} {tense} held by {who}", f"token {event.token}"]
     if event.value is not None:

@@ -8,7 +8,7 @@ import time
 
 from distlock_core.base.deadline import now
 from distlock_core.command import job_control, spawn
-from distlock_core.command.ended import Ended
+from distlock_core.command.end import CommandEnd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Command:
         self._tree: Tree | None = None
         self.pid = 0
         self.pidfd: int | None = None  # for a brief wait
-        self.ended: Ended | None = None
+        self.ended: CommandEnd | None = None
         self.strangers: frozenset[Process] = frozenset()
 
     def start(self, prefork: Prefork | None = None) -> None:
@@ -124,7 +124,7 @@ class Command:
             if self._tree is not None:
                 self._tree.is_child = False
             by_signal = os.WIFSIGNALED(status)
-            self.ended = Ended(0, os.WTERMSIG(status)) if by_signal else Ended(os.WEXITSTATUS(status))
+            self.ended = CommandEnd(0, os.WTERMSIG(status)) if by_signal else CommandEnd(os.WEXITSTATUS(status))
 
     def stop_with_it(self, may_go_on: Callable[[], bool]) -> None:
         """Stop this process as the command has. Under a lease nothing of it runs meanwhile: nobody renews that then.

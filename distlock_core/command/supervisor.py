@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 
 from distlock_core.base.deadline import FOREVER, now
 from distlock_core.command import job_control
-from distlock_core.command.ended import BROKEN, HUNG, LOST, OVERDUE, REFUSED, Ended
+from distlock_core.command.end import BROKEN, HUNG, LOST, OVERDUE, REFUSED, CommandEnd
 from distlock_core.command.process import Command
 from distlock_core.command.signals import STOPPING, name_of
 from distlock_core.command.spawn import TooLate
@@ -63,7 +63,7 @@ class Supervisor:
         self._cause = ""
         self._killing: Killing | None = None
 
-    def run(self) -> Ended:
+    def run(self) -> CommandEnd:
         """Run the command to its end. Raises `NotStarted`.
 
         Daemons that it leaves behind at a normal end are left alone. Whatever goes wrong here, the command has ended
@@ -81,7 +81,7 @@ class Supervisor:
                 self._look_at_life()
                 self._look_at_time()
                 self._look_at_end()
-            ended = self._command.ended or Ended(0, signal.SIGKILL)
+            ended = self._command.ended or CommandEnd(0, signal.SIGKILL)
             survivors = () if self._killing is None else self._killing.survivors()
             return ended._replace(cause=self._cause, unkillable=survivors)
         except NotStarted:
@@ -104,9 +104,9 @@ class Supervisor:
         thread = get_ident()
         self._policy.session.on_lost = lambda _: signal.pthread_kill(thread, signal.SIGCHLD)
 
-    def _too_late(self) -> Ended:
+    def _too_late(self) -> CommandEnd:
         self._find_loss()
-        return Ended(0, None, LOST)
+        return CommandEnd(0, None, LOST)
 
     def _next_signal(self) -> signal.struct_siginfo | None:
         moments = [self._watch_at, self._late_at]
@@ -240,7 +240,7 @@ class Supervisor:
         if self._was_ended_from_outside(self._command.ended) and self._command.tree.living():
             self._end_tree(now() + self._policy.kill_after)
 
-    def _was_ended_from_outside(self, ended: Ended) -> bool:
+    def _was_ended_from_outside(self, ended: CommandEnd) -> bool:
         """True if a signal has ended it, or it ended as a program does that was asked to by a signal."""
         asked = signal.SIGTERM in self._passed_on
         return ended.signal is not None or asked or ended.code - 128 in self._passed_on
@@ -286,8 +286,8 @@ class Supervisor:
         """When nobody reads what is said, the kill must not wait for that."""
         self._policy.reporter.say(lambda: self._policy.tell(cause, line))
 
-    def _break_off(self, error: BaseException) -> Ended:
+    def _break_off(self, error: BaseException) -> CommandEnd:
         left = self._command.kill()
         what = "the command was ended" if self._command.pid else "nothing was started"
         self._say(BROKEN, f"the command cannot be looked after: {type(error).__name__}: {error}; {what}")
-        return (self._command.ended or Ended(0, signal.SIGKILL))._replace(cause=BROKEN, unkillable=left)
+        return (self._command.ended or CommandEnd(0, signal.SIGKILL))._replace(cause=BROKEN, unkillable=left)

@@ -44,7 +44,7 @@ class Target(Value):
     where: Where
 
 
-def connect(address: Address, patience: Patience) -> tuple[socket.socket, Where, int]:
+def open_socket(address: Address, patience: Patience) -> tuple[socket.socket, Where, int]:
     """Connect to the first address that lets itself be connected to. Raises `ConnectFailed`, `Cancelled`.
 
     They are tried in turn, the next as soon as one has failed, and after `STAGGER` seconds beside those that say

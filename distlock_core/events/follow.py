@@ -16,7 +16,7 @@ from distlock_core.base.value import Value
 from distlock_core.errors import AnotherCluster, EtcdUnavailable
 from distlock_core.etcd.values import REREAD, Compacted, Event, Get, KeyValue, WatchEnded
 from distlock_core.model.keys import Keys
-from distlock_core.model.record import Ended, token_of
+from distlock_core.model.record import HoldEnd, token_of
 from distlock_core.model.state import Holder
 
 TYPE_CHECKING = False
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ON_ITS_WAY, HISTORY = 0.5, 3.0  # seconds that the open watch gets to tell what a read has shown already, and a new one
 SHORT_LIVED = 20  # watches that ended without a word: then the history is not to be had, whatever the reason
 
-ACQUIRED, CHANGED, RELEASED = "acquired", "changed", "released"
+LOCK_ACQUIRED, LOCK_CHANGED, LOCK_RELEASED = "acquired", "changed", "released"
 
 
 class LockEvent(Value):
@@ -40,7 +40,7 @@ class LockEvent(Value):
     kind: str
     holder: Holder
     revision: int
-    ended: Ended | None = None
+    ended: HoldEnd | None = None
 
     @property
     def lock(self) -> str:
@@ -211,24 +211,26 @@ class Follower:
     def _put(self, kv: KeyValue) -> None:
         told = self._told.get(kv.key)
         if told is None or (told.value, told.lease) != (kv.value, kv.lease):
-            self.news.append(LockEvent(ACQUIRED if told is None else CHANGED, self._holder(kv), kv.mod_revision))
+            self.news.append(
+                LockEvent(LOCK_ACQUIRED if told is None else LOCK_CHANGED, self._holder(kv), kv.mod_revision)
+            )
         self._told[kv.key] = kv
 
-    def _release(self, kv: KeyValue, revision: int, endings: Mapping[bytes, Ended]) -> None:
+    def _release(self, kv: KeyValue, revision: int, endings: Mapping[bytes, HoldEnd]) -> None:
         del self._told[kv.key]
         holder = self._holder(kv)
         ended = endings.get(kv.key)
         known = ended is not None and ended.token == holder.token
-        self.news.append(LockEvent(RELEASED, holder, revision, ended if known else None))
+        self.news.append(LockEvent(LOCK_RELEASED, holder, revision, ended if known else None))
 
     def _holder(self, kv: KeyValue) -> Holder:
         keys = self._keys_of(kv.key)
         assert keys is not None
         return Holder.parse(keys, kv)
 
-    def _endings(self, deleted: set[bytes], patience: Patience) -> dict[bytes, Ended]:
+    def _endings(self, deleted: set[bytes], patience: Patience) -> dict[bytes, HoldEnd]:
         """How the last holds of these locks ended. That is put down elsewhere, and so is read; as far as it can be."""
-        endings: dict[bytes, Ended] = {}
+        endings: dict[bytes, HoldEnd] = {}
         for key in deleted:
             keys = self._keys_of(key)
             try:
@@ -238,7 +240,7 @@ class Follower:
             except EtcdUnavailable:
                 break
             for last in found:
-                endings.update((key, Ended.parse(kv.value)) for kv in last.kvs)
+                endings.update((key, HoldEnd.parse(kv.value)) for kv in last.kvs)
         return endings
 
 

@@ -46,26 +46,26 @@ class HoldNotifier:
             self._readers = Readers()
         return self._readers.join(mine)
 
-    def acquired(self) -> None:
+    def report_acquired(self) -> None:
         self._was_lost = False
         if self._event is not None:
             self._event.clear()
         if self._readers is not None:
             self._readers.report(True)
 
-    def lost(self) -> None:
+    def report_lost(self) -> None:
         self._was_lost = True
         if self._event is not None:
             self._event.set()
         if self._readers is not None:
             self._readers.report(False)
 
-    def forked(self) -> None:
+    def report_forked(self) -> None:
         """This is a child of the process that told: nothing is held here, and the readers have stayed there."""
         self._readers = None
-        self.lost()
+        self.report_lost()
 
-    def let_go(self) -> None:
+    def report_released(self) -> None:
         """The hold has ended: so do the readers."""
         if self._readers is not None:
             self._readers.report(False)

@@ -2,7 +2,7 @@
 
 The run has one end of a pipe, which every process that it forks inherits; the keeper has the other. So it sees the end
 of the run when the last of them is gone, however that came about, and parts with the lock then. What it was told to do
-at that moment, or earlier by `part()`, is all that ends its hold, but for a loss.
+at that moment, or earlier by `end_hold()`, is all that ends its hold, but for a loss.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class RunKeeper:
     """
 
     def __init__(self, name: str, orders: Mapping[str, Any]) -> None:
-        """Start it. The orders: `connection`, `spec` (arguments of `Realm.lock()`), `timeout`, `margin`, `at_end`.
+        """Start it. The orders: `connection`, `spec` (arguments of `Realm.lock()`), `timeout`, `kill_after`, `at_end`.
 
-        The lock is leased. `margin`: so many seconds before the lease can run out, a hold without a renewal counts as
-        lost. `at_end` is what becomes of the lock when the run ends without a word: a pair as for `part()`. Raises
+        The lock is leased. A hold without a renewal counts as lost `kill_after` seconds before the lease can run out.
+        `at_end` is what becomes of the lock when the run ends without a word: a pair as for `end_hold()`. Raises
         `DistlockError`.
         """
         self.name = name
@@ -63,7 +63,7 @@ class RunKeeper:
         self.trouble: DistlockError | None = None
         self.over = False
         self._heard = b""
-        self._parting = False
+        self._is_ending = False
         around = {word: os.environ[word] for word in (TOKEN, HELD) if word in os.environ}
         orders = {**orders, "around": around}  # said, not inherited: it is not one of those who are inside
         self.pid, self._orders, self._words = detach.spawn(__name__, f"distlock keeper for {name}", orders)
@@ -92,13 +92,13 @@ class RunKeeper:
             wait_for([self], seconds)
             self.update()
 
-    def part(self, how: str, detail: str | int | None = None) -> None:
+    def end_hold(self, how: str, detail: str | int | None = None) -> None:
         """Tell it to release the lock, to keep it until a person unlocks it (with a reason), or to cool (seconds).
 
         Returns at once: `over` is set when that is done, `trouble` where it was not.
         """
-        if not self.over and not self._parting:
-            self._parting = True
+        if not self.over and not self._is_ending:
+            self._is_ending = True
             try:
                 os.write(self._orders, json.dumps([how, detail]).encode() + b"\n")
             except OSError:
@@ -120,9 +120,9 @@ class RunKeeper:
 
     def _ended_in_silence(self) -> None:
         name = printable(self.name)
-        if self.hold is None and not self._parting:
+        if self.hold is None and not self._is_ending:
             self.trouble = DistlockError(f"{name}: the process that was to get the lock has ended")
-        elif self.hold is not None and self._parting:
+        elif self.hold is not None and self._is_ending:
             self.trouble = DistlockError(f"{name}: the process that was to let it go has ended; the lock may remain")
         elif self.hold is not None:
             self.trouble = LockLost(f"{name} was lost: the process that kept it has ended")
@@ -159,7 +159,7 @@ def main(orders: dict[str, Any]) -> None:
     run.holds = True
     name, owner = printable(lock.name), printable(lock.owner)
     _say(hold=[lock.name, lock.owner, lock.token, lock.since])
-    lock.session.margin = orders["margin"]
+    lock.session.kill_after = orders["kill_after"]
     lock.session.run(run)
     loss = lock.session.loss
     if loss is not None:
@@ -175,10 +175,10 @@ def main(orders: dict[str, Any]) -> None:
         return
     how, detail = order or orders["at_end"]
     try:
-        _part(lock, how, detail)
+        _end_hold(lock, how, detail)
     except Exception as error:  # noqa: BLE001 - said and logged, whatever it is
         _say(**_told(error))
-        log(f"{name}: the run of {owner} is over, and its lock is not surely let go: {error}", True)
+        log(f"{name}: the run of {owner} is over, and its lock may not be released: {error}", True)
         return
     _say(done=how)
     if order is None:
@@ -256,7 +256,7 @@ def _get(orders: dict[str, Any], run: _Run) -> Lock:
     return lock.acquire(orders["timeout"], run, _Told())
 
 
-def _part(lock: Lock, how: str, detail: Any) -> None:
+def _end_hold(lock: Lock, how: str, detail: Any) -> None:
     if how == KEEP:
         lock.keep(str(detail))
     elif how == COOL:

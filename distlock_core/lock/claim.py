@@ -11,10 +11,9 @@ from distlock_core.etcd.values import Compare, Delete, KeyValue, LeaseGone, Put
 from distlock_core.lock import refusals
 from distlock_core.lock.lease import Lease
 from distlock_core.lock.reentry import reentry_record
-from distlock_core.lock.release import Ending
 from distlock_core.lock.snapshot import Snapshot, claim_conditions, gets, reentry_conditions, unsettled
 from distlock_core.lock.spec import NESTED, Acquired, LockSpec, claim_record
-from distlock_core.model.record import Record
+from distlock_core.model.record import EndNote, Record
 from distlock_core.process.identity import new_run
 
 TYPE_CHECKING = False
@@ -190,7 +189,7 @@ class Claims:
 
     def undo(self, acquired: Acquired, patience: Patience) -> None:
         """The caller was called away while its claim went through: as it was before."""
-        ended = Put(self._keys.last, Ending("released", self._spec.owner).record(acquired.kv))
+        ended = Put(self._keys.last, EndNote("released", self._spec.owner).record(acquired.kv))
         undo: list[Op] = [Delete(acquired.kv.key), ended]
         if acquired.before:
             undo = [Put(acquired.kv.key, acquired.before, acquired.before_lease)]

@@ -1,4 +1,4 @@
-"""Hold: one acquisition of a lock, from its acquisition to its end: looked after, verified, changed, let go."""
+"""Hold: one acquisition of a lock, from its acquisition to its end: looked after, verified, changed, released."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from distlock_core.errors import (
 from distlock_core.etcd.values import Get, KeyValue, LeaseGone, Put
 from distlock_core.hints import see
 from distlock_core.lock.lease import GIVE_UP, Lease
-from distlock_core.lock.release import UNEXPECTED, Ending, let_go
+from distlock_core.lock.release import UNEXPECTED, release_key
 from distlock_core.lock.rewrite import amend, cool_down, leave_taken, rehang, rewrite
 from distlock_core.lock.spec import NESTED, STEP, Acquired, LockSpec
-from distlock_core.model.record import HELD, KEPT, Record, token_of
+from distlock_core.model.record import HELD, KEPT, EndNote, Record, token_of
 from distlock_core.model.state import Holder
 from distlock_core.model.ttl import longest_call
 from distlock_core.model.wording import held_by
@@ -48,7 +48,7 @@ SHORTEST_STEP = 0.5  # seconds that one try to leave a leased lock taken may tak
 class Hold:
     """One hold of one lock. `Lock` makes one at each acquisition, and asks nothing of it after its end.
 
-    It ends by `let_go()`, `leave_taken()` or `cool()`, each of which raises `LockLost` when it was lost before, and
+    It ends by `release()`, `leave_taken()` or `cool()`, each of which raises `LockLost` when it was lost before, and
     leaves it as it is when etcd is away; or by `give_up()` or `forget()`.
 
     It belongs to the process that it was made in. A forked child has a copy (`is_inherited`), which is good for
@@ -119,7 +119,7 @@ class Hold:
 
     def look_after(self) -> None:
         """Tell that it is mine, and renew it in the background, if that is wanted."""
-        self._notifier.acquired()
+        self._notifier.report_acquired()
         if (self._background and self._hung[0] is not None) or self._notifier.has_readers:
             self.session.start()
 
@@ -137,9 +137,9 @@ class Hold:
         acquired = self.acquired
         if acquired.how != NESTED and self._hung != (ttl, refresh):
             return self._is_open and self._hang(ttl, refresh, patience)
-        if acquired.lease is not None and not acquired.lease.lost:
+        if acquired.lease is not None and not acquired.lease.gone:
             acquired.lease.renew(patience)
-        gone = acquired.lease is not None and acquired.lease.lost
+        gone = acquired.lease is not None and acquired.lease.gone
         return self._is_open and not gone and self.verify()
 
     def _hang(self, ttl: int | None, refresh: float | None, patience: Patience) -> bool:
@@ -179,7 +179,7 @@ class Hold:
                 # Still this hold, but entered by a run of its own owner, or left taken by a person.
                 holder, name = Holder.parse(self._keys, seen[-1]), self._keys.name
                 raise NotHolder(f"{printable(name)} is held by {held_by(holder)} now", hints=[see(name)])
-            raise self.lost()
+            raise self.loss_error()
         self.acquired = self.acquired._replace(kv=kv)
 
     def note(self, details: Mapping[str, Any]) -> None:
@@ -193,14 +193,14 @@ class Hold:
         """True when its end leaves the lock held: it was entered again, and what it was entered in goes on."""
         return self.acquired.how in (NESTED, STEP)
 
-    def let_go(self, patience: Patience) -> None:
+    def release(self, patience: Patience) -> None:
         """Delete its key; one that was entered again is left held, as it was found."""
-        self._part(self._delete, patience, stays=self.acquired.how == STEP)
+        self._end(self._delete, patience, stays=self.acquired.how == STEP)
 
     def leave_taken(self, reason: str, patience: Patience) -> None:
         """Leave it taken, persistent, until a person unlocks it."""
         changes = {"state": KEPT, "reason": reason}
-        self._part(
+        self._end(
             lambda kv, patience: leave_taken(self._etcd, kv, self._is_mine, changes, patience), patience, stays=True
         )
 
@@ -213,7 +213,7 @@ class Hold:
                 leases[:] = [Lease(self._etcd, seconds, patience)]
             return cool_down(self._etcd, self._keys, kv, self._is_mine, leases[0], self._owner, patience)
 
-        self._part(cool, patience, stays=True)
+        self._end(cool, patience, stays=True)
 
     def give_up(self) -> None:
         """It is lost: end its lease, and leave its key to whoever has it now."""
@@ -227,13 +227,13 @@ class Hold:
         self.is_over = True
         self._stop_looking()
 
-    def lost(self) -> LockLost:
+    def loss_error(self) -> LockLost:
         """The error that says how it was lost."""
         loss = self._session.loss if self._session is not None else None
         why = loss.why if loss is not None else "it is not mine any more"
         return LockLost(f"{printable(self._keys.name)} was lost: {why}", hints=[see(self._keys.name)])
 
-    def _part(self, how: Callable[[KeyValue, Patience], bool], patience: Patience, *, stays: bool) -> None:
+    def _end(self, how: Callable[[KeyValue, Patience], bool], patience: Patience, *, stays: bool) -> None:
         """End it in one way or another, and leave nothing behind.
 
         Where the lock `stays` taken, and that cannot be written, its lease is left to run: revoked, it would free it.
@@ -244,13 +244,13 @@ class Hold:
             done = self._is_still_around_me(patience) if nested else self._do(how, patience, stays)
             self.is_over = True
             if not done:
-                raise self.lost()
+                raise self.loss_error()
         finally:
             self._session = None
             self._leave_the_rest(with_lease=self.is_over or not stays)
             if self.is_over:
                 self._drop_note()
-                self._notifier.let_go()
+                self._notifier.report_released()
 
     def _do(self, how: Callable[[KeyValue, Patience], bool], patience: Patience, stays: bool) -> bool:
         """Do it, as soon as that can be done. Raises what stands in the way at the end of the patience."""
@@ -269,7 +269,7 @@ class Hold:
                 trouble: Exception = full
             except (EtcdUnavailable, LeaseGone, *UNEXPECTED) as away:
                 trouble = away
-            if lease is not None and not lease.lost and not patience.over():
+            if lease is not None and not lease.gone and not patience.over():
                 lease.renew_if_due(step)
             patience.pause(pauses.next())
             if patience.over():
@@ -310,8 +310,8 @@ class Hold:
                 return rewrite(self._etcd, kv, self._is_mine, step, patience) is not None
             except LeaseGone:
                 pass  # the step was bound to a process that has ended meanwhile: so it ends with me
-        ending = Ending("released", self._owner)
-        return let_go(self._etcd, self._keys, kv, self._is_mine, ending, patience, self._in_doubt)
+        ending = EndNote("released", self._owner)
+        return release_key(self._etcd, self._keys, kv, self._is_mine, ending, patience, self._in_doubt)
 
     def _drop_note(self) -> None:
         """It needs no proof any more that this machine has acquired it."""
@@ -350,4 +350,4 @@ class Hold:
 
     def _announce(self) -> None:
         if self._session is not None and self._session.loss is not None:
-            self._notifier.lost()
+            self._notifier.report_lost()

@@ -45,7 +45,7 @@ class Lease:
         # Chosen here and not by the server: after a lost reply the same grant can be sent again.
         self.id = int.from_bytes(os.urandom(8), "big") >> 1 | 1
         self.refresh = refresh
-        self.lost = False
+        self.gone = False
         self.failing = False  # the last renewal has failed, and may be one of many
         if patience is not None:
             try:
@@ -56,14 +56,14 @@ class Lease:
 
     @classmethod
     def adopt(cls, etcd: Etcd, lease: int, patience: Patience, refresh: float | None = None) -> Lease:
-        """Go on with a lease that another process has granted. `lost` is set when it is gone."""
+        """Go on with a lease that another process has granted. `gone` is set when it is there no more."""
         adopted = cls.__new__(cls)
         adopted._etcd, adopted.id, adopted.refresh = etcd, lease, refresh
-        adopted.lost = adopted.failing = False
+        adopted.gone = adopted.failing = False
         sent = now()
         ttl = etcd.keep_alive(lease, patience)
         adopted._confirmed(sent, ttl)
-        adopted.lost = ttl <= 0
+        adopted.gone = ttl <= 0
         return adopted
 
     def grant(self, ttl: int, patience: Patience) -> None:
@@ -72,12 +72,12 @@ class Lease:
         self._confirmed(sent, self._etcd.grant(self.id, ttl, patience))
 
     def renew_if_due(self, patience: Patience) -> None:
-        """Renew the lease when it is time. Sets `lost` when the server no longer knows it.
+        """Renew the lease when it is time. Sets `gone` when the server no longer knows it.
 
         An etcd that does not answer is no loss yet: it is asked again soon, with growing, jittered pauses of a second
         at most. Whatever else goes wrong counts as no answer too: the deadline decides.
         """
-        if self.lost or now() < self.renew_at:
+        if self.gone or now() < self.renew_at:
             return
         try:
             # Who renews often wants to know soon.
@@ -90,7 +90,7 @@ class Lease:
             self.failing = True
 
     def renew(self, patience: Patience) -> None:
-        """Renew the lease now. Sets `lost` when the server no longer knows it. Raises as `Etcd` does.
+        """Renew the lease now. Sets `gone` when the server no longer knows it. Raises as `Etcd` does.
 
         A try without an answer is not waited for alone: see `renewal`.
         """
@@ -101,7 +101,7 @@ class Lease:
         if ttl > 0:
             self._confirmed(asked, ttl)
         else:
-            self.lost = True
+            self.gone = True
 
     def give_up(self, patience: Patience | None = None) -> None:
         """Revoke it within the patience (default: a second), if that can be done: else it runs out."""

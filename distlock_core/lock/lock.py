@@ -10,7 +10,6 @@ from distlock_core.base.uninterrupted import Uninterrupted, in_main_thread
 from distlock_core.errors import DistlockError, Frozen, LockBusy, NotHolder
 from distlock_core.events.hold_notifier import HoldNotifier
 from distlock_core.hints import see
-from distlock_core.lock import open_blocks
 from distlock_core.lock.acquire import Acquisition, Waiting
 from distlock_core.lock.hold import Hold
 from distlock_core.lock.lease import Lease
@@ -24,7 +23,7 @@ from distlock_core.model.ttl import check_ttl
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
-    from types import TracebackType
+    from types import ModuleType, TracebackType
 
     from distlock_core.base.deadline import Cancel
     from distlock_core.base.standby_thread import StandbyThread
@@ -70,6 +69,7 @@ class Lock:
         self._latest: Hold | None = None
         self._standby: StandbyThread | None = None  # for the next hold
         self._notifier = HoldNotifier()
+        self._open_blocks: ModuleType | None = None  # once a `with` block was entered
 
     def acquire(
         self,
@@ -92,7 +92,7 @@ class Lock:
         wait = self._wait if timeout is None else Wait.of(timeout)
         if self._hold is not None and self._hold.is_inherited:
             self._hold = self._standby = None  # they are the parent's
-            self._notifier.forked()
+            self._notifier.report_forked()
         if self._hold is not None:
             self._renew(self._hold, cancel)
             return self
@@ -158,23 +158,23 @@ class Lock:
         return self._hold is not None and self._current().verify(cancel)
 
     def release(self, cancel: Cancel | None = None) -> None:
-        """Let go. A lock that was entered again is left held, as it was found.
+        """Release it. A lock that was entered again is left held, as it was found.
 
         Raises `NotHolder` when this object does not hold it, `LockLost` when it was mine and is not any more (a newer
         holder's lock is never touched), `EtcdUnavailable` after `release_timeout` seconds: then it may remain.
         """
-        self._part(lambda hold, patience: hold.let_go(patience), cancel)
+        self._end_hold(lambda hold, patience: hold.release(patience), cancel)
 
     def keep(self, reason: str, cancel: Cancel | None = None) -> None:
         """Leave the lock taken, persistent, until a person unlocks it. Raises as `release`."""
-        self._part(lambda hold, patience: hold.leave_taken(reason, patience), cancel)
+        self._end_hold(lambda hold, patience: hold.leave_taken(reason, patience), cancel)
 
     def cool(self, seconds: int, cancel: Cancel | None = None) -> None:
-        """Let go in `seconds` seconds, with no process behind it. Raises as `release`."""
-        self._part(lambda hold, patience: hold.cool(seconds, patience), cancel)
+        """Release it in `seconds` seconds, with no process behind it. Raises as `release`."""
+        self._end_hold(lambda hold, patience: hold.cool(seconds, patience), cancel)
 
     def update(self, value: str | None = None, *, reason: str | None = None, cancel: Cancel | None = None) -> None:
-        """Change the value of the hold, or its reason, without letting go: its token stays, and its lease.
+        """Change the value of the hold, or its reason, without releasing it: its token stays, and its lease.
 
         None leaves it as it is, "" empties it. What is acquired next with this object has them too. Raises
         `NotHolder` when this object does not hold it, `LockLost` when it was mine and is not any more, `ConfigError`,
@@ -202,13 +202,13 @@ class Lock:
         Every leased hold is looked after; a persistent one once `session.start()` or `ownership()` was called.
         """
         if self._hold is not None and self._hold.is_inherited:
-            self._notifier.forked()
+            self._notifier.report_forked()
         return self._notifier.lost_event
 
     def ownership(self) -> Ownership:
         """Return an iterator over True (it is mine) and False (it is not), as that changes.
 
-        It starts with the present state, and ends when the lock is let go, or when it is closed. May be read in
+        It starts with the present state, and ends when the lock is released, or when it is closed. May be read in
         another thread. A reader that does not read holds up nothing: see `Ownership`.
         """
         session = None if self._hold is None else self.session
@@ -291,10 +291,13 @@ class Lock:
         return Record.parse(self._current().acquired.kv.value).since or 0
 
     def __enter__(self) -> Lock:
+        from distlock_core.lock import open_blocks
+
         was_held = self._hold is not None
         try:
             self.acquire()
             if in_main_thread():
+                self._open_blocks = open_blocks
                 open_blocks.enter(self)
             return self
         except BaseException:
@@ -338,12 +341,12 @@ class Lock:
     def _renew(self, hold: Hold, cancel: Cancel | None) -> None:
         """It is mine already: renew it now, on a new lease if the ttl has changed, and make sure. Raises `LockLost`."""
         if not hold.renew(self._spec.ttl, self._spec.refresh, cancel):
-            error = hold.lost()
+            error = hold.loss_error()
             hold.give_up()
-            self._notifier.lost()
+            self._notifier.report_lost()
             raise error
 
-    def _part(self, how: Callable[[Hold, Patience], None], cancel: Cancel | None) -> None:
+    def _end_hold(self, how: Callable[[Hold, Patience], None], cancel: Cancel | None) -> None:
         """End the hold. What is raised by a signal handler meanwhile (KeyboardInterrupt) comes when that is done."""
         try:
             if self._hold is not None:
@@ -365,15 +368,16 @@ class Lock:
             finally:
                 if hold.is_over:
                     self._hold = None
-                    open_blocks.leave(self)
+                    if self._open_blocks is not None:
+                        self._open_blocks.leave(self)
 
     def _leave_after(self, acquisition: Acquisition | None) -> None:
-        """The caller is called away as the lock becomes its own: it is let go."""
+        """The caller is called away as the lock becomes its own: it is released."""
         hold = self._hold
         with Uninterrupted():
             if hold is not None and not hold.is_inherited:
                 try:
-                    hold.let_go(Patience.lasting(self.release_timeout))
+                    hold.release(Patience.lasting(self.release_timeout))
                 except DistlockError:
                     pass  # what called away is raised; a lease ends by itself
                 self._hold = None
@@ -433,5 +437,5 @@ def resume(lock: Lock, kv: KeyValue, run: str, slot: int, refresh: float | None)
     """
     lease = Lease.adopt(lock._etcd, kv.lease, Patience.lasting(lock._connect_timeout), refresh)
     hold = lock._begin(Acquired(kv, run, slot, lease=lease))
-    if lease.lost:
-        raise hold.lost()
+    if lease.gone:
+        raise hold.loss_error()

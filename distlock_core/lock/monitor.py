@@ -14,7 +14,7 @@ from distlock_core.errors import Cancelled
 from distlock_core.etcd.values import REREAD, Get, KeyValue
 from distlock_core.lock.lease import GIVE_UP
 from distlock_core.model.keys import Keys
-from distlock_core.model.record import Ended, Record, token_of
+from distlock_core.model.record import HoldEnd, Record, token_of
 from distlock_core.model.ttl import longest_call
 from distlock_core.model.wording import clock, owner_of
 
@@ -82,7 +82,7 @@ class Session:
         self.overdue = False
         self.loss: Loss | None = None
         self._lost: threading.Event | None = None
-        self.margin = 0.0  # seconds before the deadline by which a hold without a renewal counts as lost
+        self.kill_after = 0.0  # seconds before the deadline by which a hold without a renewal counts as lost
         self._standby = standby
         self._is_given = standby is not None
         self._running = False
@@ -187,7 +187,7 @@ class Session:
 
     def _silence(self) -> Loss:
         assert self.lease is not None
-        return Loss(f"etcd has confirmed no renewal for {self.lease.ttl - self.margin:.3g}s", time.time())
+        return Loss(f"etcd has confirmed no renewal for {self.lease.ttl - self.kill_after:.3g}s", time.time())
 
     def _watch(self, patience: Patience) -> None:
         """Watch the key and renew the lease until the watch says something, or falls silent for too long."""
@@ -213,7 +213,7 @@ class Session:
             return
         if self.endures and now() >= self.deadline:
             self._doubt_it(overdue=True)  # before asking: a process that was stopped must not believe a lease alone
-        bounded = self.margin or (self.endures and not self.overdue)
+        bounded = self.kill_after or (self.endures and not self.overdue)
         try:
             self.lease.renew_if_due(patience.until(self._last_moment) if bounded else patience)
         except Cancelled:
@@ -221,7 +221,7 @@ class Session:
         except Exception:
             self._doubt_it()
             raise  # it is judged, and tried again after a pause
-        if self.lease.lost:
+        if self.lease.gone:
             self._lose(Loss("its lease has run out, or was revoked", time.time()))
         elif self._judge() or now() >= self._last_moment:
             pass
@@ -244,7 +244,7 @@ class Session:
             same = token_of(found.kvs[0]) == self._token
             self._lose(Loss(f"it is held by {owner_of(other.owner)} now", time.time(), same and other.explicit))
             return
-        ended = Ended.parse(last.kvs[0].value) if last.kvs else None
+        ended = HoldEnd.parse(last.kvs[0].value) if last.kvs else None
         if ended is not None and ended.how and ended.token == self._token:
             when = f" at {clock(ended.at)}" if ended.at else ""
             self._lose(Loss(f"it was {ended.how} by {owner_of(ended.by)}{when}", time.time(), ended.how == "released"))
@@ -255,7 +255,7 @@ class Session:
 
     @property
     def _last_moment(self) -> float:
-        return self.deadline - self.margin
+        return self.deadline - self.kill_after
 
     @property
     def _next_moment(self) -> float:
@@ -270,7 +270,7 @@ class Session:
             return patience.within(LONGEST_CALL)
         until_due = max(self.lease.renew_at - now(), SHORTEST_CALL)
         call = patience.within(min(until_due, max(longest_call(self.lease.ttl), 0.5)))
-        return call.until(max(self._last_moment, now() + 0.1)) if self.margin else call
+        return call.until(max(self._last_moment, now() + 0.1)) if self.kill_after else call
 
     def _doubt_it(self, *, overdue: bool = False) -> None:
         changed = not self.doubt or (overdue and not self.overdue)

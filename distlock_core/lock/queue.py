@@ -62,7 +62,7 @@ class Queue:
         lease = self.ticket.lease
         watch = self._watch_for(snapshot, call)
         reread = now() + REREAD
-        while now() < reread and not lease.lost and not patience.over():
+        while now() < reread and not lease.gone and not patience.over():
             try:
                 if watch.wait_for_hint(patience.until(min(reread, lease.renew_at))):
                     return

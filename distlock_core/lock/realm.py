@@ -11,12 +11,12 @@ from distlock_core.etcd.values import Get, KeyValue, LeaseGone
 from distlock_core.hints import CHANGE_TOKEN, UNLOCK_FORCE
 from distlock_core.lock.lease import GIVE_UP, TICKET_TTL, Lease
 from distlock_core.lock.lock import Lock
-from distlock_core.lock.release import Ending, let_go
+from distlock_core.lock.release import release_key
 from distlock_core.lock.rewrite import amend, cool_down, describing
 from distlock_core.lock.spec import CONNECT_TIMEOUT, RELEASE_TIMEOUT, LockSpec
 from distlock_core.model.checks import check_name, check_owner, check_prefix, check_text
 from distlock_core.model.keys import DEFAULT_MUTEX, DEFAULT_PREFIX, Keys, ends
-from distlock_core.model.record import Record, token_of
+from distlock_core.model.record import EndNote, Record, token_of
 from distlock_core.model.state import Holder, LockState
 from distlock_core.model.wording import taken
 from distlock_core.process.identity import hostname
@@ -151,7 +151,7 @@ class Realm:
         token: int | None = None,
         cancel: Cancel | None = None,
     ) -> Holder:
-        """Change the value of a hold, or its reason, without letting go; return the hold as it is then.
+        """Change the value of a hold, or its reason, without releasing it; return the hold as it is then.
 
         The hold is that of the `owner` (default: this host), or the one with this `token`, whoever has it. None leaves
         value and reason as they are, "" empties them. Raises `LockNotFound`, `NotHolder`, `ConfigError`,
@@ -219,7 +219,7 @@ class Realm:
 
         keys = self._keys(name)
         if cooldown is None:
-            done = let_go(self._etcd, keys, holder.kv, is_shown, Ending(how, by), patience)
+            done = release_key(self._etcd, keys, holder.kv, is_shown, EndNote(how, by), patience)
         else:
             lease = Lease(self._etcd, cooldown, patience)
             done = cool_down(self._etcd, keys, holder.kv, is_shown, lease, by, patience)

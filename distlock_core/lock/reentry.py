@@ -1,4 +1,4 @@
-"""Re-entry: which holds of its own owner a process may enter again or let go of, and why not.
+"""Re-entry: which holds of its own owner a process may enter again or release, and why not.
 
 Two runs that live never enter together because they share a name. What is not proved counts as alive.
 """

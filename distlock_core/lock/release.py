@@ -1,17 +1,15 @@
-"""Letting go: the one way in which a lock's key is deleted, and only the lock that was meant."""
+"""Release: the one way in which a lock's key is deleted, and only the lock that was meant."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from distlock_core.base.deadline import RETRY_PAUSE, Patience, now
-from distlock_core.base.value import Value
 from distlock_core.errors import NoSpace, OutcomeUnknown
 from distlock_core.etcd.values import Compare, Delete, Get, KeyValue, Put, Range
 from distlock_core.lock.snapshot import mutex_free
 from distlock_core.model.keys import Keys, ends
-from distlock_core.model.record import Record, token_of
+from distlock_core.model.record import EndNote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,28 +21,12 @@ UNEXPECTED = (OSError, RuntimeError, MemoryError, ValueError)
 MUTEX_PATIENCE = 2.0  # seconds that the Go original's mutex is respected; it can miss a DELETE made meanwhile
 
 
-class Ending(Value):
-    """What is put down about the end of a hold: `how` is released or broken, `by` whom."""
-
-    how: str
-    by: str
-
-    def record(self, kv: KeyValue) -> bytes:
-        ended = Record.parse(kv.value)
-        details = {"how": self.how, "owner": ended.owner, "token": token_of(kv), "since": ended.since}
-        if ended.text("reason"):
-            details["reason"] = ended.text("reason")
-        if ended.run:
-            details["run"] = ended.run
-        return Record(int(time.time()), self.by, details).encode()
-
-
-def let_go(
+def release_key(
     etcd: Etcd,
     keys: Keys,
     kv: KeyValue,
     mine: Callable[[KeyValue], bool],
-    ending: Ending,
+    ending: EndNote,
     patience: Patience,
     in_doubt: list[bytes] | None = None,
 ) -> bool:

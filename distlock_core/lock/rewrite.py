@@ -12,8 +12,8 @@ from distlock_core.base.deadline import RETRY_PAUSE, Patience
 from distlock_core.errors import EtcdUnavailable, OutcomeUnknown
 from distlock_core.etcd.values import Compare, Get, KeyValue, LeaseGone, Put
 from distlock_core.lock.lease import Lease
-from distlock_core.lock.release import UNEXPECTED, Ending
-from distlock_core.model.record import COOLING, Record, record_of
+from distlock_core.lock.release import UNEXPECTED
+from distlock_core.model.record import COOLING, EndNote, Record, record_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def leave_taken(
 
 def cool_down(etcd: Etcd, keys: Keys, kv: KeyValue, mine: Mine, lease: Lease, by: str, patience: Patience) -> bool:
     """Leave the key taken until this lease runs out, with no process behind it. False and errors: as `rewrite`."""
-    ended = Put(keys.last, Ending("cooled", by).record(kv))
+    ended = Put(keys.last, EndNote("cooled", by).record(kv))
     if leave_taken(etcd, kv, mine, {"state": COOLING}, patience, lease.id, [ended]):
         return True
     lease.revoke(patience)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from distlock_core.base.value import Value
 from distlock_core.etcd.values import Compare, Get, KeyValue, Outcome
 from distlock_core.model.keys import Keys, ends
-from distlock_core.model.record import Ended, Record
+from distlock_core.model.record import HoldEnd, Record
 from distlock_core.model.state import Holder, LockState
 
 TYPE_CHECKING = False
@@ -73,7 +73,7 @@ class Snapshot(Value):
     def state(self, name: str) -> LockState:
         """What to tell people about it."""
         frozen = Record.parse(self.freeze.value) if self.freeze else None
-        last = Ended.parse(self.last.value) if self.last else None
+        last = HoldEnd.parse(self.last.value) if self.last else None
         return LockState(name, self.holders, self.waiting, last=last, frozen=frozen, mutex_busy=self.mutex_busy)
 
 

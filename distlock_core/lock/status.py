@@ -1,4 +1,4 @@
-"""Survey: what the keys of a realm say of its locks, and which of a lock's holds is meant. Pure."""
+"""Status: the state of the locks of a realm, from its keys, and which hold of a lock is meant. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from distlock_core.base.text import printable
 from distlock_core.errors import LockNotFound, NotHolder
 from distlock_core.hints import CHANGE_TOKEN, CHOOSE_TOKEN, Hint, see
 from distlock_core.model.keys import RESERVED, Keys
-from distlock_core.model.record import Ended, Record
+from distlock_core.model.record import HoldEnd, Record
 from distlock_core.model.state import Holder, LockState, Waiter
 from distlock_core.model.wording import taken
 
@@ -46,7 +46,7 @@ def state_of(keys: Keys, found: Sequence[KeyValue]) -> LockState:
         tuple(sorted(holders, key=lambda holder: holder.slot)),
         len(queue),
         tuple(Waiter.parse(kv) for kv in queue),
-        Ended.parse(last.value) if last else None,
+        HoldEnd.parse(last.value) if last else None,
         Record.parse(freeze.value) if freeze else None,
     )
 

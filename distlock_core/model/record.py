@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 from distlock_core.base.value import Value
 from distlock_core.etcd.values import KeyValue
@@ -98,7 +99,7 @@ def record_of(kv: KeyValue) -> Record:
     return record._replace(details={**record.details, "token": token_of(kv)}) if record.is_taken_over else record
 
 
-class Ended(Value):
+class HoldEnd(Value):
     """How the last hold of a lock ended: `how` is released, broken or cooled, "" where no hold has ended yet.
 
     `by` whom, `at` Unix seconds, and the `owner` and `token` of the hold.
@@ -111,6 +112,22 @@ class Ended(Value):
     token: int | None
 
     @classmethod
-    def parse(cls, value: bytes) -> Ended:
+    def parse(cls, value: bytes) -> HoldEnd:
         record = Record.parse(value)
         return cls(record.text("how"), record.owner, record.since, record.text("owner"), record.number("token"))
+
+
+class EndNote(Value):
+    """What is written about the end of a hold: `how` is released, broken or cooled, `by` whom. Read as a `HoldEnd`."""
+
+    how: str
+    by: str
+
+    def record(self, kv: KeyValue) -> bytes:
+        ended = Record.parse(kv.value)
+        details = {"how": self.how, "owner": ended.owner, "token": token_of(kv), "since": ended.since}
+        if ended.text("reason"):
+            details["reason"] = ended.text("reason")
+        if ended.run:
+            details["run"] = ended.run
+        return Record(int(time.time()), self.by, details).encode()

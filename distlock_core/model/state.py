@@ -5,7 +5,7 @@ from __future__ import annotations
 from distlock_core.base.value import Value
 from distlock_core.etcd.values import KeyValue
 from distlock_core.model.keys import Keys
-from distlock_core.model.record import COOLING, Ended, Record, token_of
+from distlock_core.model.record import COOLING, HoldEnd, Record, token_of
 
 
 class Waiter(Value):
@@ -91,6 +91,6 @@ class LockState(Value):
     holders: tuple[Holder, ...]
     waiting: int
     waiters: tuple[Waiter, ...] = ()
-    last: Ended | None = None
+    last: HoldEnd | None = None
     frozen: Record | None = None
     mutex_busy: bool = False  # a client of the Go original is inside its mutex, so nobody acquires

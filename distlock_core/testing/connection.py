@@ -49,7 +49,7 @@ class Exchange(NamedTuple):
         return self.path.endswith(_STREAMS)
 
 
-class Ended(Exception):
+class HungUp(Exception):
     """One of the two sides has closed, or the proxy closes both."""
 
 
@@ -72,7 +72,7 @@ class Connection(threading.Thread):
         try:
             while self._exchange():
                 pass
-        except (Ended, OSError, ValueError):
+        except (HungUp, OSError, ValueError):
             pass
         finally:
             self.close()
@@ -217,7 +217,7 @@ class Connection(threading.Thread):
         return self._receive(self._to_etcd(), self._client)
 
     def _receive(self, source: socket.socket, other: socket.socket | None) -> bytes:
-        """The next bytes of `source`; raises Ended as soon as either side has hung up with nothing left to read."""
+        """The next bytes of `source`; raises HungUp as soon as either side has hung up with nothing left to read."""
         poll = select.poll()
         poll.register(source, select.POLLIN | _HUNG_UP)
         if other is not None:
@@ -227,7 +227,7 @@ class Connection(threading.Thread):
             data = source.recv(65536)
             if data:
                 return data
-        raise Ended
+        raise HungUp
 
     def _to_etcd(self) -> socket.socket:
         if self._etcd is None:
@@ -237,7 +237,7 @@ class Connection(threading.Thread):
             self._client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._etcd = etcd
             if self._closed:
-                raise Ended
+                raise HungUp
         return self._etcd
 
     def _pass_gate(self) -> None:
@@ -249,19 +249,19 @@ class Connection(threading.Thread):
         return self._proxy.blackholed or self._proxy.muted or self.silent
 
     def _block_while(self, condition: Callable[[], bool]) -> None:
-        """Wait under the proxy's lock; raises Ended when the connection is closed meanwhile."""
+        """Wait under the proxy's lock; raises HungUp when the connection is closed meanwhile."""
         poll = select.poll()
         poll.register(self._client, _HUNG_UP)
         with self._proxy.changed:
             while condition():
                 self._proxy.changed.wait(0.01)
                 if self._closed or poll.poll(0):
-                    raise Ended  # also when it was let go just now: who has given up gets nothing done any more
+                    raise HungUp  # also when it was let go just now: who has given up gets nothing done any more
 
     def _set_streaming(self, streaming: bool) -> None:
         with self._proxy.changed:
             if self._closed:
-                raise Ended
+                raise HungUp
             self.streaming = streaming
             self._proxy.changed.notify_all()
 

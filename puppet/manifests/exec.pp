@@ -1,11 +1,10 @@
 # @summary Runs a command under a lock, as `exec` does without one.
 #
-# The command runs only while this node holds the lock: taken right before, let go right after. While another node holds
-# it, the resource fails with the holder's name (or waits, see `lock_timeout`); the next run tries again. After a wait the
-# run's log says for whom it was, and how long. No shell reads the command.
+# The command runs only while this node holds the lock, which is acquired right before it and released right after it.
+# While another node holds the lock, the resource fails and names the holder (or waits, see `lock_timeout`); the next run
+# tries again. After a wait the run's log names the previous holder and the time spent. No shell interprets the command.
 #
-# `unless`, `onlyif`, `creates` and `refreshonly` are looked at before the lock is asked for: a node that has nothing to
-# do never takes it.
+# `unless`, `onlyif`, `creates` and `refreshonly` are checked first: a node that has nothing to do never acquires the lock.
 #
 # @example
 #   distlock::exec { 'upgrade':
@@ -19,30 +18,30 @@
 # @param command
 #   Program and arguments.
 # @param lock_name
-#   The lock. Default: the title.
+#   Name of the lock. Default: the title.
 # @param lock_timeout
-#   Seconds to wait for the lock: 0 fails at once, -1 waits for ever. Default: what environment or config file of the node
-#   say, else 0.
+#   Seconds to wait for the lock: 0 fails at once, -1 waits forever. Default: the setting in the environment or config file
+#   of the node, else 0.
 # @param reason
-#   Why; shown to everybody who looks or waits.
+#   Why the lock is taken; shown to everybody who looks or waits.
 # @param ttl
-#   Lease the lock for so many seconds: it ends with its holder, and a command whose lock is lost is killed. Without one
-#   the lock outlives a crash, until a person has looked.
+#   Lease the lock for this many seconds: it expires with its holder, and a command whose lock is lost is killed. Without
+#   a ttl the lock survives a crash, until a person has looked.
 # @param slots
-#   So many may hold the lock at once; the same number everywhere.
+#   Number of simultaneous holders allowed; the same number everywhere.
 # @param on_failure
 #   `keep`: a command that fails leaves the lock taken, until a person has looked.
 # @param cooldown
-#   After success the lock stays taken for so many seconds.
+#   Seconds that the lock stays taken after success.
 # @param owner
-#   Default: `puppet:` and the certname. The same owner may enter its own lock again.
+#   Default: `puppet:` and the certname. The same owner can enter its own lock again.
 # @param config
-#   distlock's config file. Default: that of the class `distlock` where it is included, else distlock's own.
+#   distlock's config file. Default: that of the class `distlock` if it is included, else distlock's own.
 # @param program
-#   The path of distlock-puppet. Default: where the class `distlock` puts it, else it is looked for in `path`.
+#   The path of distlock-puppet. Default: where the class `distlock` installs it, else it is searched in `path`.
 # @param timeout
-#   Seconds that the command may run, not counting the wait for the lock; 0 for any time. Then it is ended, with all that
-#   it has started, and the exit code is 124.
+#   Seconds that the command may run, not counting the wait for the lock; 0 for no limit. After that it is ended, with
+#   everything that it has started, and the exit code is 124.
 # @param unless
 #   As for `exec`.
 # @param onlyif
@@ -54,11 +53,11 @@
 # @param logoutput
 #   As for `exec`.
 # @param environment
-#   As for `exec`. It reaches distlock-puppet too: `DISTLOCK_ENDPOINTS=...` is where the lock is.
+#   As for `exec`. distlock-puppet gets it too: `DISTLOCK_ENDPOINTS=...` says where the lock is.
 # @param cwd
 #   As for `exec`.
 # @param user
-#   As for `exec`. distlock-puppet runs as this user too, who has to be able to read the config file.
+#   As for `exec`. distlock-puppet runs as this user too, who must be able to read the config file.
 # @param group
 #   As for `exec`.
 # @param umask
@@ -66,9 +65,9 @@
 # @param path
 #   As for `exec`.
 # @param returns
-#   As for `exec`: exit codes that are no failure. Those of distlock-puppet itself are in its documentation.
+#   As for `exec`: exit codes that count as success. The documentation of distlock-puppet lists its own.
 # @param tries
-#   As for `exec`. Every try takes the lock anew.
+#   As for `exec`. Every try acquires the lock anew.
 # @param try_sleep
 #   As for `exec`.
 define distlock::exec (

@@ -1,9 +1,9 @@
 # @summary Installs distlock, and writes its config file.
 #
-# What is undef here is not written, and has distlock's own default. The keys are those of the config file of the
-# `distlock` command, by the same words.
+# A parameter that is undef is not written, and distlock's own default applies. Parameters have the names of the keys in
+# the config file of the `distlock` command.
 #
-# @example From a folder with wheels (`make wheel`, and PyYAML), into a virtual environment of its own
+# @example From a directory with wheels (`make wheel`, and PyYAML), into a separate virtual environment
 #   class { 'distlock':
 #     endpoints   => ['http://10.0.0.1:2379', 'http://10.0.0.2:2379', 'http://10.0.0.3:2379'],
 #     pip_options => ['--no-index', '--find-links=/srv/wheels'],
@@ -21,15 +21,15 @@
 # @param endpoints
 #   Members of the etcd cluster.
 # @param prefix
-#   The realm: what all keys of its locks in etcd begin with.
+#   The realm: prefix of all its keys in etcd.
 # @param cacert
-#   File with the authorities that etcd's certificates are checked against.
+#   CA bundle (PEM) for etcd's certificates.
 # @param cert
-#   File with the client's certificate.
+#   File with the client certificate.
 # @param key
-#   File with the client's key.
+#   File with the private key of the client certificate.
 # @param tls_server_name
-#   The name that etcd's certificates are checked for, instead of that in the endpoint.
+#   Name that etcd's certificates must have, instead of the endpoint's host.
 # @param user
 #   User in etcd.
 # @param password
@@ -41,38 +41,38 @@
 # @param transport
 #   How to talk to etcd: `auto`, `http` or `grpc`.
 # @param connect_timeout
-#   Seconds for the first contact with etcd.
+#   Time limit for the first contact with etcd, in seconds.
 # @param settings
 #   Further keys of the config file: `{ 'release_timeout' => 60 }`.
 # @param ensure
-#   `present`, `latest` or a version of the package; `absent` takes package and config file away.
+#   `present`, `latest` or a version of the package; `absent` removes package and config file.
 # @param install
-#   `venv`: by pip, into a virtual environment of its own. `package`: with the system's package provider.
-#   `none`: it is installed already.
+#   `venv`: with pip, into a separate virtual environment. `package`: with the system's package provider.
+#   `none`: it is already installed.
 # @param package_name
 #   The name of the package: pip's, or the system's.
 # @param package_provider
 #   With `install => 'package'`: its provider, if it is not the system's default.
 # @param venv
-#   The folder of the virtual environment.
+#   The directory of the virtual environment.
 # @param python
-#   The Python that makes it, 3.9 or later, with its module venv (Debian: the package python3-venv).
+#   The Python that creates it, 3.9 or later, with its module venv (Debian: the package python3-venv).
 # @param system_site_packages
 #   Whether the virtual environment sees the system's Python packages too.
 # @param pip_options
-#   Options for `pip install` that say where the package comes from: a folder, `['--no-index',
+#   Options for `pip install` that say where the package comes from: a directory, `['--no-index',
 #   '--find-links=/srv/wheels']`, or an index of your own, `['--index-url=https://pypi.example.org/simple']`. Required
-#   with `install => 'venv'`: the package is not on PyPI, where anybody may register its name.
+#   with `install => 'venv'`: the package is not on PyPI, where anybody could register its name.
 # @param command_dir
-#   Where links to the commands are put, out of the virtual environment.
+#   Directory for links to the commands in the virtual environment.
 # @param config_file
-#   The config file. distlock reads `/etc/distlock/distlock.yaml` unless it is told another one.
+#   The config file. distlock reads `/etc/distlock/distlock.yaml` unless another one is named.
 # @param config_owner
 #   Owner of the config file.
 # @param config_group
 #   Group of the config file.
 # @param config_mode
-#   Mode of the config file. Default: 0600 with a password in it, else 0644.
+#   Mode of the config file. Default: 0600 if it contains a password, else 0644.
 class distlock (
   Optional[Array[String[1], 1]] $endpoints = undef,
   Optional[String[1]] $prefix = undef,

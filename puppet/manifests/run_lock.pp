@@ -1,8 +1,8 @@
-# @summary A lock around whole runs of Puppet: a run applies nothing while another node holds it.
+# @summary A lock around whole Puppet runs: a run applies nothing while another node holds it.
 #
-# Sets prerun_command and postrun_command in this node's own puppet.conf; from the next run on, every run first takes the
-# lock, and fails where it cannot. The lock is bound to the run: it ends with it, however that ends. Runs with noop take
-# no lock, unless `noop_runs` says so; one that would apply a resource with `noop => false` is refused.
+# Sets prerun_command and postrun_command in this node's own puppet.conf. From the next run on, every run first acquires
+# the lock, and fails if it cannot. The lock is bound to the run: it ends with the run, however that ends. Noop runs
+# acquire no lock, unless `noop_runs` is set; a noop run that would apply a resource with `noop => false` is refused.
 #
 # @example
 #   class { 'distlock::run_lock':
@@ -10,27 +10,27 @@
 #   }
 #
 # @param lock_name
-#   The lock.
+#   Name of the lock.
 # @param lock_timeout
-#   Seconds to wait for the lock: 0 fails at once, -1 waits for ever. Default: what environment or config file of the node
-#   say, else 0.
+#   Seconds to wait for the lock: 0 fails at once, -1 waits forever. Default: the setting in the environment or config file
+#   of the node, else 0.
 # @param ttl
 #   How many seconds the lock outlives the machine.
 # @param reason
-#   Why; shown to everybody who looks or waits.
+#   Why the lock is taken; shown to everybody who looks or waits.
 # @param noop_runs
-#   Whether runs with noop take the lock too: where resources have `noop => false`.
+#   Whether noop runs acquire the lock too, for resources that have `noop => false`.
 # @param ensure
-#   `absent` takes the two settings away, where they run distlock-puppet.
+#   `absent` removes the two settings if they run distlock-puppet.
 # @param section
 #   The section of puppet.conf: `main` is for `puppet agent` and `puppet apply`, `agent` for the agent alone, `user` for
 #   `puppet apply` alone.
 # @param puppet_conf
 #   The file. Default: the puppet.conf that the run has read.
 # @param program
-#   The path of distlock-puppet. Default: where the class `distlock` puts it, else `/usr/local/bin/distlock-puppet`.
+#   The path of distlock-puppet. Default: where the class `distlock` installs it, else `/usr/local/bin/distlock-puppet`.
 # @param config
-#   distlock's config file. Default: that of the class `distlock` where it is included, else distlock's own.
+#   distlock's config file. Default: that of the class `distlock` if it is included, else distlock's own.
 class distlock::run_lock (
   Optional[Distlock::Word] $lock_name = undef,
   Optional[Distlock::Timeout] $lock_timeout = undef,
@@ -83,6 +83,9 @@ class distlock::run_lock (
     value       => "${found} acquire${words}${always}${where}${why} ${lock_name}",
     path        => $puppet_conf,
     guards_noop => $noop_runs,
+    lock        => $lock_name,
+    program     => $found,
+    config      => $config_file,
   }
 
   distlock_puppet_conf { "${section}/postrun_command":

@@ -6,7 +6,7 @@ Locks in etcd v3 that Salt shares with everything else that changes a cluster.
     salt 'db*' distlock.list
     salt db1 distlock.run percona_prod 'yum --assumeyes upgrade' reason='Upgrade RPMs' timeout=-1
 
-The owner of a lock that Salt takes is ``salt:`` and the minion's id, unless ``owner`` says otherwise. Connection
+The owner of a lock that Salt acquires is ``salt:`` and the minion's id, unless ``owner`` names another. Connection
 settings come from ``distlock:`` in minion config or pillar:
 
 .. code-block:: yaml
@@ -18,11 +18,11 @@ settings come from ``distlock:`` in minion config or pillar:
         staging:
           endpoints: [http://10.9.0.1:2379]
 
-``profile=staging`` picks one of the profiles; what it does not say is taken from beside them.
+``profile=staging`` uses the settings of that profile, and the settings beside it for the rest.
 
 For an etcd with TLS and users, the same section has ``cacert``, ``cert``, ``key``, ``tls_server_name``, ``user``, and
-``password`` or ``password_file`` (a file on the minion). A password may be an ``sdb://`` value; it is an argument of no
-function, and in no return:
+``password`` or ``password_file`` (a file on the minion). A password can be an ``sdb://`` value. It is not an argument
+of any function, and appears in no return:
 
 .. code-block:: yaml
 
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-    from distlock_core.settings.load import Settings
+    from distlock_core.settings.table import Settings
 
     __salt__: dict[str, Any]
     __opts__: dict[str, Any]
@@ -120,25 +120,25 @@ def lock(
     connect_timeout: float | None = None,
 ) -> dict[str, Any]:
     """
-    Take the lock, and leave it taken. One that this owner holds already is left as it is.
+    Acquire the lock, and leave it held. A lock that this owner already holds is left unchanged.
 
     name
         Name of the lock.
 
     reason
-        Why; shown to everybody who looks or waits.
+        Why the lock is taken; shown to everybody who looks or waits.
 
     timeout : 0
-        Wait at most so many seconds; 0 does not wait, -1 waits for ever.
+        Longest wait, in seconds; 0 does not wait, -1 waits forever.
 
     owner
         Default: ``salt:`` and the minion's id.
 
     slots : 1
-        So many may hold the lock at once; the same number everywhere.
+        Number of simultaneous holders allowed; the same number everywhere.
 
     while_pid
-        Keep the lock for as long as this process lives, and no longer.
+        Keep the lock while this process lives, and no longer.
 
     ttl : 60
         With ``while_pid``: how many seconds the lock outlives the machine.
@@ -147,10 +147,10 @@ def lock(
         With ``while_pid``: ``kill`` ends that process and its children when the lock is lost.
 
     endpoints, prefix, profile
-        Where the lock is, if not where minion config or pillar say.
+        Where the lock is; by default as minion config or pillar say.
 
     connect_timeout : 5
-        Seconds for the first contact with etcd.
+        Time limit for the first contact with etcd, in seconds.
 
     CLI Example:
 
@@ -174,7 +174,7 @@ def lock(
             prefix=prefix,
             connect_timeout=connect_timeout,
         )
-        pid = None if while_pid is None else settings["while_pid"]
+        pid = None if while_pid is None else settings.while_pid
         if pid is None and (ttl is not None or on_loss is not None):
             raise ConfigError("ttl and on_loss are about a lock that is bound to a process: they go with while_pid")
         holder = steps.take(settings, run=pid, taker=traces(), bound=pid is not None).holder
@@ -195,16 +195,16 @@ def unlock(
     release_timeout: float | None = None,
 ) -> dict[str, Any]:
     """
-    Let the lock go, if it is this owner's, and return what was held. It is an error if it was not locked.
+    Release the lock, if this owner holds it, and return what was held. It is an error if it was not locked.
 
     token
         Only the acquisition with this fencing token.
 
     force : False
-        Another owner's too; look with ``distlock.show`` first.
+        Also another owner's lock; look with ``distlock.show`` first.
 
     cooldown
-        Leave the lock taken for so many seconds more.
+        Seconds that the lock stays taken afterwards.
 
     CLI Example:
 
@@ -231,7 +231,7 @@ def unlock(
             force=steps.read_flag(force, "force"),
         )
         if holder is None:
-            raise LockNotFound(f"{settings['lockname']} is not locked")
+            raise LockNotFound(f"{settings.lockname} is not locked")
         return holder_json(holder)
 
 
@@ -244,7 +244,7 @@ def show(
 ) -> list[dict[str, Any]]:
     """
     Return who holds the lock, since when and why, and the queue in order: one entry for each holder. A lock that
-    nobody holds has one entry without an owner. What is not known, or does not apply, is left out.
+    nobody holds has one entry without an owner. Fields that are unknown, or do not apply, are left out.
 
     CLI Example:
 
@@ -256,7 +256,7 @@ def show(
         settings = _settings(
             profile, lockname=name, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout
         )
-        return [_known(lock) for lock in locks_json(steps.connect(settings).show(settings["lockname"]))]
+        return [_known(lock) for lock in locks_json(steps.connect(settings).show(settings.lockname))]
 
 
 def list_(
@@ -266,7 +266,7 @@ def list_(
     connect_timeout: float | None = None,
 ) -> list[dict[str, Any]]:
     """
-    Return every lock that is held or waited for: what ``distlock.show`` says of each.
+    Return every lock that is held or waited for, each as ``distlock.show`` returns it.
 
     CLI Example:
 
@@ -336,30 +336,31 @@ def run(
     """
     Run a command under the lock, and return what ``cmd.run_all`` does: ``pid``, ``retcode``, ``stdout``, ``stderr``.
 
-    The command never runs without the lock. A lock that was lost while it ran is a ``retcode`` of 2, with a line in
-    ``stderr``. The pid is that of distlock, which looks after the command. Under the lock of a step of the same
-    owner (``distlock.lock``, ``distlock.locked``) the command runs inside of that. After a wait the return also says
+    The command never runs without the lock. If the lock was lost while it ran, ``retcode`` is 2, with a line in
+    ``stderr``. The pid is that of distlock, which supervises the command. Under the lock of a step of the same owner
+    (``distlock.lock``, ``distlock.locked``) the command runs inside that lock. After a wait the return also has
     ``waited_for``, ``waited`` (seconds) and ``position``.
 
     cmd
-        The command, a list of words or a string to be split into words. No shell reads it, unless ``python_shell``.
+        The command, a list of words or a string that is split into words. No shell interprets it without
+        ``python_shell``.
 
     timeout : 0
-        How many seconds to wait for the lock; -1 waits for ever. The command may take as long as it takes.
+        Longest wait for the lock, in seconds; -1 waits forever. It does not limit the command.
 
     ttl
-        Lease the lock for so many seconds. When it is lost, the command is killed, unless ``on_loss`` is
-        ``continue``. Without a ttl the lock is persistent, and stays when the machine dies.
+        Lease the lock for this many seconds. When it is lost, the command is killed, unless ``on_loss`` is
+        ``continue``. Without a ttl the lock is persistent, and stays if the machine dies.
 
     on_failure : release
-        ``keep`` leaves the lock taken when the command fails, until a person has looked.
+        ``keep`` leaves the lock taken if the command fails, until a person has looked.
 
     cooldown
-        After success, leave the lock taken for so many seconds more.
+        Seconds that the lock stays taken after success.
 
     runas
-        The user that the command runs as, in that user's home unless ``cwd`` says otherwise. distlock itself runs as
-        Salt does, and does not hand a password for etcd on to that user.
+        The user that runs the command, in that user's home unless ``cwd`` is given. distlock itself runs as the user
+        of Salt, and does not pass an etcd password to that user.
 
     cwd, env, stdin, output_loglevel
         As for ``cmd.run_all``.
@@ -405,7 +406,7 @@ def run(
             output_loglevel=output_loglevel,
             ignore_retcode=True,  # or Salt would log every busy lock as an error
         )
-        result = _read_story(_read_errors(result, settings.reach))
+        result = _read_story(_read_errors(result, dict(settings.reach)))
         __context__["retcode"] = result["retcode"]
         return result
 
@@ -447,9 +448,9 @@ def _words(cmd: str | float | list[str], python_shell: bool) -> list[str]:
 
 def _inside(settings: Settings) -> dict[str, str]:
     """Under a lock that ends with this very state run, the command runs inside of that."""
-    state = steps.connect(settings).show(settings["lockname"])
+    state = steps.connect(settings).show(settings.lockname)
     # A `parallel: true` state is a child of the run.
-    held = [steps.bound_to(pid, state, settings["id"]) for pid in (os.getpid(), os.getppid())]
+    held = [steps.bound_to(pid, state, settings.id) for pid in (os.getpid(), os.getppid())]
     for holder in held:
         if holder is not None:
             first, *outer = os.environ.get("DISTLOCK_HELD", "").split("\n")
@@ -473,7 +474,7 @@ def _environment(settings: Settings) -> dict[str, str]:
     skipped = ("nowait", "json", "quiet", "verbose", "while_pid", "log_file", "busy_exit_code")
     found = {}
     for setting in SETTINGS:
-        value, is_set = settings[setting.key], setting.key in (*settings.given, "lockname", "id", "timeout")
+        value, is_set = settings.by_key(setting.key), setting.key in (*settings.given, "lockname", "id", "timeout")
         if is_set and "env" in setting.scope and setting.key not in skipped and value is not None:
             text = ",".join(value) if isinstance(value, list) else str(value)
             if setting.key == "config" and not text:

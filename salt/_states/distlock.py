@@ -20,11 +20,11 @@ Hold a lock in etcd v3 while states run, so that only one node of a cluster is c
         - require:
           - pkg: percona-server-server
 
-When the upgrade fails, the lock stays, and no other node follows: look, mend, and run the states again. The same
-minion goes on with its own lock, also after a reboot. ``until: run_end`` lets go at the end of the run instead,
-whatever became of it.
+If the upgrade fails, the lock stays, and no other node follows: look, repair, and run the states again. The same
+minion continues with its own lock, even after a reboot. ``until: run_end`` releases the lock at the end of the run
+instead, however the run ends.
 
-To take the lock only where there is something to do, let it be a ``prereq`` of that, and let go ``onchanges``:
+To acquire the lock only if there is something to do, make it a ``prereq`` of that state, and unlock ``onchanges``:
 
 .. code-block:: yaml
 
@@ -79,7 +79,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.model.state import Holder
-    from distlock_core.settings.load import Settings
+    from distlock_core.settings.table import Settings
 
     __salt__: dict[str, Any]
     __opts__: dict[str, Any]
@@ -121,33 +121,33 @@ def locked(
     **more: Any,
 ) -> dict[str, Any]:
     """
-    Have the lock held by this minion. One that it holds already is left as it is.
+    Ensure that this minion holds the lock. A lock that it already holds is left unchanged.
 
     name
         Name of the lock.
 
     reason
-        Why; shown to everybody who looks or waits.
+        Why the lock is taken; shown to everybody who looks or waits.
 
     timeout : 0
-        Wait at most so many seconds; 0 fails at once when another holds it, -1 waits for ever.
+        Longest wait, in seconds; 0 fails at once if another holds the lock, -1 waits forever.
 
     owner
         Default: ``salt:`` and the minion's id.
 
     until : unlocked
-        ``unlocked``: until ``distlock.unlocked`` or a person lets it go, over reboots too. ``run_end``: until this
-        state run has ended, in whatever way, and all that it has started.
+        ``unlocked``: until ``distlock.unlocked`` or a person releases it, even across reboots. ``run_end``: until this
+        state run, and everything that it has started, has ended, however it ended.
 
     ttl : 60
         With ``run_end``: how many seconds the lock outlives the machine.
 
     on_loss : continue
-        With ``run_end``, when the lock is lost in mid-run: ``continue`` writes that to the minion's log, ``kill``
-        also ends the run.
+        With ``run_end``, what to do if the lock is lost in mid-run: ``continue`` writes a warning to the minion's log,
+        ``kill`` also ends the run.
 
     slots : 1
-        So many may hold the lock at once; the same number everywhere.
+        Number of simultaneous holders allowed; the same number everywhere.
 
     endpoints, prefix, profile, refresh, kill_after, connect_timeout, release_timeout
         As in the configuration of distlock; usually from minion config or pillar.
@@ -184,7 +184,7 @@ def locked(
                 "multiprocessing: true"
             )
         if _planned(settings) == "locked":
-            return _done(ret, True, f"{name} would be held by {settings['id']} by then")
+            return _done(ret, True, f"{name} would be held by {settings.id} by then")
         if _planned(settings) == "unlocked":
             taken = steps.Taken(None, True)
         else:
@@ -194,16 +194,16 @@ def locked(
     if not taken.changed:
         assert taken.holder is not None
         return _done(ret, True, f"already: {steps.said(taken.holder)}{_lifetime(taken.holder, until)}")
-    ret["changes"] = {name: salt_reports.change(taken, settings["id"])}
+    ret["changes"] = {name: salt_reports.change(taken, steps.owner_of(settings))}
     if taken.holder is None:
         _plan(settings, "locked")
         first = f"would wait: {salt_reports.said(taken.waits)} Then " if taken.waits else ""
-        return _done(ret, None, f"{first}{name} would be locked by {settings['id']}{_end(until)}")
+        return _done(ret, None, f"{first}{name} would be locked by {settings.id}{_end(until)}")
     if bound and run == os.getpid() and steps.in_container():
         atexit.register(_let_go_at_exit, settings, run, taken.holder)
     how = "taken over from this owner's run that has ended" if taken.before else "locked"
     story = f", {taken.waited}" if taken.waited else ""
-    return _done(ret, True, f"{name} is {how} by {settings['id']}, token {taken.holder.token}{_end(until)}{story}")
+    return _done(ret, True, f"{name} is {how} by {settings.id}, token {taken.holder.token}{_end(until)}{story}")
 
 
 def unlocked(
@@ -219,8 +219,8 @@ def unlocked(
     **more: Any,
 ) -> dict[str, Any]:
     """
-    Have the lock not held by this minion. It is no change when nobody holds it. Another's lock is left alone, and the
-    state fails: also that of another run of this minion. The lock of a command that this run is a part of
+    Ensure that this minion does not hold the lock. It is no change if nobody holds it. The state fails, and leaves the
+    lock alone, if another owner holds it, or another run of this minion. The lock of a command around this run
     (``distlock -- salt-call``) is left to that command.
 
     name
@@ -230,10 +230,10 @@ def unlocked(
         Default: ``salt:`` and the minion's id.
 
     force : False
-        Break another owner's lock too. Look with ``distlock.show`` first.
+        Also break another owner's lock. Look with ``distlock.show`` first.
 
     cooldown
-        Leave it taken for so many seconds more, so that the node can settle before the next one begins.
+        Seconds that the lock stays taken afterwards, so that the node can settle before the next one begins.
 
     endpoints, prefix, profile, connect_timeout, release_timeout
         As for ``distlock.locked``.
@@ -254,7 +254,7 @@ def unlocked(
         forced = steps.read_flag(force, "force")
         planned, run = _planned(settings), _run()
         if planned == "locked":
-            old: str | None = settings["id"]
+            old: str | None = settings.id
         elif planned:
             old = None
         else:
@@ -271,7 +271,7 @@ def unlocked(
     if late:
         what = f"`listen` acts after all other states, and so without the lock {name}: {', '.join(late)}."
         ret["warnings"] = [f"{what} Use `watch`, or a lock with until: {RUN_END}"]
-    ret["changes"] = {name: {"old": old, "new": None if settings["cooldown"] is None else f"{old} (cooling)"}}
+    ret["changes"] = {name: {"old": old, "new": None if settings.cooldown is None else f"{old} (cooling)"}}
     if __opts__["test"]:
         _plan(settings, "unlocked")
         return _done(ret, None, f"{name}, held by {old}, would be unlocked{_cooling(settings)}")
@@ -288,7 +288,7 @@ def held(
     **more: Any,
 ) -> dict[str, Any]:
     """
-    Fail unless this minion holds the lock now: for use right before a dangerous step. It changes nothing. The lock of
+    Fail unless this minion holds the lock now. Use it right before a dangerous step. It changes nothing. The lock of
     another run of the same minion does not count.
 
     name
@@ -308,9 +308,9 @@ def held(
         )
         planned = _planned(settings)
         if planned == "locked":
-            return _done(ret, True, f"{name} would be held by {settings['id']} by then")
+            return _done(ret, True, f"{name} would be held by {settings.id} by then")
         if planned == "unlocked":
-            return _done(ret, False, f"{name} would be held by nobody by then, and so not by {settings['id']}")
+            return _done(ret, False, f"{name} would be held by nobody by then, and so not by {settings.id}")
         return _done(ret, True, steps.said(steps.check(settings, taker=_taker())))
     except DistlockError as error:
         return _done(ret, False, salt_reports.said(error))
@@ -342,18 +342,19 @@ def run(
     **more: Any,
 ) -> dict[str, Any]:
     """
-    Run a command under the lock, as ``cmd.run`` does without one: the lock is taken right before and let go right
-    after. The command never runs without the lock. ``unless``, ``onlyif`` and ``creates`` are looked at before the
-    lock is asked for: a minion with nothing to do never takes it.
+    Run a command under the lock, as ``cmd.run`` does without one. The lock is acquired right before the command and
+    released right after it. The command never runs without the lock. ``unless``, ``onlyif`` and ``creates`` are checked
+    first: a minion with nothing to do never acquires the lock.
 
     name
         Name of the lock.
 
     cmd
-        The command, a list of words or a string to be split into words. No shell reads it, unless ``python_shell``.
+        The command, a list of words or a string that is split into words. No shell interprets it without
+        ``python_shell``.
 
     success_retcodes : 0
-        Exit codes that are no failure.
+        Exit codes that count as success.
 
     reason, timeout, owner, slots, ttl, on_loss, on_failure, cooldown, runas, cwd, env, stdin, output_loglevel
         As for the function ``distlock.run``.
@@ -378,7 +379,7 @@ def run(
         good = salt_reports.exit_codes(success_retcodes)
         if __opts__["test"]:
             settings = _settings(profile, lockname=name, id=owner, timeout=timeout, endpoints=endpoints, prefix=prefix)
-            ret["changes"] = {name: {"old": None, "new": settings["id"]}}
+            ret["changes"] = {name: {"old": None, "new": settings.id}}
             return _done(ret, None, f"the command would be run under {name}")
         words = {
             "reason": reason,
@@ -419,9 +420,9 @@ def run(
 
 def mod_watch(name: str, sfun: str | None = None, **words: Any) -> dict[str, Any]:
     """
-    What ``listen`` on a state of this module does, at the end of the run: ``unlocked``, ``held`` and ``run`` do then
-    what they do otherwise, and ``locked`` fails, since the states that were to run under the lock have run already.
-    ``watch`` is the same as ``require``.
+    Implements ``listen`` on a state of this module, at the end of the run: ``unlocked``, ``held`` and ``run`` act as
+    usual, and ``locked`` fails, because the states that it should guard have already run. ``watch`` is the same as
+    ``require``.
     """
     for word in ("__reqs__", "sfun"):
         words.pop(word, None)
@@ -455,7 +456,7 @@ def _taker() -> dict[str, Any]:
 
 
 def _let_go_at_exit(settings: Settings, run: int, holder: Holder) -> None:
-    """In a container whose first process this run is, the keeper dies with it: so the run itself lets go.
+    """In a container whose first process this run is, the keeper dies with it: so the run itself releases it.
 
     What a run leaves running elsewhere keeps the lock, by the keeper.
     """
@@ -485,8 +486,8 @@ def _plan(settings: Settings, what: str) -> None:
 
 
 def _plan_key(settings: Settings) -> tuple[object, ...]:
-    endpoints = ",".join(settings["endpoints"] or ())
-    return globals().get("__instance_id__"), endpoints, settings["prefix"], settings["lockname"], settings["id"]
+    endpoints = ",".join(settings.endpoints or ())
+    return globals().get("__instance_id__"), endpoints, settings.prefix, settings.lockname, settings.id
 
 
 # What is reported.
@@ -514,7 +515,7 @@ def _lifetime(holder: Holder, until: str) -> str:
 
 
 def _cooling(settings: Settings) -> str:
-    return "" if settings["cooldown"] is None else f" in {settings['cooldown']}s"
+    return "" if settings.cooldown is None else f" in {settings.cooldown}s"
 
 
 # What each of them takes, to say where an argument belongs that another one has.

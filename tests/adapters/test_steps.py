@@ -12,7 +12,7 @@ import pytest
 from distlock_core import LockBusy, LockNotFound, NotHolder
 from distlock_core.adapters import steps
 from distlock_core.process.identity import traces
-from distlock_core.settings.load import Settings
+from distlock_core.settings.table import Settings
 from tests.support.scene import Scene
 
 NewRun = Callable[[], subprocess.Popen[bytes]]
@@ -135,7 +135,7 @@ def test_the_deputy_of_a_run_says_whose_it_is(scene: Scene, read: Read, new_run:
     assert not found.changed
     with pytest.raises(LockBusy):
         steps.take(read("ansible:db1@ci:1"), taker=traces(new_run().pid), of_my_run=("ansible:ci:1",))
-    keeper.part("release")
+    keeper.end_hold("release")
     while not keeper.over:
         keeper.wait(1)
     scene.assert_clean()

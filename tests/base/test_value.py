@@ -9,7 +9,7 @@ from typing import Callable
 import pytest
 
 from distlock_core.etcd.values import Get, KeyValue
-from distlock_core.model.record import Ended
+from distlock_core.model.record import HoldEnd
 
 GET = Get(b"x", limit=2)
 
@@ -19,7 +19,8 @@ def test_fields_are_given_in_order_or_by_name_and_the_rest_has_its_defaults() ->
     assert GET == (b"x", None, False, False, 2, 0, False, 0)
     assert (GET.key, GET.limit, GET.max_create_revision) == (b"x", 2, 0)
     assert (
-        repr(Ended("released", None, 1, "me", token=7)) == "Ended(how='released', by=None, at=1, owner='me', token=7)"
+        repr(HoldEnd("released", None, 1, "me", token=7))
+        == "HoldEnd(how='released', by=None, at=1, owner='me', token=7)"
     )
 
 

@@ -47,14 +47,7 @@ OTHERS_OPTIONS |= {"client-cert-auth", "auto-compaction-retention", "host-whitel
 OTHERS_OPTIONS |= {"assumeyes"}  # of yum
 OTHERS_OPTIONS |= {"noop", "no-noop", "wait", "yes", "recursive"}  # of puppet, mysqladmin, apt-get, cp
 OTHERS_OPTIONS |= {"no-index", "find-links", "dest"}  # of pip
-OTHERS_OPTIONS |= {
-    "tags",
-    "skip-tags",
-    "start-at-task",
-    "skip",
-    "parents",
-    "ensure",
-}  # of ansible-playbook, puppet, mkdir, dbus-uuidgen
+OTHERS_OPTIONS |= {"tags", "skip-tags", "start-at-task", "skip", "parents"}  # of ansible-playbook, puppet, mkdir
 EXAMPLE_ENDPOINT = "http://127.0.0.1:2379"
 EXAMPLE_HOST = "node-1"
 

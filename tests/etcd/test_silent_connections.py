@@ -134,7 +134,7 @@ def test_whatever_a_renewal_raises_counts_as_no_answer(driver: Cell, monkeypatch
             lease.renew_at = now()
             lease.renew_if_due(patience(0.5))
         assert lease.failing
-        assert not lease.lost
+        assert not lease.gone
         assert lease.renew_at <= now() + 1.0
     lease.renew_at = now()
     lease.renew_if_due(patience())

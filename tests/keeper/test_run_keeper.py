@@ -70,13 +70,13 @@ def test_it_waits_in_line_says_for_whom_and_gets_its_turn(new: New, realm: Realm
     until(second, lambda: second.waiting, "for whom it waits")
     assert "x is held by a since" in second.waiting
     assert second.hold is None
-    first.part(RELEASE)
+    first.end_hold(RELEASE)
     assert over(first) is None
     kept(second)
     (holder,) = realm.show("x").holders
     assert second.hold is not None
     assert (holder.owner, holder.token, holder.keeper) == ("b", second.hold.token, second.pid)
-    second.part(RELEASE)
+    second.end_hold(RELEASE)
     assert over(second) is None
     wait_until(lambda: keys.keys() == [] and keys.new_leases() == set(), "nothing left")
 
@@ -101,7 +101,7 @@ def test_the_lock_is_renewed_for_longer_than_its_ttl(new: New, realm: Realm) -> 
 )
 def test_it_parts_with_the_lock_as_it_is_told(new: New, realm: Realm, how: str, detail: str | int, state: str) -> None:
     keeper = kept(new())
-    keeper.part(how, detail)
+    keeper.end_hold(how, detail)
     assert over(keeper) is None
     (holder,) = realm.show("x").holders
     assert holder.record.state == state
@@ -165,7 +165,7 @@ def test_a_deputy_that_is_told_to_quit_keeps_the_lock_for_a_run_that_lives(new: 
     keeper.wait(1)
     assert keeper.hold is not None
     assert realm.verify("x", keeper.hold.token)
-    keeper.part(RELEASE)
+    keeper.end_hold(RELEASE)
     assert over(keeper) is None
     wait_until(lambda: keys.keys() == [] and keys.new_leases() == set(), "nothing left")
 
@@ -192,7 +192,7 @@ def test_a_loss_by_silence_of_etcd_is_told_before_the_lease_can_run_out(new: New
 def test_several_are_waited_for_at_once(new: New) -> None:
     first, second = kept(new("a")), new("b", timeout=-1)
     until(second, lambda: second.waiting, "for whom it waits")
-    first.part(RELEASE)
+    first.end_hold(RELEASE)
     deadline = time.monotonic() + BOUND
     while second.hold is None:
         assert time.monotonic() < deadline

@@ -174,7 +174,7 @@ seen = []
 signal.signal(signal.SIGUSR1, lambda *_: seen.append("usr1"))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 lock = connect(sys.argv[1], sys.argv[2]).lock("x").acquire()
-real = lock._hold.let_go
+real = lock._hold.release
 
 def let_go(patience):
     os.kill(os.getpid(), signal.SIGUSR1)
@@ -182,7 +182,7 @@ def let_go(patience):
     assert seen == ["usr1"]
     real(patience)
 
-lock._hold.let_go = let_go
+lock._hold.release = let_go
 lock.release()
 """
     argv = [sys.executable, "-c", code, etcd34.endpoints[0], realm_prefix]

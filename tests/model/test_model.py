@@ -8,7 +8,7 @@ from distlock_core.errors import ConfigError
 from distlock_core.etcd.values import KeyValue
 from distlock_core.model.checks import check_name, check_owner, check_prefix, check_text
 from distlock_core.model.keys import Keys, ends
-from distlock_core.model.record import Ended, Record
+from distlock_core.model.record import HoldEnd, Record
 from distlock_core.model.state import Holder, Waiter
 
 
@@ -191,6 +191,6 @@ def test_a_waiter_is_what_its_ticket_says() -> None:
 
 
 def test_how_a_hold_ended_and_what_is_no_such_note() -> None:
-    ended = Ended.parse(b'9;me;{"how":"broken","owner":"you","token":7}')
+    ended = HoldEnd.parse(b'9;me;{"how":"broken","owner":"you","token":7}')
     assert ended[:5] == ("broken", "me", 9, "you", 7)
-    assert Ended.parse(b"nonsense").how == ""
+    assert HoldEnd.parse(b"nonsense").how == ""

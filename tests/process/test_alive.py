@@ -141,7 +141,7 @@ def test_in_a_container_that_was_entered_an_orphan_is_waited_for_too() -> None:
     if os.geteuid() != 0:
         pytest.skip("namespaces of its own take root")
     named = _assert_that_an_orphan_is_waited_for_and_a_daemon_is_not.__name__
-    inside = f"import os, test_lifetime as t; assert os.getsid(0) == 0; t.{named}()"
+    inside = f"import os, tests.process.test_alive as t; assert os.getsid(0) == 0; t.{named}()"
     unshare = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
     here = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(

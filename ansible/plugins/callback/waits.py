@@ -9,13 +9,14 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: waits
 type: aggregate
-short_description: Lists at the end of a run which host waited for which lock, for whom and how long
+short_description: Lists all waits for locks at the end of a run
 version_added: 0.1.0
 author: the distlock authors (@distlock)
 description:
-  - Adds a list to the end of the output. It has a line for each wait of a task of
-    P(distlock.distlock.distlock#module) and of the strategies of this collection, and for each lock that was refused.
-  - While a host waits, the module and the strategies say so themselves, with or without this callback.
+  - Adds a list to the end of the output. A line says which host waited for which lock, for whom and how long. There is
+    one for each wait of a task of P(distlock.distlock.distlock#module) and of the strategies of this collection, and
+    one for each lock that was refused.
+  - During a wait, the module and the strategies report it themselves, with or without this callback.
 requirements:
   - Enable it with C(callbacks_enabled=distlock.distlock.waits) in the section C([defaults]) of C(ansible.cfg), or with
     E(ANSIBLE_CALLBACKS_ENABLED).

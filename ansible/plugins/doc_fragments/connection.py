@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The options of the connection to etcd, from the one list of them."""
+"""The options of the connection to etcd, from their one list."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import yaml
 from ansible_collections.distlock.distlock.plugins.module_utils._arguments import documented
 
 NOTES = [
-    """What no argument says, the variables DISTLOCK_* of the controller's environment do, and the config file that
-    C(DISTLOCK_CONFIG) names there; behind them, environment and config file of the host that the task runs on. Paths
-    are those of that host.""",
-    "Nothing has to be installed on that host but Python 3.9 or later.",
+    """Arguments override the variables DISTLOCK_* of the controller's environment and the config file that
+    C(DISTLOCK_CONFIG) names there. These override the environment and the config file of the host that runs the task.
+    Paths are paths of that host.""",
+    "That host needs Python 3.9 or later, and nothing else.",
 ]
 
 
@@ -24,7 +24,7 @@ class ModuleDocFragment:
 options: {}
 attributes:
   action_group:
-    description: Use C(group/distlock.distlock.distlock) in C(module_defaults) to set what they have in common.
+    description: Use C(group/distlock.distlock.distlock) in C(module_defaults) to set their common options.
     support: full
     membership: [distlock.distlock.distlock]
 """

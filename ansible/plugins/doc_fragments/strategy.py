@@ -15,42 +15,39 @@ OWN = r"""
 options:
   distlock_name:
     description:
-      - Name of the lock. It must be set in one way or another.
+      - Name of the lock. It must be set in one of these ways.
     type: str
     vars: [{name: distlock_name}]
     env: [{name: DISTLOCK_LOCKNAME}]
     ini: [{section: distlock, key: name}]
   distlock_timeout:
     description:
-      - Wait at most so many seconds for the lock. V(0) fails at once when another holds it or is ahead in the queue,
-        V(-1) waits for ever. Who waits is served in order of arrival.
-      - V(0) is what holds where nobody says anything.
+      - Longest wait for the lock, in seconds. V(0), the default, fails at once if another holds it or is ahead in the
+        queue, V(-1) waits forever. Waiters are served in order of arrival.
     type: float
     vars: [{name: distlock_timeout}]
     env: [{name: DISTLOCK_TIMEOUT}]
     ini: [{section: distlock, key: timeout}]
   distlock_reason:
     description:
-      - Why; shown to everybody who looks or waits. The default is the name of the play.
+      - Why the lock is taken. It is shown to everybody who looks or waits. The default is the name of the play.
     type: str
     vars: [{name: distlock_reason}]
     env: [{name: DISTLOCK_REASON}]
     ini: [{section: distlock, key: reason}]
   distlock_owner:
     description:
-      - The owner that others see. Two runs never hold the lock together because they share an owner; the next run with
-        the same owner on the same controller takes over what a dead one has left.
-      - The default names controller and process, and is another one for each run.
+      - The owner that others see. Two runs never hold the lock together because they share an owner. The next run with
+        the same owner on the same controller takes over a lock that a dead one has left.
+      - The default names controller and process, and is different for each run.
     type: str
     vars: [{name: distlock_owner}]
     env: [{name: DISTLOCK_ID}]
     ini: [{section: distlock, key: owner}]
   distlock_on_failure:
     description:
-      - What becomes of the lock when what it was held for has failed, a host was unreachable, or the run was ended by a
-        signal.
-      - V(release) lets it go. V(keep) leaves it taken, until a person has looked and unlocks it.
-      - V(release) is what holds where nobody says anything.
+      - What to do with the lock if the work under it has failed, a host was unreachable, or a signal ended the run.
+      - V(release), the default, releases it. V(keep) leaves it taken, until a person has looked and unlocks it.
     type: str
     choices: [release, keep]
     vars: [{name: distlock_on_failure}]
@@ -58,21 +55,21 @@ options:
     ini: [{section: distlock, key: on_failure}]
   distlock_cooldown:
     description:
-      - After success the lock stays taken for so many seconds more, so that things can settle before the next begins.
+      - Seconds that the lock stays taken after success, so that the cluster can settle before the next one begins.
     type: int
     vars: [{name: distlock_cooldown}]
     env: [{name: DISTLOCK_COOLDOWN}]
     ini: [{section: distlock, key: cooldown}]
   distlock_slots:
     description:
-      - So many may hold the lock at once; the same number everywhere. The default is 1.
+      - Number of simultaneous holders allowed; the same number everywhere. The default is 1.
     type: int
     vars: [{name: distlock_slots}]
     env: [{name: DISTLOCK_SLOTS}]
     ini: [{section: distlock, key: slots}]
   distlock_ttl:
     description:
-      - So many seconds the lock outlives the controller's machine. While the run lives it is renewed.
+      - How many seconds the lock outlives the controller's machine. It is renewed while the run lives.
         The default is 60.
     type: int
     vars: [{name: distlock_ttl}]
@@ -80,7 +77,7 @@ options:
     ini: [{section: distlock, key: ttl}]
   distlock_kill_after:
     description:
-      - The lock counts as lost so many seconds before its lease can run out, when etcd confirms no renewal.
+      - How many seconds before its lease can expire the lock counts as lost, if etcd confirms no renewal.
         The default is a sixth of O(distlock_ttl).
     type: float
     vars: [{name: distlock_kill_after}]
@@ -88,7 +85,7 @@ options:
     ini: [{section: distlock, key: kill_after}]
   distlock_log_file:
     description:
-      - Where the process that keeps the lock writes when something goes wrong. The default is syslog.
+      - Log file of the process that keeps the lock. The default is syslog.
     type: path
     vars: [{name: distlock_log_file}]
     env: [{name: DISTLOCK_LOG_FILE}]

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: holder
-short_description: Who holds a lock in etcd
+short_description: Returns the owners of a lock in etcd
 version_added: 0.1.0
 author: the distlock authors (@distlock)
 description:
-  - Returns the owners of locks, asked for from the controller. It changes nothing.
-  - What it says may be over by the next task. To be sure, take the lock.
+  - Returns the owners of locks. The controller asks etcd. It changes nothing.
+  - The answer may be outdated by the next task. To be sure, acquire the lock.
 options:
   _terms:
     description: Names of the locks.
@@ -25,11 +25,11 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Say who holds it
+- name: Show the holder
   ansible.builtin.debug:
     msg: "{{ lookup('distlock.distlock.holder', 'percona_prod') | default('nobody', true) }}"
 
-- name: Stop where anybody holds one of them
+- name: Stop if anybody holds one of them
   ansible.builtin.assert:
     that: query('distlock.distlock.holder', 'percona_prod', 'percona_test') | length == 0
     quiet: true
@@ -38,8 +38,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _raw:
   description:
-    - The owners, one for each holder. A lock that nobody holds adds nothing, one with several slots may add several.
-    - Who cannot be named is C(an unknown owner).
+    - The owners, one for each holder. A lock that nobody holds adds nothing, a lock with several slots may add several.
+    - An owner that cannot be named is C(an unknown owner).
   type: list
   elements: str
 """

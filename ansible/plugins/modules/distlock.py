@@ -8,13 +8,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: distlock
-short_description: Takes, lets go, or asserts a lock in etcd that everything which changes a cluster honours
+short_description: Acquires, releases or asserts a lock in etcd that everything which changes a cluster honours
 version_added: 0.1.0
 author: the distlock authors (@distlock)
 description:
-  - Takes a lock in etcd v3, lets it go, or asserts that it is held. The same locks keep out commands under C(distlock),
-    Salt states and Puppet, and they this module.
-  - A hold that is this owner's already is left as it is.
+  - Acquires a lock in etcd v3, releases it, or asserts that it is held. The same locks exclude commands under
+    C(distlock), Salt states and Puppet, and the reverse.
+  - A lock that this owner already holds is left unchanged.
 options:
   name:
     description:
@@ -23,92 +23,95 @@ options:
     required: true
   state:
     description:
-      - V(locked) takes the lock. The task fails where another holds it, and says who, since when and why.
-      - V(unlocked) lets it go. It fails where another holds the lock, and leaves it alone. The lock of another host of
-        the same run counts as this host's own if the task has C(run_once), or that host has failed or is unreachable.
-      - V(held) fails unless this owner holds the lock now, for use right before a dangerous step. It changes nothing.
+      - V(locked) acquires the lock. The task fails if another holds it, and says who, since when and why.
+      - V(unlocked) releases it. It fails if another holds the lock, and leaves that lock alone. The lock of another
+        host of the same run counts as this host's own if the task has C(run_once), or that host has failed or is
+        unreachable.
+      - V(held) fails unless this owner holds the lock now. Use it right before a dangerous step. It changes nothing.
     type: str
     choices: [locked, unlocked, held]
     default: locked
   until:
     description:
       - How long O(state=locked) lasts.
-      - V(unlocked) lasts until a task or a person lets it go, over the end of the run and over reboots.
+      - V(unlocked) lasts until a task or a person releases it, beyond the end of the run and across reboots.
       - V(run_end) lasts until this run of C(ansible-playbook) and all of its workers are gone, however they ended. The
-        controller asks etcd then, not the host, and a process there keeps the lock. It is the run's, and all its hosts
-        share it.
+        controller talks to etcd then, not the host, and a process there keeps the lock. The lock belongs to the run,
+        and all its hosts share it.
     type: str
     choices: [unlocked, run_end]
     default: unlocked
   reason:
     description:
-      - Why; shown to everybody who looks or waits.
+      - Why the lock is taken. It is shown to everybody who looks or waits.
     type: str
   timeout:
     description:
-      - Wait at most so many seconds. V(0) fails at once when another holds the lock or is ahead in the queue, V(-1)
-        waits for ever. Who waits is served in order of arrival. The default is V(0).
-      - While it waits, the output says for whom, since when and from which position in the queue. A run or task that
-        ends meanwhile gives up its place.
-      - To wait where a strategy takes all hosts through one task after the other, and several of them want the lock,
-        would never end. It is refused at once. Use C(serial=1), or a strategy like
-        P(ansible.builtin.host_pinned#strategy), or C(guarded_one_by_one) of the role C(distlock.distlock.guarded). So
-        is waiting under P(ansible.builtin.free#strategy) that would take all C(forks).
+      - Longest wait, in seconds. V(0) fails at once if another holds the lock or is ahead in the queue, V(-1) waits
+        forever. Waiters are served in order of arrival. The default is V(0).
+      - During the wait, the output says for whom, since when and from which position in the queue. A run or task that
+        ends in the meantime gives up its place.
+      - A wait is refused at once if it could never end, which is the case if a strategy takes all hosts through one
+        task after the other and several of them want the lock. Use C(serial=1), a strategy like
+        P(ansible.builtin.host_pinned#strategy), or C(guarded_one_by_one) of the role C(distlock.distlock.guarded).
+      - A wait under P(ansible.builtin.free#strategy) that would occupy all C(forks) is refused too.
     type: float
   owner:
     description:
-      - Who holds the lock. Nobody else lets it go without O(force).
+      - Name of the holder. Nobody else releases the lock without O(force).
       - The default is C(ansible:INVENTORY_HOSTNAME@CONTROLLER:PID_OF_THE_RUN.RANDOM), with O(until=run_end) it is
-        C(ansible:CONTROLLER:PID_OF_THE_RUN.RANDOM). So another run is another owner.
-      - Name one, to go on in the next run with a lock that was left. It does that when the run that took the lock has
-        ended, as its controller can tell, or with O(token). Two runs that live never share a lock.
+        C(ansible:CONTROLLER:PID_OF_THE_RUN.RANDOM). So each run is a different owner.
+      - Name an owner to continue in the next run with a lock that an earlier run has left. That works if the run that
+        acquired the lock has ended, which only its controller can tell, or with O(token). Two live runs never share a
+        lock.
     type: str
   slots:
     description:
-      - So many may hold the lock at once; the same number everywhere. The default is V(1).
+      - Number of simultaneous holders allowed; the same number everywhere. The default is V(1).
     type: int
   ttl:
     description:
       - With O(until=run_end), how many seconds the lock outlives the machine of the controller. The default is V(60).
-      - With O(until=unlocked), the lock ends by itself after so many seconds. Nobody renews it. There is no default.
+      - With O(until=unlocked), the lock expires after this many seconds. Nobody renews it. There is no default.
     type: int
   on_loss:
     description:
-      - With O(until=run_end), when the lock is lost in the middle of the run. V(continue), the default, writes that to
-        the log of the controller, V(kill) also ends the run.
+      - With O(until=run_end), what to do if the lock is lost in the middle of the run. V(continue), the default, writes
+        a warning to the log of the controller. V(kill) also ends the run.
     type: str
     choices: [continue, kill]
   cooldown:
     description:
-      - With O(state=unlocked), leave the lock taken for so many seconds more, so that the node can settle before the
+      - With O(state=unlocked), seconds that the lock stays taken afterwards, so that the node can settle before the
         next one begins.
     type: int
   force:
     description:
-      - With O(state=unlocked), break another owner's lock too. Look at it before.
+      - With O(state=unlocked), also break another owner's lock. Look at the lock first.
     type: bool
     default: false
   token:
     description:
       - With O(state=unlocked) and O(state=held), only the acquisition with this fencing token.
-      - With O(state=locked), the lock of this O(owner) that has this fencing token is gone on with, whatever run has
-        taken it.
+      - With O(state=locked), continue with the lock of this O(owner) that has this fencing token, whichever run
+        acquired it.
     type: int
   run:
     description:
-      - What the controller tells about the run. It is set by the action plugin; what a task says is not used.
+      - Facts about the run from the controller. The action plugin sets it; a value from a task is ignored.
     type: dict
   lockstep:
     description:
-      - Whether hosts go through this task side by side, so that one which waits for another would wait for ever.
-      - The default is what the strategy's name says, V(false) for C(free) and C(host_pinned), V(true) for all others.
+      - Whether hosts run this task side by side, so that a host which waits for another would wait forever.
+      - The default depends on the strategy's name. It is V(false) for C(free) and C(host_pinned), V(true) for all
+        others.
     type: bool
 attributes:
   check_mode:
-    description: Writes nothing, and says what a real run would do, also for whom it would wait.
+    description: Writes nothing, and says what a real run would do, including whom it would wait for.
     support: full
   diff_mode:
-    description: Shows who holds the lock before and after.
+    description: Shows the holder of the lock before and after.
     support: full
 extends_documentation_fragment:
   - distlock.distlock.connection
@@ -122,7 +125,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-# With `serial: 1` in the play. Where the endpoints are, `module_defaults` says for all tasks.
+# With `serial: 1` in the play. `module_defaults` sets the endpoints for all tasks.
 - name: Take the lock
   distlock.distlock.distlock:
     name: percona_prod
@@ -130,7 +133,7 @@ EXAMPLES = r"""
     timeout: -1
   tags: always # or --tags would run the rest without the lock
 
-- name: Work, and let go whatever became of it
+- name: Work, and always unlock
   block:
     - name: Restart
       ansible.builtin.service:
@@ -156,7 +159,7 @@ EXAMPLES = r"""
       distlock.distlock.distlock_info:
       register: found
 
-- name: Keep the lock for the rest of this run, and let go at its end
+- name: Hold the lock for the rest of this run, and release it at its end
   distlock.distlock.distlock:
     name: percona_prod
     until: run_end
@@ -170,7 +173,7 @@ EXAMPLES = r"""
   retries: 10
   delay: 30
 
-- name: Stop here unless it is still ours
+- name: Stop here unless the lock is still held
   distlock.distlock.distlock:
     name: percona_prod
     state: held
@@ -184,35 +187,35 @@ name:
   sample: percona_prod
 holder:
   description:
-    - Owner of the lock, as it is now; after O(state=unlocked), as it was. Where the task fails or leaves the lock
-      alone, the other one who holds it.
-    - Null where nobody holds it, and where its owner is unknown.
+    - Present owner of the lock; after O(state=unlocked), the previous one. If the task fails or leaves the lock alone,
+      the other owner that holds it.
+    - Null if nobody holds it, and if its owner is unknown.
   returned: always
   type: str
   sample: ansible:db1@deploy:4711
 token:
-  description: Fencing token of that hold. It only grows, from one acquisition to the next.
+  description: Fencing token of that hold. It grows with every acquisition.
   returned: always
   type: int
   sample: 4711
 since:
-  description: Unix time from which that hold lasts, in seconds.
+  description: Start of that hold, as Unix time in seconds.
   returned: always
   type: int
   sample: 1795263499
 waited_for:
-  description: Who held the lock on arrival, since when and why. Empty where it was free.
+  description: The holder on arrival, since when and why. Empty if the lock was free.
   returned: when O(state=locked) succeeds
   type: str
   sample: 'node-3 since 12:03 (4m12s): "RAM swap"'
 waited:
-  description: Seconds that O(state=locked) took, most of them in the queue.
+  description: Seconds spent acquiring, mostly waiting.
   returned: always
   type: float
   sample: 12.31
 position:
   description:
-    - The place in the queue on arrival, counted from 1. 0 where the lock was free.
+    - The position in the queue on arrival, counted from 1. 0 if the lock was free.
     - Where the task was not to wait and fails, the place that it would have had.
   returned: always
   type: int

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: distlock_info
-short_description: Says who holds which lock, since when and why, and who waits
+short_description: Lists locks in etcd, with their holders and waiters
 version_added: 0.1.0
 author: the distlock authors (@distlock)
 description:
-  - Reads the locks of one realm in etcd v3, their holders and their lines. It changes nothing.
+  - Reads the locks of one realm in etcd v3, their holders and their queues. It changes nothing.
 options:
   name:
     description:
@@ -62,19 +62,19 @@ locks:
       type: str
       sample: percona_prod
     owner:
-      description: Who holds it, null for nobody and for an unknown owner.
+      description: Owner of the hold; null if nobody holds the lock, or if its owner is unknown.
       type: str
       sample: ansible:db1@deploy:4711
     since:
-      description: Unix time from which it is held.
+      description: Start of the hold, as Unix time in seconds.
       type: int
       sample: 1795263499
     held_seconds:
-      description: So long it has been held.
+      description: Seconds since the start of the hold.
       type: int
       sample: 252
     token:
-      description: Fencing token of the hold, null where nobody holds it.
+      description: Fencing token of the hold; null if nobody holds the lock.
       type: int
       sample: 4711
     lifetime:
@@ -82,23 +82,23 @@ locks:
       type: str
       sample: persistent
     ttl_left:
-      description: Seconds that its lease has left, null without a lease.
+      description: Seconds until its lease expires; null without a lease.
       type: int
       sample: 55
     host:
-      description: Host of the process that has taken it.
+      description: Host of the process that acquired it.
       type: str
       sample: db1
     pid:
-      description: That process.
+      description: Process id of that process.
       type: int
       sample: 32182
     reason:
-      description: Why, as its owner says.
+      description: Reason given by its owner.
       type: str
       sample: Upgrade of Percona Server
     value:
-      description: What the lock carries.
+      description: Value that the lock carries.
       type: raw
       sample: null
     state:
@@ -106,11 +106,11 @@ locks:
       type: str
       sample: held
     slot:
-      description: Which one of the slots it is.
+      description: Number of the slot, counted from 0.
       type: int
       sample: 0
     keeper:
-      description: The process that renews a bound lock.
+      description: Process id of the keeper that renews a bound lock.
       type: int
       sample: null
     run:
@@ -118,20 +118,20 @@ locks:
       type: str
       sample: 26a859d6eaa464ad12d4e5e4f3bcb17e
     waiters:
-      description: The line in order, with C(owner), C(host), C(since) and C(reason).
+      description: The waiters in order, with C(owner), C(host), C(since) and C(reason).
       type: list
       elements: dict
       sample: []
     waiting:
-      description: So many wait in the queue.
+      description: Number of waiters.
       type: int
       sample: 0
     last:
-      description: How the last hold ended, null where none has. It has C(how), C(by), C(at), C(owner) and C(token).
+      description: How the last hold ended; null if there was none. It has C(how), C(by), C(at), C(owner) and C(token).
       type: dict
       sample: null
     frozen:
-      description: Who has frozen the realm, null where nobody has. It has C(by), C(since) and C(reason).
+      description: The freeze of the realm; null if it is not frozen. It has C(by), C(since) and C(reason).
       type: dict
       sample: null
 kind:
@@ -164,7 +164,7 @@ def look(params):
     if params["name"] is None:
         states = realm.list()
     elif params["name"]:
-        states = [realm.show(settings["lockname"])]
+        states = [realm.show(settings.lockname)]
     else:
         raise ConfigError("no lock is named: name is empty")
     return [lock for state in states for lock in locks_json(state)]

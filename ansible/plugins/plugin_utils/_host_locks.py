@@ -16,7 +16,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.ke
     wait_for,
 )
 from ansible_collections.distlock.distlock.plugins.plugin_utils._hosts import complain, display, say
-from ansible_collections.distlock.distlock.plugins.plugin_utils._play_lock import BEYOND, part
+from ansible_collections.distlock.distlock.plugins.plugin_utils._play_lock import BEYOND, end_hold
 from ansible_collections.distlock.distlock.plugins.plugin_utils._story import Waiting
 
 TO_COME, WAITS, HOLDS, PARTS, DONE = "to come", "waits", "holds", "parts", "done"
@@ -29,11 +29,11 @@ class Turn:
     def __init__(self, host, settings):
         self.host = host
         self.settings = settings
-        self.line = (str(settings["endpoints"]), settings["prefix"], settings["lockname"])
+        self.line = (str(settings.endpoints), settings.prefix, settings.lockname)
         self.stage = TO_COME
         self.keeper = None
         self.shown = ""
-        self.wait = Waiting(host, settings["lockname"])
+        self.wait = Waiting(host, settings.lockname)
         self.stop = False
         self.given_up = None
 
@@ -97,17 +97,15 @@ class HostLocks:
             wait_for([turn.keeper for turn in busy], REST)
 
     def finish(self, advance):
-        """All hosts are through: see to it that every lock is let go, within the time that a release is tried."""
+        """All hosts are through: see to it that every lock is released, within the time that a release is tried."""
         deadline = (
-            time.monotonic()
-            + BEYOND
-            + max((turn.settings["release_timeout"] for turn in self._turns.values()), default=0)
+            time.monotonic() + BEYOND + max((turn.settings.release_timeout for turn in self._turns.values()), default=0)
         )
         advance()
         while any(turn.stage != DONE for turn in self._turns.values()):
             if time.monotonic() > deadline:
                 names = sorted({turn.keeper.name for turn in self._turns.values() if turn.stage != DONE})
-                display.warning(f"distlock: {', '.join(names)}: not surely let go; the end of this run does it")
+                display.warning(f"distlock: {', '.join(names)}: may not be released yet; the end of this run does it")
                 return
             self.rest()
             time.sleep(0.005)
@@ -118,7 +116,7 @@ class HostLocks:
         there = [
             other for other in self._turns.values() if other.line == turn.line and other.stage in (WAITS, HOLDS, PARTS)
         ]
-        return len(there) < turn.settings["slots"]
+        return len(there) < turn.settings.slots
 
     def _start(self, turn):
         try:
@@ -146,13 +144,13 @@ class HostLocks:
         through, failed = state(turn.host)
         if through:
             turn.stage = PARTS
-            if failed and turn.settings["on_failure"] == KEEP:
+            if failed and turn.settings.on_failure == KEEP:
                 self._kept.setdefault(turn.line, turn.host)
-            part(turn.keeper, turn.settings, self._play, {turn.host} if failed else set())
+            end_hold(turn.keeper, turn.settings, self._play, {turn.host} if failed else set())
 
     def _give_up(self, turn):
         """Not to wait until a person unlocks it, and then to go on with what has failed on another host."""
-        name, host = turn.settings["lockname"], self._kept[turn.line]
+        name, host = turn.settings.lockname, self._kept[turn.line]
         turn.given_up = DistlockError(
             f"{name} is left taken after {host} has failed, so no other host of this run goes on"
         )
@@ -160,7 +158,7 @@ class HostLocks:
             self._fail(turn, turn.given_up)
         else:
             turn.stage = PARTS
-            turn.keeper.part(RELEASE)
+            turn.keeper.end_hold(RELEASE)
 
     def _parted(self, turn):
         if turn.given_up is not None:
@@ -170,7 +168,7 @@ class HostLocks:
         if isinstance(trouble, LockLost):
             self._fail(turn, trouble)
         elif trouble is not None:
-            display.warning(f"distlock: {turn.host}: not surely let go: {trouble}")
+            display.warning(f"distlock: {turn.host}: the lock may not be released: {trouble}")
         turn.stage = DONE
 
     def _fail(self, turn, trouble):

@@ -76,10 +76,10 @@ class PlayLock:
                 return
             time.sleep(0.005)
         keeper, self._keeper = self._keeper, None
-        kept = self._failed and self._settings["on_failure"] == KEEP
-        part(keeper, self._settings, self._play, self._failed)
+        kept = self._failed and self._settings.on_failure == KEEP
+        end_hold(keeper, self._settings, self._play, self._failed)
         self._failed.clear()
-        deadline = time.monotonic() + self._settings["release_timeout"] + BEYOND
+        deadline = time.monotonic() + self._settings.release_timeout + BEYOND
         while not keeper.over and time.monotonic() < deadline:
             keeper.wait(LOOK)
         if isinstance(keeper.trouble, LockLost):
@@ -87,7 +87,7 @@ class PlayLock:
         elif kept and self._to_come:
             self._fail(DistlockError(f"{keeper.name} is left taken after a failure, so no further batch goes on"))
         elif keeper.trouble is not None or not keeper.over:
-            display.warning(f"distlock: {keeper.name} is not surely let go: {keeper.trouble}")
+            display.warning(f"distlock: {keeper.name} may not be released: {keeper.trouble}")
 
     def _get(self):
         try:
@@ -110,11 +110,11 @@ class PlayLock:
         complain(trouble)
 
 
-def part(keeper, settings, what, failed):
+def end_hold(keeper, settings, what, failed):
     """Release, keep or cool, by what became of it and what the settings say."""
-    if failed and settings["on_failure"] == KEEP:
-        keeper.part(KEEP, f"{what}: failed on {', '.join(sorted(failed))}")
-    elif settings["cooldown"] is not None and not failed:
-        keeper.part(COOL, settings["cooldown"])
+    if failed and settings.on_failure == KEEP:
+        keeper.end_hold(KEEP, f"{what}: failed on {', '.join(sorted(failed))}")
+    elif settings.cooldown is not None and not failed:
+        keeper.end_hold(COOL, settings.cooldown)
     else:
-        keeper.part(RELEASE)
+        keeper.end_hold(RELEASE)

@@ -8,27 +8,27 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: host_pinned
-short_description: Takes each host through the play under a lock, otherwise as ansible.builtin.host_pinned
+short_description: Runs the play for each host under a lock, otherwise as ansible.builtin.host_pinned
 version_added: 0.1.0
 author: the distlock authors (@distlock)
 description:
-  - Takes a lock in etcd for each host before its first task starts, gathering of facts included, and lets it go when
-    the host is through the play, its handlers included. So one host after the other is changed, also when several
-    controllers are at work, or Salt, Puppet and shells with the same lock. C(serial) is not needed.
-  - The hosts of one run that name the same lock take it in the order of the inventory; only one of them at a time (with
-    O(distlock_slots) so many) waits in the queue with those of other runs. While a host waits, others go on.
+  - Acquires a lock in etcd for each host before its first task starts, including the gathering of facts, and releases
+    it when the host has finished the play, including its handlers. So hosts are changed one after the other, even if
+    several controllers are at work, or Salt, Puppet and shells with the same lock. C(serial) is not needed.
+  - The hosts of one run that name the same lock take it in the order of the inventory. Only one of them at a time (with
+    O(distlock_slots) up to that many) waits in the queue with those of other runs. While a host waits, others go on.
   - A lock is held by a process on the controller that ends when the run and all of its workers are gone, however they
     ended.
-  - When a host's lock is lost in mid-play, no further task starts on it, and the host has failed. A task that runs
-    already is not ended.
-  - Check mode takes nothing; it says what would be in the way.
+  - When a host's lock is lost in mid-play, no further task starts on it, and the host has failed. A task that is
+    already running is not ended.
+  - Check mode acquires nothing, and says what would be in the way.
   - While it is held, the host's variable C(distlock_held) has the keys C(lock), C(owner), C(token) and C(since).
 extends_documentation_fragment:
   - distlock.distlock.strategy
 notes:
   - The hosts of a play may name different locks, one for each cluster.
-  - Ansible prints that strategies of others than itself are deprecated. The module P(distlock.distlock.distlock#module)
-    does without one.
+  - Ansible prints that third-party strategies are deprecated. The module P(distlock.distlock.distlock#module) needs
+    none.
 """
 
 EXAMPLES = r"""
@@ -72,7 +72,7 @@ class StrategyModule(HostPinnedStrategy):
         self._set_hosts_cache(play)
         wanted = self._wanted(iterator)
         if play.check_mode:
-            for settings in {settings["lockname"]: settings for settings in wanted.values()}.values():
+            for settings in {settings.lockname: settings for settings in wanted.values()}.values():
                 preview(settings)
             self._foreseen = {name: would_hold(settings) for name, settings in wanted.items()}
             return super().run(iterator, play_context)

@@ -12,19 +12,19 @@ short_description: Runs a play under a lock, otherwise as ansible.builtin.linear
 version_added: 0.1.0
 author: the distlock authors (@distlock)
 description:
-  - Takes a lock in etcd before the first task of any host starts, gathering of facts included, and lets it go behind
-    the last one, handlers included. Who else wants it, another controller, a Salt or Puppet node, a shell, fails or
-    waits.
+  - Acquires a lock in etcd before the first task of any host starts, including the gathering of facts, and releases it
+    after the last one, including handlers. Others that want the lock fail or wait, be it another controller, a Salt or
+    Puppet node, or a shell.
   - The lock is held by a process on the controller that ends when the run and all of its workers are gone, however they
     ended.
-  - When the lock is lost in mid-play, no further task starts and the play fails. Tasks that run already are not ended.
-  - Check mode takes nothing; it says what would be in the way.
+  - When the lock is lost in mid-play, no further task starts and the play fails. Running tasks are not ended.
+  - Check mode acquires nothing, and says what would be in the way.
   - While it is held, the variable C(distlock_held) has the keys C(lock), C(owner), C(token) and C(since).
 options:
   distlock_scope:
     description:
       - V(play) holds the lock over all batches that C(serial) makes of the play.
-      - V(batch) lets it go behind each batch, and takes it again before the next one.
+      - V(batch) releases it after each batch, and acquires it again before the next one.
     type: str
     choices: [play, batch]
     default: play
@@ -33,10 +33,10 @@ options:
 extends_documentation_fragment:
   - distlock.distlock.strategy
 notes:
-  - All hosts of the play must name the same lock. For a lock of each host's own see
+  - All hosts of the play must name the same lock. For one lock per host see
     P(distlock.distlock.host_pinned#strategy).
-  - Ansible prints that strategies of others than itself are deprecated. The module P(distlock.distlock.distlock#module)
-    with C(until=run_end) does without one.
+  - Ansible prints that third-party strategies are deprecated. The module P(distlock.distlock.distlock#module) with
+    C(until=run_end) needs none.
 """
 
 EXAMPLES = r"""
@@ -146,9 +146,9 @@ class StrategyModule(LinearStrategy):
         settings, own = self._read(options, play, names[0])
         for name in names[1:]:
             other = self._read(options, play, name)[0]
-            if other["lockname"] != settings["lockname"]:
+            if other.lockname != settings.lockname:
                 raise ConfigError(
-                    f"{names[0]} names the lock {settings['lockname']}, {name} names {other['lockname']}: "
+                    f"{names[0]} names the lock {settings.lockname}, {name} names {other.lockname}: "
                     "under linear all hosts of a play have one; for one of each host's own use "
                     "the strategy distlock.distlock.host_pinned"
                 )

@@ -8,8 +8,8 @@ from distlock_core.base.deadline import FOREVER
 from distlock_core.base.nearest import did_you_mean
 from distlock_core.base.value import Value
 from distlock_core.cli.options import UsageError
-from distlock_core.settings.load import as_utf8, read_setting, utf8
-from distlock_core.settings.table import SETTINGS, Setting, read_bool, read_seconds, read_text
+from distlock_core.settings.readers import read_bool, read_seconds, read_text, utf8
+from distlock_core.settings.table import SETTINGS, Setting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ SEE = "See: distlock-puppet --help"
 # What means nothing here: a report is read by people, and the lock's name has a place of its own.
 LEFT_OUT = ("lock-name", "json", "node", "while-pid")
 OWN = {
-    "certname": Setting("certname", "certname", read_text, "", ""),
-    "command-timeout": Setting("command-timeout", "command_timeout", read_seconds, 0.0, ""),
-    "noop-runs": Setting("noop-runs", "noop_runs", read_bool, False, "", flag=True),
+    "certname": Setting("certname", "certname", read_text, ""),
+    "command-timeout": Setting("command_timeout", "command-timeout", read_seconds, 0.0),
+    "noop-runs": Setting("noop_runs", "noop-runs", read_bool, False, flag=True),
 }
 BY_OPTION = {
     **{setting.option: setting for setting in SETTINGS if "option" in setting.scope and setting.option not in LEFT_OUT},
@@ -47,29 +47,29 @@ Usage:
   distlock-puppet exec NAME [OPTIONS] -- COMMAND [ARGUMENTS]
       run a command under the lock
   distlock-puppet acquire NAME [OPTIONS]
-      take it for as long as this run of Puppet lasts: for prerun_command
+      acquire it for as long as this Puppet run lasts: for prerun_command
   distlock-puppet release NAME [OPTIONS]
-      let go what this run has taken: for postrun_command
+      release what this run has acquired: for postrun_command
   distlock-puppet check NAME [OPTIONS]
-      exit 0: it is mine, 1: free, 2: another's, 3: nobody can tell
+      exit 0: held by this node, 1: free, 2: held by another, 3: unknown
 
 Options:
-  --timeout=SECONDS          wait at most so long for the lock; 0, the default:
-                             do not wait, -1: for ever
-  --command-timeout=SECONDS  exec: end the command when it has run for so long,
-                             not counting the wait; 0: never
+  --timeout=SECONDS          longest wait for the lock; 0 (the default): do not
+                             wait, -1: forever
+  --command-timeout=SECONDS  exec: longest time that the command may run, not
+                             counting the wait; 0: no limit
   --ttl=SECONDS              lease the lock (acquire: 60)
-  --noop-runs                acquire: take it in a run with noop too
-  --reason=TEXT              why; shown to everybody who waits
+  --noop-runs                acquire: acquire it in a noop run too
+  --reason=TEXT              why the lock is taken; shown to all waiters
   --certname=NAME            the node's name; default: the run's own, then
                              `puppet config print certname`
-  and the others of distlock: --endpoints, --prefix, --config, --id, --slots,
-  --on-loss, --log-file ...
+  and the other options of distlock: --endpoints, --prefix, --config, --id,
+  --slots, --on-loss, --log-file ...
 
 exec exits with the command's own code; 128+n; 1 not acquired
 (--busy-exit-code=N), 2 the lock was lost, 3 not started, 124 ended by
---command-timeout. acquire: 0 it is mine, or the run is a noop one; 1 not
-acquired. release: 0 nothing of this run's is left to let go; 1 it failed.
+--command-timeout. acquire: 0 acquired, or the run is a noop run; 1 not
+acquired. release: 0 this run holds nothing any more; 1 it failed.
 """
 
 
@@ -101,9 +101,9 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> Call:
             raise UsageError(f"--{option} means nothing to {operation}: it goes with {' and '.join(meant_for)}. {SEE}")
     own = {option: options.pop(option) for option in OWN if option in options}
     arguments = {"lockname": name, **{BY_OPTION[option].key: text for option, text in options.items()}}
-    limit: Any = read_setting(OWN["command-timeout"], own.get("command-timeout", 0.0), "option --command-timeout")
+    limit: Any = OWN["command-timeout"].value(own.get("command-timeout", 0.0), "option --command-timeout")
     certname = own.get("certname") or environ.get(CERTNAME, "")
-    noop_runs = bool(read_setting(OWN["noop-runs"], own.get("noop-runs", False), "option --noop-runs"))
+    noop_runs = bool(OWN["noop-runs"].value(own.get("noop-runs", False), "option --noop-runs"))
     return Call(operation, name, arguments, command, certname, limit if limit > 0 else FOREVER, noop_runs)
 
 
@@ -139,7 +139,7 @@ def _value(word: str, option: str, text: str | None, rest: list[str]) -> str:
         return "true"
     if text is None and not rest:
         raise UsageError(f"option --{option} needs a value. {SEE}")
-    return as_utf8(setting, rest.pop(0) if text is None else text)
+    return setting.as_utf8(rest.pop(0) if text is None else text)
 
 
 def wants_help(words: Sequence[str]) -> bool:

@@ -1,7 +1,7 @@
 """distlock-puppet: a lock for one command of Puppet's, or for a whole run of it.
 
-A whole run's lock is bound to the run's own process. It is taken by prerun_command and let go by postrun_command; where
-that does not come to pass (SIGKILL), a keeper lets go as soon as the run, and what it had started, has ended.
+A whole run's lock is bound to the run's own process. It is taken by prerun_command and released by postrun_command;
+where that does not come to pass (SIGKILL), a keeper releases it as soon as the run, and what it had started, has ended.
 """
 
 from __future__ import annotations
@@ -40,8 +40,7 @@ if TYPE_CHECKING:
 
     from distlock_core.cli.puppet.run import Run
     from distlock_core.cli.run import NewLock
-    from distlock_core.process.table import Process
-    from distlock_core.settings.load import Settings
+    from distlock_core.settings.table import Settings
 
 MINE, FREE, OTHERS, UNKNOWN = 0, 1, 2, 3  # the exit codes of `check`
 LONGEST_LOOK = 10.0  # seconds that a run waits for its keeper to look at what it has started
@@ -127,15 +126,14 @@ def _release(call: Call) -> int:
     holder = steps.bound_to(around.pid, state)
     name = printable(call.name)
     if holder is None:
-        return out(f"{name}: nothing to let go of, this run has not taken it; {taken(state)}")
-    left = _left_running(around)
+        return out(f"{name}: nothing to release, this run has not taken it; {taken(state)}")
+    left = _left_running(around, holder.keeper)
     if left:
-        # So long this run lives on for sure: the keeper sees them once more, and waits for their end.
+        # The run lives until this process ends: so the keeper sees them once more, and waits for their end.
         _wait_for_a_look(holder.keeper)
-        pids = ", ".join(str(pid) for pid, _ in sorted(left))
+        pids = ", ".join(map(str, sorted(left)))
         return out(f"{name} stays taken until process {pids}, which this run has started, has ended")
-    settings["id"] = holder.owner
-    steps.let_go(settings, run=around.pid, token=holder.token)
+    steps.let_go(settings._replace(id=holder.owner), run=around.pid, token=holder.token)
     return out(f"{name} is released")
 
 
@@ -167,7 +165,7 @@ def _check(call: Call) -> int:
     state = steps.connect(settings).show(call.name)
     taker = None if around is None else traces(around.pid)
     # That of another run of this node is another's.
-    mine = any(holder.owner == settings["id"] and holder.record.state == HELD for holder in state.holders)
+    mine = any(holder.owner == settings.id and holder.record.state == HELD for holder in state.holders)
     code = MINE if mine and _holds(settings, taker) else OTHERS if state.holders or state.frozen is not None else FREE
     said = out(taken(state if state.holders == () else state._replace(frozen=None)))
     return UNKNOWN if said != OK else code
@@ -186,9 +184,8 @@ def _holds(settings: Settings, taker: Mapping[str, Any] | None) -> bool:
 
 def _settings(call: Call, certname: str) -> Settings:
     arguments = {key: value for key, value in call.arguments.items() if value != "" or key == "config"}
-    settings = steps.read(arguments, f"{OWNER}{certname}")
-    settings.update(json=False, node=False, while_pid=None)
-    if not settings["quiet"]:
+    settings = steps.read(arguments, f"{OWNER}{certname}")._replace(json=False, node=False, while_pid=None)
+    if not settings.quiet:
         warn(settings.warnings, json=False)
     return settings
 
@@ -217,18 +214,22 @@ def _new_lock(settings: Settings, around: Run | None) -> NewLock:
         try:
             wanted(realm, settings, inside=inside).preview()
         except (LockBusy, Frozen, LimitConflict) as error:
-            own = steps.bound_to(around.pid, error.state, settings["id"])
+            own = steps.bound_to(around.pid, error.state, settings.id)
             if own is not None:
                 inside[own.key] = own.token
     return lambda details: wanted(realm, settings, inside=inside, details=details)
 
 
-def _left_running(around: Run) -> set[Process]:
-    """What the run has started and what still lives, but for me and those between the two of us."""
+def _left_running(around: Run, keeper: int | None) -> set[int]:
+    """Pids of what the run has started and what still lives, without this process and those between the two.
+
+    The keeper knows of those that have lost their parent, such as what a command leaves that Puppet has ended.
+    """
+    from distlock_core.process.alive import awaited_by
     from distlock_core.process.table import children, parent_of
 
-    me, chain = os.getpid(), set()
+    me, chain = os.getpid(), {around.pid}
     while me > 0 and me != around.pid:
         chain.add(me)
         me = parent_of(me) or 0
-    return {(pid, started) for pid, started in children(around.pid) if pid not in chain}
+    return ({pid for pid, _started in children(around.pid)} | awaited_by(keeper or 0)) - chain

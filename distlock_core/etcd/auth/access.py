@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distlock_core.base.value import Value
-from distlock_core.etcd.auth.password_file import read_password
+from distlock_core.etcd.auth.password_file import read_password_file
 
 
 class Access(Value):
@@ -33,4 +33,4 @@ class Access(Value):
         """The password as it is now: a file is read again, since it may have been changed. Raises `ConfigError`."""
         if self.password or self.password_file is None:
             return self.password or ""
-        return read_password(self.password_file)
+        return read_password_file(self.password_file)

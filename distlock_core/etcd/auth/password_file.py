@@ -7,7 +7,7 @@ from distlock_core.errors import ConfigError
 LARGEST = 4096  # bytes; beyond this it is no password, but a slip in the name
 
 
-def read_password(path: str) -> str:
+def read_password_file(path: str) -> str:
     """Return the password in a file: its one line, without the newline. Raises `ConfigError`, which never shows it."""
     try:
         with open(path, "rb") as file:

@@ -20,8 +20,8 @@ from distlock_core.errors import Cancelled
 from distlock_core.etcd.failover import LATE, LINGER
 from distlock_core.etcd.happy_eyeballs import ConnectFailed
 from distlock_core.etcd.http.http1 import ConnectionLost, reason_of
-from distlock_core.etcd.http.messages import Refused
 from distlock_core.etcd.http.reply import TooLarge
+from distlock_core.etcd.refused import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class SignalsHeld:
 
 
 class Channel:
-    """A connection to one member, for any number of calls at once. Made by `grpc_connect.connect()`."""
+    """A connection to one member, for any number of calls at once. Made by `open_channel()`."""
 
     def __init__(self, address: Address, raw: Any) -> None:
         self.address = address

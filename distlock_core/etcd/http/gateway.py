@@ -17,13 +17,8 @@ from distlock_core.etcd.failover import LINGER, SPEAKS_TLS, ask_in_turn
 from distlock_core.etcd.happy_eyeballs import ConnectFailed
 from distlock_core.etcd.http.http1 import Connection
 from distlock_core.etcd.http.messages import (
-    FAILED_PRECONDITION,
-    MALFORMED,
-    NO_SPACE,
-    NOT_FOUND,
     Limited,
     NoGateway,
-    Refused,
     Unavailable,
     b64,
     compare_json,
@@ -41,6 +36,7 @@ from distlock_core.etcd.http.messages import (
 )
 from distlock_core.etcd.http.pool import Pool
 from distlock_core.etcd.http.reply import MAX_ANSWER, MIB, ConnectionLost, Reply
+from distlock_core.etcd.refused import FAILED_PRECONDITION, MALFORMED, NO_SPACE, NOT_FOUND, Refused
 from distlock_core.etcd.values import Compare, Get, LeaseGone, Outcome, Range
 
 TYPE_CHECKING = False
@@ -180,7 +176,7 @@ class Gateway:
     def _open_watch(self, attempt: Attempt, body: bytes, revision: int, token: str) -> GatewayWatch:
         from distlock_core.etcd.http.watch import GatewayWatch
 
-        connection = self._pool.connect(attempt.address, attempt.patience)
+        connection = self._pool.open(attempt.address, attempt.patience)
         attempt.leave_some(connection.others)
         try:
             # With "close" the server goes on reading the body after it has begun to answer. Without, it may throw
@@ -321,7 +317,7 @@ class Gateway:
             nonlocal reply, connection
             if reply is not None and not reply.reusable:
                 connection.close()
-                connection = self._pool.connect(attempt.address, attempt.patience)
+                connection = self._pool.open(attempt.address, attempt.patience)
             reply = connection.open(path, body, attempt.patience, _headers(token))
             answer = self._answer(reply, attempt)
             self._endpoints.answered(attempt.address, read_cluster(answer))
@@ -348,7 +344,7 @@ class Gateway:
         if reply is not None and reply.reusable:
             return connection
         connection.close()
-        return self._pool.connect(attempt.address, attempt.patience)
+        return self._pool.open(attempt.address, attempt.patience)
 
     def _check_members(self, ask: Callable[[str, bytes], dict[str, Any]]) -> None:
         """See whose members they are; nothing is made of it where that may not be asked."""

@@ -11,7 +11,7 @@ import select
 
 from distlock_core.base.deadline import Patience, ready_within
 from distlock_core.etcd.address import Address
-from distlock_core.etcd.happy_eyeballs import ConnectFailed, aside, connect, reason_of
+from distlock_core.etcd.happy_eyeballs import ConnectFailed, aside, open_socket, reason_of
 from distlock_core.etcd.http.reply import TIMED_OUT, ConnectionLost, Inbox, Reply
 
 __all__ = ["CHUNK", "Address", "ConnectFailed", "Connection", "ConnectionLost", "aside", "reason_of"]
@@ -27,7 +27,7 @@ class Connection:
         self.address = address
         self._inbox = Inbox()  # with no way back to here: a connection that nobody has any more is closed at once
         # Where it leads, and how many other addresses there are to try if nothing is heard there.
-        self._socket, self.where, self.others = connect(address, patience)
+        self._socket, self.where, self.others = open_socket(address, patience)
 
     def open(self, path: str, body: bytes, patience: Patience, headers: dict[str, str] | None = None) -> Reply:
         """Send a request and read the head of the response. Raises `ConnectionLost`, `Cancelled`."""

@@ -40,7 +40,7 @@ class Pool:
             if connection.address == address and not connection.is_stale():
                 return connection, False
             connection.close()
-        return self.connect(address, patience), True
+        return self.open(address, patience), True
 
     def give_back(self, connection: Connection) -> None:
         """It has been read to the end of an answer, and may be used again."""
@@ -59,7 +59,7 @@ class Pool:
             suspect(connection.where)
         connection.close()
 
-    def connect(self, address: Address, patience: Patience) -> Connection:
+    def open(self, address: Address, patience: Patience) -> Connection:
         """A new connection, to be closed or given back."""
         if not address.tls:
             return Connection(address, patience)

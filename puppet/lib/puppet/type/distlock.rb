@@ -7,13 +7,13 @@ Puppet::Type.newtype(:distlock) do
   @doc = <<~DOC
     @summary A lock in etcd v3, shared by everything that changes a cluster.
 
-    What is to happen under the lock requires it. While another node holds it, `ensure => locked` fails (or waits, see
-    `timeout`), and what requires it is skipped; the next run tries again.
+    Resources that must run under the lock require it. While another node holds it, `ensure => locked` fails (or waits,
+    see `timeout`), and the resources that require it are skipped; the next run tries again.
 
-    A lock that this node's Puppet holds already is left as it is: so a node that has failed or rebooted in mid-upgrade
-    goes on with its own lock.
+    A lock that this node's Puppet already holds is left unchanged: so a node that has failed or rebooted in mid-upgrade
+    continues with its own lock.
 
-    @example One node at a time; the lock stays when the upgrade fails, so that no other node follows
+    @example One node at a time; the lock stays if the upgrade fails, so that no other node follows
       distlock { 'percona_prod':
         ensure => locked,
         reason => 'Upgrade of Percona Server',
@@ -26,7 +26,7 @@ Puppet::Type.newtype(:distlock) do
         lock_name => 'percona_prod',
       }
 
-    @example The same, let go at the end of the run, whatever became of it; wait for the turn
+    @example The same, released at the end of the run however it ends; wait for the turn
       distlock { 'percona_prod':
         ensure  => locked,
         until   => run_end,
@@ -36,8 +36,8 @@ Puppet::Type.newtype(:distlock) do
 
   newproperty(:ensure) do
     desc <<~DOC
-      `locked`: held by this node's Puppet. `unlocked`: not held by it; it is an error when another holds it, unless
-      `force`. (`puppet resource` also shows `held` by another, and `cooling`.)
+      `locked`: held by this node's Puppet. `unlocked`: not held by it; it is an error if another holds it, unless
+      `force` is set. (`puppet resource` also shows `held` by another, and `cooling`.)
     DOC
 
     newvalue(:locked) { provider.lock }
@@ -63,11 +63,11 @@ Puppet::Type.newtype(:distlock) do
   end
 
   newparam(:name, namevar: true) do
-    desc 'The lock, unless `lock_name` says otherwise.'
+    desc 'Name of the lock, unless `lock_name` is given.'
   end
 
   newparam(:lock_name) do
-    desc 'Name of the lock: for a second resource over the same lock, which needs a title of its own.'
+    desc 'Name of the lock: for a second resource with the same lock, which needs a different title.'
 
     validate do |value|
       raise ArgumentError, 'lock_name: expected a string' unless value.is_a?(String) && !value.empty?
@@ -75,7 +75,7 @@ Puppet::Type.newtype(:distlock) do
   end
 
   newparam(:reason) do
-    desc 'Why; shown to everybody who looks or waits.'
+    desc 'Why the lock is taken; shown to everybody who looks or waits.'
 
     validate { |value| raise ArgumentError, 'reason: expected a string' unless value.is_a?(String) }
   end
@@ -92,15 +92,15 @@ Puppet::Type.newtype(:distlock) do
 
   newparam(:timeout) do
     desc <<~DOC
-      Wait at most so many seconds; 0 fails at once, -1 waits for ever. Default: what environment or config file of
-      the node say, else 0.
+      Longest wait, in seconds; 0 fails at once, -1 waits forever. Default: the setting in the environment or config file
+      of the node, else 0.
     DOC
 
     munge { |value| Puppet::Type::Distlock.seconds(value, 'timeout', -1e9..1e9) }
   end
 
   newparam(:owner) do
-    desc 'Default: `puppet:` and the certname. Who holds the lock: the same owner may enter its own lock again.'
+    desc 'Name of the holder. Default: `puppet:` and the certname. The same owner can enter its own lock again.'
 
     validate do |value|
       raise ArgumentError, 'owner: expected a string' unless value.is_a?(String) && !value.empty?
@@ -109,8 +109,8 @@ Puppet::Type.newtype(:distlock) do
 
   newparam(:until) do
     desc <<~DOC
-      `unlocked`: until `ensure => unlocked` or a person lets it go, over reboots too. `run_end`: until this run of
-      Puppet has ended, in whatever way.
+      `unlocked`: until `ensure => unlocked` or a person releases it, even across reboots. `run_end`: until this Puppet run
+      has ended, however it ended.
     DOC
 
     newvalues(:unlocked, :run_end)
@@ -125,15 +125,15 @@ Puppet::Type.newtype(:distlock) do
 
   newparam(:on_loss) do
     desc <<~DOC
-      With `until => run_end`, when the lock is lost in mid-run (somebody has unlocked it, etcd was away for too long):
-      `continue`, the default, writes that to syslog, `kill` also ends the run.
+      With `until => run_end`, what to do if the lock is lost in mid-run (somebody has unlocked it, etcd was away for too
+      long): `continue`, the default, writes a warning to syslog, `kill` also ends the run.
     DOC
 
     newvalues(:continue, :kill)
   end
 
   newparam(:slots) do
-    desc 'So many may hold the lock at once; the same number everywhere. Default: 1.'
+    desc 'Number of simultaneous holders allowed; the same number everywhere. Default: 1.'
 
     munge do |value|
       raise ArgumentError, "slots: expected a whole number, got #{value.inspect}" unless %r{\A[1-9]\d{0,3}\z}.match?(value.to_s)
@@ -143,13 +143,13 @@ Puppet::Type.newtype(:distlock) do
   end
 
   newparam(:force, boolean: true, parent: Puppet::Parameter::Boolean) do
-    desc "With `ensure => unlocked`: break another owner's lock too. Look with `distlock --show` first."
+    desc "With `ensure => unlocked`: also break another owner's lock. Look with `distlock --show` first."
   end
 
   newparam(:cooldown) do
     desc <<~DOC
-      With `ensure => unlocked`: leave it taken for so many seconds more, so that the node can settle before the next
-      one begins.
+      With `ensure => unlocked`: seconds that the lock stays taken afterwards, so that the node can settle before the
+      next one begins.
     DOC
 
     munge { |value| Puppet::Type::Distlock.seconds(value, 'cooldown', 1..9e9) }
@@ -165,33 +165,33 @@ Puppet::Type.newtype(:distlock) do
   end
 
   newparam(:prefix) do
-    desc 'The realm: what all keys of its locks in etcd begin with. Usually from the config file.'
+    desc 'The realm: prefix of all its keys in etcd. Usually from the config file.'
   end
 
   newparam(:config) do
-    desc 'The config file. Default: `/etc/distlock/distlock.yaml`. User, password and keys are only there.'
+    desc 'The config file. Default: `/etc/distlock/distlock.yaml`. User, password and keys can only be set there.'
   end
 
   newparam(:connect_timeout) do
-    desc 'Seconds for the first contact with etcd. Default: 5.'
+    desc 'Time limit for the first contact with etcd, in seconds. Default: 5.'
 
     munge { |value| Puppet::Type::Distlock.seconds(value, 'connect_timeout', 1e-3..1e9) }
   end
 
   newproperty(:held_by) do
-    desc 'Who holds it. Read-only: for `puppet resource distlock`.'
+    desc 'Owner of the lock. Read-only: for `puppet resource distlock`.'
 
     validate { |_| raise ArgumentError, 'held_by is read-only' }
   end
 
   newproperty(:held_since) do
-    desc 'Since when. Read-only.'
+    desc 'Start of the hold. Read-only.'
 
     validate { |_| raise ArgumentError, 'held_since is read-only' }
   end
 
   newproperty(:held_reason) do
-    desc 'Why. Read-only.'
+    desc 'Reason given by the owner. Read-only.'
 
     validate { |_| raise ArgumentError, 'held_reason is read-only' }
   end
@@ -209,7 +209,7 @@ Puppet::Type.newtype(:distlock) do
   end
 
   newproperty(:waiting) do
-    desc 'How many wait for it. Read-only.'
+    desc 'Number of waiters. Read-only.'
 
     validate { |_| raise ArgumentError, 'waiting is read-only' }
   end

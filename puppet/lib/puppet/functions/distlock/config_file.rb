@@ -2,11 +2,11 @@
 
 # @summary The text of distlock's config file, for any values.
 #
-# Every value stands in double quotes, and what is not plain ASCII is escaped: no value can end its line, become another
-# key, or be read as anything but the string that it is.
+# Every value is in double quotes, and everything but plain ASCII is escaped: no value can end its line, become another
+# key, or be read as anything but a string.
 Puppet::Functions.create_function(:'distlock::config_file') do
-  # @param settings Config keys and their values; one that is undef is left out, one that is Sensitive is unwrapped.
-  # @return The text, Sensitive if one of the values is.
+  # @param settings Config keys and their values; undef values are left out, Sensitive values are unwrapped.
+  # @return The text; Sensitive if one of the values is.
   # @example
   #   distlock::config_file({ 'prefix' => '/distlock/', 'endpoints' => ['http://10.0.0.1:2379'] })
   dispatch :config_file do

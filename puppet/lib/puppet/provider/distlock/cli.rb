@@ -5,10 +5,10 @@ require_relative '../../../puppet_x/distlock/command' unless defined?(PuppetX::D
 
 Puppet::Type.type(:distlock).provide(:cli) do
   desc <<~DOC
-    Asks `distlock --json` for the locks that there are, and `distlock-puppet` to take one and to let it go. What is
-    asked for goes over standard input, so nothing of it is seen in a process list, and no shell reads it.
+    Reads the locks with `distlock --json`, and acquires and releases them with `distlock-puppet`. Arguments go over
+    standard input, so nothing of them appears in a process list, and no shell interprets them.
 
-    While Puppet waits for the lock, whatever ends Puppet also gives up its place in the queue.
+    If Puppet ends while it waits for the lock, its place in the queue is given up.
   DOC
 
   mk_resource_methods

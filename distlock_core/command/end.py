@@ -1,4 +1,4 @@
-"""Ended: how a command under a lock has ended, and why."""
+"""CommandEnd: how a command under a lock has ended, and why."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class ExitedBySignal(int):
     """The exit code 128+n of what signal n has ended: to tell it from a program's own choice of that number."""
 
 
-class Ended(Value):
+class CommandEnd(Value):
     """How a command ended: an exit code, or a signal; by itself, or as its lock was lost, it hung, or took too long.
 
     `unkillable` are the pids of what is left: 0 for one that changes its pid too fast to be seen.

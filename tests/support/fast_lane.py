@@ -1,0 +1,95 @@
+"""The tests of `make test-fast`: some of every package, one plain etcd 3.5, and few processes.
+
+    python -m tests.support.fast_lane
+
+prints them as arguments for pytest, which fails where one of them is no longer there. `tests/test_fast_lane.py` checks
+that no package of distlock_core is left out.
+"""
+
+from __future__ import annotations
+
+# By package of distlock_core, and by module that stands beside them: paths below the folder of that name in tests/.
+LANE: dict[str, tuple[str, ...]] = {
+    "adapters": ("test_steps.py",),
+    "aio": ("test_lock.py",),
+    "base": ("",),
+    "cli": (
+        "test_bad_input.py::test_the_command_refuses",
+        "test_hints.py::test_help_fits_80_columns",
+        "test_operations.py::test_list_is_a_table_for_people",
+        "test_operations.py::test_lock_leaves_the_lock_taken_and_unlock_lets_it_go",
+        "test_operations.py::test_show_tells_who_holds_it_and_who_waits_in_order",
+        "test_operations.py::test_the_environment_tells_the_command_what_it_holds",
+        "test_operations.py::test_the_lock_is_there_while_the_command_runs_and_gone_afterwards",
+        "test_options.py::test_help_names_every_option_and_variable_and_shows_examples",
+        "test_options.py::test_the_option_wins_over_the_environment_and_that_over_the_file",
+        "test_start_up.py",
+    ),
+    "cli/puppet": (
+        "test_distlock_puppet.py::test_a_run_is_known_by_its_words",
+        "test_distlock_puppet.py::test_exec_exits_as_its_command",
+        "test_distlock_puppet.py::test_options_stand_before_or_behind_the_name_and_the_command_is_left_alone",
+        "test_resource_call.py::test_locked_is_no_change_the_second_time_and_unlocked_neither",
+    ),
+    "command": (
+        "test_on_failure.py",
+        "test_supervisor.py::test_a_daemon_that_a_leased_command_leaves_is_neither_waited_for_nor_killed",
+        "test_supervisor.py::test_a_stopped_command_is_killed_too",
+    ),
+    "embedded": (
+        "test_cluster.py::test_a_started_cluster_answers_at_once",
+        "test_cluster.py::test_find_etcd_finds_the_version_asked_for",
+    ),
+    "etcd": (
+        "test_leases.py::test_to_revoke_deletes_the_keys_and_twice_is_no_error[3.5-plain-gateway]",
+        "test_reads_and_writes.py::test_all_fields_of_a_key_come_back[3.5-plain-gateway]",
+        "test_reads_and_writes.py::test_a_refused_transaction_changes_nothing[3.5-plain-gateway]",
+        "test_watches.py::test_every_range_of_a_watch_is_watched[3.5-plain-gateway]",
+    ),
+    "etcd/auth": (
+        "test_access_options.py::test_a_wrong_password_setting_is_refused_without_showing_it",
+        "test_access_options.py::test_no_text_form_shows_the_password",
+        "test_access_options.py::test_what_does_not_go_together_is_refused_without_the_password",
+    ),
+    "etcd/grpc": (
+        "../test_reads_and_writes.py::test_all_fields_of_a_key_come_back[3.5-plain-grpc]",
+        "../test_watches.py::test_every_range_of_a_watch_is_watched[3.5-plain-grpc]",
+    ),
+    "etcd/http": ("test_gateway.py::test_a_watch_reads_several_values_of_one_chunk",),
+    "events": ("test_ownership.py", "test_watching.py::test_neighbours_the_line_and_what_is_no_lock_are_left_out"),
+    "keeper": (
+        "test_keeper.py::test_the_lock_is_released_when_the_process_ends",
+        "test_run_keeper.py::test_a_refusal_is_told_with_its_kind",
+        "test_run_keeper.py::test_it_waits_in_line_says_for_whom_and_gets_its_turn",
+    ),
+    "lock": (
+        "test_queue.py::test_thirty_waiters_are_served_in_order_of_arrival",
+        "test_queue.py::test_a_waiter_is_told_its_place_and_who_holds_it",
+        "test_release.py::test_a_late_release_keeps_the_newer_holder",
+        "test_release.py::test_unlock_by_name_removes_whoever_holds_it",
+        "test_status.py",
+        "test_values.py",
+    ),
+    "manager": (
+        "test_manager.py::test_a_with_block_stands_and_lets_go",
+        "test_manager.py::test_ownership_follows_have_lock_and_ends_with_it",
+    ),
+    "model": ("",),
+    "process": (
+        "test_alive.py::test_a_family_is_gone_when_the_last_of_it_is",
+        "test_alive.py::test_a_caller_is_gone_when_nobody_reads_any_more",
+    ),
+    "settings": ("test_load.py", "test_config_file.py"),
+    "testing": ("test_faults.py",),
+}
+BESIDES = ("docs/test_guarantees.py", "docs/test_prose.py", "test_fast_lane.py", "test_layout.py")
+
+
+def arguments() -> list[str]:
+    """The arguments for pytest."""
+    lane = [f"{package}/{path}".rstrip("/") for package, paths in LANE.items() for path in paths]
+    return [f"tests/{path.replace('/grpc/../', '/')}" for path in (*lane, *BESIDES)]
+
+
+if __name__ == "__main__":
+    print("\n".join(arguments()))
