@@ -15,7 +15,7 @@ from distlock_core import Holder, connect
 from distlock_core.process.alive import LOOK
 from distlock_core.testing import Cluster
 from tests.support.etcd_view import Etcd
-from tests.support.processes import is_running, line_of, wait_until
+from tests.support.processes import is_running, line_of, present, wait_until
 from tests.support.puppet_node import (
     BIN,
     CHANGED,
@@ -91,8 +91,8 @@ def test_a_resource_fails_before_what_unlocks(new_node: New, holder: Holding, tm
     unlocked = "distlock { 'end': ensure => unlocked, lock_name => 'percona_prod' }"
     code, said = node.apply(f"{held} -> {look(tmp_path)} -> exec {{ '/bin/false': }} -> {unlocked}")
     assert code == CHANGED_AND_FAILED, said
-    assert holder().owner == node.owner
-    assert holder().lifetime == "persistent"
+    assert present(holder()).owner == node.owner
+    assert present(holder()).lifetime == "persistent"
 
 
 @pytest.mark.parametrize("how", ["--noop", "puppet.conf", "[user] in puppet.conf"])
@@ -105,7 +105,7 @@ def test_a_noop_run(new_node: New, holder: Holding, etcd: Cluster, realm_prefix:
     code, said = node.apply("notify { 'x': }", *(["--noop"] if how == "--noop" else ["--verbose"]))
     assert code == UNCHANGED, said
     assert "(noop)" in said
-    assert holder().owner == "other"
+    assert present(holder()).owner == "other"
 
 
 def test_a_noop_run_takes_the_lock_where_resources_have_noop_false(
@@ -185,7 +185,7 @@ def test_post_releases_nothing_that_the_run_has_not_taken(
     run_distlock("--lock-name=percona_prod", "--lock", f"--id={node.owner}")
     code, said = node.apply("notify { 'x': }")
     assert code == CHANGED, said
-    assert holder().owner == node.owner  # a lock of the node's own, from before this run
+    assert present(holder()).owner == node.owner  # a lock of the node's own, from before this run
 
 
 def test_the_manifest_does_not_compile(new_node: New, holder: Holding, seen: Etcd) -> None:
@@ -233,7 +233,7 @@ def test_the_run_is_ended_by(
 ) -> None:
     node = new_node(whole_run=way == "whole run")
     run = at_work(node, guarded, way)
-    pid, token, keeper = guarded.pid, holder().token, holder().keeper
+    pid, token, keeper = present(guarded.pid), present(holder()).token, present(holder()).keeper
     assert (keeper is None) == (way == "distlock::exec")
     if number == signal.SIGKILL:
         wait_until(lambda: age(pid) > 2 * LOOK, "a command that the keeper has surely seen")
@@ -241,7 +241,7 @@ def test_the_run_is_ended_by(
     run.wait()
     # The run has ended, its command goes on: nobody else may begin.
     assert is_running(pid)
-    assert (holder().owner, holder().token) == (node.owner, token)
+    assert (present(holder()).owner, present(holder()).token) == (node.owner, token)
     assert "postrun_command" not in run.said
     guarded.gate.touch()
     wait_until(lambda: not is_running(pid), "the end of the command")
@@ -290,8 +290,8 @@ def test_what_a_dead_run_without_a_keeper_has_left_is_its_own_nodes_at_once(
     acquire = f"{DISTLOCK_PUPPET} acquire percona_prod --ttl=600"
     nodes = [new_node(name, whole_run=True, prerun_command=acquire) for name in ("db1", "db2")]
     run = at_work(nodes[0], guarded)
-    token = holder().token
-    for pid in (holder().keeper, run.pid, guarded.pid):
+    token = present(holder()).token
+    for pid in (present(present(holder()).keeper), run.pid, present(guarded.pid)):
         os.kill(pid, signal.SIGKILL)
     run.wait()
     assert nodes[1].apply(look(tmp_path))[0] == 1
