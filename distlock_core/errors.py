@@ -9,7 +9,7 @@
     |-- LockBusy             kind busy: somebody else holds it, or is ahead in the queue, and I was not to wait
     |-- AcquireTimeout       kind timeout: waited, and did not get it in time
     |-- LockLost             kind lost: it was mine, and is no longer
-    |-- NotHolder            kind not_holder: what I was asked to let go of is another's
+    |-- NotHolder            kind not_holder: what was to be released is another's
     |-- LockNotFound         kind not_locked: nobody holds it
     |-- Frozen               kind frozen: the whole realm is frozen
     |-- LimitConflict        kind limit: it is held by somebody who counts its slots differently
@@ -92,7 +92,7 @@ class LockLost(_AboutALock):
 
 
 class NotHolder(_AboutALock):
-    """What I was asked to let go of is another's. It was left alone."""
+    """What was to be released is another's. It was left alone."""
 
     kind = "not_holder"
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from distlock_core.lock.realm import Realm
 
 TTL = 10  # seconds, unless told
-AT_ONCE = 2.0  # seconds that a shutdown tries to let go while etcd is away; the lease ends the rest
+AT_ONCE = 2.0  # seconds that a shutdown tries to release the lock while etcd is away; the lease ends the rest
 LONGEST_GOODBYE = 10.0  # seconds that the thread may take beside that to clean up
 
 
@@ -44,7 +44,7 @@ class LockManager:
 
     Every method may be called from any thread, from a listener or a signal handler. It belongs to the process that
     made it: in a forked child `have_lock()` is False, `shutdown()` does nothing, and `update()` and `add_listener()`
-    raise `NotHolder`. At the interpreter's exit it lets go by itself.
+    raise `NotHolder`. At the interpreter's exit it releases the lock by itself.
     """
 
     def __init__(

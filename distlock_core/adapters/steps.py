@@ -106,7 +106,7 @@ def connect(settings: Settings) -> Realm:
 def run_ttl() -> int:
     """Seconds that a lock which ends with a run is leased for, unless told.
 
-    Shorter in a container: when its first process ends, the kernel kills all others, and the keeper cannot let go.
+    Shorter in a container: when its first process ends, the kernel kills all others, and the keeper cannot release it.
     """
     return CONTAINER_TTL if in_container() else DEFAULT_TTL
 
@@ -200,13 +200,14 @@ def take(
     if cancel is not None and cancel.is_set():
         lock.release()
         raise Cancelled("interrupted")
-    holder = _leave(lock, kept, settings)
+    story = watcher.story()
+    holder = _leave(lock, kept, settings, story)
     adopted = reentry is not None and reentry.adopts and reentry.holder.token == holder.token
-    return Taken(holder, not adopted, before, waited=watcher.story())
+    return Taken(holder, not adopted, before, waited=story)
 
 
-def _leave(lock: Lock, kept: Binding | None, settings: Settings) -> Holder:
-    """Leave a lock that is held as it is, or to a keeper."""
+def _leave(lock: Lock, kept: Binding | None, settings: Settings, story: Waited | None) -> Holder:
+    """Leave a lock that is held as it is, or to a keeper, which notes the wait for it in the record."""
     if kept is None:
         from distlock_core.keeper.handover import part_with
 
@@ -215,7 +216,7 @@ def _leave(lock: Lock, kept: Binding | None, settings: Settings) -> Holder:
         return holder
     from distlock_core.keeper.bind import bind
 
-    return bind(lock, kept, connection.arguments(settings))
+    return bind(lock, kept._replace(waited=story and story.fields()), connection.arguments(settings))
 
 
 def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, Any] | None = None) -> RunKeeper:

@@ -80,7 +80,7 @@ class AsyncLock:
         await self._do(lambda interrupt: self.sync.update(value, reason=reason, cancel=interrupt))
 
     async def release(self) -> None:
-        """Let go. A task that is cancelled here gives it a second to come to its end."""
+        """Release it. A task that is cancelled here gives it a second to come to its end."""
         await self._do(self.sync.release, GIVE_UP)
 
     async def keep(self, reason: str) -> None:
@@ -130,14 +130,14 @@ class AsyncLock:
     def __del__(self) -> None:
         standby = getattr(self, "_standby", None)
         if standby is not None:
-            standby.close()  # nobody is left to let go: a persistent lock stays, and its thread is of no use
+            standby.close()  # nobody is left to release it: a persistent lock stays, and its thread is of no use
 
     async def _do(self, work: Callable[[Interrupt], Result], grace: float = 0.0) -> Result:
         async with self._turn():
             return await self._in_thread(work, grace=grace)
 
     async def _in_thread(self, work: Callable[[Interrupt], Result], **options: Any) -> Result:
-        """Do it in the thread of this lock, which is there from before it is acquired until it is let go."""
+        """Do it in the thread of this lock, which is there from before it is acquired until it is released."""
         if self._standby is None or self._standby.is_inherited:
             self._standby = StandbyThread("distlock-aio")
         try:

@@ -119,7 +119,7 @@ def _tell_wait(lock: Lock, story: Waited | None, request: Request) -> None:
 
 
 def _step_taker(request: Request) -> tuple[int, int] | None:
-    """The process that a step is taken for: when it has ended, nobody would let go. Under nohup the wait goes on."""
+    """The process that a step is taken for; after its end nobody would release it. Under nohup the wait goes on."""
     import signal
 
     from distlock_core.process.identity import caller

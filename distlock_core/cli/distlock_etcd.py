@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_between(1, 9),
         default=1,
         metavar="N",
-        help="how many members, 1 to 9 (default: 1)",
+        help="number of members, 1 to 9 (default: 1)",
     )
     parser.add_argument(
         "--data-dir", action=_Once, type=_folder, metavar="DIR", help="keep the data here (default: temporary)"

@@ -36,7 +36,7 @@ def as_a_program(body: Callable[[], int]) -> NoReturn:
         give_up(sys.stderr)
     if code == 130:  # 128 + SIGINT
         _die_at_the_terminal(code)
-    # Everything is said and let go by now. To take the interpreter apart would cost a tenth of the whole call.
+    # Everything is said and released by now. To take the interpreter apart would cost a tenth of the whole call.
     os._exit(code)
 
 

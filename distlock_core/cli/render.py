@@ -28,7 +28,7 @@ def say(message: str) -> None:
 
 
 def tell(line: str) -> None:
-    """A line on stderr. When nobody listens there any more, what is being done goes on: a lock is to be let go."""
+    """A line on stderr. When nobody listens there any more, what is being done goes on: a lock is to be released."""
     if sys.stderr is not None:  # None when the caller has closed it
         try:
             print(line, file=sys.stderr, flush=True)

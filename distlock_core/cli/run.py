@@ -36,7 +36,7 @@ LONGEST_REASON = 500  # characters of a command in a reason
 
 
 def run(request: Request, new_lock: NewLock | None = None) -> int:
-    """Get the lock, run the command, let go. Returns the exit code. `new_lock` makes it, where not the settings do.
+    """Acquire, run the command, release. Returns the exit code. `new_lock` makes the lock, where not the settings do.
 
     Whatever is needed while the lock is held is there before it is claimed; and no error after that leaves the lock
     or the command without anybody who looks after it.
@@ -70,7 +70,7 @@ def run(request: Request, new_lock: NewLock | None = None) -> int:
         ended = _supervise(request, lock, mask, equipment)
     except (NotStarted, Cancelled) as error:
         return _release(request, lock, fail(error, json=settings["json"], to_stderr=True), mask)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the lock is let go, and nothing runs under it
+    except Exception as error:  # noqa: BLE001 - whatever it is, the lock is released, and nothing runs under it
         return _not_run(request, lock, error, mask)
     finally:
         equipment.close()
@@ -161,7 +161,7 @@ def _heartbeat(request: Request) -> Heartbeat | None:
 
 
 def _finish(request: Request, lock: Lock, ended: CommandEnd, mask: SignalMask) -> int:
-    """Let go of the lock, or leave it as the policy for such an end says."""
+    """Release the lock, or leave it as the policy for such an end says."""
     settings = request.settings
     if ended.unkillable:
         pids = ", ".join(str(pid) if pid else "one that changes its pid all the time" for pid in ended.unkillable)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Ownership:
     """Iterates over True (it is mine now) and False (it is not, or nobody can tell), in turns.
 
-    It starts with the present state, and ends when the lock or the manager behind it lets go for good, or when it is
+    It starts with the present state, and ends when the lock is released, the manager is shut down, or it is
     closed. Whoever reports a change never waits for the reader, and at most two changes are kept for it: a True that
     is over by the time it is read is not delivered at all; a loss is, also when the lock is mine again by then. May be
     read by one thread while others report and close.

@@ -35,6 +35,7 @@ class Binding(Value):
     log_file: str | None
     family: int | None = None
     children: bool = False  # kept as well while something lives that the process has started
+    waited: Mapping[str, Any] | None = None  # the wait for the lock, for the record
 
     @classmethod
     def of(cls, settings: Settings, family: int | None = None) -> Binding:
@@ -71,7 +72,8 @@ def bind(
         raise
     holder = lock.holder
     part_with(lock)
-    return holder._replace(record=holder.record._replace(details={**holder.record.details, "keeper": keeper_pid}))
+    details = {**holder.record.details, **keeper.noted(plan, keeper_pid)}
+    return holder._replace(record=holder.record._replace(details=details))
 
 
 def _check_writable(path: str) -> None:

@@ -28,8 +28,9 @@ def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) ->
     """Start a keeper for a lock that is held, and return its pid; the lock is the keeper's from then on.
 
     `connection` are the arguments of `connect()`. The plan: `pid` and its `start` time, `ttl`, `refresh`, `on_loss`,
-    `kill_after`, `log_file`, `family`: the end of a pipe that is to be closed too, as `WhileAlive` says, and
-    `children`: whether it also waits for what the process has left running. Raises `DistlockError` when it does not
+    `kill_after`, `log_file`, `family`: the end of a pipe that is to be closed too, as `WhileAlive` says,
+    `children`: whether it also waits for what the process has left running, and `waited`: the fields of the wait for
+    the lock. Raises `DistlockError` when it does not
     begin; the lock is the caller's then.
     """
     from distlock_core.keeper.handover import hand_over
@@ -46,6 +47,12 @@ def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) ->
     if answer.get("keeper") != pid:
         raise DistlockError(f"the keeper did not begin: {answer.get('error') or 'it gave no answer'}")
     return pid
+
+
+def noted(plan: Mapping[str, Any], keeper: int) -> dict[str, Any]:
+    """The details of the record that come from the keeper: its pid, and the wait for the lock where there was one."""
+    waited = plan.get("waited")
+    return {"keeper": keeper} if waited is None else {"keeper": keeper, "waited": waited}
 
 
 def main(plan: dict[str, Any]) -> None:
@@ -85,7 +92,7 @@ def _begin(plan: dict[str, Any]) -> tuple[Lock, WhileAlive]:
     from distlock_core.process import table  # noqa: F401
 
     lock = take_over(realm, plan["lock"], plan["refresh"])
-    hold_of(lock).note({"keeper": os.getpid()})
+    hold_of(lock).note(noted(plan, os.getpid()))
     if plan["on_loss"] == "kill":
         lock.session.kill_after = plan["kill_after"]
     return lock, until

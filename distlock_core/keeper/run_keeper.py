@@ -176,7 +176,7 @@ def main(orders: dict[str, Any]) -> None:
         _end_hold(lock, how, detail)
     except Exception as error:  # noqa: BLE001 - said and logged, whatever it is
         _say(kind=getattr(error, "kind", "error"), message=str(error) or type(error).__name__)
-        log(f"{name}: the run of {owner} is over, and its lock is not surely let go: {error}", True)
+        log(f"{name}: the run of {owner} is over, and its lock may not be released: {error}", True)
         return
     _say(done=how)
     if order is None:

@@ -1,4 +1,4 @@
-"""Hold: one acquisition of a lock, from its acquisition to its end: looked after, verified, changed, let go."""
+"""Hold: one acquisition of a lock, from its acquisition to its end: looked after, verified, changed, released."""
 
 from __future__ import annotations
 

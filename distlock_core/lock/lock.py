@@ -160,7 +160,7 @@ class Lock:
         return self._hold is not None and self._current().verify(cancel)
 
     def release(self, cancel: Cancel | None = None) -> None:
-        """Let go. A lock that was entered again is left held, as it was found.
+        """Release it. A lock that was entered again is left held, as it was found.
 
         Raises `NotHolder` when this object does not hold it, `LockLost` when it was mine and is not any more (a newer
         holder's lock is never touched), `EtcdUnavailable` after `release_timeout` seconds: then it may remain.
@@ -172,11 +172,11 @@ class Lock:
         self._end_hold(lambda hold, patience: hold.leave_taken(reason, patience), cancel)
 
     def cool(self, seconds: int, cancel: Cancel | None = None) -> None:
-        """Let go in `seconds` seconds, with no process behind it. Raises as `release`."""
+        """Release it in `seconds` seconds, with no process behind it. Raises as `release`."""
         self._end_hold(lambda hold, patience: hold.cool(seconds, patience), cancel)
 
     def update(self, value: str | None = None, *, reason: str | None = None, cancel: Cancel | None = None) -> None:
-        """Change the value of the hold, or its reason, without letting go: its token stays, and its lease.
+        """Change the value of the hold, or its reason, without releasing it: its token stays, and its lease.
 
         None leaves it as it is, "" empties it. What is acquired next with this object has them too. Raises
         `NotHolder` when this object does not hold it, `LockLost` when it was mine and is not any more, `ConfigError`,
@@ -210,7 +210,7 @@ class Lock:
     def ownership(self) -> Ownership:
         """Return an iterator over True (it is mine) and False (it is not), as that changes.
 
-        It starts with the present state, and ends when the lock is let go, or when it is closed. May be read in
+        It starts with the present state, and ends when the lock is released, or when it is closed. May be read in
         another thread. A reader that does not read holds up nothing: see `Ownership`.
         """
         session = None if self._hold is None else self.session
@@ -370,7 +370,7 @@ class Lock:
                     open_blocks.leave(self)
 
     def _leave_after(self, acquisition: Acquisition | None) -> None:
-        """The caller is called away as the lock becomes its own: it is let go."""
+        """The caller is called away as the lock becomes its own: it is released."""
         hold = self._hold
         with Uninterrupted():
             if hold is not None and not hold.is_inherited:

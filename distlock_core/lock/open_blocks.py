@@ -1,7 +1,7 @@
 """Open `with` blocks of the main thread, whose locks are released when the program ends.
 
 An interrupt can come in the very moment in which such a block is left, before its lock could hold it back. The block is
-over by the time that the program ends: a lock that is still held then is let go.
+over by the time that the program ends: a lock that is still held then is released.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def enter(lock: Lock) -> None:
 
 
 def leave(lock: Lock) -> None:
-    """It has been let go."""
+    """It has been released."""
     _open.pop(id(lock), None)
 
 

@@ -150,7 +150,7 @@ class Realm:
         token: int | None = None,
         cancel: Cancel | None = None,
     ) -> Holder:
-        """Change the value of a hold, or its reason, without letting go; return the hold as it is then.
+        """Change the value of a hold, or its reason, without releasing it; return the hold as it is then.
 
         The hold is that of the `owner` (default: this host), or the one with this `token`, whoever has it. None leaves
         value and reason as they are, "" empties them. Raises `LockNotFound`, `NotHolder`, `ConfigError`,

@@ -1,4 +1,4 @@
-"""Re-entry: which holds of its own owner a process may enter again or let go of, and why not.
+"""Re-entry: which holds of its own owner a process may enter again or release, and why not.
 
 Two runs that live never enter together because they share a name. What is not proved counts as alive.
 """
@@ -265,7 +265,7 @@ def refuse_anothers_step(holder: Holder, taker: Mapping[str, Any] | None, state_
     name = printable(holder.lock)
     raise NotHolder(
         f"{name} is held by {held_by(holder)}, a step that was taken for {_process(theirs)}, {_lives(told)}: "
-        f"left alone. To let go of it all the same: --unlock --token={holder.token}, or --unlock --force. "
+        f"left alone. To release it all the same: --unlock --token={holder.token}, or --unlock --force. "
         f"{look_at(holder.lock)}"
     )
 

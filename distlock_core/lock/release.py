@@ -1,4 +1,4 @@
-"""Letting go: the one way in which a lock's key is deleted, and only the lock that was meant."""
+"""Release: the one way in which a lock's key is deleted, and only the lock that was meant."""
 
 from __future__ import annotations
 

@@ -25,6 +25,15 @@ class Waited(Value):
     waited: float  # seconds
     position: int
 
+    @classmethod
+    def read(cls, found: object) -> Waited | None:
+        """What `fields()` has written into a record, None for anything else."""
+        fields = found if isinstance(found, dict) else {}
+        waited_for, waited, position = (fields.get(field) for field in WAITED)
+        if isinstance(waited_for, str) and isinstance(waited, (int, float)) and isinstance(position, int):
+            return cls(waited_for, waited, position)
+        return None
+
     def __str__(self) -> str:
         behind = f", behind {self.waited_for}" if self.waited_for else ""
         return f"after {duration(self.waited)} in the queue from position {self.position}{behind}"

@@ -41,7 +41,7 @@ def remember(given: str | None, run: str) -> bool:
     if not path:
         return False
     try:
-        # Not the folders above it: where they are missing, the directory was not meant to be made.
+        # With the folders above it: a user may have no ~/.local/state, and without a note nothing is proved later.
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:

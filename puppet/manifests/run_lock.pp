@@ -83,6 +83,9 @@ class distlock::run_lock (
     value       => "${found} acquire${words}${always}${where}${why} ${lock_name}",
     path        => $puppet_conf,
     guards_noop => $noop_runs,
+    lock        => $lock_name,
+    program     => $found,
+    config      => $config_file,
   }
 
   distlock_puppet_conf { "${section}/postrun_command":

@@ -1,2 +1,2 @@
-# @summary An absolute path that neither a shell nor puppet.conf reads as anything else.
+# @summary An absolute path without characters that a shell or puppet.conf treats specially.
 type Distlock::Plainpath = Pattern[/\A\/[A-Za-z0-9_.\/@%+:,=-]*\z/]

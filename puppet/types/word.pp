@@ -1,4 +1,4 @@
-# @summary A name that neither a shell nor puppet.conf reads as anything else.
+# @summary A name without characters that a shell or puppet.conf treats specially.
 #
-# Puppet itself hands prerun_command, a string, to a shell where there is a need for one.
+# Puppet passes prerun_command, a string, to a shell if it contains anything that needs one.
 type Distlock::Word = Pattern[/\A(?!__)[A-Za-z0-9_.@%+:,=][A-Za-z0-9_.@%+:,=-]{0,199}\z/]

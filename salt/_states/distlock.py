@@ -456,7 +456,7 @@ def _taker() -> dict[str, Any]:
 
 
 def _let_go_at_exit(settings: Settings, run: int, holder: Holder) -> None:
-    """In a container whose first process this run is, the keeper dies with it: so the run itself lets go.
+    """In a container whose first process this run is, the keeper dies with it: so the run itself releases it.
 
     What a run leaves running elsewhere keeps the lock, by the keeper.
     """

@@ -240,6 +240,14 @@ def test_a_run_from_a_hostile_record_names_no_file(tmp_path: Path, run: str) -> 
     assert [path.name for path in tmp_path.rglob("*")] == ["state"]
 
 
+def test_a_state_directory_is_made_with_the_folders_above_it_and_is_for_its_user_alone(tmp_path: Path) -> None:
+    """A new user has no ~/.local/state."""
+    place, run = tmp_path / "local/state/distlock", "a1" * 16
+    assert run_notes.remember(str(place), run)
+    assert run_notes.boot_of(str(place), run) is not None
+    assert place.stat().st_mode & 0o777 == 0o700
+
+
 def test_old_notes_are_pruned_and_others_files_are_not(tmp_path: Path) -> None:
     old, new, foreign = "a1" * 16, "b2" * 16, tmp_path / "README"
     run_notes.remember(str(tmp_path), old)

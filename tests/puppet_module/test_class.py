@@ -111,6 +111,42 @@ def test_the_run_lock_guards_from_the_next_run_on_until_it_is_taken_away(
     assert conf.read_text() == before
 
 
+def test_a_run_that_has_waited_for_its_lock_says_so_in_its_log_and_report(
+    node: ModuleNode, seen: Etcd, etcd: Cluster, realm_prefix: str
+) -> None:
+    realm = connect(etcd.endpoints, realm_prefix)
+    lock = (
+        f"class {{ 'distlock::run_lock': lock_name => 'percona_prod', program => '{BIN}/distlock-puppet',"
+        " lock_timeout => -1, reason => 'nightly (all nodes)' }"
+    )
+    code, said = node.apply(lock)
+    assert code == CHANGED, said
+    story = re.compile(
+        r"Distlock_puppet_conf\[main/prerun_command\]: percona_prod is held by puppet:db1 since .*"
+        r'"nightly \(all nodes\)", after .* in the queue from position 1, behind puppet:db2 since .*"its run"'
+    )
+    code, said = node.apply(lock)
+    assert code == UNCHANGED, said
+    assert "in the queue" not in said  # there was no wait
+
+    seen.lock("percona_prod", "puppet:db2", "its run")
+    # Whatever the tags pick.
+    run = node.start(lock, "--no-noop", "--tags", "nothing")
+    wait_until(lambda: realm.show("percona_prod").waiting == 1, "it stands in line", 90)
+    seen.unlock("percona_prod")
+    assert run.wait() == UNCHANGED, run.said
+    assert story.search(run.said), run.said
+    (report,) = (node.vardir / "state").glob("last_run_report.yaml")
+    assert "behind puppet:db2 since" in report.read_text()
+    assert not realm.show("percona_prod").holders
+
+    # A run goes on without the story where etcd does not tell it any more.
+    away = lock.replace("lock_timeout", "config => '/dev/null', lock_timeout")
+    code, said = node.apply(away)
+    assert code == CHANGED, said  # the line in puppet.conf is another one
+    assert "in the queue" not in said
+
+
 @pytest.fixture
 def wheels(tmp_path: Path) -> Path:
     """A folder with the wheel of this repository."""

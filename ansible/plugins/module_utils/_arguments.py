@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The connection to etcd, as every module and plugin takes it: the one list of its options, with what is said of them.
+"""The options of the connection to etcd, with their documentation, for all modules and plugins.
 
-A word here is the key in the config file; DISTLOCK_ and the word in capitals is the variable.
+The name of an option is its key in the config file; DISTLOCK_ and the name in capitals is its variable.
 """
 
 from __future__ import annotations
@@ -17,53 +17,53 @@ _CONNECTION = {
         "elements": "str",
         "description": [
             "Members of one etcd cluster, as V(http://HOST:PORT).",
-            "What is given nowhere is V(http://127.0.0.1:2379).",
+            "Defaults to V(http://127.0.0.1:2379).",
         ],
     },
     "discovery_srv": {
         "type": "str",
-        "description": ["DNS domain whose SRV records name the members, where O(endpoints) are not given."],
+        "description": ["DNS domain whose SRV records name the members, if O(endpoints) are not given."],
     },
     "prefix": {
         "type": "str",
-        "description": ["The realm, what all its keys in etcd begin with. The default is V(/distlock/)."],
+        "description": ["The realm, which is the prefix of all its keys in etcd. The default is V(/distlock/)."],
     },
     "config": {
         "type": "path",
         "description": [
-            "Config file of distlock. It comes behind all that is said here, and behind the environment.",
-            "The default is V(/etc/distlock/distlock.yaml), which need not exist. To read one takes PyYAML.",
+            "Config file of distlock. Lowest precedence, so options and environment variables override it.",
+            "The default is V(/etc/distlock/distlock.yaml), which need not exist. Reading a file may require PyYAML.",
         ],
     },
     "transport": {
         "type": "str",
         "choices": ["auto", "http", "grpc"],
         "description": [
-            "How etcd is spoken to: by its JSON gateway, or by gRPC, which takes the Python package etcd3.",
-            "The default is V(auto), V(http) where that is to be had.",
+            "How to talk to etcd: its JSON gateway, or gRPC, which requires the Python package etcd3.",
+            "The default is V(auto), which is V(http) if the gateway is available.",
         ],
     },
-    "cacert": {"type": "path", "description": ["File with the certificates of who has signed those of etcd."]},
-    "cert": {"type": "path", "description": ["File with the certificate to show to etcd."]},
-    "key": {"type": "path", "description": ["File with its key, where that is not in O(cert)."]},
+    "cacert": {"type": "path", "description": ["CA bundle (PEM) for etcd's certificate."]},
+    "cert": {"type": "path", "description": ["File with the client certificate for etcd."]},
+    "key": {"type": "path", "description": ["File with its private key, if that is not in O(cert)."]},
     "tls_server_name": {
         "type": "str",
-        "description": ["The name that etcd's certificate is to have, where that is not the one in its URL."],
+        "description": ["Name that etcd's certificate must have, if it differs from the host in the URL."],
     },
-    "user": {"type": "str", "description": ["User of etcd, where it wants one."]},
+    "user": {"type": "str", "description": ["etcd user, if etcd has authentication enabled."]},
     "password": {
         "type": "str",
         "no_log": True,
-        "description": ["Password of that user. It is shown nowhere; O(password_file) does not leave its host."],
+        "description": ["Password of that user. It is never displayed; O(password_file) does not leave its host."],
     },
-    "password_file": {"type": "path", "description": ["File with that password and nothing else."]},
+    "password_file": {"type": "path", "description": ["File that contains that password and nothing else."]},
     "connect_timeout": {
         "type": "float",
-        "description": ["So many seconds for the first contact with etcd. The default is V(5)."],
+        "description": ["Time limit for the first contact with etcd, in seconds. The default is V(5)."],
     },
     "release_timeout": {
         "type": "float",
-        "description": ["So many seconds a release is tried while etcd does not answer. The default is V(30)."],
+        "description": ["How many seconds to retry a release while etcd is away. The default is V(30)."],
     },
 }
 _KNOWN = {setting.key: setting for setting in SETTINGS}
@@ -80,12 +80,12 @@ def connection_spec():
 
 
 def connection_arguments(params):
-    """What was said of the connection, by setting."""
+    """The connection options that a task has set, by setting."""
     return {word: params[word] for word in CONNECTION}
 
 
 def documented(sources=False):
-    """The options for a documentation, for plugins with the `sources` that Ansible reads for them."""
+    """The options as documentation; with `sources`, also where Ansible reads them from for plugins."""
     options = {}
     for word, option in CONNECTION.items():
         options[word] = {name: value for name, value in option.items() if name != "no_log"}

@@ -229,7 +229,7 @@ class _Task:
         return same and owner is not None and owner.group("run") == self._run
 
     def _refuse_to_wait_for_ever(self, state):
-        """Under a strategy that goes from task to task, no other host of this run can let go meanwhile."""
+        """Under a strategy that goes from task to task, no other host of this run can release it meanwhile."""
         if not (self._params["lockstep"] and self._run and state.holders):
             return
         if all(self._is_of_this_run(holder) for holder in state.holders):
@@ -237,7 +237,7 @@ class _Task:
 
 
 WAITS_FOR_EVER = (
-    "this strategy takes all hosts of a batch through one task after the other, so none could let go while another "
+    "this strategy takes all hosts of a batch through one task after the other, so none could release it while another "
     "waits. Use serial: 1, or a strategy that does not (ansible.builtin.host_pinned), or until: run_end, or the role "
     "guarded with guarded_one_by_one: true"
 )
@@ -246,8 +246,8 @@ TAKES_ALL_WORKERS = (
     "serial, or use ansible.builtin.host_pinned, or more forks than that"
 )
 WAITS_FOR_EVER_AT_RUN_END = (
-    "it is let go at the end of this run and not before, so to wait for it would never end. Name no owner, or one for "
-    "all hosts: what lasts until the end of the run is shared by its hosts"
+    "it is released at the end of this run and not before, so to wait for it would never end. Name no owner, or one "
+    "for all hosts: what lasts until the end of the run is shared by its hosts"
 )
 
 

@@ -97,7 +97,7 @@ class HostLocks:
             wait_for([turn.keeper for turn in busy], REST)
 
     def finish(self, advance):
-        """All hosts are through: see to it that every lock is let go, within the time that a release is tried."""
+        """All hosts are through: see to it that every lock is released, within the time that a release is tried."""
         deadline = (
             time.monotonic()
             + BEYOND
@@ -107,7 +107,7 @@ class HostLocks:
         while any(turn.stage != DONE for turn in self._turns.values()):
             if time.monotonic() > deadline:
                 names = sorted({turn.keeper.name for turn in self._turns.values() if turn.stage != DONE})
-                display.warning(f"distlock: {', '.join(names)}: not surely let go; the end of this run does it")
+                display.warning(f"distlock: {', '.join(names)}: may not be released yet; the end of this run does it")
                 return
             self.rest()
             time.sleep(0.005)
@@ -170,7 +170,7 @@ class HostLocks:
         if isinstance(trouble, LockLost):
             self._fail(turn, trouble)
         elif trouble is not None:
-            display.warning(f"distlock: {turn.host}: not surely let go: {trouble}")
+            display.warning(f"distlock: {turn.host}: the lock may not be released: {trouble}")
         turn.stage = DONE
 
     def _fail(self, turn, trouble):

@@ -52,7 +52,7 @@ class OnHost:
         if done.get("failed") and mine is not None:
             owner = OF_A_HOST.match(mine["owner"])
             if owner is not None and self._lost(owner.group("host")):
-                # The lock of a host of this run that is out of the play: nobody else would let go of it.
+                # The lock of a host of this run that is out of the play: nobody else would release it.
                 done = self._once(owner=mine["owner"], token=mine["token"])
         return done
 

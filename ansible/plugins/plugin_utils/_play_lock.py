@@ -87,7 +87,7 @@ class PlayLock:
         elif kept and self._to_come:
             self._fail(DistlockError(f"{keeper.name} is left taken after a failure, so no further batch goes on"))
         elif keeper.trouble is not None or not keeper.over:
-            display.warning(f"distlock: {keeper.name} is not surely let go: {keeper.trouble}")
+            display.warning(f"distlock: {keeper.name} may not be released: {keeper.trouble}")
 
     def _get(self):
         try:

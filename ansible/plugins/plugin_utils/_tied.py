@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import select
 import signal
-import threading
 
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.base.threads import start_thread
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.identity import (
     is_gone,
     start_time,
@@ -31,10 +31,11 @@ class Tied:
         self.run_is_gone = False
         self._pid, self._started = pid, start_time(pid)
         self._stop_reading, self._stop = os.pipe()
-        self._thread = threading.Thread(target=self._watch, name="distlock-tied", daemon=True)
+        self._thread = None
 
     def __enter__(self):
-        self._thread.start()
+        # It takes no signals: what Ansible sends to a worker has to wake the thread that waits for the module.
+        self._thread = start_thread(self._watch, "distlock-tied")
         return self
 
     def __exit__(self, kind, error, trace):

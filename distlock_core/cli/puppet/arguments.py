@@ -63,8 +63,8 @@ Options:
   --reason=TEXT              why the lock is taken; shown to all waiters
   --certname=NAME            the node's name; default: the run's own, then
                              `puppet config print certname`
-  and the other options of distlock: --endpoints, --prefix, --config, --id, --slots,
-  --on-loss, --log-file ...
+  and the other options of distlock: --endpoints, --prefix, --config, --id,
+  --slots, --on-loss, --log-file ...
 
 exec exits with the command's own code; 128+n; 1 not acquired
 (--busy-exit-code=N), 2 the lock was lost, 3 not started, 124 ended by

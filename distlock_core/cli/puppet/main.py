@@ -1,7 +1,7 @@
 """distlock-puppet: a lock for one command of Puppet's, or for a whole run of it.
 
-A whole run's lock is bound to the run's own process. It is taken by prerun_command and let go by postrun_command; where
-that does not come to pass (SIGKILL), a keeper lets go as soon as the run, and what it had started, has ended.
+A whole run's lock is bound to the run's own process. It is taken by prerun_command and released by postrun_command;
+where that does not come to pass (SIGKILL), a keeper releases it as soon as the run, and what it had started, has ended.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _release(call: Call) -> int:
     holder = steps.bound_to(around.pid, state)
     name = printable(call.name)
     if holder is None:
-        return out(f"{name}: nothing to let go of, this run has not taken it; {taken(state)}")
+        return out(f"{name}: nothing to release, this run has not taken it; {taken(state)}")
     left = _left_running(around)
     if left:
         # So long this run lives on for sure: the keeper sees them once more, and waits for their end.

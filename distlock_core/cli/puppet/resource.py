@@ -1,11 +1,12 @@
 """`distlock-puppet resource`: the native type's way in. One wish as JSON on stdin, what came of it as JSON on stdout.
 
-The wish is one line: `want` ("locked" or "unlocked"), `settings` by their config keys, `owner` where nobody has set
-`id`, `run` (the process of Puppet's run), and, each only where it is meant: `dry_run`, `bound` (the lock ends with the
-run), `force`. The answer repeats `want` as a key: whether anything `changed`, the `holder`, the hold `before` that was
-taken over, for whom a dry run `waits`, how a real one has `waited`, and the hold `around` this run that is left to the
-command that has it. Nothing of it is in a process list. A place in the queue is given up when the run
-has ended.
+The wish is one line: `want` ("locked", "unlocked" or "run_lock"), `settings` by their config keys, `owner` where nobody
+has set `id`, `run` (the process of Puppet's run), and, each only where it is meant: `dry_run`, `bound` (the lock ends
+with the run), `force`. The answer repeats `want` as a key: whether anything `changed`, the `holder`, the hold `before`
+that was taken over, for whom a dry run `waits`, how a real one has `waited`, and the hold `around` this run that is
+left to the command that has it. "run_lock" takes nothing: its answer is the `story` of the lock that prerun_command has
+taken for this run after a wait, null if there is none. Nothing of it is in a process list. A place in the queue is
+given up when the run has ended.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from distlock_core.cli.outcome import fail, out
 from distlock_core.cli.render import as_json, holder_json
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.errors import Cancelled, ConfigError, DistlockError
+from distlock_core.lock.wait_story import Waited
 from distlock_core.process.identity import start_time
 from distlock_core.settings.table import SETTINGS
 
@@ -45,7 +47,7 @@ def run() -> int:
     """Do what stdin asks for. Returns the exit code."""
     try:
         wish = read(sys.stdin.buffer.readline(LONGEST_WISH))
-        return out(as_json({wish["want"]: _locked(wish) if wish["want"] == "locked" else _unlocked(wish)}))
+        return out(as_json({wish["want"]: ANSWERS[wish["want"]](wish)}))
     except Cancelled as error:
         error.message = "called off before the lock was taken; nothing is left behind"
         return fail(error, json=True, to_stderr=False)
@@ -62,8 +64,8 @@ def read(line: bytes) -> dict[str, Any]:
         wish = json.loads(line)
     except ValueError:
         wish = None
-    if not isinstance(wish, dict) or wish.get("want") not in ("locked", "unlocked"):
-        raise ConfigError("stdin: expected one line of JSON, with a `want` of locked or unlocked")
+    if not isinstance(wish, dict) or wish.get("want") not in tuple(ANSWERS):
+        raise ConfigError("stdin: expected one line of JSON, with a `want` of locked, unlocked or run_lock")
     for field, value in wish.items():
         if field not in FIELDS or type(value) is not FIELDS[field]:  # a bool is an int to isinstance()
             raise ConfigError(f"stdin: {field!a} is unknown, or of the wrong type")
@@ -109,5 +111,15 @@ def _unlocked(wish: dict[str, Any]) -> dict[str, Any]:
     return {"changed": holder is not None, "owner": settings["id"], "holder": _shown(holder), "around": _shown(around)}
 
 
+def _run_lock(wish: dict[str, Any]) -> dict[str, Any]:
+    settings = steps.read(wish["settings"], wish["owner"])
+    holder = steps.bound_to(wish["run"], steps.connect(settings).show(settings["lockname"]))
+    waited = None if holder is None else Waited.read(holder.record.details.get("waited"))
+    return {"story": None if holder is None or waited is None else f"{steps.said(holder)}, {waited}"}
+
+
 def _shown(holder: Holder | None) -> dict[str, Any] | None:
     return None if holder is None else holder_json(holder)
+
+
+ANSWERS = {"locked": _locked, "unlocked": _unlocked, "run_lock": _run_lock}

@@ -5,8 +5,8 @@ require_relative '../puppet_x/distlock/fact' unless defined?(PuppetX::Distlock::
 
 # @summary The locks that this node holds, by their names.
 #
-# `locks` has `owner`, `since`, `token`, `lifetime`, `state` and `reason` of each. When etcd does not answer within a
-# second, `stale` is true, `error` says why, and `locks` is what the last answer was; `asked` is its time.
+# `locks` has `owner`, `since`, `token`, `lifetime`, `state` and `reason` of each. If etcd does not answer within a
+# second, `stale` is true, `error` says why, `locks` is the last answer, and `asked` is the time of that answer.
 Facter.add(:distlock) do
   confine kernel: 'Linux'
 

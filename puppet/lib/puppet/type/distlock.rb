@@ -169,29 +169,29 @@ Puppet::Type.newtype(:distlock) do
   end
 
   newparam(:config) do
-    desc 'The config file. Default: `/etc/distlock/distlock.yaml`. User, password and keys are only there.'
+    desc 'The config file. Default: `/etc/distlock/distlock.yaml`. User, password and keys can only be set there.'
   end
 
   newparam(:connect_timeout) do
-    desc 'Seconds for the first contact with etcd. Default: 5.'
+    desc 'Time limit for the first contact with etcd, in seconds. Default: 5.'
 
     munge { |value| Puppet::Type::Distlock.seconds(value, 'connect_timeout', 1e-3..1e9) }
   end
 
   newproperty(:held_by) do
-    desc 'Who holds it. Read-only: for `puppet resource distlock`.'
+    desc 'Owner of the lock. Read-only: for `puppet resource distlock`.'
 
     validate { |_| raise ArgumentError, 'held_by is read-only' }
   end
 
   newproperty(:held_since) do
-    desc 'Since when. Read-only.'
+    desc 'Start of the hold. Read-only.'
 
     validate { |_| raise ArgumentError, 'held_since is read-only' }
   end
 
   newproperty(:held_reason) do
-    desc 'Why. Read-only.'
+    desc 'Reason given by the owner. Read-only.'
 
     validate { |_| raise ArgumentError, 'held_reason is read-only' }
   end
@@ -209,7 +209,7 @@ Puppet::Type.newtype(:distlock) do
   end
 
   newproperty(:waiting) do
-    desc 'How many wait for it. Read-only.'
+    desc 'Number of waiters. Read-only.'
 
     validate { |_| raise ArgumentError, 'waiting is read-only' }
   end

@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require 'puppet/parameter/boolean'
+require_relative '../../puppet_x/distlock/command' unless defined?(PuppetX::Distlock::Command)
 require_relative '../../puppet_x/distlock/unguarded' unless defined?(PuppetX::Distlock::Unguarded)
 
 Puppet::Type.newtype(:distlock_puppet_conf) do
@@ -43,18 +44,54 @@ Puppet::Type.newtype(:distlock_puppet_conf) do
   end
 
   newparam(:guards_noop, boolean: true, parent: Puppet::Parameter::Boolean) do
-    desc 'Whether the lock of whole runs is taken in runs with noop too, where resources have `noop => false`.'
+    desc 'Whether noop runs acquire the lock of whole runs too, for resources that have `noop => false`.'
+  end
+
+  newparam(:lock) do
+    desc 'The lock of whole runs: for the wait of this run, of which its log is told.'
+  end
+
+  newparam(:program) do
+    desc 'The path of distlock-puppet.'
+  end
+
+  newparam(:config) do
+    desc 'The config file of distlock.'
+  end
+
+  # Seconds for the story of a wait; a run does without it, rather than stand still.
+  STORY_BOUND = 10
+
+  # Before anything is applied, whatever --tags pick.
+  def pre_run_check
+    return if self[:ensure] == :absent || setting != 'prerun_command' || catalog.nil?
+
+    refuse_unguarded unless self[:guards_noop]
+    tell_wait
   end
 
   # A run with noop has taken no lock, and would apply what has `noop => false` all the same.
-  def pre_run_check
-    return if self[:ensure] == :absent || self[:guards_noop] || setting != 'prerun_command' || catalog.nil?
-
+  def refuse_unguarded
     unguarded = PuppetX::Distlock::Unguarded.in_noop(catalog)
     return if unguarded.empty?
 
     raise Puppet::Error, "this run with noop has not taken the lock, and would apply #{unguarded.join(', ')} (noop => false): " \
                          'class distlock::run_lock with noop_runs => true takes it'
+  end
+
+  # Puppet keeps what a prerun_command prints to itself: that this run has waited, and behind whom, is told here.
+  def tell_wait
+    return if self[:lock].nil? || Puppet[:prerun_command] != self[:value] || (Puppet[:noop] && !self[:guards_noop])
+
+    wish = {
+      want: 'run_lock', run: Process.pid, owner: "puppet:#{Puppet[:certname]}",
+      settings: { lockname: self[:lock], config: self[:config] }.compact
+    }
+    answer = PuppetX::Distlock::Command.ask(self[:program] || 'distlock-puppet', ['resource'], wish: wish, bound: STORY_BOUND)
+    story = answer.dig('run_lock', 'story')
+    notice(PuppetX::Distlock::Command.one_line(story)) unless story.nil?
+  rescue PuppetX::Distlock::Refused => e
+    debug("whether this run has waited for #{self[:lock]} is not known: #{e.message}")
   end
 
   validate do

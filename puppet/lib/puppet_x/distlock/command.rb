@@ -25,8 +25,10 @@ module PuppetX::Distlock
     PATIENCE = 10.0 # seconds that a command may take to end after SIGTERM
     ENVIRONMENT = { 'LC_ALL' => 'C.UTF-8', 'DISTLOCK_JSON' => nil, 'DISTLOCK_QUIET' => nil, 'DISTLOCK_VERBOSE' => nil }.freeze
 
-    # The whole path of a program, nil where it is not installed.
+    # The whole path of a program (a name, or a path already), nil where it is not installed.
     def self.find(program)
+      return (program if File.executable?(program)) if program.start_with?('/')
+
       folders = ENV.fetch('PATH', '').split(File::PATH_SEPARATOR).reject(&:empty?) + FOLDERS
       folders.map { |folder| File.join(folder, program) }.find { |path| File.file?(path) && File.executable?(path) }
     end

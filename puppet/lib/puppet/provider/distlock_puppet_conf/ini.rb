@@ -3,7 +3,7 @@
 require 'puppet/settings/ini_file'
 
 Puppet::Type.type(:distlock_puppet_conf).provide(:ini) do
-  desc 'Writes as `puppet config set` does: all other lines, comments too, stay as they are.'
+  desc 'Writes as `puppet config set` does: all other lines, including comments, stay unchanged.'
 
   OURS = %r{\A(\S*/)?distlock-puppet(\s|\z)}.freeze
 

@@ -4,8 +4,8 @@ require_relative '../../../puppet_x/distlock/command' unless defined?(PuppetX::D
 
 Puppet::Type.type(:exec).provide :distlock, parent: :posix do
   desc <<~DOC
-    For `distlock::exec`: as `posix`. What distlock-puppet says of the lock is in the run's log, also when the command
-    succeeds and its output is not logged, and a lock that is not to be had is the error: who holds it, since when, why.
+    For `distlock::exec`: like `posix`. The messages of distlock-puppet about the lock are in the run's log, even if the
+    command succeeds and its output is not logged. The error of a refused lock names the holder, since when, and why.
   DOC
 
   has_feature :umask

@@ -2,8 +2,8 @@
 
 Puppet::Type.type(:package).provide :distlock_pip, parent: :pip do
   desc <<~DOC
-    Puppet's own provider `pip`, for a virtual environment that another resource of the same run makes: while its pip is
-    not there yet, nothing is installed in it. So the first run with noop says what would be installed.
+    Puppet's own provider `pip`, for a virtual environment that another resource of the same run creates: while its pip
+    does not exist yet, nothing is installed in it. So the first noop run reports what would be installed.
   DOC
 
   has_feature :installable, :uninstallable, :upgradeable, :versionable, :version_ranges, :install_options, :targetable
