@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket  # what happy_eyeballs asks
 import errno
 import os
 import socket
@@ -44,7 +45,7 @@ def resolves(monkeypatch: pytest.MonkeyPatch) -> Resolves:
     monkeypatch.setattr(happy_eyeballs, "_proven", set())
     monkeypatch.setattr(happy_eyeballs, "_known", {})
     monkeypatch.setattr(happy_eyeballs, "_silent", {})
-    real: Callable[..., list[Any]] = socket.getaddrinfo
+    real: Callable[..., list[Any]] = _socket.getaddrinfo
 
     def resolve(*hosts: str) -> None:
         def look_up(host: Any, port: int, *more: Any, **options: Any) -> list[Any]:
@@ -54,7 +55,7 @@ def resolves(monkeypatch: pytest.MonkeyPatch) -> Resolves:
                 return [found for one in hosts for found in real(one, port, type=socket.SOCK_STREAM)]
             return real(host, port, *more, **options)
 
-        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        monkeypatch.setattr(_socket, "getaddrinfo", look_up)
 
     return resolve
 
@@ -201,7 +202,7 @@ def test_a_resolver_that_is_away_leaves_what_it_said_before(
 
     resolves("127.0.0.1", "127.0.0.2")
     before = happy_eyeballs.targets(where, patience())
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(_socket, "getaddrinfo", look_up)
     since = time.monotonic()
     try:
         if fault == "does not know the name":
