@@ -12,7 +12,7 @@ from distlock_core.lock.spec import CONNECT_TIMEOUT, RELEASE_TIMEOUT
 from distlock_core.model.checks import check_prefix
 from distlock_core.model.keys import DEFAULT_MUTEX, DEFAULT_PREFIX
 from distlock_core.process.nesting import held_around
-from distlock_core.settings.table import absolute
+from distlock_core.settings.readers import absolute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from distlock_core.etcd.auth.access import Access
     from distlock_core.lock.lock import Lock
+    from distlock_core.settings.table import Settings
 
 DEFAULT_ENDPOINTS = ("http://127.0.0.1:2379",)
 FILES = ("cacert", "cert", "key", "password_file")
@@ -87,29 +88,29 @@ def _access(given: Mapping[str, str | None]) -> Access | None:
     return Access(**named)
 
 
-def arguments(settings: Mapping[str, Any], hint: str = "") -> dict[str, Any]:
+def arguments(settings: Settings, hint: str = "") -> dict[str, Any]:
     """Return the arguments of `connect()` that these settings stand for; the hint is for where no endpoint is set."""
     return {
-        "endpoints": settings["endpoints"] or None,
-        "prefix": settings["prefix"],
-        "mutex": settings["internallock"],
-        "connect_timeout": settings["connect_timeout"],
-        "release_timeout": settings["release_timeout"],
-        "discovery_srv": settings["discovery_srv"],
-        "transport": settings["transport"],
-        "raw_prefix": settings["raw_prefix"],
-        "max_answer": settings["max_answer"],
-        "state_dir": absolute(settings["state_dir"], "state_dir") if settings["state_dir"] else None,
-        "hint": "" if settings["endpoints"] or settings["discovery_srv"] else hint,
+        "endpoints": settings.endpoints or None,
+        "prefix": settings.prefix,
+        "mutex": settings.internallock,
+        "connect_timeout": settings.connect_timeout,
+        "release_timeout": settings.release_timeout,
+        "discovery_srv": settings.discovery_srv,
+        "transport": settings.transport,
+        "raw_prefix": settings.raw_prefix,
+        "max_answer": settings.max_answer,
+        "state_dir": absolute(settings.state_dir, "state_dir") if settings.state_dir else None,
+        "hint": "" if settings.endpoints or settings.discovery_srv else hint,
         # A keeper has another working directory.
-        **{key: absolute(settings[key], key) for key in FILES if settings[key]},
-        **{key: settings[key] for key in ACCESS if key not in FILES and settings[key]},
+        **{key: absolute(settings.by_key(key), key) for key in FILES if settings.by_key(key)},
+        **{key: settings.by_key(key) for key in ACCESS if key not in FILES and settings.by_key(key)},
     }
 
 
 def wanted(
     realm: Realm,
-    settings: Mapping[str, Any],
+    settings: Settings,
     *,
     step: bool = False,
     inside: Mapping[bytes, int] | None = None,
@@ -122,13 +123,13 @@ def wanted(
     `inside` is what is held around it (default: what the environment says); the rest is as in `Realm.lock()`.
     """
     return realm.lock(
-        settings["lockname"],
-        settings["id"],
-        settings["reason"],
-        value=settings["value"],
-        slots=settings["slots"],
-        ttl=settings["ttl"],
-        refresh=settings["refresh"],
+        settings.lockname,
+        settings.id,
+        settings.reason,
+        value=settings.value,
+        slots=settings.slots,
+        ttl=settings.ttl,
+        refresh=settings.refresh,
         background=False,
         step=step,
         inside=held_around(os.environ) if inside is None else inside,

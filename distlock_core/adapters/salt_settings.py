@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from distlock_core.settings.load import Settings
+    from distlock_core.settings.table import Settings
 
 SECTION = "distlock"
 PROFILES = "profiles"
@@ -34,10 +34,10 @@ def read(
 
         logging.getLogger(__name__).warning("distlock: %s", warning)
     log_file = opts.get("log_file")
-    if settings["log_file"] is None and isinstance(log_file, str) and os.path.isabs(log_file):
+    if settings.log_file is None and isinstance(log_file, str) and os.path.isabs(log_file):
         # The keeper of a bound lock reports where the minion does; without a file that it may write, to syslog.
-        settings["log_file"] = log_file if os.access(log_file, os.W_OK) else None
-    if "lockname" in arguments and not settings["lockname"]:
+        settings = settings._replace(log_file=log_file if os.access(log_file, os.W_OK) else None)
+    if "lockname" in arguments and not settings.lockname:
         raise ConfigError("no lock is named: name is required")
     return settings
 

@@ -30,8 +30,9 @@ from distlock_core.model.ttl import DEFAULT_TTL
 from distlock_core.model.wording import held_by, look_at, taken
 from distlock_core.process.identity import GONE, is_same, traces
 from distlock_core.process.nesting import held_around
-from distlock_core.settings.load import BY_KEY, load, read_setting
-from distlock_core.settings.table import TOKEN, Setting, read_bool
+from distlock_core.settings.load import checked, load
+from distlock_core.settings.readers import read_bool
+from distlock_core.settings.table import BY_KEY, TOKEN, Setting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from distlock_core.lock.realm import Realm
     from distlock_core.lock.wait_story import Waited
     from distlock_core.model.state import Holder, LockState
-    from distlock_core.settings.load import Settings
+    from distlock_core.settings.table import Settings
 
 CONTAINER_TTL = 20
 FIRST_PID_NAMESPACE = 0xEFFFFFFC  # its inode on every machine
@@ -74,28 +75,33 @@ def read(
             meant = did_you_mean(str(key), BY_KEY)
             raise ConfigError(f"{where}: unknown key {key!r}{meant}; known are {', '.join(sorted(BY_KEY))}")
         if value is not None and (value != "" or key == "config"):
-            found[key] = read_setting(BY_KEY[key], value, f"{where}: {key}")
+            found[key] = BY_KEY[key].value(value, f"{where}: {key}")
     if "timeout" in said:
         found.pop("nowait", None)
-    found.update(
-        {key: read_setting(BY_KEY[key], value, "owner" if key == "id" else key) for key, value in said.items()}
-    )
+    found.update({key: BY_KEY[key].value(value, "owner" if key == "id" else key) for key, value in said.items()})
     settings = load(found)
-    if settings["id"] is None:
-        settings["id"] = owner
+    if settings.id is None:
+        settings = settings._replace(id=owner)
     if not settings.given & {"timeout", "nowait"}:
-        settings["timeout"] = 0.0
-    return settings.check()
+        settings = settings._replace(timeout=0.0)
+    return checked(settings)
+
+
+def owner_of(settings: Settings) -> str:
+    """The owner, as `read()` has left it: every owner here is explicit."""
+    if settings.id is None:
+        raise ConfigError("id: no owner is set")
+    return settings.id
 
 
 def read_flag(value: object, word: str) -> bool:
     """An argument that is true or false, and no setting. Raises `ConfigError`: 'False' in quotes is not true."""
-    return bool(read_setting(Setting(word, word, read_bool, False, ""), value, word))
+    return bool(Setting(word, word, read_bool, False).value(value, word))
 
 
 def read_token(value: object) -> int | None:
     """A fencing token, None where none is given. Raises `ConfigError`."""
-    return None if value is None else int(read_setting(TOKEN, value, TOKEN.key))
+    return None if value is None else int(TOKEN.value(value, TOKEN.key))
 
 
 def connect(settings: Settings) -> Realm:
@@ -157,18 +163,16 @@ def take(
     raises. `progress` is called while waiting, and may raise.
     """
     if bound:
-        settings["while_pid"] = run
-        settings["ttl"] = settings["ttl"] or run_ttl()
-        settings.check()
+        settings = checked(settings._replace(while_pid=run, ttl=settings.ttl or run_ttl()))
     elif not unrenewed:
-        settings["ttl"] = settings["refresh"] = None
+        settings = settings._replace(ttl=None, refresh=None)
     kept = _binding(settings, family, children) if bound else None
     # A step may be entered again by whoever has its owner; what is bound to a run is that run's alone.
     taker = _taker(taker, run)
     details = None if kept is None else {**traces(kept.pid), "taker": dict(taker)}
     realm = connect(settings)
     lock = connection.wanted(realm, settings, step=kept is None, details=details, taker=taker, token=token)
-    mine = Mine(settings["id"], run, of_my_run, taker)
+    mine = Mine(owner_of(settings), run, of_my_run, taker)
     reentry, waits, busy = None, "", None
     try:
         reentry = lock.preview()
@@ -176,21 +180,21 @@ def take(
         found = mine.among(error.state)
         if found is not None:
             return Taken(found, False)
-        if dry_run and Wait.of(settings["timeout"]).is_none:
+        if dry_run and Wait.of(settings.timeout).is_none:
             raise
         waits, busy = error.message, error.state
     if reentry is not None and reentry.how != TAKEN_OVER:
         if dry_run or not reentry.adopts:
             return Taken(reentry.holder, False)
         # Whoever had the step is gone: it is this run's from now on, and no second one enters it beside this run.
-        kept, plain = None, {**settings, "reason": "", "value": None, "ttl": settings["ttl"] if unrenewed else None}
+        kept, plain = None, settings._replace(reason="", value=None, ttl=settings.ttl if unrenewed else None)
         lock = connection.wanted(realm, plain, step=True, taker=taker, token=token)
     before = reentry.holder if reentry is not None and reentry.how == TAKEN_OVER else None
     if dry_run:
         return Taken(None, True, before, waits)
     watcher = Watcher(progress, busy)
     try:
-        lock.acquire(settings["timeout"], cancel, mine.looking_on(watcher))
+        lock.acquire(settings.timeout, cancel, mine.looking_on(watcher))
     except (LockBusy, Frozen, AcquireTimeout) as error:
         # Another process of this run may have been faster.
         found = mine.among(error.state)
@@ -227,25 +231,24 @@ def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, A
     """
     from distlock_core.keeper.run_keeper import KEEP, RELEASE, RunKeeper
 
-    settings["ttl"] = settings["ttl"] or run_ttl()
-    settings.check()
-    name = settings["lockname"]
+    settings = checked(settings._replace(ttl=settings.ttl or run_ttl()))
+    name = settings.lockname
     spec = {
         "name": name,
-        "owner": settings["id"],
-        "reason": settings["reason"] or reason,
-        "slots": settings["slots"],
-        "ttl": settings["ttl"],
-        "refresh": settings["refresh"],
+        "owner": owner_of(settings),
+        "reason": settings.reason or reason,
+        "slots": settings.slots,
+        "ttl": settings.ttl,
+        "refresh": settings.refresh,
         "details": {"taker": traces() if taker is None else dict(taker)},
     }
     orders = {
         "connection": connection.arguments(settings, NOTHING_CONFIGURED),
         "spec": spec,
-        "timeout": settings["timeout"],
-        "kill_after": settings.kill_after,
-        "log_file": settings["log_file"],
-        "at_end": (KEEP, ENDED_EARLY) if settings["on_failure"] == KEEP else (RELEASE, None),
+        "timeout": settings.timeout,
+        "kill_after": settings.time_to_end,
+        "log_file": settings.log_file,
+        "at_end": (KEEP, ENDED_EARLY) if settings.on_failure == KEEP else (RELEASE, None),
     }
     return RunKeeper(name, orders)
 
@@ -266,7 +269,7 @@ def let_go(
     `run` or `taker` say which one is mine. With a `cooldown` in the settings the lock stays taken for so
     long, and one that cools down already is left alone.
     """
-    name, owner, cooldown = settings["lockname"], settings["id"], settings["cooldown"]
+    name, owner, cooldown = settings.lockname, owner_of(settings), settings.cooldown
     found = connect(settings)
     try:
         mine = _taker(taker, run)
@@ -288,13 +291,13 @@ def check(settings: Settings, token: int | None = None, *, taker: Mapping[str, A
     With a `taker`, as for `take`, a step of my owner that was taken for another process, which may live, is not mine,
     nor is a lock that ends with another run.
     """
-    name, owner = settings["lockname"], settings["id"]
+    name, owner = settings.lockname, owner_of(settings)
     state = connect(settings).show(name)
     for holder in state.holders:
         mine = holder.owner == owner if token is None else holder.token == token
         if mine and holder.record.state == HELD:
             if taker is not None and token is None:
-                refuse_anothers_step(holder, taker, settings["state_dir"])
+                refuse_anothers_step(holder, taker, settings.state_dir)
                 if not _ends_with(holder, taker):
                     raise NotHolder(
                         f"{taken(state)}, until another run of this owner ends: not this run's. {look_at(name)}",
@@ -308,7 +311,7 @@ def check(settings: Settings, token: int | None = None, *, taker: Mapping[str, A
 
 
 def _refuse_another_runs(holder: Holder, taker: Mapping[str, Any], settings: Settings) -> None:
-    if not _ends_with(holder, taker) and what_of_run(holder, settings["state_dir"])[0] != GONE:
+    if not _ends_with(holder, taker) and what_of_run(holder, settings.state_dir)[0] != GONE:
         raise NotHolder(
             f"{said(holder)}, until another run of this owner ends, which may live: left alone. To break it: --unlock "
             f"--force. {look_at(holder.lock)}"
@@ -329,7 +332,7 @@ def around(settings: Settings) -> Holder | None:
     It ends with that command: a step inside of it leaves it alone.
     """
     inside = held_around(os.environ)
-    for holder in connect(settings).show(settings["lockname"]).holders:
+    for holder in connect(settings).show(settings.lockname).holders:
         is_command = holder.record.text("kind") == "run" and holder.keeper is None
         if is_command and (inside.get(holder.key) == holder.token or is_inside(holder)):
             return holder

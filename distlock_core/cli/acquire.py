@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from distlock_core.lock.wait_story import Waited, Watcher
     from distlock_core.process.alive import WhileAlive
     from distlock_core.process.audience import Audience
-    from distlock_core.settings.load import Settings
+    from distlock_core.settings.table import Settings
 
     Told = TypeVar("Told", Interrupt, Audience)
 
@@ -82,13 +82,13 @@ def acquire(request: Request, lock: Lock) -> Interrupt:
             from distlock_core.cli.progress import Progress  # only where there is something to wait for
             from distlock_core.lock.wait_story import Watcher
 
-            shown.append(Progress(quiet=settings["quiet"], json=settings["json"]))
+            shown.append(Progress(quiet=settings.quiet, json=settings.json))
             watched.append(Watcher(shown[0]))
         watched[0](waiting)
 
     cancel = until(audience, request.waits_for or _step_taker(request))
     try:
-        lock.acquire(settings["timeout"], cancel, show)
+        lock.acquire(settings.timeout, cancel, show)
     except Cancelled as error:
         if audience.has_gone:
             raise _unheard() from error
@@ -101,16 +101,16 @@ def acquire(request: Request, lock: Lock) -> Interrupt:
         audience.close()
     for watcher in watched:
         _tell_wait(lock, watcher.story(), request)
-    if settings["verbose"]:
+    if settings.verbose:
         say(f"got {lock.name}, token {lock.token}")
     return interrupt
 
 
 def _tell_wait(lock: Lock, story: Waited | None, request: Request) -> None:
     """How the lock was waited for: as JSON, or in the report of a tool."""
-    if story is None or request.settings["quiet"]:
+    if story is None or request.settings.quiet:
         return
-    if request.settings["json"]:
+    if request.settings.json:
         from distlock_core.cli.render import as_json, tell
 
         tell(as_json({"acquired": {"lock": lock.name, "token": lock.token, **story.fields(), "story": str(story)}}))
@@ -124,7 +124,7 @@ def _step_taker(request: Request) -> tuple[int, int] | None:
 
     from distlock_core.process.identity import caller
 
-    bound = request.settings["while_pid"] is not None
+    bound = request.settings.while_pid is not None
     if request.operation != "lock" or bound or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         return None
     taker = caller()

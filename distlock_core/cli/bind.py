@@ -26,6 +26,6 @@ def bind(request: Request) -> Holder:
             raise cancelled(interrupt)
 
     holder = give_to_keeper(lock, kept, arguments(settings), check)
-    if settings["verbose"]:
+    if settings.verbose:
         say(f"{lock.name} is kept by process {holder.keeper} while process {kept.pid} lives")
     return holder

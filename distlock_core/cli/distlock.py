@@ -34,8 +34,8 @@ def run(arguments: Sequence[str]) -> int:
         json, has_command = error_form(arguments, os.environ)
         warn(unknown_variables(os.environ), json=json)  # one of them may be what is missing
         return fail(error, json=json, to_stderr=has_command)
-    if request.settings.warnings and not request.settings["quiet"]:
-        warn(request.settings.warnings, json=request.settings["json"])
+    if request.settings.warnings and not request.settings.quiet:
+        warn(request.settings.warnings, json=request.settings.json)
     warn_once.tell = lambda line: _warn(request, line)
     if request.operation == "run":
         from distlock_core.cli.run import run as run_command
@@ -56,15 +56,15 @@ def run(arguments: Sequence[str]) -> int:
         }[request.operation](request)
     except DistlockError as error:
         settings = request.settings
-        busy, quiet = settings["busy_exit_code"], settings["quiet"]
-        return fail(error, json=settings["json"], to_stderr=False, busy=busy, quiet=quiet)
+        busy, quiet = settings.busy_exit_code, settings.quiet
+        return fail(error, json=settings.json, to_stderr=False, busy=busy, quiet=quiet)
 
 
 # The operations.
 
 
 def _lock(request: Request) -> int:
-    if request.settings["while_pid"] is not None:
+    if request.settings.while_pid is not None:
         from distlock_core.cli.bind import bind
 
         holder = bind(request)
@@ -72,7 +72,7 @@ def _lock(request: Request) -> int:
         lock = wanted(request)
         acquire(request, lock)
         holder = lock.holder
-    if request.settings["json"]:
+    if request.settings.json:
         from distlock_core.cli.render import as_json, locks_json
         from distlock_core.model.state import LockState
 
@@ -85,24 +85,24 @@ def _unlock(request: Request) -> int:
     from distlock_core.cli.signals import interrupt_on_signals
 
     settings = request.settings
-    owner = settings["id"]
+    owner = settings.id
     second = interrupt_on_signals(2)
     holder = realm(request).unlock(
-        settings["lockname"],
+        settings.lockname,
         owner,
         token=request.token,
         force=request.force,
-        cooldown=settings["cooldown"],
+        cooldown=settings.cooldown,
         cancel=second,
     )
-    if settings["json"]:
+    if settings.json:
         from distlock_core.cli.render import as_json, holder_json
 
         return out(as_json({"unlocked": holder_json(holder)}))
     from distlock_core.process.identity import hostname
 
     broken = holder.owner != (owner or hostname())
-    if settings["verbose"] or (broken and not settings["quiet"]):
+    if settings.verbose or (broken and not settings.quiet):
         from distlock_core.model.wording import held_by
 
         say(f"unlocked {holder.lock}, which was held by {held_by(holder)}")
@@ -110,25 +110,25 @@ def _unlock(request: Request) -> int:
 
 
 def _warn(request: Request, line: str) -> None:
-    if not request.settings["quiet"]:
-        warn([line], json=request.settings["json"])
+    if not request.settings.quiet:
+        warn([line], json=request.settings.json)
 
 
 def _list(request: Request) -> int:
     from distlock_core.cli.render import as_json, locks_json, table
 
-    name, prefix = request.settings["lockname"], request.settings["prefix"]
+    name, prefix = request.settings.lockname, request.settings.prefix
     states = [realm(request).show(name)] if name else realm(request).list()
     states = [state for state in states if state.holders or state.waiting]
-    if request.settings["json"]:
+    if request.settings.json:
         return out(as_json({"locks": [lock for state in states for lock in locks_json(state)]}))
-    if states and states[0].frozen is not None and not request.settings["quiet"]:
+    if states and states[0].frozen is not None and not request.settings.quiet:
         from distlock_core.model.wording import frozen
 
         say(frozen("the realm", states[0].frozen))
     if states:
         return out(table(states))
-    if not request.settings["quiet"]:
+    if not request.settings.quiet:
         say(f"{name} is not locked under {prefix}, and nobody waits for it" if name else f"no locks under {prefix}")
     return OK
 
@@ -137,16 +137,16 @@ def _show(request: Request) -> int:
     from distlock_core.cli.render import as_json, card, locks_json
 
     settings = request.settings
-    state = realm(request).show(settings["lockname"])
-    if settings["json"]:
+    state = realm(request).show(settings.lockname)
+    if settings.json:
         return out(as_json({"locks": locks_json(state)}))
-    return out(card(state, settings["prefix"], settings["state_dir"]))
+    return out(card(state, settings.prefix, settings.state_dir))
 
 
 def _get(request: Request) -> int:
-    name = request.settings["lockname"]
+    name = request.settings.lockname
     value = realm(request).get(name)
-    if request.settings["json"]:
+    if request.settings.json:
         from distlock_core.cli.render import as_json
 
         return out(as_json({"got": {"lock": name, "value": value}}))
@@ -166,15 +166,14 @@ def _watch(request: Request) -> int:
 def _update(request: Request) -> int:
     settings, token = request.settings, request.token
     if token is None:
-        token = nesting.token_of(os.environ, Keys(settings["prefix"], settings["lockname"]))
-    holder = realm(request).update(
-        settings["lockname"], settings["value"], reason=settings["reason"], owner=settings["id"], token=token
-    )
-    if settings["json"]:
+        token = nesting.token_of(os.environ, Keys(settings.prefix, settings.lockname))
+    reason = settings.reason if "reason" in settings.given else None  # None leaves it as it is
+    holder = realm(request).update(settings.lockname, settings.value, reason=reason, owner=settings.id, token=token)
+    if settings.json:
         from distlock_core.cli.render import as_json, holder_json
 
         return out(as_json({"updated": holder_json(holder)}))
-    if settings["verbose"]:
+    if settings.verbose:
         say(f"updated {holder.lock}, token {holder.token}")
     return OK
 
@@ -182,17 +181,17 @@ def _update(request: Request) -> int:
 def _verify(request: Request) -> int:
     settings, token = request.settings, request.token
     if token is None:
-        token = nesting.token(os.environ, Keys(settings["prefix"], settings["lockname"]))
+        token = nesting.token(os.environ, Keys(settings.prefix, settings.lockname))
     if token is None:
         raise UsageError("--verify needs the token to look for: --token=N, or DISTLOCK_TOKEN from the command's own")
-    name = settings["lockname"]
+    name = settings.lockname
     if not realm(request).verify(name, token):
         raise LockLost(f"token {token} does not hold {name}", state=realm(request).show(name))
-    if settings["json"]:
+    if settings.json:
         from distlock_core.cli.render import as_json
 
         return out(as_json({"verified": {"lock": name, "token": token}}))
-    if settings["verbose"]:
+    if settings.verbose:
         say(f"token {token} holds {name}")
     return OK
 

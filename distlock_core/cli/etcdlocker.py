@@ -20,8 +20,8 @@ from distlock_core.model.checks import check_key, check_owner
 from distlock_core.model.keys import Keys
 from distlock_core.model.ttl import check_ttl, kill_after_of
 from distlock_core.process.identity import hostname
-from distlock_core.settings.load import Settings, utf8
-from distlock_core.settings.table import SETTINGS, read_bool, read_span, read_whole_seconds
+from distlock_core.settings.readers import read_bool, read_span, read_whole_seconds, utf8
+from distlock_core.settings.table import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -127,8 +127,7 @@ def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, 
     ttl = _number(values["t"], read_whole_seconds, "ttl")
     refresh = _number(values["r"], read_span, "refresh") if values.get("r") else ttl / 2
     check_ttl(ttl, refresh, kill_after_of(ttl))
-    settings = Settings({setting.key: setting.default for setting in SETTINGS})
-    settings.update(ttl=ttl, refresh=refresh, node=node, verbose="v" in options, quiet="v" not in options)
+    settings = Settings(ttl=ttl, refresh=refresh, node=node, verbose="v" in options, quiet="v" not in options)
     owner = check_owner(values.get("i") or hostname())
     keys = Keys.raw(check_key(values["k"]))
     # The owner is shown, and no more: two runs with one id exclude each other.

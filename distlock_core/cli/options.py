@@ -14,8 +14,9 @@ from distlock_core.base.value import Value
 from distlock_core.cli.hint import carry
 from distlock_core.errors import DistlockError
 from distlock_core.model.ttl import DEFAULT_TTL
-from distlock_core.settings.load import Settings, as_utf8, load, read_setting
-from distlock_core.settings.table import SETTINGS, TOKEN, Setting, read_bool
+from distlock_core.settings.load import load
+from distlock_core.settings.readers import read_bool
+from distlock_core.settings.table import SETTINGS, TOKEN, Setting, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ OPERATIONS = ("lock", "unlock", "list", "show", "get", "watch", "update", "verif
 WITHOUT_A_LOCK = ("list", "watch", "help", "version")
 
 _BY_OPTION = {setting.option: setting for setting in SETTINGS if "option" in setting.scope}
-_OWN = {"force": Setting("force", "force", read_bool, False, "", flag=True), "token": TOKEN}
+_OWN = {"force": Setting("force", "force", read_bool, False, flag=True), "token": TOKEN}
 
 
 class UsageError(DistlockError):
@@ -66,16 +67,19 @@ def parse(arguments: Sequence[str]) -> Request:
     settings = load(given)
     carry(given)
     if operation == "list" and "lock-name" not in options:
-        settings["lockname"] = ""  # file and environment name a lock to be taken; --list is for all of them
+        # File and environment name a lock to be taken; --list is for all of them.
+        settings = settings._replace(lockname="")
     if operation == "update":
         # What file and environment say is meant for a lock to be taken, and must not change one that is.
-        settings["value"], settings["reason"] = options.get("value"), options.get("reason")
+        settings = settings._replace(
+            value=options.get("value"), reason=options.get("reason", ""), given=frozenset(given)
+        )
     if operation != "lock":
-        settings["while_pid"] = None
-    elif settings["while_pid"] is not None and settings["ttl"] is None:
-        settings["ttl"] = DEFAULT_TTL
+        settings = settings._replace(while_pid=None)
+    elif settings.while_pid is not None and settings.ttl is None:
+        settings = settings._replace(ttl=DEFAULT_TTL)
     _check_together(operation, options, settings, token)
-    if operation not in WITHOUT_A_LOCK and not settings["lockname"]:
+    if operation not in WITHOUT_A_LOCK and not settings.lockname:
         raise UsageError("no lock is named: --lock-name=NAME is required")
     return Request(operation, settings, command, force, token)
 
@@ -109,7 +113,7 @@ def _split(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         if name in options:
             raise UsageError(f"option --{name} is given twice: say it once")
         try:
-            options[name] = read_setting(setting, as_utf8(setting, text), f"option --{name}")
+            options[name] = setting.value(setting.as_utf8(text), f"option --{name}")
         except DistlockError as error:
             raise UsageError(error.message) from None
     return options, rest
@@ -135,7 +139,7 @@ def _take(rest: list[str]) -> tuple[str, Setting | None, str | None]:
     name = {"h": "help"}.get(name, name)
     setting = _BY_OPTION.get(name) or _OWN.get(name)
     if name in OPERATIONS:
-        setting = Setting(name, name, read_bool, False, "", flag=True)
+        setting = Setting(name, name, read_bool, False, flag=True)
     if equals or setting is None:
         return name, setting, text
     if setting.flag:
@@ -176,23 +180,23 @@ _GO_WITH = {
 
 def _check_together(operation: str, options: Mapping[str, Any], settings: Settings, token: int | None) -> None:
     """Refuse options that mean nothing here. What file and environment say for other calls is just not used."""
-    bound = operation == "lock" and settings["while_pid"] is not None
+    bound = operation == "lock" and settings.while_pid is not None
     for name in _FOR_A_COMMAND:
         if name in options and operation != "run" and not (bound and name in ("kill-after", "on-loss")):
             raise UsageError(f"--{name} is about a command under the lock: it goes with -- COMMAND")
     for name in _FOR_A_LEASE:
-        if name in options and settings["ttl"] is None:
+        if name in options and settings.ttl is None:
             raise UsageError(f"--{name} is about a lease: it goes with --ttl")
     for name, (operations, where) in _GO_WITH.items():
         if name in options and operation not in operations:
             raise UsageError(f"--{name} goes with {where}")
-    if token is not None and operation in ("run", "lock") and settings["id"] is None:
+    if token is not None and operation in ("run", "lock") and settings.id is None:
         raise UsageError("--token enters a step of an owner again: it goes with --id")
-    if operation == "update" and settings["value"] is None and settings["reason"] is None:
+    if operation == "update" and settings.value is None and "reason" not in settings.given:
         raise UsageError("--update changes nothing: say --value=TEXT or --reason=TEXT")
     if "refresh" in options and operation == "lock" and not bound:
         raise UsageError("--refresh goes with -- COMMAND or --while-pid: this lease is renewed by nobody")
     if "log-file" in options and not bound:
         raise UsageError("--log-file is the keeper's: it goes with --lock --while-pid")
-    if settings["node"] and operation == "run" and settings["ttl"] is None and settings["heartbeat"] is None:
+    if settings.node and operation == "run" and settings.ttl is None and settings.heartbeat is None:
         raise UsageError("--node pings the command: say with --ttl or --heartbeat within how many seconds it answers")

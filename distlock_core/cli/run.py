@@ -17,6 +17,7 @@ from distlock_core.command.signals import SignalMask, name_of
 from distlock_core.command.supervisor import Supervisor
 from distlock_core.errors import Cancelled, DistlockError, LockLost, NotStarted
 from distlock_core.lock.lock import hold_of
+from distlock_core.model.ttl import DEFAULT_TTL
 from distlock_core.model.wording import named
 from distlock_core.process.identity import hostname
 
@@ -53,35 +54,33 @@ def run(request: Request, new_lock: NewLock | None = None) -> int:
     except DistlockError as error:
         if equipment is not None:
             equipment.close()
-        return fail(
-            error, json=settings["json"], to_stderr=True, busy=settings["busy_exit_code"], quiet=settings["quiet"]
-        )
+        return fail(error, json=settings.json, to_stderr=True, busy=settings.busy_exit_code, quiet=settings.quiet)
     except Exception as error:  # noqa: BLE001 - no memory, for example: whatever it is, it is said in one line
         if equipment is not None:
             equipment.close()
         if lock is not None and lock.held:
             return _not_run(request, lock, error, SignalMask())
         failed = DistlockError(f"the lock was not taken: {type(error).__name__}: {error}")
-        return fail(failed, json=settings["json"], to_stderr=True)
+        return fail(failed, json=settings.json, to_stderr=True)
     mask = SignalMask(equipment.pending)
     try:
         if interrupt.is_set():
             raise acquire.cancelled(interrupt)
         ended = _supervise(request, lock, mask, equipment)
     except (NotStarted, Cancelled) as error:
-        return _release(request, lock, fail(error, json=settings["json"], to_stderr=True), mask)
+        return _release(request, lock, fail(error, json=settings.json, to_stderr=True), mask)
     except Exception as error:  # noqa: BLE001 - whatever it is, the lock is released, and nothing runs under it
         return _not_run(request, lock, error, mask)
     finally:
         equipment.close()
-    if ended.signal is not None and settings["verbose"]:
+    if ended.signal is not None and settings.verbose:
         say(f"the command was ended by {name_of(ended.signal)}")
     return _finish(request, lock, ended, mask)
 
 
 def _not_run(request: Request, lock: Lock, error: Exception, mask: SignalMask) -> int:
     what = f"{lock.name}: the command was not started: {type(error).__name__}: {error}"
-    return _release(request, lock, fail(NotStarted(what), json=request.settings["json"], to_stderr=True), mask)
+    return _release(request, lock, fail(NotStarted(what), json=request.settings.json, to_stderr=True), mask)
 
 
 def _equip(request: Request) -> Equipment:
@@ -90,16 +89,16 @@ def _equip(request: Request) -> Equipment:
     equipment = Equipment(
         ends_trees=_ends_trees(request), prefork=lambda: _prefork(request), heartbeat=lambda: _heartbeat(request)
     )
-    if equipment.warning and not settings["quiet"]:
-        warn([equipment.warning], json=settings["json"])
+    if equipment.warning and not settings.quiet:
+        warn([equipment.warning], json=settings.json)
     return equipment
 
 
 def _ends_trees(request: Request) -> bool:
     settings = request.settings
-    by_lock = settings["ttl"] is not None or settings.on_loss == "kill"
-    by_itself = settings["heartbeat"] is not None or settings["node"] or request.limit != FOREVER
-    return by_lock or by_itself or settings["wait_for"] == "tree"
+    by_lock = settings.ttl is not None or settings.kills_on_loss
+    by_itself = settings.heartbeat is not None or settings.node or request.limit != FOREVER
+    return by_lock or by_itself or settings.wait_for == "tree"
 
 
 def _prefork(request: Request) -> Prefork | None:
@@ -108,7 +107,7 @@ def _prefork(request: Request) -> Prefork | None:
     Under a lease, and with a heartbeat, the command is started in another way; it ends with distlock, or its lock does.
     """
     settings = request.settings
-    if settings["id"] is None or settings["ttl"] is not None or settings["heartbeat"] is not None or settings["node"]:
+    if settings.id is None or settings.ttl is not None or settings.heartbeat is not None or settings.node:
         return None
     from distlock_core.command.prefork import Prefork
 
@@ -119,21 +118,21 @@ def _supervise(request: Request, lock: Lock, mask: SignalMask, equipment: Equipm
     settings = request.settings
     policy = Policy(
         lock.session,
-        settings.on_loss == "kill",
-        settings.kill_after,
+        settings.kills_on_loss,
+        settings.time_to_end,
         lambda cause, line: _tell(request, cause, f"{lock.name}: {line}"),
         equipment.reporter,
         equipment.heartbeat,
         request.limit,
-        settings["wait_for"] == "tree",
-        lock.lease is not None or settings["wait_for"] == "tree",
+        settings.wait_for == "tree",
+        lock.lease is not None or settings.wait_for == "tree",
     )
-    command = ["node", *request.command] if settings["node"] else request.command
+    command = ["node", *request.command] if settings.node else request.command
     return Supervisor(command, environment.for_command(os.environ, lock), mask, policy, equipment.prefork).run()
 
 
 def _tell(request: Request, cause: str, line: str) -> None:
-    if not request.settings["json"]:
+    if not request.settings.json:
         say(line)
         return
     from distlock_core.cli.render import as_json, tell
@@ -147,12 +146,12 @@ def _tell(request: Request, cause: str, line: str) -> None:
 
 def _heartbeat(request: Request) -> Heartbeat | None:
     settings = request.settings
-    limit = settings["heartbeat"]
-    if settings["node"]:
+    limit = settings.heartbeat
+    if settings.node:
         from distlock_core.command.heartbeat import NodePings
 
-        limit = limit or float(settings["ttl"])
-        return NodePings(min(settings["refresh"] or limit / 3, limit), limit)
+        limit = limit or float(settings.ttl or DEFAULT_TTL)
+        return NodePings(min(settings.refresh or limit / 3, limit), limit)
     if limit is None:
         return None
     from distlock_core.command.heartbeat import Watchdog
@@ -170,7 +169,7 @@ def _finish(request: Request, lock: Lock, ended: CommandEnd, mask: SignalMask) -
         return _keep(request, lock, f"process {pids} of {_shown(request)} could not be killed", NOT_STARTED, mask)
     by_cause = {causes.LOST: LOST, causes.HUNG: NO_LIFE, causes.OVERDUE: OVERDUE, causes.BROKEN: NOT_STARTED}
     code = by_cause.get(ended.cause, ended.exit_code)
-    if ended.cause != causes.LOST and code != OK and settings["on_failure"] == "keep":
+    if ended.cause != causes.LOST and code != OK and settings.on_failure == "keep":
         hows = {
             causes.HUNG: "showed no life",
             causes.OVERDUE: "took too long",
@@ -178,21 +177,21 @@ def _finish(request: Request, lock: Lock, ended: CommandEnd, mask: SignalMask) -
         }
         how = hows.get(ended.cause, f"ended with {code}")
         return _keep(request, lock, f"{_shown(request)} {how} on {hostname()}", code, mask)
-    if code == OK and settings["cooldown"] is not None and not hold_of(lock).stays:
-        return _end_hold(request, lock, code, mask, "cooling:", settings["cooldown"])
+    if code == OK and settings.cooldown is not None and not hold_of(lock).stays:
+        return _end_hold(request, lock, code, mask, "cooling:", settings.cooldown)
     return _release(request, lock, code, mask)
 
 
 def _shown(request: Request) -> str:
     """The command as others may see it: its arguments may hold secrets, and etcd keeps what it is told."""
-    words = request.command if request.settings["record_arguments"] else [os.path.basename(request.command[0])]
+    words = request.command if request.settings.record_arguments else [os.path.basename(request.command[0])]
     command = " ".join(words)
     command = command if len(command) <= LONGEST_REASON else command[:LONGEST_REASON] + "..."
     return command.encode("utf-8", "backslashreplace").decode()
 
 
 def _keep(request: Request, lock: Lock, why: str, code: int, mask: SignalMask) -> int:
-    reason = request.settings["reason"]
+    reason = request.settings.reason
     return _end_hold(
         request, lock, code, mask, "left taken for a person to look at:", f"{why} ({reason})" if reason else why
     )
@@ -216,8 +215,8 @@ def _end_hold(request: Request, lock: Lock, code: int, mask: SignalMask, how: st
     if code == LOST:
         lock.release_timeout = AFTER_LOSS
     end = f"When etcd is back: distlock --unlock {named(name)} --token={token}"
-    if settings["ttl"] is not None:
-        end = f"Its lease ends it within {settings['ttl']}s"
+    if settings.ttl is not None:
+        end = f"Its lease ends it within {settings.ttl}s"
     what = "may still be locked" if detail is None else "could not be left taken"
     try:
         if isinstance(detail, str):
@@ -229,16 +228,16 @@ def _end_hold(request: Request, lock: Lock, code: int, mask: SignalMask, how: st
     except LockLost as error:
         if code == LOST:
             return code
-        lost = fail(error, json=settings["json"], to_stderr=True)
+        lost = fail(error, json=settings.json, to_stderr=True)
         return code if code == NOT_STARTED else lost  # what cannot be killed is the worse of the two
     except DistlockError as error:
         error.message = f"{name} {what}: {error.message}. {end}"
-        failed = fail(error, json=settings["json"], to_stderr=True)
+        failed = fail(error, json=settings.json, to_stderr=True)
         return code or failed
     except Exception as error:  # noqa: BLE001 - whatever it is, it is said in one line
         message = f"{name} {what}: {type(error).__name__}: {error}. {end}"
-        fail(DistlockError(message), json=settings["json"], to_stderr=True)
+        fail(DistlockError(message), json=settings.json, to_stderr=True)
         return code or FAILED
-    if settings["verbose"]:
+    if settings.verbose:
         say(f"{how} {name}")
     return code

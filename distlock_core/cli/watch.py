@@ -31,11 +31,11 @@ def watch(request: Request) -> int:
         return OK  # nobody would read it
     interrupt = interrupt_on_signals()
     start_thread(lambda: _notice_that_the_reader_goes(interrupt), "distlock-reader")
-    with realm(request).watch(settings["lockname"] or None) as watching:
+    with realm(request).watch(settings.lockname or None) as watching:
         try:
             while True:
                 event = watching.take(interrupt)
-                print(_json(event) if settings["json"] else _line(event), flush=True)
+                print(_json(event) if settings.json else _line(event), flush=True)
         except Cancelled:
             return OK if interrupt.signal is None else ExitedBySignal(128 + interrupt.signal)
         except OSError as error:

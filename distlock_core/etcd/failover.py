@@ -8,8 +8,8 @@ from distlock_core.base.deadline import Patience
 from distlock_core.errors import OutcomeUnknown
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
 from distlock_core.etcd.happy_eyeballs import ConnectFailed
-from distlock_core.etcd.http.messages import MALFORMED, Refused, translate
 from distlock_core.etcd.http.reply import ConnectionLost, TooLarge
+from distlock_core.etcd.refused import MALFORMED, Refused, translate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

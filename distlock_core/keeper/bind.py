@@ -8,7 +8,7 @@ from distlock_core.keeper import keeper
 from distlock_core.keeper.handover import part_with
 from distlock_core.model.ttl import DEFAULT_TTL
 from distlock_core.process.identity import pid_is_free, proc_is_mine, start_time
-from distlock_core.settings.table import absolute
+from distlock_core.settings.readers import absolute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from distlock_core.lock.lock import Lock
     from distlock_core.model.state import Holder
-    from distlock_core.settings.load import Settings
+    from distlock_core.settings.table import Settings
 
 
 class Binding(Value):
@@ -40,20 +40,22 @@ class Binding(Value):
     @classmethod
     def of(cls, settings: Settings, family: int | None = None) -> Binding:
         """Read `while_pid` and what goes with it. Raises `ConfigError`: no such process, no such log file."""
-        pid = settings["while_pid"]
+        pid = settings.while_pid
+        if pid is None:
+            raise ConfigError("--while-pid: no process is named")
         if not proc_is_mine():
             raise ConfigError("--while-pid: /proc is not there, or shows another pid namespace: mount it anew")
         started = start_time(pid)
         if started is None:
             hidden = "" if pid_is_free(pid) else " that can be seen (hidepid?)"
             raise ConfigError(f"--while-pid: there is no process {pid}{hidden}")
-        log_file = settings["log_file"]
+        log_file = settings.log_file
         if log_file:
             log_file = absolute(log_file, "--log-file")
             _check_writable(log_file)
-        on_loss = settings["on_loss"] or "continue"
-        ttl, refresh = settings["ttl"] or DEFAULT_TTL, settings["refresh"]
-        return cls(pid, started, ttl, refresh, on_loss, settings.kill_after, log_file, family)
+        on_loss = settings.on_loss or "continue"
+        ttl, refresh = settings.ttl or DEFAULT_TTL, settings.refresh
+        return cls(pid, started, ttl, refresh, on_loss, settings.time_to_end, log_file, family)
 
 
 def bind(

@@ -9,7 +9,6 @@ from distlock_core.base.text import printable
 from distlock_core.base.uninterrupted import Uninterrupted, in_main_thread
 from distlock_core.errors import DistlockError, Frozen, LockBusy, NotHolder
 from distlock_core.events.hold_notifier import HoldNotifier
-from distlock_core.lock import open_blocks
 from distlock_core.lock.acquire import Acquisition, Waiting
 from distlock_core.lock.hold import Hold
 from distlock_core.lock.lease import Lease
@@ -24,7 +23,7 @@ from distlock_core.model.wording import look_at
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
-    from types import TracebackType
+    from types import ModuleType, TracebackType
 
     from distlock_core.base.deadline import Cancel
     from distlock_core.base.standby_thread import StandbyThread
@@ -70,6 +69,7 @@ class Lock:
         self._latest: Hold | None = None
         self._standby: StandbyThread | None = None  # for the next hold
         self._notifier = HoldNotifier()
+        self._open_blocks: ModuleType | None = None  # once a `with` block was entered
 
     def acquire(
         self,
@@ -293,10 +293,13 @@ class Lock:
         return Record.parse(self._current().acquired.kv.value).since or 0
 
     def __enter__(self) -> Lock:
+        from distlock_core.lock import open_blocks
+
         was_held = self._hold is not None
         try:
             self.acquire()
             if in_main_thread():
+                self._open_blocks = open_blocks
                 open_blocks.enter(self)
             return self
         except BaseException:
@@ -367,7 +370,8 @@ class Lock:
             finally:
                 if hold.is_over:
                     self._hold = None
-                    open_blocks.leave(self)
+                    if self._open_blocks is not None:
+                        self._open_blocks.leave(self)
 
     def _leave_after(self, acquisition: Acquisition | None) -> None:
         """The caller is called away as the lock becomes its own: it is released."""

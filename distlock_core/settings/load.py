@@ -1,4 +1,4 @@
-"""Settings: defaults < config file < environment < command line."""
+"""Settings put together: defaults < config file < environment < command line."""
 
 from __future__ import annotations
 
@@ -7,82 +7,17 @@ from collections.abc import Mapping
 
 from distlock_core.errors import ConfigError
 from distlock_core.model.checks import check_name, check_owner, check_plain, check_prefix, check_text
-from distlock_core.model.ttl import check_ttl, kill_after_of
-from distlock_core.settings.table import DEFAULT_FILE, SETTINGS, Setting, read_path
+from distlock_core.model.ttl import check_ttl
+from distlock_core.settings.table import BY_KEY, DEFAULT_FILE, SETTINGS, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-BY_KEY = {setting.key: setting for setting in SETTINGS}
 # Variables that are no settings: what a command under a lock finds, and the certname for distlock-puppet.
 OTHER_VARIABLES = ("DISTLOCK_TOKEN", "DISTLOCK_HELD", "DISTLOCK_LEASE", "DISTLOCK_CERTNAME")
 OF_KUBERNETES = ("DISTLOCK_SERVICE_", "DISTLOCK_PORT")  # what it sets in pods beside a service of that name
 LOOPBACK = ("127.", "localhost", "[::1]")  # nothing leaves this machine
-KILL_AFTER = 5.0  # seconds from SIGTERM to SIGKILL, where no ttl says how much time there is
-
-
-class Settings(dict[str, "Any"]):
-    """Every setting by its key. `given` holds the keys that somebody has set, in whatever way.
-
-    `warnings` are lines for a person: what is not wrong, and should not be so.
-    """
-
-    given: frozenset[str] = frozenset()
-    warnings: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        shown = {key: "***" if value and BY_KEY[key].secret else value for key, value in self.items()}
-        return f"Settings({shown})"
-
-    def check(self) -> Settings:
-        """Raise `ConfigError` for a value that the type alone does not rule out."""
-        if self["lockname"]:
-            check_name(self["lockname"], self["internallock"])
-        if self["id"] is not None:
-            check_owner(self["id"])
-        check_text(self["reason"], "reason")
-        check_text(self["value"] or "", "value")
-        check_prefix(self["prefix"], raw=self["raw_prefix"])
-        for key in ("internallock", "tls_server_name", "discovery_srv"):
-            check_plain(self[key] or "", key)
-        self._check_access()
-        if self["ttl"] is not None:
-            check_ttl(self["ttl"], self["refresh"], self.kill_after)
-        return self
-
-    def _check_access(self) -> None:
-        if self["key"] and not self["cert"]:
-            raise ConfigError("a key is set, and no certificate for it: set cert too")
-        has_password = self["password"] or self["password_file"]
-        if has_password and not self["user"]:
-            raise ConfigError("a password is set, and no user for it: set user too")
-        for key in ("user", "password"):
-            try:
-                check_text(self[key] or "", key)
-            except ConfigError:
-                raise ConfigError(f"the {key} is not valid UTF-8") from None
-        if self["user"] and not has_password:
-            raise ConfigError(
-                "a user is set, and no password: put it into the config file, DISTLOCK_PASSWORD, or a file that "
-                "password_file names"
-            )
-        if self["password_file"]:
-            from distlock_core.etcd.auth.password_file import read_password_file
-
-            read_password_file(self["password_file"])
-
-    @property
-    def kill_after(self) -> float:
-        """Seconds from SIGTERM to SIGKILL when the lock is lost."""
-        if self["kill_after"] is not None:
-            return float(self["kill_after"])
-        return KILL_AFTER if self["ttl"] is None else kill_after_of(self["ttl"])
-
-    @property
-    def on_loss(self) -> str:
-        """Kill or continue, when the lock is lost."""
-        return self["on_loss"] or ("continue" if self["ttl"] is None else "kill")
 
 
 def load(options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
@@ -106,19 +41,56 @@ def load(options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -
         if "password" in layer:
             found.pop("password_file", None)
         found.update(layer)
-    settings = Settings({setting.key: found.get(setting.key, setting.default) for setting in SETTINGS})
-    settings.given = frozenset(found)
-    if "maxtime" in found and "connect_timeout" not in found:
-        settings["connect_timeout"] = found["maxtime"]
-    if settings["nowait"]:
-        settings["timeout"] = 0.0
-    if settings["password"]:
-        settings["password_file"] = None  # where both stand side by side
-    settings.check()
-    settings.warnings = tuple(
-        filter(None, (problem, *unknown_variables(environ), *_too_open(settings, path, in_file), _in_clear(settings)))
-    )
+    given = frozenset(found)
+    if "maxtime" in found:
+        found.setdefault("connect_timeout", found["maxtime"])
+    if found.get("nowait"):
+        found["timeout"] = 0.0
+    if found.get("password"):
+        found["password_file"] = None  # where both stand side by side
+    settings = checked(Settings(**found, given=given))
+    warnings = (problem, *unknown_variables(environ), *_too_open(settings, path, in_file), _in_clear(settings))
+    return settings._replace(warnings=tuple(filter(None, warnings)))
+
+
+def checked(settings: Settings) -> Settings:
+    """Return the settings. Raises `ConfigError` for a value that its type alone does not rule out."""
+    if settings.lockname:
+        check_name(settings.lockname, settings.internallock)
+    if settings.id is not None:
+        check_owner(settings.id)
+    check_text(settings.reason, "reason")
+    check_text(settings.value or "", "value")
+    check_prefix(settings.prefix, raw=settings.raw_prefix)
+    check_plain(settings.internallock, "internallock")
+    check_plain(settings.tls_server_name or "", "tls_server_name")
+    check_plain(settings.discovery_srv, "discovery_srv")
+    _check_access(settings)
+    if settings.ttl is not None:
+        check_ttl(settings.ttl, settings.refresh, settings.time_to_end)
     return settings
+
+
+def _check_access(settings: Settings) -> None:
+    if settings.key and not settings.cert:
+        raise ConfigError("a key is set, and no certificate for it: set cert too")
+    has_password = settings.password or settings.password_file
+    if has_password and not settings.user:
+        raise ConfigError("a password is set, and no user for it: set user too")
+    for text, what in ((settings.user, "user"), (settings.password, "password")):
+        try:
+            check_text(text or "", what)
+        except ConfigError:
+            raise ConfigError(f"the {what} is not valid UTF-8") from None
+    if settings.user and not has_password:
+        raise ConfigError(
+            "a user is set, and no password: put it into the config file, DISTLOCK_PASSWORD, or a file that "
+            "password_file names"
+        )
+    if settings.password_file:
+        from distlock_core.etcd.auth.password_file import read_password_file
+
+        read_password_file(settings.password_file)
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -126,18 +98,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     for setting in SETTINGS:
         text = environ.get(setting.variable, "")
         if text and "env" in setting.scope:
-            found[setting.key] = read_setting(setting, as_utf8(setting, text), setting.variable)
+            found[setting.key] = setting.value(setting.as_utf8(text), setting.variable)
     return found
-
-
-def as_utf8(setting: Setting, text: str) -> str:
-    """An argument or a variable as `utf8()` has it. The names of files stay as the system has them."""
-    return text if setting.read is read_path else utf8(text)
-
-
-def utf8(text: str) -> str:
-    """An argument or a variable as the text that its bytes are in UTF-8, whatever the locale makes of them."""
-    return text if text.isascii() else os.fsencode(text).decode("utf-8", "surrogateescape")
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
@@ -163,8 +125,8 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
 
 def _too_open(settings: Settings, path: str, in_file: str) -> list[str]:
     """Warnings about files: the config file, and those that settings name."""
-    key, trusted = settings["key"] or "", (settings["cacert"] or "", settings["cert"] or "")
-    password = in_file or settings["password_file"] or ""
+    key, trusted = settings.key or "", (settings.cacert or "", settings.cert or "")
+    password = in_file or settings.password_file or ""
     if not any((path, password, key, *trusted)):
         return []  # what it takes is not loaded then
     from distlock_core.settings.trusted_files import doubts
@@ -174,11 +136,11 @@ def _too_open(settings: Settings, path: str, in_file: str) -> list[str]:
 
 def _in_clear(settings: Settings) -> str:
     """A warning, where what is to be protected leaves this machine over a connection that does not."""
-    secret = settings["password"] or settings["password_file"]
-    of_tls = [key for key in ("cacert", "cert", "tls_server_name") if settings[key]]
+    secret = settings.password or settings.password_file
+    of_tls = [key for key in ("cacert", "cert", "tls_server_name") if settings.by_key(key)]
     if not secret and not of_tls:
         return ""
-    lowered = [one.lower() for one in settings["endpoints"] or ()]
+    lowered = [one.lower() for one in settings.endpoints or ()]
     plain = [one for one in lowered if one.startswith("http://") and "@" not in one]
     shown = [ascii(one)[1:-1] for one in plain if not one.removeprefix("http://").startswith(LOOPBACK)]
     if not shown:
@@ -224,21 +186,5 @@ def _from_file(path: str, above: Mapping[str, Any]) -> tuple[dict[str, Any], str
             line = f"config file {path}: unknown key {shown!a}{did_you_mean(shown, known)}"
             raise ConfigError(f"{line}; known are {', '.join(known)}")
         if value is not None and (value != "" or key == "prefix"):
-            found[key] = read_setting(BY_KEY[key], value, f"config file {path}: {key}")
+            found[key] = BY_KEY[key].value(value, f"config file {path}: {key}")
     return found, ""
-
-
-def read_setting(setting: Setting, value: object, where: str) -> Any:
-    """Read one value. Raises `ConfigError` that says where it stands, what was expected and what was found."""
-    try:
-        return setting.read(value)
-    except ConfigError as expected:
-        found = "something else" if setting.secret else _shown(value)
-        raise ConfigError(f"{where}: expected {expected}, found {found}") from None
-
-
-def _shown(value: object) -> str:
-    try:
-        return ascii(value)[:60]
-    except ValueError:
-        return "a number of thousands of digits"

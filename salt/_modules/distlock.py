@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from distlock_core.settings.load import Settings
+    from distlock_core.settings.table import Settings
 
     __salt__: dict[str, Any]
     __opts__: dict[str, Any]
@@ -173,7 +173,7 @@ def lock(
             prefix=prefix,
             connect_timeout=connect_timeout,
         )
-        pid = None if while_pid is None else settings["while_pid"]
+        pid = None if while_pid is None else settings.while_pid
         if pid is None and (ttl is not None or on_loss is not None):
             raise ConfigError("ttl and on_loss are about a lock that is bound to a process: they go with while_pid")
         holder = steps.take(settings, run=pid, taker=traces(), bound=pid is not None).holder
@@ -230,7 +230,7 @@ def unlock(
             force=steps.read_flag(force, "force"),
         )
         if holder is None:
-            raise LockNotFound(f"{settings['lockname']} is not locked")
+            raise LockNotFound(f"{settings.lockname} is not locked")
         return holder_json(holder)
 
 
@@ -255,7 +255,7 @@ def show(
         settings = _settings(
             profile, lockname=name, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout
         )
-        return [_known(lock) for lock in locks_json(steps.connect(settings).show(settings["lockname"]))]
+        return [_known(lock) for lock in locks_json(steps.connect(settings).show(settings.lockname))]
 
 
 def list_(
@@ -447,9 +447,9 @@ def _words(cmd: str | float | list[str], python_shell: bool) -> list[str]:
 
 def _inside(settings: Settings) -> dict[str, str]:
     """Under a lock that ends with this very state run, the command runs inside of that."""
-    state = steps.connect(settings).show(settings["lockname"])
+    state = steps.connect(settings).show(settings.lockname)
     # A `parallel: true` state is a child of the run.
-    held = [steps.bound_to(pid, state, settings["id"]) for pid in (os.getpid(), os.getppid())]
+    held = [steps.bound_to(pid, state, settings.id) for pid in (os.getpid(), os.getppid())]
     for holder in held:
         if holder is not None:
             first, *outer = os.environ.get("DISTLOCK_HELD", "").split("\n")
@@ -473,7 +473,7 @@ def _environment(settings: Settings) -> dict[str, str]:
     skipped = ("nowait", "json", "quiet", "verbose", "while_pid", "log_file", "busy_exit_code")
     found = {}
     for setting in SETTINGS:
-        value, is_set = settings[setting.key], setting.key in (*settings.given, "lockname", "id", "timeout")
+        value, is_set = settings.by_key(setting.key), setting.key in (*settings.given, "lockname", "id", "timeout")
         if is_set and "env" in setting.scope and setting.key not in skipped and value is not None:
             text = ",".join(value) if isinstance(value, list) else str(value)
             if setting.key == "config" and not text:

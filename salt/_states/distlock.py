@@ -79,7 +79,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.model.state import Holder
-    from distlock_core.settings.load import Settings
+    from distlock_core.settings.table import Settings
 
     __salt__: dict[str, Any]
     __opts__: dict[str, Any]
@@ -184,7 +184,7 @@ def locked(
                 "multiprocessing: true"
             )
         if _planned(settings) == "locked":
-            return _done(ret, True, f"{name} would be held by {settings['id']} by then")
+            return _done(ret, True, f"{name} would be held by {settings.id} by then")
         if _planned(settings) == "unlocked":
             taken = steps.Taken(None, True)
         else:
@@ -194,16 +194,16 @@ def locked(
     if not taken.changed:
         assert taken.holder is not None
         return _done(ret, True, f"already: {steps.said(taken.holder)}{_lifetime(taken.holder, until)}")
-    ret["changes"] = {name: salt_reports.change(taken, settings["id"])}
+    ret["changes"] = {name: salt_reports.change(taken, steps.owner_of(settings))}
     if taken.holder is None:
         _plan(settings, "locked")
         first = f"would wait: {taken.waits} Then " if taken.waits else ""
-        return _done(ret, None, f"{salt_reports.advised(first)}{name} would be locked by {settings['id']}{_end(until)}")
+        return _done(ret, None, f"{salt_reports.advised(first)}{name} would be locked by {settings.id}{_end(until)}")
     if bound and run == os.getpid() and steps.in_container():
         atexit.register(_let_go_at_exit, settings, run, taken.holder)
     how = "taken over from this owner's run that has ended" if taken.before else "locked"
     story = f", {taken.waited}" if taken.waited else ""
-    return _done(ret, True, f"{name} is {how} by {settings['id']}, token {taken.holder.token}{_end(until)}{story}")
+    return _done(ret, True, f"{name} is {how} by {settings.id}, token {taken.holder.token}{_end(until)}{story}")
 
 
 def unlocked(
@@ -254,7 +254,7 @@ def unlocked(
         forced = steps.read_flag(force, "force")
         planned, run = _planned(settings), _run()
         if planned == "locked":
-            old: str | None = settings["id"]
+            old: str | None = settings.id
         elif planned:
             old = None
         else:
@@ -271,7 +271,7 @@ def unlocked(
     if late:
         what = f"`listen` acts after all other states, and so without the lock {name}: {', '.join(late)}."
         ret["warnings"] = [f"{what} Use `watch`, or a lock with until: {RUN_END}"]
-    ret["changes"] = {name: {"old": old, "new": None if settings["cooldown"] is None else f"{old} (cooling)"}}
+    ret["changes"] = {name: {"old": old, "new": None if settings.cooldown is None else f"{old} (cooling)"}}
     if __opts__["test"]:
         _plan(settings, "unlocked")
         return _done(ret, None, f"{name}, held by {old}, would be unlocked{_cooling(settings)}")
@@ -308,9 +308,9 @@ def held(
         )
         planned = _planned(settings)
         if planned == "locked":
-            return _done(ret, True, f"{name} would be held by {settings['id']} by then")
+            return _done(ret, True, f"{name} would be held by {settings.id} by then")
         if planned == "unlocked":
-            return _done(ret, False, f"{name} would be held by nobody by then, and so not by {settings['id']}")
+            return _done(ret, False, f"{name} would be held by nobody by then, and so not by {settings.id}")
         return _done(ret, True, steps.said(steps.check(settings, taker=_taker())))
     except DistlockError as error:
         return _done(ret, False, salt_reports.said(error))
@@ -379,7 +379,7 @@ def run(
         good = salt_reports.exit_codes(success_retcodes)
         if __opts__["test"]:
             settings = _settings(profile, lockname=name, id=owner, timeout=timeout, endpoints=endpoints, prefix=prefix)
-            ret["changes"] = {name: {"old": None, "new": settings["id"]}}
+            ret["changes"] = {name: {"old": None, "new": settings.id}}
             return _done(ret, None, f"the command would be run under {name}")
         words = {
             "reason": reason,
@@ -486,8 +486,8 @@ def _plan(settings: Settings, what: str) -> None:
 
 
 def _plan_key(settings: Settings) -> tuple[object, ...]:
-    endpoints = ",".join(settings["endpoints"] or ())
-    return globals().get("__instance_id__"), endpoints, settings["prefix"], settings["lockname"], settings["id"]
+    endpoints = ",".join(settings.endpoints or ())
+    return globals().get("__instance_id__"), endpoints, settings.prefix, settings.lockname, settings.id
 
 
 # What is reported.
@@ -515,7 +515,7 @@ def _lifetime(holder: Holder, until: str) -> str:
 
 
 def _cooling(settings: Settings) -> str:
-    return "" if settings["cooldown"] is None else f" in {settings['cooldown']}s"
+    return "" if settings.cooldown is None else f" in {settings.cooldown}s"
 
 
 # What each of them takes, to say where an argument belongs that another one has.

@@ -12,7 +12,7 @@ import pytest
 from distlock_core import LockBusy, LockNotFound, NotHolder
 from distlock_core.adapters import steps
 from distlock_core.process.identity import traces
-from distlock_core.settings.load import Settings
+from distlock_core.settings.table import Settings
 from tests.support.scene import Scene
 
 NewRun = Callable[[], subprocess.Popen[bytes]]

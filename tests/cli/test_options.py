@@ -551,15 +551,15 @@ def test_an_empty_file_or_key_sets_nothing(
 def test_a_name_in_the_file_is_the_text_written_there(config_file: Callable[[str], str], name: str, form: str) -> None:
     if (name, form[0]) == ("=", "{"):
         return  # PyYAML wants it quoted there
-    assert load({"config": config_file(form.format(name))}, {})["lockname"] == name
+    assert load({"config": config_file(form.format(name))}, {}).lockname == name
 
 
 @pytest.mark.parametrize("empty", ["", "~", "null", "Null", "NULL"])
 def test_a_null_in_the_file_is_unset_as_for_the_original_and_in_quotes_it_is_a_text(
     config_file: Callable[[str], str], empty: str
 ) -> None:
-    assert load({"config": config_file(f"lockname: {empty}\n")}, {})["lockname"] == ""
-    assert load({"config": config_file(f"lockname: '{empty}'\n")}, {})["lockname"] == empty
+    assert load({"config": config_file(f"lockname: {empty}\n")}, {}).lockname == ""
+    assert load({"config": config_file(f"lockname: '{empty}'\n")}, {}).lockname == empty
 
 
 # Help.

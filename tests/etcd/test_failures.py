@@ -70,7 +70,7 @@ def test_a_member_that_is_away_leaves_the_others_their_share(newer: Cell, fault:
 
 def wait_until_noticed(etcd: Any) -> None:
     """gRPC hears of a connection's end in a thread of its own; what is sent before that is in doubt, and rightly so."""
-    for channel in getattr(etcd, "_channels", {}).values():
+    for channel in getattr(etcd, "_channels", ()):
         states: list[str] = []
         channel.raw.subscribe(lambda state, states=states: states.append(state.name))
         until(lambda states=states: states and states[-1] != "READY")

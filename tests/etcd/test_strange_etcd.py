@@ -135,7 +135,7 @@ def lead_to(balancer: Proxy, cluster: Cluster) -> None:
 
 def wait_until_noticed(etcd: Any) -> None:
     """gRPC hears of a connection's end in a thread of its own; what is sent before that is in doubt."""
-    for channel in getattr(etcd, "_channels", {}).values():
+    for channel in getattr(etcd, "_channels", ()):
         wait_until(lambda channel=channel: not channel.is_connected(), "it is noticed")
 
 

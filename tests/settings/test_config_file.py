@@ -265,10 +265,10 @@ def test_more_than_the_plain_form_without_pyyaml_says_how_to_go_on(no_pyyaml: No
         load({}, {})
     assert "is not in the plain form" in caught.value.message
     assert "set endpoints and prefix in another way, or config to ''" in caught.value.message
-    assert load({"config": ""}, {})["endpoints"] is None
-    assert load({"config": "/dev/null"}, {})["endpoints"] is None
+    assert load({"config": ""}, {}).endpoints is None
+    assert load({"config": "/dev/null"}, {}).endpoints is None
     settings = load({}, GIVEN)
-    assert (settings["prefix"], len(settings.warnings)) == ("/x/", 1)
+    assert (settings.prefix, len(settings.warnings)) == ("/x/", 1)
     assert "It is left out, since endpoints and prefix are given in another way" in settings.warnings[0]
 
 

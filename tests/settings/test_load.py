@@ -9,9 +9,8 @@ import pytest
 
 from distlock_core.errors import ConfigError
 from distlock_core.settings import load as loading
-from distlock_core.settings.load import BY_KEY, load, read_setting
-from distlock_core.settings.table import (
-    SETTINGS,
+from distlock_core.settings.load import load
+from distlock_core.settings.readers import (
     read_bool,
     read_endpoints,
     read_go_duration,
@@ -21,6 +20,7 @@ from distlock_core.settings.table import (
     read_whole,
     read_whole_seconds,
 )
+from distlock_core.settings.table import BY_KEY, SETTINGS, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -146,7 +146,7 @@ def test_whole_seconds_have_an_upper_bound(text: object) -> None:
 
 def test_a_number_of_thousands_of_digits_is_an_error_of_our_own() -> None:
     with pytest.raises(ConfigError, match="found a number of thousands of digits"):
-        read_setting(BY_KEY["slots"], 10**5000, "slots")
+        BY_KEY["slots"].value(10**5000, "slots")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,10 @@ def test_every_setting_has_one_word_for_variable_and_key() -> None:
 
 def test_without_anything_the_defaults_hold() -> None:
     settings = load({}, {})
-    assert dict(settings) == {setting.key: setting.default for setting in SETTINGS}
+    assert settings == Settings()
+    assert {setting.key: settings.by_key(setting.key) for setting in SETTINGS} == {
+        setting.key: setting.default for setting in SETTINGS
+    }
     assert settings.given == frozenset()
 
 
@@ -183,9 +186,9 @@ def test_who_has_given_what_is_known(no_default_file: Path) -> None:
 
 
 def test_the_default_file_may_be_absent_and_is_read_when_it_is_there(no_default_file: Path) -> None:
-    assert load({}, {})["lockname"] == ""
+    assert load({}, {}).lockname == ""
     no_default_file.write_text("lockname: from_the_default_file\n")
-    assert load({}, {})["lockname"] == "from_the_default_file"
+    assert load({}, {}).lockname == "from_the_default_file"
 
 
 @pytest.mark.parametrize("how", ["option", "variable"])
@@ -195,26 +198,26 @@ def test_a_named_file_takes_the_place_of_the_default_one_and_has_to_be_there(
     no_default_file.write_text("lockname: from_the_default_file\n")
     named = tmp_path / "named.yaml"
 
-    def settings() -> Any:
+    def settings() -> Settings:
         return load({"config": str(named)}, {}) if how == "option" else load({}, {"DISTLOCK_CONFIG": str(named)})
 
     with pytest.raises(ConfigError, match=r"named\.yaml: it is not there"):
         settings()
     named.write_text("reason: r\n")
-    assert (settings()["lockname"], settings()["reason"]) == ("", "r")
+    assert (settings().lockname, settings().reason) == ("", "r")
 
 
 def test_an_option_for_the_file_wins_over_the_variable(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_text(f"lockname: {name}\n")
     found = load({"config": str(tmp_path / "a")}, {"DISTLOCK_CONFIG": str(tmp_path / "b")})
-    assert found["lockname"] == "a"
+    assert found.lockname == "a"
 
 
 def test_maxtime_stands_in_for_connect_timeout_only(no_default_file: Path) -> None:
     no_default_file.write_text("maxtime: 2s\n")
-    assert load({}, {})["connect_timeout"] == 2.0
-    assert load({}, {"DISTLOCK_CONNECT_TIMEOUT": "3"})["connect_timeout"] == 3.0
+    assert load({}, {}).connect_timeout == 2.0
+    assert load({}, {"DISTLOCK_CONNECT_TIMEOUT": "3"}).connect_timeout == 3.0
 
 
 @pytest.mark.parametrize(
@@ -234,7 +237,7 @@ def test_nowait_and_timeout_are_one_setting(
 ) -> None:
     no_default_file.write_text(file)
     settings = load(options, variables)
-    assert (settings["nowait"], settings["timeout"]) == expected
+    assert (settings.nowait, settings.timeout) == expected
 
 
 def test_a_bomb_of_aliases_is_refused_or_read_but_never_hangs(no_default_file: Path) -> None:

@@ -98,9 +98,9 @@ class _Task:
         arguments = {SETTING.get(word, word): params[word] for word in words}
         self._settings = steps.read({**arguments, **connection_arguments(params)}, "ansible:" + hostname())
         self.warnings = list(self._settings.warnings)
-        if not self._settings["lockname"]:
+        if not self._settings.lockname:
             raise ConfigError("no lock is named: name is empty")
-        self.owner = self._settings["id"]
+        self.owner = self._settings.id
         # Nobody has named an owner: then what this run holds in its own name counts too.
         default = OF_A_HOST.match(self.owner) or OF_A_RUN.match(self.owner)
         self._run = default.group("run") if default else ""
@@ -120,9 +120,10 @@ class _Task:
             raise ConfigError("on_loss is about a lock that ends with the run: it goes with until: " + RUN_END)
         if until == RUN_END and run is None:
             raise ConfigError("until: " + RUN_END + " is for the action plugin of this collection, on the controller")
-        positions, timeout = [], self._settings["timeout"]
+        positions, settings = [], self._settings
+        timeout = settings.timeout
         if self._first:
-            self._settings["timeout"] = 0.0
+            settings = settings._replace(timeout=0.0)
 
         def progress(waiting):
             positions.append(waiting.position)
@@ -130,7 +131,7 @@ class _Task:
 
         try:
             done = steps.take(
-                self._settings,
+                settings,
                 run=run,
                 taker=self._taker,
                 token=self._params["token"],
@@ -171,7 +172,7 @@ class _Task:
         ended = mine if self._dry else self._let_go()
         if ended is None:
             return {"msg": self.name + " is not locked"}  # by now
-        cooldown = self._settings["cooldown"]
+        cooldown = self._settings.cooldown
         cooling = "" if cooldown is None else f" in {cooldown}s"
         who = owner_of(ended.owner)
         would = "would be" if self._dry else "is"
@@ -196,7 +197,7 @@ class _Task:
         """What is returned for an error, with what the controller may find out more about."""
         state = getattr(error, "state", None)
         if state is None and isinstance(error, NotHolder):
-            state = error.state = steps.connect(self._settings).show(self._settings["lockname"])
+            state = error.state = steps.connect(self._settings).show(self._settings.lockname)
         report = _refused(error)
         if not self._asks:
             return report
@@ -218,8 +219,8 @@ class _Task:
             holder = self._mine.among(error.state)
             if holder is None or token not in (None, holder.token):
                 raise
-            self._settings["id"] = holder.owner
-            return steps.let_go(self._settings, taker=self._taker, token=token, dry_run=dry)
+            settings = self._settings._replace(id=holder.owner)
+            return steps.let_go(settings, taker=self._taker, token=token, dry_run=dry)
 
     def _is_of_this_run(self, holder):
         """It belongs to another host of this run."""

@@ -164,7 +164,7 @@ def look(params):
     if params["name"] is None:
         states = realm.list()
     elif params["name"]:
-        states = [realm.show(settings["lockname"])]
+        states = [realm.show(settings.lockname)]
     else:
         raise ConfigError("no lock is named: name is empty")
     return [lock for state in states for lock in locks_json(state)]

@@ -24,7 +24,7 @@ def said_by_environment():
     """The settings that DISTLOCK_* say here, and the config file that DISTLOCK_CONFIG names. Raises `ConfigError`."""
     config = os.environ.get("DISTLOCK_CONFIG") or os.devnull  # the default file is each host's own
     settings = load({}, {**os.environ, "DISTLOCK_CONFIG": config})
-    found = {word: settings[word] for word in settings.given if word != "config"}
+    found = {word: settings.by_key(word) for word in settings.given if word != "config"}
     if found.pop("nowait", False):
         found["timeout"] = 0
     return found

@@ -29,11 +29,11 @@ class Turn:
     def __init__(self, host, settings):
         self.host = host
         self.settings = settings
-        self.line = (str(settings["endpoints"]), settings["prefix"], settings["lockname"])
+        self.line = (str(settings.endpoints), settings.prefix, settings.lockname)
         self.stage = TO_COME
         self.keeper = None
         self.shown = ""
-        self.wait = Waiting(host, settings["lockname"])
+        self.wait = Waiting(host, settings.lockname)
         self.stop = False
         self.given_up = None
 
@@ -99,9 +99,7 @@ class HostLocks:
     def finish(self, advance):
         """All hosts are through: see to it that every lock is released, within the time that a release is tried."""
         deadline = (
-            time.monotonic()
-            + BEYOND
-            + max((turn.settings["release_timeout"] for turn in self._turns.values()), default=0)
+            time.monotonic() + BEYOND + max((turn.settings.release_timeout for turn in self._turns.values()), default=0)
         )
         advance()
         while any(turn.stage != DONE for turn in self._turns.values()):
@@ -118,7 +116,7 @@ class HostLocks:
         there = [
             other for other in self._turns.values() if other.line == turn.line and other.stage in (WAITS, HOLDS, PARTS)
         ]
-        return len(there) < turn.settings["slots"]
+        return len(there) < turn.settings.slots
 
     def _start(self, turn):
         try:
@@ -146,13 +144,13 @@ class HostLocks:
         through, failed = state(turn.host)
         if through:
             turn.stage = PARTS
-            if failed and turn.settings["on_failure"] == KEEP:
+            if failed and turn.settings.on_failure == KEEP:
                 self._kept.setdefault(turn.line, turn.host)
             end_hold(turn.keeper, turn.settings, self._play, {turn.host} if failed else set())
 
     def _give_up(self, turn):
         """Not to wait until a person unlocks it, and then to go on with what has failed on another host."""
-        name, host = turn.settings["lockname"], self._kept[turn.line]
+        name, host = turn.settings.lockname, self._kept[turn.line]
         turn.given_up = DistlockError(
             f"{name} is left taken after {host} has failed, so no other host of this run goes on"
         )

@@ -47,7 +47,7 @@ def preview(settings):
 
 def would_hold(settings):
     """The variable distlock_held in check mode: what a real run would hold, but for what only that would know."""
-    return {"lock": settings["lockname"], "owner": settings["id"], "token": None, "since": None}
+    return {"lock": settings.lockname, "owner": settings.id, "token": None, "since": None}
 
 
 def say(line):

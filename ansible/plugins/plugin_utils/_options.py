@@ -64,7 +64,7 @@ class Options:
         owner = f"ansible:{host}@{suffix}" if host else f"ansible:{suffix}"
         arguments = {SETTING.get(name, name): _plain(value) for name, value in options.items()}
         settings = steps.read(arguments, owner)
-        if not settings["lockname"]:
+        if not settings.lockname:
             raise ConfigError("no lock is named: set the variable distlock_name")
         return settings, own
 

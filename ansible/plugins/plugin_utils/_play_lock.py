@@ -76,10 +76,10 @@ class PlayLock:
                 return
             time.sleep(0.005)
         keeper, self._keeper = self._keeper, None
-        kept = self._failed and self._settings["on_failure"] == KEEP
+        kept = self._failed and self._settings.on_failure == KEEP
         end_hold(keeper, self._settings, self._play, self._failed)
         self._failed.clear()
-        deadline = time.monotonic() + self._settings["release_timeout"] + BEYOND
+        deadline = time.monotonic() + self._settings.release_timeout + BEYOND
         while not keeper.over and time.monotonic() < deadline:
             keeper.wait(LOOK)
         if isinstance(keeper.trouble, LockLost):
@@ -112,9 +112,9 @@ class PlayLock:
 
 def end_hold(keeper, settings, what, failed):
     """Release, keep or cool, by what became of it and what the settings say."""
-    if failed and settings["on_failure"] == KEEP:
+    if failed and settings.on_failure == KEEP:
         keeper.end_hold(KEEP, f"{what}: failed on {', '.join(sorted(failed))}")
-    elif settings["cooldown"] is not None and not failed:
-        keeper.end_hold(COOL, settings["cooldown"])
+    elif settings.cooldown is not None and not failed:
+        keeper.end_hold(COOL, settings.cooldown)
     else:
         keeper.end_hold(RELEASE)

@@ -72,7 +72,7 @@ class StrategyModule(HostPinnedStrategy):
         self._set_hosts_cache(play)
         wanted = self._wanted(iterator)
         if play.check_mode:
-            for settings in {settings["lockname"]: settings for settings in wanted.values()}.values():
+            for settings in {settings.lockname: settings for settings in wanted.values()}.values():
                 preview(settings)
             self._foreseen = {name: would_hold(settings) for name, settings in wanted.items()}
             return super().run(iterator, play_context)

@@ -146,9 +146,9 @@ class StrategyModule(LinearStrategy):
         settings, own = self._read(options, play, names[0])
         for name in names[1:]:
             other = self._read(options, play, name)[0]
-            if other["lockname"] != settings["lockname"]:
+            if other.lockname != settings.lockname:
                 raise ConfigError(
-                    f"{names[0]} names the lock {settings['lockname']}, {name} names {other['lockname']}: "
+                    f"{names[0]} names the lock {settings.lockname}, {name} names {other.lockname}: "
                     "under linear all hosts of a play have one; for one of each host's own use "
                     "the strategy distlock.distlock.host_pinned"
                 )

@@ -8,8 +8,8 @@ from distlock_core.base.deadline import FOREVER
 from distlock_core.base.nearest import did_you_mean
 from distlock_core.base.value import Value
 from distlock_core.cli.options import UsageError
-from distlock_core.settings.load import as_utf8, read_setting, utf8
-from distlock_core.settings.table import SETTINGS, Setting, read_bool, read_seconds, read_text
+from distlock_core.settings.readers import read_bool, read_seconds, read_text, utf8
+from distlock_core.settings.table import SETTINGS, Setting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ SEE = "See: distlock-puppet --help"
 # What means nothing here: a report is read by people, and the lock's name has a place of its own.
 LEFT_OUT = ("lock-name", "json", "node", "while-pid")
 OWN = {
-    "certname": Setting("certname", "certname", read_text, "", ""),
-    "command-timeout": Setting("command-timeout", "command_timeout", read_seconds, 0.0, ""),
-    "noop-runs": Setting("noop-runs", "noop_runs", read_bool, False, "", flag=True),
+    "certname": Setting("certname", "certname", read_text, ""),
+    "command-timeout": Setting("command_timeout", "command-timeout", read_seconds, 0.0),
+    "noop-runs": Setting("noop_runs", "noop-runs", read_bool, False, flag=True),
 }
 BY_OPTION = {
     **{setting.option: setting for setting in SETTINGS if "option" in setting.scope and setting.option not in LEFT_OUT},
@@ -101,9 +101,9 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> Call:
             raise UsageError(f"--{option} means nothing to {operation}: it goes with {' and '.join(meant_for)}. {SEE}")
     own = {option: options.pop(option) for option in OWN if option in options}
     arguments = {"lockname": name, **{BY_OPTION[option].key: text for option, text in options.items()}}
-    limit: Any = read_setting(OWN["command-timeout"], own.get("command-timeout", 0.0), "option --command-timeout")
+    limit: Any = OWN["command-timeout"].value(own.get("command-timeout", 0.0), "option --command-timeout")
     certname = own.get("certname") or environ.get(CERTNAME, "")
-    noop_runs = bool(read_setting(OWN["noop-runs"], own.get("noop-runs", False), "option --noop-runs"))
+    noop_runs = bool(OWN["noop-runs"].value(own.get("noop-runs", False), "option --noop-runs"))
     return Call(operation, name, arguments, command, certname, limit if limit > 0 else FOREVER, noop_runs)
 
 
@@ -139,7 +139,7 @@ def _value(word: str, option: str, text: str | None, rest: list[str]) -> str:
         return "true"
     if text is None and not rest:
         raise UsageError(f"option --{option} needs a value. {SEE}")
-    return as_utf8(setting, rest.pop(0) if text is None else text)
+    return setting.as_utf8(rest.pop(0) if text is None else text)
 
 
 def wants_help(words: Sequence[str]) -> bool:

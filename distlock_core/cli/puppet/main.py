@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from distlock_core.cli.puppet.run import Run
     from distlock_core.cli.run import NewLock
     from distlock_core.process.table import Process
-    from distlock_core.settings.load import Settings
+    from distlock_core.settings.table import Settings
 
 MINE, FREE, OTHERS, UNKNOWN = 0, 1, 2, 3  # the exit codes of `check`
 LONGEST_LOOK = 10.0  # seconds that a run waits for its keeper to look at what it has started
@@ -132,8 +132,7 @@ def _release(call: Call) -> int:
         _wait_for_a_look(holder.keeper)
         pids = ", ".join(str(pid) for pid, _ in sorted(left))
         return out(f"{name} stays taken until process {pids}, which this run has started, has ended")
-    settings["id"] = holder.owner
-    steps.let_go(settings, run=around.pid, token=holder.token)
+    steps.let_go(settings._replace(id=holder.owner), run=around.pid, token=holder.token)
     return out(f"{name} is released")
 
 
@@ -165,7 +164,7 @@ def _check(call: Call) -> int:
     state = steps.connect(settings).show(call.name)
     taker = None if around is None else traces(around.pid)
     # That of another run of this node is another's.
-    mine = any(holder.owner == settings["id"] and holder.record.state == HELD for holder in state.holders)
+    mine = any(holder.owner == settings.id and holder.record.state == HELD for holder in state.holders)
     code = MINE if mine and _holds(settings, taker) else OTHERS if state.holders or state.frozen is not None else FREE
     said = out(taken(state if state.holders == () else state._replace(frozen=None)))
     return UNKNOWN if said != OK else code
@@ -184,9 +183,8 @@ def _holds(settings: Settings, taker: Mapping[str, Any] | None) -> bool:
 
 def _settings(call: Call, certname: str) -> Settings:
     arguments = {key: value for key, value in call.arguments.items() if value != "" or key == "config"}
-    settings = steps.read(arguments, f"{OWNER}{certname}")
-    settings.update(json=False, node=False, while_pid=None)
-    if not settings["quiet"]:
+    settings = steps.read(arguments, f"{OWNER}{certname}")._replace(json=False, node=False, while_pid=None)
+    if not settings.quiet:
         warn(settings.warnings, json=False)
     return settings
 
@@ -215,7 +213,7 @@ def _new_lock(settings: Settings, around: Run | None) -> NewLock:
         try:
             wanted(realm, settings, inside=inside).preview()
         except (LockBusy, Frozen, LimitConflict) as error:
-            own = steps.bound_to(around.pid, error.state, settings["id"])
+            own = steps.bound_to(around.pid, error.state, settings.id)
             if own is not None:
                 inside[own.key] = own.token
     return lambda details: wanted(realm, settings, inside=inside, details=details)

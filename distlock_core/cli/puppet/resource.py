@@ -93,7 +93,7 @@ def _locked(wish: dict[str, Any]) -> dict[str, Any]:
     )
     return {
         "changed": taken.changed,
-        "owner": settings["id"],
+        "owner": settings.id,
         "holder": _shown(taken.holder),
         "before": _shown(taken.before),
         "waits": PUPPET.advise(taken.waits),
@@ -108,12 +108,12 @@ def _unlocked(wish: dict[str, Any]) -> dict[str, Any]:
     holder = None
     if around is None:
         holder = steps.let_go(settings, run=run, force=force, dry_run=wish.get("dry_run", False))
-    return {"changed": holder is not None, "owner": settings["id"], "holder": _shown(holder), "around": _shown(around)}
+    return {"changed": holder is not None, "owner": settings.id, "holder": _shown(holder), "around": _shown(around)}
 
 
 def _run_lock(wish: dict[str, Any]) -> dict[str, Any]:
     settings = steps.read(wish["settings"], wish["owner"])
-    holder = steps.bound_to(wish["run"], steps.connect(settings).show(settings["lockname"]))
+    holder = steps.bound_to(wish["run"], steps.connect(settings).show(settings.lockname))
     waited = None if holder is None else Waited.read(holder.record.details.get("waited"))
     return {"story": None if holder is None or waited is None else f"{steps.said(holder)}, {waited}"}
 

@@ -12,7 +12,7 @@ from distlock_core.base.deadline import now
 from distlock_core.errors import AccessDenied, ConfigError
 from distlock_core.etcd.happy_eyeballs import ConnectFailed
 from distlock_core.etcd.http.http1 import ConnectionLost
-from distlock_core.etcd.http.messages import FAILED_PRECONDITION, MALFORMED, PERMISSION_DENIED, UNAUTHENTICATED, Refused
+from distlock_core.etcd.refused import FAILED_PRECONDITION, MALFORMED, PERMISSION_DENIED, UNAUTHENTICATED, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

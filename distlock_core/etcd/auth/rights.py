@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from distlock_core.errors import AccessDenied, DistlockError
-from distlock_core.etcd.http.messages import PERMISSION_DENIED, Refused
+from distlock_core.etcd.refused import PERMISSION_DENIED, Refused
 from distlock_core.etcd.values import Compare, Get, LeaseGone, Put, prefix_end
 
 TYPE_CHECKING = False

@@ -20,8 +20,8 @@ from distlock_core.errors import Cancelled
 from distlock_core.etcd.failover import LATE, LINGER
 from distlock_core.etcd.happy_eyeballs import ConnectFailed
 from distlock_core.etcd.http.http1 import ConnectionLost, reason_of
-from distlock_core.etcd.http.messages import Refused
 from distlock_core.etcd.http.reply import TooLarge
+from distlock_core.etcd.refused import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

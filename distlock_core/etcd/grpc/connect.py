@@ -10,8 +10,9 @@ from distlock_core.etcd.grpc.channel import Bell, Channel, SignalsHeld, result_o
 from distlock_core.etcd.grpc.etcd3_package import check_spare
 from distlock_core.etcd.happy_eyeballs import STAGGER, ConnectFailed, targets
 from distlock_core.etcd.http.http1 import Connection, ConnectionLost
-from distlock_core.etcd.http.messages import MALFORMED, NoGateway, Refused, read_answer
+from distlock_core.etcd.http.messages import NoGateway, read_answer
 from distlock_core.etcd.http.reply import MAX_ANSWER, MIB
+from distlock_core.etcd.refused import MALFORMED, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

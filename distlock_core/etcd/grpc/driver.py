@@ -6,27 +6,24 @@ are its own. See `Etcd` for what is offered, and `protos` for what goes over the
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Sequence
 
 from distlock_core.base.deadline import Patience
 from distlock_core.errors import AccessDenied, DistlockError
-from distlock_core.etcd.address import Address
 from distlock_core.etcd.auth.login import Login
 from distlock_core.etcd.auth.rights import TRYING, name_missing
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
 from distlock_core.etcd.failover import ask_in_turn
 from distlock_core.etcd.grpc import messages
-from distlock_core.etcd.grpc.channel import Channel
-from distlock_core.etcd.grpc.connect import open_channel
+from distlock_core.etcd.grpc.channels import Channels
 from distlock_core.etcd.grpc.etcd3_package import load
 from distlock_core.etcd.grpc.stream import FirstAnswer
 from distlock_core.etcd.grpc.watch import GrpcWatch
 from distlock_core.etcd.happy_eyeballs import ConnectFailed
 from distlock_core.etcd.http.http1 import ConnectionLost
-from distlock_core.etcd.http.messages import FAILED_PRECONDITION, NO_SPACE, NOT_FOUND, Refused, shown_member
+from distlock_core.etcd.http.messages import shown_member
 from distlock_core.etcd.http.reply import MAX_ANSWER, MIB
+from distlock_core.etcd.refused import FAILED_PRECONDITION, NO_SPACE, NOT_FOUND, Refused
 from distlock_core.etcd.values import Compare, Get, LeaseGone, Outcome, Range
 
 TYPE_CHECKING = False
@@ -34,8 +31,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from distlock_core.etcd.auth.access import Access
-    from distlock_core.etcd.auth.tls import Tls
-    from distlock_core.etcd.grpc.channel import Metadata
+    from distlock_core.etcd.grpc.channel import Channel, Metadata
     from distlock_core.etcd.values import Op
 
     Answer = TypeVar("Answer")
@@ -52,13 +48,8 @@ class Grpc:
         self._rpc = load()
         self._endpoints = endpoints
         self._access = access
-        self._most = max_answer * MIB
-        self._tls: Tls | None = None
         self._login = Login(access, self._authenticate) if access is not None and access.user else None
-        self._lock = threading.Lock()
-        self._channels: dict[Address, Channel] = {}
-        self._inherited: dict[Address, Channel] = {}
-        self._pid = os.getpid()
+        self._channels = Channels(self._rpc, endpoints, access, max_answer * MIB)
 
     @property
     def endpoint(self) -> str:
@@ -104,10 +95,7 @@ class Grpc:
         """Nothing is left to load: the package is loaded as a whole."""
 
     def close(self) -> None:
-        with self._lock:
-            channels, self._channels = list(self._channels.values()), {}
-        for channel in channels:
-            channel.give_up()
+        self._channels.close()
 
     def _transact(
         self,
@@ -198,12 +186,12 @@ class Grpc:
     ) -> Any:
         """One request to one endpoint. A careful one is sent over no connection but that whose cluster is known."""
         if fresh:
-            channel = self._connect(attempt.address, attempt.patience)
+            channel = self._channels.connect(attempt.address, attempt.patience)
         else:
-            channel = self._channel(attempt.address, attempt.patience)
+            channel = self._channels.get(attempt.address, attempt.patience)
         if careful and not channel.is_connected():
-            self._give_up(channel)
-            channel = self._channel(attempt.address, attempt.patience)
+            self._channels.give_up(channel)
+            channel = self._channels.get(attempt.address, attempt.patience)
         try:
             if careful and not channel.is_known:
                 self._check_channel(channel, attempt, request, token)
@@ -214,14 +202,14 @@ class Grpc:
                 self._endpoints.check_history(answer.header.revision, attempt)
                 channel.is_known = True
         except (ConnectFailed, ConnectionLost):
-            self._give_up(channel)
+            self._channels.give_up(channel)
             raise
         except BaseException:
             if fresh:
                 channel.give_up()
             raise
         if fresh:
-            self._prefer(channel)
+            self._channels.prefer(channel)
         return answer
 
     def _check_channel(self, channel: Channel, attempt: Attempt, request: Any, token: str) -> None:
@@ -261,59 +249,15 @@ class Grpc:
         """Remember whose members they are, by the connection that calls use: another may lead elsewhere one day."""
         patience = attempt.patience.within(LEARNING)
         try:
-            self._check_members(self._channel(attempt.address, patience), token, patience)
+            self._check_members(self._channels.get(attempt.address, patience), token, patience)
         except WrongCluster:
             raise
         except (ConnectFailed, ConnectionLost):
             pass  # it has time
 
-    def _connect(self, address: Address, patience: Patience) -> Channel:
-        if address.tls and self._tls is None:
-            from distlock_core.etcd.auth.tls import Tls
-
-            self._tls = Tls(self._access)
-        tls = self._tls if address.tls else None
-        channel, cluster = open_channel(self._rpc, address, tls, patience, self._most)
-        try:
-            self._endpoints.answered(address, cluster)
-        except WrongCluster as wrong:
-            channel.give_up()
-            raise ConnectFailed(str(wrong)) from wrong  # what was to be asked has not been sent
-        return channel
-
-    def _channel(self, address: Address, patience: Patience) -> Channel:
-        with self._lock:
-            if self._pid != os.getpid():
-                # A fork: the parent goes on with these channels, and their threads have stayed with it. They are kept:
-                # to be collected they would be closed, which waits for those threads.
-                self._inherited, self._channels, self._pid = self._channels, {}, os.getpid()
-            channel = self._channels.get(address)
-        if channel is not None:
-            return channel
-        made = self._connect(address, patience)
-        with self._lock:
-            channel = self._channels.setdefault(address, made)
-        if channel is not made:
-            made.give_up()  # another thread was faster
-        return channel
-
-    def _prefer(self, channel: Channel) -> None:
-        """Use this one from now on: the one before it may hang."""
-        with self._lock:
-            before = self._channels.get(channel.address)
-            self._channels[channel.address] = channel
-        if before is not None:
-            before.give_up()
-
-    def _give_up(self, channel: Channel) -> None:
-        with self._lock:
-            if self._channels.get(channel.address) is channel:
-                del self._channels[channel.address]
-        channel.give_up()
-
     def _open_watch(self, attempt: Attempt, requests: Sequence[Any], revision: int, token: str) -> GrpcWatch:
         suspect = None if self._login is None else self._login.suspect
-        channel = self._connect(attempt.address, attempt.patience)
+        channel = self._channels.connect(attempt.address, attempt.patience)
         try:
             method, check = self._rpc.WatchStub(channel.raw).Watch, self._endpoints.check_cluster
             watch = GrpcWatch(channel, method, requests, _metadata(token), revision, check, suspect)

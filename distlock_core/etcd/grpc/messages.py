@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from distlock_core.etcd.http.messages import watch_ended
+from distlock_core.etcd.refused import watch_ended
 from distlock_core.etcd.values import Compare, Delete, Event, KeyValue, Outcome, Put, Range
 
 TYPE_CHECKING = False

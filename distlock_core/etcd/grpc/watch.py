@@ -10,7 +10,7 @@ from distlock_core.base.threads import start_thread
 from distlock_core.etcd.grpc import messages
 from distlock_core.etcd.grpc.channel import Bell, Channel, SignalsHeld, failure_of
 from distlock_core.etcd.http.http1 import ConnectionLost
-from distlock_core.etcd.http.messages import WatchRefused
+from distlock_core.etcd.refused import WatchRefused
 from distlock_core.etcd.values import Event, WatchEnded
 
 TYPE_CHECKING = False

@@ -17,13 +17,8 @@ from distlock_core.etcd.failover import LINGER, SPEAKS_TLS, ask_in_turn
 from distlock_core.etcd.happy_eyeballs import ConnectFailed
 from distlock_core.etcd.http.http1 import Connection
 from distlock_core.etcd.http.messages import (
-    FAILED_PRECONDITION,
-    MALFORMED,
-    NO_SPACE,
-    NOT_FOUND,
     Limited,
     NoGateway,
-    Refused,
     Unavailable,
     b64,
     compare_json,
@@ -41,6 +36,7 @@ from distlock_core.etcd.http.messages import (
 )
 from distlock_core.etcd.http.pool import Pool
 from distlock_core.etcd.http.reply import MAX_ANSWER, MIB, ConnectionLost, Reply
+from distlock_core.etcd.refused import FAILED_PRECONDITION, MALFORMED, NO_SPACE, NOT_FOUND, Refused
 from distlock_core.etcd.values import Compare, Get, LeaseGone, Outcome, Range
 
 TYPE_CHECKING = False

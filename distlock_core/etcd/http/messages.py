@@ -8,11 +8,10 @@ from __future__ import annotations
 import binascii
 import json
 
-from distlock_core.base.text import printable
-from distlock_core.errors import AccessDenied, ConfigError, DistlockError, NoSpace
 from distlock_core.etcd.happy_eyeballs import ConnectFailed
 from distlock_core.etcd.http.http1 import ConnectionLost
-from distlock_core.etcd.values import Compacted, Compare, Delete, Event, Get, KeyValue, Outcome, Put, Range, WatchEnded
+from distlock_core.etcd.refused import Refused, quoted, watch_ended
+from distlock_core.etcd.values import Compare, Delete, Event, Get, KeyValue, Outcome, Put, Range
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,27 +20,7 @@ if TYPE_CHECKING:
 
     from distlock_core.etcd.values import Op
 
-# gRPC codes, as etcd's answers carry them.
-INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, FAILED_PRECONDITION, UNAUTHENTICATED = 3, 5, 7, 9, 16
-# Cancelled, Unknown, DeadlineExceeded, Aborted, Internal, Unavailable: another member may do better.
-PASSING = frozenset({1, 2, 4, 10, 13, 14})
-# What Python raises over an answer that is no JSON, or JSON of another shape than etcd's.
-MALFORMED = (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
-TOO_MANY_REQUESTS, NO_LEADER = "too many requests", "etcdserver: no leader"
-# What the gateway says of a request that did not reach it whole, because the connection is half closed: it passes on
-# nothing of it.
-CUT_SHORT = "unexpected EOF"
-NO_SPACE = "database space exceeded"
-MOST_QUOTED = 300  # characters of what etcd says that are shown
 LONGEST_NUMBER = 20  # digits of 64 bits
-
-
-# How a watch's end says that this user may not watch, or has no valid token any more: by version, one or the other.
-REFUSALS = ("permission denied", "invalid auth token", "auth store is old", "in header is old", "user name is empty")
-
-
-class WatchRefused(WatchEnded):
-    """A watch is over because etcd refuses it to this user."""
 
 
 class NoGateway(ConnectionLost):
@@ -56,35 +35,6 @@ class Unavailable(ConnectionLost):
     """Something in front of etcd says that it got no answer from it. What was asked for may have been done."""
 
 
-class Refused(Exception):
-    """etcd answered with an error."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-    @property
-    def passing(self) -> bool:
-        return self.code in PASSING or TOO_MANY_REQUESTS in self.message or self._cut_short
-
-    @property
-    def undone(self) -> bool:
-        """True if it was surely refused before anything was done: a write may be sent again."""
-        return NO_LEADER in self.message or TOO_MANY_REQUESTS in self.message or self._cut_short
-
-    @property
-    def _cut_short(self) -> bool:
-        return self.code == INVALID_ARGUMENT and self.message == CUT_SHORT
-
-
-def watch_ended(said: str, *, compacted: bool) -> WatchEnded:
-    """The error for a watch that etcd has ended, by what it has said of that."""
-    if compacted:
-        return Compacted(said)
-    return (WatchRefused if any(word in said for word in REFUSALS) else WatchEnded)(said)
-
-
 def read_events(message: Any, check_cluster: Callable[[int], None]) -> list[Event]:
     """The events of one message of a watch. Raises `WatchEnded` when it says that the watch is over.
 
@@ -92,12 +42,12 @@ def read_events(message: Any, check_cluster: Callable[[int], None]) -> list[Even
     """
     result = message.get("result") if isinstance(message, dict) else None
     if not isinstance(result, dict):
-        raise watch_ended(_quoted(message), compacted=False)
+        raise watch_ended(quoted(message), compacted=False)
     header = _object(result.get("header", {}))
     if "cluster_id" in header:
         check_cluster(_whole(header["cluster_id"]))
     if _truth(result, "canceled"):
-        raise watch_ended(_quoted(message), compacted=bool(_number(result, "compact_revision")))
+        raise watch_ended(quoted(message), compacted=bool(_number(result, "compact_revision")))
     return [_event(_object(event)) for event in _list(result, "events")]
 
 
@@ -120,7 +70,7 @@ def read_answer(status: int, body: bytes | bytearray) -> dict[str, Any]:
         if isinstance(error, dict):  # of a stream
             answer = {"code": error.get("grpc_code", error.get("code", 2)), "message": error.get("message", "")}
         if type(answer.get("code")) is int and "message" in answer:
-            raise Refused(answer["code"], _quoted(answer["message"]))
+            raise Refused(answer["code"], quoted(answer["message"]))
         if status == 200:
             return answer
     if status == 429:
@@ -133,23 +83,6 @@ def read_answer(status: int, body: bytes | bytearray) -> dict[str, Any]:
         raise NoGateway("its JSON gateway takes no client certificate with a common name while auth is on (400)")
     kind = Unavailable if status in (502, 503, 504) else ConnectionLost
     raise kind(f"it answers, but not as etcd does (HTTP {status})")
-
-
-def translate(refusal: Refused) -> DistlockError:
-    """The error that callers know, for one of etcd's."""
-    message = refusal.message
-    if refusal.code in (PERMISSION_DENIED, UNAUTHENTICATED) or "user name is empty" in message:
-        if "user name is empty" in message:
-            return AccessDenied(f"etcd refuses: {message}. It wants a user: set user, and a password")
-        return AccessDenied(f"etcd refuses: {message}")
-    if NO_SPACE in message:
-        return NoSpace(
-            "etcd's database is full (alarm NOSPACE): it takes no writes until somebody has compacted and "
-            "defragmented it, and then disarmed the alarm. See: etcdctl alarm list"
-        )
-    if "too large" in message or "larger than max" in message:  # the second is gRPC's, above its own limit
-        return ConfigError(f"etcd refuses: {message}; shorten the reason or the value")
-    return DistlockError(f"etcd refuses: {message}")
 
 
 def b64(data: bytes) -> str:
@@ -239,7 +172,7 @@ def read_members(answer: dict[str, Any]) -> list[str]:
 
 def shown_member(member: int, name: object, urls: Iterable[str]) -> str:
     """A member of a cluster as it is told from others, and shown."""
-    return _quoted(f"{member:x} {name} at {','.join(sorted(urls)) or 'no URL'}")
+    return quoted(f"{member:x} {name} at {','.join(sorted(urls)) or 'no URL'}")
 
 
 def read_token(answer: dict[str, Any]) -> str:
@@ -343,8 +276,3 @@ def _list(message: dict[str, Any], field: str) -> list[Any]:
     if type(value) is not list:
         raise TypeError("no list")
     return value
-
-
-def _quoted(said: Any) -> str:
-    """What etcd has said, to be shown to a person: on one line, without control characters, and not at any length."""
-    return printable(str(said)[:MOST_QUOTED])

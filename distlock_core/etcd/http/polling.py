@@ -11,7 +11,8 @@ from distlock_core.errors import AccessDenied, AnotherCluster, Cancelled, Distlo
 from distlock_core.etcd.endpoints import WrongCluster
 from distlock_core.etcd.failover import ask_in_turn
 from distlock_core.etcd.http.http1 import ConnectionLost
-from distlock_core.etcd.http.messages import NoGateway, Refused, WatchRefused
+from distlock_core.etcd.http.messages import NoGateway
+from distlock_core.etcd.refused import Refused, WatchRefused
 from distlock_core.etcd.values import Compacted, Get, WatchEnded
 
 TYPE_CHECKING = False

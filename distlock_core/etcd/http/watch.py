@@ -7,8 +7,9 @@ from collections.abc import Callable
 from distlock_core.base.deadline import Patience
 from distlock_core.etcd.http.http1 import Connection
 from distlock_core.etcd.http.json_stream import JsonStream
-from distlock_core.etcd.http.messages import MALFORMED, WatchRefused, begins_behind, read_events
+from distlock_core.etcd.http.messages import begins_behind, read_events
 from distlock_core.etcd.http.reply import TIMED_OUT, ConnectionLost, Reply
+from distlock_core.etcd.refused import MALFORMED, WatchRefused
 from distlock_core.etcd.values import Compacted, Event, WatchEnded
 
 

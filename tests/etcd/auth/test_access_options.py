@@ -15,8 +15,8 @@ import yaml
 from distlock_core import ConfigError
 from distlock_core.etcd.address import parse_endpoint
 from distlock_core.etcd.auth.access import Access
-from distlock_core.settings.load import Settings, load
-from distlock_core.settings.table import SETTINGS
+from distlock_core.settings.load import load
+from distlock_core.settings.table import SETTINGS, Settings
 from distlock_core.testing import Cluster, Tls
 from tests.support.access_settings import OF_ACCESS
 from tests.support.secured_site import BOUND, Run, Site, Spawn, line_of, one_line, wait_until
@@ -197,7 +197,7 @@ def test_password_and_password_file_are_one_setting(
     given = {key: value.format(f=password_file) for key, value in options.items()}
     settings = load({"config": path, **given}, environ)
     found = tuple(word and word.format(f=password_file) for word in expected)
-    assert (settings["password"], settings["password_file"]) == found
+    assert (settings.password, settings.password_file) == found
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,81 @@
+"""Refusals: etcd's answers that are errors, by either transport, and the errors of distlock that they become."""
+
+from __future__ import annotations
+
+from distlock_core.base.text import printable
+from distlock_core.errors import AccessDenied, ConfigError, DistlockError, NoSpace
+from distlock_core.etcd.values import Compacted, WatchEnded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# gRPC codes, as etcd's answers carry them.
+INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, FAILED_PRECONDITION, UNAUTHENTICATED = 3, 5, 7, 9, 16
+# Cancelled, Unknown, DeadlineExceeded, Aborted, Internal, Unavailable: another member may do better.
+PASSING = frozenset({1, 2, 4, 10, 13, 14})
+# What Python raises over an answer that is no JSON, or JSON of another shape than etcd's.
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
+TOO_MANY_REQUESTS, NO_LEADER = "too many requests", "etcdserver: no leader"
+# What the gateway says of a request that did not reach it whole, because the connection is half closed: it passes on
+# nothing of it.
+CUT_SHORT = "unexpected EOF"
+NO_SPACE = "database space exceeded"
+MOST_QUOTED = 300  # characters of what etcd says that are shown
+# How a watch's end says that this user may not watch, or has no valid token any more: by version, one or the other.
+REFUSALS = ("permission denied", "invalid auth token", "auth store is old", "in header is old", "user name is empty")
+
+
+class WatchRefused(WatchEnded):
+    """A watch is over because etcd refuses it to this user."""
+
+
+class Refused(Exception):
+    """etcd answered with an error."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+    @property
+    def passing(self) -> bool:
+        return self.code in PASSING or TOO_MANY_REQUESTS in self.message or self._cut_short
+
+    @property
+    def undone(self) -> bool:
+        """True if it was surely refused before anything was done: a write may be sent again."""
+        return NO_LEADER in self.message or TOO_MANY_REQUESTS in self.message or self._cut_short
+
+    @property
+    def _cut_short(self) -> bool:
+        return self.code == INVALID_ARGUMENT and self.message == CUT_SHORT
+
+
+def watch_ended(said: str, *, compacted: bool) -> WatchEnded:
+    """The error for a watch that etcd has ended, by what it has said of that."""
+    if compacted:
+        return Compacted(said)
+    return (WatchRefused if any(word in said for word in REFUSALS) else WatchEnded)(said)
+
+
+def translate(refusal: Refused) -> DistlockError:
+    """The error that callers know, for one of etcd's."""
+    message = refusal.message
+    if refusal.code in (PERMISSION_DENIED, UNAUTHENTICATED) or "user name is empty" in message:
+        if "user name is empty" in message:
+            return AccessDenied(f"etcd refuses: {message}. It wants a user: set user, and a password")
+        return AccessDenied(f"etcd refuses: {message}")
+    if NO_SPACE in message:
+        return NoSpace(
+            "etcd's database is full (alarm NOSPACE): it takes no writes until somebody has compacted and "
+            "defragmented it, and then disarmed the alarm. See: etcdctl alarm list"
+        )
+    if "too large" in message or "larger than max" in message:  # the second is gRPC's, above its own limit
+        return ConfigError(f"etcd refuses: {message}; shorten the reason or the value")
+    return DistlockError(f"etcd refuses: {message}")
+
+
+def quoted(said: Any) -> str:
+    """What etcd has said, to be shown to a person: on one line, without control characters, and not at any length."""
+    return printable(str(said)[:MOST_QUOTED])

@@ -1,0 +1,179 @@
+"""Readers: from a text, or a value of a config file, to the value of a setting. Each raises what was expected."""
+
+from __future__ import annotations
+
+from distlock_core.errors import ConfigError
+from distlock_core.model.ttl import LONGEST_TTL
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LONGEST = 10**9  # seconds; beyond it a number is a slip
+LONGEST_DIGITS = 100
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # seconds
+
+
+def read_seconds(text: object) -> float:
+    """A number of seconds, or with a unit (10m, 2h, 1d); fractions are fine, a negative one means for ever."""
+    number = _decimal(*_unit(text))
+    if number is None or abs(number) > LONGEST:
+        raise ConfigError("a number of seconds")
+    return number
+
+
+def read_span(text: object) -> float:
+    """A number of seconds above 0."""
+    number = read_seconds(text)
+    if number <= 0:
+        raise ConfigError("a number of seconds above 0")
+    return number
+
+
+def _unit(text: object) -> tuple[object, int]:
+    """A value without its unit, and how many seconds that is."""
+    if not isinstance(text, str) or text.strip()[-1:] not in UNITS:
+        return text, 1
+    return text.strip()[:-1], UNITS[text.strip()[-1]]
+
+
+def _decimal(text: object, factor: float = 1) -> float | None:
+    """A number as people write it. Not 010, 0x10, 1_000 or nan: what reads them does not agree on what they are."""
+    if isinstance(text, str):
+        digits = text.strip()
+        if not digits or not set(digits) <= set("0123456789.eE+-") or _has_leading_zero(digits):
+            return None
+    elif isinstance(text, bool) or not isinstance(text, (int, float)):
+        return None
+    try:
+        number = float(text) * factor
+    except (ValueError, OverflowError):
+        return None
+    return None if number != number else number
+
+
+def _has_leading_zero(digits: str) -> bool:
+    unsigned = digits.lstrip("+-")
+    return unsigned[:1] == "0" and unsigned[1:2].isdigit()
+
+
+def read_go_duration(text: object) -> float:
+    """A duration as Go writes it, `5s` or `500ms`; a bare integer counts nanoseconds, as it does there."""
+    if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= LONGEST_DIGITS:
+        text = 0 if _has_leading_zero(text) else int(text)
+    if isinstance(text, int) and not isinstance(text, bool) and 0 < text <= LONGEST * 10**9:
+        return text / 1e9
+    for unit, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)):
+        if isinstance(text, str) and text.endswith(unit):
+            seconds = _decimal(text[: -len(unit)], factor)
+            if seconds is not None and 0 < seconds <= LONGEST:
+                return seconds
+            break
+    raise ConfigError("a duration like 5s")
+
+
+def read_whole(low: int, high: int) -> Callable[[object], int]:
+    def read(text: object) -> int:
+        number = _whole(text)
+        if number is None or not low <= number <= high:
+            raise ConfigError(f"a whole number from {low} to {high}")
+        return number
+
+    return read
+
+
+def read_whole_seconds(text: object) -> int:
+    """A whole number of seconds, or with a unit (10m, 2h, 1d), up to a year."""
+    digits, factor = _unit(text)
+    number = _whole(digits)
+    if number is None or not 1 <= number * factor <= LONGEST_TTL:
+        raise ConfigError(f"a whole number of seconds from 1 to {LONGEST_TTL}")
+    return number * factor
+
+
+def _whole(text: object) -> int | None:
+    if isinstance(text, bool) or not isinstance(text, (str, int)):
+        return None
+    if isinstance(text, int):
+        return text
+    digits = text.strip()
+    # Python itself refuses to read a number of thousands of digits.
+    fine = digits.isascii() and digits.isdigit() and len(digits) <= LONGEST_DIGITS and not _has_leading_zero(digits)
+    return int(digits) if fine else None
+
+
+def read_bool(text: object) -> bool:
+    word = str(text).strip().lower()
+    if word in ("true", "t", "1", "yes", "on"):
+        return True
+    if word in ("false", "f", "0", "no", "off"):
+        return False
+    raise ConfigError("true or false")
+
+
+def read_text(text: object) -> str:
+    """A text. Not a number: what was written as 010, 1.10 or 1_000 is another one by the time YAML has read it."""
+    if not isinstance(text, str):
+        number = isinstance(text, (int, float)) and not isinstance(text, bool)
+        raise ConfigError("a string, in quotes (YAML may have rewritten it)" if number else "a string")
+    return text
+
+
+def read_path(text: object) -> str:
+    """The name of a file."""
+    path = read_text(text)
+    if "\0" in path:
+        raise ConfigError("the name of a file")
+    return path
+
+
+def absolute(path: str, what: str) -> str:
+    """Return the whole path. Raises `ConfigError` for a relative one, where the current directory is gone."""
+    import os
+
+    try:
+        return os.path.abspath(path)
+    except OSError:
+        raise ConfigError(
+            f"{what} {path}: it is relative, and the current directory is there no more; name it from / on"
+        ) from None
+
+
+def read_endpoints(text: object) -> list[str]:
+    items = text.split(",") if isinstance(text, str) else text
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise ConfigError("a list of URLs, or URLs separated by commas")
+    return [item.strip() for item in items if item.strip()]
+
+
+def read_choice(*words: str) -> Callable[[object], str]:
+    def read(text: object) -> str:
+        if text not in words:
+            raise ConfigError(" or ".join(words))
+        return str(text)
+
+    return read
+
+
+def read_password(text: object) -> str:
+    """A password. Not a number: 0123 without quotes is 83 to YAML."""
+    if not isinstance(text, str):
+        raise ConfigError("a string, in quotes")
+    return text
+
+
+def read_user(text: object) -> str:
+    """A user of etcd's. Not `name:password`, as etcdctl takes it: an option is seen in the process list."""
+    name = read_text(text)
+    if ":" in name:
+        raise ConfigError("a user's name alone (its password: DISTLOCK_PASSWORD, or a key of the config file)")
+    return name
+
+
+def utf8(text: str) -> str:
+    """An argument or a variable as the text that its bytes are in UTF-8, whatever the locale makes of them."""
+    if text.isascii():
+        return text
+    import os
+
+    return os.fsencode(text).decode("utf-8", "surrogateescape")
