@@ -1,4 +1,4 @@
-"""Survey: what the keys of a realm say of its locks, and which of a lock's holds is meant. Pure."""
+"""Status: the state of the locks of a realm, from its keys, and which hold of a lock is meant. Pure."""
 
 from __future__ import annotations
 
