@@ -54,7 +54,7 @@ def ansible(version: str, factory: pytest.TempPathFactory) -> Path:
     def make(_: Path) -> None:
         if not (home / "bin/ansible-playbook").exists():
             subprocess.run([python(CONTROLLERS[version]), "-m", "venv", "--clear", home], check=True, timeout=120)
-            pip = [home / "bin/python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
+            pip = [str(home / "bin/python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
             done = subprocess.run([*pip, "install", f"ansible-core=={version}.*"], timeout=600, check=False)
             if done.returncode != 0:
                 missing(f"ansible-core {version} is missing. To install it: pip install 'ansible-core=={version}.*'")
@@ -144,7 +144,11 @@ def test_everything_works_with_each_ansible_core(
 def test_the_module_runs_with_each_python_on_a_host_and_says_what_it_needs(
     controller: Controller, keys: Etcd, version: str
 ) -> None:
-    tasks = [{MODULE: {"name": "x"}}, {f"{MODULE}_info": {}}, {MODULE: {"name": "x", "state": "unlocked"}}]
+    tasks: list[dict[str, Any]] = [
+        {MODULE: {"name": "x"}},
+        {f"{MODULE}_info": {}},
+        {MODULE: {"name": "x", "state": "unlocked"}},
+    ]
     bare = {"PYTHONPATH": "", "COMPILED_PYTHON": ""}
     code, output = controller.run([play(*tasks)], "-e", f"ansible_python_interpreter={python(version)}", **bare)
     assert (code == 0) is (version != TOO_OLD), output

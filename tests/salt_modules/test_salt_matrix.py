@@ -98,7 +98,7 @@ def salt(version: str, factory: pytest.TempPathFactory) -> Path:
         if (home / "complete").exists():
             return
         subprocess.run([python(), "-m", "venv", "--clear", home], check=True, timeout=120)
-        pip = [home / "bin/python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        pip = [str(home / "bin/python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
         done = subprocess.run([*pip, "install", f"salt=={version}", *DEPENDENCIES], timeout=600, check=False)
         if done.returncode != 0:
             missing(f"Salt {version} is missing. To install it: pip install salt=={version}")

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     from distlock_core.cli.puppet.run import Run
     from distlock_core.cli.run import NewLock
-    from distlock_core.process.table import Process
     from distlock_core.settings.table import Settings
 
 MINE, FREE, OTHERS, UNKNOWN = 0, 1, 2, 3  # the exit codes of `check`
@@ -126,11 +125,11 @@ def _release(call: Call) -> int:
     name = printable(call.name)
     if holder is None:
         return out(f"{name}: nothing to release, this run has not taken it; {taken(state)}")
-    left = _left_running(around)
+    left = _left_running(around, holder.keeper)
     if left:
-        # So long this run lives on for sure: the keeper sees them once more, and waits for their end.
+        # The run lives until this process ends: so the keeper sees them once more, and waits for their end.
         _wait_for_a_look(holder.keeper)
-        pids = ", ".join(str(pid) for pid, _ in sorted(left))
+        pids = ", ".join(map(str, sorted(left)))
         return out(f"{name} stays taken until process {pids}, which this run has started, has ended")
     steps.let_go(settings._replace(id=holder.owner), run=around.pid, token=holder.token)
     return out(f"{name} is released")
@@ -219,12 +218,16 @@ def _new_lock(settings: Settings, around: Run | None) -> NewLock:
     return lambda details: wanted(realm, settings, inside=inside, details=details)
 
 
-def _left_running(around: Run) -> set[Process]:
-    """What the run has started and what still lives, but for me and those between the two of us."""
+def _left_running(around: Run, keeper: int | None) -> set[int]:
+    """Pids of what the run has started and what still lives, without this process and those between the two.
+
+    The keeper knows of those that have lost their parent, such as what a command leaves that Puppet has ended.
+    """
+    from distlock_core.process.alive import awaited_by
     from distlock_core.process.table import children, parent_of
 
-    me, chain = os.getpid(), set()
+    me, chain = os.getpid(), {around.pid}
     while me > 0 and me != around.pid:
         chain.add(me)
         me = parent_of(me) or 0
-    return {(pid, started) for pid, started in children(around.pid) if pid not in chain}
+    return ({pid for pid, _started in children(around.pid)} | awaited_by(keeper or 0)) - chain
