@@ -366,10 +366,10 @@ def test_where_the_machine_dies_others_get_the_lock_after_its_ttl(
     hooks = {"prerun_command": f"{DISTLOCK_PUPPET} acquire percona_prod --ttl={TTL}"} if way == "whole run" else {}
     node = new_node(whole_run=way == "whole run", **hooks)
     run = at_work(node, guarded, way, f", ttl => {TTL}")
-    held = holder()
+    held = present(holder())
     assert (held.owner, held.lifetime) == (node.owner, "leased" if way.startswith("distlock::exec") else "bound")
     the_machine_dies(run, guarded.pid, held.keeper)
-    assert holder().token == held.token  # whoever comes before its ttl is over does not get it
+    assert present(holder()).token == held.token  # whoever comes before its ttl is over does not get it
     other = new_node("db2")
     wait = quoted(DISTLOCK_PUPPET, "exec", "percona_prod", "--timeout=60", "--", "touch", tmp_path / "next")
     code, said = other.apply(f"exec {{ 'next': command => {wait} }}")
@@ -384,19 +384,19 @@ def test_where_the_machine_dies_a_lock_without_a_ttl_stays_and_its_node_goes_on_
 ) -> None:
     nodes = [new_node(name) for name in ("db1", "db2")]
     run = at_work(nodes[0], guarded, way)
-    held = holder()
+    held = present(holder())
     assert (held.owner, held.lifetime) == (nodes[0].owner, "persistent")
     the_machine_dies(run, guarded.pid)
     enter = quoted(DISTLOCK_PUPPET, "exec", "percona_prod", "--", "touch", tmp_path / "ran")
     code, said = nodes[1].apply(f"exec {{ 'enter': command => {enter} }}")
     assert code == FAILED, said
     assert f"percona_prod is held by {nodes[0].owner} since" in said
-    assert holder().token == held.token
+    assert present(holder()).token == held.token
     code, said = nodes[0].apply(f"exec {{ 'enter': command => {enter} }}")
     assert code == CHANGED, said
     assert (tmp_path / "ran").exists()
     if way == "ensure => unlocked":
-        assert holder().token == held.token  # a step: it lasts until what unlocks it
+        assert present(holder()).token == held.token  # a step: it lasts until what unlocks it
     else:
         wait_free(holder, seen)
 
@@ -407,13 +407,13 @@ def test_a_lock_that_the_end_of_the_run_would_unlock_stays_where_the_run_is_ende
 ) -> None:
     node = new_node()
     run = at_work(node, guarded, "ensure => unlocked")
-    held = holder()
+    held = present(holder())
     assert (held.owner, held.lifetime, held.keeper) == (node.owner, "persistent", None)
     run.send(number)
     run.wait()
     guarded.gate.touch()
-    wait_until(lambda: not is_running(guarded.pid), "the end of the command")
-    assert holder().token == held.token
+    wait_until(lambda: not is_running(present(guarded.pid)), "the end of the command")
+    assert present(holder()).token == held.token
     assert guarded.ended == [node.certname]
 
 
@@ -428,10 +428,10 @@ def test_a_command_under_the_lock_fails(new_node: New, holder: Holding, seen: Et
     if on_failure == "release":
         wait_free(holder, seen)
     else:
-        assert (holder().owner, holder().record.state) == (node.owner, "kept")
+        assert (present(holder()).owner, present(holder()).record.state) == (node.owner, "kept")
         code, said = node.apply("distlock { 'percona_prod': }")
         assert code == FAILED, said
-        assert holder().record.state == "kept"
+        assert present(holder()).record.state == "kept"
 
 
 # What a command leaves behind when Puppet ends it.
@@ -458,8 +458,8 @@ def test_release_leaves_the_lock_to_the_keeper_while_something_that_a_timed_out_
         released = (tmp_path / "released").read_text()
         (line,) = released.splitlines()
         assert re.search(rf"percona_prod stays taken until process [\d, ]*\b{left}\b", line)
-        assert holder().owner == node.owner
-        keeper = holder().keeper
+        assert present(holder()).owner == node.owner
+        keeper = present(present(holder()).keeper)
         assert is_running(keeper)
     finally:
         gate.touch()
