@@ -184,7 +184,7 @@ def locked(
                 "multiprocessing: true"
             )
         if _planned(settings) == "locked":
-            return _done(ret, True, f"{name} would be held by {settings.id} by then")
+            return _done(ret, True, f"{name} would be held by {settings.id} at this point")
         if _planned(settings) == "unlocked":
             taken = steps.Taken(None, True)
         else:
@@ -308,9 +308,9 @@ def held(
         )
         planned = _planned(settings)
         if planned == "locked":
-            return _done(ret, True, f"{name} would be held by {settings.id} by then")
+            return _done(ret, True, f"{name} would be held by {settings.id} at this point")
         if planned == "unlocked":
-            return _done(ret, False, f"{name} would be held by nobody by then, and so not by {settings.id}")
+            return _done(ret, False, f"{name} would be held by nobody at this point, not by {settings.id}")
         return _done(ret, True, steps.said(steps.check(settings, taker=_taker())))
     except DistlockError as error:
         return _done(ret, False, salt_reports.said(error))
