@@ -124,9 +124,9 @@ def read_token(value: object) -> int | None:
     return None if value is None else int(TOKEN.value(value, TOKEN.key))
 
 
-def connect(settings: Settings) -> Realm:
+def realm_of(settings: Settings) -> Realm:
     """Return the realm that the settings name. Nothing is sent before its first use."""
-    return connection.connect(**connection.arguments(settings, NOTHING_CONFIGURED))
+    return connection.connect(**connection.connect_arguments(settings, NOTHING_CONFIGURED))
 
 
 def run_ttl() -> int:
@@ -191,8 +191,8 @@ def take(
     # A step may be entered again by whoever has its owner; what is bound to a run is that run's alone.
     taker = _taker(taker, run)
     details = None if kept is None else {**traces(kept.pid), "taker": dict(taker)}
-    realm = connect(settings)
-    lock = connection.wanted(realm, settings, step=kept is None, details=details, taker=taker, token=token)
+    realm = realm_of(settings)
+    lock = connection.lock_of(realm, settings, step=kept is None, details=details, taker=taker, token=token)
     mine = Mine(owner_of(settings), run, of_my_run, taker)
     reentry, waits, busy = None, None, None
     try:
@@ -210,7 +210,7 @@ def take(
             return Taken(reentry.holder, False)
         # Whoever had the step is gone: it is this run's from now on, and no second one enters it beside this run.
         kept, plain = None, settings._replace(reason="", value=None, ttl=settings.ttl if unrenewed else None)
-        lock = connection.wanted(realm, plain, step=True, taker=taker, token=token)
+        lock = connection.lock_of(realm, plain, step=True, taker=taker, token=token)
     before = reentry.holder if reentry is not None and reentry.how == TAKEN_OVER else None
     if dry_run:
         return Taken(None, True, before, waits)
@@ -240,9 +240,9 @@ def _leave(lock: Lock, kept: Binding | None, settings: Settings, story: Waited |
         holder = lock.holder
         part_with(lock)
         return holder
-    from distlock_core.keeper.bind import bind
+    from distlock_core.keeper.bind import hand_to_keeper
 
-    return bind(lock, kept._replace(waited=story and story.fields()), connection.arguments(settings))
+    return hand_to_keeper(lock, kept._replace(waited=story and story.fields()), connection.connect_arguments(settings))
 
 
 def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, Any] | None = None) -> RunKeeper:
@@ -265,7 +265,7 @@ def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, A
         "details": {"taker": traces() if taker is None else dict(taker)},
     }
     orders = {
-        "connection": connection.arguments(settings, NOTHING_CONFIGURED),
+        "connection": connection.connect_arguments(settings, NOTHING_CONFIGURED),
         "spec": spec,
         "timeout": settings.timeout,
         "kill_after": settings.time_to_end,
@@ -276,7 +276,7 @@ def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, A
 
 
 @_reaching
-def let_go(
+def release(
     settings: Settings,
     *,
     run: int | None = None,
@@ -293,7 +293,7 @@ def let_go(
     long, and one that cools down already is left alone.
     """
     name, owner, cooldown = settings.lockname, owner_of(settings), settings.cooldown
-    found = connect(settings)
+    found = realm_of(settings)
     try:
         mine = _taker(taker, run)
         holder = found.to_unlock(name, owner, token=token, force=force, taker=mine)
@@ -316,7 +316,7 @@ def check(settings: Settings, token: int | None = None, *, taker: Mapping[str, A
     nor is a lock that ends with another run.
     """
     name, owner = settings.lockname, owner_of(settings)
-    state = connect(settings).show(name)
+    state = realm_of(settings).show(name)
     for holder in state.holders:
         mine = holder.owner == owner if token is None else holder.token == token
         if mine and holder.record.state == HELD:
@@ -357,7 +357,7 @@ def around(settings: Settings) -> Holder | None:
     It ends with that command: a step inside of it leaves it alone.
     """
     inside = held_around(os.environ)
-    for holder in connect(settings).show(settings.lockname).holders:
+    for holder in realm_of(settings).show(settings.lockname).holders:
         is_command = holder.record.text("kind") == "run" and holder.keeper is None
         if is_command and (inside.get(holder.key) == holder.token or is_inside(holder)):
             return holder

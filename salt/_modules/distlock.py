@@ -224,7 +224,7 @@ def unlock(
             connect_timeout=connect_timeout,
             release_timeout=release_timeout,
         )
-        holder = steps.let_go(
+        holder = steps.release(
             settings,
             taker=traces(),
             token=steps.read_token(token),
@@ -256,7 +256,7 @@ def show(
         settings = _settings(
             profile, lockname=name, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout
         )
-        return [_known(lock) for lock in locks_json(steps.connect(settings).show(settings.lockname))]
+        return [_known(lock) for lock in locks_json(steps.realm_of(settings).show(settings.lockname))]
 
 
 def list_(
@@ -277,7 +277,7 @@ def list_(
     """
     with _one_line():
         settings = _settings(profile, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout)
-        return [_known(lock) for state in steps.connect(settings).list() for lock in locks_json(state)]
+        return [_known(lock) for state in steps.realm_of(settings).list() for lock in locks_json(state)]
 
 
 def verify(
@@ -448,7 +448,7 @@ def _words(cmd: str | float | list[str], python_shell: bool) -> list[str]:
 
 def _inside(settings: Settings) -> dict[str, str]:
     """Under a lock that ends with this very state run, the command runs inside of that."""
-    state = steps.connect(settings).show(settings.lockname)
+    state = steps.realm_of(settings).show(settings.lockname)
     # A `parallel: true` state is a child of the run.
     held = [steps.bound_to(pid, state, settings.id) for pid in (os.getpid(), os.getppid())]
     for holder in held:

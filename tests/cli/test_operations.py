@@ -160,7 +160,7 @@ def test_arguments_reach_the_command_untouched_by_any_shell(run_distlock: Run) -
 
 def test_bytes_that_are_no_text_reach_the_command_too(run_distlock: Run) -> None:
     code = "import os, sys; print(os.fsencode(sys.argv[1]))"
-    done = run_distlock("--lock-name=x", "--", sys.executable, "-c", code, b"\xff\xfe")  # type: ignore[arg-type]
+    done = run_distlock("--lock-name=x", "--", sys.executable, "-c", code, b"\xff\xfe")
     assert done.stdout == "b'\\xff\\xfe'\n"
 
 

@@ -169,7 +169,7 @@ class Tour:
     def start(self, command: str) -> None:
         """Start the second terminal's command, and wait until it stands in line."""
         self._waiting.append(
-            subprocess.Popen(
+            Process(
                 ["bash", "-c", command],
                 env=self._env,
                 stdin=subprocess.DEVNULL,

@@ -17,7 +17,7 @@ from distlock_core.process.alive import LOOK
 from distlock_core.process.table import descendants
 from distlock_core.testing import Cluster
 from tests.support.etcd_view import Etcd
-from tests.support.processes import is_running, line_of, wait_until
+from tests.support.processes import is_running, line_of, present, wait_until
 from tests.support.puppet_node import (
     BIN,
     CHANGED,
@@ -93,8 +93,8 @@ def test_a_resource_fails_before_what_unlocks(new_node: New, holder: Holding, tm
     unlocked = "distlock { 'end': ensure => unlocked, lock_name => 'percona_prod' }"
     code, said = node.apply(f"{held} -> {look(tmp_path)} -> exec {{ '/bin/false': }} -> {unlocked}")
     assert code == CHANGED_AND_FAILED, said
-    assert holder().owner == node.owner
-    assert holder().lifetime == "persistent"
+    assert present(holder()).owner == node.owner
+    assert present(holder()).lifetime == "persistent"
 
 
 @pytest.mark.parametrize("how", ["--noop", "puppet.conf", "[user] in puppet.conf"])
@@ -107,7 +107,7 @@ def test_a_noop_run(new_node: New, holder: Holding, etcd: Cluster, realm_prefix:
     code, said = node.apply("notify { 'x': }", *(["--noop"] if how == "--noop" else ["--verbose"]))
     assert code == UNCHANGED, said
     assert "(noop)" in said
-    assert holder().owner == "other"
+    assert present(holder()).owner == "other"
 
 
 NOOP = {
@@ -215,7 +215,7 @@ def test_post_releases_nothing_that_the_run_has_not_taken(
     run_distlock("--lock-name=percona_prod", "--lock", f"--id={node.owner}")
     code, said = node.apply("notify { 'x': }")
     assert code == CHANGED, said
-    assert holder().owner == node.owner  # a lock of the node's own, from before this run
+    assert present(holder()).owner == node.owner  # a lock of the node's own, from before this run
 
 
 def test_the_manifest_does_not_compile(new_node: New, holder: Holding, seen: Etcd) -> None:
@@ -267,7 +267,7 @@ def test_the_run_is_ended_by(
 ) -> None:
     node = new_node(whole_run=way == "whole run")
     run = at_work(node, guarded, way)
-    pid, token, keeper = guarded.pid, holder().token, holder().keeper
+    pid, token, keeper = present(guarded.pid), present(holder()).token, present(holder()).keeper
     assert (keeper is None) == (way == "distlock::exec")
     if number == signal.SIGKILL:
         wait_until(lambda: age(pid) > 2 * LOOK, "a command that the keeper has surely seen")
@@ -275,7 +275,7 @@ def test_the_run_is_ended_by(
     run.wait()
     # The run has ended, its command goes on: nobody else may begin.
     assert is_running(pid)
-    assert (holder().owner, holder().token) == (node.owner, token)
+    assert (present(holder()).owner, present(holder()).token) == (node.owner, token)
     assert "postrun_command" not in run.said
     guarded.gate.touch()
     wait_until(lambda: not is_running(pid), "the end of the command")
@@ -324,8 +324,8 @@ def test_what_a_dead_run_without_a_keeper_has_left_is_its_own_nodes_at_once(
     acquire = f"{DISTLOCK_PUPPET} acquire percona_prod --ttl=600"
     nodes = [new_node(name, whole_run=True, prerun_command=acquire) for name in ("db1", "db2")]
     run = at_work(nodes[0], guarded)
-    token = holder().token
-    for pid in (holder().keeper, run.pid, guarded.pid):
+    token = present(holder()).token
+    for pid in (present(present(holder()).keeper), run.pid, present(guarded.pid)):
         os.kill(pid, signal.SIGKILL)
     run.wait()
     assert nodes[1].apply(look(tmp_path))[0] == 1
@@ -366,10 +366,10 @@ def test_where_the_machine_dies_others_get_the_lock_after_its_ttl(
     hooks = {"prerun_command": f"{DISTLOCK_PUPPET} acquire percona_prod --ttl={TTL}"} if way == "whole run" else {}
     node = new_node(whole_run=way == "whole run", **hooks)
     run = at_work(node, guarded, way, f", ttl => {TTL}")
-    held = holder()
+    held = present(holder())
     assert (held.owner, held.lifetime) == (node.owner, "leased" if way.startswith("distlock::exec") else "bound")
     the_machine_dies(run, guarded.pid, held.keeper)
-    assert holder().token == held.token  # whoever comes before its ttl is over does not get it
+    assert present(holder()).token == held.token  # whoever comes before its ttl is over does not get it
     other = new_node("db2")
     wait = quoted(DISTLOCK_PUPPET, "exec", "percona_prod", "--timeout=60", "--", "touch", tmp_path / "next")
     code, said = other.apply(f"exec {{ 'next': command => {wait} }}")
@@ -384,19 +384,19 @@ def test_where_the_machine_dies_a_lock_without_a_ttl_stays_and_its_node_goes_on_
 ) -> None:
     nodes = [new_node(name) for name in ("db1", "db2")]
     run = at_work(nodes[0], guarded, way)
-    held = holder()
+    held = present(holder())
     assert (held.owner, held.lifetime) == (nodes[0].owner, "persistent")
     the_machine_dies(run, guarded.pid)
     enter = quoted(DISTLOCK_PUPPET, "exec", "percona_prod", "--", "touch", tmp_path / "ran")
     code, said = nodes[1].apply(f"exec {{ 'enter': command => {enter} }}")
     assert code == FAILED, said
     assert f"percona_prod is held by {nodes[0].owner} since" in said
-    assert holder().token == held.token
+    assert present(holder()).token == held.token
     code, said = nodes[0].apply(f"exec {{ 'enter': command => {enter} }}")
     assert code == CHANGED, said
     assert (tmp_path / "ran").exists()
     if way == "ensure => unlocked":
-        assert holder().token == held.token  # a step: it lasts until what unlocks it
+        assert present(holder()).token == held.token  # a step: it lasts until what unlocks it
     else:
         wait_free(holder, seen)
 
@@ -407,13 +407,13 @@ def test_a_lock_that_the_end_of_the_run_would_unlock_stays_where_the_run_is_ende
 ) -> None:
     node = new_node()
     run = at_work(node, guarded, "ensure => unlocked")
-    held = holder()
+    held = present(holder())
     assert (held.owner, held.lifetime, held.keeper) == (node.owner, "persistent", None)
     run.send(number)
     run.wait()
     guarded.gate.touch()
-    wait_until(lambda: not is_running(guarded.pid), "the end of the command")
-    assert holder().token == held.token
+    wait_until(lambda: not is_running(present(guarded.pid)), "the end of the command")
+    assert present(holder()).token == held.token
     assert guarded.ended == [node.certname]
 
 
@@ -428,10 +428,10 @@ def test_a_command_under_the_lock_fails(new_node: New, holder: Holding, seen: Et
     if on_failure == "release":
         wait_free(holder, seen)
     else:
-        assert (holder().owner, holder().record.state) == (node.owner, "kept")
+        assert (present(holder()).owner, present(holder()).record.state) == (node.owner, "kept")
         code, said = node.apply("distlock { 'percona_prod': }")
         assert code == FAILED, said
-        assert holder().record.state == "kept"
+        assert present(holder()).record.state == "kept"
 
 
 # What a command leaves behind when Puppet ends it.
@@ -458,8 +458,8 @@ def test_release_leaves_the_lock_to_the_keeper_while_something_that_a_timed_out_
         released = (tmp_path / "released").read_text()
         (line,) = released.splitlines()
         assert re.search(rf"percona_prod stays taken until process [\d, ]*\b{left}\b", line)
-        assert holder().owner == node.owner
-        keeper = holder().keeper
+        assert present(holder()).owner == node.owner
+        keeper = present(present(holder()).keeper)
         assert is_running(keeper)
     finally:
         gate.touch()

@@ -164,12 +164,12 @@ class _Task:
         return {**report, **_shown(done.holder), "msg": msg}
 
     def unlock(self):
-        mine = self._let_go(dry=True)
+        mine = self._release(dry=True)
         if mine is None:
             return {"msg": self.name + " is not locked"}
         if _is_a_plays(mine) and not self._params["force"]:
             return {"msg": steps.said(mine) + ", for its play: it ends with that", **_shown(mine)}
-        ended = mine if self._dry else self._let_go()
+        ended = mine if self._dry else self._release()
         if ended is None:
             return {"msg": self.name + " is not locked"}  # by now
         cooldown = self._settings.cooldown
@@ -197,7 +197,7 @@ class _Task:
         """What is returned for an error, with what the controller may find out more about."""
         state = getattr(error, "state", None)
         if state is None and isinstance(error, NotHolder):
-            state = error.state = steps.connect(self._settings).show(self._settings.lockname)
+            state = error.state = steps.realm_of(self._settings).show(self._settings.lockname)
         report = _refused(error)
         if not self._asks:
             return report
@@ -211,16 +211,16 @@ class _Task:
             report["waits"] = in_queue(state, _position(error))
         return report
 
-    def _let_go(self, dry=False):
+    def _release(self, dry=False):
         token, force = self._params["token"], self._params["force"]
         try:
-            return steps.let_go(self._settings, taker=self._taker, token=token, force=force, dry_run=dry)
+            return steps.release(self._settings, taker=self._taker, token=token, force=force, dry_run=dry)
         except NotHolder as error:
             holder = self._mine.among(error.state)
             if holder is None or token not in (None, holder.token):
                 raise
             settings = self._settings._replace(id=holder.owner)
-            return steps.let_go(settings, taker=self._taker, token=token, dry_run=dry)
+            return steps.release(settings, taker=self._taker, token=token, dry_run=dry)
 
     def _is_of_this_run(self, holder):
         """It belongs to another host of this run."""

@@ -107,13 +107,13 @@ def _unlocked(wish: dict[str, Any]) -> dict[str, Any]:
     around = None if force else steps.around(settings)
     holder = None
     if around is None:
-        holder = steps.let_go(settings, run=run, force=force, dry_run=wish.get("dry_run", False))
+        holder = steps.release(settings, run=run, force=force, dry_run=wish.get("dry_run", False))
     return {"changed": holder is not None, "owner": settings.id, "holder": _shown(holder), "around": _shown(around)}
 
 
 def _run_lock(wish: dict[str, Any]) -> dict[str, Any]:
     settings = steps.read(wish["settings"], wish["owner"])
-    holder = steps.bound_to(wish["run"], steps.connect(settings).show(settings.lockname))
+    holder = steps.bound_to(wish["run"], steps.realm_of(settings).show(settings.lockname))
     waited = None if holder is None else Waited.read(holder.record.details.get("waited"))
     return {"story": None if holder is None or waited is None else f"{steps.said(holder)}, {waited}"}
 
