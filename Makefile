@@ -54,7 +54,7 @@ test-bare: ## Run the demo in a bare Debian, as an ordinary user (needs root and
 check: $(READY) ## Lint, format, types, spelling, and the order of the packages
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy --strict distlock_core
+	$(BIN)/mypy --strict
 	git ls-files -z | xargs -0 $(BIN)/codespell
 	$(BIN)/python -m pytest --quiet tests/test_layout.py
 

@@ -20,16 +20,9 @@ TOOLS = ROOT / "tools"
 VERSIONS = ["3.9", "3.10", "3.11", "3.12", "3.13", "3.14"]
 # What tests need beside the wheel; the versions are those of tools/constraints/.
 TEST_TOOLS = ["hypothesis", "pytest", "pytest-timeout", "pytest-xdist"]
-# A selection that is done in less than a minute, and needs no other tool than etcd.
-FAST = [
-    "tests/aio",
-    "tests/base",
-    "tests/cli/test_json.py",
-    "tests/cli/test_value_operations.py",
-    "tests/lock/test_acquire.py",
-    "tests/lock/test_reentry.py",
-    "tests/model",
-]
+# Of the fast lane, what is about the sources and not about what is installed, and what needs an extra.
+OF_THE_SOURCES = ["tests/docs", "tests/test_layout.py"]
+NEEDS_AN_EXTRA = "grpc"
 
 nox.needs_version = ">=2026.4"
 nox.options.default_venv_backend = "venv"
@@ -74,7 +67,9 @@ def wheel(session: nox.Session) -> None:
     session.run("python", "-I", "-W", "error", str(TOOLS / "import_all.py"))
     session.install("--quiet", *pinned, *TEST_TOOLS)
     session.install("--quiet", "--require-hashes", "--no-deps", "--requirement", str(TOOLS / "pinned.txt"))
-    session.run("pytest", "--quiet", "-n", "4", *(session.posargs or FAST))
+    fast = session.run("python", "-m", "tests.support.fast_lane", silent=True).split()
+    fast = [test for test in fast if not test.startswith(tuple(OF_THE_SOURCES)) and NEEDS_AN_EXTRA not in test]
+    session.run("pytest", "--quiet", "-n", "4", *(session.posargs or fast))
 
 
 def copy_without_package(folder: Path) -> None:

@@ -88,7 +88,7 @@ def _access(given: Mapping[str, str | None]) -> Access | None:
     return Access(**named)
 
 
-def arguments(settings: Settings, hint: str = "") -> dict[str, Any]:
+def connect_arguments(settings: Settings, hint: str = "") -> dict[str, Any]:
     """Return the arguments of `connect()` that these settings stand for; the hint is for where no endpoint is set."""
     return {
         "endpoints": settings.endpoints or None,
@@ -108,7 +108,7 @@ def arguments(settings: Settings, hint: str = "") -> dict[str, Any]:
     }
 
 
-def wanted(
+def lock_of(
     realm: Realm,
     settings: Settings,
     *,

@@ -17,26 +17,41 @@
     |-- NotStarted           kind not_started: the command could not be started
     `-- Cancelled            kind interrupted: a signal, or the caller's own cancel, ended the call
 
-A message says what is wrong, where, and what to do next, in one line.
+`error.message` says what is wrong and where, in one line; `error.hints` say what to do next, as codes with their data
+(`distlock_core.hints`). `str(error)` is both, in the words of Python's library.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import Any
+
+    from distlock_core.hints import Hint
 
 
 class DistlockError(Exception):
     """The root of them all. `kind` is the word that `--json` prints."""
 
     kind = "error"
+    hints: Sequence[Hint] = ()
+    reach: Mapping[str, Any] = {}  # the settings that an adapter was given as arguments to reach this realm
 
-    def __init__(self, message: str, *, kind: str | None = None) -> None:
+    def __init__(self, message: str, *, kind: str | None = None, hints: Sequence[Hint] = ()) -> None:
         super().__init__(message)
         self.message = message
         if kind is not None:
             self.kind = kind
+        if hints:
+            self.hints = tuple(hints)
+
+    def __str__(self) -> str:
+        if not self.hints:
+            return self.message
+        from distlock_core.hints import PYTHON, in_words
+
+        return in_words(self.message, self.hints, PYTHON, repr)
 
 
 class ConfigError(DistlockError):
@@ -68,8 +83,8 @@ class AccessDenied(DistlockError):
 class _AboutALock(DistlockError):
     """An error that can show the lock as it was seen: `state` is a `LockState`, None where nothing was read."""
 
-    def __init__(self, message: str, *, state: Any = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, state: Any = None, hints: Sequence[Hint] = ()) -> None:
+        super().__init__(message, hints=hints)
         self.state = state
 
 
@@ -123,8 +138,8 @@ class OutcomeUnknown(DistlockError):
 
     kind = "unknown"
 
-    def __init__(self, message: str, *, run: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, run: str | None = None, hints: Sequence[Hint] = ()) -> None:
+        super().__init__(message, hints=hints)
         self.run = run
 
 

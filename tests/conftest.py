@@ -9,7 +9,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, Callable
 
 import pytest
@@ -77,7 +77,8 @@ def etcd35(start_etcd: Callable[..., Cluster]) -> Cluster:
 @pytest.fixture(params=["3.4", "3.5"])
 def each_etcd(request: pytest.FixtureRequest) -> Cluster:
     """The test runs twice: on `etcd34` and on `etcd35`."""
-    return request.getfixturevalue("etcd" + request.param.replace(".", ""))
+    cluster: Cluster = request.getfixturevalue("etcd" + request.param.replace(".", ""))
+    return cluster
 
 
 @pytest.fixture(scope="session")
@@ -97,7 +98,8 @@ def etcd_cell(start_etcd: Callable[..., Cluster], request: pytest.FixtureRequest
 
     def cell(version: str, security: str) -> Cluster:
         if security == "plain":
-            return request.getfixturevalue("etcd" + version.replace(".", ""))
+            plain: Cluster = request.getfixturevalue("etcd" + version.replace(".", ""))
+            return plain
         if (version, security) not in cells:
             # A login takes 60 ms of etcd otherwise, and tests log in all the time.
             cheap = ["--bcrypt-cost=4"]
@@ -236,7 +238,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class Scheduling(LoadScopeScheduling):
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.partition("::")[0]
             cell = CELL.search(nodeid)
@@ -263,7 +265,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A failed test tells the whole story: what was in its realm, and how it came there."""
     report = yield
     arguments = getattr(item, "funcargs", {})

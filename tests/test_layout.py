@@ -15,8 +15,9 @@ PAGE = ROOT.parent / "docs" / "internals.md"
 # From the top down. `testing` stands beside them: it imports `embedded` and `errors` at most.
 ORDER = (
     *("cli", "saltext", "adapters", "aio", "keeper", "command", "connection", "manager", "lock"),
-    *("settings", "events", "process", "model", "etcd", "testing", "embedded", "base", "errors"),
+    *("settings", "events", "process", "model", "etcd", "testing", "embedded", "base", "errors", "hints"),
 )
+OF_TUPLES = ("_replace", "_asdict", "_fields", "_make", "_field_defaults")  # public, in spite of their names
 
 
 def test_imports_point_down_only() -> None:
@@ -33,11 +34,27 @@ def test_there_is_no_circle_of_imports() -> None:
     below: dict[str, set[str]] = {}
     for module, imported in _imports():
         below.setdefault(module, set()).add(imported)
-    ends = True
+    ends = set(below)
     while ends:  # what imports nothing that is left is on no circle
         ends = {module for module, needed in below.items() if not needed & below.keys()}
         below = {module: needed for module, needed in below.items() if module not in ends}
     assert sorted(below) == []
+
+
+def test_no_module_uses_a_private_member_of_another_modules_object() -> None:
+    strange = []
+    for path in ROOT.rglob("*.py"):
+        source = path.read_text()
+        for node in ast.walk(ast.parse(source)):
+            if not isinstance(node, ast.Attribute) or not re.match(r"_[a-z]", node.attr) or node.attr in OF_TUPLES:
+                continue
+            owner = ast.unparse(node.value)
+            defined = re.search(
+                rf"\bdef {node.attr}\b|\bself\.{node.attr}\b|^\s+{node.attr}\s*[:=]", source, re.MULTILINE
+            )
+            if not defined and owner not in ("self", "cls", "os", "sys", "signal"):
+                strange.append(f"{path.relative_to(ROOT)}:{node.lineno}: {owner}.{node.attr}")
+    assert strange == []
 
 
 def test_every_package_says_what_it_is() -> None:

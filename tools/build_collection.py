@@ -52,7 +52,7 @@ def main() -> None:
 def write_tree(folder: Path) -> Path:
     """Write the collection where Ansible finds it with ANSIBLE_COLLECTIONS_PATH=folder, and return its own folder."""
     info = collection_info()
-    home = folder / "ansible_collections" / info["namespace"] / info["name"]
+    home = folder / "ansible_collections" / str(info["namespace"]) / str(info["name"])
     for name, content in collect().items():
         path = home / name
         path.parent.mkdir(parents=True, exist_ok=True)

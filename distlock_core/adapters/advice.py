@@ -1,59 +1,125 @@
-"""The advice at the end of an error, in the words of the tool that reports it.
+"""The hints of an error in the words of Salt, Ansible and Puppet: their own ways to look at a lock and to unlock it.
 
-Errors of the core name options of the command. A tool has arguments of other names, and its own ways to look at a lock
-and to unlock it.
+Where a task or state has named another realm than the node's own settings, the advice names it too.
 """
 
 from __future__ import annotations
 
+import json
 import re
 
+from distlock_core.base.text import printable
 from distlock_core.base.value import Value
+from distlock_core.errors import DistlockError
+from distlock_core.hints import in_words
+from distlock_core.settings.reach import CARRIED, as_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final
-
-# What an option is called as an argument, where that is another word. Else the same with `_` for `-`.
-ARGUMENTS = {"id": "owner", "lock-name": "name", "endpoint": "endpoints"}
+    from collections.abc import Callable, Mapping
+    from typing import Any, Final
 
 
 class Tool(Value):
-    """How one tool words its advice: `{}` stands for the name of the lock, or for an argument and its value."""
+    """How one tool words its advice. `reach` makes the words that name the realm of the settings that were given."""
 
-    show: str
-    unlock: str
-    forced: str
-    argument: str  # with a value
+    table: Mapping[str, str]
+    quoted: Callable[[str], str]
+    reach: Callable[[Mapping[str, Any]], str]
 
-    def advise(self, message: str) -> str:
-        """Return the message without a word of the command line."""
-        message = message.replace("--unlock --force", self.forced)
-        # A name may have blanks in it: it ends with the sentence, or where the next option begins.
-        name = r"--lock-name=(.+?)(?=[,;]| --|\.? [A-Z(]|$)"
-        message = re.sub(rf"distlock --show {name}", lambda found: self.show.format(found[1]), message)
-        message = re.sub(rf"distlock --unlock {name}", lambda found: self.unlock.format(found[1]), message)
-        message = re.sub(r"(?<![\w-])--([a-z][a-z-]*)=([^\s,;)]+)", self._argument, message)
-        return re.sub(r"(?<![\w-])--([a-z][a-z-]*)", lambda found: _word(found[1]), message)
-
-    def _argument(self, found: re.Match[str]) -> str:
-        return self.argument.format(_word(found[1]), found[2])
+    def said(self, error: object) -> str:
+        """An error, or what else is to be said: its message and what to do next, in one line."""
+        if not isinstance(error, DistlockError):
+            return str(error)
+        reach = self.reach({key: value for key, value in error.reach.items() if key in (*CARRIED, "profile")})
+        return in_words(error.message, error.hints, self.table, self.quoted, reach=reach)
 
 
-def _word(option: str) -> str:
-    return ARGUMENTS.get(option, option.replace("-", "_"))
+def _words(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-SALT: Final = Tool("distlock.show {}", "distlock.unlock {}", "force: True, after a look", "{}: {}")
-PUPPET: Final = Tool(
-    "puppet resource distlock {}",
-    "puppet resource distlock {} ensure=unlocked",
-    "force => true, after a look",
-    "{} => {}",
-)
-ANSIBLE: Final = Tool(
-    "distlock.distlock.distlock_info with name: {}",
-    "distlock.distlock.distlock with state: unlocked and name: {}",
-    "force: true, after a look",
-    "{}: {}",
-)
+def _for_shell(text: str) -> str:
+    import shlex
+
+    return shlex.quote(printable(text))
+
+
+def _for_yaml(text: str) -> str:
+    """A text as a value in YAML, quoted where it could be read as something else."""
+    plain = re.fullmatch(r"[A-Za-z_/][\w./:@-]*", text) is not None and not text.endswith(":")
+    if plain and text.lower() not in ("true", "false", "yes", "no", "on", "off", "null", "y", "n"):
+        return text
+    return json.dumps(printable(text), ensure_ascii=False)
+
+
+def _salt_reach(given: Mapping[str, Any]) -> str:
+    return "".join(f" {key}={_for_shell(_words(value))}" for key, value in given.items())
+
+
+def _ansible_reach(given: Mapping[str, Any]) -> str:
+    return "".join(f", {key}: {_for_yaml(_words(value))}" for key, value in given.items())
+
+
+_SALT = {
+    "show": "See: distlock.show {lock}{reach}",
+    "show_key": "See: etcdctl get --prefix {key}",
+    "enter": "To enter it all the same: token: {token}",
+    "unlock_dead_run": "Where that is surely over: distlock.unlock {lock} token={token}{reach}",
+    "unlock_force": "To break it: force: True, after a look",
+    "unlock_step": "To release it all the same: distlock.unlock {lock} token={token}{reach}, or force: True",
+    "unlock_later": "When etcd is back: distlock.unlock {lock} token={token}{reach}",
+    "choose_token": "Say which one with token ({tokens})",
+    "change_token": "To change it all the same, name it with token ({tokens})",
+    "same_owner": "Give both the same owner to enter it again",
+    "same_slots": "Use the same number everywhere: slots: {slots}",
+    "settle": "Look with distlock.show {lock}{reach}, and if that run holds it: distlock.unlock {lock}{reach}",
+    "raw_prefix": "Where the Go original has it like this: raw_prefix: True in the settings",
+}
+_ANSIBLE = {
+    "show": "See: distlock.distlock.distlock_info with name: {lock}{reach}",
+    "show_key": "See: etcdctl get --prefix {key}",
+    "enter": "To enter it all the same: token: {token}",
+    "unlock_dead_run": (
+        "Where that is surely over: distlock.distlock.distlock with state: unlocked, name: {lock}, "
+        "token: {token}{reach}"
+    ),
+    "unlock_force": "To break it: force: true, after a look",
+    "unlock_step": "To release it all the same: state: unlocked with token: {token}, or force: true, after a look",
+    "unlock_later": (
+        "When etcd is back: distlock.distlock.distlock with state: unlocked, name: {lock}, token: {token}{reach}"
+    ),
+    "choose_token": "Say which one with token ({tokens})",
+    "change_token": "To change it all the same, name it with token ({tokens})",
+    "same_owner": "Give both the same owner to enter it again",
+    "same_slots": "Use the same number everywhere: slots: {slots}",
+    "settle": (
+        "Look with distlock.distlock.distlock_info with name: {lock}{reach}, and if that run holds it: "
+        "distlock.distlock.distlock with state: unlocked, name: {lock}{reach}"
+    ),
+    "raw_prefix": "Where the Go original has it like this: raw_prefix: true in the config file",
+}
+_PUPPET = {
+    "show": "See: distlock --show --lock-name={lock}{reach}",
+    "show_key": "See: etcdctl get --prefix {key}",
+    "enter": "To enter it all the same: token => {token}",
+    "unlock_dead_run": "Where that is surely over: distlock --unlock --lock-name={lock} --token={token}{reach}",
+    "unlock_force": "To break it: force => true, after a look",
+    "unlock_step": (
+        "To release it all the same: distlock --unlock --lock-name={lock} --token={token}{reach}, or force => true"
+    ),
+    "unlock_later": "When etcd is back: distlock --unlock --lock-name={lock} --token={token}{reach}",
+    "choose_token": "Say which one with token ({tokens})",
+    "change_token": "To change it all the same, name it with token ({tokens})",
+    "same_owner": "Give both the same owner to enter it again",
+    "same_slots": "Use the same number everywhere: slots => {slots}",
+    "settle": (
+        "Look with distlock --show --lock-name={lock}{reach}, and if that run holds it: "
+        "distlock --unlock --lock-name={lock}{reach}"
+    ),
+    "raw_prefix": "Where the Go original has it like this: raw_prefix => true",
+}
+
+SALT: Final = Tool(_SALT, _for_shell, _salt_reach)
+ANSIBLE: Final = Tool(_ANSIBLE, _for_yaml, _ansible_reach)
+PUPPET: Final = Tool(_PUPPET, _for_shell, as_options)

@@ -35,12 +35,7 @@ def refuse(given: Iterable[str], function: str, functions: Mapping[str, Collecti
 
 def said(error: DistlockError) -> str:
     """The line of an error, in Salt's own words."""
-    return SALT.advise(error.message)
-
-
-def advised(text: str) -> str:
-    """A line of the core's, in Salt's own words."""
-    return SALT.advise(text)
+    return SALT.said(error)
 
 
 def exit_codes(codes: object) -> set[int]:

@@ -29,6 +29,8 @@ def read(
     config, where = _section(salt["config.get"], profile)
     owner = f"salt:{opts['id']}"
     settings = steps.read(arguments, owner, config, where)
+    if profile is not None:
+        settings = settings._replace(reach=(*settings.reach, ("profile", profile)))
     for warning in settings.warnings:
         import logging
 

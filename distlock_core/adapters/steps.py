@@ -17,17 +17,19 @@ from distlock_core.errors import (
     AcquireTimeout,
     Cancelled,
     ConfigError,
+    DistlockError,
     Frozen,
     LockBusy,
     LockNotFound,
     NotHolder,
 )
+from distlock_core.hints import UNLOCK_FORCE, Hint, see
 from distlock_core.lock.reentry import is_inside, refuse_anothers_step, what_of_run
 from distlock_core.lock.spec import TAKEN_OVER
 from distlock_core.lock.wait_story import Watcher
 from distlock_core.model.record import COOLING, HELD
 from distlock_core.model.ttl import DEFAULT_TTL
-from distlock_core.model.wording import held_by, look_at, taken
+from distlock_core.model.wording import held_by, taken
 from distlock_core.process.identity import GONE, is_same, traces
 from distlock_core.process.nesting import held_around
 from distlock_core.settings.load import checked, load
@@ -37,7 +39,9 @@ from distlock_core.settings.table import BY_KEY, TOKEN, Setting
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
-    from typing import Any
+    from typing import Any, TypeVar
+
+    Step = TypeVar("Step", bound=Callable[..., Any])
 
     from distlock_core.base.deadline import Cancel
     from distlock_core.keeper.bind import Binding
@@ -80,6 +84,7 @@ def read(
         found.pop("nowait", None)
     found.update({key: BY_KEY[key].value(value, "owner" if key == "id" else key) for key, value in said.items()})
     settings = load(found)
+    settings = settings._replace(reach=tuple((key, found[key]) for key in said))
     if settings.id is None:
         settings = settings._replace(id=owner)
     if not settings.given & {"timeout", "nowait"}:
@@ -94,6 +99,21 @@ def owner_of(settings: Settings) -> str:
     return settings.id
 
 
+def _reaching(function: Step) -> Step:
+    """Errors of a step carry what it takes to reach the same realm again."""
+    from functools import wraps
+
+    @wraps(function)
+    def call(settings: Settings, *arguments: Any, **named: Any) -> Any:
+        try:
+            return function(settings, *arguments, **named)
+        except DistlockError as error:
+            error.reach = dict(settings.reach)
+            raise
+
+    return call  # type: ignore[return-value]
+
+
 def read_flag(value: object, word: str) -> bool:
     """An argument that is true or false, and no setting. Raises `ConfigError`: 'False' in quotes is not true."""
     return bool(Setting(word, word, read_bool, False).value(value, word))
@@ -104,9 +124,9 @@ def read_token(value: object) -> int | None:
     return None if value is None else int(TOKEN.value(value, TOKEN.key))
 
 
-def connect(settings: Settings) -> Realm:
+def realm_of(settings: Settings) -> Realm:
     """Return the realm that the settings name. Nothing is sent before its first use."""
-    return connection.connect(**connection.arguments(settings, NOTHING_CONFIGURED))
+    return connection.connect(**connection.connect_arguments(settings, NOTHING_CONFIGURED))
 
 
 def run_ttl() -> int:
@@ -133,10 +153,11 @@ class Taken(Value):
     holder: Holder | None
     changed: bool
     before: Holder | None = None
-    waits: str = ""
+    waits: LockBusy | Frozen | None = None
     waited: Waited | None = None
 
 
+@_reaching
 def take(
     settings: Settings,
     *,
@@ -170,10 +191,10 @@ def take(
     # A step may be entered again by whoever has its owner; what is bound to a run is that run's alone.
     taker = _taker(taker, run)
     details = None if kept is None else {**traces(kept.pid), "taker": dict(taker)}
-    realm = connect(settings)
-    lock = connection.wanted(realm, settings, step=kept is None, details=details, taker=taker, token=token)
+    realm = realm_of(settings)
+    lock = connection.lock_of(realm, settings, step=kept is None, details=details, taker=taker, token=token)
     mine = Mine(owner_of(settings), run, of_my_run, taker)
-    reentry, waits, busy = None, "", None
+    reentry, waits, busy = None, None, None
     try:
         reentry = lock.preview()
     except (LockBusy, Frozen) as error:
@@ -182,13 +203,14 @@ def take(
             return Taken(found, False)
         if dry_run and Wait.of(settings.timeout).is_none:
             raise
-        waits, busy = error.message, error.state
+        error.reach = dict(settings.reach)
+        waits, busy = error, error.state
     if reentry is not None and reentry.how != TAKEN_OVER:
         if dry_run or not reentry.adopts:
             return Taken(reentry.holder, False)
         # Whoever had the step is gone: it is this run's from now on, and no second one enters it beside this run.
         kept, plain = None, settings._replace(reason="", value=None, ttl=settings.ttl if unrenewed else None)
-        lock = connection.wanted(realm, plain, step=True, taker=taker, token=token)
+        lock = connection.lock_of(realm, plain, step=True, taker=taker, token=token)
     before = reentry.holder if reentry is not None and reentry.how == TAKEN_OVER else None
     if dry_run:
         return Taken(None, True, before, waits)
@@ -218,9 +240,9 @@ def _leave(lock: Lock, kept: Binding | None, settings: Settings, story: Waited |
         holder = lock.holder
         part_with(lock)
         return holder
-    from distlock_core.keeper.bind import bind
+    from distlock_core.keeper.bind import hand_to_keeper
 
-    return bind(lock, kept._replace(waited=story and story.fields()), connection.arguments(settings))
+    return hand_to_keeper(lock, kept._replace(waited=story and story.fields()), connection.connect_arguments(settings))
 
 
 def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, Any] | None = None) -> RunKeeper:
@@ -243,7 +265,7 @@ def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, A
         "details": {"taker": traces() if taker is None else dict(taker)},
     }
     orders = {
-        "connection": connection.arguments(settings, NOTHING_CONFIGURED),
+        "connection": connection.connect_arguments(settings, NOTHING_CONFIGURED),
         "spec": spec,
         "timeout": settings.timeout,
         "kill_after": settings.time_to_end,
@@ -253,7 +275,8 @@ def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, A
     return RunKeeper(name, orders)
 
 
-def let_go(
+@_reaching
+def release(
     settings: Settings,
     *,
     run: int | None = None,
@@ -270,7 +293,7 @@ def let_go(
     long, and one that cools down already is left alone.
     """
     name, owner, cooldown = settings.lockname, owner_of(settings), settings.cooldown
-    found = connect(settings)
+    found = realm_of(settings)
     try:
         mine = _taker(taker, run)
         holder = found.to_unlock(name, owner, token=token, force=force, taker=mine)
@@ -285,6 +308,7 @@ def let_go(
         return None
 
 
+@_reaching
 def check(settings: Settings, token: int | None = None, *, taker: Mapping[str, Any] | None = None) -> Holder:
     """Return the hold of my owner's (with a `token`: that one). Raises `LockNotFound` or `NotHolder` without one.
 
@@ -292,7 +316,7 @@ def check(settings: Settings, token: int | None = None, *, taker: Mapping[str, A
     nor is a lock that ends with another run.
     """
     name, owner = settings.lockname, owner_of(settings)
-    state = connect(settings).show(name)
+    state = realm_of(settings).show(name)
     for holder in state.holders:
         mine = holder.owner == owner if token is None else holder.token == token
         if mine and holder.record.state == HELD:
@@ -300,21 +324,22 @@ def check(settings: Settings, token: int | None = None, *, taker: Mapping[str, A
                 refuse_anothers_step(holder, taker, settings.state_dir)
                 if not _ends_with(holder, taker):
                     raise NotHolder(
-                        f"{taken(state)}, until another run of this owner ends: not this run's. {look_at(name)}",
+                        f"{taken(state)}, until another run of this owner ends: not this run's",
                         state=state,
+                        hints=[see(name)],
                     )
             return holder
     who = printable(owner) if token is None else f"token {token}"
     if state.holders:
-        raise NotHolder(f"{taken(state)}, not by {who}. {look_at(name)}", state=state)
+        raise NotHolder(f"{taken(state)}, not by {who}", state=state, hints=[see(name)])
     raise LockNotFound(f"{printable(name)} is held by nobody, and so not by {who}", state=state)
 
 
 def _refuse_another_runs(holder: Holder, taker: Mapping[str, Any], settings: Settings) -> None:
     if not _ends_with(holder, taker) and what_of_run(holder, settings.state_dir)[0] != GONE:
         raise NotHolder(
-            f"{said(holder)}, until another run of this owner ends, which may live: left alone. To break it: --unlock "
-            f"--force. {look_at(holder.lock)}"
+            f"{said(holder)}, until another run of this owner ends, which may live: left alone",
+            hints=[Hint(UNLOCK_FORCE, lock=holder.lock), see(holder.lock)],
         )
 
 
@@ -332,7 +357,7 @@ def around(settings: Settings) -> Holder | None:
     It ends with that command: a step inside of it leaves it alone.
     """
     inside = held_around(os.environ)
-    for holder in connect(settings).show(settings.lockname).holders:
+    for holder in realm_of(settings).show(settings.lockname).holders:
         is_command = holder.record.text("kind") == "run" and holder.keeper is None
         if is_command and (inside.get(holder.key) == holder.token or is_inside(holder)):
             return holder

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from distlock_core.lock.lock import Lock
     from distlock_core.lock.realm import Realm
     from distlock_core.lock.wait_story import Waited, Watcher
+    from distlock_core.model.state import Holder
     from distlock_core.process.alive import WhileAlive
     from distlock_core.process.audience import Audience
     from distlock_core.settings.table import Settings
@@ -34,25 +35,25 @@ def realm(request: Request) -> Realm:
     """Return the realm that the settings name."""
     from distlock_core.connection import connect
 
-    found = connect(**arguments(request.settings))
+    found = connect(**connect_arguments(request.settings))
     _KEPT.append(found)
     return found
 
 
-def arguments(settings: Settings) -> dict[str, Any]:
+def connect_arguments(settings: Settings) -> dict[str, Any]:
     """Return the arguments of `connect()` that the settings stand for."""
     from distlock_core import connection
 
-    return connection.arguments(settings, NOTHING_CONFIGURED)
+    return connection.connect_arguments(settings, NOTHING_CONFIGURED)
 
 
-def wanted(request: Request, details: Mapping[str, Any] | None = None) -> Lock:
+def lock_of(request: Request, details: Mapping[str, Any] | None = None) -> Lock:
     """Return the lock that is asked for, not yet acquired. A step is taken for whoever has called distlock."""
     from distlock_core import connection
     from distlock_core.process.identity import caller
 
     step = request.operation == "lock"
-    return connection.wanted(
+    return connection.lock_of(
         realm(request),
         request.settings,
         step=step,
@@ -104,6 +105,29 @@ def acquire(request: Request, lock: Lock) -> Interrupt:
     if settings.verbose:
         say(f"got {lock.name}, token {lock.token}")
     return interrupt
+
+
+def acquire_bound(request: Request) -> Holder:
+    """Acquire the lock for `--while-pid PID` and hand it to a keeper. Returns the hold.
+
+    Raises `DistlockError`; nothing is locked then.
+    """
+    from distlock_core.keeper.bind import Binding, hand_to_keeper
+    from distlock_core.process.identity import traces
+
+    settings = request.settings
+    binding = Binding.of(settings)
+    lock = lock_of(request, traces(binding.pid))
+    interrupt = acquire(request, lock)
+
+    def check() -> None:
+        if interrupt.is_set():
+            raise cancelled(interrupt)
+
+    holder = hand_to_keeper(lock, binding, connect_arguments(settings), check)
+    if settings.verbose:
+        say(f"{lock.name} is kept by process {holder.keeper} while process {binding.pid} lives")
+    return holder
 
 
 def _tell_wait(lock: Lock, story: Waited | None, request: Request) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from distlock_core.base import warn_once
-from distlock_core.cli.acquire import acquire, realm, wanted
+from distlock_core.cli.acquire import acquire, acquire_bound, lock_of, realm
 from distlock_core.cli.options import Request, UsageError, error_form, parse
 from distlock_core.cli.outcome import OK, fail, out, say, warn
 from distlock_core.cli.program import as_a_program
@@ -65,11 +65,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def _lock(request: Request) -> int:
     if request.settings.while_pid is not None:
-        from distlock_core.cli.bind import bind
-
-        holder = bind(request)
+        holder = acquire_bound(request)
     else:
-        lock = wanted(request)
+        lock = lock_of(request)
         acquire(request, lock)
         holder = lock.holder
     if request.settings.json:

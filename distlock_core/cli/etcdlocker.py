@@ -12,9 +12,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from distlock_core.base.nearest import did_you_mean
-from distlock_core.cli.hint import carry
 from distlock_core.cli.options import Request, UsageError
 from distlock_core.cli.outcome import FAILED, fail, out
+from distlock_core.cli.reach import carry
 from distlock_core.errors import ConfigError, DistlockError
 from distlock_core.model.checks import check_key, check_owner
 from distlock_core.model.keys import Keys

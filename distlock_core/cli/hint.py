@@ -1,51 +1,48 @@
-"""Hints: a command in a message reaches the realm of this call, also when it is pasted into another shell.
-
-What is given as an option of this call is carried over. What stands in the environment, or in the default config file,
-reaches whoever reads the message as it has reached this call.
-"""
+"""The hints of an error as commands: each reaches the lock that the error is about when it is pasted into a shell."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from distlock_core.base.text import for_shell
-from distlock_core.settings.table import SETTINGS
+from distlock_core.base.text import for_shell, printable
+from distlock_core.cli.reach import etcdctl_options, options
+from distlock_core.hints import sentence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from distlock_core.errors import DistlockError
+    from distlock_core.hints import Hint
 
-# What says where etcd is, how it is spoken to, and which realm is meant; in this order.
-CARRIED = (
-    *("config", "endpoints", "discovery_srv", "prefix", "raw_prefix", "transport"),
-    *("cacert", "cert", "key", "tls_server_name", "user", "password_file"),
-)
-_COMMAND = r"(?<![\w-])distlock (?=--(?:show|unlock|list|verify|update|get|watch|lock)\b)"
-_ETCDCTL = r"(?<![\w-])etcdctl (?=get )"
-
-_options = ""  # of this call, as a shell takes them
-_endpoints = ""
-
-
-def carry(given: Mapping[str, Any], endpoints: str = "") -> None:
-    """Remember the settings that this call was given as options, by key; for etcdctl the `endpoints`."""
-    global _options, _endpoints
-    words = []
-    for setting in SETTINGS if given else ():
-        if setting.key in CARRIED and setting.key in given:
-            value = given[setting.key]
-            text = ",".join(value) if isinstance(value, list) else str(value)
-            words.append(f"--{setting.option}" if value is True else f"--{setting.option}={for_shell(text)}")
-    _options = " ".join([*words, ""])
-    _endpoints = f"--endpoints={for_shell(endpoints)} " if endpoints else ""
+COMMANDS = {
+    "show": "See: distlock --show --lock-name={lock}{reach}",
+    "show_key": "See: etcdctl{etcdctl} get --prefix {key}",
+    "enter": "To enter it all the same: --token={token}",
+    "unlock_dead_run": "Where that is surely over: distlock --unlock --lock-name={lock} --token={token}{reach}",
+    "unlock_force": "To break it: distlock --unlock --force --lock-name={lock}{reach}",
+    "unlock_step": "To release it all the same: distlock --unlock --token={token} --lock-name={lock}{reach}",
+    "unlock_later": "When etcd is back: distlock --unlock --lock-name={lock} --token={token}{reach}",
+    "choose_token": "Say which one with --token ({tokens})",
+    "change_token": "To change it all the same, name it with --token ({tokens})",
+    "same_owner": "Give both the same --id to enter it again",
+    "same_slots": "Use the same number everywhere: --slots={slots}",
+    "settle": (
+        "Look with distlock --show --lock-name={lock}{reach}, and if that run holds it: "
+        "distlock --unlock --lock-name={lock}{reach}"
+    ),
+    "raw_prefix": "Where the Go original has it like this: --raw-prefix",
+}
 
 
-def carried(message: str) -> str:
-    """Return the message, with those options in every command that it names."""
-    import re  # compiled here: most calls end without a message
+def advice(hint: Hint) -> str:
+    """One hint, as a sentence with a command in it."""
+    return sentence(hint, COMMANDS, _quoted, reach=options(), etcdctl=etcdctl_options())
 
-    if _options:
-        message = re.sub(_COMMAND, lambda _: f"distlock {_options}", message)
-    if _endpoints:
-        message = re.sub(_ETCDCTL, lambda _: f"etcdctl {_endpoints}", message)
-    return message
+
+def in_commands(error: DistlockError) -> str:
+    """The message of an error and what to do next, in one line."""
+    try:
+        return ". ".join([error.message, *map(advice, error.hints)])
+    except OSError:
+        return error.message  # no descriptor is left to load what quotes: the message counts more than the advice
+
+
+def _quoted(text: str) -> str:
+    return for_shell(printable(text))

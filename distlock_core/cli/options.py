@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from distlock_core.base.deadline import FOREVER
 from distlock_core.base.text import printable
 from distlock_core.base.value import Value
-from distlock_core.cli.hint import carry
+from distlock_core.cli.reach import carry
 from distlock_core.errors import DistlockError
 from distlock_core.model.ttl import DEFAULT_TTL
 from distlock_core.settings.load import load

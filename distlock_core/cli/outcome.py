@@ -21,17 +21,15 @@ def fail(error: DistlockError, *, json: bool, to_stderr: bool, busy: int = FAILE
 
     A lock that is busy is no failure where `busy` is 0, and with `quiet` nothing is said of it: cron would mail it.
     """
-    from distlock_core.cli.hint import carried
     from distlock_core.cli.render import as_json, error_json, say, tell
 
-    error.message = carried(error.message)
     is_busy = isinstance(error, (LockBusy, AcquireTimeout))
     if quiet and is_busy and busy == OK:
         return OK
     if json:
         (tell if to_stderr else out)(as_json(error_json(error)))
     else:
-        say(error.message)
+        say(_in_commands(error))
     if isinstance(error, Cancelled) and error.signal is not None:
         from distlock_core.command.end import ExitedBySignal
 
@@ -39,6 +37,14 @@ def fail(error: DistlockError, *, json: bool, to_stderr: bool, busy: int = FAILE
     if is_busy:
         return busy
     return LOST if isinstance(error, LockLost) else NOT_STARTED if isinstance(error, NotStarted) else FAILED
+
+
+def _in_commands(error: DistlockError) -> str:
+    if not error.hints:
+        return error.message
+    from distlock_core.cli.hint import in_commands
+
+    return in_commands(error)
 
 
 def say(message: str) -> None:

@@ -87,6 +87,10 @@ class Progress:
 def sentence(waiting: Waiting) -> str:
     """waiting: percona_prod is held by node-3 since 12:03 (4m12s): "Upgrade RPMs"; position 2 of 4 in the queue."""
     own = f"; {waiting.own}" if waiting.own else ""
+    if waiting.hints:
+        from distlock_core.cli.hint import advice
+
+        own = ". ".join([own, *map(advice, waiting.hints)])
     line = f"waiting: {taken(waiting.state._replace(waiting=0))}{own}; {_position(waiting)}"
     return f"{line}; {waiting.away}" if waiting.away else line
 

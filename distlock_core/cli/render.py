@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 
 from distlock_core.base.text import printable
-from distlock_core.cli.hint import carried
 from distlock_core.errors import DistlockError
 from distlock_core.model.record import COOLING, HELD, HoldEnd, Record
 from distlock_core.model.state import Holder, LockState, Waiter
@@ -45,8 +44,12 @@ def as_json(document: dict[str, Any]) -> str:
 
 
 def error_json(error: DistlockError) -> dict[str, Any]:
-    """`{"error": {"kind", "message"}}`, with the lock as it was seen, and the run of an unknown outcome."""
+    """`{"error": {"kind", "message"}}`, with hints, the lock as it was seen, and the run of an unknown outcome."""
     details: dict[str, Any] = {"kind": error.kind, "message": error.message}
+    if error.hints:
+        from distlock_core.cli.hint import advice
+
+        details["hints"] = [{**hint.fields(), "advice": advice(hint)} for hint in error.hints]
     state = getattr(error, "state", None)
     if state is not None:
         details["locks"] = locks_json(state)
@@ -152,7 +155,9 @@ def card(state: LockState, prefix: str, state_dir: str | None = None) -> str:
             lines.append(_field("last", f"{printable(last.how)} by {owner_of(last.by)}{when}{whose}"))
         elif not state.waiting:
             where = f"no lock of this name is known under {printable(prefix)}"
-            see = carried("distlock --list has those held")
+            from distlock_core.cli.reach import options
+
+            see = f"distlock --list{options()} has those held"
             lines.append(_field("last", f"never held: {where}. Is it spelled right? {see}"))
     lines.append(_field("waiting", str(state.waiting)))
     for place, waiter in enumerate(state.waiters, 1):

@@ -16,9 +16,9 @@ from distlock_core.command.policy import Policy
 from distlock_core.command.signals import SignalMask, name_of
 from distlock_core.command.supervisor import Supervisor
 from distlock_core.errors import Cancelled, DistlockError, LockLost, NotStarted
+from distlock_core.hints import UNLOCK_LATER, Hint
 from distlock_core.lock.lock import hold_of
 from distlock_core.model.ttl import DEFAULT_TTL
-from distlock_core.model.wording import named
 from distlock_core.process.identity import hostname
 
 TYPE_CHECKING = False
@@ -48,7 +48,7 @@ def run(request: Request, new_lock: NewLock | None = None) -> int:
     try:
         equipment = _equip(request)
         details = {"command": {} if equipment.prefork is None else equipment.prefork.trace}
-        lock = acquire.wanted(request, details) if new_lock is None else new_lock(details)
+        lock = acquire.lock_of(request, details) if new_lock is None else new_lock(details)
         lock.prepare()
         interrupt = acquire.acquire(request, lock)
     except DistlockError as error:
@@ -214,9 +214,9 @@ def _end_hold(request: Request, lock: Lock, code: int, mask: SignalMask, how: st
         how = "left held, as it was found:"
     if code == LOST:
         lock.release_timeout = AFTER_LOSS
-    end = f"When etcd is back: distlock --unlock {named(name)} --token={token}"
+    hints, end = [Hint(UNLOCK_LATER, lock=name, token=token)], ""
     if settings.ttl is not None:
-        end = f"Its lease ends it within {settings.ttl}s"
+        hints, end = [], f". Its lease ends it within {settings.ttl}s"
     what = "may still be locked" if detail is None else "could not be left taken"
     try:
         if isinstance(detail, str):
@@ -231,12 +231,13 @@ def _end_hold(request: Request, lock: Lock, code: int, mask: SignalMask, how: st
         lost = fail(error, json=settings.json, to_stderr=True)
         return code if code == NOT_STARTED else lost  # what cannot be killed is the worse of the two
     except DistlockError as error:
-        error.message = f"{name} {what}: {error.message}. {end}"
+        error.message = f"{name} {what}: {error.message}{end}"
+        error.hints = [*error.hints, *hints]
         failed = fail(error, json=settings.json, to_stderr=True)
         return code or failed
     except Exception as error:  # noqa: BLE001 - whatever it is, it is said in one line
-        message = f"{name} {what}: {type(error).__name__}: {error}. {end}"
-        fail(DistlockError(message), json=settings.json, to_stderr=True)
+        message = f"{name} {what}: {type(error).__name__}: {error}{end}"
+        fail(DistlockError(message, hints=hints), json=settings.json, to_stderr=True)
         return code or FAILED
     if settings.verbose:
         say(f"{how} {name}")

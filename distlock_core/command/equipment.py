@@ -52,7 +52,7 @@ class Equipment:
             self.heartbeat.close()
 
     def _load(self) -> str:
-        what = "a command is only run here if it can be ended with all that it has started (--ttl, --heartbeat)"
+        what = "a command is only run here if it can be ended with all that it has started (ttl, heartbeat)"
         try:
             from distlock_core.command import kill  # noqa: F401 - loaded while nothing depends on it
             from distlock_core.command.signalfd import SignalFd

@@ -58,7 +58,7 @@ class Binding(Value):
         return cls(pid, started, ttl, refresh, on_loss, settings.time_to_end, log_file, family)
 
 
-def bind(
+def hand_to_keeper(
     lock: Lock, binding: Binding, connection: Mapping[str, Any], check: Callable[[], None] = lambda: None
 ) -> Holder:
     """Leave a lock that is held to a keeper, and return the hold. Raises `DistlockError`; nothing is locked then.

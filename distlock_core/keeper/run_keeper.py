@@ -17,6 +17,7 @@ from distlock_core.base.deadline import Interrupt, now
 from distlock_core.base.text import printable
 from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled, DistlockError, LockLost
+from distlock_core.hints import from_fields
 from distlock_core.keeper import detach
 from distlock_core.model.wording import in_queue
 from distlock_core.process.alive import QUIT_AFTER
@@ -114,6 +115,7 @@ class RunKeeper:
                 kind = LockLost if said["kind"] == LockLost.kind else DistlockError
                 self.trouble = kind(said["message"])
                 self.trouble.kind = said["kind"]
+                self.trouble.hints = from_fields(said.get("hints", ()))
             self._end()
 
     def _ended_in_silence(self) -> None:
@@ -152,7 +154,7 @@ def main(orders: dict[str, Any]) -> None:
     except Cancelled:
         sys.exit(0)
     except Exception as error:  # noqa: BLE001 - said to the run; the attempt has left nothing behind
-        _say(kind=getattr(error, "kind", "error"), message=str(error) or type(error).__name__)
+        _say(**_told(error))
         sys.exit(1)
     run.holds = True
     name, owner = printable(lock.name), printable(lock.owner)
@@ -175,7 +177,7 @@ def main(orders: dict[str, Any]) -> None:
     try:
         _end_hold(lock, how, detail)
     except Exception as error:  # noqa: BLE001 - said and logged, whatever it is
-        _say(kind=getattr(error, "kind", "error"), message=str(error) or type(error).__name__)
+        _say(**_told(error))
         log(f"{name}: the run of {owner} is over, and its lock may not be released: {error}", True)
         return
     _say(done=how)
@@ -261,6 +263,13 @@ def _end_hold(lock: Lock, how: str, detail: Any) -> None:
         lock.cool(int(detail))
     else:
         lock.release()
+
+
+def _told(error: Exception) -> dict[str, Any]:
+    """An error for the run, which words its hints."""
+    if not isinstance(error, DistlockError):
+        return {"kind": "error", "message": str(error) or type(error).__name__}
+    return {"kind": error.kind, "message": error.message, "hints": [hint.fields() for hint in error.hints]}
 
 
 def _say(**words: object) -> None:

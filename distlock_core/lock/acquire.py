@@ -7,7 +7,7 @@ apply. Where that cannot be made sure, the attempt ends as `OutcomeUnknown`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from distlock_core.base.deadline import RETRY_PAUSE, Patience, Wait, now
 from distlock_core.base.uninterrupted import Uninterrupted
@@ -26,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.base.deadline import Cancel
     from distlock_core.etcd.client import Etcd
+    from distlock_core.hints import Hint
     from distlock_core.lock.reentry import Reentry
 
 MUTEX_GRACE = 1.0  # seconds that a caller who does not wait gives a Go client to leave its mutex
@@ -35,7 +36,8 @@ CALL_IN_QUEUE = 0.3  # of the ticket's ttl; a call that hangs longer would cost 
 class Waiting(Value):
     """What a waiter may show. Its `position` in the queue counts from 1, `since` is on the `now()` clock.
 
-    `away` is why etcd is silent. `own` says why a hold of the waiter's own owner is not entered again, if there is one.
+    `away` is why etcd is silent. `own` says why a hold of the waiter's own owner is not entered again, if there is one;
+    `hints` how it may be.
     """
 
     state: LockState
@@ -43,6 +45,7 @@ class Waiting(Value):
     since: float
     away: str = ""
     own: str = ""
+    hints: Sequence[Hint] = ()
 
 
 class Acquisition:
@@ -159,10 +162,10 @@ class Acquisition:
             raise refuse_named(snapshot.state(self._keys.name), self._spec)
         return reentry
 
-    def _own(self, state: LockState) -> str:
-        """Why the hold of my own owner is not entered, "" where it has none."""
+    def _own(self, state: LockState) -> tuple[str, list[Hint]]:
+        """Why the hold of my own owner is not entered, "" where it has none, and hints how it may be."""
         if not self._spec.explicit or not state.holders:
-            return ""
+            return "", []
         from distlock_core.lock.reentry import why_not
 
         return why_not(state, self._spec)
@@ -226,7 +229,7 @@ class Acquisition:
         if self._progress is not None:
             position = snapshot.waiting + 1 if snapshot.ahead is None else len(snapshot.ahead) + 1
             state = snapshot.state(self._keys.name)
-            self._progress(Waiting(state, position, self._started, away, self._own(state)))
+            self._progress(Waiting(state, position, self._started, away, *self._own(state)))
 
     # The end.
 

@@ -20,6 +20,7 @@ from distlock_core.errors import (
     OutcomeUnknown,
 )
 from distlock_core.etcd.values import Get, KeyValue, LeaseGone, Put
+from distlock_core.hints import see
 from distlock_core.lock.lease import GIVE_UP, Lease
 from distlock_core.lock.release import UNEXPECTED, release_key
 from distlock_core.lock.rewrite import amend, cool_down, leave_taken, rehang, rewrite
@@ -27,7 +28,7 @@ from distlock_core.lock.spec import NESTED, STEP, Acquired, LockSpec
 from distlock_core.model.record import HELD, KEPT, EndNote, Record, token_of
 from distlock_core.model.state import Holder
 from distlock_core.model.ttl import longest_call
-from distlock_core.model.wording import held_by, look_at
+from distlock_core.model.wording import held_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ class Hold:
             if seen and token_of(seen[-1]) == self.acquired.token:
                 # Still this hold, but entered by a run of its own owner, or left taken by a person.
                 holder, name = Holder.parse(self._keys, seen[-1]), self._keys.name
-                raise NotHolder(f"{printable(name)} is held by {held_by(holder)} now. {look_at(name)}")
+                raise NotHolder(f"{printable(name)} is held by {held_by(holder)} now", hints=[see(name)])
             raise self.loss_error()
         self.acquired = self.acquired._replace(kv=kv)
 
@@ -230,7 +231,7 @@ class Hold:
         """The error that says how it was lost."""
         loss = self._session.loss if self._session is not None else None
         why = loss.why if loss is not None else "it is not mine any more"
-        return LockLost(f"{printable(self._keys.name)} was lost: {why}. {look_at(self._keys.name)}")
+        return LockLost(f"{printable(self._keys.name)} was lost: {why}", hints=[see(self._keys.name)])
 
     def _end(self, how: Callable[[KeyValue, Patience], bool], patience: Patience, *, stays: bool) -> None:
         """End it in one way or another, and leave nothing behind.

@@ -9,6 +9,7 @@ from distlock_core.base.text import printable
 from distlock_core.base.uninterrupted import Uninterrupted, in_main_thread
 from distlock_core.errors import DistlockError, Frozen, LockBusy, NotHolder
 from distlock_core.events.hold_notifier import HoldNotifier
+from distlock_core.hints import see
 from distlock_core.lock.acquire import Acquisition, Waiting
 from distlock_core.lock.hold import Hold
 from distlock_core.lock.lease import Lease
@@ -18,7 +19,6 @@ from distlock_core.model.checks import check_text
 from distlock_core.model.record import Record
 from distlock_core.model.state import Holder
 from distlock_core.model.ttl import check_ttl
-from distlock_core.model.wording import look_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,10 +132,8 @@ class Lock:
         where `session.start()` comes later. Raises `DistlockError`: no thread, or no descriptor is left.
         """
         if self._standby is None:
-            from distlock_core.lock import monitor  # noqa: F401 - loaded while nothing depends on it
-
-            look_at(self.name)  # a message about the loss of it, too
             from distlock_core.base.standby_thread import StandbyThread
+            from distlock_core.lock import monitor  # noqa: F401 - loaded while nothing depends on it
 
             self._etcd.load_all()
             self._standby = StandbyThread("distlock-session")
@@ -403,7 +401,7 @@ class Lock:
     def _current(self) -> Hold:
         """The hold of this object, in this process. Raises `NotHolder`."""
         if self._hold is None:
-            raise NotHolder(f"{printable(self.name)} is not held by this object. {look_at(self.name)}")
+            raise NotHolder(f"{printable(self.name)} is not held by this object", hints=[see(self.name)])
         if self._hold.is_inherited:
             raise NotHolder(
                 f"{printable(self.name)} is held by process {self._hold.pid}, from which this process was forked: "

@@ -8,6 +8,7 @@ from distlock_core.base.deadline import Patience
 from distlock_core.base.text import printable
 from distlock_core.errors import DistlockError, LockNotFound, NotHolder
 from distlock_core.etcd.values import Get, KeyValue, LeaseGone
+from distlock_core.hints import CHANGE_TOKEN, UNLOCK_FORCE
 from distlock_core.lock.lease import GIVE_UP, TICKET_TTL, Lease
 from distlock_core.lock.lock import Lock
 from distlock_core.lock.release import release_key
@@ -165,7 +166,7 @@ class Realm:
             owner = hostname() if owner is None else check_owner(owner)
         keys = self._keys(name)
         state = self.show(name, cancel=cancel)
-        holder = one_of(state, owner, token, "To change it all the same, name it with --token")
+        holder = one_of(state, owner, token, CHANGE_TOKEN)
         if holder.since is None:
             raise NotHolder(f"{taken(state)}: what is stored there is no record of distlock's: left alone", state=state)
 
@@ -245,8 +246,7 @@ class Realm:
         """Return the hold that `unlock()` would end now, and write nothing: for a dry run. Raises as `unlock()`."""
         from distlock_core.lock.status import one_of
 
-        hint = "To break it: --unlock --force"
-        holder = one_of(self.show(name, cancel=cancel), None if force else owner, token, hint)
+        holder = one_of(self.show(name, cancel=cancel), None if force else owner, token, UNLOCK_FORCE)
         if owner is not None and token is None and not force:
             from distlock_core.lock.reentry import refuse_anothers_step
 
@@ -282,9 +282,7 @@ class Realm:
     def load_all(self) -> None:
         """Load now what looking after a hold takes, so that nothing is left to be loaded while one is held."""
         from distlock_core.lock import monitor  # noqa: F401
-        from distlock_core.model.wording import named
 
-        named(self.prefix)  # quoting a name for a shell loads what quotes
         self._etcd.load_all()
 
     def close(self) -> None:

@@ -11,9 +11,10 @@ import time
 from distlock_core.base.text import printable
 from distlock_core.base.value import Value
 from distlock_core.errors import LockBusy, LockNotFound, NotHolder
+from distlock_core.hints import ENTER, UNLOCK_DEAD_RUN, UNLOCK_STEP, Hint, see
 from distlock_core.lock.spec import NESTED, STEP, TAKEN_OVER, encoded, run_details
 from distlock_core.model.record import HELD, Record, record_of
-from distlock_core.model.wording import held_by, look_at, named, taken
+from distlock_core.model.wording import held_by, taken
 from distlock_core.process import run_notes
 from distlock_core.process.identity import ALIVE, GONE, ancestry, boot_id, fate, is_identified, is_same, pid_is_free
 from distlock_core.process.nesting import held_around
@@ -215,8 +216,8 @@ def _held_in(content: bytes) -> dict[bytes, int]:
 # What is said to those who may not.
 
 
-def why_not(state: LockState, spec: LockSpec) -> str:
-    """Why a hold of my own owner may not be entered, and how it may; "" where nobody of my name holds it."""
+def why_not(state: LockState, spec: LockSpec) -> tuple[str, list[Hint]]:
+    """Why a hold of my own owner may not be entered, and hints how it may; "" where nobody of my name holds it."""
     for holder in state.holders:
         if not is_own(holder, spec):
             continue
@@ -226,16 +227,14 @@ def why_not(state: LockState, spec: LockSpec) -> str:
             told = what_of_run(holder, spec.state_dir)
             whose = f"that is this owner's own run, {_process(record.details)}, {_lives(told)}"
             if told[0] == ALIVE:
-                return whose
+                return whose, []
             if told[0] != GONE:
-                return (
-                    f"{whose}. Where that is surely over: distlock --unlock {named(state.name)} --token={holder.token}"
-                )
+                return whose, [Hint(UNLOCK_DEAD_RUN, lock=state.name, token=holder.token)]
             step = Record.parse(record.text("step").encode("utf-8", "backslashreplace"))
         told = what_of_step(holder, step, spec.state_dir)
         whose = f"that is this owner's own step, taken for {_process(_taker(step))}, {_lives(told)}"
-        return f"{whose}. To enter it all the same: --token={holder.token}"
-    return ""
+        return whose, [Hint(ENTER, lock=state.name, token=holder.token)]
+    return "", []
 
 
 def refuse_named(state: LockState, spec: LockSpec) -> LockNotFound | NotHolder | LockBusy:
@@ -245,9 +244,10 @@ def refuse_named(state: LockState, spec: LockSpec) -> LockNotFound | NotHolder |
         return LockNotFound(f"{name} is not locked, and so not with token {token}", state=state)
     if all(holder.token != token for holder in state.holders):
         tokens = " and ".join(str(holder.token) for holder in state.holders)
-        return NotHolder(f"{taken(state)}, with token {tokens}, not {token}. {look_at(state.name)}", state=state)
-    why = why_not(state, spec) or "only its own owner enters it again, while it is plainly held"
-    return LockBusy(f"{taken(state)}: {why}. {look_at(state.name)}", state=state)
+        return NotHolder(f"{taken(state)}, with token {tokens}, not {token}", state=state, hints=[see(state.name)])
+    why, hints = why_not(state, spec)
+    why = why or "only its own owner enters it again, while it is plainly held"
+    return LockBusy(f"{taken(state)}: {why}", state=state, hints=[*hints, see(state.name)])
 
 
 def refuse_anothers_step(holder: Holder, taker: Mapping[str, Any] | None, state_dir: str | None) -> None:
@@ -265,8 +265,8 @@ def refuse_anothers_step(holder: Holder, taker: Mapping[str, Any] | None, state_
     name = printable(holder.lock)
     raise NotHolder(
         f"{name} is held by {held_by(holder)}, a step that was taken for {_process(theirs)}, {_lives(told)}: "
-        f"left alone. To release it all the same: --unlock --token={holder.token}, or --unlock --force. "
-        f"{look_at(holder.lock)}"
+        "left alone",
+        hints=[Hint(UNLOCK_STEP, lock=holder.lock, token=holder.token), see(holder.lock)],
     )
 
 

@@ -6,27 +6,28 @@ from collections.abc import Mapping
 
 from distlock_core.base.text import printable
 from distlock_core.errors import AcquireTimeout, Frozen, LimitConflict, LockBusy, OutcomeUnknown
+from distlock_core.hints import SAME_OWNER, SAME_SLOTS, SETTLE, Hint, see
 from distlock_core.model.state import LockState
-from distlock_core.model.wording import look_at, named, taken
+from distlock_core.model.wording import taken
 
 
-def busy(state: LockState, own: str = "") -> LockBusy | Frozen:
+def busy(state: LockState, own: tuple[str, list[Hint]] = ("", [])) -> LockBusy | Frozen:
     """Held, or somebody is ahead, or the realm is frozen: and the caller does not wait.
 
     `own`: why the hold of the caller's own owner is not entered again.
     """
     kind = LockBusy if state.frozen is None else Frozen
-    return kind(f"{taken(state)}{_because(own)}. {look_at(state.name)}", state=state)
+    return kind(f"{taken(state)}{_because(own)}", state=state, hints=[*own[1], see(state.name)])
 
 
 def mutex_busy(state: LockState) -> LockBusy:
     return LockBusy(f"{taken(state)}: try again", state=state)
 
 
-def timeout(state: LockState, seconds: float, away: str, own: str = "") -> AcquireTimeout:
+def timeout(state: LockState, seconds: float, away: str, own: tuple[str, list[Hint]] = ("", [])) -> AcquireTimeout:
     silent = f"; at last {away}" if away else ""
     why = f"{taken(state)}{_because(own)}{silent}"
-    return AcquireTimeout(f"gave up after {seconds:.1f}s: {why}. {look_at(state.name)}", state=state)
+    return AcquireTimeout(f"gave up after {seconds:.1f}s: {why}", state=state, hints=[*own[1], see(state.name)])
 
 
 def other_limit(state: LockState, slots: int) -> LimitConflict | None:
@@ -34,9 +35,9 @@ def other_limit(state: LockState, slots: int) -> LimitConflict | None:
     for holder in state.holders:
         if holder.record.limit != slots:
             return LimitConflict(
-                f"{taken(state)}; it is held with {holder.record.limit} slot(s), and I was told {slots}: "
-                f"use the same number everywhere. {look_at(state.name)}",
+                f"{taken(state)}; it is held with {holder.record.limit} slot(s), and I was told {slots}",
                 state=state,
+                hints=[Hint(SAME_SLOTS, lock=state.name, slots=holder.record.limit), see(state.name)],
             )
     return None
 
@@ -49,20 +50,20 @@ def waits_for_itself(state: LockState, inside: Mapping[bytes, int]) -> LockBusy 
         if inside.get(holder.key) == holder.token or is_inside(holder):
             return LockBusy(
                 f"{printable(state.name)} is held by the command that this one runs inside of, so waiting for it "
-                "would never end; give both the same --id to enter it again",
+                "would never end",
                 state=state,
+                hints=[Hint(SAME_OWNER, lock=state.name)],
             )
     return None
 
 
-def _because(own: str) -> str:
-    return f"; {own}" if own else ""
+def _because(own: tuple[str, list[Hint]]) -> str:
+    return f"; {own[0]}" if own[0] else ""
 
 
 def unknown(name: str, run: str, why: str) -> OutcomeUnknown:
-    name, option = printable(name), named(name)
     return OutcomeUnknown(
-        f"nobody can tell whether {name} was locked: {why}. etcd may still lock it for run {run}; look with "
-        f"distlock --show {option}, and if that run holds it: distlock --unlock {option}",
+        f"nobody can tell whether {printable(name)} was locked: {why}. etcd may still lock it for run {run}",
         run=run,
+        hints=[Hint(SETTLE, lock=name, run=run)],
     )

@@ -1,4 +1,4 @@
-"""Survey: what the keys of a realm say of its locks, and which of a lock's holds is meant. Pure."""
+"""Status: the state of the locks of a realm, from its keys, and which hold of a lock is meant. Pure."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from distlock_core.base.text import printable
 from distlock_core.errors import LockNotFound, NotHolder
+from distlock_core.hints import CHANGE_TOKEN, CHOOSE_TOKEN, Hint, see
 from distlock_core.model.keys import RESERVED, Keys
 from distlock_core.model.record import HoldEnd, Record
 from distlock_core.model.state import Holder, LockState, Waiter
-from distlock_core.model.wording import look_at, taken
+from distlock_core.model.wording import taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,8 +66,11 @@ def all_states(found: Sequence[KeyValue], prefix: str, mutex: str) -> list[LockS
     return [state for state in states if state.holders or state.waiting]
 
 
-def one_of(state: LockState, owner: str | None, token: int | None, hint: str = "") -> Holder:
-    """The one hold that fits what is meant. Raises `LockNotFound`, `NotHolder`."""
+def one_of(state: LockState, owner: str | None, token: int | None, otherwise: str) -> Holder:
+    """The one hold that fits what is meant. Raises `LockNotFound`, `NotHolder`.
+
+    `otherwise` is the code of the hint for a hold that is another owner's.
+    """
     if not state.holders:
         raise LockNotFound(f"{printable(state.name)} is not locked", state=state)
     fitting = [
@@ -75,16 +79,24 @@ def one_of(state: LockState, owner: str | None, token: int | None, hint: str = "
         if (owner is None or holder.owner == owner) and (token is None or holder.token == token)
     ]
     if not fitting:
+        hints = [see(state.name)]
         if token is not None:
             tokens = " and ".join(str(holder.token) for holder in state.holders)
             why = f"with token {tokens}, not {token}: left alone"
         else:
-            why = f"not by {printable(owner or '')}: left alone" + (f". {hint}" if hint else "")
-        raise NotHolder(f"{taken(state)}, {why}. {look_at(state.name)}", state=state)
+            why = f"not by {printable(owner or '')}: left alone"
+            hints = [_otherwise(otherwise, state), *hints]
+        raise NotHolder(f"{taken(state)}, {why}", state=state, hints=hints)
     if len(fitting) > 1:
-        tokens = ", ".join(str(holder.token) for holder in fitting)
-        raise NotHolder(f"{taken(state)}: say which one with --token ({tokens})", state=state)
+        hints = [Hint(CHOOSE_TOKEN, lock=state.name, tokens=[holder.token for holder in fitting])]
+        raise NotHolder(taken(state), state=state, hints=hints)
     return fitting[0]
+
+
+def _otherwise(code: str, state: LockState) -> Hint:
+    if code == CHANGE_TOKEN:
+        return Hint(code, lock=state.name, tokens=[holder.token for holder in state.holders])
+    return Hint(code, lock=state.name)
 
 
 def gone(state: LockState) -> LockNotFound | NotHolder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from distlock_core.errors import ConfigError
+from distlock_core.hints import RAW_PREFIX, Hint
 from distlock_core.model.keys import DEFAULT_MUTEX, RESERVED
 
 LONGEST_NAME = 255  # bytes of UTF-8
@@ -60,8 +61,8 @@ def check_prefix(prefix: str, *, raw: bool = False) -> str:
     if not parts or prefix != right:
         instead = f": write {_shown(right)}" if parts else ""
         raise ConfigError(
-            f"illegal prefix {_shown(prefix)}: it begins and ends with one '/', and has no empty part{instead}. "
-            "Where the Go original has it like this: set raw_prefix (--raw-prefix)"
+            f"illegal prefix {_shown(prefix)}: it begins and ends with one '/', and has no empty part{instead}",
+            hints=[Hint(RAW_PREFIX, setting="raw_prefix")],
         )
     return prefix
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from distlock_core.base.text import for_shell, printable, shortened
+from distlock_core.base.text import printable, shortened
 from distlock_core.model.record import Record
 from distlock_core.model.state import Holder, LockState
 
@@ -81,15 +81,3 @@ def frozen(what: str, record: Record) -> str:
     """The realm is frozen by admin: "audit"."""
     reason = record.text("reason")
     return f"{what} is frozen by {owner_of(record.owner)}" + (f': "{shortened(reason)}"' if reason else "")
-
-
-def look_at(name: str) -> str:
-    """What to run to see more."""
-    if "/" in name:  # a raw key, of no realm
-        return f"See: etcdctl get --prefix {for_shell(printable(name))}"
-    return f"See: distlock --show {named(name)}"
-
-
-def named(name: str) -> str:
-    """The option that names a lock, as a shell takes it."""
-    return f"--lock-name={for_shell(printable(name))}"

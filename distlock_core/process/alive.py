@@ -121,10 +121,13 @@ class WhileChildrenAlive(WhileAlive):
     what lost its parent within the last `ORPHANED` seconds, and is in a session of the run's or of its children's,
     counts too. What has made a session of its own (a daemon), or left earlier, is not waited for. Nobody tells of all
     this, so it looks every `LOOK` seconds: of what was started just before a SIGKILL it may not know.
+
+    It has a pidfd of each process that it would wait for, so that others can see them: `awaited_by`.
     """
 
     def __init__(self, pid: int, started: int) -> None:
         self._left: set[Process] = set()
+        self._shown: dict[Process, int] = {}
         self._seen: dict[Process, float] = {}  # when each was seen below the process last
         self._sessions: set[int | None] = set()
         super().__init__(pid, started)
@@ -137,6 +140,7 @@ class WhileChildrenAlive(WhileAlive):
             if not self._has_ended():  # or it has ended meanwhile, and has none any more
                 self._sessions |= sessions - {None}
                 self._left = below | self._orphans(below)
+                self._show({(pid, started) for pid, started in self._left if _session(pid) in self._sessions})
                 return False
         left = {(pid, started) for pid, started in self._left if not is_gone(pid, started)}
         self._left = left | _below({pid for pid, _ in left})
@@ -151,8 +155,38 @@ class WhileChildrenAlive(WhileAlive):
             (pid, started) for pid, started in lost if not is_gone(pid, started) and _session(pid) in self._sessions
         }
 
+    def _show(self, processes: set[Process]) -> None:
+        for process in self._shown.keys() - processes:
+            os.close(self._shown.pop(process))
+        for process in processes - self._shown.keys():
+            try:
+                self._shown[process] = os.pidfd_open(process[0])
+            except (AttributeError, OSError):
+                pass  # it has just ended, or there are no pidfds (Linux before 5.3), or no more of them
+
     def _expect(self) -> None:
         self._look_every(LOOK)
+
+
+def awaited_by(pid: int) -> set[int]:
+    """The living processes that a process has pidfds of: if it is a keeper, those that it would wait for.
+
+    Empty for a process that cannot be looked at.
+    """
+    from distlock_core.process.table import stat_of
+
+    found: set[int] = set()
+    try:
+        entries = os.listdir(f"/proc/{pid}/fdinfo")
+    except OSError:
+        return found
+    for entry in entries:
+        try:
+            with open(f"/proc/{pid}/fdinfo/{entry}", "rb") as info:
+                found.update(int(line.split()[1]) for line in info if line.startswith(b"Pid:"))
+        except OSError:
+            pass  # closed meanwhile
+    return {one for one in found if one > 0 and (stat := stat_of(one)) is not None and stat.is_alive}
 
 
 def _below(roots: set[int]) -> set[Process]:

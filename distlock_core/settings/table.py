@@ -182,6 +182,7 @@ class Settings(Value):
 
     given: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
+    reach: tuple[tuple[str, Any], ...] = ()  # arguments of an adapter: it takes them to reach this realm again
     # fmt: on
 
     def by_key(self, key: str) -> Any:

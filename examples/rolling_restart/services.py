@@ -30,7 +30,7 @@ class Services:
     def address(self) -> str:
         """HOST:PORT."""
         host, port = self._server.server_address[:2]
-        return f"{host}:{port}"
+        return f"{host!s}:{port}"
 
     def __enter__(self) -> Services:
         return self

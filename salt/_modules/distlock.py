@@ -53,6 +53,7 @@ try:
     from distlock_core.adapters.advice import SALT
     from distlock_core.cli.render import holder_json, locks_json
     from distlock_core.errors import ConfigError, DistlockError, LockNotFound, NotHolder
+    from distlock_core.hints import from_fields
     from distlock_core.lock.wait_story import WAITED
     from distlock_core.process.identity import traces
     from distlock_core.settings.table import SETTINGS
@@ -63,7 +64,7 @@ except ImportError as error:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from distlock_core.settings.table import Settings
@@ -223,7 +224,7 @@ def unlock(
             connect_timeout=connect_timeout,
             release_timeout=release_timeout,
         )
-        holder = steps.let_go(
+        holder = steps.release(
             settings,
             taker=traces(),
             token=steps.read_token(token),
@@ -255,7 +256,7 @@ def show(
         settings = _settings(
             profile, lockname=name, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout
         )
-        return [_known(lock) for lock in locks_json(steps.connect(settings).show(settings.lockname))]
+        return [_known(lock) for lock in locks_json(steps.realm_of(settings).show(settings.lockname))]
 
 
 def list_(
@@ -276,7 +277,7 @@ def list_(
     """
     with _one_line():
         settings = _settings(profile, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout)
-        return [_known(lock) for state in steps.connect(settings).list() for lock in locks_json(state)]
+        return [_known(lock) for state in steps.realm_of(settings).list() for lock in locks_json(state)]
 
 
 def verify(
@@ -405,7 +406,7 @@ def run(
             output_loglevel=output_loglevel,
             ignore_retcode=True,  # or Salt would log every busy lock as an error
         )
-        result = _read_story(_read_errors(result))
+        result = _read_story(_read_errors(result, dict(settings.reach)))
         __context__["retcode"] = result["retcode"]
         return result
 
@@ -420,7 +421,7 @@ def _one_line() -> Iterator[None]:
     try:
         yield
     except DistlockError as error:
-        raise CommandExecutionError(SALT.advise(error.message)) from None
+        raise CommandExecutionError(SALT.said(error)) from None
 
 
 def _known(lock: dict[str, Any]) -> dict[str, Any]:
@@ -447,7 +448,7 @@ def _words(cmd: str | float | list[str], python_shell: bool) -> list[str]:
 
 def _inside(settings: Settings) -> dict[str, str]:
     """Under a lock that ends with this very state run, the command runs inside of that."""
-    state = steps.connect(settings).show(settings.lockname)
+    state = steps.realm_of(settings).show(settings.lockname)
     # A `parallel: true` state is a child of the run.
     held = [steps.bound_to(pid, state, settings.id) for pid in (os.getpid(), os.getppid())]
     for holder in held:
@@ -486,16 +487,18 @@ def _environment(settings: Settings) -> dict[str, str]:
     return found
 
 
-def _read_errors(result: dict[str, Any]) -> dict[str, Any]:
+def _read_errors(result: dict[str, Any], reach: Mapping[str, Any]) -> dict[str, Any]:
     """Raise what kept the command from running; a loss is part of how it ran."""
     *lines, last = (result.get("stderr") or "").split("\n")
     try:
         error = json.loads(last)["error"]
-        kind, message = error["kind"], error["message"]
+        kind, message, hints = error["kind"], error["message"], error.get("hints") or ()
     except (ValueError, TypeError, KeyError):
         return result
     if kind not in ("lost", "unreachable") and result["retcode"] != 0:
-        raise CommandExecutionError(SALT.advise(message))
+        refused = DistlockError(message, hints=from_fields(hints))
+        refused.reach = reach
+        raise CommandExecutionError(SALT.said(refused))
     return {**result, "stderr": "\n".join([*lines, f"distlock: {message}"])}
 
 

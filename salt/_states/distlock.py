@@ -184,7 +184,7 @@ def locked(
                 "multiprocessing: true"
             )
         if _planned(settings) == "locked":
-            return _done(ret, True, f"{name} would be held by {settings.id} by then")
+            return _done(ret, True, f"{name} would be held by {settings.id} at this point")
         if _planned(settings) == "unlocked":
             taken = steps.Taken(None, True)
         else:
@@ -197,10 +197,10 @@ def locked(
     ret["changes"] = {name: salt_reports.change(taken, steps.owner_of(settings))}
     if taken.holder is None:
         _plan(settings, "locked")
-        first = f"would wait: {taken.waits} Then " if taken.waits else ""
-        return _done(ret, None, f"{salt_reports.advised(first)}{name} would be locked by {settings.id}{_end(until)}")
+        first = f"would wait: {salt_reports.said(taken.waits)} Then " if taken.waits else ""
+        return _done(ret, None, f"{first}{name} would be locked by {settings.id}{_end(until)}")
     if bound and run == os.getpid() and steps.in_container():
-        atexit.register(_let_go_at_exit, settings, run, taken.holder)
+        atexit.register(_release_at_exit, settings, run, taken.holder)
     how = "taken over from this owner's run that has ended" if taken.before else "locked"
     story = f", {taken.waited}" if taken.waited else ""
     return _done(ret, True, f"{name} is {how} by {settings.id}, token {taken.holder.token}{_end(until)}{story}")
@@ -262,7 +262,7 @@ def unlocked(
             if around is not None:
                 return _done(ret, True, f"{steps.said(around)}, by the command around this run, which lets it go")
             taker, dry_run = _taker(), __opts__["test"]
-            old = salt_reports.shown(steps.let_go(settings, run=run, taker=taker, force=forced, dry_run=dry_run))
+            old = salt_reports.shown(steps.release(settings, run=run, taker=taker, force=forced, dry_run=dry_run))
     except DistlockError as error:
         return _done(ret, False, salt_reports.said(error))
     if old is None:
@@ -308,9 +308,9 @@ def held(
         )
         planned = _planned(settings)
         if planned == "locked":
-            return _done(ret, True, f"{name} would be held by {settings.id} by then")
+            return _done(ret, True, f"{name} would be held by {settings.id} at this point")
         if planned == "unlocked":
-            return _done(ret, False, f"{name} would be held by nobody by then, and so not by {settings.id}")
+            return _done(ret, False, f"{name} would be held by nobody at this point, not by {settings.id}")
         return _done(ret, True, steps.said(steps.check(settings, taker=_taker())))
     except DistlockError as error:
         return _done(ret, False, salt_reports.said(error))
@@ -455,7 +455,7 @@ def _taker() -> dict[str, Any]:
     return traces(_run() or os.getpid())
 
 
-def _let_go_at_exit(settings: Settings, run: int, holder: Holder) -> None:
+def _release_at_exit(settings: Settings, run: int, holder: Holder) -> None:
     """In a container whose first process this run is, the keeper dies with it: so the run itself releases it.
 
     What a run leaves running elsewhere keeps the lock, by the keeper.
@@ -466,7 +466,7 @@ def _let_go_at_exit(settings: Settings, run: int, holder: Holder) -> None:
     try:
         for pid in left:
             os.kill(pid, signal.SIGKILL)  # the kernel would, a moment after the lock is free
-        steps.let_go(settings, token=holder.token)
+        steps.release(settings, token=holder.token)
     except (DistlockError, OSError) as error:
         log.warning("distlock: %s ends by its ttl: %s", holder.lock, error)
 

@@ -59,10 +59,10 @@ def test_a_second_run_of_the_same_owner_is_busy_until_the_first_one_is_gone(
     again = steps.take(read(), run=first.pid)
     assert (again.changed, again.holder and again.holder.token) == (False, token)
     for dry_run in (True, False):
-        with pytest.raises(LockBusy, match=f"taken for process {first.pid} on .*--token={token}"):
+        with pytest.raises(LockBusy, match=f"taken for process {first.pid} on .*token={token}"):
             steps.take(read(), taker=traces(second.pid), dry_run=dry_run)
     with pytest.raises(NotHolder, match=f"taken for process {first.pid} on "):
-        steps.let_go(read(), taker=traces(second.pid))
+        steps.release(read(), taker=traces(second.pid))
     with pytest.raises(NotHolder):
         steps.check(read(), taker=traces(second.pid))
     end(first)
@@ -76,7 +76,7 @@ def test_a_second_run_of_the_same_owner_is_busy_until_the_first_one_is_gone(
     with pytest.raises(LockBusy, match=f"taken for process {second.pid} on "):
         steps.take(read(), taker=traces(third.pid))
     assert steps.check(read(), taker=traces(second.pid)).token == token
-    ended = steps.let_go(read(), taker=traces(second.pid))
+    ended = steps.release(read(), taker=traces(second.pid))
     assert ended is not None
     scene.assert_clean()
 
@@ -91,8 +91,8 @@ def test_a_run_that_names_the_token_enters_and_lets_go(scene: Scene, read: Read,
     entered = steps.take(read(), taker=traces(second.pid), token=token)
     assert (entered.changed, entered.holder and entered.holder.token) == (False, token)
     with pytest.raises(NotHolder):
-        steps.let_go(read(), taker=traces(first.pid))
-    assert steps.let_go(read(), taker=traces(first.pid), token=token) is not None
+        steps.release(read(), taker=traces(first.pid))
+    assert steps.release(read(), taker=traces(first.pid), token=token) is not None
     with pytest.raises(LockNotFound):
         steps.take(read(), taker=traces(first.pid), token=token)
     scene.assert_clean()
@@ -155,5 +155,5 @@ def test_letting_go_leaves_a_hold_that_came_after_it_had_looked(
 
     monkeypatch.setattr(steps, "_refuse_another_runs", meanwhile)
     with pytest.raises(NotHolder, match="was not when I looked: left alone"):
-        steps.let_go(settings, taker=traces())
+        steps.release(settings, taker=traces())
     assert scene.record("web").text("kind") == "run"

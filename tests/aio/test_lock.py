@@ -271,7 +271,8 @@ def test_a_loss_is_told_in_the_loop(scene: Scene) -> None:
 
 def test_a_manager_stands_for_a_lock(scene: Scene) -> None:
     async def main() -> None:
-        locks, notices = realm(scene), []
+        locks = realm(scene)
+        notices: list[Any] = []
         async with locks.manager("db", value="10.1.1.1", listener=notices.append) as manager:
             async with manager.ownership() as ownership:
                 async for mine in ownership:

@@ -29,7 +29,7 @@ def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
         missing("ansible-playbook is missing. To install it: make .venv/.ready")
 
     def build(folder: Path) -> None:
-        command = [sys.executable, ROOT / "tools/build_collection.py", "--tree", "--into", folder]
+        command = [sys.executable, str(ROOT / "tools/build_collection.py"), "--tree", "--into", str(folder)]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
 
     return once(tmp_path_factory, "collections", build)
@@ -85,7 +85,7 @@ def spawn_playbook(ansible_env: dict[str, str], tmp_path: Path) -> Iterator[Call
         playbook, inventory = write_playbook(tmp_path, plays, hosts)
         merged = {**ansible_env, "RECORDER_FILE": str(playbook.with_suffix(".record")), **(env or {})}
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen(
+        process = Process(
             [str(BIN / "ansible-playbook"), f"--inventory={inventory}", *options, str(playbook)],
             env={key: value for key, value in merged.items() if value is not None},
             cwd=tmp_path,

@@ -179,8 +179,8 @@ def test_check_mode_writes_nothing_and_says_what_a_real_run_would_do(playbook: R
     assert realm.show("theirs") == before
 
 
-WAITS = {"timeout": -1}
-SHARED = {"timeout": -1, "owner": "us"}
+WAITS: dict[str, Any] = {"timeout": -1}
+SHARED: dict[str, Any] = {"timeout": -1, "owner": "us"}
 
 
 REFUSED: dict[str, dict[str, Any]] = {

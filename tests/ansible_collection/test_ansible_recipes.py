@@ -68,7 +68,7 @@ def of_the_modules(cluster: Cluster, prefix: str) -> str:
 
 def test_the_collection_is_installed_as_written(controller: Controller, tmp_path: Path) -> None:
     command = recipe("Ansible install")
-    build = [BIN / "python", ROOT / "tools/build_collection.py", "--into", tmp_path / "dist"]
+    build = [str(BIN / "python"), str(ROOT / "tools/build_collection.py"), "--into", str(tmp_path / "dist")]
     subprocess.run(build, check=True, capture_output=True, timeout=60)
     env = {**controller.env, "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "there"), "PATH": f"{BIN}:{os.environ['PATH']}"}
     for line in (command, "ansible-doc --list distlock.distlock"):

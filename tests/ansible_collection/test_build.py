@@ -22,7 +22,7 @@ CORE = "plugins/module_utils/distlock_core/"
 
 
 def build(root: Path, into: Path) -> Path:
-    command = [sys.executable, root / "tools/build_collection.py", "--into", into]
+    command = [sys.executable, str(root / "tools/build_collection.py"), "--into", str(into)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     return Path(done.stdout.strip())
 

@@ -52,7 +52,7 @@ def play(mechanism: str, *tasks: dict[str, Any]) -> dict[str, Any]:
     return {"hosts": "all", "gather_facts": False, "strategy": strategy, "vars": variables, "tasks": body}
 
 
-LAST = {
+LAST: dict[str, dict[str, Any]] = {
     "success": {"ansible.builtin.raw": "true"},
     "failure": {"ansible.builtin.raw": "false"},
     "unreachable": {

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 
 from tests.support.ansible_controller import Controller, guarded, note, notes, overlaps
 from tests.support.etcd_view import Etcd
+from tests.support.interpreters import interpreter
 from tests.support.needs import missing
 from tests.support.once import once
 from tests.support.paths import ROOT
@@ -37,24 +36,14 @@ HOSTS = ("3.9", "3.10", "3.11", "3.12", "3.13")
 TOO_OLD = "3.8"
 
 
-def python(version: str) -> str:
-    """An interpreter of that version, by PATH or pyenv."""
-    found = shutil.which(f"python{version}")
-    if found is not None and "shims" not in found:
-        return found
-    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    made = sorted(versions.glob(f"{version}.*/bin/python"))
-    return str(made[0]) if made else missing(f"Python {version} is missing. To install it: pyenv install {version}")
-
-
 def ansible(version: str, factory: pytest.TempPathFactory) -> Path:
     """The bin of an environment with that ansible-core. It stays beside this one: to make it is dear."""
     home = Path(sys.prefix) / f"ansible-core-{version}"
 
     def make(_: Path) -> None:
         if not (home / "bin/ansible-playbook").exists():
-            subprocess.run([python(CONTROLLERS[version]), "-m", "venv", "--clear", home], check=True, timeout=120)
-            pip = [home / "bin/python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
+            subprocess.run([interpreter(CONTROLLERS[version]), "-m", "venv", "--clear", home], check=True, timeout=120)
+            pip = [str(home / "bin/python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
             done = subprocess.run([*pip, "install", f"ansible-core=={version}.*"], timeout=600, check=False)
             if done.returncode != 0:
                 missing(f"ansible-core {version} is missing. To install it: pip install 'ansible-core=={version}.*'")
@@ -144,9 +133,13 @@ def test_everything_works_with_each_ansible_core(
 def test_the_module_runs_with_each_python_on_a_host_and_says_what_it_needs(
     controller: Controller, keys: Etcd, version: str
 ) -> None:
-    tasks = [{MODULE: {"name": "x"}}, {f"{MODULE}_info": {}}, {MODULE: {"name": "x", "state": "unlocked"}}]
+    tasks: list[dict[str, Any]] = [
+        {MODULE: {"name": "x"}},
+        {f"{MODULE}_info": {}},
+        {MODULE: {"name": "x", "state": "unlocked"}},
+    ]
     bare = {"PYTHONPATH": "", "COMPILED_PYTHON": ""}
-    code, output = controller.run([play(*tasks)], "-e", f"ansible_python_interpreter={python(version)}", **bare)
+    code, output = controller.run([play(*tasks)], "-e", f"ansible_python_interpreter={interpreter(version)}", **bare)
     assert (code == 0) is (version != TOO_OLD), output
     assert keys.keys() == []
     if version == TOO_OLD:

@@ -86,7 +86,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 def test_arguments_that_mean_nothing_are_errors_but_defaults_and_environment_are_for_all_states(
     controller: Controller, keys: Etcd
 ) -> None:
-    tasks = [
+    tasks: list[dict[str, Any]] = [
         {"name": name, MODULE: {"name": "x", **words}, "ignore_errors": True} for name, (words, _) in WRONG.items()
     ]
     right = [{MODULE: {"name": "y"}}, {MODULE: {"name": "y", "state": "unlocked"}}]
@@ -113,7 +113,7 @@ def test_a_misspelt_variable_is_warned_about_with_the_one_that_was_meant(
 def test_check_mode_passes_what_the_real_run_would_pass(
     controller: Controller, keys: Etcd, tmp_path: Path, strategy: str
 ) -> None:
-    tasks = [
+    tasks: list[dict[str, Any]] = [
         {MODULE: {"name": "x", "state": "held"}},
         {MODULE: {"name": "x", "state": "held", "token": "{{ distlock_held.token | default(omit, true) }}"}},
         {MODULE: {"name": "x"}},
@@ -182,11 +182,11 @@ def test_a_module_does_not_wait_for_the_lock_that_is_held_around_its_run(
 @pytest.mark.parametrize("how", ["module", "linear"])
 def test_what_others_have_written_reaches_no_terminal_raw(controller: Controller, keys: Etcd, how: str) -> None:
     keys.lock("x", owner="evil\x1b]0;owned\x07", reason="\x1b[2J")
-    tasks = [
+    tasks: list[dict[str, Any]] = [
         {MODULE: {"name": "x"}, "ignore_errors": True},
         {MODULE: {"name": "x", "state": "unlocked", "force": True}},
     ]
-    under = {"strategy": LINEAR, "vars": {"distlock_name": "x"}} if how == "linear" else {}
+    under: dict[str, Any] = {"strategy": LINEAR, "vars": {"distlock_name": "x"}} if how == "linear" else {}
     _, output = controller.run([play(*tasks, **under)], "--diff", "-v")
     assert "owned" in output
     assert "\x1b]" not in output

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
 
@@ -31,7 +30,7 @@ def hold(spawn_distlock: Callable[..., Process]) -> Callable[..., Holding]:
 
 
 @pytest.fixture
-def config_file(tmp_path: Path) -> Iterator[Callable[[str], str]]:
+def config_file(tmp_path: Path) -> Callable[[str], str]:
     """config_file("key: value") -> the path of a config file with this text."""
 
     def write(text: str) -> str:

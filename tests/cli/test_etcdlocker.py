@@ -308,9 +308,13 @@ def test_who_waits_is_served_in_order(spawn: Spawn, seen: Seen, key: str, tmp_pa
     line_of(first)
     order = tmp_path / "order"
     waiters = []
+
+    def wait_for_line(count: int) -> None:
+        wait_until(lambda: len(seen.keys(key)) == count, "a place in line")
+
     for number in range(3):
         waiters.append(spawn("--", "sh", "-c", f"echo {number} >> {order}"))
-        wait_until(lambda count=2 + number: len(seen.keys(key)) == count, "a place in line")
+        wait_for_line(2 + number)
     first.stdin.close()
     assert [process.wait(BOUND) for process in (first, *waiters)] == [0, 0, 0, 0]
     assert order.read_text() == "0\n1\n2\n"

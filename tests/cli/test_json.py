@@ -60,7 +60,7 @@ def error(text: str) -> dict[str, Any]:
     document = json.loads(one_line(text))
     assert list(document) == ["error"]
     found: dict[str, Any] = document["error"]
-    assert set(found) <= {"kind", "message", "locks", "run"}
+    assert set(found) <= {"kind", "message", "hints", "locks", "run"}
     assert found["message"].isprintable()
     return found
 
@@ -298,7 +298,7 @@ def test_unknown_names_the_run(run_distlock: Run, proxy: Proxy, realm: RealmView
     assert (done.returncode, found["kind"]) == (1, "unknown")
     assert found["run"] == realm.record("x")[1]["run"]
     assert found["run"] in found["message"]
-    assert "distlock --unlock --lock-name=x" in found["message"]
+    assert "distlock --unlock --lock-name=x" in found["hints"][0]["advice"]
 
 
 def _is_claim(body: bytes) -> bool:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 
@@ -38,10 +38,10 @@ def start(request: pytest.FixtureRequest, distlock_env: dict[str, str]) -> Itera
     running: list[Process] = []
 
     def begin(node: str) -> Process:
-        script = RECIPE[1].replace("web-1", node) + WORK  # type: ignore[index]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        script = RECIPE[1].replace("web-1", node) + WORK
+        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         running.append(
-            subprocess.Popen(
+            Process(
                 [shell, "-c", script], env={**distlock_env, "PATH": path}, text=True, start_new_session=True, **pipes
             )
         )

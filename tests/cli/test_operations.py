@@ -33,7 +33,7 @@ def test_lock_leaves_the_lock_taken_and_unlock_lets_it_go(run_distlock: Run, rea
     busy = run_distlock("--lock-name=x", "--lock", "--nowait")
     assert busy.returncode == 1
     assert re.fullmatch(
-        r'distlock: x is held by \S+ since \d\d:\d\d \(\d+s\): "why"\. See: distlock --show --lock-name=x',
+        r'distlock: x is held by \S+ since \d\d:\d\d \(\d+s\): "why"\. See: distlock --show --lock-name=x( --\S+)+',
         one_line(busy.stderr),
     )
     assert run_distlock("--lock-name=x", "--unlock").returncode == 0
@@ -120,7 +120,7 @@ def test_of_several_slots_unlock_wants_to_know_which(run_distlock: Run, realm: R
     refused = run_distlock("--lock-name=x", "--unlock")
     assert refused.returncode == 1
     first, second = realm.token("x"), realm.token("x/slot/1")
-    assert f"say which one with --token ({first}, {second})" in one_line(refused.stderr)
+    assert f"Say which one with --token ({first}, {second})" in one_line(refused.stderr)
     assert run_distlock("--lock-name=x", "--unlock", f"--token={first}").returncode == 0
     assert list(realm.entries()) == ["x/slot/1"]
     assert run_distlock("--lock-name=x", "--unlock").returncode == 0
@@ -160,7 +160,7 @@ def test_arguments_reach_the_command_untouched_by_any_shell(run_distlock: Run) -
 
 def test_bytes_that_are_no_text_reach_the_command_too(run_distlock: Run) -> None:
     code = "import os, sys; print(os.fsencode(sys.argv[1]))"
-    done = run_distlock("--lock-name=x", "--", sys.executable, "-c", code, b"\xff\xfe")  # type: ignore[arg-type]
+    done = run_distlock("--lock-name=x", "--", sys.executable, "-c", code, b"\xff\xfe")
     assert done.stdout == "b'\\xff\\xfe'\n"
 
 
@@ -577,7 +577,10 @@ def test_another_number_of_slots_is_a_conflict_at_once(
     before = realm.revision()
     done = run_distlock("--lock-name=x", f"--slots={mine}", patience, "--busy-exit-code=75", "--", "true")
     assert done.returncode == 1
-    assert f"held with {theirs} slot(s), and I was told {mine}: use the same number everywhere" in one_line(done.stderr)
+    assert (
+        f"held with {theirs} slot(s), and I was told {mine}. Use the same number everywhere: --slots={theirs}"
+        in one_line(done.stderr)
+    )
     assert realm.written_since(before) == []
 
 

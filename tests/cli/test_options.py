@@ -53,7 +53,8 @@ def ways(key: str) -> Callable[[Test], Test]:
 
     def decorate(test: Test) -> Test:
         COVERED.add(key)
-        return mark(test)
+        marked: Test = mark(test)
+        return marked
 
     return decorate
 

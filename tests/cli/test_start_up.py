@@ -10,6 +10,7 @@ from pathlib import Path
 
 import distlock_core
 from distlock_core.testing import Cluster
+from tests.support.paths import ROOT as CHECKOUT
 
 # Each of these costs a short-lived process some milliseconds, most of them more than all of distlock.
 HEAVY = {
@@ -89,7 +90,7 @@ def test_waiting_in_line_loads_nothing_heavy_where_nobody_looks(
 
 
 def test_a_config_file_as_the_docs_have_it_loads_nothing_heavy(distlock_env: dict[str, str], tmp_path: Path) -> None:
-    page = Path(ROOT, "docs", "cli.md").read_text(encoding="utf-8")
+    page = (CHECKOUT / "docs/cli.md").read_text(encoding="utf-8")
     example = re.findall(r"<!-- config -->\n```yaml\n(.*?)```", page, re.DOTALL)[0]
     config = tmp_path / "distlock.yaml"
     config.write_text(re.sub(r"^(endpoints|prefix):.*\n(?:  - .*\n)*", "", example, flags=re.MULTILINE) + "id: web-1\n")

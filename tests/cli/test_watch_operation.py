@@ -33,7 +33,8 @@ def watch(spawn_distlock: Spawn) -> Spawn:
 
 
 def event(process: Process) -> dict[str, Any]:
-    return json.loads(process.stdout.readline())
+    told: dict[str, Any] = json.loads(process.stdout.readline())
+    return told
 
 
 def test_a_line_for_each_event_in_words(watch: Spawn, locks: Realm) -> None:

@@ -21,6 +21,7 @@ each_lifetime = pytest.mark.parametrize("lifetime", [[], ["--ttl=30"]], ids=["pe
 
 
 def shown(run_distlock: Run) -> dict[str, Any]:
+    lock: dict[str, Any]
     (lock,) = json.loads(run_distlock("--show", "--lock-name=x", "--json").stdout)["locks"]
     return lock
 

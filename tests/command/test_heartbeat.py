@@ -56,7 +56,8 @@ def program(code: str, *arguments: str) -> list[str]:
 
 @pytest.fixture(params=[[], ["--ttl=20"]], ids=["persistent", "leased"])
 def lifetime(request: pytest.FixtureRequest) -> list[str]:
-    return request.param
+    words: list[str] = request.param
+    return words
 
 
 @pytest.fixture(params=["path", "abstract"])

@@ -27,6 +27,7 @@ def key(etcd: Cluster, realm_prefix: str) -> Key:
 
 def shown(run_distlock: Run) -> dict[str, Any]:
     done = run_distlock("--show", "--lock-name=x", "--json")
+    lock: dict[str, Any]
     (lock,) = json.loads(done.stdout)["locks"]
     return lock
 

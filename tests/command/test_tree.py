@@ -99,7 +99,7 @@ class Crowd:
 
     def last_sign_of_life(self) -> float:
         data = (self._folder / "life").read_bytes()
-        return max(struct.unpack(f"{len(data) // 8}d", data))
+        return max(map(float, struct.unpack(f"{len(data) // 8}d", data)))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket  # what happy_eyeballs asks
 import errno
 import os
 import socket
@@ -44,7 +45,7 @@ def resolves(monkeypatch: pytest.MonkeyPatch) -> Resolves:
     monkeypatch.setattr(happy_eyeballs, "_proven", set())
     monkeypatch.setattr(happy_eyeballs, "_known", {})
     monkeypatch.setattr(happy_eyeballs, "_silent", {})
-    real = happy_eyeballs.socket.getaddrinfo
+    real: Callable[..., list[Any]] = _socket.getaddrinfo
 
     def resolve(*hosts: str) -> None:
         def look_up(host: Any, port: int, *more: Any, **options: Any) -> list[Any]:
@@ -54,7 +55,7 @@ def resolves(monkeypatch: pytest.MonkeyPatch) -> Resolves:
                 return [found for one in hosts for found in real(one, port, type=socket.SOCK_STREAM)]
             return real(host, port, *more, **options)
 
-        monkeypatch.setattr(happy_eyeballs.socket, "getaddrinfo", look_up)
+        monkeypatch.setattr(_socket, "getaddrinfo", look_up)
 
     return resolve
 
@@ -130,7 +131,7 @@ def test_addresses_are_tried_a_quarter_of_a_second_apart_and_at_once_after_one_t
         with dropping("127.0.0.2", port), dropping("127.0.0.3", port):
             resolves("127.0.0.2", "127.0.0.9", "127.0.0.3", "127.0.0.1")  # the second one refuses
             since = time.monotonic()
-            connected, where, others = happy_eyeballs.connect(Address("", NAME, port), patience())
+            connected, where, others = happy_eyeballs.open_socket(Address("", NAME, port), patience())
             took = time.monotonic() - since
             connected.close()
             assert where[0] == "127.0.0.1"
@@ -138,10 +139,10 @@ def test_addresses_are_tried_a_quarter_of_a_second_apart_and_at_once_after_one_t
             assert 2 * STAGGER <= took < 2 * STAGGER + 2
             resolves("127.0.0.2", "127.0.0.3")
             with pytest.raises(ConnectFailed, match="timed out"):
-                happy_eyeballs.connect(Address("", NAME, port), patience(0.8))
+                happy_eyeballs.open_socket(Address("", NAME, port), patience(0.8))
         resolves("127.0.0.8", "127.0.0.9")
         with pytest.raises(ConnectFailed, match="connection refused"):
-            happy_eyeballs.connect(Address("", NAME, port), patience())
+            happy_eyeballs.open_socket(Address("", NAME, port), patience())
 
 
 def test_a_renewal_goes_on_at_the_next_address_when_one_falls_silent(driver: Cell, resolves: Resolves) -> None:
@@ -201,7 +202,7 @@ def test_a_resolver_that_is_away_leaves_what_it_said_before(
 
     resolves("127.0.0.1", "127.0.0.2")
     before = happy_eyeballs.targets(where, patience())
-    monkeypatch.setattr(happy_eyeballs.socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(_socket, "getaddrinfo", look_up)
     since = time.monotonic()
     try:
         if fault == "does not know the name":

@@ -107,7 +107,7 @@ def test_nothing_plain_is_asked_where_a_secret_is_set_or_tls_is_spoken(
 ) -> None:
     """Whoever can answer for DNS would else get the password by leaving out the records for TLS."""
     (tmp_path / "file").write_text("secret-word\n")
-    options = {key: str(tmp_path / "file") if value == "FILE" else value for key, value in set_.items()}
+    options: dict[str, Any] = {key: str(tmp_path / "file") if value == "FILE" else value for key, value in set_.items()}
     names.records = {PLAIN: [srv(plain_member.url)], **({SECURE: []} if missing == "no records" else {})}
     with pytest.raises(EtcdUnavailable) as caught:
         connect(discovery_srv=DOMAIN, connect_timeout=0.6, **options).list()
@@ -129,7 +129,7 @@ def test_nothing_plain_is_asked_where_a_secret_is_set_or_tls_is_spoken(
     ids=["password", "key", "another is https", "nothing", "said in as many words"],
 )
 def test_an_endpoint_without_a_scheme_is_tls_where_a_secret_is_set(
-    endpoints: str, options: dict[str, str], asked: str
+    endpoints: str, options: dict[str, Any], asked: str
 ) -> None:
     assert connect(endpoints, **options)._etcd.endpoint == asked
 

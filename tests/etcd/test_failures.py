@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import Any
+from functools import partial
+from typing import Any, Callable
 
 import pytest
 
 from distlock_core import EtcdUnavailable, Lock, OutcomeUnknown
-from distlock_core.base.deadline import Interrupt
+from distlock_core.base.deadline import Interrupt, Patience
 from distlock_core.errors import Cancelled
 from distlock_core.etcd.values import Delete, Get, Put
 from distlock_core.testing import Proxy
@@ -71,9 +72,13 @@ def test_a_member_that_is_away_leaves_the_others_their_share(newer: Cell, fault:
 def wait_until_noticed(etcd: Any) -> None:
     """gRPC hears of a connection's end in a thread of its own; what is sent before that is in doubt, and rightly so."""
     for channel in getattr(etcd, "_channels", ()):
-        states: list[str] = []
-        channel.raw.subscribe(lambda state, states=states: states.append(state.name))
-        until(lambda states=states: states and states[-1] != "READY")
+        wait_until_not_ready(channel)
+
+
+def wait_until_not_ready(channel: Any) -> None:
+    states: list[str] = []
+    channel.raw.subscribe(lambda state: states.append(state.name))
+    until(lambda: states and states[-1] != "READY")
 
 
 def test_a_connection_that_was_closed_while_idle_puts_nothing_in_doubt(newer: Cell) -> None:
@@ -112,7 +117,7 @@ def test_a_member_that_comes_back_is_found_again(newer: Cell) -> None:
 # The reply is lost.
 
 
-def connected(cell: Cell, *more: str) -> tuple[Proxy, object]:
+def connected(cell: Cell, *more: str) -> tuple[Proxy, Any]:
     proxy, url = cell.proxy()
     etcd = cell.dial(url, *more)
     etcd.read([], patience())
@@ -189,15 +194,16 @@ def test_a_claim_whose_reply_is_lost_is_found_out(newer: Cell) -> None:
 def test_an_interrupt_ends_a_call_at_once(newer: Cell) -> None:
     proxy, etcd = connected(newer)
     proxy.blackhole()
-    for ask in (
+    asks: tuple[Callable[[Patience], Any], ...] = (
         lambda limit: etcd.read([], limit),
         lambda limit: etcd.txn([], [Delete(newer.key("x"))], [], limit),
         lambda limit: etcd.watch([(newer.key("x"), None)], 1, limit),
         lambda limit: newer.dial(f"{scheme(newer)}://127.0.0.1:{proxy._port}").read([], limit),
-    ):
+    )
+    for ask in asks:
         interrupt = Interrupt()
         limit = patience(cancel=interrupt)
-        asking = Started(lambda ask=ask, limit=limit: ask(limit))
+        asking = Started(partial(ask, limit))
         time.sleep(0.05)  # not to wait for something: only so that it is usually under way
         interrupt.set()
         since = time.monotonic()

@@ -7,6 +7,7 @@ import http.client
 import json
 import secrets
 import urllib.parse
+from functools import partial
 from typing import Any, Callable
 
 import grpc
@@ -87,6 +88,7 @@ class Raw:
         return str(self.post("/v3/auth/authenticate", {"name": user, "password": password}, "")[1]["token"])
 
     def post(self, path: str, message: Any, who: str) -> tuple[int, Any]:
+        assert self.cluster.tls is not None
         connection = http.client.HTTPSConnection(self._netloc, context=self.cluster.tls.context(), timeout=20)
         try:
             token = self.tokens[who] if who else ""
@@ -246,7 +248,7 @@ def test_what_etcd_refuses_is_said_in_the_same_words_over_both(cell: Cell) -> No
         (lambda etcd: etcd.txn([], [Put(key, b""), Put(key, b"")], [], patience()), DistlockError, "duplicate key"),
         (lambda etcd: etcd.grant(5, 9_000_000_001, patience()), DistlockError, "too large"),
     ):
-        mine, others = refused(lambda ask=ask: ask(cell.etcd)), refused(lambda ask=ask: ask(cell.other()))
+        mine, others = refused(partial(ask, cell.etcd)), refused(partial(ask, cell.other()))
         assert (type(mine), mine.message) == (type(others), others.message)
         assert isinstance(mine, kind)
         assert words in mine.message
@@ -318,10 +320,11 @@ def test_a_watch_that_is_refused_ends(secured: Cell, weak: Any) -> None:
 def test_a_token_that_has_ended_is_renewed_and_nobody_notices(secured: Cell) -> None:
     etcd = secured.etcd
     lease = secured.lease()
-    for ask in (
+    asks: tuple[Callable[[], Any], ...] = (
         lambda: etcd.read([], patience()).succeeded,
         lambda: etcd.txn([], [Put(secured.key("x"), b"", lease)], [], patience()).succeeded,
-    ):
+    )
+    for ask in asks:
         etcd._login._token = "bad.1"
         assert ask()
         assert etcd._login._token != "bad.1"

@@ -136,7 +136,11 @@ def lead_to(balancer: Proxy, cluster: Cluster) -> None:
 def wait_until_noticed(etcd: Any) -> None:
     """gRPC hears of a connection's end in a thread of its own; what is sent before that is in doubt."""
     for channel in getattr(etcd, "_channels", ()):
-        wait_until(lambda channel=channel: not channel.is_connected(), "it is noticed")
+        wait_until_not_connected(channel)
+
+
+def wait_until_not_connected(channel: Any) -> None:
+    wait_until(lambda: not channel.is_connected(), "it is noticed")
 
 
 @pytest.mark.parametrize("transport", ["http", "grpc"])
@@ -226,7 +230,7 @@ def twins(request: pytest.FixtureRequest, start_etcd: Start) -> Iterator[tuple[C
 
 
 def cluster_id(cluster: Cluster) -> str:
-    return json.loads(cluster.etcdctl("get", "x", "-w", "json"))["header"]["cluster_id"]
+    return str(json.loads(cluster.etcdctl("get", "x", "-w", "json"))["header"]["cluster_id"])
 
 
 def age(cluster: Cluster, puts: int) -> None:

@@ -13,7 +13,7 @@ from distlock_core.events.ownership import Ownership, Readers
 
 def left(reader: Ownership) -> list[bool]:
     """What is there to be read now."""
-    found = []
+    found: list[bool] = []
     while True:
         mine = reader.next(timeout=0)
         if mine is None:
@@ -23,7 +23,8 @@ def left(reader: Ownership) -> list[bool]:
 
 @given(start=st.booleans(), changes=st.lists(st.one_of(st.booleans(), st.just("read")), max_size=60))
 def test_a_reader_sees_turns_never_an_old_true_and_always_the_latest(start: bool, changes: list[bool | str]) -> None:
-    reader, now, lost, read = Ownership(start), start, False, []
+    reader, now, lost = Ownership(start), start, False
+    read: list[bool] = []
     for change in changes:
         if change == "read":
             mine = reader.next(timeout=0)

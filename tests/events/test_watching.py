@@ -294,7 +294,7 @@ def test_what_a_watch_misses_is_told_by_reading_again(
     for name, seconds in (("REREAD", 0.5), ("ON_ITS_WAY", 0.1), ("HISTORY", 0.3)):
         monkeypatch.setattr(following, name, seconds)
     realm = scene.realm()
-    realm._etcd = Deaf(realm._etcd, hears)  # type: ignore[assignment]
+    realm._etcd = Deaf(realm._etcd, hears)
     reader = follow(realm.watch("db"))
     lock = scene.realm().lock("db").acquire()
     token = lock.token
@@ -327,7 +327,7 @@ class Late:
 def test_what_happens_between_a_read_and_the_watch_is_told_at_once(scene: Scene, follow: Follow) -> None:
     first, second = scene.put("a"), scene.put("b")
     realm = scene.realm()
-    realm._etcd = Late(realm._etcd, lambda: scene.delete("b"))  # type: ignore[assignment]
+    realm._etcd = Late(realm._etcd, lambda: scene.delete("b"))
     watch = realm.watch()
     assert [next(watch).token, next(watch).token] == [first, second]
     scene.delete("a")  # seen by the read that comes before the watch, and "b" is not

@@ -73,9 +73,7 @@ def start() -> Iterator[Callable[..., Process]]:
     started: list[Process] = []
 
     def start(*command: str) -> Process:
-        started.append(
-            subprocess.Popen(command or ["sleep", "300"], stdout=subprocess.PIPE, text=True, start_new_session=True)
-        )
+        started.append(Process(command or ["sleep", "300"], stdout=subprocess.PIPE, text=True, start_new_session=True))
         return started[-1]
 
     yield start
@@ -327,7 +325,7 @@ def test_a_restart_of_etcd_is_ridden_out(
 def test_the_lock_is_released_when_the_process_ends(
     bind: Callable[..., Bound], seen: Seen, start: Callable[..., Any], how: str
 ) -> None:
-    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    process = Process(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     bound = bind(process=process, ttl=60)
     if how == "exit":
         process.stdin.close()
@@ -355,9 +353,11 @@ def test_without_a_log_file_and_without_syslog_it_works_as_well(
 
 
 def test_a_process_that_was_given_the_pid_of_another_is_not_taken_for_it(etcd: Cluster, seen: Seen) -> None:
-    connection = {"endpoints": etcd.endpoints, "prefix": seen.prefix}
+    connection: dict[str, Any] = {"endpoints": etcd.endpoints, "prefix": seen.prefix}
+    started = start_time(os.getpid())
+    assert started is not None
     lock = connect(**connection).lock("x", ttl=60, step=True, background=False).acquire()
-    plan = {"pid": os.getpid(), "start": start_time(os.getpid()) - 1, "ttl": 60, "refresh": None, "on_loss": "kill"}
+    plan = {"pid": os.getpid(), "start": started - 1, "ttl": 60, "refresh": None, "on_loss": "kill"}
     with pytest.raises(DistlockError, match=f"process {os.getpid()} has ended"):
         keeper.start(lock, connection, {**plan, "kill_after": 1, "log_file": None})
     lock.release()
@@ -383,7 +383,7 @@ assert alive.ended
 """
     process = start()
     home = os.path.dirname(os.path.dirname(os.path.abspath(distlock_core.__file__)))
-    looking = subprocess.Popen(python(code, home, str(process.pid)), stdout=subprocess.PIPE, text=True)
+    looking = Process(python(code, home, str(process.pid)), stdout=subprocess.PIPE, text=True)
     with looking:
         assert looking.stdout.readline() == "looking\n"
         process.kill()

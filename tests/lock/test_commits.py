@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Callable
 
 import pytest
 
 from distlock_core import Lock
 from distlock_core.testing import Cluster
-from tests.support.scene import BOUND, Scene, until
+from tests.support.scene import BOUND, Scene
 
 
 @pytest.fixture(params=["3.4", "3.5"])
@@ -69,8 +70,8 @@ def test_an_acquisition_from_the_line_is_at_most_six_commits(quiet: Scene) -> No
     turns = []
     for number in range(waiters):
         lock = realm.lock("web", timeout=BOUND)
-        turns.append(quiet.start(lambda lock=lock: take_turn(lock)))
-        until(lambda number=number: len(quiet.line("web")) == number + 1)
+        turns.append(quiet.start(partial(take_turn, lock)))
+        quiet.until_in_line("web", number + 1)
     holder.release()
     for turn in turns:
         turn.result(BOUND)

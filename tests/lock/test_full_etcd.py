@@ -241,7 +241,7 @@ class CrossesTheLimit:
 @pytest.mark.parametrize("ttl", [None, 20])
 def test_a_write_that_was_applied_and_refused_all_the_same_is_found_out(scene: Scene, ttl: int | None) -> None:
     etcd = CrossesTheLimit(gateway(*scene.endpoints))
-    lock = Realm(etcd, scene.prefix).lock("web", ttl=ttl, background=False).acquire(0)  # type: ignore[arg-type]
+    lock = Realm(etcd, scene.prefix).lock("web", ttl=ttl, background=False).acquire(0)
     assert lock.verify()
     etcd._times = 1
     lock.release()

@@ -176,13 +176,13 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 lock = connect(sys.argv[1], sys.argv[2]).lock("x").acquire()
 real = lock._hold.release
 
-def let_go(patience):
+def release(patience):
     os.kill(os.getpid(), signal.SIGUSR1)
     os.kill(os.getpid(), signal.SIGTERM)
     assert seen == ["usr1"]
     real(patience)
 
-lock._hold.release = let_go
+lock._hold.release = release
 lock.release()
 """
     argv = [sys.executable, "-c", code, etcd34.endpoints[0], realm_prefix]

@@ -206,7 +206,7 @@ def test_what_cannot_be_found_out_before_the_deadline_is_unknown(
     assert unknown.run == scene.record("web").run
     assert unknown.run
     assert unknown.run in unknown.message
-    assert "distlock --unlock --lock-name=web" in unknown.message
+    assert "realm.unlock('web')" in str(unknown)
 
 
 def test_the_end_of_a_silent_etcd_comes_in_time(scene: Scene, proxy: Proxy) -> None:

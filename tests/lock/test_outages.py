@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 
@@ -202,7 +202,7 @@ def test_a_timeout_in_an_outage_says_that_etcd_is_silent(scene: Scene, proxy: Pr
 
 
 def test_a_waiter_is_told_of_the_outage(scene: Scene, proxy: Proxy) -> None:
-    seen = []
+    seen: list[Any] = []
     scene.put("web")
     waiter = scene.queue(scene.realm(proxy.url).lock("web"), progress=seen.append)
     until(lambda: seen)

@@ -7,15 +7,17 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
-from typing import Callable
+from functools import partial
+from typing import Any, Callable
 
 import pytest
 
 from distlock_core import AcquireTimeout, Lock, LockLost, Realm
 from distlock_core.base.deadline import Patience
 from distlock_core.etcd.http.gateway import Gateway
-from distlock_core.etcd.values import Event
+from distlock_core.etcd.values import REREAD, Event
 from distlock_core.lock import queue
+from distlock_core.lock.lease import TICKET_TTL
 from distlock_core.testing import Cluster, Proxy
 from tests.support.processes import Process
 from tests.support.scene import BOUND, GRANT, KEEPALIVE, PROMPT, TXN, WATCH, Scene, deletes, gateway, until
@@ -37,13 +39,17 @@ def test_thirty_waiters_are_served_in_order_of_arrival(scene: Scene) -> None:
     waiters = []
     for number in range(30):
         lock = realm.lock("web", f"node-{number}")
-        waiters.append(scene.start(lambda number=number, lock=lock: take_turn(number, lock)))
-        until(lambda number=number: len(scene.line("web")) == number + 1)
+        waiters.append(scene.start(partial(take_turn, number, lock)))
+        scene.until_in_line("web", number + 1)
     holder.release()
     for waiter in waiters:
         waiter.result(BOUND * 3)
     assert served == list(range(30))
     scene.assert_clean()
+
+
+def has_streams(proxy: Proxy, count: int) -> bool:
+    return proxy.streams == count
 
 
 def test_a_release_wakes_one_waiter(scene: Scene, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +58,7 @@ def test_a_release_wakes_one_waiter(scene: Scene, proxy: Proxy, monkeypatch: pyt
     waiters = []
     for number in range(8):
         waiters.append(scene.queue(scene.realm(proxy.url).lock("web", f"node-{number}")))
-        until(lambda number=number: proxy.streams == number + 1)
+        until(partial(has_streams, proxy, number + 1))
     asked = len(proxy.wait_for_requests(TXN))
     holder.release()
     waiters[0].result(PROMPT)
@@ -90,8 +96,8 @@ def test_a_waiter_killed_in_mid_line_delays_it_by_no_more_than_its_ticket(
     holder.release()
     first.result(PROMPT).release()
     since = time.monotonic()
-    last.result(queue.TICKET_TTL + PROMPT)
-    assert time.monotonic() - since < queue.TICKET_TTL + PROMPT
+    last.result(TICKET_TTL + PROMPT)
+    assert time.monotonic() - since < TICKET_TTL + PROMPT
     # The living one has stood in the same place all the while: its ticket was renewed.
     assert scene.record("web").owner == "last"
     assert tickets[2].create_revision > tickets[1].create_revision
@@ -105,7 +111,7 @@ def test_a_waiter_whose_ticket_is_deleted_queues_again(scene: Scene) -> None:
     until(lambda: scene.line("web"), PROMPT)
     (new,) = scene.line("web")
     assert new.key != old.key
-    until(lambda: old.lease not in scene.leases(), queue.TICKET_TTL / 2)
+    until(lambda: old.lease not in scene.leases(), TICKET_TTL / 2)
     scene.delete("web")
     assert waiter.result(PROMPT).held
 
@@ -166,8 +172,8 @@ def test_a_realm_deleted_under_way_is_taken_up_again_by_one_at_a_time(scene: Sce
     waiters = []
     for number in range(6):
         lock = realm.lock("web", f"node-{number}")
-        waiters.append(scene.start(lambda number=number, lock=lock: take_turn(number, lock)))
-        until(lambda number=number: len(scene.line("web")) == number + 1)
+        waiters.append(scene.start(partial(take_turn, number, lock)))
+        scene.until_in_line("web", number + 1)
     scene.clear()
     until(lambda: len(scene.line("web")) == 5 and scene.get("web"), PROMPT)
     with pytest.raises(LockLost):
@@ -218,7 +224,7 @@ def test_a_watch_of_history_that_was_compacted_is_opened_anew(scene: Scene, prox
 
 def test_a_silent_watch_is_outlasted_by_reading_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server can lose a DELETE: that cannot be provoked, so the watch is one that hears nothing."""
-    assert queue.REREAD <= 10
+    assert REREAD <= 10
     monkeypatch.setattr(queue, "REREAD", 1.0)
     scene.put("web")
     waiter = scene.queue(Realm(DeafEtcd(gateway(*scene.cluster.endpoints)), scene.prefix).lock("web"))
@@ -232,7 +238,7 @@ class DeafEtcd:
     def __init__(self, etcd: Gateway) -> None:
         self._etcd = etcd
 
-    def __getattr__(self, name: str) -> object:
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._etcd, name)
 
     def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> Watch:
@@ -294,7 +300,7 @@ def test_a_waiter_gives_up_its_place_for_those_behind_it(scene: Scene) -> None:
 
 
 def test_a_waiter_is_told_its_place_and_who_holds_it(scene: Scene) -> None:
-    seen = []
+    seen: list[Any] = []
     scene.put("web", '1;node-9;{"reason":"Upgrade"}')
     scene.queue(scene.realm().lock("web"))
     waiter = scene.queue(scene.realm().lock("web"), progress=seen.append)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Callable
 
@@ -184,7 +185,7 @@ def test_never_more_than_n_hold_n_slots(scene_each: Scene) -> None:
                 time.sleep(0.005)  # work: the others are to find it held
                 inside.remove(number)
 
-    contenders = [scene_each.start(lambda number=number: contend(number)) for number in range(4)]
+    contenders = [scene_each.start(partial(contend, number)) for number in range(4)]
     for contender in contenders:
         contender.result(BOUND * 2)
     assert max(most) == 2

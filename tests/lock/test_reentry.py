@@ -113,7 +113,7 @@ sys.stdin.read()
 
 def another_run(scene: Scene) -> Process:
     """A process that holds the lock."""
-    return subprocess.Popen(
+    return Process(
         [sys.executable, "-c", ACQUIRE, scene.cluster.endpoints[0], scene.prefix],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -244,7 +244,7 @@ def race(scene: Scene, *, step: bool, token: int | None = None) -> list[int]:
     """Several processes of one owner enter at the same moment: the tokens of those that came in, all at once."""
     order = json.dumps([scene.cluster.endpoints[0], scene.prefix, step, token])
     racers = [
-        subprocess.Popen([sys.executable, "-c", RACER, order], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        Process([sys.executable, "-c", RACER, order], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(RACERS)
     ]
     try:

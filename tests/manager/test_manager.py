@@ -40,7 +40,7 @@ def test_one_of_many_has_the_lock_and_the_next_has_it_as_soon_as_it_is_let_go(st
 def test_what_is_wrong_with_the_arguments_is_said_at_once_and_leaves_no_thread(realm: Realm) -> None:
     for wrong in ({"name": "a/b"}, {"name": "x", "ttl": 0}, {"name": "x", "ttl": 9, "refresh": 9}, {"name": ""}):
         with pytest.raises(ConfigError):
-            LockManager(realm, **wrong)  # type: ignore[arg-type]
+            LockManager(realm, **wrong)
     with pytest.raises(ConfigError):
         LockManager(realm, "x", owner="a;b")
     assert threads() == []

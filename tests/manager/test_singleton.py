@@ -27,7 +27,7 @@ def start(etcd: Cluster, realm_prefix: str, tmp_path: Path) -> Iterator[Callable
     def start() -> Process:
         options = [f"--endpoints={etcd.endpoints[0]}", f"--prefix={realm_prefix}", f"--file={tmp_path / 'job.log'}"]
         argv = [sys.executable, str(EXAMPLE), *options, f"--ttl={TTL}", "--every=0.02"]
-        started.append(subprocess.Popen(argv, stdout=subprocess.PIPE, text=True))
+        started.append(Process(argv, stdout=subprocess.PIPE, text=True))
         return started[-1]
 
     yield start

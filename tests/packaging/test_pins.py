@@ -43,11 +43,13 @@ def test_every_supported_python_has_pins_and_each_pin_is_one_version(version: st
     assert not build & set(names)  # else one of the two would win by chance
 
 
-def test_an_environment_keeps_to_the_pins_of_its_python(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_an_environment_keeps_to_the_pins_of_its_python(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     environment = tool("environment")
     mine = ROOT / f"tools/constraints/python{sys.version_info[0]}.{sys.version_info[1]}.txt"
     assert environment.constraints(Path(sys.executable)) == ["--constraint", str(mine)]
-    environment.CONSTRAINTS = tmp_path
+    monkeypatch.setattr(environment, "CONSTRAINTS", tmp_path)
     assert environment.constraints(Path(sys.executable)) == []
     assert "To pin them: make pins" in capsys.readouterr().err
 

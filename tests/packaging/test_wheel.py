@@ -48,7 +48,7 @@ def clean(request: pytest.FixtureRequest, wheel: Path, tmp_path: Path) -> Iterat
 
 
 def test_every_module_can_be_imported_without_a_warning(clean: Path, tmp_path: Path) -> None:
-    words = [clean, "-I", "-W", "error", str(TOOLS / "import_all.py")]
+    words = [str(clean), "-I", "-W", "error", str(TOOLS / "import_all.py")]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, timeout=BOUND, check=False)
     assert (done.returncode, done.stderr.decode()) == (0, "")
 

@@ -211,7 +211,7 @@ def test_a_lock_bound_to_a_family_stays_until_the_last_of_it_is_gone(
     keeper = taken.holder.keeper or 0
     assert len(os.listdir(f"/proc/{keeper}/fd")) < 12
     parent.kill()
-    again = steps.connect(settings).show("x")
+    again = steps.realm_of(settings).show("x")
     assert again.holders
     assert start_time(keeper) is not None
     parent.kill_child()

@@ -51,11 +51,9 @@ def inside(distlock_env: dict[str, str], need: Callable[..., str]) -> Iterator[I
 
     def start(namespaces: str, setup: str, *command: str, env: dict[str, str] | None = None) -> Process:
         words = [need("unshare"), *namespaces.split(), "--fork", "sh", "-c", f'{setup or ":"} && exec "$@"', "sh"]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         running.append(
-            subprocess.Popen(
-                [*words, *command], env={**distlock_env, **(env or {})}, text=True, start_new_session=True, **pipes
-            )
+            Process([*words, *command], env={**distlock_env, **(env or {})}, text=True, start_new_session=True, **pipes)
         )
         return running[-1]
 
@@ -273,11 +271,14 @@ ctypes.CDLL(None).pthread_exit(None)
 
 
 def test_a_process_whose_main_thread_has_ended_is_alive_until_the_last_one_ends() -> None:
-    with subprocess.Popen(
+    with Process(
         [sys.executable, "-c", FEW_LIVE_ON], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         line_of(process)
-        state = lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]  # noqa: E731
+
+        def state() -> str:
+            return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
         eventually(lambda: state() == "Z", "the end of its main thread")
         started, trace = start_time(process.pid), traces(process.pid)
         assert started is not None

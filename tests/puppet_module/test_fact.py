@@ -40,7 +40,8 @@ def patient(modules: Path) -> Path:
 
 def facter(need: Callable[..., str], env: dict[str, str], module: Path = MODULE) -> dict[str, Any]:
     command = [need("facter"), "--json", "--custom-dir", str(module / "lib/facter"), "distlock"]
-    return json.loads(output(command, env))["distlock"]
+    fact: dict[str, Any] = json.loads(output(command, env))["distlock"]
+    return fact
 
 
 def output(command: list[str], env: dict[str, str]) -> str:

@@ -16,7 +16,7 @@ from distlock_core.testing import Cluster
 from tests.support.etcd_view import Etcd
 from tests.support.needs import missing
 from tests.support.paths import ROOT
-from tests.support.processes import is_running, status_of, wait_until
+from tests.support.processes import is_running, present, status_of, wait_until
 from tests.support.puppet_node import CHANGED, DISTLOCK_PUPPET, UNCHANGED, Guarded, PuppetNode, holder_named, quoted
 from tests.support.puppet_server import JAR, PuppetServer
 
@@ -83,7 +83,7 @@ def test_one_agent_at_a_time_and_the_other_when_it_runs_again(
     (winner,) = guarded.began
     (loser,) = set(nodes) - {winner}
     assert runs[loser].wait() == 1, runs[loser].said
-    assert holder_named(runs[loser].said) == f"puppet:{winner}" == holder().owner
+    assert holder_named(runs[loser].said) == f"puppet:{winner}" == present(holder()).owner
     guarded.gate.touch()
     assert runs[winner].wait() == CHANGED, runs[winner].said
     code, said = nodes[loser].run_agent()
@@ -116,7 +116,7 @@ def test_each_run_of_a_resident_agent_has_a_lock_of_its_own(
     def at_work(number: int) -> int:
         """The process of the agent's run number so and so, in its guarded part."""
         wait_until(lambda: len(guarded.began) == number, f"run {number} at its command", BOUND)
-        run = holder().record.number("pid")
+        run = present(present(holder()).record.number("pid"))
         assert run != agent.pid
         assert int(status_of(run)["PPid"]) == agent.pid
         return run
@@ -132,11 +132,11 @@ def test_each_run_of_a_resident_agent_has_a_lock_of_its_own(
     guarded.gate.unlink()
     agent.send(signal.SIGUSR1)
     run = at_work(2)
-    command = guarded.pid
+    command = present(guarded.pid)
     os.kill(run, signal.SIGKILL)
     wait_until(lambda: not is_running(run), "the end of the run")
     assert is_running(command)
-    assert holder().record.number("pid") == run
+    assert present(present(holder()).record.number("pid")) == run
     guarded.gate.touch()
     wait_free(holder, seen)
     assert posts(tmp_path) == ["db1"]  # killed before its post

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -13,9 +14,10 @@ import pytest
 
 from distlock_core import Holder, connect
 from distlock_core.process.alive import LOOK
+from distlock_core.process.table import descendants
 from distlock_core.testing import Cluster
 from tests.support.etcd_view import Etcd
-from tests.support.processes import is_running, line_of, wait_until
+from tests.support.processes import is_running, line_of, present, wait_until
 from tests.support.puppet_node import (
     BIN,
     CHANGED,
@@ -91,8 +93,8 @@ def test_a_resource_fails_before_what_unlocks(new_node: New, holder: Holding, tm
     unlocked = "distlock { 'end': ensure => unlocked, lock_name => 'percona_prod' }"
     code, said = node.apply(f"{held} -> {look(tmp_path)} -> exec {{ '/bin/false': }} -> {unlocked}")
     assert code == CHANGED_AND_FAILED, said
-    assert holder().owner == node.owner
-    assert holder().lifetime == "persistent"
+    assert present(holder()).owner == node.owner
+    assert present(holder()).lifetime == "persistent"
 
 
 @pytest.mark.parametrize("how", ["--noop", "puppet.conf", "[user] in puppet.conf"])
@@ -105,7 +107,31 @@ def test_a_noop_run(new_node: New, holder: Holding, etcd: Cluster, realm_prefix:
     code, said = node.apply("notify { 'x': }", *(["--noop"] if how == "--noop" else ["--verbose"]))
     assert code == UNCHANGED, said
     assert "(noop)" in said
-    assert holder().owner == "other"
+    assert present(holder()).owner == "other"
+
+
+NOOP = {
+    "distlock::exec": (
+        "distlock::exec {{ 'x': lock_name => 'percona_prod', command => {touch}, program => '{program}' }}"
+    ),
+    "until => run_end": "distlock {{ 'percona_prod': until => run_end }} -> exec {{ 'x': command => {touch} }}",
+    "ensure => unlocked": (
+        "distlock {{ 'percona_prod': }} -> exec {{ 'x': command => {touch} }}"
+        " -> distlock {{ 'end': ensure => unlocked, lock_name => 'percona_prod' }}"
+    ),
+}
+
+
+@pytest.mark.parametrize("way", NOOP)
+def test_a_noop_run_writes_nothing_whatever_would_take_the_lock(
+    new_node: New, seen: Etcd, tmp_path: Path, way: str
+) -> None:
+    touch = quoted("/usr/bin/touch", tmp_path / "ran")
+    code, said = new_node().apply(NOOP[way].format(touch=touch, program=DISTLOCK_PUPPET), "--noop")
+    assert code == UNCHANGED, said
+    assert "(noop)" in said
+    assert not (tmp_path / "ran").exists()
+    assert not seen.found(), "not even the note of a lock that has been released"
 
 
 def test_a_noop_run_takes_the_lock_where_resources_have_noop_false(
@@ -157,23 +183,27 @@ def test_pre_fails(new_node: New, holder: Holding, etcd: Cluster, realm_prefix: 
     assert lock.verify()  # post has run, and has left it alone
 
 
-def test_pre_fails_since_etcd_is_away(new_node: New, tmp_path: Path) -> None:
+def test_pre_and_post_fail_since_etcd_is_away(new_node: New, tmp_path: Path) -> None:
     hooks = {
         word: f"distlock-puppet {verb} percona_prod --endpoints=http://127.0.0.1:9 --connect-timeout=1"
         for word, verb in (("prerun_command", "acquire"), ("postrun_command", "release"))
     }
     code, said = new_node(**hooks).apply(look(tmp_path))
     assert code == 1, said
-    assert "no etcd answered within" in said
+    for hook in ("prerun_command", "postrun_command"):
+        assert re.search(rf"Could not run command from {hook}: .* no etcd answered within", said), said
     assert "Traceback" not in said
     assert not during(tmp_path)
 
 
-def test_post_fails(new_node: New, holder: Holding, seen: Etcd, tmp_path: Path) -> None:
-    node = new_node(whole_run=True, postrun_command="/bin/false")
+@pytest.mark.parametrize("post", ["/bin/false", "/bin/true"], ids=["fails", "is another command"])
+def test_without_a_release_by_post_the_keeper_lets_go(
+    new_node: New, holder: Holding, seen: Etcd, tmp_path: Path, post: str
+) -> None:
+    node = new_node(whole_run=True, postrun_command=post)
     code, said = node.apply(look(tmp_path))
-    assert "postrun_command" in said
-    assert code != UNCHANGED
+    assert ("postrun_command" in said) == (post == "/bin/false")
+    assert code == (1 if post == "/bin/false" else CHANGED), said
     assert node.owner in during(tmp_path)
     wait_free(holder, seen)  # by the keeper
 
@@ -185,7 +215,7 @@ def test_post_releases_nothing_that_the_run_has_not_taken(
     run_distlock("--lock-name=percona_prod", "--lock", f"--id={node.owner}")
     code, said = node.apply("notify { 'x': }")
     assert code == CHANGED, said
-    assert holder().owner == node.owner  # a lock of the node's own, from before this run
+    assert present(holder()).owner == node.owner  # a lock of the node's own, from before this run
 
 
 def test_the_manifest_does_not_compile(new_node: New, holder: Holding, seen: Etcd) -> None:
@@ -207,21 +237,25 @@ def test_the_catalog_cannot_be_applied(new_node: New, holder: Holding, seen: Etc
 WAYS = ("whole run", "until => run_end", "distlock::exec")
 
 
-def under_the_lock(way: str, node: PuppetNode, guarded: Guarded) -> str:
+def under_the_lock(way: str, node: PuppetNode, guarded: Guarded, more: str = "") -> str:
     """A manifest that does the guarded part under the lock, in one of the ways there are."""
     command = quoted(guarded.script, node.certname)
-    if way == "distlock::exec":
+    if way == "ensure => unlocked":
+        end = "distlock { 'end': ensure => unlocked, lock_name => 'percona_prod' }"
+        return f"distlock {{ 'percona_prod': }} -> exec {{ 'upgrade': command => {command} }} -> {end}"
+    if way.startswith("distlock::exec"):
         return (
             f"distlock::exec {{ 'upgrade': lock_name => 'percona_prod', command => {command}, "
-            f"program => '{DISTLOCK_PUPPET}', timeout => 0 }}"
+            f"program => '{DISTLOCK_PUPPET}', timeout => 0{more} }}"
         )
-    held = "distlock { 'percona_prod': ensure => locked, until => run_end } -> " if way == "until => run_end" else ""
+    until = f"distlock {{ 'percona_prod': ensure => locked, until => run_end{more} }} -> "
+    held = until if way == "until => run_end" else ""
     return f"{held}exec {{ 'upgrade': command => {command} }}"
 
 
-def at_work(node: PuppetNode, guarded: Guarded, way: str = "whole run") -> PuppetRun:
+def at_work(node: PuppetNode, guarded: Guarded, way: str = "whole run", more: str = "") -> PuppetRun:
     """A run that holds the lock, and is in its guarded part."""
-    run = node.start(under_the_lock(way, node, guarded))
+    run = node.start(under_the_lock(way, node, guarded, more))
     wait_until(lambda: guarded.pid, "the run at its command", BOUND)
     return run
 
@@ -233,7 +267,7 @@ def test_the_run_is_ended_by(
 ) -> None:
     node = new_node(whole_run=way == "whole run")
     run = at_work(node, guarded, way)
-    pid, token, keeper = guarded.pid, holder().token, holder().keeper
+    pid, token, keeper = present(guarded.pid), present(holder()).token, present(holder()).keeper
     assert (keeper is None) == (way == "distlock::exec")
     if number == signal.SIGKILL:
         wait_until(lambda: age(pid) > 2 * LOOK, "a command that the keeper has surely seen")
@@ -241,7 +275,7 @@ def test_the_run_is_ended_by(
     run.wait()
     # The run has ended, its command goes on: nobody else may begin.
     assert is_running(pid)
-    assert (holder().owner, holder().token) == (node.owner, token)
+    assert (present(holder()).owner, present(holder()).token) == (node.owner, token)
     assert "postrun_command" not in run.said
     guarded.gate.touch()
     wait_until(lambda: not is_running(pid), "the end of the command")
@@ -290,8 +324,8 @@ def test_what_a_dead_run_without_a_keeper_has_left_is_its_own_nodes_at_once(
     acquire = f"{DISTLOCK_PUPPET} acquire percona_prod --ttl=600"
     nodes = [new_node(name, whole_run=True, prerun_command=acquire) for name in ("db1", "db2")]
     run = at_work(nodes[0], guarded)
-    token = holder().token
-    for pid in (holder().keeper, run.pid, guarded.pid):
+    token = present(holder()).token
+    for pid in (present(present(holder()).keeper), run.pid, present(guarded.pid)):
         os.kill(pid, signal.SIGKILL)
     run.wait()
     assert nodes[1].apply(look(tmp_path))[0] == 1
@@ -300,6 +334,138 @@ def test_what_a_dead_run_without_a_keeper_has_left_is_its_own_nodes_at_once(
     (taken_over,) = re.findall(r"token +(\d+)", during(tmp_path))
     assert int(taken_over) > token  # what it was handed to refuses the dead run from now on
     assert holder() is None
+
+
+# The machine dies: all that the run has started is killed at once, with what renews its lease.
+
+
+def everything_of(run: PuppetRun, *more: int | None) -> set[int]:
+    """The run, all that lives below it, and these."""
+    below = {pid for pid, _started in descendants(run.pid)}
+    return {run.pid, *below, *(pid for pid in more if pid is not None)}
+
+
+def the_machine_dies(run: PuppetRun, *more: int | None) -> None:
+    pids = everything_of(run, *more)
+    # Stopped first, or one would see the other's end and tidy up. The kernel ends some with their parent.
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+    run.wait()
+    wait_until(lambda: not any(is_running(pid) for pid in pids), "the end of all of it")
+
+
+TTL = 8  # seconds: longer than it takes to look, on a busy machine
+
+
+@pytest.mark.parametrize("way", ["whole run", "until => run_end", "distlock::exec, ttl"])
+def test_where_the_machine_dies_others_get_the_lock_after_its_ttl(
+    new_node: New, holder: Holding, seen: Etcd, guarded: Guarded, tmp_path: Path, way: str
+) -> None:
+    hooks = {"prerun_command": f"{DISTLOCK_PUPPET} acquire percona_prod --ttl={TTL}"} if way == "whole run" else {}
+    node = new_node(whole_run=way == "whole run", **hooks)
+    run = at_work(node, guarded, way, f", ttl => {TTL}")
+    held = present(holder())
+    assert (held.owner, held.lifetime) == (node.owner, "leased" if way.startswith("distlock::exec") else "bound")
+    the_machine_dies(run, guarded.pid, held.keeper)
+    assert present(holder()).token == held.token  # whoever comes before its ttl is over does not get it
+    other = new_node("db2")
+    wait = quoted(DISTLOCK_PUPPET, "exec", "percona_prod", "--timeout=60", "--", "touch", tmp_path / "next")
+    code, said = other.apply(f"exec {{ 'next': command => {wait} }}")
+    assert code == CHANGED, said
+    assert (tmp_path / "next").exists()
+    wait_free(holder, seen)
+
+
+@pytest.mark.parametrize("way", ["distlock::exec", "ensure => unlocked"])
+def test_where_the_machine_dies_a_lock_without_a_ttl_stays_and_its_node_goes_on_with_it(
+    new_node: New, holder: Holding, seen: Etcd, guarded: Guarded, tmp_path: Path, way: str
+) -> None:
+    nodes = [new_node(name) for name in ("db1", "db2")]
+    run = at_work(nodes[0], guarded, way)
+    held = present(holder())
+    assert (held.owner, held.lifetime) == (nodes[0].owner, "persistent")
+    the_machine_dies(run, guarded.pid)
+    enter = quoted(DISTLOCK_PUPPET, "exec", "percona_prod", "--", "touch", tmp_path / "ran")
+    code, said = nodes[1].apply(f"exec {{ 'enter': command => {enter} }}")
+    assert code == FAILED, said
+    assert f"percona_prod is held by {nodes[0].owner} since" in said
+    assert present(holder()).token == held.token
+    code, said = nodes[0].apply(f"exec {{ 'enter': command => {enter} }}")
+    assert code == CHANGED, said
+    assert (tmp_path / "ran").exists()
+    if way == "ensure => unlocked":
+        assert present(holder()).token == held.token  # a step: it lasts until what unlocks it
+    else:
+        wait_free(holder, seen)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_a_lock_that_the_end_of_the_run_would_unlock_stays_where_the_run_is_ended_by(
+    new_node: New, holder: Holding, guarded: Guarded, number: signal.Signals
+) -> None:
+    node = new_node()
+    run = at_work(node, guarded, "ensure => unlocked")
+    held = present(holder())
+    assert (held.owner, held.lifetime, held.keeper) == (node.owner, "persistent", None)
+    run.send(number)
+    run.wait()
+    guarded.gate.touch()
+    wait_until(lambda: not is_running(present(guarded.pid)), "the end of the command")
+    assert present(holder()).token == held.token
+    assert guarded.ended == [node.certname]
+
+
+@pytest.mark.parametrize("on_failure", ["release", "keep"])
+def test_a_command_under_the_lock_fails(new_node: New, holder: Holding, seen: Etcd, on_failure: str) -> None:
+    node = new_node()
+    code, said = node.apply(
+        f"distlock::exec {{ 'upgrade': lock_name => 'percona_prod', command => ['/bin/false'],"
+        f" program => '{DISTLOCK_PUPPET}', on_failure => '{on_failure}' }}"
+    )
+    assert code == FAILED, said
+    if on_failure == "release":
+        wait_free(holder, seen)
+    else:
+        assert (present(holder()).owner, present(holder()).record.state) == (node.owner, "kept")
+        code, said = node.apply("distlock { 'percona_prod': }")
+        assert code == FAILED, said
+        assert present(holder()).record.state == "kept"
+
+
+# What a command leaves behind when Puppet ends it.
+
+
+def test_release_leaves_the_lock_to_the_keeper_while_something_that_a_timed_out_command_has_left_is_at_work(
+    new_node: New, holder: Holding, seen: Etcd, tmp_path: Path
+) -> None:
+    # Puppet sends TERM to the command of an exec that takes too long, and goes on. What that has started may live.
+    deaf = "trap '' TERM HUP INT; echo $$ > {0}.new; mv {0}.new {0}; until test -e {1}; do sleep 0.1; done"
+    pid_file, gate = tmp_path / "pid", tmp_path / "gate"
+    script = '/bin/sh -c "$1" & wait'
+    words = quoted("/bin/sh", "-c", script, "sh", deaf.format(pid_file, gate))
+    node = new_node(whole_run=True, postrun_command=f"/bin/sh {tmp_path}/post")
+    (tmp_path / "post").write_text(
+        f"PATH={BIN}:$PATH\n{DISTLOCK_PUPPET} release percona_prod >{tmp_path}/released 2>&1\n"
+    )
+    try:
+        code, said = node.apply(f"exec {{ 'slow': command => {words}, timeout => 2 }}")
+        assert code == FAILED, said
+        assert "Command exceeded timeout" in said
+        left = int(pid_file.read_text())
+        assert is_running(left)
+        released = (tmp_path / "released").read_text()
+        (line,) = released.splitlines()
+        assert re.search(rf"percona_prod stays taken until process [\d, ]*\b{left}\b", line)
+        assert present(holder()).owner == node.owner
+        keeper = present(present(holder()).keeper)
+        assert is_running(keeper)
+    finally:
+        gate.touch()
+    wait_until(lambda: not is_running(left), "the end of what was left")
+    wait_free(holder, seen)
+    wait_until(lambda: not is_running(keeper), "the end of the keeper")
 
 
 def age(pid: int) -> float:

@@ -17,7 +17,7 @@ from distlock_core import Holder, connect
 from distlock_core.process.alive import LOOK
 from distlock_core.testing import Cluster
 from tests.support.doc_blocks import recipe, with_stand_ins
-from tests.support.processes import Process, is_running, wait_until
+from tests.support.processes import Process, is_running, present, wait_until
 from tests.support.salt_minions import CALL_TIMEOUT, Fleet, State, age, clean_environment, states
 
 pytestmark = pytest.mark.timeout(400)
@@ -75,7 +75,7 @@ def start(fleet: Fleet) -> Iterator[Apply]:
 
     def start(target: str, *words: str) -> Process:
         started.append(
-            subprocess.Popen(
+            Process(
                 fleet.command(target, *words),
                 env=clean_environment(),
                 stdin=subprocess.DEVNULL,
@@ -162,7 +162,7 @@ def test_a_job_that_is_ended_under_run_end_keeps_the_lock_for_its_command_and_no
     start("m0", "state.apply", "upgrade_run_end", nodes.pillar(ttl=300, stubborn=True))
     held = wait_until(lambda: nodes.worker and holder(), "m0 at work", CALL_TIMEOUT)
     pid = held.record.number("pid")
-    wait_until(lambda: age(nodes.worker) > 2 * LOOK, "a command that the keeper has surely seen")
+    wait_until(lambda: age(present(nodes.worker)) > 2 * LOOK, "a command that the keeper has surely seen")
     if way == KILL:
         os.kill(pid, signal.SIGKILL)
     else:
@@ -171,12 +171,14 @@ def test_a_job_that_is_ended_under_run_end_keeps_the_lock_for_its_command_and_no
         fleet.salt("m0", way, str(job["jid"]))
     wait_until(lambda: not is_running(pid), "the end of the job")
     if way != "saltutil.kill_job":
-        assert is_running(nodes.worker)
-        since = age(nodes.worker)
-        wait_until(lambda: age(nodes.worker) > since + 4 * LOOK, "time in which a keeper that does not wait lets go")
+        assert is_running(present(nodes.worker))
+        since = age(present(nodes.worker))
+        wait_until(
+            lambda: age(present(nodes.worker)) > since + 4 * LOOK, "time in which a keeper that does not wait lets go"
+        )
         assert [held.token] == [found.token for found in [holder()] if found is not None]
         nodes.gate.touch()
-    wait_until(lambda: not is_running(nodes.worker), "the end of the command")
+    wait_until(lambda: not is_running(present(nodes.worker)), "the end of the command")
     wait_until(lambda: holder() is None, "the lock free, long before its ttl is over")
 
 

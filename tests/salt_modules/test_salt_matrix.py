@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Callable
 import pytest
 
 from tests.support.etcd_view import Etcd
+from tests.support.interpreters import interpreter
 from tests.support.needs import missing
 from tests.support.once import once
 from tests.support.paths import ROOT
@@ -80,16 +79,6 @@ kept back:
 """
 
 
-def python() -> str:
-    """An interpreter of that version, by PATH or pyenv."""
-    found = shutil.which(f"python{PYTHON}")
-    if found is not None and "shims" not in found:
-        return found
-    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    made = sorted(versions.glob(f"{PYTHON}.*/bin/python"))
-    return str(made[0]) if made else missing(f"Python {PYTHON} is missing. To install it: pyenv install {PYTHON}")
-
-
 def salt(version: str, factory: pytest.TempPathFactory) -> Path:
     """The bin of an environment with that Salt. It stays beside this one: to make it is expensive."""
     home = Path(sys.prefix) / f"salt-{version}"
@@ -97,8 +86,8 @@ def salt(version: str, factory: pytest.TempPathFactory) -> Path:
     def make(_: Path) -> None:
         if (home / "complete").exists():
             return
-        subprocess.run([python(), "-m", "venv", "--clear", home], check=True, timeout=120)
-        pip = [home / "bin/python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([interpreter(PYTHON), "-m", "venv", "--clear", home], check=True, timeout=120)
+        pip = [str(home / "bin/python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
         done = subprocess.run([*pip, "install", f"salt=={version}", *DEPENDENCIES], timeout=600, check=False)
         if done.returncode != 0:
             missing(f"Salt {version} is missing. To install it: pip install salt=={version}")

@@ -15,7 +15,7 @@ from distlock_core import Holder, Realm, connect
 from distlock_core.process.alive import LOOK
 from distlock_core.testing import Cluster
 from tests.support.etcd_view import Etcd
-from tests.support.processes import Process, is_running, wait_until
+from tests.support.processes import Process, is_running, present, wait_until
 from tests.support.salt_minions import CALL_TIMEOUT, Minion, age, clean_environment
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
@@ -105,15 +105,15 @@ def test_a_lock_until_the_runs_end_stays_while_the_command_of_a_run_that_was_end
     run.send_signal(number)
     run.wait(CALL_TIMEOUT)
     # The shell between may be gone as well. The work itself goes on: nobody else may begin.
-    assert is_running(work.pid)
-    since = age(work.pid)
-    wait_until(lambda: age(work.pid) > since + 4 * LOOK, "time in which a keeper that does not wait lets go")
+    assert is_running(present(work.pid))
+    since = age(present(work.pid))
+    wait_until(lambda: age(present(work.pid)) > since + 4 * LOOK, "time in which a keeper that does not wait lets go")
     assert [held.token] == [found.token for found in [holder()] if found is not None]
     work.gate.touch()
-    wait_until(lambda: not is_running(work.pid), "the end of the command")
+    wait_until(lambda: not is_running(present(work.pid)), "the end of the command")
     # What is to stay until it is unlocked stays.
     wait_until(lambda: keys.keys() == ["y"] and keys.new_leases() == set(), "x free, long before its ttl is over")
-    wait_until(lambda: not is_running(held.keeper), "the end of the keeper")
+    wait_until(lambda: not is_running(present(held.keeper)), "the end of the keeper")
 
 
 def test_a_lock_whose_run_and_keeper_are_both_killed_ends_by_its_ttl(
@@ -123,10 +123,10 @@ def test_a_lock_whose_run_and_keeper_are_both_killed_ends_by_its_ttl(
     run = at_work(ttl=5)
     held = holder()
     assert held is not None
-    for pid in (held.keeper, run.pid):
+    for pid in (present(held.keeper), run.pid):
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: keys.keys() == ["y"], "x free by its ttl, y still there")
-    assert is_running(work.pid)
+    assert is_running(present(work.pid))
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root makes a pid namespace")

@@ -358,10 +358,14 @@ def test_after_a_wait_comment_and_changes_say_behind_whom_how_long_and_from_whic
         "two:\n  distlock.run: [{name: y}, {cmd: echo done}, {timeout: -1}]\n"
     )
     keys.lock("y", owner="node-4")
+
+    def wait_for_waiter(name: str) -> None:
+        wait_until(lambda: realm.show(name).waiting == 1, "it stands in line", 100)
+
     run = minion.start("state.apply", "waits")
     try:
         for name in ("x", "y"):
-            wait_until(lambda name=name: realm.show(name).waiting == 1, "it stands in line", 100)
+            wait_for_waiter(name)
             keys.unlock(name)
         done = states(json.loads(run.communicate(timeout=100)[0])["local"])
     finally:

@@ -62,6 +62,7 @@ def plain(node: yaml.Node) -> Any:
         return [plain(item) for item in node.value]
     if isinstance(node, yaml.MappingNode):
         return {plain(key): plain(value) for key, value in node.value}
+    assert isinstance(node, yaml.ScalarNode)
     return None if node.style is None and node.value in ("", "~", "null", "Null", "NULL") else node.value
 
 

@@ -128,7 +128,8 @@ def test_a_text_is_no_number_since_nobody_knows_how_that_was_written() -> None:
     for number in (8, 1.1):
         with pytest.raises(ConfigError, match="a string, in quotes"):
             read_text(number)
-    for other in (True, None, [], {}, b"x"):
+    others: tuple[Any, ...] = (True, None, [], {}, b"x")
+    for other in others:
         with pytest.raises(ConfigError, match="a string"):
             read_text(other)
 

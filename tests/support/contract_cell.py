@@ -62,7 +62,8 @@ class Cell:
         return self.prefix + (rest if isinstance(rest, bytes) else rest.encode())
 
     def txn(self, compares: Sequence[Compare] = (), then: Sequence[Any] = (), otherwise: Sequence[Any] = ()) -> Outcome:
-        return self.etcd.txn(compares, then, otherwise, patience())
+        outcome: Outcome = self.etcd.txn(compares, then, otherwise, patience())
+        return outcome
 
     def put(self, rest: str | bytes, value: bytes = b"v", lease: int = 0) -> int:
         return self.txn(then=[Put(self.key(rest), value, lease)]).revision
@@ -71,7 +72,8 @@ class Cell:
         return self.txn(then=[Delete(self.key(rest))]).revision
 
     def read(self, *gets: Get) -> tuple[Range, ...]:
-        return self.etcd.read(gets, patience()).ranges()
+        ranges: tuple[Range, ...] = self.etcd.read(gets, patience()).ranges()
+        return ranges
 
     def get(self, rest: str | bytes) -> KeyValue | None:
         (found,) = self.read(Get(self.key(rest)))

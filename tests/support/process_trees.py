@@ -87,7 +87,8 @@ class Tree:
 
     def last_sign_of_life(self) -> float:
         """On the clock of `now()`."""
-        return max(struct.unpack("d", (self._folder / str(pid)).read_bytes() or bytes(8))[0] for pid in self.pids())
+        signs = [struct.unpack("d", (self._folder / str(pid)).read_bytes() or bytes(8)) for pid in self.pids()]
+        return max(float(sign) for (sign,) in signs)
 
     def told_to_end(self) -> float:
         """When the command got SIGTERM."""

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import IO, Any, Callable
+from typing import IO, Any, Callable, TypeVar
 
 BOUND = 30.0  # seconds after which an event that a test waits for counts as missing; a busy machine is slow
 
@@ -31,12 +31,21 @@ while True:
 """
 
 
+T = TypeVar("T")
+
+
 class Process(subprocess.Popen[str]):
     """A process in text mode; its streams are there, since whoever starts it asks for pipes."""
 
     stdin: IO[str]
     stdout: IO[str]
     stderr: IO[str]
+
+
+def present(value: T | None) -> T:
+    """What has to be there by now."""
+    assert value is not None
+    return value
 
 
 def python(code: str, *arguments: str) -> list[str]:

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from distlock_core.embedded.ports import free_ports
 
@@ -73,7 +74,7 @@ class PuppetServer:
         self.site = self.folder / "code/environments/production/manifests/site.pp"
         self._user = pwd.getpwnam(USER) if os.getuid() == 0 else pwd.getpwuid(os.getuid())
         self._write()
-        as_user = (
+        as_user: dict[str, Any] = (
             {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []} if os.getuid() == 0 else {}
         )
         with (self.folder / "out").open("wb") as out:

@@ -61,7 +61,7 @@ class Node:
 
     def start_in(self, environment: dict[str, str], argv: list[str]) -> Process:
         words = [f"{name}={value}" for name, value in environment.items()]
-        return subprocess.Popen(
+        return Process(
             ["unshare", "--mount", "sh", "-c", ENTER, "sh", str(self._folder), "env", "-i", *words, *argv],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

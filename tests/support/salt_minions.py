@@ -45,15 +45,15 @@ class State(dict[str, Any]):
 
     @property
     def result(self) -> bool | None:
-        return self["result"]
+        return self["result"]  # type: ignore[no-any-return]  # Salt's own document
 
     @property
     def comment(self) -> str:
-        return self["comment"]
+        return str(self["comment"])
 
     @property
     def changes(self) -> dict[str, Any]:
-        return self["changes"]
+        return dict(self["changes"])
 
 
 def states(returned: dict[str, Any]) -> dict[str, State]:
@@ -107,7 +107,7 @@ class Minion:
 
     def start(self, *arguments: str) -> Process:
         """The same in the background, in a session of its own. Whoever starts it ends it."""
-        return subprocess.Popen(
+        return Process(
             self.command(*arguments),
             env={**clean_environment(), **self.env},
             stdin=subprocess.DEVNULL,
@@ -202,9 +202,10 @@ class Fleet:
         )
         assert "Traceback" not in done.stdout + done.stderr
         try:
-            return json.loads(done.stdout or "{}")
+            answer: dict[str, Any] = json.loads(done.stdout or "{}")
         except ValueError:
             raise AssertionError((done.stdout, done.stderr)) from None
+        return answer
 
     def command(self, target: str, *arguments: str, tool: str = "salt") -> list[str]:
         options = ["--static"] if tool == "salt" else []

@@ -81,6 +81,15 @@ class Scene:
         """The tickets, the oldest first."""
         return self.under(f"{name}/queue/")
 
+    def move(self, rest: str, to: str) -> None:
+        """Delete a key, then write another."""
+        self.delete(rest)
+        self.put(to)
+
+    def until_in_line(self, name: str, count: int) -> None:
+        """Wait until there are this many tickets."""
+        until(lambda: len(self.line(name)) == count)
+
     def replace(self, rest: str, value: str = "2;another;newer") -> int:
         """Somebody else holds it now: another create_revision."""
         self.delete(rest)

@@ -59,7 +59,7 @@ class LookupModule(LookupBase):
             words = ["distlock_" + word for word in CONNECTION]
             said = rendered_without_facts(words, variables or {}, self._templar)
             self.set_options(var_options=said, direct=kwargs)
-            realm = steps.connect(steps.read({word: self.get_option(word) for word in CONNECTION}, "ansible"))
+            realm = steps.realm_of(steps.read({word: self.get_option(word) for word in CONNECTION}, "ansible"))
             with realm:
                 return [owner_of(holder.owner) for name in terms for holder in realm.show(str(name)).holders]
         except DistlockError as error:

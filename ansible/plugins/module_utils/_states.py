@@ -156,7 +156,7 @@ class _Task:
         before, after = _diff(self.name, done.before and done.before.owner), _diff(self.name, self.owner)
         report = {"changed": True, "diff": {"before": before, "after": after}, **position}
         if done.holder is None:
-            first = "would wait: " + done.waits + " Then " if done.waits else ""
+            first = "would wait: " + ANSIBLE.said(done.waits) + " Then " if done.waits else ""
             return {**report, "msg": f"{first}{self.name} would be locked by {printable(self.owner)}{ends}"}
         how = "taken over from this owner's run that has ended" if done.before else "locked"
         waited = f", {done.waited}" if done.waited else ""
@@ -164,12 +164,12 @@ class _Task:
         return {**report, **_shown(done.holder), "msg": msg}
 
     def unlock(self):
-        mine = self._let_go(dry=True)
+        mine = self._release(dry=True)
         if mine is None:
             return {"msg": self.name + " is not locked"}
         if _is_a_plays(mine) and not self._params["force"]:
             return {"msg": steps.said(mine) + ", for its play: it ends with that", **_shown(mine)}
-        ended = mine if self._dry else self._let_go()
+        ended = mine if self._dry else self._release()
         if ended is None:
             return {"msg": self.name + " is not locked"}  # by now
         cooldown = self._settings.cooldown
@@ -197,7 +197,7 @@ class _Task:
         """What is returned for an error, with what the controller may find out more about."""
         state = getattr(error, "state", None)
         if state is None and isinstance(error, NotHolder):
-            state = error.state = steps.connect(self._settings).show(self._settings.lockname)
+            state = error.state = steps.realm_of(self._settings).show(self._settings.lockname)
         report = _refused(error)
         if not self._asks:
             return report
@@ -211,16 +211,16 @@ class _Task:
             report["waits"] = in_queue(state, _position(error))
         return report
 
-    def _let_go(self, dry=False):
+    def _release(self, dry=False):
         token, force = self._params["token"], self._params["force"]
         try:
-            return steps.let_go(self._settings, taker=self._taker, token=token, force=force, dry_run=dry)
+            return steps.release(self._settings, taker=self._taker, token=token, force=force, dry_run=dry)
         except NotHolder as error:
             holder = self._mine.among(error.state)
             if holder is None or token not in (None, holder.token):
                 raise
             settings = self._settings._replace(id=holder.owner)
-            return steps.let_go(settings, taker=self._taker, token=token, dry_run=dry)
+            return steps.release(settings, taker=self._taker, token=token, dry_run=dry)
 
     def _is_of_this_run(self, holder):
         """It belongs to another host of this run."""
@@ -253,7 +253,7 @@ WAITS_FOR_EVER_AT_RUN_END = (
 
 
 def _refused(error):
-    report = {"failed": True, "msg": _in_ansibles_words(error.message), "kind": error.kind}
+    report = {"failed": True, "msg": ANSIBLE.said(error), "kind": error.kind}
     state = getattr(error, "state", None)
     if state is not None:
         report["waiting"] = state.waiting
@@ -286,7 +286,3 @@ def _is_a_plays(holder):
 
 def _diff(name, owner, more=""):
     return f"{name}: held by {printable(owner)}{more}\n" if owner else f"{name}: not held\n"
-
-
-def _in_ansibles_words(message):
-    return ANSIBLE.advise(message.replace("--unlock --token=", "state: unlocked with --token="))

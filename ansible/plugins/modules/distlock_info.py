@@ -160,7 +160,7 @@ def main():
 def look(params):
     arguments = {"lockname": params["name"], **connection_arguments(params)}
     settings = steps.read(arguments, "ansible")
-    realm = steps.connect(settings)
+    realm = steps.realm_of(settings)
     if params["name"] is None:
         states = realm.list()
     elif params["name"]:

@@ -39,10 +39,10 @@ def preview(settings):
     try:
         waits = steps.take(settings, run=os.getpid(), bound=True, dry_run=True).waits
     except DistlockError as error:
-        display.warning(f"distlock: check mode takes no lock; a real run would fail now: {ANSIBLE.advise(str(error))}")
+        display.warning(f"distlock: check mode takes no lock; a real run would fail now: {ANSIBLE.said(error)}")
     else:
         if waits:
-            say(f"check mode takes no lock; a real run would wait now: {ANSIBLE.advise(waits)}")
+            say(f"check mode takes no lock; a real run would wait now: {ANSIBLE.said(waits)}")
 
 
 def would_hold(settings):
@@ -55,4 +55,4 @@ def say(line):
 
 
 def complain(line):
-    display.error(f"distlock: {ANSIBLE.advise(str(line))}", wrap_text=False)
+    display.error(f"distlock: {ANSIBLE.said(line)}", wrap_text=False)

@@ -32,17 +32,17 @@ class Plan:
             return {**report, "changed": False, "msg": f"{name} would be held by its play, and ends with that"}
         planned = self._read(self._path) or self._read(self._runs_path)
         if planned == LOCKED and state in (LOCKED, HELD):
-            return {**report, "changed": False, "msg": f"{name} would be held by {owner} by then"}
+            return {**report, "changed": False, "msg": f"{name} would be held by {owner} at this point"}
         if planned == LOCKED:
             self._write(UNLOCKED)
-            return {**report, "changed": True, "msg": f"{name}, held by {owner} by then, would be unlocked"}
+            return {**report, "changed": True, "msg": f"{name}, held by {owner} at this point, would be unlocked"}
         if state == planned == UNLOCKED:
-            return {**report, "changed": False, "msg": f"{name} would not be locked by then"}
+            return {**report, "changed": False, "msg": f"{name} would not be locked at this point"}
         if planned == UNLOCKED and state == LOCKED:
             self._write(LOCKED)
             return {**report, "changed": True, "msg": f"{name} would be locked by {owner}"}
         if planned == UNLOCKED:
-            return {**report, "failed": True, "kind": "not_locked", "msg": f"{name} would be held by nobody by then"}
+            return {**report, "failed": True, "kind": "not_locked", "msg": f"{name} would not be held at this point"}
         return None
 
     def note(self, at_run_end):

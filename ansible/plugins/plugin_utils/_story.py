@@ -36,7 +36,7 @@ class Waiting:
     def ends(self, trouble=None):
         """The lock is held now, or it is not to be had."""
         if trouble is not None:
-            WAITS.append(Wait(self._host, self._lock, f"refused: {ANSIBLE.advise(str(trouble))}"))
+            WAITS.append(Wait(self._host, self._lock, f"refused: {ANSIBLE.said(trouble)}"))
         elif self._started is not None:
             seconds = duration(time.monotonic() - self._started)
             WAITS.append(Wait(self._host, self._lock, f"locked after {seconds}: at first {self._first}"))

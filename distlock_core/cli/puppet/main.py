@@ -16,7 +16,8 @@ from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import FAILED, OK, fail, out, warn
 from distlock_core.cli.puppet import run as puppet_run
 from distlock_core.cli.puppet.arguments import HELP, Call, parse, wants_help
-from distlock_core.connection import wanted
+from distlock_core.cli.reach import carry
+from distlock_core.connection import lock_of
 from distlock_core.errors import (
     Cancelled,
     ConfigError,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
     from distlock_core.cli.puppet.run import Run
     from distlock_core.cli.run import NewLock
-    from distlock_core.process.table import Process
     from distlock_core.settings.table import Settings
 
 MINE, FREE, OTHERS, UNKNOWN = 0, 1, 2, 3  # the exit codes of `check`
@@ -65,6 +65,7 @@ def run(words: Sequence[str]) -> int:
     failed = UNKNOWN if words[:1] == ["check"] else FAILED
     try:
         call = parse(words, os.environ)
+        carry({key: value for key, value in call.arguments.items() if value != "" or key == "config"})
         return {"exec": _exec, "acquire": _acquire, "release": _release, "check": _check}[call.operation](call)
     except DistlockError as error:
         code = fail(error, json=False, to_stderr=True)
@@ -121,18 +122,18 @@ def _acquire(call: Call) -> int:
 def _release(call: Call) -> int:
     around = _run_around()
     settings = _settings(call, "release")
-    state = steps.connect(settings).show(call.name)
+    state = steps.realm_of(settings).show(call.name)
     holder = steps.bound_to(around.pid, state)
     name = printable(call.name)
     if holder is None:
         return out(f"{name}: nothing to release, this run has not taken it; {taken(state)}")
-    left = _left_running(around)
+    left = _left_running(around, holder.keeper)
     if left:
-        # So long this run lives on for sure: the keeper sees them once more, and waits for their end.
+        # The run lives until this process ends: so the keeper sees them once more, and waits for their end.
         _wait_for_a_look(holder.keeper)
-        pids = ", ".join(str(pid) for pid, _ in sorted(left))
+        pids = ", ".join(map(str, sorted(left)))
         return out(f"{name} stays taken until process {pids}, which this run has started, has ended")
-    steps.let_go(settings._replace(id=holder.owner), run=around.pid, token=holder.token)
+    steps.release(settings._replace(id=holder.owner), run=around.pid, token=holder.token)
     return out(f"{name} is released")
 
 
@@ -161,7 +162,7 @@ def _wait_for_a_look(keeper: int | None) -> None:
 def _check(call: Call) -> int:
     around = puppet_run.find()
     settings = _settings(call, call.certname or _certname(around))
-    state = steps.connect(settings).show(call.name)
+    state = steps.realm_of(settings).show(call.name)
     taker = None if around is None else traces(around.pid)
     # That of another run of this node is another's.
     mine = any(holder.owner == settings.id and holder.record.state == HELD for holder in state.holders)
@@ -206,25 +207,29 @@ def _run_around() -> Run:
 
 def _new_lock(settings: Settings, around: Run | None) -> NewLock:
     """Make the lock for a command; inside of a run that holds it already, it is entered again."""
-    realm = steps.connect(settings)
+    realm = steps.realm_of(settings)
     inside = held_around(os.environ)
 
     if around is not None:
         try:
-            wanted(realm, settings, inside=inside).preview()
+            lock_of(realm, settings, inside=inside).preview()
         except (LockBusy, Frozen, LimitConflict) as error:
             own = steps.bound_to(around.pid, error.state, settings.id)
             if own is not None:
                 inside[own.key] = own.token
-    return lambda details: wanted(realm, settings, inside=inside, details=details)
+    return lambda details: lock_of(realm, settings, inside=inside, details=details)
 
 
-def _left_running(around: Run) -> set[Process]:
-    """What the run has started and what still lives, but for me and those between the two of us."""
+def _left_running(around: Run, keeper: int | None) -> set[int]:
+    """Pids of what the run has started and what still lives, without this process and those between the two.
+
+    The keeper knows of those that have lost their parent, such as what a command leaves that Puppet has ended.
+    """
+    from distlock_core.process.alive import awaited_by
     from distlock_core.process.table import children, parent_of
 
-    me, chain = os.getpid(), set()
+    me, chain = os.getpid(), {around.pid}
     while me > 0 and me != around.pid:
         chain.add(me)
         me = parent_of(me) or 0
-    return {(pid, started) for pid, started in children(around.pid) if pid not in chain}
+    return ({pid for pid, _started in children(around.pid)} | awaited_by(keeper or 0)) - chain

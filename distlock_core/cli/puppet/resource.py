@@ -52,7 +52,7 @@ def run() -> int:
         error.message = "called off before the lock was taken; nothing is left behind"
         return fail(error, json=True, to_stderr=False)
     except DistlockError as error:
-        error.message = PUPPET.advise(error.message)
+        error.message, error.hints = PUPPET.said(error), ()
         return fail(error, json=True, to_stderr=False)
     except Exception as error:  # noqa: BLE001 - Puppet's report has one line for it, whatever it is
         return fail(DistlockError(f"{type(error).__name__}: {error}"), json=True, to_stderr=False)
@@ -96,7 +96,7 @@ def _locked(wish: dict[str, Any]) -> dict[str, Any]:
         "owner": settings.id,
         "holder": _shown(taken.holder),
         "before": _shown(taken.before),
-        "waits": PUPPET.advise(taken.waits),
+        "waits": "" if taken.waits is None else PUPPET.said(taken.waits),
         "waited": None if taken.waited is None else {**taken.waited.fields(), "story": str(taken.waited)},
     }
 
@@ -107,13 +107,13 @@ def _unlocked(wish: dict[str, Any]) -> dict[str, Any]:
     around = None if force else steps.around(settings)
     holder = None
     if around is None:
-        holder = steps.let_go(settings, run=run, force=force, dry_run=wish.get("dry_run", False))
+        holder = steps.release(settings, run=run, force=force, dry_run=wish.get("dry_run", False))
     return {"changed": holder is not None, "owner": settings.id, "holder": _shown(holder), "around": _shown(around)}
 
 
 def _run_lock(wish: dict[str, Any]) -> dict[str, Any]:
     settings = steps.read(wish["settings"], wish["owner"])
-    holder = steps.bound_to(wish["run"], steps.connect(settings).show(settings.lockname))
+    holder = steps.bound_to(wish["run"], steps.realm_of(settings).show(settings.lockname))
     waited = None if holder is None else Waited.read(holder.record.details.get("waited"))
     return {"story": None if holder is None or waited is None else f"{steps.said(holder)}, {waited}"}
 

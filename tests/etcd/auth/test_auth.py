@@ -115,9 +115,14 @@ def in_line(site: Site, name: str) -> list[tuple[bytes, int]]:
     return [(kv["key"], kv["create_revision"]) for kv in json.loads(keys).get("kvs", ())]
 
 
-FAULTS: dict[str, Callable[[Site], None]] = {
+def restart(site: Site) -> None:
+    site.cluster.members[0].restart()
+    site.cluster.wait_ready()
+
+
+FAULTS: dict[str, Callable[[Site], object]] = {
     "tokens forgotten": lambda site: forget_tokens(site, "node"),
-    "etcd restarted": lambda site: (site.cluster.members[0].restart(), site.cluster.wait_ready())[1],
+    "etcd restarted": restart,
     "a role changed": lambda site: site.cluster.etcdctl("role", "grant-permission", "node", "read", "/more"),
 }
 
@@ -201,13 +206,14 @@ def test_users_may_be_switched_on_under_a_client_that_has_one(
 def test_a_login_is_made_once(auth35: Site) -> None:
     made = []
     realm = auth35.realm(transport="http")
-    authenticate = realm._etcd._authenticate
+    etcd: Any = realm._etcd
+    authenticate: Callable[..., str] = etcd._authenticate
 
     def count(*arguments: Any) -> str:
         made.append(arguments)
         return authenticate(*arguments)
 
-    realm._etcd._login._authenticate = count
+    etcd._login._authenticate = count
     with realm.lock("x", ttl=30):
         pass
     assert len(made) == 1

@@ -29,7 +29,8 @@ Start = Callable[..., Nginx]
 @pytest.fixture
 def nginx(need: Callable[..., str], etcd: Any, tmp_path: Path) -> Iterator[Start]:
     """nginx(http="", location="", before=()) -> nginx before `etcd` and the further upstreams, taken in turns."""
-    binary, started = need("nginx"), []
+    binary = need("nginx")
+    started: list[Nginx] = []
 
     def start(*, before: tuple[str, ...] = (), **lines: str) -> Nginx:
         folder = tmp_path / str(len(started))
@@ -81,7 +82,9 @@ def test_a_hold_behind_a_proxy_that_buffers_is_renewed_and_its_loss_noticed(
     lost: list[Any] = []
     lock = scene.realm(nginx().url).lock("web", ttl=6, on_lost=lost.append).acquire(BOUND)
     until(lambda: told)
-    until(lambda: lock.session.lease.deadline - lock.session.lease.renew_at > 0)
+    lease = lock.session.lease
+    assert lease is not None
+    until(lambda: lease.deadline - lease.renew_at > 0)
     born = time.monotonic()
     until(lambda: time.monotonic() - born > 7)  # longer than it would live unrenewed
     assert not lost
@@ -167,7 +170,7 @@ def test_what_is_looked_for_is_seen_whatever_kind_of_change_it_was(scene: Scene)
         "another put": lambda: scene.put("q/b"),
         "the older deleted": lambda: scene.delete("q/a"),
         "deleted and made anew": lambda: scene.replace("q/b"),
-        "replaced by another": lambda: (scene.delete("q/b"), scene.put("q/c")),
+        "replaced by another": lambda: scene.move("q/b", "q/c"),
         "the last deleted": lambda: scene.delete("q/c"),
     }
     watch = polled(scene, scene.put("before") + 1, ends, (scene.key("other"), None))

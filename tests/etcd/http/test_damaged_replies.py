@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, Callable
 
 import pytest
@@ -97,7 +98,7 @@ def test_a_request_cut_short_is_sent_again(scene: Scene, proxy: Proxy, what: str
             proxy.cut_request(TXN, position, puts(key))
             assert trial(scene, lock) == "acquired", position
         else:
-            assert trial(scene, lock, lambda p=position, k=key: proxy.cut_request(TXN, p, deletes(k))) == "acquired"
+            assert trial(scene, lock, partial(proxy.cut_request, TXN, position, deletes(key))) == "acquired"
     scene.assert_clean()
 
 
@@ -240,8 +241,9 @@ def test_a_transaction_is_never_believed_the_other_way_round(scene_each: Scene, 
 @pytest.mark.parametrize("applied", [True, False], ids=["applied", "refused"])
 def test_a_reply_damaged_at_any_byte_is_never_believed_the_other_way_round(scene: Scene, applied: bool) -> None:
     key = scene.key("web")
+    then: list[Get | Put | Delete]
     compares, then = [Compare("CREATE", "EQUAL", key, 0 if applied else 5)], [Put(key, b"x"), Delete(scene.key("t"))]
-    otherwise = [Get(key), Get(scene.key("other"))]
+    otherwise: list[Get | Put | Delete] = [Get(key), Get(scene.key("other"))]
     raw = reply("200 OK", json.dumps(post(scene.endpoints[0], TXN, txn_json(compares, then, otherwise))))
     etcd, understood = Canny(), 0
     for at in range(len(raw)):

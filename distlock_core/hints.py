@@ -1,0 +1,109 @@
+"""Hints: the next step after an error, as a code and its data. Each front end words them for its own users.
+
+A message says what is wrong and where. A hint says what to do next, without the words of any tool: `distlock`, Salt,
+Ansible and Puppet each have a table of sentences, one for each code. The one for Python is here, for `str(error)`.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+SHOW = "show"  # lock
+SHOW_KEY = "show_key"  # key: a raw one, of no realm
+ENTER = "enter"  # lock, token: of a step of the same owner
+UNLOCK_DEAD_RUN = "unlock_dead_run"  # lock, token
+UNLOCK_FORCE = "unlock_force"  # lock
+UNLOCK_STEP = "unlock_step"  # lock, token
+UNLOCK_LATER = "unlock_later"  # lock, token: the release has failed
+CHOOSE_TOKEN = "choose_token"  # noqa: S105 - lock, tokens: several holds fit
+CHANGE_TOKEN = "change_token"  # noqa: S105 - lock, tokens: of the holds of others
+SAME_OWNER = "same_owner"  # lock
+SAME_SLOTS = "same_slots"  # lock, slots: those of the holder
+SETTLE = "settle"  # lock, run: nobody knows whether this run holds it
+RAW_PREFIX = "raw_prefix"  # setting
+
+# The data of each code. Every table of sentences has these codes, and a test for each.
+DATA = {
+    SHOW: ("lock",),
+    SHOW_KEY: ("key",),
+    ENTER: ("lock", "token"),
+    UNLOCK_DEAD_RUN: ("lock", "token"),
+    UNLOCK_FORCE: ("lock",),
+    UNLOCK_STEP: ("lock", "token"),
+    UNLOCK_LATER: ("lock", "token"),
+    CHOOSE_TOKEN: ("lock", "tokens"),
+    CHANGE_TOKEN: ("lock", "tokens"),
+    SAME_OWNER: ("lock",),
+    SAME_SLOTS: ("lock", "slots"),
+    SETTLE: ("lock", "run"),
+    RAW_PREFIX: ("setting",),
+}
+
+PYTHON = {
+    SHOW: "See: realm.show({lock})",
+    SHOW_KEY: "See the key {key} in etcd",
+    ENTER: "To enter it all the same: realm.lock({lock}, ..., token={token})",
+    UNLOCK_DEAD_RUN: "Where that is surely over: realm.unlock({lock}, token={token})",
+    UNLOCK_FORCE: "To break it: realm.unlock({lock}, force=True)",
+    UNLOCK_STEP: "To release it all the same: realm.unlock({lock}, token={token}), or force=True",
+    UNLOCK_LATER: "When etcd is back: realm.unlock({lock}, token={token})",
+    CHOOSE_TOKEN: "Say which one with token= ({tokens})",
+    CHANGE_TOKEN: "To change it all the same, name it with token= ({tokens})",
+    SAME_OWNER: "Give both the same owner= to enter it again",
+    SAME_SLOTS: "Use the same number everywhere: slots={slots}",
+    SETTLE: "Look with realm.show({lock}), and if that run holds it: realm.unlock({lock})",
+    RAW_PREFIX: "Where the Go original has it like this: connect(..., raw_prefix=True)",
+}
+
+
+class Hint:
+    """The next step: a code, and the data that the code has."""
+
+    __slots__ = ("code", "data")
+
+    def __init__(self, code: str, **data: Any) -> None:
+        self.code = code
+        self.data = data
+
+    def __repr__(self) -> str:
+        return f"Hint({self.code!r}, {', '.join(f'{key}={value!r}' for key, value in self.data.items())})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Hint) and (self.code, self.data) == (other.code, other.data)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def fields(self) -> dict[str, Any]:
+        """The same for JSON: `{"code": "enter", "lock": "x", "token": 17}`."""
+        return {"code": self.code, **self.data}
+
+
+def see(name: str) -> Hint:
+    """How to look at a lock; a name with a slash is a raw key of etcd's, of no realm."""
+    return Hint(SHOW_KEY, key=name) if "/" in name else Hint(SHOW, lock=name)
+
+
+def from_fields(found: Iterable[Mapping[str, Any]]) -> tuple[Hint, ...]:
+    """The hints that `fields()` has made these of. Codes that are unknown here are left out."""
+    return tuple(Hint(**one) for one in found if set(one) == {"code", *DATA.get(one.get("code", ""), ("?",))})
+
+
+def sentence(hint: Hint, table: Mapping[str, str], quoted: Callable[[str], str], **more: str) -> str:
+    """One hint, by the table of a front end; `quoted` makes texts fit for what reads them, and `more` goes as it is."""
+    data = {key: quoted(value) if isinstance(value, str) else _listed(value) for key, value in hint.data.items()}
+    return table[hint.code].format(**data, **more)
+
+
+def _listed(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def in_words(
+    message: str, hints: Iterable[Hint], table: Mapping[str, str], quoted: Callable[[str], str], **more: str
+) -> str:
+    """The message of an error, and its hints in the words of a table."""
+    return ". ".join([message, *(sentence(hint, table, quoted, **more) for hint in hints)])

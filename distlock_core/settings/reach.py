@@ -1,0 +1,50 @@
+"""What it takes to reach the same realm from another shell: some settings, as options of the command `distlock`."""
+
+from __future__ import annotations
+
+import os
+
+from distlock_core.base.text import for_shell
+from distlock_core.settings.readers import read_path
+from distlock_core.settings.table import SETTINGS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+# Where etcd is, how to speak to it, and which realm. No password: the file that has it is named.
+CARRIED = (
+    *("config", "endpoints", "discovery_srv", "prefix", "raw_prefix", "transport"),
+    *("cacert", "cert", "key", "tls_server_name", "user", "password_file"),
+)
+
+
+def as_options(settings: Mapping[str, Any]) -> str:
+    """Settings by key, as options for a shell, each with a blank before it. Others than those carried are left out."""
+    words = []
+    for setting in SETTINGS:
+        value = settings.get(setting.key)
+        if setting.key not in CARRIED or value is None or value is False:
+            continue
+        text = ",".join(value) if isinstance(value, (list, tuple)) else str(value)
+        if setting.read is read_path and text:
+            text = _absolute(text)  # the reader's shell is in another folder
+        words.append(f" --{setting.option}" if value is True else f" --{setting.option}={for_shell(text)}")
+    return "".join(words)
+
+
+def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Those that variables give."""
+    return {
+        setting.key: environ[setting.variable]
+        for setting in SETTINGS
+        if setting.key in CARRIED and environ.get(setting.variable)
+    }
+
+
+def _absolute(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except OSError:
+        return path

@@ -1,0 +1,273 @@
+"""Every hint, pasted: the command that a message names works on the very lock that the message is about."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+import distlock_core
+from distlock_core import connect, hints
+from distlock_core.adapters import advice
+from distlock_core.cli import hint as commands
+from distlock_core.errors import DistlockError, LockBusy
+from distlock_core.hints import DATA, PYTHON, Hint
+from distlock_core.testing import Cluster
+from tests.support.realm_view import RealmView, one_line
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+NAME = "it's a lock; or $HOME"
+ROOT = Path(distlock_core.__file__).parent
+BIN = os.path.dirname(sys.executable)
+TABLES = {
+    "python": PYTHON,
+    "distlock": commands.COMMANDS,
+    "salt": advice.SALT.table,
+    "ansible": advice.ANSIBLE.table,
+    "puppet": advice.PUPPET.table,
+}
+
+
+def pasted(line: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """Run in a shell that knows nothing of the call."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("DISTLOCK_")}
+    env["PATH"] = f"{BIN}:{env['PATH']}"
+    words = " ".join([line, *map(shlex.quote, more)])
+    return subprocess.run(["sh", "-c", words], env=env, capture_output=True, text=True, timeout=100, check=False)
+
+
+def behind(words: str, line: str) -> str:
+    """What a sentence that begins like this tells to run."""
+    found = re.search(rf"{re.escape(words)}(.*?)(?:\. [A-Z]|$)", line)
+    assert found is not None, line
+    return found[1]
+
+
+class Site:
+    """A realm that only this call's options, or variables, name."""
+
+    def __init__(self, run: Run, etcd: Cluster, realm: RealmView, by_variables: bool) -> None:
+        self.realm, self._run = realm, run
+        self.endpoint, self.prefix = etcd.endpoints[0], f"{realm.prefix}else where/"
+        self.where = [f"--endpoints={self.endpoint}", f"--prefix={self.prefix}"]
+        self.env: dict[str, str | None] = {"DISTLOCK_ENDPOINTS": None, "DISTLOCK_PREFIX": None}
+        if by_variables:
+            self.where, self.env = [], {"DISTLOCK_ENDPOINTS": self.endpoint, "DISTLOCK_PREFIX": self.prefix}
+        self.at = connect(self.endpoint, self.prefix)
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self._run(*self.where, f"--lock-name={NAME}", *arguments, env=self.env)
+
+    def said(self, *arguments: str) -> str:
+        """What a call that is refused says."""
+        done = self(*arguments)
+        assert done.returncode == 1, done
+        return str(one_line(done.stderr))
+
+    def locked(self, *arguments: str) -> int:
+        assert self("--lock", *arguments).returncode == 0
+        return self.at.show(NAME).holders[-1].token
+
+    def free(self) -> bool:
+        return self.at.show(NAME).holders == ()
+
+
+@pytest.fixture(params=["options", "variables"])
+def site(request: pytest.FixtureRequest, run_distlock: Run, etcd: Cluster, realm: RealmView) -> Site:
+    return Site(run_distlock, etcd, realm, request.param == "variables")
+
+
+def check_show(site: Site) -> None:
+    site.locked("--id=other")
+    assert "held by   other" in pasted(behind("See: ", site.said("--nowait", "--", "true"))).stdout
+    assert "held by   other" in pasted(behind("See: ", site.said("--timeout=0.3", "--quiet", "--", "true"))).stdout
+    assert "held by   other" in pasted(behind("See: ", site.said("--unlock", "--token=1"))).stdout
+
+
+def check_unlock_force(site: Site) -> None:
+    site.locked("--id=other")
+    assert pasted(behind("To break it: ", site.said("--unlock", "--id=me"))).returncode == 0
+    assert site.free()
+
+
+def check_same_slots(site: Site) -> None:
+    site.locked("--id=other", "--slots=2")
+    option = behind("Use the same number everywhere: ", site.said("--nowait", "--slots=3", "--", "true"))
+    assert site("--nowait", option, "--", "true").returncode == 0
+
+
+def check_choose_token(site: Site) -> None:
+    site.locked("--id=one", "--slots=2")
+    token = site.locked("--id=two", "--slots=2")
+    tokens = re.findall(r"\d+", behind("Say which one with --token", site.said("--unlock")))
+    assert str(token) in tokens
+    for one in tokens:
+        assert site("--unlock", f"--token={one}").returncode == 0
+    assert site.free()
+
+
+def check_change_token(site: Site) -> None:
+    token = site.locked("--id=other")
+    said = site.said("--update", "--value=new", "--id=me")
+    assert behind("name it with --token ", said) == f"({token})"
+    assert site("--update", "--value=new", f"--token={token}").returncode == 0
+    assert site.at.get(NAME) == "new"
+
+
+def check_same_owner(site: Site) -> None:
+    inner = shlex.join([f"{BIN}/distlock", *site.where, f"--lock-name={NAME}", "--", "true"])
+    option = behind("Give both the same ", site("--", "sh", "-c", inner).stderr.strip()).split()[0]
+    inner = shlex.join([f"{BIN}/distlock", *site.where, f"--lock-name={NAME}", f"{option}=me", "--", "true"])
+    assert site(f"{option}=me", "--", "sh", "-c", inner).returncode == 0
+
+
+def step_of_another(site: Site) -> tuple[int, subprocess.Popen[bytes]]:
+    """A step of `me`, taken by a process that lives and is none of those around this one."""
+    words = shlex.join([f"{BIN}/distlock", *site.where, f"--lock-name={NAME}", "--id=me", "--lock"])
+    env = {key: value for key, value in os.environ.items() if not key.startswith("DISTLOCK_")}
+    env.update({key: value for key, value in site.env.items() if value is not None})
+    taker = subprocess.Popen(["sh", "-c", f"{words}; echo; exec sleep 100"], env=env, stdout=subprocess.PIPE)
+    assert taker.stdout is not None
+    taker.stdout.readline()
+    return site.at.show(NAME).holders[0].token, taker
+
+
+def check_enter(site: Site) -> None:
+    token, taker = step_of_another(site)
+    try:
+        option = behind("To enter it all the same: ", site.said("--id=me", "--nowait", "--", "true"))
+        assert option == f"--token={token}"
+        assert site("--id=me", "--nowait", option, "--", "true").returncode == 0
+    finally:
+        taker.kill()
+        taker.communicate()
+
+
+def check_unlock_step(site: Site) -> None:
+    _, taker = step_of_another(site)
+    try:
+        assert pasted(behind("To release it all the same: ", site.said("--id=me", "--unlock"))).returncode == 0
+        assert site.free()
+    finally:
+        taker.kill()
+        taker.communicate()
+
+
+def check_unlock_dead_run(site: Site) -> None:
+    # A run of this owner on a machine that cannot be seen from here.
+    details = (
+        '{"run": "r", "explicit": true, "kind": "run", "host": "far", "pid": 1, "boot": "b", "start": 1, "limit": 1}'
+    )
+    site.realm.put(f"else where/{NAME}", f"1500000000;me;{details}")
+    said = site.said("--id=me", "--nowait", "--", "true")
+    assert pasted(behind("Where that is surely over: ", said)).returncode == 0
+    assert site.free()
+
+
+def words_of(site: Site, hint: Hint) -> str:
+    """For what takes a fault of etcd to come about: the hint alone, as the command line words it."""
+    program = (
+        "import sys; from distlock_core.cli.options import parse; from distlock_core.cli.hint import advice; "
+        "from distlock_core.hints import Hint; parse(sys.argv[2:]); print(advice(eval(sys.argv[1])))"
+    )
+    env = {**os.environ, **{key: value for key, value in site.env.items() if value is not None}}
+    arguments = [repr(hint), *site.where, f"--lock-name={NAME}", "--", "true"]
+    return subprocess.check_output([sys.executable, "-c", program, *arguments], env=env, text=True).strip()
+
+
+def check_unlock_later(site: Site) -> None:
+    token = site.locked("--id=other")
+    line = words_of(site, Hint(hints.UNLOCK_LATER, lock=NAME, token=token))
+    assert pasted(behind("When etcd is back: ", line)).returncode == 0
+    assert site.free()
+
+
+def check_settle(site: Site) -> None:
+    site.locked("--id=other")
+    line = words_of(site, Hint(hints.SETTLE, lock=NAME, run="r"))
+    look, _, unlock = line.removeprefix("Look with ").partition(", and if that run holds it: ")
+    assert "held by   other" in pasted(look).stdout
+    assert pasted(unlock).returncode == 0
+    assert site.free()
+
+
+def check_show_key(site: Site) -> None:
+    # Tried with etcdctl in test_hints.py.
+    assert words_of(site, hints.see("/a key")) == "See: etcdctl get --prefix '/a key'"
+
+
+def check_raw_prefix(site: Site) -> None:
+    done = site._run(f"--endpoints={site.endpoint}", "--prefix=raw", "--list")
+    option = behind("Where the Go original has it like this: ", one_line(done.stderr))
+    assert site._run(f"--endpoints={site.endpoint}", "--prefix=raw", option, "--list").returncode == 0
+
+
+CHECKS = {name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")}
+
+
+@pytest.mark.parametrize("code", sorted(DATA))
+def test_what_a_hint_tells_to_do_works(site: Site, code: str) -> None:
+    CHECKS[code](site)
+
+
+@pytest.mark.parametrize("world", sorted(TABLES))
+def test_every_world_words_every_hint(world: str) -> None:
+    assert TABLES[world].keys() == DATA.keys()
+    for code, names in DATA.items():
+        data: dict[str, Any] = {name: [1, 2] if name == "tokens" else 7 for name in names}
+        line = hints.sentence(Hint(code, **data), TABLES[world], str, reach="", etcdctl="")
+        assert "{" not in line
+        if world not in ("distlock", "puppet"):
+            assert not re.search(r"distlock --|(?<!etcdctl get )--[a-z]", line)
+
+
+def test_the_core_has_no_word_of_a_command_line_in_its_messages() -> None:
+    packages = ("lock", "events", "model", "process", "aio", "adapters/steps.py", "adapters/run_holds.py", "errors.py")
+    paths = [
+        path for name in packages for path in ([ROOT / name] if name.endswith(".py") else (ROOT / name).rglob("*.py"))
+    ]
+    assert len(paths) > 40
+    for path in paths:
+        for text in re.findall(r'f"[^"\n]*"', path.read_text(encoding="utf-8")):
+            assert not re.search(r"(?<![\w-])--[a-z]|distlock --|See: ", text), (path, text)
+
+
+def test_python_is_advised_in_its_own_words(site: Site) -> None:
+    site.locked("--id=other")
+    with pytest.raises(LockBusy) as caught:
+        site.at.lock(NAME).acquire(timeout=0)
+    assert caught.value.hints == (Hint(hints.SHOW, lock=NAME),)
+    assert str(caught.value) == f"{caught.value.message}. See: realm.show({NAME!r})"
+    assert eval(str(caught.value).partition("See: ")[2], {"realm": site.at}).holders[0].owner == "other"
+
+
+@pytest.mark.parametrize(
+    ("tool", "line"),
+    [
+        (advice.SALT, "distlock.show x endpoints=http://u:1 prefix='/a b/' password_file=/p"),
+        (
+            advice.ANSIBLE,
+            'distlock.distlock.distlock_info with name: x, endpoints: http://u:1, prefix: "/a b/", password_file: /p',
+        ),
+        (
+            advice.PUPPET,
+            "distlock --show --lock-name=x --endpoints=http://u:1 --password-file=/p --prefix='/a b/'",
+        ),
+    ],
+)
+def test_a_tool_names_the_realm_of_its_arguments_and_never_a_password(tool: advice.Tool, line: str) -> None:
+    error = DistlockError("x is held", hints=[hints.see("x")])
+    error.reach = {
+        "endpoints": ["http://u:1"],
+        "prefix": "/a b/",
+        "password_file": "/p",
+        "password": "secret",
+        "reason": "none of it",
+    }
+    assert tool.said(error) == f"x is held. See: {line}"
