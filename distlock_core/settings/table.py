@@ -98,7 +98,6 @@ def setting(
     return line  # type: ignore[no-any-return]
 
 
-# fmt: off
 class Settings(Value):
     """Every setting, and what is known of all together. Unchangeable: `_replace(ttl=60)` makes another.
 
@@ -108,71 +107,123 @@ class Settings(Value):
 
     lockname: str = setting(read_text, "", "name of the lock", placeholder="NAME", option="lock-name")
     reason: str = setting(read_text, "", "why the lock is taken; shown to all waiters", placeholder="TEXT")
-    value: str | None = setting(read_text, None,
-        "value that the lock carries, for others to --get and --watch", placeholder="TEXT")
+    value: str | None = setting(
+        read_text, None, "value that the lock carries, for others to --get and --watch", placeholder="TEXT"
+    )
     timeout: float = setting(read_seconds, -1.0, "longest wait; 0: do not wait, -1: forever", placeholder="SECONDS")
     nowait: bool = setting(read_bool, False, "do not wait; the same as --timeout=0", flag=True)
     endpoints: list[str] | None = setting(read_endpoints, None, "etcd members, separated by commas", placeholder="URLS")
-    discovery_srv: str = setting(read_text, "",
-        "DNS domain whose SRV records name the etcd members", placeholder="DOMAIN")
-    transport: str = setting(read_choice("auto", "http", "grpc"), "auto",
-        "how to talk to etcd: its JSON gateway (http), or gRPC through the package etcd3", placeholder="auto|http|grpc")
-    cacert: str | None = setting(read_path, None,
-        "CA bundle for etcd's certificate; default the system's authorities", placeholder="FILE")
+    discovery_srv: str = setting(
+        read_text, "", "DNS domain whose SRV records name the etcd members", placeholder="DOMAIN"
+    )
+    transport: str = setting(
+        read_choice("auto", "http", "grpc"),
+        "auto",
+        "how to talk to etcd: its JSON gateway (http), or gRPC through the package etcd3",
+        placeholder="auto|http|grpc",
+    )
+    cacert: str | None = setting(
+        read_path, None, "CA bundle for etcd's certificate; default the system's authorities", placeholder="FILE"
+    )
     cert: str | None = setting(read_path, None, "client certificate for etcd", placeholder="FILE")
-    key: str | None = setting(read_path, None,
-        "private key of the client certificate, if in a separate file", placeholder="FILE")
-    tls_server_name: str | None = setting(read_text, None,
-        "name that etcd's certificate must have; default the endpoint's host", placeholder="NAME")
-    user: str | None = setting(read_user, None,
-        "etcd user, if etcd has authentication enabled", placeholder="NAME", secret=True)
+    key: str | None = setting(
+        read_path, None, "private key of the client certificate, if in a separate file", placeholder="FILE"
+    )
+    tls_server_name: str | None = setting(
+        read_text, None, "name that etcd's certificate must have; default the endpoint's host", placeholder="NAME"
+    )
+    user: str | None = setting(
+        read_user, None, "etcd user, if etcd has authentication enabled", placeholder="NAME", secret=True
+    )
     password: str | None = setting(read_password, None, scope="env file", secret=True)
-    password_file: str | None = setting(read_path, None,
-        "file that contains only that user's password", placeholder="FILE")
+    password_file: str | None = setting(
+        read_path, None, "file that contains only that user's password", placeholder="FILE"
+    )
     prefix: str = setting(read_text, DEFAULT_PREFIX, "the realm: prefix of all its keys in etcd", placeholder="TEXT")
-    raw_prefix: bool = setting(read_bool, False,
-        "accept a prefix that does not begin and end with one /, as the Go original does", flag=True)
-    id: str | None = setting(read_text, None,
-        "owner; the same owner can enter its own lock again, and --unlock refuses another's", placeholder="OWNER")
+    raw_prefix: bool = setting(
+        read_bool, False, "accept a prefix that does not begin and end with one /, as the Go original does", flag=True
+    )
+    id: str | None = setting(
+        read_text,
+        None,
+        "owner; the same owner can enter its own lock again, and --unlock refuses another's",
+        placeholder="OWNER",
+    )
     slots: int = setting(read_whole(1, 1000), 1, "number of simultaneous holders allowed", placeholder="N")
-    busy_exit_code: int = setting(read_whole(0, 255), 1,
-        "exit code when the lock is held by another, or the wait timed out", placeholder="N")
-    ttl: int | None = setting(read_whole_seconds, None,
+    busy_exit_code: int = setting(
+        read_whole(0, 255), 1, "exit code when the lock is held by another, or the wait timed out", placeholder="N"
+    )
+    ttl: int | None = setting(
+        read_whole_seconds,
+        None,
         "lease the lock: it expires this long after its holder is gone, and a lost lock ends the command",
-        placeholder="SECONDS")
-    refresh: float | None = setting(read_span, None,
-        "interval between renewals of the lease; default a third of the ttl", placeholder="SECONDS")
-    kill_after: float | None = setting(read_span, None,
-        "time from SIGTERM to SIGKILL when the lock is lost; default a sixth of the ttl, or 5", placeholder="SECONDS")
-    on_loss: str | None = setting(read_choice("kill", "continue"), None,
+        placeholder="SECONDS",
+    )
+    refresh: float | None = setting(
+        read_span, None, "interval between renewals of the lease; default a third of the ttl", placeholder="SECONDS"
+    )
+    kill_after: float | None = setting(
+        read_span,
+        None,
+        "time from SIGTERM to SIGKILL when the lock is lost; default a sixth of the ttl, or 5",
+        placeholder="SECONDS",
+    )
+    on_loss: str | None = setting(
+        read_choice("kill", "continue"),
+        None,
         "what to do with the command when the lock is lost; default kill with a ttl, else continue",
-        placeholder="kill|continue")
-    on_failure: str = setting(read_choice("release", "keep"), "release",
-        "keep: leave the lock taken when the command fails, until a person has looked", placeholder="release|keep")
-    record_arguments: bool = setting(read_bool, False,
-        "also put the command's arguments into the reason that --on-failure=keep leaves in etcd", flag=True)
-    wait_for: str = setting(read_choice("command", "tree"), "command",
-        "tree: hold the lock until everything that the command started has ended", placeholder="command|tree")
-    cooldown: int | None = setting(read_whole_seconds, None,
-        "time that the lock stays taken after success", placeholder="SECONDS")
-    heartbeat: float | None = setting(read_span, None,
+        placeholder="kill|continue",
+    )
+    on_failure: str = setting(
+        read_choice("release", "keep"),
+        "release",
+        "keep: leave the lock taken when the command fails, until a person has looked",
+        placeholder="release|keep",
+    )
+    record_arguments: bool = setting(
+        read_bool,
+        False,
+        "also put the command's arguments into the reason that --on-failure=keep leaves in etcd",
+        flag=True,
+    )
+    wait_for: str = setting(
+        read_choice("command", "tree"),
+        "command",
+        "tree: hold the lock until everything that the command started has ended",
+        placeholder="command|tree",
+    )
+    cooldown: int | None = setting(
+        read_whole_seconds, None, "time that the lock stays taken after success", placeholder="SECONDS"
+    )
+    heartbeat: float | None = setting(
+        read_span,
+        None,
         "longest time without a sign of life (sd_notify's WATCHDOG=1, or --node) before the command is killed",
-        placeholder="SECONDS")
+        placeholder="SECONDS",
+    )
     node: bool = setting(read_bool, False, "the command is a Node.js module, which is pinged over IPC", flag=True)
-    while_pid: int | None = setting(read_whole(1, 2**31 - 1), None,
-        "with --lock: keep the lock while this process lives", placeholder="PID")
-    log_file: str | None = setting(read_path, None,
-        "log file of the --while-pid keeper; default syslog", placeholder="FILE")
-    state_dir: str | None = setting(read_path, None,
+    while_pid: int | None = setting(
+        read_whole(1, 2**31 - 1), None, "with --lock: keep the lock while this process lives", placeholder="PID"
+    )
+    log_file: str | None = setting(
+        read_path, None, "log file of the --while-pid keeper; default syslog", placeholder="FILE"
+    )
+    state_dir: str | None = setting(
+        read_path,
+        None,
         "directory where this machine notes the locks that it holds under an --id, to go on after a reboot; "
         "default /var/lib/distlock, for users $XDG_STATE_HOME/distlock",
-        placeholder="FOLDER")
-    connect_timeout: float = setting(read_span, 5.0,
-        "time limit for the first contact with etcd", placeholder="SECONDS")
-    release_timeout: float = setting(read_span, 30.0,
-        "how long to retry a release while etcd is away", placeholder="SECONDS")
-    max_answer: int = setting(read_whole(1, 4096), 64,
-        "largest response from etcd that is read, in MiB", placeholder="MIB")
+        placeholder="FOLDER",
+    )
+    connect_timeout: float = setting(
+        read_span, 5.0, "time limit for the first contact with etcd", placeholder="SECONDS"
+    )
+    release_timeout: float = setting(
+        read_span, 30.0, "how long to retry a release while etcd is away", placeholder="SECONDS"
+    )
+    max_answer: int = setting(
+        read_whole(1, 4096), 64, "largest response from etcd that is read, in MiB", placeholder="MIB"
+    )
     json: bool = setting(read_bool, False, "print results and errors as JSON", flag=True)
     quiet: bool = setting(read_bool, False, "print only errors", flag=True)
     verbose: bool = setting(read_bool, False, "report what is done", flag=True)
@@ -183,7 +234,6 @@ class Settings(Value):
     given: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
     reach: tuple[tuple[str, Any], ...] = ()  # arguments of an adapter: it takes them to reach this realm again
-    # fmt: on
 
     def by_key(self, key: str) -> Any:
         """The value of a setting whose key is known at run time only. Raises `KeyError`: there is none of that key."""
