@@ -51,7 +51,7 @@ def threads() -> list[str]:
     return [
         thread.name
         for thread in threading.enumerate()
-        if thread.name.startswith(MINE) and thread.name != "distlock-cancel"
+        if thread.name.startswith(MINE) and thread.name not in ("distlock-cancel", "distlock-tell")
     ]
 
 
