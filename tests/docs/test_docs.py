@@ -98,6 +98,14 @@ def test_every_option_named_exists(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_every_choice_named_exists(page: str) -> None:
+    choices = {s.option: s.placeholder.split("|") for s in SETTINGS if "option" in s.scope and "|" in s.placeholder}
+    for option, value in re.findall(r"(?<![\w-])--([a-z-]+)=([a-z]+(?:\\?\|[a-z]+)*)", read(page)):
+        if option in choices:
+            assert set(re.split(r"\\?\|", value)) <= set(choices[option]), f"--{option}={value}"
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_variable_named_exists(page: str) -> None:
     known = {setting.variable for setting in SETTINGS if "env" in setting.scope} | {TOKEN, HELD, LEASE}
     known.add(arguments.CERTNAME)
