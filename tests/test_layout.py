@@ -57,7 +57,7 @@ def test_no_module_uses_a_private_member_of_another_modules_object() -> None:
     assert strange == []
 
 
-def test_every_package_says_what_it_is() -> None:
+def test_every_package_has_a_docstring() -> None:
     silent = [
         path for path in ROOT.rglob("__init__.py") if not (ast.get_docstring(ast.parse(path.read_text())) or "").strip()
     ]

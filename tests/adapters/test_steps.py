@@ -81,7 +81,7 @@ def test_a_second_run_of_the_same_owner_is_busy_until_the_first_one_is_gone(
     scene.assert_clean()
 
 
-def test_a_run_that_names_the_token_enters_and_lets_go(scene: Scene, read: Read, new_run: NewRun) -> None:
+def test_a_run_that_names_the_token_enters_and_releases(scene: Scene, read: Read, new_run: NewRun) -> None:
     first, second = new_run(), new_run()
     taken = steps.take(read(), taker=traces(first.pid))
     assert taken.holder is not None
@@ -98,7 +98,7 @@ def test_a_run_that_names_the_token_enters_and_lets_go(scene: Scene, read: Read,
     scene.assert_clean()
 
 
-def test_a_lock_until_the_end_of_the_run_goes_on_with_the_step_that_a_dead_run_has_left(
+def test_a_lock_until_the_end_of_the_run_continues_the_step_of_a_dead_run(
     scene: Scene, read: Read, new_run: NewRun
 ) -> None:
     """Persistent as it was: it ends with no run."""
@@ -112,7 +112,7 @@ def test_a_lock_until_the_end_of_the_run_goes_on_with_the_step_that_a_dead_run_h
     assert scene.record("web").details["taker"] == traces(second.pid)
 
 
-def test_what_has_an_owner_of_my_run_is_mine_only_by_its_process(scene: Scene, read: Read, new_run: NewRun) -> None:
+def test_a_hold_with_this_runs_owner_is_its_own_only_by_its_process(scene: Scene, read: Read, new_run: NewRun) -> None:
     """Two containers of one host name, with a run of the same pid in each."""
     owner = "ansible:ci:1"
     mine, theirs = traces(new_run().pid), traces(new_run().pid)
@@ -126,7 +126,7 @@ def test_what_has_an_owner_of_my_run_is_mine_only_by_its_process(scene: Scene, r
     assert (found.changed, found.holder and found.holder.owner) == (False, owner)
 
 
-def test_the_deputy_of_a_run_says_whose_it_is(scene: Scene, read: Read, new_run: NewRun) -> None:
+def test_the_keeper_of_a_run_names_its_run(scene: Scene, read: Read, new_run: NewRun) -> None:
     run = traces(new_run().pid)
     keeper = steps.start_run_keeper(read("ansible:ci:1", timeout=0), taker=run)
     while keeper.hold is None and not keeper.over:
@@ -141,7 +141,7 @@ def test_the_deputy_of_a_run_says_whose_it_is(scene: Scene, read: Read, new_run:
     scene.assert_clean()
 
 
-def test_letting_go_leaves_a_hold_that_came_after_it_had_looked(
+def test_a_release_leaves_a_hold_that_began_after_it_had_read(
     scene: Scene, read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = read()

@@ -49,7 +49,7 @@ async def eventually(check: Callable[[], Any]) -> None:
         await asyncio.sleep(0.01)
 
 
-def test_the_verbs_do_what_they_do_without_asyncio(scene: Scene) -> None:
+def test_the_verbs_do_the_same_as_without_asyncio(scene: Scene) -> None:
     async def main() -> None:
         async with realm(scene) as locks:
             async with locks.lock("db", "me", reason="why", value="10.1.1.1") as lock:
@@ -114,7 +114,7 @@ def test_closing_a_watch_ends_the_task_that_reads_it(scene: Scene) -> None:
     run(main)
 
 
-def test_a_task_that_is_called_away_from_a_watch_misses_nothing(scene: Scene) -> None:
+def test_a_task_cancelled_in_a_watch_misses_nothing(scene: Scene) -> None:
     async def main() -> None:
         lock = scene.realm().lock("db")
         told, made = [], []
@@ -140,7 +140,7 @@ def test_a_task_that_is_called_away_from_a_watch_misses_nothing(scene: Scene) ->
     run(main)
 
 
-def test_a_cancelled_task_gives_up_its_place_in_line(scene: Scene) -> None:
+def test_a_cancelled_task_gives_up_its_place_in_the_queue(scene: Scene) -> None:
     async def main() -> None:
         with scene.realm().lock("db"):
             task = asyncio.ensure_future(realm(scene).lock("db", ttl=10).acquire())
@@ -246,7 +246,7 @@ def test_a_hundred_tasks_that_wait_leave_the_loop_and_its_executor_free(scene: S
     scene.assert_clean()
 
 
-def test_a_loss_is_told_in_the_loop(scene: Scene) -> None:
+def test_a_loss_is_reported_in_the_loop(scene: Scene) -> None:
     async def main() -> None:
         told: list[tuple[str, int]] = []
         me = threading.get_ident()
@@ -290,9 +290,7 @@ def test_a_manager_stands_for_a_lock(scene: Scene) -> None:
     scene.assert_clean()
 
 
-def test_what_is_held_is_looked_after_and_let_go_without_a_new_thread(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hold_is_monitored_and_released_without_a_new_thread(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """And without a descriptor more: both are there before the claim."""
 
     async def main() -> None:

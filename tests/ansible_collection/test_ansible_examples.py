@@ -39,7 +39,7 @@ def test_two_rolling_upgrades_at_once_change_one_host_at_a_time(
     wait_until(lambda: keys.keys() == [], "every lock let go")
 
 
-def test_with_the_strategy_a_host_that_fails_keeps_the_lock_and_nobody_follows(
+def test_with_the_strategy_a_failed_host_keeps_the_lock_and_no_other_follows(
     controller: Controller, etcd: Cluster, realm_prefix: str, tmp_path: Path
 ) -> None:
     fails = {"ansible.builtin.raw": "false", "when": "inventory_hostname == 'h1'"}
@@ -52,7 +52,7 @@ def test_with_the_strategy_a_host_that_fails_keeps_the_lock_and_nobody_follows(
     assert held.record.state == "kept"
 
 
-def test_with_the_module_a_host_that_fails_keeps_the_lock_and_the_next_run_goes_on_with_it(
+def test_with_the_module_a_failed_host_keeps_the_lock_and_the_next_run_continues_with_it(
     controller: Controller, etcd: Cluster, realm_prefix: str, keys: Etcd, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken"

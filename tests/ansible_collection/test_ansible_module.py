@@ -39,7 +39,7 @@ def play(*tasks: dict[str, Any], **keywords: Any) -> str:
     return json.dumps([{"hosts": "all", "gather_facts": False, **keywords, "tasks": list(tasks)}])
 
 
-def test_a_lock_is_taken_kept_asserted_and_let_go(playbook: Run, keys: Etcd, realm: Realm) -> None:
+def test_a_lock_is_acquired_kept_asserted_and_released(playbook: Run, keys: Etcd, realm: Realm) -> None:
     steps = (
         step("take", reason="Upgrade"),
         step("again", reason="Other"),
@@ -73,7 +73,7 @@ def test_a_lock_is_taken_kept_asserted_and_let_go(playbook: Run, keys: Etcd, rea
     keys.assert_nothing_left()
 
 
-def test_anothers_lock_is_named_and_left_alone_but_by_force(playbook: Run, keys: Etcd, realm: Realm) -> None:
+def test_anothers_lock_is_named_and_left_alone_without_force(playbook: Run, keys: Etcd, realm: Realm) -> None:
     keys.lock("x", owner="node-3", reason="RAM swap", since=1700000000)
     (theirs,) = realm.show("x").holders
     steps = (
@@ -103,7 +103,7 @@ def test_anothers_lock_is_named_and_left_alone_but_by_force(playbook: Run, keys:
     keys.assert_nothing_left()
 
 
-def test_whoever_waits_stands_in_line_and_says_where(spawn_playbook: Spawn, keys: Etcd, realm: Realm) -> None:
+def test_a_waiting_host_queues_and_reports_its_position(spawn_playbook: Spawn, keys: Etcd, realm: Realm) -> None:
     keys.lock("x")
     running = spawn_playbook(play(step("take", timeout=-1, reason="mine")))
     wait_until(lambda: realm.show("x").waiting == 1, "a place in line", PLAYBOOK_TIMEOUT)
@@ -128,7 +128,7 @@ def test_a_busy_lock_can_be_tried_for_with_until(spawn_playbook: Spawn, keys: Et
     assert keys.keys() == ["x"]
 
 
-def test_a_timeout_gives_the_place_in_line_up(playbook: Run, keys: Etcd) -> None:
+def test_a_timeout_gives_up_the_place_in_the_queue(playbook: Run, keys: Etcd) -> None:
     keys.lock("x", owner="node-3")
     take = playbook(play(step("take", timeout=3))).task("take")
     assert (take.outcome, take["kind"], take["holder"], take["position"]) == ("failed", "timeout", "node-3", 1)
@@ -144,7 +144,9 @@ def test_a_ttl_without_a_run_ends_the_lock_by_itself(playbook: Run, realm: Realm
     assert 7 < holder.ttl_left <= 100
 
 
-def test_check_mode_writes_nothing_and_says_what_a_real_run_would_do(playbook: Run, keys: Etcd, realm: Realm) -> None:
+def test_check_mode_writes_nothing_and_reports_what_a_real_run_would_do(
+    playbook: Run, keys: Etcd, realm: Realm
+) -> None:
     steps = (
         step("take"),
         step("held", state="held"),
@@ -235,9 +237,7 @@ def test_a_lock_of_an_earlier_task_is_not_waited_for_in_lockstep(playbook: Run, 
 
 
 @pytest.mark.parametrize("strategy", ["linear", "host_pinned"])
-def test_a_lock_that_the_play_holds_is_held_already_and_left_to_the_play(
-    playbook: Run, keys: Etcd, strategy: str
-) -> None:
+def test_a_lock_of_the_play_is_already_held_and_left_to_it(playbook: Run, keys: Etcd, strategy: str) -> None:
     steps = (step("take"), step("held", state="held"), step("go", state="unlocked"), step("still", state="held"))
     keywords = {"strategy": f"distlock.distlock.{strategy}", "vars": {"distlock_name": "x"}}
     played = playbook(play(*steps, **keywords))
@@ -289,7 +289,7 @@ def test_settings_come_from_the_controllers_environment_and_its_config_file(
     assert keys.keys() == ["x"]
 
 
-def test_what_the_environment_gets_wrong_is_one_clear_line(playbook: Run) -> None:
+def test_an_error_in_the_environment_is_one_clear_line(playbook: Run) -> None:
     played = playbook(play(step("take"), {"name": "look", f"{MODULE}_info": {}}), env={"DISTLOCK_CONNECT_TIMEOUT": "x"})
     for name in ("take", "look"):
         task = played.task(name)

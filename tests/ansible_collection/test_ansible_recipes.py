@@ -79,7 +79,7 @@ def test_the_collection_is_installed_as_written(controller: Controller, tmp_path
     assert {"distlock.distlock.distlock", "distlock.distlock.distlock_info"} <= set(done.stdout.split())
 
 
-def test_the_recipes_with_the_module_take_one_host_at_a_time_and_let_go(
+def test_the_recipes_with_the_module_take_one_host_at_a_time_and_release(
     controller: Controller, keys: Etcd, tmp_path: Path
 ) -> None:
     check = recipe("Ansible check")

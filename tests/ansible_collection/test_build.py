@@ -45,7 +45,7 @@ def test_the_same_sources_give_the_same_bytes_wherever_and_whenever(tarball: Pat
     assert again.read_bytes() == tarball.read_bytes()
 
 
-def test_what_is_built_carries_what_it_needs_of_the_one_source_and_nothing_else(tarball: Path) -> None:
+def test_the_collection_contains_the_required_parts_of_the_core_and_nothing_else(tarball: Path) -> None:
     with tarfile.open(tarball) as archive:
         names = archive.getnames()
         core = [name for name in names if name.startswith(CORE) and name.endswith(".py")]
@@ -60,7 +60,7 @@ def test_what_is_built_carries_what_it_needs_of_the_one_source_and_nothing_else(
     assert {"COPYING", "LICENSES/Apache-2.0.txt", "CHANGELOG.md", "README.md", "meta/runtime.yml"} <= set(names)
 
 
-def test_what_is_for_the_collection_alone_has_a_name_that_says_so() -> None:
+def test_private_files_of_the_collection_have_a_leading_underscore() -> None:
     """A file without a leading underscore in there is an interface, which other collections may import."""
     for folder in ("module_utils", "plugin_utils"):
         files = list((ROOT / "ansible/plugins" / folder).glob("*.py"))

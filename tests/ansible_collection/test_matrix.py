@@ -130,7 +130,7 @@ def test_everything_works_with_each_ansible_core(
 
 
 @pytest.mark.parametrize("version", [*HOSTS, TOO_OLD])
-def test_the_module_runs_with_each_python_on_a_host_and_says_what_it_needs(
+def test_the_module_runs_with_each_python_on_a_host_and_names_what_it_needs(
     controller: Controller, keys: Etcd, version: str
 ) -> None:
     tasks: list[dict[str, Any]] = [
@@ -146,7 +146,7 @@ def test_the_module_runs_with_each_python_on_a_host_and_says_what_it_needs(
         assert re.search(r"distlock needs Python 3\.9 or later on the host, and .* is 3\.8", " ".join(output.split()))
 
 
-def test_the_page_claims_what_is_tried() -> None:
+def test_the_page_claims_what_is_tested() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert f"ansible-core {min(CONTROLLERS)} to {max(CONTROLLERS)}" in text
     assert f"Python {HOSTS[0]} to {HOSTS[-1]}" in text

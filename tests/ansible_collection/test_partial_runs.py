@@ -112,7 +112,7 @@ def test_handlers_run_inside_of_the_role(
     assert keys.keys() == []
 
 
-def test_a_handler_that_fails_inside_of_the_role_lets_go_all_the_same(
+def test_a_failing_handler_inside_the_role_still_releases(
     controller: Controller, keys: Etcd, tmp_path: Path, work: Callable[..., str]
 ) -> None:
     handlers = [{"name": "handler", "ansible.builtin.raw": "false"}]

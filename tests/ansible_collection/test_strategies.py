@@ -66,7 +66,7 @@ def test_nothing_of_a_play_runs_while_another_holds_the_lock(
 
 
 @EACH
-def test_a_play_waits_for_its_lock_in_line_and_goes_on(
+def test_a_play_waits_for_its_lock_in_the_queue_and_continues(
     controller: Controller, keys: Etcd, tmp_path: Path, run_distlock: Callable[..., Any], strategy: str
 ) -> None:
     run_distlock("--lock", "--lock-name=x", "--id=node-3")
@@ -82,7 +82,7 @@ def test_a_play_waits_for_its_lock_in_line_and_goes_on(
 
 @EACH
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
-def test_a_run_that_is_ended_while_it_waits_leaves_no_place_in_line(
+def test_a_run_that_is_ended_while_it_waits_leaves_no_ticket(
     controller: Controller, keys: Etcd, tmp_path: Path, strategy: str, number: signal.Signals
 ) -> None:
     keys.lock("x")
@@ -113,7 +113,7 @@ def test_handlers_run_under_the_lock_and_tasks_see_its_token(
 
 
 @EACH
-def test_check_mode_takes_nothing_and_says_what_is_in_the_way(
+def test_check_mode_acquires_nothing_and_reports_what_blocks(
     controller: Controller, keys: Etcd, realm: Realm, strategy: str
 ) -> None:
     keys.lock("x", owner="node-3")
@@ -130,7 +130,7 @@ def test_check_mode_takes_nothing_and_says_what_is_in_the_way(
 
 
 @EACH
-def test_a_lock_lost_in_mid_play_lets_no_further_task_start(
+def test_after_a_loss_in_mid_play_no_further_task_starts(
     controller: Controller, keys: Etcd, tmp_path: Path, strategy: str
 ) -> None:
     gate = Gate(tmp_path)
@@ -182,7 +182,7 @@ def test_a_keeping_process_that_is_killed_counts_as_a_loss(
 
 
 @pytest.mark.parametrize(("scope", "same"), [("play", True), ("batch", False)])
-def test_the_scope_says_whether_batches_share_one_hold(
+def test_the_scope_decides_whether_batches_share_one_hold(
     controller: Controller, keys: Etcd, tmp_path: Path, scope: str, same: bool
 ) -> None:
     task = note(tmp_path, "{{ distlock_held.token }}")
@@ -195,7 +195,7 @@ def test_the_scope_says_whether_batches_share_one_hold(
     all_gone(keys)
 
 
-def test_under_the_scope_of_a_play_nobody_comes_in_between_two_batches(
+def test_under_the_scope_of_a_play_no_one_else_acquires_between_two_batches(
     controller: Controller, keys: Etcd, tmp_path: Path, spawn_distlock: Callable[..., Any]
 ) -> None:
     gate = Gate(tmp_path)
@@ -231,7 +231,7 @@ def test_a_later_play_is_free_of_an_earlier_ones_lock(controller: Controller, re
         (LINEAR, {"distlock_cooldown": 300}, True, None),
     ],
 )
-def test_what_becomes_of_the_lock_can_be_told(
+def test_what_happens_to_the_lock_can_be_set(
     controller: Controller,
     realm: Realm,
     keys: Etcd,
@@ -299,7 +299,7 @@ def test_a_failed_host_that_holds_keeps_the_others_of_its_run_back(
     assert "h3: x is left taken after h2 has failed" in output
 
 
-def test_slots_let_so_many_hosts_through_at_once(controller: Controller, realm: Realm, tmp_path: Path) -> None:
+def test_slots_are_the_number_of_hosts_at_once(controller: Controller, realm: Realm, tmp_path: Path) -> None:
     gate = Gate(tmp_path)
     run = controller.start([play(HOST_PINNED, gate.task(), vars={"distlock_slots": 2})], hosts="h1,h2,h3")
     gate.reached(2)
@@ -335,7 +335,7 @@ def test_settings_come_from_variables_before_the_environment_before_ansible_cfg(
     ],
     ids=["name", "endpoints"],
 )
-def test_what_is_wrong_fails_the_play_in_one_clear_line(
+def test_an_error_fails_the_play_in_one_clear_line(
     controller: Controller, keys: Etcd, tmp_path: Path, words: dict[str, Any], said: str
 ) -> None:
     code, output = controller.run([play(LINEAR, note(tmp_path, "task"), vars=words)])
@@ -347,7 +347,7 @@ def test_what_is_wrong_fails_the_play_in_one_clear_line(
     assert keys.keys() == []
 
 
-def test_what_is_wrong_for_a_host_fails_that_host_in_one_clear_line(
+def test_an_error_of_one_host_fails_that_host_in_one_clear_line(
     controller: Controller, keys: Etcd, tmp_path: Path
 ) -> None:
     wrong = {

@@ -33,7 +33,7 @@ def plain(output: str) -> str:
     return " ".join(output.split())
 
 
-def test_a_wait_is_said_while_it_lasts_and_told_at_its_end(
+def test_a_wait_is_reported_while_it_lasts_and_at_its_end(
     controller: Controller, realm: Realm, keys: Etcd, tmp_path: Path, run_distlock: Callable[..., Any]
 ) -> None:
     """By the module, by a strategy, and by the callback for both."""
@@ -99,7 +99,7 @@ def test_arguments_that_mean_nothing_are_errors_but_defaults_and_environment_are
 
 
 @EACH
-def test_a_misspelt_variable_is_warned_about_with_the_one_that_was_meant(
+def test_a_misspelt_variable_is_warned_about_with_a_suggestion(
     controller: Controller, keys: Etcd, strategy: str
 ) -> None:
     words = {"distlock_name": "x", "distlock_timout": 5, "distlock_team": "ours"}
@@ -128,7 +128,7 @@ def test_check_mode_passes_what_the_real_run_would_pass(
     assert keys.keys() == []
 
 
-def test_waiters_that_would_take_all_workers_are_refused_and_fewer_are_not(
+def test_as_many_waiters_as_workers_are_refused_and_fewer_are_not(
     controller: Controller, keys: Etcd, tmp_path: Path
 ) -> None:
     tasks = [{MODULE: {"name": "x", "timeout": -1}}, *guarded(tmp_path), {MODULE: {"name": "x", "state": "unlocked"}}]
@@ -180,7 +180,7 @@ def test_a_module_does_not_wait_for_the_lock_that_is_held_around_its_run(
 
 
 @pytest.mark.parametrize("how", ["module", "linear"])
-def test_what_others_have_written_reaches_no_terminal_raw(controller: Controller, keys: Etcd, how: str) -> None:
+def test_text_written_by_others_is_escaped_for_terminals(controller: Controller, keys: Etcd, how: str) -> None:
     keys.lock("x", owner="evil\x1b]0;owned\x07", reason="\x1b[2J")
     tasks: list[dict[str, Any]] = [
         {MODULE: {"name": "x"}, "ignore_errors": True},

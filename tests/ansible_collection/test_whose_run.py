@@ -71,7 +71,7 @@ def test_a_rolling_upgrade_that_is_started_twice_for_one_host_waits_for_the_firs
     assert keys.keys() == []
 
 
-def test_over_ssh_a_dead_runs_step_is_gone_on_with_and_a_living_ones_is_not(
+def test_over_ssh_a_dead_runs_step_is_continued_and_a_living_ones_is_not(
     controller: Controller, keys: Etcd, sshd: Sshd
 ) -> None:
     """The host cannot tell whether a process of the controller lives; the controller can."""
@@ -134,7 +134,7 @@ def test_two_runs_that_are_pid_1_of_two_containers_with_one_name_are_two_owners(
     assert first.end() == 0, first.output
 
 
-def test_the_lock_of_a_lost_host_of_this_run_is_let_go_and_that_of_one_at_work_is_not(
+def test_the_lock_of_a_lost_host_of_this_run_is_released_and_that_of_a_working_one_is_not(
     controller: Controller, realm: Realm, keys: Etcd, tmp_path: Path
 ) -> None:
     unlock = {MODULE: {"name": "x", "state": "unlocked"}, "ignore_errors": True, "register": "done"}
@@ -149,7 +149,7 @@ def test_the_lock_of_a_lost_host_of_this_run_is_let_go_and_that_of_one_at_work_i
     assert keys.keys() == []
 
 
-def test_a_lock_taken_once_for_all_hosts_is_let_go_once_for_all_though_its_host_is_lost(
+def test_a_lock_taken_once_for_all_hosts_is_released_once_even_if_its_host_is_lost(
     controller: Controller, keys: Etcd
 ) -> None:
     once = {"run_once": True}

@@ -38,7 +38,7 @@ def test_pauses_that_are_capped_are_never_longer() -> None:
     assert all(pauses.next() < 0.3 for _ in range(200))
 
 
-def test_two_who_pause_alike_do_not_come_back_together() -> None:
+def test_equal_pauses_are_jittered_apart() -> None:
     found = {jittered(1.0, 0.75, 1.25) for _ in range(200)}
     assert len(found) > 20
     assert min(found) >= 0.75

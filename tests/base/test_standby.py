@@ -31,7 +31,7 @@ class Counted(Interrupt):
 
 
 @pytest.mark.parametrize("works", [0, 1, 3])
-def test_one_that_is_dropped_ends_and_leaves_no_descriptor(works: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dropped_thread_ends_and_leaves_no_descriptor(works: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standby_module, "Interrupt", Counted)
     before = Counted.closed
     standby = StandbyThread(NAME)
@@ -47,7 +47,7 @@ def test_one_that_is_dropped_ends_and_leaves_no_descriptor(works: int, monkeypat
     wait_until(lambda: Counted.closed == before + 1, "its descriptors to be closed")
 
 
-def test_one_that_is_dropped_at_work_ends_after_it() -> None:
+def test_a_thread_dropped_at_work_ends_afterwards() -> None:
     at_work, go_on = threading.Event(), threading.Event()
 
     def work(_: Interrupt) -> None:
@@ -64,7 +64,7 @@ def test_one_that_is_dropped_at_work_ends_after_it() -> None:
     wait_until(lambda: running() == 0, "the end of the thread")
 
 
-def test_one_that_is_dropped_as_soon_as_it_is_called_does_its_work() -> None:
+def test_a_thread_dropped_right_after_its_call_does_its_work() -> None:
     for _ in range(200):
         done = threading.Event()
         standby = StandbyThread(NAME)

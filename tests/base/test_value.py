@@ -34,7 +34,7 @@ def test_fields_are_given_in_order_or_by_name_and_the_rest_has_its_defaults() ->
         lambda: GET._replace(unheard_of=1),  # type: ignore[call-arg]
     ],
 )
-def test_what_does_not_fit_the_fields_is_refused(wrong: Callable[[], object]) -> None:
+def test_values_that_do_not_match_the_fields_are_refused(wrong: Callable[[], object]) -> None:
     with pytest.raises(TypeError, match=r"Get takes key, range_end|KeyValue takes|no field 'unheard_of'"):
         wrong()
 

@@ -225,7 +225,7 @@ def test_a_value_that_is_none(refuse_here: Refuse, option: str, said: str, opera
         ("DISTLOCK_RELEASE_TIMEOUT", "0", "DISTLOCK_RELEASE_TIMEOUT: expected a number of seconds above 0"),
     ],
 )
-def test_a_variable_is_named_with_what_is_wrong_in_it(refuse_here: Refuse, variable: str, text: str, said: str) -> None:
+def test_a_variable_is_named_with_its_fault(refuse_here: Refuse, variable: str, text: str, said: str) -> None:
     lock = [] if variable == "DISTLOCK_LOCKNAME" else ["--lock-name=x"]
     assert said in refuse_here(*lock, *RUN, env={variable: text})
 

@@ -78,7 +78,7 @@ def test_a_killed_member_ends_it_with_a_message(spawn_etcd: Spawn) -> None:
     assert "has ended by itself" in stderr
 
 
-def test_sigkill_takes_etcd_with_it(spawn_etcd: Spawn) -> None:
+def test_sigkill_ends_etcd_too(spawn_etcd: Spawn) -> None:
     process = spawn_etcd()
     _endpoints(process)
     (child,) = _children(process.pid)

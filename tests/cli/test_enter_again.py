@@ -104,7 +104,7 @@ def test_a_lock_in_any_state_but_held_is_not_entered_and_is_shown(
 # (i) Nested.
 
 
-def test_a_nested_run_of_the_same_owner_enters_and_the_outer_lets_go(run_distlock: Run, realm: RealmView) -> None:
+def test_a_nested_run_of_the_same_owner_enters_and_the_outer_one_releases(run_distlock: Run, realm: RealmView) -> None:
     inner = "distlock --lock-name=x --id=node-1 --timeout=20 -- sh -c 'echo inner $DISTLOCK_TOKEN'"
     script = f"{inner}; distlock --verify --lock-name=x && echo still outer $DISTLOCK_TOKEN"
     done = run_distlock(*ME, "--", "sh", "-c", script, env=PATH)
@@ -115,7 +115,7 @@ def test_a_nested_run_of_the_same_owner_enters_and_the_outer_lets_go(run_distloc
     assert realm.entries() == {}
 
 
-def test_a_nested_run_that_loses_the_lock_says_so_however_short_it_is(
+def test_a_nested_run_that_loses_the_lock_reports_it_however_short_it_is(
     run_distlock: Run, realm: RealmView, etcd: Cluster
 ) -> None:
     remove = [find_etcdctl(), f"--endpoints={etcd.endpoints[0]}", "del", f"{realm.prefix}x"]
@@ -144,7 +144,7 @@ def test_a_lock_in_between_does_not_hide_the_outer_one(run_distlock: Run, realm:
     assert realm.entries() == {}
 
 
-def test_to_claim_to_be_inside_takes_the_right_token(hold: Hold, run_distlock: Run, realm: RealmView) -> None:
+def test_being_nested_requires_the_right_token(hold: Hold, run_distlock: Run, realm: RealmView) -> None:
     holder = hold(*ME)
     env = {"DISTLOCK_HELD": f"{realm.prefix}x", "DISTLOCK_TOKEN": str(holder.token - 1)}
     assert run_distlock(*ME, "--nowait", "--", "true", env=env).returncode == 1
@@ -185,7 +185,7 @@ def test_the_lock_of_a_killed_run_is_taken_over_by_its_owner_and_released(
     assert realm.entries() == {}
 
 
-def test_a_run_whose_command_still_works_is_not_taken_over(
+def test_a_run_whose_command_still_runs_is_not_taken_over(
     spawn_distlock: Spawn, run_distlock: Run, realm: RealmView
 ) -> None:
     # Nothing but the record tells of it: its environment says nothing.
@@ -204,7 +204,7 @@ def test_a_run_whose_command_still_works_is_not_taken_over(
     assert run_distlock(*ME, "--nowait", "--", "true").returncode == 0
 
 
-def test_a_run_of_which_something_still_works_is_not_taken_over(
+def test_a_run_with_a_living_descendant_is_not_taken_over(
     spawn_distlock: Spawn, run_distlock: Run, realm: RealmView
 ) -> None:
     """Its command has ended; what that has started says by its environment under which hold it runs."""
@@ -247,7 +247,7 @@ def test_a_run_from_before_a_reboot_is_dead_where_this_machine_remembers_it(
 
 
 @pytest.mark.parametrize("field", ["host", "boot", "machine", "pid", "start", "ns", "time_ns"])
-def test_what_does_not_prove_a_death_leaves_the_lock_alone(
+def test_without_proof_of_death_the_lock_is_left_alone(
     hold: Hold, run_distlock: Run, realm: RealmView, field: str
 ) -> None:
     dead = hold(*ME)

@@ -102,7 +102,7 @@ def test_every_setting_in_every_form(spawn: Spawn, seen: Seen, host: str, key: s
     seen.assert_nothing_left()
 
 
-def test_the_id_is_the_hosts_name_unless_told(spawn: Spawn, seen: Seen, key: str) -> None:
+def test_the_default_id_is_the_hosts_name(spawn: Spawn, seen: Seen, key: str) -> None:
     line_of(spawn(*WAITING))
     assert seen.held(key).owner == socket.gethostname()
 
@@ -120,7 +120,7 @@ def test_several_endpoints_are_separated_by_commas(run: Run, host: str) -> None:
 
 
 @pytest.mark.parametrize("refresh", [[], ["-r", "0.5"]])
-def test_the_lease_is_renewed_at_half_of_its_ttl_unless_told(
+def test_the_lease_is_renewed_at_half_its_ttl_by_default(
     spawn: Spawn, proxy: Proxy, seen: Seen, refresh: list[str]
 ) -> None:
     half = 2.0
@@ -176,7 +176,7 @@ def test_help_names_every_option_and_variable(run: Run, option: str) -> None:
 
 
 @pytest.mark.parametrize("option", ["-v", "--verbose"])
-def test_verbose_says_what_is_done(run: Run, key: str, option: str) -> None:
+def test_verbose_reports_each_step(run: Run, key: str, option: str) -> None:
     done = run(option, "--", "true")
     got, released = done.stderr.splitlines()
     assert f"got {key}, token " in got
@@ -253,7 +253,7 @@ def test_a_signal_to_etcdlocker_ends_the_command_too(spawn: Spawn, seen: Seen, n
     seen.assert_nothing_left()
 
 
-def test_a_signal_in_line_gives_up_the_place(spawn: Spawn, seen: Seen, key: str) -> None:
+def test_a_signal_in_the_queue_gives_up_the_place(spawn: Spawn, seen: Seen, key: str) -> None:
     seen.put(key)
     process = spawn("--", "true")
     wait_until(lambda: len(seen.keys(key)) == 2, "its place in line")
@@ -303,7 +303,7 @@ def test_a_lost_lock_is_2_and_ends_the_command_even_when_it_ignores_sigterm(
 # Who waits, and for whom.
 
 
-def test_who_waits_is_served_in_order(spawn: Spawn, seen: Seen, key: str, tmp_path: Path) -> None:
+def test_waiters_are_served_in_order(spawn: Spawn, seen: Seen, key: str, tmp_path: Path) -> None:
     first = spawn(*WAITING)
     line_of(first)
     order = tmp_path / "order"
@@ -380,7 +380,7 @@ def test_a_node_module_is_pinged(
 
 
 @pytest.mark.parametrize("variable", ["", "false", "0", "no"])
-def test_a_plain_no_is_a_no(run: Run, variable: str) -> None:
+def test_a_plain_refusal_is_final(run: Run, variable: str) -> None:
     assert run("--", "echo", "no module", env={"ETCD_CHILD_IS_NODE": variable}).stdout == "no module\n"
 
 
@@ -404,5 +404,5 @@ def test_an_option_given_twice_with_two_values_is_an_error(run: Run, key: str, t
     assert "is given twice, with " in one_line(done.stderr)
 
 
-def test_the_same_again_is_let_pass_as_the_original_does(run: Run, key: str) -> None:
+def test_a_repeated_option_passes_as_in_the_original(run: Run, key: str) -> None:
     assert run("-v", "-v", "-k", key, "-k", key, "-t", "20", "--", "echo", "ran").stdout == "ran\n"

@@ -53,7 +53,7 @@ def test_a_waiter_that_a_signal_ended_gives_128_and_its_number_and_leaves_nothin
 
 
 @pytest.mark.parametrize("how", ["absent", "a folder", "not executable", "no interpreter", "empty", "not on PATH"])
-def test_a_command_that_cannot_be_started_is_3_and_the_lock_is_let_go(
+def test_a_command_that_cannot_be_started_is_3_and_the_lock_is_released(
     run_distlock: Run, realm: RealmView, tmp_path: Path, how: str
 ) -> None:
     script = tmp_path / "script"
@@ -73,7 +73,7 @@ def test_a_command_that_cannot_be_started_is_3_and_the_lock_is_let_go(
     assert realm.entries() == {}
 
 
-def test_arguments_too_long_for_the_system_are_3_and_the_lock_is_let_go(run_distlock: Run, realm: RealmView) -> None:
+def test_arguments_too_long_for_the_system_are_3_and_the_lock_is_released(run_distlock: Run, realm: RealmView) -> None:
     # Together with what distlock adds to the environment they do not fit any more.
     big = {"DISTLOCK_HELD": "a" * 100_000, "DISTLOCK_TOKEN": "7"}
     done = run_distlock("--lock-name=" + "n" * 250, "--", "sh", "-c", "exit 3", env=big)
@@ -94,7 +94,7 @@ def test_not_acquired_is_1_for_busy_timeout_and_no_etcd(run_distlock: Run, realm
         assert (done.returncode, done.stdout) == (1, "")
 
 
-def test_a_busy_exit_code_of_zero_lets_a_cron_job_pass(run_distlock: Run, realm: RealmView) -> None:
+def test_a_busy_exit_code_of_zero_is_no_failure_of_a_cron_job(run_distlock: Run, realm: RealmView) -> None:
     realm.put("x", "1500000000;other;reason")
     assert run_distlock("--lock-name=x", "--nowait", "--busy-exit-code=0", "--", "false").returncode == 0
 

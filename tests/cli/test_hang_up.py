@@ -35,7 +35,7 @@ def ssh(tmp_path: Path) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("nohup", ["", "nohup "], ids=["distlock", "nohup"])
-def test_who_ends_an_ssh_ends_the_waiting_at_its_other_end(
+def test_the_end_of_an_ssh_ends_the_wait_at_its_other_end(
     spawn_distlock: Spawn, distlock_env: dict[str, str], in_etcd: Etcd, ssh: list[str], tmp_path: Path, nohup: str
 ) -> None:
     in_etcd.lock("x")
@@ -82,7 +82,7 @@ def test_where_stderr_is_a_file_the_reader_of_stdout_counts(
     assert in_etcd.keys() == ["x"]
 
 
-def test_whoever_need_not_wait_is_not_asked_who_listens(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
+def test_without_a_wait_the_reader_of_the_output_does_not_matter(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
     process = spawn_distlock("--lock-name=x", "--", "sh", "-c", "echo ran; exec sleep 0.5")
     assert process.stderr is not None
     process.stderr.close()

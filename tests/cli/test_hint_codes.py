@@ -212,7 +212,7 @@ CHECKS = {name.removeprefix("check_"): check for name, check in list(globals().i
 
 
 @pytest.mark.parametrize("code", sorted(DATA))
-def test_what_a_hint_tells_to_do_works(site: Site, code: str) -> None:
+def test_the_advice_of_a_hint_works(site: Site, code: str) -> None:
     CHECKS[code](site)
 
 
@@ -238,7 +238,7 @@ def test_the_core_has_no_word_of_a_command_line_in_its_messages() -> None:
             assert not re.search(r"(?<![\w-])--[a-z]|distlock --|See: ", text), (path, text)
 
 
-def test_python_is_advised_in_its_own_words(site: Site) -> None:
+def test_python_is_advised_in_terms_of_the_library(site: Site) -> None:
     site.locked("--id=other")
     with pytest.raises(LockBusy) as caught:
         site.at.lock(NAME).acquire(timeout=0)

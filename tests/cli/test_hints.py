@@ -61,7 +61,7 @@ def call(run_distlock: Run, etcd: Cluster, realm: RealmView) -> Run:
         (["--unlock", "--token=1"], 1),
     ],
 )
-def test_what_there_is_to_see_is_seen_from_anywhere(call: Run, arguments: list[str], code: int) -> None:
+def test_a_hint_that_shows_a_lock_works_from_anywhere(call: Run, arguments: list[str], code: int) -> None:
     assert call(f"--lock-name={NAME}", "--id=other", "--reason=Upgrade", "--lock").returncode == 0
     done = call(f"--lock-name={NAME}", *arguments)
     assert done.returncode == code
@@ -81,7 +81,7 @@ def test_a_config_file_and_what_is_needed_to_speak_to_etcd_are_carried(
     assert "held by   other" in pasted(hint).stdout
 
 
-def test_a_release_that_failed_is_made_good_from_anywhere(
+def test_a_failed_release_can_be_repeated_from_anywhere(
     hold: Callable[..., Holding], proxy: Proxy, realm: RealmView, etcd: Cluster
 ) -> None:
     holder = hold(
@@ -118,7 +118,7 @@ def test_etcdlocker_shows_where_its_raw_key_is(etcd: Cluster, realm: RealmView, 
     assert "other" in pasted(hint.replace("etcdctl", f"ETCDCTL_API=3 {need('etcdctl')}", 1)).stdout
 
 
-def test_a_line_for_a_shell_is_told_how_to_get_one(run_distlock: Run, realm: RealmView, tmp_path: Path) -> None:
+def test_a_line_for_a_shell_is_advised_to_use_one(run_distlock: Run, realm: RealmView, tmp_path: Path) -> None:
     for line in ("echo a && echo b", "echo a; echo b", "echo $HOME", "echo a"):
         done = run_distlock("--lock-name=x", "--", line)
         assert done.returncode == 3

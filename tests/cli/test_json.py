@@ -66,7 +66,7 @@ def error(text: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("operation", ["--list", "--show"])
-def test_list_and_show_tell_holders_and_waiters(
+def test_list_and_show_give_holders_and_waiters(
     hold: Hold, spawn_distlock: Spawn, run_distlock: Run, realm: RealmView, operation: str
 ) -> None:
     before = int(time.time())
@@ -106,7 +106,7 @@ def test_a_free_lock_has_no_owner(run_distlock: Run) -> None:
     assert lock == {**dict.fromkeys(LOCK), "lock": "x", "waiters": [], "waiting": 0}
 
 
-def test_a_free_lock_tells_how_it_ended_and_that_the_realm_is_frozen(run_distlock: Run, realm: RealmView) -> None:
+def test_a_free_lock_has_its_last_end_and_the_freeze_of_the_realm(run_distlock: Run, realm: RealmView) -> None:
     run_distlock("--lock-name=x", "--id=node-1", "--lock")
     token = realm.token("x")
     run_distlock("--lock-name=x", "--id=node-1", "--unlock")
@@ -117,7 +117,7 @@ def test_a_free_lock_tells_how_it_ended_and_that_the_realm_is_frozen(run_distloc
     assert (lock["frozen"]["by"], lock["frozen"]["reason"]) == ("boss", "not today")
 
 
-def test_a_lock_of_the_go_original_and_one_that_is_no_record(run_distlock: Run, realm: RealmView) -> None:
+def test_a_lock_of_the_go_original_and_an_invalid_record(run_distlock: Run, realm: RealmView) -> None:
     realm.put("go", "1500000000;go-host;some; reason")
     realm.put("odd", b"\xffnothing \x1b[31m")
     go, odd = locks(run_distlock("--list", "--json"))
@@ -138,7 +138,7 @@ def test_a_lock_of_the_go_original_and_one_that_is_no_record(run_distlock: Run, 
     }
 
 
-def test_every_slot_has_an_object_of_its_own(run_distlock: Run) -> None:
+def test_every_slot_has_its_own_object(run_distlock: Run) -> None:
     for name in ("a", "b"):
         run_distlock("--lock-name=x", "--slots=2", "--lock", f"--id={name}")
     found = locks(run_distlock("--list", "--json"))
@@ -151,7 +151,7 @@ def test_a_value_under_json_stays_what_it_was(run_distlock: Run, realm: RealmVie
     assert lock["value"] == {"a": [1, None, "\u00fc"]}
 
 
-def test_what_is_printed_is_json_whatever_was_in_etcd(run_distlock: Run, realm: RealmView) -> None:
+def test_the_output_is_json_whatever_is_in_etcd(run_distlock: Run, realm: RealmView) -> None:
     realm.put("x", '1500000000;o;{"value":[NaN,-Infinity,1e999],"pid":Infinity,"reason":"\\ud800"}')
 
     def refuse(constant: str) -> None:
@@ -189,7 +189,7 @@ def test_busy_shows_who_holds_it(run_distlock: Run, realm: RealmView) -> None:
     assert (lock["lock"], lock["owner"], lock["reason"]) == ("x", "go-host", "some reason")
 
 
-def test_waiting_is_told_as_json_too(run_distlock: Run, realm: RealmView) -> None:
+def test_waiting_is_reported_as_json_too(run_distlock: Run, realm: RealmView) -> None:
     realm.put("x", "1500000000;go-host;some reason")
     done = run_distlock("--json", "--lock-name=x", "--timeout=1.5", "--", "echo", "ran")
     assert (done.returncode, done.stdout) == (1, "")
@@ -263,7 +263,7 @@ def test_unreachable(run_distlock: Run, proxy: Proxy, operation: str) -> None:
     assert "ran" not in done.stdout
 
 
-def test_unreachable_at_the_release_names_what_to_do_and_keeps_the_commands_code(
+def test_unreachable_at_the_release_names_the_remedy_and_keeps_the_commands_code(
     spawn_distlock: Spawn, proxy: Proxy, realm: RealmView
 ) -> None:
     for code, expected in ((0, 1), (7, 7)):

@@ -84,9 +84,7 @@ def test_ttl_leases_the_lock(spawn_distlock: Spawn, seen: Seen, give: Give) -> N
 
 
 @every_way("refresh")
-def test_refresh_says_how_often_the_lease_is_renewed(
-    spawn_distlock: Spawn, proxy: Proxy, seen: Seen, give: Give
-) -> None:
+def test_refresh_is_the_interval_of_renewals(spawn_distlock: Spawn, proxy: Proxy, seen: Seen, give: Give) -> None:
     options, env = give("refresh", 0.4)
     env["DISTLOCK_ENDPOINTS"] = proxy.url
     process = spawn_distlock(
@@ -111,7 +109,7 @@ def test_kill_after_is_the_time_from_sigterm_to_sigkill(spawn_distlock: Spawn, s
 
 @every_way("on_loss")
 @pytest.mark.parametrize(("lifetime", "word"), [([], "kill"), (["--ttl=60"], "continue")])
-def test_on_loss_says_what_becomes_of_the_command(
+def test_on_loss_decides_what_happens_to_the_command(
     spawn_distlock: Spawn, seen: Seen, give: Give, lifetime: list[str], word: str
 ) -> None:
     # Each is what would not happen by default.
@@ -158,7 +156,7 @@ def test_wait_for_tree_holds_it_until_all_have_ended(spawn_distlock: Spawn, seen
 
 
 @every_way("cooldown")
-def test_cooldown_leaves_it_taken_for_so_long(run_distlock: Run, seen: Seen, give: Give) -> None:
+def test_cooldown_keeps_it_taken_for_that_time(run_distlock: Run, seen: Seen, give: Give) -> None:
     options, env = give("cooldown", 77)
     assert run_distlock("--lock-name=x", *options, "--", "true", env=env).returncode == 0
     held = seen.held("x")
@@ -224,7 +222,7 @@ def test_an_option_wins_over_its_variable_and_that_over_the_file(run_distlock: R
     assert granted == [30, 40, 50]
 
 
-def test_what_is_set_for_other_calls_is_not_in_the_way(run_distlock: Run, seen: Seen) -> None:
+def test_settings_for_other_calls_do_not_interfere(run_distlock: Run, seen: Seen) -> None:
     settings = {
         "DISTLOCK_REFRESH": "3",
         "DISTLOCK_HEARTBEAT": "20",
@@ -294,7 +292,7 @@ def test_a_value_out_of_range_is_one_line_and_nothing_is_locked(
         (["--log-file=/tmp/x"], "it goes with --lock --while-pid"),
     ],
 )
-def test_times_and_options_that_do_not_go_together_lock_nothing(
+def test_inconsistent_times_and_options_lock_nothing(
     run_distlock: Run, seen: Seen, options: list[str], word: str
 ) -> None:
     done = run_distlock("--lock-name=x", *options, "--", "echo", "ran")
@@ -303,7 +301,7 @@ def test_times_and_options_that_do_not_go_together_lock_nothing(
     seen.assert_nothing_left()
 
 
-def test_times_that_just_go_together_are_taken(run_distlock: Run) -> None:
+def test_times_that_are_barely_consistent_are_accepted(run_distlock: Run) -> None:
     for options in (["--ttl=2"], ["--ttl=5", "--refresh=3", "--kill-after=1"], ["--ttl=31622400"]):
         assert run_distlock("--lock-name=x", *options, "--", "true").returncode == 0
 
@@ -325,7 +323,7 @@ def test_options_that_mean_nothing_to_an_operation_are_refused(
     seen.assert_nothing_left()
 
 
-def test_a_lease_that_nobody_renews_has_no_refresh(run_distlock: Run, seen: Seen) -> None:
+def test_a_lease_without_renewals_has_no_refresh(run_distlock: Run, seen: Seen) -> None:
     done = run_distlock("--lock-name=x", "--lock", "--ttl=30", "--refresh=5")
     assert done.returncode == 1
     assert "--refresh goes with " in one_line(done.stderr)
@@ -333,13 +331,13 @@ def test_a_lease_that_nobody_renews_has_no_refresh(run_distlock: Run, seen: Seen
 
 
 @pytest.mark.parametrize("operation", ["--unlock", "--list", "--show", "--verify"])
-def test_what_takes_no_lock_has_no_ttl(run_distlock: Run, operation: str) -> None:
+def test_a_call_that_acquires_nothing_has_no_ttl(run_distlock: Run, operation: str) -> None:
     done = run_distlock("--lock-name=x", operation, "--ttl=30")
     assert done.returncode == 1
     assert "--ttl goes with " in one_line(done.stderr)
 
 
-def test_a_lease_that_could_not_be_released_is_said_to_end_by_itself(
+def test_a_lease_that_could_not_be_released_is_reported_to_expire(
     spawn_distlock: Spawn, seen: Seen, proxy: Proxy
 ) -> None:
     options = ("--lock-name=x", "--ttl=30", "--release-timeout=0.3")
@@ -363,7 +361,7 @@ def test_options_about_a_command_mean_nothing_to_a_keeper(
     seen.assert_nothing_left()
 
 
-def test_an_error_is_told_as_json_too(run_distlock: Run) -> None:
+def test_an_error_is_reported_as_json_too(run_distlock: Run) -> None:
     done = run_distlock("--lock-name=x", "--lock", "--while-pid=4194304", "--json")
     assert done.returncode == 1
     assert "there is no process 4194304" in json.loads(done.stdout)["error"]["message"]
@@ -384,7 +382,7 @@ def test_the_command_knows_its_lease_and_only_under_a_ttl(spawn_distlock: Spawn,
     assert run_distlock("--lock-name=x", "--", "sh", "-c", script, env=outer).stdout == "none\n"
 
 
-def test_what_is_meant_for_this_call_does_not_steer_one_inside_the_command(run_distlock: Run) -> None:
+def test_settings_for_this_call_do_not_affect_one_inside_the_command(run_distlock: Run) -> None:
     mine = {
         "DISTLOCK_TTL": "60",
         "DISTLOCK_REFRESH": "5",

@@ -67,7 +67,7 @@ def test_an_accent_is_written_in_one_way() -> None:
 
 
 @pytest.mark.parametrize("name", ["a b", "it's", '"', "'a", "\u00fcber", "\u5347\u7ea7", "x\U0001f512", "a-\u0301"[:2]])
-def test_what_is_plainly_visible_is_a_name(name: str) -> None:
+def test_visible_characters_make_a_name(name: str) -> None:
     assert check_name(name) == name
 
 
@@ -89,7 +89,7 @@ ODD_PREFIXES = {
 
 
 @pytest.mark.parametrize("prefix", ODD_PREFIXES)
-def test_another_spelling_of_a_prefix_is_told_the_right_one(prefix: str) -> None:
+def test_another_spelling_of_a_prefix_is_refused_with_the_right_one(prefix: str) -> None:
     with pytest.raises(ConfigError, match="raw_prefix=True") as caught:
         check_prefix(prefix)
     right = ODD_PREFIXES[prefix]
@@ -108,7 +108,7 @@ def test_a_prefix_is_plainly_visible_too(prefix: str) -> None:
         check_prefix(prefix)
 
 
-def test_what_is_longer_than_any_owner_or_prefix_is_none() -> None:
+def test_too_long_an_owner_or_prefix_is_refused() -> None:
     for check, text in ((check_owner, "o" * 1025), (check_prefix, f"/{'p' * 1023}/"), (check_key, "/" + "k" * 1024)):
         with pytest.raises(ConfigError, match="longer than 1024 bytes"):
             check(text)
@@ -147,7 +147,7 @@ def test_no_spelling_of_a_held_lock_gets_in_beside_it(
 # Variables.
 
 
-def test_a_misspelt_variable_is_warned_about_with_the_one_that_was_meant() -> None:
+def test_a_misspelt_variable_is_warned_about_with_a_suggestion() -> None:
     variables = {
         "DISTLOCK_PREFX": "/secret/",
         "DISTLOCK_LOCK_NAME": "x",
@@ -178,7 +178,7 @@ def test_the_command_warns_of_a_misspelt_variable(run_distlock: Run, realm: Real
     assert run_distlock("--lock-name=x", "--quiet", *RAN, env={"DISTLOCK_PREFX": "/a/"}).stderr == ""
 
 
-def test_a_misspelt_variable_is_named_where_it_is_what_is_missing(run_distlock: Run) -> None:
+def test_a_misspelt_variable_is_named_where_a_setting_is_missing(run_distlock: Run) -> None:
     done = run_distlock(*RAN, env={"DISTLOCK_LOCK_NAME": "x"})
     assert (done.returncode, done.stdout) == (1, "")
     warning, error = done.stderr.splitlines()
@@ -227,7 +227,7 @@ def test_a_name_is_the_same_lock_in_every_locale(
 # Which lock was it?
 
 
-def test_show_says_that_nobody_here_has_ever_held_a_lock_of_this_name(run_distlock: Run, realm: RealmView) -> None:
+def test_show_reports_that_a_lock_of_this_name_was_never_held(run_distlock: Run, realm: RealmView) -> None:
     said: list[Any] = []
     never = f"never held: no lock of this name is known under {realm.prefix}"
     said.append(run_distlock("--show", "--lock-name=web").stdout)

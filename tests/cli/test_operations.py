@@ -27,7 +27,7 @@ GO_RECORD = "1500000000;go-host;some reason"
 # Lock and unlock.
 
 
-def test_lock_leaves_the_lock_taken_and_unlock_lets_it_go(run_distlock: Run, realm: RealmView) -> None:
+def test_lock_leaves_the_lock_held_and_unlock_releases_it(run_distlock: Run, realm: RealmView) -> None:
     assert run_distlock("--lock-name=x", "--lock", "--reason=why").returncode == 0
     assert list(realm.entries()) == ["x"]
     busy = run_distlock("--lock-name=x", "--lock", "--nowait")
@@ -41,7 +41,7 @@ def test_lock_leaves_the_lock_taken_and_unlock_lets_it_go(run_distlock: Run, rea
     assert run_distlock("--lock-name=x", "--lock", "--nowait").returncode == 0
 
 
-def test_unlocking_what_is_not_locked_fails(run_distlock: Run, realm: RealmView) -> None:
+def test_unlocking_a_free_lock_fails(run_distlock: Run, realm: RealmView) -> None:
     before = realm.revision()
     done = run_distlock("--lock-name=x", "--unlock")
     assert done.returncode == 1
@@ -56,7 +56,7 @@ def test_unlock_ignores_the_reason(run_distlock: Run, realm: RealmView) -> None:
     assert realm.entries() == {}
 
 
-def test_anyone_may_unlock_and_the_run_whose_lock_it_was_says_lost(
+def test_anyone_may_unlock_and_the_run_that_held_it_reports_lost(
     hold: Hold, run_distlock: Run, realm: RealmView
 ) -> None:
     holder = hold("--lock-name=x")
@@ -74,7 +74,7 @@ def test_a_run_whose_lock_was_lost_leaves_the_next_holders(hold: Hold, run_distl
     assert realm.record("x")[1]["reason"] == "next"
 
 
-def test_unlock_by_name_takes_nothing_of_its_neighbours(run_distlock: Run, realm: RealmView) -> None:
+def test_unlock_by_name_leaves_its_neighbours_alone(run_distlock: Run, realm: RealmView) -> None:
     for name in ("x", "x-b", "x0", "xy"):
         realm.put(name, GO_RECORD)
     assert run_distlock("--lock-name=x", "--unlock").returncode == 0
@@ -181,7 +181,9 @@ def test_the_command_asks_and_reads_the_answer(run_distlock: Run) -> None:
     assert done.stderr == "Is this ok [y/N]:\n"
 
 
-def test_a_reader_that_goes_ends_the_command_and_the_lock_is_let_go(spawn_distlock: Spawn, realm: RealmView) -> None:
+def test_a_reader_that_goes_away_ends_the_command_and_the_lock_is_released(
+    spawn_distlock: Spawn, realm: RealmView
+) -> None:
     process = spawn_distlock("--lock-name=x", "--", "yes")
     head = subprocess.run(
         ["head", "-1"], stdin=process.stdout, capture_output=True, text=True, timeout=BOUND, check=False
@@ -193,7 +195,7 @@ def test_a_reader_that_goes_ends_the_command_and_the_lock_is_let_go(spawn_distlo
     assert realm.entries() == {}
 
 
-def test_a_list_whose_reader_has_gone_says_nothing(spawn_distlock: Spawn, realm: RealmView) -> None:
+def test_a_list_whose_reader_has_gone_prints_nothing(spawn_distlock: Spawn, realm: RealmView) -> None:
     realm.put("x", GO_RECORD)
     reader, writer = os.pipe()
     os.close(reader)
@@ -204,7 +206,7 @@ def test_a_list_whose_reader_has_gone_says_nothing(spawn_distlock: Spawn, realm:
 
 
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", ">/dev/full", ">&-"])
-def test_the_lock_is_let_go_when_nobody_listens(
+def test_the_lock_is_released_without_a_reader_of_the_output(
     distlock_env: dict[str, str], realm: RealmView, redirection: str
 ) -> None:
     script = f'"$0" --lock-name=x --verbose -- sh -c "exit 7" {redirection}'
@@ -217,7 +219,7 @@ def test_the_lock_is_let_go_when_nobody_listens(
     assert realm.entries() == {}
 
 
-def test_a_full_disk_is_told_in_one_line(distlock_env: dict[str, str], realm: RealmView) -> None:
+def test_a_full_disk_is_reported_in_one_line(distlock_env: dict[str, str], realm: RealmView) -> None:
     realm.put("x", GO_RECORD)
     done = subprocess.run(
         ["sh", "-c", '"$0" --list >/dev/full', DISTLOCK],
@@ -238,16 +240,14 @@ def environment(text: str) -> dict[str, str]:
     return dict(entry.partition("=")[::2] for entry in text.split("\0") if entry)
 
 
-def test_the_environment_tells_the_command_what_it_holds(run_distlock: Run, realm_prefix: str) -> None:
+def test_the_commands_environment_names_the_lock_it_holds(run_distlock: Run, realm_prefix: str) -> None:
     found = environment(run_distlock("--lock-name=x", "--", "env", "-0").stdout)
     assert found["DISTLOCK_HELD"] == f"{realm_prefix}x"
     assert found["DISTLOCK_TOKEN"].isdigit()
     assert "DISTLOCK_LEASE" not in found
 
 
-def test_what_was_meant_for_this_call_is_taken_out_and_the_rest_stays(
-    run_distlock: Run, distlock_env: dict[str, str]
-) -> None:
+def test_settings_for_this_call_are_removed_and_the_rest_stays(run_distlock: Run, distlock_env: dict[str, str]) -> None:
     mine = {
         "DISTLOCK_LOCKNAME": "x",
         "DISTLOCK_REASON": "why",
@@ -278,7 +278,7 @@ def test_the_environment_of_nested_locks_names_them_all(run_distlock: Run, realm
 
 @pytest.mark.parametrize("held", ["\udcff\udcfe", "a\n\n7\n8 \udcff", "9" * 5000])
 @pytest.mark.parametrize("token", ["5", "9" * 5000, "none"])
-def test_whatever_is_inherited_the_lock_is_let_go(run_distlock: Run, realm: RealmView, held: str, token: str) -> None:
+def test_whatever_is_inherited_the_lock_is_released(run_distlock: Run, realm: RealmView, held: str, token: str) -> None:
     done = run_distlock("--lock-name=x", "--", "echo", "ran", env={"DISTLOCK_HELD": held, "DISTLOCK_TOKEN": token})
     assert (done.returncode, done.stdout, done.stderr) == (0, "ran\n", "")
     assert realm.entries() == {}
@@ -325,7 +325,7 @@ def test_verify_knows_the_holders_of_all_slots(run_distlock: Run, realm: RealmVi
 # Show and list.
 
 
-def test_show_tells_who_holds_it_and_who_waits_in_order(
+def test_show_names_the_holder_and_the_waiters_in_order(
     hold: Hold, spawn_distlock: Spawn, run_distlock: Run, realm: RealmView
 ) -> None:
     holder = hold("--lock-name=x", "--id=node-1", "--reason=Upgrade RPMs")
@@ -351,7 +351,7 @@ def test_show_tells_who_holds_it_and_who_waits_in_order(
         assert re.fullmatch(pattern, line), (line, pattern)
 
 
-def test_show_of_a_free_lock_tells_how_it_was_let_go(run_distlock: Run) -> None:
+def test_show_of_a_free_lock_reports_its_last_end(run_distlock: Run) -> None:
     shown = run_distlock("--lock-name=x", "--show").stdout
     assert re.fullmatch(r"x\n  held by   nobody\n  last      never held: .*\n  waiting   0\n", shown)
     run_distlock("--lock-name=x", "--id=node-1", "--", "true")
@@ -362,7 +362,7 @@ def test_show_of_a_free_lock_tells_how_it_was_let_go(run_distlock: Run) -> None:
     assert re.search(rf"last      broken by {socket.gethostname()} at \d\d:\d\d, was held by node-1\n", shown)
 
 
-def test_show_says_when_the_process_behind_a_lock_is_gone(hold: Hold, run_distlock: Run) -> None:
+def test_show_reports_that_the_process_behind_a_lock_is_gone(hold: Hold, run_distlock: Run) -> None:
     holder = hold("--lock-name=x")
     holder.process.kill()
     holder.process.wait(BOUND)
@@ -374,7 +374,7 @@ def test_show_says_when_the_process_behind_a_lock_is_gone(hold: Hold, run_distlo
     eventually(lambda: gone in run_distlock("--lock-name=x", "--show").stdout, gone)
 
 
-def test_show_says_whom_a_step_was_taken_for(run_distlock: Run, distlock_env: dict[str, str]) -> None:
+def test_show_names_the_process_that_a_step_was_taken_for(run_distlock: Run, distlock_env: dict[str, str]) -> None:
     script = (
         '"$0" --lock-name=x --id=me --lock && "$0" --lock-name=x --show && "$0" --lock-name=x --show --json && exit'
     )
@@ -554,7 +554,7 @@ def test_nothing_out_of_etcd_can_play_with_a_terminal(run_distlock: Run, realm: 
 # Slots.
 
 
-def test_two_slots_let_two_in_and_the_third_is_busy(hold: Hold, run_distlock: Run, realm: RealmView) -> None:
+def test_two_slots_admit_two_holders_and_the_third_is_busy(hold: Hold, run_distlock: Run, realm: RealmView) -> None:
     first = hold("--lock-name=x", "--slots=2", "--id=a")
     hold("--lock-name=x", "--slots=2", "--id=b")
     assert sorted(realm.entries()) == ["x", "x/slot/1"]
@@ -615,7 +615,7 @@ def test_in_a_frozen_realm_nobody_acquires(run_distlock: Run, realm: RealmView, 
     assert "frozen" in run_distlock("--lock-name=x", "--show").stdout
 
 
-def test_a_frozen_realm_lets_go_and_whoever_waits_goes_on_when_it_thaws(
+def test_a_frozen_realm_releases_and_its_waiters_continue_when_it_thaws(
     hold: Hold, spawn_distlock: Spawn, run_distlock: Run, realm: RealmView
 ) -> None:
     holder = hold("--lock-name=x")

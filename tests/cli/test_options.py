@@ -141,7 +141,7 @@ def test_nowait_does_not_wait(run_distlock: Run, realm: RealmView, give: Give) -
 
 
 @ways("endpoints")
-def test_endpoints_say_where_etcd_is(
+def test_endpoints_are_the_addresses_of_etcd(
     run_distlock: Run, etcd: Cluster, realm: RealmView, nowhere: str, give: Give
 ) -> None:
     options, env = give("endpoints", [nowhere, etcd.endpoints[0] + "/"])
@@ -178,7 +178,7 @@ def test_id_names_the_owner(run_distlock: Run, realm: RealmView, give: Give) -> 
     assert details["explicit"] is True
 
 
-def test_the_owner_is_the_host_when_nobody_is_named(run_distlock: Run, realm: RealmView) -> None:
+def test_the_owner_is_the_host_by_default(run_distlock: Run, realm: RealmView) -> None:
     assert run_distlock("--lock-name=x", "--lock").returncode == 0
     owner, details = realm.record("x")
     assert owner == socket.gethostname() == details["host"]
@@ -186,7 +186,7 @@ def test_the_owner_is_the_host_when_nobody_is_named(run_distlock: Run, realm: Re
 
 
 @ways("slots")
-def test_slots_let_so_many_in(run_distlock: Run, realm: RealmView, give: Give) -> None:
+def test_slots_are_the_number_of_simultaneous_holders(run_distlock: Run, realm: RealmView, give: Give) -> None:
     options, env = give("slots", 2)
     taken = [run_distlock("--lock-name=x", "--lock", "--nowait", *options, env=env).returncode for _ in range(3)]
     assert taken == [0, 0, 1]
@@ -207,7 +207,9 @@ def test_busy_exit_code_is_for_busy_and_timed_out(
 
 
 @pytest.mark.parametrize("patience", ["--nowait", "--timeout=0.3"])
-def test_quiet_says_nothing_of_busy_where_that_is_no_error(run_distlock: Run, realm: RealmView, patience: str) -> None:
+def test_quiet_prints_nothing_about_busy_where_that_is_no_error(
+    run_distlock: Run, realm: RealmView, patience: str
+) -> None:
     realm.put("x", "1500000000;other;reason")
     for operation in (["--", "echo", "ran"], ["--lock"]):
         done = run_distlock("--lock-name=x", patience, "--quiet", "--busy-exit-code=0", *operation)
@@ -262,7 +264,7 @@ def test_max_answer_bounds_what_is_read(run_distlock: Run, realm: RealmView, giv
 
 
 @ways("state_dir")
-def test_state_dir_has_a_note_of_what_an_id_holds_for_as_long_as_it_does(
+def test_state_dir_has_a_note_of_an_ids_hold_while_it_lasts(
     hold: Callable[..., Holding], realm: RealmView, give: Give, tmp_path: Path
 ) -> None:
     options, env = give("state_dir", str(tmp_path / "state"))
@@ -280,7 +282,7 @@ def test_state_dir_has_a_note_of_what_an_id_holds_for_as_long_as_it_does(
     assert notes() == []
 
 
-def test_a_state_dir_that_cannot_be_written_keeps_nobody_from_a_lock(run_distlock: Run, tmp_path: Path) -> None:
+def test_a_state_dir_that_cannot_be_written_prevents_no_lock(run_distlock: Run, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in ("/proc/none", str(tmp_path / "file"), str(tmp_path / "file" / "below")):
         done = run_distlock("--lock-name=x", "--id=me", f"--state-dir={place}", "--", "echo", "ran")
@@ -294,7 +296,7 @@ def test_json_is_for_programs(run_distlock: Run, give: Give) -> None:
 
 
 @ways("quiet")
-def test_quiet_says_nothing_but_errors(run_distlock: Run, realm: RealmView, give: Give) -> None:
+def test_quiet_prints_nothing_but_errors(run_distlock: Run, realm: RealmView, give: Give) -> None:
     options, env = give("quiet", True)
     assert run_distlock("--list").stderr == f"distlock: no locks under {realm.prefix}\n"
     assert run_distlock("--list", *options, env=env).stderr == ""
@@ -305,7 +307,7 @@ def test_quiet_says_nothing_but_errors(run_distlock: Run, realm: RealmView, give
 
 
 @ways("verbose")
-def test_verbose_says_what_is_done(run_distlock: Run, give: Give) -> None:
+def test_verbose_reports_each_step(run_distlock: Run, give: Give) -> None:
     options, env = give("verbose", True)
     done = run_distlock("--lock-name=x", *options, "--", "sh", "-c", "echo $DISTLOCK_TOKEN", env=env)
     got, released = done.stderr.splitlines()
@@ -354,7 +356,7 @@ def test_every_setting_is_exercised_in_this_file() -> None:
 
 @pytest.mark.parametrize("dash", ["-", "--"])
 @pytest.mark.parametrize("equals", [True, False])
-def test_one_or_two_dashes_with_equals_or_a_word_of_its_own(
+def test_one_or_two_dashes_with_equals_or_a_separate_word(
     run_distlock: Run, realm: RealmView, *, dash: str, equals: bool
 ) -> None:
     wanted = {"lock-name": "x", "reason": "-why=not", "id": "me", "timeout": "-1", "slots": "3", "prefix": realm.prefix}
@@ -479,7 +481,7 @@ def test_the_option_wins_over_the_environment_and_that_over_the_file(
         ("timeout: 1", {"DISTLOCK_NOWAIT": "yes"}, ["--nowait=false"], True),
     ],
 )
-def test_the_higher_layer_says_whether_to_wait(
+def test_the_higher_layer_decides_whether_to_wait(
     run_distlock: Run,
     realm: RealmView,
     config_file: Callable[[str], str],

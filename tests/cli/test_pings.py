@@ -31,7 +31,7 @@ def module(need: Callable[..., str], tmp_path: Path) -> Module:
     return write
 
 
-def test_a_module_that_answers_lives_and_its_exit_code_comes_through(
+def test_a_module_that_answers_lives_and_its_exit_code_is_returned(
     run_distlock: Run, seen: Seen, module: Module
 ) -> None:
     path = module(
@@ -47,7 +47,7 @@ def test_a_module_that_answers_lives_and_its_exit_code_comes_through(
     seen.assert_nothing_left()
 
 
-def test_its_arguments_and_streams_are_its_own(run_distlock: Run, module: Module) -> None:
+def test_a_module_has_its_arguments_and_streams(run_distlock: Run, module: Module) -> None:
     path = module(
         ANSWERING + "process.stdin.setEncoding('utf8');\n"
         "let read = '';\n"
@@ -62,7 +62,7 @@ def test_its_arguments_and_streams_are_its_own(run_distlock: Run, module: Module
     assert (done.returncode, done.stdout, done.stderr) == (0, "-v|a b from stdin\n", "on stderr\n")
 
 
-def test_one_that_never_answers_is_ended(run_distlock: Run, seen: Seen, module: Module) -> None:
+def test_a_module_that_never_answers_is_ended(run_distlock: Run, seen: Seen, module: Module) -> None:
     path = module("process.on('SIGTERM', () => {}); setInterval(() => {}, 1000);")
     done = run_distlock("--lock-name=x", "--node", "--heartbeat=1.5", "--kill-after=0.3", "--", path)
     assert done.returncode == HUNG
@@ -70,14 +70,14 @@ def test_one_that_never_answers_is_ended(run_distlock: Run, seen: Seen, module: 
     seen.assert_nothing_left()
 
 
-def test_the_limit_is_the_ttl_unless_a_heartbeat_says_otherwise(run_distlock: Run, module: Module) -> None:
+def test_the_limit_is_the_ttl_or_the_heartbeat(run_distlock: Run, module: Module) -> None:
     path = module("setInterval(() => {}, 1000);")
     done = run_distlock("--lock-name=x", "--node", "--ttl=4", "--", path)
     assert done.returncode == HUNG
     assert "no pong for 4s" in one_line(done.stderr)
 
 
-def test_one_whose_loop_is_blocked_is_ended(spawn_distlock: Spawn, seen: Seen, module: Module) -> None:
+def test_a_module_whose_loop_is_blocked_is_ended(spawn_distlock: Spawn, seen: Seen, module: Module) -> None:
     path = module(ANSWERING + "console.log(process.pid); setTimeout(() => { while (true); }, 300);")
     process = spawn_distlock("--lock-name=x", "--node", "--heartbeat=5", "--ttl=60", "--refresh=0.3", "--", path)
     pid = int(line_of(process))
@@ -106,7 +106,7 @@ def test_other_messages_of_the_module_are_ignored(run_distlock: Run, module: Mod
     assert (done.returncode, done.stderr) == (7, "")
 
 
-def test_one_that_disconnects_and_goes_on_is_ended(run_distlock: Run, seen: Seen, module: Module) -> None:
+def test_a_module_that_disconnects_and_continues_is_ended(run_distlock: Run, seen: Seen, module: Module) -> None:
     path = module("process.disconnect(); setInterval(() => {}, 1000);")
     done = run_distlock("--lock-name=x", "--node", "--heartbeat=1.5", "--", path)
     assert done.returncode == HUNG
@@ -114,21 +114,21 @@ def test_one_that_disconnects_and_goes_on_is_ended(run_distlock: Run, seen: Seen
     seen.assert_nothing_left()
 
 
-def test_one_that_exits_at_once_leaves_nothing(run_distlock: Run, seen: Seen, module: Module) -> None:
+def test_a_module_that_exits_at_once_leaves_nothing(run_distlock: Run, seen: Seen, module: Module) -> None:
     path = module("process.exit(9)")
     for _ in range(3):
         assert run_distlock("--lock-name=x", "--node", "--heartbeat=20", "--", path).returncode == 9
     seen.assert_nothing_left()
 
 
-def test_one_that_is_no_module_fails_as_node_does(run_distlock: Run, seen: Seen, module: Module) -> None:
+def test_a_file_that_is_no_module_fails_as_in_node(run_distlock: Run, seen: Seen, module: Module) -> None:
     done = run_distlock("--lock-name=x", "--node", "--heartbeat=20", "--", module("") + ".missing")
     assert done.returncode == 1
     assert "Cannot find module" in done.stderr
     seen.assert_nothing_left()
 
 
-def test_a_hung_modules_lock_is_held_when_told(run_distlock: Run, seen: Seen, module: Module) -> None:
+def test_a_hung_modules_lock_is_kept_on_request(run_distlock: Run, seen: Seen, module: Module) -> None:
     path = module("setInterval(() => {}, 1000);")
     done = run_distlock("--lock-name=x", "--node", "--heartbeat=1", "--on-failure=keep", "--", path)
     assert done.returncode == HUNG

@@ -90,7 +90,7 @@ def shell(env: dict[str, str], line: str, **options: Any) -> subprocess.Complete
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])
-def test_a_closed_stream_stays_closed_for_the_command_and_takes_nothing_in(
+def test_a_closed_stream_stays_closed_for_the_command_and_receives_nothing(
     distlock_env: dict[str, str], realm: RealmView, tmp_path: Path, closed: str
 ) -> None:
     seen = tmp_path / "seen"
@@ -154,7 +154,7 @@ def test_the_largest_number_of_seconds_does_no_harm(
 
 @pytest.mark.parametrize("setting", ["cacert", "cert", "key", "password-file", "config"])
 @pytest.mark.parametrize("path", ["/", "/dev/zero", "/nowhere/at/all"])
-def test_what_is_no_file_is_an_error_in_one_line(
+def test_a_path_that_is_no_file_is_an_error_in_one_line(
     run_distlock: Callable[..., subprocess.CompletedProcess[str]], etcd: Cluster, setting: str, path: str
 ) -> None:
     beside = {"key": ["--cert=/etc/hostname"], "password-file": ["--user=u"]}.get(setting, [])
@@ -165,7 +165,7 @@ def test_what_is_no_file_is_an_error_in_one_line(
     assert len([line for line in done.stderr.splitlines() if "warning" not in line]) == 1
 
 
-def test_what_nobody_has_thought_of_ends_in_one_line(distlock_env: dict[str, str]) -> None:
+def test_an_unexpected_error_is_one_line(distlock_env: dict[str, str]) -> None:
     code = (
         "from distlock_core.cli import program\n"
         "def body(): raise RuntimeError('a thing\\nof two lines')\n"

@@ -79,7 +79,7 @@ def test_the_installed_command_loads_nothing_more_than_bare_python_of_what_is_he
     assert heavy(installed - bare) == set()
 
 
-def test_waiting_in_line_loads_nothing_heavy_where_nobody_looks(
+def test_waiting_without_a_terminal_loads_nothing_heavy(
     distlock_env: dict[str, str], etcd: Cluster, realm_prefix: str
 ) -> None:
     etcd.etcdctl("put", f"{realm_prefix}x", "1;other;{}")

@@ -29,7 +29,7 @@ def test_get_prints_the_value_while_a_command_holds_the_lock(hold: Hold, run_dis
 
 
 @pytest.mark.parametrize("value", ["two\nlines", "\u00fc \u001b[31m", " spaces ", "-x=y", "$(id) `id` 'q' \"q\""])
-def test_a_program_gets_the_value_as_it_was_given(run_distlock: Run, value: str) -> None:
+def test_a_program_gets_the_value_unchanged(run_distlock: Run, value: str) -> None:
     assert run_distlock(*LOCK, f"--value={value}").returncode == 0
     assert run_distlock(*GET).stdout == value + "\n"
     assert json.loads(run_distlock(*GET, "--json").stdout) == {"got": {"lock": "db", "value": value}}
@@ -109,13 +109,13 @@ def test_another_owners_lock_is_left_alone_unless_its_token_is_named(run_distloc
         assert realm.record("db")[1]["value"] == way
 
 
-def test_what_is_not_locked_cannot_be_updated(run_distlock: Run, realm: RealmView) -> None:
+def test_a_lock_that_is_free_cannot_be_updated(run_distlock: Run, realm: RealmView) -> None:
     done = run_distlock(*UPDATE, "--value=x")
     assert (done.returncode, one_line(done.stderr)) == (1, "distlock: db is not locked")
     assert realm.all_keys() == {}
 
 
-def test_a_run_whose_lock_was_updated_still_has_it(hold: Hold, run_distlock: Run, realm: RealmView) -> None:
+def test_an_update_leaves_a_running_commands_hold_intact(hold: Hold, run_distlock: Run, realm: RealmView) -> None:
     holder = hold("--lock-name=db", "--ttl=10", "--value=10.1.1.1")
     assert run_distlock(*UPDATE, "--value=10.1.1.2").returncode == 0
     assert run_distlock("--lock-name=db", "--verify", f"--token={holder.token}").returncode == 0

@@ -55,7 +55,7 @@ def cells(text: str) -> int:
 # At a terminal.
 
 
-def test_the_whole_sentence_comes_once_and_then_a_short_line_with_how_long_and_my_place(
+def test_the_whole_sentence_comes_once_then_a_short_line_with_duration_and_position(
     at_terminal: OpenTerminal, in_etcd: Etcd
 ) -> None:
     since = int(time.time()) - 4 * 3600 - 300
@@ -101,7 +101,7 @@ def test_the_live_line_is_redrawn_in_place_and_gone_before_the_command_writes(
     assert before.count("\n") == 1  # behind the sentence
 
 
-def test_the_live_line_follows_the_line_and_the_holder(
+def test_the_live_line_follows_the_queue_and_the_holder(
     at_terminal: OpenTerminal, spawn_distlock: Spawn, in_etcd: Etcd
 ) -> None:
     in_etcd.lock("x", "first")
@@ -142,7 +142,7 @@ def test_a_terminal_that_does_not_know_its_width_counts_as_80_columns(at_termina
     assert len(live_lines(terminal.output.text)[1]) == 79
 
 
-def test_the_live_line_gives_way_to_the_last_word(at_terminal: OpenTerminal, in_etcd: Etcd) -> None:
+def test_the_live_line_gives_way_to_the_final_message(at_terminal: OpenTerminal, in_etcd: Etcd) -> None:
     in_etcd.lock("x")
     terminal = at_terminal("--timeout=2", "--", "true")
     terminal.until(r"\r\x1b\[K\ds waiting[^\n]*\r\x1b\[Kdistlock: gave up after")
@@ -200,7 +200,7 @@ def test_elsewhere_there_is_no_control_sequence(spawn_distlock: Spawn, in_etcd: 
     assert re.search(r"[\x00-\x09\x0b-\x1f]", err.all()) is None
 
 
-def test_json_says_it_in_json_on_stderr(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
+def test_json_reports_it_as_json_on_stderr(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
     in_etcd.lock("x", "node-3", "Upgrade RPMs")
     waiter = spawn_distlock("--lock-name=x", "--json", "--", "true")
     said = json.loads(Output(waiter.stderr).until("(.*)\n").group(1))
@@ -232,7 +232,7 @@ def test_a_reason_cannot_play_with_a_log(spawn_distlock: Spawn, in_etcd: Etcd) -
     assert all(line.isprintable() for line in lines)
 
 
-def test_quiet_says_nothing_while_it_waits(at_terminal: OpenTerminal, spawn_distlock: Spawn, in_etcd: Etcd) -> None:
+def test_quiet_prints_nothing_while_it_waits(at_terminal: OpenTerminal, spawn_distlock: Spawn, in_etcd: Etcd) -> None:
     in_etcd.lock("x")
     terminal = at_terminal("--quiet", "--", "true")
     waiter = spawn_distlock("--lock-name=x", "--quiet", "--", "true")

@@ -95,7 +95,7 @@ def test_a_signal_ends_it_while_etcd_is_away(watch: Spawn, locks: Realm, proxy: 
 
 
 @pytest.mark.parametrize("happens", [True, False])
-def test_it_ends_when_its_reader_goes_also_while_nothing_happens(watch: Spawn, locks: Realm, *, happens: bool) -> None:
+def test_it_ends_with_its_reader_even_without_events(watch: Spawn, locks: Realm, *, happens: bool) -> None:
     lock = locks.lock("db").acquire()
     process = watch("--lock-name=db", "--json")
     event(process)
@@ -106,14 +106,14 @@ def test_it_ends_when_its_reader_goes_also_while_nothing_happens(watch: Spawn, l
     assert process.stderr.read() == ""
 
 
-def test_a_full_disk_is_told_in_one_line(watch: Spawn, locks: Realm) -> None:
+def test_a_full_disk_is_reported_in_one_line(watch: Spawn, locks: Realm) -> None:
     with locks.lock("db"), open("/dev/full", "w", encoding="utf-8") as full:
         process = watch(stdout=full)
         assert process.wait(BOUND) == 1
     assert one_line(process.stderr.read()) == "distlock: cannot write to stdout: No space left on device"
 
 
-def test_into_a_file_it_goes_on(watch: Spawn, locks: Realm, tmp_path: Path) -> None:
+def test_it_continues_into_a_file(watch: Spawn, locks: Realm, tmp_path: Path) -> None:
     path = tmp_path / "events"
     with open(path, "w", encoding="utf-8") as file, locks.lock("held"):
         process = watch("--json", stdout=file)

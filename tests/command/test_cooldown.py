@@ -106,7 +106,7 @@ def test_a_lost_lock_is_not_cooled(spawn_distlock: Spawn, in_etcd: Etcd, etcd: C
     assert in_etcd.new_leases() == set()
 
 
-def test_unlock_leaves_no_lease_of_a_step_that_nobody_looks_after(run_distlock: Run, in_etcd: Etcd) -> None:
+def test_unlock_leaves_no_lease_of_an_unattended_step(run_distlock: Run, in_etcd: Etcd) -> None:
     assert run_distlock("--lock", "--lock-name=x", "--ttl=60").returncode == 0
     assert len(in_etcd.new_leases()) == 1
     assert run_distlock("--unlock", "--lock-name=x").returncode == 0

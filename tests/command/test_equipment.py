@@ -91,7 +91,7 @@ def test_without_ctypes_a_persistent_lock_serves_as_ever(run_distlock: Run, in_e
 
 
 @each_lifetime
-def test_with_any_number_of_descriptors_it_runs_or_takes_nothing(
+def test_with_any_number_of_descriptors_it_runs_or_acquires_nothing(
     spawn_distlock: Spawn, in_etcd: Etcd, lifetime: tuple[str, ...]
 ) -> None:
     ran = []
@@ -109,7 +109,7 @@ def test_with_any_number_of_descriptors_it_runs_or_takes_nothing(
 
 
 @each_lifetime
-def test_with_any_amount_of_memory_it_runs_or_takes_nothing(
+def test_with_any_amount_of_memory_it_runs_or_acquires_nothing(
     spawn_distlock: Spawn, in_etcd: Etcd, lifetime: tuple[str, ...]
 ) -> None:
     codes = set()
@@ -125,7 +125,7 @@ def test_with_any_amount_of_memory_it_runs_or_takes_nothing(
 
 @as_root
 @each_lifetime
-def test_with_any_number_of_processes_it_runs_or_takes_nothing(
+def test_with_any_number_of_processes_it_runs_or_acquires_nothing(
     spawn_distlock: Spawn, in_etcd: Etcd, lifetime: tuple[str, ...]
 ) -> None:
     user = random.randrange(100_000, 2_000_000_000)  # of its own: the limit is one of a user
@@ -142,7 +142,7 @@ def test_with_any_number_of_processes_it_runs_or_takes_nothing(
 
 @as_root
 @each_lifetime
-def test_in_a_control_group_that_is_full_it_runs_or_takes_nothing(
+def test_in_a_full_control_group_it_runs_or_acquires_nothing(
     spawn_distlock: Spawn, in_etcd: Etcd, lifetime: tuple[str, ...]
 ) -> None:
     group = PIDS / f"distlock-test-{os.urandom(4).hex()}"
@@ -192,7 +192,7 @@ def test_a_command_that_cannot_be_started_leaves_no_lock(
 
 @pytest.mark.parametrize("lifetime", [PERSISTENT, LEASED], ids=["persistent", "leased"])
 @pytest.mark.parametrize("error", ["MemoryError()", "RuntimeError('no')", "KeyboardInterrupt()"])
-def test_a_supervisor_that_fails_kills_and_lets_go(
+def test_a_supervisor_that_fails_kills_and_releases(
     spawn_distlock: Spawn, in_etcd: Etcd, lifetime: tuple[str, ...], error: str
 ) -> None:
     script = "echo pids $$; sleep 300 & echo $!; wait"
@@ -255,13 +255,13 @@ def test_where_the_tree_cannot_be_seen_nothing_is_taken_that_may_have_to_be_ende
     assert finish(spawn_distlock(*how, DISTLOCK, *PERSISTENT, "--", "true", command=unshare)) == (0, "")
 
 
-def test_in_a_namespace_with_a_proc_of_its_own_it_works(spawn_distlock: Spawn, in_etcd: Etcd, unshare: str) -> None:
+def test_it_works_in_a_namespace_with_its_own_proc(spawn_distlock: Spawn, in_etcd: Etcd, unshare: str) -> None:
     words = ("--pid", "--fork", "--mount-proc", DISTLOCK, *LEASED, "--", "sh", "-c", "exit 7")
     assert finish(spawn_distlock(*words, command=unshare)) == (7, "")
     in_etcd.assert_nothing_left()
 
 
-def test_what_hidepid_hides_is_said(spawn_distlock: Spawn, in_etcd: Etcd, unshare: str) -> None:
+def test_processes_that_hidepid_hides_are_reported(spawn_distlock: Spawn, in_etcd: Etcd, unshare: str) -> None:
     hide = 'mount -t proc -o hidepid=2 none /proc && exec setpriv "$@"'
     user = as_user(random.randrange(100_000, 2_000_000_000))
     words = ("--mount", "sh", "-c", hide, "-", *user, DISTLOCK, *LEASED, "--", "sh", "-c", "exit 7")
@@ -271,9 +271,7 @@ def test_what_hidepid_hides_is_said(spawn_distlock: Spawn, in_etcd: Etcd, unshar
     in_etcd.assert_nothing_left()
 
 
-def test_a_command_is_ended_also_where_proc_has_gone_meanwhile(
-    spawn_distlock: Spawn, in_etcd: Etcd, unshare: str
-) -> None:
+def test_a_command_is_ended_even_when_proc_disappears(spawn_distlock: Spawn, in_etcd: Etcd, unshare: str) -> None:
     hide = "echo pid $$; mount -t tmpfs none /proc && echo gone && exec sleep 300"
     words = ("--mount", DISTLOCK, *LEASED, "--kill-after=0.5", "--", "sh", "-c", hide)
     process = spawn_distlock(*words, command=unshare)

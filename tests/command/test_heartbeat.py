@@ -118,13 +118,13 @@ tell("STATUS=done", "WATCHDOG=1", "X_MINE=a=b")
         listener.recv(4096)
 
 
-def test_a_manager_that_does_not_listen_is_not_the_commands_trouble(run_distlock: Run) -> None:
+def test_a_manager_that_does_not_listen_does_not_disturb_the_command(run_distlock: Run) -> None:
     gone = {"NOTIFY_SOCKET": "/nonexistent/notify"}
     done = run_distlock("--lock-name=x", "--heartbeat=20", *program("tell('READY=1')"), env=gone)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_many_messages_do_not_block_who_sends_them(run_distlock: Run) -> None:
+def test_many_messages_do_not_block_the_sender(run_distlock: Run) -> None:
     code = "manager.settimeout(20)\nfor n in range(5000): tell('WATCHDOG=1')\nprint('all')"
     done = run_distlock("--lock-name=x", "--heartbeat=20", *program(code))
     assert (done.returncode, done.stdout) == (0, "all\n")
@@ -197,7 +197,7 @@ def test_a_stranger_can_neither_end_a_command_nor_keep_it_from_being_heard(spawn
     assert process.wait(BOUND) == 0
 
 
-def test_what_a_stranger_sends_all_the_same_is_not_heard(spawn_distlock: Spawn) -> None:
+def test_a_message_from_a_stranger_is_ignored(spawn_distlock: Spawn) -> None:
     if os.getuid() != 0:
         pytest.skip("only root can become another user")
     process = spawn_distlock("--lock-name=x", "--heartbeat=60", *program(OPEN), stdin=subprocess.PIPE)
@@ -210,7 +210,7 @@ def test_what_a_stranger_sends_all_the_same_is_not_heard(spawn_distlock: Spawn) 
     assert process.wait(BOUND) == 0
 
 
-def test_the_manager_is_told_only_what_comes_from_below_distlock_and_never_who_the_service_is(
+def test_the_manager_receives_only_messages_of_descendants_and_no_mainpid(
     spawn_distlock: Spawn, manager: tuple[str, socket.socket]
 ) -> None:
     name, listener = manager
@@ -255,7 +255,7 @@ def test_a_command_that_stops_showing_life_is_ended_and_its_lock_released(
     seen.assert_nothing_left()
 
 
-def test_one_that_never_shows_life_is_hung_as_well(run_distlock: Run, seen: Seen, lifetime: list[str]) -> None:
+def test_a_command_that_never_shows_life_is_hung_as_well(run_distlock: Run, seen: Seen, lifetime: list[str]) -> None:
     done = run_distlock("--lock-name=x", "--heartbeat=0.5", *lifetime, "--", "sleep", "60")
     assert done.returncode == HUNG
     one_line(done.stderr)
@@ -277,14 +277,14 @@ def test_a_tree_that_does_not_listen_to_sigterm_is_killed(
     seen.assert_nothing_left()
 
 
-def test_a_command_may_say_itself_that_it_hangs(run_distlock: Run, seen: Seen) -> None:
+def test_a_command_may_report_that_it_hangs(run_distlock: Run, seen: Seen) -> None:
     done = run_distlock("--lock-name=x", "--heartbeat=60", *program("tell('WATCHDOG=trigger'); time.sleep(60)"))
     assert done.returncode == HUNG
     assert "it says itself that it hangs (WATCHDOG=trigger)" in one_line(done.stderr)
     seen.assert_nothing_left()
 
 
-def test_a_hung_commands_lock_is_held_when_told(run_distlock: Run, seen: Seen, lifetime: list[str]) -> None:
+def test_a_hung_commands_lock_is_kept_on_request(run_distlock: Run, seen: Seen, lifetime: list[str]) -> None:
     done = run_distlock(
         "--lock-name=x", "--heartbeat=0.5", "--on-failure=keep", "--reason=upgrade", *lifetime, "--", "sleep", "60"
     )
@@ -297,7 +297,7 @@ def test_a_hung_commands_lock_is_held_when_told(run_distlock: Run, seen: Seen, l
     assert seen.new_leases() == set()
 
 
-def test_a_command_that_runs_on_without_its_lock_is_still_listened_to(
+def test_a_command_that_runs_on_without_its_lock_still_has_its_heartbeat_read(
     spawn_distlock: Spawn, seen: Seen, lifetime: list[str]
 ) -> None:
     code = "\nprint('ready', flush=True)\nfor _ in range(40):\n    tell('WATCHDOG=1')\n    time.sleep(0.05)\n"
@@ -309,7 +309,7 @@ def test_a_command_that_runs_on_without_its_lock_is_still_listened_to(
     assert "RUNS ON WITHOUT ITS LOCK" in one_line(said)
 
 
-def test_a_command_that_hangs_without_its_lock_is_ended_all_the_same(spawn_distlock: Spawn, seen: Seen) -> None:
+def test_a_command_that_hangs_without_its_lock_is_still_ended(spawn_distlock: Spawn, seen: Seen) -> None:
     options = ("--lock-name=x", "--heartbeat=60", "--on-loss=continue")
     # It says when it hangs: not before the loss was told.
     code = "print(os.getpid(), flush=True)\nsys.stdin.readline()\ntell('WATCHDOG=trigger')\ntime.sleep(60)"

@@ -63,7 +63,7 @@ def test_a_signal_while_connecting_leaves_nothing(
 
 
 @each_ending
-def test_a_signal_in_line_gives_up_the_place(spawn_distlock: Spawn, in_etcd: Etcd, number: signal.Signals) -> None:
+def test_a_signal_in_the_queue_gives_up_the_place(spawn_distlock: Spawn, in_etcd: Etcd, number: signal.Signals) -> None:
     in_etcd.lock("x")
     process = spawn_distlock(*LONG)
     Output(process.stderr).until("waiting:")
@@ -73,7 +73,7 @@ def test_a_signal_in_line_gives_up_the_place(spawn_distlock: Spawn, in_etcd: Etc
     assert in_etcd.new_leases() == set()
 
 
-def test_sigkill_in_line_leaves_nothing_but_a_place_that_runs_out(
+def test_sigkill_in_the_queue_leaves_only_a_ticket_that_expires(
     spawn_distlock: Spawn, in_etcd: Etcd, etcd: Cluster
 ) -> None:
     in_etcd.lock("x")
@@ -165,7 +165,7 @@ def test_a_signal_while_it_releases_waits_until_that_is_finished(
     in_etcd.assert_nothing_left()
 
 
-def test_sigkill_while_it_releases_leaves_a_lock_that_runs_out(
+def test_sigkill_while_it_releases_leaves_a_lock_that_expires(
     spawn_distlock: Spawn, in_etcd: Etcd, proxy: Proxy
 ) -> None:
     process, held = releasing(spawn_distlock, proxy, ttl=5)

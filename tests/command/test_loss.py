@@ -115,7 +115,7 @@ def test_a_lock_removed_by_hand_ends_the_whole_tree_within_kill_after(
         ("unlock", r"it was broken by admin at \d\d:\d\d"),
     ],
 )
-def test_it_is_said_when_and_why_a_lock_was_lost(
+def test_the_time_and_cause_of_a_loss_are_reported(
     spawn_distlock: Spawn, run_distlock: Run, key: Key, way: str, why: str
 ) -> None:
     process = spawn_distlock("--lock-name=x", "--ttl=60", "--", "sh", "-c", "echo ready; exec sleep 300")
@@ -129,7 +129,7 @@ def test_it_is_said_when_and_why_a_lock_was_lost(
     assert_says_when_and_why(said, why)
 
 
-def test_a_lock_put_anew_by_another_ends_the_tree_and_stays_the_others(
+def test_a_lock_replaced_by_another_ends_the_tree_and_stays_the_others(
     spawn_distlock: Spawn, key: Key, tree: Tree
 ) -> None:
     process = spawn_distlock(*BY_HAND, "--", *tree.command())
@@ -176,7 +176,7 @@ def test_no_shell_lives_to_begin_its_next_command(spawn_distlock: Spawn, key: Ke
     assert not Path(f"{script}.went-on").exists()
 
 
-def test_a_stderr_that_nobody_reads_does_not_delay_the_kill(spawn_distlock: Spawn, key: Key) -> None:
+def test_a_stderr_without_a_reader_does_not_delay_the_kill(spawn_distlock: Spawn, key: Key) -> None:
     process = spawn_distlock(*BY_HAND, "--", *python(_FILLS_STDERR))
     command = int(Output(process.stdout).until(r"full (\d+)\n").group(1))
     key.delete()
@@ -421,7 +421,7 @@ def test_a_loss_that_only_the_release_notices_is_reported(
     assert in_etcd.keys() == ["x"]
 
 
-def test_a_program_is_told_of_a_loss_as_json_on_stderr(spawn_distlock: Spawn, key: Key) -> None:
+def test_a_loss_is_reported_as_json_on_stderr(spawn_distlock: Spawn, key: Key) -> None:
     process = spawn_distlock("--json", "--lock-name=x", "--ttl=60", "--", "sh", "-c", "echo ready; exec sleep 300")
     Output(process.stdout).until("ready")
     key.delete()

@@ -33,7 +33,7 @@ def shown(run_distlock: Run) -> dict[str, Any]:
 
 
 @LIFETIMES
-def test_a_failed_command_leaves_the_lock_taken_and_says_what_failed_and_where(
+def test_a_failed_command_keeps_the_lock_and_records_what_failed_and_where(
     run_distlock: Run, in_etcd: Etcd, key: Key, lifetime: list[str]
 ) -> None:
     done = run_distlock(*KEEP, *lifetime, "--reason=Upgrade RPMs", "--", "sh", "-c", "exit 7")
@@ -67,7 +67,7 @@ def test_no_argument_of_the_command_goes_to_etcd_unless_that_is_asked_for(run_di
     assert "geheim" not in failed.stderr
 
 
-def test_nobody_goes_on_before_a_person_has_unlocked_it(run_distlock: Run, in_etcd: Etcd) -> None:
+def test_no_waiter_continues_before_a_person_has_unlocked_it(run_distlock: Run, in_etcd: Etcd) -> None:
     assert run_distlock(*KEEP, "--ttl=3", "--id=me", "--", "false").returncode == 1
     for who in ("me", "another"):
         busy = run_distlock("--lock-name=x", "--nowait", f"--id={who}", "--", "echo", "ran")
@@ -101,13 +101,13 @@ def test_a_signal_to_distlock_that_ends_the_command_leaves_it_taken(
     assert shown(run_distlock)["state"] == "kept"
 
 
-def test_a_success_lets_go(run_distlock: Run, in_etcd: Etcd) -> None:
+def test_a_success_releases(run_distlock: Run, in_etcd: Etcd) -> None:
     assert run_distlock(*KEEP, "--ttl=3", "--", "true").returncode == 0
     in_etcd.assert_nothing_left()
 
 
 @LIFETIMES
-def test_without_it_a_failure_lets_go(run_distlock: Run, in_etcd: Etcd, lifetime: list[str]) -> None:
+def test_without_it_a_failure_releases(run_distlock: Run, in_etcd: Etcd, lifetime: list[str]) -> None:
     assert run_distlock("--lock-name=x", *lifetime, "--", "sh", "-c", "exit 7").returncode == 7
     in_etcd.assert_nothing_left()
 

@@ -107,7 +107,7 @@ def test_a_signal_while_connecting_ends_it_at_once(
 
 
 @pytest.mark.parametrize("number", [*ENDING, signal.SIGUSR1, signal.SIGALRM], ids=lambda number: number.name)
-def test_a_signal_in_line_gives_up_the_place(spawn_distlock: Spawn, in_etcd: Etcd, number: signal.Signals) -> None:
+def test_a_signal_in_the_queue_gives_up_the_place(spawn_distlock: Spawn, in_etcd: Etcd, number: signal.Signals) -> None:
     in_etcd.lock("x")
     process = spawn_distlock(*LONG)
     err = Output(process.stderr)
@@ -217,7 +217,7 @@ def test_every_signal_that_can_be_caught_reaches_the_command(
     in_etcd.assert_nothing_left()
 
 
-def test_no_signal_that_would_end_distlock_ends_it_in_line_without_a_word(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
+def test_no_signal_ends_distlock_in_the_queue_without_a_message(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
     in_etcd.lock("x")
     for number in (signal.SIGABRT, signal.SIGPWR, signal.SIGSTKFLT, signal.SIGXCPU, signal.SIGRTMIN + 3):
         process = spawn_distlock(*LONG)
@@ -244,14 +244,14 @@ def test_the_lock_is_held_until_a_command_that_handles_the_signal_has_ended(
     in_etcd.assert_nothing_left()
 
 
-def test_a_command_that_somebody_kills_releases_the_lock(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
+def test_a_killed_command_releases_the_lock(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
     process = spawn_distlock(*LONG)
     os.kill(int(Output(process.stdout).until(r"pid (\d+)\n").group(1)), signal.SIGKILL)
     assert process.wait(BOUND) == 128 + signal.SIGKILL
     in_etcd.assert_nothing_left()
 
 
-def test_a_signal_reaches_a_command_in_a_process_group_of_its_own(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
+def test_a_signal_reaches_a_command_in_a_separate_process_group(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
     process = spawn_distlock("--lock-name=x", "--", "timeout", "300", *LONG[2:])
     Output(process.stdout).until(r"pid (\d+)\n")
     process.send_signal(signal.SIGTERM)
@@ -327,7 +327,7 @@ def test_sigkill_while_connecting_leaves_nothing(
     in_etcd.assert_nothing_left()
 
 
-def test_sigkill_in_line_leaves_a_place_that_runs_out(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
+def test_sigkill_in_the_queue_leaves_a_ticket_that_expires(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
     in_etcd.lock("x")
     process = spawn_distlock(*LONG)
     Output(process.stderr).until("waiting:")
@@ -391,7 +391,7 @@ def _without_the_c_librarys(told: str) -> str:
     return re.sub(r"(SigIgn:\t)([0-9a-f]{16})", clear, told)
 
 
-def test_the_command_dies_of_a_broken_pipe(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
+def test_the_command_ends_by_sigpipe(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
     process = spawn_distlock("--lock-name=x", "--", "yes")
     Output(process.stdout).until("y\n")
     assert process.stdout is not None

@@ -117,7 +117,7 @@ def test_orphans_that_end_while_the_command_runs_do_not_pile_up(spawn_distlock: 
 # When it is to be killed.
 
 
-def test_a_tree_that_goes_on_in_new_processes_is_dead_in_the_end(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
+def test_a_tree_that_keeps_forking_is_dead_in_the_end(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
     process = spawn_distlock(*LEASED, "--kill-after=0.5", "--", *python(_HYDRA))
     Output(process.stdout).until("ready")
     session = process.pid
@@ -191,7 +191,9 @@ def test_a_lost_lock_over_a_child_that_cannot_be_killed_exits_no_less_loudly(
     os.kill(command, 9)
 
 
-def test_a_signal_that_cannot_be_passed_on_is_said(spawn_distlock: Spawn, in_etcd: Etcd, root_shell: list[str]) -> None:
+def test_a_signal_that_cannot_be_passed_on_is_reported(
+    spawn_distlock: Spawn, in_etcd: Etcd, root_shell: list[str]
+) -> None:
     tell = ("sh", "-c", "echo pid $$; exec sleep 300")
     options = ("--lock-name=x", "--")
     process = spawn_distlock(*AS_NOBODY, DISTLOCK, *options, *root_shell, *tell, command="setpriv")

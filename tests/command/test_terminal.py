@@ -83,7 +83,7 @@ def test_a_key_reaches_a_command_that_handles_it_once(shell: Shell, in_etcd: Etc
     in_etcd.assert_nothing_left()
 
 
-def test_a_command_that_takes_ctrl_c_itself_goes_on(shell: Shell, in_etcd: Etcd) -> None:
+def test_a_command_that_handles_ctrl_c_continues(shell: Shell, in_etcd: Etcd) -> None:
     shell.type(f"TERM=dumb {UNDER}{sys.executable} -I -q -i\n")
     shell.until(">>> ")
     shell.type(CTRL_C + "\n")  # a Python that is not reading yet notices it at the next line
@@ -109,12 +109,12 @@ def test_ctrl_c_ends_a_loop_around_it(shell: Shell, in_etcd: Etcd, waits: bool) 
     assert in_etcd.new_leases() == set()
 
 
-def test_a_script_around_it_goes_on_when_the_command_has_chosen_its_exit_code(shell: Shell) -> None:
+def test_a_script_around_it_continues_when_the_command_has_chosen_its_exit_code(shell: Shell) -> None:
     shell.type(f"bash -c \"{UNDER}sh -c 'exit 130'; echo went on\"\n")
     shell.until("went on")
 
 
-def test_ctrl_c_reaches_a_command_in_a_process_group_of_its_own(shell: Shell, in_etcd: Etcd) -> None:
+def test_ctrl_c_reaches_a_command_in_a_separate_process_group(shell: Shell, in_etcd: Etcd) -> None:
     shell.type(f"{UNDER}timeout 300 {LONG}\n")
     shell.until(PID)
     shell.type(CTRL_C)
@@ -177,7 +177,7 @@ def test_a_command_that_stops_itself_gives_the_shell_its_prompt(shell: Shell, in
     in_etcd.assert_nothing_left()
 
 
-def test_a_job_suspended_in_line_takes_its_turn_after_fg(shell: Shell, in_etcd: Etcd) -> None:
+def test_a_job_suspended_in_the_queue_takes_its_turn_after_fg(shell: Shell, in_etcd: Etcd) -> None:
     in_etcd.lock("x")
     shell.type(f"{UNDER}expr 40 + 2\n")
     shell.until("waiting: ")

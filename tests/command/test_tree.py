@@ -164,7 +164,7 @@ def test_a_process_whose_first_thread_has_ended_is_alive_and_is_killed(spawn_dis
 
 
 @pytest.mark.parametrize("how", ["signal to distlock", "signal to the command", "deaf", "traps"])
-def test_who_ends_a_leased_command_ends_what_it_has_started_before_the_lock_is_let_go(
+def test_ending_a_leased_command_ends_its_descendants_before_the_release(
     spawn_distlock: Spawn, in_etcd: Etcd, how: str
 ) -> None:
     process = spawn_distlock(*LEASED, "--kill-after=0.5", "--", *python(LEAVES_A_CHILD, how))
@@ -215,7 +215,7 @@ def test_a_lock_can_be_held_until_the_last_descendant_has_ended(
     in_etcd.assert_nothing_left()
 
 
-def test_a_signal_ends_what_is_waited_for(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
+def test_a_signal_ends_descendants_that_are_waited_for(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
     process = spawn_distlock(
         "--lock-name=x", "--wait-for=tree", "--", "sh", "-c", LEAVES_A_DAEMON, stdin=subprocess.PIPE
     )
@@ -227,7 +227,7 @@ def test_a_signal_ends_what_is_waited_for(spawn_distlock: Spawn, in_etcd: Etcd) 
     in_etcd.assert_nothing_left()
 
 
-def test_a_loss_ends_what_is_waited_for(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
+def test_a_loss_ends_descendants_that_are_waited_for(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
     options = (*LEASED, "--wait-for=tree", "--kill-after=0.5")
     process = spawn_distlock(*options, "--", "sh", "-c", LEAVES_A_DAEMON, stdin=subprocess.PIPE)
     daemon = int(Output(process.stdout).until(r"pid (\d+)\n").group(1))
@@ -331,7 +331,7 @@ def test_a_script_without_an_interpreter_is_run_by_the_shell(
     [(b"\x7fELF\0\0not for this machine", 0o755, "Exec format error"), (b"echo ran", 0o644, "Permission denied")],
     ids=["a strange binary", "not executable"],
 )
-def test_what_is_no_script_is_not_run_by_the_shell(
+def test_a_file_that_is_no_script_is_not_run_by_the_shell(
     run_distlock: Run, in_etcd: Etcd, tmp_path: Path, lifetime: list[str], content: bytes, mode: int, why: str
 ) -> None:
     program = tmp_path / "program"

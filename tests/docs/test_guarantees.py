@@ -41,7 +41,7 @@ def test_every_promise_has_tests_and_a_limit() -> None:
         assert limit.strip(), promise
 
 
-def test_every_fault_has_a_test_or_says_that_it_has_none() -> None:
+def test_every_fault_has_a_test_or_a_note_that_it_has_none() -> None:
     headings = re.findall(r"^### .+$", PAGE, re.MULTILINE)
     faults = [row for heading in headings for row in rows(heading)]
     assert len(faults) > 40

@@ -37,5 +37,5 @@ def test_the_page_names_every_public_member_and_no_other(word: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "sync"), [(aio.AsyncLock, Lock), (aio.AsyncRealm, Realm), (aio.AsyncLockManager, LockManager)]
 )
-def test_the_classes_for_asyncio_have_no_verb_of_their_own(kind: type, sync: type) -> None:
+def test_the_classes_for_asyncio_have_no_additional_verb(kind: type, sync: type) -> None:
     assert members(kind) - members(sync) <= OWN_OF_AIO

@@ -35,7 +35,7 @@ MOST_NOT_RUN = 6
 STAND_INS = ("bin/yum", "bin/systemctl", "bin/backup", "bin/sync-all", "sbin/backup", "sbin/upgrade")
 
 
-def test_every_block_is_tried_or_says_why_not() -> None:
+def test_every_block_is_tested_or_has_a_reason_not_to_be() -> None:
     found = [block for block in blocks() if block.language in LANGUAGES]
     assert len(found) > 80
     unmarked = [f"{block.page}:{block.line}" for block in found if not MARKS.fullmatch(block.mark)]
@@ -146,7 +146,7 @@ def test_an_etcd_to_try_things_out(node: Node) -> None:
 # The recipes of docs/cli.md that take more than one command.
 
 
-def test_an_upgrade_goes_on_after_the_reboot_in_its_middle(node: Node) -> None:
+def test_an_upgrade_continues_after_a_reboot_in_its_middle(node: Node) -> None:
     # The first run is killed as a reboot would, and leaves the lock.
     node.stand_in("sbin/upgrade-and-reboot", '[ -e rebooted ] || { touch rebooted; kill -9 "$PPID"; }')
     assert node.run(recipe("after a reboot"))[0] in (137, -9)
@@ -317,7 +317,7 @@ def test_sudo_outside_and_the_token_as_an_argument(node: Node) -> None:
 
 
 @pytest.mark.parametrize("unit", sorted(path.name for path in (ROOT / "examples/systemd").iterdir()))
-def test_systemd_takes_the_units(node: Node, unit: str, tmp_path: Path) -> None:
+def test_systemd_accepts_the_units(node: Node, unit: str, tmp_path: Path) -> None:
     need("systemd-analyze", "apt-get install systemd")
     node.stand_in("sbin/worker")
     units = shutil.copytree(ROOT / "examples/systemd", tmp_path / "units")

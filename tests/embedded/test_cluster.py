@@ -38,7 +38,7 @@ def test_a_started_cluster_answers_at_once(each_etcd: Cluster, realm_prefix: str
     assert each_etcd.etcdctl("get", f"{realm_prefix}a", "--print-value-only") == "1\n"
 
 
-def test_etcdctl_raises_what_it_said(etcd: Cluster) -> None:
+def test_a_failed_etcdctl_raises_with_its_output(etcd: Cluster) -> None:
     with pytest.raises(EtcdctlError, match=r"etcdctl put ended with [0-9]+: .*put"):
         etcd.etcdctl("put")
 
@@ -65,7 +65,7 @@ def test_data_and_ports_survive_a_members_end(start_etcd: Callable[..., Cluster]
         assert cluster.etcdctl("get", "a", "--print-value-only") == "kept\n"
 
 
-def test_another_leads_when_the_leader_is_paused_and_it_comes_back(cluster3: Cluster) -> None:
+def test_a_paused_leader_is_replaced_and_rejoins(cluster3: Cluster) -> None:
     paused = cluster3.leader()
     paused.pause()
     assert not paused.is_healthy(timeout=0.5)
@@ -74,7 +74,7 @@ def test_another_leads_when_the_leader_is_paused_and_it_comes_back(cluster3: Clu
     cluster3.wait_ready(PATIENCE)
 
 
-def test_a_cluster_of_three_goes_on_without_one(cluster3: Cluster) -> None:
+def test_a_cluster_of_three_continues_without_one(cluster3: Cluster) -> None:
     killed = cluster3.leader()
     killed.kill()
     others = [member for member in cluster3.members if member is not killed]

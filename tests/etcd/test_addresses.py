@@ -98,7 +98,7 @@ def named(cell: Cell, port: int = 0) -> Any:
 
 
 @pytest.mark.parametrize("fault", ["dropping", "silent"])
-def test_an_address_that_says_nothing_leaves_time_for_the_next(newer: Cell, resolves: Resolves, fault: str) -> None:
+def test_a_silent_address_leaves_time_for_the_next(newer: Cell, resolves: Resolves, fault: str) -> None:
     resolves(DEAF, "127.0.0.1")
     with {"dropping": dropping, "silent": silent}[fault](DEAF, port_of(newer.cluster.endpoints[0])):
         etcd = named(newer)
@@ -123,7 +123,7 @@ def test_two_families_are_tried_in_turns(driver: Cell, resolves: Resolves) -> No
     assert found == ["127.0.0.4", "::1", "127.0.0.3", "127.0.0.2"]
 
 
-def test_addresses_are_tried_a_quarter_of_a_second_apart_and_at_once_after_one_that_refuses(resolves: Resolves) -> None:
+def test_addresses_are_tried_250_ms_apart_and_at_once_after_a_refusal(resolves: Resolves) -> None:
     with socket.socket() as serving:
         serving.bind(("127.0.0.1", 0))
         serving.listen()
@@ -145,7 +145,7 @@ def test_addresses_are_tried_a_quarter_of_a_second_apart_and_at_once_after_one_t
             happy_eyeballs.open_socket(Address("", NAME, port), patience())
 
 
-def test_a_renewal_goes_on_at_the_next_address_when_one_falls_silent(driver: Cell, resolves: Resolves) -> None:
+def test_a_renewal_continues_at_the_next_address_when_one_falls_silent(driver: Cell, resolves: Resolves) -> None:
     """The one that falls silent has answered before, and connections to it still come about."""
     proxy, url = driver.proxy()
     resolves("127.0.0.1", DEAF)
@@ -187,7 +187,7 @@ def forwarding(host: str, port: int, target: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("fault", ["hangs", "fails for now", "does not know the name"])
-def test_a_resolver_that_is_away_leaves_what_it_said_before(
+def test_while_the_resolver_is_down_the_previous_answer_is_used(
     resolves: Resolves, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     """The network that is cut has the name servers on it too, and a lease does not wait for them."""
@@ -221,7 +221,7 @@ def test_a_resolver_that_is_away_leaves_what_it_said_before(
         done.set()
 
 
-def test_where_no_address_can_be_had_the_reason_is_said(driver: Cell, resolves: Resolves) -> None:
+def test_without_an_address_the_reason_is_reported(driver: Cell, resolves: Resolves) -> None:
     resolves("127.0.0.8", "127.0.0.9")
     with pytest.raises(EtcdUnavailable, match="connection refused"):
         named(driver).read([], patience(1.0))

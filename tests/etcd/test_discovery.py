@@ -75,7 +75,7 @@ def test_a_member_whose_certificate_is_for_another_name_is_refused(names: NameSe
         named.list()
 
 
-def test_nothing_plain_is_looked_for_where_something_is_set_for_tls(
+def test_no_plain_members_are_discovered_where_tls_is_configured(
     names: NameServer, tls35: Site, each_etcd: Cluster
 ) -> None:
     """Who can answer for DNS could else switch TLS off by leaving out the records for it."""
@@ -102,7 +102,7 @@ def test_nothing_plain_is_looked_for_where_something_is_set_for_tls(
     ],
     ids="-".join,
 )
-def test_nothing_plain_is_asked_where_a_secret_is_set_or_tls_is_spoken(
+def test_no_plain_request_where_a_secret_is_set_or_tls_is_spoken(
     names: NameServer, plain_member: Proxy, tmp_path: Path, set_: dict[str, Any], missing: str
 ) -> None:
     """Whoever can answer for DNS would else get the password by leaving out the records for TLS."""
@@ -141,13 +141,13 @@ def test_members_of_a_lower_priority_number_come_first(names: NameServer) -> Non
         assert [address.url for address in found] == ["http://a:3", "http://b:2", "http://c:1"]
 
 
-def test_among_equals_the_weight_says_how_often_one_comes_first(names: NameServer) -> None:
+def test_among_equal_priorities_the_weight_decides_how_often_one_comes_first(names: NameServer) -> None:
     names.records[PLAIN] = [(0, 99, 1, "heavy."), (0, 1, 2, "light."), (0, 0, 3, "never.")]
     firsts = [Discovery(DOMAIN)(Patience.lasting(5))[0].host for _ in range(30)]
     assert firsts.count("heavy") > 20
 
 
-def test_a_dead_member_is_left_for_another(names: NameServer, etcd: Cluster, realm_prefix: str) -> None:
+def test_a_dead_member_is_replaced_by_another(names: NameServer, etcd: Cluster, realm_prefix: str) -> None:
     with Proxy("http://127.0.0.1:9") as dead:
         dead.cut()
         names.records[PLAIN] = [srv(dead.url), srv(etcd.endpoints[0], priority=5)]
@@ -187,7 +187,7 @@ def test_endpoints_come_first_and_dns_is_asked_when_none_answers(
         ("broken", "DNS: All nameservers failed to answer"),
     ],
 )
-def test_what_is_wrong_with_dns_is_said_in_time(names: NameServer, state: str, said: str) -> None:
+def test_a_fault_of_dns_is_reported_in_time(names: NameServer, state: str, said: str) -> None:
     names.records = {SECURE: [], PLAIN: []} if state == "no records" else {}
     names.silent, names.broken = state == "silent", state == "broken"
     since = time.monotonic()
@@ -212,7 +212,7 @@ def test_a_silent_dns_leaves_the_endpoints_their_share(names: NameServer, etcd: 
         assert realm.list() == []
 
 
-def test_without_dnspython_the_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_dnspython_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "dns"]:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ConfigError, match="pip install dnspython"):

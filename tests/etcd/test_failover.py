@@ -60,7 +60,7 @@ def test_a_cluster_restarted_member_by_member_disturbs_neither_a_wait_nor_a_hold
 
 
 @pytest.mark.parametrize("fault", [Member.kill, Member.pause], ids=["killed", "paused"])
-def test_a_member_in_use_is_left_for_another_with_tls_and_users_too(
+def test_a_member_in_use_that_fails_is_replaced_with_tls_and_users_too(
     start_etcd: Callable[..., Cluster], tls: Tls, realm_prefix: str, fault: Callable[[Member], None]
 ) -> None:
     with start_etcd(3, tls=tls) as cluster:

@@ -27,7 +27,7 @@ def scheme(cell: Cell) -> str:
 # Nobody answers.
 
 
-def test_the_error_names_every_endpoint_and_what_is_wrong_with_it(newer: Cell) -> None:
+def test_the_error_names_every_endpoint_and_its_fault(newer: Cell) -> None:
     proxy, silent = newer.proxy()
     proxy.blackhole()
     refusing = f"{scheme(newer)}://{NOBODY}"
@@ -81,7 +81,7 @@ def wait_until_not_ready(channel: Any) -> None:
     until(lambda: states and states[-1] != "READY")
 
 
-def test_a_connection_that_was_closed_while_idle_puts_nothing_in_doubt(newer: Cell) -> None:
+def test_a_connection_closed_while_idle_puts_nothing_in_doubt(newer: Cell) -> None:
     proxy, url = newer.proxy()
     etcd = newer.dial(url)
     etcd.read([], patience())
@@ -91,7 +91,7 @@ def test_a_connection_that_was_closed_while_idle_puts_nothing_in_doubt(newer: Ce
     assert etcd.txn([], [Put(newer.key("x"), b"")], [], patience()).succeeded
 
 
-def test_a_member_that_died_while_nobody_looked_is_left_for_another(newer: Cell) -> None:
+def test_a_member_that_died_while_idle_is_replaced_by_another(newer: Cell) -> None:
     proxy, url = newer.proxy()
     etcd = newer.dial(url, *newer.cluster.endpoints)
     etcd.read([], patience())
@@ -172,7 +172,7 @@ def test_a_revoke_whose_reply_is_lost_is_sent_again(newer: Cell) -> None:
     assert revoking.result() is None
 
 
-def test_a_claim_whose_reply_is_lost_is_found_out(newer: Cell) -> None:
+def test_a_claim_whose_reply_is_lost_is_settled(newer: Cell) -> None:
     proxy, url = newer.proxy()
     lock = newer.realm(newer.dial(url)).lock("web", "me")
     assert not lock.held
@@ -212,7 +212,7 @@ def test_an_interrupt_ends_a_call_at_once(newer: Cell) -> None:
         assert time.monotonic() - since < BOUND / 2
 
 
-def test_a_call_whose_time_is_up_does_not_hang_up_on_etcd(newer: Cell) -> None:
+def test_a_call_that_times_out_does_not_disconnect_from_etcd(newer: Cell) -> None:
     """etcd 3.5.0 to 3.5.4 would die of it, if it is just reading."""
     proxy, etcd = connected(newer)
     proxy.mute()
@@ -226,7 +226,7 @@ def test_a_call_whose_time_is_up_does_not_hang_up_on_etcd(newer: Cell) -> None:
         assert proxy.changed.wait_for(lambda: not proxy._connections, BOUND), "it has never hung up"
 
 
-def test_no_thread_of_a_driver_takes_a_signal(newer: Cell) -> None:
+def test_no_thread_of_a_driver_receives_a_signal(newer: Cell) -> None:
     """Who waits with sigwaitinfo would miss a signal that another thread took: SIGTERM, or SIGCHLD for good."""
     before = set(os.listdir("/proc/self/task"))
     etcd = newer.dial()
@@ -243,7 +243,7 @@ def test_no_thread_of_a_driver_takes_a_signal(newer: Cell) -> None:
             assert blocked >> number - 1 & 1, signal.Signals(number)
 
 
-def test_a_forked_child_speaks_to_etcd_on_connections_of_its_own(newer: Cell) -> None:
+def test_a_forked_child_opens_new_connections_to_etcd(newer: Cell) -> None:
     watch = newer.watch((newer.key("x"), None), revision=newer.put("before") + 1)
     child = os.fork()
     if child == 0:

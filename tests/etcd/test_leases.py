@@ -10,7 +10,7 @@ from distlock_core.etcd.values import LeaseGone
 from tests.support.contract_cell import Cell, events_of, new_lease, patience, until
 
 
-def test_a_lease_is_granted_under_the_id_that_i_have_chosen(cell: Cell) -> None:
+def test_a_lease_is_granted_under_the_chosen_id(cell: Cell) -> None:
     lease = new_lease()
     assert cell.etcd.grant(lease, 30, patience()) == 30
     assert 0 < cell.etcd.time_to_live(lease, patience()) <= 30
@@ -30,14 +30,14 @@ def test_a_lease_has_64_bits(cell: Cell, lease: int) -> None:
     assert cell.get("x") is None
 
 
-def test_to_grant_a_lease_twice_is_harmless(cell: Cell) -> None:
+def test_granting_a_lease_twice_is_harmless(cell: Cell) -> None:
     lease = cell.lease(30)
     assert cell.etcd.grant(lease, 30, patience()) == 30
     assert cell.other().grant(lease, 60, patience()) == 30
     cell.etcd.revoke(lease, patience())
 
 
-def test_the_ttl_has_a_floor_and_the_granted_one_is_told(cell: Cell) -> None:
+def test_the_ttl_has_a_minimum_and_the_granted_one_is_returned(cell: Cell) -> None:
     """1.5 election timeouts, in whole seconds: 600 ms are set for these tests."""
     lease = new_lease()
     assert cell.etcd.grant(lease, 1, patience()) == 1
@@ -53,7 +53,7 @@ def test_a_ttl_beyond_the_limit_is_refused(cell: Cell) -> None:
         cell.etcd.grant(new_lease(), 9_000_000_001, patience())
 
 
-def test_a_renewal_tells_the_ttl_and_begins_it_anew(cell: Cell) -> None:
+def test_a_renewal_returns_the_ttl_and_restarts_it(cell: Cell) -> None:
     lease = cell.lease(30)
     until(lambda: cell.etcd.time_to_live(lease, patience()) < 30)
     since = time.monotonic()
@@ -62,13 +62,13 @@ def test_a_renewal_tells_the_ttl_and_begins_it_anew(cell: Cell) -> None:
     cell.etcd.revoke(lease, patience())
 
 
-def test_what_is_gone_has_a_ttl_of_0(cell: Cell) -> None:
+def test_a_missing_lease_has_a_ttl_of_0(cell: Cell) -> None:
     lease = new_lease()
     assert cell.etcd.keep_alive(lease, patience()) == 0
     assert cell.etcd.time_to_live(lease, patience()) == 0
 
 
-def test_to_revoke_deletes_the_keys_and_twice_is_no_error(cell: Cell) -> None:
+def test_revoking_deletes_the_keys_and_twice_is_no_error(cell: Cell) -> None:
     lease = cell.lease()
     cell.put("x", b"", lease)
     cell.put("y", b"", lease)
@@ -80,7 +80,7 @@ def test_to_revoke_deletes_the_keys_and_twice_is_no_error(cell: Cell) -> None:
         cell.put("x", b"", lease)
 
 
-def test_a_lease_that_nobody_renews_ends_and_takes_its_keys_along(plain: Cell) -> None:
+def test_a_lease_that_is_not_renewed_expires_with_its_keys(plain: Cell) -> None:
     lease = plain.lease(1)
     revision = plain.put("x", b"", lease)
     watch = plain.watch((plain.key("x"), None), revision=revision + 1)

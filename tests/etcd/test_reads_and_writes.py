@@ -12,7 +12,7 @@ def prefix(cell: Cell, rest: str = "") -> tuple[bytes, bytes]:
     return cell.key(rest), prefix_end(cell.key(rest))
 
 
-def test_what_is_not_there_is_an_empty_range(cell: Cell) -> None:
+def test_a_missing_key_is_an_empty_range(cell: Cell) -> None:
     outcome = cell.etcd.read([Get(cell.key("x")), Get(*prefix(cell))], patience())
     assert outcome.succeeded
     assert outcome.results == (Range((), 0), Range((), 0))
@@ -24,7 +24,7 @@ def test_a_read_of_nothing_is_answered(cell: Cell) -> None:
     assert (outcome.succeeded, outcome.results) == (True, ())
 
 
-def test_all_fields_of_a_key_come_back(cell: Cell) -> None:
+def test_all_fields_of_a_key_are_returned(cell: Cell) -> None:
     lease = cell.lease()
     created = cell.put("x", b"one", lease)
     changed = cell.put("x", b"two", lease)
@@ -54,7 +54,7 @@ def test_keys_and_values_are_bytes(cell: Cell, key: bytes, value: bytes) -> None
     assert cell.get(key) == (cell.key(key), value, revision, revision, 0)
 
 
-def test_a_large_value_comes_back_whole(newer: Cell) -> None:
+def test_a_large_value_is_returned_whole(newer: Cell) -> None:
     value = bytes(range(256)) * 4096  # 1 MiB
     newer.put("x", value)
     found = newer.get("x")
@@ -62,7 +62,7 @@ def test_a_large_value_comes_back_whole(newer: Cell) -> None:
     assert found.value == value
 
 
-def test_an_answer_may_be_larger_than_what_may_be_sent(newer: Cell) -> None:
+def test_an_answer_may_exceed_the_limit_of_a_request(newer: Cell) -> None:
     """gRPC takes no more than 4 MiB unless told to."""
     value = b"x" * 1_100_000
     newer.put("large", value)
@@ -123,7 +123,7 @@ def test_a_read_sees_what_the_other_driver_has_written(cell: Cell) -> None:
         assert (found.value, found.mod_revision) == (b"%d" % number, revision)
 
 
-def test_a_transaction_says_what_each_of_its_steps_did(cell: Cell) -> None:
+def test_a_transaction_returns_the_result_of_each_step(cell: Cell) -> None:
     for name in ("a/1", "a/2", "b"):
         cell.put(name)
     outcome = cell.txn(
@@ -209,7 +209,7 @@ def test_the_revision_of_a_write_is_the_keys_own(cell: Cell) -> None:
     assert [(kv.create_revision, kv.mod_revision) for kv in kvs] == [(outcome.revision, outcome.revision)] * 2
 
 
-def test_a_write_under_a_lease_that_is_not_there_is_told_apart(cell: Cell) -> None:
+def test_a_write_under_a_missing_lease_has_its_own_error(cell: Cell) -> None:
     with pytest.raises(LeaseGone):
         cell.put("x", b"", 1 << 61)
     assert cell.get("x") is None

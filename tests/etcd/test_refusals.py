@@ -193,7 +193,7 @@ def _txn(rpc: Any, *ops: Any) -> tuple[str, str, Any]:
 
 
 @pytest.mark.parametrize("what", RECORDED)
-def test_etcd_still_says_what_was_recorded(raw: Raw, what: str) -> None:
+def test_etcd_still_answers_as_recorded(raw: Raw, what: str) -> None:
     code, message, statuses = RECORDED[what]
     who, path, body, request = ASKED[what]
     status, answer = raw.post(path, body, who)
@@ -220,7 +220,7 @@ def test_etcd_still_cancels_a_watch_as_recorded(raw: Raw, what: str, who: str) -
     assert (answer.watch_id, answer.cancel_reason) == WATCH_RECORDED[what][version_of(raw)]
 
 
-def test_what_is_gone_is_said_as_recorded(raw: Raw) -> None:
+def test_a_missing_lease_is_answered_as_recorded(raw: Raw) -> None:
     """No error, but a TTL of 0, which is left out, or of -1."""
     status, answer = raw.post("/v3/lease/keepalive", {"ID": "99"}, "root")
     assert (status, answer["result"].keys()) == (200, {"header", "ID"})
@@ -241,7 +241,7 @@ def refused(ask: Callable[[], Any]) -> DistlockError:
     return caught.value
 
 
-def test_what_etcd_refuses_is_said_in_the_same_words_over_both(cell: Cell) -> None:
+def test_refusals_of_etcd_have_the_same_words_over_both_drivers(cell: Cell) -> None:
     key = cell.key("x")
     for ask, kind, words in (
         (lambda etcd: etcd.txn([], [Put(key, bytes(1_600_000))], [], patience()), ConfigError, "too large; shorten"),
@@ -261,13 +261,13 @@ def test_a_value_above_grpcs_own_limit_is_refused_too(newer: Cell) -> None:
     assert "larger than max" in error.message
 
 
-def test_who_has_no_user_is_told_to_have_one(secured: Cell) -> None:
+def test_a_client_without_a_user_is_advised_to_have_one(secured: Cell) -> None:
     error = refused(lambda: secured.dial(user=None, password=None).read([Get(secured.key("x"))], patience()))
     assert isinstance(error, AccessDenied)
     assert "user" in error.message
 
 
-def test_a_wrong_password_is_said_and_not_shown(secured: Cell) -> None:
+def test_a_wrong_password_is_reported_and_not_shown(secured: Cell) -> None:
     etcd = secured.dial(password="not-the-password")
     for ask in (
         lambda: etcd.read([], patience()),
@@ -317,7 +317,7 @@ def test_a_watch_that_is_refused_ends(secured: Cell, weak: Any) -> None:
     watch.close()
 
 
-def test_a_token_that_has_ended_is_renewed_and_nobody_notices(secured: Cell) -> None:
+def test_an_expired_token_is_renewed_unnoticed(secured: Cell) -> None:
     etcd = secured.etcd
     lease = secured.lease()
     asks: tuple[Callable[[], Any], ...] = (

@@ -24,7 +24,7 @@ Start = Callable[..., Cluster]
 
 
 @pytest.mark.parametrize("version", ["3.4", "3.5"])
-def test_a_full_database_is_named_and_what_to_do(start_etcd: Start, run_distlock: Run, version: str) -> None:
+def test_a_full_database_is_named_with_its_remedy(start_etcd: Start, run_distlock: Run, version: str) -> None:
     with start_etcd(version=version, extra_args=["--quota-backend-bytes=100000"]) as cluster:
         env: dict[str, str | None] = {"DISTLOCK_ENDPOINTS": cluster.endpoints[0]}
         assert run_distlock("--lock-name=held", "--lock", env=env).returncode == 0
@@ -76,9 +76,7 @@ def test_a_request_too_large_is_named(etcd_cell: Callable[[str, str], Cluster], 
 
 
 @pytest.mark.parametrize("version", ["3.4", "3.5"])
-def test_a_member_without_quorum_is_named_and_left_for_another(
-    start_etcd: Start, realm_prefix: str, version: str
-) -> None:
+def test_a_member_without_quorum_is_named_and_replaced(start_etcd: Start, realm_prefix: str, version: str) -> None:
     with start_etcd(3, version=version) as cluster:
         alone, *others = cluster.members
         for member in others:
@@ -100,7 +98,7 @@ def said(member: Member, prefix: str) -> str:
 
 
 @pytest.mark.parametrize("version", ["3.4", "3.5"])
-def test_a_member_cut_off_from_its_cluster_is_left_for_the_others(
+def test_a_member_cut_off_from_its_cluster_is_replaced_by_the_others(
     start_etcd: Start, realm_prefix: str, version: str
 ) -> None:
     """It answers, and would let a caller wait for seconds; it is asked to refuse at once where it has no leader."""
@@ -184,7 +182,7 @@ def test_a_watch_that_leads_to_another_cluster_ends(
     etcd.close()
 
 
-def test_who_waits_or_watches_is_told_of_another_cluster_and_a_manager_goes_on(
+def test_waiters_and_watchers_learn_of_another_cluster_and_a_manager_continues(
     balancer: Proxy, etcd34: Cluster, etcd35: Cluster, realm_prefix: str, spawn_distlock: Spawn
 ) -> None:
     """No outage that is waited out: without a timeout it would be for ever."""
@@ -240,7 +238,7 @@ def age(cluster: Cluster, puts: int) -> None:
 
 
 @pytest.mark.parametrize("transport", ["http", "grpc"])
-def test_another_cluster_of_the_same_id_is_told_by_a_revision_that_goes_back(
+def test_another_cluster_of_the_same_id_is_detected_by_a_lower_revision(
     twins: tuple[Cluster, Cluster], realm_prefix: str, transport: str
 ) -> None:
     old, young = twins
@@ -263,7 +261,7 @@ def test_another_cluster_of_the_same_id_is_told_by_a_revision_that_goes_back(
 
 
 @pytest.mark.parametrize("transport", ["http", "grpc"])
-def test_another_cluster_of_the_same_id_and_a_greater_revision_is_told_by_its_members(
+def test_another_cluster_of_the_same_id_and_a_greater_revision_is_detected_by_its_members(
     twins: tuple[Cluster, Cluster], realm_prefix: str, transport: str
 ) -> None:
     """Whoever has waited or held for a while knows the members."""

@@ -78,7 +78,7 @@ def test_auto_stays_with_the_gateway_where_there_is_one(etcd: Cluster, realm_pre
 
 
 @pytest.mark.parametrize("transport", ["http", "grpc", "auto"])
-def test_a_client_does_as_it_is_told(without_gateway: Cluster, realm_prefix: str, transport: str) -> None:
+def test_a_client_obeys_its_settings(without_gateway: Cluster, realm_prefix: str, transport: str) -> None:
     limit = 1.0 if transport == "http" else BOUND
     realm = connect(without_gateway.endpoints, realm_prefix, transport=transport, connect_timeout=limit)
     if transport == "http":
@@ -89,7 +89,7 @@ def test_a_client_does_as_it_is_told(without_gateway: Cluster, realm_prefix: str
     realm.close()
 
 
-def test_http_says_why_the_gateway_refuses_the_certificate(
+def test_http_explains_why_the_gateway_refuses_the_certificate(
     named: tuple[Cluster, dict[str, Any]], realm_prefix: str
 ) -> None:
     cluster, settings = named
@@ -115,7 +115,7 @@ main()
 @pytest.mark.parametrize(
     ("missing", "transport"), [("etcd3", "auto"), ("etcd3", "grpc"), ("grpc", "auto"), ("google", "grpc")]
 )
-def test_where_etcd3_is_missing_the_error_says_what_to_install(
+def test_the_error_for_a_missing_etcd3_names_what_to_install(
     without_gateway: Cluster, realm_prefix: str, missing: str, transport: str
 ) -> None:
     env = {key: value for key, value in os.environ.items() if not key.startswith("DISTLOCK_")}

@@ -12,7 +12,7 @@ from distlock_core.etcd.values import Put, WatchEnded, prefix_end
 from tests.support.contract_cell import BOUND, Cell, Started, events_of, patience, until
 
 
-def test_a_watch_tells_of_a_put_and_of_a_delete(cell: Cell) -> None:
+def test_a_watch_reports_puts_and_deletes(cell: Cell) -> None:
     start = cell.put("before")
     watch = cell.watch((cell.key("x"), None), revision=start + 1)
     assert watch.endpoint == cell.cluster.endpoints[0]
@@ -51,7 +51,7 @@ def test_a_watch_that_does_not_begin_in_the_past_hints_at_events_alone(cell: Cel
     assert not watch.wait_for_hint(patience(0.3))
 
 
-def test_a_watch_tells_nothing_of_other_keys(cell: Cell) -> None:
+def test_a_watch_reports_nothing_about_other_keys(cell: Cell) -> None:
     start = cell.put("before")
     watch = cell.watch((cell.key("x"), None), revision=start + 1)
     cell.put("x/y")
@@ -73,7 +73,7 @@ def test_every_range_of_a_watch_is_watched(cell: Cell) -> None:
     assert found == {cell.key(name) for name in [*names, "all/1", "all/2"]}
 
 
-def test_a_watch_tells_of_the_end_of_a_lease(cell: Cell) -> None:
+def test_a_watch_reports_the_end_of_a_lease(cell: Cell) -> None:
     lease = cell.lease()
     start = cell.put("x", b"", lease)
     watch = cell.watch((cell.key("x"), None), revision=start + 1)
@@ -81,7 +81,7 @@ def test_a_watch_tells_of_the_end_of_a_lease(cell: Cell) -> None:
     assert events_of(watch, 1)[0].deleted
 
 
-def test_a_watch_tells_what_the_other_driver_has_written(cell: Cell) -> None:
+def test_a_watch_reports_what_the_other_driver_has_written(cell: Cell) -> None:
     start = cell.put("before")
     watch = cell.watch((cell.key("x"), None), revision=start + 1)
     cell.other().txn([], [Put(cell.key("x"), b"\xff\x00")], [], patience())
@@ -97,7 +97,7 @@ def test_a_silent_watch_returns_nothing_at_the_deadline(cell: Cell) -> None:
     assert events_of(watch, 1)
 
 
-def test_a_watch_without_patience_tells_what_is_there(cell: Cell) -> None:
+def test_a_watch_with_no_time_left_returns_events_that_have_arrived(cell: Cell) -> None:
     watch = cell.watch((cell.key("x"), None), revision=cell.put("before") + 1)
     assert watch.wait(patience(0)) == []
     cell.put("x")
@@ -156,7 +156,7 @@ def test_a_watch_outlives_the_closing_of_its_clients_other_connections(cell: Cel
     assert events_of(watch, 1)
 
 
-def test_a_burst_is_told_whole_and_in_order(newer: Cell) -> None:
+def test_a_burst_of_events_is_reported_whole_and_in_order(newer: Cell) -> None:
     """More than is ever held in store: etcd is made to wait for who does not fetch."""
     start = newer.put("before")
     watch = newer.watch((newer.key("x"), None), revision=start + 1)
@@ -167,7 +167,7 @@ def test_a_burst_is_told_whole_and_in_order(newer: Cell) -> None:
         assert [int(event.kv.value) for event in events_of(one, 20)] == list(range(20))
 
 
-def test_a_watch_whose_connection_breaks_ends_and_another_goes_on(newer: Cell) -> None:
+def test_a_watch_whose_connection_breaks_ends_and_another_continues(newer: Cell) -> None:
     proxy, url = newer.proxy()
     etcd = newer.dial(url)
     start = newer.put("before")

@@ -48,7 +48,7 @@ def test_a_reader_sees_turns_never_an_old_true_and_always_the_latest(start: bool
     assert all(one != next_one for one, next_one in zip(read, read[1:]))
 
 
-def test_the_end_comes_after_what_is_there() -> None:
+def test_the_end_is_delivered_after_pending_events() -> None:
     reader = Ownership(True)
     reader.report(False)
     reader.end()

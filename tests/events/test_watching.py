@@ -53,7 +53,7 @@ def cycle(scene: Scene, name: str = "db", times: int = 1) -> list[tuple[str, int
 # What is told.
 
 
-def test_it_begins_with_the_present_state_and_goes_on(scene: Scene, follow: Follow) -> None:
+def test_a_watch_begins_with_the_present_state_and_continues(scene: Scene, follow: Follow) -> None:
     lock = scene.realm().lock("db", "me", reason="why", value="10.1.1.1").acquire()
     token = lock.token
     reader = follow(scene.realm().watch("db"))
@@ -71,7 +71,7 @@ def test_it_begins_with_the_present_state_and_goes_on(scene: Scene, follow: Foll
     assert (event.ended.how, event.ended.by, event.ended.token) == ("released", "me", token)
 
 
-def test_it_says_who_has_broken_a_lock_and_nothing_where_nobody_put_it_down(scene: Scene, follow: Follow) -> None:
+def test_a_watch_reports_who_broke_a_lock_if_it_is_recorded(scene: Scene, follow: Follow) -> None:
     reader = follow(scene.realm().watch("db"))
     token = scene.realm().lock("db", "me").acquire().token
     scene.realm().unlock("db", "admin", force=True)
@@ -83,7 +83,7 @@ def test_it_says_who_has_broken_a_lock_and_nothing_where_nobody_put_it_down(scen
     assert deleted.ended is None
 
 
-def test_the_end_of_a_lease_is_told(scene: Scene, follow: Follow) -> None:
+def test_the_end_of_a_lease_is_reported(scene: Scene, follow: Follow) -> None:
     reader = follow(scene.realm().watch("db"))
     lock = scene.realm().lock("db", ttl=10, background=False).acquire()
     assert lock.lease is not None
@@ -112,7 +112,7 @@ def test_a_run_that_enters_a_step_and_leaves_it_are_changes(scene: Scene, follow
     step.release()
 
 
-def test_every_slot_is_told(scene: Scene, follow: Follow) -> None:
+def test_every_slot_is_reported(scene: Scene, follow: Follow) -> None:
     reader = follow(scene.realm().watch("db"))
     locks = [scene.realm().lock("db", slots=3, value=str(number)).acquire() for number in range(3)]
     tokens = [lock.token for lock in locks]
@@ -127,7 +127,7 @@ def test_every_slot_is_told(scene: Scene, follow: Follow) -> None:
     reader.wait(("released", tokens[0]), ("released", tokens[2]))
 
 
-def test_neighbours_the_line_and_what_is_no_lock_are_left_out(scene: Scene, follow: Follow) -> None:
+def test_neighbours_the_queue_and_keys_that_are_no_lock_are_left_out(scene: Scene, follow: Follow) -> None:
     reader = follow(scene.realm().watch("db"))
     holder = scene.realm().lock("db").acquire()
     waiting = scene.queue(scene.realm().lock("db"))
@@ -165,7 +165,7 @@ def test_a_realm_is_watched_whole(scene: Scene, follow: Follow) -> None:
     assert reader.wait(("released", token))[0].lock == "web"
 
 
-def test_what_is_no_record_is_told_all_the_same(scene: Scene, follow: Follow) -> None:
+def test_an_invalid_record_is_reported_nevertheless(scene: Scene, follow: Follow) -> None:
     reader = follow(scene.realm().watch("db"))
     token = scene.put("db", "no record \udcff".encode("utf-8", "surrogateescape").decode("latin-1"))
     assert reader.wait(("acquired", token))[0].owner is None
@@ -181,7 +181,7 @@ def test_a_name_that_is_none_is_refused(scene: Scene) -> None:
 # Nothing is left out.
 
 
-def test_all_that_happens_between_two_looks_is_told_in_order(scene_each: Scene) -> None:
+def test_all_changes_between_two_reads_are_reported_in_order(scene_each: Scene) -> None:
     first = scene_each.put("db")
     with scene_each.realm().watch("db") as watch:
         assert next(watch).token == first
@@ -202,9 +202,7 @@ def test_an_outage_leaves_nothing_out(scene: Scene, proxy: Proxy, follow: Follow
     reader.wait(*told)
 
 
-def test_streams_that_break_all_the_time_leave_nothing_out_and_tell_nothing_twice(
-    scene: Scene, proxy: Proxy, follow: Follow
-) -> None:
+def test_constantly_breaking_streams_omit_and_repeat_nothing(scene: Scene, proxy: Proxy, follow: Follow) -> None:
     reader = follow(scene.realm(proxy.url).watch())
     reader.wait(*cycle(scene))
     told = []
@@ -288,7 +286,7 @@ class DeafWatch:
 @pytest.mark.parametrize(
     "hears", [lambda event: not event.deleted, lambda _: False], ids=["misses every DELETE", "hears nothing"]
 )
-def test_what_a_watch_misses_is_told_by_reading_again(
+def test_changes_that_a_watch_misses_are_found_by_rereading(
     scene: Scene, follow: Follow, monkeypatch: pytest.MonkeyPatch, hears: Callable[[Event], bool]
 ) -> None:
     for name, seconds in (("REREAD", 0.5), ("ON_ITS_WAY", 0.1), ("HISTORY", 0.3)):
@@ -324,7 +322,7 @@ class Late:
         return self._etcd.watch(*arguments)
 
 
-def test_what_happens_between_a_read_and_the_watch_is_told_at_once(scene: Scene, follow: Follow) -> None:
+def test_a_change_between_a_read_and_the_watch_is_reported_at_once(scene: Scene, follow: Follow) -> None:
     first, second = scene.put("a"), scene.put("b")
     realm = scene.realm()
     realm._etcd = Late(realm._etcd, lambda: scene.delete("b"))
@@ -437,7 +435,7 @@ def test_it_ends_at_once_while_etcd_is_away(scene: Scene, proxy: Proxy, outage: 
     reader.end()  # far below what a call may take
 
 
-def test_one_that_was_never_begun_can_be_closed(scene: Scene) -> None:
+def test_a_watch_that_was_never_begun_can_be_closed(scene: Scene) -> None:
     watch = scene.realm().watch()
     watch.close()
     assert list(watch) == []
@@ -468,7 +466,7 @@ def test_two_readers_share_the_events_and_both_end(scene: Scene) -> None:
         assert reader.trouble is None
 
 
-def test_a_reader_that_was_called_away_misses_nothing(scene: Scene) -> None:
+def test_a_cancelled_reader_misses_nothing(scene: Scene) -> None:
     with scene.realm().watch("db") as watch:
         token = scene.put("db")
         assert next(watch).token == token

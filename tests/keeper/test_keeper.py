@@ -144,13 +144,13 @@ def test_list_and_show_name_the_process_and_its_keeper(bind: Callable[..., Bound
     assert f"pid {bound.pid}\n" in card
 
 
-def test_the_ttl_is_a_minute_unless_told(run_distlock: Run, seen: Seen, start: Callable[..., Any]) -> None:
+def test_the_default_ttl_is_a_minute(run_distlock: Run, seen: Seen, start: Callable[..., Any]) -> None:
     done = run_distlock("--lock-name=x", "--lock", f"--while-pid={start().pid}")
     assert done.returncode == 0
     assert seen.ttl(seen.held("x").lease) == 60
 
 
-def test_the_keeper_has_a_session_and_a_directory_of_its_own_and_inherits_nothing(
+def test_the_keeper_has_its_own_session_and_directory_and_inherits_nothing(
     distlock_env: dict[str, str], seen: Seen, start: Callable[..., Any], tmp_path: Path
 ) -> None:
     reader, writer = os.pipe()
@@ -186,7 +186,7 @@ def file_of(pid: int, fd: str) -> str:
         return "gone"
 
 
-def test_nobody_waits_for_the_keeper(bind: Callable[..., Bound]) -> None:
+def test_no_process_waits_for_the_keeper(bind: Callable[..., Bound]) -> None:
     # Its stdout and stderr are pipes that are read to their end.
     assert lives(bind(ttl=30).keeper)
 
@@ -219,7 +219,7 @@ def test_a_process_list_shows_the_keepers_lock_and_no_more(bind: Callable[..., B
         assert secret not in shown
 
 
-def test_it_starts_from_an_installation_in_an_environment_of_its_own(
+def test_it_starts_from_an_installation_in_a_virtual_environment(
     distlock_env: dict[str, str], seen: Seen, start: Callable[..., Any], tmp_path: Path
 ) -> None:
     # As `pip install` lays it out: the package lies in site-packages, and nothing else leads to it.
@@ -352,7 +352,7 @@ def test_without_a_log_file_and_without_syslog_it_works_as_well(
     seen.assert_nothing_left()
 
 
-def test_a_process_that_was_given_the_pid_of_another_is_not_taken_for_it(etcd: Cluster, seen: Seen) -> None:
+def test_a_process_with_a_reused_pid_is_not_confused_with_its_predecessor(etcd: Cluster, seen: Seen) -> None:
     connection: dict[str, Any] = {"endpoints": etcd.endpoints, "prefix": seen.prefix}
     started = start_time(os.getpid())
     assert started is not None
@@ -419,7 +419,7 @@ def test_unlock_ends_the_keeper_and_not_the_process(bind: Callable[..., Bound], 
     assert "the keeper ends" in bound.log
 
 
-def test_its_owner_enters_it_again_and_leaves_it_bound(bind: Callable[..., Bound], run_distlock: Run) -> None:
+def test_the_owner_reenters_a_bound_lock_and_leaves_it_bound(bind: Callable[..., Bound], run_distlock: Run) -> None:
     ttl = 3
     bound = bind("--id=me", ttl=ttl)
     before = bound.seen.held("x")
@@ -474,7 +474,7 @@ def test_a_second_keeper_of_the_same_owner_replaces_the_first(
 # The lock is lost.
 
 
-def test_a_lost_lock_is_said_loudly_and_the_process_goes_on(bind: Callable[..., Bound], seen: Seen) -> None:
+def test_a_lost_lock_is_reported_loudly_and_the_process_continues(bind: Callable[..., Bound], seen: Seen) -> None:
     bound = bind(ttl=60)
     seen.delete("x")
     wait_dead(bound.keeper)
@@ -485,7 +485,7 @@ def test_a_lost_lock_is_said_loudly_and_the_process_goes_on(bind: Callable[..., 
     wait_until(lambda: seen.new_leases() == set(), "no lease left")
 
 
-def test_a_lost_lock_ends_the_whole_tree_when_told(
+def test_a_lost_lock_ends_the_whole_tree_on_request(
     bind: Callable[..., Bound], seen: Seen, start: Callable[..., Any]
 ) -> None:
     process = start(*python(STUBBORN))
@@ -555,7 +555,7 @@ def test_the_lock_of_a_killed_keeper_ends_within_the_ttl(bind: Callable[..., Bou
 
 
 @pytest.mark.parametrize("way", ["kill all below the caller", "told to quit together with its process"])
-def test_a_keeper_that_is_signalled_with_its_process_lets_go_when_that_has_ended(
+def test_a_keeper_that_is_signalled_with_its_process_releases_when_that_has_ended(
     bind: Callable[..., Bound], start: Callable[..., Any], seen: Seen, way: str
 ) -> None:
     # As a minion ends a job, and systemd a service: the process ends, at once or after a while; the ttl is far away.
@@ -595,7 +595,7 @@ def descendants_of(pid: int) -> set[int]:
     return {child for child, _ in table.descendants(pid)}
 
 
-def test_a_keeper_that_is_told_to_quit_twice_says_so_and_its_lock_ends_by_its_ttl(
+def test_a_keeper_that_is_signalled_twice_reports_it_and_its_lock_expires_by_its_ttl(
     bind: Callable[..., Bound], seen: Seen
 ) -> None:
     ttl = 5

@@ -78,7 +78,7 @@ def test_a_keeper_without_descriptors_takes_no_living_process_for_ended(
     wait_until(lambda: "has ended; released" in (tmp_path / "log").read_text(), "its last word")
 
 
-def test_a_keeper_without_descriptors_lets_go_all_the_same_when_its_process_ends(
+def test_a_keeper_without_descriptors_still_releases_when_its_process_ends(
     keeper: int, process: Any, seen: Seen
 ) -> None:
     no_more_descriptors(keeper)
@@ -100,7 +100,7 @@ def test_a_keeper_inherits_no_secret_and_no_lock(keeper: int, distlock_env: dict
     assert not any(name.startswith("DISTLOCK") for name in found)
 
 
-def test_a_deputy_inherits_no_secret_and_knows_what_is_held_around_it(
+def test_a_run_keeper_inherits_no_secret_and_knows_the_locks_around_it(
     etcd: Cluster, realm_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {**SECRETS, "DISTLOCK_HELD": f"{realm_prefix}x", "DISTLOCK_TOKEN": "7"}.items():

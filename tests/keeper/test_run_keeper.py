@@ -68,7 +68,7 @@ def token_of(keeper: RunKeeper) -> int | None:
     return None if keeper.hold is None else keeper.hold.token
 
 
-def test_it_waits_in_line_says_for_whom_and_gets_its_turn(new: New, realm: Realm, keys: Etcd) -> None:
+def test_a_keeper_queues_reports_the_holder_and_gets_its_turn(new: New, realm: Realm, keys: Etcd) -> None:
     first = kept(new("a"))
     second = new("b", timeout=-1)
     until(second, lambda: second.waiting, "for whom it waits")
@@ -84,7 +84,7 @@ def test_it_waits_in_line_says_for_whom_and_gets_its_turn(new: New, realm: Realm
     wait_until(lambda: keys.keys() == [] and keys.new_leases() == set(), "nothing left")
 
 
-def test_a_refusal_is_told_with_its_kind(new: New, keys: Etcd) -> None:
+def test_a_refusal_is_reported_with_its_kind(new: New, keys: Etcd) -> None:
     keys.lock("x", owner="node-3")
     trouble = over(new())
     assert trouble is not None
@@ -102,7 +102,9 @@ def test_the_lock_is_renewed_for_longer_than_its_ttl(new: New, realm: Realm) -> 
 @pytest.mark.parametrize(
     ("how", "detail", "state"), [(KEEP, "look at it", "kept"), (COOL, 60, "cooling")], ids=[KEEP, COOL]
 )
-def test_it_parts_with_the_lock_as_it_is_told(new: New, realm: Realm, how: str, detail: str | int, state: str) -> None:
+def test_the_keeper_releases_keeps_or_cools_on_request(
+    new: New, realm: Realm, how: str, detail: str | int, state: str
+) -> None:
     keeper = kept(new())
     keeper.end_hold(how, detail)
     assert over(keeper) is None
@@ -111,7 +113,7 @@ def test_it_parts_with_the_lock_as_it_is_told(new: New, realm: Realm, how: str, 
 
 
 @pytest.mark.parametrize(("on_failure", "left"), [("release", []), ("keep", ["kept"])])
-def test_it_lets_go_when_the_run_and_all_that_it_has_forked_are_gone(
+def test_the_keeper_releases_when_the_run_and_all_its_children_are_gone(
     new: New, realm: Realm, on_failure: str, left: list[str]
 ) -> None:
     reader, writer = os.pipe()
@@ -138,7 +140,7 @@ def test_it_lets_go_when_the_run_and_all_that_it_has_forked_are_gone(
     assert [holder.record.state for holder in realm.show("x").holders] == left
 
 
-def test_a_run_that_ends_while_it_waits_leaves_no_place_in_line(new: New, keys: Etcd) -> None:
+def test_a_run_that_ends_while_it_waits_leaves_no_ticket(new: New, keys: Etcd) -> None:
     keys.lock("x")
     run = os.fork()
     if run == 0:
@@ -161,7 +163,7 @@ def test_a_lock_that_is_taken_away_is_lost_at_once(new: New, keys: Etcd) -> None
     assert "x was lost: its key was deleted" in trouble.message
 
 
-def test_a_deputy_that_is_told_to_quit_keeps_the_lock_for_a_run_that_lives(new: New, realm: Realm, keys: Etcd) -> None:
+def test_a_keeper_that_is_signalled_keeps_the_lock_for_a_living_run(new: New, realm: Realm, keys: Etcd) -> None:
     # Whoever stops a service tells all its processes at once: the run may be about to end too.
     keeper = kept(new())
     os.kill(keeper.pid, signal.SIGTERM)
@@ -181,7 +183,9 @@ def test_a_deputy_that_is_killed_is_a_loss(new: New) -> None:
     assert "the process that kept it has ended" in trouble.message
 
 
-def test_a_loss_by_silence_of_etcd_is_told_before_the_lease_can_run_out(new: New, realm: Realm, proxy: Proxy) -> None:
+def test_a_loss_by_silence_of_etcd_is_reported_before_the_lease_can_expire(
+    new: New, realm: Realm, proxy: Proxy
+) -> None:
     keeper = kept(new(endpoints=[proxy.url], ttl=9, kill_after=5))
     assert keeper.hold is not None
     token = keeper.hold.token

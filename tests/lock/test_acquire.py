@@ -40,7 +40,7 @@ def test_tokens_grow(scene_each: Scene) -> None:
 
 
 @pytest.mark.parametrize("value", ["1;node-1;{}", "1;node-1;a reason of the original", "no record", ""])
-def test_whatever_stands_under_the_name_is_a_lock(scene_each: Scene, value: str) -> None:
+def test_any_value_under_the_name_is_a_lock(scene_each: Scene, value: str) -> None:
     scene_each.put("web", value)
     before = scene_each.get("web")
     with pytest.raises(LockBusy):
@@ -81,7 +81,7 @@ def test_another_realm_is_another_lock(scene_each: Scene) -> None:
     other.close()
 
 
-def test_a_newcomer_does_not_overtake_the_line_when_the_lock_is_free(scene_each: Scene) -> None:
+def test_a_newcomer_does_not_overtake_the_queue_when_the_lock_is_free(scene_each: Scene) -> None:
     scene_each.put("web/queue/0000000000000001")
     with pytest.raises(LockBusy, match="free, but 1 is waiting"):
         scene_each.realm().lock("web").acquire(0)
@@ -92,7 +92,7 @@ def test_a_newcomer_does_not_overtake_the_line_when_the_lock_is_free(scene_each:
     scene_each.assert_clean()
 
 
-def test_n_slots_let_n_in(scene_each: Scene) -> None:
+def test_n_slots_admit_n_holders(scene_each: Scene) -> None:
     realm = scene_each.realm()
     first, second = realm.lock("web", slots=2).acquire(0), realm.lock("web", slots=2).acquire(0)
     assert {first.key, second.key} == {scene_each.prefix + "web", scene_each.prefix + "web/slot/1"}
@@ -107,7 +107,7 @@ def test_n_slots_let_n_in(scene_each: Scene) -> None:
     assert third.result().verify()
 
 
-def test_who_counts_slots_differently_is_told_so(scene_each: Scene) -> None:
+def test_another_number_of_slots_is_refused_with_the_reason(scene_each: Scene) -> None:
     realm = scene_each.realm()
     realm.lock("web", slots=3).acquire(0)
     for slots in (1, 2):
@@ -180,7 +180,7 @@ def test_the_mutex_is_the_one_that_etcdctl_lock_takes(scene_each: Scene) -> None
         process.communicate()
 
 
-def test_the_mutex_is_the_one_that_was_named(scene_each: Scene) -> None:
+def test_a_named_mutex_is_respected(scene_each: Scene) -> None:
     scene_each.put("mine/694d")
     assert scene_each.realm().lock("a").acquire(0).held
     with pytest.raises(LockBusy, match="mutex"):
@@ -204,7 +204,7 @@ def test_a_block_never_runs_without_the_lock(scene_each: Scene) -> None:
     assert not ran
 
 
-def test_a_lock_that_i_hold_is_verified_and_not_taken_twice(scene_each: Scene) -> None:
+def test_a_held_lock_is_verified_and_not_acquired_twice(scene_each: Scene) -> None:
     lock = scene_each.realm().lock("web").acquire(0)
     token = lock.token
     assert lock.acquire(0).token == token
@@ -214,7 +214,7 @@ def test_a_lock_that_i_hold_is_verified_and_not_taken_twice(scene_each: Scene) -
         lock.acquire(0)
 
 
-def test_what_is_not_held_has_no_token(scene: Scene) -> None:
+def test_a_lock_that_is_not_held_has_no_token(scene: Scene) -> None:
     lock = scene.realm().lock("web")
     for ask in (lambda: lock.token, lambda: lock.key, lambda: lock.since, lock.release):
         with pytest.raises(NotHolder):

@@ -57,7 +57,7 @@ def test_a_refused_nowait_and_all_looking_is_no_commit(quiet: Scene) -> None:
     assert commits(quiet) == before
 
 
-def test_an_acquisition_from_the_line_is_at_most_six_commits(quiet: Scene) -> None:
+def test_an_acquisition_from_the_queue_is_at_most_six_commits(quiet: Scene) -> None:
     waiters = 10
     realm = quiet.realm()
     holder = realm.lock("web").acquire(0)

@@ -107,7 +107,7 @@ print("done")
     in_etcd.assert_nothing_left()
 
 
-def test_a_daemon_takes_it_anew_and_has_it_looked_after(etcd: Cluster, realm_prefix: str, in_etcd: Etcd) -> None:
+def test_a_daemon_acquires_again_and_its_hold_is_monitored(etcd: Cluster, realm_prefix: str, in_etcd: Etcd) -> None:
     code = """
 lock = realm.lock("x", ttl=3).acquire()
 

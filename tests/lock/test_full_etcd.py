@@ -82,7 +82,7 @@ def realm(full: Full) -> Iterator[Realm]:
 
 
 @pytest.mark.parametrize("version", ["3.4", "3.5"])
-def test_what_is_held_in_a_full_etcd_can_be_let_go_and_broken(
+def test_a_lock_in_a_full_etcd_can_be_released_and_broken(
     start_etcd: Callable[..., Cluster], run_distlock: Run, version: str
 ) -> None:
     with start_etcd(version=version, extra_args=["--quota-backend-bytes=100000"]) as cluster:
@@ -105,7 +105,7 @@ def test_what_is_held_in_a_full_etcd_can_be_let_go_and_broken(
         realm.close()
 
 
-def test_a_database_beyond_its_quota_on_3_5_lets_leased_locks_go_and_names_the_rest(
+def test_beyond_its_quota_on_3_5_leased_locks_are_released_and_the_rest_named(
     start_etcd: Callable[..., Cluster],
 ) -> None:
     """3.5.1 lets no transaction in then, be it of deletes alone; but a lease can be revoked."""
@@ -181,7 +181,7 @@ def test_a_claim_in_doubt_in_a_full_etcd_can_never_be_applied(full: Full, realm:
     assert full.keys == []
 
 
-def test_the_first_claim_ever_in_doubt_in_a_full_etcd_is_said_to_be_unknown(full: Full) -> None:
+def test_the_first_claim_ever_in_doubt_in_a_full_etcd_is_reported_as_unknown(full: Full) -> None:
     """Nothing that could be deleted would make it void."""
     scene = Scene(full.cluster, PREFIX)
     outcome, body = _claim_held_up(full, scene, ttl=None, waiter=False)
@@ -239,7 +239,7 @@ class CrossesTheLimit:
 
 
 @pytest.mark.parametrize("ttl", [None, 20])
-def test_a_write_that_was_applied_and_refused_all_the_same_is_found_out(scene: Scene, ttl: int | None) -> None:
+def test_a_write_that_was_applied_but_refused_is_settled(scene: Scene, ttl: int | None) -> None:
     etcd = CrossesTheLimit(gateway(*scene.endpoints))
     lock = Realm(etcd, scene.prefix).lock("web", ttl=ttl, background=False).acquire(0)
     assert lock.verify()
@@ -265,7 +265,7 @@ def test_a_leased_lock_that_cannot_be_left_taken_yet_is_kept_alive_until_it_can(
 
 
 @pytest.mark.parametrize("ending", [lambda lock: lock.keep("why"), lambda lock: lock.cool(60)], ids=["keep", "cool"])
-def test_a_leased_lock_that_cannot_be_left_taken_is_not_let_go(full: Full, realm: Realm, ending: Any) -> None:
+def test_a_leased_lock_that_cannot_be_kept_is_not_released(full: Full, realm: Realm, ending: Any) -> None:
     lock = realm.lock("x", ttl=5).acquire()
     full.alarm()
     with pytest.raises(NoSpace):
@@ -274,7 +274,7 @@ def test_a_leased_lock_that_cannot_be_left_taken_is_not_let_go(full: Full, realm
     wait_until(lambda: full.keys == [], "the end of its lease", BOUND)
 
 
-def test_a_failed_command_whose_lock_cannot_be_left_taken_says_so_and_lets_its_lease_run(
+def test_a_failed_command_whose_lock_cannot_be_kept_reports_it_and_lets_its_lease_expire(
     full: Full, run_distlock: Run
 ) -> None:
     options = ["--lock-name=x", "--ttl=6", "--release-timeout=1", "--on-failure=keep"]

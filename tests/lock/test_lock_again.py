@@ -42,7 +42,7 @@ def threads(name: str = "distlock-session") -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name == name and thread not in OTHERS]
 
 
-def test_to_acquire_again_renews_now(realm: Realm) -> None:
+def test_acquiring_again_renews_at_once(realm: Realm) -> None:
     lock = realm.lock("x", ttl=60).acquire()
     token, deadline = lock.token, lock.session.deadline
     until_after(now() + 0.1)
@@ -52,7 +52,7 @@ def test_to_acquire_again_renews_now(realm: Realm) -> None:
     lock.release()
 
 
-def test_to_acquire_again_what_is_lost_says_so_and_the_next_time_takes_it_anew(realm: Realm, seen: Seen) -> None:
+def test_acquiring_a_lost_lock_reports_the_loss_and_the_next_acquire_takes_it(realm: Realm, seen: Seen) -> None:
     lock = realm.lock("x", ttl=60).acquire()
     token = lock.token
     lock.session.stop()  # so that it is acquire that finds out
@@ -98,7 +98,7 @@ def test_another_ttl_counts_from_the_next_acquire_on(
     seen.assert_nothing_left()
 
 
-def test_with_another_refresh_it_is_renewed_so_often(realm: Realm, proxy: Proxy) -> None:
+def test_a_set_refresh_is_the_interval_of_renewals(realm: Realm, proxy: Proxy) -> None:
     lock = realm.lock("x", ttl=60).acquire()
     lock.refresh = 0.2
     lock.acquire()
@@ -142,7 +142,7 @@ def test_a_moved_lock_is_still_watched(realm: Realm, seen: Seen) -> None:
         lock.release()
 
 
-def test_to_release_what_is_not_held_says_so(realm: Realm) -> None:
+def test_releasing_a_lock_that_is_not_held_raises(realm: Realm) -> None:
     lock = realm.lock("x", ttl=60)
     with pytest.raises(NotHolder):
         lock.release()
@@ -151,7 +151,7 @@ def test_to_release_what_is_not_held_says_so(realm: Realm) -> None:
         lock.release()
 
 
-def test_on_lost_may_let_go_and_take_it_again(realm: Realm, seen: Seen) -> None:
+def test_on_lost_may_release_and_acquire_again(realm: Realm, seen: Seen) -> None:
     again = threading.Event()
     locks: list[Lock] = []
 
@@ -220,7 +220,7 @@ def test_a_wait_with_a_cancel_does_not_look_up_all_the_time(
     waiter.join(BOUND)
 
 
-def test_ownership_follows_the_lock_until_it_is_let_go(realm: Realm, seen: Seen) -> None:
+def test_ownership_follows_the_lock_until_its_release(realm: Realm, seen: Seen) -> None:
     lock = realm.lock("x")  # persistent: looked after as long as somebody reads
     read = lock.ownership()
     assert next(read) is False

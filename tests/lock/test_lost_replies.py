@@ -42,7 +42,7 @@ def cancel(request: pytest.FixtureRequest) -> Any:
 # Lost, and etcd still there: it is as if nothing had been lost.
 
 
-def test_a_lost_claim_is_found_out(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
+def test_a_lost_claim_is_settled(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
     lose(TXN, puts(scene.key("web")))
     lock = scene.realm(proxy.url).lock("web").acquire(0)
     kv = scene.get("web")
@@ -53,7 +53,7 @@ def test_a_lost_claim_is_found_out(scene: Scene, proxy: Proxy, lose: Callable[..
     scene.assert_clean()
 
 
-def test_a_lost_claim_of_a_waiter_is_found_out(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
+def test_a_lost_claim_of_a_waiter_is_settled(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
     scene.put("web")
     waiter = scene.queue(scene.realm(proxy.url).lock("web"))
     lose(TXN, puts(scene.key("web")))
@@ -66,7 +66,7 @@ def test_a_lost_claim_of_a_waiter_is_found_out(scene: Scene, proxy: Proxy, lose:
 
 
 @pytest.mark.parametrize("path", [GRANT, TXN, REVOKE])
-def test_a_lost_step_into_the_line_leaves_one_ticket_and_one_lease(
+def test_a_lost_queue_entry_leaves_one_ticket_and_one_lease(
     scene: Scene, proxy: Proxy, lose: Callable[..., None], path: str
 ) -> None:
     scene.put("web")
@@ -79,7 +79,7 @@ def test_a_lost_step_into_the_line_leaves_one_ticket_and_one_lease(
     scene.assert_clean()
 
 
-def test_a_lost_release_is_found_out(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
+def test_a_lost_release_is_settled(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
     lock = scene.realm(proxy.url).lock("web").acquire(0)
     lose(TXN, deletes(scene.key("web")))
     lock.release()
@@ -87,7 +87,7 @@ def test_a_lost_release_is_found_out(scene: Scene, proxy: Proxy, lose: Callable[
     assert scene.record("__last/web").text("how") == "released"
 
 
-def test_a_release_in_doubt_twice_is_found_out(scene: Scene, proxy: Proxy) -> None:
+def test_a_release_in_doubt_twice_is_settled(scene: Scene, proxy: Proxy) -> None:
     """The first arrives only when the second is under way, and so it is the first that is applied."""
     lock = scene.realm(proxy.url).lock("web").acquire(0)
     first = proxy.hold_request(TXN, deletes(scene.key("web")))
@@ -120,7 +120,7 @@ def test_a_claim_that_arrives_after_its_doubt_was_settled_is_void(scene: Scene, 
     assert scene.under() == before
 
 
-def test_a_claim_that_arrives_after_the_caller_was_called_away_is_void(scene: Scene, proxy: Proxy, cancel: Any) -> None:
+def test_a_claim_that_arrives_after_the_caller_was_cancelled_is_void(scene: Scene, proxy: Proxy, cancel: Any) -> None:
     held = proxy.hold_request(TXN, puts(scene.key("web")))
     claim = scene.acquire(scene.realm(proxy.url).lock("web"), -1, cancel=cancel)
     held.wait()
@@ -198,7 +198,7 @@ def went_away(scene: Scene, proxy: Proxy, *, silent: bool, ticket: bool, timeout
 
 @pytest.mark.parametrize("silent", [False, True], ids=["refusing", "silent"])
 @pytest.mark.parametrize("ticket", [False, True], ids=["newcomer", "waiter"])
-def test_what_cannot_be_found_out_before_the_deadline_is_unknown(
+def test_an_outcome_not_settled_before_the_deadline_is_unknown(
     scene: Scene, proxy: Proxy, silent: bool, ticket: bool
 ) -> None:
     unknown = went_away(scene, proxy, silent=silent, ticket=ticket)
@@ -209,14 +209,14 @@ def test_what_cannot_be_found_out_before_the_deadline_is_unknown(
     assert "realm.unlock('web')" in str(unknown)
 
 
-def test_the_end_of_a_silent_etcd_comes_in_time(scene: Scene, proxy: Proxy) -> None:
+def test_a_call_to_a_silent_etcd_ends_in_time(scene: Scene, proxy: Proxy) -> None:
     started = time.monotonic()
     went_away(scene, proxy, silent=True, ticket=False, timeout=2.0)
     assert time.monotonic() - started < 12
 
 
 @pytest.mark.parametrize("waits", ["not", "for a while", "in line"])
-def test_the_last_word_has_one_budget_of_a_second(scene: Scene, proxy: Proxy, waits: str) -> None:
+def test_the_final_message_has_a_budget_of_one_second(scene: Scene, proxy: Proxy, waits: str) -> None:
     """A claim, a lease and a place in line are to be given up, and etcd is silent: one second for all, not for each."""
     lock = scene.realm(proxy.url, connect_timeout=2.0).lock("web", ttl=5)
     started = time.monotonic()
@@ -283,7 +283,7 @@ def stages(scene: Scene) -> dict[str, tuple[str, Any]]:
 
 @pytest.mark.parametrize("what", ["the first read", "the claim", "the lease", "the ticket", "the watch"])
 @pytest.mark.parametrize("hold", ["hold_request", "hold_reply"])
-def test_a_caller_called_away_leaves_nothing_behind_at(
+def test_a_cancelled_caller_leaves_nothing_behind_at(
     scene: Scene, proxy: Proxy, cancel: Any, what: str, hold: str
 ) -> None:
     path, when = stages(scene)[what]
@@ -300,7 +300,7 @@ def test_a_caller_called_away_leaves_nothing_behind_at(
     scene.assert_clean("web")
 
 
-def test_a_caller_called_away_while_it_waits_leaves_nothing_behind(scene: Scene, proxy: Proxy, cancel: Any) -> None:
+def test_a_caller_cancelled_while_it_waits_leaves_nothing_behind(scene: Scene, proxy: Proxy, cancel: Any) -> None:
     scene.put("web")
     waiter = scene.queue(scene.realm(proxy.url).lock("web"), cancel=cancel)
     until(lambda: proxy.streams == 1)
@@ -310,7 +310,7 @@ def test_a_caller_called_away_while_it_waits_leaves_nothing_behind(scene: Scene,
     scene.assert_clean("web")
 
 
-def test_a_caller_called_away_while_it_connects_ends_at_once(scene: Scene, proxy: Proxy, cancel: Any) -> None:
+def test_a_caller_cancelled_while_it_connects_ends_at_once(scene: Scene, proxy: Proxy, cancel: Any) -> None:
     proxy.blackhole()
     call = scene.acquire(scene.realm(proxy.url, connect_timeout=60).lock("web"), cancel=cancel)
     proxy.wait_for_requests(TXN)

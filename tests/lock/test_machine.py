@@ -266,6 +266,6 @@ class Machine(RuleBasedStateMachine):
         return f"{NAME}/slot/{slot}" if slot else NAME
 
 
-def test_whatever_is_done_the_lock_is_as_the_model_says_and_the_watch_has_told_it(etcd: Cluster) -> None:
+def test_after_any_operations_lock_and_watch_agree_with_the_model(etcd: Cluster) -> None:
     Machine.cluster = etcd
     run_machine(Machine, settings=ALL)

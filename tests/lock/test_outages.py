@@ -55,7 +55,7 @@ def test_a_paused_etcd_fails_in_time(own: Scene) -> None:
     own.cluster.members[0].resume()
 
 
-def test_the_error_names_every_endpoint_and_what_is_wrong_with_it(scene: Scene, proxy: Proxy) -> None:
+def test_the_error_names_every_endpoint_and_its_fault(scene: Scene, proxy: Proxy) -> None:
     with Proxy("http://127.0.0.1:9") as other:
         proxy.blackhole()
         other.cut()
@@ -81,14 +81,14 @@ def test_a_dead_endpoint_leaves_the_others_their_share(scene: Scene, proxy: Prox
     assert len(proxy.wait_for_requests("*", 0)) == asked
 
 
-def test_an_endpoint_that_died_while_nobody_looked_is_left_for_another(scene: Scene, proxy: Proxy) -> None:
+def test_an_endpoint_that_died_while_idle_is_replaced_by_another(scene: Scene, proxy: Proxy) -> None:
     lock = scene.realm(proxy.url, *scene.endpoints).lock("web").acquire(0)
     proxy.cut()
     lock.release()
     scene.assert_clean()
 
 
-def test_a_connection_that_was_closed_while_idle_puts_nothing_in_doubt(scene: Scene, proxy: Proxy) -> None:
+def test_a_connection_closed_while_idle_puts_nothing_in_doubt(scene: Scene, proxy: Proxy) -> None:
     etcd = gateway(proxy.url)
     etcd.read([], Patience.lasting(BOUND))
     proxy.cut()
@@ -128,7 +128,7 @@ def two_in_line(scene: Scene, *endpoints: str) -> tuple[Callable[[], Lock], Call
     return served, check
 
 
-def test_a_restart_of_etcd_costs_nobody_a_place(own: Scene) -> None:
+def test_no_waiter_loses_its_place_over_a_restart_of_etcd(own: Scene) -> None:
     served, check = two_in_line(own)
     own.cluster.members[0].restart()
     own.cluster.wait_ready()
@@ -137,7 +137,7 @@ def test_a_restart_of_etcd_costs_nobody_a_place(own: Scene) -> None:
     served()
 
 
-def test_a_pause_of_etcd_costs_nobody_a_place(own: Scene) -> None:
+def test_no_waiter_loses_its_place_over_a_pause_of_etcd(own: Scene) -> None:
     with Proxy(own.cluster.endpoints[0]) as proxy:
         served, check = two_in_line(own, proxy.url)
         own.cluster.members[0].pause()
@@ -150,7 +150,7 @@ def test_a_pause_of_etcd_costs_nobody_a_place(own: Scene) -> None:
 
 
 @pytest.mark.parametrize("fault", [Member.kill, Member.pause], ids=["killed", "paused"])
-def test_a_member_in_use_is_left_for_another_without_losing_the_place(
+def test_a_member_in_use_that_fails_is_replaced_without_losing_the_place(
     cluster3: Cluster, realm_prefix: str, fault: Callable[[Member], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queue, "REREAD", 60.0)  # that is not what is to help here
@@ -181,7 +181,7 @@ def test_an_outage_longer_than_the_ticket_lives_means_to_queue_again(scene: Scen
     assert waiter.result(PROMPT).held
 
 
-def test_a_waiter_outlasts_an_outage_also_between_two_tickets(scene: Scene, proxy: Proxy) -> None:
+def test_a_waiter_outlasts_an_outage_even_between_two_tickets(scene: Scene, proxy: Proxy) -> None:
     """The old ticket is gone; etcd answers reads already, but grants no lease for longer than connect_timeout."""
     scene.put("web")
     waiter = scene.queue(scene.realm(proxy.url, connect_timeout=1.0).lock("web"))
@@ -193,7 +193,7 @@ def test_a_waiter_outlasts_an_outage_also_between_two_tickets(scene: Scene, prox
     assert waiter.result(PROMPT).held
 
 
-def test_a_timeout_in_an_outage_says_that_etcd_is_silent(scene: Scene, proxy: Proxy) -> None:
+def test_a_timeout_during_an_outage_reports_that_etcd_is_silent(scene: Scene, proxy: Proxy) -> None:
     scene.put("web", "1;node-9;{}")
     waiter = scene.queue(scene.realm(proxy.url).lock("web"), 3.0)
     proxy.cut()
@@ -201,7 +201,7 @@ def test_a_timeout_in_an_outage_says_that_etcd_is_silent(scene: Scene, proxy: Pr
         waiter.result(BOUND)
 
 
-def test_a_waiter_is_told_of_the_outage(scene: Scene, proxy: Proxy) -> None:
+def test_a_waiter_is_notified_of_the_outage(scene: Scene, proxy: Proxy) -> None:
     seen: list[Any] = []
     scene.put("web")
     waiter = scene.queue(scene.realm(proxy.url).lock("web"), progress=seen.append)

@@ -81,7 +81,7 @@ def test_waiting_costs_no_commits(start_etcd: Callable[..., Cluster], realm_pref
         scene.close()
 
 
-def test_a_waiter_killed_in_mid_line_delays_it_by_no_more_than_its_ticket(
+def test_a_waiter_killed_in_mid_queue_delays_it_by_its_ticket_at_most(
     scene: Scene, spawn_distlock: Callable[..., Process]
 ) -> None:
     realm = scene.realm()
@@ -116,7 +116,7 @@ def test_a_waiter_whose_ticket_is_deleted_queues_again(scene: Scene) -> None:
     assert waiter.result(PROMPT).held
 
 
-def test_a_waiter_whose_ticket_is_made_anew_by_somebody_queues_again(scene: Scene) -> None:
+def test_a_waiter_whose_ticket_is_recreated_by_another_queues_again(scene: Scene) -> None:
     scene.put("web")
     waiter = scene.queue(scene.realm().lock("web"))
     (old,) = scene.line("web")
@@ -130,7 +130,7 @@ def test_a_waiter_whose_ticket_is_made_anew_by_somebody_queues_again(scene: Scen
     assert waiter.result(PROMPT).held
 
 
-def test_a_waiter_in_mid_line_whose_ticket_is_made_anew_queues_again(scene: Scene) -> None:
+def test_a_waiter_in_mid_queue_whose_ticket_is_recreated_queues_again(scene: Scene) -> None:
     scene.put("web")
     first = scene.queue(scene.realm().lock("web", "first"))
     second = scene.queue(scene.realm().lock("web", "second"))
@@ -144,7 +144,7 @@ def test_a_waiter_in_mid_line_whose_ticket_is_made_anew_queues_again(scene: Scen
     assert second.result(PROMPT).held
 
 
-def test_a_waiter_whose_lease_ran_out_queues_again(scene: Scene) -> None:
+def test_a_waiter_whose_lease_expired_queues_again(scene: Scene) -> None:
     scene.put("web")
     waiter = scene.queue(scene.realm().lock("web"))
     (old,) = scene.line("web")
@@ -261,7 +261,7 @@ class DeafWatch:
         self._watch.close()
 
 
-def test_whoever_comes_to_the_head_too_late_for_the_release_looks_at_once(
+def test_a_waiter_that_reaches_the_head_after_the_release_reads_at_once(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """etcd tells a watch that begins in the past of it up to 100 ms later; this one is never told."""
@@ -288,7 +288,7 @@ class BeginningWatch(DeafWatch):
         return self._watch.wait_for_hint(patience)
 
 
-def test_a_waiter_gives_up_its_place_for_those_behind_it(scene: Scene) -> None:
+def test_a_waiter_that_gives_up_frees_its_place_for_the_next(scene: Scene) -> None:
     scene.put("web")
     first = scene.queue(scene.realm().lock("web", "first"), 3.0)
     second = scene.queue(scene.realm().lock("web", "second"))
@@ -299,7 +299,7 @@ def test_a_waiter_gives_up_its_place_for_those_behind_it(scene: Scene) -> None:
     assert second.result(PROMPT).owner == "second"
 
 
-def test_a_waiter_is_told_its_place_and_who_holds_it(scene: Scene) -> None:
+def test_a_waiter_learns_its_position_and_the_holder(scene: Scene) -> None:
     seen: list[Any] = []
     scene.put("web", '1;node-9;{"reason":"Upgrade"}')
     scene.queue(scene.realm().lock("web"))
@@ -312,7 +312,7 @@ def test_a_waiter_is_told_its_place_and_who_holds_it(scene: Scene) -> None:
     assert not waiter.done()
 
 
-def test_the_ticket_goes_with_the_claim(scene: Scene, proxy: Proxy) -> None:
+def test_the_claim_deletes_the_ticket(scene: Scene, proxy: Proxy) -> None:
     """In one transaction: nobody behind may see the lock taken and the ticket still there, or the other way round."""
     scene.put("web")
     waiter = scene.queue(scene.realm(proxy.url).lock("web"))

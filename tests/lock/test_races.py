@@ -50,7 +50,7 @@ def test_a_claim_is_refused_when(scene_each: Scene, proxy_each: Proxy, what: str
 
 
 @pytest.mark.parametrize("what", ["the lock is taken", "a Go client enters its mutex", "the realm is frozen"])
-def test_the_claim_of_the_first_in_line_is_refused_and_keeps_its_place_when(
+def test_the_claim_of_the_first_waiter_is_refused_and_keeps_its_place_when(
     scene_each: Scene, proxy_each: Proxy, what: str
 ) -> None:
     change, _ = MEANWHILE[what]
@@ -72,7 +72,7 @@ def test_the_claim_of_the_first_in_line_is_refused_and_keeps_its_place_when(
     assert waiter.result(PROMPT).held
 
 
-def test_a_slot_is_not_taken_beside_a_holder_who_came_meanwhile(scene_each: Scene, proxy_each: Proxy) -> None:
+def test_a_slot_is_not_claimed_beside_a_concurrent_holder(scene_each: Scene, proxy_each: Proxy) -> None:
     """Slot 1 is free and stays free; but slot 0 goes to somebody who counts one slot."""
     realm = scene_each.realm(proxy_each.url)
     realm.lock("web", "first", slots=2).acquire(0)
@@ -114,7 +114,7 @@ def test_a_claim_whose_ticket_was_deleted_is_refused_and_queues_again(scene_each
     assert waiter.result(PROMPT).held
 
 
-def test_a_claim_whose_ticket_was_made_anew_by_somebody_is_refused(scene_each: Scene, proxy_each: Proxy) -> None:
+def test_a_claim_whose_ticket_was_recreated_by_another_is_refused(scene_each: Scene, proxy_each: Proxy) -> None:
     scene_each.put("web")
     waiter = scene_each.queue(scene_each.realm(proxy_each.url).lock("web"))
     (ticket,) = scene_each.line("web")

@@ -94,7 +94,7 @@ def test_a_nested_run_of_another_owner_does_not_wait_for_itself(scene: Scene) ->
     scene.assert_clean("web")
 
 
-def test_a_token_of_before_makes_nobody_nested(scene: Scene) -> None:
+def test_an_old_token_does_not_make_a_process_nested(scene: Scene) -> None:
     outer = scene.realm().lock("web", "node-1").acquire(0)
     old = outer.token
     outer.release()
@@ -121,7 +121,7 @@ def another_run(scene: Scene) -> Process:
     )
 
 
-def test_a_dead_run_is_taken_over_and_released_by_who_took_it(scene: Scene) -> None:
+def test_a_dead_run_is_taken_over_and_its_successor_releases_it(scene: Scene) -> None:
     process = another_run(scene)
     assert process.stdout is not None
     token = int(process.stdout.readline())
@@ -224,7 +224,7 @@ def lost(proxy: Proxy, scene: Scene, what: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["reply", "request"])
-def test_a_lost_entry_and_a_lost_way_out_are_found_out(scene: Scene, proxy: Proxy, what: str) -> None:
+def test_a_lost_entry_and_a_lost_exit_are_settled(scene: Scene, proxy: Proxy, what: str) -> None:
     step = scene.realm().lock("web", "node-1", step=True).acquire(0)
     lost(proxy, scene, what)
     inner = scene.realm(proxy.url).lock("web", "node-1").acquire(0)
@@ -246,7 +246,7 @@ def test_an_entry_that_arrives_late_is_void(scene: Scene, proxy: Proxy) -> None:
     assert step.verify()
 
 
-def test_a_caller_called_away_while_it_enters_leaves_the_step_as_it_was(scene: Scene, proxy: Proxy) -> None:
+def test_a_caller_cancelled_while_it_enters_leaves_the_step_as_it_was(scene: Scene, proxy: Proxy) -> None:
     step = scene.realm().lock("web", "node-1", step=True).acquire(0)
     before: Any = scene.get("web")
     reply = proxy.hold_reply(TXN, puts(scene.key("web")))
@@ -259,7 +259,7 @@ def test_a_caller_called_away_while_it_enters_leaves_the_step_as_it_was(scene: S
     assert step.verify()
 
 
-def test_a_release_after_the_step_was_broken_says_lost(scene: Scene, proxy: Proxy) -> None:
+def test_a_release_after_the_step_was_broken_reports_lost(scene: Scene, proxy: Proxy) -> None:
     scene.realm().lock("web", "node-1", step=True).acquire(0)
     inner = scene.realm(proxy.url).lock("web", "node-1").acquire(0)
     scene.realm().unlock("web")
@@ -270,7 +270,7 @@ def test_a_release_after_the_step_was_broken_says_lost(scene: Scene, proxy: Prox
     assert not any(deletes(scene.key("web"))(body) for body in proxy.wait_for_requests(TXN))
 
 
-def test_a_command_whose_start_could_not_be_read_is_not_proved_gone(scene: Scene) -> None:
+def test_a_command_whose_start_time_is_unreadable_is_not_provably_gone(scene: Scene) -> None:
     run = subprocess.Popen(["sleep", "60"])
     details = {**traces(run.pid), "kind": "run", "explicit": True, "run": "5" * 32}
     run.kill()

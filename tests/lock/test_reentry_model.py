@@ -121,7 +121,7 @@ def stored(case: Case, processes: dict[str, dict[str, Any]]) -> str:
 
 
 @pytest.mark.parametrize("share", range(4))
-def test_it_is_entered_and_let_go_by_whom_the_model_lets(
+def test_only_those_that_the_model_admits_enter_and_release(
     scene: Scene, processes: dict[str, dict[str, Any]], share: int
 ) -> None:
     chosen = random.Random(share).sample(CASES, EXAMPLES // 4)
@@ -222,7 +222,7 @@ def test_a_step_that_was_taken_over_is_entered_and_put_back_under_its_own_token(
     scene.assert_clean()
 
 
-def test_a_watch_tells_a_take_over_as_the_end_of_one_hold_and_the_beginning_of_another(
+def test_a_watch_reports_a_take_over_as_one_hold_ended_and_another_begun(
     scene: Scene, processes: dict[str, dict[str, Any]]
 ) -> None:
     case = Case("run", "mine", "gone", "gone", (True, True), True, "held", "no")
@@ -271,7 +271,7 @@ def say(racer: Process) -> str:
 
 
 @pytest.mark.parametrize("what", ["step", "run"])
-def test_of_those_that_find_a_hold_of_which_the_taker_is_gone_one_enters(
+def test_only_one_process_enters_a_hold_whose_taker_is_gone(
     scene: Scene, processes: dict[str, dict[str, Any]], what: str
 ) -> None:
     case = Case(what, "gone" if what == "step" else "mine", "gone", "gone", (True, True), True, "held", "no")
@@ -283,9 +283,7 @@ def test_of_those_that_find_a_hold_of_which_the_taker_is_gone_one_enters(
         scene.delete("web")
 
 
-def test_nobody_of_the_same_name_enters_a_step_beside_its_taker(
-    scene: Scene, processes: dict[str, dict[str, Any]]
-) -> None:
+def test_no_namesake_enters_a_step_while_its_taker_lives(scene: Scene, processes: dict[str, dict[str, Any]]) -> None:
     case = Case("step", "alive", "gone", "gone", (True, True), True, "held", "no")
     token = scene.put("web", stored(case, processes))
     assert race(scene, step=True) == []
@@ -321,7 +319,7 @@ def test_a_note_ends_with_every_way_in_which_a_hold_or_an_attempt_ends(scene: Sc
     assert Path(state_dir).stat().st_mode & 0o077 == 0
 
 
-def test_a_process_is_not_taken_for_one_of_another_place(processes: dict[str, dict[str, Any]]) -> None:
+def test_a_process_is_not_confused_with_one_of_another_namespace(processes: dict[str, dict[str, Any]]) -> None:
     assert not is_same(processes["unknown"], processes["gone"])
     assert fate(processes["unknown"])[0] == UNKNOWN
     assert fate(processes["gone"])[0] == GONE

@@ -64,7 +64,7 @@ def test_a_release_compares_the_token_and_not_the_run_alone(scene: Scene) -> Non
     assert scene.get("web") is not None
 
 
-def test_a_release_goes_on_when_only_the_record_was_put_again(scene: Scene) -> None:
+def test_a_release_succeeds_when_only_the_record_was_rewritten(scene: Scene) -> None:
     """Token and run are mine: a changed record (kept, a new reason) is no other lock."""
     lock = scene.realm().lock("web").acquire(0)
     kv = scene.get("web")
@@ -75,7 +75,7 @@ def test_a_release_goes_on_when_only_the_record_was_put_again(scene: Scene) -> N
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-def test_a_release_of_what_was_deleted_says_lost(scene: Scene, replaced: bool) -> None:
+def test_a_release_of_a_deleted_lock_reports_lost(scene: Scene, replaced: bool) -> None:
     lock = scene.realm().lock("web").acquire(0)
     scene.delete("web")
     if replaced:
@@ -88,7 +88,7 @@ def test_a_release_of_what_was_deleted_says_lost(scene: Scene, replaced: bool) -
         lock.release()
 
 
-def test_the_end_of_a_hold_is_put_down_in_the_transaction_that_deletes_it(scene: Scene, proxy: Proxy) -> None:
+def test_the_end_of_a_hold_is_recorded_in_the_transaction_that_deletes_it(scene: Scene, proxy: Proxy) -> None:
     lock = scene.realm(proxy.url).lock("web", "node-1", "Upgrade").acquire(0)
     token = lock.token
     lock.release()
@@ -113,7 +113,7 @@ def test_a_release_respects_the_mutex_for_two_seconds_and_then_deletes(scene: Sc
     assert scene.get("__last/web") is not None
 
 
-def test_a_release_goes_on_as_soon_as_the_mutex_is_left(scene: Scene, proxy: Proxy) -> None:
+def test_a_release_continues_as_soon_as_the_mutex_is_free(scene: Scene, proxy: Proxy) -> None:
     lock = scene.realm(proxy.url).lock("web").acquire(0)
     scene.put("__internal_lock/694d")
     asked = len(proxy.wait_for_requests(TXN))
@@ -175,7 +175,7 @@ def test_a_release_gives_up_after_its_timeout_and_can_be_tried_again(scene: Scen
     scene.assert_clean()
 
 
-def test_a_release_is_called_off_by_a_cancel(scene: Scene, proxy: Proxy) -> None:
+def test_a_release_ends_by_a_cancel(scene: Scene, proxy: Proxy) -> None:
     cancel = Interrupt()
     lock = scene.realm(proxy.url).lock("web").acquire(0)
     proxy.cut()
@@ -219,7 +219,7 @@ def test_unlock_with_a_token_refuses_a_newer_lock(scene: Scene) -> None:
     scene.realm().unlock("web", token=newer)
 
 
-def test_unlock_reads_again_when_only_the_record_was_put_again(scene: Scene, proxy: Proxy) -> None:
+def test_unlock_rereads_when_only_the_record_was_rewritten(scene: Scene, proxy: Proxy) -> None:
     scene.put("web", "1;node-9;{}")
     held = proxy.hold_request(TXN, deletes(scene.key("web")))
     unlock = scene.start(lambda: scene.realm(proxy.url).unlock("web"))
@@ -230,7 +230,7 @@ def test_unlock_reads_again_when_only_the_record_was_put_again(scene: Scene, pro
     assert scene.get("web") is None
 
 
-def test_unlock_refuses_what_was_replaced_after_it_was_shown(scene: Scene, proxy: Proxy) -> None:
+def test_unlock_refuses_a_lock_that_was_replaced_after_it_was_shown(scene: Scene, proxy: Proxy) -> None:
     scene.put("web", "1;node-9;{}")
     held = proxy.hold_request(TXN, deletes(scene.key("web")))
     unlock = scene.start(lambda: scene.realm(proxy.url).unlock("web"))
@@ -243,7 +243,7 @@ def test_unlock_refuses_what_was_replaced_after_it_was_shown(scene: Scene, proxy
     assert scene.under() == before
 
 
-def test_unlock_of_what_went_away_meanwhile_says_so(scene: Scene, proxy: Proxy) -> None:
+def test_unlock_reports_a_lock_that_disappeared_meanwhile(scene: Scene, proxy: Proxy) -> None:
     scene.put("web", "1;node-9;{}")
     held = proxy.hold_request(TXN, deletes(scene.key("web")))
     unlock = scene.start(lambda: scene.realm(proxy.url).unlock("web"))
@@ -254,7 +254,7 @@ def test_unlock_of_what_went_away_meanwhile_says_so(scene: Scene, proxy: Proxy) 
         unlock.result(BOUND)
 
 
-def test_unlock_in_doubt_is_found_out(scene: Scene, proxy: Proxy) -> None:
+def test_an_unlock_in_doubt_is_settled(scene: Scene, proxy: Proxy) -> None:
     scene.put("web", "1;node-9;{}")
     proxy.lose_reply(TXN, deletes(scene.key("web")))
     assert scene.realm(proxy.url).unlock("web").owner == "node-9"

@@ -72,7 +72,7 @@ def put_an_end_to(lock: Lock) -> None:
         ("replace", "it is held by another now"),
     ],
 )
-def test_a_loss_is_told_once_at_once_and_remembered(realm: Realm, key: Key, way: str, why: str) -> None:
+def test_a_loss_is_reported_once_at_once_and_remembered(realm: Realm, key: Key, way: str, why: str) -> None:
     told = Told()
     lock = realm.lock("x", ttl=60, on_lost=told).acquire()
     session = lock.session
@@ -130,9 +130,7 @@ def test_an_outage_shorter_than_the_ttl_is_ridden_out(realm: Realm, proxy: Proxy
     in_etcd.assert_nothing_left()
 
 
-def test_a_watch_whose_history_is_compacted_is_opened_anew(
-    start_etcd: Callable[..., Cluster], realm_prefix: str
-) -> None:
+def test_a_watch_whose_history_is_compacted_is_reopened(start_etcd: Callable[..., Cluster], realm_prefix: str) -> None:
     told = Told()
     with start_etcd() as own, Proxy(own.endpoints[0]) as proxy, connect(proxy.url, realm_prefix) as realm:
         lock = realm.lock("x", ttl=60, on_lost=told).acquire()

@@ -136,7 +136,7 @@ def locks(etcd34: Cluster, realm_prefix: str) -> Iterator[Callable[[], Lock]]:
         yield lambda: realm.lock(f"x{next(numbers)}", ttl=TTL, background=False).acquire()
 
 
-def test_whatever_raises_in_the_loop_the_hold_goes_on_or_is_lost_by_its_deadline(
+def test_whatever_the_loop_raises_the_hold_continues_or_is_lost_by_its_deadline(
     locks: Callable[[], Lock], etcd34: Cluster, realm_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faults = Faults(monkeypatch)
@@ -186,7 +186,7 @@ def _comes(condition: Callable[[], bool]) -> bool:
 
 
 @pytest.mark.parametrize("way", ["on_lost", "on_change"])
-def test_what_a_callback_raises_neither_ends_nor_hides_anything(
+def test_an_exception_in_a_callback_neither_ends_nor_hides_anything(
     etcd: Cluster, realm_prefix: str, in_etcd: Etcd, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reported: list[Any] = []
@@ -249,7 +249,7 @@ def apart(etcd: Cluster, prefix: str, code: str, what: str = "") -> str:
     return done.stdout
 
 
-def test_descriptors_that_are_gone_for_longer_than_the_ttl_are_a_loss_that_is_told_or_no_loss_at_all(
+def test_no_descriptors_for_longer_than_the_ttl_is_a_reported_loss_or_none(
     etcd: Cluster, realm_prefix: str, in_etcd: Etcd
 ) -> None:
     code = """
@@ -277,7 +277,7 @@ print("all told")
     in_etcd.assert_nothing_left()
 
 
-def test_a_manager_stands_on_after_descriptors_were_gone(etcd: Cluster, realm_prefix: str, in_etcd: Etcd) -> None:
+def test_a_manager_continues_after_a_shortage_of_descriptors(etcd: Cluster, realm_prefix: str, in_etcd: Etcd) -> None:
     code = """
 from distlock_core import LockManager
 manager = LockManager(realm, "x", ttl=3)
@@ -354,7 +354,7 @@ except DistlockError as error:
     in_etcd.assert_nothing_left()
 
 
-def test_what_is_held_needs_no_new_thread_to_be_looked_after_renewed_or_let_go(
+def test_a_hold_is_monitored_renewed_and_released_without_a_new_thread(
     etcd: Cluster, realm_prefix: str, in_etcd: Etcd
 ) -> None:
     code = """
@@ -375,7 +375,7 @@ print("let go")
     in_etcd.assert_nothing_left()
 
 
-def test_a_stopped_program_does_not_believe_that_it_holds_what_has_run_out(etcd: Cluster, realm_prefix: str) -> None:
+def test_a_stopped_program_does_not_report_an_expired_lock_as_held(etcd: Cluster, realm_prefix: str) -> None:
     with connect(etcd.endpoints, realm_prefix) as realm:
         lock = realm.lock("x", ttl=3, background=False).acquire()  # nobody renews it
         wait_until(lambda: now() > lock.session.deadline, "the deadline")

@@ -21,7 +21,7 @@ def test_the_value_of_a_lock_can_be_looked_up_while_it_is_held(scene: Scene) -> 
 
 
 @pytest.mark.parametrize("value", ["", 'two\nlines; and {"quotes"}', "\u00fc\u2028\0", "x" * 100_000])
-def test_a_value_comes_back_as_it_was_given(scene: Scene, value: str) -> None:
+def test_a_value_round_trips(scene: Scene, value: str) -> None:
     with scene.realm().lock("db", value=value) as lock:
         assert scene.realm().get("db") == value
         lock.update(value + "!")
@@ -83,7 +83,7 @@ def test_none_leaves_it_and_an_empty_text_empties_it(scene: Scene) -> None:
         assert (scene.realm().get("db"), scene.record("db").text("reason")) == ("", "")
 
 
-def test_what_is_acquired_next_has_the_value_last_given(scene: Scene) -> None:
+def test_the_next_acquire_has_the_value_last_set(scene: Scene) -> None:
     lock = scene.realm().lock("db", value=ADDRESS)
     with lock:
         lock.update(OTHER)
@@ -91,14 +91,14 @@ def test_what_is_acquired_next_has_the_value_last_given(scene: Scene) -> None:
         assert scene.realm().get("db") == OTHER
 
 
-def test_an_update_of_what_is_not_held_raises_not_holder(scene: Scene) -> None:
+def test_an_update_of_a_lock_that_is_not_held_raises_not_holder(scene: Scene) -> None:
     with pytest.raises(NotHolder):
         scene.realm().lock("db").update(OTHER)
     scene.assert_clean()
 
 
 @pytest.mark.parametrize("how", ["deleted", "replaced", "its lease revoked"])
-def test_an_update_of_what_was_lost_raises_and_changes_nothing(scene: Scene, how: str) -> None:
+def test_an_update_of_a_lost_lock_raises_and_changes_nothing(scene: Scene, how: str) -> None:
     lock = scene.realm().lock("db", value=ADDRESS, ttl=10, background=False).acquire()
     if how == "deleted":
         scene.delete("db")
@@ -128,7 +128,7 @@ def test_an_update_under_a_run_that_has_entered_raises_not_holder(scene: Scene) 
 
 
 @pytest.mark.parametrize("how", ["by the run", "from outside", "by a run that died"])
-def test_what_is_changed_inside_a_step_stays_when_the_run_leaves(scene: Scene, how: str) -> None:
+def test_an_update_inside_a_step_stays_when_the_run_leaves(scene: Scene, how: str) -> None:
     step = scene.realm().lock("db", "me", "of the step", step=True, value=ADDRESS).acquire()
     guest = scene.realm().lock("db", "me", "of the run").acquire()
     if how == "from outside":
@@ -153,7 +153,7 @@ def test_what_is_changed_inside_a_step_stays_when_the_run_leaves(scene: Scene, h
     scene.assert_clean()
 
 
-def test_an_update_keeps_what_another_has_changed_meanwhile(scene: Scene) -> None:
+def test_an_update_keeps_concurrent_changes_of_another(scene: Scene) -> None:
     with scene.realm().lock("db", value=ADDRESS) as lock:
         holder = scene.realm().update("db", reason="from outside", token=lock.token)
         assert (holder.token, holder.value, holder.reason) == (lock.token, ADDRESS, "from outside")
@@ -171,7 +171,7 @@ def test_an_update_whose_reply_is_lost_is_resolved_by_a_read(scene: Scene, proxy
         assert scene.get("db").mod_revision > revision  # type: ignore[union-attr]
 
 
-def test_an_update_that_nobody_can_tell_of_says_so(scene: Scene, proxy: Proxy) -> None:
+def test_an_update_of_unknown_outcome_reports_it(scene: Scene, proxy: Proxy) -> None:
     lock = scene.realm(proxy.url, connect_timeout=2).lock("db", value=ADDRESS).acquire()
     sick = True
     proxy.lose_reply(TXN, lambda _: sick, times=1000)
@@ -194,7 +194,7 @@ def test_an_update_that_was_never_sent_has_changed_nothing(scene: Scene, proxy: 
 
 
 @pytest.mark.parametrize("how", ["keep", "cool"])
-def test_a_lock_left_taken_keeps_what_another_has_changed_meanwhile(scene: Scene, how: str) -> None:
+def test_a_kept_lock_keeps_concurrent_changes_of_another(scene: Scene, how: str) -> None:
     lock = scene.realm().lock("db", value=ADDRESS).acquire()
     scene.realm().update("db", OTHER, token=lock.token)
     lock.keep("look at it") if how == "keep" else lock.cool(60)
@@ -209,7 +209,7 @@ class TestFromOutside:
             assert scene.realm().update("db", ADDRESS, owner="me").value == ADDRESS
             assert lock.verify()
 
-    def test_the_host_is_the_owner_where_nobody_is_named(self, scene: Scene) -> None:
+    def test_the_host_is_the_default_owner(self, scene: Scene) -> None:
         with scene.realm().lock("db"):
             scene.realm().update("db", ADDRESS)
             assert scene.realm().get("db") == ADDRESS
@@ -224,12 +224,12 @@ class TestFromOutside:
             scene.realm().update("db", OTHER, token=lock.token)
             assert scene.realm().get("db") == OTHER
 
-    def test_what_nobody_holds_cannot_be_updated(self, scene: Scene) -> None:
+    def test_a_free_lock_cannot_be_updated(self, scene: Scene) -> None:
         with pytest.raises(LockNotFound, match="db is not locked"):
             scene.realm().update("db", ADDRESS)
         scene.assert_clean()
 
-    def test_of_several_slots_the_token_says_which(self, scene: Scene) -> None:
+    def test_the_token_selects_one_of_several_slots(self, scene: Scene) -> None:
         with scene.realm().lock("db", slots=2), scene.realm().lock("db", slots=2) as second:
             with pytest.raises(NotHolder, match="Say which one with token="):
                 scene.realm().update("db", OTHER)
@@ -243,7 +243,7 @@ class TestFromOutside:
         assert (record.since, record.owner, record.text("reason")) == (1500000000, "node-1", "plain text")
         assert scene.realm().get("db") == ADDRESS
 
-    def test_what_is_no_record_is_left_alone(self, scene: Scene) -> None:
+    def test_an_invalid_record_is_left_alone(self, scene: Scene) -> None:
         token = scene.put("db", "no record at all")
         with pytest.raises(NotHolder, match="left alone"):
             scene.realm().update("db", ADDRESS, token=token)

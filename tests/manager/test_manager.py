@@ -23,7 +23,7 @@ StandApart = Callable[..., Remote]
 TTL = 60  # where an expiry would be far too late to be what has helped
 
 
-def test_one_of_many_has_the_lock_and_the_next_has_it_as_soon_as_it_is_let_go(stand: Stand, in_etcd: Etcd) -> None:
+def test_one_of_many_has_the_lock_and_the_next_has_it_as_soon_as_it_is_released(stand: Stand, in_etcd: Etcd) -> None:
     managers = [stand(ttl=TTL) for _ in range(4)]
     tokens = []
     while managers:
@@ -37,7 +37,7 @@ def test_one_of_many_has_the_lock_and_the_next_has_it_as_soon_as_it_is_let_go(st
     in_etcd.assert_nothing_left()
 
 
-def test_what_is_wrong_with_the_arguments_is_said_at_once_and_leaves_no_thread(realm: Realm) -> None:
+def test_bad_arguments_are_refused_at_once_and_leave_no_thread(realm: Realm) -> None:
     for wrong in ({"name": "a/b"}, {"name": "x", "ttl": 0}, {"name": "x", "ttl": 9, "refresh": 9}, {"name": ""}):
         with pytest.raises(ConfigError):
             LockManager(realm, **wrong)
@@ -67,7 +67,7 @@ def test_a_shutdown_leaves_no_thread_and_nothing_in_etcd_and_can_be_called_again
     in_etcd.assert_nothing_left()
 
 
-def test_a_with_block_stands_and_lets_go(realm: Realm, in_etcd: Etcd) -> None:
+def test_a_with_block_contends_and_releases(realm: Realm, in_etcd: Etcd) -> None:
     with LockManager(realm, "x", TTL) as manager:
         wait_until(manager.have_lock, "the lock")
     assert not manager.have_lock()
@@ -123,7 +123,7 @@ def test_a_signal_handler_may_shut_down(stand_apart: StandApart, in_etcd: Etcd) 
 
 
 @pytest.mark.parametrize("end", ["sys.exit(0)", "raise RuntimeError"])
-def test_the_end_of_the_interpreter_lets_go(stand_apart: StandApart, in_etcd: Etcd, end: str) -> None:
+def test_the_lock_is_released_at_the_end_of_the_interpreter(stand_apart: StandApart, in_etcd: Etcd, end: str) -> None:
     remote = stand_apart(ttl=TTL)
     wait_until(remote.have_lock, "the lock")
     remote.process.stderr = None
@@ -132,7 +132,7 @@ def test_the_end_of_the_interpreter_lets_go(stand_apart: StandApart, in_etcd: Et
     in_etcd.assert_nothing_left()
 
 
-def test_a_forked_child_never_has_the_lock_and_takes_none_away(stand_apart: StandApart, in_etcd: Etcd) -> None:
+def test_a_forked_child_never_has_the_lock_and_releases_none(stand_apart: StandApart, in_etcd: Etcd) -> None:
     remote = stand_apart(ttl=TTL)
     wait_until(remote.have_lock, "the lock")
     child = "print('child', manager.have_lock(), list(manager.ownership()), flush=True), manager.shutdown(), sys.exit()"
@@ -143,7 +143,7 @@ def test_a_forked_child_never_has_the_lock_and_takes_none_away(stand_apart: Stan
     assert in_etcd.keys() == ["x"]
 
 
-def test_update_changes_what_others_see_and_what_they_will_see(stand: Stand, realm: Realm, in_etcd: Etcd) -> None:
+def test_update_changes_the_present_and_the_next_value(stand: Stand, realm: Realm, in_etcd: Etcd) -> None:
     manager = stand(value="a", ttl=TTL)
     wait_until(manager.have_lock, "the lock")
     token = manager.token
@@ -156,7 +156,7 @@ def test_update_changes_what_others_see_and_what_they_will_see(stand: Stand, rea
     assert (held.value, held.reason) == ("b", "moved")
 
 
-def test_an_update_in_line_counts_when_the_turn_comes(stand: Stand, realm: Realm, in_etcd: Etcd) -> None:
+def test_an_update_in_the_queue_applies_when_the_turn_comes(stand: Stand, realm: Realm, in_etcd: Etcd) -> None:
     in_etcd.lock("x")
     manager = stand(value="a", ttl=TTL)
     wait_until(lambda: realm.show("x").waiting, "a place in line")
@@ -228,7 +228,7 @@ def test_a_listener_may_shut_down_and_hears_the_end(stand: Stand, in_etcd: Etcd)
     in_etcd.assert_nothing_left()
 
 
-def test_a_lock_that_is_removed_costs_as_much_with_many_in_line_as_with_one(
+def test_a_removed_lock_costs_as_much_with_many_waiters_as_with_one(
     start_etcd: Callable[..., Cluster], realm_prefix: str
 ) -> None:
     from distlock_core import connect

@@ -39,7 +39,7 @@ def test_it_is_unknown_from_the_first_renewal_that_fails_until_etcd_confirms(sta
     assert {notice.token for notice in notices} == {token} == {manager.token}
 
 
-def test_with_ride_out_it_stays_until_the_deadline_and_not_longer(stand: Stand, proxy: Proxy) -> None:
+def test_with_ride_out_it_is_held_until_the_deadline_and_no_longer(stand: Stand, proxy: Proxy) -> None:
     heard = Heard()
     manager = stand(ttl=4, refresh=0.5, ride_out=True, listener=heard)
     heard.until(ACQUIRED)
@@ -69,9 +69,7 @@ def test_with_ride_out_a_short_outage_is_not_noticed(stand: Stand, proxy: Proxy)
     assert [notice.kind for notice in heard.notices] == [ACQUIRED]
 
 
-def test_a_process_that_was_stopped_past_its_ttl_finds_that_it_has_nothing(
-    stand_apart: StandApart, stand: Stand
-) -> None:
+def test_a_process_stopped_past_its_ttl_finds_its_lock_lost(stand_apart: StandApart, stand: Stand) -> None:
     first = stand_apart(ttl=2, ride_out=True)
     wait_until(first.have_lock, "the lock")
     os.kill(first.pid, signal.SIGSTOP)
@@ -96,9 +94,7 @@ def test_the_clock_is_compared_in_the_call(ride_out: bool) -> None:
     assert not hold.is_sure(ride_out)
 
 
-def test_a_lock_that_somebody_removes_goes_to_the_next_and_its_holder_stands_in_line_again(
-    stand: Stand, in_etcd: Etcd
-) -> None:
+def test_a_removed_lock_goes_to_the_next_and_its_holder_queues_again(stand: Stand, in_etcd: Etcd) -> None:
     heard = Heard()
     first = stand(ttl=30, listener=heard)
     heard.until(ACQUIRED)
@@ -122,7 +118,7 @@ def test_a_holder_that_is_killed_is_followed_within_the_ttl(stand_apart: StandAp
     assert now() - since < 3 + 9
 
 
-def test_who_died_in_line_keeps_nobody_waiting_longer_than_the_ttl(
+def test_a_dead_waiter_blocks_the_queue_for_the_ttl_at_most(
     stand_apart: StandApart, stand: Stand, in_etcd: Etcd
 ) -> None:
     holder = stand(ttl=3)
@@ -138,9 +134,7 @@ def test_who_died_in_line_keeps_nobody_waiting_longer_than_the_ttl(
     assert now() - since < 9  # where a place lived on for 10 s
 
 
-def test_when_etcd_goes_and_comes_back_one_of_them_has_it(
-    start_etcd: Callable[..., Cluster], realm_prefix: str
-) -> None:
+def test_after_an_outage_of_etcd_one_of_them_has_it(start_etcd: Callable[..., Cluster], realm_prefix: str) -> None:
     with start_etcd() as own, connect(own.endpoints, realm_prefix) as realm:
         managers = [LockManager(realm, "x", 3) for _ in range(3)]
         try:

@@ -33,20 +33,20 @@ def test_names(name: str) -> None:
         ("a\udcffb", "not valid UTF-8"),
     ],
 )
-def test_what_is_no_name(name: str, said: str) -> None:
+def test_a_string_that_is_not_a_valid_name(name: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said) as caught:
         check_name(name)
     assert caught.value.message.isprintable()
 
 
-def test_the_mutex_of_the_original_is_reserved_under_whatever_name() -> None:
+def test_the_mutex_of_the_original_is_reserved_under_any_name() -> None:
     assert check_name("theirs") == "theirs"
     with pytest.raises(ConfigError, match="reserved"):
         check_name("theirs", "theirs")
 
 
 @pytest.mark.parametrize("owner", ["", "a;b", "a\nb", "a\x1bb", "\udcff"])
-def test_what_is_no_owner(owner: str) -> None:
+def test_a_string_that_is_not_a_valid_owner(owner: str) -> None:
     with pytest.raises(ConfigError) as caught:
         check_owner(owner)
     assert caught.value.message.isprintable()
@@ -115,13 +115,13 @@ def test_the_slot_of_a_key_whoever_wrote_it(key: bytes, number: int) -> None:
 # Records.
 
 
-def test_a_record_comes_back_as_it_was_written() -> None:
+def test_a_record_round_trips() -> None:
     record = Record(1500000000, "node-3", {"reason": 'a;b\n"c" \u00fc \x1b', "run": "a1", "value": [1, None]})
     assert Record.parse(record.encode()) == record
     assert record.encode().startswith(b'1500000000;node-3;{"reason":"a;b\\n')
 
 
-def test_a_record_of_ours_is_one_that_the_original_can_list() -> None:
+def test_the_original_can_list_our_records() -> None:
     fields = Record(1500000000, "o", {"reason": "a;b\nc"}).encode().decode().split(";", 2)
     assert (int(fields[0]), fields[1]) == (1500000000, "o")
 
@@ -137,7 +137,7 @@ def test_the_rest_of_a_record_that_is_no_object_is_the_reason(rest: str) -> None
     "value",
     [b"", b"text", b"1;owner", b"now;o;r", b";;", b"1.5;o;r", b" 1;o;r", b"--1;o;r", b"-;o;r", b"1" * 5000 + b";o;r"],
 )
-def test_what_is_no_record_is_held_by_somebody_unknown(value: bytes) -> None:
+def test_an_invalid_record_is_held_by_an_unknown_owner(value: bytes) -> None:
     record = Record.parse(value)
     assert (record.since, record.owner) == (None, None)
     assert record.text("reason") == value.decode()
@@ -176,21 +176,21 @@ def test_half_a_surrogate_pair_can_be_written_again() -> None:
     assert Record.parse(record.encode()) == record
 
 
-def test_a_holder_is_what_its_key_and_value_say() -> None:
+def test_a_holder_is_parsed_from_key_and_value() -> None:
     keys = Keys("/p/", "x")
     holder = Holder.parse(keys, KeyValue(keys.slot(2), b'9;me;{"reason":"r"}', 41, 43, 0))
     assert (holder.lock, holder.slot, holder.owner, holder.since, holder.reason) == ("x", 2, "me", 9, "r")
     assert (holder.token, holder.mod_revision, holder.lifetime) == (41, 43, "persistent")
 
 
-def test_a_waiter_is_what_its_ticket_says() -> None:
+def test_a_waiter_is_parsed_from_its_ticket() -> None:
     waiter = Waiter.parse(KeyValue(b"/p/x/queue/1", b'9;me;{"host":"h","reason":"r"}', 41, 41, 7))
     assert (waiter.owner, waiter.host, waiter.since, waiter.reason, waiter.lease) == ("me", "h", 9, "r", 7)
     odd = Waiter.parse(KeyValue(b"/p/x/queue/1", b"\xff", 41, 41, 0))
     assert (odd.owner, odd.host, odd.since) == (None, "", None)
 
 
-def test_how_a_hold_ended_and_what_is_no_such_note() -> None:
+def test_the_end_note_of_a_hold_and_values_that_are_not_one() -> None:
     ended = HoldEnd.parse(b'9;me;{"how":"broken","owner":"you","token":7}')
     assert ended[:5] == ("broken", "me", 9, "you", 7)
     assert HoldEnd.parse(b"nonsense").how == ""

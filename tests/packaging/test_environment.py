@@ -36,7 +36,7 @@ def test_half_an_environment_is_made_anew(environment: ModuleType, tmp_path: Pat
     assert environment.is_whole(folder)
 
 
-def test_a_folder_of_somebody_else_is_left_alone(environment: ModuleType, tmp_path: Path) -> None:
+def test_a_foreign_folder_is_left_alone(environment: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").touch()
     with pytest.raises(environment.Failed, match="is no virtual environment: it is left alone"):
         environment.create(tmp_path)
@@ -59,7 +59,7 @@ def test_a_python_without_venv_is_named_before_anything_is_made(tmp_path: Path) 
     assert not (tmp_path / "env").exists()
 
 
-def test_what_takes_a_compiler_is_left_out_where_there_is_none(
+def test_packages_that_need_a_compiler_are_left_out_without_one(
     environment: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(environment.shutil, "which", lambda _: None)

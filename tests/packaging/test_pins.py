@@ -54,7 +54,7 @@ def test_an_environment_keeps_to_the_pins_of_its_python(
     assert "To pin them: make pins" in capsys.readouterr().err
 
 
-def test_the_pythons_that_are_tried_are_those_that_are_promised() -> None:
+def test_the_tested_pythons_are_the_supported_ones() -> None:
     interpreters = tool("interpreters")
     assert tuple(interpreters.supported()) == SUPPORTED
     tried = re.search(r"^VERSIONS = (\[.*\])$", read("noxfile.py"), re.MULTILINE)

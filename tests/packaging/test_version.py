@@ -24,7 +24,7 @@ def test_the_collection_and_the_puppet_module_have_the_version_of_the_package() 
     assert json.loads((ROOT / "puppet/metadata.json").read_text())["version"] == __version__
 
 
-def test_the_changelog_ends_at_this_version_or_says_that_it_is_to_come() -> None:
+def test_the_changelog_ends_at_this_version_or_an_unreleased_one() -> None:
     text = (ROOT / "CHANGELOG.md").read_text()
     released = re.findall(r"^## \[(\d[\w.]*)\]", text, re.MULTILINE)
     coming = re.findall(r"^To become (\d[\w.]*\w)\.$", text, re.MULTILINE)

@@ -97,7 +97,7 @@ def is_ready(cancel: Any, seconds: float = 0) -> bool:
 
 
 @pytest.mark.parametrize("first", ["parent", "child"])
-def test_a_family_is_gone_when_the_last_of_it_is(parent: Parent, first: str) -> None:
+def test_a_family_is_gone_when_its_last_process_is(parent: Parent, first: str) -> None:
     alive = WhileAlive(parent.pid, start_time(parent.pid) or 0, parent.family)
     assert not alive.is_set()
     for kill in (parent.kill, parent.kill_child) if first == "parent" else (parent.kill_child, parent.kill):
@@ -132,7 +132,7 @@ signal.pause()
 """
 
 
-def test_what_has_just_lost_its_parent_is_waited_for_and_a_daemon_is_not() -> None:
+def test_a_new_orphan_is_waited_for_and_a_daemon_is_not() -> None:
     _assert_that_an_orphan_is_waited_for_and_a_daemon_is_not()
 
 
@@ -181,7 +181,7 @@ def _assert_that_an_orphan_is_waited_for_and_a_daemon_is_not() -> None:
         run.communicate()
 
 
-def test_what_a_process_leaves_is_known_also_where_it_ends_in_the_middle_of_a_look(
+def test_orphans_are_known_even_where_the_parent_ends_during_a_scan(
     parent: Parent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alive = WhileChildrenAlive(parent.pid, start_time(parent.pid) or 0)
@@ -201,7 +201,7 @@ def test_what_a_process_leaves_is_known_also_where_it_ends_in_the_middle_of_a_lo
         alive.close()
 
 
-def test_a_lock_bound_to_a_family_stays_until_the_last_of_it_is_gone(
+def test_a_lock_bound_to_a_family_stays_until_its_last_process_is_gone(
     parent: Parent, etcd: Cluster, realm_prefix: str
 ) -> None:
     keys = Etcd(etcd, realm_prefix)
@@ -220,7 +220,7 @@ def test_a_lock_bound_to_a_family_stays_until_the_last_of_it_is_gone(
     keys.assert_nothing_left()
 
 
-def test_a_caller_is_gone_when_nobody_reads_any_more() -> None:
+def test_a_caller_is_gone_when_its_end_of_the_pipe_is_closed() -> None:
     reader, writer = os.pipe()
     heard = WhileHeard(writer)
     assert not heard.is_set()

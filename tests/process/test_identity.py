@@ -123,7 +123,7 @@ def test_a_run_that_lives_is_not_entered_from_where_it_cannot_be_seen(
 
 
 @pytest.mark.parametrize("namespaces", ["--mount --pid", "--time --boottime=5000"])
-def test_a_step_is_not_entered_or_let_go_from_another_namespace_without_its_token(
+def test_a_step_is_not_entered_or_released_from_another_namespace_without_its_token(
     inside: Inside, run_distlock: Callable[..., subprocess.CompletedProcess[str]], realm: RealmView, namespaces: str
 ) -> None:
     run_distlock(*ME, "--lock")
@@ -139,7 +139,7 @@ def test_a_step_is_not_entered_or_let_go_from_another_namespace_without_its_toke
     assert realm.entries() == {}
 
 
-def test_a_step_whose_taker_cannot_be_named_is_let_go_by_its_owner_and_entered_by_its_token(
+def test_a_step_of_an_unknown_taker_is_released_by_its_owner_and_entered_by_its_token(
     inside: Inside, realm: RealmView
 ) -> None:
     # As `docker exec` starts it: the first process of its namespace, whose parent is outside of that.
@@ -192,7 +192,7 @@ def _entered_only_when_it_is_gone(
 
 
 @pytest.mark.parametrize("step", [False, True])
-def test_after_a_reboot_it_goes_on_where_this_machine_remembers_it(
+def test_after_a_reboot_it_continues_where_this_machine_remembers_it(
     inside: Inside, realm: RealmView, tmp_path: Path, *, step: bool
 ) -> None:
     mine, clones = ({"DISTLOCK_STATE_DIR": str(tmp_path / name)} for name in ("mine", "clones"))
@@ -342,7 +342,7 @@ def test_a_distlock_inside_its_own_lock_without_its_environment_does_not_wait_fo
     assert realm.entries() == {}
 
 
-def test_a_note_says_in_which_boot_and_nothing_else_of_the_lock(tmp_path: Path) -> None:
+def test_a_note_holds_the_boot_id_and_nothing_else_about_the_lock(tmp_path: Path) -> None:
     run_notes.remember(str(tmp_path), "c3" * 16)
     note = json.loads((tmp_path / ("c3" * 16)).read_text())
     assert set(note) == {"boot", "machine"}

@@ -111,7 +111,7 @@ def test_the_run_lock_guards_from_the_next_run_on_until_it_is_taken_away(
     assert conf.read_text() == before
 
 
-def test_a_run_that_has_waited_for_its_lock_says_so_in_its_log_and_report(
+def test_a_run_that_waited_for_its_lock_reports_it_in_log_and_report(
     node: ModuleNode, seen: Etcd, etcd: Cluster, realm_prefix: str
 ) -> None:
     realm = connect(etcd.endpoints, realm_prefix)
@@ -206,7 +206,9 @@ def test_the_package_comes_from_a_wheel_into_an_environment_of_its_own(
     assert list(commands.iterdir()) == []
 
 
-def test_what_is_missing_is_said(new_node: Callable[..., ModuleNode], need: Callable[..., str], modules: Path) -> None:
+def test_missing_requirements_are_named(
+    new_node: Callable[..., ModuleNode], need: Callable[..., str], modules: Path
+) -> None:
     # A copy that looks nowhere but in PATH: distlock may well be installed on this machine.
     source = (modules / "distlock").resolve()
     (modules / "distlock").unlink()

@@ -52,7 +52,7 @@ def output(command: list[str], env: dict[str, str]) -> str:
     return done.stdout
 
 
-def test_the_locks_of_this_node_and_what_is_known_of_them_when_etcd_is_away(
+def test_the_locks_of_this_node_and_what_is_known_while_etcd_is_away(
     need: Callable[..., str],
     patient: Path,
     node: ModuleNode,

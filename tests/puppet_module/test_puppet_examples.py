@@ -43,7 +43,7 @@ def steps(folder: Path) -> list[str]:
     return path.read_text().split() if path.exists() else []
 
 
-def test_upgrade_goes_one_node_after_the_other(node: ModuleNode, seen: Etcd, show: Any, tmp_path: Path) -> None:
+def test_the_upgrade_takes_one_node_after_the_other(node: ModuleNode, seen: Etcd, show: Any, tmp_path: Path) -> None:
     package = step(tmp_path, "package", f"distlock --show --lock-name=percona_prod > {tmp_path}/during")
     due = (
         f"class {{ 'upgrade_node': due => true, package => {package}, service => {step(tmp_path, 'service')},"
@@ -79,7 +79,9 @@ def test_whole_run_guards_the_next_run(node: ModuleNode, show: Any, tmp_path: Pa
     wait_until(lambda: not show("percona_prod").holders, "the end of the run's lock")
 
 
-def test_reboot_in_the_middle_goes_on_with_its_own_lock(node: ModuleNode, show: Any, tmp_path: Path) -> None:
+def test_after_a_reboot_in_the_middle_the_node_continues_with_its_lock(
+    node: ModuleNode, show: Any, tmp_path: Path
+) -> None:
     # The stand-in for a reboot is the sudden end of Puppet.
     reboot = step(tmp_path, "reboot", f"touch {tmp_path}/rebooted; kill -KILL $PPID")
     manifest = (

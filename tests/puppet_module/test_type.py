@@ -64,7 +64,7 @@ def test_a_run_locks_finds_its_own_lock_again_and_unlocks(node: ModuleNode, show
     assert not show("percona_prod").holders
 
 
-def test_noop_changes_nothing_and_says_what_a_run_would_do(node: ModuleNode, seen: Etcd) -> None:
+def test_noop_changes_nothing_and_reports_what_a_run_would_do(node: ModuleNode, seen: Etcd) -> None:
     seen.lock("taken", "node-3", "Upgrade RPMs")
     before = seen.keys()
     code, said = node.apply(
@@ -124,7 +124,7 @@ def test_another_nodes_lock_fails_skips_what_requires_it_and_is_left_alone(
     assert [holder.record.limit for holder in show("two").holders] == [2]
 
 
-def test_it_waits_for_its_turn_and_lets_go_at_the_end_of_the_run(
+def test_it_waits_for_its_turn_and_releases_at_the_end_of_the_run(
     node: ModuleNode, seen: Etcd, show: Show, tmp_path: Path
 ) -> None:
     seen.lock("percona_prod", "node-3")
@@ -162,7 +162,7 @@ def test_a_run_that_is_ended_while_it_waits_gives_up_its_place(
     assert [holder.owner for holder in show("percona_prod").holders] == ["node-3"]
 
 
-def test_run_end_lets_go_of_a_run_that_is_killed(node: ModuleNode, show: Show, seen: Etcd, tmp_path: Path) -> None:
+def test_run_end_releases_the_lock_of_a_killed_run(node: ModuleNode, show: Show, seen: Etcd, tmp_path: Path) -> None:
     during = tmp_path / "during"
     kill = quoted("/bin/sh", "-c", "kill -KILL $PPID")
     run = node.start(
@@ -178,7 +178,7 @@ def test_run_end_lets_go_of_a_run_that_is_killed(node: ModuleNode, show: Show, s
     assert [holder.owner for holder in show("stays").holders] == ["puppet:db1"]
 
 
-def test_puppet_resource_lists_the_locks_and_unlocks_its_own(
+def test_puppet_resource_lists_the_locks_and_unlocks_those_of_this_node(
     node: ModuleNode, seen: Etcd, show: Show, run_distlock: Callable[..., Any]
 ) -> None:
     seen.lock("taken", "node-3", "it's $(odd)")
@@ -240,7 +240,7 @@ def test_a_run_that_leaves_the_lock_out_and_not_what_requires_it_is_refused_befo
     assert seen.keys() == []
 
 
-def test_a_run_whose_tags_have_the_lock_too_goes_on(node: ModuleNode, show: Show, tmp_path: Path) -> None:
+def test_a_run_whose_tags_include_the_lock_continues(node: ModuleNode, show: Show, tmp_path: Path) -> None:
     manifest = GUARDED % quoted("/usr/bin/touch", tmp_path / "ran")
     code, said = node.apply(manifest, "--no-noop", "--tags", "exec,distlock")
     assert code == CHANGED, said

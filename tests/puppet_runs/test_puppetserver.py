@@ -107,7 +107,7 @@ def test_a_catalog_that_does_not_compile(
     assert lock.verify()
 
 
-def test_each_run_of_a_resident_agent_has_a_lock_of_its_own(
+def test_each_run_of_a_resident_agent_has_its_own_lock(
     server: PuppetServer, new_agent: NewAgent, guarded: Guarded, holder: Holding, seen: Etcd, tmp_path: Path
 ) -> None:
     serve(server, guarded)
@@ -143,7 +143,7 @@ def test_each_run_of_a_resident_agent_has_a_lock_of_its_own(
     assert is_running(agent.pid)
 
 
-def test_a_resident_agent_that_is_told_noop_locks_nothing(
+def test_a_resident_agent_under_noop_locks_nothing(
     server: PuppetServer, new_agent: NewAgent, guarded: Guarded, holder: Holding, etcd: Cluster, realm_prefix: str
 ) -> None:
     serve(server, guarded)

@@ -87,7 +87,7 @@ def test_a_resource_fails_under_a_lock_until_the_runs_end(
     wait_free(holder, seen)
 
 
-def test_a_resource_fails_before_what_unlocks(new_node: New, holder: Holding, tmp_path: Path) -> None:
+def test_a_resource_before_the_unlock_fails(new_node: New, holder: Holding, tmp_path: Path) -> None:
     node = new_node()
     held = "distlock { 'percona_prod': ensure => locked }"
     unlocked = "distlock { 'end': ensure => unlocked, lock_name => 'percona_prod' }"
@@ -123,7 +123,7 @@ NOOP = {
 
 
 @pytest.mark.parametrize("way", NOOP)
-def test_a_noop_run_writes_nothing_whatever_would_take_the_lock(
+def test_a_noop_run_writes_nothing_however_the_lock_is_used(
     new_node: New, seen: Etcd, tmp_path: Path, way: str
 ) -> None:
     touch = quoted("/usr/bin/touch", tmp_path / "ran")
@@ -148,7 +148,7 @@ def test_a_noop_run_takes_the_lock_where_resources_have_noop_false(
     wait_free(holder, seen)
 
 
-def test_check_tells_this_runs_lock_from_that_of_another_run_of_the_node(
+def test_check_distinguishes_this_runs_lock_from_another_run_of_the_node(
     new_node: New, distlock_env: dict[str, str], tmp_path: Path
 ) -> None:
     node = new_node()
@@ -197,7 +197,7 @@ def test_pre_and_post_fail_since_etcd_is_away(new_node: New, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("post", ["/bin/false", "/bin/true"], ids=["fails", "is another command"])
-def test_without_a_release_by_post_the_keeper_lets_go(
+def test_without_a_release_by_post_the_keeper_releases(
     new_node: New, holder: Holding, seen: Etcd, tmp_path: Path, post: str
 ) -> None:
     node = new_node(whole_run=True, postrun_command=post)
@@ -284,7 +284,7 @@ def test_the_run_is_ended_by(
 
 
 @pytest.mark.parametrize("whole_run", [True, False], ids=["whole run", "exec"])
-def test_a_run_that_is_killed_while_it_waits_leaves_the_line(
+def test_a_run_that_is_killed_while_it_waits_leaves_the_queue(
     new_node: New, seen: Etcd, tmp_path: Path, whole_run: bool
 ) -> None:
     seen.lock("percona_prod")
@@ -317,7 +317,7 @@ def test_two_runs_of_one_node_exclude_each_other(
     wait_free(holder, seen)
 
 
-def test_what_a_dead_run_without_a_keeper_has_left_is_its_own_nodes_at_once(
+def test_a_lock_left_by_a_dead_run_without_a_keeper_is_its_nodes_at_once(
     new_node: New, holder: Holding, guarded: Guarded, tmp_path: Path
 ) -> None:
     # A ttl that is longer than two runs on a busy machine.
@@ -360,7 +360,7 @@ TTL = 8  # seconds: longer than it takes to look, on a busy machine
 
 
 @pytest.mark.parametrize("way", ["whole run", "until => run_end", "distlock::exec, ttl"])
-def test_where_the_machine_dies_others_get_the_lock_after_its_ttl(
+def test_after_a_machine_crash_others_get_the_lock_after_its_ttl(
     new_node: New, holder: Holding, seen: Etcd, guarded: Guarded, tmp_path: Path, way: str
 ) -> None:
     hooks = {"prerun_command": f"{DISTLOCK_PUPPET} acquire percona_prod --ttl={TTL}"} if way == "whole run" else {}
@@ -379,7 +379,7 @@ def test_where_the_machine_dies_others_get_the_lock_after_its_ttl(
 
 
 @pytest.mark.parametrize("way", ["distlock::exec", "ensure => unlocked"])
-def test_where_the_machine_dies_a_lock_without_a_ttl_stays_and_its_node_goes_on_with_it(
+def test_after_a_machine_crash_a_lock_without_a_ttl_stays_and_its_node_continues(
     new_node: New, holder: Holding, seen: Etcd, guarded: Guarded, tmp_path: Path, way: str
 ) -> None:
     nodes = [new_node(name) for name in ("db1", "db2")]

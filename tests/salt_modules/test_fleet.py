@@ -182,7 +182,7 @@ def test_a_job_that_is_ended_under_run_end_keeps_the_lock_for_its_command_and_no
     wait_until(lambda: holder() is None, "the lock free, long before its ttl is over")
 
 
-def test_a_job_killed_under_unlocked_leaves_the_lock_and_the_same_minion_goes_on_with_it(
+def test_a_job_killed_under_unlocked_leaves_the_lock_and_the_same_minion_continues(
     fleet: Fleet, nodes: Cluster3, start: Apply, holder: Callable[[], Holder | None]
 ) -> None:
     start("m0", "state.apply", "upgrade", nodes.pillar())
@@ -211,7 +211,7 @@ def test_a_lost_run_end_lock_kills_the_run_where_that_is_wanted(
     wait_until(lambda: f"{held.lock}: the lock of process" in fleet.log("m0"), "a word in the minion's log")
 
 
-def test_a_lost_run_end_lock_is_told_in_the_log_and_the_run_goes_on(
+def test_a_lost_run_end_lock_is_logged_and_the_run_continues(
     fleet: Fleet, etcd: Cluster, nodes: Cluster3, start: Apply, holder: Callable[[], Holder | None]
 ) -> None:
     command = start("m0", "state.apply", "upgrade_run_end", nodes.pillar(on_loss="continue"))
@@ -225,7 +225,7 @@ def test_a_lost_run_end_lock_is_told_in_the_log_and_the_run_goes_on(
     assert all_true(states(json.loads(command.communicate(timeout=CALL_TIMEOUT)[0])["m0"]))
 
 
-def test_a_minion_whose_runs_are_threads_says_that_it_cannot_bind_a_lock_to_one(
+def test_a_minion_whose_runs_are_threads_refuses_to_bind_a_lock_to_one(
     fleet: Fleet, lock_name: str, holder: Callable[[], Holder | None]
 ) -> None:
     words = ("state.single", "distlock.locked", f"name={lock_name}", "until=run_end")
@@ -243,7 +243,7 @@ def test_the_orchestration_upgrades_all_nodes_one_at_a_time(fleet: Fleet, nodes:
     assert (nodes.count("began"), nodes.count("ended")) == (3, 3)
 
 
-def test_the_orchestration_says_who_holds_the_lock_when_a_node_has_failed(
+def test_the_orchestration_names_the_holder_when_a_node_has_failed(
     fleet: Fleet, nodes: Cluster3, holder: Callable[[], Holder | None]
 ) -> None:
     nodes.gate.touch()

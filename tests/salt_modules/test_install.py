@@ -82,7 +82,7 @@ def test_the_wheels_entry_point_brings_the_modules(
     assert [lock["lock"] for lock in minion.call("distlock.list", env=env)] == ["x"]
 
 
-def test_what_is_synced_from_file_roots_is_used_before_the_wheel(new_minion: Callable[..., Minion]) -> None:
+def test_modules_synced_from_file_roots_precede_the_wheel(new_minion: Callable[..., Minion]) -> None:
     minion = new_minion(file_roots={"base": [str(ROOT / "salt")]})
     synced = minion.call("saltutil.sync_all")
     assert (synced["modules"], synced["states"]) == (["modules.distlock"], ["states.distlock"])
@@ -91,7 +91,7 @@ def test_what_is_synced_from_file_roots_is_used_before_the_wheel(new_minion: Cal
     assert minion.call("distlock.list") == []
 
 
-def test_without_the_package_salt_says_what_is_missing(new_minion: Callable[..., Minion], tmp_path: Path) -> None:
+def test_without_the_package_salt_names_what_is_missing(new_minion: Callable[..., Minion], tmp_path: Path) -> None:
     minion = new_minion(file_roots={"base": [str(ROOT / "salt")]})
     minion.call("saltutil.sync_all")
     # Stands in for a Python that has no distlock-core.

@@ -137,7 +137,7 @@ def test_states_and_functions_work_with_each_salt(
     assert keys.keys() == ["busy"]
 
 
-def test_the_page_claims_what_is_tried() -> None:
+def test_the_page_claims_what_is_tested() -> None:
     said = subprocess.run([BIN / "salt-call", "--version"], capture_output=True, text=True, timeout=60, check=True)
     text = " ".join(PAGE.read_text(encoding="utf-8").split())
     assert (

@@ -93,7 +93,7 @@ def test_the_upgrade_is_done_under_the_lock(
     assert not realm.show("percona_prod").holders
 
 
-def test_what_has_waited_says_so_and_all_steps_run_until_the_end_of_the_run(
+def test_a_wait_is_reported_and_all_steps_run_until_the_end_of_the_run(
     node: Minion, realm: Realm, steps: Callable[[str], str], tmp_path: Path
 ) -> None:
     command = with_stand_ins(
@@ -123,7 +123,7 @@ def test_what_has_waited_says_so_and_all_steps_run_until_the_end_of_the_run(
     wait_until(lambda: not realm.show("percona_prod").holders, "the end of the run's lock")
 
 
-def test_a_profile_says_where_and_the_rest_is_from_beside_it(
+def test_a_profile_names_the_cluster_and_the_rest_comes_from_beside_it(
     new_minion: Callable[..., Minion], section: str, realm: Realm, etcd: Cluster
 ) -> None:
     nowhere = "http://127.0.0.1:1"

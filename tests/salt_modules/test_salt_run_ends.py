@@ -116,7 +116,7 @@ def test_a_lock_until_the_runs_end_stays_while_the_command_of_a_run_that_was_end
     wait_until(lambda: not is_running(present(held.keeper)), "the end of the keeper")
 
 
-def test_a_lock_whose_run_and_keeper_are_both_killed_ends_by_its_ttl(
+def test_a_lock_whose_run_and_keeper_are_both_killed_expires_by_its_ttl(
     at_work: Callable[..., Process], work: Work, keys: Etcd, holder: Callable[[], Holder | None]
 ) -> None:
     # As when the machine dies, or a container's first process.

@@ -42,7 +42,7 @@ def test_a_second_run_finds_its_own_lock_and_changes_nothing(minion: Minion, rea
     assert after.record.details["taker"] != before.record.details["taker"]
 
 
-def test_busy_says_who_since_when_why_and_how_many_wait(minion: Minion, realm: Realm, keys: Etcd) -> None:
+def test_busy_names_holder_time_reason_and_number_of_waiters(minion: Minion, realm: Realm, keys: Etcd) -> None:
     keys.lock("x", owner="node-3", reason="Upgrade RPMs")
     state = minion.single("distlock.locked", "name=x")
     assert (state.result, state.changes) == (False, {})
@@ -51,7 +51,7 @@ def test_busy_says_who_since_when_why_and_how_many_wait(minion: Minion, realm: R
     assert state.comment.endswith("See: distlock.show x")
 
 
-def test_only_ones_own_lock_is_unlocked_but_by_force(minion: Minion, keys: Etcd) -> None:
+def test_another_owners_lock_is_unlocked_only_by_force(minion: Minion, keys: Etcd) -> None:
     keys.lock("x", owner="node-3")
     done = minion.steps(
         plain=("distlock.unlocked", {"name": "x"}),
@@ -66,7 +66,7 @@ def test_only_ones_own_lock_is_unlocked_but_by_force(minion: Minion, keys: Etcd)
     assert (done["again"].result, done["again"].changes) == (True, {})
 
 
-def test_a_cooldown_leaves_it_taken_for_a_while(minion: Minion, realm: Realm) -> None:
+def test_a_cooldown_keeps_it_taken_for_a_while(minion: Minion, realm: Realm) -> None:
     done = minion.steps(
         take=("distlock.locked", {"name": "x"}),
         give=("distlock.unlocked", {"name": "x", "cooldown": 300}),
@@ -119,7 +119,7 @@ def test_a_dry_run_writes_nothing_and_its_changes_are_those_of_a_real_run(minion
     assert [state.result for state in real.values()] == [True, True, True, False]
 
 
-def test_a_dry_run_says_for_whom_it_would_wait_and_fails_where_a_real_one_would(minion: Minion, keys: Etcd) -> None:
+def test_a_dry_run_names_whom_it_would_wait_for_and_fails_as_a_real_one(minion: Minion, keys: Etcd) -> None:
     keys.lock("x", owner="node-3")
     waits = minion.single("distlock.locked", "name=x", "timeout=60", "test=True")
     assert waits.result is None
@@ -246,7 +246,7 @@ def test_a_second_run_of_the_same_minion_neither_enters_nor_unlocks_what_the_fir
     wait_until(lambda: keys.keys() == [], "both locks gone")
 
 
-def test_a_command_in_a_run_is_under_its_lock_and_a_run_in_it_is_another(minion: Minion, keys: Etcd) -> None:
+def test_a_command_in_a_run_is_under_its_lock_and_a_nested_run_is_separate(minion: Minion, keys: Etcd) -> None:
     (minion.sls / "inner.sls").write_text("inner:\n  distlock.locked: [{name: x}]")
     nested = f"""
 take:
@@ -295,7 +295,7 @@ WRONG: dict[str, tuple[dict[str, object], str]] = {
 }
 
 
-def test_what_is_wrong_is_one_clear_line(minion: Minion, keys: Etcd) -> None:
+def test_an_error_is_one_clear_line(minion: Minion, keys: Etcd) -> None:
     done = minion.steps(**{row: ("distlock.locked", {"name": "x", **words}) for row, (words, _) in WRONG.items()})
     for row, (_, said) in WRONG.items():
         assert done[row].result is False, row
@@ -304,7 +304,7 @@ def test_what_is_wrong_is_one_clear_line(minion: Minion, keys: Etcd) -> None:
     assert keys.keys() == []
 
 
-def test_settings_come_from_minion_config_and_pillar_and_a_profile_picks_others(
+def test_settings_come_from_minion_config_and_pillar_and_a_profile_selects_others(
     new_minion: Callable[..., Minion], etcd: Cluster, realm_prefix: str
 ) -> None:
     other = realm_prefix + "other/"
@@ -340,7 +340,7 @@ MEANT_FOR_OTHERS: dict[str, tuple[str, dict[str, object], str]] = {
 }
 
 
-def test_an_argument_that_would_do_nothing_fails_and_says_where_it_belongs(minion: Minion, keys: Etcd) -> None:
+def test_an_argument_without_effect_fails_and_names_its_place(minion: Minion, keys: Etcd) -> None:
     rows = {row: (f"distlock.{state}", {"name": "x", **words}) for row, (state, words, _) in MEANT_FOR_OTHERS.items()}
     done = minion.steps(**rows)
     for row, (_, _, said) in MEANT_FOR_OTHERS.items():
@@ -349,7 +349,7 @@ def test_an_argument_that_would_do_nothing_fails_and_says_where_it_belongs(minio
     assert keys.keys() == []
 
 
-def test_after_a_wait_comment_and_changes_say_behind_whom_how_long_and_from_which_place(
+def test_after_a_wait_comment_and_changes_give_holder_duration_and_position(
     minion: Minion, keys: Etcd, realm: Realm
 ) -> None:
     keys.lock("x", owner="node-3", reason="Upgrade \x1b[2J")
@@ -382,7 +382,7 @@ def test_after_a_wait_comment_and_changes_say_behind_whom_how_long_and_from_whic
     assert two.changes["stderr"] == ""
 
 
-def test_a_command_is_a_state_of_its_own(minion: Minion, keys: Etcd) -> None:
+def test_a_command_has_its_own_state(minion: Minion, keys: Etcd) -> None:
     keys.lock("busy", owner="node-3")
     dry = minion.single("distlock.run", "name=x", "cmd=true", "test=True")
     assert dry.result is None
@@ -437,7 +437,7 @@ watches:
 """
 
 
-def test_listen_and_watch_do_what_makes_sense_or_say_why_not(minion: Minion, keys: Etcd) -> None:
+def test_listen_and_watch_do_what_makes_sense_or_give_the_reason(minion: Minion, keys: Etcd) -> None:
     keys.lock("never", owner="node-3")
     done = minion.apply("listen", text=LISTEN)
     assert "without the lock x: free, late, restart" in done["give"]["warnings"][0]

@@ -205,7 +205,7 @@ ASCII = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20)
 
 @settings(max_examples=150, deadline=None)
 @given(st.dictionaries(KEYS, st.one_of(ASCII, TEXTS, st.lists(ASCII, max_size=3)), max_size=5))
-def test_what_a_program_has_written_comes_back(values: dict[str, Any]) -> None:
+def test_a_file_written_by_a_program_is_read_back(values: dict[str, Any]) -> None:
     text = yaml.safe_dump(values, width=10**6, allow_unicode=True, default_flow_style=False)
     found = ours(text)
     assert found is None or dict(found) == values
@@ -238,7 +238,7 @@ def test_the_plain_form_needs_no_pyyaml(no_pyyaml: None, tmp_path: Path, text: s
     assert config_file.read(str(path)) == found
 
 
-def test_the_files_in_the_docs_and_what_puppet_writes_need_no_pyyaml(no_pyyaml: None, default_file: Path) -> None:
+def test_the_files_in_the_docs_and_those_that_puppet_writes_need_no_pyyaml(no_pyyaml: None, default_file: Path) -> None:
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"<!-- config -->\n```yaml\n(.*?)```", page, re.DOTALL)
     tls = re.search(r"### TLS and users\n\n<!-- .* -->\n```yaml\n(.*?)```", page, re.DOTALL)
@@ -260,7 +260,7 @@ def test_the_files_in_the_docs_and_what_puppet_writes_need_no_pyyaml(no_pyyaml: 
 GIVEN = {"DISTLOCK_ENDPOINTS": "http://10.0.0.1:2379", "DISTLOCK_PREFIX": "/x/"}
 
 
-def test_more_than_the_plain_form_without_pyyaml_says_how_to_go_on(no_pyyaml: None, default_file: Path) -> None:
+def test_beyond_the_plain_form_without_pyyaml_the_error_names_the_remedy(no_pyyaml: None, default_file: Path) -> None:
     default_file.write_text("{endpoints: [http://a:1]}\n")
     with pytest.raises(ConfigError) as caught:
         load({}, {})
@@ -323,7 +323,7 @@ def test_a_file_without_end_is_no_config_file() -> None:
 # What others may change.
 
 
-def test_a_file_that_others_may_change_is_warned_about_also_without_a_password(tmp_path: Path) -> None:
+def test_a_file_that_others_may_change_is_warned_about_even_without_a_password(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("reason: r\n")
     said = []

@@ -49,7 +49,7 @@ def test_seconds(text: object, seconds: float) -> None:
         *("010", "-010", "00", "010s", "0x10", "0b1", "1_000", "1:30", "\u0661", "1 0"),  # not decimal, or not to all
     ],
 )
-def test_what_is_no_number_of_seconds(text: object) -> None:
+def test_a_text_that_is_no_number_of_seconds(text: object) -> None:
     with pytest.raises(ConfigError, match="a number of seconds"):
         read_seconds(text)
 
@@ -71,7 +71,7 @@ def test_a_duration_as_go_writes_it(text: object, seconds: float) -> None:
 @pytest.mark.parametrize(
     "text", ["s", "-5s", "0s", 0, "0", "010", "05s", "1_0s", -1, True, None, "", "nans", "5ss", "5 parsecs", 1.5]
 )
-def test_what_is_no_duration(text: object) -> None:
+def test_a_text_that_is_no_duration(text: object) -> None:
     with pytest.raises(ConfigError):
         read_go_duration(text)
 
@@ -102,7 +102,7 @@ def test_whole_numbers(text: object, number: int) -> None:
         "9" * 5000,
     ],
 )
-def test_what_is_no_whole_number(text: object) -> None:
+def test_a_text_that_is_no_whole_number(text: object) -> None:
     with pytest.raises(ConfigError, match="a whole number from 1 to 10"):
         read_whole(1, 10)(text)
 
@@ -123,7 +123,7 @@ def test_neither_true_nor_false(text: object) -> None:
         read_bool(text)
 
 
-def test_a_text_is_no_number_since_nobody_knows_how_that_was_written() -> None:
+def test_a_quoted_text_is_not_read_as_a_number() -> None:
     assert read_text("010") == "010"
     for number in (8, 1.1):
         with pytest.raises(ConfigError, match="a string, in quotes"):
@@ -145,7 +145,7 @@ def test_whole_seconds_have_an_upper_bound(text: object) -> None:
         read_whole_seconds(text)
 
 
-def test_a_number_of_thousands_of_digits_is_an_error_of_our_own() -> None:
+def test_a_number_of_thousands_of_digits_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="found a number of thousands of digits"):
         BY_KEY["slots"].value(10**5000, "slots")
 
@@ -159,7 +159,7 @@ def test_endpoints(text: object, found: list[str]) -> None:
 
 
 @pytest.mark.parametrize("text", [7, None, {"a": "b"}, [7], [["a"]]])
-def test_what_is_no_list_of_endpoints(text: object) -> None:
+def test_a_value_that_is_no_list_of_endpoints(text: object) -> None:
     with pytest.raises(ConfigError, match="a list of URLs"):
         read_endpoints(text)
 
@@ -180,7 +180,7 @@ def test_without_anything_the_defaults_hold() -> None:
     assert settings.given == frozenset()
 
 
-def test_who_has_given_what_is_known(no_default_file: Path) -> None:
+def test_the_source_of_each_setting_is_known(no_default_file: Path) -> None:
     no_default_file.write_text("reason: r\n")
     settings = load({"lockname": "x"}, {"DISTLOCK_ID": "me", "DISTLOCK_TIMEOUT": ""})
     assert settings.given == {"lockname", "id", "reason"}

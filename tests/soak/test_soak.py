@@ -27,14 +27,14 @@ def test_a_manager_that_believes_too_long_is_found() -> None:
     assert not summary.is_good
 
 
-def test_the_judge_allows_what_is_no_proof() -> None:
+def test_the_judge_allows_inconclusive_histories() -> None:
     # One after the other; the same one twice; a call that began before the other's had returned.
     assert two_at_once([Span("a", 1, 0, 5), Span("b", 2, 5.1, 8), Span("a", 3, 8.1, 9)]) == []
     assert two_at_once([Span("a", 1, 0, 5), Span("a", 1, 6, 7), Span("a", 2, 6.5, 8)]) == []
     assert two_at_once([Span("a", 1, 0, 5), Span("b", 2, 5.0, 8)]) == []
 
 
-def test_the_judge_finds_a_proof() -> None:
+def test_the_judge_finds_a_violation() -> None:
     assert len(two_at_once([Span("a", 1, 0, 5), Span("b", 2, 4.9, 8)])) == 1
     # Also when the older one came to itself long after, for a moment.
     late = [Span("a", 1, 0, 5), Span("b", 2, 6, 7), Span("c", 3, 8, 9), Span("a", 1, 8.5, 8.5)]
@@ -42,7 +42,7 @@ def test_the_judge_finds_a_proof() -> None:
     assert len(two_at_once([Span("a", 1, 0, 5), Span("b", 1, 6, 7)])) == 1  # one token, two holders
 
 
-def test_the_judge_measures_how_long_nobody_had_it() -> None:
+def test_the_judge_measures_the_time_without_a_holder() -> None:
     spans = [Span("a", 1, 1, 5), Span("b", 2, 7, 8), Span("c", 3, 7.5, 9)]
     assert gaps(spans, 0, 10) == [(5, 2), (0, 1), (9, 1)]
     assert gaps([], 3, 10) == [(3, 7)]

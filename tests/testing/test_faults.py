@@ -136,7 +136,7 @@ def test_a_held_reply_is_of_an_applied_request(
     assert "header" in reply.result(PATIENCE)
 
 
-def test_waiting_for_what_never_comes_ends(proxy: Proxy) -> None:
+def test_a_wait_for_an_event_that_never_comes_ends(proxy: Proxy) -> None:
     with pytest.raises(TimeoutError):
         proxy.hold_request(PUT).wait(0.05)
 
@@ -149,7 +149,7 @@ def test_a_client_that_gives_up_while_held_is_forgotten(client: Client, proxy: P
     _until(lambda: not proxy._connections)
 
 
-def test_cut_closes_what_is_open_and_refuses_what_is_new_until_healed(
+def test_cut_closes_open_connections_and_refuses_new_ones_until_healed(
     client: Client, proxy: Proxy, realm_prefix: str
 ) -> None:
     client.put(realm_prefix, "before")
@@ -165,7 +165,7 @@ def test_cut_closes_what_is_open_and_refuses_what_is_new_until_healed(
     assert Client(proxy.url).get(realm_prefix) == "before"
 
 
-def test_a_black_hole_connects_and_says_nothing_until_healed(
+def test_a_black_hole_accepts_and_stays_silent_until_healed(
     proxy: Proxy, direct: Client, realm_prefix: str, later: concurrent.futures.Executor
 ) -> None:
     proxy.blackhole()
@@ -218,7 +218,9 @@ def test_a_watch_closed_by_the_client_ends_at_etcd(start_etcd: Callable[..., Clu
         _until(lambda: watchers() == 0)
 
 
-def test_a_garbled_answer_is_given_as_it_is(client: Client, proxy: Proxy, direct: Client, realm_prefix: str) -> None:
+def test_a_garbled_answer_is_passed_on_unchanged(
+    client: Client, proxy: Proxy, direct: Client, realm_prefix: str
+) -> None:
     proxy.garble("/v3/kv/*", b"HTTP/1.1 503 Away\r\nContent-Length: 7\r\n\r\nbad {]}")
     client.http.request("POST", PUT, json.dumps({"key": _b64(realm_prefix)}))
     answer = client.http.getresponse()
@@ -231,7 +233,7 @@ def test_a_dead_member_closes_the_client(proxy: Proxy) -> None:
         Client(nowhere.url).get("a")
 
 
-def test_what_is_no_http1_is_tunnelled(proxy: Proxy) -> None:
+def test_traffic_other_than_http1_is_tunnelled(proxy: Proxy) -> None:
     # The first frames of a gRPC connection: etcd answers the preface with settings of its own.
     port = urllib.parse.urlsplit(proxy.url).port
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as s:
@@ -280,7 +282,7 @@ def _until(condition: Any) -> None:
         time.sleep(0.01)
 
 
-def test_what_is_muted_reaches_etcd_and_brings_no_answer(proxy: Proxy, direct: Client, realm_prefix: str) -> None:
+def test_muted_requests_reach_etcd_and_get_no_answer(proxy: Proxy, direct: Client, realm_prefix: str) -> None:
     client = Client(proxy.url)
     proxy.mute()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:

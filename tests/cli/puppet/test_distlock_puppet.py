@@ -94,11 +94,11 @@ def test_exec_fails_at_once_and_names_the_holder(call: Call, other: Any, tmp_pat
     assert other.verify()
 
 
-def test_exec_tells_busy_from_failed_where_asked(call: Call, other: Any) -> None:
+def test_exec_distinguishes_busy_from_failed_on_request(call: Call, other: Any) -> None:
     assert call("exec", "x", "--busy-exit-code=75", "--", "true").returncode == 75
 
 
-def test_exec_waits_where_the_config_file_says_so(call: Call, other: Any, tmp_path: Path) -> None:
+def test_exec_waits_as_the_config_file_sets(call: Call, other: Any, tmp_path: Path) -> None:
     config = tmp_path / "distlock.yaml"
     config.write_text("timeout: 2\n")
     done = call("exec", "x", f"--config={config}", "--", "true")
@@ -112,7 +112,7 @@ def test_exec_that_cannot_start_its_command_leaves_nothing(call: Call, seen: Etc
     seen.assert_nothing_left()
 
 
-def test_exec_tells_a_lost_lock(spawn_distlock: Spawn, seen: Etcd) -> None:
+def test_exec_reports_a_lost_lock(spawn_distlock: Spawn, seen: Etcd) -> None:
     words = (
         "exec",
         "x",
@@ -167,12 +167,12 @@ def test_the_wait_for_the_lock_does_not_count_as_the_commands_time(
     assert process.wait(60) == 0
 
 
-def test_what_is_in_time_is_not_ended(call: Call) -> None:
+def test_a_command_in_time_is_not_ended(call: Call) -> None:
     assert call("exec", "x", "--command-timeout=60", "--", "sh", "-c", "exit 5").returncode == 5
     assert call("exec", "x", "--command-timeout=0", "--", "sh", "-c", "exit 6").returncode == 6
 
 
-def test_a_signal_in_line_leaves_nothing(spawn_distlock: Spawn, seen: Etcd, other: Any) -> None:
+def test_a_signal_in_the_queue_leaves_nothing(spawn_distlock: Spawn, seen: Etcd, other: Any) -> None:
     process = spawn_distlock("exec", "x", "--certname=n1", "--timeout=-1", "--", "true", command="distlock-puppet")
     Output(process.stderr).until("waiting")
     process.send_signal(signal.SIGTERM)
@@ -183,7 +183,7 @@ def test_a_signal_in_line_leaves_nothing(spawn_distlock: Spawn, seen: Etcd, othe
 # check.
 
 
-def test_check_tells_mine_free_anothers_and_unknown(call: Call, seen: Etcd) -> None:
+def test_check_distinguishes_own_free_anothers_and_unknown(call: Call, seen: Etcd) -> None:
     free = call("check", "x")
     assert (free.returncode, free.stdout, free.stderr) == (1, "x is free\n", "")
     mine = call("exec", "x", "--", str(BIN / "distlock-puppet"), "check", "x", "--certname=n1")
@@ -198,7 +198,7 @@ def test_check_tells_mine_free_anothers_and_unknown(call: Call, seen: Etcd) -> N
     assert "no etcd answered within " in unknown.stderr
 
 
-def test_what_a_failed_command_has_left_taken_is_not_mine(call: Call) -> None:
+def test_a_lock_kept_by_a_failed_command_is_not_this_runs(call: Call) -> None:
     assert call("exec", "x", "--on-failure=keep", "--", "false").returncode == 1
     assert call("check", "x").returncode == 2
 
@@ -213,7 +213,7 @@ def test_a_frozen_realm_is_not_free(call: Call, seen: Etcd) -> None:
     "words",
     [("x", "--ttl=0"), ("x", "--colour=red"), ("x", "y"), (), ("a/b",), ("x", "--timeout=soon"), ("x", "--ttl")],
 )
-def test_a_check_that_cannot_be_made_is_never_free(call: Call, words: Sequence[str]) -> None:
+def test_an_impossible_check_never_reports_free(call: Call, words: Sequence[str]) -> None:
     done = call("check", *words)
     assert done.returncode == 3
     assert re.fullmatch(r"distlock: .*\n", done.stderr)
@@ -222,7 +222,7 @@ def test_a_check_that_cannot_be_made_is_never_free(call: Call, words: Sequence[s
 # Names.
 
 
-def test_the_certname_may_stand_in_the_environment(run_distlock: Call) -> None:
+def test_the_certname_may_come_from_the_environment(run_distlock: Call) -> None:
     show = ("--", str(BIN / "distlock"), "--show", "--lock-name=x")
     done = run_distlock("exec", "x", *show, env={"DISTLOCK_CERTNAME": "n7"}, command="distlock-puppet")
     assert "puppet:n7" in done.stdout
@@ -266,7 +266,7 @@ def test_outside_of_a_run_there_is_nothing_to_bind_to(call: Call, operation: str
     seen.assert_nothing_left()
 
 
-def test_what_is_only_called_puppet_is_no_run(distlock_env: dict[str, str], tmp_path: Path) -> None:
+def test_a_process_merely_named_puppet_is_no_run(distlock_env: dict[str, str], tmp_path: Path) -> None:
     script = tmp_path / "puppet"
     script.write_text(f"#!/bin/sh\n{BIN}/distlock-puppet acquire x --certname=n1\nexit $?\n")
     script.chmod(0o755)
@@ -275,7 +275,7 @@ def test_what_is_only_called_puppet_is_no_run(distlock_env: dict[str, str], tmp_
     assert "no run of Puppet has started this process" in done.stderr
 
 
-def test_the_end_of_a_run_waits_for_a_look_of_its_keeper_at_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_of_a_run_waits_until_its_keeper_has_checked_for_leftovers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "LONGEST_LOOK", 300.0)
     looks = subprocess.Popen(
         python("import time\nprint(flush=True)\nwhile True: time.sleep(0.05)"), stdout=subprocess.PIPE
@@ -320,7 +320,7 @@ def test_a_run_is_known_by_its_words(words: str, section: str, certname: str, no
     assert (run.section, run.certname, run.noop) == (section, certname, noop)
 
 
-def test_options_stand_before_or_behind_the_name_and_the_command_is_left_alone() -> None:
+def test_options_may_precede_or_follow_the_name_and_the_command_is_left_alone() -> None:
     call = parse(["exec", "--timeout", "-1", "x", "--ttl=9", "--command-timeout=2", "--", "ls", "--", "-l"], {})
     assert (call.name, call.command, call.limit) == ("x", ["ls", "--", "-l"], 2)
     assert call.arguments == {"lockname": "x", "timeout": "-1", "ttl": "9"}
@@ -347,12 +347,12 @@ def test_options_stand_before_or_behind_the_name_and_the_command_is_left_alone()
         "exec x --json -- ls",
     ],
 )
-def test_bad_usage_is_said(words: str) -> None:
+def test_bad_usage_is_reported(words: str) -> None:
     with pytest.raises(DistlockError):
         parse(words.split(), {})
 
 
-def test_the_help_names_all_that_is_its_own(run_distlock: Call) -> None:
+def test_the_help_names_all_options_of_this_command(run_distlock: Call) -> None:
     done = run_distlock("--help", command="distlock-puppet")
     assert (done.returncode, done.stdout) == (0, HELP)
     named = set(re.findall(r"--([a-z][a-z-]+)", HELP))

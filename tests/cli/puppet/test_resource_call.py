@@ -43,7 +43,7 @@ def test_locked_is_no_change_the_second_time_and_unlocked_neither(ask: Ask) -> N
     assert ask("unlocked") == (0, {"unlocked": free})
 
 
-def test_a_dry_run_writes_nothing_and_tells_the_same(ask: Ask, seen: Etcd) -> None:
+def test_a_dry_run_writes_nothing_and_reports_the_same(ask: Ask, seen: Etcd) -> None:
     code, answer = ask("locked", {"dry_run": True})
     assert (code, answer["locked"]["changed"], answer["locked"]["holder"]) == (0, True, None)
     assert seen.keys() == []
@@ -76,7 +76,7 @@ def test_a_lock_bound_to_one_run_is_not_another_runs(ask: Ask) -> None:
             process.communicate()
 
 
-def test_the_place_in_line_is_given_up_when_the_run_has_ended(
+def test_the_place_in_the_queue_is_given_up_when_the_run_has_ended(
     spawn_distlock: Callable[..., Process], seen: Etcd, etcd: Cluster, realm_prefix: str
 ) -> None:
     seen.lock("x", "node-3")
@@ -117,7 +117,7 @@ def test_the_place_in_line_is_given_up_when_the_run_has_ended(
         ('{"want": "locked", "owner": "o;", "run": 1, "settings": {"lockname": "x"}}\n', "owner"),
     ],
 )
-def test_a_wish_that_cannot_be_read_is_one_error(
+def test_an_unreadable_request_is_one_error(
     run_distlock: Callable[..., subprocess.CompletedProcess[str]], seen: Etcd, text: str, said: str
 ) -> None:
     done = run_distlock("resource", input=text, command="distlock-puppet")

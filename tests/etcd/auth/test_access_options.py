@@ -87,9 +87,7 @@ def no_gateway(start_etcd: Callable[..., Cluster]) -> Cluster:
 
 
 @every_way("transport")
-def test_transport_says_how_etcd_is_spoken_to(
-    no_gateway: Cluster, realm_prefix: str, run_distlock: Run, give: Give
-) -> None:
+def test_transport_selects_the_driver(no_gateway: Cluster, realm_prefix: str, run_distlock: Run, give: Give) -> None:
     env: dict[str, str | None] = {"DISTLOCK_ENDPOINTS": no_gateway.endpoints[0]}
     for transport, code, seconds in (("grpc", 0, 30), ("http", 1, 2)):
         options, given = give(transport=transport)
@@ -213,7 +211,7 @@ def test_password_and_password_file_are_one_setting(
         ({"DISTLOCK_USER": f"node:{SECRET}"}, "DISTLOCK_USER: expected a user's name alone"),
     ],
 )
-def test_what_does_not_go_together_is_refused_without_the_password(environ: dict[str, str], said: str) -> None:
+def test_contradicting_settings_are_refused_without_showing_the_password(environ: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load({"config": os.devnull}, environ)
     assert said in caught.value.message

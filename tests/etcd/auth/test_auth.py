@@ -57,7 +57,7 @@ def test_a_wrong_password_is_one_line_without_it(auth_site: Site, run_distlock: 
     assert done.stderr == ""
 
 
-def test_who_comes_without_a_user_is_told_to_set_one(auth_site: Site) -> None:
+def test_a_client_without_a_user_is_advised_to_set_one(auth_site: Site) -> None:
     with pytest.raises(AccessDenied, match="It wants a user: set user, and a password"):
         auth_site.realm(user=None, password=None).list()
 
@@ -72,9 +72,7 @@ def test_who_comes_without_a_user_is_told_to_set_one(auth_site: Site) -> None:
     ],
     ids=["nothing", "read only", "the lock alone", "no freeze"],
 )
-def test_who_lacks_a_right_is_told_which_and_on_which_key(
-    auth_site: Site, grants: list[tuple[str, str]], said: str
-) -> None:
+def test_a_missing_right_is_named_with_its_key(auth_site: Site, grants: list[tuple[str, str]], said: str) -> None:
     p = auth_site.prefix
     named = [(right, key if key.startswith("/") else p + key) for right, key in grants]
     node = auth_site.node(f"lacks-{p[3:9]}", *named)
@@ -184,7 +182,7 @@ def test_a_signed_token_of_an_old_revision_is_renewed(own_auth: Own, tmp_path: P
             assert lock.verify()
 
 
-def test_a_token_whose_time_is_over_is_renewed(own_auth: Own) -> None:
+def test_an_expired_token_is_renewed(own_auth: Own) -> None:
     site = own_auth(extra_args=["--auth-token-ttl=1"])
     realm = site.node("node").realm()
     with realm.lock("x") as lock:

@@ -160,7 +160,7 @@ def test_a_node_cannot_leave_its_realm(auth_site: Site) -> None:
 # What users do not keep out.
 
 
-def test_what_etcd_asks_no_user_for(own_auth: Callable[..., Site]) -> None:
+def test_operations_that_etcd_allows_without_a_user(own_auth: Callable[..., Site]) -> None:
     """The page warns of this. If a newer etcd does better, the page is to say so."""
     for version in ("3.4", "3.5"):
         site = own_auth(version=version)
@@ -185,7 +185,7 @@ def test_what_etcd_asks_no_user_for(own_auth: Callable[..., Site]) -> None:
         assert say(site, "/v3/auth/user/list", {}) == ""
 
 
-def test_a_certificate_keeps_out_who_has_none(picky: Cluster, realm_prefix: str) -> None:
+def test_a_client_without_a_certificate_is_refused(picky: Cluster, realm_prefix: str) -> None:
     assert picky.tls is not None
     stranger = ssl.create_default_context(cafile=picky.tls.authority.cacert)
     site = Site(picky, realm_prefix)

@@ -52,7 +52,7 @@ def test_an_endpoint_without_a_scheme_is_tls_where_a_ca_is_set(tls35: Site) -> N
     assert tls35.realm(tls35.cluster.endpoints[0].removeprefix("https://")).list() == []
 
 
-def test_the_name_on_the_certificate_may_be_another_than_the_endpoints(tls_both: Site) -> None:
+def test_the_name_on_the_certificate_may_differ_from_the_endpoints(tls_both: Site) -> None:
     assert tls_both.realm(tls_server_name="localhost").list() == []
 
 
@@ -152,11 +152,11 @@ def test_an_unknown_authority_is_named(tls_both: Site, stranger: Authority) -> N
     assert said in refused(tls_both, cacert=stranger.cacert)
 
 
-def test_a_name_that_was_asked_for_and_is_not_there_is_named(tls_both: Site) -> None:
+def test_a_requested_name_that_is_missing_is_named(tls_both: Site) -> None:
     assert "(its certificate is not one for etcd.example.com)" in refused(tls_both, tls_server_name="etcd.example.com")
 
 
-def test_a_server_that_wants_a_client_certificate_says_so(picky_both: Site) -> None:
+def test_a_server_that_requires_a_client_certificate_is_named(picky_both: Site) -> None:
     said = refused(picky_both, cert=None, key=None)
     assert said.endswith(f"{picky_both.cluster.endpoints[0]} (it wants a client certificate: set cert and key)")
 
@@ -259,7 +259,7 @@ except Exception as error:
 """
 
 
-def test_the_systems_python_says_the_same(etcd: Cluster, tls: Tls) -> None:
+def test_the_systems_python_gives_the_same_errors(etcd: Cluster, tls: Tls) -> None:
     """Debian's, with OpenSSL 3.0, raises another error than most where the server hangs up."""
     python = "/usr/bin/python3"
     version = [python, "-c", "import sys; sys.exit(sys.version_info < (3, 9))"]
@@ -292,7 +292,9 @@ def test_tls_spoken_to_a_plain_web_server_is_named(tls_both: Site) -> None:
 
 
 @pytest.mark.parametrize("json_", [False, True])
-def test_the_command_says_it_in_one_line(tls_both: Site, run_distlock: Run, stranger: Authority, json_: bool) -> None:
+def test_the_command_reports_it_in_one_line(
+    tls_both: Site, run_distlock: Run, stranger: Authority, json_: bool
+) -> None:
     options = ["--json"] if json_ else []
     env = {**tls_both.env, "DISTLOCK_CACERT": stranger.cacert}
     done = run_distlock("--lock-name=x", "--lock", "--connect-timeout=1", *options, env=env)
@@ -363,7 +365,7 @@ def test_more_than_a_record_of_tls_is_read_at_once(tls_site: Site) -> None:
     assert time.monotonic() - since < BOUND / 2
 
 
-def test_events_that_come_in_one_piece_are_all_seen(tls35: Site) -> None:
+def test_all_events_of_one_chunk_are_seen(tls35: Site) -> None:
     etcd = dial(tls35.cluster.endpoints, Access(cacert=tls35.settings["cacert"]))
     key = f"{tls35.prefix}x".encode()
     first = etcd.txn([], [Put(key, b"0")], [], Patience.lasting(BOUND)).revision
@@ -403,7 +405,7 @@ def test_an_idle_connection_is_used_again(tls35: Site) -> None:
             assert len(proxy._connections) == 1
 
 
-def test_a_certificate_is_renewed_under_a_client_that_goes_on(
+def test_a_running_client_uses_a_renewed_certificate(
     picky_both: Site, tls: Tls, tmp_path: Path, stranger: Authority
 ) -> None:
     cert, key = str(tmp_path / "node.pem"), str(tmp_path / "node.key")

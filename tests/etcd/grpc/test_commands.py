@@ -69,7 +69,7 @@ def test_a_signal_reaches_the_command_and_the_lock_is_released(
     assert run_distlock("--json", "--list").stdout == '{"locks": []}\n'
 
 
-def test_a_signal_to_a_waiter_leaves_no_place_in_line(
+def test_a_signal_to_a_waiter_leaves_no_ticket(
     run_distlock: Run, spawn_distlock: Spawn, etcd: Cluster, realm_prefix: str
 ) -> None:
     run_distlock("--lock-name=web", "--lock")
@@ -81,7 +81,7 @@ def test_a_signal_to_a_waiter_leaves_no_place_in_line(
     assert realm.show("web").waiting == 0
 
 
-def test_a_waiter_over_grpc_is_served_when_a_holder_over_the_gateway_lets_go(
+def test_a_waiter_over_grpc_is_served_when_a_holder_over_the_gateway_releases(
     run_distlock: Run, spawn_distlock: Spawn, etcd: Cluster, realm_prefix: str
 ) -> None:
     run_distlock("--transport=http", "--lock-name=web", "--lock")

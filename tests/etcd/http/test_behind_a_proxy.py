@@ -56,7 +56,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 # A watch that does not open, since the proxy waits for a buffer to be full.
 
 
-def test_a_waiter_behind_a_proxy_that_buffers_gets_its_turn_and_says_once_why_it_is_slow(
+def test_a_waiter_behind_a_buffering_proxy_gets_its_turn_and_warns_once(
     scene: Scene, nginx: Start, told: list[str]
 ) -> None:
     realm = scene.realm(nginx().url)
@@ -76,7 +76,7 @@ def test_a_waiter_behind_a_proxy_that_buffers_gets_its_turn_and_says_once_why_it
     assert "proxy_buffering off" in told[0]
 
 
-def test_a_hold_behind_a_proxy_that_buffers_is_renewed_and_its_loss_noticed(
+def test_a_hold_behind_a_buffering_proxy_is_renewed_and_its_loss_noticed(
     scene: Scene, nginx: Start, told: list[str]
 ) -> None:
     lost: list[Any] = []
@@ -96,7 +96,7 @@ def test_a_hold_behind_a_proxy_that_buffers_is_renewed_and_its_loss_noticed(
     lock.session.stop()
 
 
-def test_whoever_watches_through_a_proxy_that_buffers_is_told_of_all_that_lasts(
+def test_a_watcher_behind_a_buffering_proxy_sees_all_lasting_changes(
     scene: Scene, nginx: Start, told: list[str]
 ) -> None:
     scene.put("a")
@@ -117,7 +117,7 @@ def test_whoever_watches_through_a_proxy_that_buffers_is_told_of_all_that_lasts(
     watching.close()
 
 
-def test_the_command_waits_and_says_so_on_one_line(
+def test_the_command_waits_and_reports_it_on_one_line(
     scene: Scene, nginx: Start, spawn_distlock: Callable[..., Process]
 ) -> None:
     scene.put("web")
@@ -144,7 +144,7 @@ def test_a_proxy_that_does_not_buffer_changes_nothing(scene: Scene, nginx: Start
     scene.assert_clean()
 
 
-def test_a_watch_is_tried_again_after_a_while(
+def test_a_watch_is_retried_after_a_while(
     scene: Scene, nginx: Start, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(polling, "FIRST_SPELL", 0.5)
@@ -162,7 +162,7 @@ def polled(scene: Scene, revision: int, *ranges: tuple[bytes, bytes | None]) -> 
     return watch
 
 
-def test_what_is_looked_for_is_seen_whatever_kind_of_change_it_was(scene: Scene) -> None:
+def test_every_kind_of_change_to_a_watched_key_is_seen(scene: Scene) -> None:
     ends = scene.key("q/"), scene.key("q0")
     changes: dict[str, Callable[[], Any]] = {
         "put": lambda: scene.put("q/a"),
@@ -183,7 +183,7 @@ def test_what_is_looked_for_is_seen_whatever_kind_of_change_it_was(scene: Scene)
         watch.wait(Patience.lasting(BOUND))
 
 
-def test_what_has_happened_since_the_revision_is_seen_at_once(scene: Scene) -> None:
+def test_changes_since_the_revision_are_seen_at_once(scene: Scene) -> None:
     revision = scene.put("web")
     scene.delete("web")
     for begin in (revision + 1, 1):
@@ -195,7 +195,7 @@ def test_what_has_happened_since_the_revision_is_seen_at_once(scene: Scene) -> N
     assert not polled(scene, revision + 10_000_000, (scene.key("web"), None)).wait_for_hint(Patience.lasting(0.3))
 
 
-def test_looking_can_be_called_off(scene: Scene) -> None:
+def test_looking_can_be_cancelled(scene: Scene) -> None:
     cancel, watch = Interrupt(), polled(scene, scene.put("x") + 1, (scene.key("web"), None))
     waiting = scene.start(lambda: watch.wait(Patience(float("inf"), cancel)))
     cancel.set()
@@ -203,9 +203,7 @@ def test_looking_can_be_called_off(scene: Scene) -> None:
         waiting.result(BOUND)
 
 
-def test_looking_that_is_called_off_in_the_middle_is_no_end_of_the_watch(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_look_cancelled_in_the_middle_does_not_end_the_watch(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     watch = polled(scene, scene.put("x") + 1, (scene.key("web"), None))
 
     def called_off(*_: object) -> NoReturn:
@@ -225,7 +223,7 @@ def broken(script: Callable[..., Script]) -> str:
     return script(lambda client: client.close()).url.partition("://")[2]
 
 
-def test_a_free_lock_is_had_though_every_second_request_fails(scene: Scene, nginx: Start, broken: str) -> None:
+def test_a_free_lock_is_acquired_though_every_second_request_fails(scene: Scene, nginx: Start, broken: str) -> None:
     """By turns, each claim would meet the one that fails, and each look whether it was applied the other."""
     realm = scene.realm(nginx(before=(broken,)).url)
     for number in range(5):
@@ -277,7 +275,7 @@ def test_a_write_that_a_limit_refused_was_not_done_and_is_sent_again(script: Cal
 
 
 @pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
-def test_who_is_told_to_come_back_later_asks_nobody_until_then(script: Callable[..., Script], status: str) -> None:
+def test_retry_after_is_respected_for_every_endpoint(script: Callable[..., Script], status: str) -> None:
     asked: list[float] = []
 
     def answer(client: socket.socket) -> None:
@@ -304,7 +302,7 @@ def test_another_endpoint_is_asked_meanwhile(scene: Scene, script: Callable[...,
         assert time.monotonic() - since < BOUND / 2
 
 
-def test_a_time_to_come_back_is_read_in_seconds_and_as_a_date() -> None:
+def test_retry_after_is_read_in_seconds_and_as_a_date() -> None:
     assert [seconds_to_wait(said) for said in ("7", " 7 ", "0", None, "", "-5", "soon", "1e9", "²")] == [7, 7, *[0] * 7]
     assert seconds_to_wait("9" * 5000) <= 1e9
     then = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 30))

@@ -325,7 +325,7 @@ def seen_of(data: bytes) -> list[Event]:
     return GatewayWatch("", connection, reading, 1, lambda cluster: None, None, 10**6).wait(brief())
 
 
-def test_a_damaged_message_of_a_watch_ends_it_or_says_nothing() -> None:
+def test_a_damaged_message_of_a_watch_ends_it_or_is_no_event() -> None:
     for message in (CREATED, CHANGED):
         for what, mutated in mutations(message):
             try:
@@ -358,7 +358,7 @@ def test_a_damaged_login_is_an_error_of_ours() -> None:
         pytest.fail(f"a login was taken for an answer: {what}")
 
 
-def test_what_etcd_says_is_shown_on_one_line_without_what_plays_with_a_terminal() -> None:
+def test_etcds_messages_are_shown_on_one_line_without_control_characters() -> None:
     etcd = Canny()
     etcd.say({"code": 9, "message": "\x1b[2J\nno\r" + "x" * 100_000}, "400 Bad Request")
     with pytest.raises(DistlockError, match="etcd refuses") as caught:

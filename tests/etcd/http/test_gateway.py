@@ -50,7 +50,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_an_endpoint_that_answers_with_this_is_said_to_do_so(proxy: Proxy, what: str) -> None:
+def test_an_endpoint_that_gives_this_answer_is_named_with_it(proxy: Proxy, what: str) -> None:
     raw, said = BROKEN[what]
     proxy.garble(TXN, raw, times=100)
     with pytest.raises(EtcdUnavailable, match=said):
@@ -58,7 +58,7 @@ def test_an_endpoint_that_answers_with_this_is_said_to_do_so(proxy: Proxy, what:
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_it_is_left_for_another_endpoint(scene: Scene, proxy: Proxy, what: str) -> None:
+def test_it_is_replaced_by_another_endpoint(scene: Scene, proxy: Proxy, what: str) -> None:
     proxy.garble(TXN, BROKEN[what][0], times=100)
     etcd = gateway(proxy.url, *scene.endpoints)
     assert etcd.read([Get(b"x")], Patience.lasting(BOUND)).revision
@@ -80,7 +80,7 @@ def test_a_write_that_a_member_without_a_leader_refuses_is_sent_again(proxy: Pro
 
 
 @pytest.mark.parametrize("what", ["500, plain text", "JSON cut short", "etcd without a leader"])
-def test_a_claim_that_is_answered_with_it_is_found_out(scene: Scene, proxy: Proxy, what: str) -> None:
+def test_a_claim_that_is_answered_with_it_is_settled(scene: Scene, proxy: Proxy, what: str) -> None:
     lock = scene.realm(proxy.url).lock("web")
     proxy.garble(TXN, BROKEN[what][0], times=2)
     lock.acquire(BOUND)
@@ -127,7 +127,7 @@ def events(url: str) -> Sequence[Any]:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
-def test_a_watch_reads_what_is_split_inside_of_a_character(script: Callable[..., Script], size: int) -> None:
+def test_a_watch_reads_chunks_that_are_split_inside_a_character(script: Callable[..., Script], size: int) -> None:
     server = script(says(HEAD, *as_chunks(CREATED + EVENT, size), pause=0.0005))
     (event,) = events(server.url)
     assert event.deleted
@@ -160,7 +160,7 @@ def test_a_watch_ends_with(script: Callable[..., Script], what: str) -> None:
 
 
 @pytest.mark.parametrize("end", [b"0\r\n\r\n", b"", b"fff\r\n{"], ids=["in order", "at once", "in the middle"])
-def test_a_watch_whose_stream_ends_says_so(script: Callable[..., Script], end: bytes) -> None:
+def test_a_watch_reports_the_end_of_its_stream(script: Callable[..., Script], end: bytes) -> None:
     server = script(says(HEAD, *as_chunks(CREATED, 5000), end))
     with pytest.raises(WatchEnded):
         events(server.url)

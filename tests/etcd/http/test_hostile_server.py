@@ -232,7 +232,7 @@ def test_large_values_below_a_lock_do_not_hold_up_whoever_wants_it(scene: Scene)
 
 
 @pytest.mark.parametrize("transport", ["http", "grpc"])
-def test_an_answer_beyond_the_limit_is_one_line_that_says_what_to_set(scene: Scene, transport: str) -> None:
+def test_an_answer_beyond_the_limit_is_one_line_that_names_the_setting(scene: Scene, transport: str) -> None:
     for number in (1, 2):
         scene.put(f"big-{number}", "1;someone;" + "v" * 700_000)
     with pytest.raises(EtcdUnavailable, match=r"larger than 1 MiB: set max_answer .MiB. higher") as caught:
