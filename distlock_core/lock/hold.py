@@ -256,6 +256,7 @@ class Hold:
         """Do it, as soon as that can be done. Raises what stands in the way at the end of the patience."""
         lease = self.acquired.lease if stays else None
         pauses = Backoff()
+        trouble: Exception | None = None
         while True:
             # A lock that stays is renewed meanwhile.
             step = patience if lease is None else patience.within(max(longest_call(lease.ttl), SHORTEST_STEP))
@@ -266,9 +267,11 @@ class Hold:
             except NoSpace as full:
                 if not stays and self._revoke(step):
                     return True
-                trouble: Exception = full
+                trouble = full
             except (EtcdUnavailable, LeaseGone, *UNEXPECTED) as away:
-                trouble = away
+                # The last try may have had no time left: what etcd answered before that tells more.
+                if not (isinstance(trouble, NoSpace) and patience.over()):
+                    trouble = away
             if lease is not None and not lease.gone and not patience.over():
                 lease.renew_if_due(step)
             patience.pause(pauses.next())

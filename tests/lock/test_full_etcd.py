@@ -16,7 +16,7 @@ import pytest
 
 from distlock_core import OutcomeUnknown, Realm, connect
 from distlock_core.base.deadline import Interrupt, Patience
-from distlock_core.errors import Cancelled, DistlockError, NoSpace
+from distlock_core.errors import Cancelled, DistlockError, EtcdUnavailable, NoSpace
 from distlock_core.etcd.transport import dial
 from distlock_core.etcd.values import Delete, Get, Put
 from distlock_core.model.record import KEPT
@@ -272,6 +272,35 @@ def test_a_leased_lock_that_cannot_be_kept_is_not_released(full: Full, realm: Re
         ending(lock)
     assert full.keys == ["x"]
     wait_until(lambda: full.keys == [], "the end of its lease", BOUND)
+
+
+class FullUntilTimeIsUp:
+    """etcd, full when the first write comes; the next write is cut short by the end of the caller's patience."""
+
+    def __init__(self, etcd: Any) -> None:
+        self._etcd = etcd
+        self.writes = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._etcd, name)
+
+    def txn(self, compares: Any, then: Any, otherwise: Any, patience: Any) -> Any:
+        if not any(isinstance(op, Put) for op in then):
+            return self._etcd.txn(compares, then, otherwise, patience)
+        self.writes += 1
+        if self.writes == 1:
+            raise NoSpace("full")
+        patience.wait()
+        raise EtcdUnavailable("no etcd answered within 0.0s")
+
+
+def test_a_full_etcd_is_named_even_if_the_last_try_had_no_time_left(scene: Scene) -> None:
+    etcd = gateway(*scene.endpoints)
+    lock = Realm(etcd, scene.prefix, release_timeout=0.5).lock("web", background=False).acquire(0)
+    lock._hold._etcd = full = FullUntilTimeIsUp(etcd)  # type: ignore[union-attr]
+    with pytest.raises(NoSpace, match="full"):
+        lock.keep("why")
+    assert full.writes > 1
 
 
 def test_a_failed_command_whose_lock_cannot_be_kept_reports_it_and_lets_its_lease_expire(
