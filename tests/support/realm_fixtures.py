@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 from collections.abc import Iterator
 from typing import Callable
@@ -9,9 +10,22 @@ from typing import Callable
 import pytest
 
 from distlock_core.testing import Cluster, Proxy
+from tests.support.etcd_view import Etcd
 from tests.support.lease_view import Seen
 from tests.support.scene import Scene
 from tests.support.scripted_server import Script
+
+
+@pytest.fixture
+def realm_prefix() -> str:
+    """A prefix that no other test has."""
+    return f"/t-{secrets.token_hex(6)}/"
+
+
+@pytest.fixture
+def in_etcd(etcd: Cluster, realm_prefix: str) -> Etcd:
+    """What is in the test's own realm, past the code under test."""
+    return Etcd(etcd, realm_prefix)
 
 
 @pytest.fixture

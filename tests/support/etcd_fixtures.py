@@ -1,0 +1,116 @@
+"""Fixtures for all tests: real etcd of each version, plain, with TLS and with auth, shared by the tests of a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Callable
+
+import pytest
+
+from distlock_core.testing import Cluster, Proxy, Tls
+from tests.support.needs import need as need_tool
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[..., str]:
+    """need("etcd 3.4") -> its path, or the test is skipped (fails under CI=true)."""
+    return need_tool
+
+
+@pytest.fixture(scope="session")
+def start_etcd() -> Iterator[Callable[..., Cluster]]:
+    """start_etcd(members=1, version=None, **options) -> Cluster, small timeouts, no fsync; ended with the session."""
+    started: list[Cluster] = []
+
+    def start(members: int = 1, version: str | None = None, **options: Any) -> Cluster:
+        etcd = need_tool("etcd" if version is None else f"etcd {version}")
+        # A lease's TTL floor is 1 s with these.
+        fast = {"heartbeat_ms": 100, "election_ms": 600, "fsync": False}
+        started.append(Cluster.start(members, etcd=etcd, **{**fast, **options}))
+        return started[-1]
+
+    yield start
+    for cluster in started:
+        cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def etcd(start_etcd: Callable[..., Cluster]) -> Cluster:
+    """One member, shared by the tests of an xdist worker: leave it running, and stay under `realm_prefix`."""
+    return start_etcd()
+
+
+@pytest.fixture(scope="session")
+def etcd34(start_etcd: Callable[..., Cluster]) -> Cluster:
+    """As `etcd`, but 3.4."""
+    return start_etcd(version="3.4")
+
+
+@pytest.fixture(scope="session")
+def etcd35(start_etcd: Callable[..., Cluster]) -> Cluster:
+    """As `etcd`, but 3.5."""
+    return start_etcd(version="3.5")
+
+
+@pytest.fixture(params=["3.4", "3.5"])
+def each_etcd(request: pytest.FixtureRequest) -> Cluster:
+    """The test runs twice: on `etcd34` and on `etcd35`."""
+    cluster: Cluster = request.getfixturevalue("etcd" + request.param.replace(".", ""))
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    """An authority, a server's certificate for 127.0.0.1 and localhost, and a client's without a common name."""
+    need_tool("openssl")
+    return Tls.make(str(tmp_path_factory.mktemp("certificates")))
+
+
+@pytest.fixture(scope="session")
+def etcd_cell(start_etcd: Callable[..., Cluster], request: pytest.FixtureRequest) -> Callable[[str, str], Cluster]:
+    """etcd_cell("3.4" or "3.5", "plain", "tls" or "auth" (TLS with auth on)) -> Cluster, one of each for a worker.
+
+    `cluster.settings` are what a client says to it that may do everything.
+    """
+    cells: dict[tuple[str, str], Cluster] = {}
+
+    def cell(version: str, security: str) -> Cluster:
+        if security == "plain":
+            plain: Cluster = request.getfixturevalue("etcd" + version.replace(".", ""))
+            return plain
+        if (version, security) not in cells:
+            # A login takes 60 ms of etcd otherwise, and tests log in all the time.
+            cheap = ["--bcrypt-cost=4"]
+            cluster = start_etcd(version=version, tls=request.getfixturevalue("tls"), extra_args=cheap)
+            if security == "auth":
+                cluster.enable_auth()
+            cells[version, security] = cluster
+        return cells[version, security]
+
+    return cell
+
+
+@pytest.fixture
+def user_of_realm(etcd_cell: Callable[[str, str], Cluster], realm_prefix: str) -> Callable[[str], dict[str, Any]]:
+    """user_of_realm(password) -> the settings of one who may do what is below the realm's prefix, and no more."""
+
+    def add(password: str) -> dict[str, Any]:
+        cluster = etcd_cell("3.5", "auth")
+        access = cluster.add_user(f"user-{realm_prefix[3:9]}", password, [("readwrite", realm_prefix)])
+        return {**access, "endpoints": cluster.endpoints, "prefix": realm_prefix}
+
+    return add
+
+
+@pytest.fixture
+def cluster3(start_etcd: Callable[..., Cluster]) -> Iterator[Cluster]:
+    """Three members of the test's own, to stop, kill and pause."""
+    with start_etcd(3) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def proxy(etcd: Cluster) -> Iterator[Proxy]:
+    """A Proxy in front of `etcd`."""
+    with Proxy(etcd.endpoints[0]) as proxy:
+        yield proxy
