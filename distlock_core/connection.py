@@ -1,4 +1,4 @@
-"""Connection: from endpoints, or from settings, to a realm, and to the lock in it that the settings want."""
+"""`connect()`: from endpoints, or from settings, to a realm, and to the lock that the settings name."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def connect(
     """Return the realm of all locks whose keys begin with `prefix`.
 
     Nothing is sent before the first use. `endpoints` are URLs of members of one etcd cluster, a list or separated by
-    commas; they are tried in turn, and with them those that the DNS SRV records of the domain `discovery_srv` name
-    (default: http://127.0.0.1:2379). `mutex` names the Go original's own mutex. `connect_timeout` (seconds) bounds
-    the first contact of every call, `release_timeout` a release. `transport` is auto, http or grpc. `raw_prefix`
-    takes a prefix as it stands that does not begin and end with one `/`, as the Go original does. In `state_dir` this
-    machine notes what it acquires under an explicit owner (default: $DISTLOCK_STATE_DIR, /var/lib/distlock, for users
-    other than root $XDG_STATE_HOME/distlock). `access`: the PEM files `cacert`, `cert` and `key`, `tls_server_name`;
-    `user` with `password` or `password_file`. `hint` is added when no etcd answers. `max_answer` (MiB) is the largest
-    answer of etcd's that is read. Raises `ConfigError`.
+    commas (default: http://127.0.0.1:2379); they are tried in turn, followed by those that the DNS SRV records of the
+    domain `discovery_srv` name. `mutex` is the name of the Go original's mutex. `connect_timeout` (seconds) bounds the
+    first contact of every call, `release_timeout` (seconds) a release. `transport` is auto, http or grpc. With
+    `raw_prefix` a prefix need not begin and end with one `/`, as in the Go original. `state_dir` is where this machine
+    notes its acquisitions under an explicit owner (default: $DISTLOCK_STATE_DIR, or /var/lib/distlock, or for users
+    other than root $XDG_STATE_HOME/distlock). `access`: the PEM files `cacert`, `cert` and `key`; `tls_server_name`;
+    `user` with `password` or `password_file`. `hint` is added to the error when no etcd answers. `max_answer` (MiB) is
+    the size limit of an answer from etcd. Raises `ConfigError`.
     """
     check_prefix(prefix, raw=raw_prefix)
     if endpoints is None:
@@ -76,7 +76,7 @@ def connect(
 
 
 def _access(given: Mapping[str, str | None]) -> Access | None:
-    """None where nothing of it is set: what it takes is not loaded then."""
+    """The credentials and TLS settings, None if none is given: their modules are not loaded then."""
     unknown = set(given) - set(ACCESS)
     if unknown:
         raise TypeError(f"connect() has no argument {min(unknown)!r}")
@@ -89,7 +89,7 @@ def _access(given: Mapping[str, str | None]) -> Access | None:
 
 
 def connect_arguments(settings: Settings, hint: str = "") -> dict[str, Any]:
-    """Return the arguments of `connect()` that these settings stand for; the hint is for where no endpoint is set."""
+    """Return the arguments of `connect()` for these settings; `hint` is used if no endpoint is set."""
     return {
         "endpoints": settings.endpoints or None,
         "prefix": settings.prefix,
@@ -118,9 +118,10 @@ def lock_of(
     taker: Mapping[str, Any] | None = None,
     token: int | None = None,
 ) -> Lock:
-    """Return the lock that the settings want, not yet acquired, for a caller who looks after it.
+    """Return the lock that the settings name, not yet acquired. The caller has to monitor it.
 
-    `inside` is what is held around it (default: what the environment says); the rest is as in `Realm.lock()`.
+    `inside`: keys and tokens of the locks held around this process (default: from the environment). The other arguments
+    are those of `Realm.lock()`.
     """
     return realm.lock(
         settings.lockname,

@@ -3,22 +3,22 @@
     DistlockError
     |-- ConfigError          kind config: a setting or an argument is wrong; nothing was sent
     |-- EtcdUnavailable      kind unreachable: no endpoint gave an answer in time
-    |   `-- AnotherCluster   the same; all of them answer, and belong to another cluster than before
-    |-- NoSpace              kind error: etcd's database is full, and takes nothing that adds to it
+    |   `-- AnotherCluster   the same; every endpoint answers, but belongs to another cluster than before
+    |-- NoSpace              kind error: etcd's database is full, and refuses every write that adds to it
     |-- AccessDenied         kind denied: etcd refuses this user or certificate
-    |-- LockBusy             kind busy: somebody else holds it, or is ahead in the queue, and I was not to wait
-    |-- AcquireTimeout       kind timeout: waited, and did not get it in time
-    |-- LockLost             kind lost: it was mine, and is no longer
-    |-- NotHolder            kind not_holder: what was to be released is another's
-    |-- LockNotFound         kind not_locked: nobody holds it
+    |-- LockBusy             kind busy: another holder has it, or a waiter is ahead, and the call was not to wait
+    |-- AcquireTimeout       kind timeout: not acquired within the timeout
+    |-- LockLost             kind lost: it was held by the caller, and is no longer
+    |-- NotHolder            kind not_holder: the lock to be released belongs to another holder
+    |-- LockNotFound         kind not_locked: the lock is free
     |-- Frozen               kind frozen: the whole realm is frozen
-    |-- LimitConflict        kind limit: it is held by somebody who counts its slots differently
-    |-- OutcomeUnknown       kind unknown: nobody can tell whether etcd did it, or will do it yet
+    |-- LimitConflict        kind limit: its holder has acquired it with another number of slots
+    |-- OutcomeUnknown       kind unknown: etcd may or may not have applied a write, and may still apply it
     |-- NotStarted           kind not_started: the command could not be started
-    `-- Cancelled            kind interrupted: a signal, or the caller's own cancel, ended the call
+    `-- Cancelled            kind interrupted: a signal, or the caller's cancel, ended the call
 
-`error.message` says what is wrong and where, in one line; `error.hints` say what to do next, as codes with their data
-(`distlock_core.hints`). `str(error)` is both, in the words of Python's library.
+`error.message` says what is wrong and where, in one line. `error.hints` name the next step, as codes with data
+(`distlock_core.hints`). `str(error)` has both, worded for users of the Python library.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 
 class DistlockError(Exception):
-    """The root of them all. `kind` is the word that `--json` prints."""
+    """Base class of all errors. `kind` is the word that `--json` prints."""
 
     kind = "error"
     hints: Sequence[Hint] = ()
-    reach: Mapping[str, Any] = {}  # the settings that an adapter was given as arguments to reach this realm
+    reach: Mapping[str, Any] = {}  # settings that were arguments of an adapter, needed to reach this realm again
 
     def __init__(self, message: str, *, kind: str | None = None, hints: Sequence[Hint] = ()) -> None:
         super().__init__(message)
@@ -61,17 +61,17 @@ class ConfigError(DistlockError):
 
 
 class EtcdUnavailable(DistlockError):
-    """No endpoint gave an answer in time. Nothing that was asked for is known to have happened."""
+    """No endpoint answered in time. Nothing that was asked for is known to have happened."""
 
     kind = "unreachable"
 
 
 class AnotherCluster(EtcdUnavailable):
-    """Every endpoint answers, and belongs to another cluster than at first. Unlike an outage it is not waited out."""
+    """Every endpoint answers, but belongs to another cluster than at first. Unlike an outage this is not waited out."""
 
 
 class NoSpace(DistlockError):
-    """etcd's database is full: it takes nothing that adds to it until somebody has made room."""
+    """etcd's database is full: it refuses every write that adds to it until an administrator has made room."""
 
 
 class AccessDenied(DistlockError):
@@ -81,7 +81,7 @@ class AccessDenied(DistlockError):
 
 
 class _AboutALock(DistlockError):
-    """An error that can show the lock as it was seen: `state` is a `LockState`, None where nothing was read."""
+    """An error about a lock. `state` is the `LockState` as it was read, None if none was read."""
 
     def __init__(self, message: str, *, state: Any = None, hints: Sequence[Hint] = ()) -> None:
         super().__init__(message, hints=hints)
@@ -89,51 +89,51 @@ class _AboutALock(DistlockError):
 
 
 class LockBusy(_AboutALock):
-    """Somebody else holds the lock, or waits for it ahead of me, and I was not to wait."""
+    """Another holder has the lock, or another waiter is ahead in the queue, and the call was not to wait."""
 
     kind = "busy"
 
 
 class AcquireTimeout(_AboutALock):
-    """The lock did not become mine within the timeout. My place in the queue is given up."""
+    """The lock was not acquired within the timeout. The place in the queue is given up."""
 
     kind = "timeout"
 
 
 class LockLost(_AboutALock):
-    """The lock was mine and is no longer: deleted, replaced, or run out."""
+    """The caller no longer holds the lock: it was deleted or replaced, or its lease has expired."""
 
     kind = "lost"
 
 
 class NotHolder(_AboutALock):
-    """What was to be released is another's. It was left alone."""
+    """The lock to be released belongs to another holder. It was left alone."""
 
     kind = "not_holder"
 
 
 class LockNotFound(_AboutALock):
-    """Nobody holds the lock."""
+    """The lock is free."""
 
     kind = "not_locked"
 
 
 class Frozen(_AboutALock):
-    """The realm is frozen: nobody acquires anything in it until it is thawed."""
+    """The realm is frozen: no lock in it can be acquired until it is thawed."""
 
     kind = "frozen"
 
 
 class LimitConflict(_AboutALock):
-    """The lock is held by somebody who counts its slots differently than I do."""
+    """The lock's holder has acquired it with another number of slots."""
 
     kind = "limit"
 
 
 class OutcomeUnknown(DistlockError):
-    """A write was sent and its reply lost: etcd may have applied it, or may apply it yet.
+    """A write was sent and its reply lost: etcd may have applied it, or may still apply it.
 
-    `run` is the id of the acquisition in doubt, None where none is.
+    `run` is the id of the acquisition in doubt, None if the write was no acquisition.
     """
 
     kind = "unknown"
@@ -152,7 +152,7 @@ class NotStarted(DistlockError):
 class Cancelled(DistlockError):
     """The caller's cancel, or a signal, ended the call. Nothing is left behind in etcd.
 
-    `signal` is the signal's number, None where it was none.
+    `signal` is the signal's number, None for a cancel without one.
     """
 
     kind = "interrupted"

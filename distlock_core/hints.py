@@ -1,7 +1,7 @@
 """Hints: the next step after an error, as a code and its data. Each front end words them for its own users.
 
-A message says what is wrong and where. A hint says what to do next, without the words of any tool: `distlock`, Salt,
-Ansible and Puppet each have a table of sentences, one for each code. The one for Python is here, for `str(error)`.
+A message says what is wrong and where. A hint names the next step, independent of any tool: `distlock`, Salt, Ansible
+and Puppet each have a table with one sentence per code. The table for Python, which `str(error)` uses, is here.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     from typing import Any
 
 SHOW = "show"  # lock
-SHOW_KEY = "show_key"  # key: a raw one, of no realm
-ENTER = "enter"  # lock, token: of a step of the same owner
+SHOW_KEY = "show_key"  # key: a raw key, outside any realm
+ENTER = "enter"  # lock, token (of the same owner's step)
 UNLOCK_DEAD_RUN = "unlock_dead_run"  # lock, token
 UNLOCK_FORCE = "unlock_force"  # lock
 UNLOCK_STEP = "unlock_step"  # lock, token
 UNLOCK_LATER = "unlock_later"  # lock, token: the release has failed
-CHOOSE_TOKEN = "choose_token"  # noqa: S105 - lock, tokens: several holds fit
-CHANGE_TOKEN = "change_token"  # noqa: S105 - lock, tokens: of the holds of others
+CHOOSE_TOKEN = "choose_token"  # noqa: S105 - lock, tokens: several holds match
+CHANGE_TOKEN = "change_token"  # noqa: S105 - lock, tokens (of other owners' holds)
 SAME_OWNER = "same_owner"  # lock
-SAME_SLOTS = "same_slots"  # lock, slots: those of the holder
-SETTLE = "settle"  # lock, run: nobody knows whether this run holds it
+SAME_SLOTS = "same_slots"  # lock, slots (the holder's number of them)
+SETTLE = "settle"  # lock, run: it is unknown whether this run holds it
 RAW_PREFIX = "raw_prefix"  # setting
 
-# The data of each code. Every table of sentences has these codes, and a test for each.
+# The data of each code. Every table of sentences has all of these codes; a test checks that.
 DATA = {
     SHOW: ("lock",),
     SHOW_KEY: ("key",),
@@ -60,7 +60,7 @@ PYTHON = {
 
 
 class Hint:
-    """The next step: a code, and the data that the code has."""
+    """The next step after an error: a code and its data."""
 
     __slots__ = ("code", "data")
 
@@ -78,22 +78,22 @@ class Hint:
         return hash(repr(self))
 
     def fields(self) -> dict[str, Any]:
-        """The same for JSON: `{"code": "enter", "lock": "x", "token": 17}`."""
+        """The hint for JSON: `{"code": "enter", "lock": "x", "token": 17}`."""
         return {"code": self.code, **self.data}
 
 
 def see(name: str) -> Hint:
-    """How to look at a lock; a name with a slash is a raw key of etcd's, of no realm."""
+    """The hint that shows a lock. A name with a slash is a raw key in etcd, outside any realm."""
     return Hint(SHOW_KEY, key=name) if "/" in name else Hint(SHOW, lock=name)
 
 
 def from_fields(found: Iterable[Mapping[str, Any]]) -> tuple[Hint, ...]:
-    """The hints that `fields()` has made these of. Codes that are unknown here are left out."""
+    """The hints for objects that `fields()` has made. Unknown codes are left out."""
     return tuple(Hint(**one) for one in found if set(one) == {"code", *DATA.get(one.get("code", ""), ("?",))})
 
 
 def sentence(hint: Hint, table: Mapping[str, str], quoted: Callable[[str], str], **more: str) -> str:
-    """One hint, by the table of a front end; `quoted` makes texts fit for what reads them, and `more` goes as it is."""
+    """One hint in the words of a front end's table. `quoted` escapes texts for its reader; `more` is inserted as is."""
     data = {key: quoted(value) if isinstance(value, str) else _listed(value) for key, value in hint.data.items()}
     return table[hint.code].format(**data, **more)
 
@@ -105,5 +105,5 @@ def _listed(value: object) -> str:
 def in_words(
     message: str, hints: Iterable[Hint], table: Mapping[str, str], quoted: Callable[[str], str], **more: str
 ) -> str:
-    """The message of an error, and its hints in the words of a table."""
+    """An error's message, followed by its hints in the words of a table."""
     return ". ".join([message, *(sentence(hint, table, quoted, **more) for hint in hints)])

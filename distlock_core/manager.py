@@ -1,4 +1,4 @@
-"""LockManager: stand for a lock in the background, and know at any moment whether it is mine."""
+"""LockManager: contends for a lock in the background, and knows at any moment whether it holds it."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
     from distlock_core.lock.monitor import Session
     from distlock_core.lock.realm import Realm
 
-TTL = 10  # seconds, unless told
-AT_ONCE = 2.0  # seconds that a shutdown tries to release the lock while etcd is away; the lease ends the rest
-LONGEST_GOODBYE = 10.0  # seconds that the thread may take beside that to clean up
+TTL = 10  # seconds, by default
+AT_ONCE = 2.0  # seconds that a shutdown tries to release the lock while etcd is away; after that the lease expires
+LONGEST_GOODBYE = 10.0  # further seconds that the thread may take to clean up
 
 
 class LockManager:
-    """Stands for a lock from the moment that it is made until `shutdown()`: one of many, of whom one has it.
+    """Contends for a lock from its construction until `shutdown()`: of several managers, one holds the lock.
 
-    A thread waits for the lock, renews it, and when it is lost waits in the queue again: whatever happens to holders
-    and to etcd, nobody has to look after it. `have_lock()` is safe to ask from any thread, and never True in two
-    managers at once. It is pessimistic: False from the first renewal that fails, until etcd has confirmed that the
-    lock is still mine. With `ride_out` it stays True until the deadline, the moment at which another could have it.
+    A thread waits for the lock, renews it, and waits in the queue again when it is lost: the manager recovers by itself
+    from anything that happens to holders and to etcd. `have_lock()` may be called from any thread, and is never True in
+    two managers at once. It is pessimistic: False from the first renewal that fails until etcd has confirmed that the
+    lock is still held. With `ride_out` it stays True until the deadline, the moment at which another could have it.
 
-    Every method may be called from any thread, from a listener or a signal handler. It belongs to the process that
-    made it: in a forked child `have_lock()` is False, `shutdown()` does nothing, and `update()` and `add_listener()`
-    raise `NotHolder`. At the interpreter's exit it releases the lock by itself.
+    Every method may be called from any thread, from a listener and from a signal handler. A manager belongs to the
+    process that made it: in a forked child `have_lock()` is False, `shutdown()` does nothing, and `update()` and
+    `add_listener()` raise `NotHolder`. At the interpreter's exit the lock is released.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class LockManager:
         ride_out: bool = False,
         listener: Callable[[Notice], object] | None = None,
     ) -> None:
-        """Stand for `realm`'s lock `name`.
+        """Contend for the lock `name` in `realm`.
 
-        `ttl` (seconds): so long after its holder is gone the lock is free. It is renewed every `refresh` seconds
-        (default: a third). `value` and `reason` are shown to others while it is mine, and so is `owner` (default: the
-        host's name and a random id). `listener`: see `add_listener()`. Raises `ConfigError`; that etcd is away is no
-        error, it is waited for.
+        `ttl`: seconds after which the lock is free when its holder is gone. It is renewed every `refresh` seconds
+        (default: ttl/3). `value`, `reason` and `owner` (default: the host's name and a random id) are shown to others
+        while the lock is held. `listener`: see `add_listener()`. Raises `ConfigError`. An etcd that is away is no
+        error: the manager waits for it.
         """
         self.id = os.urandom(4).hex()
         self.name = name
@@ -74,7 +74,7 @@ class LockManager:
         self._ttl, self._refresh = ttl, refresh
         self._ride_out = ride_out
         self._value, self._reason = value, reason
-        self._new_lock()  # so that what is wrong with it is said here
+        self._new_lock()  # raises here if an argument is wrong
         self._pid = os.getpid()
         self._hold: _Hold | None = None
         self._trouble: str | None = None
@@ -92,12 +92,12 @@ class LockManager:
         atexit.register(self.shutdown)
 
     def have_lock(self) -> bool:
-        """True while the lock is surely mine. Local and instant: it sends nothing, and compares the clock."""
+        """True while the lock is certainly held. Local and instant: it sends nothing, and compares the clock."""
         return self.token is not None
 
     @property
     def token(self) -> int | None:
-        """The fencing token while `have_lock()`, else None: to be handed to what is changed under the lock."""
+        """The fencing token while `have_lock()`, else None. Pass it to the resource that is changed under the lock."""
         hold = self._hold
         if hold is None or self._stop.is_set() or self._pid != os.getpid():
             return None
@@ -105,27 +105,28 @@ class LockManager:
 
     @property
     def trouble(self) -> str | None:
-        """Why the lock cannot even be waited for (etcd is away, say), None where nothing is wrong."""
+        """Why the lock cannot even be waited for (etcd is away, for example), None if nothing is wrong."""
         return self._trouble
 
     def add_listener(self, listener: Callable[[Notice], object]) -> None:
-        """Call it with a `Notice` whenever `have_lock()` changes.
+        """Call `listener` with a `Notice` whenever `have_lock()` changes.
 
-        ACQUIRED: it is mine. UNKNOWN: it was, and nobody can tell now. REMOVED: it is not mine any more. All listeners
-        are called in order, one at a time, in a thread that does nothing else.
+        ACQUIRED: the lock is held. UNKNOWN: it was held, and a renewal is not confirmed. REMOVED: it is no longer held.
+        All listeners are called in order, one at a time, in a thread that does nothing else. Raises `NotHolder` in a
+        forked child.
         """
         self._check_process()
         self._listeners.add(listener)
 
     def remove_listener(self, listener: Callable[[Notice], object]) -> None:
-        """Call it no more."""
+        """Stop calling `listener`."""
         if self._pid == os.getpid():
             self._listeners.remove(listener)
 
     def ownership(self) -> Ownership:
-        """Return an iterator over `have_lock()` as it changes. It starts with the present, and ends with `shutdown()`.
+        """Return an iterator over changes of `have_lock()`, from the present value until `shutdown()`.
 
-        A reader that does not read holds up nothing: see `Ownership`.
+        A reader that does not read blocks nothing: see `Ownership`.
         """
         if self._pid == os.getpid():
             return self._readers.join(self.have_lock)
@@ -134,10 +135,10 @@ class LockManager:
         return nobody.join(self.have_lock)
 
     def update(self, value: str | None = None, *, reason: str | None = None) -> bool:
-        """Change the value that the lock carries, or its reason: at once where it is mine, and for every time after.
+        """Change the lock's value or reason: at once if the lock is held, and for every later acquisition.
 
-        None leaves it as it is. True if it was mine, and is changed in etcd. Raises as `Lock.update`; it is then
-        changed the next time that the lock is acquired. In a forked child it raises `NotHolder`.
+        None leaves a field unchanged. Returns True if the lock was held and is changed in etcd. Raises the errors of
+        `Lock.update()`: the change then applies from the next acquisition on. In a forked child it raises `NotHolder`.
         """
         for text, what in ((value, "value"), (reason, "reason")):
             check_text(text or "", what)
@@ -152,18 +153,18 @@ class LockManager:
             return True
 
     def shutdown(self, timeout: float = AT_ONCE) -> None:
-        """Let the lock go, stand for it no more, and leave no thread.
+        """Release the lock, stop contending for it, and end the thread.
 
-        `have_lock()` is False from the first moment. While etcd is away this tries for `timeout` seconds; then the
-        lease ends what is left, within the ttl. To call it again does nothing. A listener that hangs is waited for
-        for some seconds, and left behind.
+        `have_lock()` is False from the start of the call. While etcd is away, the release is tried for `timeout`
+        seconds; after that the lock expires within its ttl. A second call does nothing. The call waits at most some
+        seconds for a listener that hangs.
         """
         if self._pid != os.getpid():
             return
         self._release_timeout = timeout
         if not self._stop.is_set():
             self._stop.set()
-        # Bounded, for a signal handler that has interrupted an update() of the same manager: that one ends first.
+        # Bounded: a signal handler may have interrupted an update() of the same manager, which cannot end before it.
         self._thread.join(timeout + LONGEST_GOODBYE)
         self._listeners.close()
         atexit.unregister(self.shutdown)
@@ -190,13 +191,13 @@ class LockManager:
     def _stand(self) -> None:
         pauses = Backoff()
         patience = Patience(FOREVER, self._stop)
-        while not self._stop.is_set() and self._pid == os.getpid():  # a fork in here leaves the child nothing to do
+        while not self._stop.is_set() and self._pid == os.getpid():  # in a child forked in here, the loop ends
             try:
                 self._once()
                 pauses.reset()
             except Cancelled:
                 break
-            except Exception as trouble:  # noqa: BLE001 - whoever stands for a lock goes on, whatever happens
+            except Exception as trouble:  # noqa: BLE001 - a manager goes on whatever happens
                 self._note(trouble)
                 if not self._rest(patience, pauses):
                     break
@@ -204,18 +205,18 @@ class LockManager:
             self._readers.end(for_good=True)
 
     def _rest(self, patience: Patience, pauses: Backoff) -> bool:
-        """Wait a little. False: the shutdown has come."""
+        """Pause before a retry. False on shutdown."""
         try:
             patience.pause(pauses.next())
         except Cancelled:
             return False
-        except Exception:  # noqa: BLE001 - not even waiting works as it should
+        except Exception:  # noqa: BLE001 - not even waiting works
             time.sleep(FIRST_RETRY)
         return True
 
     def _once(self) -> None:
-        """Wait for the lock, and look after it until it is lost. Raises `Cancelled` at the shutdown."""
-        wanted = self._value, self._reason  # read first: what changes from here on is seen as a change
+        """Wait for the lock, and monitor it until it is lost. Raises `Cancelled` on shutdown."""
+        wanted = self._value, self._reason  # read first, so that a later change is noticed
         lock = self._new_lock()
         lock.acquire(cancel=self._stop)
         self._trouble = None
@@ -225,7 +226,7 @@ class LockManager:
             session.endures = True
             session.on_change = self._announce
             with self._using:
-                if wanted != (self._value, self._reason):  # changed while I was in the queue
+                if wanted != (self._value, self._reason):  # changed while waiting in the queue
                     lock.update(self._value, reason=self._reason, cancel=self._stop)
                 self._hold = _Hold(lock, session, lock.token)
             self._announce()
@@ -258,12 +259,12 @@ class LockManager:
             ttl=self._ttl,
             refresh=self._refresh,
             background=False,
-            # A dead waiter must not block the others for longer than a dead holder does.
+            # A dead waiter must not block others for longer than a dead holder does.
             ticket_ttl=min(TICKET_TTL, self._ttl),
         )
 
     def _announce(self) -> None:
-        """Tell what has changed. Only ever called in the thread, so that all is told in order."""
+        """Announce a change of `have_lock()`. Called only in the thread, so that all changes are announced in order."""
         hold, said = self._hold, self._said
         if hold is None or hold.session.loss is not None:
             kind = REMOVED
@@ -284,7 +285,7 @@ class LockManager:
 
 
 class _Hold(Value):
-    """The lock while it is mine."""
+    """The lock while this manager holds it."""
 
     lock: Lock
     session: Session
@@ -294,5 +295,5 @@ class _Hold(Value):
         session = self.session
         if session.loss is not None or session.overdue or (session.doubt and not ride_out):
             return False
-        # Compared here: a process that was stopped, or a machine that was suspended, finds it False when it wakes.
+        # Compared here, so that it is False after the process was stopped or the machine suspended.
         return now() < session.deadline

@@ -5,7 +5,7 @@ from __future__ import annotations
 from distlock_core.errors import LockBusy
 from distlock_core.model.record import HELD
 from distlock_core.model.wording import taken
-from distlock_core.process.identity import ALIVE, fate, is_same, traces
+from distlock_core.process.identity import ALIVE, fate, is_same, trace_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Mine:
         """
         self._owner = owner
         self._of_my_run = of_my_run
-        self._run = None if run is None else traces(run)
+        self._run = None if run is None else trace_of(run)
         self._taker = taker
 
     def among(self, state: LockState | None) -> Holder | None:

@@ -30,7 +30,7 @@ from distlock_core.lock.wait_story import Watcher
 from distlock_core.model.record import COOLING, HELD
 from distlock_core.model.ttl import DEFAULT_TTL
 from distlock_core.model.wording import held_by, taken
-from distlock_core.process.identity import GONE, is_same, traces
+from distlock_core.process.identity import GONE, is_same, trace_of
 from distlock_core.process.nesting import held_around
 from distlock_core.settings.load import checked, load
 from distlock_core.settings.readers import read_bool
@@ -139,7 +139,7 @@ def run_ttl() -> int:
 
 def in_container() -> bool:
     """True where the first process's end is that of all others: in a pid namespace that is not the machine's own."""
-    namespace = traces().get("ns")
+    namespace = trace_of().get("ns")
     return namespace is not None and namespace != FIRST_PID_NAMESPACE
 
 
@@ -176,7 +176,7 @@ def take(
     """Have the lock held by my owner; a hold that is mine already is left as it is.
 
     `run` is the process that stands for this run: a hold bound to it is mine. So is one of the owners `of_my_run`: it
-    ends with this run too. `taker` is the trace (`whoami.traces()`, made where that process runs) of the process that a
+    ends with this run too. `taker` is the trace (`trace_of()`, made where that process runs) of the process that a
     step is taken for, by default that of `run`, or without one of the parent of this process. A step of my owner that
     was taken for another process, which may live, is entered only by its `token`. With `bound` the lock ends with
     `run`, with all that have inherited the pipe `family` from it, and with `children` not before what it has started
@@ -190,7 +190,7 @@ def take(
     kept = _binding(settings, family, children) if bound else None
     # A step may be entered again by whoever has its owner; what is bound to a run is that run's alone.
     taker = _taker(taker, run)
-    details = None if kept is None else {**traces(kept.pid), "taker": dict(taker)}
+    details = None if kept is None else {**trace_of(kept.pid), "taker": dict(taker)}
     realm = realm_of(settings)
     lock = connection.lock_of(realm, settings, step=kept is None, details=details, taker=taker, token=token)
     mine = Mine(owner_of(settings), run, of_my_run, taker)
@@ -262,7 +262,7 @@ def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, A
         "slots": settings.slots,
         "ttl": settings.ttl,
         "refresh": settings.refresh,
-        "details": {"taker": traces() if taker is None else dict(taker)},
+        "details": {"taker": trace_of() if taker is None else dict(taker)},
     }
     orders = {
         "connection": connection.connect_arguments(settings, NOTHING_CONFIGURED),
@@ -375,7 +375,7 @@ def said(holder: Holder) -> str:
 
 
 def _taker(taker: Mapping[str, Any] | None, run: int | None) -> Mapping[str, Any]:
-    return traces(os.getppid() if run is None else run) if taker is None else taker
+    return trace_of(os.getppid() if run is None else run) if taker is None else taker
 
 
 def _binding(settings: Settings, family: int | None, children: bool) -> Binding:

@@ -1,1 +1,1 @@
-"""What everything else is built on: named tuples, deadlines, threads. Imports only `errors`."""
+"""Foundations of all other packages: named tuples, deadlines, threads. Imports only `errors`."""

@@ -1,4 +1,4 @@
-"""How long to wait: the deadline of a call, what may end it early, and the pauses between two tries.
+"""Deadlines of calls, cancels that end them early, and pauses between retries.
 
 One `Patience` is handed down from a public call to the socket: it holds the deadline of the whole call, and the
 `Interrupt` that ends it early. Nothing below the public calls sleeps or blocks in any other way.
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Cancel(Protocol):
-        """What may be given as `cancel=`: an `Interrupt`, or a `threading.Event`."""
+        """The type of an argument `cancel=`: an `Interrupt`, or a `threading.Event`."""
 
         def is_set(self) -> bool: ...
 
 
 FOREVER = float("inf")
 RETRY_PAUSE = 0.05  # seconds before a request without a reply is sent again
-FIRST_RETRY, LONGEST_RETRY = 0.1, 1.0  # seconds between two tries while etcd does not answer
-EVENT_POLL = 0.1  # seconds; a threading.Event has no descriptor to wait on, so it is looked at this often
+FIRST_RETRY, LONGEST_RETRY = 0.1, 1.0  # seconds between retries while etcd does not answer
+EVENT_POLL = 0.1  # seconds; a threading.Event has no descriptor to wait on, so it is polled at this interval
 
-# A clock that goes on while the machine sleeps, as a lease on the server does.
+# A clock that also runs while the machine is suspended, as a lease on the server does.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def now() -> float:
-    """Seconds on a clock that never steps back and also counts the time that the machine is suspended."""
+    """Seconds on a clock that never steps back and also counts time during which the machine is suspended."""
     return time.clock_gettime(_CLOCK)
 
 
 def ready_within(seconds: float, watched: Mapping[int, int]) -> list[int]:
-    """Wait for descriptors, each with its events (`POLLIN`, `POLLOUT`): those that are ready, none at the deadline."""
+    """Wait for descriptors, each with its events (`POLLIN`, `POLLOUT`). Return those that are ready, [] on timeout."""
     if not hasattr(select, "poll"):
         return _selected(seconds, watched)
     poll = select.poll()
@@ -50,40 +50,40 @@ def ready_within(seconds: float, watched: Mapping[int, int]) -> list[int]:
 
 
 def _selected(seconds: float, watched: Mapping[int, int]) -> list[int]:
-    """The same where eventlet has taken `poll` out of the select module."""
+    """`ready_within()` where eventlet has removed `poll` from the select module."""
     readers = [descriptor for descriptor, events in watched.items() if events & select.POLLIN]
     writers = [descriptor for descriptor, events in watched.items() if events & select.POLLOUT]
     return [descriptor for some in select.select(readers, writers, [], seconds) for descriptor in some]
 
 
 def jittered(seconds: float, least: float = 0.5, most: float = 1.5) -> float:
-    """Somewhere from `least` to `most` of that: those who lost the same server do not come back to it all at once."""
+    """A random value between `least` and `most` times `seconds`, so that clients of one server do not retry in step."""
     return seconds * (least + (most - least) * os.urandom(1)[0] / 256)
 
 
 class Backoff:
-    """Pauses between tries: each twice as long as the one before, up to the longest, and jittered."""
+    """Pauses between retries: each twice as long as the previous one, up to `longest`, and jittered."""
 
     def __init__(self, first: float = FIRST_RETRY, longest: float = LONGEST_RETRY, most: float = 1.5) -> None:
-        """`most`: as `jittered` has it."""
+        """`first` and `longest` in seconds; `most` as in `jittered()`."""
         self._first = self._next = first
         self._longest = longest
         self._most = most
 
     def next(self) -> float:
-        """Seconds before the next try."""
+        """Seconds until the next retry."""
         seconds, self._next = self._next, min(self._next * 2, self._longest)
         return jittered(seconds, most=self._most)
 
     def reset(self) -> None:
-        """A try was answered: the next pause is the shortest again."""
+        """Start again with the shortest pause, after an answer."""
         self._next = self._first
 
 
 class Interrupt:
     """A cancel that can be set from a signal handler or another thread, and waited for with poll().
 
-    In a forked child it is one of its own: what is set there is not set in the parent.
+    A forked child has its own copy: setting it there does not set it in the parent.
     """
 
     def __init__(self) -> None:
@@ -92,15 +92,15 @@ class Interrupt:
         self._open()
 
     def set(self, signal_number: int | None = None) -> None:
-        """End whatever waits with this interrupt. The first signal is the one that is remembered."""
+        """End every wait with this interrupt. Only the first signal number is recorded."""
         if not self._set:
             self._set = True
             self.signal = signal_number
-            if self._pid == os.getpid():  # else the pipe is the parent's: it would be woken for nothing, for ever
+            if self._pid == os.getpid():  # else the pipe is the parent's: a byte would wake it again and again
                 os.write(self._writer, b"!")
 
     def clear(self) -> None:
-        """As it was before `set()`. Only by who sets it, and while nobody waits with it."""
+        """Undo `set()`. To be called only by the setter, while nothing waits with this interrupt."""
         if self._set:
             self._set, self.signal = False, None
             poll = select.poll()
@@ -129,16 +129,16 @@ class Interrupt:
 
 
 class Wait(Value):
-    """How long an acquisition waits for others: `NO_WAIT`, for some seconds, or `WAIT_FOREVER`.
+    """How long an acquisition waits for others: `NO_WAIT`, a number of seconds, or `WAIT_FOREVER`.
 
-    Made once, where a caller's `timeout` comes in: below that nothing compares a timeout with 0 or -1.
+    Made once, from a public call's `timeout`: no code below compares a timeout with 0 or -1.
     """
 
     seconds: float
 
     @classmethod
     def of(cls, timeout: float | None) -> Wait:
-        """What a `timeout` stands for: 0 does not wait; None and a negative number wait for ever."""
+        """The wait for a `timeout`: 0 does not wait; None and negative numbers wait forever."""
         return WAIT_FOREVER if timeout is None or timeout < 0 else cls(timeout)
 
     @property
@@ -150,7 +150,7 @@ NO_WAIT, WAIT_FOREVER = Wait(0.0), Wait(FOREVER)
 
 
 class Patience:
-    """A deadline on the `now()` clock, and the cancel that may come before it."""
+    """A deadline on the `now()` clock, and a cancel that may end the call before it."""
 
     def __init__(self, deadline: float = FOREVER, cancel: Cancel | None = None) -> None:
         self.deadline = deadline
@@ -176,16 +176,16 @@ class Patience:
         return now() >= self.deadline
 
     def check(self) -> None:
-        """Raise `Cancelled` if the caller has called it off."""
+        """Raise `Cancelled` if the cancel is set."""
         if self.cancel is not None and self.cancel.is_set():
             raise Cancelled("interrupted")
 
     def wait(self, descriptor: int | None = None, events: int = select.POLLIN) -> bool:
-        """Wait for a descriptor: True when it is ready, False at the deadline. Raises `Cancelled`."""
+        """Wait for a descriptor. Return True when it is ready, False at the deadline. Raises `Cancelled`."""
         return bool(self.wait_any({} if descriptor is None else {descriptor: events}))
 
     def wait_any(self, watched: Mapping[int, int]) -> list[int]:
-        """Wait for descriptors, each with its events: those that are ready, none at the deadline. Raises alike."""
+        """Wait for descriptors, each with its events. Return the ready ones, [] at the deadline. Raises `Cancelled`."""
         self.check()
         fileno = getattr(self.cancel, "fileno", None)
         with_cancel = watched if fileno is None else {**watched, fileno(): select.POLLIN}
@@ -199,5 +199,5 @@ class Patience:
                 return found
 
     def pause(self, seconds: float) -> None:
-        """Sleep, at most to the deadline. Raises `Cancelled`."""
+        """Sleep, at most until the deadline. Raises `Cancelled`."""
         self.within(seconds).wait()

@@ -1,4 +1,4 @@
-"""A `threading.Event` as a cancel that ends a wait at once, though it has no descriptor to wait on."""
+"""EventCancel: makes a `threading.Event` end a wait at once, although it has no descriptor to wait on."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
     from distlock_core.base.deadline import Cancel
 
-LINGER = 0.5  # seconds; a thread that waits for an event cannot be called away, so it looks up this often
+LINGER = 0.5  # seconds; a thread that waits for an event cannot be interrupted, so it wakes at this interval
 
 
-class Waking:
-    """For the time of a `with` block: an `Interrupt` that is set as soon as the event is.
+class EventCancel:
+    """A `with` block's `Interrupt`, which is set as soon as the event is.
 
-    A thread waits for the event meanwhile, and ends at most `LINGER` seconds after the block.
+    A thread waits for the event, and ends at most `LINGER` seconds after the block.
     """
 
     def __init__(self, event: Cancel, wait: Callable[[float], bool]) -> None:
@@ -45,5 +45,5 @@ class Waking:
             pass
         if self._event.is_set():
             self._interrupt.set()
-        self._over.wait()  # until then it is in use
+        self._over.wait()  # the block uses the interrupt until then
         self._interrupt.close()

@@ -1,14 +1,14 @@
-"""The known word that somebody may have meant."""
+"""Suggestions for misspelt words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-ALIKE = 0.7  # of difflib's ratio; below it a suggestion misleads
+ALIKE = 0.7  # difflib's ratio; below it a suggestion misleads
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return the known word that is most like this one, "" where none is."""
+    """Return the known word that is most similar to this one, "" if none is similar."""
     import difflib
 
     words = {_bare(one): one for one in known}
@@ -17,7 +17,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str], show: str = "{}") -> str:
-    """Return `; did you mean WORD?`, or "" where no known word is like it."""
+    """Return `; did you mean WORD?`, or "" if no known word is similar."""
     found = nearest(word, known)
     return f"; did you mean {show.format(found)}?" if found else ""
 

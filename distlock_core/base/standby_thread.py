@@ -12,18 +12,18 @@ from distlock_core.errors import DistlockError
 
 
 class StandbyThread:
-    """A thread that waits for work, does one piece after the other, and waits again, until it is closed.
+    """A thread that waits for work, does one piece after another, and waits again, until it is closed.
 
-    It is started, and all descriptors that it needs are opened, when it is made. So whoever makes one before a lock is
-    claimed cannot fail for want of a thread afterwards. Handing it work, recalling it and closing it allocate nothing
-    of the system. In a forked child it does not exist: `hand()` raises there, the rest does nothing. One that nobody
-    refers to any more ends by itself, when it has no work.
+    The constructor starts the thread and opens all descriptors that it needs: code that makes one before it claims a
+    lock cannot fail later for lack of a thread. `hand()`, `recall()` and `close()` allocate no system resources.
+    The thread does not exist in a forked child: there `hand()` raises, and the other methods do nothing. A thread that
+    is no longer referred to ends by itself when it has no work.
 
-    `interrupt` is what ends the work.
+    Setting `interrupt` ends the work.
     """
 
     def __init__(self, name: str) -> None:
-        """Raises `DistlockError` where there is no thread or no descriptor left."""
+        """Raises `DistlockError` if no thread or descriptor is left."""
         try:
             self.interrupt = Interrupt()
         except OSError as error:
@@ -52,18 +52,18 @@ class StandbyThread:
         return self._pid == os.getpid() and self._post.idle.locked() and not self._post.left_to_itself
 
     def hand(self, work: Callable[[Interrupt], object]) -> None:
-        """Do this, which is to end soon after its interrupt is set. Only while it does not work."""
+        """Do `work`, which must end soon after its interrupt is set. To be called only while the thread is idle."""
         if self._pid != os.getpid():
             raise DistlockError("the thread that looks after a lock does not exist in a forked child")
         post = self._post
-        post.idle.acquire()  # it may be about to end what it has been recalled from
+        post.idle.acquire()  # the work that was recalled may be about to end
         post.left_to_itself = False
         self.interrupt.clear()
         post.work = work
         post.called.release()
 
     def recall(self) -> None:
-        """End the work, and wait for that; called by the thread itself, it ends as soon as that returns."""
+        """End the work and wait for its end. Called by the thread itself, the work ends as soon as it returns."""
         if self._pid != os.getpid() or not self._post.idle.locked():
             return
         self.interrupt.set()
@@ -74,50 +74,50 @@ class StandbyThread:
             pass
 
     def close(self) -> None:
-        """End the work and the thread, and close what it has opened."""
+        """End the work and the thread, and close its descriptors."""
         if self._pid != os.getpid() or self._post.closed:
             return
         self._post.closed = True
         self.recall()
         if self._thread.is_current:
-            return  # it closes the rest as it ends
+            return  # the thread closes the rest when it ends
         self._post.called.release()
         self._thread.join()
         self.interrupt.close()
 
     def __del__(self) -> None:
-        # The lock was dropped without a release. Not waited for: the collector may run in any thread.
+        # The lock was dropped without a release. Do not wait here: the garbage collector may run in any thread.
         try:
             if self._pid == os.getpid() and not self._post.closed:
                 self._post.abandon()
-        except Exception:  # noqa: BLE001, S110 - it was never whole, or the interpreter is ending
+        except Exception:  # noqa: BLE001, S110 - the constructor failed, or the interpreter is exiting
             pass
 
 
 class _Post:
-    """What the thread and whoever has it share. The thread knows nothing else: so it keeps no `StandbyThread` alive."""
+    """State shared by the thread and its `StandbyThread`. The thread refers to nothing else, so it keeps none alive."""
 
     def __init__(self, interrupt: Interrupt) -> None:
         self.interrupt = interrupt
-        self.called = _thread.allocate_lock()  # held while there is nothing to do
-        self.idle = _thread.allocate_lock()  # held while it works
+        self.called = _thread.allocate_lock()  # locked while there is no work
+        self.idle = _thread.allocate_lock()  # locked while the thread works
         self.called.acquire()
         self.work: Callable[[Interrupt], object] | None = None
         self.closed = False
         self.left_to_itself = False  # recalled or closed by its own thread, which cannot wait for itself
-        self.abandoned = False  # nobody refers to the `StandbyThread` any more
+        self.abandoned = False  # the `StandbyThread` is no longer referred to
         self._pid = os.getpid()
 
     def abandon(self) -> None:
-        """Let the thread end, and close the rest, when it has no work."""
+        """Let the thread end, and close its descriptors, when it has no work."""
         self.abandoned = self.closed = True
         try:
             self.called.release()
         except RuntimeError:
-            pass  # it has been called, and is about to begin: it looks again after that
+            pass  # work is about to begin: the thread checks `abandoned` after it
 
     def serve(self) -> None:
-        """The thread's life."""
+        """The thread's main loop."""
         while True:
             self.called.acquire()
             work, self.work = self.work, None

@@ -1,4 +1,4 @@
-"""Texts that came from elsewhere, made harmless: for a terminal, and for a shell."""
+"""Escaping of texts from elsewhere, for terminals and shells."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 
 
 def printable(text: str) -> str:
-    """The text with everything escaped that is not plainly visible: control and format characters, line ends."""
+    """The text with all invisible characters escaped: control and format characters, line ends."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii", "replace") for c in text
     )
 
 
 def shortened(text: str) -> str:
-    """The same, cut to what fits into a message: anybody may have put megabytes there."""
+    """`printable()`, cut to the length of a message: a value in etcd may be megabytes long."""
     return printable(text) if len(text) <= MOST_SHOWN else f"{printable(text[:MOST_SHOWN])}..."
 
 
 def for_shell(word: str) -> str:
-    """A word as a shell takes it: in quotes where it needs them."""
+    """A word for a shell, quoted if necessary."""
     if word and PLAIN.issuperset(word):
         return word
     import shlex

@@ -1,4 +1,4 @@
-"""Threads beside the main one: without the module `threading` where nobody has loaded it, which is dear at start-up."""
+"""Background threads, without the module `threading` unless it is already loaded: importing it slows start-up."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 
 class Thread:
-    """A daemon thread that takes no signals. Made by `start_thread()`.
+    """A daemon thread that receives no signals. Made by `start_thread()`.
 
-    In a forked child it does not exist: there it has ended.
+    In a forked child it counts as ended.
     """
 
     def __init__(self, target: Callable[[], None], name: str) -> None:
@@ -24,7 +24,7 @@ class Thread:
         self._over.acquire()
         threading = sys.modules.get("threading")
         if threading is not None:
-            # As whoever lists the program's threads expects it.
+            # A debugger or a test that lists the program's threads expects to find it.
             threading.Thread(target=self._run, name=name, daemon=True).start()
         else:
             _thread.start_new_thread(self._run, ())
@@ -38,7 +38,7 @@ class Thread:
         return self._pid == os.getpid() and self._over.locked()
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait for its end, at most `timeout` seconds (default: for ever)."""
+        """Wait for its end, at most `timeout` seconds (default: forever)."""
         if self._pid == os.getpid() and self._over.acquire(timeout=-1 if timeout is None else timeout):
             self._over.release()
 
@@ -53,13 +53,13 @@ class Thread:
 
 
 def start_thread(target: Callable[[], None], name: str) -> Thread:
-    """Start a daemon thread that takes no signals. Raises `RuntimeError` where the system allows no more threads.
+    """Start a daemon thread that receives no signals. Raises `RuntimeError` if the system allows no more threads.
 
-    A signal goes to any thread that does not block it. One that such a thread took would be missed by whoever waits
-    for it with `sigwaitinfo`; and a SIGCHLD, which does nothing by default, would be lost for good. That holds to the
-    very end of the thread, which comes a little after `join()` has returned.
+    The kernel delivers a signal to any thread that does not block it. `sigwaitinfo` in the main thread would miss a
+    signal delivered to another one, and a SIGCHLD, which does nothing by default, would be lost for good. So all
+    signals stay blocked until the very end of the thread, which is a little after `join()` has returned.
     """
-    # Inherited, not set inside: so there is no moment without it.
+    # The new thread inherits the mask, so that there is no moment without it.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         return Thread(target, name)
@@ -68,9 +68,9 @@ def start_thread(target: Callable[[], None], name: str) -> Thread:
 
 
 def report(error: BaseException) -> None:
-    """Report what nobody catches (an error of a caller's own callback, say), as Python does for any thread.
+    """Report an uncaught exception (of a caller's callback, for example), as Python does for any thread.
 
-    Never raises, and loads nothing: whoever reports goes on.
+    Never raises, and imports nothing.
     """
     try:
         threading = sys.modules.get("threading")
@@ -80,5 +80,5 @@ def report(error: BaseException) -> None:
             threading.excepthook(threading.ExceptHookArgs([type(error), error, error.__traceback__, None]))
         else:
             sys.excepthook(type(error), error, error.__traceback__)
-    except Exception:  # noqa: BLE001, S110 - there is nobody left to tell
+    except Exception:  # noqa: BLE001, S110 - there is no other place to report to
         pass

@@ -1,8 +1,8 @@
-"""Uninterrupted: a piece of work that Ctrl-C does not break off; the interrupt is raised when the work is done."""
+"""Uninterrupted: a block that Ctrl-C does not interrupt; the exception is raised at the end of the block."""
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # `signal` makes enumerations of all that is looked at here
+import _signal  # type: ignore[import-not-found]  # the module `signal` is slow to import: it makes enumerations
 import os
 from _thread import get_native_id
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class Uninterrupted:
-    """For the time of a `with` block, what the program's signal handlers raise is held back, and raised at its end.
+    """A `with` block that defers exceptions of the program's signal handlers to its end.
 
-    Python's own handler of SIGINT raises KeyboardInterrupt, others raise SystemExit, in the middle of whatever is done
-    just then. Here the handlers run as always, and only what they raise comes later. It is a cancel too: set by the
-    second of them, since whoever asks twice will not wait, and by the `cancel` that was given. Handlers run in the main
-    thread alone: in any other there is nothing to hold back.
+    Python's handler of SIGINT raises KeyboardInterrupt, others raise SystemExit, at any point of the code. In this
+    block the handlers run as always, and only their exceptions are deferred. It is also a cancel: set by the second
+    such exception, since a user who asks twice does not want to wait, and by the given `cancel`. Signal handlers run
+    only in the main thread: in any other thread there is nothing to defer.
     """
 
     def __init__(self, cancel: Cancel | None = None) -> None:
@@ -36,7 +36,7 @@ class Uninterrupted:
             try:
                 self._hold_back()
                 break
-            except BaseException as error:  # noqa: BLE001 - it has come just before it would have been held back
+            except BaseException as error:  # noqa: BLE001 - raised just before it could be deferred
                 self._raised.append(error)
         return self
 
@@ -64,5 +64,5 @@ class Uninterrupted:
 
 
 def in_main_thread() -> bool:
-    """True in the thread that signal handlers run in."""
+    """True in the thread in which signal handlers run."""
     return get_native_id() == os.getpid()

@@ -1,4 +1,4 @@
-"""Warnings about the way to etcd, where nothing has failed: each is given once."""
+"""Warnings about the connection to etcd that are no errors, each given once."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def _log(line: str) -> None:
     logging.getLogger("distlock").warning(line)
 
 
-tell: Callable[[str], None] = _log  # a front end with a person before it puts its own way here
+tell: Callable[[str], None] = _log  # an interactive front end replaces it
 
 
 def warn_once(line: str) -> None:
-    """Give this warning, unless this process has given it before. Never raises."""
+    """Give a warning, unless this process has given it before. Never raises."""
     if line in _made:
         return
     _made.add(line)
     try:
         tell(line)
-    except Exception:  # noqa: BLE001, S110 - a stderr that is closed, no descriptor left: it is only a warning
+    except Exception:  # noqa: BLE001, S110 - only a warning: stderr may be closed, or no descriptor left
         pass

@@ -113,11 +113,11 @@ def acquire_bound(request: Request) -> Holder:
     Raises `DistlockError`; nothing is locked then.
     """
     from distlock_core.keeper.bind import Binding, hand_to_keeper
-    from distlock_core.process.identity import traces
+    from distlock_core.process.identity import trace_of
 
     settings = request.settings
     binding = Binding.of(settings)
-    lock = lock_of(request, traces(binding.pid))
+    lock = lock_of(request, trace_of(binding.pid))
     interrupt = acquire(request, lock)
 
     def check() -> None:
@@ -161,7 +161,7 @@ def until(told: Told, process: tuple[int, int] | None) -> Told | WhileAlive:
         return told
     from distlock_core.process.alive import WhileAlive
 
-    return WhileAlive(*process, told=told)
+    return WhileAlive(*process, quit_request=told)
 
 
 def cancelled(interrupt: Interrupt) -> Cancelled:

@@ -98,9 +98,9 @@ class Lock:
             return self
         event_wait = None if hasattr(cancel, "fileno") else getattr(cancel, "wait", None)
         if cancel is not None and event_wait is not None and not wait.is_none:
-            from distlock_core.base.event_cancel import Waking
+            from distlock_core.base.event_cancel import EventCancel
 
-            with Waking(cancel, event_wait) as interrupt:
+            with EventCancel(cancel, event_wait) as interrupt:
                 return self.acquire(timeout, interrupt, progress)
         acquisition = Acquisition(self._etcd, self._spec, wait, self._connect_timeout, cancel, progress)
         try:

@@ -81,7 +81,7 @@ class Realm:
         `timeout` (seconds) is that of `with`. With a `ttl` (seconds) the lock is leased: a thread renews it every
         `refresh` seconds (default: a third of the ttl) while it is held, unless `background` is False, and tells
         `on_lost` once when it is lost. `inside`: keys and tokens that the commands around this one hold; `details`:
-        what else the record is to say. `taker`: the trace (`whoami.traces()`) of the process that a step is taken for
+        what else the record is to say. `taker`: the trace (`trace_of()`) of the process that a step is taken for
         (default: this process); that process and its descendants may enter the step again, others only with its
         `token`, or when that process is provably gone.
         """

@@ -116,7 +116,7 @@ def _step_reentry(holder: Holder, spec: LockSpec, step: Record, before: bytes, l
 
 
 def what_of_run(holder: Holder, state_dir: str | None) -> tuple[str, str]:
-    """What has become of the run that holds it, and of its command: as `whoami.fate()`.
+    """What has become of the run that holds it, and of its command: as `identity.fate()`.
 
     A process of this machine whose environment says that it runs under this very hold keeps it alive.
     """
@@ -139,7 +139,7 @@ def what_of_run(holder: Holder, state_dir: str | None) -> tuple[str, str]:
 
 
 def what_of_step(holder: Holder, step: Record, state_dir: str | None) -> tuple[str, str]:
-    """What has become of the processes that a step was taken for, and of its keeper: as `whoami.fate()`."""
+    """What has become of the processes that a step was taken for, and of its keeper: as `identity.fate()`."""
     remembered = run_notes.boot_of(state_dir, step.run)
     for theirs in _takers(step):
         found = fate(theirs, remembered)

@@ -11,7 +11,7 @@ from distlock_core.etcd.values import KeyValue
 from distlock_core.lock.lease import TICKET_TTL, Lease
 from distlock_core.model.keys import Keys
 from distlock_core.model.record import Record, token_of
-from distlock_core.process.identity import hostname, traces
+from distlock_core.process.identity import hostname, trace_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def claim_record(spec: LockSpec, run: str) -> bytes:
 
 
 def run_details(spec: LockSpec, run: str) -> dict[str, Any]:
-    me = traces()
+    me = trace_of()
     details = {"run": run, "kind": spec.kind, **me}
     if spec.kind == "lock":
         details["taker"] = dict(spec.taker or me)

@@ -1,1 +1,1 @@
-"""Names, keys, records and the state of a lock, and the sentences about them: pure. Imports `etcd.values` at most."""
+"""Names, keys, records and states of locks, and sentences about them; pure. Imports only `etcd.values` and below."""

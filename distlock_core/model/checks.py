@@ -1,4 +1,4 @@
-"""What a name, an owner, a prefix and a key may look like: one lock has one spelling. Pure."""
+"""Validation of names, owners, prefixes and keys: each lock has one spelling. Pure."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from distlock_core.hints import RAW_PREFIX, Hint
 from distlock_core.model.keys import DEFAULT_MUTEX, RESERVED
 
 LONGEST_NAME = 255  # bytes of UTF-8
-LONGEST = 1024  # bytes of UTF-8 of an owner, a prefix or a raw key
+LONGEST = 1024  # bytes of UTF-8 in an owner, a prefix or a raw key
 LONGEST_SHOWN = 60  # characters of a wrong value in a message
 QUOTES = ('""', "''", "``", "\u201c\u201d", "\u2018\u2019", "\u00ab\u00bb")
-# Unicode calls these letters, marks or symbols, and a terminal shows nothing: fillers, joiners, variation selectors.
+# Letters, marks or symbols in Unicode, but invisible on a terminal: fillers, joiners, variation selectors.
 BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u2800\u3164\uffa0") | {
     *map(chr, range(0xFE00, 0xFE10)),
     *map(chr, range(0xE0100, 0xE01F0)),
@@ -18,7 +18,7 @@ BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u2800\u3164
 
 
 def check_name(name: str, mutex: str = DEFAULT_MUTEX) -> str:
-    """Return a lock's name, if it is one. Raises `ConfigError` with what is wrong with it."""
+    """Return `name` if it is a valid name of a lock. Raises `ConfigError` with the reason if not."""
     if not name:
         raise ConfigError("the lock's name is empty")
     if "/" in name:
@@ -30,14 +30,14 @@ def check_name(name: str, mutex: str = DEFAULT_MUTEX) -> str:
 
 
 def check_key(key: str) -> str:
-    """Return a raw key in etcd, if it is one. Raises `ConfigError`."""
+    """Return `key` if it is a valid raw key in etcd. Raises `ConfigError`."""
     if not key.strip("/"):
         raise ConfigError(f"illegal key {_shown(key)}: it is empty")
     return _check_length(check_plain(key, "key"), "key")
 
 
 def check_owner(owner: str) -> str:
-    """Return an owner, if it is one. Raises `ConfigError`."""
+    """Return `owner` if it is valid. Raises `ConfigError`."""
     if not owner:
         raise ConfigError("the owner (id) is empty")
     if ";" in owner:
@@ -46,9 +46,9 @@ def check_owner(owner: str) -> str:
 
 
 def check_prefix(prefix: str, *, raw: bool = False) -> str:
-    """Return a realm's prefix, if it is one: it begins and ends with one `/`, and has no empty part.
+    """Return `prefix` if it is valid for a realm: it begins and ends with one `/`, and has no empty part.
 
-    With `raw` it is taken as it stands, as the Go original does; it only must not be empty. Raises `ConfigError`.
+    With `raw` any prefix but an empty one is valid, as in the Go original. Raises `ConfigError`.
     """
     if not prefix:
         raise ConfigError("the prefix is empty: a realm needs keys of its own")
@@ -68,7 +68,7 @@ def check_prefix(prefix: str, *, raw: bool = False) -> str:
 
 
 def check_text(text: str, what: str) -> str:
-    """Return free text (a reason, a value) that etcd can hold. Raises `ConfigError`."""
+    """Return free text (a reason, a value) if it can be stored in etcd. Raises `ConfigError`."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -77,9 +77,9 @@ def check_text(text: str, what: str) -> str:
 
 
 def check_plain(text: str, what: str) -> str:
-    """Return a text that looks like no other: no control or invisible characters, no outer blanks, no quotes around it.
+    """Return `text` if it cannot be mistaken for another one. Raises `ConfigError`.
 
-    Raises `ConfigError`.
+    It has no control or invisible characters, no leading or trailing blanks, and no quotes around it.
     """
     _check_no_controls(text, what)
     if not (text.isascii() and text.isprintable()):

@@ -1,4 +1,4 @@
-"""Keys: where in etcd a lock, its slots, its queue and what belongs to its realm stand."""
+"""Keys: the keys in etcd of a lock, its slots, its queue and its realm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ RESERVED = "__"
 
 
 class Keys:
-    """Where one lock lives in etcd. The range of a name is NAME itself and `[NAME/, NAME0)`."""
+    """The keys of one lock. The range of a name is NAME itself and `[NAME/, NAME0)`."""
 
     def __init__(self, prefix: str, name: str, mutex: str = DEFAULT_MUTEX) -> None:
         self._lay_out(name, prefix + name)
@@ -20,7 +20,7 @@ class Keys:
 
     @classmethod
     def raw(cls, key: str) -> Keys:
-        """Return the keys of a lock that is named by its key in etcd, and belongs to no realm: all lie below it."""
+        """Return the keys of a lock outside any realm, named by its key in etcd: all lie below that key."""
         keys = cls.__new__(cls)
         keys._lay_out(key, key)
         keys.last, keys.freeze, keys.mutex = (
@@ -35,18 +35,18 @@ class Keys:
         self.queue = self.lock + b"/queue/"
 
     def slot(self, number: int) -> bytes:
-        """The key of a slot: slot 0 is the lock's own."""
+        """The key of a slot. Slot 0 is the lock's key itself."""
         return self.slots + b"%d" % number if number else self.lock
 
     def ticket(self, lease: int) -> bytes:
         return self.queue + b"%016x" % lease
 
     def is_held_by(self, key: bytes) -> bool:
-        """True for the key of a slot, False for a place in the queue and for what belongs to another lock."""
+        """True for the key of a slot, False for a ticket and for the keys of other locks."""
         return key == self.lock or key.startswith(self.slots)
 
     def slot_of(self, key: bytes) -> int:
-        """The number of a slot from its key. A key that nobody of us wrote counts as slot 0."""
+        """The number of a slot from its key. A key in another format counts as slot 0."""
         number = key[len(self.slots) :]
         return int(number) if key.startswith(self.slots) and number.isdigit() and len(number) < 10 else 0
 

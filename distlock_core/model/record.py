@@ -1,4 +1,4 @@
-"""The record of a lock, and how its last hold ended: their text form in etcd. Pure values."""
+"""The record of a lock and the note about its last hold, in their text form in etcd. Pure values."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-HELD, KEPT, COOLING = "held", "kept", "cooling"  # a record's state
+HELD, KEPT, COOLING = "held", "kept", "cooling"  # states of a record
 
 
 class Record(Value):
-    """The value of a key: `SECONDS;OWNER;REST`. `details` is REST when that is a JSON object.
+    """The value of a key: `SECONDS;OWNER;REST`. `details` is REST if that is a JSON object.
 
-    The Go original writes plain text for REST: that is the reason. What fits neither form has no `since` and no
-    `owner`: it is still a lock, held by somebody unknown.
+    The Go original writes the reason as plain text for REST. A value in neither form has no `since` and no `owner`: it
+    is still a lock, held by an unknown owner.
     """
 
     since: int | None
@@ -28,7 +28,7 @@ class Record(Value):
 
     def encode(self) -> bytes:
         details = json.dumps(self.details, ensure_ascii=False, separators=(",", ":"))
-        # Half a surrogate pair can come out of somebody else's JSON, and back only as an escape.
+        # Foreign JSON may contain half a surrogate pair, which can only be written back as an escape.
         return f"{self.since};{self.owner};{details}".encode("utf-8", "backslashreplace")
 
     @classmethod
@@ -48,7 +48,7 @@ class Record(Value):
         return cls(int(seconds), owner, details)
 
     def text(self, field: str) -> str:
-        """A text field, "" when it is missing or is no text."""
+        """A text field, "" if it is missing or not a text."""
         value = self.details.get(field)
         return value if isinstance(value, str) else ""
 
@@ -58,22 +58,22 @@ class Record(Value):
 
     @property
     def run(self) -> str:
-        """The random id of the acquisition, "" in a record that is not ours."""
+        """The random id of the acquisition, "" in a record that distlock did not write."""
         return self.text("run")
 
     @property
     def explicit(self) -> bool:
-        """True when the owner was named, and not just taken from the host."""
+        """True if the owner was set explicitly, not derived from the host's name."""
         return self.details.get("explicit") is True
 
     @property
     def is_taken_over(self) -> bool:
-        """True when the hold was taken over from a dead run, and so has another token than its key."""
+        """True if the hold was taken over from a dead run, so that its token is not the key's create_revision."""
         return self.details.get("taken_over") is True
 
     @property
     def limit(self) -> int:
-        """How many slots the holder believes in."""
+        """The holder's number of slots."""
         return self.number("limit") or 1
 
     @property
@@ -84,8 +84,8 @@ class Record(Value):
 def token_of(kv: KeyValue) -> int:
     """The fencing token of a hold: the create_revision of its key.
 
-    A hold that was taken over from a dead run has the revision of the put that took it over: the key's mod_revision,
-    and once the record was written again, the number that it carries.
+    For a hold that was taken over from a dead run it is the revision of the put that took it over: the key's
+    mod_revision, or the number in the record once it has been rewritten.
     """
     if b'"taken_over"' not in kv.value:
         return kv.create_revision
@@ -94,15 +94,15 @@ def token_of(kv: KeyValue) -> int:
 
 
 def record_of(kv: KeyValue) -> Record:
-    """The record of a hold, to be written again: with its token in it, where that is not the create_revision."""
+    """The record of a hold, for a rewrite: with its token in it if that is not the create_revision."""
     record = Record.parse(kv.value)
     return record._replace(details={**record.details, "token": token_of(kv)}) if record.is_taken_over else record
 
 
 class HoldEnd(Value):
-    """How the last hold of a lock ended: `how` is released, broken or cooled, "" where no hold has ended yet.
+    """How the last hold of a lock ended: `how` is released, broken or cooled, "" if no hold has ended yet.
 
-    `by` whom, `at` Unix seconds, and the `owner` and `token` of the hold.
+    `by` is the owner that ended it, `at` the Unix time in seconds; `owner` and `token` are those of the hold.
     """
 
     how: str
@@ -118,7 +118,7 @@ class HoldEnd(Value):
 
 
 class EndNote(Value):
-    """What is written about the end of a hold: `how` is released, broken or cooled, `by` whom. Read as a `HoldEnd`."""
+    """The note to be written about the end of a hold; `how` and `by` as in `HoldEnd`, as which it is read."""
 
     how: str
     by: str

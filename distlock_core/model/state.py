@@ -9,7 +9,7 @@ from distlock_core.model.record import COOLING, HoldEnd, Record, token_of
 
 
 class Waiter(Value):
-    """Somebody in the queue."""
+    """A waiter in the queue of a lock. `since` is a Unix time in seconds."""
 
     owner: str | None
     host: str
@@ -25,7 +25,7 @@ class Waiter(Value):
 
 
 class Holder(Value):
-    """Somebody who holds a lock, or one of its slots. `owner` is None when what is `stored` in etcd is no record."""
+    """A holder of a lock or of one of its slots. `owner` is None if the value `stored` in etcd is no record."""
 
     lock: str
     slot: int
@@ -58,16 +58,16 @@ class Holder(Value):
 
     @property
     def value(self) -> str | None:
-        """What the lock carries for others to look up, None where it carries nothing."""
+        """The lock's value, which others can look up; None if it has none."""
         value = self.record.details.get("value")
         return value if isinstance(value, str) else None
 
     @property
     def lifetime(self) -> str:
-        """How long it stays.
+        """How long the hold lasts.
 
-        persistent: until it is unlocked, whatever becomes of its holder. leased: until at most its ttl after its
-        holder is gone. bound: leased, and kept by a keeper for as long as another process lives.
+        persistent: until it is unlocked, whatever happens to its holder. leased: until at most its ttl after its
+        holder is gone. bound: leased, and renewed by a keeper for as long as another process lives.
         """
         if not self.lease:
             return "persistent"
@@ -80,12 +80,12 @@ class Holder(Value):
 
     @property
     def is_unattended(self) -> bool:
-        """True when no process looks after it: it cools down, or is a step of its own without a keeper."""
+        """True if no process monitors the hold: it is cooling down, or a step without a keeper."""
         return self.record.state == COOLING or (self.record.text("kind") == "lock" and self.keeper is None)
 
 
 class LockState(Value):
-    """A lock as it was at one revision. `waiters` are in the order of the queue."""
+    """The state of a lock at one revision. `waiters` are in the order of the queue."""
 
     name: str
     holders: tuple[Holder, ...]
@@ -93,4 +93,4 @@ class LockState(Value):
     waiters: tuple[Waiter, ...] = ()
     last: HoldEnd | None = None
     frozen: Record | None = None
-    mutex_busy: bool = False  # a client of the Go original is inside its mutex, so nobody acquires
+    mutex_busy: bool = False  # a client of the Go original is inside its mutex: no acquisition is possible

@@ -1,34 +1,34 @@
-"""The ttl of a lock: its default, its limits, and what its parts are for. Seconds everywhere."""
+"""The ttl of a lock: its default, its limits and its shares. All times are in seconds."""
 
 from __future__ import annotations
 
 from distlock_core.errors import ConfigError
 
-DEFAULT_TTL = 60  # where a lock has to be leased and nobody has said for how long
-LONGEST_TTL = 366 * 24 * 3600  # a longer lease is a slip (etcd itself would take 285 years)
-RIDE_OUT = 1.0  # of an outage that a leased hold must be able to survive
+DEFAULT_TTL = 60  # of a lock that has to be leased, if no ttl is set
+LONGEST_TTL = 366 * 24 * 3600  # a longer lease is a mistake (etcd itself allows 285 years)
+RIDE_OUT = 1.0  # shortest outage that a leased hold must survive
 
 
 def refresh_of(ttl: float, refresh: float | None = None) -> float:
-    """The time between two renewals: as it was set, else a third of the ttl."""
+    """The time between two renewals: `refresh` if set, else a third of the ttl."""
     return ttl / 3 if refresh is None else refresh
 
 
 def longest_call(ttl: float) -> float:
-    """The time that one call to etcd may take while a lease has to be renewed: another must be able to follow."""
+    """The time limit of one call to etcd while a lease has to be renewed: it must leave time for another one."""
     return ttl / 3
 
 
 def kill_after_of(ttl: float) -> float:
-    """The time from SIGTERM to SIGKILL where none was set: a sixth of the ttl."""
+    """The default time from SIGTERM to SIGKILL: a sixth of the ttl."""
     return ttl / 6
 
 
 def check_ttl(ttl: int, refresh: float | None = None, kill_after: float = 0.0) -> None:
-    """Refuse times that do not go together. Raises `ConfigError`.
+    """Check that the times are consistent. Raises `ConfigError`.
 
-    What is left of the ttl between a renewal that is due and the first signal to the command is what a failover of
-    etcd may take: at least `RIDE_OUT`.
+    The time left between a due renewal and the first signal to the command is what a failover of etcd may take: it must
+    be at least `RIDE_OUT`.
     """
     if not 1 <= ttl <= LONGEST_TTL:
         raise ConfigError(f"the ttl must be from 1 to {LONGEST_TTL} seconds, not {ttl}")

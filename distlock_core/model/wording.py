@@ -1,6 +1,6 @@
 """Sentences about locks that errors, the command line and the adapters share.
 
-Everything that comes out of etcd is made harmless here: no reason can play with a terminal.
+Texts from etcd are escaped here, so that no reason can send control characters to a terminal.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MOST_NAMED = 8  # holders that a message names
 
 
 def duration(seconds: float) -> str:
-    """12s, 4m12s, 3h05m, 2d07h."""
+    """A duration for people: `12s`, `4m12s`, `3h05m`, `2d07h`."""
     whole = max(0, int(seconds))
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
@@ -28,7 +28,7 @@ def duration(seconds: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Local time of a Unix time: 12:03 today, with the date otherwise."""
+    """The local time of a Unix time: `12:03` if it is today, else with the date."""
     try:
         then, today = time.localtime(seconds), time.localtime()
         return time.strftime("%H:%M" if then[:3] == today[:3] else "%Y-%m-%d %H:%M", then)
@@ -41,7 +41,7 @@ def owner_of(owner: str | None) -> str:
 
 
 def held_by(holder: Holder) -> str:
-    """node-3 since 12:03 (4m12s): "Upgrade RPMs"."""
+    """A holder in one phrase: `node-3 since 12:03 (4m12s): "Upgrade RPMs"`."""
     words = owner_of(holder.owner)
     if holder.slot:
         words += f" (slot {holder.slot})"
@@ -53,12 +53,12 @@ def held_by(holder: Holder) -> str:
 
 
 def waiting(number: int) -> str:
-    """2 are waiting."""
+    """The number of waiters in words: `2 are waiting`."""
     return f"{number} {'is' if number == 1 else 'are'} waiting"
 
 
 def taken(state: LockState) -> str:
-    """Who has a lock and how many wait for it, in one line."""
+    """The holders of a lock and the number of its waiters, in one line."""
     name = printable(state.name)
     if state.frozen is not None:
         return frozen(f"{name}: the realm", state.frozen)
@@ -73,11 +73,11 @@ def taken(state: LockState) -> str:
 
 
 def in_queue(state: LockState, position: int) -> str:
-    """percona_prod is held by node-3 since 12:03 (4m12s): "Upgrade RPMs"; position 2 of 4 in the queue."""
+    """The same for a waiter: `percona_prod is held by node-3 since 12:03 (4m12s); position 2 of 4 in the queue`."""
     return f"{taken(state._replace(waiting=0))}; position {position} of {max(state.waiting, position, 1)} in the queue"
 
 
 def frozen(what: str, record: Record) -> str:
-    """The realm is frozen by admin: "audit"."""
+    """A freeze in one phrase: `the realm is frozen by admin: "audit"`."""
     reason = record.text("reason")
     return f"{what} is frozen by {owner_of(record.owner)}" + (f': "{shortened(reason)}"' if reason else "")

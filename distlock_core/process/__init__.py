@@ -1,1 +1,1 @@
-"""Facts about processes: which one it is, whether it lives, what it has started. Knows nothing of locks in etcd."""
+"""Facts about processes: their identity, whether they are alive, their descendants. Independent of etcd and locks."""

@@ -1,4 +1,4 @@
-"""Cancel tokens that are set when another process (with its children, if wanted) has ended."""
+"""Cancels that are set when another process (optionally with its children) has ended."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ if TYPE_CHECKING:
     from distlock_core.process.audience import Audience
     from distlock_core.process.table import Process
 
-LOOK = 0.5  # seconds between two looks at what a process has started
-ORPHANED = 3.0  # seconds before its end in which a process may have lost what it had started
-QUIT_AFTER = 60.0  # seconds that a keeper that is told to quit goes on for a process that lives
+LOOK = 0.5  # seconds between two scans of a process's descendants
+ORPHANED = 3.0  # seconds before a process's end in which its orphaned descendants still count as its own
+QUIT_AFTER = 60.0  # seconds that a keeper continues after a first SIGTERM while its process is alive
 
 
 class WhileAlive:
-    """A cancel that is set when a process has ended, or this one is told to quit.
+    """A cancel that is set when a process has ended, or when this process is asked to quit.
 
-    Whoever ends a service or a machine tells all its processes at once: so a first SIGTERM only begins a wait of
-    `QUIT_AFTER` seconds for that process's end. A second one counts at once.
+    A service manager, or the shutdown of a machine, signals all processes at once. So a first SIGTERM only starts a
+    wait of `QUIT_AFTER` seconds for that process's end; a second one takes effect at once.
 
-    `family` is the reading end of a pipe whose writing end the process has: it may have forked others that inherited
-    it, and the end is then that of the last of them too. Nothing is read from it.
+    `family` is the read end of a pipe whose write end the process has. Its children may have inherited the write end:
+    then the process has ended only when the last of them has, too. Nothing is read from the pipe.
     """
 
     def __init__(
-        self, pid: int, started: int, family: int | None = None, told: Interrupt | Audience | None = None
+        self, pid: int, started: int, family: int | None = None, quit_request: Interrupt | Audience | None = None
     ) -> None:
-        """`told`: what the caller is told to quit by, instead of SIGTERM."""
+        """`quit_request`: a cancel that asks the caller to quit, instead of SIGTERM."""
         self._pid, self._started, self._family = pid, started, family
         self._process: int | None = None
-        self._has_exited = False  # as the kernel says
+        self._has_exited = False  # according to the kernel
         self._alarm: Any = None  # what SIGALRM did before
         self._quits_at = FOREVER
-        self.quit = Interrupt() if told is None else told
-        if told is None:
+        self.quit = Interrupt() if quit_request is None else quit_request
+        if quit_request is None:
             signal.signal(signal.SIGTERM, lambda number, _: self._terminate(number))
         # An epoll descriptor can itself be polled.
         self._any = select.epoll()
         self._any.register(self.quit.fileno(), select.EPOLLIN)
         if family is not None:
-            self._any.register(family, 0)  # what it has to say is nothing to me, its end comes unasked
+            self._any.register(family, 0)  # its end is always reported; its data is not wanted
         self._expect()
 
     @property
@@ -57,16 +57,16 @@ class WhileAlive:
         return self._has_ended() and (self._family is None or is_closed(self._family))
 
     def _has_ended(self) -> bool:
-        """True only when it is sure: what cannot be looked at (no descriptor is left, say) has not ended."""
+        """True only if it is certain: a process that cannot be examined (no descriptor is left) has not ended."""
         if self._process is not None and is_readable(self._process):
             return True
-        # The start time too: the process may have ended, and its pid been given away, before the pidfd was opened.
+        # Compare the start time too: the pid may have been reused before the pidfd was opened.
         return self._has_exited or is_gone(self._pid, self._started)
 
     def is_set(self) -> bool:
         if self.quit.is_set() or self.ended:
             return True
-        # One of the two may have ended: it is heard no more, or whoever waits for the other would spin.
+        # One of the two may have ended: unregister it, or a wait for the other one would spin.
         for descriptor, _ in self._any.poll(0):
             self._any.unregister(descriptor)
             self._has_exited = self._has_exited or descriptor == self._process
@@ -76,7 +76,7 @@ class WhileAlive:
         return self._any.fileno()
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop watching."""
         self._any.close()
         if self._process is not None:
             os.close(self._process)
@@ -106,7 +106,7 @@ class WhileAlive:
             try:
                 ended = self.ended
             except OSError:
-                ended = False  # it could not be looked at: the next time
+                ended = False  # it could not be examined: try again next time
             if ended or now() >= self._quits_at:
                 self.quit.set()
 
@@ -115,20 +115,21 @@ class WhileAlive:
 
 
 class WhileChildrenAlive(WhileAlive):
-    """As `WhileAlive`, but a process has not ended before all that it had started and left running has ended too.
+    """As `WhileAlive`, but a process has ended only when all processes that it has left running have ended too.
 
-    That is its descendants, and what they start later. Whoever ends a run signals one process of it after the other: so
-    what lost its parent within the last `ORPHANED` seconds, and is in a session of the run's or of its children's,
-    counts too. What has made a session of its own (a daemon), or left earlier, is not waited for. Nobody tells of all
-    this, so it looks every `LOOK` seconds: of what was started just before a SIGKILL it may not know.
+    These are its descendants, including later ones. A run is often ended by signalling one process after another: so
+    a process that lost its parent within the last `ORPHANED` seconds, and is in a session of the run or of its
+    children, also counts. A process with a new session (a daemon), or one orphaned earlier, is not waited for. The
+    kernel reports none of this, so all of it is scanned every `LOOK` seconds: a process started just before a SIGKILL
+    may be missed.
 
-    It has a pidfd of each process that it would wait for, so that others can see them: `awaited_by`.
+    A pidfd is held of each process that would be waited for, so that others can see them: `awaited_by()`.
     """
 
     def __init__(self, pid: int, started: int) -> None:
         self._left: set[Process] = set()
         self._shown: dict[Process, int] = {}
-        self._seen: dict[Process, float] = {}  # when each was seen below the process last
+        self._seen: dict[Process, float] = {}  # when each was last seen below the process
         self._sessions: set[int | None] = set()
         super().__init__(pid, started)
 
@@ -137,7 +138,7 @@ class WhileChildrenAlive(WhileAlive):
         if not self._has_ended():
             below = _below({self._pid})
             sessions = {_session(pid) for pid in (self._pid, *_pids(_children(self._pid)))}
-            if not self._has_ended():  # or it has ended meanwhile, and has none any more
+            if not self._has_ended():  # otherwise it has ended meanwhile, and has no children any more
                 self._sessions |= sessions - {None}
                 self._left = below | self._orphans(below)
                 self._show({(pid, started) for pid, started in self._left if _session(pid) in self._sessions})
@@ -162,16 +163,16 @@ class WhileChildrenAlive(WhileAlive):
             try:
                 self._shown[process] = os.pidfd_open(process[0])
             except (AttributeError, OSError):
-                pass  # it has just ended, or there are no pidfds (Linux before 5.3), or no more of them
+                pass  # it has just ended, or there are no pidfds (Linux before 5.3), or no descriptor is left
 
     def _expect(self) -> None:
         self._look_every(LOOK)
 
 
 def awaited_by(pid: int) -> set[int]:
-    """The living processes that a process has pidfds of: if it is a keeper, those that it would wait for.
+    """The living processes of which a process has pidfds: for a keeper, those that it would wait for.
 
-    Empty for a process that cannot be looked at.
+    Empty for a process that cannot be examined.
     """
     from distlock_core.process.table import stat_of
 
@@ -190,8 +191,8 @@ def awaited_by(pid: int) -> set[int]:
 
 
 def _below(roots: set[int]) -> set[Process]:
-    """Every living descendant of these. Only their own part of the process list is read: this is looked at often."""
-    os.close(os.open("/proc/self/stat", os.O_RDONLY))  # raises where nothing can be seen just now
+    """Every living descendant of `roots`. Reads only their part of the process list, since it is called often."""
+    os.close(os.open("/proc/self/stat", os.O_RDONLY))  # raises if /proc cannot be read at the moment
     found: set[Process] = set()
     while roots:
         born = {child for pid in roots for child in _children(pid)} - found
@@ -211,10 +212,10 @@ def _pids(processes: set[Process]) -> set[int]:
 
 
 def _session(pid: int) -> int | None:
-    """The session of a process, None where that cannot be told.
+    """The session of a process, None if it is unknown.
 
-    0 is a session too: one that was made outside of this pid namespace, as in a container that was entered from its
-    host (`docker exec`, `nsenter`).
+    0 is a valid session: one that was made outside this pid namespace, as in a container entered from its host
+    (`docker exec`, `nsenter`).
     """
     try:
         return os.getsid(pid)
@@ -223,14 +224,14 @@ def _session(pid: int) -> int | None:
 
 
 def is_closed(descriptor: int) -> bool:
-    """True when nobody is at the other end of this pipe any more."""
+    """True if the other end of this pipe is closed."""
     poll = select.poll()
     poll.register(descriptor, 0)
     return bool(poll.poll(0))
 
 
 def is_readable(descriptor: int) -> bool:
-    """True when there is something to read, or to take in: of a pidfd, that its process has ended."""
+    """True if the descriptor is readable: for a pidfd, if its process has ended."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(0))

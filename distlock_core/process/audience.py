@@ -1,4 +1,4 @@
-"""Cancel tokens that are set when nobody reads this process's output any more."""
+"""Cancels that are set when this process's output has no reader any more."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from distlock_core.base.deadline import Interrupt
 
 
 class Audience:
-    """A cancel that is set by an interrupt, and, from `listen()` on, when nobody reads what this process says.
+    """A cancel that is set by an interrupt, and, from `listen()` on, when this process's output has no reader any more.
 
-    A command that was started over ssh without a terminal gets no signal when the caller has gone: only its output
-    leads nowhere. Whoever ignores SIGHUP, as under `nohup`, does not care for that.
+    A command started over ssh without a terminal gets no signal when its caller goes away: only its output has no
+    reader any more. If SIGHUP is ignored, as under `nohup`, this is ignored as well.
     """
 
     def __init__(self, interrupt: Interrupt) -> None:
@@ -24,9 +24,9 @@ class Audience:
         self._listens = False
 
     def listen(self) -> None:
-        """Look after stderr from now on; after stdout, where stderr is a file or nothing.
+        """Watch stderr from now on, or stdout if stderr is a file or closed.
 
-        Not after a terminal: its end is told by SIGHUP, to those whom it concerns.
+        A terminal is not watched: its end is signalled by SIGHUP.
         """
         if self._listens or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
             return
@@ -34,14 +34,14 @@ class Audience:
         for output in (2, 1):
             try:
                 if not os.isatty(output):
-                    self._any.register(output, 0)  # an error is told without being asked for
+                    self._any.register(output, 0)  # errors are always reported
                 return
             except OSError:
                 pass  # a file, /dev/null, or closed
 
     @property
     def has_gone(self) -> bool:
-        """True when it was the audience, and not the interrupt."""
+        """True if the reader has gone away, False if the interrupt was set."""
         return not self._interrupt.is_set() and bool(self._any.poll(0))
 
     def set(self, number: int | None = None) -> None:
@@ -57,10 +57,10 @@ class Audience:
         self._any.close()
 
 
-class WhileHeard:
-    """A cancel that is set when nobody reads this process's output any more, or a signal tells it to end.
+class WhileRead:
+    """A cancel that is set when this process's output has no reader any more, or when a signal asks it to end.
 
-    A command on another machine gets no signal when whoever has started it is gone: only its output leads nowhere.
+    A command on another machine gets no signal when its caller goes away: only its output has no reader any more.
     """
 
     def __init__(self, output: int = 1) -> None:
@@ -73,7 +73,7 @@ class WhileHeard:
         try:
             self._any.register(output, 0)
         except OSError:
-            pass  # a file, which is never left
+            pass  # a file, which always counts as read
 
     @property
     def signal(self) -> int | None:

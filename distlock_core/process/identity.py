@@ -1,7 +1,7 @@
-"""Identity of processes: what a record keeps of one, whether two records mean the same one, and whether it is gone.
+"""Identity of processes: their traces in records, whether two traces mean the same process, and whether it is gone.
 
-"Not seen" is never taken for "gone": where something cannot be read (hidepid, another namespace, no boot id), the
-answer is "unknown".
+"Not seen" never counts as "gone": if something cannot be read (hidepid, another namespace, no boot id), the answer
+is "unknown".
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ALIVE, GONE, UNKNOWN = "alive", "gone", "unknown"
 FIELDS = ("host", "machine", "boot", "ns", "time_ns", "pid", "start")
-# They do nothing but run another program, and end with it: a step is not taken for them.
+# Programs that only run another program, and end with it: a step is never taken for them.
 WRAPPERS = {
     b"sudo",
     b"doas",
@@ -34,12 +34,12 @@ WRAPPERS = {
     b"nsenter",
     b"strace",
 }
-DEEPEST = 256  # ancestors of a process that are looked at
+DEEPEST = 256  # most ancestors of a process that are examined
 LARGEST_PID = 2**22  # the kernel's own limit
 
 
 def hostname() -> str:
-    """This host's name, without what a record may not hold."""
+    """This host's name, without characters that a record cannot hold."""
     return "".join(character for character in os.uname().nodename if character > " " and character != ";") or "unknown"
 
 
@@ -48,22 +48,22 @@ def new_run() -> str:
     return os.urandom(16).hex()
 
 
-def traces(pid: int | None = None) -> dict[str, Any]:
+def trace_of(pid: int | None = None) -> dict[str, Any]:
     """The trace of a process (default: this one), by which it can be recognized, and its end proved, later.
 
     `host`, `machine` (a checksum of the machine id), `boot` (the kernel's id of this boot), `ns` and `time_ns` (inodes
-    of the pid and time namespaces in which `pid` and `start` are meant), `pid`, `start` (clock ticks since boot). What
-    cannot be read is left out.
+    of the pid and time namespaces to which `pid` and `start` refer), `pid`, `start` (clock ticks since boot). Fields
+    that cannot be read are left out.
     """
     if pid is None or pid == os.getpid():
         stat = _stat("self")
         return _trace(_place(), os.getpid(), None if stat is None else stat.start)
-    # A pid means another process to a /proc of another namespace.
+    # In a /proc of another namespace, the pid belongs to another process.
     return _trace(_place(), pid, start_time(pid) if proc_is_mine() else None)
 
 
 def ancestry(pid: int | None = None) -> list[dict[str, Any]]:
-    """The traces of a process (default: this one) and of its ancestors, as far as they can be seen; youngest first."""
+    """The traces of a process (default: this one) and of its visible ancestors, youngest first."""
     place = _place()
     found: list[dict[str, Any]] = []
     pid = os.getpid() if pid is None else pid
@@ -72,7 +72,7 @@ def ancestry(pid: int | None = None) -> list[dict[str, Any]]:
         return found
     while pid > 0 and len(found) < DEEPEST:
         stat = _stat(pid)
-        # An ancestor is no younger than its child: this pid has been given to somebody else meanwhile.
+        # An ancestor is no younger than its child: this pid has been reused meanwhile.
         if stat is None or (younger is not None and stat.start > younger):
             break
         found.append(_trace(place, pid, stat.start))
@@ -81,7 +81,7 @@ def ancestry(pid: int | None = None) -> list[dict[str, Any]]:
 
 
 def caller() -> dict[str, Any]:
-    """The trace of the process that a step of mine is taken for: my parent, or whoever has called me by way of sudo."""
+    """The trace of the process for which this one takes a step: its parent, or the caller of sudo."""
     place, pid = _place(), os.getppid()
     stat = _stat(pid) if proc_is_mine() else None
     while stat is not None and stat.name in WRAPPERS and stat.parent > 1:
@@ -91,20 +91,21 @@ def caller() -> dict[str, Any]:
 
 
 def is_same(trace: Trace, other: Trace) -> bool:
-    """True if both traces are of one process: every field agrees, and all that identify it are known."""
+    """True if both traces are of one process: every field agrees, and all identifying fields are known."""
     return is_identified(trace) and all(trace.get(field) == other.get(field) for field in FIELDS)
 
 
 def is_identified(trace: Trace) -> bool:
-    """True if the trace names one process for good: the boot, the pid and the start time could be read."""
+    """True if the trace identifies one process for good: boot, pid and start time are known."""
     return all(trace.get(field) for field in ("host", "boot", "pid", "start"))
 
 
 def fate(trace: Trace, remembered_boot: str | None = None) -> tuple[str, str]:
-    """What has become of a process: `ALIVE`, `GONE` or `UNKNOWN`, and why it is unknown, in words.
+    """The state of a process: `ALIVE`, `GONE` or `UNKNOWN`, and a sentence about why it is unknown.
 
-    `remembered_boot` is the boot in which this machine itself has noted the acquisition that the trace belongs to: only
-    then does another boot id prove that the process is gone, since clones and containers share names and machine ids.
+    `remembered_boot` is the boot in which this machine has noted the acquisition that the trace belongs to. Only with
+    such a note does another boot id prove that the process is gone, since clones and containers share names and machine
+    ids.
     """
     host, boot, pid, start = (trace.get(field) for field in ("host", "boot", "pid", "start"))
     place = _place()
@@ -130,12 +131,12 @@ def fate(trace: Trace, remembered_boot: str | None = None) -> tuple[str, str]:
 
 
 def is_gone(pid: int, start: int) -> bool:
-    """True if the process of this machine, boot and namespace with that pid and start time is provably gone."""
+    """True if the process with that pid and start time, of this machine, boot and namespace, is provably gone."""
     return _fate_here(pid, start)[0] == GONE
 
 
 def pid_is_free(pid: int) -> bool:
-    """True if no process of this namespace has that pid. EPERM proves that one has."""
+    """True if no process of this namespace has that pid. EPERM proves that it is in use."""
     try:
         os.kill(pid, 0)
     except OSError as error:
@@ -146,26 +147,26 @@ def pid_is_free(pid: int) -> bool:
 
 
 def start_time(pid: int) -> int | None:
-    """When a process was started, in clock ticks since boot: with the pid, it names a process once and for all.
+    """The start time of a process, in clock ticks since boot. Pid and start time identify a process for good.
 
-    None where there is no such process, or it cannot be seen: `is_gone()` tells the two apart.
+    None if there is no such process or it cannot be seen: `is_gone()` distinguishes the two.
     """
     stat = _stat(pid)
     return None if stat is None or stat.dead else stat.start
 
 
 def boot_id() -> str:
-    """The id that the kernel drew at boot, "" where there is none."""
+    """The kernel's random id of this boot, "" if there is none."""
     return _first_line("/proc/sys/kernel/random/boot_id")
 
 
 def proc_is_mine() -> bool:
-    """True if /proc shows the pid namespace of this process, so that its pids mean the same as mine."""
+    """True if /proc shows the pid namespace of this process, so that its pids are valid here."""
     try:
         if os.readlink("/proc/self") != str(os.getpid()):
             return False
         with open("/proc/self/status", "rb") as status:
-            # One pid for each namespace from that of /proc down to mine.
+            # One pid for each namespace from that of /proc down to that of this process.
             nested = [line.split()[1:] for line in status if line.startswith(b"NSpid:")]
     except OSError:
         return False
@@ -182,14 +183,13 @@ def _fate_here(pid: int, start: int) -> tuple[str, str]:
 
 
 class _Stat:
-    """What /proc/PID/stat says of a process."""
+    """The fields of /proc/PID/stat."""
 
     __slots__ = ("dead", "name", "parent", "start")
 
     def __init__(self, name: bytes, fields: list[bytes]) -> None:
         self.name = name
-        # A zombie runs no more, its parent has only not looked yet; but one whose other threads live is just a process
-        # whose main thread has ended.
+        # A zombie with other living threads is a running process whose main thread has ended.
         self.dead = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
         self.parent = int(fields[1])
         self.start = int(fields[19])
@@ -198,7 +198,7 @@ class _Stat:
 def _stat(pid: int | str) -> _Stat | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
-            # The second field is the program's name in parentheses, and may hold spaces and parentheses itself.
+            # The second field, the program's name in parentheses, may itself contain spaces and parentheses.
             name, _, rest = stat.read().partition(b"(")[2].rpartition(b")")
             return _Stat(name, rest.split())
     except (OSError, ValueError, IndexError):
@@ -206,7 +206,7 @@ def _stat(pid: int | str) -> _Stat | None:
 
 
 def _place() -> dict[str, Any]:
-    """What all traces of processes seen from here have in common."""
+    """The fields that all traces of processes seen from here have in common."""
     return {
         "host": hostname(),
         "boot": boot_id(),
@@ -222,7 +222,7 @@ def _trace(place: Mapping[str, Any], pid: int, start: int | None) -> dict[str, A
 
 
 def _machine() -> str:
-    # Only a checksum: the machine's id is not meant to be shown around.
+    # Only a checksum: the machine id is confidential (machine-id(5)).
     text = _first_line("/etc/machine-id")
     return f"{binascii.crc32(text.encode()):08x}" if text else ""
 

@@ -1,4 +1,4 @@
-"""What a process has inherited from the distlock that it runs under: which locks are held around it."""
+"""Nesting: the locks held around this process, which it has inherited in its environment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONGEST_TOKEN = 19  # digits of a 64-bit integer
 
 
 def token(environ: Mapping[str, str], keys: Keys) -> int | None:
-    """The token that a command under this lock has inherited, of several locks its own. Raises `ConfigError`."""
+    """The inherited token of this lock, or of the innermost one if this lock is not named. Raises `ConfigError`."""
     number = token_of(environ, keys)
     if number is not None:
         return number
@@ -31,7 +31,7 @@ def token(environ: Mapping[str, str], keys: Keys) -> int | None:
 
 
 def token_of(environ: Mapping[str, str], keys: Keys) -> int | None:
-    """The token of this very lock, if it is held around this command."""
+    """The inherited token of this lock, None if it is not held around this process."""
     for key, number in held_around(environ).items():
         if key == keys.lock or key.startswith(keys.slots):
             return number
@@ -39,7 +39,7 @@ def token_of(environ: Mapping[str, str], keys: Keys) -> int | None:
 
 
 def held_around(environ: Mapping[str, str]) -> dict[bytes, int]:
-    """The keys and tokens of the locks that the commands around this one hold."""
+    """The keys and tokens of all locks held around this process."""
     first, *outer = environ.get(HELD, "").split("\n")
     lines = [f"{environ.get(TOKEN, '')} {first}", *outer]
     pairs = [line.partition(" ")[::2] for line in lines]

@@ -1,9 +1,9 @@
-"""Run notes: what was acquired on this machine, noted in its state directory.
+"""Run notes: files in this machine's state directory about what it has acquired.
 
-After a reboot nothing else proves that a record in etcd was written by this machine, and not by a clone of it, or by a
-container or pod of the same name: those have no note. A note is a small file named by the run. It is written before the
-record is claimed, removed with the hold, and pruned when it is old. A directory that cannot be written breaks nothing:
-then nothing is proved later.
+After a reboot only such a note proves that a record in etcd was written by this machine, and not by a clone of it, or
+by a container or pod of the same name: those have no note. A note is a small file named after the run. It is written
+before the record is claimed, removed with the hold, and pruned when it is old. If the directory cannot be written,
+everything works, but nothing can be proved later.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import time
 from distlock_core.process.identity import boot_id
 
 SYSTEM = "/var/lib/distlock"
-OLD = 400 * 86400  # seconds after which a note is pruned: of a hold that was ended elsewhere
-PRUNED_EVERY = 86400  # seconds between two looks for old notes
-PRUNED = "pruned"  # the file whose time says when that was
+OLD = 400 * 86400  # seconds after which a note is pruned: its hold was ended elsewhere
+PRUNED_EVERY = 86400  # seconds between two searches for old notes
+PRUNED = "pruned"  # the file whose modification time is that of the last search
 LONGEST = 4096  # bytes of a note
 
 
 def directory(given: str | None = None) -> str:
-    """The state directory: the one given, else that of $DISTLOCK_STATE_DIR, root's or the user's; "" for none.
+    """The state directory: the given one, else $DISTLOCK_STATE_DIR, else the default for this user; "" for none.
 
-    The variable counts for programs that use the library too: all that runs on a machine has one memory.
+    The variable applies to programs that use the library too, so that all programs of a machine share the notes.
     """
     given = given or os.environ.get("DISTLOCK_STATE_DIR")
     if given:
@@ -36,17 +36,17 @@ def directory(given: str | None = None) -> str:
 
 
 def remember(given: str | None, run: str) -> bool:
-    """Note that this machine is about to acquire something, under this run. False: that could not be written."""
+    """Note that this machine is about to acquire a lock under this run. False if the note could not be written."""
     path = _path(given, run)
     if not path:
         return False
     try:
-        # With the folders above it: a user may have no ~/.local/state, and without a note nothing is proved later.
+        # With its parents: a user may have no ~/.local/state, and without a note nothing can be proved later.
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             os.write(descriptor, json.dumps({"boot": boot_id(), "machine": _hardware()}).encode())
-            os.fsync(descriptor)  # it is needed when the machine comes up again
+            os.fsync(descriptor)  # it is needed after a crash of the machine
         finally:
             os.close(descriptor)
     except (OSError, ValueError):
@@ -56,7 +56,7 @@ def remember(given: str | None, run: str) -> bool:
 
 
 def boot_of(given: str | None, run: str) -> str | None:
-    """The boot in which this machine has noted that run; None where it has no note of it."""
+    """The boot in which this machine has noted that run, None if there is no note."""
     path = _path(given, run)
     try:
         with open(path, "rb") as file:
@@ -70,15 +70,15 @@ def boot_of(given: str | None, run: str) -> str | None:
 
 
 def forget(given: str | None, run: str) -> None:
-    """The hold of this run has ended."""
+    """Remove the note of a run whose hold has ended."""
     try:
         os.unlink(_path(given, run))
     except (OSError, ValueError):
-        pass  # it was not there, or a later look prunes it
+        pass  # there is no note, or it will be pruned later
 
 
 def _path(given: str | None, run: str) -> str:
-    # What stands in a record may come from anybody.
+    # The run may come from a record, which anyone can write.
     is_run = 0 < len(run) <= 64 and all(character in "0123456789abcdef" for character in run)
     home = directory(given) if is_run else ""
     return os.path.join(home, run) if home else ""
@@ -101,11 +101,11 @@ def _prune(home: str) -> None:
             if path and now - os.lstat(path).st_mtime > OLD:
                 os.unlink(path)
     except OSError:
-        pass  # somebody else prunes too
+        pass  # another process prunes at the same time
 
 
 def _hardware() -> list[str]:
-    """The fixed addresses of this machine's network cards: a copy of its disk does not take them along."""
+    """The permanent addresses of this machine's network cards, which a copy of its disk does not have."""
     found = []
     try:
         for name in os.listdir("/sys/class/net"):
@@ -118,7 +118,7 @@ def _hardware() -> list[str]:
 
 
 def _is_this(cards: object) -> bool:
-    """True unless the cards that are noted are surely those of another machine."""
+    """True unless the noted cards are certainly those of another machine."""
     if not isinstance(cards, list):
         return False
     mine = _hardware()

@@ -1,4 +1,4 @@
-"""Trees of processes: who descends from whom, and how to reach all of them. Linux."""
+"""The process table: parents, children and descendants, and the prctl calls that keep them reachable. Linux."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-Process = tuple[int, int]  # pid and start time, which name a process once and for all
+Process = tuple[int, int]  # pid and start time, which identify a process for good
 
 PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 2, 36
 
@@ -21,7 +21,7 @@ _libc: Any = None
 
 
 class Stat(Value):
-    """One process, as /proc shows it."""
+    """One process in /proc."""
 
     parent: int
     state: bytes
@@ -30,12 +30,12 @@ class Stat(Value):
 
     @property
     def is_alive(self) -> bool:
-        """False for a zombie. One whose other threads still work has only lost its first thread."""
+        """False for a zombie, unless other threads of it are alive: then only its main thread has ended."""
         return self.state not in (b"Z", b"X") or self.threads > 1
 
 
 def stat_of(pid: int) -> Stat | None:
-    """Return what /proc says of a process, None where it shows no such process."""
+    """Return a process's entry in /proc, None if there is none."""
     try:
         descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -49,33 +49,33 @@ def stat_of(pid: int) -> Stat | None:
         return None
 
 
-# What a process asks of the kernel for itself and its children.
+# Requests to the kernel for this process and its children.
 
 
 def load() -> None:
-    """Load what the calls below need, so that nothing is missing later. Raises `ImportError`, `OSError`."""
+    """Load all that the calls below need, so that none can fail later. Raises `ImportError`, `OSError`."""
     _prctl(PR_GET_PDEATHSIG, None)
 
 
 def become_subreaper() -> None:
-    """From now on, whatever my descendants leave behind becomes my child: nobody gets out of my sight."""
+    """Make this process the new parent of its orphaned descendants, so that all of them stay visible."""
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent(parent: int) -> None:
-    """Have this process killed when its parent is. To be called in a child, before exec.
+    """Have the kernel kill this process when its parent dies. To be called in a child, before exec.
 
-    The kernel forgets it when the process changes its user, by a set-uid program or by itself.
+    The setting is lost when the process changes its user, by a set-uid program or by itself.
     """
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        os._exit(128 + signal.SIGKILL)  # it was gone before I asked
+        os._exit(128 + signal.SIGKILL)  # the parent had died before the request
 
 
 def check_visible() -> str:
-    """Make sure that a tree of processes can be seen here. Raises `ConfigError` where it cannot.
+    """Check that a tree of processes can be seen here. Raises `ConfigError` if it cannot.
 
-    Returns what cannot be seen all the same, "" where that is nothing.
+    Returns a sentence about processes that cannot be seen, "" if all can.
     """
     if not proc_is_mine():
         is_there = os.path.exists("/proc/self/stat")
@@ -86,9 +86,9 @@ def check_visible() -> str:
 
 
 def take_precedence() -> None:
-    """Run this thread before all others from now on, where that is allowed.
+    """Give this thread the highest priority from now on, if that is allowed.
 
-    A tree that is busy leaves a process of its own priority no time to look through it.
+    A busy tree leaves a process of the same priority no time to scan it.
     """
     try:
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
@@ -96,10 +96,10 @@ def take_precedence() -> None:
         try:
             os.setpriority(os.PRIO_PROCESS, 0, -20)
         except OSError:
-            pass  # only root may
+            pass  # only root may do that
 
 
-# Who descends from whom.
+# Parents and descendants.
 
 
 def pids() -> set[int]:
@@ -108,7 +108,7 @@ def pids() -> set[int]:
 
 
 def children(pid: int) -> set[Process]:
-    """The living processes whose parent this one is now."""
+    """The living processes whose parent is currently this one."""
     try:
         found = listed_children(pid)
     except OSError:  # a kernel without these files, or a thread that has just ended
@@ -118,7 +118,7 @@ def children(pid: int) -> set[Process]:
 
 
 def listed_children(pid: int) -> set[int]:
-    """The pids of its children, zombies too, as the kernel lists them. Raises `OSError` where it does not."""
+    """The pids of its children, including zombies, as the kernel lists them. Raises `OSError` if it does not."""
     found: set[int] = set()
     for thread in os.listdir(f"/proc/{pid}/task"):
         with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:
@@ -127,7 +127,7 @@ def listed_children(pid: int) -> set[int]:
 
 
 def sleeps(pid: int) -> int | None:
-    """How many times a process has gone to sleep, None where there is no such process."""
+    """The number of times that a process has gone to sleep, None if there is no such process."""
     try:
         with open(f"/proc/{pid}/status", "rb") as status:
             return next(int(line.split()[1]) for line in status if line.startswith(b"voluntary_ctxt_switches:"))
@@ -136,13 +136,13 @@ def sleeps(pid: int) -> int | None:
 
 
 def descendants(*roots: int, leave_out: frozenset[Process] = frozenset()) -> set[Process]:
-    """Every living process below the roots, the roots left out, and those to leave out with all below them."""
+    """Every living process below the roots, without the roots, and without `leave_out` and its descendants."""
     found = {pid: stat for pid in pids() for stat in [stat_of(pid)] if stat is not None}
     return {(pid, found[pid].started) for pid in below(roots, found, leave_out) if found[pid].is_alive}
 
 
 def below(roots: tuple[int, ...], found: dict[int, Stat], leave_out: frozenset[Process]) -> set[int]:
-    """The pids below the roots, in what was found, without those to leave out and all below them."""
+    """The pids in `found` below the roots, without `leave_out` and its descendants."""
     born: dict[int, list[int]] = {}
     for pid, stat in found.items():
         born.setdefault(stat.parent, []).append(pid)
@@ -157,13 +157,13 @@ def below(roots: tuple[int, ...], found: dict[int, Stat], leave_out: frozenset[P
 
 
 def parent_of(pid: int) -> int | None:
-    """The pid of a process's parent, None where there is no such process; 0 for the first of all."""
+    """The pid of a process's parent, None if there is no such process, 0 for init."""
     stat = stat_of(pid)
     return None if stat is None else stat.parent
 
 
 def descends_from(pid: int, ancestor: int) -> bool:
-    """True if a process is below another one. What has ended is below nobody."""
+    """True if a process is a descendant of another one. False if it has ended."""
     for _ in range(64):
         parent = parent_of(pid)
         if parent is None or parent <= 1:

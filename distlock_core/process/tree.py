@@ -1,4 +1,4 @@
-"""Tree: a command and everything it has started: found, signalled, stopped and killed. Linux."""
+"""Tree: a command and all its descendants, which can be found, signalled, stopped and killed. Linux."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import time
 from distlock_core.base.deadline import now
 from distlock_core.process.table import Process, Stat, below, listed_children, pids, stat_of
 
-CHASE = 0.1  # seconds that children are killed for as they appear, in one go
-STILL = 0.001  # seconds between two looks at children that are all killed already
-MOST_ROUNDS = 10  # of stopping; a tree that is not still after these is killed as it is found
+CHASE = 0.1  # seconds for which children are killed as they appear, in one pass
+STILL = 0.001  # seconds between two scans of children that are all killed already
+MOST_ROUNDS = 10  # of stopping; a tree that still forks after these is killed as it is found
 
 
 class Tree:
-    """A command and everything it has started, as far as it can be found.
+    """A command and all its descendants that can be found.
 
-    The command itself is signalled by its pid also where /proc shows nothing. `pace` is how many seconds it has taken
-    at last to find all of the tree and send each a signal.
+    The command itself is signalled by its pid even where /proc shows nothing. `pace` is the number of seconds that the
+    last scan of the tree, with a signal to each process, took.
     """
 
     def __init__(
@@ -30,10 +30,10 @@ class Tree:
         started: int | None = None,
         is_child: bool = True,
     ) -> None:
-        """With the subreaper set, all that this process has below it belongs to the command, but for strangers.
+        """`subreaper`: this process is one, so all its descendants but `strangers` belong to the command.
 
-        `started`: when the command was, where it may have ended meanwhile. `is_child`: it is a child of this process
-        that has not been reaped, so that its pid is nobody else's.
+        `started`: start time of the command, if it may have ended meanwhile. `is_child`: the command is a child of this
+        process and has not been reaped, so that its pid cannot be reused.
         """
         self._pid = pid
         self._subreaper = subreaper
@@ -41,18 +41,18 @@ class Tree:
         stat = stat_of(pid) if started is None else None
         self._started = started if stat is None else stat.started
         self._known: set[Process] = set() if self._started is None else {(pid, self._started)}
-        self._older: set[int] = set()  # pids of what is older than the command, and so no part of it
+        self._older: set[int] = set()  # pids of processes older than the command, which do not belong to it
         self.is_child = is_child
         self.refused: set[Process] = set()
         self.pace = 0.0
 
     def living(self) -> set[Process]:
-        """Who of it lives. A zombie does not."""
+        """The living processes of the tree. A zombie is not alive."""
         self._known = self._look(set())
         return set(self._known)
 
     def _look(self, known: set[Process]) -> set[Process]:
-        """Find the living processes of the tree, with one look at each. Those known already are not looked at again."""
+        """Find the living processes of the tree. Each is examined once, and those in `known` not again."""
         began = now()
         skipped = {pid for pid, _ in known}
         found: dict[int, Stat] = {}
@@ -64,7 +64,7 @@ class Tree:
                 elif stat is not None:
                     found[pid] = stat
         except OSError:
-            pass  # no /proc any more, or no descriptor left for it: what is known is reached all the same
+            pass  # no /proc any more, or no descriptor left: known processes are still reached
         members = {pid for pid, started in self._known if pid in found and found[pid].started == started}
         roots = (os.getpid(),) if self._subreaper else tuple(members)
         members |= below((*roots, *skipped, *members), found, self._strangers)
@@ -74,7 +74,7 @@ class Tree:
         return known | fresh | self._itself()
 
     def _itself(self) -> set[Process]:
-        """The command, where it has not been reaped: nobody else can have its pid then."""
+        """The command, unless it has been reaped: before that its pid cannot be reused."""
         if not self.is_child:
             return set()
         stat = stat_of(self._pid)
@@ -83,13 +83,13 @@ class Tree:
         return {(self._pid, self._started or 0)}
 
     def send(self, number: int, to: set[Process]) -> None:
-        """Send a signal. Who may not be signalled (set-uid, another user) is put into `refused`.
+        """Send a signal. Processes that may not be signalled (set-uid, another user) are added to `refused`.
 
-        Elders come first: a shell that lived to see its command die of it would begin the next one.
+        The eldest come first: a shell that outlived its command would start the next one.
         """
         began = now()
         for pid, started in sorted(to, key=lambda process: (process[1], process[0])):
-            # Looked at again right before: a pid can be given to somebody else.
+            # Examined again right before: a pid can be reused.
             if (pid == self._pid and self.is_child) or _is(pid, started):
                 try:
                     os.kill(pid, number)
@@ -101,10 +101,10 @@ class Tree:
             self.pace = max(self.pace, 2 * (now() - began))
 
     def freeze(self, until: float) -> set[Process]:
-        """Stop all of it: look again until nobody new appears, so that nobody can fork out of sight. Returns who was.
+        """Stop the whole tree: scan again until no new process appears. Returns the processes that this has stopped.
 
-        Those who were stopped before are not among them. `until` is on the `now()` clock: a tree that forks and exits
-        without end is never still.
+        Processes that were already stopped are not among them. `until` (on the `now()` clock) bounds this, since a tree
+        that keeps forking and exiting never comes to rest.
         """
         still: set[Process] = set()
         frozen: set[Process] = set()
@@ -122,16 +122,16 @@ class Tree:
         return frozen
 
     def kill(self, until: float) -> None:
-        """Kill all of it with SIGKILL, once it is still, or at the moment `until`, on the `now()` clock."""
+        """Kill the whole tree with SIGKILL, once it is stopped, or at `until` (on the `now()` clock)."""
         self.freeze(until)
         self.send(signal.SIGKILL, self.living())
         if self._subreaper:
             self._chase(now() + CHASE)
 
     def _chase(self, until: float) -> None:
-        """Kill my children as the kernel lists them, which is faster than any look at /proc, until none is left.
+        """Kill this process's children until none is left. The kernel's list of them is faster than a scan of /proc.
 
-        One that forks and exits without end becomes my child each time that its parent exits.
+        A process that keeps forking and exiting becomes this process's child whenever its parent exits.
         """
         spared = {pid for pid, _ in self._strangers | self.refused}
         killed: set[int] = set()
@@ -141,7 +141,7 @@ class Tree:
             except OSError:
                 return
             for pid in found - killed:
-                _kill(pid)  # not reaped yet: so it is nobody else's pid
+                _kill(pid)  # not reaped yet, so the pid is not reused
             dead = {pid for pid in found & killed if pid != self._pid and _reap(pid)}
             if not found - dead or (found == {self._pid} and not _is_alive(self._pid)):
                 return

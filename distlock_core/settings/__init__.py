@@ -1,1 +1,1 @@
-"""The table of all settings, and how file, environment and arguments are put together. Knows nothing of locks."""
+"""The table of all settings, and the merging of file, environment and arguments. Independent of locks."""

@@ -1,4 +1,4 @@
-"""The config file: keys, and values as texts as they are written."""
+"""Parsing of the config file: its keys, and its values as the texts that were written."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-LARGEST = 8 * 2**20  # bytes; beyond it this is no config file
+LARGEST = 8 * 2**20  # bytes; a larger file is no config file
 TEXT_TAG = "tag:yaml.org,2002:str"
 MAP_TAG, LIST_TAG = "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"
 
 
 class Unreadable(ConfigError):
-    """The file is there and cannot be read: whatever it says is unknown."""
+    """The file exists but cannot be read: its settings are unknown."""
 
 
 def read(path: str) -> dict[str, Any]:
-    """Return what the file says: a text, a list of texts, or None where nothing is given, for each key.
+    """Return the value of each key in the file: a text, a list of texts, or None if it is empty.
 
-    Other values are left as empty lists and objects, for the reader of the setting to refuse. Raises `ConfigError`
-    with the file and the line, `Unreadable` where the file cannot be read here, and `FileNotFoundError`.
+    Other values become empty lists and objects, which the reader of the setting refuses. Raises `ConfigError` with the
+    file and the line, `Unreadable` if the file cannot be read, and `FileNotFoundError`.
     """
     try:
         with open(path, "rb") as file:
@@ -57,7 +57,7 @@ def _read_with_pyyaml(path: str, content: bytes) -> list[Any]:
             f"reads the rest of YAML, is missing in {sys.executable}"
         ) from None
     try:
-        # The nodes as they are written: a loader would make 8 of 010, and keep one of two equal keys.
+        # The nodes as written: a loader would read 010 as 8, and keep only one of two equal keys.
         document = yaml.compose(content, yaml.BaseLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -65,7 +65,7 @@ def _read_with_pyyaml(path: str, content: bytes) -> list[Any]:
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be read"
         import re
 
-        # What it quotes may be a password: `password: !secret` is a tag to YAML. A single character is no secret.
+        # The quoted text may be a password: YAML reads `password: !secret` as a tag. A single character is no secret.
         problem = re.sub(r"'[^']{3,}'", "'...'", str(problem))
         raise ConfigError(f"config file {path}{where}: not valid YAML: {problem}") from None
     except (UnicodeDecodeError, RecursionError, ValueError) as error:
@@ -75,7 +75,7 @@ def _read_with_pyyaml(path: str, content: bytes) -> list[Any]:
     if not isinstance(document, yaml.MappingNode):
         kind = "list" if isinstance(document, yaml.SequenceNode) else "text"
         raise ConfigError(f"config file {path}: expected 'key: value' lines, found a {kind}")
-    # A key that is no text is none of ours, whatever it is.
+    # A key that is no text is unknown in any case.
     keys = [_text(path, key) for key, _ in document.value]
     values = [_value(path, value) for _, value in document.value]
     return [(key if isinstance(key, str) else ascii(key), value) for key, value in zip(keys, values)]
@@ -88,7 +88,7 @@ def _value(path: str, node: Any) -> Any:
 
 
 def _text(path: str, node: Any) -> Any:
-    """A scalar as it is written; what it is nested in, or nests, is empty."""
+    """A scalar as it was written; an empty list or object for a nested value."""
     if node.id == "sequence" and node.tag == LIST_TAG:
         return []
     if node.id == "mapping" and node.tag == MAP_TAG:

@@ -1,4 +1,4 @@
-"""Settings put together: defaults < config file < environment < command line."""
+"""Loading of the settings, in order of precedence: defaults < config file < environment < command line."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from typing import Any
 
 BY_VARIABLE = {setting.variable: setting for setting in SETTINGS if "env" in setting.scope}
-# Variables that are no settings: what a command under a lock finds, and the certname for distlock-puppet.
+# Variables that are no settings: those of a command under a lock, and the certname for distlock-puppet.
 OTHER_VARIABLES = ("DISTLOCK_TOKEN", "DISTLOCK_HELD", "DISTLOCK_LEASE", "DISTLOCK_CERTNAME")
-OF_KUBERNETES = ("DISTLOCK_SERVICE_", "DISTLOCK_PORT")  # what it sets in pods beside a service of that name
+OF_KUBERNETES = ("DISTLOCK_SERVICE_", "DISTLOCK_PORT")  # set in pods beside a service named distlock
 LOOPBACK = ("127.", "localhost", "[::1]")  # nothing leaves this machine
 
 
 def load(options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
-    """Put the settings together. `options` are those of the command line, by key, read already.
+    """Merge all sources into the settings. `options` are those of the command line, by key, already read.
 
     An empty environment variable counts as unset; an empty `config` option means no file. Raises `ConfigError`, which
-    names the variable, or the file and key.
+    names the variable, or the file and the key.
     """
     environ = os.environ if environ is None else environ
     variables = _from_environment(environ)
@@ -34,7 +34,7 @@ def load(options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -
     found, problem = _from_file(path, above) if path else ({}, "")
     in_file = path if "password" in found else ""
     for layer in (variables, options):
-        # Two forms of one setting: the layer above decides.
+        # Two forms of one setting: the higher layer decides.
         if "timeout" in layer:
             found.pop("nowait", None)
         if "password_file" in layer:
@@ -48,14 +48,14 @@ def load(options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -
     if found.get("nowait"):
         found["timeout"] = 0.0
     if found.get("password"):
-        found["password_file"] = None  # where both stand side by side
+        found["password_file"] = None  # both are set in one layer
     settings = checked(Settings(**found, given=given))
     warnings = (problem, *unknown_variables(environ), *_too_open(settings, path, in_file), _in_clear(settings))
     return settings._replace(warnings=tuple(filter(None, warnings)))
 
 
 def checked(settings: Settings) -> Settings:
-    """Return the settings. Raises `ConfigError` for a value that its type alone does not rule out."""
+    """Return the settings. Raises `ConfigError` for a wrong value that its type alone does not rule out."""
     if settings.lockname:
         check_name(settings.lockname, settings.internallock)
     if settings.id is not None:
@@ -95,7 +95,7 @@ def _check_access(settings: Settings) -> None:
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    # In the order of the table: of several that are wrong, the first one there is named.
+    # In the order of the table, so that of several wrong ones the first is named.
     given = {name: environ[name] for name in environ if name.startswith("DISTLOCK_")}
     found = {}
     for name, setting in BY_VARIABLE.items() if given else ():
@@ -106,7 +106,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """A warning for each DISTLOCK_* variable that nothing reads: a misspelt one may mean another lock."""
+    """A warning for each unknown DISTLOCK_* variable: a misspelt one may mean another lock."""
     unknown = [
         name
         for name in environ
@@ -126,18 +126,18 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
 
 
 def _too_open(settings: Settings, path: str, in_file: str) -> list[str]:
-    """Warnings about files: the config file, and those that settings name."""
+    """Warnings about the permissions of the config file and of files named in settings."""
     key, trusted = settings.key or "", (settings.cacert or "", settings.cert or "")
     password = in_file or settings.password_file or ""
     if not any((path, password, key, *trusted)):
-        return []  # what it takes is not loaded then
-    from distlock_core.settings.trusted_files import doubts
+        return []  # without loading the module for it
+    from distlock_core.settings.trusted_files import too_open
 
-    return list(doubts(path, password, key, trusted))
+    return list(too_open(path, password, key, trusted))
 
 
 def _in_clear(settings: Settings) -> str:
-    """A warning, where what is to be protected leaves this machine over a connection that does not."""
+    """A warning if a secret leaves this machine over an unencrypted connection, else ""."""
     secret = settings.password or settings.password_file
     of_tls = [key for key in ("cacert", "cert", "tls_server_name") if settings.by_key(key)]
     if not secret and not of_tls:
@@ -157,12 +157,12 @@ def _is_absent(path: str) -> bool:
     except FileNotFoundError:
         return True
     except OSError:
-        pass  # whoever reads it says so
+        pass  # reported when the file is read
     return False
 
 
 def _from_file(path: str, above: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """What the file says, and a warning where it cannot be read and that does no harm."""
+    """The settings in the file, and a warning if it cannot be read and that does no harm."""
     from distlock_core.settings import config_file
 
     named = "config" in above
@@ -171,7 +171,7 @@ def _from_file(path: str, above: Mapping[str, Any]) -> tuple[dict[str, Any], str
     except FileNotFoundError:
         raise ConfigError(f"config file {path}: it is not there") from None
     except config_file.Unreadable as error:
-        # The default file is nobody's wish: it may be another user's.
+        # Nobody has named the default file: it may be another user's.
         if not named and above.keys() & {"endpoints", "discovery_srv"} and "prefix" in above:
             return {}, f"{error.message}. It is left out, since endpoints and prefix are given in another way"
         if not named:

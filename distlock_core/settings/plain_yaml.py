@@ -1,7 +1,7 @@
-"""The plain form of YAML that a config file has, without PyYAML: `key: value`, lists of scalars, quotes, comments.
+"""Plain YAML, parsed without PyYAML: `key: value`, lists of scalars, quotes, comments.
 
-Every scalar is the text that was written: `010` is `010`. What is not surely read as YAML reads it is refused, and left
-to PyYAML: a wrong guess here would be another lock.
+Every scalar is the text that was written: `010` is `010`. Anything that might mean something else in YAML is refused,
+and left to PyYAML: a wrong guess here would mean another lock.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Optional, Union
 
-    Scalar = Optional[str]  # None: nothing is given, or null
+    Scalar = Optional[str]  # None: empty, or null
     Entry = tuple[str, Union[Scalar, list[Scalar]]]
 
 NULLS = ("", "~", "null", "Null", "NULL")
@@ -22,27 +22,27 @@ _KEY = re.compile(r"([A-Za-z_][A-Za-z0-9_-]{0,99}):(?: +|$)")
 _ITEM = re.compile(r"( *)- +(?=[^ ])")
 _REST = r" *(?: #.*)?$"
 _SINGLE = re.compile(r"'((?:[^']|'')*)'(?:" + _REST + ")")
-# Puppet's class escapes with \\U whatever is not plain ASCII.
+# Puppet's class escapes all but plain ASCII with \\U.
 _HEX = r"x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U(?:000[0-9A-Fa-f]|0010)[0-9A-Fa-f]{4}"
 _ESCAPE = re.compile(r'\\(["\\/nt]|' + _HEX + ")")
 _DOUBLE = re.compile(r'"((?:[^"\\]|\\(?:["\\/nt]|' + _HEX + r'))*)"(?:' + _REST + ")")
-_PLAIN = re.compile(r"[A-Za-z0-9_./~+=$^()<;\\]|-(?=[A-Za-z0-9_./])")  # what one may begin with
+_PLAIN = re.compile(r"[A-Za-z0-9_./~+=$^()<;\\]|-(?=[A-Za-z0-9_./])")  # what a plain scalar may begin with
 _FLOW = re.compile(r"\[([^\[\]{}\"'#]*)\](?:" + _REST + ")")
 _IN_FLOW = re.compile(r"[A-Za-z0-9_./](?:[A-Za-z0-9_./:@+=~%-]*[A-Za-z0-9_./@+=~%-])?")
 
 
 class NotPlain(Exception):
-    """There is more to this text than the plain form."""
+    """The text is not in the plain form."""
 
 
 def read(text: str) -> list[Entry]:
-    """Return keys and values in the order of the file; a key may be there twice. Raises `NotPlain`."""
+    """Return keys and values in the order of the file; a key may occur twice. Raises `NotPlain`."""
     text = text.removeprefix("\ufeff")
     lines = text.replace("\r\n", "\n").split("\n")
     if not all(line.isprintable() for line in lines):
         raise NotPlain
     entries: list[Entry] = []
-    items: list[Scalar] | None = None  # of the key before, where nothing stood behind it
+    items: list[Scalar] | None = None  # of the previous key, if its line had no value
     indent = ""
     begun = False
     for line in lines:

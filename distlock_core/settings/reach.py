@@ -1,4 +1,4 @@
-"""What it takes to reach the same realm from another shell: some settings, as options of the command `distlock`."""
+"""The settings needed to reach the same realm from another shell, as options of the command `distlock`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-# Where etcd is, how to speak to it, and which realm. No password: the file that has it is named.
+# The address of etcd, the connection to it, and the realm. No password: the file that has it is named.
 CARRIED = (
     *("config", "endpoints", "discovery_srv", "prefix", "raw_prefix", "transport"),
     *("cacert", "cert", "key", "tls_server_name", "user", "password_file"),
@@ -21,7 +21,7 @@ CARRIED = (
 
 
 def as_options(settings: Mapping[str, Any]) -> str:
-    """Settings by key, as options for a shell, each with a blank before it. Others than those carried are left out."""
+    """Settings by key as options for a shell, each with a leading blank. Only those in `CARRIED` are included."""
     words = []
     for setting in SETTINGS:
         value = settings.get(setting.key)
@@ -29,13 +29,13 @@ def as_options(settings: Mapping[str, Any]) -> str:
             continue
         text = ",".join(value) if isinstance(value, (list, tuple)) else str(value)
         if setting.read is read_path and text:
-            text = _absolute(text)  # the reader's shell is in another folder
+            text = _absolute(text)  # the reader's shell may be in another directory
         words.append(f" --{setting.option}" if value is True else f" --{setting.option}={for_shell(text)}")
     return "".join(words)
 
 
 def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Those that variables give."""
+    """The settings in `CARRIED` that environment variables set."""
     return {
         setting.key: environ[setting.variable]
         for setting in SETTINGS

@@ -1,4 +1,4 @@
-"""Readers: from a text, or a value of a config file, to the value of a setting. Each raises what was expected."""
+"""Readers: each turns a text, or a value of a config file, into a setting's value, or raises what it expects."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LONGEST = 10**9  # seconds; beyond it a number is a slip
+LONGEST = 10**9  # seconds; a larger number is a mistake
 LONGEST_DIGITS = 100
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # seconds
 
 
 def read_seconds(text: object) -> float:
-    """A number of seconds, or with a unit (10m, 2h, 1d); fractions are fine, a negative one means for ever."""
+    """A number of seconds, optionally with a unit (10m, 2h, 1d). Fractions are allowed; negative is forever."""
     number = _decimal(*_unit(text))
     if number is None or abs(number) > LONGEST:
         raise ConfigError("a number of seconds")
@@ -31,14 +31,14 @@ def read_span(text: object) -> float:
 
 
 def _unit(text: object) -> tuple[object, int]:
-    """A value without its unit, and how many seconds that is."""
+    """A value without its unit, and the unit in seconds."""
     if not isinstance(text, str) or text.strip()[-1:] not in UNITS:
         return text, 1
     return text.strip()[:-1], UNITS[text.strip()[-1]]
 
 
 def _decimal(text: object, factor: float = 1) -> float | None:
-    """A number as people write it. Not 010, 0x10, 1_000 or nan: what reads them does not agree on what they are."""
+    """A decimal number. Not 010, 0x10, 1_000 or nan, which programs read differently."""
     if isinstance(text, str):
         digits = text.strip()
         if not digits or not set(digits) <= set("0123456789.eE+-") or _has_leading_zero(digits):
@@ -58,7 +58,7 @@ def _has_leading_zero(digits: str) -> bool:
 
 
 def read_go_duration(text: object) -> float:
-    """A duration as Go writes it, `5s` or `500ms`; a bare integer counts nanoseconds, as it does there."""
+    """A duration in Go's form, `5s` or `500ms`; a bare integer is in nanoseconds, as in Go."""
     if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= LONGEST_DIGITS:
         text = 0 if _has_leading_zero(text) else int(text)
     if isinstance(text, int) and not isinstance(text, bool) and 0 < text <= LONGEST * 10**9:
@@ -83,7 +83,7 @@ def read_whole(low: int, high: int) -> Callable[[object], int]:
 
 
 def read_whole_seconds(text: object) -> int:
-    """A whole number of seconds, or with a unit (10m, 2h, 1d), up to a year."""
+    """A whole number of seconds, optionally with a unit (10m, 2h, 1d), up to a year."""
     digits, factor = _unit(text)
     number = _whole(digits)
     if number is None or not 1 <= number * factor <= LONGEST_TTL:
@@ -112,7 +112,7 @@ def read_bool(text: object) -> bool:
 
 
 def read_text(text: object) -> str:
-    """A text. Not a number: what was written as 010, 1.10 or 1_000 is another one by the time YAML has read it."""
+    """A text. Not a number: YAML would have turned 010, 1.10 or 1_000 into another one."""
     if not isinstance(text, str):
         number = isinstance(text, (int, float)) and not isinstance(text, bool)
         raise ConfigError("a string, in quotes (YAML may have rewritten it)" if number else "a string")
@@ -128,7 +128,7 @@ def read_path(text: object) -> str:
 
 
 def absolute(path: str, what: str) -> str:
-    """Return the whole path. Raises `ConfigError` for a relative one, where the current directory is gone."""
+    """Return the absolute path. Raises `ConfigError` for a relative one if the current directory has been removed."""
     import os
 
     try:
@@ -156,14 +156,14 @@ def read_choice(*words: str) -> Callable[[object], str]:
 
 
 def read_password(text: object) -> str:
-    """A password. Not a number: 0123 without quotes is 83 to YAML."""
+    """A password. Not a number: YAML reads 0123 without quotes as 83."""
     if not isinstance(text, str):
         raise ConfigError("a string, in quotes")
     return text
 
 
 def read_user(text: object) -> str:
-    """A user of etcd's. Not `name:password`, as etcdctl takes it: an option is seen in the process list."""
+    """A user of etcd. Not `name:password` as in etcdctl, since options are visible in the process list."""
     name = read_text(text)
     if ":" in name:
         raise ConfigError("a user's name alone (its password: DISTLOCK_PASSWORD, or a key of the config file)")
@@ -171,7 +171,7 @@ def read_user(text: object) -> str:
 
 
 def utf8(text: str) -> str:
-    """An argument or a variable as the text that its bytes are in UTF-8, whatever the locale makes of them."""
+    """An argument or a variable, decoded as UTF-8 whatever the locale is."""
     if text.isascii():
         return text
     import os

@@ -1,7 +1,7 @@
-"""Every setting there is, one line each: its name and type, how its text is read, its default, and its help.
+"""All settings, one line each: name, type, reader, default and help.
 
-`Settings` is what `settings/load.py` puts together; the table `SETTINGS`, which options, variables, config keys and
-`--help` come from, is made of the same lines.
+`settings/load.py` fills in `Settings`. The table `SETTINGS`, from which options, variables, config keys and `--help`
+are derived, is made from the same lines.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     Default = TypeVar("Default")
 
 DEFAULT_FILE = "/etc/distlock/distlock.yaml"
-KILL_AFTER = 5.0  # seconds from SIGTERM to SIGKILL, where no ttl says how much time there is
+KILL_AFTER = 5.0  # seconds from SIGTERM to SIGKILL without a ttl
 
 
 class Setting(Value):
-    """One line of the table. `key` is its word in the config file and, in capitals, in the environment.
+    """One line of the table. `key` is the key in the config file and, in capitals, the variable's name.
 
-    What is given for a `secret` one is never shown, not even where it is wrong.
+    The value of a `secret` setting is never shown, not even if it is wrong.
     """
 
     key: str
@@ -59,11 +59,11 @@ class Setting(Value):
         return "DISTLOCK_" + self.key.upper()
 
     def as_utf8(self, text: str) -> str:
-        """An argument or a variable as `utf8()` has it. The names of files stay as the system has them."""
+        """An argument or a variable, decoded by `utf8()`. Names of files stay as the system gives them."""
         return text if self.read is read_path else utf8(text)
 
     def value(self, found: object, where: str) -> Any:
-        """Read one value. Raises `ConfigError` that says where it stands, what was expected and what was found."""
+        """Read one value. Raises `ConfigError` with its place, what was expected and what was found."""
         try:
             return self.read(found)
         except ConfigError as expected:
@@ -79,7 +79,7 @@ def _shown(value: object) -> str:
 
 
 class _Line(tuple):  # type: ignore[type-arg]
-    """What a line of the table says, before the name of its field is known."""
+    """A line of the table, before the name of its field is known."""
 
 
 def setting(
@@ -93,16 +93,16 @@ def setting(
     placeholder: str = "",
     secret: bool = False,
 ) -> Read | Default:
-    """A line of the table. To a type checker it is a value of what `read` returns, or the default."""
+    """A line of the table. To a type checker it is the value that `read` returns, or the default."""
     line: Any = _Line((option, read, default, help_text, flag, scope, placeholder, secret))
     return line  # type: ignore[no-any-return]
 
 
 class Settings(Value):
-    """Every setting, and what is known of all together. Unchangeable: `_replace(ttl=60)` makes another.
+    """The values of all settings. Immutable: `_replace(ttl=60)` returns a changed copy.
 
-    `given` has the keys that somebody has set, in whatever way. `warnings` are lines for a person: what is not wrong,
-    and should not be so.
+    `given` has the keys that are set by any source. `warnings` are lines for the user about settings that are valid but
+    risky.
     """
 
     lockname: str = setting(read_text, "", "name of the lock", placeholder="NAME", option="lock-name")
@@ -233,22 +233,22 @@ class Settings(Value):
 
     given: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
-    reach: tuple[tuple[str, Any], ...] = ()  # arguments of an adapter: it takes them to reach this realm again
+    reach: tuple[tuple[str, Any], ...] = ()  # arguments of an adapter that are needed to reach this realm again
 
     def by_key(self, key: str) -> Any:
-        """The value of a setting whose key is known at run time only. Raises `KeyError`: there is none of that key."""
+        """The value of a setting whose key is known only at run time. Raises `KeyError` for an unknown key."""
         return getattr(self, BY_KEY[key].key)
 
     @property
     def time_to_end(self) -> float:
-        """Seconds from SIGTERM to SIGKILL when the lock is lost: `kill_after`, or its default for this ttl."""
+        """Seconds from SIGTERM to SIGKILL when the lock is lost: `kill_after`, or its default with this ttl."""
         if self.kill_after is not None:
             return self.kill_after
         return KILL_AFTER if self.ttl is None else kill_after_of(self.ttl)
 
     @property
     def kills_on_loss(self) -> bool:
-        """Whether the command is ended when the lock is lost: `on_loss`, or its default for this ttl."""
+        """True if the command is ended when the lock is lost: `on_loss`, or its default with this ttl."""
         return self.ttl is not None if self.on_loss is None else self.on_loss == "kill"
 
     def __repr__(self) -> str:
@@ -257,7 +257,7 @@ class Settings(Value):
 
 
 def _table() -> tuple[Setting, ...]:
-    """The lines under the names of their fields. Leaves the bare defaults in their place."""
+    """The settings with the names of their fields. Leaves the plain defaults in the class."""
     defaults = Settings._field_defaults
     lines = [(key, line) for key, line in defaults.items() if isinstance(line, _Line)]
     table = tuple(Setting(key, option or key.replace("_", "-"), *rest) for key, (option, *rest) in lines)
@@ -267,4 +267,4 @@ def _table() -> tuple[Setting, ...]:
 
 SETTINGS = _table()
 BY_KEY = {one.key: one for one in SETTINGS}
-TOKEN = Setting("token", "token", read_whole(1, 2**63 - 1), None)  # of one call, and so in no file or variable
+TOKEN = Setting("token", "token", read_whole(1, 2**63 - 1), None)  # belongs to one call, so no file or variable has it

@@ -1,4 +1,4 @@
-"""Files that others may read or change, and should not: lines for a person."""
+"""Warnings about files that other users can read or change, but should not."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def doubts(config: str, password: str, key: str, trusted: tuple[str, ...]) -> Iterator[str]:
+def too_open(config: str, password: str, key: str, trusted: tuple[str, ...]) -> Iterator[str]:
     """Yield a warning for each file that is too open; "" where there is no such file.
 
-    `config`: the config file. `password`: what has a password in it. `key`: a private key. `trusted`: certificates.
+    `config`: the config file. `password`: a file with a password. `key`: a private key. `trusted`: certificates.
     """
     for path in dict.fromkeys(filter(None, (config, password, key, *trusted))):
         try:
             found = os.stat(path)
             folder = os.stat(os.path.dirname(os.path.realpath(path)))
         except (OSError, ValueError):
-            continue  # whoever reads it says so
+            continue  # reported when the file is read
         if not stat.S_ISREG(found.st_mode):
             continue
         mode = stat.S_IMODE(found.st_mode)

@@ -55,7 +55,7 @@ try:
     from distlock_core.errors import ConfigError, DistlockError, LockNotFound, NotHolder
     from distlock_core.hints import from_fields
     from distlock_core.lock.wait_story import WAITED
-    from distlock_core.process.identity import traces
+    from distlock_core.process.identity import trace_of
     from distlock_core.settings.table import SETTINGS
 
     MISSING = ""
@@ -177,7 +177,7 @@ def lock(
         pid = None if while_pid is None else settings.while_pid
         if pid is None and (ttl is not None or on_loss is not None):
             raise ConfigError("ttl and on_loss are about a lock that is bound to a process: they go with while_pid")
-        holder = steps.take(settings, run=pid, taker=traces(), bound=pid is not None).holder
+        holder = steps.take(settings, run=pid, taker=trace_of(), bound=pid is not None).holder
         assert holder is not None
         return holder_json(holder)
 
@@ -226,7 +226,7 @@ def unlock(
         )
         holder = steps.release(
             settings,
-            taker=traces(),
+            taker=trace_of(),
             token=steps.read_token(token),
             force=steps.read_flag(force, "force"),
         )
@@ -304,7 +304,7 @@ def verify(
             profile, lockname=name, id=owner, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout
         )
         try:
-            steps.check(settings, steps.read_token(token), taker=traces())
+            steps.check(settings, steps.read_token(token), taker=trace_of())
         except (LockNotFound, NotHolder):
             return False
         return True

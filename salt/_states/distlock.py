@@ -66,7 +66,7 @@ try:
     from distlock_core.adapters import salt_settings as minion_settings
     from distlock_core.errors import ConfigError, DistlockError
     from distlock_core.lock.wait_story import WAITED
-    from distlock_core.process.identity import traces
+    from distlock_core.process.identity import trace_of
     from distlock_core.process.table import children
 
     MISSING = ""
@@ -452,7 +452,7 @@ def _run() -> int | None:
 
 def _taker() -> dict[str, Any]:
     """The process that a lock is taken for: that of this state run, or the minion where a run is a thread of it."""
-    return traces(_run() or os.getpid())
+    return trace_of(_run() or os.getpid())
 
 
 def _release_at_exit(settings: Settings, run: int, holder: Holder) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from distlock_core import LockBusy, LockNotFound, NotHolder
 from distlock_core.adapters import steps
-from distlock_core.process.identity import traces
+from distlock_core.process.identity import trace_of
 from distlock_core.settings.table import Settings
 from tests.support.scene import Scene
 
@@ -52,7 +52,7 @@ def test_a_second_run_of_the_same_owner_is_busy_until_the_first_one_is_gone(
     scene: Scene, read: Read, new_run: NewRun
 ) -> None:
     first, second, third = (new_run() for _ in range(3))
-    taken = steps.take(read(reason="why"), taker=traces(first.pid))
+    taken = steps.take(read(reason="why"), taker=trace_of(first.pid))
     assert taken.changed
     assert taken.holder is not None
     token = taken.holder.token
@@ -60,41 +60,41 @@ def test_a_second_run_of_the_same_owner_is_busy_until_the_first_one_is_gone(
     assert (again.changed, again.holder and again.holder.token) == (False, token)
     for dry_run in (True, False):
         with pytest.raises(LockBusy, match=f"taken for process {first.pid} on .*token={token}"):
-            steps.take(read(), taker=traces(second.pid), dry_run=dry_run)
+            steps.take(read(), taker=trace_of(second.pid), dry_run=dry_run)
     with pytest.raises(NotHolder, match=f"taken for process {first.pid} on "):
-        steps.release(read(), taker=traces(second.pid))
+        steps.release(read(), taker=trace_of(second.pid))
     with pytest.raises(NotHolder):
-        steps.check(read(), taker=traces(second.pid))
+        steps.check(read(), taker=trace_of(second.pid))
     end(first)
-    assert not steps.take(read(), taker=traces(second.pid), dry_run=True).changed
+    assert not steps.take(read(), taker=trace_of(second.pid), dry_run=True).changed
     assert scene.record("web").details["taker"]["pid"] == first.pid
-    gone_on = steps.take(read(reason="other"), taker=traces(second.pid))
+    gone_on = steps.take(read(reason="other"), taker=trace_of(second.pid))
     assert (gone_on.changed, gone_on.holder and gone_on.holder.token) == (False, token)
     # It is the second one's by now.
-    assert scene.record("web").details["taker"] == traces(second.pid)
+    assert scene.record("web").details["taker"] == trace_of(second.pid)
     assert scene.record("web").text("reason") == "why"
     with pytest.raises(LockBusy, match=f"taken for process {second.pid} on "):
-        steps.take(read(), taker=traces(third.pid))
-    assert steps.check(read(), taker=traces(second.pid)).token == token
-    ended = steps.release(read(), taker=traces(second.pid))
+        steps.take(read(), taker=trace_of(third.pid))
+    assert steps.check(read(), taker=trace_of(second.pid)).token == token
+    ended = steps.release(read(), taker=trace_of(second.pid))
     assert ended is not None
     scene.assert_clean()
 
 
 def test_a_run_that_names_the_token_enters_and_releases(scene: Scene, read: Read, new_run: NewRun) -> None:
     first, second = new_run(), new_run()
-    taken = steps.take(read(), taker=traces(first.pid))
+    taken = steps.take(read(), taker=trace_of(first.pid))
     assert taken.holder is not None
     token = taken.holder.token
     with pytest.raises(NotHolder, match=f"with token {token}, not {token + 1}"):
-        steps.take(read(), taker=traces(second.pid), token=token + 1)
-    entered = steps.take(read(), taker=traces(second.pid), token=token)
+        steps.take(read(), taker=trace_of(second.pid), token=token + 1)
+    entered = steps.take(read(), taker=trace_of(second.pid), token=token)
     assert (entered.changed, entered.holder and entered.holder.token) == (False, token)
     with pytest.raises(NotHolder):
-        steps.release(read(), taker=traces(first.pid))
-    assert steps.release(read(), taker=traces(first.pid), token=token) is not None
+        steps.release(read(), taker=trace_of(first.pid))
+    assert steps.release(read(), taker=trace_of(first.pid), token=token) is not None
     with pytest.raises(LockNotFound):
-        steps.take(read(), taker=traces(first.pid), token=token)
+        steps.take(read(), taker=trace_of(first.pid), token=token)
     scene.assert_clean()
 
 
@@ -103,19 +103,19 @@ def test_a_lock_until_the_end_of_the_run_continues_the_step_of_a_dead_run(
 ) -> None:
     """Persistent as it was: it ends with no run."""
     first, second = new_run(), new_run()
-    taken = steps.take(read(), taker=traces(first.pid))
+    taken = steps.take(read(), taker=trace_of(first.pid))
     end(first)
     bound = steps.take(read(), run=second.pid, bound=True)
     assert taken.holder is not None
     assert bound.holder is not None
     assert (bound.changed, bound.holder.token, bound.holder.lifetime) == (False, taken.holder.token, "persistent")
-    assert scene.record("web").details["taker"] == traces(second.pid)
+    assert scene.record("web").details["taker"] == trace_of(second.pid)
 
 
 def test_a_hold_with_this_runs_owner_is_its_own_only_by_its_process(scene: Scene, read: Read, new_run: NewRun) -> None:
     """Two containers of one host name, with a run of the same pid in each."""
     owner = "ansible:ci:1"
-    mine, theirs = traces(new_run().pid), traces(new_run().pid)
+    mine, theirs = trace_of(new_run().pid), trace_of(new_run().pid)
     steps.take(read(owner), taker={**theirs, "ns": theirs["ns"] + 1})
     for of_my_run in ((), (owner,)):
         with pytest.raises(LockBusy):
@@ -127,14 +127,14 @@ def test_a_hold_with_this_runs_owner_is_its_own_only_by_its_process(scene: Scene
 
 
 def test_the_keeper_of_a_run_names_its_run(scene: Scene, read: Read, new_run: NewRun) -> None:
-    run = traces(new_run().pid)
+    run = trace_of(new_run().pid)
     keeper = steps.start_run_keeper(read("ansible:ci:1", timeout=0), taker=run)
     while keeper.hold is None and not keeper.over:
         keeper.wait(1)
     found = steps.take(read("ansible:db1@ci:1"), taker=run, of_my_run=("ansible:ci:1",))
     assert not found.changed
     with pytest.raises(LockBusy):
-        steps.take(read("ansible:db1@ci:1"), taker=traces(new_run().pid), of_my_run=("ansible:ci:1",))
+        steps.take(read("ansible:db1@ci:1"), taker=trace_of(new_run().pid), of_my_run=("ansible:ci:1",))
     keeper.end_hold("release")
     while not keeper.over:
         keeper.wait(1)
@@ -145,7 +145,7 @@ def test_a_release_leaves_a_hold_that_began_after_it_had_read(
     scene: Scene, read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = read()
-    steps.take(settings, taker=traces())
+    steps.take(settings, taker=trace_of())
     look = steps._refuse_another_runs
 
     def meanwhile(*what: Any) -> None:
@@ -155,5 +155,5 @@ def test_a_release_leaves_a_hold_that_began_after_it_had_read(
 
     monkeypatch.setattr(steps, "_refuse_another_runs", meanwhile)
     with pytest.raises(NotHolder, match="was not when I looked: left alone"):
-        steps.release(settings, taker=traces())
+        steps.release(settings, taker=trace_of())
     assert scene.record("web").text("kind") == "run"

@@ -13,7 +13,7 @@ import pytest
 from distlock_core import AcquireTimeout, LockBusy, LockLost
 from distlock_core.model.record import Record
 from distlock_core.process import identity
-from distlock_core.process.identity import traces
+from distlock_core.process.identity import trace_of
 from distlock_core.testing import Proxy
 from tests.support.processes import Process
 from tests.support.scene import BOUND, TXN, Scene, deletes, puts
@@ -272,7 +272,7 @@ def test_a_release_after_the_step_was_broken_reports_lost(scene: Scene, proxy: P
 
 def test_a_command_whose_start_time_is_unreadable_is_not_provably_gone(scene: Scene) -> None:
     run = subprocess.Popen(["sleep", "60"])
-    details = {**traces(run.pid), "kind": "run", "explicit": True, "run": "5" * 32}
+    details = {**trace_of(run.pid), "kind": "run", "explicit": True, "run": "5" * 32}
     run.kill()
     run.wait()
     command = subprocess.Popen(["sleep", "60"])

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from distlock_core import LockBusy, LockNotFound, NotHolder, Realm
-from distlock_core.process.identity import ALIVE, GONE, UNKNOWN, fate, is_same, traces
+from distlock_core.process.identity import ALIVE, GONE, UNKNOWN, fate, is_same, trace_of
 from tests.support.processes import Process
 from tests.support.scene import Scene
 
@@ -98,10 +98,10 @@ def processes() -> Iterator[dict[str, dict[str, Any]]]:
     """The traces of real processes, by their fate."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as living:
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as gone:
-            dead = traces(gone.pid)
-        alive = traces(living.pid)
+            dead = trace_of(gone.pid)
+        alive = trace_of(living.pid)
         elsewhere = {**dead, "ns": dead["ns"] + 1}
-        yield {"mine": traces(), "alive": alive, "gone": dead, "unknown": elsewhere}
+        yield {"mine": trace_of(), "alive": alive, "gone": dead, "unknown": elsewhere}
 
 
 def stored(case: Case, processes: dict[str, dict[str, Any]]) -> str:

@@ -16,7 +16,7 @@ import pytest
 from distlock_core.adapters import steps
 from distlock_core.process import table
 from distlock_core.process.alive import WhileAlive, WhileChildrenAlive
-from distlock_core.process.audience import WhileHeard
+from distlock_core.process.audience import WhileRead
 from distlock_core.process.identity import start_time
 from distlock_core.process.table import Process, children, parent_of
 from distlock_core.testing import Cluster
@@ -222,7 +222,7 @@ def test_a_lock_bound_to_a_family_stays_until_its_last_process_is_gone(
 
 def test_a_caller_is_gone_when_its_end_of_the_pipe_is_closed() -> None:
     reader, writer = os.pipe()
-    heard = WhileHeard(writer)
+    heard = WhileRead(writer)
     assert not heard.is_set()
     assert not is_ready(heard)
     os.close(reader)
@@ -233,7 +233,7 @@ def test_a_caller_is_gone_when_its_end_of_the_pipe_is_closed() -> None:
 
 def test_a_file_is_always_read_and_a_signal_ends_it(tmp_path: Path) -> None:
     with (tmp_path / "output").open("w") as file:
-        heard = WhileHeard(file.fileno())
+        heard = WhileRead(file.fileno())
         assert not heard.is_set()
         os.kill(os.getpid(), signal.SIGHUP)
         assert is_ready(heard, BOUND)

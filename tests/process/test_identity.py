@@ -21,7 +21,7 @@ import pytest
 
 import distlock_core
 from distlock_core.process import run_notes
-from distlock_core.process.identity import GONE, UNKNOWN, ancestry, fate, is_gone, is_same, start_time, traces
+from distlock_core.process.identity import GONE, UNKNOWN, ancestry, fate, is_gone, is_same, start_time, trace_of
 from distlock_core.testing import Cluster
 from tests.support.processes import Process, line_of, python
 from tests.support.realm_view import BOUND, RealmView, eventually, one_line
@@ -280,7 +280,7 @@ def test_a_process_whose_main_thread_has_ended_is_alive_until_the_last_one_ends(
             return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
         eventually(lambda: state() == "Z", "the end of its main thread")
-        started, trace = start_time(process.pid), traces(process.pid)
+        started, trace = start_time(process.pid), trace_of(process.pid)
         assert started is not None
         assert not is_gone(process.pid, started)
         assert fate(trace)[0] != GONE
@@ -292,7 +292,7 @@ def test_a_process_whose_main_thread_has_ended_is_alive_until_the_last_one_ends(
 
 
 def test_a_pid_that_was_given_to_another_process_is_gone() -> None:
-    trace = traces()
+    trace = trace_of()
     assert fate({**trace, "start": trace["start"] - 1})[0] == GONE
     for name in ("host", "machine", "boot", "ns", "time_ns", "start", "pid"):
         if name not in trace:
@@ -304,8 +304,8 @@ def test_a_pid_that_was_given_to_another_process_is_gone() -> None:
 
 def test_a_process_and_its_ancestors_are_recognized_by_their_whole_trace() -> None:
     mine = ancestry()
-    assert is_same(mine[0], traces())
-    assert is_same(mine[1], traces(os.getppid()))
+    assert is_same(mine[0], trace_of())
+    assert is_same(mine[1], trace_of(os.getppid()))
     assert mine[-1]["pid"] == 1
     for name, value in mine[0].items():
         assert not is_same({**mine[0], name: f"{value}0" if isinstance(value, str) else value + 1}, mine[0]), name

@@ -245,12 +245,12 @@ kind:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.distlock.distlock.plugins.module_utils import _python  # noqa: F401 # pylint: disable=unused-import
 from ansible_collections.distlock.distlock.plugins.module_utils._states import argument_spec, carry_out
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.audience import WhileHeard
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.audience import WhileRead
 
 
 def main():
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
-    report = carry_out(module.params, module.check_mode, WhileHeard())
+    report = carry_out(module.params, module.check_mode, WhileRead())
     if report.get("failed"):
         module.fail_json(**report)
     module.exit_json(**report)

@@ -13,7 +13,7 @@ import os
 from ansible import constants
 from ansible.utils.display import Display
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.identity import hostname, traces
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.identity import hostname, trace_of
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.nesting import HELD, TOKEN
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.settings.load import load
 
@@ -69,7 +69,7 @@ class Run:
     def told(self):
         """What the module is told of the run: the trace of its main process, and which locks are held around it."""
         around = {word: os.environ[word] for word in (HELD, TOKEN) if os.environ.get(word)}
-        return {"taker": traces(self.pid), **around}
+        return {"taker": trace_of(self.pid), **around}
 
     def owner_for(self, host):
         return f"ansible:{host}@{self.suffix}"

@@ -30,7 +30,7 @@ from distlock_core.errors import (
 )
 from distlock_core.model.record import HELD
 from distlock_core.model.wording import taken
-from distlock_core.process.identity import start_time, traces
+from distlock_core.process.identity import start_time, trace_of
 from distlock_core.process.nesting import held_around
 
 TYPE_CHECKING = False
@@ -163,7 +163,7 @@ def _check(call: Call) -> int:
     around = puppet_run.find()
     settings = _settings(call, call.certname or _certname(around))
     state = steps.realm_of(settings).show(call.name)
-    taker = None if around is None else traces(around.pid)
+    taker = None if around is None else trace_of(around.pid)
     # That of another run of this node is another's.
     mine = any(holder.owner == settings.id and holder.record.state == HELD for holder in state.holders)
     code = MINE if mine and _holds(settings, taker) else OTHERS if state.holders or state.frozen is not None else FREE
