@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from distlock_core.etcd.http.reply import MAX_ANSWER
 from distlock_core.etcd.transport import dial
+from distlock_core.hints import SET_ENDPOINTS, Hint
 from distlock_core.lock.realm import Realm
 from distlock_core.lock.spec import CONNECT_TIMEOUT, RELEASE_TIMEOUT
 from distlock_core.model.checks import check_prefix
@@ -38,7 +39,6 @@ def connect(
     transport: str = "auto",
     raw_prefix: bool = False,
     state_dir: str | None = None,
-    hint: str = "",
     max_answer: int = MAX_ANSWER,
     **access: str | None,
 ) -> Realm:
@@ -51,18 +51,21 @@ def connect(
     `raw_prefix` a prefix need not begin and end with one `/`, as in the Go original. `state_dir` is where this machine
     notes its acquisitions under an explicit owner (default: $DISTLOCK_STATE_DIR, or /var/lib/distlock, or for users
     other than root $XDG_STATE_HOME/distlock). `access`: the PEM files `cacert`, `cert` and `key`; `tls_server_name`;
-    `user` with `password` or `password_file`. `hint` is added to the error when no etcd answers. `max_answer` (MiB) is
-    the size limit of an answer from etcd. Raises `ConfigError`.
+    `user` with `password` or `password_file`. `max_answer` (MiB) is the size limit of an answer from etcd. Raises
+    `ConfigError`.
     """
     check_prefix(prefix, raw=raw_prefix)
-    if endpoints is None:
-        endpoints = () if discovery_srv else DEFAULT_ENDPOINTS
+    hints: Sequence[Hint] = ()
+    if endpoints is None and discovery_srv:
+        endpoints = ()
+    elif endpoints is None:
+        endpoints, hints = DEFAULT_ENDPOINTS, (Hint(SET_ENDPOINTS),)
     etcd = dial(
         endpoints,
         _access(access),
         discovery_srv=discovery_srv,
         transport=transport,
-        hint=hint,
+        hints=hints,
         max_answer=max_answer,
     )
     return Realm(
@@ -88,8 +91,13 @@ def _access(given: Mapping[str, str | None]) -> Access | None:
     return Access(**named)
 
 
-def connect_arguments(settings: Settings, hint: str = "") -> dict[str, Any]:
-    """Return the arguments of `connect()` for these settings; `hint` is used if no endpoint is set."""
+def realm_of(settings: Settings) -> Realm:
+    """Return the realm that the settings name. Nothing is sent before its first use. Raises `ConfigError`."""
+    return connect(**connect_arguments(settings))
+
+
+def connect_arguments(settings: Settings) -> dict[str, Any]:
+    """Return the arguments of `connect()` for these settings, for another process too. Raises `ConfigError`."""
     return {
         "endpoints": settings.endpoints or None,
         "prefix": settings.prefix,
@@ -101,7 +109,6 @@ def connect_arguments(settings: Settings, hint: str = "") -> dict[str, Any]:
         "raw_prefix": settings.raw_prefix,
         "max_answer": settings.max_answer,
         "state_dir": absolute(settings.state_dir, "state_dir") if settings.state_dir else None,
-        "hint": "" if settings.endpoints or settings.discovery_srv else hint,
         # A keeper has another working directory.
         **{key: absolute(settings.by_key(key), key) for key in FILES if settings.by_key(key)},
         **{key: settings.by_key(key) for key in ACCESS if key not in FILES and settings.by_key(key)},

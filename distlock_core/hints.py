@@ -24,6 +24,7 @@ SAME_OWNER = "same_owner"  # lock
 SAME_SLOTS = "same_slots"  # lock, slots (the holder's number of them)
 SETTLE = "settle"  # lock, run: it is unknown whether this run holds it
 RAW_PREFIX = "raw_prefix"  # setting
+SET_ENDPOINTS = "set_endpoints"  # nobody has said where etcd is
 
 # The data of each code. Every table of sentences has all of these codes; a test checks that.
 DATA = {
@@ -40,6 +41,7 @@ DATA = {
     SAME_SLOTS: ("lock", "slots"),
     SETTLE: ("lock", "run"),
     RAW_PREFIX: ("setting",),
+    SET_ENDPOINTS: (),
 }
 
 PYTHON = {
@@ -56,6 +58,7 @@ PYTHON = {
     SAME_SLOTS: "Use the same number everywhere: slots={slots}",
     SETTLE: "Look with realm.show({lock}), and if that run holds it: realm.unlock({lock})",
     RAW_PREFIX: "Where the Go original has it like this: connect(..., raw_prefix=True)",
+    SET_ENDPOINTS: "No endpoint is given: connect('http://HOST:2379')",
 }
 
 

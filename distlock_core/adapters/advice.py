@@ -75,6 +75,7 @@ _SALT = {
     "same_slots": "Use the same number everywhere: slots: {slots}",
     "settle": "Look with distlock.show {lock}{reach}, and if that run holds it: distlock.unlock {lock}{reach}",
     "raw_prefix": "Where the Go original has it like this: raw_prefix: True in the settings",
+    "set_endpoints": "No endpoint is configured: set endpoints under distlock: in minion config or pillar",
 }
 _ANSIBLE = {
     "show": "See: distlock.distlock.distlock_info with name: {lock}{reach}",
@@ -98,6 +99,10 @@ _ANSIBLE = {
         "distlock.distlock.distlock with state: unlocked, name: {lock}{reach}"
     ),
     "raw_prefix": "Where the Go original has it like this: raw_prefix: true in the config file",
+    "set_endpoints": (
+        "No endpoint is configured: set endpoints in the task, distlock_endpoints for a strategy or lookup, or "
+        "DISTLOCK_ENDPOINTS on the controller"
+    ),
 }
 _PUPPET = {
     "show": "See: distlock --show --lock-name={lock}{reach}",
@@ -118,6 +123,7 @@ _PUPPET = {
         "distlock --unlock --lock-name={lock}{reach}"
     ),
     "raw_prefix": "Where the Go original has it like this: raw_prefix => true",
+    "set_endpoints": "No endpoint is configured: set endpoints => [...] of the class distlock, or of this resource",
 }
 
 SALT: Final = Tool(_SALT, _for_shell, _salt_reach)

@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from distlock_core.keeper.run_keeper import RunKeeper
     from distlock_core.lock.acquire import Waiting
     from distlock_core.lock.lock import Lock
-    from distlock_core.lock.realm import Realm
     from distlock_core.lock.wait_story import Waited
     from distlock_core.model.state import Holder, LockState
     from distlock_core.settings.table import Settings
@@ -56,7 +55,6 @@ if TYPE_CHECKING:
 CONTAINER_TTL = 20
 FIRST_PID_NAMESPACE = 0xEFFFFFFC  # its inode on every machine
 ENDED_EARLY = "the run was ended before it was done"  # the reason of a hold that stays then
-NOTHING_CONFIGURED = "No endpoint is configured: set `endpoints`"
 
 
 def read(
@@ -124,11 +122,6 @@ def read_token(value: object) -> int | None:
     return None if value is None else int(TOKEN.value(value, TOKEN.key))
 
 
-def realm_of(settings: Settings) -> Realm:
-    """Return the realm that the settings name. Nothing is sent before its first use."""
-    return connection.connect(**connection.connect_arguments(settings, NOTHING_CONFIGURED))
-
-
 def run_ttl() -> int:
     """Seconds that a lock which ends with a run is leased for, unless told.
 
@@ -191,7 +184,7 @@ def take(
     # A step may be entered again by whoever has its owner; what is bound to a run is that run's alone.
     taker = _taker(taker, run)
     details = None if kept is None else {**trace_of(kept.pid), "taker": dict(taker)}
-    realm = realm_of(settings)
+    realm = connection.realm_of(settings)
     lock = connection.lock_of(realm, settings, step=kept is None, details=details, taker=taker, token=token)
     mine = Mine(owner_of(settings), run, of_my_run, taker)
     reentry, waits, busy = None, None, None
@@ -265,7 +258,7 @@ def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, A
         "details": {"taker": trace_of() if taker is None else dict(taker)},
     }
     orders = {
-        "connection": connection.connect_arguments(settings, NOTHING_CONFIGURED),
+        "connection": connection.connect_arguments(settings),
         "spec": spec,
         "timeout": settings.timeout,
         "kill_after": settings.time_to_end,
@@ -293,7 +286,7 @@ def release(
     long, and one that cools down already is left alone.
     """
     name, owner, cooldown = settings.lockname, owner_of(settings), settings.cooldown
-    found = realm_of(settings)
+    found = connection.realm_of(settings)
     try:
         mine = _taker(taker, run)
         holder = found.to_unlock(name, owner, token=token, force=force, taker=mine)
@@ -316,7 +309,7 @@ def check(settings: Settings, token: int | None = None, *, taker: Mapping[str, A
     nor is a lock that ends with another run.
     """
     name, owner = settings.lockname, owner_of(settings)
-    state = realm_of(settings).show(name)
+    state = connection.realm_of(settings).show(name)
     for holder in state.holders:
         mine = holder.owner == owner if token is None else holder.token == token
         if mine and holder.record.state == HELD:
@@ -357,7 +350,7 @@ def around(settings: Settings) -> Holder | None:
     It ends with that command: a step inside of it leaves it alone.
     """
     inside = held_around(os.environ)
-    for holder in realm_of(settings).show(settings.lockname).holders:
+    for holder in connection.realm_of(settings).show(settings.lockname).holders:
         is_command = holder.record.text("kind") == "run" and holder.keeper is None
         if is_command and (inside.get(holder.key) == holder.token or is_inside(holder)):
             return holder

@@ -20,40 +20,28 @@ if TYPE_CHECKING:
     from distlock_core.model.state import Holder
     from distlock_core.process.alive import WhileAlive
     from distlock_core.process.audience import Audience
-    from distlock_core.settings.table import Settings
 
     Told = TypeVar("Told", Interrupt, Audience)
-
-NOTHING_CONFIGURED = (
-    "No endpoint is configured: set --endpoints or DISTLOCK_ENDPOINTS; to try things out, distlock-etcd starts an etcd"
-)
 
 _KEPT: list[Realm] = []  # until the process ends, which closes what they have open
 
 
 def realm(request: Request) -> Realm:
     """Return the realm that the settings name."""
-    from distlock_core.connection import connect
+    from distlock_core.connection import realm_of
 
-    found = connect(**connect_arguments(request.settings))
+    found = realm_of(request.settings)
     _KEPT.append(found)
     return found
 
 
-def connect_arguments(settings: Settings) -> dict[str, Any]:
-    """Return the arguments of `connect()` that the settings stand for."""
-    from distlock_core import connection
-
-    return connection.connect_arguments(settings, NOTHING_CONFIGURED)
-
-
-def lock_of(request: Request, details: Mapping[str, Any] | None = None) -> Lock:
+def lock_for(request: Request, details: Mapping[str, Any] | None = None) -> Lock:
     """Return the lock that is asked for, not yet acquired. A step is taken for whoever has called distlock."""
-    from distlock_core import connection
+    from distlock_core.connection import lock_of
     from distlock_core.process.identity import caller
 
     step = request.operation == "lock"
-    return connection.lock_of(
+    return lock_of(
         realm(request),
         request.settings,
         step=step,
@@ -112,12 +100,13 @@ def acquire_bound(request: Request) -> Holder:
 
     Raises `DistlockError`; nothing is locked then.
     """
+    from distlock_core.connection import connect_arguments
     from distlock_core.keeper.bind import Binding, hand_to_keeper
     from distlock_core.process.identity import trace_of
 
     settings = request.settings
     binding = Binding.of(settings)
-    lock = lock_of(request, trace_of(binding.pid))
+    lock = lock_for(request, trace_of(binding.pid))
     interrupt = acquire(request, lock)
 
     def check() -> None:

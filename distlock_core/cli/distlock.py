@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from distlock_core.base import warn_once
-from distlock_core.cli.acquire import acquire, acquire_bound, lock_of, realm
+from distlock_core.cli.acquire import acquire, acquire_bound, lock_for, realm
 from distlock_core.cli.options import Request, UsageError, error_form, parse
 from distlock_core.cli.outcome import OK, fail, out, say, warn
 from distlock_core.cli.program import as_a_program
@@ -67,7 +67,7 @@ def _lock(request: Request) -> int:
     if request.settings.while_pid is not None:
         holder = acquire_bound(request)
     else:
-        lock = lock_of(request)
+        lock = lock_for(request)
         acquire(request, lock)
         holder = lock.holder
     if request.settings.json:

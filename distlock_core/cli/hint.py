@@ -28,6 +28,10 @@ COMMANDS = {
         "distlock --unlock --lock-name={lock}{reach}"
     ),
     "raw_prefix": "Where the Go original has it like this: --raw-prefix",
+    "set_endpoints": (
+        "No endpoint is configured: set --endpoints or DISTLOCK_ENDPOINTS; to try things out, distlock-etcd starts an "
+        "etcd"
+    ),
 }
 
 

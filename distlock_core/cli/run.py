@@ -48,7 +48,7 @@ def run(request: Request, new_lock: NewLock | None = None) -> int:
     try:
         equipment = _equip(request)
         details = {"command": {} if equipment.prefork is None else equipment.prefork.trace}
-        lock = acquire.lock_of(request, details) if new_lock is None else new_lock(details)
+        lock = acquire.lock_for(request, details) if new_lock is None else new_lock(details)
         lock.prepare()
         interrupt = acquire.acquire(request, lock)
     except DistlockError as error:

@@ -22,6 +22,7 @@ RECENT = 60.0  # seconds for which the last failure of an endpoint is worth tell
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.etcd.discovery import Discovery
+    from distlock_core.hints import Hint
 
 
 class WrongCluster(ConnectionLost):
@@ -74,14 +75,16 @@ def seconds_to_wait(retry_after: str | None) -> float:
 class Endpoints:
     """The endpoints in their order, and the one that answered last, which is asked first."""
 
-    def __init__(self, addresses: Sequence[Address], hint: str = "", discovery: Discovery | None = None) -> None:
-        """`hint` is added to the message when none answers. DNS is asked when none of these addresses does."""
+    def __init__(
+        self, addresses: Sequence[Address], hints: Sequence[Hint] = (), discovery: Discovery | None = None
+    ) -> None:
+        """`hints` go with the error when none answers. DNS is asked when none of these addresses does."""
         self._given = list(addresses)
         self._addresses = list(addresses)
         self._discovery = discovery
         self._undiscovered = not addresses
         self._first = 0
-        self._hint = hint
+        self._hints = hints
         self._known: set[str] = set()
         self._rests: dict[str, _Rest] = {}
         self._last_failure: tuple[str, float] = ("", 0.0)  # what it was, and when
@@ -225,10 +228,9 @@ class Endpoints:
             seen = f"; the last failure was {failure}" if now() - when < RECENT and failure else ""
             return EtcdUnavailable(f"no time was left to ask etcd ({asked}){seen}")
         tried = ", ".join(f"{url} ({reason})" for url, reason in failures.items())
-        hint = f". {self._hint}" if self._hint else ""
         all_astray = bool(astray) and astray.issuperset(address.url for address in self._addresses)
         kind = AnotherCluster if all_astray else EtcdUnavailable
-        return kind(f"no etcd answered within {seconds:.1f}s: {tried}{hint}")
+        return kind(f"no etcd answered within {seconds:.1f}s: {tried}", hints=self._hints)
 
 
 def _note(failures: dict[str, str], what: str, failure: str) -> bool:

@@ -10,9 +10,6 @@ from distlock_core.etcd.endpoints import Endpoints
 from distlock_core.etcd.http.gateway import Gateway, SpeakGrpc
 from distlock_core.etcd.http.reply import MAX_ANSWER
 
-NOT_OVER_GRPC = "it answers, but not over gRPC"
-NO_ETCD = "it answers 404 over HTTP, and not over gRPC: no etcd v3"
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeVar
@@ -21,6 +18,7 @@ if TYPE_CHECKING:
     from distlock_core.etcd.auth.access import Access
     from distlock_core.etcd.client import Etcd, Watch
     from distlock_core.etcd.values import Compare, Get, Op, Outcome
+    from distlock_core.hints import Hint
 
     Answer = TypeVar("Answer")
 
@@ -31,14 +29,14 @@ def dial(
     *,
     discovery_srv: str = "",
     transport: str = "auto",
-    hint: str = "",
+    hints: Sequence[Hint] = (),
     max_answer: int = MAX_ANSWER,
 ) -> Etcd:
     """Return the cluster behind these endpoints: URLs, in a list or separated by commas. Nothing is sent yet.
 
     Those that the SRV records of the domain `discovery_srv` name are asked when none of these answers. An endpoint
     without a scheme is https where `access` has a secret or says something of TLS, or another endpoint is; and where it
-    is, nothing plain is taken from DNS. `transport` is auto, http or grpc. `hint` is added to the message when none
+    is, nothing plain is taken from DNS. `transport` is auto, http or grpc. `hints` go with the error when none
     answers. `max_answer` (MiB) is the largest answer that is read. Raises `ConfigError`.
     """
     texts = endpoints.split(",") if isinstance(endpoints, str) else endpoints
@@ -52,7 +50,7 @@ def dial(
         from distlock_core.etcd.discovery import Discovery
 
         discovery = Discovery(discovery_srv, tls_only=scheme == "https")
-    members = Endpoints(addresses, hint, discovery)
+    members = Endpoints(addresses, hints, discovery)
     if transport == "grpc":
         from distlock_core.etcd.grpc.driver import Grpc
 
@@ -120,9 +118,6 @@ class Either:
             try:
                 return ask(self._chosen)
             except EtcdUnavailable as error:
-                if NOT_OVER_GRPC in error.message:  # nor over HTTP
-                    error.message = error.message.replace(NOT_OVER_GRPC, NO_ETCD)
-                    raise
                 advice = self._gateway.advice
                 if not advice or advice in error.message:
                     raise

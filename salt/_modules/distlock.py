@@ -52,6 +52,7 @@ try:
     from distlock_core.adapters import steps
     from distlock_core.adapters.advice import SALT
     from distlock_core.cli.render import holder_json, locks_json
+    from distlock_core.connection import realm_of
     from distlock_core.errors import ConfigError, DistlockError, LockNotFound, NotHolder
     from distlock_core.hints import from_fields
     from distlock_core.lock.wait_story import WAITED
@@ -256,7 +257,7 @@ def show(
         settings = _settings(
             profile, lockname=name, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout
         )
-        return [_known(lock) for lock in locks_json(steps.realm_of(settings).show(settings.lockname))]
+        return [_known(lock) for lock in locks_json(realm_of(settings).show(settings.lockname))]
 
 
 def list_(
@@ -277,7 +278,7 @@ def list_(
     """
     with _one_line():
         settings = _settings(profile, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout)
-        return [_known(lock) for state in steps.realm_of(settings).list() for lock in locks_json(state)]
+        return [_known(lock) for state in realm_of(settings).list() for lock in locks_json(state)]
 
 
 def verify(
@@ -448,7 +449,7 @@ def _words(cmd: str | float | list[str], python_shell: bool) -> list[str]:
 
 def _inside(settings: Settings) -> dict[str, str]:
     """Under a lock that ends with this very state run, the command runs inside of that."""
-    state = steps.realm_of(settings).show(settings.lockname)
+    state = realm_of(settings).show(settings.lockname)
     # A `parallel: true` state is a child of the run.
     held = [steps.bound_to(pid, state, settings.id) for pid in (os.getpid(), os.getppid())]
     for holder in held:

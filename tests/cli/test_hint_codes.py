@@ -208,6 +208,14 @@ def check_raw_prefix(site: Site) -> None:
     assert site._run(f"--endpoints={site.endpoint}", "--prefix=raw", option, "--list").returncode == 0
 
 
+def check_set_endpoints(site: Site) -> None:
+    # Seen where no etcd answers at the default endpoint in test_exit_codes.py.
+    said = words_of(site, Hint(hints.SET_ENDPOINTS))
+    option, variable = re.findall(r"--[a-z]+|DISTLOCK_[A-Z]+", said)
+    assert site._run(f"{option}={site.endpoint}", "--list", env={variable: None}).returncode == 0
+    assert site._run("--list", env={variable: site.endpoint}).returncode == 0
+
+
 CHECKS = {name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")}
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from distlock_core.adapters import steps
+from distlock_core.connection import realm_of
 from distlock_core.process import table
 from distlock_core.process.alive import WhileAlive, WhileChildrenAlive
 from distlock_core.process.audience import WhileRead
@@ -211,7 +212,7 @@ def test_a_lock_bound_to_a_family_stays_until_its_last_process_is_gone(
     keeper = taken.holder.keeper or 0
     assert len(os.listdir(f"/proc/{keeper}/fd")) < 12
     parent.kill()
-    again = steps.realm_of(settings).show("x")
+    again = realm_of(settings).show("x")
     assert again.holders
     assert start_time(keeper) is not None
     parent.kill_child()

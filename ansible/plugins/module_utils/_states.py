@@ -15,6 +15,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.ad
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import ANSIBLE
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.run_holds import Mine
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.base.text import printable
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.connection import realm_of
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import (
     ConfigError,
     DistlockError,
@@ -197,7 +198,7 @@ class _Task:
         """What is returned for an error, with what the controller may find out more about."""
         state = getattr(error, "state", None)
         if state is None and isinstance(error, NotHolder):
-            state = error.state = steps.realm_of(self._settings).show(self._settings.lockname)
+            state = error.state = realm_of(self._settings).show(self._settings.lockname)
         report = _refused(error)
         if not self._asks:
             return report

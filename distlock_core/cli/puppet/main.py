@@ -17,7 +17,7 @@ from distlock_core.cli.outcome import FAILED, OK, fail, out, warn
 from distlock_core.cli.puppet import run as puppet_run
 from distlock_core.cli.puppet.arguments import HELP, Call, parse, wants_help
 from distlock_core.cli.reach import carry
-from distlock_core.connection import lock_of
+from distlock_core.connection import lock_of, realm_of
 from distlock_core.errors import (
     Cancelled,
     ConfigError,
@@ -122,7 +122,7 @@ def _acquire(call: Call) -> int:
 def _release(call: Call) -> int:
     around = _run_around()
     settings = _settings(call, "release")
-    state = steps.realm_of(settings).show(call.name)
+    state = realm_of(settings).show(call.name)
     holder = steps.bound_to(around.pid, state)
     name = printable(call.name)
     if holder is None:
@@ -162,7 +162,7 @@ def _wait_for_a_look(keeper: int | None) -> None:
 def _check(call: Call) -> int:
     around = puppet_run.find()
     settings = _settings(call, call.certname or _certname(around))
-    state = steps.realm_of(settings).show(call.name)
+    state = realm_of(settings).show(call.name)
     taker = None if around is None else trace_of(around.pid)
     # That of another run of this node is another's.
     mine = any(holder.owner == settings.id and holder.record.state == HELD for holder in state.holders)
@@ -207,7 +207,7 @@ def _run_around() -> Run:
 
 def _new_lock(settings: Settings, around: Run | None) -> NewLock:
     """Make the lock for a command; inside of a run that holds it already, it is entered again."""
-    realm = steps.realm_of(settings)
+    realm = realm_of(settings)
     inside = held_around(os.environ)
 
     if around is not None:

@@ -20,6 +20,7 @@ from distlock_core.cli.acquire import until
 from distlock_core.cli.outcome import fail, out
 from distlock_core.cli.render import as_json, holder_json
 from distlock_core.cli.signals import interrupt_on_signals
+from distlock_core.connection import realm_of
 from distlock_core.errors import Cancelled, ConfigError, DistlockError
 from distlock_core.lock.wait_story import Waited
 from distlock_core.process.identity import start_time
@@ -113,7 +114,7 @@ def _unlocked(wish: dict[str, Any]) -> dict[str, Any]:
 
 def _run_lock(wish: dict[str, Any]) -> dict[str, Any]:
     settings = steps.read(wish["settings"], wish["owner"])
-    holder = steps.bound_to(wish["run"], steps.realm_of(settings).show(settings.lockname))
+    holder = steps.bound_to(wish["run"], realm_of(settings).show(settings.lockname))
     waited = None if holder is None else Waited.read(holder.record.details.get("waited"))
     return {"story": None if holder is None or waited is None else f"{steps.said(holder)}, {waited}"}
 

@@ -191,6 +191,8 @@ def _why(address: Address, tls: Tls | None, patience: Patience) -> str:
         pass
     finally:
         connection.close()
+    if stream.status == 404:
+        return "it answers 404 over HTTP, and not over gRPC: no etcd v3"
     return "it answers, but not over gRPC"
 
 
