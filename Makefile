@@ -32,7 +32,9 @@ $(BENCH_READY): pyproject.toml tools/pinned.txt tools/environment.py $(wildcard 
 demo: $(TRIAL_READY) ## Upgrade three real etcd members, one at a time, under a lock (LOCK=no: without it)
 	$(TRIAL)/python examples/rolling_restart/demo.py $(if $(filter no,$(LOCK)),--no-lock)
 
+# Collected once before: the workers would otherwise compile all test files at the same time, each for itself.
 test: $(READY) ## Run all tests, against real etcd
+	@$(BIN)/python -m pytest --collect-only --quiet > /dev/null || true
 	$(BIN)/python -m pytest -n auto
 
 test-wheel: $(READY) ## Install the wheel alone in the oldest and the newest Python here, and run fast tests against it
@@ -65,7 +67,7 @@ format: $(READY) ## Put the code into the form that check wants
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-coverage: $(READY) ## Measure what the tests cover, for information (TESTS=tests/core: a part of them)
+coverage: $(READY) ## Measure what the tests cover, for information (TESTS=tests/lock: a part of them)
 	rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -n auto $(TESTS) || true
 	$(BIN)/coverage combine --quiet

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import compileall
 import os
+import sys
 
 import pytest
 
@@ -16,6 +17,9 @@ pytest_plugins = [
     "tests.support.realm_fixtures",
     "tests.support.scheduling",
 ]
+
+# Also where PYTHONDONTWRITEBYTECODE is set: what pytest makes of a test file is kept, not made again by each worker.
+sys.dont_write_bytecode = False
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

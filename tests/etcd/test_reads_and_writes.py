@@ -1,4 +1,4 @@
-"""Reads and transactions, in every cell."""
+"""Reads and transactions, over both drivers on both etcds."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def test_a_read_of_nothing_is_answered(cell: Cell) -> None:
     assert (outcome.succeeded, outcome.results) == (True, ())
 
 
-def test_all_fields_of_a_key_are_returned(cell: Cell) -> None:
-    lease = cell.lease()
-    created = cell.put("x", b"one", lease)
-    changed = cell.put("x", b"two", lease)
-    kv = cell.get("x")
-    assert kv == (cell.key("x"), b"two", created, changed, lease)
+def test_all_fields_of_a_key_are_returned(everywhere: Cell) -> None:
+    lease = everywhere.lease()
+    created = everywhere.put("x", b"one", lease)
+    changed = everywhere.put("x", b"two", lease)
+    kv = everywhere.get("x")
+    assert kv == (everywhere.key("x"), b"two", created, changed, lease)
     assert all(type(field) is kind for field, kind in zip(kv, (bytes, bytes, int, int, int)))
-    cell.put("x", b"three")
-    kv = cell.get("x")
+    everywhere.put("x", b"three")
+    kv = everywhere.get("x")
     assert kv is not None
     assert kv.lease == 0
 
@@ -193,12 +193,12 @@ def test_every_form_of_a_condition_holds_when_it_is_true(cell: Cell) -> None:
         assert cell.txn([compare]).succeeded is holds, compare
 
 
-def test_a_refused_transaction_changes_nothing(cell: Cell) -> None:
-    absent = Compare("CREATE", "EQUAL", cell.key("x"), 0)
-    assert cell.txn([absent], [Put(cell.key("x"), b"1")]).succeeded
-    assert not cell.txn([absent], [Put(cell.key("x"), b"2")]).succeeded
-    assert not cell.txn([absent], [Delete(cell.key("x"))]).succeeded
-    found = cell.get("x")
+def test_a_refused_transaction_changes_nothing(everywhere: Cell) -> None:
+    absent = Compare("CREATE", "EQUAL", everywhere.key("x"), 0)
+    assert everywhere.txn([absent], [Put(everywhere.key("x"), b"1")]).succeeded
+    assert not everywhere.txn([absent], [Put(everywhere.key("x"), b"2")]).succeeded
+    assert not everywhere.txn([absent], [Delete(everywhere.key("x"))]).succeeded
+    found = everywhere.get("x")
     assert found is not None
     assert found.value == b"1"
 

@@ -1,4 +1,4 @@
-"""Watches, in every cell: a hint that something has happened, from a revision on, on several ranges at once."""
+"""Watches, over both drivers on both etcds: hints of events from a revision on, on several ranges at once."""
 
 from __future__ import annotations
 
@@ -61,16 +61,16 @@ def test_a_watch_reports_nothing_about_other_keys(cell: Cell) -> None:
     assert events_of(watch, 1)[0].kv.key == cell.key("x")
 
 
-def test_every_range_of_a_watch_is_watched(cell: Cell) -> None:
-    start = cell.put("before")
+def test_every_range_of_a_watch_is_watched(everywhere: Cell) -> None:
+    start = everywhere.put("before")
     names = [f"{number:02}-{'x' * 100}" for number in range(8)]
-    ranges = [(cell.key(name), None) for name in names]
-    whole = (cell.key("all/"), prefix_end(cell.key("all/")))
-    watch = cell.watch(*ranges, whole, revision=start + 1)
+    ranges = [(everywhere.key(name), None) for name in names]
+    whole = (everywhere.key("all/"), prefix_end(everywhere.key("all/")))
+    watch = everywhere.watch(*ranges, whole, revision=start + 1)
     for name in [*names, "all/1", "all/2"]:
-        cell.put(name)
+        everywhere.put(name)
     found = {event.kv.key for event in events_of(watch, len(names) + 2)}
-    assert found == {cell.key(name) for name in [*names, "all/1", "all/2"]}
+    assert found == {everywhere.key(name) for name in [*names, "all/1", "all/2"]}
 
 
 def test_a_watch_reports_the_end_of_a_lease(cell: Cell) -> None:

@@ -32,18 +32,19 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(subprocess.run(build, stdout=subprocess.PIPE, text=True, check=True, timeout=BOUND).stdout.strip())
 
 
-@pytest.fixture(params=interpreters(), ids=lambda path: Path(path).name)
+@pytest.fixture(params=["oldest", "newest"])
 def clean(request: pytest.FixtureRequest, wheel: Path, tmp_path: Path) -> Iterator[Path]:
     """An environment with the wheel and PyYAML (without its part in C, which is for one Python), and nothing else."""
     home = tmp_path / "env"
-    subprocess.run([request.param, "-m", "venv", str(home)], check=True, timeout=BOUND)
-    python = home / "bin/python"
-    pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--no-deps", "--no-index"]
+    python = interpreters()[0 if request.param == "oldest" else -1]
+    subprocess.run([python, "-m", "venv", str(home)], check=True, timeout=BOUND)
+    installed = home / "bin/python"
+    pip = [str(installed), "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--no-deps", "--no-index"]
     subprocess.run([*pip, str(wheel)], check=True, timeout=BOUND)
     (site,) = home.glob("lib/python3.*/site-packages")
     pure = shutil.ignore_patterns("*.so", "__pycache__")
     shutil.copytree(Path(yaml.__file__).parent, site / "yaml", ignore=pure)
-    yield python
+    yield installed
     shutil.rmtree(home)
 
 

@@ -13,13 +13,19 @@ ON_ONE_WORKER = ("test_fleet.py", "test_transports.py")
 BUSY = ("ansible_collection", "puppet", "puppet_module", "puppet_runs", "salt_modules")
 # Some of theirs last half a minute, whatever the machine: at the end, others would be idle meanwhile.
 LONG = ("test_docs.py", "test_examples.py", "test_races.py", "test_soak.py")
+WORKERS_A_CORE = 4
+MEMORY_OF_A_WORKER = 700_000_000  # bytes: its etcds, and what its tests start
 CELL = re.compile(r"\b3\.\d-(?:plain|tls|auth)\b")  # of the contract: one etcd each
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Two workers for each core: most of a test's time is waiting for leases, timeouts and other processes."""
-    return 2 * len(os.sched_getaffinity(0))
+    """Four workers for each core, where there is memory for them.
+
+    Three quarters of a test's time is waiting for leases, timeouts and other processes, which takes no core.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(WORKERS_A_CORE * len(os.sched_getaffinity(0)), memory // MEMORY_OF_A_WORKER))
 
 
 @pytest.hookimpl(optionalhook=True)
