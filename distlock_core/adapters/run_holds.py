@@ -1,11 +1,16 @@
-"""Mine: which holds are those of the run that I am part of."""
+"""The holds that belong to the run which this process is part of."""
 
 from __future__ import annotations
 
+import os
+
+from distlock_core.connection import realm_of
 from distlock_core.errors import LockBusy
+from distlock_core.lock.reentry import is_inside
 from distlock_core.model.record import HELD
 from distlock_core.model.wording import taken
 from distlock_core.process.identity import ALIVE, fate, is_same, trace_of
+from distlock_core.process.nesting import held_around
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +20,7 @@ if TYPE_CHECKING:
     from distlock_core.lock.acquire import Waiting
     from distlock_core.model.record import Record
     from distlock_core.model.state import Holder, LockState
+    from distlock_core.settings.table import Settings
 
 
 class Mine:
@@ -76,3 +82,34 @@ class Mine:
         theirs = record.details.get("taker")
         for_me = self._taker is not None and isinstance(theirs, dict) and is_same(theirs, self._taker)
         return for_me or self._is_bound(record)
+
+
+def hold_around(settings: Settings) -> Holder | None:
+    """Return the hold of a command that this process is a part of (`distlock -- COMMAND`), None where there is none.
+
+    It ends with that command: a step inside of it leaves it alone.
+    """
+    inside = held_around(os.environ)
+    for holder in realm_of(settings).show(settings.lockname).holders:
+        is_command = holder.record.text("kind") == "run" and holder.keeper is None
+        if is_command and (inside.get(holder.key) == holder.token or is_inside(holder)):
+            return holder
+    return None
+
+
+def bound_to(run: int | None, state: LockState | None, owner: str | None = None) -> Holder | None:
+    """The hold that this very run has bound to itself before (with an `owner`: as that one)."""
+    return Mine(owner, run).among(state)
+
+
+def ends_with(holder: Holder, taker: Mapping[str, Any]) -> bool:
+    """False for a lock that a keeper holds for another run than the one that `taker` stands for."""
+    details = holder.record.details
+    theirs = details.get("taker")
+    bound = holder.record.text("kind") == "run" and holder.keeper is not None
+    return not bound or is_same(details, taker) or (isinstance(theirs, dict) and is_same(theirs, taker))
+
+
+def taker_of(taker: Mapping[str, Any] | None, run: int | None) -> Mapping[str, Any]:
+    """The process that a step is taken for: `taker`, or that of the run, or the parent of this process."""
+    return trace_of(os.getppid() if run is None else run) if taker is None else taker

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from distlock_core.adapters import steps
+from distlock_core.adapters.settings import read_settings
 from distlock_core.errors import ConfigError
 
 TYPE_CHECKING = False
@@ -28,7 +28,7 @@ def read(
     """
     config, where = _section(salt["config.get"], profile)
     owner = f"salt:{opts['id']}"
-    settings = steps.read(arguments, owner, config, where)
+    settings = read_settings(arguments, owner, config, where)
     if profile is not None:
         settings = settings._replace(reach=(*settings.reach, ("profile", profile)))
     for warning in settings.warnings:

@@ -1,22 +1,20 @@
-"""What the adapters for Salt, Ansible and Puppet share: a lock as a state that is wanted, with a dry run that is true.
+"""Acquire, release and check a lock for one step of Salt, Ansible or Puppet, with a dry run.
 
-Each of them reads its arguments, calls one of these, and reports in its own world's words. Every owner here is
-explicit. All raise `DistlockError`.
+Each tool reads its arguments, calls one of these functions, and reports the result. Every owner is explicit. All raise
+`DistlockError`.
 """
 
 from __future__ import annotations
 
-import os
-
 from distlock_core import connection
-from distlock_core.adapters.run_holds import Mine
+from distlock_core.adapters.run_holds import Mine, ends_with, taker_of
+from distlock_core.adapters.settings import explicit_owner, run_ttl
 from distlock_core.base.deadline import Wait
 from distlock_core.base.text import printable
 from distlock_core.base.value import Value
 from distlock_core.errors import (
     AcquireTimeout,
     Cancelled,
-    ConfigError,
     DistlockError,
     Frozen,
     LockBusy,
@@ -24,17 +22,13 @@ from distlock_core.errors import (
     NotHolder,
 )
 from distlock_core.hints import UNLOCK_FORCE, Hint, see
-from distlock_core.lock.reentry import is_inside, refuse_anothers_step, what_of_run
+from distlock_core.lock.reentry import refuse_anothers_step, what_of_run
 from distlock_core.lock.spec import TAKEN_OVER
 from distlock_core.lock.wait_story import Watcher
 from distlock_core.model.record import COOLING, HELD
-from distlock_core.model.ttl import DEFAULT_TTL
-from distlock_core.model.wording import held_by, taken
-from distlock_core.process.identity import GONE, is_same, trace_of
-from distlock_core.process.nesting import held_around
-from distlock_core.settings.load import checked, load
-from distlock_core.settings.readers import read_bool
-from distlock_core.settings.table import BY_KEY, TOKEN, Setting
+from distlock_core.model.wording import is_held_by, taken
+from distlock_core.process.identity import GONE, trace_of
+from distlock_core.settings.load import checked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,56 +39,11 @@ if TYPE_CHECKING:
 
     from distlock_core.base.deadline import Cancel
     from distlock_core.keeper.bind import Binding
-    from distlock_core.keeper.run_keeper import RunKeeper
     from distlock_core.lock.acquire import Waiting
     from distlock_core.lock.lock import Lock
     from distlock_core.lock.wait_story import Waited
-    from distlock_core.model.state import Holder, LockState
+    from distlock_core.model.state import Holder
     from distlock_core.settings.table import Settings
-
-CONTAINER_TTL = 20
-FIRST_PID_NAMESPACE = 0xEFFFFFFC  # its inode on every machine
-ENDED_EARLY = "the run was ended before it was done"  # the reason of a hold that stays then
-
-
-def read(
-    arguments: Mapping[str, object],
-    owner: str,
-    config: Mapping[str, object] | None = None,
-    where: str = "configuration",
-) -> Settings:
-    """Put the settings together: arguments, then the tool's own `config`, environment and file, then the defaults.
-
-    An argument of None counts as not given. `owner` is the one where nobody has set `id`; who says nothing of a
-    timeout does not wait. Raises `ConfigError`, which names the argument, or `where` the config says it.
-    """
-    said = {key: value for key, value in arguments.items() if value is not None}
-    found: dict[str, Any] = {}
-    for key, value in (config or {}).items():
-        if key not in BY_KEY:
-            from distlock_core.base.nearest import did_you_mean
-
-            meant = did_you_mean(str(key), BY_KEY)
-            raise ConfigError(f"{where}: unknown key {key!r}{meant}; known are {', '.join(sorted(BY_KEY))}")
-        if value is not None and (value != "" or key == "config"):
-            found[key] = BY_KEY[key].value(value, f"{where}: {key}")
-    if "timeout" in said:
-        found.pop("nowait", None)
-    found.update({key: BY_KEY[key].value(value, "owner" if key == "id" else key) for key, value in said.items()})
-    settings = load(found)
-    settings = settings._replace(reach=tuple((key, found[key]) for key in said))
-    if settings.id is None:
-        settings = settings._replace(id=owner)
-    if not settings.given & {"timeout", "nowait"}:
-        settings = settings._replace(timeout=0.0)
-    return checked(settings)
-
-
-def owner_of(settings: Settings) -> str:
-    """The owner, as `read()` has left it: every owner here is explicit."""
-    if settings.id is None:
-        raise ConfigError("id: no owner is set")
-    return settings.id
 
 
 def _reaching(function: Step) -> Step:
@@ -110,30 +59,6 @@ def _reaching(function: Step) -> Step:
             raise
 
     return call  # type: ignore[return-value]
-
-
-def read_flag(value: object, word: str) -> bool:
-    """An argument that is true or false, and no setting. Raises `ConfigError`: 'False' in quotes is not true."""
-    return bool(Setting(word, word, read_bool, False).value(value, word))
-
-
-def read_token(value: object) -> int | None:
-    """A fencing token, None where none is given. Raises `ConfigError`."""
-    return None if value is None else int(TOKEN.value(value, TOKEN.key))
-
-
-def run_ttl() -> int:
-    """Seconds that a lock which ends with a run is leased for, unless told.
-
-    Shorter in a container: when its first process ends, the kernel kills all others, and the keeper cannot release it.
-    """
-    return CONTAINER_TTL if in_container() else DEFAULT_TTL
-
-
-def in_container() -> bool:
-    """True where the first process's end is that of all others: in a pid namespace that is not the machine's own."""
-    namespace = trace_of().get("ns")
-    return namespace is not None and namespace != FIRST_PID_NAMESPACE
 
 
 class Taken(Value):
@@ -182,11 +107,11 @@ def take(
         settings = settings._replace(ttl=None, refresh=None)
     kept = _binding(settings, family, children) if bound else None
     # A step may be entered again by whoever has its owner; what is bound to a run is that run's alone.
-    taker = _taker(taker, run)
+    taker = taker_of(taker, run)
     details = None if kept is None else {**trace_of(kept.pid), "taker": dict(taker)}
     realm = connection.realm_of(settings)
     lock = connection.lock_of(realm, settings, step=kept is None, details=details, taker=taker, token=token)
-    mine = Mine(owner_of(settings), run, of_my_run, taker)
+    mine = Mine(explicit_owner(settings), run, of_my_run, taker)
     reentry, waits, busy = None, None, None
     try:
         reentry = lock.preview()
@@ -238,36 +163,6 @@ def _leave(lock: Lock, kept: Binding | None, settings: Settings, story: Waited |
     return hand_to_keeper(lock, kept._replace(waited=story and story.fields()), connection.connect_arguments(settings))
 
 
-def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, Any] | None = None) -> RunKeeper:
-    """Start a process that gets the lock for a run of many processes, and keeps it until the last of them is gone.
-
-    `taker` is the trace of the run's main process (default: this one), `reason` is for where the settings have none.
-    When the run ends without a word, the lock is released, or kept if `on_failure` says so. Raises `DistlockError`.
-    """
-    from distlock_core.keeper.run_keeper import KEEP, RELEASE, RunKeeper
-
-    settings = checked(settings._replace(ttl=settings.ttl or run_ttl()))
-    name = settings.lockname
-    spec = {
-        "name": name,
-        "owner": owner_of(settings),
-        "reason": settings.reason or reason,
-        "slots": settings.slots,
-        "ttl": settings.ttl,
-        "refresh": settings.refresh,
-        "details": {"taker": trace_of() if taker is None else dict(taker)},
-    }
-    orders = {
-        "connection": connection.connect_arguments(settings),
-        "spec": spec,
-        "timeout": settings.timeout,
-        "kill_after": settings.time_to_end,
-        "log_file": settings.log_file,
-        "at_end": (KEEP, ENDED_EARLY) if settings.on_failure == KEEP else (RELEASE, None),
-    }
-    return RunKeeper(name, orders)
-
-
 @_reaching
 def release(
     settings: Settings,
@@ -285,10 +180,10 @@ def release(
     `run` or `taker` say which one is mine. With a `cooldown` in the settings the lock stays taken for so
     long, and one that cools down already is left alone.
     """
-    name, owner, cooldown = settings.lockname, owner_of(settings), settings.cooldown
+    name, owner, cooldown = settings.lockname, explicit_owner(settings), settings.cooldown
     found = connection.realm_of(settings)
     try:
-        mine = _taker(taker, run)
+        mine = taker_of(taker, run)
         holder = found.to_unlock(name, owner, token=token, force=force, taker=mine)
         if not (token is not None or force or (run is None and taker is None)):
             _refuse_another_runs(holder, mine, settings)
@@ -308,14 +203,14 @@ def check(settings: Settings, token: int | None = None, *, taker: Mapping[str, A
     With a `taker`, as for `take`, a step of my owner that was taken for another process, which may live, is not mine,
     nor is a lock that ends with another run.
     """
-    name, owner = settings.lockname, owner_of(settings)
+    name, owner = settings.lockname, explicit_owner(settings)
     state = connection.realm_of(settings).show(name)
     for holder in state.holders:
         mine = holder.owner == owner if token is None else holder.token == token
         if mine and holder.record.state == HELD:
             if taker is not None and token is None:
                 refuse_anothers_step(holder, taker, settings.state_dir)
-                if not _ends_with(holder, taker):
+                if not ends_with(holder, taker):
                     raise NotHolder(
                         f"{taken(state)}, until another run of this owner ends: not this run's",
                         state=state,
@@ -329,46 +224,11 @@ def check(settings: Settings, token: int | None = None, *, taker: Mapping[str, A
 
 
 def _refuse_another_runs(holder: Holder, taker: Mapping[str, Any], settings: Settings) -> None:
-    if not _ends_with(holder, taker) and what_of_run(holder, settings.state_dir)[0] != GONE:
+    if not ends_with(holder, taker) and what_of_run(holder, settings.state_dir)[0] != GONE:
         raise NotHolder(
-            f"{said(holder)}, until another run of this owner ends, which may live: left alone",
+            f"{is_held_by(holder)}, until another run of this owner ends, which may live: left alone",
             hints=[Hint(UNLOCK_FORCE, lock=holder.lock), see(holder.lock)],
         )
-
-
-def _ends_with(holder: Holder, taker: Mapping[str, Any]) -> bool:
-    """False for a lock that a keeper holds for another run than the one that `taker` stands for."""
-    details = holder.record.details
-    theirs = details.get("taker")
-    bound = holder.record.text("kind") == "run" and holder.keeper is not None
-    return not bound or is_same(details, taker) or (isinstance(theirs, dict) and is_same(theirs, taker))
-
-
-def around(settings: Settings) -> Holder | None:
-    """Return the hold of a command that this process is a part of (`distlock -- COMMAND`), None where there is none.
-
-    It ends with that command: a step inside of it leaves it alone.
-    """
-    inside = held_around(os.environ)
-    for holder in connection.realm_of(settings).show(settings.lockname).holders:
-        is_command = holder.record.text("kind") == "run" and holder.keeper is None
-        if is_command and (inside.get(holder.key) == holder.token or is_inside(holder)):
-            return holder
-    return None
-
-
-def bound_to(run: int | None, state: LockState | None, owner: str | None = None) -> Holder | None:
-    """The hold that this very run has bound to itself before (with an `owner`: as that one)."""
-    return Mine(owner, run).among(state)
-
-
-def said(holder: Holder) -> str:
-    """percona_prod is held by salt:m0 since 12:03 (4m12s): "Upgrade RPMs"."""
-    return f"{printable(holder.lock)} is held by {held_by(holder)}"
-
-
-def _taker(taker: Mapping[str, Any] | None, run: int | None) -> Mapping[str, Any]:
-    return trace_of(os.getppid() if run is None else run) if taker is None else taker
 
 
 def _binding(settings: Settings, family: int | None, children: bool) -> Binding:

@@ -52,6 +52,11 @@ def held_by(holder: Holder) -> str:
     return words + (f': "{shortened(holder.reason)}"' if holder.reason else "")
 
 
+def is_held_by(holder: Holder) -> str:
+    """A hold in one phrase: `percona_prod is held by salt:m0 since 12:03 (4m12s): "Upgrade RPMs"`."""
+    return f"{printable(holder.lock)} is held by {held_by(holder)}"
+
+
 def waiting(number: int) -> str:
     """The number of waiters in words: `2 are waiting`."""
     return f"{number} {'is' if number == 1 else 'are'} waiting"

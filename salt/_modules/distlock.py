@@ -51,6 +51,8 @@ try:
     from distlock_core.adapters import salt_settings as minion_settings
     from distlock_core.adapters import steps
     from distlock_core.adapters.advice import SALT
+    from distlock_core.adapters.run_holds import bound_to
+    from distlock_core.adapters.settings import read_flag, read_token
     from distlock_core.cli.render import holder_json, locks_json
     from distlock_core.connection import realm_of
     from distlock_core.errors import ConfigError, DistlockError, LockNotFound, NotHolder
@@ -228,8 +230,8 @@ def unlock(
         holder = steps.release(
             settings,
             taker=trace_of(),
-            token=steps.read_token(token),
-            force=steps.read_flag(force, "force"),
+            token=read_token(token),
+            force=read_flag(force, "force"),
         )
         if holder is None:
             raise LockNotFound(f"{settings.lockname} is not locked")
@@ -305,7 +307,7 @@ def verify(
             profile, lockname=name, id=owner, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout
         )
         try:
-            steps.check(settings, steps.read_token(token), taker=trace_of())
+            steps.check(settings, read_token(token), taker=trace_of())
         except (LockNotFound, NotHolder):
             return False
         return True
@@ -451,7 +453,7 @@ def _inside(settings: Settings) -> dict[str, str]:
     """Under a lock that ends with this very state run, the command runs inside of that."""
     state = realm_of(settings).show(settings.lockname)
     # A `parallel: true` state is a child of the run.
-    held = [steps.bound_to(pid, state, settings.id) for pid in (os.getpid(), os.getppid())]
+    held = [bound_to(pid, state, settings.id) for pid in (os.getpid(), os.getppid())]
     for holder in held:
         if holder is not None:
             first, *outer = os.environ.get("DISTLOCK_HELD", "").split("\n")

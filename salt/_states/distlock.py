@@ -64,8 +64,11 @@ from salt.exceptions import CommandExecutionError
 try:
     from distlock_core.adapters import salt_reports, steps
     from distlock_core.adapters import salt_settings as minion_settings
+    from distlock_core.adapters.run_holds import hold_around
+    from distlock_core.adapters.settings import explicit_owner, in_container, read_flag
     from distlock_core.errors import ConfigError, DistlockError
     from distlock_core.lock.wait_story import WAITED
+    from distlock_core.model.wording import is_held_by
     from distlock_core.process.identity import trace_of
     from distlock_core.process.table import children
 
@@ -193,13 +196,13 @@ def locked(
         return _done(ret, False, salt_reports.said(error))
     if not taken.changed:
         assert taken.holder is not None
-        return _done(ret, True, f"already: {steps.said(taken.holder)}{_lifetime(taken.holder, until)}")
-    ret["changes"] = {name: salt_reports.change(taken, steps.owner_of(settings))}
+        return _done(ret, True, f"already: {is_held_by(taken.holder)}{_lifetime(taken.holder, until)}")
+    ret["changes"] = {name: salt_reports.change(taken, explicit_owner(settings))}
     if taken.holder is None:
         _plan(settings, "locked")
         first = f"would wait: {salt_reports.said(taken.waits)} Then " if taken.waits else ""
         return _done(ret, None, f"{first}{name} would be locked by {settings.id}{_end(until)}")
-    if bound and run == os.getpid() and steps.in_container():
+    if bound and run == os.getpid() and in_container():
         atexit.register(_release_at_exit, settings, run, taken.holder)
     how = "taken over from this owner's run that has ended" if taken.before else "locked"
     story = f", {taken.waited}" if taken.waited else ""
@@ -251,16 +254,16 @@ def unlocked(
             connect_timeout=connect_timeout,
             release_timeout=release_timeout,
         )
-        forced = steps.read_flag(force, "force")
+        forced = read_flag(force, "force")
         planned, run = _planned(settings), _run()
         if planned == "locked":
             old: str | None = settings.id
         elif planned:
             old = None
         else:
-            around = None if forced else steps.around(settings)
+            around = None if forced else hold_around(settings)
             if around is not None:
-                return _done(ret, True, f"{steps.said(around)}, by the command around this run, which lets it go")
+                return _done(ret, True, f"{is_held_by(around)}, by the command around this run, which lets it go")
             taker, dry_run = _taker(), __opts__["test"]
             old = salt_reports.shown(steps.release(settings, run=run, taker=taker, force=forced, dry_run=dry_run))
     except DistlockError as error:
@@ -311,7 +314,7 @@ def held(
             return _done(ret, True, f"{name} would be held by {settings.id} at this point")
         if planned == "unlocked":
             return _done(ret, False, f"{name} would be held by nobody at this point, not by {settings.id}")
-        return _done(ret, True, steps.said(steps.check(settings, taker=_taker())))
+        return _done(ret, True, is_held_by(steps.check(settings, taker=_taker())))
     except DistlockError as error:
         return _done(ret, False, salt_reports.said(error))
 

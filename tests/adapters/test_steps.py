@@ -11,6 +11,8 @@ import pytest
 
 from distlock_core import LockBusy, LockNotFound, NotHolder
 from distlock_core.adapters import steps
+from distlock_core.adapters.run_lock import start_run_keeper
+from distlock_core.adapters.settings import read_settings
 from distlock_core.process.identity import trace_of
 from distlock_core.settings.table import Settings
 from tests.support.scene import Scene
@@ -38,7 +40,7 @@ def new_run() -> Iterator[NewRun]:
 def read(scene: Scene) -> Read:
     def read(owner: str = "tool:node-1", **arguments: Any) -> Settings:
         said = {"lockname": "web", "endpoints": scene.cluster.endpoints, "prefix": scene.prefix, **arguments}
-        return steps.read(said, owner)
+        return read_settings(said, owner)
 
     return read
 
@@ -128,7 +130,7 @@ def test_a_hold_with_this_runs_owner_is_its_own_only_by_its_process(scene: Scene
 
 def test_the_keeper_of_a_run_names_its_run(scene: Scene, read: Read, new_run: NewRun) -> None:
     run = trace_of(new_run().pid)
-    keeper = steps.start_run_keeper(read("ansible:ci:1", timeout=0), taker=run)
+    keeper = start_run_keeper(read("ansible:ci:1", timeout=0), taker=run)
     while keeper.hold is None and not keeper.over:
         keeper.wait(1)
     found = steps.take(read("ansible:db1@ci:1"), taker=run, of_my_run=("ansible:ci:1",))

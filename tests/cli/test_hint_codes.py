@@ -236,7 +236,8 @@ def test_every_world_words_every_hint(world: str) -> None:
 
 
 def test_the_core_has_no_word_of_a_command_line_in_its_messages() -> None:
-    packages = ("lock", "events", "model", "process", "aio", "adapters/steps.py", "adapters/run_holds.py", "errors.py")
+    adapters = [f"adapters/{name}.py" for name in ("steps", "settings", "run_holds", "run_lock")]
+    packages = ("lock", "events", "model", "process", "aio", *adapters, "errors.py")
     paths = [
         path for name in packages for path in ([ROOT / name] if name.endswith(".py") else (ROOT / name).rglob("*.py"))
     ]

@@ -13,7 +13,8 @@ from typing import Any, Callable
 
 import pytest
 
-from distlock_core.adapters import steps
+from distlock_core.adapters.run_lock import start_run_keeper
+from distlock_core.adapters.settings import read_settings
 from distlock_core.testing import Cluster, Proxy
 from tests.support.lease_view import BOUND, Seen, lives, wait_until
 from tests.support.processes import pause
@@ -107,7 +108,7 @@ def test_a_run_keeper_inherits_no_secret_and_knows_the_locks_around_it(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("TZ", "Antarctica/Troll")
     said = {"endpoints": list(etcd.endpoints), "prefix": realm_prefix, "lockname": "x", "ttl": 20}
-    keeper = steps.start_run_keeper(steps.read(said, "a"))
+    keeper = start_run_keeper(read_settings(said, "a"))
     try:
         found = environment_of(keeper.pid)
         assert found["TZ"] == "Antarctica/Troll"

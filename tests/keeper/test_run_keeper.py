@@ -11,7 +11,8 @@ from typing import Any, Callable
 import pytest
 
 from distlock_core import DistlockError, LockLost, Realm, connect
-from distlock_core.adapters import steps
+from distlock_core.adapters.run_lock import start_run_keeper
+from distlock_core.adapters.settings import read_settings
 from distlock_core.keeper.run_keeper import COOL, KEEP, RELEASE, RunKeeper, wait_for
 from distlock_core.testing import Cluster, Proxy
 from tests.support.etcd_view import Etcd
@@ -37,7 +38,7 @@ def new(etcd: Cluster, realm_prefix: str) -> Iterator[New]:
 
     def start(owner: str = "a", **words: Any) -> RunKeeper:
         said = {"endpoints": list(etcd.endpoints), "prefix": realm_prefix, "lockname": "x", "ttl": 20, **words}
-        started.append(steps.start_run_keeper(steps.read(said, owner)))
+        started.append(start_run_keeper(read_settings(said, owner)))
         return started[-1]
 
     yield start

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from distlock_core.adapters import steps
+from distlock_core.adapters.settings import read_settings
 from distlock_core.connection import realm_of
 from distlock_core.process import table
 from distlock_core.process.alive import WhileAlive, WhileChildrenAlive
@@ -206,7 +207,7 @@ def test_a_lock_bound_to_a_family_stays_until_its_last_process_is_gone(
     parent: Parent, etcd: Cluster, realm_prefix: str
 ) -> None:
     keys = Etcd(etcd, realm_prefix)
-    settings = steps.read({"lockname": "x", "endpoints": etcd.endpoints, "prefix": realm_prefix}, "us")
+    settings = read_settings({"lockname": "x", "endpoints": etcd.endpoints, "prefix": realm_prefix}, "us")
     taken = steps.take(settings, run=parent.pid, bound=True, family=parent.family)
     assert taken.holder is not None
     keeper = taken.holder.keeper or 0

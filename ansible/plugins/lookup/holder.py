@@ -47,7 +47,7 @@ _raw:
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.distlock.distlock.plugins.module_utils._arguments import CONNECTION
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import steps
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.settings import read_settings
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.connection import realm_of
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.model.wording import owner_of
@@ -60,7 +60,7 @@ class LookupModule(LookupBase):
             words = ["distlock_" + word for word in CONNECTION]
             said = rendered_without_facts(words, variables or {}, self._templar)
             self.set_options(var_options=said, direct=kwargs)
-            realm = realm_of(steps.read({word: self.get_option(word) for word in CONNECTION}, "ansible"))
+            realm = realm_of(read_settings({word: self.get_option(word) for word in CONNECTION}, "ansible"))
             with realm:
                 return [owner_of(holder.owner) for name in terms for holder in realm.show(str(name)).holders]
         except DistlockError as error:

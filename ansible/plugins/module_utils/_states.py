@@ -14,6 +14,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils._arguments impor
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import steps
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import ANSIBLE
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.run_holds import Mine
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.settings import read_settings
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.base.text import printable
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.connection import realm_of
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import (
@@ -25,6 +26,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.er
 )
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.model.wording import (
     in_queue,
+    is_held_by,
     owner_of,
     taken,
 )
@@ -97,7 +99,7 @@ class _Task:
         self.name = printable(params["name"])
         words = ("name", "reason", "timeout", "owner", "slots", "ttl", "on_loss", "cooldown")
         arguments = {SETTING.get(word, word): params[word] for word in words}
-        self._settings = steps.read({**arguments, **connection_arguments(params)}, "ansible:" + hostname())
+        self._settings = read_settings({**arguments, **connection_arguments(params)}, "ansible:" + hostname())
         self.warnings = list(self._settings.warnings)
         if not self._settings.lockname:
             raise ConfigError("no lock is named: name is empty")
@@ -152,7 +154,7 @@ class _Task:
             return report
         position = done.waited.fields() if done.waited else {"position": 0, "waited_for": ""}
         if not done.changed:
-            return {"msg": "already: " + steps.said(done.holder), **_shown(done.holder), **position}
+            return {"msg": "already: " + is_held_by(done.holder), **_shown(done.holder), **position}
         ends = ", until this run ends" if until == RUN_END else ""
         before, after = _diff(self.name, done.before and done.before.owner), _diff(self.name, self.owner)
         report = {"changed": True, "diff": {"before": before, "after": after}, **position}
@@ -169,7 +171,7 @@ class _Task:
         if mine is None:
             return {"msg": self.name + " is not locked"}
         if _is_a_plays(mine) and not self._params["force"]:
-            return {"msg": steps.said(mine) + ", for its play: it ends with that", **_shown(mine)}
+            return {"msg": is_held_by(mine) + ", for its play: it ends with that", **_shown(mine)}
         ended = mine if self._dry else self._release()
         if ended is None:
             return {"msg": self.name + " is not locked"}  # by now
@@ -192,7 +194,7 @@ class _Task:
             holder = self._mine.among(error.state)
             if holder is None or self._params["token"] is not None:
                 raise
-        return {"msg": steps.said(holder), **_shown(holder)}
+        return {"msg": is_held_by(holder), **_shown(holder)}
 
     def refused(self, error):
         """What is returned for an error, with what the controller may find out more about."""

@@ -144,7 +144,7 @@ kind:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.distlock.distlock.plugins.module_utils import _python  # noqa: F401 # pylint: disable=unused-import
 from ansible_collections.distlock.distlock.plugins.module_utils._arguments import connection_arguments, connection_spec
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import steps
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.settings import read_settings
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.cli.render import locks_json
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.connection import realm_of
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError, DistlockError
@@ -160,7 +160,7 @@ def main():
 
 def look(params):
     arguments = {"lockname": params["name"], **connection_arguments(params)}
-    settings = steps.read(arguments, "ansible")
+    settings = read_settings(arguments, "ansible")
     realm = realm_of(settings)
     if params["name"] is None:
         states = realm.list()

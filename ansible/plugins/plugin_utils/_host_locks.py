@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import steps
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.run_lock import start_run_keeper
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError, LockLost
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.keeper.run_keeper import (
     KEEP,
@@ -120,7 +120,7 @@ class HostLocks:
 
     def _start(self, turn):
         try:
-            turn.keeper = steps.start_run_keeper(turn.settings, f"{self._play} on {turn.host}")
+            turn.keeper = start_run_keeper(turn.settings, f"{self._play} on {turn.host}")
             turn.stage = WAITS
         except DistlockError as error:
             self._fail(turn, error)

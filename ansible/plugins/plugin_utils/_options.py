@@ -16,7 +16,7 @@ from ansible.template import Templar
 from ansible.utils.display import Display
 from ansible.utils.plugin_docs import get_docstring
 from ansible_collections.distlock.distlock.plugins.module_utils._arguments import CONNECTION
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import steps
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.settings import read_settings
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError
 from ansible_collections.distlock.distlock.plugins.plugin_utils._controller import suffix_of_run
 from ansible_collections.distlock.distlock.plugins.plugin_utils._facts import ADVICE, refuse_injected, without_facts
@@ -63,7 +63,7 @@ class Options:
         suffix = suffix_of_run(os.getpid())
         owner = f"ansible:{host}@{suffix}" if host else f"ansible:{suffix}"
         arguments = {SETTING.get(name, name): _plain(value) for name, value in options.items()}
-        settings = steps.read(arguments, owner)
+        settings = read_settings(arguments, owner)
         if not settings.lockname:
             raise ConfigError("no lock is named: set the variable distlock_name")
         return settings, own

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import steps
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.run_lock import start_run_keeper
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError, LockLost
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.keeper.run_keeper import (
     COOL,
@@ -91,7 +91,7 @@ class PlayLock:
 
     def _get(self):
         try:
-            self._keeper = steps.start_run_keeper(self._settings, self._play)
+            self._keeper = start_run_keeper(self._settings, self._play)
         except DistlockError as error:
             self._fail(error)
             return

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from distlock_core.adapters import steps
+from distlock_core.adapters.run_holds import bound_to
+from distlock_core.adapters.settings import read_settings
 from distlock_core.base.text import printable
 from distlock_core.cli.options import Request
 from distlock_core.cli.outcome import FAILED, OK, fail, out, warn
@@ -29,7 +31,7 @@ from distlock_core.errors import (
     NotHolder,
 )
 from distlock_core.model.record import HELD
-from distlock_core.model.wording import taken
+from distlock_core.model.wording import is_held_by, taken
 from distlock_core.process.identity import start_time, trace_of
 from distlock_core.process.nesting import held_around
 
@@ -115,15 +117,15 @@ def _acquire(call: Call) -> int:
     story = "" if found.waited is None else f", {found.waited}"
     if story:
         # Puppet keeps what a prerun_command says to itself, where that succeeds.
-        _to_syslog(f"{steps.said(found.holder)}{story}")
-    return out(f"{steps.said(found.holder)}{story if found.changed else ', as before this run'}")
+        _to_syslog(f"{is_held_by(found.holder)}{story}")
+    return out(f"{is_held_by(found.holder)}{story if found.changed else ', as before this run'}")
 
 
 def _release(call: Call) -> int:
     around = _run_around()
     settings = _settings(call, "release")
     state = realm_of(settings).show(call.name)
-    holder = steps.bound_to(around.pid, state)
+    holder = bound_to(around.pid, state)
     name = printable(call.name)
     if holder is None:
         return out(f"{name}: nothing to release, this run has not taken it; {taken(state)}")
@@ -184,7 +186,7 @@ def _holds(settings: Settings, taker: Mapping[str, Any] | None) -> bool:
 
 def _settings(call: Call, certname: str) -> Settings:
     arguments = {key: value for key, value in call.arguments.items() if value != "" or key == "config"}
-    settings = steps.read(arguments, f"{OWNER}{certname}")._replace(json=False, node=False, while_pid=None)
+    settings = read_settings(arguments, f"{OWNER}{certname}")._replace(json=False, node=False, while_pid=None)
     if not settings.quiet:
         warn(settings.warnings, json=False)
     return settings
@@ -214,7 +216,7 @@ def _new_lock(settings: Settings, around: Run | None) -> NewLock:
         try:
             lock_of(realm, settings, inside=inside).preview()
         except (LockBusy, Frozen, LimitConflict) as error:
-            own = steps.bound_to(around.pid, error.state, settings.id)
+            own = bound_to(around.pid, error.state, settings.id)
             if own is not None:
                 inside[own.key] = own.token
     return lambda details: lock_of(realm, settings, inside=inside, details=details)

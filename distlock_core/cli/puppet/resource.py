@@ -16,6 +16,8 @@ import sys
 
 from distlock_core.adapters import steps
 from distlock_core.adapters.advice import PUPPET
+from distlock_core.adapters.run_holds import bound_to, hold_around
+from distlock_core.adapters.settings import read_settings
 from distlock_core.cli.acquire import until
 from distlock_core.cli.outcome import fail, out
 from distlock_core.cli.render import as_json, holder_json
@@ -23,6 +25,7 @@ from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.connection import realm_of
 from distlock_core.errors import Cancelled, ConfigError, DistlockError
 from distlock_core.lock.wait_story import Waited
+from distlock_core.model.wording import is_held_by
 from distlock_core.process.identity import start_time
 from distlock_core.settings.table import SETTINGS
 
@@ -79,7 +82,7 @@ def read(line: bytes) -> dict[str, Any]:
 
 
 def _locked(wish: dict[str, Any]) -> dict[str, Any]:
-    settings = steps.read(wish["settings"], wish["owner"])
+    settings = read_settings(wish["settings"], wish["owner"])
     run = wish["run"]
     started = start_time(run)
     if started is None:
@@ -103,9 +106,9 @@ def _locked(wish: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unlocked(wish: dict[str, Any]) -> dict[str, Any]:
-    settings = steps.read(wish["settings"], wish["owner"])
+    settings = read_settings(wish["settings"], wish["owner"])
     force, run = wish.get("force", False), wish["run"]
-    around = None if force else steps.around(settings)
+    around = None if force else hold_around(settings)
     holder = None
     if around is None:
         holder = steps.release(settings, run=run, force=force, dry_run=wish.get("dry_run", False))
@@ -113,10 +116,10 @@ def _unlocked(wish: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run_lock(wish: dict[str, Any]) -> dict[str, Any]:
-    settings = steps.read(wish["settings"], wish["owner"])
-    holder = steps.bound_to(wish["run"], realm_of(settings).show(settings.lockname))
+    settings = read_settings(wish["settings"], wish["owner"])
+    holder = bound_to(wish["run"], realm_of(settings).show(settings.lockname))
     waited = None if holder is None else Waited.read(holder.record.details.get("waited"))
-    return {"story": None if holder is None or waited is None else f"{steps.said(holder)}, {waited}"}
+    return {"story": None if holder is None or waited is None else f"{is_held_by(holder)}, {waited}"}
 
 
 def _shown(holder: Holder | None) -> dict[str, Any] | None:

@@ -1,0 +1,48 @@
+"""The lock of a run of many processes, such as an Ansible play's."""
+
+from __future__ import annotations
+
+from distlock_core.adapters.settings import explicit_owner, run_ttl
+from distlock_core.connection import connect_arguments
+from distlock_core.process.identity import trace_of
+from distlock_core.settings.load import checked
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from distlock_core.keeper.run_keeper import RunKeeper
+    from distlock_core.settings.table import Settings
+
+ENDED_EARLY = "the run was ended before it was done"  # the reason of a hold that stays then
+
+
+def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, Any] | None = None) -> RunKeeper:
+    """Start a process that gets the lock for a run of many processes, and keeps it until the last of them is gone.
+
+    `taker` is the trace of the run's main process (default: this one), `reason` is for where the settings have none.
+    When the run ends without a word, the lock is released, or kept if `on_failure` says so. Raises `DistlockError`.
+    """
+    from distlock_core.keeper.run_keeper import KEEP, RELEASE, RunKeeper
+
+    settings = checked(settings._replace(ttl=settings.ttl or run_ttl()))
+    name = settings.lockname
+    spec = {
+        "name": name,
+        "owner": explicit_owner(settings),
+        "reason": settings.reason or reason,
+        "slots": settings.slots,
+        "ttl": settings.ttl,
+        "refresh": settings.refresh,
+        "details": {"taker": trace_of() if taker is None else dict(taker)},
+    }
+    orders = {
+        "connection": connect_arguments(settings),
+        "spec": spec,
+        "timeout": settings.timeout,
+        "kill_after": settings.time_to_end,
+        "log_file": settings.log_file,
+        "at_end": (KEEP, ENDED_EARLY) if settings.on_failure == KEEP else (RELEASE, None),
+    }
+    return RunKeeper(name, orders)
