@@ -1,1 +1,1 @@
-"""The seam to etcd v3: `api` is what the rest may rely on, `gateway` and `grpc` are the drivers."""
+"""The client of etcd v3: `client` and `values` are its interface, `http` and `grpc` its drivers. Imports `base`."""

@@ -1,4 +1,4 @@
-"""Address: where one endpoint of etcd listens, read from its URL."""
+"""Address: host, port and scheme of one endpoint of etcd, parsed from its URL."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ DEFAULT_PORT = 2379
 
 
 class Address(Value):
-    """Where an endpoint listens. `url` is how it is called in messages."""
+    """Host and port of an endpoint. `url` is its name in messages."""
 
     url: str
     host: str
@@ -18,9 +18,9 @@ class Address(Value):
 
 
 def parse_endpoint(text: str, default_scheme: str = "http") -> Address:
-    """Read `http://host:port`, with or without scheme, port, and a trailing slash. Raises `ConfigError`."""
+    """Parse `http://host:port`; scheme, port and a trailing slash are optional. Raises `ConfigError`."""
     if "@" in text:
-        # What stands before it may be a password, and is not repeated.
+        # The text before the `@` may be a password, so it is not repeated.
         raise ConfigError("an endpoint has no user in its URL: set user, and a password as the documentation says")
     scheme, separator, rest = text.strip().partition("://")
     if not separator:
@@ -49,7 +49,7 @@ def parse_endpoint(text: str, default_scheme: str = "http") -> Address:
 def _split_port(rest: str, text: str) -> tuple[str, int]:
     if rest.startswith("["):
         host, closed, tail = rest[1:].partition("]")
-        host = host.replace("%25", "%", 1)  # a zone, as a URL has it
+        host = host.replace("%25", "%", 1)  # a zone id, as written in a URL (RFC 6874)
         if not closed or (tail and not tail.startswith(":")):
             raise ConfigError(f"endpoint {text!r}: not an IPv6 address; write it like http://[::1]:2379")
         port = tail[1:]

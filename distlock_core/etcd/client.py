@@ -1,11 +1,11 @@
-"""The client of etcd that the rest of distlock uses, whichever driver carries it: its calls, for type checkers alone.
+"""The interface of etcd's drivers, which the rest of distlock uses: protocols for type checkers.
 
 Keys and values are bytes, revisions, leases and counts are integers, times are seconds. Reads are linearizable.
 """
 
 from __future__ import annotations
 
-# A protocol is not cheap to define: so at run time there is none.
+# Defining a protocol takes time at start-up, so there is none at run time.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from distlock_core.etcd.values import Compare, Event, Get, Op, Outcome
 
     class Watch(Protocol):
-        """An open watch on several ranges. A hint: what it says is worth a read, and it may miss a DELETE."""
+        """An open watch on several ranges. It is a hint, after which to read: it can miss a DELETE."""
 
         @property
         def endpoint(self) -> str:
-            """Where it is open."""
+            """The endpoint that serves it."""
 
         def wait(self, patience: Patience) -> list[Event]:
-            """Return the events there are, or none at the deadline. Raises `WatchEnded` and `Cancelled`."""
+            """Return the events that have arrived, [] at the deadline. Raises `WatchEnded` and `Cancelled`."""
 
         def wait_for_hint(self, patience: Patience) -> bool:
-            """Wait until it is worth a read, which is sooner than events where the watch begins in the past.
+            """Wait until a read may show a change. Return False at the deadline. Raises the errors of `wait()`.
 
-            etcd looks for those that it has missed every 100 ms only. False: nothing came by the deadline. What it
-            hints at may come from `wait()` later. Raises as `wait()`.
+            For a watch that begins in the past this is earlier than the events, which etcd sends in steps of 100 ms.
+            The events themselves come from `wait()`, possibly later.
             """
 
         def close(self) -> None: ...
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     class Etcd(Protocol):
         """One etcd cluster. Every call tries the endpoints in turn until its patience ends.
 
-        All raise `EtcdUnavailable` when none answered, `AccessDenied` when one refused, and `Cancelled`.
+        All calls raise `EtcdUnavailable` if none answers, `AccessDenied` if one refuses, and `Cancelled`.
         """
 
         @property
@@ -49,27 +49,27 @@ if TYPE_CHECKING:
         def txn(
             self, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op], patience: Patience
         ) -> Outcome:
-            """Write, if all the compares hold.
+            """Run `then` if all compares hold, else `otherwise`.
 
-            Raises `LeaseGone`, and `OutcomeUnknown` when it may have arrived and no answer came.
+            Raises `LeaseGone`, and `OutcomeUnknown` if a write may have arrived but no answer came.
             """
 
         def grant(self, lease: int, ttl: int, patience: Patience) -> int:
-            """Grant a lease with this id and return its TTL. To grant it twice is harmless: its TTL is returned."""
+            """Grant a lease with this id and return its TTL. Granting it again is harmless, and returns its TTL."""
 
         def keep_alive(self, lease: int, patience: Patience, *, fresh: bool = False) -> int:
-            """Renew a lease and return its TTL, 0 when it is gone. `fresh`: over a new connection in any case."""
+            """Renew a lease and return its TTL, 0 if it is gone. `fresh` requires a new connection."""
 
         def time_to_live(self, lease: int, patience: Patience) -> int:
-            """The seconds that a lease has left, 0 when it is gone."""
+            """Return the seconds that a lease has left, 0 if it is gone."""
 
         def revoke(self, lease: int, patience: Patience) -> None:
-            """End a lease and delete its keys. One that is gone already is no error."""
+            """End a lease and delete its keys. A lease that is already gone is no error."""
 
         def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> Watch:
-            """Watch keys (or ranges, with an end) from a revision on."""
+            """Watch keys, or ranges with an end, from a revision on."""
 
         def load_all(self) -> None:
-            """Load now what later calls would load at their first time: for who cannot afford that to fail then."""
+            """Load now all modules that calls would load on first use, so that this cannot fail later."""
 
         def close(self) -> None: ...

@@ -1,6 +1,6 @@
-"""Discovery: the members of a cluster, by the SRV records that DNS has of them under a domain.
+"""Discovery of a cluster's members by the DNS SRV records of a domain.
 
-`_etcd-client-ssl._tcp` names those that speak TLS, `_etcd-client._tcp` those that do not, as etcd's own tools have it.
+`_etcd-client-ssl._tcp` names members with TLS, `_etcd-client._tcp` those without, as for etcd's own tools.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 SECURE, PLAIN = "_etcd-client-ssl._tcp", "_etcd-client._tcp"
-LONGEST = 5.0  # seconds that one look-up may take
+LONGEST = 5.0  # seconds that one lookup may take
 MISSING = "discovery_srv needs the Python package dnspython: pip install dnspython"
 
 
 class Discovery:
-    """The members under one domain, looked up anew by every call."""
+    """The members in one domain's records, looked up at every call."""
 
     def __init__(self, domain: str, *, tls_only: bool = False) -> None:
-        """With `tls_only` what does not speak TLS is not looked for."""
+        """With `tls_only`, members without TLS are not looked up."""
         self.domain = domain.strip().rstrip(".")
         self._services = (SECURE,) if tls_only else (SECURE, PLAIN)
 
@@ -33,10 +33,10 @@ class Discovery:
         return f"SRV records of {self.domain}"
 
     def __call__(self, patience: Patience) -> list[Address]:
-        """Return the members, in the order in which they are to be tried.
+        """Return the members in the order in which to try them.
 
-        Where some speak TLS, the others are left out. Raises `ConnectFailed` where DNS does not answer or has none,
-        `ConfigError` where dnspython is missing, `Cancelled`.
+        If some have TLS, those without are left out. Raises `ConnectFailed` if DNS does not answer or has no records,
+        `ConfigError` if dnspython is missing, and `Cancelled`.
         """
         try:
             import dns.exception
@@ -68,7 +68,7 @@ class Discovery:
 
 
 def _addresses(records: list[Any], scheme: str) -> list[Address]:
-    # Lowest priority first; among equals each is as likely to be the first as its weight says (RFC 2782).
+    # Lowest priority first; among equals, the chance to be first is proportional to the weight (RFC 2782).
     ordered = sorted(records, key=lambda one: (one.priority, -(random.random() ** (1 / max(one.weight, 0.1)))))
     targets = [(str(record.target).rstrip("."), record.port) for record in ordered]
     try:

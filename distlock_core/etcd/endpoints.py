@@ -1,4 +1,4 @@
-"""Several endpoints of one etcd cluster: what they are called, in which turn they are tried, and for how long."""
+"""The endpoints of one etcd cluster: the order in which they are tried, and the time that each gets."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from distlock_core.etcd.address import Address
 from distlock_core.etcd.happy_eyeballs import ConnectFailed
 from distlock_core.etcd.http.http1 import ConnectionLost
 
-LONGEST_ATTEMPT = 5.0  # seconds that one member may take to answer, when the caller would wait for ever
+LONGEST_ATTEMPT = 5.0  # seconds that one member may take to answer, even if the caller would wait forever
 SHORTEST_ATTEMPT = 0.25  # seconds; below this a healthy member under load would look dead
 TIMED_OUT = "timed out"
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # seconds between two rounds over all endpoints
-# Seconds that an endpoint is left alone which has sent its clients away: told by it, or growing from the first.
+# Seconds for which an endpoint that has turned its clients away is not asked: from its Retry-After, or growing.
 FIRST_REST, LONGEST_REST, MOST_TOLD = 0.5, 10.0, 60.0
-RECENT = 60.0  # seconds for which the last failure of an endpoint is worth telling
+RECENT = 60.0  # seconds for which the last failure of an endpoint is reported
 
 
 TYPE_CHECKING = False
@@ -26,29 +26,29 @@ if TYPE_CHECKING:
 
 
 class WrongCluster(ConnectionLost):
-    """An endpoint has answered that belongs to another cluster: its word is not taken."""
+    """An endpoint of another cluster has answered: its answer is ignored."""
 
 
 class Attempt:
-    """One try at one endpoint. The caller says how it failed, or stops asking for more."""
+    """One try at one endpoint. The caller records how it failed, or stops the iteration."""
 
     def __init__(self, address: Address, patience: Patience, floor: int = 0) -> None:
-        """`floor`: the revision that etcd had before this is sent."""
+        """`floor`: the last revision of etcd known before this try."""
         self.address = address
         self.patience = patience
         self.failure: str | None = None
         self.astray = False  # it failed because another cluster has answered
         self.in_vain = False  # it would fail the same way again
-        self.shut_for: float | None = None  # the endpoint has sent us away: for so many seconds; 0 where it says none
+        self.shut_for: float | None = None  # seconds for which the endpoint has turned clients away; 0 if it gave none
         self.floor = floor
 
     def leave_some(self, others: int) -> None:
-        """There are so many other addresses behind this endpoint's name: leave each its share of the time."""
+        """Reserve a share of the time for each of the `others`, further addresses of this endpoint's name."""
         self.patience = self.patience.within(self.patience.left() / (others + 1))
 
 
 class _Rest:
-    """Until when an endpoint is left alone, and why."""
+    """The time until which an endpoint is not asked, and the reason."""
 
     def __init__(self, attempt: Attempt, before: _Rest | None) -> None:
         self.why = attempt.failure or TIMED_OUT
@@ -58,7 +58,7 @@ class _Rest:
 
 
 def seconds_to_wait(retry_after: str | None) -> float:
-    """The seconds that a Retry-After header asks for; 0 where there is none, or a date that nobody understands."""
+    """The seconds in a Retry-After header; 0 without one, or if it cannot be parsed."""
     said = (retry_after or "").strip()
     if said.isascii() and said.isdigit():
         return float(said[:9])
@@ -73,12 +73,12 @@ def seconds_to_wait(retry_after: str | None) -> float:
 
 
 class Endpoints:
-    """The endpoints in their order, and the one that answered last, which is asked first."""
+    """The endpoints in order. The one that answered last is asked first."""
 
     def __init__(
         self, addresses: Sequence[Address], hints: Sequence[Hint] = (), discovery: Discovery | None = None
     ) -> None:
-        """`hints` go with the error when none answers. DNS is asked when none of these addresses does."""
+        """`hints` go with the error if none answers. `discovery` is used if none of these addresses answers."""
         self._given = list(addresses)
         self._addresses = list(addresses)
         self._discovery = discovery
@@ -87,9 +87,9 @@ class Endpoints:
         self._hints = hints
         self._known: set[str] = set()
         self._rests: dict[str, _Rest] = {}
-        self._last_failure: tuple[str, float] = ("", 0.0)  # what it was, and when
-        self.cluster: int | None = None  # the id of the one that answered first
-        self._revision = 0  # the last that is known of it
+        self._last_failure: tuple[str, float] = ("", 0.0)  # its message and time
+        self.cluster: int | None = None  # the cluster id in the first answer
+        self._revision = 0  # the cluster's last known revision
         self._members: frozenset[str] = frozenset()
 
     @property
@@ -101,17 +101,17 @@ class Endpoints:
         return max(1, len(self._addresses))
 
     def answered(self, address: Address, cluster: int | None = None) -> None:
-        """This one works: ask it first from now on. Raises `WrongCluster` if it is not of the cluster that it was."""
+        """Ask this address first from now on. Raises `WrongCluster` if the cluster id has changed."""
         if cluster is not None:
             self.check_cluster(cluster)
         self._undiscovered = False
         self._known.add(address.url)
         self._rests.pop(address.url, None)
-        if address in self._addresses:  # else another thread has looked into DNS meanwhile
+        if address in self._addresses:  # else another thread has done a discovery meanwhile
             self._first = self._addresses.index(address)
 
     def check_cluster(self, cluster: int) -> None:
-        """Raise `WrongCluster` if what a member says is of another cluster than what was said first."""
+        """Raise `WrongCluster` if this cluster id is not that of the first answer."""
         if self.cluster is None:
             self.cluster = cluster
         elif cluster != self.cluster:
@@ -120,10 +120,10 @@ class Endpoints:
             )
 
     def check_history(self, revision: int, attempt: Attempt) -> None:
-        """Raise `WrongCluster` if the revision of a linearizable answer is older than what was known before asking.
+        """Raise `WrongCluster` if the revision of a linearizable answer is lower than the one known before the request.
 
-        The same cluster never goes back. Two that were set up apart from each other may have the same id: with etcd's
-        default settings they do.
+        The revision of one cluster never decreases. Two clusters that were set up independently may have the same id:
+        with etcd's default settings they do.
         """
         if revision < attempt.floor:
             raise WrongCluster(
@@ -137,7 +137,7 @@ class Endpoints:
         return bool(self._members)
 
     def check_members(self, members: Iterable[str]) -> None:
-        """Raise `WrongCluster` if none of these members was one before. Members come and go, one by one."""
+        """Raise `WrongCluster` if none of these members was one before. Members are replaced one at a time."""
         found = frozenset(members)
         if self._members and found and not found & self._members:
             raise WrongCluster(
@@ -147,14 +147,15 @@ class Endpoints:
         self._members = found or self._members
 
     def has_answered(self, address: Address) -> bool:
-        """True if this one has answered before as etcd does."""
+        """True if an etcd has answered at this address before."""
         return address.url in self._known
 
     def attempts(self, patience: Patience) -> Iterator[Attempt]:
         """Yield attempts, round after round with growing pauses, until the patience ends.
 
-        The time is shared out: an endpoint that hangs leaves the others their part of it. Raises `EtcdUnavailable`
-        with every endpoint's last failure at the end (`AnotherCluster` where that is it for all), and `Cancelled`.
+        Each endpoint gets a share of the time, so that one that hangs does not starve the others. At the end raises
+        `EtcdUnavailable` with every endpoint's last failure (`AnotherCluster` if that is the failure of all), or
+        `Cancelled`.
         """
         started = now()
         failures: dict[str, str] = {}
@@ -170,7 +171,7 @@ class Endpoints:
             for position, address in enumerate(turn):
                 patience.check()
                 if patience.over():
-                    # Nothing is sent any more: its answer could not be waited for.
+                    # Send nothing more: there is no time left to wait for its answer.
                     raise self._unavailable(failures, astray, now() - started)
                 rest = self._rests.get(address.url)
                 if rest is not None and now() < rest.until:
@@ -180,7 +181,7 @@ class Endpoints:
                 attempt = Attempt(address, share, self._revision)
                 try:
                     yield attempt
-                finally:  # also when the caller asks for no more, because it must not send again
+                finally:  # even if the caller stops the iteration because it must not send again
                     if attempt.failure:
                         self._last_failure = f"{address.url} ({attempt.failure})", now()
                 in_vain = in_vain and attempt.in_vain
@@ -190,13 +191,13 @@ class Endpoints:
                     (astray.add if attempt.astray else astray.discard)(address.url)
             if in_vain:
                 raise self._unavailable(failures, astray, now() - started)
-            self._undiscovered = True  # they may have moved
+            self._undiscovered = True  # the members may have moved
             patience.pause(pauses.next())
             if not turn and patience.over():
                 raise self._unavailable(failures, astray, now() - started)
 
     def _await_one(self, turn: Sequence[Address], patience: Patience, failures: dict[str, str]) -> None:
-        """Where all endpoints have sent us away, wait for the first to be asked again."""
+        """If all endpoints have turned clients away, wait until the first of them may be asked again."""
         rests = [self._rests[address.url] for address in turn if address.url in self._rests]
         if rests and len(rests) == len(turn):
             for address, rest in zip(turn, rests):
@@ -234,7 +235,7 @@ class Endpoints:
 
 
 def _note(failures: dict[str, str], what: str, failure: str) -> bool:
-    """Note why one has failed. False: the last try may just have had no time left, what it was told earlier stays."""
+    """Record a failure. False if an earlier one is kept: a last try may only have had too little time."""
     if failure.startswith(TIMED_OUT) and what in failures:
         return False
     failures[what] = failure

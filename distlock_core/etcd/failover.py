@@ -1,4 +1,4 @@
-"""A call, carried to one endpoint after the other until one answers: the same for both drivers."""
+"""Failover of a call: one endpoint after another, until one answers. Shared by both drivers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     Answer = TypeVar("Answer")
 
 SPEAKS_TLS = "it speaks TLS there: use https://"
-# etcd 3.5.0 to 3.5.4 die of a client that goes away while a transaction that only reads is on: nobody hangs up at once.
-LINGER = 0.25  # seconds that a call which was called off waits for the answer that is on its way
-LATE = 2.0  # seconds that the connection of a call whose time is up stays open, while its caller goes on
+# etcd 3.5.0-3.5.4 crashes if a client disconnects during a read-only transaction, so never close at once.
+LINGER = 0.25  # seconds that a cancelled call waits for an answer that may be on its way
+LATE = 2.0  # seconds that the connection of a call stays open after its deadline, while its caller goes on
 
 
 def ask_in_turn(
@@ -31,17 +31,17 @@ def ask_in_turn(
     once: bool = False,
     benign: int = -1,
 ) -> Answer | None:
-    """Ask one endpoint after the other, until one answers.
+    """Ask one endpoint after another until one answers, and return its answer.
 
-    What must not be sent twice (`once`) is given up with `OutcomeUnknown` as soon as it may have arrived and no
-    answer came. A refusal of the `benign` code counts as an answer: None.
+    A request that must not be sent twice (`once`) raises `OutcomeUnknown` as soon as it may have arrived without an
+    answer. A refusal with the code `benign` counts as the answer None.
     """
     for attempt in endpoints.attempts(patience):
         try:
             return ask(attempt)
         except ConnectFailed as failure:
             attempt.failure = str(failure)
-            attempt.astray = isinstance(failure.__cause__, WrongCluster)  # found out before anything was sent
+            attempt.astray = isinstance(failure.__cause__, WrongCluster)  # noticed before anything was sent
         except Refused as refusal:
             if refusal.code == benign >= 0:
                 return None

@@ -1,8 +1,8 @@
-"""Addresses: what an endpoint's name stands for, and a connection to one of them that comes about."""
+"""Happy Eyeballs (RFC 8305): resolving an endpoint's name, and connecting to one of its addresses."""
 
 from __future__ import annotations
 
-import _socket as socket  # what `socket` makes enumerations of, which takes a tenth of a short-lived distlock's time
+import _socket as socket  # the module `socket` makes enumerations, which takes a tenth of a short-lived distlock's time
 import errno
 import os
 import select
@@ -18,37 +18,37 @@ if TYPE_CHECKING:
     from distlock_core.etcd.address import Address
 
     Answer = TypeVar("Answer")
-    Where = tuple[Any, ...]  # a numeric host, a port, and what else belongs to an address of that family
+    Where = tuple[Any, ...]  # a numeric host, a port, and further fields of that family's addresses
 
-STAGGER = 0.25  # seconds after which the next address is tried beside those that have not answered (RFC 8305)
-SUSPECTED = 60.0  # seconds that an address which fell silent is tried behind the others of its name
+STAGGER = 0.25  # seconds after which the next address is tried in parallel (RFC 8305)
+SUSPECTED = 60.0  # seconds for which an address that fell silent is tried after the others of its name
 
-# Seconds that a resolver has, where it is known what it said last; and how long one that was silent is not asked again:
-# each question holds a thread until the resolver gives up.
+# Seconds that the resolver may take if its previous answer is known; and for which a silent resolver is not asked
+# again, since each query occupies a thread until the resolver gives up.
 RESOLVE, LEFT_ALONE = 1.0, 5.0
 
 _suspects: dict[Where, float] = {}  # until when
 _proven: set[Where] = set()
 _silent: dict[Address, float] = {}  # until when its name is not looked up
-_known: dict[Address, list[tuple[int, Where]]] = {}  # what a name stood for when it was last resolved
+_known: dict[Address, list[tuple[int, Where]]] = {}  # addresses of a name when it was last resolved
 
 
 class ConnectFailed(Exception):
-    """No connection came about: nothing was sent."""
+    """No connection was made: nothing was sent."""
 
 
 class Target(Value):
-    """One of the addresses that a host stands for."""
+    """One of the addresses of a host."""
 
     family: int
     where: Where
 
 
 def open_socket(address: Address, patience: Patience) -> tuple[socket.socket, Where, int]:
-    """Connect to the first address that lets itself be connected to. Raises `ConnectFailed`, `Cancelled`.
+    """Connect to the first address that accepts. Raises `ConnectFailed`, `Cancelled`.
 
-    They are tried in turn, the next as soon as one has failed, and after `STAGGER` seconds beside those that say
-    nothing. Returns the socket, where it leads, and how many more there are to try if nothing is heard there.
+    The addresses are tried in order: the next one as soon as one has failed, or after `STAGGER` seconds in parallel
+    with silent ones. Returns the socket, its address, and the number of addresses left to try if it stays silent.
     """
     waiting = targets(address, patience)
     count = len(waiting)
@@ -60,7 +60,9 @@ def open_socket(address: Address, patience: Patience) -> tuple[socket.socket, Wh
                 target = waiting.pop(0)
                 try:
                     begun = _begin(target)
-                except OSError as error:  # this family cannot be spoken here, or there is no way to that network
+                except (
+                    OSError
+                ) as error:  # this family is unavailable, or there is no route to that network
                     problem = reason_of(error)
                     continue
                 racing[begun.fileno()] = begun, target.where
@@ -71,7 +73,7 @@ def open_socket(address: Address, patience: Patience) -> tuple[socket.socket, Wh
                 code = attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 del racing[descriptor]
                 if code == 0:
-                    # A request is one small segment that waits for its answer: nothing is gained by holding it back.
+                    # A request is one small segment that waits for its answer: do not delay it.
                     attempt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     return attempt, where, 0 if where in _proven else count - 1
                 attempt.close()
@@ -98,21 +100,21 @@ def _begin(target: Target) -> socket.socket:
 
 
 def heard(where: Where) -> None:
-    """An answer of etcd's has come from there."""
+    """Record that etcd has answered from this address."""
     _suspects.pop(where, None)
     _proven.add(where)
 
 
 def suspect(where: Where) -> None:
-    """No answer has come from there in time: for a while the other addresses of that name are tried first."""
+    """Record that no answer came in time: for a while the other addresses of that name are tried first."""
     _proven.discard(where)
     _suspects[where] = now() + SUSPECTED
 
 
 def targets(address: Address, patience: Patience) -> list[Target]:
-    """The addresses of a host in the order in which they are to be tried. Raises `ConnectFailed`, `Cancelled`.
+    """The addresses of a host in the order in which to try them. Raises `ConnectFailed`, `Cancelled`.
 
-    The system's order, but of two families in turns; and behind all others those that have fallen silent.
+    This is the system's order, alternating between the two families, with silent addresses last.
     """
     found = [Target(family, where) for family, where in _resolve(address, patience)]
     families = {target.family: [one for one in found if one.family == target.family] for target in found}
@@ -122,8 +124,8 @@ def targets(address: Address, patience: Patience) -> list[Target]:
 
 
 def _resolve(address: Address, patience: Patience) -> Iterable[tuple[int, Where]]:
-    """What the host stands for. A name that the resolver is silent about, or cannot tell now, is what it was before."""
-    # As bytes: for a string Python loads its codec for international names first.
+    """The addresses of the host. If the resolver fails or does not answer, its previous answer is used."""
+    # As bytes: for a string Python would load its codec for international names.
     host = address.host.encode("ascii" if address.host.isascii() else "idna")
     try:
         return _distinct(socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
@@ -153,9 +155,9 @@ def _distinct(found: Iterable[tuple[Any, ...]]) -> list[tuple[int, Where]]:
 
 
 def aside(work: Callable[[], Answer], patience: Patience, name: str = "distlock-resolve") -> Answer | None:
-    """Do something that cannot be interrupted in a thread of its own, which is left behind at the deadline: None.
+    """Do uninterruptible work in a separate thread. At the deadline the thread is abandoned, and None returned.
 
-    Raises what the work raises, and `Cancelled`.
+    Raises the errors of the work, and `Cancelled`.
     """
     from distlock_core.base.threads import start_thread
 
@@ -166,7 +168,7 @@ def aside(work: Callable[[], Answer], patience: Patience, name: str = "distlock-
     def run() -> None:
         try:
             answers.append(work())
-        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+        except Exception as error:  # noqa: BLE001 - raised in the waiting thread
             errors.append(error)
         finally:
             os.close(writer)

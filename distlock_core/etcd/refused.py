@@ -1,4 +1,4 @@
-"""Refusals: etcd's answers that are errors, by either transport, and the errors of distlock that they become."""
+"""Error answers of etcd, over either transport, and the distlock errors that they become."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ if TYPE_CHECKING:
 
 # gRPC codes, as etcd's answers carry them.
 INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, FAILED_PRECONDITION, UNAUTHENTICATED = 3, 5, 7, 9, 16
-# Cancelled, Unknown, DeadlineExceeded, Aborted, Internal, Unavailable: another member may do better.
+# Cancelled, Unknown, DeadlineExceeded, Aborted, Internal, Unavailable: temporary, another member may succeed.
 PASSING = frozenset({1, 2, 4, 10, 13, 14})
-# What Python raises over an answer that is no JSON, or JSON of another shape than etcd's.
+# Python's errors for an answer that is no JSON, or JSON of another structure than etcd's.
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
 TOO_MANY_REQUESTS, NO_LEADER = "too many requests", "etcdserver: no leader"
-# What the gateway says of a request that did not reach it whole, because the connection is half closed: it passes on
-# nothing of it.
+# The gateway's error for an incomplete request, on a half-closed connection: it passes no part of it on.
 CUT_SHORT = "unexpected EOF"
 NO_SPACE = "database space exceeded"
-MOST_QUOTED = 300  # characters of what etcd says that are shown
-# How a watch's end says that this user may not watch, or has no valid token any more: by version, one or the other.
+MOST_QUOTED = 300  # characters of an etcd message that are shown
+# Reasons, by version of etcd, for ending a watch that this user may not open, or whose token is no longer valid.
 REFUSALS = ("permission denied", "invalid auth token", "auth store is old", "in header is old", "user name is empty")
 
 
 class WatchRefused(WatchEnded):
-    """A watch is over because etcd refuses it to this user."""
+    """etcd has ended a watch because this user may not open it."""
 
 
 class Refused(Exception):
@@ -44,7 +43,7 @@ class Refused(Exception):
 
     @property
     def undone(self) -> bool:
-        """True if it was surely refused before anything was done: a write may be sent again."""
+        """True if the request was certainly refused before anything was done: a write may be sent again."""
         return NO_LEADER in self.message or TOO_MANY_REQUESTS in self.message or self._cut_short
 
     @property
@@ -53,14 +52,14 @@ class Refused(Exception):
 
 
 def watch_ended(said: str, *, compacted: bool) -> WatchEnded:
-    """The error for a watch that etcd has ended, by what it has said of that."""
+    """The error for a watch that etcd has ended with this message."""
     if compacted:
         return Compacted(said)
     return (WatchRefused if any(word in said for word in REFUSALS) else WatchEnded)(said)
 
 
 def translate(refusal: Refused) -> DistlockError:
-    """The error that callers know, for one of etcd's."""
+    """The distlock error for an error of etcd."""
     message = refusal.message
     if refusal.code in (PERMISSION_DENIED, UNAUTHENTICATED) or "user name is empty" in message:
         if "user name is empty" in message:
@@ -71,11 +70,11 @@ def translate(refusal: Refused) -> DistlockError:
             "etcd's database is full (alarm NOSPACE): it takes no writes until somebody has compacted and "
             "defragmented it, and then disarmed the alarm. See: etcdctl alarm list"
         )
-    if "too large" in message or "larger than max" in message:  # the second is gRPC's, above its own limit
+    if "too large" in message or "larger than max" in message:  # the second is gRPC's message, for its own limit
         return ConfigError(f"etcd refuses: {message}; shorten the reason or the value")
     return DistlockError(f"etcd refuses: {message}")
 
 
 def quoted(said: Any) -> str:
-    """What etcd has said, to be shown to a person: on one line, without control characters, and not at any length."""
+    """A message from etcd for people: on one line, without control characters, shortened."""
     return printable(str(said)[:MOST_QUOTED])

@@ -1,4 +1,4 @@
-"""Which driver speaks to a cluster: the gateway or gRPC."""
+"""Selection of the driver for a cluster: the gateway or gRPC."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def dial(
     hints: Sequence[Hint] = (),
     max_answer: int = MAX_ANSWER,
 ) -> Etcd:
-    """Return the cluster behind these endpoints: URLs, in a list or separated by commas. Nothing is sent yet.
+    """Return a client of the cluster with these endpoints: URLs in a list, or separated by commas. Sends nothing yet.
 
-    Those that the SRV records of the domain `discovery_srv` name are asked when none of these answers. An endpoint
-    without a scheme is https where `access` has a secret or says something of TLS, or another endpoint is; and where it
-    is, nothing plain is taken from DNS. `transport` is auto, http or grpc. `hints` go with the error when none
-    answers. `max_answer` (MiB) is the largest answer that is read. Raises `ConfigError`.
+    Members in the SRV records of the domain `discovery_srv` are asked if none of these endpoints answers. An endpoint
+    without a scheme is https if `access` has a secret or a TLS setting, or if another endpoint is https; members
+    without TLS are then not discovered. `transport` is auto, http or grpc. `hints` go with the error if none answers.
+    `max_answer` (MiB) is the size limit of an answer. Raises `ConfigError`.
     """
     texts = endpoints.split(",") if isinstance(endpoints, str) else endpoints
     given_tls = any(text.strip().lower().startswith("https://") for text in texts)
@@ -63,9 +63,9 @@ def dial(
 
 
 class Either:
-    """One etcd cluster behind its gateway, until a member has none for this client: then over gRPC. Implements `Etcd`.
+    """One etcd cluster over the gateway, or over gRPC once a member has no gateway for this client. Implements `Etcd`.
 
-    Where the package `etcd3` is missing it stays with the gateway, and the error says what to install.
+    If the package `etcd3` is missing it stays with the gateway, and the error names what to install.
     """
 
     def __init__(self, endpoints: Endpoints, access: Access | None = None, max_answer: int = MAX_ANSWER) -> None:
@@ -121,7 +121,7 @@ class Either:
                 advice = self._gateway.advice
                 if not advice or advice in error.message:
                     raise
-                raise EtcdUnavailable(f"{refusal}{advice}") from error  # no time was left for another try
+                raise EtcdUnavailable(f"{refusal}{advice}") from error  # no time is left for another try
 
     def _choose(self) -> None:
         from distlock_core.etcd.grpc.driver import Grpc

@@ -1,4 +1,4 @@
-"""What the rest of distlock may ask of etcd v3, whichever driver carries it.
+"""Values of etcd requests and answers, independent of the driver.
 
 Keys and values are bytes, revisions, leases and counts are integers, times are seconds. Reads are linearizable.
 """
@@ -11,11 +11,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Union
 
-REREAD = 10.0  # seconds; a watch can be silent or miss an event, so the truth is read this often
+REREAD = 10.0  # seconds between reads during a watch, which can be silent or miss an event
 
 
 class KeyValue(Value):
-    """A key as etcd holds it. `lease` is 0 without one; `value` is empty in a keys-only read."""
+    """A key in etcd. `lease` is 0 without one; `value` is empty in a keys-only read."""
 
     key: bytes
     value: bytes
@@ -39,9 +39,9 @@ class Compare(Value):
 
 
 class Get(Value):
-    """A read. With `range_end`, of `[key, range_end)`, in order of key, or of `create_revision` where `by_age`.
+    """A read of a key, or with `range_end` of `[key, range_end)`, at the present or at a given `revision`.
 
-    `newest_first`: in order of `mod_revision`, the last change first. With a `revision`, as it was then.
+    The order is by key, with `by_age` by create_revision, with `newest_first` by descending mod_revision.
     """
 
     key: bytes
@@ -66,14 +66,14 @@ class Delete(Value):
 
 
 class Range(Value):
-    """What a `Get` found. `total` counts the whole range, whatever was limited or filtered."""
+    """The result of a `Get`. `total` counts the whole range, regardless of limits and filters."""
 
     kvs: tuple[KeyValue, ...]
     total: int
 
 
 class Outcome(Value):
-    """What a transaction did: `results` has a `Range` for every `Get`, the number of keys for a `Delete`."""
+    """The outcome of a transaction. `results` has a `Range` for each `Get`, the number of keys for a `Delete`."""
 
     succeeded: bool
     revision: int
@@ -84,26 +84,26 @@ class Outcome(Value):
 
 
 class Event(Value):
-    """A change: `deleted`, or put. A deleted key has its key and mod_revision alone."""
+    """A change of a key: `deleted`, or put. A deleted key has only its key and mod_revision."""
 
     deleted: bool
     kv: KeyValue
 
 
 class LeaseGone(Exception):
-    """A write named a lease that does not exist, or no longer."""
+    """A write named a lease that does not exist (any more)."""
 
 
 class WatchEnded(Exception):
-    """A watch is over: the member went away, the history was compacted, the stream broke. Read, and watch again."""
+    """A watch is over: the member went away, the history was compacted, or the stream broke. Read, and watch again."""
 
 
 class Compacted(WatchEnded):
-    """The history that a watch was to begin with is not there any more."""
+    """The history at the beginning of a watch has been compacted."""
 
 
 def prefix_end(prefix: bytes) -> bytes:
-    """Return the key just behind all those that begin with `prefix`."""
+    """Return the first key after all those that begin with `prefix`."""
     trimmed = prefix.rstrip(b"\xff")
     return trimmed[:-1] + bytes([trimmed[-1] + 1]) if trimmed else b"\0"
 

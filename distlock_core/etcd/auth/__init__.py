@@ -1,1 +1,1 @@
-"""Access to etcd: user and password, TLS, and which right is missing."""
+"""Access to etcd: users and passwords, TLS, and diagnosis of missing rights."""

@@ -1,4 +1,4 @@
-"""Access: with which certificates, and as which user, etcd is spoken to."""
+"""Access: the certificates and the user of a client of etcd."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from distlock_core.etcd.auth.password_file import read_password_file
 
 
 class Access(Value):
-    """What a client says of itself, and whom it trusts. Paths of PEM files; None for what is not used."""
+    """Credentials of a client, and the CA that it trusts. Certificates are paths of PEM files; None if not used."""
 
     cacert: str | None = None
     cert: str | None = None
@@ -22,15 +22,15 @@ class Access(Value):
 
     @property
     def wants_tls(self) -> bool:
-        """True if it has a secret, or says something that only TLS has a use for.
+        """True if it has a secret, or a setting that applies only to TLS.
 
-        What is not said to be plain in as many words is spoken to over TLS then.
+        Endpoints without a scheme are then https.
         """
         secret = self.user or self.password or self.password_file
         return bool(self.cacert or self.cert or self.key or self.server_name or secret)
 
     def secret(self) -> str:
-        """The password as it is now: a file is read again, since it may have been changed. Raises `ConfigError`."""
+        """The current password: a password file is read at each call, since it may change. Raises `ConfigError`."""
         if self.password or self.password_file is None:
             return self.password or ""
         return read_password_file(self.password_file)

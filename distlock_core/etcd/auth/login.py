@@ -1,7 +1,7 @@
-"""Login: who a client is to etcd, for both drivers: the token, and when it is time for another one.
+"""Login: the auth token of a client, for both drivers, and its renewal.
 
-Tokens end: with their time (etcd's --auth-token-ttl), when the member that knows them restarts, and, by the kind of
-token, when anybody changes users or roles. So one that is refused is a reason to log in again, not an error.
+Tokens expire: after etcd's --auth-token-ttl, when the member that issued them restarts, and, depending on the kind of
+token, when users or roles are changed. So a refused token is a reason to log in again, not an error.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 
     Answer = TypeVar("Answer")
 
-# The last of these is what 3.5 says over its gateway, with a code that may mean anything.
+# The last of these is the answer of 3.5 over its gateway, with an ambiguous code.
 OUTDATED = ("user name is empty", "revision of auth store is old", "revision in header is old")
 WRONG_PASSWORD, NOT_ENABLED = "authentication failed", "authentication is not enabled"
-FRESH = 10.0  # seconds; a token this young is not what a watch was refused for
+FRESH = 10.0  # seconds; a younger token cannot be why a watch was refused
 
 
 class Login:
     """The token of one user, shared by all calls to one cluster. A login costs etcd a commit and some 60 ms."""
 
     def __init__(self, access: Access, authenticate: Callable[[Attempt, str, str], str]) -> None:
-        """`authenticate` asks an endpoint for a token, with a name and a password. It raises what a call raises."""
+        """`authenticate` asks an endpoint for the token of a user, by name and password. It raises as a call does."""
         self._access = access
         self._authenticate = authenticate
         self._token: str | None = None
         self._since = 0.0
 
     def ask(self, attempt: Attempt, ask: Callable[[Attempt, str], Answer]) -> Answer:
-        """Ask an endpoint with the token, which is empty while etcd wants none. One that is refused is renewed once.
+        """Ask an endpoint with the token, which is empty while etcd needs none. A refused token is renewed once.
 
-        Raises `AccessDenied` for a wrong password, and what `ask` raises. What etcd refuses for its token was not
-        done: so it may be sent again.
+        Raises `AccessDenied` for a wrong password, and the errors of `ask`. A request that etcd refuses because of its
+        token was not carried out, so it may be sent again.
         """
         token = self._token
         if token is None:
@@ -56,7 +56,7 @@ class Login:
         return ask(attempt, self._log_in(attempt))
 
     def suspect(self) -> None:
-        """A watch was refused, without its reason: log in again before the next call, unless that was just done."""
+        """Log in again before the next call, unless the token is fresh: a watch was refused without a reason."""
         if now() - self._since > FRESH:
             self._token = None
 
@@ -64,11 +64,11 @@ class Login:
         user = self._access.user or ""
         try:
             self._token = self._authenticate(attempt, user, self._access.secret())
-        except ConfigError as error:  # the password's file, which may just be changing hands
+        except ConfigError as error:  # the password file may be replaced at this moment
             raise AccessDenied(f"cannot log in to etcd as {user!a}: {error.message}") from error
         except Refused as refusal:
             if refusal.code == FAILED_PRECONDITION and NOT_ENABLED in refusal.message:
-                self._token = ""  # it may be switched on later: a call is refused then
+                self._token = ""  # if authentication is enabled later, a call is refused then
             elif refusal.passing:
                 raise ConnectFailed(refusal.message) from refusal
             elif WRONG_PASSWORD in refusal.message:
@@ -76,7 +76,7 @@ class Login:
             else:
                 raise AccessDenied(f"etcd refuses user {user!a}: {refusal.message}") from refusal
         except ConnectionLost as failure:
-            raise ConnectFailed(str(failure)) from failure  # what was to be asked has not been sent
+            raise ConnectFailed(str(failure)) from failure  # the request has not been sent
         except MALFORMED as failure:
             raise ConnectFailed("it answers, but not as etcd does") from failure
         self._since = now()
@@ -86,5 +86,5 @@ class Login:
 def _outdated(refusal: Refused, token: str) -> bool:
     if refusal.code == UNAUTHENTICATED or any(words in refusal.message for words in OUTDATED):
         return True
-    # With --client-cert-auth etcd takes a call without a token for the certificate's, which has no user.
+    # With --client-cert-auth, a call without a token counts as one of the certificate's user, who may not exist.
     return refusal.code == PERMISSION_DENIED and not token

@@ -1,14 +1,14 @@
-"""A password in a file of its own."""
+"""Reading of a password file."""
 
 from __future__ import annotations
 
 from distlock_core.errors import ConfigError
 
-LARGEST = 4096  # bytes; beyond this it is no password, but a slip in the name
+LARGEST = 4096  # bytes; a larger file is no password: its name was a mistake
 
 
 def read_password_file(path: str) -> str:
-    """Return the password in a file: its one line, without the newline. Raises `ConfigError`, which never shows it."""
+    """Return the only line of a password file, without its newline. Raises `ConfigError`, which never shows it."""
     try:
         with open(path, "rb") as file:
             content = file.read(LARGEST + 1)

@@ -1,7 +1,6 @@
-"""Which right it is that somebody lacks. etcd only says "permission denied", so each one is tried by itself.
+"""Diagnosis of a missing right. etcd only answers "permission denied", so each right is tried by itself.
 
-To try a write, it is put where it is never executed: into the branch of a transaction that is not taken. etcd checks
-the rights for both branches.
+A write is tried in the branch of a transaction that is not executed: etcd checks the rights for both branches.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
     from distlock_core.etcd.auth.access import Access
     from distlock_core.etcd.values import Op
 
-TRYING = 1.0  # seconds that may be spent on finding out
-MOST = 4  # keys that are named
+TRYING = 1.0  # seconds that the diagnosis may take
+MOST = 4  # keys that a message names
 
 
 def name_missing(
@@ -28,10 +27,10 @@ def name_missing(
     ops: Sequence[Op],
     attempt: Callable[[Sequence[Op], Sequence[Op]], object],
 ) -> AccessDenied:
-    """Return the error that says who lacks what on which key.
+    """Return an error that names the user, the missing right and the key.
 
-    `attempt` sends a transaction without conditions: what is then done, and what would be done otherwise. It raises
-    as `Etcd.txn` does.
+    `attempt` sends a transaction without conditions, from its `then` and `otherwise` operations. It raises the errors
+    of `Etcd.txn()`.
     """
     cause = denied.__cause__
     if not isinstance(cause, Refused) or cause.code != PERMISSION_DENIED:
@@ -48,16 +47,16 @@ def name_missing(
                 if shown not in lacking[right] and not _may(op, attempt):
                     lacking[right].append(shown)
     except (DistlockError, LeaseGone):
-        return denied  # etcd went away meanwhile: no more is known
+        return denied  # etcd went away meanwhile: no more can be found out
     said = [f"{right} {_listed(keys)}" for right, keys in lacking.items() if keys]
     if not said:
-        return denied  # it has been given the right meanwhile; or it is about a lease
+        return denied  # the right was granted meanwhile, or it is about a lease
     return AccessDenied(f"{_who(access)} may not {', nor '.join(said)}; docs/security.md has the role that it needs")
 
 
 def _may(op: Op, attempt: Callable[[Sequence[Op], Sequence[Op]], object]) -> bool:
     if isinstance(op, Put):
-        op = Put(op.key, b"")  # a lease brings rights of its own into it
+        op = Put(op.key, b"")  # without the lease, which needs other rights
     try:
         attempt(*(([op], []) if isinstance(op, Get) else ([], [op])))
     except AccessDenied:

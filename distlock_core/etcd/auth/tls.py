@@ -1,4 +1,4 @@
-"""TLS towards etcd: whom to trust, what to show, and what is wrong in plain words when it fails.
+"""TLS connections to etcd: trusted CAs, client certificates, and plain words for what is wrong when they fail.
 
 Loaded for https endpoints only. A server's certificate is always verified; nothing switches that off.
 """
@@ -22,31 +22,33 @@ if TYPE_CHECKING:
 
     from distlock_core.base.deadline import Patience
 
-LARGEST = 16 * 2**20  # bytes of a PEM file; beyond it this is none
-LISTENING = 0.3  # seconds that may be spent on finding out why an endpoint hangs up
+LARGEST = 16 * 2**20  # bytes; a larger file is no PEM file
+LISTENING = 0.3  # seconds that finding out why an endpoint disconnects may take
 EXPIRED, NOT_YET_VALID, HOST_MISMATCH, IP_MISMATCH = 10, 9, 62, 64  # OpenSSL's numbers
 UNKNOWN_CA = frozenset({2, 18, 19, 20, 21})
 NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL")
 NO_VERSION = ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE")
-# OpenSSL 3.0, with Debian's Python 3.11.2 for one, says the second where others say the first.
+# OpenSSL 3.0, for example with Debian's Python 3.11.2, raises the second where others raise the first.
 HUNG_UP = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 ABOUT_MY_CERTIFICATE = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ACCESS_DENIED", "DECRYPT_ERROR")
 
 
 class Tls:
-    """What every connection to one cluster shares."""
+    """TLS state shared by all connections to one cluster."""
 
     def __init__(self, access: Access | None) -> None:
         self.access = access or Access()
         self._context: ssl.SSLContext | None = None
         self._stamps: tuple[tuple[int, int] | None, ...] = ()
-        self.checked: set[Address] = set()  # whose certificate was verified here, for gRPC, since the context was made
-        self.for_grpc: tuple[ssl.SSLContext, Any] | None = None  # what gRPC has made of the files for this context
+        self.checked: set[Address] = (
+            set()
+        )  # for gRPC: whose certificate was verified with this context
+        self.for_grpc: tuple[ssl.SSLContext, Any] | None = None  # gRPC's credentials from the files of this context
 
     def context(self) -> ssl.SSLContext:
-        """Return the context, made anew when a file has changed: certificates are renewed while a lock is held.
+        """Return the context, made again when a file has changed: certificates are renewed while a lock is held.
 
-        Raises `ConfigError`; not any more once it has worked, since a file may be read while it is half written.
+        Raises `ConfigError`, but only until it has succeeded once, since a file may be read while it is half written.
         """
         stamps = tuple(_stamp(path) for path in (self.access.cacert, self.access.cert, self.access.key) if path)
         if self._context is None or stamps != self._stamps:
@@ -64,12 +66,12 @@ class Tls:
 
 
 class SecureConnection(Connection):
-    """A connection inside of TLS."""
+    """A connection over TLS."""
 
     _socket: ssl.SSLSocket
 
     def __init__(self, address: Address, patience: Patience, tls: Tls) -> None:
-        """Connect and shake hands. Raises `ConnectFailed`, `ConfigError`, `Cancelled`."""
+        """Connect, with the TLS handshake. Raises `ConnectFailed`, `ConfigError`, `Cancelled`."""
         context = tls.context()
         super().__init__(address, patience)
         self._tls = tls
@@ -80,7 +82,7 @@ class SecureConnection(Connection):
             raise
 
     def is_stale(self) -> bool:
-        # Something may have come that is TLS's own (a session ticket), so to poll the socket says nothing.
+        # TLS itself may have sent something (a session ticket), so polling the socket is not enough.
         try:
             return bool(self._inbox.data) or self._socket.recv(1) is not None
         except ssl.SSLWantReadError:
@@ -90,7 +92,7 @@ class SecureConnection(Connection):
 
     def _shake_hands(self, context: ssl.SSLContext, patience: Patience) -> None:
         name = self._tls.expected_name(self.address)
-        plain = socket.socket(fileno=self._socket.detach())  # of the kind that ssl takes
+        plain = socket.socket(fileno=self._socket.detach())  # of the type that the module ssl accepts
         plain.setblocking(False)
         try:
             self._socket = context.wrap_socket(plain, server_hostname=name, do_handshake_on_connect=False)
@@ -136,7 +138,7 @@ class SecureConnection(Connection):
         return patience.wait(self._socket.fileno(), events)
 
     def _last_words(self) -> OSError | None:
-        """What the server said before it hung up. With TLS 1.3 it judges my certificate after my handshake is over."""
+        """The server's last alert. With TLS 1.3 it verifies the client's certificate after the client's handshake."""
         try:
             self._socket.recv(1)
         except OSError as error:
@@ -146,7 +148,7 @@ class SecureConnection(Connection):
     def _broken(self, error: OSError) -> Exception:
         words = self._words(error)
         if isinstance(error, ssl.SSLError) and any(word in (error.reason or "") for word in ABOUT_MY_CERTIFICATE):
-            return ConnectFailed(words)  # it was refused before the server has read anything
+            return ConnectFailed(words)  # refused before the server has read a request
         return ConnectionLost(words)
 
     def _words(self, error: OSError) -> str:
@@ -154,12 +156,12 @@ class SecureConnection(Connection):
 
 
 def is_spoken(address: Address, patience: Patience) -> bool:
-    """True if the port of a plain endpoint speaks TLS: it hangs up without a word, which helps nobody."""
+    """True if the port of a plain endpoint speaks TLS: such a server just disconnects, without an explanation."""
     patience = patience.within(LISTENING)
     try:
         connection = Connection(address, patience)
         try:
-            connection._send(b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", patience)  # a greeting cut short
+            connection._send(b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", patience)  # a truncated ClientHello
             return (connection.receive(patience) or b"").startswith(b"\x15")  # an alert
         finally:
             connection.close()
@@ -168,7 +170,7 @@ def is_spoken(address: Address, patience: Patience) -> bool:
 
 
 def words(error: OSError, name: str, access: Access) -> str:
-    """What is wrong with TLS to a server that is to be called `name`, for a person who can mend it."""
+    """The cause of a TLS error in plain words. `name` is the server's expected name."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _refused_by_me(error, name, access)
     reason = getattr(error, "reason", None) or ""
@@ -208,14 +210,14 @@ def _refused_by_me(error: ssl.SSLCertVerificationError, name: str, access: Acces
 
 
 def make_context(access: Access) -> ssl.SSLContext:
-    """Return a context that verifies the server. Raises `ConfigError` for a file that cannot be used."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # it checks certificate and name
+    """Return a context that verifies the server. Raises `ConfigError` for an unusable file."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificate and name
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # A certificate names the server in its subjectAltName: a common name alone counts for nothing, as in Go.
+    # Only the subjectAltName of a certificate counts, as in Go: the common name is ignored.
     context.hostname_checks_common_name = False
     if access.cacert:
         _pem(access.cacert, "cacert", "CERTIFICATE")
-        # As in Go: a file may name an authority in the middle of the chain, or the server's certificate itself.
+        # As in Go: the trusted file may have an intermediate CA, or the server's certificate itself.
         context.verify_flags |= getattr(ssl, "VERIFY_X509_PARTIAL_CHAIN", ssl.VerifyFlags(0))
         try:
             context.load_verify_locations(cafile=access.cacert)
@@ -234,7 +236,7 @@ def _load_own(context: ssl.SSLContext, cert: str, key: str | None) -> None:
     if b"ENCRYPTED" in _pem(key or cert, "key" if key else "cert", "PRIVATE KEY"):
         raise ConfigError(f"{where}: it is encrypted, and nobody is asked for a passphrase: use one without")
     try:
-        context.load_cert_chain(cert, key, password="")  # or OpenSSL would ask at the terminal
+        context.load_cert_chain(cert, key, password="")  # otherwise OpenSSL would prompt for it
     except ssl.SSLError as error:
         if "KEY_VALUES_MISMATCH" in str(error.reason) or "KEY_TYPE_MISMATCH" in str(error.reason):
             raise ConfigError(f"key {key or cert} does not belong to the certificate {cert}") from None
@@ -242,7 +244,7 @@ def _load_own(context: ssl.SSLContext, cert: str, key: str | None) -> None:
 
 
 def _pem(path: str, setting: str, kind: str) -> bytes:
-    """The content of a PEM file that has something of this kind in it."""
+    """The content of a PEM file that has a block of this kind."""
     try:
         with open(path, "rb") as file:
             content = file.read(LARGEST + 1)

@@ -1,1 +1,1 @@
-"""etcd over gRPC, with the package `etcd3`."""
+"""The driver for gRPC, with the package `etcd3`."""

@@ -1,8 +1,7 @@
-"""A gRPC connection to one member. Every wait is a `Patience`: one deadline for the whole call, interruptible.
+"""A gRPC connection to one member. Every wait has a `Patience`: one deadline for the whole call, interruptible.
 
-gRPC does its work in threads of its own. They take no signals: one that such a thread took would be missed by
-whoever waits for it with `sigwaitinfo`. They inherit that from whoever starts them, so every step that may start one
-is taken with all signals held back.
+gRPC works in its own threads. They must receive no signals, which `sigwaitinfo` in the main thread would then miss.
+A thread inherits its signal mask from the one that starts it, so every step that may start one blocks all signals.
 """
 
 from __future__ import annotations
@@ -35,18 +34,18 @@ if TYPE_CHECKING:
 
 CANCELLED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED, UNAVAILABLE = 1, 4, 8, 12, 14
 READY = 2  # the state of a channel
-TOO_LARGE = "Received message larger than max ("  # and both sizes, the one that is allowed last
-OURS = "etcdserver: "  # what etcd's own refusals begin with; gRPC's begin otherwise
+TOO_LARGE = "Received message larger than max ("  # followed by both sizes, the allowed one last
+OURS = "etcdserver: "  # the beginning of etcd's own refusals, unlike gRPC's
 NOT_SENT = "failed to connect to all addresses"
 
 _ALL: weakref.WeakSet[Channel] = weakref.WeakSet()
 
 
 def _never_take_apart() -> None:
-    """Keep every channel from being taken apart: that may wait for threads which run no more.
+    """Prevent the deallocation of channels, which may wait for threads that no longer run.
 
-    They stay with the parent in a fork, and stop before all else at the interpreter's end. So each channel gets a
-    reference that is never given back.
+    These threads do not exist in a forked child, and end first at the interpreter's exit. So each channel gets a
+    reference that is never released.
     """
     for channel in _ALL:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(channel.raw))
@@ -57,10 +56,10 @@ atexit.register(_never_take_apart)
 
 
 class Bell:
-    """Rung in one thread, waited for with a `Patience` in another."""
+    """A wake-up from one thread for another, which waits for it with a `Patience`."""
 
     def __init__(self) -> None:
-        """Raises `ConnectFailed` where no descriptor is to be had: nothing is sent without a bell."""
+        """Raises `ConnectFailed` if no descriptor is left: without a bell nothing can be sent."""
         self._lock = threading.RLock()
         self._closed = False
         self._waiting = 0
@@ -72,7 +71,7 @@ class Bell:
         os.set_blocking(self._writer, False)
 
     def ring(self, *_: object) -> None:
-        """Wake whoever waits, now or later. Harmless after `close()`: gRPC may ring late."""
+        """Wake the present or the next waiting thread. Harmless after `close()`, since gRPC may ring late."""
         with self._lock:
             if not self._closed:
                 self._write()
@@ -86,7 +85,7 @@ class Bell:
                 pass
 
     def wait(self, patience: Patience) -> bool:
-        """Wait until it is rung, or closed: True. False at the deadline. Raises `Cancelled`."""
+        """Return True when it is rung or closed, False at the deadline. Raises `Cancelled`."""
         with self._lock:
             if self._closed:
                 return True
@@ -99,7 +98,7 @@ class Bell:
                 self._close_if_unused()
 
     def close(self) -> None:
-        """Wake whoever waits, and give the descriptors back as soon as nobody waits on them."""
+        """Wake waiting threads, and close the descriptors as soon as none waits on them."""
         with self._lock:
             if self._closed:
                 return
@@ -111,7 +110,7 @@ class Bell:
         try:
             os.write(self._writer, b"!")
         except BlockingIOError:
-            pass  # it rings already
+            pass  # it is already ringing
 
     def _close_if_unused(self) -> None:
         if self._closed and not self._waiting:
@@ -120,7 +119,7 @@ class Bell:
 
 
 class SignalsHeld:
-    """Holds all signals back, so that threads which are started meanwhile take none."""
+    """Blocks all signals in a `with` block, so that threads started in it receive none."""
 
     def __enter__(self) -> None:
         self._before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -132,7 +131,7 @@ class SignalsHeld:
 
 
 class Channel:
-    """A connection to one member, for any number of calls at once. Made by `open_channel()`."""
+    """A connection to one member, for any number of simultaneous calls. Made by `open_channel()`."""
 
     def __init__(self, address: Address, raw: Any) -> None:
         self.address = address
@@ -140,13 +139,13 @@ class Channel:
         self._lock = threading.Lock()
         self._calls = 0
         self._given_up = False
-        self.is_known = False  # it has been found to lead to the cluster that the others lead to
+        self.is_known = False  # checked to lead to the same cluster as the other channels
         _ALL.add(self)
 
     def call(self, method: Callable[[Any], Any], request: Any, metadata: Metadata, patience: Patience) -> Any:
-        """Send one request and return the one answer. `method` finds what is to be called in a raw channel.
+        """Send one request and return its answer. `method` returns the callable from a raw channel.
 
-        Raises `ConnectFailed` when it surely was not sent, `ConnectionLost` when it may have been, `Refused`,
+        Raises `ConnectFailed` if it was certainly not sent, `ConnectionLost` if it may have been, `Refused`, and
         `Cancelled`.
         """
         bell = Bell()
@@ -174,11 +173,11 @@ class Channel:
     def begin(
         self, method: Callable[[Any], Any], request: Any, metadata: Metadata, patience: Patience, bell: Bell
     ) -> Any:
-        """Send one request, and return gRPC's call, which rings when it is done. It is given back with `end()`."""
+        """Send one request and return gRPC's call, which rings `bell` when it is done. Release it with `end()`."""
         with self._lock:
             self._calls += 1
         try:
-            # etcd is told of the time-out, and keeps to it by itself.
+            # etcd receives the timeout too, and obeys it by itself.
             timeout = patience.left() + LATE
             with SignalsHeld():
                 call = method(self.raw).future(request, timeout=timeout, metadata=metadata)
@@ -189,7 +188,7 @@ class Channel:
         return call
 
     def end(self, call: Any) -> None:
-        """Done with a call: it is cancelled, if it has not ended."""
+        """Release a call, and cancel it if it has not ended."""
         with SignalsHeld():
             if call is not None:
                 call.cancel()
@@ -198,9 +197,9 @@ class Channel:
             self._close_if_unused()
 
     def is_connected(self) -> bool:
-        """False when the connection is lost: gRPC makes another by itself, to whoever is there by then.
+        """False if the connection is lost: gRPC then reconnects by itself, possibly to another server.
 
-        Also where gRPC does not say. Its public way to ask starts threads, and a fork at that moment ends the child.
+        Also False if gRPC does not tell. Its public API for this starts threads, and a fork meanwhile kills the child.
         """
         ask = getattr(getattr(self.raw, "_channel", None), "check_connectivity_state", None)
         try:
@@ -227,14 +226,14 @@ class Channel:
 
 
 def result_of(call: Any) -> Any:
-    """The answer of a call that has ended. Raises `ConnectFailed`, `ConnectionLost`, `Refused`."""
+    """The answer of an ended call. Raises `ConnectFailed`, `ConnectionLost`, `Refused`."""
     if call.code().value[0]:
         raise failure_of(call)
     return call.result()
 
 
 def failure_of(call: Any) -> Exception:
-    """What it means that a call has ended with an error: `ConnectFailed`, `ConnectionLost` or `Refused`."""
+    """The error for a call that gRPC has ended with one: `ConnectFailed`, `ConnectionLost` or `Refused`."""
     code, details = call.code().value[0], call.details() or ""
     if details.startswith(OURS):
         return Refused(code, details)

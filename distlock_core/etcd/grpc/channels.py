@@ -1,4 +1,4 @@
-"""Channels: the gRPC channels to the endpoints of one cluster, one for each address, shared by all threads."""
+"""Channels: the gRPC channels to the endpoints of one cluster, one per address, shared by all threads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Channels:
-    """Made by the driver; `most` (bytes) is the largest answer that is read."""
+    """The shared channels of one driver. `most` is the size limit of an answer, in bytes."""
 
     def __init__(self, rpc: Any, endpoints: Endpoints, access: Access | None, most: int) -> None:
         self._rpc = rpc
@@ -36,7 +36,7 @@ class Channels:
         self._pid = os.getpid()
 
     def connect(self, address: Address, patience: Patience) -> Channel:
-        """Open another channel to this address, for the caller alone. Raises `ConnectFailed`."""
+        """Open a separate channel to this address for the caller. Raises `ConnectFailed`."""
         if address.tls and self._tls is None:
             from distlock_core.etcd.auth.tls import Tls
 
@@ -47,15 +47,15 @@ class Channels:
             self._endpoints.answered(address, cluster)
         except WrongCluster as wrong:
             channel.give_up()
-            raise ConnectFailed(str(wrong)) from wrong  # what was to be asked has not been sent
+            raise ConnectFailed(str(wrong)) from wrong  # the request has not been sent
         return channel
 
     def get(self, address: Address, patience: Patience) -> Channel:
         """Return the shared channel to this address, opened if there is none. Raises `ConnectFailed`."""
         with self._lock:
             if self._pid != os.getpid():
-                # A fork: the parent goes on with these channels, and their threads have stayed with it. They are kept:
-                # to be collected they would be closed, which waits for those threads.
+                # In a forked child: the channels and their threads belong to the parent. Keep a reference: their
+                # deallocation would wait for those threads.
                 self._inherited, self._channels, self._pid = self._channels, {}, os.getpid()
             channel = self._channels.get(address)
         if channel is not None:
@@ -68,7 +68,7 @@ class Channels:
         return channel
 
     def prefer(self, channel: Channel) -> None:
-        """Use this one from now on: the one before it may hang."""
+        """Share this channel from now on: the previous one may hang."""
         with self._lock:
             before = self._channels.get(channel.address)
             self._channels[channel.address] = channel
@@ -76,7 +76,7 @@ class Channels:
             before.give_up()
 
     def give_up(self, channel: Channel) -> None:
-        """Close a channel, and share it no more."""
+        """Close a channel, and stop sharing it."""
         with self._lock:
             if self._channels.get(channel.address) is channel:
                 del self._channels[channel.address]

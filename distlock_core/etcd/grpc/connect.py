@@ -1,4 +1,4 @@
-"""Connecting over gRPC: credentials, the connection itself, and why it does not come about."""
+"""Connecting over gRPC: credentials, the connection, and diagnosis if it fails."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
     from distlock_core.etcd.auth.tls import Tls
     from distlock_core.etcd.happy_eyeballs import Target
 
-# Of the time to connect with TLS, what gRPC may take: the rest is for finding out what it hangs in.
+# The share of the connect time with TLS for gRPC: the rest is for the diagnosis of a failure.
 FOR_GRPC = 0.75
 OPTIONS = (
-    # A connection of its own, as with HTTP: one that has failed takes no other with it, and none outlives its channel.
+    # A separate connection per channel, as with HTTP: a failed one affects no other, and none outlives its channel.
     ("grpc.use_local_subchannel_pool", 1),
-    # etcd is spoken to directly, whatever proxy the environment names for the web.
+    # Connect to etcd directly, whatever web proxy the environment names.
     ("grpc.enable_http_proxy", 0),
     ("grpc.max_send_message_length", -1),
-    ("grpc.enable_retries", 0),  # whether to send a write again is for the callers to say
+    ("grpc.enable_retries", 0),  # the caller decides whether a write may be sent again
 )
 
 
 def open_channel(
     rpc: Any, address: Address, tls: Tls | None, patience: Patience, most: int = MAX_ANSWER * MIB
 ) -> tuple[Channel, int]:
-    """Connect to a member, and return when it has answered, with the id of its cluster.
+    """Connect to a member, and return the channel and the cluster id when it has answered.
 
-    It is asked for its status, so that nothing of the caller's is in doubt when no answer comes. `most` is the largest
-    answer that is read, in bytes. Raises `ConnectFailed`, `ConfigError`, `Cancelled`.
+    The member is asked for its status, so that no request of the caller is in doubt if no answer comes. `most` is the
+    size limit of an answer, in bytes. Raises `ConnectFailed`, `ConfigError`, `Cancelled`.
     """
     _check_descriptors()
     whole = patience
@@ -55,9 +55,9 @@ def open_channel(
         patience = whole.within(whole.left() * FOR_GRPC)
         options.append(("grpc.ssl_target_name_override", tls.expected_name(address)))
         if tls.access.server_name:
-            # Held against the certificate too.
+            # Also compared with the certificate.
             options[len(OPTIONS)] = ("grpc.default_authority", tls.access.server_name)
-    # By the system's own means, as over HTTP: gRPC has a resolver of its own.
+    # Resolved by the system, as over HTTP, not by gRPC's own resolver.
     found = _first_to_answer(rpc, address, targets(address, patience), credentials, options, patience)
     if found is None:
         raise ConnectFailed("timed out" if whole.over() else _why(address, tls, whole))
@@ -72,7 +72,7 @@ def _first_to_answer(
     options: Sequence[tuple[str, Any]],
     patience: Patience,
 ) -> tuple[Channel, int] | None:
-    """Ask one address after the other, the next beside those that say nothing. None: none has answered."""
+    """Ask one address after another, in parallel with those that are silent. None if none has answered."""
     bell = Bell()
     racing: list[tuple[Channel, Any]] = []
     try:
@@ -111,7 +111,7 @@ def _first_to_answer(
 
 
 def _check_descriptors() -> None:
-    """Refuse to begin a connection with few descriptors left: gRPC's core ends the process where it lacks one."""
+    """Raise `ConnectFailed` if few descriptors are left: gRPC's core aborts the process if it lacks one."""
     try:
         check_spare()
     except EtcdUnavailable as lacking:
@@ -133,14 +133,14 @@ def _open(target: Target, credentials: Any, options: Sequence[tuple[str, Any]]) 
 
 
 def _credentials(tls: Tls) -> Any:
-    context = tls.context()  # says what is wrong with the files; as long as they are wrong, the one before
+    context = tls.context()  # raises for wrong files at first; later keeps the previous context
     if tls.for_grpc is None or tls.for_grpc[0] is not context:
         tls.for_grpc = context, _new_credentials(tls)
     return tls.for_grpc[1]
 
 
 def _check_name(address: Address, tls: Tls, patience: Patience) -> None:
-    """Verify the server's certificate by our own rules: gRPC takes a common name where there is no other."""
+    """Verify the server's certificate by our own rules: gRPC would accept a common name."""
     if address not in tls.checked:
         _secure(address, tls, patience).close()
         tls.checked.add(address)
@@ -156,7 +156,7 @@ def _new_credentials(tls: Tls) -> Any:
 
 
 def _known_to_the_system() -> bytes:
-    """The authorities that this machine trusts. gRPC would take those that it brings itself."""
+    """The CAs that this machine trusts. gRPC would use its bundled ones."""
     import glob
     import ssl
 
@@ -174,7 +174,7 @@ def _content(path: str) -> bytes:
 
 
 def _why(address: Address, tls: Tls | None, patience: Patience) -> str:
-    """Why no connection comes about. gRPC has no words for it that can be relied on: so it is tried once more."""
+    """The reason why connecting failed. gRPC gives none that is reliable, so it is tried once more without gRPC."""
     try:
         connection = Connection(address, patience) if tls is None else _secure(address, tls, patience)
     except ConnectFailed as failure:
@@ -186,7 +186,7 @@ def _why(address: Address, tls: Tls | None, patience: Patience) -> str:
         if not isinstance(failure, NoGateway):
             if tls is None and _is_tls_spoken(address, patience):
                 return SPEAKS_TLS
-            return "timed out" if patience.over() else str(failure)  # there was no time to find out
+            return "timed out" if patience.over() else str(failure)  # there was no time for the diagnosis
     except (Refused, *MALFORMED):
         pass
     finally:

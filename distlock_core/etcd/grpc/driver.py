@@ -1,7 +1,7 @@
-"""etcd v3 over gRPC: the driver for clusters whose JSON gateway is switched off, or refuses the client.
+"""The driver for gRPC, for clusters whose JSON gateway is disabled or refuses the client.
 
-It needs the package `etcd3`, for etcd's messages and methods; several endpoints, deadlines and watches that end well
-are its own. See `Etcd` for what is offered, and `protos` for what goes over the wire.
+It uses only the messages and methods of the package `etcd3`; failover, deadlines and watches are implemented here. See
+`client.Etcd` for its interface, and `messages` for the wire format.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     Answer = TypeVar("Answer")
 
 
-LEARNING = 1.0  # seconds that it may take to ask for the members
+LEARNING = 1.0  # seconds that a request for the members may take
 
 
 class Grpc:
-    """One etcd cluster over gRPC. Implements `Etcd`. May be used by several threads."""
+    """One etcd cluster over gRPC. Implements `Etcd`. Thread-safe."""
 
     def __init__(self, endpoints: Endpoints, access: Access | None = None, max_answer: int = MAX_ANSWER) -> None:
-        """`max_answer` (MiB) is the largest answer that is read. Raises `ConfigError` where `etcd3` is missing."""
+        """`max_answer` (MiB) is the size limit of an answer. Raises `ConfigError` if `etcd3` is missing."""
         self._rpc = load()
         self._endpoints = endpoints
         self._access = access
@@ -64,7 +64,7 @@ class Grpc:
         return self._transact(compares, then, otherwise, patience, once=True)
 
     def grant(self, lease: int, ttl: int, patience: Patience) -> int:
-        # The id is mine alone, so to send it again after a lost reply is safe: etcd says that it has it already.
+        # The id is unique, so sending it again after a lost reply is safe: etcd answers that it exists.
         request = self._rpc.LeaseGrantRequest(ID=lease, TTL=ttl)
         granted = self._call(self._leases("LeaseGrant"), request, patience, benign=FAILED_PRECONDITION)
         return int(granted.TTL) if granted is not None else self.keep_alive(lease, patience)
@@ -92,7 +92,7 @@ class Grpc:
         return watch
 
     def load_all(self) -> None:
-        """Nothing is left to load: the package is loaded as a whole."""
+        """Nothing to do: the package was loaded as a whole."""
 
     def close(self) -> None:
         self._channels.close()
@@ -125,7 +125,7 @@ class Grpc:
             raise
 
     def _read_one_by_one(self, request: Any, patience: Patience) -> Outcome:
-        """3.5 lets no transaction into a full database, though it only reads. One range after the other, then."""
+        """Read one range after another: 3.5 with a full database refuses even read-only transactions."""
         found: list[Range | int | None] = []
         revision = 0
         for op in request.success:
@@ -156,7 +156,7 @@ class Grpc:
         benign: int = -1,
         fresh: bool = False,
     ) -> Any:
-        """Send a request to one endpoint after the other; see `ask_in_turn`. None for a benign refusal."""
+        """Send a request to one endpoint after another; see `ask_in_turn`. None for a benign refusal."""
 
         def ask(attempt: Attempt, token: str) -> Any:
             return self._attempt(attempt, method, request, token, careful=once, fresh=fresh)
@@ -164,7 +164,7 @@ class Grpc:
         return ask_in_turn(self._endpoints, self._as_user(ask), patience, once=once, benign=benign)
 
     def _as_user(self, ask: Callable[[Attempt, str], Answer]) -> Callable[[Attempt], Answer]:
-        """Ask as the user, if there is one: logged in, and again when that has come to its end."""
+        """Ask as the user, if there is one: log in, and again when the token has expired."""
         login = self._login
         if login is None:
             return lambda attempt: ask(attempt, "")
@@ -184,7 +184,7 @@ class Grpc:
         careful: bool = False,
         fresh: bool = False,
     ) -> Any:
-        """One request to one endpoint. A careful one is sent over no connection but that whose cluster is known."""
+        """Send one request to one endpoint. With `careful`, only over a connection whose cluster is known."""
         if fresh:
             channel = self._channels.connect(attempt.address, attempt.patience)
         else:
@@ -198,7 +198,7 @@ class Grpc:
             answer = channel.call(method, request, _metadata(token), attempt.patience)
             self._endpoints.answered(attempt.address, answer.header.cluster_id)
             if isinstance(request, (self._rpc.TxnRequest, self._rpc.RangeRequest)):
-                # What is said of leases may come from a member that lags behind.
+                # Answers about leases may come from a member that lags behind.
                 self._endpoints.check_history(answer.header.revision, attempt)
                 channel.is_known = True
         except (ConnectFailed, ConnectionLost):
@@ -213,7 +213,7 @@ class Grpc:
         return answer
 
     def _check_channel(self, channel: Channel, attempt: Attempt, request: Any, token: str) -> None:
-        """See where a new connection leads, before a write is sent over it: by a linearizable read, and the members."""
+        """Check where a new connection leads before a write is sent over it, by a linearizable read and the members."""
         key = next((one.key for one in request.compare), b"") or messages.first_key(request)
         probe = self._rpc.RangeRequest(key=key, keys_only=True)
         try:
@@ -226,14 +226,14 @@ class Grpc:
             if self._endpoints.knows_members:
                 self._check_members(channel, token, attempt.patience)
         except ConnectionLost as lost:
-            raise ConnectFailed(str(lost)) from lost  # what was to be written has not been sent
+            raise ConnectFailed(str(lost)) from lost  # the write has not been sent
         except Refused as refusal:
             if refusal.passing:
                 raise ConnectFailed(refusal.message) from refusal
-            # It may not be read by this user, or the token has ended: the write will tell.
+            # This user may not read it, or the token has expired: the write will show it.
 
     def _check_members(self, channel: Channel, token: str, patience: Patience) -> None:
-        """See whose members they are; nothing is made of it where that may not be asked."""
+        """Check the cluster's members, if this user may ask for them."""
         request = self._rpc.MemberListRequest()
         try:
             answer = channel.call(
@@ -246,14 +246,14 @@ class Grpc:
         )
 
     def _learn_members(self, attempt: Attempt, token: str) -> None:
-        """Remember whose members they are, by the connection that calls use: another may lead elsewhere one day."""
+        """Record the cluster's members over the connection in use: a later connection may lead to another cluster."""
         patience = attempt.patience.within(LEARNING)
         try:
             self._check_members(self._channels.get(attempt.address, patience), token, patience)
         except WrongCluster:
             raise
         except (ConnectFailed, ConnectionLost):
-            pass  # it has time
+            pass  # the next call tries again
 
     def _open_watch(self, attempt: Attempt, requests: Sequence[Any], revision: int, token: str) -> GrpcWatch:
         suspect = None if self._login is None else self._login.suspect
@@ -275,10 +275,10 @@ class Grpc:
 
 
 def _ttl(answer: Any) -> int:
-    return 0 if answer is None else max(0, int(answer.TTL))  # -1 for one that is gone
+    return 0 if answer is None else max(0, int(answer.TTL))  # -1 for a lease that is gone
 
 
 def _metadata(token: str) -> Metadata:
-    # A member without a leader then refuses at once, and ends its watches, instead of being silent.
+    # With this, a member without a leader refuses at once, and ends its watches, instead of staying silent.
     leader = ("hasleader", "true")
     return (leader, ("token", token)) if token else (leader,)

@@ -1,6 +1,6 @@
-"""The protobuf form of etcd's messages: what the gRPC driver sends, and how it reads the answers.
+"""The protobuf form of etcd's messages: requests of the gRPC driver, and parsing of the answers.
 
-`rpc` is the module `etcd3.etcdrpc`, which is imported late, and only where this driver is used.
+`rpc` is the module `etcd3.etcdrpc`, which is imported late, and only if this driver is used.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def first_key(request: Any) -> bytes:
 
 
 def found(answer: Any) -> Range:
-    """What a read has found."""
+    """The range in a read's answer."""
     return Range(tuple(_key_value(kv) for kv in answer.kvs), answer.count)
 
 
 def events(answer: Any) -> list[Event]:
-    """The events of one message of a watch. Raises `WatchEnded` when it says that the watch is over."""
+    """The events of one message of a watch. Raises `WatchEnded` if the message ends the watch."""
     if answer.canceled:
         raise watch_ended(" ".join(str(answer).split())[:300], compacted=bool(answer.compact_revision))
     return [Event(event.type == event.DELETE, _key_value(event.kv)) for event in answer.events]

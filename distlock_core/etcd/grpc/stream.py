@@ -1,7 +1,7 @@
-"""A stream to etcd that is asked one thing and gives one answer: the renewal of a lease.
+"""A stream with one request and one answer: the renewal of a lease.
 
-The client's side stays open until the answer is here. etcd itself would answer after it was closed too, but
-`etcd grpc-proxy` cancels what its client has closed.
+The client's side stays open until the answer has arrived. etcd itself would answer after it was closed, too, but
+`etcd grpc-proxy` cancels a stream that its client has closed.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 
 class FirstAnswer:
-    """A method that is a stream both ways, to be called like one that is not: see `Channel.call`."""
+    """Adapter that lets `Channel.call` call a bidirectional stream like a unary method."""
 
     def __init__(self, method: Any) -> None:
         """`method` is gRPC's callable for the stream."""
         self._method = method
 
     def future(self, request: Any, **options: Any) -> _Call:
-        """Send the request. Call it with all signals held back."""
+        """Send the request. To be called with all signals blocked."""
         return _Call(self._method, request, options)
 
 
 class _Call:
-    """One such call, with as much of gRPC's future as a `Channel` needs."""
+    """One call, with the part of gRPC's future that a `Channel` needs."""
 
     def __init__(self, method: Any, request: Any, options: dict[str, Any]) -> None:
         self._request = request
@@ -68,10 +68,10 @@ class _Call:
         self._answered.wait()
 
     def _read(self) -> None:
-        """Wait for the answer, in a thread of its own."""
+        """Wait for the answer. Runs in a separate thread."""
         try:
             self._answer = next(self._stream, None)
-        except Exception:  # noqa: BLE001 - `code()` and `details()` say what it was
+        except Exception:  # noqa: BLE001 - reported by `code()` and `details()`
             self._answer = None
         self._answered.set()
         if self._callback is not None:

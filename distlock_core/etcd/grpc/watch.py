@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from distlock_core.etcd.grpc.channel import Metadata
 
-MOST_UNREAD = 64  # messages that nobody has fetched yet; then etcd is made to wait
+MOST_UNREAD = 64  # messages that are buffered; after that etcd has to wait
 
 
 class GrpcWatch:
-    """A stream of events from one member, over a connection of its own. Implements `Watch`."""
+    """A stream of events from one member, over a separate connection. Implements `Watch`."""
 
     def __init__(
         self,
@@ -36,10 +36,10 @@ class GrpcWatch:
         check_cluster: Callable[[int], None],
         suspect: Callable[[], None] | None = None,
     ) -> None:
-        """`method` is etcd's Watch on this channel; it begins at this revision.
+        """Watch from `revision` on. `method` is etcd's Watch on this channel.
 
-        `check_cluster` raises `ConnectionLost` for another cluster than it should be. `suspect` is called when etcd
-        refuses the watch to this user.
+        `check_cluster` raises `ConnectionLost` for the id of another cluster. `suspect` is called if etcd refuses the
+        watch to this user.
         """
         self.endpoint = channel.address.url
         self._channel = channel
@@ -51,7 +51,7 @@ class GrpcWatch:
         self._room = threading.Semaphore(MOST_UNREAD)
         self._end: Exception | None = None
         self._revision = revision
-        self._behind: bool | None = None  # None: it has not begun
+        self._behind: bool | None = None  # None: not begun yet
         try:
             with SignalsHeld():
                 self._stream = method(self._ask(requests), metadata=metadata)
@@ -93,15 +93,15 @@ class GrpcWatch:
         with SignalsHeld():
             self._stream.cancel()
             self._channel.give_up()
-        self._bell.close()  # wakes a thread that waits
+        self._bell.close()  # wakes a waiting thread
 
     def _ask(self, requests: Sequence[Any]) -> Iterator[Any]:
         yield from requests
-        self._closed.wait()  # my side stays open: `etcd grpc-proxy` cancels what its client has closed
+        self._closed.wait()  # keep this side open: `etcd grpc-proxy` cancels a stream that its client has closed
 
     def _fetch(self) -> list[Event]:
-        """The events of what has come. Raises `WatchEnded` when the watch is over and its last events are fetched."""
-        end = self._end  # looked at first: what came before the end is there by now
+        """The events that have arrived. Raises `WatchEnded` when the watch is over and its last events are fetched."""
+        end = self._end  # read first: events from before the end have then arrived
         events: list[Event] = []
         while self._unread:
             message = self._unread.popleft()
@@ -125,14 +125,14 @@ class GrpcWatch:
         return events
 
     def _read(self) -> None:
-        """Take messages from gRPC as they come, in a thread of its own."""
+        """Take messages from gRPC as they arrive. Runs in a separate thread."""
         end: Exception = ConnectionLost("the stream ended")
         try:
             for message in self._stream:
                 self._unread.append(message)
                 self._bell.ring()
                 self._room.acquire()
-        except Exception as error:  # noqa: BLE001 - however it ends, whoever waits is to be told
+        except Exception as error:  # noqa: BLE001 - the waiting thread has to learn of any end
             end = failure_of(error)
         self._end = self._end or end
         self._bell.ring()

@@ -1,1 +1,1 @@
-"""etcd's JSON gateway over HTTP/1.1, with connections of its own. The default transport."""
+"""The driver for etcd's JSON gateway over HTTP/1.1, with a small HTTP client. The default transport."""

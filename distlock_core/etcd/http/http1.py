@@ -1,8 +1,8 @@
 """A small HTTP/1.1 client for etcd's JSON gateway.
 
-Why not `http.client`: it loads the email package and ssl, which cost a short-lived `distlock` as much as the rest of
-its start together, and its timeouts count per read, so a server that drips bytes outlasts any deadline. Here every
-wait is a `Patience`: one deadline for the whole call, interruptible.
+It replaces `http.client`, which imports the email package and ssl (as slow as the rest of a short-lived distlock's
+start together), and whose timeouts count per read, so that a server that sends single bytes outlasts any deadline. Here
+every wait has a `Patience`: one deadline for the whole call, interruptible.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Connection:
     def __init__(self, address: Address, patience: Patience) -> None:
         """Connect. Raises `ConnectFailed`, `Cancelled`."""
         self.address = address
-        self._inbox = Inbox()  # with no way back to here: a connection that nobody has any more is closed at once
-        # Where it leads, and how many other addresses there are to try if nothing is heard there.
+        self._inbox = Inbox()  # without a reference back, so that a dropped connection is closed at once
+        # Its address, and the number of other addresses to try if it stays silent.
         self._socket, self.where, self.others = open_socket(address, patience)
 
     def open(self, path: str, body: bytes, patience: Patience, headers: dict[str, str] | None = None) -> Reply:
@@ -41,11 +41,11 @@ class Connection:
         return Reply(self, self._inbox, patience)
 
     def is_stale(self) -> bool:
-        """True when the server has hung up (or says something unasked) while the connection was idle."""
+        """True if the server has disconnected (or sent something) while the connection was idle."""
         return bool(self._inbox.data) or bool(ready_within(0, {self._socket.fileno(): select.POLLIN}))
 
     def await_answer(self, patience: Patience) -> bool:
-        """Wait for something to read: then the server is done with what it was asked. False at the deadline."""
+        """Wait for data: the server has then finished the request. False at the deadline."""
         return patience.wait(self._socket.fileno())
 
     def close(self) -> None:
@@ -57,14 +57,14 @@ class Connection:
             try:
                 view = view[self._socket.send(view) :]
             except BlockingIOError:
-                # Looked at by itself: a server that reads a byte at a time is always just about ready.
+                # Checked separately: the socket of a server that reads single bytes is always ready.
                 if patience.over() or not patience.wait(self._socket.fileno(), select.POLLOUT):
                     raise ConnectionLost(TIMED_OUT) from None
             except OSError as error:
                 raise ConnectionLost(reason_of(error)) from error
 
     def receive(self, patience: Patience) -> bytes | None:
-        """Some bytes, b"" at the end of the connection, None at the deadline."""
+        """Return some bytes, b"" at the end of the connection, None at the deadline."""
         while True:
             try:
                 return self._socket.recv(CHUNK)

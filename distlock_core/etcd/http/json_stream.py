@@ -1,7 +1,7 @@
-"""A stream of JSON objects, cut into single ones as its bytes come, each byte looked at once.
+"""Splitting of a stream into JSON objects as its bytes arrive, in linear time.
 
-Between two there may be a newline or nothing: etcd 3.4 and 3.5 send an error with no newline behind it. A piece may end
-inside of a character or a string.
+Objects are separated by a newline or by nothing: etcd 3.4 and 3.5 send no newline after an error. A chunk may end
+inside a character or a string.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ QUOTE, BACKSLASH, OPEN, CLOSE = b'"\\{}'
 
 
 class JsonStream:
-    """Feed it bytes; it returns the objects that are whole."""
+    """Receives bytes, and returns complete objects."""
 
     def __init__(self, most: int) -> None:
-        """One object has at most so many bytes."""
+        """`most`: size limit of one object, in bytes."""
         self._most = most
-        self.broken = False  # what comes next is no object, or too large for one
+        self.broken = False  # the next bytes are no object, or exceed the size limit
         self._data = bytearray()
-        self._at = 0  # what comes before it has been looked at
+        self._at = 0  # everything before it has been scanned
         self._depth = 0
         self._in_string = False
 
     def feed(self, data: bytes) -> list[Any]:
-        """Return the objects that are complete with these bytes, up to one that is `broken`."""
+        """Return the objects that these bytes complete, up to a broken one, which sets `broken`."""
         self._data += data
         objects: list[Any] = []
         try:
@@ -43,7 +43,7 @@ class JsonStream:
         return objects
 
     def _find_end(self) -> int | None:
-        """The end of the first object, None as long as it is not there."""
+        """The end of the first object, None while it is incomplete."""
         data = self._data
         if not self._depth:
             start = len(data) - len(data.lstrip(BLANKS))
@@ -57,7 +57,7 @@ class JsonStream:
                 if not self._leave_string():
                     return None
                 continue
-            # Brackets need no count: in JSON that is whole they come in pairs, and what is not is refused later.
+            # Brackets need no counting: in valid JSON they come in pairs, and invalid JSON is refused later.
             quote = _find(data, QUOTE, self._at)
             for at in range(self._at, quote):
                 if data[at] == OPEN:
@@ -72,17 +72,17 @@ class JsonStream:
         return None
 
     def _leave_string(self) -> bool:
-        """Go on behind the string, or in it. False: more has to come first."""
+        """Continue after the string. False if its end has not arrived yet."""
         data = self._data
         quote = _find(data, QUOTE, self._at)
         slashes = 0
         while quote - slashes > self._at and data[quote - slashes - 1] == BACKSLASH:
             slashes += 1
         if quote == len(data):
-            self._at = quote - slashes % 2  # a backslash at the end is looked at again with what follows
+            self._at = quote - slashes % 2  # scan a trailing backslash again with the bytes after it
             return False
         self._at = quote + 1
-        self._in_string = bool(slashes % 2)  # then it is a quote inside of the string
+        self._in_string = bool(slashes % 2)  # then the quote is inside the string
         return True
 
 

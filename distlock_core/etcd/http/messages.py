@@ -1,6 +1,6 @@
-"""The JSON form of etcd's messages: what the gateway driver sends, and how it reads the answers.
+"""The JSON form of etcd's messages: requests of the gateway driver, and parsing of the answers.
 
-64-bit integers come as strings, zero values are left out, keys and values are base64.
+64-bit integers are strings, zero values are left out, keys and values are base64.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ LONGEST_NUMBER = 20  # digits of 64 bits
 
 
 class NoGateway(ConnectionLost):
-    """There is no JSON gateway, or none for this client. What was asked for was not done."""
+    """There is no JSON gateway, or none for this client. The request was not carried out."""
 
 
 class Limited(ConnectFailed):
-    """A limiter in front of etcd has refused the call. What was asked for was not done."""
+    """A rate limiter in front of etcd has refused the call. The request was not carried out."""
 
 
 class Unavailable(ConnectionLost):
-    """Something in front of etcd says that it got no answer from it. What was asked for may have been done."""
+    """A proxy in front of etcd got no answer from it. The request may have been carried out."""
 
 
 def read_events(message: Any, check_cluster: Callable[[int], None]) -> list[Event]:
-    """The events of one message of a watch. Raises `WatchEnded` when it says that the watch is over.
+    """The events of one message of a watch. Raises `WatchEnded` if the message ends the watch.
 
-    `check_cluster` raises when the message is of another cluster than it should be.
+    `check_cluster` raises if the message comes from another cluster.
     """
     result = message.get("result") if isinstance(message, dict) else None
     if not isinstance(result, dict):
@@ -52,7 +52,7 @@ def read_events(message: Any, check_cluster: Callable[[int], None]) -> list[Even
 
 
 def begins_behind(message: dict[str, Any], revision: int) -> bool | None:
-    """By the message that it has begun: True if a watch from this revision begins in the past. None: another one."""
+    """For the message that opens a watch: True if `revision` is in the past. None for any other message."""
     result = message.get("result")
     if not isinstance(result, dict) or not _truth(result, "created"):
         return None
@@ -60,7 +60,7 @@ def begins_behind(message: dict[str, Any], revision: int) -> bool | None:
 
 
 def read_answer(status: int, body: bytes | bytearray) -> dict[str, Any]:
-    """The JSON object in an answer. Raises `Refused` for an error of etcd's, `ConnectionLost` for no etcd at all."""
+    """The JSON object in an answer. Raises `Refused` for an error from etcd, `ConnectionLost` if it is no etcd."""
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
@@ -127,18 +127,18 @@ def op_json(op: Op) -> dict[str, Any]:
     return {"request_range": get}
 
 
-# Reading. What is not as etcd writes it raises one of `MALFORMED`: nothing is believed of an answer that cannot be
-# understood, since a zero and a "no" are left out of it, and so look like what was damaged on the way.
+# Parsing. Anything that etcd would not write raises one of `MALFORMED`: no part of a damaged answer is used, since etcd
+# leaves out zero and false, so that they look like damage.
 
 
 def read_outcome(
     answer: dict[str, Any], compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op]
 ) -> Outcome:
-    """What became of a transaction of these parts."""
+    """The outcome of a transaction with these parts."""
     succeeded = _truth(answer, "succeeded")
     ops = then if succeeded else otherwise
     responses = _list(answer, "responses")
-    # One for each operation of the branch that was taken: so a "succeeded" that got lost does not look like a refusal.
+    # One for each operation of the executed branch: so a lost "succeeded" does not look like a refusal.
     if len(responses) != len(ops) or not (succeeded or compares):
         raise ValueError("not the answer to this transaction")
     results = tuple(_result(_object(response), op) for response, op in zip(responses, ops))
@@ -146,7 +146,7 @@ def read_outcome(
 
 
 def read_range(answer: dict[str, Any], get: Get) -> tuple[int, Range]:
-    """The revision of a read outside of a transaction, and what it found."""
+    """The revision and the range of a read outside a transaction."""
     return read_revision(answer), _range(answer, get)
 
 
@@ -158,12 +158,12 @@ def read_revision(answer: dict[str, Any]) -> int:
 
 
 def read_cluster(answer: dict[str, Any]) -> int:
-    """The id of the cluster that has answered."""
+    """The cluster id in an answer."""
     return _whole(_object(answer.get("header") or _object(answer["result"])["header"])["cluster_id"])
 
 
 def read_members(answer: dict[str, Any]) -> list[str]:
-    """The members of a cluster, each by its id, its name and where its clients are to find it."""
+    """The members of a cluster, each with id, name and client URLs."""
     return [
         shown_member(_number(member, "ID"), member.get("name", ""), map(str, _list(member, "clientURLs")))
         for member in map(_object, _list(answer, "members"))
@@ -171,7 +171,7 @@ def read_members(answer: dict[str, Any]) -> list[str]:
 
 
 def shown_member(member: int, name: object, urls: Iterable[str]) -> str:
-    """A member of a cluster as it is told from others, and shown."""
+    """The text by which a member of a cluster is identified and shown."""
     return quoted(f"{member:x} {name} at {','.join(sorted(urls)) or 'no URL'}")
 
 
@@ -183,8 +183,8 @@ def read_token(answer: dict[str, Any]) -> str:
 
 
 def read_ttl(answer: dict[str, Any]) -> int:
-    """The TTL in the answer to a grant, a renewal, or a question about a lease; 0 where there is no such lease."""
-    # A lease that is gone has none in its answer: then the answer must be whole in all other respects.
+    """The TTL in the answer to a grant, a renewal, or a query of a lease; 0 if there is no such lease."""
+    # The answer for a lease that is gone has no TTL: then the rest of the answer must be complete.
     if "TTL" not in answer and not answer.keys() <= {"header", "ID"}:
         raise ValueError("not as etcd does")
     return _number(answer, "TTL")
@@ -204,7 +204,7 @@ def _result(response: dict[str, Any], op: Op) -> Range | int | None:
 
 
 def _range(found: dict[str, Any], get: Get) -> Range:
-    read_revision(found)  # one that has found nothing has at least that
+    read_revision(found)  # even an empty result has a revision
     kvs, total = tuple(_key_value(_object(kv)) for kv in _list(found, "kvs")), _number(found, "count")
     whole = min(total, get.limit) if get.limit else total
     if len(kvs) > whole or (len(kvs) < whole and not get.max_create_revision):
@@ -236,7 +236,7 @@ def _key_value(kv: dict[str, Any]) -> KeyValue:
 def _bytes(text: Any) -> bytes:
     if not isinstance(text, str):
         raise TypeError("no base64")
-    data = binascii.a2b_base64(text)  # it skips what is no base64, and so returns less then
+    data = binascii.a2b_base64(text)  # it skips invalid characters, and so returns fewer bytes
     if len(text) != (len(data) + 2) // 3 * 4:
         raise ValueError("no base64")
     return data
@@ -247,7 +247,7 @@ def _number(message: dict[str, Any], field: str) -> int:
 
 
 def _whole(value: Any) -> int:
-    """An integer of 64 bits, as a string or a number. `int` would take 1.5, true, " 7" and 1_000 as well."""
+    """A 64-bit integer, as a string or a number. `int()` would also accept 1.5, true, " 7" and 1_000."""
     if type(value) is str:
         digits = value.removeprefix("-")
         if not (digits.isascii() and digits.isdigit() and len(digits) <= LONGEST_NUMBER):
@@ -261,7 +261,7 @@ def _whole(value: Any) -> int:
 def _truth(message: dict[str, Any], field: str) -> bool:
     value = message.get(field, False)
     if type(value) is not bool:
-        raise TypeError("neither true nor false")  # and the string "false" would count as true
+        raise TypeError("neither true nor false")  # the string "false" would count as true
     return value
 
 

@@ -1,6 +1,6 @@
-"""Looking again and again, in place of a watch: where something on the way to etcd keeps watches from opening.
+"""Polling in place of a watch, where a proxy on the way to etcd prevents watches from opening.
 
-A proxy that buffers answers (nginx does unless told otherwise) keeps the beginning of a watch to itself, for ever.
+A proxy that buffers answers (nginx does by default) never passes on the beginning of a watch.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from distlock_core.etcd.endpoints import Attempt, Endpoints
     from distlock_core.etcd.values import Event
 
-    State = list[tuple[int, int]]  # of each range: how many keys, and the last change of one that is there
+    State = list[tuple[int, int]]  # of each range: the number of keys, and their highest mod_revision
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0  # seconds between two looks; they grow while nothing happens
-OPENING = 0.6  # of the time that a watch may take to open; the rest is for looking instead
-LONGEST_OPENING = 2.5  # seconds for each endpoint
-FIRST_SPELL, LONGEST_SPELL = 60.0, 600.0  # seconds after which a watch is tried again
-COMPACTED, FUTURE = "has been compacted", "future revision"  # what etcd says of a revision that cannot be read
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0  # seconds between two reads; they grow while nothing changes
+OPENING = 0.6  # the share of the time for opening a watch; the rest is for polling instead
+LONGEST_OPENING = 2.5  # seconds per endpoint
+FIRST_SPELL, LONGEST_SPELL = 60.0, 600.0  # seconds of polling after which a watch is tried again
+COMPACTED, FUTURE = "has been compacted", "future revision"  # etcd's errors for a revision that cannot be read
 
 
 class Opener:
-    """Opens the watches of one client; where none opens though calls are answered, looks instead for a while."""
+    """Opens the watches of one client; polls for a while if none opens although calls are answered."""
 
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
-        self._until = 0.0  # on the `now()` clock: before that no watch is tried
+        self._until = 0.0  # on the `now()` clock: no watch is tried before
         self._spell = FIRST_SPELL
 
     def open(
@@ -49,7 +49,7 @@ class Opener:
         as_user: Callable[[Attempt, Callable[[Attempt, str], Watch]], Watch],
         open_watch: Callable[[Attempt, str], Watch],
     ) -> Watch:
-        """Return a watch from this revision on. `open_watch` opens one at one endpoint. Raises as `Etcd.watch` does."""
+        """Return a watch from this revision on. `open_watch` opens one at an endpoint. Raises as `Etcd.watch()`."""
         if now() < self._until:
             return self._poll(etcd, ranges, revision, patience)
         unopened: list[str] = []
@@ -62,7 +62,7 @@ class Opener:
                     unopened.append(f"no watch opens at {attempt.address.url} ({failure})")
                 raise
 
-        # Some of the time is kept, to see whether it is the watch alone that gets no answer.
+        # Reserve some of the time for a read, to find out whether only watches get no answer.
         few = patience.within(min(patience.left() * OPENING, LONGEST_OPENING * self._endpoints.count))
         try:
             watch = ask_in_turn(self._endpoints, attempt_it, few)
@@ -75,7 +75,7 @@ class Opener:
             try:
                 polled = self._poll(etcd, ranges, revision, patience)
             except EtcdUnavailable:
-                self._until = 0.0  # calls are not answered either: it is not about watches
+                self._until = 0.0  # calls are not answered either: the fault is not about watches
                 raise unavailable from None
             self._spell = min(self._spell * 2, LONGEST_SPELL)
             warn_once(
@@ -96,10 +96,10 @@ class Opener:
 
 
 class PolledWatch:
-    """A watch that looks for itself. Implements `Watch`; it cannot tell events, and so ends with the first change."""
+    """A watch that polls. Implements `Watch`. It has no events, and so ends with the first change."""
 
     def __init__(self, etcd: Etcd, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, until: float) -> None:
-        """It begins at this revision, and ends at a moment on the `now()` clock, for a watch to be tried again."""
+        """It begins at `revision`, and ends at `until` (on the `now()` clock), so that a real watch is tried again."""
         self._etcd = etcd
         self._gets = [Get(key, end, keys_only=True, limit=1, newest_first=True) for key, end in ranges]
         self._revision = revision
@@ -113,7 +113,7 @@ class PolledWatch:
         return self._etcd.endpoint
 
     def begin(self, patience: Patience) -> None:
-        """See how it was just before it begins. Raises as a read does."""
+        """Read the state just before `revision`. Raises the errors of a read."""
         self._known = self._before(patience)
 
     def wait(self, patience: Patience) -> list[Event]:
@@ -137,7 +137,7 @@ class PolledWatch:
             except AnotherCluster as error:
                 raise WatchEnded(error.message) from error
             except EtcdUnavailable:
-                return False  # as silent as a watch would be; the time is up
+                return False  # the deadline has come: as silent as a watch would be
             except AccessDenied as error:
                 raise WatchRefused(error.message) from error
             except DistlockError as error:
@@ -159,7 +159,7 @@ class PolledWatch:
         except DistlockError as error:
             said = error.__cause__.message if isinstance(error.__cause__, Refused) else ""
             if COMPACTED in said:
-                return []  # whatever it was: the first look finds a change
+                return []  # unknown: the first read then finds a change
             if FUTURE in said:
                 return self._look(patience)
             raise

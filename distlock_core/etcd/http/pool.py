@@ -1,4 +1,4 @@
-"""Pool: the connections of one gateway that are idle or late, and new ones, plain or inside of TLS."""
+"""Pool: the idle and late connections of one gateway, and new ones, with or without TLS."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 
 class Pool:
-    """Connections for one request at a time. May be used by several threads. All raise as `Connection` does."""
+    """Connections for one request at a time. Thread-safe. All methods raise the errors of `Connection`."""
 
     def __init__(self, access: Access | None) -> None:
         self._access = access
         self._tls: Tls | None = None
         # list.append and list.pop are atomic, so no lock guards them.
         self._idle: list[Connection] = []
-        # Those whose answer did not come in time, with the moment until which it still may.
+        # Connections whose answer did not come in time, each with the time at which to close it.
         self._late: list[tuple[float, Connection]] = []
         self._pid = os.getpid()
 
     def take(self, address: Address, patience: Patience, *, fresh: bool = False) -> tuple[Connection, bool]:
-        """An idle connection, or a new one (`fresh`: in any case); and whether it is new."""
+        """Return an idle connection, or a new one (with `fresh` always), and whether it is new."""
         if self._pid != os.getpid():
-            # A fork: the parent goes on with these connections, so they are not mine to talk on.
+            # In a forked child: these connections belong to the parent.
             self._idle, self._late, self._pid = [], [], os.getpid()
         self._hang_up(now())
         while self._idle and not fresh:
@@ -43,24 +43,24 @@ class Pool:
         return self.open(address, patience), True
 
     def give_back(self, connection: Connection) -> None:
-        """It has been read to the end of an answer, and may be used again."""
+        """Return a connection, whose answer has been read completely, to the pool."""
         heard(connection.where)
         connection.others = 0
         self._idle.append(connection)
 
     def hang_up_later(self, connection: Connection) -> None:
-        """Its answer has not come in time: leave it open for `LATE` seconds, while others are used."""
+        """Close a connection `LATE` seconds from now, because its answer has not come in time."""
         suspect(connection.where)
         self._late.append((now() + LATE, connection))
 
     def drop(self, connection: Connection, *, late: bool) -> None:
-        """Close it: what was asked of it has failed, `late` for want of an answer."""
+        """Close a connection whose request has failed; later if it failed because the answer is `late`."""
         if late:
             suspect(connection.where)
         connection.close()
 
     def open(self, address: Address, patience: Patience) -> Connection:
-        """A new connection, to be closed or given back."""
+        """Return a new connection, which the caller closes or gives back."""
         if not address.tls:
             return Connection(address, patience)
         from distlock_core.etcd.auth.tls import SecureConnection, Tls
@@ -70,13 +70,13 @@ class Pool:
         return SecureConnection(address, patience, self._tls)
 
     def close(self) -> None:
-        """Close what is idle, and what waits for late answers."""
+        """Close all idle and late connections."""
         while self._idle:
             self._idle.pop().close()
         self._hang_up(FOREVER)
 
     def _hang_up(self, moment: float) -> None:
-        """Close the connections whose answer has had its time by this moment."""
+        """Close the late connections whose time has passed at this moment."""
         for _ in range(len(self._late)):
             try:
                 until, connection = self._late.pop(0)

@@ -1,7 +1,7 @@
-"""One HTTP/1.1 reply, read as it comes: the head, then the body.
+"""One HTTP/1.1 reply, read as it arrives: the head, then the body.
 
-Whoever listens on the port is not trusted to be etcd, nor to be well: the deadline and the cancel are looked at before
-every read, also while data keeps flowing; every byte is looked at once; heads, lines and bodies have limits.
+The server is not trusted to be a working etcd: deadline and cancel are checked before every read, even while data
+keeps flowing; every byte is scanned once; heads, lines and bodies have size limits.
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ if TYPE_CHECKING:
         """A connection to read from."""
 
         def receive(self, patience: Patience) -> bytes | None:
-            """Some bytes, b"" at the end of the connection, None at the deadline."""
+            """Return some bytes, b"" at the end of the connection, None at the deadline."""
 
 
 MIB = 1024 * 1024
-MAX_ANSWER = 64  # MiB; an answer beyond this is not read, unless `max_answer` says otherwise
-MAX_HEAD = 64 * 1024  # bytes; a status line and headers beyond this are no etcd
-MAX_LINE = 1024  # bytes of the line that begins a chunk
+MAX_ANSWER = 64  # MiB; default of `max_answer`, the size limit of an answer
+MAX_HEAD = 64 * 1024  # bytes; etcd's status line and headers are never longer
+MAX_LINE = 1024  # bytes of a chunk's first line
 NO_HTTP, CLOSED, TIMED_OUT = "no HTTP answer", "closed the connection", "timed out"
 HEX = frozenset(b"0123456789abcdefABCDEF")
 
 
 class ConnectionLost(Exception):
-    """The connection broke, or the time was up, after the request may have been sent."""
+    """The connection broke, or the deadline passed, after the request may have been sent."""
 
 
 class TooLarge(ConnectionLost):
-    """The answer is larger than this client reads. To ask again would not make it smaller."""
+    """The answer exceeds this client's size limit. Asking again would not help."""
 
     def __init__(self, most: int) -> None:
         super().__init__(f"its answer is larger than {most // MIB} MiB: set max_answer (MiB) higher to read it")
 
 
 class Inbox:
-    """What has come over one connection and is not read yet."""
+    """Bytes that have arrived over one connection and have not been read yet."""
 
     def __init__(self) -> None:
         self.data = bytearray()
         self.ended = False
 
     def fill(self, source: Source, patience: Patience) -> bool:
-        """Wait for more. False at the deadline. At the end of the connection `ended` is set, and nothing has come."""
+        """Wait for more bytes. False at the deadline. At the end of the connection, `ended` is set."""
         data = source.receive(patience)
         if data is None:
             return False
@@ -55,13 +55,13 @@ class Inbox:
         return True
 
     def take(self, count: int) -> bytes:
-        """The next bytes, at most so many."""
+        """Return the next bytes, at most `count`."""
         taken = bytes(memoryview(self.data)[:count])
         del self.data[:count]
         return taken
 
     def take_line(self, most: int) -> bytes | None:
-        """The next line, without its end; None as long as it is not all here. Raises `ConnectionLost` past `most`."""
+        """Return the next line without its end, None while it is incomplete. Raises `ConnectionLost` beyond `most`."""
         end = self.data.find(b"\r\n", 0, most + 2)
         if end >= 0:
             line = self.take(end)
@@ -73,10 +73,10 @@ class Inbox:
 
 
 class Reply:
-    """One reply: `status` and `headers` (their names in lower case), and the body as it comes."""
+    """One reply: `status`, `headers` (names in lower case), and the body as it arrives."""
 
     def __init__(self, source: Source, inbox: Inbox, patience: Patience) -> None:
-        """Read the head. Raises `ConnectionLost`, at the deadline too, and `Cancelled`."""
+        """Read the head. Raises `ConnectionLost`, also at the deadline, and `Cancelled`."""
         self._source = source
         self._inbox = inbox
         self.status, self._is_1_1, self.headers = _read_head(source, inbox, patience)
@@ -84,22 +84,24 @@ class Reply:
         self._chunked = coding.lower() == "chunked"
         if coding and (not self._chunked or length is not None):
             raise ConnectionLost(NO_HTTP)
-        self._left: int | None = 0 if self._chunked else _length(length)  # of the body, or of the present chunk
+        self._left: int | None = (
+            0 if self._chunked else _length(length)
+        )  # of the body, or of the current chunk
         self._in_chunk = self._in_trailer = False
         self._ended = not self._chunked and self._left == 0
         self._trailer_left = MAX_HEAD
 
     @property
     def reusable(self) -> bool:
-        """True when the body has been read to its end and the server keeps the connection open."""
+        """True if the body has been read completely and the server keeps the connection open."""
         delimited = self._chunked or self._left is not None
         closes = "close" in self.headers.get("connection", "").lower()
         return self._ended and delimited and self._is_1_1 and not closes and not self._inbox.data
 
     def read(self, patience: Patience) -> bytes | None:
-        """Some of the body, b"" at its end, None at the deadline. Raises `ConnectionLost`, `Cancelled`.
+        """Return some of the body, b"" at its end, None at the deadline. Raises `ConnectionLost`, `Cancelled`.
 
-        A deadline loses nothing of the body. What is here already is returned however late it is.
+        No byte is lost at a deadline. Bytes that have arrived are returned even after it.
         """
         tried = False
         while True:
@@ -118,7 +120,7 @@ class Reply:
                 self._ended = True
 
     def read_all(self, patience: Patience, most: int = MAX_ANSWER * MIB) -> bytearray:
-        """All of the body. Raises `TooLarge` for one beyond `most` bytes, `ConnectionLost`, `Cancelled`."""
+        """Return the whole body. Raises `TooLarge` beyond `most` bytes, `ConnectionLost`, `Cancelled`."""
         body = bytearray()
         if not self._chunked and (self._left or 0) > most:
             raise TooLarge(most)
@@ -133,7 +135,7 @@ class Reply:
         return body
 
     def _next(self) -> bytes:
-        """What there is of the body; nothing where more has to come first."""
+        """Return the bytes of the body that have arrived, possibly none."""
         inbox = self._inbox
         if not self._chunked:
             if self._left is None:
@@ -150,7 +152,7 @@ class Reply:
         return data
 
     def _begin_chunk(self) -> bool:
-        """Read what stands between two chunks, or behind the last. False: more has to come, or it was the last."""
+        """Read the line before a chunk, or the trailer. False if it is incomplete, or after the last chunk."""
         while not self._in_trailer:
             line = self._inbox.take_line(MAX_LINE)
             if line is None:
@@ -174,7 +176,7 @@ class Reply:
 
 
 def _read_head(source: Source, inbox: Inbox, patience: Patience) -> tuple[int, bool, dict[str, str]]:
-    """The status, whether the version is 1.1, and the headers. What comes before them (1xx) is skipped."""
+    """Return the status, whether the version is 1.1, and the headers. Interim responses (1xx) are skipped."""
     left = MAX_HEAD
     while True:
         searched = 0
@@ -195,7 +197,7 @@ def _read_head(source: Source, inbox: Inbox, patience: Patience) -> tuple[int, b
         status, is_1_1, headers = _parse_head(inbox.take(end + 4)[:-4].decode("latin-1"))
         if status >= 200:
             return status, is_1_1, headers
-        if status < 100 or status == 101:  # nobody has asked for another protocol
+        if status < 100 or status == 101:  # no upgrade was requested
             raise ConnectionLost(NO_HTTP)
 
 
@@ -215,7 +217,7 @@ def _parse_head(head: str) -> tuple[int, bool, dict[str, str]]:
 
 
 def _length(said: str | None) -> int | None:
-    """The length of a body; None where its end is that of the connection."""
+    """The length of a body, None if it extends to the end of the connection."""
     if said is None:
         return None
     lengths = {length.strip() for length in said.split(",")}

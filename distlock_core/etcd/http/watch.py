@@ -1,4 +1,4 @@
-"""A watch over the JSON gateway: one answer without an end, in which message follows on message."""
+"""A watch over the JSON gateway: one endless answer with one message after another."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class GatewayWatch:
         suspect: Callable[[], None] | None,
         most: int,
     ) -> None:
-        """It begins at this revision. `check_cluster` raises `ConnectionLost` for another cluster than it should be.
+        """Watch from `revision` on. `check_cluster` raises `ConnectionLost` for the id of another cluster.
 
-        `suspect` is called when etcd refuses the watch to this user. One message has at most `most` bytes.
+        `suspect` is called if etcd refuses the watch to this user. `most` is the size limit of one message, in bytes.
         """
         self.endpoint = endpoint
         self._check_cluster = check_cluster
@@ -37,14 +37,14 @@ class GatewayWatch:
         self._reply = reply
         self._stream = JsonStream(most)
         self._revision = revision
-        self._behind: bool | None = None  # None: it has not begun
+        self._behind: bool | None = None  # None: not begun yet
         self._early: list[Event] = []
         self._end: WatchEnded | None = None
 
     def begin(self, patience: Patience) -> None:
-        """Wait until etcd has said that the watch is open: a proxy may keep that to itself. Raises `ConnectionLost`.
+        """Wait until etcd has opened the watch; a proxy may not pass that on. Raises `ConnectionLost`.
 
-        What etcd has against it is for `wait()` to say.
+        A refusal by etcd is raised by `wait()`.
         """
         try:
             while self._behind is None:
@@ -55,7 +55,7 @@ class GatewayWatch:
             return
         except WatchEnded as ended:
             end = ended
-        # Outside of the handler: what it came of is not to point back to it.
+        # Outside the handler, so that the exception and its cause do not refer to each other.
         if self._behind is not None or isinstance(end, (Compacted, WatchRefused)):
             self._end = end
         elif isinstance(end.__cause__, ConnectionLost):
@@ -71,7 +71,7 @@ class GatewayWatch:
             if events:
                 return events
             if patience.over():
-                return []  # it is kept busy with messages that say nothing
+                return []  # it receives only messages without events
 
     def wait_for_hint(self, patience: Patience) -> bool:
         while True:
@@ -88,7 +88,7 @@ class GatewayWatch:
                 return False
 
     def _next(self, patience: Patience) -> list[Event] | None:
-        """The events of what comes next, which may have none; None: nothing came by the deadline."""
+        """The events of the next bytes, possibly none; None at the deadline."""
         if self._early and self._behind is not None:
             events, self._early = self._early, []
             return events
