@@ -1,1 +1,1 @@
-"""What Salt, Ansible and Puppet share: acquire, release, check, in terms of settings. Imports `keeper` and below."""
+"""Shared by Salt, Ansible and Puppet: acquire, release and check, by settings. Imports `keeper` and below."""

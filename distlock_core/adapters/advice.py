@@ -1,6 +1,6 @@
-"""The hints of an error in the words of Salt, Ansible and Puppet: their own ways to look at a lock and to unlock it.
+"""The hints of an error in the words of Salt, Ansible and Puppet, with each tool's ways to show and unlock a lock.
 
-Where a task or state has named another realm than the node's own settings, the advice names it too.
+If a task or state has named another realm than the node's settings, the advice names it too.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class Tool(Value):
-    """How one tool words its advice. `reach` makes the words that name the realm of the settings that were given."""
+    """One tool's wording of hints. `reach` returns the words that select the realm of the given settings."""
 
     table: Mapping[str, str]
     quoted: Callable[[str], str]
     reach: Callable[[Mapping[str, Any]], str]
 
     def said(self, error: object) -> str:
-        """An error, or what else is to be said: its message and what to do next, in one line."""
+        """An error or another message, followed by its advice, in one line."""
         if not isinstance(error, DistlockError):
             return str(error)
         reach = self.reach({key: value for key, value in error.reach.items() if key in (*CARRIED, "profile")})
@@ -46,7 +46,7 @@ def _for_shell(text: str) -> str:
 
 
 def _for_yaml(text: str) -> str:
-    """A text as a value in YAML, quoted where it could be read as something else."""
+    """A text as a value in YAML, quoted if it could be read as something else."""
     plain = re.fullmatch(r"[A-Za-z_/][\w./:@-]*", text) is not None and not text.endswith(":")
     if plain and text.lower() not in ("true", "false", "yes", "no", "on", "off", "null", "y", "n"):
         return text

@@ -23,40 +23,45 @@ if TYPE_CHECKING:
     from distlock_core.settings.table import Settings
 
 
-class Mine:
-    """Which holds are this run's own, beside those that my owner may enter.
+class RunHolds:
+    """Selects this run's holds among those of a lock.
 
-    A name proves nothing: two runs in two containers can have the same one. So processes are compared, by their traces.
+    An owner's name proves nothing, since two runs in two containers can have the same one. So processes are compared,
+    by their traces.
     """
 
     def __init__(
         self,
         owner: str | None,
         run: int | None,
-        of_my_run: Collection[str] = (),
+        run_owners: Collection[str] = (),
         taker: Mapping[str, Any] | None = None,
     ) -> None:
-        """`run` is the process that stands for it, None where there is none; its holds may have other owners too.
+        """`run` is the process that represents this run, None if there is none; `run_owners` are further owners of it.
 
-        `taker` is the trace of the process that this run takes locks for.
+        `taker` is the trace of the process for which this run takes locks.
         """
         self._owner = owner
-        self._of_my_run = of_my_run
+        self._run_owners = run_owners
         self._run = None if run is None else trace_of(run)
         self._taker = taker
 
     def among(self, state: LockState | None) -> Holder | None:
-        """The first hold of a lock that is this run's."""
+        """The first hold of this run among the holders of a lock, None if there is none."""
         for holder in () if state is None else state.holders:
             record = holder.record
             if record.explicit and record.state == HELD:
                 bound_as_me = self._owner in (None, holder.owner) and self._is_bound(record)
-                if bound_as_me or (holder.owner in self._of_my_run and self._is_for_me(record)):
+                if bound_as_me or (holder.owner in self._run_owners and self._is_for_me(record)):
                     return holder
         return None
 
-    def looking_on(self, progress: Callable[[Waiting], None] | None) -> Callable[[Waiting], None]:
-        """Ends the waiting for a lock that is my own by then, and for one that this run would have to end for."""
+    def stop_needless_wait(self, progress: Callable[[Waiting], None] | None) -> Callable[[Waiting], None]:
+        """Return a progress callback that stops the wait for a lock if it could only end with this run itself.
+
+        That is so if this run already holds the lock, or if the lock is bound to this run under another owner. The
+        callback raises `LockBusy`, and otherwise calls `progress`.
+        """
 
         def look(waiting: Waiting) -> None:
             state = waiting.state
@@ -74,20 +79,20 @@ class Mine:
         return look
 
     def _is_bound(self, record: Record) -> bool:
-        """To this run's process, which lives."""
+        """True for a hold bound to this run's process, which is alive."""
         return self._run is not None and is_same(record.details, self._run) and fate(self._run)[0] == ALIVE
 
     def _is_for_me(self, record: Record) -> bool:
-        """Taken for the process that I take locks for, or bound to this run."""
+        """True for a hold taken for the same process as this run's, or bound to this run."""
         theirs = record.details.get("taker")
         for_me = self._taker is not None and isinstance(theirs, dict) and is_same(theirs, self._taker)
         return for_me or self._is_bound(record)
 
 
 def hold_around(settings: Settings) -> Holder | None:
-    """Return the hold of a command that this process is a part of (`distlock -- COMMAND`), None where there is none.
+    """Return the hold of the command around this process (`distlock -- COMMAND`), None if there is none.
 
-    It ends with that command: a step inside of it leaves it alone.
+    It ends with that command: a step inside the command leaves it alone.
     """
     inside = held_around(os.environ)
     for holder in realm_of(settings).show(settings.lockname).holders:
@@ -98,12 +103,12 @@ def hold_around(settings: Settings) -> Holder | None:
 
 
 def bound_to(run: int | None, state: LockState | None, owner: str | None = None) -> Holder | None:
-    """The hold that this very run has bound to itself before (with an `owner`: as that one)."""
-    return Mine(owner, run).among(state)
+    """The hold that this run has already bound to itself (with an `owner`: under that one), None if there is none."""
+    return RunHolds(owner, run).among(state)
 
 
 def ends_with(holder: Holder, taker: Mapping[str, Any]) -> bool:
-    """False for a lock that a keeper holds for another run than the one that `taker` stands for."""
+    """False for a lock that a keeper holds for another run than that of `taker`."""
     details = holder.record.details
     theirs = details.get("taker")
     bound = holder.record.text("kind") == "run" and holder.keeper is not None
@@ -111,5 +116,5 @@ def ends_with(holder: Holder, taker: Mapping[str, Any]) -> bool:
 
 
 def taker_of(taker: Mapping[str, Any] | None, run: int | None) -> Mapping[str, Any]:
-    """The process that a step is taken for: `taker`, or that of the run, or the parent of this process."""
+    """The trace of the process for which a step is taken: `taker`, else `run`, else the parent of this process."""
     return trace_of(os.getppid() if run is None else run) if taker is None else taker

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from distlock_core.keeper.run_keeper import RunKeeper
     from distlock_core.settings.table import Settings
 
-ENDED_EARLY = "the run was ended before it was done"  # the reason of a hold that stays then
+ENDED_EARLY = "the run was ended before it was done"  # reason of a hold that is then kept
 
 
 def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, Any] | None = None) -> RunKeeper:
-    """Start a process that gets the lock for a run of many processes, and keeps it until the last of them is gone.
+    """Start a process that acquires the lock for a run of many processes, and keeps it until the last of them is gone.
 
-    `taker` is the trace of the run's main process (default: this one), `reason` is for where the settings have none.
-    When the run ends without a word, the lock is released, or kept if `on_failure` says so. Raises `DistlockError`.
+    `taker` is the trace of the run's main process (default: this one), `reason` the default for the settings' reason.
+    If the run ends without a call of `end_hold()`, the lock is released, or kept with `on_failure`. Raises
+    `DistlockError`.
     """
     from distlock_core.keeper.run_keeper import KEEP, RELEASE, RunKeeper
 

@@ -1,4 +1,4 @@
-"""What states report: arguments that mean nothing to them, what was held before, and what stands in a dry run's way."""
+"""Reports of Salt's states and functions: refused arguments, changes, and listeners of a run."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def refuse(given: Iterable[str], function: str, functions: Mapping[str, Collection[str]]) -> None:
-    """Raise `ConfigError` for the first argument that a function does not have, and say where it belongs.
+    """Raise `ConfigError` for the first argument that a function does not have, naming the function that has it.
 
-    `functions` are the arguments of each. What Salt adds by itself (`__id__`, `__pub_jid`) is let pass.
+    `functions` maps each function to its arguments. Arguments that Salt adds (`__id__`, `__pub_jid`) are accepted.
     """
     for word in given:
         if word.startswith("__"):
@@ -34,12 +34,12 @@ def refuse(given: Iterable[str], function: str, functions: Mapping[str, Collecti
 
 
 def said(error: DistlockError) -> str:
-    """The line of an error, in Salt's own words."""
+    """An error in one line, in Salt's words."""
     return SALT.said(error)
 
 
 def exit_codes(codes: object) -> set[int]:
-    """The exit codes that are no failure: 0, and those given. Raises `ConfigError`."""
+    """The exit codes that count as success: 0, and the given ones. Raises `ConfigError`."""
     given: list[Any] = list(codes) if isinstance(codes, (list, tuple)) else [] if codes is None else [codes]
     try:
         return {0, *(int(code) for code in given)}
@@ -48,22 +48,22 @@ def exit_codes(codes: object) -> set[int]:
 
 
 def shown(holder: Holder | None) -> str | None:
-    """The owner of a hold, harmless to a terminal; None where there is none."""
+    """The owner of a hold, escaped for a terminal; None without a hold."""
     return None if holder is None else owner_of(holder.owner)
 
 
 def change(taken: Taken, owner: str) -> dict[str, Any]:
-    """The change that a lock that was taken is: with the story of the wait, where there was one."""
+    """The `changes` of a state that acquired a lock, with the story of the wait if there was one."""
     story = {} if taken.waited is None else taken.waited.fields()
     return {"old": shown(taken.before), "new": owner, **story}
 
 
 def listeners(lowstate: Iterable[Mapping[str, Any]], me: str | None) -> list[str]:
-    """The states of a run that act on `listen`, and so after all others, this one left out."""
+    """The states of a run that act on `listen`, and so after all others, without this one (`me`)."""
     ids: list[str] = []
     for low in lowstate:
         ids += [str(low.get("__id__"))] if "listen" in low else []
-        # `listen_in` makes listeners of the states that it names.
+        # `listen_in` turns the states that it names into listeners.
         targets = [target for target in low.get("listen_in") or () if isinstance(target, dict)]
         ids += [str(name) for target in targets for name in target.values()]
     return sorted({name for name in ids if name != me})

@@ -1,4 +1,4 @@
-"""Settings on a minion: arguments, then `distlock:` in minion config or pillar, then what the command reads."""
+"""Settings on a minion: arguments, then `distlock:` in minion config or pillar, then the command's own sources."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ PROFILES = "profiles"
 def read(
     salt: Mapping[str, Callable[..., Any]], opts: Mapping[str, Any], arguments: Mapping[str, Any], profile: str | None
 ) -> Settings:
-    """Return the settings of one call. `salt` and `opts` are what Salt calls `__salt__` and `__opts__`.
+    """Return the settings of one call. `salt` and `opts` are Salt's `__salt__` and `__opts__`.
 
-    Where both say something, the minion's config comes before the pillar, and a profile before what stands beside
-    the profiles. Raises `ConfigError`.
+    The minion's config overrides the pillar, and a profile overrides the settings beside the profiles. Raises
+    `ConfigError`.
     """
     config, where = _section(salt["config.get"], profile)
     owner = f"salt:{opts['id']}"
@@ -37,7 +37,7 @@ def read(
         logging.getLogger(__name__).warning("distlock: %s", warning)
     log_file = opts.get("log_file")
     if settings.log_file is None and isinstance(log_file, str) and os.path.isabs(log_file):
-        # The keeper of a bound lock reports where the minion does; without a file that it may write, to syslog.
+        # The keeper of a bound lock logs to the minion's log file, or to syslog if it may not write to that.
         settings = settings._replace(log_file=log_file if os.access(log_file, os.W_OK) else None)
     if "lockname" in arguments and not settings.lockname:
         raise ConfigError("no lock is named: name is required")
@@ -58,7 +58,7 @@ def _section(get: Callable[..., Any], profile: str | None) -> tuple[dict[str, An
 
 
 def _merged(get: Callable[..., Any], path: str) -> dict[str, Any]:
-    """Key by key, so that a password in the minion's own file goes with endpoints in the pillar."""
+    """Minion config and pillar merged key by key: a password may be in one, and endpoints in the other."""
     merged: dict[str, Any] = {}
     for leave_out in ({"omit_opts": True}, {"omit_pillar": True, "omit_master": True}):
         found = get(path, {}, omit_grains=True, **leave_out)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from distlock_core.settings.table import Settings
 
 CONTAINER_TTL = 20
-FIRST_PID_NAMESPACE = 0xEFFFFFFC  # its inode on every machine
+FIRST_PID_NAMESPACE = 0xEFFFFFFC  # inode of the initial pid namespace, the same on every machine
 
 
 def read_settings(
@@ -26,10 +26,10 @@ def read_settings(
     config: Mapping[str, object] | None = None,
     where: str = "configuration",
 ) -> Settings:
-    """Put the settings together: arguments, then the tool's own `config`, environment and file, then the defaults.
+    """Merge the settings: arguments, then the tool's `config`, then environment and file, then the defaults.
 
-    An argument of None counts as not given. `owner` is the one where nobody has set `id`; who says nothing of a
-    timeout does not wait. Raises `ConfigError`, which names the argument, or `where` the config says it.
+    An argument of None counts as not given. `owner` is the default of `id`; the default of `timeout` is not to wait.
+    Raises `ConfigError`, which names the argument, or `where` in the config the value is.
     """
     said = {key: value for key, value in arguments.items() if value is not None}
     found: dict[str, Any] = {}
@@ -54,31 +54,31 @@ def read_settings(
 
 
 def explicit_owner(settings: Settings) -> str:
-    """The owner, as `read_settings()` has left it: every owner here is explicit."""
+    """The owner in settings from `read_settings()`, which is always explicit."""
     if settings.id is None:
         raise ConfigError("id: no owner is set")
     return settings.id
 
 
 def read_flag(value: object, word: str) -> bool:
-    """An argument that is true or false, and no setting. Raises `ConfigError`: 'False' in quotes is not true."""
+    """A boolean argument that is no setting. Raises `ConfigError`, so that a quoted 'False' does not count as true."""
     return bool(Setting(word, word, read_bool, False).value(value, word))
 
 
 def read_token(value: object) -> int | None:
-    """A fencing token, None where none is given. Raises `ConfigError`."""
+    """A fencing token, None if none is given. Raises `ConfigError`."""
     return None if value is None else int(TOKEN.value(value, TOKEN.key))
 
 
 def run_ttl() -> int:
-    """Seconds that a lock which ends with a run is leased for, unless told.
+    """The default ttl, in seconds, of a lock that ends with a run.
 
-    Shorter in a container: when its first process ends, the kernel kills all others, and the keeper cannot release it.
+    It is shorter in a container: when its first process ends, the kernel kills the keeper before it can release.
     """
     return CONTAINER_TTL if in_container() else DEFAULT_TTL
 
 
 def in_container() -> bool:
-    """True where the first process's end is that of all others: in a pid namespace that is not the machine's own."""
+    """True in a pid namespace other than the machine's initial one: all processes end with its first process."""
     namespace = trace_of().get("ns")
     return namespace is not None and namespace != FIRST_PID_NAMESPACE

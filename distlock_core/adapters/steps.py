@@ -7,7 +7,7 @@ Each tool reads its arguments, calls one of these functions, and reports the res
 from __future__ import annotations
 
 from distlock_core import connection
-from distlock_core.adapters.run_holds import Mine, ends_with, taker_of
+from distlock_core.adapters.run_holds import RunHolds, ends_with, taker_of
 from distlock_core.adapters.settings import explicit_owner, run_ttl
 from distlock_core.base.deadline import Wait
 from distlock_core.base.text import printable
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 def _reaching(function: Step) -> Step:
-    """Errors of a step carry what it takes to reach the same realm again."""
+    """Decorator: errors of a step carry the settings needed to reach the same realm again."""
     from functools import wraps
 
     @wraps(function)
@@ -62,10 +62,10 @@ def _reaching(function: Step) -> Step:
 
 
 class Taken(Value):
-    """What came of `take()`: the hold (None in a dry run that would make one), and whether that is new.
+    """The result of `take()`: the hold (None in a dry run that would make one), and whether it is new.
 
-    `before` is the hold of my own that was taken over from a dead run. `waits` says, in a dry run, for whom it would
-    wait first; `waited`, in a real one, how it was waited for.
+    `before` is the owner's previous hold, taken over from a dead run. `waits` is, in a dry run, the error that a wait
+    would begin with; `waited` is the story of a real wait.
     """
 
     holder: Holder | None
@@ -86,32 +86,33 @@ def take(
     family: int | None = None,
     children: bool = False,
     unrenewed: bool = False,
-    of_my_run: Collection[str] = (),
+    run_owners: Collection[str] = (),
     dry_run: bool = False,
     cancel: Cancel | None = None,
     progress: Callable[[Waiting], None] | None = None,
 ) -> Taken:
-    """Have the lock held by my owner; a hold that is mine already is left as it is.
+    """Make sure that the settings' owner holds the lock. A hold that this run already has is left unchanged.
 
-    `run` is the process that stands for this run: a hold bound to it is mine. So is one of the owners `of_my_run`: it
-    ends with this run too. `taker` is the trace (`trace_of()`, made where that process runs) of the process that a
-    step is taken for, by default that of `run`, or without one of the parent of this process. A step of my owner that
-    was taken for another process, which may live, is entered only by its `token`. With `bound` the lock ends with
-    `run`, with all that have inherited the pipe `family` from it, and with `children` not before what it has started
-    has ended too; else it is persistent, or with `unrenewed` ends after its ttl. What a dry run would refuse, it
-    raises. `progress` is called while waiting, and may raise.
+    `run` is the process that represents this run: a hold bound to it belongs to this run, as does one of the owners
+    `run_owners`, which ends with this run too. `taker` is the trace (from `trace_of()`, on that process's machine) of
+    the process for which a step is taken; the default is `run`, else the parent of this process. A step of the same
+    owner for another process that may be alive is entered only with its `token`.
+
+    With `bound` the lock ends with `run` (and with all processes that have inherited the pipe `family`; with `children`
+    also with all its descendants). Otherwise it is persistent, or with `unrenewed` expires after its ttl. A dry run
+    raises whatever the real run would raise. `progress` is called while waiting, and may raise.
     """
     if bound:
         settings = checked(settings._replace(while_pid=run, ttl=settings.ttl or run_ttl()))
     elif not unrenewed:
         settings = settings._replace(ttl=None, refresh=None)
     kept = _binding(settings, family, children) if bound else None
-    # A step may be entered again by whoever has its owner; what is bound to a run is that run's alone.
+    # A step may be entered again by the same owner; a lock bound to a run belongs to that run alone.
     taker = taker_of(taker, run)
     details = None if kept is None else {**trace_of(kept.pid), "taker": dict(taker)}
     realm = connection.realm_of(settings)
     lock = connection.lock_of(realm, settings, step=kept is None, details=details, taker=taker, token=token)
-    mine = Mine(explicit_owner(settings), run, of_my_run, taker)
+    mine = RunHolds(explicit_owner(settings), run, run_owners, taker)
     reentry, waits, busy = None, None, None
     try:
         reentry = lock.preview()
@@ -126,7 +127,7 @@ def take(
     if reentry is not None and reentry.how != TAKEN_OVER:
         if dry_run or not reentry.adopts:
             return Taken(reentry.holder, False)
-        # Whoever had the step is gone: it is this run's from now on, and no second one enters it beside this run.
+        # The step's taker is gone: from now on the step is this run's, and no other run enters it.
         kept, plain = None, settings._replace(reason="", value=None, ttl=settings.ttl if unrenewed else None)
         lock = connection.lock_of(realm, plain, step=True, taker=taker, token=token)
     before = reentry.holder if reentry is not None and reentry.how == TAKEN_OVER else None
@@ -134,9 +135,9 @@ def take(
         return Taken(None, True, before, waits)
     watcher = Watcher(progress, busy)
     try:
-        lock.acquire(settings.timeout, cancel, mine.looking_on(watcher))
+        lock.acquire(settings.timeout, cancel, mine.stop_needless_wait(watcher))
     except (LockBusy, Frozen, AcquireTimeout) as error:
-        # Another process of this run may have been faster.
+        # Another process of this run may have acquired it meanwhile.
         found = mine.among(error.state)
         if found is None:
             raise
@@ -151,7 +152,7 @@ def take(
 
 
 def _leave(lock: Lock, kept: Binding | None, settings: Settings, story: Waited | None) -> Holder:
-    """Leave a lock that is held as it is, or to a keeper, which notes the wait for it in the record."""
+    """Leave a held lock as it is, or hand it to a keeper, which adds the story of the wait to the record."""
     if kept is None:
         from distlock_core.keeper.handover import part_with
 
@@ -173,12 +174,12 @@ def release(
     force: bool = False,
     dry_run: bool = False,
 ) -> Holder | None:
-    """Have the lock not held by my owner, and return the hold that was ended; None where nobody holds it.
+    """Make sure that the settings' owner does not hold the lock. Return the hold that was ended, None if it was free.
 
-    A step that was taken for another process than my `taker` (as for `take`), and that may live, is refused with
-    `NotHolder`, unless its `token` is given, or `force`; so is a lock that ends with another run, which may live, where
-    `run` or `taker` say which one is mine. With a `cooldown` in the settings the lock stays taken for so
-    long, and one that cools down already is left alone.
+    Raises `NotHolder` for a step of another process than `taker` (as for `take()`) that may be alive, unless its
+    `token` or `force` is given; and, if `run` or `taker` identifies this run, for a lock that ends with another run
+    that may be alive. With a `cooldown` in the settings the lock stays taken for that time; a lock that already cools
+    down is left alone.
     """
     name, owner, cooldown = settings.lockname, explicit_owner(settings), settings.cooldown
     found = connection.realm_of(settings)
@@ -198,10 +199,10 @@ def release(
 
 @_reaching
 def check(settings: Settings, token: int | None = None, *, taker: Mapping[str, Any] | None = None) -> Holder:
-    """Return the hold of my owner's (with a `token`: that one). Raises `LockNotFound` or `NotHolder` without one.
+    """Return the hold of the settings' owner, or the one with this `token`. Raises `LockNotFound`, `NotHolder`.
 
-    With a `taker`, as for `take`, a step of my owner that was taken for another process, which may live, is not mine,
-    nor is a lock that ends with another run.
+    With a `taker`, as for `take()`, a step of the same owner for another process that may be alive does not count, nor
+    does a lock that ends with another run.
     """
     name, owner = settings.lockname, explicit_owner(settings)
     state = connection.realm_of(settings).show(name)
@@ -232,7 +233,7 @@ def _refuse_another_runs(holder: Holder, taker: Mapping[str, Any], settings: Set
 
 
 def _binding(settings: Settings, family: int | None, children: bool) -> Binding:
-    # A task on a node is over sooner for each module that it does not need: Ansible sends them as sources.
+    # Imported late: Ansible sends modules to the node as source, so each one that a task does not need saves time.
     from distlock_core.keeper.bind import Binding
 
     return Binding.of(settings, family)._replace(children=children)

@@ -1,8 +1,8 @@
-"""The same verbs for asyncio, over the same implementation: each call that may block has a thread of its own.
+"""The library's verbs for asyncio, over the same implementation: each blocking call has a separate thread.
 
-Of its own, and not one of a pool: a hundred tasks that wait for locks would leave none for anybody else. When a task
-is cancelled, its call is ended at once, as a signal ends one of the command line, and leaves nothing behind: no place
-in the queue, no lease, no lock, and no thread.
+The threads do not come from a pool, which a hundred tasks that wait for locks would exhaust. When a task is cancelled,
+its call ends at once, as by a signal on the command line, and leaves nothing behind: no place in the queue, no lease,
+no lock and no thread.
 
 >>> from distlock_core import aio
 >>> async with aio.connect(["http://10.0.0.1:2379"]).lock("percona_prod", ttl=10) as lock:

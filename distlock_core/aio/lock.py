@@ -1,4 +1,4 @@
-"""AsyncLock: `Lock`, for asyncio."""
+"""AsyncLock: `Lock` for asyncio."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class AsyncLock:
-    """One lock, as one program wants or holds it: `Lock`, for asyncio. Its calls take turns."""
+    """`Lock` for asyncio: one acquisition of a lock by one program. Its calls run one at a time."""
 
     def __init__(
         self, realm: Realm, name: str, *arguments: Any, on_lost: Callable[[Loss], object] | None, **options: Any
@@ -43,7 +43,7 @@ class AsyncLock:
     async def acquire(
         self, timeout: float | None = None, progress: Callable[[Waiting], object] | None = None
     ) -> AsyncLock:
-        """Return this lock, held. A task that is cancelled here does not have it."""
+        """Return this lock, held. After a cancellation of the task it is not held. Raises as `Lock.acquire()`."""
         loop = asyncio.get_running_loop()
         tell = progress
 
@@ -59,7 +59,7 @@ class AsyncLock:
             )
             self.lost.clear()
             if self.sync.ttl is not None and self.sync.lost.is_set():
-                self.lost.set()  # between the two: it was told before it was cleared
+                self.lost.set()  # the loss was reported before `lost` was cleared
         return self
 
     async def try_acquire(self) -> AsyncLock | None:
@@ -80,7 +80,7 @@ class AsyncLock:
         await self._do(lambda interrupt: self.sync.update(value, reason=reason, cancel=interrupt))
 
     async def release(self) -> None:
-        """Release it. A task that is cancelled here gives it a second to come to its end."""
+        """Release the lock. When the task is cancelled, the release has one more second. Raises as `Lock.release()`."""
         await self._do(self.sync.release, GIVE_UP)
 
     async def keep(self, reason: str) -> None:
@@ -130,14 +130,14 @@ class AsyncLock:
     def __del__(self) -> None:
         standby = getattr(self, "_standby", None)
         if standby is not None:
-            standby.close()  # nobody is left to release it: a persistent lock stays, and its thread is of no use
+            standby.close()  # dropped without a release: a persistent lock stays, but its thread is useless
 
     async def _do(self, work: Callable[[Interrupt], Result], grace: float = 0.0) -> Result:
         async with self._turn():
             return await self._in_thread(work, grace=grace)
 
     async def _in_thread(self, work: Callable[[Interrupt], Result], **options: Any) -> Result:
-        """Do it in the thread of this lock, which is there from before it is acquired until it is released."""
+        """Do `work` in this lock's thread, which exists from before the acquisition until the release."""
         if self._standby is None or self._standby.is_inherited:
             self._standby = StandbyThread("distlock-aio")
         try:
@@ -148,13 +148,13 @@ class AsyncLock:
                 standby.close()
 
     def _turn(self) -> asyncio.Lock:
-        """A `Lock` is for one thread at a time."""
+        """The mutex of its calls: a `Lock` may be used by one thread at a time."""
         if self._turns is None:
             self._loop, self._turns = asyncio.get_running_loop(), asyncio.Lock()
         return self._turns
 
     def _tell(self, loss: Loss) -> None:
-        """Called by the lock, in a thread of its."""
+        """Report a loss to the event loop. Called by the lock, in one of its threads."""
 
         def tell() -> None:
             self.lost.set()

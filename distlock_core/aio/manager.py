@@ -1,4 +1,4 @@
-"""AsyncLockManager: `LockManager`, for asyncio."""
+"""AsyncLockManager: `LockManager` for asyncio."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class AsyncLockManager:
-    """Stands for a lock in the background: `LockManager`, for asyncio. What is instant there is no coroutine here."""
+    """`LockManager` for asyncio: contends for a lock in the background. Instant methods are no coroutines."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class AsyncLockManager:
 
         self._standby: StandbyThread | None = StandbyThread(
             "distlock-aio"
-        )  # for the shutdown, which must not fail for want of a thread
+        )  # for the shutdown, which must not fail for lack of a thread
         try:
             self.sync = LockManager(realm, name, *arguments, listener=told, **options)
         except BaseException:

@@ -1,4 +1,4 @@
-"""What comes one after the other, as a task reads it: what happens to locks, and whose a lock is."""
+"""Asynchronous iterators over events of locks and over changes of ownership."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from distlock_core.events.watch import Watching
 
 Item = TypeVar("Item")
-Reading = TypeVar("Reading", bound="AsyncReading")  # type: ignore[type-arg] # of whatever it reads
+Reading = TypeVar("Reading", bound="AsyncReading")  # type: ignore[type-arg] # of any item
 
 
 class Reader(Protocol[Item]):
-    """What both of them read from, in a thread."""
+    """The synchronous source of an `AsyncReading`, read in a thread."""
 
     def take(self, interrupt: Interrupt, /) -> Item: ...
 
@@ -34,10 +34,10 @@ class Reader(Protocol[Item]):
 
 
 class AsyncReading(Generic[Item]):
-    """An iteration that ends when it is closed, in whatever task it waits."""
+    """An asynchronous iterator that `aclose()` ends in any task that waits for it."""
 
     def __init__(self, reader: Reader[Item], wake: Callable[[], object] | None = None) -> None:
-        """`wake`: what `take()` needs beside its interrupt to notice that it is set."""
+        """`wake` is called after the interrupt is set, if `take()` does not notice that by itself."""
         self._reader = reader
         self._wake = wake
 
@@ -45,14 +45,14 @@ class AsyncReading(Generic[Item]):
         return self
 
     async def __anext__(self) -> Item:
-        """The next one. A task that is cancelled here has missed none: the next call has it."""
+        """Return the next item. A cancellation loses none: the next call returns it."""
         try:
             return await in_thread(self._reader.take, undo=self._reader.give_back, wake=self._wake)
         except Cancelled:
             raise StopAsyncIteration from None
 
     async def aclose(self) -> None:
-        """End the iteration, in whatever task it waits."""
+        """End the iteration, also in a task that waits for it."""
         self._reader.close()
 
     async def __aenter__(self) -> Self:
@@ -65,7 +65,7 @@ class AsyncReading(Generic[Item]):
 
 
 class AsyncWatching(AsyncReading[LockEvent]):
-    """What happens to locks, as it happens: `Watching`, for asyncio."""
+    """`Watching` for asyncio: events of locks as they happen."""
 
     def __init__(self, watching: Watching) -> None:
         """Made by `AsyncRealm.watch()`."""
@@ -73,7 +73,7 @@ class AsyncWatching(AsyncReading[LockEvent]):
 
 
 class AsyncOwnership(AsyncReading[bool]):
-    """True and False as a lock becomes mine and ceases to be: `Ownership`, for asyncio."""
+    """`Ownership` for asyncio: True and False as the lock is acquired and lost."""
 
     def __init__(self, ownership: Ownership) -> None:
         """Made by `AsyncLock.ownership()`."""

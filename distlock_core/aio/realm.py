@@ -1,4 +1,4 @@
-"""AsyncRealm: `Realm`, for asyncio."""
+"""AsyncRealm: `Realm` for asyncio."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 def connect(
     endpoints: Sequence[str] | str = connection.DEFAULT_ENDPOINTS, *arguments: Any, **options: Any
 ) -> AsyncRealm:
-    """Return the realm of all locks below a prefix. Arguments and errors as those of `distlock_core.connect()`."""
+    """Return the realm of all locks below a prefix. Arguments and errors as for `distlock_core.connect()`."""
     return AsyncRealm(connection.connect(endpoints, *arguments, **options))
 
 
 class AsyncRealm:
-    """Every lock under one prefix: `Realm`, for asyncio. What it takes, returns and raises is said there."""
+    """`Realm` for asyncio: all locks below one prefix. For arguments, results and errors see `Realm`."""
 
     def __init__(self, realm: Realm) -> None:
         self.sync = realm
@@ -68,7 +68,7 @@ class AsyncRealm:
     def manager(
         self, name: str, *arguments: Any, listener: Callable[[Notice], object] | None = None, **options: Any
     ) -> AsyncLockManager:
-        """Stand for a lock, from now on. `listener` is called in the event loop."""
+        """Contend for a lock from now on. `listener` is called in the event loop."""
         return AsyncLockManager(self.sync, name, *arguments, listener=listener, **options)
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What a task waits for, done in a thread of its own, and ended with the task."""
+"""Blocking work for a task, done in a separate thread, and ended with the task."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def in_thread(work: Callable[[Interrupt], Result], **options: Any) -> Result:
-    """Do it in a thread of its own, as `on_standby()`. Raises `DistlockError` where none can be started."""
+    """Do `work` in a new thread, as by `on_standby()`. Raises `DistlockError` if none can be started."""
     standby = StandbyThread("distlock-aio")
     try:
         return await on_standby(standby, work, **options)
@@ -34,10 +34,10 @@ async def on_standby(
     wake: Callable[[], object] | None = None,
     grace: float = 0.0,
 ) -> Result:
-    """Do it in the thread of the standby. When the task is cancelled, `work` is ended, and then waited for.
+    """Do `work` in the standby's thread. If the task is cancelled, the work is interrupted, and then waited for.
 
-    It is ended by setting its interrupt, `grace` seconds after the cancellation; `wake` is called then. What it brings
-    all the same is undone by `undo`.
+    Its interrupt is set `grace` seconds after the cancellation, and `wake` is called. If the work still succeeds,
+    `undo` undoes its result.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[tuple[Result | None, BaseException | None]] = loop.create_future()
@@ -46,12 +46,12 @@ async def on_standby(
         outcome: tuple[Result | None, BaseException | None]
         try:
             outcome = (work(interrupt), None)
-        except BaseException as error:  # noqa: BLE001 - it is raised in the task
+        except BaseException as error:  # noqa: BLE001 - raised in the task
             outcome = (None, error)
         try:
             loop.call_soon_threadsafe(done.set_result, outcome)
         except RuntimeError:
-            pass  # the loop was closed under its tasks
+            pass  # the loop was closed before its tasks had ended
 
     def end() -> None:
         standby.interrupt.set()
@@ -69,7 +69,7 @@ async def on_standby(
             ending = ending or loop.call_later(grace, end)
     if ending is not None:
         ending.cancel()
-    standby.recall()  # nothing is left for it to do
+    standby.recall()  # its work is done
     result, error = done.result()
     if cancelled is not None:
         if error is None and undo is not None:
@@ -84,11 +84,11 @@ async def _although_cancelled(work: Callable[[], object], standby: StandbyThread
     try:
         await on_standby(standby, lambda _: work(), grace=GIVE_UP)
     except asyncio.CancelledError:
-        pass  # once more: it is told to the caller in any case
+        pass  # a second cancellation: the caller learns of the first one in any case
 
 
 def call_in(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
-    """Call it in the event loop, from any thread. A loop that was closed meanwhile has nobody to tell."""
+    """Call `callback` in the event loop, from any thread. Does nothing if the loop was closed meanwhile."""
     try:
         loop.call_soon_threadsafe(callback)
     except RuntimeError:

@@ -1,1 +1,1 @@
-"""The commands: one file a front end, rendering apart from doing."""
+"""The command-line tools: one file per front end; rendering is separate from doing."""

@@ -1,4 +1,4 @@
-"""From a request to a lock that is held: what every operation that acquires shares."""
+"""Acquisition of the lock that a request names, shared by all operations that acquire."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def realm(request: Request) -> Realm:
 
 
 def lock_for(request: Request, details: Mapping[str, Any] | None = None) -> Lock:
-    """Return the lock that is asked for, not yet acquired. A step is taken for whoever has called distlock."""
+    """Return the requested lock, not yet acquired. A step is taken for distlock's caller."""
     from distlock_core.connection import lock_of
     from distlock_core.process.identity import caller
 
@@ -52,9 +52,9 @@ def lock_for(request: Request, details: Mapping[str, Any] | None = None) -> Lock
 
 
 def acquire(request: Request, lock: Lock) -> Interrupt:
-    """Wait for the lock; a signal gives up the place in the queue, and so does a reader of its stderr that has gone.
+    """Wait for the lock. A signal, or the end of stderr's reader, gives up the place in the queue.
 
-    Returns what a later signal sets.
+    Returns the interrupt that a later signal sets.
     """
     from distlock_core.cli.signals import interrupt_on_signals
     from distlock_core.process.audience import Audience
@@ -68,7 +68,7 @@ def acquire(request: Request, lock: Lock) -> Interrupt:
     def show(waiting: Waiting) -> None:
         audience.listen()
         if not shown:
-            from distlock_core.cli.progress import Progress  # only where there is something to wait for
+            from distlock_core.cli.progress import Progress  # imported only if there is a wait
             from distlock_core.lock.wait_story import Watcher
 
             shown.append(Progress(quiet=settings.quiet, json=settings.json))
@@ -96,9 +96,9 @@ def acquire(request: Request, lock: Lock) -> Interrupt:
 
 
 def acquire_bound(request: Request) -> Holder:
-    """Acquire the lock for `--while-pid PID` and hand it to a keeper. Returns the hold.
+    """Acquire the lock for `--while-pid PID` and hand it to a keeper. Return the hold.
 
-    Raises `DistlockError`; nothing is locked then.
+    Raises `DistlockError`; then nothing is locked.
     """
     from distlock_core.connection import connect_arguments
     from distlock_core.keeper.bind import Binding, hand_to_keeper
@@ -120,7 +120,7 @@ def acquire_bound(request: Request) -> Holder:
 
 
 def _tell_wait(lock: Lock, story: Waited | None, request: Request) -> None:
-    """How the lock was waited for: as JSON, or in the report of a tool."""
+    """Report the wait for the lock, as JSON or for a tool's report."""
     if story is None or request.settings.quiet:
         return
     if request.settings.json:
@@ -132,7 +132,7 @@ def _tell_wait(lock: Lock, story: Waited | None, request: Request) -> None:
 
 
 def _step_taker(request: Request) -> tuple[int, int] | None:
-    """The process that a step is taken for; after its end nobody would release it. Under nohup the wait goes on."""
+    """The process for which a step is taken. Its end ends the wait, as nothing else would release. None under nohup."""
     import signal
 
     from distlock_core.process.identity import caller
@@ -145,7 +145,7 @@ def _step_taker(request: Request) -> tuple[int, int] | None:
 
 
 def until(told: Told, process: tuple[int, int] | None) -> Told | WhileAlive:
-    """A cancel that is set by `told`, or by the end of a process (its pid and start time)."""
+    """A cancel that is set by `told`, or by the end of a process (pid and start time)."""
     if process is None:
         return told
     from distlock_core.process.alive import WhileAlive
@@ -154,7 +154,7 @@ def until(told: Told, process: tuple[int, int] | None) -> Told | WhileAlive:
 
 
 def cancelled(interrupt: Interrupt) -> Cancelled:
-    """The error that says which signal has ended the call."""
+    """The error that names the signal that has ended the call."""
     from distlock_core.command.signals import name_of
 
     if interrupt.signal is None:

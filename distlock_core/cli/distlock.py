@@ -27,12 +27,12 @@ def main() -> NoReturn:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Do what the arguments ask for, and say what went wrong in one line. Returns the exit code."""
+    """Carry out the arguments, report an error in one line, and return the exit code."""
     try:
         request = parse(arguments)
     except DistlockError as error:
         json, has_command = error_form(arguments, os.environ)
-        warn(unknown_variables(os.environ), json=json)  # one of them may be what is missing
+        warn(unknown_variables(os.environ), json=json)  # a misspelt one may be the missing setting
         return fail(error, json=json, to_stderr=has_command)
     if request.settings.warnings and not request.settings.quiet:
         warn(request.settings.warnings, json=request.settings.json)
@@ -74,7 +74,7 @@ def _lock(request: Request) -> int:
         from distlock_core.cli.render import as_json, locks_json
         from distlock_core.model.state import LockState
 
-        # As it was taken, and not read again: an etcd that is away now must not make a failure of it.
+        # The hold as acquired, not read again: if etcd is away now, this is no failure.
         return out(as_json({"locks": locks_json(LockState(holder.lock, (holder,), 0))}))
     return OK
 
@@ -151,7 +151,7 @@ def _get(request: Request) -> int:
     if value and sys.stdout is not None and sys.stdout.isatty():
         from distlock_core.base.text import printable
 
-        value = printable(value)  # a program gets it as it is, a terminal what it can show
+        value = printable(value)  # escaped for a terminal; a program gets it unchanged
     return out(value or "")
 
 
@@ -165,7 +165,7 @@ def _update(request: Request) -> int:
     settings, token = request.settings, request.token
     if token is None:
         token = nesting.token_of(os.environ, Keys(settings.prefix, settings.lockname))
-    reason = settings.reason if "reason" in settings.given else None  # None leaves it as it is
+    reason = settings.reason if "reason" in settings.given else None  # None leaves it unchanged
     holder = realm(request).update(settings.lockname, settings.value, reason=reason, owner=settings.id, token=token)
     if settings.json:
         from distlock_core.cli.render import as_json, holder_json

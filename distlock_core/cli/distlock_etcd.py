@@ -15,7 +15,7 @@ from distlock_core.embedded.cluster import Cluster
 from distlock_core.embedded.member import NotReady, NotStarted
 from distlock_core.embedded.ports import free_ports, is_free
 
-DEFAULT_PORT = 2379  # where distlock looks unless told otherwise
+DEFAULT_PORT = 2379  # distlock's default, too
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 EXAMPLES = """\
@@ -56,7 +56,7 @@ class _Once(argparse.Action):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run until a signal; 0 when ended by one, 1 with one line on stderr for every failure."""
+    """Run until a signal. Return 0 after a signal, 1 after a failure, which is reported in one line on stderr."""
     args = _parser().parse_args(argv)
     for number in _SIGNALS:
         signal.signal(number, _stop)
@@ -85,7 +85,7 @@ def _run(args: argparse.Namespace) -> int:
                 if member.pid is None:
                     return _fail(f"{member.name} ({member.client_url}) has ended by itself; ending the others")
     finally:
-        # The end is under way and bounded: a second Ctrl-C must not leave half of it behind.
+        # The shutdown has begun and is bounded in time: a second Ctrl-C must not interrupt it.
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         cluster.stop()
@@ -103,11 +103,11 @@ def _start(args: argparse.Namespace, etcd: str) -> Cluster:
     except NotStarted as e:
         if args.port is not None or port is None or "address already in use" not in str(e):
             raise
-        return start(free_ports(1)[0])  # somebody took the default port in between
+        return start(free_ports(1)[0])  # another process took the default port meanwhile
 
 
 def _choose_port(wanted: int | None, data_dir: str | None) -> int | None:
-    """The first member's client port; None leaves it to the cluster: the last one of `data_dir`, or a random one."""
+    """The first member's client port. None: the cluster uses the previous port of `data_dir`, or a random one."""
     if wanted is not None:
         if not is_free(wanted):
             raise OSError(f"port {wanted} on 127.0.0.1 is in use, or not allowed; leave --port out for a free one")
@@ -151,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _between(lowest: int, highest: int) -> Callable[[str], int]:
     def number(text: str) -> int:
-        # Long digit strings are cut short before int(), which refuses those over 4300 digits in its own words.
+        # Long digit strings are refused before int(), whose error for more than 4300 digits is unclear.
         if not text.isascii() or not text.isdigit() or len(text) > 9 or not lowest <= int(text) <= highest:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {lowest} to {highest}")
         return int(text)

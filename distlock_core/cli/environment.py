@@ -1,4 +1,4 @@
-"""What a command under a lock finds in its environment; what a distlock inside it reads there is in `inherited`."""
+"""The environment of a command under a lock. For what a nested distlock reads from it see `process/nesting.py`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 LEASE = "DISTLOCK_LEASE"
 
-# Meant for this call. A distlock inside the command is not to be steered by them by accident.
+# Settings of this call alone: a distlock inside the command must not use them by accident.
 MINE_ALONE = (
     *("LOCKNAME", "REASON", "VALUE", "TIMEOUT", "NOWAIT", "ID", "SLOTS", "TTL", "REFRESH", "KILL_AFTER", "ON_LOSS"),
     *("ON_FAILURE", "RECORD_ARGUMENTS", "WAIT_FOR", "COOLDOWN", "HEARTBEAT", "NODE", "WHILE_PID"),
@@ -21,10 +21,10 @@ MINE_ALONE = (
 
 
 def for_command(environ: Mapping[str, str], lock: Lock) -> dict[str, str]:
-    """The environment of a command that runs under the lock."""
+    """The environment of a command under `lock`."""
     mine = {f"DISTLOCK_{word}" for word in MINE_ALONE} | {LEASE}
     child = {name: value for name, value in environ.items() if name not in mine}
-    mine_now = os.fsdecode(lock.key.encode())  # its bytes, whatever the locale
+    mine_now = os.fsdecode(lock.key.encode())  # as bytes, independent of the locale
     around = held_around(environ)
     outer = [f"{number} {os.fsdecode(key)}" for key, number in around.items() if os.fsdecode(key) != mine_now]
     child[TOKEN] = str(lock.token)

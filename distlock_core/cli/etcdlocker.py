@@ -1,7 +1,7 @@
 """etcdlocker: the command line of Node's etcd-lock, over etcd v3.
 
-The lock is named by its raw key in etcd, it is leased, and the command is ended when it is lost. The original speaks
-etcd's v2 API, whose keys v3 does not see: the two do not exclude each other.
+The lock is named by its raw key in etcd, it is leased, and the command is ended when it is lost. The original uses
+etcd's v2 API, whose keys are invisible to v3: the two do not exclude each other.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def main() -> NoReturn:
 
 
 def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Do what the arguments ask for. Returns the exit code."""
+    """Carry out the arguments, and return the exit code."""
     try:
         options, command = _parse(arguments)
         if "h" in options:
@@ -94,7 +94,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def _parse(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     try:
-        # As in the original, options may also stand behind the command, unless there is a -- before it.
+        # As in the original, options may also follow the command, unless a -- precedes it.
         found, command = getopt.gnu_getopt(list(arguments), SHORT, list(LONG))
     except getopt.GetoptError as error:
         known = [name.rstrip("=") for name in LONG]
@@ -104,7 +104,7 @@ def _parse(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     options: dict[str, str] = {}
     for name, value in found:
         short, text = names.get(name, name.lstrip("-")), utf8(value)
-        # The original takes the last one. That is no use, and may be another lock: only the same again is let pass.
+        # The original takes the last one, which may mean another lock: only equal repetitions are accepted.
         if options.setdefault(short, text) != text:
             raise UsageError(f"option {name} is given twice, with {options[short]!a} and {text!a}: say it once")
     return options, command
@@ -130,7 +130,7 @@ def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, 
     settings = Settings(ttl=ttl, refresh=refresh, node=node, verbose="v" in options, quiet="v" not in options)
     owner = check_owner(values.get("i") or hostname())
     keys = Keys.raw(check_key(values["k"]))
-    # The owner is shown, and no more: two runs with one id exclude each other.
+    # The owner is only for display: two runs with one id exclude each other.
     spec = LockSpec(keys, owner, False, "", "run", 1, held_around(environ), ttl, refresh)
     carry({}, values.get("e", ""))
     etcd = dial(values.get("e") or "localhost:2379")
@@ -140,7 +140,7 @@ def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, 
 
 
 def read_node(text: str) -> bool:
-    """ETCD_CHILD_IS_NODE: the original takes any text for yes; a plain no is a no here."""
+    """Read ETCD_CHILD_IS_NODE. The original takes any text for yes; here a plain no is a no."""
     try:
         return read_bool(text)
     except ConfigError:

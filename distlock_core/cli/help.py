@@ -1,4 +1,4 @@
-"""What `distlock --help` prints: written out of the table of settings, so that the two cannot differ."""
+"""The text of `distlock --help`, generated from the table of settings so that the two always agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hints of an error as commands: each reaches the lock that the error is about when it is pasted into a shell."""
+"""The hints of an error as commands, each of which reaches the error's lock when it is pasted into a shell."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ COMMANDS = {
 
 
 def advice(hint: Hint) -> str:
-    """One hint, as a sentence with a command in it."""
+    """One hint as a sentence with a command."""
     return sentence(hint, COMMANDS, _quoted, reach=options(), etcdctl=etcdctl_options())
 
 
 def in_commands(error: DistlockError) -> str:
-    """The message of an error and what to do next, in one line."""
+    """An error's message and its hints, in one line."""
     try:
         return ". ".join([error.message, *map(advice, error.hints)])
     except OSError:
-        return error.message  # no descriptor is left to load what quotes: the message counts more than the advice
+        return error.message  # no descriptor is left for an import: give the message without advice
 
 
 def _quoted(text: str) -> str:

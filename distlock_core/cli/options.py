@@ -1,7 +1,7 @@
-"""The command line of `distlock`: Go's flags, as the original has them.
+"""Parsing of the command line of `distlock`: Go's flag syntax, as in the original, and the operations.
 
-One or two dashes, `-name value` or `-name=value`; a flag takes `=true` and `=false` too. The first word that is no
-option begins the command, with or without a `--` before it.
+One or two dashes, `-name value` or `-name=value`; a flag also takes `=true` and `=false`. The first word that is no
+option begins the command, with or without a `--` before it. The options themselves are in `settings/table.py`.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _OWN = {"force": Setting("force", "force", read_bool, False, flag=True), "token"
 
 
 class UsageError(DistlockError):
-    """The command line contradicts itself, or says something unknown."""
+    """The command line contradicts itself, or has an unknown word."""
 
     kind = "usage"
 
 
 class Request(Value):
-    """What one call of distlock is asked to do: an operation, or `run` for a command under the lock.
+    """The request of one call of distlock: an operation, or `run` for a command under the lock.
 
-    `limit`: seconds that the command may run. `waits_for` (pid, start time): a process whose end ends the waiting.
-    `tells_wait`: how the lock was waited for is said when it is there.
+    `limit`: time limit of the command, in seconds. `waits_for` (pid, start time): a process whose end ends the wait.
+    `tells_wait`: report the wait once the lock is acquired.
     """
 
     operation: str
@@ -67,10 +67,10 @@ def parse(arguments: Sequence[str]) -> Request:
     settings = load(given)
     carry(given)
     if operation == "list" and "lock-name" not in options:
-        # File and environment name a lock to be taken; --list is for all of them.
+        # File and environment name a lock to be acquired; --list is about all locks.
         settings = settings._replace(lockname="")
     if operation == "update":
-        # What file and environment say is meant for a lock to be taken, and must not change one that is.
+        # File and environment are meant for a lock to be acquired, and must not change a held one.
         settings = settings._replace(
             value=options.get("value"), reason=options.get("reason", ""), given=frozenset(given)
         )
@@ -85,7 +85,7 @@ def parse(arguments: Sequence[str]) -> Request:
 
 
 def error_form(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[bool, bool]:
-    """How to tell an error in these arguments, which may be beyond parsing: as JSON? And is stdout a command's?"""
+    """The form of an error for arguments that may be invalid: whether as JSON, and whether stdout is a command's."""
     json, operation = environ.get("DISTLOCK_JSON") or "false", False
     rest = list(arguments)
     while _begins_with_option(rest):
@@ -133,7 +133,7 @@ def _begins_with_option(rest: list[str]) -> bool:
 
 
 def _take(rest: list[str]) -> tuple[str, Setting | None, str | None]:
-    """Take an option and its value off the front. None: there is no such option; it lacks its value."""
+    """Remove an option and its value from the front. None for an unknown option, or for a missing value."""
     argument = rest.pop(0)
     name, equals, text = argument[2 if argument.startswith("--") else 1 :].partition("=")
     name = {"h": "help"}.get(name, name)
@@ -166,10 +166,10 @@ def _check(operations: Sequence[str], options: dict[str, Any], command: Sequence
         )
 
 
-# Options that say something only about a command, or only about a lease.
+# Options that apply only to a command, or only to a lease.
 _FOR_A_COMMAND = ("on-failure", "record-arguments", "wait-for", "heartbeat", "node", "kill-after", "on-loss")
 _FOR_A_LEASE = ("refresh",)
-# Options of some operations.
+# Options that apply only to some operations.
 _GO_WITH = {
     "value": (("run", "lock", "update"), "-- COMMAND, with --lock, or with --update"),
     "ttl": (("run", "lock"), "-- COMMAND, or with --lock"),
@@ -179,7 +179,7 @@ _GO_WITH = {
 
 
 def _check_together(operation: str, options: Mapping[str, Any], settings: Settings, token: int | None) -> None:
-    """Refuse options that mean nothing here. What file and environment say for other calls is just not used."""
+    """Refuse options without effect here. Settings in file and environment for other calls are simply not used."""
     bound = operation == "lock" and settings.while_pid is not None
     for name in _FOR_A_COMMAND:
         if name in options and operation != "run" and not (bound and name in ("kill-after", "on-loss")):

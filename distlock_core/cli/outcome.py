@@ -1,4 +1,4 @@
-"""What a call of a command says, and its exit code."""
+"""Outcome of a call: its messages and its exit code."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from typing import Any
 
 OK, FAILED, LOST, NOT_STARTED, NO_LIFE = 0, 1, 2, 3, 4
-OVERDUE = 124  # as timeout(1) has it
+OVERDUE = 124  # as of timeout(1)
 
 
 def fail(error: DistlockError, *, json: bool, to_stderr: bool, busy: int = FAILED, quiet: bool = False) -> int:
-    """Say what went wrong, and return the exit code for it. JSON goes to stdout, unless a command owns that.
+    """Report an error, and return its exit code. JSON goes to stdout, unless stdout belongs to a command.
 
-    A lock that is busy is no failure where `busy` is 0, and with `quiet` nothing is said of it: cron would mail it.
+    A busy lock is no failure if `busy` is 0; with `quiet` it is then not reported, as cron would mail it.
     """
     from distlock_core.cli.render import as_json, error_json, say, tell
 
@@ -48,14 +48,14 @@ def _in_commands(error: DistlockError) -> str:
 
 
 def say(message: str) -> None:
-    """One line on stderr."""
+    """Write one line to stderr."""
     from distlock_core.cli.render import say as say_it
 
     say_it(message)
 
 
 def warn(lines: Sequence[str], *, json: bool) -> None:
-    """What is not wrong, and should not be so: on stderr, also as JSON."""
+    """Write warnings to stderr, optionally as JSON."""
     from distlock_core.cli.render import as_json, tell
 
     for line in lines:
@@ -66,7 +66,7 @@ def warn(lines: Sequence[str], *, json: bool) -> None:
 
 
 def out(text: str) -> int:
-    """A result, on stdout. Returns the exit code: the reader (`| head`) may have gone, or the disk be full."""
+    """Write a result to stdout. Return the exit code: the reader (`| head`) may have gone, or the disk may be full."""
     try:
         print(text, flush=True)
     except OSError as error:
@@ -78,5 +78,5 @@ def out(text: str) -> int:
 
 
 def give_up(stream: Any) -> None:
-    """Nobody reads it any more. Python's own flush at the end must not complain again."""
+    """Stop using a stream without a reader, so that Python's own flush at exit does not complain again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,4 +1,4 @@
-"""What each console script runs in: signals, streams, exit code, and the last resort."""
+"""The frame of each console script: signals, streams, exit code, unexpected errors."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ FAILED = 1
 
 
 def as_a_program(body: Callable[[], int]) -> NoReturn:
-    """Run the body as a well-behaved Unix program does: signals, streams, exit code. Ends the process.
+    """Run `body` as a well-behaved Unix program: signals, streams, exit code. Ends the process.
 
-    What nobody has thought of ends in one line on stderr and exit code 1.
+    An unexpected error is reported in one line on stderr, with exit code 1.
     """
     let_ctrl_c_end_it()
     _occupy_closed_streams()
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # None when the caller has closed it
+        if stream is not None:  # None if the caller has closed it
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         code = body()
-    except Exception as error:  # noqa: BLE001 - a traceback says nothing to whoever is to go on from here
+    except Exception as error:  # noqa: BLE001 - a traceback would not help the user
         code = _unexpected(error)
     try:
         if sys.stderr is not None:
@@ -36,12 +36,12 @@ def as_a_program(body: Callable[[], int]) -> NoReturn:
         give_up(sys.stderr)
     if code == 130:  # 128 + SIGINT
         _die_at_the_terminal(code)
-    # Everything is said and released by now. To take the interpreter apart would cost a tenth of the whole call.
+    # Everything is written and released by now. Finalizing the interpreter would take a tenth of the whole call.
     os._exit(code)
 
 
 def let_ctrl_c_end_it() -> None:
-    """Python turns Ctrl-C into an exception anywhere; here it ends the process until something else is wanted."""
+    """Let Ctrl-C end the process at once, until a handler is set, instead of raising an exception anywhere."""
     import signal
 
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -49,9 +49,9 @@ def let_ctrl_c_end_it() -> None:
 
 
 def _occupy_closed_streams() -> None:
-    """Put /dev/null where the caller has closed stdin, stdout or stderr: a connection to etcd must not become one.
+    """Open /dev/null as stdin, stdout or stderr if the caller has closed it, so that no connection becomes one of them.
 
-    It is not inherited: the command finds them closed, as the caller wanted.
+    It is not inherited: the command finds them closed, as the caller intended.
     """
     for descriptor in range(3):
         try:
@@ -60,11 +60,11 @@ def _occupy_closed_streams() -> None:
             try:
                 os.open(os.devnull, os.O_RDWR)
             except OSError:
-                return  # a root without /dev
+                return  # a root directory without /dev
 
 
 def _unexpected(error: Exception) -> int:
-    """Say in one line what has happened, and where in the code."""
+    """Report in one line what has happened, and where in the code."""
     place, trace = "", error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
@@ -76,7 +76,7 @@ def _unexpected(error: Exception) -> int:
         from distlock_core.cli.render import say
 
         say(line)
-    except Exception:  # noqa: BLE001 - the memory or the descriptors may be gone
+    except Exception:  # noqa: BLE001 - memory or descriptors may be exhausted
         try:
             os.write(2, f"distlock: {line!a}\n".encode())
         except OSError:
@@ -85,7 +85,7 @@ def _unexpected(error: Exception) -> int:
 
 
 def _die_at_the_terminal(code: int) -> None:
-    """End by Ctrl-C as a program does. A shell that saw an exit code instead would go on with its loop or script."""
+    """End by SIGINT itself. A shell that saw an exit code instead would continue its loop or script."""
     import signal
 
     from distlock_core.command.end import ExitedBySignal

@@ -1,4 +1,4 @@
-"""What a waiter shows on stderr: a line at the start and at each change; on a terminal below it one short live line."""
+"""Progress of a wait on stderr: a line at the start and at each change, and on a terminal a short live line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CUT = "..."
 
 
 class Progress:
-    """Called by the acquisition at each change; `close()` before anything else writes to the terminal."""
+    """Called by the acquisition at each change. To be closed before anything else writes to the terminal."""
 
     def __init__(self, *, quiet: bool, json: bool) -> None:
         self._quiet = quiet
@@ -30,7 +30,7 @@ class Progress:
         self._live = not quiet and not json and sys.stderr is not None and sys.stderr.isatty() and _can_redraw()
         self._waiting: Waiting | None = None
         self._shown: tuple[object, ...] | None = None
-        self._news: list[str] = []  # for the thread to write: nobody else writes while it lives
+        self._news: list[str] = []  # written by the thread, the only writer while it lives
         self._closing: threading.Event | None = None
         self._thread: Thread | None = None
 
@@ -85,7 +85,7 @@ class Progress:
 
 
 def sentence(waiting: Waiting) -> str:
-    """waiting: percona_prod is held by node-3 since 12:03 (4m12s): "Upgrade RPMs"; position 2 of 4 in the queue."""
+    """The whole line: `waiting: percona_prod is held by node-3 since 12:03 (4m12s); position 2 of 4 in the queue`."""
     own = f"; {waiting.own}" if waiting.own else ""
     if waiting.hints:
         from distlock_core.cli.hint import advice
@@ -96,7 +96,7 @@ def sentence(waiting: Waiting) -> str:
 
 
 def live_line(waiting: Waiting, width: int) -> str:
-    """12s waiting for percona_prod: position 2 of 4 in the queue, held by node-3; in at most `width` columns."""
+    """The live line, at most `width` columns: `12s waiting for percona_prod: position 2 of 4 in the queue, ...`."""
     state = waiting.state
     away = "; etcd does not answer" if waiting.away else ""
     line = f"{duration(now() - waiting.since)} waiting for {state.name}: {_position(waiting)}{away}"
@@ -110,13 +110,13 @@ def _position(waiting: Waiting) -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    """As much of the text as a terminal shows in so many columns."""
+    """The beginning of the text that fits into `width` columns of a terminal."""
     text = printable(text)
     if text.isascii():
         return text if len(text) <= width else text[: max(0, width - len(CUT))] + CUT[:width]
     from unicodedata import east_asian_width
 
-    # Never more than is needed: what combines with the character before it counts too.
+    # A combining character belongs to the character before it.
     ends, total = [], 0
     for character in text:
         total += 2 if east_asian_width(character) in "WF" else 1
@@ -132,6 +132,6 @@ def _can_redraw() -> bool:
 
 def _columns() -> int:
     try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns or 80  # 0: it does not know
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80  # 0: unknown
     except OSError:
         return 80

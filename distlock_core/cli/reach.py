@@ -1,8 +1,7 @@
-"""The settings of this call that say where etcd is and which realm is meant, as options for the next call.
+"""The options with which a command in a message reaches the realm of this call.
 
-A command in a message reaches the realm of this call, even when it is pasted into another shell: options and variables
-of this call are carried over. The default config file reaches whoever reads the message as it has reached this call.
-Only remembers what was given, until there is a message to be worded.
+They are options and variables of this call, so that the command works even when it is pasted into another shell. The
+default config file needs no option. This module only stores them until a message is worded.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ _endpoints = ""  # of etcdlocker
 
 
 def carry(given: Mapping[str, Any], endpoints: str = "") -> None:
-    """Remember the settings that this call was given as options, by key; for etcdctl the `endpoints`."""
+    """Store the settings given as options to this call, by key; for etcdctl the `endpoints`."""
     global _given, _endpoints
     _given, _endpoints = given, endpoints
 
 
 def options() -> str:
-    """These options as a shell takes them, each with a blank before it."""
+    """The options for a shell, each with a leading blank."""
     import os
 
     from distlock_core.settings.reach import as_options, from_environment
@@ -39,7 +38,7 @@ def options() -> str:
 
 
 def etcdctl_options() -> str:
-    """The endpoints of etcdlocker, for etcdctl, with a blank before it."""
+    """The endpoints of etcdlocker as an option for etcdctl, with a leading blank."""
     from distlock_core.base.text import for_shell
 
     return f" --endpoints={for_shell(_endpoints)}" if _endpoints else ""

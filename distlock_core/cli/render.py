@@ -1,4 +1,4 @@
-"""Results and errors, for people or as JSON. What comes out of etcd is printed with control characters escaped."""
+"""Rendering of results and errors, for people or as JSON. Control characters in texts from etcd are escaped."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ COLUMNS = ("LOCK", "OWNER", "SINCE", "HELD", "WAITING", "REASON")
 
 
 def say(message: str) -> None:
-    """One line on stderr, under distlock's name."""
+    """Write one line to stderr, prefixed with `distlock: `."""
     tell(f"distlock: {printable(message)}")
 
 
 def tell(line: str) -> None:
-    """A line on stderr. When nobody listens there any more, what is being done goes on: a lock is to be released."""
-    if sys.stderr is not None:  # None when the caller has closed it
+    """Write a line to stderr. Errors are ignored, since a lock may still have to be released."""
+    if sys.stderr is not None:  # None if the caller has closed it
         try:
             print(line, file=sys.stderr, flush=True)
         except OSError:
@@ -39,12 +39,12 @@ def as_json(document: dict[str, Any]) -> str:
     try:
         return json.dumps(document, allow_nan=False)
     except ValueError:
-        # Python reads NaN and Infinity in somebody else's record; JSON has no such numbers.
+        # Python parses NaN and Infinity in a foreign record, but JSON has no such numbers.
         return json.dumps(json.loads(json.dumps(document), parse_constant=str))
 
 
 def error_json(error: DistlockError) -> dict[str, Any]:
-    """`{"error": {"kind", "message"}}`, with hints, the lock as it was seen, and the run of an unknown outcome."""
+    """`{"error": {"kind", "message"}}`, with hints, the lock as it was read, and the run of an unknown outcome."""
     details: dict[str, Any] = {"kind": error.kind, "message": error.message}
     if error.hints:
         from distlock_core.cli.hint import advice
@@ -60,7 +60,7 @@ def error_json(error: DistlockError) -> dict[str, Any]:
 
 
 def locks_json(state: LockState) -> list[dict[str, Any]]:
-    """One object for every holder; a lock that is only waited for has one without an owner."""
+    """One object per holder; a lock with only waiters has one without an owner."""
     waiters = [waiter_json(waiter) for waiter in state.waiters]
     shared = {
         "waiters": waiters,
@@ -119,7 +119,7 @@ def _nobody(name: str) -> dict[str, Any]:
 
 
 def table(states: Sequence[LockState]) -> str:
-    """Every lock in a line, under a heading."""
+    """A table with a heading and one line per holder."""
     rows = [COLUMNS, *(row for state in states for row in _rows(state))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
@@ -140,7 +140,7 @@ def _rows(state: LockState) -> list[tuple[str, ...]]:
 
 
 def card(state: LockState, prefix: str, state_dir: str | None = None) -> str:
-    """All that is known of one lock of a realm. `state_dir`: where this machine remembers what it has acquired."""
+    """All that is known about one lock of a realm. `state_dir`: this machine's notes about its acquisitions."""
     lines = [printable(state.name)]
     if state.frozen is not None:
         lines.append(_field("frozen", f"by {owner_of(state.frozen.owner)}: {printable(state.frozen.text('reason'))}"))
@@ -201,13 +201,13 @@ def _holder_lines(holder: Holder, state_dir: str | None) -> list[str]:
 
 
 def _ends_by_itself(holder: Holder) -> bool:
-    """True for a lease that nobody renews: a cooling lock's, or that of a step without a keeper."""
+    """True for a lease without renewals: of a cooling lock, or of a step without a keeper."""
     step = holder.record.text("kind") == "lock" and holder.keeper is None
     return bool(holder.lease) and (step or holder.record.state == COOLING)
 
 
 def _life(holder: Holder, state_dir: str | None) -> str:
-    """What can be said about the process from here: the answer to "may I break it?"."""
+    """The state of the holder's process as seen from here, which helps to decide whether to break the lock."""
     if holder.record.text("kind") == "lock" and not holder.lease:
         return ", a lock step: it stays until it is unlocked"
     if holder.record.text("host") != hostname() or _ends_by_itself(holder):

@@ -1,4 +1,4 @@
-"""The operation without a name: run a command under the lock."""
+"""The default operation: run a command under the lock."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
     NewLock = Callable[[Mapping[str, Any]], Lock]
 
-AFTER_LOSS = 2.0  # seconds that a lock already lost may take to tidy up
+AFTER_LOSS = 2.0  # seconds that cleaning up after a loss may take
 LONGEST_REASON = 500  # characters of a command in a reason
 
 
 def run(request: Request, new_lock: NewLock | None = None) -> int:
-    """Acquire, run the command, release. Returns the exit code. `new_lock` makes the lock, where not the settings do.
+    """Acquire, run the command, release. Return the exit code. `new_lock` makes the lock, instead of the settings.
 
-    Whatever is needed while the lock is held is there before it is claimed; and no error after that leaves the lock
-    or the command without anybody who looks after it.
+    All that is needed while the lock is held is loaded before the claim, and no error after it leaves the lock or the
+    command without supervision.
     """
     settings = request.settings
     equipment: Equipment | None = None
@@ -55,7 +55,7 @@ def run(request: Request, new_lock: NewLock | None = None) -> int:
         if equipment is not None:
             equipment.close()
         return fail(error, json=settings.json, to_stderr=True, busy=settings.busy_exit_code, quiet=settings.quiet)
-    except Exception as error:  # noqa: BLE001 - no memory, for example: whatever it is, it is said in one line
+    except Exception as error:  # noqa: BLE001 - any error (no memory, for example) is reported in one line
         if equipment is not None:
             equipment.close()
         if lock is not None and lock.held:
@@ -69,7 +69,7 @@ def run(request: Request, new_lock: NewLock | None = None) -> int:
         ended = _supervise(request, lock, mask, equipment)
     except (NotStarted, Cancelled) as error:
         return _release(request, lock, fail(error, json=settings.json, to_stderr=True), mask)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the lock is released, and nothing runs under it
+    except Exception as error:  # noqa: BLE001 - on any error the lock is released, and no command started
         return _not_run(request, lock, error, mask)
     finally:
         equipment.close()
@@ -84,7 +84,7 @@ def _not_run(request: Request, lock: Lock, error: Exception, mask: SignalMask) -
 
 
 def _equip(request: Request) -> Equipment:
-    """Have ready all that is needed later. Raises `DistlockError`."""
+    """Prepare all that supervision needs later. Raises `DistlockError`."""
     settings = request.settings
     equipment = Equipment(
         ends_trees=_ends_trees(request), prefork=lambda: _prefork(request), heartbeat=lambda: _heartbeat(request)
@@ -102,9 +102,10 @@ def _ends_trees(request: Request) -> bool:
 
 
 def _prefork(request: Request) -> Prefork | None:
-    """The command's process, before the lock is claimed, where the lock may be taken over later: its record names it.
+    """The command's process, forked before the claim, if the lock may be taken over later: the record names it.
 
-    Under a lease, and with a heartbeat, the command is started in another way; it ends with distlock, or its lock does.
+    None under a lease or with a heartbeat: the command is then started in another way, and ends with distlock or with
+    its lock.
     """
     settings = request.settings
     if settings.id is None or settings.ttl is not None or settings.heartbeat is not None or settings.node:
@@ -160,7 +161,7 @@ def _heartbeat(request: Request) -> Heartbeat | None:
 
 
 def _finish(request: Request, lock: Lock, ended: CommandEnd, mask: SignalMask) -> int:
-    """Release the lock, or leave it as the policy for such an end says."""
+    """Release the lock, or keep or cool it, depending on the command's end."""
     settings = request.settings
     if ended.unkillable:
         pids = ", ".join(str(pid) if pid else "one that changes its pid all the time" for pid in ended.unkillable)
@@ -183,7 +184,7 @@ def _finish(request: Request, lock: Lock, ended: CommandEnd, mask: SignalMask) -
 
 
 def _shown(request: Request) -> str:
-    """The command as others may see it: its arguments may hold secrets, and etcd keeps what it is told."""
+    """The command as shown to others, without its arguments, which may be secret, unless they are to be recorded."""
     words = request.command if request.settings.record_arguments else [os.path.basename(request.command[0])]
     command = " ".join(words)
     command = command if len(command) <= LONGEST_REASON else command[:LONGEST_REASON] + "..."
@@ -202,12 +203,12 @@ def _release(request: Request, lock: Lock, code: int, mask: SignalMask) -> int:
 
 
 def _end_hold(request: Request, lock: Lock, code: int, mask: SignalMask, how: str, detail: str | int | None) -> int:
-    """End the hold, and finish that even when signals arrive. The second one gives up on an etcd that is away."""
+    """End the hold, and finish that even if signals arrive. The second signal gives up on an etcd that is away."""
     settings = request.settings
     try:
         second = interrupt_on_signals(2)
     except OSError:
-        second = None  # no descriptor is left for it: the release ends by its time limit alone
+        second = None  # no descriptor is left for it: only the time limit ends the release
     mask.restore()
     name, token = lock.name, lock.token
     if detail is None and hold_of(lock).stays:
@@ -229,13 +230,13 @@ def _end_hold(request: Request, lock: Lock, code: int, mask: SignalMask, how: st
         if code == LOST:
             return code
         lost = fail(error, json=settings.json, to_stderr=True)
-        return code if code == NOT_STARTED else lost  # what cannot be killed is the worse of the two
+        return code if code == NOT_STARTED else lost  # a command that cannot be killed is worse than a loss
     except DistlockError as error:
         error.message = f"{name} {what}: {error.message}{end}"
         error.hints = [*error.hints, *hints]
         failed = fail(error, json=settings.json, to_stderr=True)
         return code or failed
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is said in one line
+    except Exception as error:  # noqa: BLE001 - any error is reported in one line
         message = f"{name} {what}: {type(error).__name__}: {error}{end}"
         fail(DistlockError(message, hints=hints), json=settings.json, to_stderr=True)
         return code or FAILED

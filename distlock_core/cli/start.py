@@ -1,7 +1,7 @@
-"""The console scripts.
+"""The entry points of the console scripts.
 
-Nothing but what ends them by Ctrl-C is imported at the top: before it, Ctrl-C is an exception of Python's, with a
-traceback, anywhere among the modules that are being loaded.
+Only the handling of Ctrl-C is imported at the top: until it is set up, Ctrl-C raises an exception, with a traceback,
+anywhere in the modules that are being loaded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The operation `--watch`: a line for everything that happens, until a signal comes or the reader goes."""
+"""The operation `--watch`: a line for each event, until a signal arrives or the reader goes away."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 def watch(request: Request) -> int:
-    """Print what happens to the lock, or to every lock of the realm. Returns the exit code."""
+    """Print the events of the lock, or of every lock in the realm. Return the exit code."""
     settings = request.settings
     if sys.stdout is None:
-        return OK  # nobody would read it
+        return OK  # stdout is closed
     interrupt = interrupt_on_signals()
     start_thread(lambda: _notice_that_the_reader_goes(interrupt), "distlock-reader")
     with realm(request).watch(settings.lockname or None) as watching:
@@ -47,15 +47,15 @@ def watch(request: Request) -> int:
 
 
 def _notice_that_the_reader_goes(interrupt: Interrupt) -> None:
-    """Also while nothing happens, and so nothing is written: as `tail -f` does."""
+    """Set `interrupt` when stdout's reader goes away, even while nothing is written, as `tail -f` does."""
     poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)  # an error is told without being asked for
+    poll.register(sys.stdout.fileno(), 0)  # errors are always reported
     poll.poll()
     interrupt.set()
 
 
 def _line(event: LockEvent) -> str:
-    """2026-11-21 12:03:04 acquired: db is held by node-3 since 12:03 (0s): "Upgrade"; token 7; value "10.1.1.1"."""
+    """An event in one line: `2026-11-21 12:03:04 acquired: db is held by node-3 since 12:03 (0s); token 7`."""
     tense = "was" if event.kind == LOCK_RELEASED else "is"
     moment, who = time.strftime("%Y-%m-%d %H:%M:%S"), held_by(event.holder)
     words = [f"{moment} {event.kind}: {printable(event.lock)} {tense} held by {who}", f"token {event.token}"]

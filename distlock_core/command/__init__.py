@@ -1,1 +1,1 @@
-"""A command under a lock: starting it, signals, its end, the end of all it has started. Imports `lock` and below."""
+"""A command under a lock: start, signals, end, and the end of all its descendants. Imports `lock` and below."""

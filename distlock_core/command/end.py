@@ -1,21 +1,21 @@
-"""CommandEnd: how a command under a lock has ended, and why."""
+"""CommandEnd: how and why a command under a lock has ended."""
 
 from __future__ import annotations
 
 from distlock_core.base.value import Value
 
 LOST, HUNG, OVERDUE, BROKEN = "lost", "hung", "overdue", "broken"
-REFUSED = "refused"  # a signal that could not be passed on: no cause of an end, but told as those are
+REFUSED = "refused"  # a signal that could not be passed on: no cause of an end, but reported like one
 
 
 class ExitedBySignal(int):
-    """The exit code 128+n of what signal n has ended: to tell it from a program's own choice of that number."""
+    """The exit code 128+n of a command that signal n has ended, as distinct from a program's own exit code 128+n."""
 
 
 class CommandEnd(Value):
-    """How a command ended: an exit code, or a signal; by itself, or as its lock was lost, it hung, or took too long.
+    """The end of a command: its exit code, or a signal. `cause` is "" if it ended by itself.
 
-    `unkillable` are the pids of what is left: 0 for one that changes its pid too fast to be seen.
+    `unkillable` has the pids of surviving processes: 0 for one that changes its pid too fast to be seen.
     """
 
     code: int
@@ -25,5 +25,5 @@ class CommandEnd(Value):
 
     @property
     def exit_code(self) -> int:
-        """As a shell has it: the command's own, or 128 and the signal's number."""
+        """The exit code as in a shell: the command's own, or 128 plus the signal's number."""
         return self.code if self.signal is None else ExitedBySignal(128 + self.signal)

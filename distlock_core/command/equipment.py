@@ -1,4 +1,4 @@
-"""Equipment: threads, descriptors and modules for supervising a command, made before the lock is claimed."""
+"""Equipment: the threads, descriptors and modules that supervision needs, acquired before the lock is claimed."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from distlock_core.command.prefork import Prefork
     from distlock_core.command.signalfd import SignalFd
 
-ROOM = 20  # descriptors that connecting, waiting, looking after the lock and its release may need at once
+ROOM = 20  # descriptors that connecting, waiting, monitoring the lock and its release may need at once
 
 
 class Equipment:
-    """What supervising takes. It is loaded, opened and started when this is made: so none of it can be missing later.
+    """All that supervision needs. The constructor loads, opens and starts it, so that none of it can be missing later.
 
-    `ends_trees`: the command may have to be ended with all that it has started. `warning` says what of that could
-    not be seen here, "" where that is nothing.
+    `ends_trees`: the command may have to be ended with all its descendants. `warning` is a sentence about processes
+    that cannot be seen here, "" if all can.
     """
 
     def __init__(
         self, *, ends_trees: bool, prefork: Callable[[], Prefork | None], heartbeat: Callable[[], Heartbeat | None]
     ) -> None:
-        """Raises `ConfigError` or `DistlockError`: something is missing here."""
+        """Raises `ConfigError` or `DistlockError` if something is missing."""
         self.warning = ""
         self.pending: SignalFd | None = None
         _check_room()
@@ -45,7 +45,7 @@ class Equipment:
             raise
 
     def close(self) -> None:
-        """It is not used any more, or after all. No effect on a command that was started."""
+        """Release it, whether it was used or not. No effect on a command that was started."""
         if self.prefork is not None:
             self.prefork.close()
         if self.heartbeat is not None:
@@ -54,7 +54,7 @@ class Equipment:
     def _load(self) -> str:
         what = "a command is only run here if it can be ended with all that it has started (ttl, heartbeat)"
         try:
-            from distlock_core.command import kill  # noqa: F401 - loaded while nothing depends on it
+            from distlock_core.command import kill  # noqa: F401 - loaded while no lock depends on it
             from distlock_core.command.signalfd import SignalFd
             from distlock_core.command.signals import CATCHABLE
             from distlock_core.process import table, tree  # noqa: F401
@@ -90,13 +90,13 @@ def _check_room() -> None:
 
 
 class Reporter:
-    """A thread that says one thing after the other. Where nobody reads what is said, only this thread waits for that.
+    """A thread that writes one report after another. If the output is not read, only this thread blocks.
 
-    It is started when this is made, so that telling cannot fail later.
+    It is started by the constructor, so that reporting cannot fail later.
     """
 
     def __init__(self) -> None:
-        """Raises `DistlockError` where no thread can be started."""
+        """Raises `DistlockError` if no thread can be started."""
         self._words: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         try:
             self._thread = start_thread(self._tell, "distlock-tell")
@@ -104,11 +104,11 @@ class Reporter:
             raise DistlockError(f"no thread can be started ({error}): see ulimit -u, ulimit -v, pids.max") from error
 
     def say(self, words: Callable[[], None]) -> None:
-        """Call this, which says something, as soon as all before has been said."""
+        """Queue a report: `words` is called, and writes it, after all previous ones."""
         self._words.put(words)
 
     def close(self) -> None:
-        """Return when everything has been said."""
+        """Return when all reports have been written."""
         self._words.put(None)
         self._thread.join()
 
@@ -119,5 +119,5 @@ class Reporter:
                 return
             try:
                 words()
-            except Exception:  # noqa: BLE001, S110 - nobody listens, and there is more to say
+            except Exception:  # noqa: BLE001, S110 - the output is broken; go on with the next report
                 pass

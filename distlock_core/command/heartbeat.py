@@ -1,7 +1,7 @@
 """Signs of life of a command: systemd's watchdog protocol, or pings to a Node.js module.
 
-Both come over a socket that the command has inherited or finds by name. A message raises SIGIO, so that the supervisor
-needs nothing but its signals to hear of it.
+Both come over a socket that the command inherits or finds by name. A message raises SIGIO, so that the supervisor only
+has to wait for signals.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import socket
 from distlock_core.base.deadline import FOREVER, now
 from distlock_core.command.notify_socket import NotifySocket
 
-MOST_AT_ONCE = 1000  # messages, more than a socket holds: who sends without end must not keep us from all else
+MOST_AT_ONCE = 1000  # messages, more than a socket buffers: an endless sender must not block all else
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,46 +22,46 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Heartbeat(Protocol):
-        """How a command shows life, and how it is seen that it does not."""
+        """A protocol for signs of life of a command."""
 
         @property
         def variables(self) -> Mapping[str, str | None]:
-            """What the command finds in its environment; None: it does not."""
+            """The command's environment variables for it; None removes a variable."""
 
         @property
         def inherited(self) -> int | None:
-            """A descriptor that the command inherits."""
+            """The descriptor that the command inherits, if any."""
 
         def started(self) -> None:
-            """The command runs: count from now on."""
+            """Start the clock: the command runs."""
 
         def next_moment(self) -> float:
-            """When to call `beat()` at the latest, on the `now()` clock."""
+            """The latest moment for the next call of `beat()`, on the `now()` clock."""
 
         def beat(self) -> str:
-            """Take in what has come. Returns why the command counts as hung, "" while it does not."""
+            """Process messages. Return why the command counts as hung, "" if it does not."""
 
         def close(self) -> None: ...
 
 
-# Not passed on to a manager around distlock. A barrier is a descriptor that its sender waits for us to close, as we
-# have. The others would make it take another process for the service, keep descriptors for it, or believe others.
+# Not passed on to a service manager around distlock. A barrier is a descriptor that the sender waits for us to close,
+# which we have done. The others would change the service's main process, its stored descriptors or access rules.
 KEPT_BACK = ("WATCHDOG", "BARRIER=", "MAINPID", "FDSTORE", "FDNAME=", "FDPOLL=", "NOTIFYACCESS=")
 
 
 class Watchdog:
     """systemd's protocol: the command sends `WATCHDOG=1` to $NOTIFY_SOCKET at least every $WATCHDOG_USEC.
 
-    Any process of the command's user can show life. What a service manager around distlock wants to hear (READY,
-    STATUS...) is passed on to it from processes below distlock alone: it would not listen to another itself.
+    Any process of the command's user can send it. Messages for a service manager around distlock (READY, STATUS...)
+    are passed on only from descendants of distlock, as the manager itself would accept them only from those.
     """
 
     inherited = None
 
     def __init__(self, period: float, outer: str = "") -> None:
-        """`period` in seconds; `outer` is the NOTIFY_SOCKET that distlock itself has been given.
+        """`period` in seconds; `outer` is distlock's own NOTIFY_SOCKET.
 
-        Raises `DistlockError` where there is no place for a socket.
+        Raises `DistlockError` if no socket can be made.
         """
         self._period = period
         self._outer = outer
@@ -72,7 +72,7 @@ class Watchdog:
 
     @property
     def variables(self) -> Mapping[str, str | None]:
-        # WATCHDOG_PID is whom a service manager around distlock means; under another's, sd_notify keeps silent.
+        # A service manager around distlock sets WATCHDOG_PID to another process: sd_notify would then do nothing.
         return {
             "NOTIFY_SOCKET": self._notify.path,
             "WATCHDOG_USEC": str(int(self._period * 1_000_000)),
@@ -102,7 +102,7 @@ class Watchdog:
         return f"no WATCHDOG=1 for {self._period:g}s" if now() >= self._due else ""
 
     def close(self) -> None:
-        """Take in its last words, which may be for the manager around distlock, and leave nothing behind."""
+        """Pass on the last messages, which may be for the manager around distlock, and remove the socket."""
         if self._notify.socket.fileno() < 0:
             return
         try:
@@ -115,14 +115,14 @@ class Watchdog:
         try:
             self._notify.socket.sendto("\n".join(lines).encode(), socket.MSG_DONTWAIT, address)
         except OSError:
-            pass  # the manager's trouble is not the command's
+            pass  # a fault of the manager must not affect the command
 
 
 class NodePings:
-    """Node's protocol: `{"ping": n}` to a module started as child_process.fork() does, which owes `{"pong": n}`."""
+    """Node's protocol: a module started as by child_process.fork() answers `{"ping": n}` with `{"pong": n}`."""
 
     def __init__(self, period: float, limit: float) -> None:
-        """A ping every `period` seconds; an answer is owed within `limit` seconds."""
+        """A ping every `period` seconds; an answer is due within `limit` seconds."""
         self._period = period
         self._limit = limit
         self._socket, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -168,7 +168,7 @@ class NodePings:
         try:
             self._socket.send(json.dumps({"ping": self._expected}).encode() + b"\n")
         except OSError:
-            pass  # it has closed its channel: no pong will come
+            pass  # the module has closed its channel: no pong will come
 
     def _take_in(self) -> str:
         self._more = True
@@ -194,7 +194,7 @@ class NodePings:
         except ValueError:
             message = None
         if not isinstance(message, dict) or "pong" not in message:
-            return ""  # the module's own messages, and Node's, are not for us
+            return ""  # a message of the module or of Node, not for distlock
         if message["pong"] != self._expected:
             return f"a wrong pong: {line.decode('utf-8', 'replace')[:60]}"
         self._expected = None

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from signal import struct_siginfo
 
 FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGWINCH, *STOPPING)
-SI_KERNEL = 0x80  # siginfo's si_code of a signal that no process has sent: the terminal's, a timer's
+SI_KERNEL = 0x80  # siginfo's si_code of a signal from the kernel: from the terminal or a timer
 
 
 def in_the_foreground() -> bool:
-    """True when this is the job in the foreground of its terminal."""
+    """True if this process belongs to the foreground job of its terminal."""
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
@@ -30,10 +30,10 @@ def in_the_foreground() -> bool:
 
 
 def stop() -> None:
-    """Stop, so that the shell sees its job stopped. Its SIGCONT is pending afterwards, and is passed on in its turn.
+    """Stop this process, so that the shell sees its job stopped. The SIGCONT is pending afterwards, and is passed on.
 
-    Not before the command has: one that ignores Ctrl-Z keeps the terminal. And not by SIGSTOP: this signal does
-    nothing where no shell would ever continue us.
+    To be called only after the command has stopped, since a command that ignores Ctrl-Z keeps the terminal. SIGSTOP
+    is not used: the signal used here has no effect where no shell would ever continue this process.
     """
     os.kill(os.getpid(), signal.SIGTSTP)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTSTP])
@@ -41,10 +41,10 @@ def stop() -> None:
 
 
 def has_it_too(pid: int, found: struct_siginfo) -> bool:
-    """True for a signal that the terminal has sent to the command as well."""
+    """True for a signal that the terminal has also sent to the command."""
     if found.si_code != SI_KERNEL or found.si_signo not in FROM_TERMINAL:
         return False
     if found.si_signo == signal.SIGHUP and os.getsid(0) == os.getpid():
-        return False  # that the terminal has gone is told to the leader of its session alone
-    # `timeout`, for one, makes a group of its own.
+        return False  # the end of a terminal is signalled only to its session's leader
+    # `timeout`, for example, moves to a new process group.
     return os.getpgid(pid) == os.getpgrp()

@@ -1,4 +1,4 @@
-"""The end of a command's tree: asked for with SIGTERM at once, made with SIGKILL at a set moment."""
+"""Killing of a command's tree: SIGTERM at once, SIGKILL at a set moment."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PASS = 0.02  # seconds between two rounds of killing
-UNKILLABLE = 5.0  # seconds after the first SIGKILL; what lives then cannot be killed
-ROUNDS = 3.0  # looks at the whole tree that a kill takes: to stop it, to see that nobody is new, to kill it
-EARLIEST, PART = 0.5, 5  # SIGKILL begins so many seconds before the deadline, and no less than a part of kill_after
-LOOKS = 10  # for survivors that are hard to see
+UNKILLABLE = 5.0  # seconds after the first SIGKILL; a process that survives them cannot be killed
+ROUNDS = 3.0  # scans of the whole tree that a kill takes: to stop it, to find no new process, to kill it
+EARLIEST, PART = 0.5, 5  # SIGKILL begins kill_after / PART before the deadline, at most EARLIEST seconds
+LOOKS = 10  # scans for survivors that are hard to see
 
 
 class Killing:
-    """A tree that is being ended. `kill_at` is on the `now()` clock; `dead_by()` is when another may be let in.
+    """A tree that is being ended. All moments are on the `now()` clock; at `dead_by()` another holder may be let in.
 
-    SIGKILL comes at `kill_at`, and in any case so long before `dead_by()` as a tree of this size has been measured to
-    take, but never less than `head_start` seconds.
+    SIGKILL is sent at `kill_at`, and in any case early enough before `dead_by()`: by the measured time that a kill of
+    this tree takes, but at least `head_start` seconds.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Killing:
         subreaper: bool = False,
         strangers: bool = False,
     ) -> None:
-        """Send SIGTERM to all of it, or SIGKILL where no time is left to ask."""
+        """Send SIGTERM to the whole tree, or SIGKILL if no time is left for SIGTERM."""
         self._tree = tree
         self._kill_at = kill_at
         self._dead_by = dead_by
@@ -49,27 +49,27 @@ class Killing:
         if now() < self._moment():
             living = tree.living()
             tree.send(signal.SIGTERM, living)
-            tree.send(signal.SIGCONT, living)  # what is stopped hears nothing
+            tree.send(signal.SIGCONT, living)  # a stopped process would not handle SIGTERM
         else:
             self.go_on()
 
     def hurry(self, kill_at: float) -> None:
-        """Kill no later than at this moment."""
+        """Kill at `kill_at` at the latest."""
         self._kill_at = min(self._kill_at, kill_at)
 
     def next_moment(self) -> float:
-        """When to look again, on the `now()` clock."""
+        """The moment of the next step, on the `now()` clock."""
         left = self._moment() - now()
         return now() + (PASS if left <= 0 else min(5 * PASS, left))
 
     def go_on(self) -> None:
-        """Send SIGKILL, if it is time for that."""
+        """Send SIGKILL if it is time for it."""
         if now() >= self._moment():
             self._killed_at = min(self._killed_at, now())
             self._tree.kill(now() + PASS)
 
     def is_over(self, *, reaped: bool) -> bool:
-        """True when all of it is dead and the command `reaped`, or when what lives cannot be killed."""
+        """True if the whole tree is dead and the command `reaped`, or if the survivors cannot be killed."""
         living = self._tree.living()
         if not living and reaped and (not self._kernel_knows or has_no_child()):
             return True
@@ -78,7 +78,7 @@ class Killing:
         return now() >= self._killed_at + UNKILLABLE or (bool(living) and living <= self._tree.refused)
 
     def survivors(self) -> tuple[int, ...]:
-        """The pids of what lives. 0 stands for one that is never seen, since its pid changes too fast."""
+        """The pids of the living processes. 0 stands for one that changes its pid too fast to be seen."""
         for _ in range(LOOKS):
             living = self._tree.living()
             if living or not self._kernel_knows or has_no_child():
@@ -90,9 +90,9 @@ class Killing:
 
 
 def end_tree(pid: int, kill_after: float, deadline: float) -> tuple[int, ...]:
-    """End the tree of a process that is no child of this one. Returns the pids of what cannot be killed.
+    """End the tree of a process that is no child of this one. Returns the pids of processes that cannot be killed.
 
-    It is asked first, and dead before the deadline, after which another may hold the lock.
+    SIGTERM comes first. The tree is dead before `deadline`, after which another may hold the lock.
     """
     tree = Tree(pid, subreaper=False, is_child=False)
     killing = Killing(tree, now() + kill_after, dead_by=lambda: deadline, head_start=head_start(kill_after))
@@ -103,12 +103,12 @@ def end_tree(pid: int, kill_after: float, deadline: float) -> tuple[int, ...]:
 
 
 def head_start(kill_after: float) -> float:
-    """Seconds before the moment at which a tree is to be dead that SIGKILL is sent at the latest."""
+    """Seconds by which SIGKILL precedes the moment at which a tree must be dead."""
     return min(EARLIEST, kill_after / PART)
 
 
 def has_no_child() -> bool:
-    """What /proc, read file by file, can miss (who forks and ends meanwhile), a subreaper's kernel does not."""
+    """True if this subreaper has no child. A scan of /proc can miss a process that forks and exits; this cannot."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:

@@ -1,4 +1,4 @@
-"""NotifySocket: where a command sends what sd_notify(3) says, and who has sent it."""
+"""NotifySocket: the socket for a command's sd_notify(3) messages, with the sender of each."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ FOLDER = "distlock-notify"
 
 
 class Message(Value):
-    """What a process of this user, or one below this process, has sent. Anybody else is not heard: no lines."""
+    """A message from a process of this user, or from a descendant. From any other sender, `lines` is empty."""
 
     lines: list[str]
     sender: int  # its pid, 0 where it has none here
 
     @property
     def is_from_tree(self) -> bool:
-        """True where that is proven: its sender lives, and descends from this process."""
+        """True if the sender is provably a descendant of this process, and alive."""
         return self.sender > 0 and descends_from(self.sender, os.getpid())
 
 
 class NotifySocket:
-    """A datagram socket in a folder that nobody else may enter: neither to send to it, nor to fill it up.
+    """A datagram socket in a folder that no other user may enter, so that none can send to it or fill it up.
 
     So a process of the command that has changed its user cannot send to it either, unless it is root.
     """
 
     def __init__(self) -> None:
-        """Raises `DistlockError` where there is no place for it."""
+        """Raises `DistlockError` if it cannot be made."""
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         try:
             self.path = self._bind()
@@ -56,7 +56,7 @@ class NotifySocket:
                 continue
             try:
                 os.mkdir(folder, 0o700)
-                os.chmod(folder, 0o700)  # whatever the umask has taken away
+                os.chmod(folder, 0o700)  # independent of the umask
                 self.socket.bind(path)
             except OSError as error:
                 problem = f" ({base}: {error.strerror})"
@@ -66,9 +66,9 @@ class NotifySocket:
         raise DistlockError(f"there is no folder for the socket of the heartbeat{problem}: see XDG_RUNTIME_DIR, TMPDIR")
 
     def receive(self) -> Message | None:
-        """Return the next message. None: there is none."""
+        """Return the next message, None if there is none."""
         try:
-            # Room for the credentials alone: the kernel closes what descriptors somebody may have sent with it.
+            # Space for the credentials alone: the kernel closes any descriptors sent with the message.
             text, more, _, _ = self.socket.recvmsg(LONGEST, socket.CMSG_SPACE(CREDENTIALS.size))
         except (BlockingIOError, InterruptedError):
             return None
@@ -85,7 +85,7 @@ class NotifySocket:
 
 
 def _bases() -> list[str]:
-    """Folders that a folder may be made in, the best first: those that are cleared at a boot."""
+    """Candidates for the parent folder, in order of preference: those that are cleared at boot first."""
     mine = os.environ.get("XDG_RUNTIME_DIR", "")
     return [base for base in (mine, "/run", os.environ.get("TMPDIR", ""), "/tmp") if os.path.isdir(base)]  # noqa: S108
 
@@ -104,7 +104,7 @@ def _namespace() -> int:
 
 
 def _remove_leftovers(base: str) -> None:
-    """Remove the folders of this user's processes that were killed before they could."""
+    """Remove the folders of this user's processes that were killed before they could remove them."""
     try:
         names = [name for name in os.listdir(base) if name.startswith(f"{FOLDER}-{_namespace()}-")]
         for name in names:
@@ -116,7 +116,7 @@ def _remove_leftovers(base: str) -> None:
             if gone and stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():
                 _remove(folder)
     except (OSError, ValueError):
-        pass  # it is not this process's own, and disturbs nobody
+        pass  # another process's folder, which does no harm
 
 
 def _remove(folder: str) -> None:
@@ -124,4 +124,4 @@ def _remove(folder: str) -> None:
         try:
             remove(path)
         except OSError:
-            pass  # it is not there, or somebody has put something into it
+            pass  # it does not exist, or is not empty

@@ -1,4 +1,4 @@
-"""Policy: what ends a command before its time, and when its processes must be gone."""
+"""Policy: the conditions that end a command early, and the moment by which its processes must be dead."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LATE = 1.0  # seconds by which a renewal may come late before a loss is prepared
 
 
 class Policy(Value):
-    """What may end a command before its time. `tell` says why it is ended; it gets the cause, and a line for people."""
+    """The conditions that end a command early. `tell` reports why: it gets the cause, and a line for people."""
 
     session: Session
     kill_on_loss: bool
@@ -26,9 +26,9 @@ class Policy(Value):
     tell: Callable[[str, str], None]
     reporter: Reporter
     heartbeat: Heartbeat | None = None
-    limit: float = FOREVER  # seconds that the command may run
-    wait_for_tree: bool = False  # the last descendant has to end, not the command alone
-    sees_tree: bool = False  # what the command has started is found, whatever becomes of its parents
+    limit: float = FOREVER  # time limit of the command, in seconds
+    wait_for_tree: bool = False  # wait for the last descendant, not only for the command
+    sees_tree: bool = False  # all descendants are found, even orphans
 
     @property
     def leased(self) -> bool:
@@ -36,7 +36,7 @@ class Policy(Value):
 
     @property
     def is_renewal_late(self) -> bool:
-        """True while a leased hold is in doubt, also where the thread that looks after it does not get to say so."""
+        """True while a leased hold is in doubt, even if its monitoring thread gets no time to report it."""
         lease = self.session.lease
         if lease is None:
             return False
@@ -45,10 +45,10 @@ class Policy(Value):
 
     @property
     def last_moment(self) -> float:
-        """When it counts as lost if no renewal is confirmed before: early enough for SIGTERM, where that is sent."""
+        """When the lock counts as lost without a confirmed renewal: early enough to send SIGTERM first."""
         return self.session.deadline - (self.kill_after if self.kill_on_loss else 0.0)
 
     @property
     def dead_by(self) -> float:
-        """When another may be let in: no process of the command may live then."""
+        """The moment at which another may be let in: no process of the command may live then."""
         return self.session.deadline if self.kill_on_loss else FOREVER

@@ -1,8 +1,7 @@
-"""The command's process, forked before the lock is claimed; it waits, and becomes the command afterwards.
+"""Prefork: the command's process, forked before the lock is claimed. It waits, and becomes the command afterwards.
 
-So the record can name that process from its first moment, at no further write: when only distlock is killed, the next
-run of the same owner sees that the command still works. A process that cannot be had is noticed before anything is
-taken.
+So the record names that process from the beginning, without a further write: if only distlock is killed, the next run
+of the same owner sees that the command still runs. A failing fork is noticed before anything is locked.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ CHUNK = 65536
 
 
 class Prefork:
-    """A child of this process that waits. It ends, without a word, when this process does, or with `close()`."""
+    """A waiting child of this process. It ends silently when this process does, or by `close()`."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        """To be called before any thread is at work. Raises `NotStarted`."""
+        """To be called before any thread works. Raises `NotStarted`."""
         self._command = list(command)
         try:
             orders, self._orders = os.pipe()
             self._problems, problems = os.pipe()
-            # Not for the child, as long as it waits: a terminal sends it what is meant for distlock.
+            # Blocked in the child while it waits: a terminal also sends it signals that are meant for distlock.
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, CATCHABLE)
             try:
                 self.pid = os.fork()
@@ -48,12 +47,12 @@ class Prefork:
 
     @property
     def trace(self) -> dict[str, int]:
-        """What distinguishes it from this process in a record: pid and start time."""
+        """Its pid and start time, which identify it in a record."""
         started = start_time(self.pid)
         return {"pid": self.pid} if started is None else {"pid": self.pid, "start": started}
 
     def open(self, environ: Mapping[str, str], mask: Iterable[int]) -> int:
-        """Let it become the command, with this signal mask, and return its pid. Raises `NotStarted`."""
+        """Turn it into the command, with this signal mask, and return its pid. Raises `NotStarted`."""
         line = json.dumps([self._command, dict(environ), [int(number) for number in mask]]).encode()
         self._is_open = True
         try:
@@ -70,7 +69,7 @@ class Prefork:
         raise not_started(self._command[0], OSError(0, reason))
 
     def close(self) -> None:
-        """Nothing is to be started. No effect on a command."""
+        """End it if it still waits. No effect on a command that was started."""
         if not self._is_open:
             self._is_open = True
             os.close(self._orders)
@@ -78,11 +77,11 @@ class Prefork:
             try:
                 os.waitpid(self.pid, 0)
             except ChildProcessError:
-                pass  # somebody else has taken it in
+                pass  # already reaped elsewhere
 
 
 def _wait_and_become(orders: int, theirs: int, problems: int) -> None:
-    """The child's life: wait for orders, and follow them. Ends the process."""
+    """The child's main function: wait for the order to become the command, and follow it. Never returns."""
     try:
         os.close(theirs)
         text = b""
@@ -95,14 +94,14 @@ def _wait_and_become(orders: int, theirs: int, problems: int) -> None:
             command, environ, mask = json.loads(text)
             for number in CATCHABLE:
                 before = signal.getsignal(number)
-                signal.signal(number, signal.SIG_IGN)  # what has come while it waited is forgotten
+                signal.signal(number, signal.SIG_IGN)  # discards signals that arrived while it waited
                 is_python = callable(before) or number in PYTHON_IGNORES
                 signal.signal(number, signal.SIG_DFL if is_python or before is None else before)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             become(command, environ, FOREVER, late=lambda: None)
     except OSError as error:
         os.write(problems, str(error.errno).encode())
-    except BaseException as error:  # noqa: BLE001 - nothing may leave this branch but exec or _exit
+    except BaseException as error:  # noqa: BLE001 - this branch may end only by exec or _exit
         os.write(problems, f"0{error}".encode("utf-8", "replace")[:200])
     finally:
         os._exit(127)

@@ -1,4 +1,4 @@
-"""Command: the process under a lock, and all that it has started."""
+"""Command: the process under a lock, and all its descendants."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from distlock_core.process.table import Process
     from distlock_core.process.tree import Tree
 
-LONGEST_FREEZE = 1.0  # seconds that a tree may take to be stopped
-LAST_RESORT = 5.0  # seconds that it is killed for, when its supervision has failed
-AGAIN = 0.01  # seconds between two tries of that
+LONGEST_FREEZE = 1.0  # seconds that stopping a tree may take
+LAST_RESORT = 5.0  # seconds for which a command is killed again and again when its supervision has failed
+AGAIN = 0.01  # seconds between two tries of this
 
 
 class Command:
-    """A command that has been started. `pid` is 0 before."""
+    """A command. `pid` is 0 before its start."""
 
     def __init__(
         self, words: Sequence[str], environ: Mapping[str, str], mask: set[int | signal.Signals], policy: Policy
     ) -> None:
-        """`mask`: the signals that it blocks."""
+        """`mask`: the signals that the command blocks."""
         self._words = words
         self._environ = environ
         self._mask = mask
         self._policy = policy
-        self._started: int | None = None  # as /proc counts
+        self._started: int | None = None  # start time as in /proc
         self._tree: Tree | None = None
         self.pid = 0
         self.pidfd: int | None = None  # for a brief wait
@@ -43,14 +43,14 @@ class Command:
         self.strangers: frozenset[Process] = frozenset()
 
     def start(self, prefork: Prefork | None = None) -> None:
-        """Start it; a `gate` becomes it. Raises `NotStarted`, `TooLate`."""
+        """Start the command; a `prefork` process becomes it. Raises `NotStarted`, `TooLate`."""
         policy = self._policy
         changed = {**self._environ, **(policy.heartbeat.variables if policy.heartbeat is not None else {})}
         environ = {name: value for name, value in changed.items() if value is not None}
         if policy.sees_tree:
             from distlock_core.process.table import become_subreaper, descendants, stat_of
 
-            # `sh -c 'x & exec distlock ...'`: what was below me before the command is not the command's.
+            # `sh -c 'x & exec distlock ...'`: earlier children of this process do not belong to the command.
             waits = 0 if prefork is None else prefork.pid
             self.strangers = frozenset(found for found in descendants(os.getpid()) if found[0] != waits)
             become_subreaper()
@@ -74,13 +74,13 @@ class Command:
             try:
                 self.pidfd = os.pidfd_open(self.pid)
             except (AttributeError, OSError):
-                pass  # a kernel before 5.3: its end is noticed a little later
+                pass  # a kernel before 5.3: the end is noticed a little later
         if policy.heartbeat is not None:
             policy.heartbeat.started()
 
     @property
     def tree(self) -> Tree:
-        """It, and all that it has started, as far as that can be found."""
+        """The command and all its descendants that can be found."""
         if self._tree is None:
             from distlock_core.process.tree import Tree
 
@@ -95,22 +95,22 @@ class Command:
 
     @property
     def pace(self) -> float:
-        """Seconds that it takes to look through the tree, 0 before that was tried."""
+        """Seconds that the last scan of the tree took, 0 before the first."""
         return 0.0 if self._tree is None else self._tree.pace
 
     @property
     def is_anybody_left(self) -> bool:
-        """True while something lives that it has started. Only where the whole tree is seen."""
+        """True while a descendant lives. Valid only if the whole tree can be seen."""
         from distlock_core.command.kill import has_no_child
 
         return bool(self.tree.living()) if self.strangers else not has_no_child()
 
     def reap(self) -> bool:
-        """Take in who has ended. True if the command has stopped since."""
+        """Reap ended children. True if the command has stopped since the last call."""
         has_stopped = False
         while True:
             try:
-                # As a subreaper I have children that I did not start.
+                # A subreaper has children that it did not start.
                 pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
             except ChildProcessError:
                 return has_stopped
@@ -127,9 +127,10 @@ class Command:
             self.ended = CommandEnd(0, os.WTERMSIG(status)) if by_signal else CommandEnd(os.WEXITSTATUS(status))
 
     def stop_with_it(self, may_go_on: Callable[[], bool]) -> None:
-        """Stop this process as the command has. Under a lease nothing of it runs meanwhile: nobody renews that then.
+        """Stop this process after the command has stopped.
 
-        `may_go_on` is asked when this process is continued.
+        Under a lease the whole tree is stopped, since the lease is not renewed meanwhile. `may_go_on` is called when
+        this process is continued.
         """
         if not self._policy.leased:
             job_control.stop()
@@ -140,9 +141,9 @@ class Command:
             self.tree.send(signal.SIGCONT, frozen)
 
     def kill(self) -> tuple[int, ...]:
-        """Kill all that can be found, when nothing else helps. Returns who lives all the same.
+        """Kill all processes that can be found, as a last resort. Returns the survivors.
 
-        Calls as little as possible: whatever has gone wrong may go wrong again.
+        Uses as little code as possible: whatever has failed before may fail again.
         """
         until = now() + LAST_RESORT
         living: set[Process] = set()
@@ -154,7 +155,7 @@ class Command:
                 if self._policy.sees_tree or self._policy.kill_on_loss:
                     self.tree.kill(now())
                     living = self.tree.living()
-            except Exception:  # noqa: BLE001, S110 - it is tried again
+            except Exception:  # noqa: BLE001, S110 - tried again
                 pass
             if (self.ended is not None and not living) or now() >= until:
                 break

@@ -1,4 +1,4 @@
-"""Waiting for signals with a time limit. Linux."""
+"""SignalFd: waiting for signals with a time limit. Linux."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import os
 import select
 from collections.abc import Iterable
 
-LONGEST_POLL = 86400.0  # seconds; poll() itself counts milliseconds in 31 bits. To return early is no harm
+LONGEST_POLL = 86400.0  # seconds; poll() counts milliseconds in 31 bits. Returning early does no harm
 WORD = 64  # bits
 
 
 class SignalFd:
-    """Tells when one of some blocked signals is pending, and leaves it pending.
+    """Waits until one of some blocked signals is pending, and leaves it pending.
 
-    It stands in for the time limit of `signal.sigtimedwait`: after a SIGSTOP that outlasts the limit, CPython returns
-    a signal from there that nobody has sent, read out of memory that was never filled in (seen on 3.11).
+    It replaces the time limit of `signal.sigtimedwait`: after a SIGSTOP that outlasts the limit, CPython returns a
+    signal that was never sent, from uninitialized memory (seen on 3.11).
     """
 
     def __init__(self, numbers: Iterable[int]) -> None:
@@ -31,7 +31,7 @@ class SignalFd:
         self._poll.register(self._fd, select.POLLIN)
 
     def wait(self, seconds: float) -> None:
-        """Return when a signal is pending, and after so many seconds at the latest."""
+        """Return when a signal is pending, or after `seconds`."""
         self._poll.poll(math.ceil(min(max(0.0, seconds), LONGEST_POLL) * 1000))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The lists of signals, and SignalMask: those that a supervisor waits for, held back and asked for one by one."""
+"""Lists of signals, and SignalMask: blocks the signals that a supervisor waits for, and returns them one by one."""
 
 from __future__ import annotations
 
@@ -13,39 +13,38 @@ if TYPE_CHECKING:
 
 CATCHABLE = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
 STOPPING = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
-PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)  # errors come of them instead; a command gets them back
-# Faults of this process itself: a handler would come back to the same instruction for ever, and the kernel does not
-# hold one back.
+PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)  # Python raises errors instead; reset for a command
+# Faults of this process itself: a handler would return to the same instruction forever, and the kernel does not block
+# them.
 FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGSYS}
-# What by default does nothing, or stops a process.
+# Signals that by default do nothing, or stop a process.
 HARMLESS = {*STOPPING, *PYTHON_IGNORES, signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}
-# What people send, and whatever else would end this process on the spot.
+# Signals that people send, and all others that would end this process at once.
 ENDING = CATCHABLE - HARMLESS - FAULTS
 SLICE = 0.05  # seconds by which a signal may be noticed late in a brief wait
 
 
 class SignalMask:
-    """Signals held back from now on, to be asked for one by one; `restore()` lets them come again."""
+    """Blocks all signals from now on; `next()` returns them one by one, `restore()` unblocks them."""
 
     def __init__(self, pending: SignalFd | None = None) -> None:
-        """`pending` tells when there is one, for waits with a time limit; it is closed with this."""
-        # Where the caller ignores it, nothing would tell that the command has ended.
+        """`pending` waits for one with a time limit; it is closed with this object."""
+        # If the caller ignores it, the command's end would not be signalled.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._pending = pending
         self.before = signal.pthread_sigmask(signal.SIG_BLOCK, CATCHABLE)
 
     def restore(self) -> None:
-        # What the command was meant to stop by must not stop the release, now that it has ended; its last sign of
-        # life, or a signal that it would have caught, must not end distlock before the release.
+        # A signal to stop the command, which has ended, must not stop the release; its last sign of life, or a signal
+        # that it would have caught, must not end distlock before the release.
         for number in (*STOPPING, signal.SIGIO):
             signal.sigtimedwait([number], 0)
         signal.pthread_sigmask(signal.SIG_SETMASK, self.before)
 
     def next(self, moment: float, process: int | None = None) -> signal.struct_siginfo | None:
-        """Return the next one, None at the moment. `process`: a pidfd whose end ends a brief wait at once.
+        """Return the next signal, None at `moment`. `process`: a pidfd, whose end ends a brief wait at once.
 
-        A time limit of `sigtimedwait` itself is never used: after a SIGSTOP that outlasts it, CPython returns a signal
-        that nobody has sent, read out of memory that was never filled in (seen on 3.11).
+        The time limit of `sigtimedwait` itself is never used, for the reason given in `SignalFd`.
         """
         if moment == FOREVER:
             return signal.sigwaitinfo(CATCHABLE)
@@ -60,14 +59,14 @@ class SignalMask:
                 return signal.sigtimedwait(CATCHABLE, 0)
 
     def close(self) -> None:
-        """Close what waiting has opened. The signals stay held back."""
+        """Close the descriptors for waiting. The signals stay blocked."""
         if self._pending is not None:
             self._pending.close()
             self._pending = None
 
 
 def _ends(process: int | None, seconds: float) -> bool:
-    """Wait for the end of a process: for so many seconds."""
+    """Wait up to `seconds` for the end of a process."""
     poll = select.poll()
     if process is not None:
         poll.register(process, select.POLLIN)
@@ -75,7 +74,7 @@ def _ends(process: int | None, seconds: float) -> bool:
 
 
 def name_of(number: int) -> str:
-    """SIGTERM, or `signal 35` for one without a name."""
+    """The name of a signal: `SIGTERM`, or `signal 35` if it has none."""
     try:
         return signal.Signals(number).name
     except ValueError:

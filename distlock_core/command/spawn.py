@@ -1,4 +1,4 @@
-"""Starting the command under a lock. Nothing is read by a shell, but for a script that names no interpreter."""
+"""Starting the command under a lock. No shell is involved, except for a script without an interpreter line."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from distlock_core.base.text import for_shell, printable
 from distlock_core.command.signals import CATCHABLE, PYTHON_IGNORES
 from distlock_core.errors import NotStarted
 
-OF_A_SHELL = (" ", "&", "|", ";", "<", ">", "$", "`", "*")  # what a program's name does not have
-# Python ignores these; a command expects the default.
-SHELL = "/bin/sh"  # runs a script without `#!`, as it is run by a shell, flock and timeout
+OF_A_SHELL = (" ", "&", "|", ";", "<", ">", "$", "`", "*")  # not in a program's name, but in a line for a shell
+SHELL = "/bin/sh"  # runs a script without `#!`, as a shell, flock and timeout do
 LATE = b"late"
 
 
@@ -24,7 +23,7 @@ class TooLate(Exception):
 
 
 def start(command: Sequence[str], environ: Mapping[str, str], mask: set[int | signal.Signals]) -> int:
-    """Start a command with this signal mask, and return its pid. Raises `NotStarted`."""
+    """Start a command with this signal mask and return its pid. Raises `NotStarted`."""
     words = list(command)
     try:
         try:
@@ -47,10 +46,10 @@ def start_by_fork(
     tied: bool = False,
     not_after: float = FOREVER,
 ) -> int:
-    """As `start`, with a descriptor to inherit; `tied`: the kernel kills the command when this process dies.
+    """As `start`, with a descriptor to inherit. `tied`: the kernel kills the command when this process dies.
 
-    `not_after` is on the `now()` clock. The child looks at it as the last thing before it becomes the command: raises
-    `TooLate` when it has passed. No other thread may be at work, though some may wait for work.
+    `not_after` is on the `now()` clock. The child checks it right before it becomes the command; `TooLate` is raised
+    if it has passed. No other thread may be working, though threads may wait for work.
     """
     from distlock_core.process.table import die_with_parent
 
@@ -94,13 +93,13 @@ def start_by_fork(
 
 
 def become(words: list[str], environ: Mapping[str, str], not_after: float, late: Callable[[], None]) -> None:
-    """Turn this process into a command, found as execvp(3) finds it. Raises `OSError`.
+    """Turn this process into a command, found as by execvp(3). Raises `OSError`.
 
-    The clock is looked at as the very last thing; `late`, which does not return, is called instead past that moment.
+    The clock is checked last. After `not_after`, `late`, which does not return, is called instead.
     """
     paths = _candidates(words[0], environ)
     os.environ.clear()
-    os.environ.update(environ)  # here, so that it is not done between the look at the clock and exec
+    os.environ.update(environ)  # here, so that it does not come between the check of the clock and exec
     found: OSError | None = None
     for path in paths:
         try:
@@ -113,14 +112,14 @@ def become(words: list[str], environ: Mapping[str, str], not_after: float, late:
                 _execute(SHELL, by_shell, not_after, late)
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
                 raise
-            # As execvp(3) has it: one that may not be executed is told before one that is not there.
+            # As in execvp(3): a file that may not be executed is reported rather than one that is missing.
             if found is None or error.errno == errno.EACCES:
                 found = error
     raise found or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 def _execute(path: str, words: list[str], not_after: float, late: Callable[[], None]) -> None:
-    # Stopped, or on a machine that was frozen, between the claim and here: the lock may be another's by now.
+    # If this process or machine was stopped between the claim and here, the lock may already be another's.
     if now() >= not_after:
         late()
     os.execv(path, words)  # noqa: S606 - no shell is the point
@@ -132,13 +131,13 @@ def _say_late(writer: int) -> None:
 
 
 def _outcome(pid: int, reader: int, not_after: float) -> bytes:
-    """What the child says before it becomes the command, b"" when it has become that."""
+    """The child's message if it does not become the command, b"" if it does."""
     with open(reader, "rb", buffering=0) as pipe:
         poll = select.poll()
         poll.register(reader, select.POLLIN)
         while not poll.poll(1000):
             if now() >= not_after:
-                os.kill(pid, signal.SIGKILL)  # stopped before it could look at the clock
+                os.kill(pid, signal.SIGKILL)  # it was stopped before it could check the clock
                 return LATE
         return pipe.readall() or b""
 
@@ -150,13 +149,13 @@ def _candidates(name: str, environ: Mapping[str, str]) -> list[str]:
 
 
 def _found(name: str) -> str:
-    """The file that `start` has found."""
+    """The file that `start` finds for this name."""
     paths = _candidates(name, os.environ)
     return next((path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)), name)
 
 
 def _by_shell(path: str, words: list[str]) -> list[str]:
-    """How the shell runs a script that names no interpreter; [] for what is no script."""
+    """The command line for a script without an interpreter line; [] if the file is no script."""
     with open(path, "rb", buffering=0) as file:
         if b"\0" in (file.read(128) or b""):
             return []

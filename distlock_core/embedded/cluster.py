@@ -20,7 +20,7 @@ _PORTS_FILE = "distlock-ports.json"
 
 
 class EtcdctlError(RuntimeError):
-    """etcdctl ended with a failure; the message holds what it said on stderr."""
+    """etcdctl has failed; the message is its stderr."""
 
 
 class Cluster:
@@ -53,12 +53,11 @@ class Cluster:
     ) -> Cluster:
         """Start `members` members and return when all of them answer.
 
-        `etcd` is the path of the binary (default: find_etcd()). `port` is the client port of the first member. What is
-        written to `data_dir` stays; the same folder given again continues on the same data and ports, since a cluster
-        knows its members by their ports. Without it everything is removed by stop(). `election_ms` must be at least
-        five times `heartbeat_ms`; a lease's TTL has a floor of 1.5 election timeouts, rounded up to whole seconds.
-        `fsync=False` is faster and only for tests; etcd before 3.5 has no such switch and ignores it. With `tls`
-        clients speak TLS.
+        `etcd` is the path of the binary (default: find_etcd()). `port` is the client port of the first member. Data in
+        `data_dir` is kept: the same folder later continues with the same data and ports, since a cluster identifies its
+        members by their ports. Without it, stop() removes everything. `election_ms` must be at least five times
+        `heartbeat_ms`; a lease's TTL has a minimum of 1.5 election timeouts, rounded up to whole seconds. `fsync=False`
+        is faster and only for tests; etcd before 3.5 ignores it. With `tls`, clients connect with TLS.
 
         Raises BinaryNotFound, NotStarted or NotReady (with the tail of the log), OSError.
         """
@@ -74,7 +73,7 @@ class Cluster:
                 return cluster
             except NotStarted as e:
                 cluster._discard()
-                # Somebody took one of the ports in between. Only ports of our own choice can be chosen again.
+                # Another process took one of the ports meanwhile. Only ports chosen by us can be chosen again.
                 if "address already in use" not in str(e) or data_dir or port or attempt == _TRIES:
                     raise
             except BaseException:
@@ -84,7 +83,7 @@ class Cluster:
 
     @staticmethod
     def has_ports(data_dir: str | os.PathLike[str]) -> bool:
-        """Whether a cluster has been started on this folder before, so that it has ports already."""
+        """True if a cluster has been started on this folder before, so that its ports are fixed."""
         return os.path.exists(os.path.join(data_dir, _PORTS_FILE))
 
     @property
@@ -94,28 +93,28 @@ class Cluster:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What a client that may do everything says beside the endpoints: arguments of `connect()`."""
+        """Arguments of `connect()`, besides the endpoints, of a client that may do everything."""
         tls = self.tls.settings if self.tls else {}
         return {**tls, **(self.auth._asdict() if self.auth else {})}
 
     def enable_auth(self) -> None:
-        """Switch authentication on. `settings` and etcdctl() are those of the user root from then on."""
+        """Enable authentication. From then on `settings` and etcdctl() use the user root."""
         self.auth = Auth.enable(self)
 
     def add_user(self, user: str, password: str, grants: Sequence[Grant]) -> dict[str, str]:
-        """Add a user with a role of the same name, and return the settings of a client that is this user.
+        """Add a user with a role of the same name, and return the settings of a client with this user.
 
-        `grants` are pairs of read, write or readwrite, and a prefix.
+        `grants` are pairs of a right (read, write or readwrite) and a prefix.
         """
         add_user(self, user, password, grants)
         return {**(self.tls.settings if self.tls else {}), "user": user, "password": password}
 
     def leader(self, timeout: float = READY_TIMEOUT) -> Member:
-        """The member that leads now; waits for an election. Raises TimeoutError after `timeout` seconds."""
+        """The present leader; waits for an election. Raises TimeoutError after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while True:
             leaders = [member for member in self.members if member.is_leader()]
-            # Two say so when one that was paused or cut off has not yet heard of its successor.
+            # There are two while one that was paused or cut off does not know of its successor yet.
             if len(leaders) == 1:
                 return leaders[0]
             if time.monotonic() >= deadline:
@@ -158,7 +157,7 @@ class Cluster:
         """End all members and remove everything that start() made, but not a `data_dir` of the caller."""
         if self._keeps_data:
             for member in self.members:
-                # All at once: one that waits for the others to take over its leadership would wait in vain.
+                # All at once: a leader that waits for another member to take over would wait in vain.
                 member.terminate()
             for member in self.members:
                 member.stop()
@@ -222,7 +221,7 @@ class Cluster:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _etcdctl_path(self) -> str:
-        # The one of the same release, if it is there.
+        # Preferably the one of the same release.
         beside = os.path.join(os.path.dirname(self.etcd), "etcdctl")
         return beside if os.access(beside, os.X_OK) else find_etcdctl()
 
@@ -233,7 +232,7 @@ def _at_least(etcd: str, wanted: tuple[int, int]) -> bool:
 
 
 def _ports(count: int, port: int | None, home: str) -> list[tuple[int, int]]:
-    """The client and peer port of each member: those of the last time, if `home` has been used before."""
+    """The client and peer port of each member: the previous ones, if `home` has been used before."""
     file = os.path.join(home, _PORTS_FILE)
     try:
         with open(file, encoding="utf-8") as f:
@@ -246,7 +245,7 @@ def _ports(count: int, port: int | None, home: str) -> list[tuple[int, int]]:
     if len(ports) != count:
         raise OSError(f"{home} belongs to a cluster of {len(ports)}, not {count}")
     if port is not None:
-        # The client port may change from one start to the next: members know each other by the peer port.
+        # The client port may change between starts: members identify each other by the peer port.
         ports[0] = (port, ports[0][1])
     with open(file, "w", encoding="utf-8") as f:
         json.dump(ports, f)

@@ -52,26 +52,26 @@ class Member:
 
     @property
     def pid(self) -> int | None:
-        """The process id, or None while it does not run."""
+        """The process id, None while it does not run."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     @property
     def paused(self) -> bool:
-        """Whether it was paused and not yet resumed."""
+        """True if it was paused and not yet resumed."""
         return self._paused
 
     def start(self) -> None:
         """Start the process without waiting for it to answer (see wait_ready). Does nothing while it runs."""
         if self.pid is not None:
             return
-        # Settings of a system's etcd must not leak into this one.
+        # Settings of the system's etcd must not affect this one.
         env = {key: value for key, value in os.environ.items() if not key.startswith("ETCD")}
         with open(self.log, "ab") as log:
             self._process = spawn(self._argv, env=env, output=log)
         self._paused = False
 
     def stop(self, timeout: float = STOP_TIMEOUT) -> None:
-        """End it as an operator would: SIGTERM, and SIGKILL after `timeout` seconds. It is gone on return."""
+        """Stop it as an operator would: SIGTERM, and SIGKILL after `timeout` seconds. It is gone on return."""
         self.terminate()
         self._wait_gone(timeout)
 
@@ -82,19 +82,19 @@ class Member:
             self._process.terminate()
 
     def kill(self) -> None:
-        """End it as a power cut would: SIGKILL, also when it is paused. It is gone on return."""
+        """Stop it as a power failure would: SIGKILL, even if it is paused. It is gone on return."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._paused = False
 
     def pause(self) -> None:
-        """Stop its clock with SIGSTOP: connections stay open, nothing is answered."""
+        """Pause it with SIGSTOP: connections stay open, nothing is answered."""
         self._signal(signal.SIGSTOP)
         self._paused = True
 
     def resume(self) -> None:
-        """Let a paused member go on. Does nothing to one that is not paused."""
+        """Continue a paused member. Does nothing to one that is not paused."""
         if self._paused:
             self._paused = False
             self._signal(signal.SIGCONT)
@@ -105,9 +105,9 @@ class Member:
         self.start()
 
     def wait_ready(self, timeout: float = READY_TIMEOUT) -> None:
-        """Return when it has answered that it is healthy: it knows a leader and serves a linearizable read.
+        """Return when it has reported that it is healthy: it knows a leader and serves a linearizable read.
 
-        Raises NotStarted when the process ends first, NotReady after `timeout` seconds.
+        Raises NotStarted if the process ends first, NotReady after `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -120,7 +120,7 @@ class Member:
             time.sleep(0.05)
 
     def is_healthy(self, timeout: float = 2.0) -> bool:
-        """Whether it answers /health with true, which includes a linearizable read, within `timeout` seconds."""
+        """True if /health answers true within `timeout` seconds, which includes a linearizable read."""
         try:
             status, body = self._http("GET", "/health", timeout=timeout)
             return status == 200 and json.loads(body).get("health") in ("true", True)
@@ -128,7 +128,7 @@ class Member:
             return False
 
     def is_leader(self) -> bool:
-        """Whether it takes itself for the leader: False when it does not answer."""
+        """True if it considers itself the leader. False if it does not answer."""
         if self.pid is None or self._paused:
             return False
         try:
@@ -139,8 +139,8 @@ class Member:
     def metric(self, name: str, timeout: float = 5.0) -> float:
         """The value of a Prometheus metric, such as etcd_server_proposals_committed_total.
 
-        Samples that differ only in labels are added up. Raises KeyError when there is none, OSError when the member
-        does not answer.
+        Samples that differ only in labels are added up. Raises KeyError if there is none, OSError if the member does
+        not answer.
         """
         try:
             _, body = self._http("GET", "/metrics", timeout=timeout)
@@ -152,7 +152,7 @@ class Member:
         return sum(float(value) for value in values)
 
     def log_tail(self, lines: int = 15) -> str:
-        """The last lines of its log, of this and of earlier starts."""
+        """The last lines of its log, of this and earlier starts."""
         try:
             with open(self.log, "rb") as log:
                 log.seek(max(0, os.path.getsize(self.log) - 20_000))
@@ -161,15 +161,15 @@ class Member:
             return f"(no log: {e})"
 
     def _is_mine(self) -> bool:
-        # The port may have been taken by another etcd between choosing and listening; ours is about to fail then.
+        # Another etcd may have taken the port between choosing and listening: ours is then about to fail.
         try:
             status, body = self._http("POST", "/v3/cluster/member/list", b"{}")
         except (OSError, http.client.HTTPException):
             return False
-        return status != 200 or self.peer_url.encode() in body  # another status: with auth on it may be refused
+        return status != 200 or self.peer_url.encode() in body  # another status: with auth enabled it may be refused
 
     def _http(self, method: str, path: str, body: bytes | None = None, timeout: float = 2.0) -> tuple[int, bytes]:
-        # Not urllib: it would go through a proxy that the environment names.
+        # Not urllib, which would use a proxy from the environment.
         address = urllib.parse.urlsplit(self.client_url).netloc
         connection: http.client.HTTPConnection
         if self._tls is None:
@@ -196,7 +196,7 @@ class Member:
         self._process.send_signal(number)
 
     def _reason(self) -> str:
-        """What etcd gave as the reason for its end, in one line; its exit code when it gave none."""
+        """The reason that etcd logged for its exit, in one line; its exit code if there is none."""
         plain = []
         for line in reversed(self.log_tail(1000).splitlines()):
             try:
@@ -206,5 +206,5 @@ class Member:
                 continue
             if isinstance(said, dict) and said.get("level") in ("fatal", "panic"):
                 return str(said.get("error") or said.get("msg")).splitlines()[0]
-        # A bad flag is said in plain text, and the whole of its help behind it.
+        # A bad flag is reported in plain text, followed by the whole help.
         return plain[-1] if plain else f"exit code {None if self._process is None else self._process.poll()}"

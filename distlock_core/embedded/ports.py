@@ -1,17 +1,17 @@
-"""Free loopback ports that nobody else is likely to take before, or while, we use them."""
+"""Free loopback ports that no other process is likely to take before or while they are used."""
 
 from __future__ import annotations
 
 import random
 import socket
 
-# Below the kernel's ephemeral range (32768 and up): or an outgoing connection of any process could take the port of a
-# member that is stopped for a moment.
+# Below the kernel's ephemeral range (32768 and up): otherwise an outgoing connection of any process could take the port
+# of a member that is stopped for a moment.
 _LOWEST, _HIGHEST = 15000, 32000
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` different ports that were free on 127.0.0.1 a moment ago. Raises OSError when none is found."""
+    """`count` different ports that are free on 127.0.0.1 at this moment. Raises OSError if none is found."""
     found: list[int] = []
     for port in random.SystemRandom().sample(range(_LOWEST, _HIGHEST), 500):
         if len(found) == count:
@@ -24,9 +24,9 @@ def free_ports(count: int) -> list[int]:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on the port of 127.0.0.1 now. Raises OverflowError over 65535."""
+    """True if a server could listen on the port of 127.0.0.1 now. Raises OverflowError above 65535."""
     with socket.socket() as s:
-        # As etcd does: a port is free although connections of a former server linger.
+        # As etcd does: a port is free even if connections of a former server linger.
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             s.bind(("127.0.0.1", port))

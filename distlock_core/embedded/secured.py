@@ -1,4 +1,4 @@
-"""How a test's etcd is secured, and what a client of it must say: certificates, users and roles."""
+"""Security of an embedded etcd, and the settings of its clients: certificates, users and roles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Administered(Protocol):
-        """A running cluster whose users can be changed."""
+        """A running cluster whose users can be administered."""
 
         def etcdctl(self, *args: str, input: str | None = None) -> str: ...  # noqa: A002
 
@@ -22,7 +22,7 @@ Grant = tuple[str, str]  # read, write or readwrite; a prefix
 
 
 class Tls(NamedTuple):
-    """TLS between an etcd and its clients; among themselves the members speak plain."""
+    """TLS between an etcd and its clients. Traffic between members is unencrypted."""
 
     authority: Authority
     server: Certificate
@@ -31,13 +31,13 @@ class Tls(NamedTuple):
 
     @classmethod
     def make(cls, folder: str, *, wants_client_cert: bool = False, server: Certificate | None = None) -> Tls:
-        """Make an authority in the folder, a server's certificate (unless given), and a client's without a name."""
+        """Make a CA in the folder, a server's certificate (unless given), and a client's without a common name."""
         authority = Authority(folder)
         return cls(authority, server or authority.issue(), authority.issue(names=()), wants_client_cert)
 
     @property
     def flags(self) -> list[str]:
-        """What etcd is started with."""
+        """The flags for etcd."""
         flags = [f"--cert-file={self.server.cert}", f"--key-file={self.server.key}"]
         if self.wants_client_cert:
             flags += [f"--trusted-ca-file={self.authority.cacert}", "--client-cert-auth"]
@@ -45,12 +45,12 @@ class Tls(NamedTuple):
 
     @property
     def settings(self) -> dict[str, str]:
-        """What a client says: arguments of `connect()`, and with DISTLOCK_ before them the command's environment."""
+        """The arguments of `connect()` for a client; with the prefix DISTLOCK_ the command's environment variables."""
         own = {"cert": self.client.cert, "key": self.client.key} if self.wants_client_cert else {}
         return {"cacert": self.authority.cacert, **own}
 
     def context(self) -> ssl.SSLContext:
-        """For the tests' own look at etcd. Names are not checked: some tests give a server a wrong one."""
+        """The TLS context for inspecting etcd in tests. Names are not checked, since some tests use a wrong one."""
         context = ssl.create_default_context(cafile=self.authority.cacert)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -59,14 +59,14 @@ class Tls(NamedTuple):
 
 
 class Auth(NamedTuple):
-    """Authentication that is switched on: its user `root`, who may do everything."""
+    """Enabled authentication: its user `root`, who may do everything."""
 
     user: str = ROOT
     password: str = ROOT_PASSWORD
 
     @classmethod
     def enable(cls, cluster: Administered) -> Auth:
-        """Switch it on in a running cluster."""
+        """Enable it in a running cluster."""
         auth = cls()
         for words in (
             ("user", "add", auth.user, "--interactive=false"),
@@ -78,7 +78,7 @@ class Auth(NamedTuple):
 
 
 def add_user(cluster: Administered, user: str, password: str, grants: Sequence[Grant]) -> None:
-    """Add a user with a role of the same name, which may do this and no more. The password has no blanks."""
+    """Add a user with a role of the same name, which has only these grants. The password must have no blanks."""
     cluster.etcdctl("user", "add", user, "--interactive=false", input=f"{password}\n")
     cluster.etcdctl("role", "add", user)
     for right, prefix in grants:
@@ -87,5 +87,5 @@ def add_user(cluster: Administered, user: str, password: str, grants: Sequence[G
 
 
 def environment(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The settings of a client, as environment variables of the command."""
+    """The settings of a client as environment variables for the command."""
     return {f"DISTLOCK_{key.upper()}": str(value) for key, value in settings.items()}

@@ -1,4 +1,4 @@
-"""Starts children that cannot outlive us, not even when we are killed with SIGKILL."""
+"""Start of child processes that cannot outlive this process, even if it is killed with SIGKILL."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _owner_pid = 0
 
 
 def spawn(argv: Sequence[str], *, env: Mapping[str, str], output: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Start `argv` in a session of its own, so that Ctrl-C at a terminal reaches only us; we end it.
+    """Start `argv` in a new session, so that Ctrl-C at a terminal reaches only this process, which then ends the child.
 
-    On Linux the kernel kills the child when this process ends, however it ends. Raises OSError.
+    On Linux the kernel kills the child when this process ends for any reason. Raises OSError.
     """
     parent = os.getpid()
     arm = _arm_on_linux(parent)
@@ -45,7 +45,7 @@ def spawn(argv: Sequence[str], *, env: Mapping[str, str], output: IO[bytes]) -> 
     try:
         return result.result()
     except BaseException:
-        # Interrupted by a signal's exception while the child was being started: nobody would ever know it.
+        # A signal's exception has interrupted the start: the child would otherwise remain unknown.
         concurrent.futures.wait([result], timeout=5)
         if result.done() and result.exception() is None:
             result.result().kill()
@@ -60,14 +60,14 @@ def _arm_on_linux(parent: int) -> Callable[[], None] | None:
 
     def arm() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # it died before the line above
+        if os.getppid() != parent:  # the parent died before the line above
             os._exit(1)
 
     return arm
 
 
 def _spawner() -> queue.SimpleQueue[_Request]:
-    # The signal comes when the *thread* that forked ends: so one thread forks them all, and never ends.
+    # The kernel signals the end of the *thread* that forked: so one thread forks all children, and never ends.
     global _requests, _owner_pid
     with _lock:
         if _requests is None or _owner_pid != os.getpid():
@@ -81,5 +81,5 @@ def _serve(requests: queue.SimpleQueue[_Request]) -> None:
         result, start = requests.get()
         try:
             result.set_result(start())
-        except BaseException as e:  # noqa: BLE001 - the asking thread raises it
+        except BaseException as e:  # noqa: BLE001 - raised in the requesting thread
             result.set_exception(e)

@@ -60,9 +60,7 @@ def open_socket(address: Address, patience: Patience) -> tuple[socket.socket, Wh
                 target = waiting.pop(0)
                 try:
                     begun = _begin(target)
-                except (
-                    OSError
-                ) as error:  # this family is unavailable, or there is no route to that network
+                except OSError as error:  # this family is unavailable, or there is no route to that network
                     problem = reason_of(error)
                     continue
                 racing[begun.fileno()] = begun, target.where

@@ -1,1 +1,1 @@
-"""A separate process that keeps a lock for another process. Imports `command` and below."""
+"""Keepers: detached processes that keep a lock for another process. Imports `command` and below."""

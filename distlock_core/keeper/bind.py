@@ -1,4 +1,4 @@
-"""A lock that is held, bound to a process: handed to a keeper, which lets it go when the process ends."""
+"""Binding of a held lock to a process: a keeper takes it over, and releases it when the process ends."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class Binding(Value):
-    """To which process a lock is bound (its pid and start time name it once and for all), and how it is kept.
+    """The process to which a lock is bound, identified by pid and start time, and the keeper's settings.
 
-    With a `family` also to all that this process forks, as `WhileAlive` says.
+    With a `family` the lock is also bound to all children of that process: see `WhileAlive`.
     """
 
     pid: int
@@ -34,12 +34,12 @@ class Binding(Value):
     kill_after: float
     log_file: str | None
     family: int | None = None
-    children: bool = False  # kept as well while something lives that the process has started
+    children: bool = False  # also kept while a descendant of the process lives
     waited: Mapping[str, Any] | None = None  # the wait for the lock, for the record
 
     @classmethod
     def of(cls, settings: Settings, family: int | None = None) -> Binding:
-        """Read `while_pid` and what goes with it. Raises `ConfigError`: no such process, no such log file."""
+        """The binding for `while_pid` and its related settings. Raises `ConfigError` for a bad process or log file."""
         pid = settings.while_pid
         if pid is None:
             raise ConfigError("--while-pid: no process is named")
@@ -61,9 +61,9 @@ class Binding(Value):
 def hand_to_keeper(
     lock: Lock, binding: Binding, connection: Mapping[str, Any], check: Callable[[], None] = lambda: None
 ) -> Holder:
-    """Leave a lock that is held to a keeper, and return the hold. Raises `DistlockError`; nothing is locked then.
+    """Hand a held lock to a new keeper, and return the hold. Raises `DistlockError`; then nothing is locked.
 
-    `check` may raise to call it off.
+    `check` may raise, to cancel this.
     """
     plan = binding._asdict()
     try:

@@ -1,7 +1,7 @@
-"""Detach: start a process that is no descendant of this one and outlives it, and what that process does first.
+"""Detaching: start of a process that outlives this one, and the first steps of that process.
 
-It runs in a session of its own, with no inherited descriptors, so a tool that ends a job with all that the job has
-started does not end it. Its orders come over its standard input: nothing of them is seen in a process list.
+It is no descendant of this process, and has a new session and no inherited descriptors, so that a tool that ends a job
+with all its processes does not end it. Its orders come over its standard input, so they are in no process list.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-# All of its caller's environment that it needs: how to find libraries, names, certificates and its notes, and to write
-# dates. Settings and secrets come over its standard input; nothing else is its business.
+# The variables that it needs from its caller: for libraries, name resolution, certificates, run notes and dates.
+# Settings and secrets come over its standard input.
 NEEDED = (
     *("HOME", "LANG", "LANGUAGE", "PATH", "TMPDIR", "TZ", "TZDIR", "XDG_STATE_HOME"),
     *("LD_LIBRARY_PATH", "LD_PRELOAD", "HOSTALIASES", "LOCALDOMAIN", "RES_OPTIONS"),
@@ -31,10 +31,10 @@ NEEDED = (
     "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION",
 )
 NEEDED_BEGIN = ("LC_", "GRPC_")
-READY = 15.0  # seconds that a keeper may take to begin
-FAMILY = 3  # the descriptor by which a keeper sees whether those that its process has forked are gone
-# The parent prints the keeper's pid and ends, which makes the keeper an orphan. The line is read byte by byte: what
-# comes behind it is not read ahead.
+READY = 15.0  # seconds that the start of a keeper may take
+FAMILY = 3  # the keeper's descriptor of the pipe that shows whether all children of its process are gone
+# The parent prints the keeper's pid and exits, which makes the keeper an orphan. The orders are read byte by byte, so
+# that no later input is read ahead.
 BOOT = (
     "import os;pid=os.fork();pid and (os.write(1,b'%d\\n'%pid),os._exit(0));os.setsid();"
     "import json,sys;line=b''.join(iter(lambda:os.read(0,1).strip(b'\\n'),b''));plan=json.loads(line);"
@@ -43,13 +43,12 @@ BOOT = (
 
 
 def spawn(main: str, title: str, orders: Mapping[str, Any], family: int | None = None) -> tuple[int, int, int]:
-    """Start a process that runs `main(orders)` of the module with that name, in a session of its own.
+    """Start a process, no child of this one, that runs `main(orders)` of the module named `main` in a new session.
 
-    It is no child of this one. It finds the descriptor `family`, if there is one, as `FAMILY`, and inherits no other.
-    Returns its pid, the end of the pipe that is its standard input, behind the orders, and that of its output. Raises
-    `DistlockError`.
+    It inherits only the descriptor `family`, if given, as `FAMILY`. Returns its pid, and this end of the pipes that are
+    its standard input (after the orders) and its output. Raises `DistlockError`.
     """
-    # By its last name, from the folder that it is in: it may be part of a larger package, which is not found as simply.
+    # Import by its last name, from its folder: it may be part of a larger package that cannot be imported there.
     home, package = _where()
     path = sys.path if home in sys.path else [home, *sys.path]
     main = package.rpartition(".")[2] + main[len(package) :]
@@ -63,7 +62,7 @@ def spawn(main: str, title: str, orders: Mapping[str, Any], family: int | None =
     if family is not None:
         family = fcntl.fcntl(
             family, fcntl.F_DUPFD_CLOEXEC, FAMILY + 1
-        )  # from the same number it would not be passed on
+        )  # a descriptor that already has this number would not be inherited
         actions.append((os.POSIX_SPAWN_DUP2, family, FAMILY))
     command = [sys.executable, "-I", "-S", "-c", BOOT, title]
     try:
@@ -95,12 +94,12 @@ def spawn(main: str, title: str, orders: Mapping[str, Any], family: int | None =
         with open(ours_out, "wb", closefd=False) as pipe:
             pipe.write(line)
     except OSError:
-        pass  # it is gone already, and will not answer
+        pass  # it has already exited, and will not answer
     return pid, ours_out, ours_in
 
 
 def _where() -> tuple[str, str]:
-    """The folder in which the whole of distlock_core is, and the name that it has here."""
+    """The folder that contains distlock_core, and the package's name here."""
     folder, package = os.path.abspath(__file__), __name__
     for _ in __name__.partition("distlock_core.")[2].split("."):
         folder, package = os.path.dirname(folder), package.rpartition(".")[0]
@@ -108,12 +107,12 @@ def _where() -> tuple[str, str]:
 
 
 def environment() -> dict[str, str]:
-    """The environment of a keeper: what it needs of this process's own."""
+    """The environment of a keeper: the variables of this process that it needs."""
     return {name: value for name, value in os.environ.items() if name in NEEDED or name.startswith(NEEDED_BEGIN)}
 
 
 def _pipes() -> tuple[int, int, int, int]:
-    """Two pipes, each with its reading end first. Raises `DistlockError`."""
+    """Two pipes, each with its read end first. Raises `DistlockError`."""
     opened: list[int] = []
     try:
         opened += os.pipe()
@@ -127,7 +126,7 @@ def _pipes() -> tuple[int, int, int, int]:
 
 
 def _orphan(parent: int, output: int) -> int:
-    """The pid that the parent of the new process says, when that parent has ended."""
+    """Wait for the end of the new process's parent, and return the pid that it has printed."""
     text = b""
     patience = Patience.lasting(READY)
     while not text.endswith(b"\n") and patience.wait(output):
@@ -140,7 +139,7 @@ def _orphan(parent: int, output: int) -> int:
     try:
         os.waitpid(parent, 0)
     except ChildProcessError:
-        pass  # somebody in this program takes in all children
+        pass  # another part of this program reaps all children
     if not text.endswith(b"\n"):
         raise DistlockError("the keeper cannot be started: its Python gave no sign of life")
     return int(text)
@@ -154,15 +153,15 @@ def _kill_at_once(pid: int) -> None:
 
 
 def stand_alone(leave_open: int = 2) -> None:
-    """Keep nothing open that was inherited, but for the first descriptors, and no folder from being unmounted."""
-    for name in os.listdir("/proc/self/fd"):  # not every number up to the limit: that may be a thousand million
+    """Close all inherited descriptors but the first ones, and leave the current directory, which may be unmounted."""
+    for name in os.listdir("/proc/self/fd"):  # not all numbers up to the limit, which may be 10**9
         if int(name) > leave_open:
             _close(int(name))
     os.chdir("/")
 
 
 def open_log(path: str | None) -> Callable[[str, bool], None]:
-    """Where trouble goes: the log file, or syslog. To log never raises."""
+    """Return a function that logs to the file, or to syslog without one. It never raises."""
     import syslog
 
     syslog.openlog("distlock-keeper", syslog.LOG_PID, syslog.LOG_DAEMON)
@@ -176,9 +175,9 @@ def open_log(path: str | None) -> Callable[[str, bool], None]:
                         file.write(f"{stamp} distlock-keeper[{os.getpid()}] {'WARNING' if loud else 'INFO'} {line}\n")
                     return
                 except OSError:
-                    pass  # a full disk must not keep it from what is to be done
+                    pass  # a full disk must not stop the keeper
             syslog.syslog(syslog.LOG_WARNING if loud else syslog.LOG_INFO, line)
-        except Exception:  # noqa: BLE001, S110 - there is something more important to do
+        except Exception:  # noqa: BLE001, S110 - logging must not stop the keeper
             pass
 
     return log
@@ -188,4 +187,4 @@ def _close(descriptor: int) -> None:
     try:
         os.close(descriptor)
     except OSError:
-        pass  # the one that the list itself was read from
+        pass  # the descriptor of the listing itself

@@ -1,4 +1,4 @@
-"""Handover: a hold goes from the process that acquired it to its keeper, as JSON can carry it."""
+"""Handover of a hold from the process that acquired it to a keeper, in a form that JSON can carry."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def hand_over(lock: Lock) -> dict[str, Any]:
-    """Return all that another process needs to go on with the hold of this lock. Raises `NotHolder`."""
+    """Return all that another process needs to continue the hold of this lock. Raises `NotHolder`."""
     hold = hold_of(lock)
     acquired = hold.acquired
     lease = acquired.lease.id if acquired.lease is not None else 0
@@ -30,9 +30,9 @@ def hand_over(lock: Lock) -> dict[str, Any]:
 
 
 def take_over(realm: Realm, handed: Mapping[str, Any], refresh: float | None = None) -> Lock:
-    """Go on with a leased hold that another process has handed over.
+    """Continue a leased hold that another process has handed over.
 
-    Raises `LockLost` when its lease is gone already, and as `Etcd` does.
+    Raises `LockLost` if its lease is already gone, and the errors of `Etcd`.
     """
     lock = realm.lock(handed["name"], handed["owner"], step=True, background=False)
     created, modified, slot, lease = handed["numbers"]
@@ -42,5 +42,5 @@ def take_over(realm: Realm, handed: Mapping[str, Any], refresh: float | None = N
 
 
 def part_with(lock: Lock) -> None:
-    """The hold of this lock is another process's from now on, or ends by itself: nothing is released."""
+    """Stop monitoring this hold without releasing it: another process continues it, or it ends by itself."""
     hold_of(lock).forget()

@@ -1,6 +1,6 @@
-"""The keeper: a process that renews a lock's lease while another process lives, and releases the lock when that ends.
+"""The keeper: renews a lock's lease while another process lives, and releases the lock when that process ends.
 
-`start()` is called by the process that has acquired the lock, `main()` is the keeper's own.
+`start()` is called by the process that has acquired the lock, `main()` runs in the keeper.
 """
 
 from __future__ import annotations
@@ -25,13 +25,12 @@ if TYPE_CHECKING:
 
 
 def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) -> int:
-    """Start a keeper for a lock that is held, and return its pid; the lock is the keeper's from then on.
+    """Start a keeper for a held lock, and return its pid. The lock then belongs to the keeper.
 
-    `connection` are the arguments of `connect()`. The plan: `pid` and its `start` time, `ttl`, `refresh`, `on_loss`,
-    `kill_after`, `log_file`, `family`: the end of a pipe that is to be closed too, as `WhileAlive` says,
-    `children`: whether it also waits for what the process has left running, and `waited`: the fields of the wait for
-    the lock. Raises `DistlockError` when it does not
-    begin; the lock is the caller's then.
+    `connection` are the arguments of `connect()`. The plan has `pid` and its `start` time, `ttl`, `refresh`, `on_loss`,
+    `kill_after`, `log_file`, `family` (the read end of a pipe, as in `WhileAlive`), `children` (True to also wait for
+    the process's descendants), and `waited` (the record's fields about the wait for the lock). Raises `DistlockError`
+    if the keeper does not start: the lock then still belongs to the caller.
     """
     from distlock_core.keeper.handover import hand_over
 
@@ -50,22 +49,22 @@ def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) ->
 
 
 def noted(plan: Mapping[str, Any], keeper: int) -> dict[str, Any]:
-    """The details of the record that come from the keeper: its pid, and the wait for the lock where there was one."""
+    """The keeper's fields of the record: its pid, and the wait for the lock if there was one."""
     waited = plan.get("waited")
     return {"keeper": keeper} if waited is None else {"keeper": keeper, "waited": waited}
 
 
 def main(plan: dict[str, Any]) -> None:
-    """What the keeper's process does, from its first to its last moment."""
+    """The main function of the keeper's process."""
     stand_alone(leave_open=2 if plan.get("family") is None else FAMILY)
     log = open_log(plan["log_file"])
     try:
         lock, until = _begin(plan)
         null = os.open(os.devnull, os.O_RDWR)
-    except Exception as error:  # noqa: BLE001 - said to whoever waits for the answer: the lock is the caller's then
+    except Exception as error:  # noqa: BLE001 - reported to the caller, who keeps the lock
         print(json.dumps({"error": str(error) or type(error).__name__}), flush=True)
         sys.exit(1)
-    # From here on nothing is loaded, opened or started for the first time: the lock depends on this process alone.
+    # From here on nothing may be loaded, opened or started for the first time: the lock depends on this process alone.
     print(json.dumps({"keeper": os.getpid()}), flush=True)
     os.dup2(null, 0)
     os.dup2(null, 1)
@@ -87,7 +86,7 @@ def _begin(plan: dict[str, Any]) -> tuple[Lock, WhileAlive]:
         raise DistlockError(f"process {plan['pid']} has ended")
     realm = connect(**plan["connection"])
     realm.load_all()
-    # For the end, which may come when nothing can be loaded.
+    # Needed at the end, when nothing may be loadable any more.
     from distlock_core.command import kill  # noqa: F401
     from distlock_core.process import table  # noqa: F401
 
@@ -132,7 +131,7 @@ def _has_ended(until: WhileAlive) -> bool:
     try:
         return until.ended
     except OSError:
-        return False  # it cannot be looked at
+        return False  # it cannot be examined
 
 
 def _end_process(pid: int, start: int, kill_after: float, deadline: float, log: Callable[[str, bool], None]) -> None:

@@ -1,8 +1,8 @@
-"""Run keeper: a process that waits for a lock and keeps it for a run, which has other things to do meanwhile.
+"""Run keeper: waits for a lock and keeps it for a run of many processes, which continues meanwhile.
 
-The run has one end of a pipe, which every process that it forks inherits; the keeper has the other. So it sees the end
-of the run when the last of them is gone, however that came about, and parts with the lock then. What it was told to do
-at that moment, or earlier by `end_hold()`, is all that ends its hold, but for a loss.
+The run has one end of a pipe, which all its children inherit; the keeper has the other. So the keeper notices the end
+of the run when the last of its processes is gone, whatever the cause. Only that, an `end_hold()` before it, or a loss
+ends its hold.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RELEASE, KEEP, COOL = "release", "keep", "cool"
 
 
 class KeeperHold(Value):
-    """The hold that the keeper has."""
+    """The hold of a run keeper."""
 
     lock: str
     owner: str
@@ -44,17 +44,17 @@ class KeeperHold(Value):
 
 
 class RunKeeper:
-    """The run's side. `update()` takes in what the keeper has said; it never blocks.
+    """A run keeper, as seen by the run. `update()` processes the keeper's messages; it never blocks.
 
-    `waiting` names the holders that it waits for. `hold` is its hold, None before and after. `trouble` is why there is
-    none: refused, lost, or not surely released. `over` when nothing more will come.
+    `waiting` names the holders that it waits for. `hold` is its hold, None before and afterwards. `trouble` is why
+    there is none: refused, lost, or not certainly released. `over` is True when no more messages will come.
     """
 
     def __init__(self, name: str, orders: Mapping[str, Any]) -> None:
-        """Start it. The orders: `connection`, `spec` (arguments of `Realm.lock()`), `timeout`, `kill_after`, `at_end`.
+        """Start it. Orders: `connection`, `spec` (arguments of `Realm.lock()`), `timeout`, `kill_after`, `at_end`.
 
-        The lock is leased. A hold without a renewal counts as lost `kill_after` seconds before the lease can run out.
-        `at_end` is what becomes of the lock when the run ends without a word: a pair as for `end_hold()`. Raises
+        The lock is leased. A hold without a renewal counts as lost `kill_after` seconds before the lease can expire.
+        `at_end` (the arguments of `end_hold()`) is used when the run ends without calling `end_hold()`. Raises
         `DistlockError`.
         """
         self.name = name
@@ -65,12 +65,12 @@ class RunKeeper:
         self._heard = b""
         self._is_ending = False
         around = {word: os.environ[word] for word in (TOKEN, HELD) if word in os.environ}
-        orders = {**orders, "around": around}  # said, not inherited: it is not one of those who are inside
+        orders = {**orders, "around": around}  # passed explicitly: the keeper itself is not nested in them
         self.pid, self._orders, self._words = detach.spawn(__name__, f"distlock keeper for {name}", orders)
         os.set_blocking(self._words, False)
 
     def fileno(self) -> int:
-        """Readable when `update()` would take something in. Only while not `over`."""
+        """A descriptor that is readable when `update()` has a message to process. Only while not `over`."""
         return self._words
 
     def update(self) -> None:
@@ -87,22 +87,22 @@ class RunKeeper:
                 self._ended_in_silence()
 
     def wait(self, seconds: float) -> None:
-        """Until it says something, at most for so long; then `update()`."""
+        """Wait for a message, at most `seconds`, and `update()`."""
         if not self.over:
             wait_for([self], seconds)
             self.update()
 
     def end_hold(self, how: str, detail: str | int | None = None) -> None:
-        """Tell it to release the lock, to keep it until a person unlocks it (with a reason), or to cool (seconds).
+        """Ask it to release the lock, to keep it until a person unlocks it (with a reason), or to cool (seconds).
 
-        Returns at once: `over` is set when that is done, `trouble` where it was not.
+        Returns at once: `over` is set when that is done, and `trouble` if it failed.
         """
         if not self.over and not self._is_ending:
             self._is_ending = True
             try:
                 os.write(self._orders, json.dumps([how, detail]).encode() + b"\n")
             except OSError:
-                pass  # it has ended: the next update says so
+                pass  # it has ended: the next update shows it
 
     def _take_in(self, said: dict[str, Any]) -> None:
         if "waiting" in said:
@@ -136,7 +136,7 @@ class RunKeeper:
 
 
 def wait_for(run_keepers: list[RunKeeper], seconds: float) -> None:
-    """Until one of them says something, at most for so long."""
+    """Wait for a message from one of them, at most `seconds`."""
     poll = select.poll()
     for run_keeper in run_keepers:
         if not run_keeper.over:
@@ -145,7 +145,7 @@ def wait_for(run_keepers: list[RunKeeper], seconds: float) -> None:
 
 
 def main(orders: dict[str, Any]) -> None:
-    """The keeper's process, from its first to its last moment."""
+    """The main function of the run keeper's process."""
     detach.stand_alone()
     log = detach.open_log(orders.get("log_file"))
     run = _Run()
@@ -153,7 +153,7 @@ def main(orders: dict[str, Any]) -> None:
         lock = _get(orders, run)
     except Cancelled:
         sys.exit(0)
-    except Exception as error:  # noqa: BLE001 - said to the run; the attempt has left nothing behind
+    except Exception as error:  # noqa: BLE001 - reported to the run; the attempt has left nothing behind
         _say(**_told(error))
         sys.exit(1)
     run.holds = True
@@ -163,7 +163,7 @@ def main(orders: dict[str, Any]) -> None:
     lock.session.run(run)
     loss = lock.session.loss
     if loss is not None:
-        # Said before anything else is done: it may be long until etcd answers again.
+        # Reported first: it may take long until etcd answers again.
         _say(kind=LockLost.kind, message=f"{name} was lost: {loss.why}")
         log(f"{name}: the lock of {owner} was lost: {loss.why}", True)
         if lock.session.lease is not None:
@@ -176,7 +176,7 @@ def main(orders: dict[str, Any]) -> None:
     how, detail = order or orders["at_end"]
     try:
         _end_hold(lock, how, detail)
-    except Exception as error:  # noqa: BLE001 - said and logged, whatever it is
+    except Exception as error:  # noqa: BLE001 - any error is reported and logged
         _say(**_told(error))
         log(f"{name}: the run of {owner} is over, and its lock may not be released: {error}", True)
         return
@@ -186,11 +186,11 @@ def main(orders: dict[str, Any]) -> None:
 
 
 class _Run:
-    """A cancel that is set when the run has sent an order, or is gone, or this process is told to quit."""
+    """A cancel that is set when the run has sent an order, when it is gone, or when this process is asked to quit."""
 
     def __init__(self) -> None:
         self.quit = Interrupt()
-        self.holds = False  # with a lock in hand, SIGTERM is no reason to leave before the run has ended
+        self.holds = False  # with a lock held, SIGTERM does not end this process before the run has ended
         self._told = False
         signal.signal(signal.SIGTERM, lambda number, _: self._terminate(number))
         signal.signal(signal.SIGALRM, lambda *_: self.quit.set(signal.SIGTERM))
@@ -206,7 +206,7 @@ class _Run:
         return self._any.fileno()
 
     def _terminate(self, number: int) -> None:
-        # Whoever ends a service or a machine tells all its processes at once: the run may be ending too.
+        # A service manager signals all processes at once: the run may be ending too.
         if self.holds and not self._told:
             self._told = True
             signal.setitimer(signal.ITIMER_REAL, QUIT_AFTER)
@@ -214,7 +214,7 @@ class _Run:
             self.quit.set(number)
 
     def order(self) -> tuple[str, Any] | None:
-        """What it has been told to do; None when the run is gone, or says nothing."""
+        """The order from the run, None if the run is gone or has sent none."""
         text = b""
         while select.select([0], [], [], 0)[0] and not text.endswith(b"\n"):
             data = os.read(0, 65536)
@@ -228,7 +228,7 @@ class _Run:
 
 
 class _Told:
-    """Says for whom it waits and from which position, at the start and whenever that changes."""
+    """Reports the holders that it waits for and its position, at the start and at each change."""
 
     def __init__(self) -> None:
         self._shown: object = None
@@ -247,7 +247,7 @@ def _get(orders: dict[str, Any], run: _Run) -> Lock:
     from distlock_core.connection import connect
 
     realm = connect(**orders["connection"])
-    # Its own pid and start time stand in the record: it lives as long as the run's last process does.
+    # The record has this process's pid and start time: it lives as long as the run's last process.
     realm.load_all()
     spec = {**orders["spec"]}
     details = {**spec.pop("details", {}), "keeper": os.getpid()}
@@ -266,7 +266,7 @@ def _end_hold(lock: Lock, how: str, detail: Any) -> None:
 
 
 def _told(error: Exception) -> dict[str, Any]:
-    """An error for the run, which words its hints."""
+    """An error as a message for the run, which words its hints."""
     if not isinstance(error, DistlockError):
         return {"kind": "error", "message": str(error) or type(error).__name__}
     return {"kind": error.kind, "message": error.message, "hints": [hint.fields() for hint in error.hints]}
@@ -276,4 +276,4 @@ def _say(**words: object) -> None:
     try:
         os.write(1, json.dumps(words).encode() + b"\n")
     except OSError:
-        pass  # nobody is there to hear it
+        pass  # the run is gone

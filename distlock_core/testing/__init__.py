@@ -1,6 +1,6 @@
 """Real etcd for tests and demos: members that can be stopped, killed and paused, and a proxy that provokes faults.
 
-Needs nothing but the standard library and an etcd binary. Everything listens on loopback, on ports of its own.
+Needs only the standard library and an etcd binary. Everything listens on loopback, on free ports.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One client's connection through the proxy, and the one to etcd that belongs to it: a thread, two sockets."""
+"""One client's connection through the proxy, with its connection to etcd: a thread and two sockets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Rules(Protocol):
-        """What is to happen to connections, and a condition that is notified when that changes."""
+        """The proxy's rules for connections, and a condition that is notified when they change."""
 
         target: tuple[str, int]
         changed: threading.Condition
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 _STREAMS = ("/watch", "/lease/keepalive", "/election/observe", "/maintenance/snapshot")
 _HUNG_UP = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 _CONNECT_TIMEOUT = 5.0
-_MUTED_POLL = 10  # milliseconds between two looks whether a tunnel is still mute
+_MUTED_POLL = 10  # milliseconds between two checks whether a tunnel is still mute
 
 
 class Exchange(NamedTuple):
-    """A request, and what shall happen to it on its way in and to its reply on the way out."""
+    """A request, with the rules for itself (inward) and for its reply (outward)."""
 
     path: str
     body: bytes
@@ -45,16 +45,16 @@ class Exchange(NamedTuple):
 
     @property
     def is_stream(self) -> bool:
-        """Whether its reply may go on for ever."""
+        """True if its reply may be endless."""
         return self.path.endswith(_STREAMS)
 
 
 class HungUp(Exception):
-    """One of the two sides has closed, or the proxy closes both."""
+    """One of the two sides has closed the connection, or the proxy closes both."""
 
 
 class Connection(threading.Thread):
-    """Carries a client's requests to etcd and the replies back, until one of the three closes it."""
+    """Forwards a client's requests to etcd and the replies back, until client, etcd or proxy closes it."""
 
     def __init__(self, proxy: Rules, client: socket.socket) -> None:
         super().__init__(name="proxy-connection", daemon=True)
@@ -68,7 +68,7 @@ class Connection(threading.Thread):
         self._from_etcd = b""
 
     def run(self) -> None:
-        """Exchange after exchange, until the end."""
+        """Forward one exchange after another, until the end."""
         try:
             while self._exchange():
                 pass
@@ -82,7 +82,7 @@ class Connection(threading.Thread):
             self._proxy.ended(self)
 
     def close(self) -> None:
-        """Close both sides, from any thread; the connection's own thread wakes up and ends."""
+        """Close both sides, from any thread. The connection's thread wakes up and ends."""
         self._closed = True
         self.streaming = False
         for s in (self._client, self._etcd):
@@ -90,7 +90,7 @@ class Connection(threading.Thread):
                 try:
                     s.shutdown(socket.SHUT_RDWR)
                 except OSError:
-                    pass  # the other side was faster
+                    pass  # already closed by the other side
 
     def _exchange(self) -> bool:
         while not self._from_client:
@@ -129,7 +129,7 @@ class Connection(threading.Thread):
             self._client.sendall(head.raw)  # 1xx: the reply proper follows
         if exchange.outward is not None and exchange.outward[0] in ("cut_reply", "garble_reply"):
             return self._damage(head, *exchange.outward)
-        # With its head a unary reply is certain: the gateway sends it when etcd has answered.
+        # The head of a unary reply proves that etcd has answered: the gateway sends it only then.
         if exchange.outward is not None and not self._obey(*exchange.outward, exchange.body):
             return False
         self._block_while(self._is_mute)
@@ -143,14 +143,14 @@ class Connection(threading.Thread):
                     self._pass_gate()
             self._block_while(self._is_mute)
             taken = body.feed(self._from_etcd)
-            body.content.clear()  # nobody reads it, and a stream has no end
+            body.content.clear()  # unused, and a stream has no end
             self._client.sendall(self._from_etcd[:taken])
             self._from_etcd = self._from_etcd[taken:]
         self._set_streaming(False)
         return not head.last
 
     def _damage(self, head: Head, action: str, position: bytes | int | Held) -> bool:
-        """Let the reply through, cut short or garbled at a position."""
+        """Forward the reply, truncated or garbled at a position."""
         assert isinstance(position, int)
         body, raw = Body(head, reply=True), bytearray(head.raw)
         while not body.done:
@@ -162,12 +162,12 @@ class Connection(threading.Thread):
         if action == "cut_reply":
             self._client.sendall(raw[:position])
             return False
-        raw[position % len(raw)] = 0x7E  # a tilde: in no number, no base64 and none of JSON's own characters
+        raw[position % len(raw)] = 0x7E  # a tilde: not in a number, in base64 or in JSON's syntax
         self._client.sendall(raw)
         return not head.last
 
     def _obey(self, action: str, payload: bytes | int | Held, body: bytes) -> bool:
-        """Do what a rule says; False when the connection is to be closed."""
+        """Apply a rule. Return False if the connection is to be closed."""
         if action == "garble":
             assert isinstance(payload, bytes)
             self._client.sendall(payload)
@@ -182,7 +182,7 @@ class Connection(threading.Thread):
         return not held.dropped
 
     def _tunnel(self) -> bool:
-        """Carry bytes both ways without looking at them."""
+        """Forward bytes both ways without parsing them."""
         etcd = self._to_etcd()
         poll = select.poll()
         poll.register(self._client, select.POLLIN)
@@ -217,11 +217,11 @@ class Connection(threading.Thread):
         return self._receive(self._to_etcd(), self._client)
 
     def _receive(self, source: socket.socket, other: socket.socket | None) -> bytes:
-        """The next bytes of `source`; raises HungUp as soon as either side has hung up with nothing left to read."""
+        """The next bytes of `source`. Raises HungUp once either side has disconnected with nothing left to read."""
         poll = select.poll()
         poll.register(source, select.POLLIN | _HUNG_UP)
         if other is not None:
-            poll.register(other, _HUNG_UP)  # not POLLIN: what it sends early is read in its turn
+            poll.register(other, _HUNG_UP)  # not POLLIN: early data of the other side is read later
         ready = dict(poll.poll())
         if ready.get(source.fileno(), 0) & select.POLLIN:
             data = source.recv(65536)
@@ -241,7 +241,7 @@ class Connection(threading.Thread):
         return self._etcd
 
     def _pass_gate(self) -> None:
-        """Wait as long as delay(), blackhole() and silence() want."""
+        """Wait as long as delay(), blackhole() and silence() require."""
         until = time.monotonic() + self._proxy.latency
         self._block_while(lambda: self._proxy.blackholed or self.silent or time.monotonic() < until)
 
@@ -249,14 +249,14 @@ class Connection(threading.Thread):
         return self._proxy.blackholed or self._proxy.muted or self.silent
 
     def _block_while(self, condition: Callable[[], bool]) -> None:
-        """Wait under the proxy's lock; raises HungUp when the connection is closed meanwhile."""
+        """Wait under the proxy's lock. Raises HungUp if the connection is closed meanwhile."""
         poll = select.poll()
         poll.register(self._client, _HUNG_UP)
         with self._proxy.changed:
             while condition():
                 self._proxy.changed.wait(0.01)
                 if self._closed or poll.poll(0):
-                    raise HungUp  # also when it was let go just now: who has given up gets nothing done any more
+                    raise HungUp  # even if it was just released: nothing is done for a client that has given up
 
     def _set_streaming(self, streaming: bool) -> None:
         with self._proxy.changed:

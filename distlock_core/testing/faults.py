@@ -1,7 +1,7 @@
-"""A proxy in front of one etcd member that loses, holds, delays and garbles what passes, to provoke races.
+"""A proxy in front of one etcd member that loses, holds, delays and garbles messages, to provoke races.
 
-It follows HTTP/1.1 to know requests from replies; anything else (gRPC, TLS) is passed through as a plain tunnel, to
-which cut, blackhole, mute, silence and delay apply.
+It parses HTTP/1.1 to distinguish requests and replies. Anything else (gRPC, TLS) is forwarded through a plain tunnel,
+to which cut, blackhole, mute, silence and delay apply.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HOST = "127.0.0.1"
 
 
 class _Rule:
-    """What is to happen to the next `times` requests that match."""
+    """An action for the next `times` requests that match."""
 
     def __init__(self, action: str, path: str, when: When | None, times: int, payload: Payload = b"") -> None:
         self.action = action
@@ -41,11 +41,11 @@ class _Rule:
 
 
 class Proxy:
-    """A proxy on a port of its own in front of `target_url`; use it in a `with` block, or close() it.
+    """A proxy on a free port in front of `target_url`. Use it in a `with` block, or close() it.
 
-    A rule's `path` is compared with the request's whole path ("/v3/kv/txn"; "*" stands for anything), `when` is called
-    with the request's body. Each request meets at most one rule on its way in and one on the way out: the oldest that
-    matches and has `times` left. All methods may be called from any thread.
+    A rule's `path` is compared with the request's whole path ("/v3/kv/txn"; "*" matches any), `when` is called with the
+    request's body. At most one rule applies to a request and one to its reply: the oldest that matches and has `times`
+    left. All methods may be called from any thread.
     """
 
     def __init__(self, target_url: str) -> None:
@@ -56,7 +56,7 @@ class Proxy:
         self.blackholed = False
         self.muted = False
         self.latency = 0.0
-        self.damaged = 0  # bytes that the last reply had which was cut or garbled
+        self.damaged = 0  # size in bytes of the last reply that was cut or garbled
         self._cut = False
         self._closed = False
         self._rules: list[_Rule] = []
@@ -66,15 +66,15 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Where clients reach it; the same for all of its life."""
+        """The URL for clients, which never changes."""
         return f"http://{_HOST}:{self._port}"
 
     def lose_reply(self, path: str, when: When | None = None, times: int = 1) -> None:
-        """Forward the request, swallow etcd's answer once it has come, and close the client's connection."""
+        """Forward the request, discard etcd's answer when it has arrived, and close the client's connection."""
         self._add(_Rule("lose_reply", path, when, times))
 
     def lose_request(self, path: str, when: When | None = None, times: int = 1) -> None:
-        """Swallow the request and close the client's connection; etcd never sees it."""
+        """Discard the request and close the client's connection; etcd never sees it."""
         self._add(_Rule("lose_request", path, when, times))
 
     def hold_request(self, path: str, when: When | None = None) -> Held:
@@ -94,19 +94,19 @@ class Proxy:
         self._add(_Rule("garble", path, None, times, replacement))
 
     def cut_request(self, path: str, after: int, when: When | None = None, times: int = 1) -> None:
-        """Forward so many bytes of the request, head and body, half-close, and let etcd's answer to that back."""
+        """Forward `after` bytes of the request (head and body), half-close, and return etcd's answer to that."""
         self._add(_Rule("cut_request", path, when, times, after))
 
     def cut_reply(self, path: str, after: int, when: When | None = None, times: int = 1) -> None:
-        """Let so many bytes of the reply through, head and body, and close the client's connection."""
+        """Forward `after` bytes of the reply (head and body), and close the client's connection."""
         self._add(_Rule("cut_reply", path, when, times, after))
 
     def garble_reply(self, path: str, at: int, when: When | None = None, times: int = 1) -> None:
-        """Damage one byte of the reply, head and body: what etcd never writes stands there."""
+        """Replace one byte of the reply (head and body) by one that etcd never writes."""
         self._add(_Rule("garble_reply", path, when, times, at))
 
     def delay(self, seconds: float) -> None:
-        """Delay every request, and every message of a stream, by so many seconds."""
+        """Delay every request, and every message of a stream, by `seconds`."""
         with self.changed:
             self.latency = seconds
 
@@ -117,23 +117,23 @@ class Proxy:
                 return
             self._cut = True
             self._stop_listening()
-            # Bound, not listening: connections are refused, and nobody else gets the port meanwhile.
+            # Bound but not listening: connections are refused, and no other process gets the port meanwhile.
             self._listener = _bind(self._port)
             self._close_connections(lambda _: True)
 
     def blackhole(self) -> None:
-        """Accept connections and requests, and let nothing pass in either direction; heal() lets it all go on."""
+        """Accept connections and requests, but forward nothing in either direction until heal()."""
         with self.changed:
             self.blackholed = True
 
     def silence(self) -> None:
-        """Let nothing pass any more on the connections that there are, which stay open; new ones work."""
+        """Forward nothing more on existing connections, which stay open. New connections work."""
         with self.changed:
             for connection in self._connections:
                 connection.silent = True
 
     def mute(self) -> None:
-        """Let everything through to etcd, and nothing back; heal() lets that through too."""
+        """Forward everything to etcd, but nothing back until heal()."""
         with self.changed:
             self.muted = True
 
@@ -149,13 +149,13 @@ class Proxy:
             self.changed.notify_all()
 
     def break_streams(self) -> int:
-        """Close the connections that carry a stream (watch, keepalive), and return how many that were."""
+        """Close the connections that carry a stream (watch, keepalive), and return their number."""
         with self.changed:
             return self._close_connections(lambda connection: connection.streaming)
 
     @property
     def streams(self) -> int:
-        """How many streams are open: their reply has begun and not ended."""
+        """The number of open streams, whose reply has begun and not ended."""
         with self.changed:
             return sum(connection.streaming for connection in self._connections)
 
@@ -167,7 +167,7 @@ class Proxy:
             return self._bodies(path)
 
     def close(self) -> None:
-        """Close everything; bounded by a few seconds."""
+        """Close everything, within a few seconds."""
         with self.changed:
             if self._closed:
                 return
@@ -185,10 +185,10 @@ class Proxy:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    # What follows is called by the connections.
+    # Called by the connections.
 
     def admit(self, path: str, body: bytes) -> Exchange:
-        """Record a request that has arrived, and say what shall happen to it."""
+        """Record a request that has arrived, and return its exchange with the rules for it."""
         with self.changed:
             self.requests.append((path, body))
             inward = self._take(path, body, on_reply=False)
@@ -197,7 +197,7 @@ class Proxy:
         return Exchange(path, body, inward, outward)
 
     def ended(self, connection: Connection) -> None:
-        """A connection is over."""
+        """Record the end of a connection."""
         with self.changed:
             self._connections.discard(connection)
             self.changed.notify_all()
@@ -229,7 +229,7 @@ class Proxy:
 
     def _stop_listening(self) -> None:
         try:
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the accepting thread
         except OSError:
             pass  # it was not listening
         self._listener.close()
@@ -246,7 +246,7 @@ class Proxy:
                     return
                 connection = Connection(self, client)
                 self._connections.add(connection)
-                connection.start()  # before anybody may wait for its end
+                connection.start()  # before any thread may wait for its end
 
 
 def _bind(port: int) -> socket.socket:
@@ -266,5 +266,5 @@ def _listen_anywhere() -> tuple[socket.socket, int]:
         try:
             return _bind(port), port
         except OSError:
-            continue  # taken in between
+            continue  # taken meanwhile
     raise OSError("no free port for the proxy")

@@ -1,4 +1,4 @@
-"""A request or a reply that waits in the proxy until a test lets it go."""
+"""A request or a reply that waits in the proxy until a test releases it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 
 
 class Held:
-    """One request or reply that the proxy holds, or will hold as soon as it comes."""
+    """One request or reply that the proxy holds, or will hold as soon as it arrives."""
 
     def __init__(self, changed: threading.Condition) -> None:
         self._changed = changed
@@ -15,28 +15,28 @@ class Held:
         self.body = b""
 
     def wait(self, timeout: float = 10.0) -> bool:
-        """Return True as soon as one is caught; its request's body is then in `body`. Raises TimeoutError."""
+        """Return True as soon as one is caught. Its request's body is then in `body`. Raises TimeoutError."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._caught, timeout):
                 raise TimeoutError(f"nothing to hold came in {timeout:g} s")
         return True
 
     def release(self) -> None:
-        """Let it go on; when it has not come yet, it will not be held at all."""
+        """Forward it. If it has not arrived yet, it will not be held at all."""
         self._decide("release")
 
     def drop(self) -> None:
-        """Close the client's connection instead of letting it go on."""
+        """Close the client's connection instead of forwarding it."""
         self._decide("drop")
 
     @property
     def pending(self) -> bool:
-        """Whether it is still undecided."""
+        """True until it is released or dropped."""
         return self._decision is None
 
     @property
     def dropped(self) -> bool:
-        """Whether drop() was called."""
+        """True if it was dropped."""
         return self._decision == "drop"
 
     def catch(self, body: bytes) -> None:

@@ -1,4 +1,4 @@
-"""As much of HTTP/1.1 framing as a proxy needs: where a head ends, and where a body ends."""
+"""HTTP/1.1 framing for the proxy: the ends of heads and bodies."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class Head:
 
     @property
     def status(self) -> int:
-        """A reply's status; 0 when there is none."""
+        """A reply's status, 0 if there is none."""
         words = self.first.split(" ")
         return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
 
     @property
     def last(self) -> bool:
-        """Whether the connection is closed after this message."""
+        """True if the connection is closed after this message."""
         return self.fields.get("connection", "").lower() == "close"
 
 
 class Body:
-    """Follows the bytes of one body and knows when it is over."""
+    """Tracks the bytes of one body, to find its end."""
 
     def __init__(self, head: Head, *, reply: bool) -> None:
         self.done = False
@@ -53,7 +53,7 @@ class Body:
             self.done = True
 
     def feed(self, data: bytes) -> int:
-        """Take what belongs to the body from the front of `data`, and return how many bytes that were."""
+        """Consume the body's bytes from the front of `data`, and return their number."""
         if self._left < 0:
             self.content += data
             return len(data)
@@ -79,7 +79,7 @@ class Body:
         self._line.clear()
         if self._trailer:
             self.done = not line
-        elif line:  # an empty one is the end of the chunk before
+        elif line:  # an empty line is the end of the previous chunk
             self._left = int(line.split(b";")[0], 16)
             self._trailer = not self._left
         return end + 1

@@ -119,12 +119,12 @@ def test_a_hold_with_this_runs_owner_is_its_own_only_by_its_process(scene: Scene
     owner = "ansible:ci:1"
     mine, theirs = trace_of(new_run().pid), trace_of(new_run().pid)
     steps.take(read(owner), taker={**theirs, "ns": theirs["ns"] + 1})
-    for of_my_run in ((), (owner,)):
+    for run_owners in ((), (owner,)):
         with pytest.raises(LockBusy):
-            steps.take(read("ansible:db1@ci:1"), taker=mine, of_my_run=of_my_run)
+            steps.take(read("ansible:db1@ci:1"), taker=mine, run_owners=run_owners)
     scene.realm().unlock("web")
     steps.take(read(owner), taker=mine)
-    found = steps.take(read("ansible:db1@ci:1"), taker=mine, of_my_run=(owner,))
+    found = steps.take(read("ansible:db1@ci:1"), taker=mine, run_owners=(owner,))
     assert (found.changed, found.holder and found.holder.owner) == (False, owner)
 
 
@@ -133,10 +133,10 @@ def test_the_keeper_of_a_run_names_its_run(scene: Scene, read: Read, new_run: Ne
     keeper = start_run_keeper(read("ansible:ci:1", timeout=0), taker=run)
     while keeper.hold is None and not keeper.over:
         keeper.wait(1)
-    found = steps.take(read("ansible:db1@ci:1"), taker=run, of_my_run=("ansible:ci:1",))
+    found = steps.take(read("ansible:db1@ci:1"), taker=run, run_owners=("ansible:ci:1",))
     assert not found.changed
     with pytest.raises(LockBusy):
-        steps.take(read("ansible:db1@ci:1"), taker=trace_of(new_run().pid), of_my_run=("ansible:ci:1",))
+        steps.take(read("ansible:db1@ci:1"), taker=trace_of(new_run().pid), run_owners=("ansible:ci:1",))
     keeper.end_hold("release")
     while not keeper.over:
         keeper.wait(1)

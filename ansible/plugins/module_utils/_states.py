@@ -13,7 +13,7 @@ import time
 from ansible_collections.distlock.distlock.plugins.module_utils._arguments import connection_arguments, connection_spec
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import steps
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import ANSIBLE
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.run_holds import Mine
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.run_holds import RunHolds
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.settings import read_settings
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.base.text import printable
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.connection import realm_of
@@ -107,12 +107,12 @@ class _Task:
         # Nobody has named an owner: then what this run holds in its own name counts too.
         default = OF_A_HOST.match(self.owner) or OF_A_RUN.match(self.owner)
         self._run = default.group("run") if default else ""
-        self._of_my_run = (self.owner, "ansible:" + self._run) if default else ()
+        self._run_owners = (self.owner, "ansible:" + self._run) if default else ()
         told = params["run"] or {}
         self._taker = told.get("taker")
         self._asks = bool(told.get("asks"))  # the controller wants to know what it may do about a refusal
         self._first = bool(told.get("first"))  # only try: the controller says for whom is waited, before that
-        self._mine = Mine(None, None, self._of_my_run, self._taker)
+        self._mine = RunHolds(None, None, self._run_owners, self._taker)
         for word in (HELD_AROUND, TOKEN_AROUND):  # the locks around the run, which this host knows nothing of
             if told.get(word):
                 os.environ[word] = told[word]
@@ -141,7 +141,7 @@ class _Task:
                 bound=until == RUN_END,
                 family=family,
                 unrenewed=ttl is not None,
-                of_my_run=self._of_my_run,
+                run_owners=self._run_owners,
                 dry_run=self._dry,
                 cancel=cancel,
                 progress=progress,

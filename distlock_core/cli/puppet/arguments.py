@@ -19,7 +19,7 @@ OPERATIONS = ("exec", "acquire", "release", "check")
 CERTNAME = "DISTLOCK_CERTNAME"
 SEE = "See: distlock-puppet --help"
 
-# What means nothing here: a report is read by people, and the lock's name has a place of its own.
+# Options that do not apply here: reports are for people, and the lock's name is an argument.
 LEFT_OUT = ("lock-name", "json", "node", "while-pid")
 OWN = {
     "certname": Setting("certname", "certname", read_text, ""),
@@ -31,7 +31,7 @@ BY_OPTION = {
     **OWN,
 }
 
-# Options that mean something to some operations alone.
+# Options that apply only to some operations.
 _GETTING = ("exec", "acquire")
 MEANT_FOR = {
     **dict.fromkeys(("timeout", "nowait", "reason", "slots", "ttl", "refresh", "kill-after", "on-loss"), _GETTING),
@@ -74,19 +74,19 @@ acquired. release: 0 this run holds nothing any more; 1 it failed.
 
 
 class Call(Value):
-    """What one call is asked to do. `arguments` are settings by their key, as text."""
+    """The request of one call. `arguments` are settings by key, as text."""
 
     operation: str
     name: str
     arguments: Mapping[str, str]
     command: list[str]
     certname: str
-    limit: float  # seconds that the command may run
-    noop_runs: bool = False  # a run with noop takes the lock too
+    limit: float  # time limit of the command, in seconds
+    noop_runs: bool = False  # a run with noop acquires the lock, too
 
 
 def parse(words: Sequence[str], environ: Mapping[str, str]) -> Call:
-    """Read the command line. Raises `UsageError`."""
+    """Parse the command line. Raises `UsageError`."""
     operation, *rest = words or [""]
     if operation not in OPERATIONS:
         raise UsageError(f"expected one of {', '.join(OPERATIONS)}, found {operation!a}. {SEE}")
@@ -108,7 +108,7 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> Call:
 
 
 def _split(words: Sequence[str], *, takes_command: bool) -> tuple[str, dict[str, str], list[str]]:
-    """The lock's name, the options, and the command: options stand before or behind the name."""
+    """The lock's name, the options and the command. Options may precede or follow the name."""
     name, options, rest = "", {}, list(words)
     while rest:
         word = rest.pop(0)

@@ -1,7 +1,7 @@
-"""distlock-puppet: a lock for one command of Puppet's, or for a whole run of it.
+"""distlock-puppet: a lock for one command of Puppet, or for a whole run.
 
-A whole run's lock is bound to the run's own process. It is taken by prerun_command and released by postrun_command;
-where that does not come to pass (SIGKILL), a keeper releases it as soon as the run, and what it had started, has ended.
+A whole run's lock is bound to the process of the run. It is acquired by prerun_command and released by
+postrun_command. If that does not run (SIGKILL), a keeper releases the lock when the run and its descendants have ended.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from distlock_core.settings.table import Settings
 
 MINE, FREE, OTHERS, UNKNOWN = 0, 1, 2, 3  # the exit codes of `check`
-LONGEST_LOOK = 10.0  # seconds that a run waits for its keeper to look at what it has started
+LONGEST_LOOK = 10.0  # seconds that a run waits for its keeper to scan the run's descendants
 OWNER = "puppet:"
 
 
@@ -57,7 +57,7 @@ def main() -> NoReturn:
 
 
 def run(words: Sequence[str]) -> int:
-    """Do what the words ask for, and say in one line how it went. Returns the exit code."""
+    """Carry out the arguments, report the outcome in one line, and return the exit code."""
     if wants_help(words):
         return out(HELP.rstrip())
     if words[:1] == ["resource"]:
@@ -72,7 +72,7 @@ def run(words: Sequence[str]) -> int:
     except DistlockError as error:
         code = fail(error, json=False, to_stderr=True)
         return code if isinstance(error, Cancelled) else failed
-    except Exception as error:  # noqa: BLE001 - Python's own exit code, 1, would tell `unless` that the lock is free
+    except Exception as error:  # noqa: BLE001 - Python's own exit code, 1, would mean to `unless` that the lock is free
         fail(DistlockError(f"{type(error).__name__}: {error}"), json=False, to_stderr=True)
         return failed
 
@@ -116,7 +116,7 @@ def _acquire(call: Call) -> int:
     assert found.holder is not None
     story = "" if found.waited is None else f", {found.waited}"
     if story:
-        # Puppet keeps what a prerun_command says to itself, where that succeeds.
+        # Puppet does not show the output of a prerun_command that succeeds.
         _to_syslog(f"{is_held_by(found.holder)}{story}")
     return out(f"{is_held_by(found.holder)}{story if found.changed else ', as before this run'}")
 
@@ -131,7 +131,7 @@ def _release(call: Call) -> int:
         return out(f"{name}: nothing to release, this run has not taken it; {taken(state)}")
     left = _left_running(around, holder.keeper)
     if left:
-        # The run lives until this process ends: so the keeper sees them once more, and waits for their end.
+        # The run lives until this process ends, so the keeper can still scan them, and waits for their end.
         _wait_for_a_look(holder.keeper)
         pids = ", ".join(map(str, sorted(left)))
         return out(f"{name} stays taken until process {pids}, which this run has started, has ended")
@@ -147,7 +147,7 @@ def _to_syslog(line: str) -> None:
 
 
 def _wait_for_a_look(keeper: int | None) -> None:
-    """Return when the keeper has surely looked once more. On a busy machine it may get no turn for seconds."""
+    """Return when the keeper has certainly scanned once more. On a busy machine it may not run for seconds."""
     from distlock_core.base.deadline import Patience
     from distlock_core.process.table import sleeps
 
@@ -156,7 +156,7 @@ def _wait_for_a_look(keeper: int | None) -> None:
     while before is not None and not patience.over():
         patience.pause(0.1)
         slept = sleeps(keeper or 0)
-        # Awake just now it may have looked already, and a signal that comes as it falls asleep counts for the next one.
+        # If awake, it may have scanned already; a signal that arrives as it falls asleep counts for the next scan.
         if slept is None or slept >= before + 3:
             return
 
@@ -166,7 +166,7 @@ def _check(call: Call) -> int:
     settings = _settings(call, call.certname or _certname(around))
     state = realm_of(settings).show(call.name)
     taker = None if around is None else trace_of(around.pid)
-    # That of another run of this node is another's.
+    # A lock of another run of this node counts as another's.
     mine = any(holder.owner == settings.id and holder.record.state == HELD for holder in state.holders)
     code = MINE if mine and _holds(settings, taker) else OTHERS if state.holders or state.frozen is not None else FREE
     said = out(taken(state if state.holders == () else state._replace(frozen=None)))
@@ -181,7 +181,7 @@ def _holds(settings: Settings, taker: Mapping[str, Any] | None) -> bool:
     return True
 
 
-# What they share.
+# Shared by the operations.
 
 
 def _settings(call: Call, certname: str) -> Settings:
@@ -223,9 +223,9 @@ def _new_lock(settings: Settings, around: Run | None) -> NewLock:
 
 
 def _left_running(around: Run, keeper: int | None) -> set[int]:
-    """Pids of what the run has started and what still lives, without this process and those between the two.
+    """Pids of the run's living descendants, without this process and its ancestors up to the run.
 
-    The keeper knows of those that have lost their parent, such as what a command leaves that Puppet has ended.
+    The keeper knows the orphans among them, such as the children of a command that Puppet has ended.
     """
     from distlock_core.process.alive import awaited_by
     from distlock_core.process.table import children, parent_of

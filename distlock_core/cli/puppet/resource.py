@@ -1,12 +1,11 @@
-"""`distlock-puppet resource`: the native type's way in. One wish as JSON on stdin, what came of it as JSON on stdout.
+"""`distlock-puppet resource`, called by the native type: a request as JSON on stdin, the result as JSON on stdout.
 
-The wish is one line: `want` ("locked", "unlocked" or "run_lock"), `settings` by their config keys, `owner` where nobody
-has set `id`, `run` (the process of Puppet's run), and, each only where it is meant: `dry_run`, `bound` (the lock ends
-with the run), `force`. The answer repeats `want` as a key: whether anything `changed`, the `holder`, the hold `before`
-that was taken over, for whom a dry run `waits`, how a real one has `waited`, and the hold `around` this run that is
-left to the command that has it. "run_lock" takes nothing: its answer is the `story` of the lock that prerun_command has
-taken for this run after a wait, null if there is none. Nothing of it is in a process list. A place in the queue is
-given up when the run has ended.
+The request is one line: `want` ("locked", "unlocked" or "run_lock"), `settings` by config key, `owner` (the default of
+`id`), `run` (the pid of Puppet's run), and optionally `dry_run`, `bound` (the lock ends with the run) and `force`. The
+answer has `want` as its key, with: whether anything `changed`, the `holder`, the hold `before` that was taken over, for
+whom a dry run `waits`, how a real one has `waited`, and the hold `around` this run, which is left to its command. The
+answer to "run_lock", which acquires nothing, is the `story` of prerun_command's wait for the lock of this run, null
+without one. None of this is visible in a process list. The place in the queue is given up when the run has ended.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ FIELDS: dict[str, type] = {
 
 
 def run() -> int:
-    """Do what stdin asks for. Returns the exit code."""
+    """Carry out the request on stdin, and return the exit code."""
     try:
         wish = read(sys.stdin.buffer.readline(LONGEST_WISH))
         return out(as_json({wish["want"]: ANSWERS[wish["want"]](wish)}))
@@ -58,12 +57,12 @@ def run() -> int:
     except DistlockError as error:
         error.message, error.hints = PUPPET.said(error), ()
         return fail(error, json=True, to_stderr=False)
-    except Exception as error:  # noqa: BLE001 - Puppet's report has one line for it, whatever it is
+    except Exception as error:  # noqa: BLE001 - Puppet's report has one line for any error
         return fail(DistlockError(f"{type(error).__name__}: {error}"), json=True, to_stderr=False)
 
 
 def read(line: bytes) -> dict[str, Any]:
-    """Read one wish. Raises `ConfigError`."""
+    """Parse one request. Raises `ConfigError`."""
     try:
         wish = json.loads(line)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The run of Puppet that this process was started by: its process, how it was called, who its node is, is it noop."""
+"""The run of Puppet around this process: its pid, command line, certname and noop setting."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from distlock_core.base.value import Value
 from distlock_core.errors import ConfigError
 from distlock_core.process.table import parent_of
 
-DEEPEST = 64  # processes between a run and its command; a longer chain is none
+DEEPEST = 64  # most processes between a run and its command
 ASK_TIMEOUT = 60.0  # seconds for `puppet config print`, which takes about one
-# What the run was told about where its configuration lies. The same is told to `puppet config print`.
+# Options about the places of the configuration. They are passed on to `puppet config print`.
 PLACES = ("confdir", "config", "vardir", "codedir", "environment")
 NAMES = ("certname", "fqdn")  # --fqdn is the agent's older word for it
 
 
 class Run(Value):
-    """A run of Puppet: its own process, and the words it was called with."""
+    """A run of Puppet: its process and its command line."""
 
     pid: int
-    words: tuple[str, ...] = ()  # behind the word `puppet`; those of its parent for a run that an agent has forked
-    puppet: tuple[str, ...] = ("puppet",)  # what starts the same Puppet
+    words: tuple[str, ...] = ()  # after the word `puppet`; its parent's for a run that an agent has forked
+    puppet: tuple[str, ...] = ("puppet",)  # the command that starts the same Puppet
 
     @property
     def section(self) -> str:
-        """The section of puppet.conf that it reads beside [main]."""
+        """The section of puppet.conf that the run reads besides [main]."""
         return "user" if self.words[:1] == ("apply",) else "agent"
 
     @property
     def certname(self) -> str:
-        """The name that it was called with, "" where it was not."""
+        """The certname in its command line, "" if there is none."""
         return next((name for word in NAMES for name in [self._option(word)] if name), "")
 
     @property
     def noop(self) -> bool | None:
-        """What it was called with; None where nothing was said, and its configuration decides."""
+        """The noop option in its command line, None if its configuration decides."""
         said = [word for word in self.words if word in ("--noop", "--no-noop")]
         return said[-1] == "--noop" if said else None
 
@@ -64,7 +64,7 @@ class Run(Value):
         return found["certname"], found["noop"] == "true"
 
     def _option(self, name: str) -> str:
-        """The value of `--name value` or `--name=value`, as Puppet reads it: the last one counts."""
+        """The value of `--name value` or `--name=value`; the last one counts, as in Puppet."""
         value = ""
         for place, word in enumerate(self.words):
             option, equals, text = word.partition("=")
@@ -74,7 +74,7 @@ class Run(Value):
 
 
 def find() -> Run | None:
-    """Return the innermost run of Puppet that this process descends from, None where there is none."""
+    """Return the innermost run of Puppet among this process's ancestors, None if there is none."""
     pid = os.getppid()
     for _ in range(DEEPEST):
         if pid <= 0:
@@ -91,7 +91,7 @@ def _read(pid: int) -> Run | None:
     if not words or not _is_ruby(pid):
         return None
     if words[0].startswith("puppet agent"):
-        # A run that an agent has forked shows a title instead of its words: these are the agent's own.
+        # A run forked by an agent shows a title instead of its command line, which is the agent's.
         above = _read(parent_of(pid) or 0)
         return Run(pid) if above is None else above._replace(pid=pid)
     for place, word in enumerate(words[:4]):  # ruby -W0 /usr/bin/puppet apply ...
@@ -115,7 +115,7 @@ def _is_ruby(pid: int) -> bool:
         return "ruby" in os.path.basename(os.readlink(f"/proc/{pid}/exe"))
     except OSError:
         pass
-    # Another user's: `exec { user => ... }`. What everybody may see is its short name.
+    # Another user's process (`exec { user => ... }`): only its short name is visible.
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
             return file.read().startswith(("puppet", "ruby"))
@@ -124,7 +124,7 @@ def _is_ruby(pid: int) -> bool:
 
 
 def _with_home() -> dict[str, str]:
-    """Puppet takes HOME out of its commands' environment; without root's rights it looks there for puppet.conf."""
+    """This environment with HOME, which Puppet removes for its commands, but needs as non-root to find puppet.conf."""
     import pwd
 
     environ = dict(os.environ)
@@ -132,7 +132,7 @@ def _with_home() -> dict[str, str]:
         try:
             environ["HOME"] = pwd.getpwuid(os.getuid()).pw_dir
         except KeyError:
-            pass  # a user without an entry: Puppet says what it thinks of that
+            pass  # a user without a passwd entry: Puppet reports that
     return environ
 
 

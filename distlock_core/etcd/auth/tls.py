@@ -40,9 +40,7 @@ class Tls:
         self.access = access or Access()
         self._context: ssl.SSLContext | None = None
         self._stamps: tuple[tuple[int, int] | None, ...] = ()
-        self.checked: set[Address] = (
-            set()
-        )  # for gRPC: whose certificate was verified with this context
+        self.checked: set[Address] = set()  # for gRPC: whose certificate was verified with this context
         self.for_grpc: tuple[ssl.SSLContext, Any] | None = None  # gRPC's credentials from the files of this context
 
     def context(self) -> ssl.SSLContext:

@@ -84,9 +84,7 @@ class Reply:
         self._chunked = coding.lower() == "chunked"
         if coding and (not self._chunked or length is not None):
             raise ConnectionLost(NO_HTTP)
-        self._left: int | None = (
-            0 if self._chunked else _length(length)
-        )  # of the body, or of the current chunk
+        self._left: int | None = 0 if self._chunked else _length(length)  # of the body, or of the current chunk
         self._in_chunk = self._in_trailer = False
         self._ended = not self._chunked and self._left == 0
         self._trailer_left = MAX_HEAD
