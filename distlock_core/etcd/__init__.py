@@ -1,1 +1,1 @@
-"""The client of etcd v3: `client` and `values` are its interface, `http` and `grpc` its drivers. Imports `base`."""
+"""The client of etcd v3: `client` and `values` are its interface, `http` and `grpc` the drivers. Imports `base`."""

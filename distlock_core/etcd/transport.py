@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from distlock_core.errors import ConfigError, EtcdUnavailable
 from distlock_core.etcd.address import parse_endpoint
 from distlock_core.etcd.endpoints import Endpoints
-from distlock_core.etcd.http.gateway import Gateway, SpeakGrpc
+from distlock_core.etcd.http.gateway import Gateway
+from distlock_core.etcd.http.messages import SpeakGrpc
 from distlock_core.etcd.http.reply import MAX_ANSWER
 
 TYPE_CHECKING = False

@@ -10,8 +10,8 @@ import pytest
 
 from distlock_core.errors import DistlockError
 from distlock_core.etcd.happy_eyeballs import ConnectFailed
-from distlock_core.etcd.http.gateway import SpeakGrpc
 from distlock_core.etcd.http.http1 import ConnectionLost
+from distlock_core.etcd.http.messages import SpeakGrpc
 from distlock_core.etcd.refused import Refused
 from distlock_core.etcd.values import LeaseGone, WatchEnded
 

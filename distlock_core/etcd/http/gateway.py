@@ -1,6 +1,6 @@
-"""etcd v3 over its JSON gateway: the driver that needs nothing but Python.
+"""The driver for etcd's JSON gateway, which needs only the standard library.
 
-See `Etcd` for what is offered, and `messages` for what goes over the wire.
+See `client.Etcd` for its interface, and `messages` for the wire format.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from distlock_core.errors import AccessDenied, Cancelled, DistlockError
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster, seconds_to_wait
 from distlock_core.etcd.failover import LINGER, SPEAKS_TLS, ask_in_turn
 from distlock_core.etcd.happy_eyeballs import ConnectFailed
-from distlock_core.etcd.http.http1 import Connection
 from distlock_core.etcd.http.messages import (
     Limited,
     NoGateway,
+    SpeakGrpc,
     Unavailable,
     b64,
     compare_json,
@@ -26,7 +26,6 @@ from distlock_core.etcd.http.messages import (
     range_json,
     read_answer,
     read_cluster,
-    read_members,
     read_outcome,
     read_range,
     read_revision,
@@ -36,7 +35,7 @@ from distlock_core.etcd.http.messages import (
 )
 from distlock_core.etcd.http.pool import Pool
 from distlock_core.etcd.http.reply import MAX_ANSWER, MIB, ConnectionLost, Reply
-from distlock_core.etcd.refused import FAILED_PRECONDITION, MALFORMED, NO_SPACE, NOT_FOUND, Refused
+from distlock_core.etcd.refused import FAILED_PRECONDITION, NO_SPACE, NOT_FOUND, Refused
 from distlock_core.etcd.values import Compare, Get, LeaseGone, Outcome, Range
 
 TYPE_CHECKING = False
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from distlock_core.etcd.auth.access import Access
     from distlock_core.etcd.auth.login import Login
     from distlock_core.etcd.client import Watch
+    from distlock_core.etcd.http.cluster_check import ClusterCheck
     from distlock_core.etcd.http.polling import Opener
     from distlock_core.etcd.http.watch import GatewayWatch
     from distlock_core.etcd.values import Op
@@ -53,21 +53,14 @@ if TYPE_CHECKING:
     Answer = TypeVar("Answer")
 
 
-LEARNING = 1.0  # seconds that it may take to ask for the members
-
-
-class SpeakGrpc(Exception):
-    """A member has no gateway for this client, who may speak gRPC instead. Nothing was done."""
-
-
 class Gateway:
-    """One etcd cluster behind its JSON gateway. Implements `Etcd`. May be used by several threads."""
+    """One etcd cluster over its JSON gateway. Implements `Etcd`. Thread-safe."""
 
-    may_leave = False  # raise `SpeakGrpc` where there is no gateway
-    advice = ""  # what is said behind that, where there is no leaving
+    may_leave = False  # raise `SpeakGrpc` if there is no gateway
+    advice = ""  # added to that error's message otherwise
 
     def __init__(self, endpoints: Endpoints, access: Access | None = None, max_answer: int = MAX_ANSWER) -> None:
-        """`max_answer` (MiB) is the largest answer that is read."""
+        """`max_answer` (MiB) is the size limit of an answer."""
         self._endpoints = endpoints
         self._most = max_answer * MIB
         self._access = access
@@ -78,7 +71,8 @@ class Gateway:
             self._login = Login(access, self._authenticate)
         self._pool = Pool(access)
         self._opener: Opener | None = None
-        self._stumbled = False  # a write was answered by something that is not etcd
+        self._cluster_check: ClusterCheck | None = None
+        self._stumbled = False  # a proxy, not etcd, has answered a write
         self._secure: set[str] = set()  # plain endpoints that were found to speak TLS
 
     @property
@@ -96,7 +90,7 @@ class Gateway:
             raise
 
     def _read_one_by_one(self, gets: Sequence[Get], patience: Patience) -> Outcome:
-        """3.5 lets no transaction into a full database, though it only reads. One range after the other, then."""
+        """Read one range after another: 3.5 with a full database refuses even read-only transactions."""
         found: list[Range | int | None] = []
         revision = 0
         for get in gets:
@@ -141,7 +135,7 @@ class Gateway:
         return self._call("/v3/kv/txn", message, parse, patience, once=once, probe=probe)
 
     def grant(self, lease: int, ttl: int, patience: Patience) -> int:
-        # The id is mine alone, so to send it again after a lost reply is safe: etcd says that it has it already.
+        # The id is unique, so sending it again after a lost reply is safe: etcd answers that it exists.
         message = {"ID": str(lease), "TTL": str(ttl)}
         granted = self._call("/v3/lease/grant", message, read_ttl, patience, benign=FAILED_PRECONDITION)
         return granted or self.keep_alive(lease, patience)
@@ -157,7 +151,7 @@ class Gateway:
         self._call("/v3/lease/revoke", {"ID": str(lease)}, read_ttl, patience, benign=NOT_FOUND)
 
     def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> Watch:
-        # Several create requests in one body: the gateway reads them one after the other, so one stream serves all.
+        # Several create requests in one body: the gateway reads one after another, so one stream serves all.
         requests = [
             {"create_request": {"key": b64(key), "start_revision": str(revision), **range_json(end)}}
             for key, end in ranges
@@ -179,8 +173,8 @@ class Gateway:
         connection = self._pool.open(attempt.address, attempt.patience)
         attempt.leave_some(connection.others)
         try:
-            # With "close" the server goes on reading the body after it has begun to answer. Without, it may throw
-            # away what it has not read by then: the last of the ranges would never be watched.
+            # With "close" the server reads the whole body even after it has begun to answer. Without it, the server may
+            # discard the unread rest, and the last of the ranges would never be watched.
             headers = {**_headers(token), "Connection": "close"}
             reply = connection.open("/v3/watch", body, attempt.patience, headers)
             if reply.status != 200:
@@ -190,7 +184,7 @@ class Gateway:
             watch = GatewayWatch(attempt.address.url, connection, reply, revision, check, suspect, self._most)
             watch.begin(attempt.patience)
             if not self._endpoints.knows_members:
-                self._learn_members(attempt, token)
+                self._check().learn_members(attempt, _headers(token))
             self._endpoints.answered(attempt.address)
             return watch
         except BaseException:
@@ -198,7 +192,7 @@ class Gateway:
             raise
 
     def load_all(self) -> None:
-        from distlock_core.etcd.http import polling, watch  # noqa: F401
+        from distlock_core.etcd.http import cluster_check, polling, watch  # noqa: F401
 
     def close(self) -> None:
         self._pool.close()
@@ -215,7 +209,7 @@ class Gateway:
         fresh: bool = False,
         probe: bytes = b"",
     ) -> Answer:
-        """Send a request to one endpoint after the other; see `ask_in_turn`. A benign refusal is an empty answer."""
+        """Send a request to one endpoint after another; see `ask_in_turn`. A benign refusal is an empty answer."""
         body = json.dumps(message).encode()
 
         def ask(attempt: Attempt, token: str) -> Answer:
@@ -236,7 +230,7 @@ class Gateway:
     def _denied(
         self, denied: AccessDenied, compares: Sequence[Compare], ops: Sequence[Op], patience: Patience
     ) -> AccessDenied:
-        """Say who lacks which right, and on which key."""
+        """The error that names the user, the missing right and the key."""
         from distlock_core.etcd.auth import rights
 
         patience = patience.within(rights.TRYING)
@@ -249,22 +243,22 @@ class Gateway:
     def _attempt(
         self, attempt: Attempt, path: str, body: bytes, token: str, *, probe: bytes | None = None, fresh: bool = False
     ) -> dict[str, Any]:
-        """One request to one endpoint. With the key of a `probe` it is not sent before it is known what is there."""
+        """Send one request to one endpoint. With a `probe` key, only over a connection whose cluster is known."""
         address = attempt.address
         connection, fresh = self._pool.take(address, attempt.patience, fresh=fresh)
         attempt.leave_some(connection.others)
         if probe is not None and fresh and self._endpoints.cluster is not None:
-            connection = self._same_cluster(connection, attempt, token, probe)
-        # A balancer that takes turns may have every write meet the upstream that fails, and every read the other. So
-        # after a write that did, one question more comes before the next, or none, by chance.
+            connection = self._check().same_cluster(connection, attempt, _headers(token), probe)
+        # A round-robin load balancer may send every write to a failing upstream, and every read to another one. So
+        # after a failed write, a further request precedes the next write at random.
         if probe is not None and self._stumbled and os.urandom(1)[0] & 1:
-            connection = self._same_cluster(connection, attempt, token, probe, known=True)
+            connection = self._check().same_cluster(connection, attempt, _headers(token), probe, known=True)
         reply, late = None, False
         try:
             reply = connection.open(path, body, attempt.patience, _headers(token))
             answer = self._answer(reply, attempt)
             self._endpoints.answered(address, read_cluster(answer))
-            if path.startswith("/v3/kv/"):  # what is said of leases may come from a member that lags behind
+            if path.startswith("/v3/kv/"):  # answers about leases may come from a member that lags behind
                 self._endpoints.check_history(read_revision(answer), attempt)
             return answer
         except Cancelled:
@@ -290,6 +284,13 @@ class Gateway:
             else:
                 connection.close()
 
+    def _check(self) -> ClusterCheck:
+        if self._cluster_check is None:
+            from distlock_core.etcd.http.cluster_check import ClusterCheck
+
+            self._cluster_check = ClusterCheck(self._endpoints, self._pool, self._answer, self._most)
+        return self._cluster_check
+
     def _answer(self, reply: Reply, attempt: Attempt) -> dict[str, Any]:
         try:
             return read_answer(reply.status, reply.read_all(attempt.patience, self._most))
@@ -304,81 +305,8 @@ class Gateway:
                 raise SpeakGrpc(f"{attempt.address.url}: {failure}") from failure
             raise NoGateway(f"{failure}{self.advice}") from failure
 
-    def _same_cluster(
-        self, connection: Connection, attempt: Attempt, token: str, probe: bytes, *, known: bool = False
-    ) -> Connection:
-        """Ask a connection where it leads: a load balancer may have another cluster behind it.
-
-        `probe` is a key that may be read there. A connection that is `known` already is kept, whatever it says now.
-        """
-        reply: Reply | None = None
-
-        def ask(path: str, body: bytes) -> dict[str, Any]:
-            nonlocal reply, connection
-            if reply is not None and not reply.reusable:
-                connection.close()
-                connection = self._pool.open(attempt.address, attempt.patience)
-            reply = connection.open(path, body, attempt.patience, _headers(token))
-            answer = self._answer(reply, attempt)
-            self._endpoints.answered(attempt.address, read_cluster(answer))
-            return answer
-
-        try:
-            answer = ask("/v3/maintenance/status", b"{}")
-            if read_revision(answer) < attempt.floor:
-                # A member that lags behind, or another cluster: a linearizable read tells.
-                body = json.dumps({"key": b64(probe), "keys_only": True}).encode()
-                self._endpoints.check_history(read_revision(ask("/v3/kv/range", body)), attempt)
-            if self._endpoints.knows_members:
-                self._check_members(ask)
-        except (ConnectionLost, Refused, *MALFORMED) as failure:
-            if known and reply is not None and reply.reusable and not isinstance(failure, WrongCluster):
-                self._pool.give_back(connection)
-            else:
-                connection.close()
-            said = "it answers, but not as etcd does" if isinstance(failure, MALFORMED) else str(failure)
-            raise ConnectFailed(said) from failure  # what was to be written has not been sent
-        except BaseException:
-            connection.close()
-            raise
-        if reply is not None and reply.reusable:
-            return connection
-        connection.close()
-        return self._pool.open(attempt.address, attempt.patience)
-
-    def _check_members(self, ask: Callable[[str, bytes], dict[str, Any]]) -> None:
-        """See whose members they are; nothing is made of it where that may not be asked."""
-        try:
-            members = read_members(ask("/v3/cluster/member/list", b"{}"))
-        except (Refused, NoGateway, SpeakGrpc, *MALFORMED):
-            return
-        self._endpoints.check_members(members)
-
-    def _learn_members(self, attempt: Attempt, token: str) -> None:
-        """Remember whose members they are, by a connection that has been used: another may lead elsewhere one day."""
-        patience = attempt.patience.within(LEARNING)
-        connection, _ = self._pool.take(attempt.address, patience)
-        reply: Reply | None = None
-
-        def ask(path: str, body: bytes) -> dict[str, Any]:
-            nonlocal reply
-            reply = connection.open(path, body, patience, _headers(token))
-            return read_answer(reply.status, reply.read_all(patience, self._most))
-
-        try:
-            self._check_members(ask)
-        except WrongCluster:
-            raise
-        except ConnectionLost:
-            pass  # it has time
-        finally:
-            if reply is not None and reply.reusable:
-                self._pool.give_back(connection)
-            else:
-                connection.close()
-
 
 def _headers(token: str) -> dict[str, str]:
-    # A member that has no leader refuses at once, and ends its watches, instead of being silent.
+    # With this, a member without a leader refuses at once, and ends its watches, instead of staying silent.
     headers = {"Grpc-Metadata-Hasleader": "true"}
     return {**headers, "Authorization": token} if token else headers

@@ -27,6 +27,10 @@ class NoGateway(ConnectionLost):
     """There is no JSON gateway, or none for this client. The request was not carried out."""
 
 
+class SpeakGrpc(Exception):
+    """A member has no gateway for this client, but gRPC may work. The request was not carried out."""
+
+
 class Limited(ConnectFailed):
     """A rate limiter in front of etcd has refused the call. The request was not carried out."""
 
