@@ -1,4 +1,4 @@
-"""What one task of the Ansible module costs beside Ansible's own ping: seconds of CPU, over a local connection."""
+"""CPU time of one task of the Ansible module and of Ansible's own ping, over a local connection."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ MODULE = "distlock.distlock.distlock"
 
 @dataclass(frozen=True)
 class AnsibleTasks:
-    """Seconds of CPU on controller and host together: of a playbook without any task, and of one task more."""
+    """Seconds of CPU on controller and host together, for a host with or without distlock_core installed."""
 
-    playbook: float
-    ping: float
+    installed: bool
+    playbook: float  # without any task
+    ping: float  # for one more task, as below
     distlock: float
 
 
@@ -41,25 +42,31 @@ def is_there() -> bool:
     return os.access(PLAYBOOK, os.X_OK)
 
 
-def measure(processes: Processes, at: Environment, endpoint: str) -> AnsibleTasks:
-    """The cheapest of a few rounds: what is above it is noise."""
+def measure(processes: Processes, at: Environment, endpoint: str) -> list[AnsibleTasks]:
+    """The cheapest of a few rounds: the rest is noise."""
     env = _environment(at, endpoint)
+    bare = os.path.realpath(sys.executable)  # that of no virtual environment
+    return [_measure(processes, at.folder, env, python, python != bare) for python in (bare, at.python)]
+
+
+def _measure(processes: Processes, folder: Path, env: Mapping[str, str], python: str, installed: bool) -> AnsibleTasks:
     lock = [{MODULE: {"name": "x", "state": state}} for state in ("locked", "unlocked")]
     kinds: dict[str, list[dict[str, Any]]] = {
         "none": [],
         "ping": [{"ansible.builtin.ping": {}}] * TASKS,
         "distlock": lock * (TASKS // 2),
     }
+    env = {**env, "ANSIBLE_PYTHON_INTERPRETER": python}
     cheapest = dict.fromkeys(kinds, float("inf"))
     for _ in range(ROUNDS):
         for kind, tasks in kinds.items():
-            playbook = at.folder / f"{kind}.json"
+            playbook = folder / f"{kind}.json"
             playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
             before = _used()
             processes.run([str(PLAYBOOK), "-i", "h1,", "-c", "local", str(playbook)], env, BOUND)
             cheapest[kind] = min(cheapest[kind], _used() - before)
     none = cheapest["none"]
-    return AnsibleTasks(none, (cheapest["ping"] - none) / TASKS, (cheapest["distlock"] - none) / TASKS)
+    return AnsibleTasks(installed, none, (cheapest["ping"] - none) / TASKS, (cheapest["distlock"] - none) / TASKS)
 
 
 def _environment(at: Environment, endpoint: str) -> Mapping[str, str]:
@@ -75,7 +82,6 @@ def _environment(at: Environment, endpoint: str) -> Mapping[str, str]:
         "ANSIBLE_CONFIG": str(config),
         "ANSIBLE_COLLECTIONS_PATH": str(collections),
         "ANSIBLE_PIPELINING": "1",
-        "ANSIBLE_PYTHON_INTERPRETER": at.python,
         "DISTLOCK_ENDPOINTS": endpoint,
         "DISTLOCK_PREFIX": at.prefix,
     }

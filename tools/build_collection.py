@@ -27,6 +27,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 CORE = "distlock_core"
 UTILS = "plugins/module_utils"
+SOURCES = f"{UTILS}/_sources.py"
 FROM_THE_TOP = {"CHANGELOG.md": "CHANGELOG.md", "LICENSE": "LICENSES/Apache-2.0.txt"}
 LEFT_OUT = ("__pycache__", "*.pyc", "*~", ".*", "output")
 
@@ -92,9 +93,12 @@ def collect() -> Files:
     files["galaxy.yml"] = re.sub(rb"(?m)^version: .*$", b"version: " + version, files["galaxy.yml"])
     for name, target in FROM_THE_TOP.items():
         files[target] = (ROOT / name).read_bytes()
+    sources = {}
     for module in sorted(_needed(files)):
         source, package = _source(module)
+        sources[source.relative_to(ROOT / CORE).as_posix()] = source.read_bytes()
         files[f"{UTILS}/{source.relative_to(ROOT).as_posix()}"] = _adapted(source, package).encode()
+    files[SOURCES] = _list_of_sources(sources).encode()
     return files
 
 
@@ -141,6 +145,22 @@ def _imports(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
+
+
+def _list_of_sources(sources: Files) -> str:
+    """The module that tells whether a host has this distlock_core installed: its files, and a digest of them all."""
+    digest = hashlib.sha256()
+    for name, content in sorted(sources.items()):
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    listed = "".join(f'    "{name}",\n' for name in sorted(sources))
+    return f'''"""The files of distlock_core that this collection was built from, and the digest of them all."""
+
+from __future__ import annotations
+
+DIGEST = "{digest.hexdigest()}"
+FILES = (
+{listed})
+'''
 
 
 def _source(module: str) -> Any:

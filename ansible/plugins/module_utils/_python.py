@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Imported by the modules before all else: says what is needed where the host's Python is too old for the rest."""
+"""Imported by the modules before distlock_core: says what is needed if the host's Python is too old for the rest."""
 
 # What ends a module in an orderly way takes more of Python than there may be.
 # pylint: disable=ansible-bad-function
