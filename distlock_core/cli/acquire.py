@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distlock_core.cli.options import Request
+from distlock_core.cli.arguments import Request
 from distlock_core.cli.outcome import say
 from distlock_core.errors import Cancelled
 
@@ -155,7 +155,7 @@ def until(told: Told, process: tuple[int, int] | None) -> Told | WhileAlive:
 
 def cancelled(interrupt: Interrupt) -> Cancelled:
     """The error that names the signal that has ended the call."""
-    from distlock_core.command.signals import name_of
+    from distlock_core.command.signal_mask import name_of
 
     if interrupt.signal is None:
         return Cancelled("the process that this lock was for has ended: the lock was not taken")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from distlock_core.base import warn_once
 from distlock_core.cli.acquire import acquire, acquire_bound, lock_for, realm
-from distlock_core.cli.options import Request, UsageError, error_form, parse
+from distlock_core.cli.arguments import Request, UsageError, error_form, parse
 from distlock_core.cli.outcome import OK, fail, out, say, warn
 from distlock_core.cli.program import as_a_program
 from distlock_core.errors import DistlockError, LockLost

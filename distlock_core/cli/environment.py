@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 LEASE = "DISTLOCK_LEASE"
 
 # Settings of this call alone: a distlock inside the command must not use them by accident.
-MINE_ALONE = (
+FOR_THIS_CALL = (
     *("LOCKNAME", "REASON", "VALUE", "TIMEOUT", "NOWAIT", "ID", "SLOTS", "TTL", "REFRESH", "KILL_AFTER", "ON_LOSS"),
     *("ON_FAILURE", "RECORD_ARGUMENTS", "WAIT_FOR", "COOLDOWN", "HEARTBEAT", "NODE", "WHILE_PID"),
 )
@@ -22,13 +22,13 @@ MINE_ALONE = (
 
 def for_command(environ: Mapping[str, str], lock: Lock) -> dict[str, str]:
     """The environment of a command under `lock`."""
-    mine = {f"DISTLOCK_{word}" for word in MINE_ALONE} | {LEASE}
-    child = {name: value for name, value in environ.items() if name not in mine}
-    mine_now = os.fsdecode(lock.key.encode())  # as bytes, independent of the locale
+    own = {f"DISTLOCK_{word}" for word in FOR_THIS_CALL} | {LEASE}
+    child = {name: value for name, value in environ.items() if name not in own}
+    this_key = os.fsdecode(lock.key.encode())  # as bytes, independent of the locale
     around = held_around(environ)
-    outer = [f"{number} {os.fsdecode(key)}" for key, number in around.items() if os.fsdecode(key) != mine_now]
+    outer = [f"{number} {os.fsdecode(key)}" for key, number in around.items() if os.fsdecode(key) != this_key]
     child[TOKEN] = str(lock.token)
     if lock.lease is not None:
         child[LEASE] = f"{lock.lease:x}"
-    child[HELD] = "\n".join([mine_now, *outer])
+    child[HELD] = "\n".join([this_key, *outer])
     return child

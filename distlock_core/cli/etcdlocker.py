@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from distlock_core.base.nearest import did_you_mean
-from distlock_core.cli.options import Request, UsageError
+from distlock_core.cli.arguments import Request, UsageError
 from distlock_core.cli.outcome import FAILED, fail, out
 from distlock_core.cli.reach import carry
 from distlock_core.errors import ConfigError, DistlockError

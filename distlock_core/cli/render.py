@@ -69,7 +69,7 @@ def locks_json(state: LockState) -> list[dict[str, Any]]:
         "frozen": None if state.frozen is None else frozen_json(state.frozen),
     }
     if not state.holders:
-        return [{**_nobody(state.name), **shared}]
+        return [{**_no_holder(state.name), **shared}]
     return [{**holder_json(holder), **shared} for holder in state.holders]
 
 
@@ -113,7 +113,7 @@ def waiter_json(waiter: Waiter) -> dict[str, Any]:
     return {"owner": waiter.owner, "host": waiter.host or None, "since": waiter.since, "reason": waiter.reason}
 
 
-def _nobody(name: str) -> dict[str, Any]:
+def _no_holder(name: str) -> dict[str, Any]:
     fields = ("owner", "since", "held_seconds", "token", "lifetime", "ttl_left", "host", "pid", "reason", "value")
     return {"lock": name, **dict.fromkeys((*fields, "state", "slot", "keeper", "run", "taker"))}
 

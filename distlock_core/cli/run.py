@@ -6,14 +6,14 @@ import os
 
 from distlock_core.base.deadline import FOREVER
 from distlock_core.cli import acquire, environment
-from distlock_core.cli.options import Request
+from distlock_core.cli.arguments import Request
 from distlock_core.cli.outcome import FAILED, LOST, NO_LIFE, NOT_STARTED, OK, OVERDUE, fail, say, warn
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.command import end as causes
 from distlock_core.command.end import CommandEnd
 from distlock_core.command.equipment import Equipment
 from distlock_core.command.policy import Policy
-from distlock_core.command.signals import SignalMask, name_of
+from distlock_core.command.signal_mask import SignalMask, name_of
 from distlock_core.command.supervisor import Supervisor
 from distlock_core.errors import Cancelled, DistlockError, LockLost, NotStarted
 from distlock_core.hints import UNLOCK_LATER, Hint

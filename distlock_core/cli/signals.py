@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 from distlock_core.base.deadline import Interrupt
-from distlock_core.command.signals import ENDING
+from distlock_core.command.signal_mask import ENDING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -55,8 +55,8 @@ class Equipment:
         what = "a command is only run here if it can be ended with all that it has started (ttl, heartbeat)"
         try:
             from distlock_core.command import kill  # noqa: F401 - loaded while no lock depends on it
+            from distlock_core.command.signal_mask import CATCHABLE
             from distlock_core.command.signalfd import SignalFd
-            from distlock_core.command.signals import CATCHABLE
             from distlock_core.process import table, tree  # noqa: F401
 
             table.load()

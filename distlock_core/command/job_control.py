@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from distlock_core.command.signals import STOPPING
+from distlock_core.command.signal_mask import STOPPING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import os
 import signal
 
 from distlock_core.base.deadline import FOREVER
-from distlock_core.command.signals import CATCHABLE, PYTHON_IGNORES
+from distlock_core.command.signal_mask import CATCHABLE, PYTHON_IGNORES
 from distlock_core.command.spawn import become, not_started
 from distlock_core.process.identity import start_time
 

@@ -99,7 +99,7 @@ class Command:
         return 0.0 if self._tree is None else self._tree.pace
 
     @property
-    def is_anybody_left(self) -> bool:
+    def has_descendants(self) -> bool:
         """True while a descendant lives. Valid only if the whole tree can be seen."""
         from distlock_core.command.kill import has_no_child
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from distlock_core.base.deadline import FOREVER, now
 from distlock_core.base.text import for_shell, printable
-from distlock_core.command.signals import CATCHABLE, PYTHON_IGNORES
+from distlock_core.command.signal_mask import CATCHABLE, PYTHON_IGNORES
 from distlock_core.errors import NotStarted
 
 OF_A_SHELL = (" ", "&", "|", ";", "<", ">", "$", "`", "*")  # not in a program's name, but in a line for a shell

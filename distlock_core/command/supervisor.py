@@ -22,7 +22,7 @@ from distlock_core.base.deadline import FOREVER, now
 from distlock_core.command import job_control
 from distlock_core.command.end import BROKEN, HUNG, LOST, OVERDUE, REFUSED, CommandEnd
 from distlock_core.command.process import Command
-from distlock_core.command.signals import STOPPING, name_of
+from distlock_core.command.signal_mask import STOPPING, name_of
 from distlock_core.command.spawn import TooLate
 from distlock_core.errors import NotStarted
 from distlock_core.lock.monitor import Loss
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from distlock_core.command.kill import Killing
     from distlock_core.command.policy import Policy
     from distlock_core.command.prefork import Prefork
-    from distlock_core.command.signals import SignalMask
+    from distlock_core.command.signal_mask import SignalMask
 
 SHORT = 0.2  # seconds; a watch is started only for commands that run longer: the release notices a loss, too
 LONGEST_SLEEP = 1.0  # seconds under a lease: timers stop while the machine is suspended, so check the clock
@@ -280,7 +280,7 @@ class Supervisor:
         """True if the command has ended, and no descendant has to be ended or waited for."""
         if self._command.ended is None or self._killing is not None:
             return False
-        return not self._policy.wait_for_tree or not self._command.is_anybody_left
+        return not self._policy.wait_for_tree or not self._command.has_descendants
 
     def _say(self, cause: str, line: str) -> None:
         """Report by the reporter's thread: the kill must not wait for a reader of the output."""

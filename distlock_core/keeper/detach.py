@@ -14,7 +14,7 @@ import sys
 import time
 
 from distlock_core.base.deadline import Patience
-from distlock_core.command.signals import CATCHABLE
+from distlock_core.command.signal_mask import CATCHABLE
 from distlock_core.errors import DistlockError
 
 TYPE_CHECKING = False

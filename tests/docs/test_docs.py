@@ -16,8 +16,8 @@ from typing import Callable
 import pytest
 
 from distlock_core.cli import etcdlocker
-from distlock_core.cli.environment import LEASE, MINE_ALONE
-from distlock_core.cli.options import OPERATIONS, parse
+from distlock_core.cli.arguments import OPERATIONS, parse
+from distlock_core.cli.environment import FOR_THIS_CALL, LEASE
 from distlock_core.cli.puppet import arguments
 from distlock_core.process.nesting import HELD, TOKEN
 from distlock_core.settings.load import load
@@ -109,7 +109,7 @@ def test_every_choice_named_exists(page: str) -> None:
 def test_every_variable_named_exists(page: str) -> None:
     known = {setting.variable for setting in SETTINGS if "env" in setting.scope} | {TOKEN, HELD, LEASE}
     known.add(arguments.CERTNAME)
-    known |= {f"DISTLOCK_{word}" for word in MINE_ALONE}
+    known |= {f"DISTLOCK_{word}" for word in FOR_THIS_CALL}
     assert set(re.findall(r"\bDISTLOCK_[A-Z_]+", read(page))) - known == set()
 
 

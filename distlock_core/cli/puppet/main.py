@@ -14,7 +14,7 @@ from distlock_core.adapters import steps
 from distlock_core.adapters.run_holds import bound_to
 from distlock_core.adapters.settings import read_settings
 from distlock_core.base.text import printable
-from distlock_core.cli.options import Request
+from distlock_core.cli.arguments import Request
 from distlock_core.cli.outcome import FAILED, OK, fail, out, warn
 from distlock_core.cli.puppet import run as puppet_run
 from distlock_core.cli.puppet.arguments import HELP, Call, parse, wants_help
