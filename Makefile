@@ -12,7 +12,7 @@ BENCH := .envs/bench/bin
 BENCH_READY := .envs/bench/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-wheel test-puppetserver test-bare soak check gates format coverage pins bench collection wheel clean
+.PHONY: help demo test test-fast test-wheel test-puppetserver test-bare soak check gates format coverage pins bench bench-check collection wheel clean
 
 help: ## Say what can be made
 	@echo 'make WHAT, where WHAT is one of:'
@@ -79,6 +79,10 @@ pins: ## Renew tools/constraints/, the versions of what .venv takes, for each Py
 bench: $(BENCH_READY) ## Measure
 	$(BENCH)/python -m compileall -q distlock_core
 	$(BENCH)/python -m bench
+
+bench-check: $(READY) ## Compare counts (modules, instructions, commits, bytes) with those expected (RENEW=yes: write them anew)
+	$(BIN)/python -m compileall -q distlock_core
+	$(BIN)/python -m bench.check $(if $(RENEW),--renew)
 
 collection: $(TRIAL_READY) ## Build the Ansible collection into dist/
 	$(TRIAL)/python tools/build_collection.py

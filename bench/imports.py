@@ -39,13 +39,13 @@ class Imports:
 
 def measure(distlock: Tool) -> Imports:
     python, *arguments = distlock.argv("imports", ["/bin/true"])
-    ours = _imports(python, arguments, distlock.env)
-    bare = _imports(python, ["-c", "pass"], distlock.env)
+    ours = of(python, arguments, distlock.env)
+    bare = of(python, ["-c", "pass"], distlock.env)
     costly = sorted(ours.values(), key=lambda each: each.alone, reverse=True)[:SHOWN]
     return Imports(len(ours), _total(ours), len(bare), _total(bare), costly)
 
 
-def _imports(python: str, arguments: Sequence[str], env: Mapping[str, str]) -> dict[str, Import]:
+def of(python: str, arguments: Sequence[str], env: Mapping[str, str]) -> dict[str, Import]:
     """Each module's cheapest of a few runs: what is above it is noise, not the import."""
     best: dict[str, Import] = {}
     for _ in range(RUNS):

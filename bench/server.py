@@ -13,8 +13,6 @@ from bench.processes import ToolFailedError
 if TYPE_CHECKING:
     from distlock_core.testing import Cluster
 
-# A proxy of the environment must not get between us and the loopback interface.
-_HTTP = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _QUIET = 0.3  # seconds without a commit after which a tool's work counts as done
 
 
@@ -23,6 +21,8 @@ class Server:
 
     def __init__(self, cluster: Cluster) -> None:
         self.endpoint = cluster.endpoints[0]
+        self.cacert = cluster.tls.authority.cacert if cluster.tls else None
+        self._http = _opener(cluster)
         self._member = cluster.members[0]
 
     def gauge(self, name: str) -> int:
@@ -56,8 +56,16 @@ class Server:
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         request = urllib.request.Request(self.endpoint + path, json.dumps(body).encode(), method="POST")
-        with _HTTP.open(request, timeout=5) as answer:
+        with self._http.open(request, timeout=5) as answer:
             return dict(json.loads(answer.read()))
+
+
+def _opener(cluster: Cluster) -> urllib.request.OpenerDirector:
+    # A proxy of the environment must not get between us and the loopback interface.
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if cluster.tls is not None:
+        handlers.append(urllib.request.HTTPSHandler(context=cluster.tls.context()))
+    return urllib.request.build_opener(*handlers)
 
 
 def _base64(text: str) -> str:

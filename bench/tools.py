@@ -47,9 +47,14 @@ def bare(at: Environment) -> Tool:
     return Tool(BARE, lambda _lock, _command: [at.python, "-c", "pass"], at.variables)
 
 
-def distlock(at: Environment, server: Server, ttl: int | None = None, transport: str = "http") -> Tool:
+def distlock(
+    at: Environment, server: Server, ttl: int | None = None, transport: str = "http", configured: bool = False
+) -> Tool:
+    """`configured`: all settings are in a config file, as the docs install it, and none in the environment."""
     name = "distlock" if ttl is None else "distlock-ttl"
     name = name if transport == "http" else f"distlock-{transport}"
+    if configured:
+        name = "distlock-config" if server.cacert is None else "distlock-tls"
     options = [] if ttl is None else [f"--ttl={ttl}"]
     prefix = f"{at.prefix}{name}/"
 
@@ -71,6 +76,8 @@ def distlock(at: Environment, server: Server, ttl: int | None = None, transport:
     settings = {"DISTLOCK_ENDPOINTS": server.endpoint, "DISTLOCK_PREFIX": prefix, "DISTLOCK_TIMEOUT": "-1"}
     if transport != "http":
         settings["DISTLOCK_TRANSPORT"] = transport
+    if configured:
+        settings = {"DISTLOCK_CONFIG": str(_config_file(at, server, name, prefix))}
     return Tool(
         name,
         argv,
@@ -81,12 +88,30 @@ def distlock(at: Environment, server: Server, ttl: int | None = None, transport:
     )
 
 
+def _config_file(at: Environment, server: Server, name: str, prefix: str) -> Path:
+    """The example of the docs, with this etcd in it."""
+    path = at.folder / f"{name}.yaml"
+    lines = [
+        "endpoints:",
+        f"  - {server.endpoint}",
+        f"prefix: {prefix}",
+        "timeout: 600          # seconds; -1: forever, 0: do not wait",
+        "connect_timeout: 3",
+        "busy_exit_code: 75",
+        *([] if server.cacert is None else [f"cacert: {server.cacert}"]),
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
 def etcdctl(at: Environment, server: Server, binary: str) -> Tool:
-    prefix = f"{at.prefix}etcdctl/"
+    name = "etcdctl" if server.cacert is None else "etcdctl-tls"
+    prefix = f"{at.prefix}{name}/"
     # It leaves its lease behind, which must not end while somebody else is measured.
-    start = [binary, f"--endpoints={server.endpoint}", "lock", "--ttl=3600"]
+    secure = [] if server.cacert is None else [f"--cacert={server.cacert}"]
+    start = [binary, f"--endpoints={server.endpoint}", *secure, "lock", "--ttl=3600"]
     return Tool(
-        "etcdctl",
+        name,
         lambda lock, command: [*start, prefix + lock, *command],
         {**at.variables, "ETCDCTL_API": "3"},
         server,

@@ -1,0 +1,97 @@
+"""A line of waiters in few processes: threads that use the library, each with a connection of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.processes import ToolFailedError, wait_until
+from distlock_core import DistlockError, connect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.server import Server
+
+STACK = 256 * 1024  # bytes of a waiter's thread
+QUEUED = 300.0  # seconds until all are in the queue
+DRAINED = 30.0  # and a second more for each ten waiters
+SETTLED = 1.0
+
+
+class Line:
+    """Waiters for one lock, in the order in which they came; each of them releases as soon as it holds the lock."""
+
+    def __init__(self, endpoint: str, prefix: str, name: str, ttl: int | None = None) -> None:
+        self.prefix, self.name = prefix, name
+        self._endpoint = endpoint
+        self._ttl = ttl
+        self._threads: list[threading.Thread] = []
+        self._failures: list[str] = []
+
+    def grow(self, waiters: int) -> None:
+        before = threading.stack_size(STACK)
+        try:
+            for _ in range(waiters):
+                thread = threading.Thread(target=self._wait, daemon=True)
+                thread.start()
+                self._threads.append(thread)
+        finally:
+            threading.stack_size(before)
+
+    def drained(self) -> None:
+        """Wait until all have had their turn. Raises `ToolFailedError`."""
+        deadline = time.monotonic() + DRAINED + len(self._threads) / 10
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        late = sum(thread.is_alive() for thread in self._threads)
+        if late or self._failures:
+            raise ToolFailedError(self._failures[0] if self._failures else f"{late} waiters had no turn in time")
+
+    def _wait(self) -> None:
+        try:
+            with connect(self._endpoint, self.prefix) as realm, realm.lock(self.name, timeout=-1, ttl=self._ttl):
+                pass
+        except DistlockError as error:
+            self._failures.append(str(error))
+
+
+@contextmanager
+def lined_up(
+    server: Server, endpoint: str, prefix: str, name: str, waiters: int, ttl: int | None = None
+) -> Iterator[Line]:
+    """A lock that is held until the end of the block, and waiters for it, all of them in the queue."""
+    with ExitStack() as stack:
+        realm = stack.enter_context(connect(endpoint, prefix))
+        stack.enter_context(realm.lock(name))
+        line = Line(endpoint, prefix, name, ttl)
+        line.grow(waiters)
+        queue = f"{prefix}{name}/queue/"
+        wait_until(f"{waiters} waiters in the queue", lambda: server.keys_under(queue) >= waiters, QUEUED, pause=0.1)
+        time.sleep(SETTLED)
+        yield line
+
+
+@dataclass(frozen=True)
+class LineDrain:
+    """From the release by the holder until the last one has released."""
+
+    waiters: int
+    seconds: float
+    commits: float  # per hand-over
+
+    @property
+    def hand_over(self) -> float:
+        return self.seconds * 1000 / self.waiters
+
+
+def drain(server: Server, prefix: str, waiters: int) -> LineDrain:
+    with lined_up(server, server.endpoint, prefix, f"line-{waiters}", waiters) as line:
+        before, started = server.commits(), time.perf_counter()
+        started = time.perf_counter()
+    line.drained()
+    seconds = time.perf_counter() - started
+    return LineDrain(waiters, seconds, (server.commits() - before) / waiters)
