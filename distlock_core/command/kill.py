@@ -8,7 +8,7 @@ import time
 
 from distlock_core.base.deadline import FOREVER, now
 from distlock_core.process.table import take_precedence
-from distlock_core.process.tree import Tree
+from distlock_core.process.tree import GLANCE, Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ class Killing:
         self._head_start = head_start
         self._kernel_knows = subreaper and not strangers
         self._killed_at = FOREVER
-        take_precedence()
+        if not take_precedence() and dead_by() < FOREVER:
+            tree.make_way(max(now() + GLANCE, min(kill_at, dead_by() - head_start)))
         if now() < self._moment():
             living = tree.living()
             tree.send(signal.SIGTERM, living)
@@ -70,6 +71,8 @@ class Killing:
 
     def is_over(self, *, reaped: bool) -> bool:
         """True if the whole tree is dead and the command `reaped`, or if the survivors cannot be killed."""
+        if self._killed_at == FOREVER and self._moment() - self._tree.pace <= now():
+            return False  # no time is left to look before the kill
         living = self._tree.living()
         if not living and reaped and (not self._kernel_knows or has_no_child()):
             return True

@@ -183,8 +183,7 @@ class Supervisor:
             from distlock_core.process.table import take_precedence
 
             # The tree may have to be ended soon: measure how long a scan takes.
-            take_precedence()
-            self._command.tree.living()
+            self._command.tree.measure(alone=take_precedence())
         self._find_loss()
 
     @property

@@ -85,8 +85,8 @@ def check_visible() -> str:
     return ""
 
 
-def take_precedence() -> None:
-    """Give this thread the highest priority from now on, if that is allowed.
+def take_precedence() -> bool:
+    """Give this thread the highest priority from now on. Returns False where that is not allowed: only root may.
 
     A busy tree leaves a process of the same priority no time to scan it.
     """
@@ -96,7 +96,16 @@ def take_precedence() -> None:
         try:
             os.setpriority(os.PRIO_PROCESS, 0, -20)
         except OSError:
-            pass  # only root may do that
+            return False
+    return True
+
+
+def yield_precedence(thread: int) -> None:
+    """Give a thread of another process the lowest priority, which a user may do to its own processes."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, thread, 19)
+    except OSError:
+        pass  # it has ended, or belongs to another user
 
 
 # Parents and descendants.
@@ -120,10 +129,15 @@ def children(pid: int) -> set[Process]:
 def listed_children(pid: int) -> set[int]:
     """The pids of its children, including zombies, as the kernel lists them. Raises `OSError` if it does not."""
     found: set[int] = set()
-    for thread in os.listdir(f"/proc/{pid}/task"):
+    for thread in threads(pid):
         with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:
             found.update(map(int, (file.readall() or b"").split()))
     return found
+
+
+def threads(pid: int) -> set[int]:
+    """The ids of its threads, the first of which is its pid. Raises `OSError`."""
+    return set(map(int, os.listdir(f"/proc/{pid}/task")))
 
 
 def sleeps(pid: int) -> int | None:

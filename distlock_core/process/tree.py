@@ -7,8 +7,10 @@ import signal
 import time
 
 from distlock_core.base.deadline import now
-from distlock_core.process.table import Process, Stat, below, listed_children, pids, stat_of
+from distlock_core.process.table import Process, Stat, below, listed_children, pids, stat_of, threads, yield_precedence
 
+GLANCE = 0.1  # seconds that an estimate of the tree's pace may take
+SHARED = 4  # how many times its processor time a scan takes beside a tree of the lowest priority
 CHASE = 0.1  # seconds for which children are killed as they appear, in one pass
 STILL = 0.001  # seconds between two scans of children that are all killed already
 MOST_ROUNDS = 10  # of stopping; a tree that still forks after these is killed as it is found
@@ -17,8 +19,8 @@ MOST_ROUNDS = 10  # of stopping; a tree that still forks after these is killed a
 class Tree:
     """A command and all its descendants that can be found.
 
-    The command itself is signalled by its pid even where /proc shows nothing. `pace` is the number of seconds that the
-    last scan of the tree, with a signal to each process, took.
+    The command itself is signalled by its pid even where /proc shows nothing. `pace` is the number of seconds that a
+    scan of the tree, with a signal to each process, takes, as measured or estimated last.
     """
 
     def __init__(
@@ -58,10 +60,8 @@ class Tree:
         found: dict[int, Stat] = {}
         try:
             for pid in pids() - self._older - skipped:
-                stat = stat_of(pid)
-                if stat is not None and self._started is not None and stat.started < self._started:
-                    self._older.add(pid)
-                elif stat is not None:
+                stat = self._stat_of(pid)
+                if stat is not None:
                     found[pid] = stat
         except OSError:
             pass  # no /proc any more, or no descriptor left: known processes are still reached
@@ -73,6 +73,34 @@ class Tree:
         fresh = {(pid, found[pid].started) for pid in members if found[pid].is_alive}
         return known | fresh | self._itself()
 
+    def _stat_of(self, pid: int) -> Stat | None:
+        """One process, None for one that is gone or is older than the command."""
+        stat = stat_of(pid)
+        if stat is not None and self._started is not None and stat.started < self._started:
+            self._older.add(pid)
+            return None
+        return stat
+
+    def measure(self, *, alone: bool) -> None:
+        """Estimate `pace` from as much as can be seen within `GLANCE` seconds.
+
+        On a busy machine a whole look at a large tree takes seconds, in which its caller would notice nothing else. So
+        what counts is the processor time that it takes: all of it, if this thread comes before all others (`alone`),
+        and else as much as is left beside a tree that has made way.
+        """
+        began, at_first = now(), time.thread_time()
+        try:
+            listed = pids() - self._older
+        except OSError:
+            return
+        took = listing = time.thread_time() - at_first
+        for seen, pid in enumerate(listed, 1):
+            self._stat_of(pid)
+            if now() >= began + GLANCE or seen == len(listed):
+                took += (time.thread_time() - at_first - listing) * len(listed) / seen
+                break
+        self.pace = max(took * (1 if alone else SHARED), self.pace / 2)
+
     def _itself(self) -> set[Process]:
         """The command, unless it has been reaped: before that its pid cannot be reused."""
         if not self.is_child:
@@ -81,6 +109,31 @@ class Tree:
         if stat is not None:
             return {(self._pid, stat.started)} if stat.is_alive else set()
         return {(self._pid, self._started or 0)}
+
+    def make_way(self, until: float) -> None:
+        """Give all of it the lowest priority, for a user who may not raise the priority of this process.
+
+        The children are taken as the kernel lists them, and a whole generation before the next: whoever is busy stands
+        in the way of the rest of this. It ends at the moment `until`, on the `now()` clock, however far it came.
+        """
+        spared = {pid for pid, _ in self._strangers} | {os.getpid()}
+        generation = {os.getpid()} if self._subreaper else {self._pid}
+        seen: set[int] = set()
+        while generation and now() < until:
+            for pid in generation - spared:
+                yield_precedence(pid)
+            seen |= generation
+            children: set[int] = set()
+            for pid in generation:
+                try:
+                    children |= listed_children(pid)
+                    for thread in threads(pid) - generation - spared:
+                        yield_precedence(thread)
+                except OSError:
+                    pass  # it has ended, or this kernel does not list them
+                if now() >= until:
+                    return
+            generation = children - spared - seen
 
     def send(self, number: int, to: set[Process]) -> None:
         """Send a signal. Processes that may not be signalled (set-uid, another user) are added to `refused`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Callable
@@ -46,13 +47,16 @@ class Told:
         self.came.set()
 
 
+@pytest.fixture(autouse=True)
+def _threads_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "others", set(threading.enumerate()))
+
+
+others: set[threading.Thread] = set()
+
+
 def threads() -> list[str]:
-    # But for those of other tests, which linger for a moment.
-    return [
-        thread.name
-        for thread in threading.enumerate()
-        if thread.name.startswith(MINE) and thread.name not in ("distlock-cancel", "distlock-tell")
-    ]
+    return [t.name for t in threading.enumerate() if t.name.startswith(MINE) and t not in others]
 
 
 def renewals(proxy: Proxy) -> int:
