@@ -123,11 +123,15 @@ def pids_of(process: Process) -> list[int]:
 # Killed in time, however large, and however fast it changes.
 
 
-@pytest.mark.parametrize("may_take_precedence", [True, False], ids=["as root", "as an ordinary user"])
 @pytest.mark.parametrize(
-    ("many", "hydras", "busy"),
-    [(2000, 0, 100), (20, 3, 0)],
-    ids=["2000 processes, 100 of them busy", "some that fork and exit"],
+    ("many", "hydras", "busy", "may_take_precedence"),
+    [(2000, 0, 100, True), (20, 3, 0, True), (1000, 0, 100, False), (20, 3, 0, False)],
+    ids=[
+        "2000 processes, 100 of them busy",
+        "some that fork and exit",
+        "1000 of an ordinary user, 100 of them busy",
+        "some of an ordinary user that fork and exit",
+    ],
 )
 def test_a_large_or_restless_tree_is_dead_before_the_next_one_starts(
     spawn_distlock: Spawn,
