@@ -197,12 +197,12 @@ def _why(address: Address, tls: Tls | None, patience: Patience) -> str:
 
 
 def _is_tls_spoken(address: Address, patience: Patience) -> bool:
-    from distlock_core.etcd.auth.tls import is_spoken
+    from distlock_core.etcd.auth.secure_connection import is_spoken
 
     return is_spoken(address, patience)
 
 
 def _secure(address: Address, tls: Tls, patience: Patience) -> Connection:
-    from distlock_core.etcd.auth.tls import SecureConnection
+    from distlock_core.etcd.auth.secure_connection import SecureConnection
 
     return SecureConnection(address, patience, tls)

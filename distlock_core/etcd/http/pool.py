@@ -63,7 +63,8 @@ class Pool:
         """Return a new connection, which the caller closes or gives back."""
         if not address.tls:
             return Connection(address, patience)
-        from distlock_core.etcd.auth.tls import SecureConnection, Tls
+        from distlock_core.etcd.auth.secure_connection import SecureConnection
+        from distlock_core.etcd.auth.tls import Tls
 
         if self._tls is None:
             self._tls = Tls(self._access)
