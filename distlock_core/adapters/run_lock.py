@@ -25,7 +25,8 @@ def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, A
     If the run ends without a call of `end_hold()`, the lock is released, or kept with `on_failure`. Raises
     `DistlockError`.
     """
-    from distlock_core.keeper.run_keeper import KEEP, RELEASE, RunKeeper
+    from distlock_core.keeper.run_keeper import RunKeeper
+    from distlock_core.keeper.run_keeper_process import KEEP, RELEASE
 
     settings = checked(settings._replace(ttl=settings.ttl or run_ttl()))
     name = settings.lockname

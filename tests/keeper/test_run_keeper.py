@@ -13,7 +13,8 @@ import pytest
 from distlock_core import DistlockError, LockLost, Realm, connect
 from distlock_core.adapters.run_lock import start_run_keeper
 from distlock_core.adapters.settings import read_settings
-from distlock_core.keeper.run_keeper import COOL, KEEP, RELEASE, RunKeeper, wait_for
+from distlock_core.keeper.run_keeper import RunKeeper, wait_for
+from distlock_core.keeper.run_keeper_process import COOL, KEEP, RELEASE
 from distlock_core.testing import Cluster, Proxy
 from tests.support.etcd_view import Etcd
 from tests.support.processes import BOUND, is_running, wait_until

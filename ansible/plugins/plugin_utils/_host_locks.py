@@ -10,10 +10,10 @@ import time
 
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.run_lock import start_run_keeper
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError, LockLost
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.keeper.run_keeper import (
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.keeper.run_keeper import wait_for
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.keeper.run_keeper_process import (
     KEEP,
     RELEASE,
-    wait_for,
 )
 from ansible_collections.distlock.distlock.plugins.plugin_utils._hosts import complain, display, say
 from ansible_collections.distlock.distlock.plugins.plugin_utils._play_lock import BEYOND, end_hold

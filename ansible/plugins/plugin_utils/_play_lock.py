@@ -10,7 +10,7 @@ import time
 
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.run_lock import start_run_keeper
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError, LockLost
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.keeper.run_keeper import (
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.keeper.run_keeper_process import (
     COOL,
     KEEP,
     RELEASE,
