@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 SHOW = "show"  # lock
 SHOW_KEY = "show_key"  # key: a raw key, outside any realm
-ENTER = "enter"  # lock, token (of the same owner's step)
-UNLOCK_DEAD_RUN = "unlock_dead_run"  # lock, token
+ENTER = "enter"  # lock, owner, token (of the same owner's step)
+UNLOCK_DEAD_RUN = "unlock_dead_run"  # lock, owner, token
 UNLOCK_FORCE = "unlock_force"  # lock
-UNLOCK_STEP = "unlock_step"  # lock, token
-UNLOCK_LATER = "unlock_later"  # lock, token: the release has failed
-CHOOSE_TOKEN = "choose_token"  # noqa: S105 - lock, tokens: several holds match
+UNLOCK_STEP = "unlock_step"  # lock, owner, token
+UNLOCK_LATER = "unlock_later"  # lock, owner, token: the release has failed
+CHOOSE_TOKEN = "choose_token"  # noqa: S105 - lock, owner (null: anyone's), tokens: several holds match
 CHANGE_TOKEN = "change_token"  # noqa: S105 - lock, tokens (of other owners' holds)
 SAME_OWNER = "same_owner"  # lock
 SAME_SLOTS = "same_slots"  # lock, slots (the holder's number of them)
-SETTLE = "settle"  # lock, run: it is unknown whether this run holds it
+SETTLE = "settle"  # lock, owner, run: it is unknown whether this run holds it
 RAW_PREFIX = "raw_prefix"  # setting
 SET_ENDPOINTS = "set_endpoints"  # nobody has said where etcd is
 
@@ -30,16 +30,16 @@ SET_ENDPOINTS = "set_endpoints"  # nobody has said where etcd is
 DATA = {
     SHOW: ("lock",),
     SHOW_KEY: ("key",),
-    ENTER: ("lock", "token"),
-    UNLOCK_DEAD_RUN: ("lock", "token"),
+    ENTER: ("lock", "owner", "token"),
+    UNLOCK_DEAD_RUN: ("lock", "owner", "token"),
     UNLOCK_FORCE: ("lock",),
-    UNLOCK_STEP: ("lock", "token"),
-    UNLOCK_LATER: ("lock", "token"),
-    CHOOSE_TOKEN: ("lock", "tokens"),
+    UNLOCK_STEP: ("lock", "owner", "token"),
+    UNLOCK_LATER: ("lock", "owner", "token"),
+    CHOOSE_TOKEN: ("lock", "owner", "tokens"),
     CHANGE_TOKEN: ("lock", "tokens"),
     SAME_OWNER: ("lock",),
     SAME_SLOTS: ("lock", "slots"),
-    SETTLE: ("lock", "run"),
+    SETTLE: ("lock", "owner", "run"),
     RAW_PREFIX: ("setting",),
     SET_ENDPOINTS: (),
 }
@@ -47,17 +47,17 @@ DATA = {
 PYTHON = {
     SHOW: "See: realm.show({lock})",
     SHOW_KEY: "See the key {key} in etcd",
-    ENTER: "To enter it all the same: realm.lock({lock}, ..., token={token})",
-    UNLOCK_DEAD_RUN: "Where that is surely over: realm.unlock({lock}, token={token})",
+    ENTER: "To enter it anyway: realm.lock({lock}, {owner}, token={token})",
+    UNLOCK_DEAD_RUN: "If you are sure that it has ended: realm.unlock({lock}, token={token})",
     UNLOCK_FORCE: "To break it: realm.unlock({lock}, force=True)",
-    UNLOCK_STEP: "To release it all the same: realm.unlock({lock}, token={token}), or force=True",
+    UNLOCK_STEP: "To release it anyway: realm.unlock({lock}, token={token})",
     UNLOCK_LATER: "When etcd is back: realm.unlock({lock}, token={token})",
-    CHOOSE_TOKEN: "Say which one with token= ({tokens})",
-    CHANGE_TOKEN: "To change it all the same, name it with token= ({tokens})",
-    SAME_OWNER: "Give both the same owner= to enter it again",
+    CHOOSE_TOKEN: "Choose one with token= ({tokens})",
+    CHANGE_TOKEN: "To change it anyway, name it with token= ({tokens})",
+    SAME_OWNER: "Give both the same owner=, so that the inner one can enter it",
     SAME_SLOTS: "Use the same number everywhere: slots={slots}",
-    SETTLE: "Look with realm.show({lock}), and if that run holds it: realm.unlock({lock})",
-    RAW_PREFIX: "Where the Go original has it like this: connect(..., raw_prefix=True)",
+    SETTLE: "Check with realm.show({lock}); if that run holds it: realm.unlock({lock})",
+    RAW_PREFIX: "If the Go original uses this prefix: connect(..., raw_prefix=True)",
     SET_ENDPOINTS: "No endpoint is given: connect('http://HOST:2379')",
 }
 
@@ -81,7 +81,7 @@ class Hint:
         return hash(repr(self))
 
     def fields(self) -> dict[str, Any]:
-        """The hint for JSON: `{"code": "enter", "lock": "x", "token": 17}`."""
+        """The hint for JSON: `{"code": "enter", "lock": "x", "owner": "me", "token": 17}`."""
         return {"code": self.code, **self.data}
 
 
@@ -90,9 +90,17 @@ def see(name: str) -> Hint:
     return Hint(SHOW_KEY, key=name) if "/" in name else Hint(SHOW, lock=name)
 
 
+def settle(name: str, owner: str, run: str) -> Hint:
+    """The hint to find out whether this run holds a lock. For a raw key it is the key that shows it."""
+    return see(name) if "/" in name else Hint(SETTLE, lock=name, owner=owner, run=run)
+
+
 def from_fields(found: Iterable[Mapping[str, Any]]) -> tuple[Hint, ...]:
-    """The hints for objects that `fields()` has made. Unknown codes are left out."""
-    return tuple(Hint(**one) for one in found if set(one) == {"code", *DATA.get(one.get("code", ""), ("?",))})
+    """The hints for objects that `fields()` has made. Unknown codes, and what a front end has added, are left out."""
+    known = [(one["code"], DATA[one["code"]], one) for one in found if one.get("code") in DATA]
+    return tuple(
+        Hint(code, **{name: one[name] for name in names}) for code, names, one in known if all(n in one for n in names)
+    )
 
 
 def sentence(hint: Hint, table: Mapping[str, str], quoted: Callable[[str], str], **more: str) -> str:

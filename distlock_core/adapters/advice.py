@@ -64,68 +64,73 @@ def _ansible_reach(given: Mapping[str, Any]) -> str:
 _SALT = {
     "show": "See: distlock.show {lock}{reach}",
     "show_key": "See: etcdctl get --prefix {key}",
-    "enter": "To enter it all the same: token: {token}",
-    "unlock_dead_run": "Where that is surely over: distlock.unlock {lock} token={token}{reach}",
-    "unlock_force": "To break it: force: True, after a look",
-    "unlock_step": "To release it all the same: distlock.unlock {lock} token={token}{reach}, or force: True",
-    "unlock_later": "When etcd is back: distlock.unlock {lock} token={token}{reach}",
-    "choose_token": "Say which one with token ({tokens})",
-    "change_token": "To change it all the same, name it with token ({tokens})",
-    "same_owner": "Give both the same owner to enter it again",
+    "enter": "To release it anyway: distlock.unlock {lock} owner={owner} token={token}{reach}",
+    "unlock_dead_run": ("If you are sure that it has ended: distlock.unlock {lock} owner={owner} token={token}{reach}"),
+    "unlock_force": "To break it: distlock.unlock {lock} force=True{reach}",
+    "unlock_step": "To release it anyway: distlock.unlock {lock} owner={owner} token={token}{reach}",
+    "unlock_later": "When etcd is back: distlock.unlock {lock} owner={owner} token={token}{reach}",
+    "choose_token": "Choose one (TOKEN is one of {tokens}): distlock.unlock {lock} owner={owner} token=TOKEN{reach}",
+    "change_token": "To change it anyway, name it with token ({tokens})",
+    "same_owner": "Give both the same owner, so that the inner one can enter it",
     "same_slots": "Use the same number everywhere: slots: {slots}",
-    "settle": "Look with distlock.show {lock}{reach}, and if that run holds it: distlock.unlock {lock}{reach}",
-    "raw_prefix": "Where the Go original has it like this: raw_prefix: True in the settings",
+    "settle": (
+        "Check with distlock.show {lock}{reach}; if that run holds it: distlock.unlock {lock} owner={owner}{reach}"
+    ),
+    "raw_prefix": ("If the Go original uses this prefix: raw_prefix: True under distlock: in minion config or pillar"),
     "set_endpoints": "No endpoint is configured: set endpoints under distlock: in minion config or pillar",
 }
+_UNLOCKED = "distlock.distlock.distlock with state: unlocked, name: {lock}, "
 _ANSIBLE = {
     "show": "See: distlock.distlock.distlock_info with name: {lock}{reach}",
     "show_key": "See: etcdctl get --prefix {key}",
-    "enter": "To enter it all the same: token: {token}",
-    "unlock_dead_run": (
-        "Where that is surely over: distlock.distlock.distlock with state: unlocked, name: {lock}, "
-        "token: {token}{reach}"
-    ),
-    "unlock_force": "To break it: force: true, after a look",
-    "unlock_step": "To release it all the same: state: unlocked with token: {token}, or force: true, after a look",
-    "unlock_later": (
-        "When etcd is back: distlock.distlock.distlock with state: unlocked, name: {lock}, token: {token}{reach}"
-    ),
-    "choose_token": "Say which one with token ({tokens})",
-    "change_token": "To change it all the same, name it with token ({tokens})",
-    "same_owner": "Give both the same owner to enter it again",
+    "enter": "To enter it anyway: token: {token}",
+    "unlock_dead_run": ("If you are sure that it has ended: " + _UNLOCKED + "owner: {owner}, token: {token}{reach}"),
+    "unlock_force": "To break it: " + _UNLOCKED + "force: true{reach}",
+    "unlock_step": "To release it anyway: " + _UNLOCKED + "owner: {owner}, token: {token}{reach}",
+    "unlock_later": "When etcd is back: " + _UNLOCKED + "owner: {owner}, token: {token}{reach}",
+    "choose_token": ("Choose one (TOKEN is one of {tokens}): " + _UNLOCKED + "owner: {owner}, token: TOKEN{reach}"),
+    "change_token": "To change it anyway, name it with token ({tokens})",
+    "same_owner": "Give both the same owner, so that the inner one can enter it",
     "same_slots": "Use the same number everywhere: slots: {slots}",
     "settle": (
-        "Look with distlock.distlock.distlock_info with name: {lock}{reach}, and if that run holds it: "
-        "distlock.distlock.distlock with state: unlocked, name: {lock}{reach}"
+        "Check with distlock.distlock.distlock_info with name: {lock}{reach}; if that run holds it: "
+        + _UNLOCKED
+        + "owner: {owner}{reach}"
     ),
-    "raw_prefix": "Where the Go original has it like this: raw_prefix: true in the config file",
+    "raw_prefix": "If the Go original uses this prefix: raw_prefix: true in the config file",
     "set_endpoints": (
         "No endpoint is configured: set endpoints in the task, distlock_endpoints for a strategy or lookup, or "
         "DISTLOCK_ENDPOINTS on the controller"
     ),
 }
+# A play enters no hold by its token: its strategies have no such option.
+_PLAY = {
+    **_ANSIBLE,
+    "enter": _ANSIBLE["unlock_step"],
+    "same_slots": "Use the same number everywhere: distlock_slots: {slots}",
+}
+_UNLOCK = "distlock --unlock --lock-name={lock} "
 _PUPPET = {
     "show": "See: distlock --show --lock-name={lock}{reach}",
     "show_key": "See: etcdctl get --prefix {key}",
-    "enter": "To enter it all the same: token => {token}",
-    "unlock_dead_run": "Where that is surely over: distlock --unlock --lock-name={lock} --token={token}{reach}",
-    "unlock_force": "To break it: force => true, after a look",
-    "unlock_step": (
-        "To release it all the same: distlock --unlock --lock-name={lock} --token={token}{reach}, or force => true"
-    ),
-    "unlock_later": "When etcd is back: distlock --unlock --lock-name={lock} --token={token}{reach}",
-    "choose_token": "Say which one with token ({tokens})",
-    "change_token": "To change it all the same, name it with token ({tokens})",
-    "same_owner": "Give both the same owner to enter it again",
+    "enter": "To release it anyway: " + _UNLOCK + "--token={token}{reach}",
+    "unlock_dead_run": "If you are sure that it has ended: " + _UNLOCK + "--token={token}{reach}",
+    "unlock_force": "To break it: " + _UNLOCK + "--force{reach}",
+    "unlock_step": "To release it anyway: " + _UNLOCK + "--token={token}{reach}",
+    "unlock_later": "When etcd is back: " + _UNLOCK + "--token={token}{reach}",
+    "choose_token": "Choose one (TOKEN is one of {tokens}): " + _UNLOCK + "--token=TOKEN{reach}",
+    "change_token": "To change it anyway, name it with its token ({tokens})",
+    "same_owner": "Give both the same owner, so that the inner one can enter it",
     "same_slots": "Use the same number everywhere: slots => {slots}",
     "settle": (
-        "Look with distlock --show --lock-name={lock}{reach}, and if that run holds it: "
+        "Check with distlock --show --lock-name={lock}{reach}; if that run holds it: "
         "distlock --unlock --lock-name={lock}{reach}"
     ),
-    "raw_prefix": "Where the Go original has it like this: raw_prefix => true",
+    "raw_prefix": "If the Go original uses this prefix: raw_prefix: true in the config file",
     "set_endpoints": "No endpoint is configured: set endpoints => [...] of the class distlock, or of this resource",
 }
 
 SALT: Final = Tool(_SALT, _for_shell, _salt_reach)
 ANSIBLE: Final = Tool(_ANSIBLE, _for_yaml, _ansible_reach)
+PLAY: Final = Tool(_PLAY, _for_yaml, _ansible_reach)  # a strategy
 PUPPET: Final = Tool(_PUPPET, _for_shell, as_options)

@@ -6,6 +6,7 @@ import os
 
 from distlock_core.connection import realm_of
 from distlock_core.errors import LockBusy
+from distlock_core.hints import SAME_OWNER, Hint
 from distlock_core.lock.reentry import is_inside
 from distlock_core.model.record import HELD
 from distlock_core.model.wording import taken
@@ -69,9 +70,9 @@ class RunHolds:
                 raise LockBusy(f"{taken(state)}: that is this run", state=state)
             if state.holders and all(self._is_bound(holder.record) for holder in state.holders):
                 raise LockBusy(
-                    f"{taken(state)}, until this very run ends: to wait for it in here would never end. Give both the "
-                    "same owner",
+                    f"{taken(state)}, until this run ends, so waiting for it in this run would never end",
                     state=state,
+                    hints=[Hint(SAME_OWNER, lock=state.name)],
                 )
             if progress is not None:
                 progress(waiting)

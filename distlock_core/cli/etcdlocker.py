@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     Number = TypeVar("Number", int, float)
 
+WORDS = {"same_owner": "Start the inner command without etcdlocker"}  # an id enters nothing
 SHORT = "e:i:k:nr:t:vh"
 LONG = {"etcd=": "e", "id=": "i", "key=": "k", "node": "n", "refresh=": "r", "ttl=": "t", "verbose": "v", "help": "h"}
 VARIABLES = {
@@ -132,7 +133,7 @@ def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, 
     keys = Keys.raw(check_key(values["k"]))
     # The owner is only for display: two runs with one id exclude each other.
     spec = LockSpec(keys, owner, False, "", "run", 1, held_around(environ), ttl, refresh)
-    carry({}, values.get("e", ""))
+    carry({}, values.get("e", ""), WORDS)
     etcd = dial(values.get("e") or "localhost:2379")
     return Request("run", settings, command), lambda details: Lock(
         etcd, spec._replace(details=details), background=False

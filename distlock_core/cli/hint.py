@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distlock_core.base.text import for_shell, printable
-from distlock_core.cli.reach import etcdctl_options, options
+from distlock_core.cli.reach import etcdctl_options, options, own_words
 from distlock_core.hints import sentence
 
 TYPE_CHECKING = False
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 COMMANDS = {
     "show": "See: distlock --show --lock-name={lock}{reach}",
     "show_key": "See: etcdctl{etcdctl} get --prefix {key}",
-    "enter": "To enter it all the same: --token={token}",
-    "unlock_dead_run": "Where that is surely over: distlock --unlock --lock-name={lock} --token={token}{reach}",
+    "enter": "To enter it anyway: --token={token}",
+    "unlock_dead_run": "If you are sure that it has ended: distlock --unlock --lock-name={lock} --token={token}{reach}",
     "unlock_force": "To break it: distlock --unlock --force --lock-name={lock}{reach}",
-    "unlock_step": "To release it all the same: distlock --unlock --token={token} --lock-name={lock}{reach}",
+    "unlock_step": "To release it anyway: distlock --unlock --token={token} --lock-name={lock}{reach}",
     "unlock_later": "When etcd is back: distlock --unlock --lock-name={lock} --token={token}{reach}",
-    "choose_token": "Say which one with --token ({tokens})",
-    "change_token": "To change it all the same, name it with --token ({tokens})",
-    "same_owner": "Give both the same --id to enter it again",
+    "choose_token": "Choose one with --token ({tokens})",
+    "change_token": "To change it anyway, name it with --token ({tokens})",
+    "same_owner": "Give both the same --id, so that the inner one can enter it",
     "same_slots": "Use the same number everywhere: --slots={slots}",
     "settle": (
-        "Look with distlock --show --lock-name={lock}{reach}, and if that run holds it: "
+        "Check with distlock --show --lock-name={lock}{reach}; if that run holds it: "
         "distlock --unlock --lock-name={lock}{reach}"
     ),
-    "raw_prefix": "Where the Go original has it like this: --raw-prefix",
+    "raw_prefix": "If the Go original uses this prefix: --raw-prefix",
     "set_endpoints": (
         "No endpoint is configured: set --endpoints or DISTLOCK_ENDPOINTS; to try things out, distlock-etcd starts an "
         "etcd"
@@ -37,7 +37,7 @@ COMMANDS = {
 
 def advice(hint: Hint) -> str:
     """One hint as a sentence with a command."""
-    return sentence(hint, COMMANDS, _quoted, reach=options(), etcdctl=etcdctl_options())
+    return sentence(hint, {**COMMANDS, **own_words()}, _quoted, reach=options(), etcdctl=etcdctl_options())
 
 
 def in_commands(error: DistlockError) -> str:

@@ -14,12 +14,20 @@ if TYPE_CHECKING:
 
 _given: Mapping[str, Any] = {}
 _endpoints = ""  # of etcdlocker
+_words: Mapping[str, str] = {}  # the sentences of a front end where they differ from those of distlock
 
 
-def carry(given: Mapping[str, Any], endpoints: str = "") -> None:
-    """Store the settings given as options to this call, by key; for etcdctl the `endpoints`."""
-    global _given, _endpoints
-    _given, _endpoints = given, endpoints
+def carry(given: Mapping[str, Any], endpoints: str = "", words: Mapping[str, str] = {}) -> None:
+    """Store the settings given as options to this call, by key; for etcdctl the `endpoints`.
+
+    `words`: the sentences, by code, in which a front end differs from `distlock`.
+    """
+    global _given, _endpoints, _words
+    _given, _endpoints, _words = given, endpoints, words
+
+
+def own_words() -> Mapping[str, str]:
+    return _words
 
 
 def options() -> str:

@@ -215,7 +215,7 @@ def _end_hold(request: Request, lock: Lock, code: int, mask: SignalMask, how: st
         how = "left held, as it was found:"
     if code == LOST:
         lock.release_timeout = AFTER_LOSS
-    hints, end = [Hint(UNLOCK_LATER, lock=name, token=token)], ""
+    hints, end = [Hint(UNLOCK_LATER, lock=name, owner=lock.owner, token=token)], ""
     if settings.ttl is not None:
         hints, end = [], f". Its lease ends it within {settings.ttl}s"
     what = "may still be locked" if detail is None else "could not be left taken"

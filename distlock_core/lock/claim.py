@@ -184,7 +184,7 @@ class Claims:
             except OutcomeUnknown:
                 patience.pause(RETRY_PAUSE)
             except Exception as error:  # noqa: BLE001 - whatever it is, nobody knows what became of the claim
-                raise refusals.unknown(self._keys.name, self._run, f"{ending}; {error}") from ending
+                raise refusals.unknown(self._keys.name, self._spec.owner, self._run, f"{ending}; {error}") from ending
         return None
 
     def undo(self, acquired: Acquired, patience: Patience) -> None:
@@ -204,7 +204,7 @@ class Claims:
                 patience.pause(RETRY_PAUSE)
             except NoSpace as full:
                 if acquired.before or len(undo) == 1:
-                    raise refusals.unknown(self._keys.name, self._run, str(full)) from full
+                    raise refusals.unknown(self._keys.name, self._spec.owner, self._run, str(full)) from full
                 undo = undo[:1]  # what only deletes is let in
             except Exception as error:
-                raise refusals.unknown(self._keys.name, self._run, str(error)) from error
+                raise refusals.unknown(self._keys.name, self._spec.owner, self._run, str(error)) from error

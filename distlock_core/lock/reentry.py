@@ -229,11 +229,11 @@ def why_not(state: LockState, spec: LockSpec) -> tuple[str, list[Hint]]:
             if told[0] == ALIVE:
                 return whose, []
             if told[0] != GONE:
-                return whose, [Hint(UNLOCK_DEAD_RUN, lock=state.name, token=holder.token)]
+                return whose, [Hint(UNLOCK_DEAD_RUN, lock=state.name, owner=holder.owner, token=holder.token)]
             step = Record.parse(record.text("step").encode("utf-8", "backslashreplace"))
         told = what_of_step(holder, step, spec.state_dir)
         whose = f"that is this owner's own step, taken for {_process(_taker(step))}, {_lives(told)}"
-        return whose, [Hint(ENTER, lock=state.name, token=holder.token)]
+        return whose, [Hint(ENTER, lock=state.name, owner=holder.owner, token=holder.token)]
     return "", []
 
 
@@ -266,7 +266,7 @@ def refuse_anothers_step(holder: Holder, taker: Mapping[str, Any] | None, state_
     raise NotHolder(
         f"{name} is held by {held_by(holder)}, a step that was taken for {_process(theirs)}, {_lives(told)}: "
         "left alone",
-        hints=[Hint(UNLOCK_STEP, lock=holder.lock, token=holder.token), see(holder.lock)],
+        hints=[Hint(UNLOCK_STEP, lock=holder.lock, owner=holder.owner, token=holder.token), see(holder.lock)],
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from distlock_core.base.text import printable
 from distlock_core.errors import AcquireTimeout, Frozen, LimitConflict, LockBusy, OutcomeUnknown
-from distlock_core.hints import SAME_OWNER, SAME_SLOTS, SETTLE, Hint, see
+from distlock_core.hints import SAME_OWNER, SAME_SLOTS, Hint, see, settle
 from distlock_core.model.state import LockState
 from distlock_core.model.wording import taken
 
@@ -61,9 +61,9 @@ def _because(own: tuple[str, list[Hint]]) -> str:
     return f"; {own[0]}" if own[0] else ""
 
 
-def unknown(name: str, run: str, why: str) -> OutcomeUnknown:
+def unknown(name: str, owner: str, run: str, why: str) -> OutcomeUnknown:
     return OutcomeUnknown(
         f"nobody can tell whether {printable(name)} was locked: {why}. etcd may still lock it for run {run}",
         run=run,
-        hints=[Hint(SETTLE, lock=name, run=run)],
+        hints=[settle(name, owner, run)],
     )

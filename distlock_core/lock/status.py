@@ -88,7 +88,7 @@ def one_of(state: LockState, owner: str | None, token: int | None, otherwise: st
             hints = [_otherwise(otherwise, state), *hints]
         raise NotHolder(f"{taken(state)}, {why}", state=state, hints=hints)
     if len(fitting) > 1:
-        hints = [Hint(CHOOSE_TOKEN, lock=state.name, tokens=[holder.token for holder in fitting])]
+        hints = [Hint(CHOOSE_TOKEN, lock=state.name, owner=owner, tokens=[holder.token for holder in fitting])]
         raise NotHolder(taken(state), state=state, hints=hints)
     return fitting[0]
 

@@ -93,7 +93,7 @@ def test_anothers_lock_is_named_and_left_alone_without_force(playbook: Run, keys
     assert '"RAM swap"' in take["msg"]
     go = played.task("go")
     assert (go.outcome, go["kind"], go["changed"], go["holder"]) == ("failed", "not_holder", False, "node-3")
-    assert "left alone. To break it: force: true, after a look." in go["msg"]
+    assert f"left alone. To break it: {MODULE} with state: unlocked, name: x, force: true" in go["msg"]
     assert (played.task("go of mine").outcome, played.task("go of mine")["changed"]) == ("failed", False)
     for name in ("take", "go", "go of mine", "held"):
         assert "--" not in played.task(name)["msg"], "an option of the command line"

@@ -105,7 +105,7 @@ def check_same_slots(site: Site) -> None:
 def check_choose_token(site: Site) -> None:
     site.locked("--id=one", "--slots=2")
     token = site.locked("--id=two", "--slots=2")
-    tokens = re.findall(r"\d+", behind("Say which one with --token", site.said("--unlock")))
+    tokens = re.findall(r"\d+", behind("Choose one with --token", site.said("--unlock")))
     assert str(token) in tokens
     for one in tokens:
         assert site("--unlock", f"--token={one}").returncode == 0
@@ -122,7 +122,7 @@ def check_change_token(site: Site) -> None:
 
 def check_same_owner(site: Site) -> None:
     inner = shlex.join([f"{BIN}/distlock", *site.where, f"--lock-name={NAME}", "--", "true"])
-    option = behind("Give both the same ", site("--", "sh", "-c", inner).stderr.strip()).split()[0]
+    option = behind("Give both the same ", site("--", "sh", "-c", inner).stderr.strip()).split(",")[0]
     inner = shlex.join([f"{BIN}/distlock", *site.where, f"--lock-name={NAME}", f"{option}=me", "--", "true"])
     assert site(f"{option}=me", "--", "sh", "-c", inner).returncode == 0
 
@@ -141,7 +141,7 @@ def step_of_another(site: Site) -> tuple[int, subprocess.Popen[bytes]]:
 def check_enter(site: Site) -> None:
     token, taker = step_of_another(site)
     try:
-        option = behind("To enter it all the same: ", site.said("--id=me", "--nowait", "--", "true"))
+        option = behind("To enter it anyway: ", site.said("--id=me", "--nowait", "--", "true"))
         assert option == f"--token={token}"
         assert site("--id=me", "--nowait", option, "--", "true").returncode == 0
     finally:
@@ -152,7 +152,7 @@ def check_enter(site: Site) -> None:
 def check_unlock_step(site: Site) -> None:
     _, taker = step_of_another(site)
     try:
-        assert pasted(behind("To release it all the same: ", site.said("--id=me", "--unlock"))).returncode == 0
+        assert pasted(behind("To release it anyway: ", site.said("--id=me", "--unlock"))).returncode == 0
         assert site.free()
     finally:
         taker.kill()
@@ -166,7 +166,7 @@ def check_unlock_dead_run(site: Site) -> None:
     )
     site.realm.put(f"else where/{NAME}", f"1500000000;me;{details}")
     said = site.said("--id=me", "--nowait", "--", "true")
-    assert pasted(behind("Where that is surely over: ", said)).returncode == 0
+    assert pasted(behind("If you are sure that it has ended: ", said)).returncode == 0
     assert site.free()
 
 
@@ -183,15 +183,15 @@ def words_of(site: Site, hint: Hint) -> str:
 
 def check_unlock_later(site: Site) -> None:
     token = site.locked("--id=other")
-    line = words_of(site, Hint(hints.UNLOCK_LATER, lock=NAME, token=token))
+    line = words_of(site, Hint(hints.UNLOCK_LATER, lock=NAME, owner="other", token=token))
     assert pasted(behind("When etcd is back: ", line)).returncode == 0
     assert site.free()
 
 
 def check_settle(site: Site) -> None:
     site.locked("--id=other")
-    line = words_of(site, Hint(hints.SETTLE, lock=NAME, run="r"))
-    look, _, unlock = line.removeprefix("Look with ").partition(", and if that run holds it: ")
+    line = words_of(site, Hint(hints.SETTLE, lock=NAME, owner="other", run="r"))
+    look, _, unlock = line.removeprefix("Check with ").partition("; if that run holds it: ")
     assert "held by   other" in pasted(look).stdout
     assert pasted(unlock).returncode == 0
     assert site.free()
@@ -204,7 +204,7 @@ def check_show_key(site: Site) -> None:
 
 def check_raw_prefix(site: Site) -> None:
     done = site._run(f"--endpoints={site.endpoint}", "--prefix=raw", "--list")
-    option = behind("Where the Go original has it like this: ", one_line(done.stderr))
+    option = behind("If the Go original uses this prefix: ", one_line(done.stderr))
     assert site._run(f"--endpoints={site.endpoint}", "--prefix=raw", option, "--list").returncode == 0
 
 

@@ -120,7 +120,7 @@ def test_of_several_slots_unlock_wants_to_know_which(run_distlock: Run, realm: R
     refused = run_distlock("--lock-name=x", "--unlock")
     assert refused.returncode == 1
     first, second = realm.token("x"), realm.token("x/slot/1")
-    assert f"Say which one with --token ({first}, {second})" in one_line(refused.stderr)
+    assert f"Choose one with --token ({first}, {second})" in one_line(refused.stderr)
     assert run_distlock("--lock-name=x", "--unlock", f"--token={first}").returncode == 0
     assert list(realm.entries()) == ["x/slot/1"]
     assert run_distlock("--lock-name=x", "--unlock").returncode == 0

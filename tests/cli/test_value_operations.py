@@ -101,7 +101,7 @@ def test_another_owners_lock_is_left_alone_unless_its_token_is_named(run_distloc
         error = json.loads(refused.stdout)["error"]
         assert error["kind"] == "not_holder"
         assert error["message"].endswith("left alone")
-        assert error["hints"][0]["advice"].startswith("To change it all the same, name it with --token (")
+        assert error["hints"][0]["advice"].startswith("To change it anyway, name it with --token (")
     assert run_distlock(*UPDATE, "--token=1", "--value=x").returncode == 1
     assert realm.record("db")[1]["value"] == "10.1.1.1"
     for way in ("--id=me", f"--token={realm.token('db')}"):

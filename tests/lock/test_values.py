@@ -231,7 +231,7 @@ class TestFromOutside:
 
     def test_the_token_selects_one_of_several_slots(self, scene: Scene) -> None:
         with scene.realm().lock("db", slots=2), scene.realm().lock("db", slots=2) as second:
-            with pytest.raises(NotHolder, match="Say which one with token="):
+            with pytest.raises(NotHolder, match="Choose one with token="):
                 scene.realm().update("db", OTHER)
             assert scene.realm().update("db", OTHER, token=second.token).slot == 1
             assert [holder.value for holder in scene.realm().show("db").holders] == [None, OTHER]

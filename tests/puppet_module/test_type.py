@@ -111,7 +111,9 @@ def test_another_nodes_lock_fails_skips_what_requires_it_and_is_left_alone(
     assert code == CHANGED_AND_FAILED, said
     assert re.search(r'Distlock\[busy\]/ensure: .*busy is held by puppet:db2 since .*: "Upgrade RPMs"', said)
     assert "Notify[guarded]: Skipping because of failed dependencies" in said
-    assert re.search(r"not_mine is held by puppet:db2 .*, not by puppet:db1: left alone.*force => true", said)
+    refused = re.search(r"not_mine is held by puppet:db2 .*, not by puppet:db1: left alone\. (.*)", said)
+    assert refused is not None
+    assert refused[1].startswith("To break it: distlock --unlock --lock-name=not_mine --force")
     assert "broken, which was held by puppet:db2, is unlocked" in said
     assert "own, which was held by puppet:db1, is unlocked in 60 s" in said
     assert "Distlock[spanning]/ensure" not in said

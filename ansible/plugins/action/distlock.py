@@ -24,6 +24,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils._states import (
     argument_spec,
     carry_out,
 )
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import ANSIBLE
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import (
     ConfigError,
     DistlockError,
@@ -64,7 +65,7 @@ class ActionModule(ActionBase):
             fill_in(arguments, {word for word in options if at_run_end or word not in OF_A_RUN}, SETTING)
             done = self._carry_out(arguments, at_run_end, task_vars)
         except DistlockError as error:
-            done = {"failed": True, "changed": False, "msg": error.message, "kind": error.kind}
+            done = {"failed": True, "changed": False, "msg": ANSIBLE.said(error), "kind": error.kind}
         return {**result, **done}
 
     def _refuse_what_means_nothing(self, arguments):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.distlock.distlock.plugins.module_utils._arguments import CONNECTION
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import ANSIBLE
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError
 from ansible_collections.distlock.distlock.plugins.plugin_utils._controller import fill_in
 from ansible_collections.distlock.distlock.plugins.plugin_utils._facts import refuse_facts_in_arguments
@@ -23,6 +24,6 @@ class ActionModule(ActionBase):
             refuse_facts_in_arguments(self._task, task_vars, self._templar, self._task.resolved_action)
             fill_in(arguments, set(CONNECTION), {})
         except DistlockError as error:
-            return {**result, "failed": True, "changed": False, "msg": error.message, "kind": error.kind}
+            return {**result, "failed": True, "changed": False, "msg": ANSIBLE.said(error), "kind": error.kind}
         asked = self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=self._task.async_val)
         return {**result, **asked}

@@ -47,6 +47,7 @@ _raw:
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.distlock.distlock.plugins.module_utils._arguments import CONNECTION
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import ANSIBLE
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.settings import read_settings
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.connection import realm_of
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError
@@ -65,4 +66,4 @@ class LookupModule(LookupBase):
                 return [owner_of(holder.owner) for name in terms for holder in realm.show(str(name)).holders]
         except DistlockError as error:
             # With no other error behind it: Ansible follows such chains, and shows each message of them.
-            raise AnsibleLookupError(error.message) from None
+            raise AnsibleLookupError(ANSIBLE.said(error)) from None

@@ -147,6 +147,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils import (
     _python,  # noqa: F401 # pylint: disable=unused-import
 )
 from ansible_collections.distlock.distlock.plugins.module_utils._arguments import connection_arguments, connection_spec
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import ANSIBLE
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.settings import read_settings
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.cli.render import locks_json
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.connection import realm_of
@@ -158,7 +159,7 @@ def main():
     try:
         module.exit_json(changed=False, locks=look(module.params))
     except DistlockError as error:
-        module.fail_json(msg=error.message, kind=error.kind)
+        module.fail_json(msg=ANSIBLE.said(error), kind=error.kind)
 
 
 def look(params):

@@ -15,7 +15,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.ke
     KEEP,
     RELEASE,
 )
-from ansible_collections.distlock.distlock.plugins.plugin_utils._hosts import complain, display, say
+from ansible_collections.distlock.distlock.plugins.plugin_utils._hosts import complain, display, say, warn_not_released
 from ansible_collections.distlock.distlock.plugins.plugin_utils._play_lock import BEYOND, end_hold
 from ansible_collections.distlock.distlock.plugins.plugin_utils._story import Waiting
 
@@ -168,10 +168,10 @@ class HostLocks:
         if isinstance(trouble, LockLost):
             self._fail(turn, trouble)
         elif trouble is not None:
-            display.warning(f"distlock: {turn.host}: the lock may not be released: {trouble}")
+            warn_not_released("the lock", trouble, turn.host)
         turn.stage = DONE
 
     def _fail(self, turn, trouble):
         turn.stage = DONE
         turn.stop = True
-        complain(f"{turn.host}: {trouble}")
+        complain(trouble, turn.host)

@@ -11,7 +11,7 @@ import os
 from ansible.executor.play_iterator import FailedStates, IteratingStates
 from ansible.utils.display import Display
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import steps
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import ANSIBLE
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import PLAY
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError
 
 display = Display()
@@ -39,10 +39,10 @@ def preview(settings):
     try:
         waits = steps.take(settings, run=os.getpid(), bound=True, dry_run=True).waits
     except DistlockError as error:
-        display.warning(f"distlock: check mode takes no lock; a real run would fail now: {ANSIBLE.said(error)}")
+        display.warning(f"distlock: check mode takes no lock; a real run would fail now: {PLAY.said(error)}")
     else:
         if waits:
-            say(f"check mode takes no lock; a real run would wait now: {ANSIBLE.said(waits)}")
+            say(f"check mode takes no lock; a real run would wait now: {PLAY.said(waits)}")
 
 
 def would_hold(settings):
@@ -54,5 +54,14 @@ def say(line):
     display.display(f"distlock: {line}")
 
 
-def complain(line):
-    display.error(f"distlock: {ANSIBLE.said(line)}", wrap_text=False)
+def complain(trouble, host=None):
+    """An error, of the play or of one of its hosts."""
+    display.error(f"distlock: {_of(host)}{PLAY.said(trouble)}", wrap_text=False)
+
+
+def warn_not_released(what, trouble, host=None):
+    display.warning(f"distlock: {_of(host)}{what} may not be released: {PLAY.said(trouble)}")
+
+
+def _of(host):
+    return f"{host}: " if host else ""

@@ -15,7 +15,13 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.ke
     KEEP,
     RELEASE,
 )
-from ansible_collections.distlock.distlock.plugins.plugin_utils._hosts import at_work, complain, display, say
+from ansible_collections.distlock.distlock.plugins.plugin_utils._hosts import (
+    at_work,
+    complain,
+    display,
+    say,
+    warn_not_released,
+)
 from ansible_collections.distlock.distlock.plugins.plugin_utils._story import Waiting
 
 LOOK = 1.0  # seconds between two looks at a keeper that says nothing
@@ -87,7 +93,7 @@ class PlayLock:
         elif kept and self._to_come:
             self._fail(DistlockError(f"{keeper.name} is left taken after a failure, so no further batch goes on"))
         elif keeper.trouble is not None or not keeper.over:
-            display.warning(f"distlock: {keeper.name} may not be released: {keeper.trouble}")
+            warn_not_released(keeper.name, keeper.trouble or "the process that keeps it gives no answer")
 
     def _get(self):
         try:

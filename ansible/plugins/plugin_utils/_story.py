@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import ANSIBLE
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import PLAY
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.model.wording import duration
 
 
@@ -36,7 +36,7 @@ class Waiting:
     def ends(self, trouble=None):
         """The lock is held now, or it is not to be had."""
         if trouble is not None:
-            WAITS.append(Wait(self._host, self._lock, f"refused: {ANSIBLE.said(trouble)}"))
+            WAITS.append(Wait(self._host, self._lock, f"refused: {PLAY.said(trouble)}"))
         elif self._started is not None:
             seconds = duration(time.monotonic() - self._started)
             WAITS.append(Wait(self._host, self._lock, f"locked after {seconds}: at first {self._first}"))

@@ -119,7 +119,7 @@ class StrategyModule(HostPinnedStrategy):
             try:
                 wanted[name] = options.read(self._variable_manager, get_vars, self._loader, host=name)[0]
             except DistlockError as error:
-                complain(f"{name}: {error}")
+                complain(error, name)
                 stop(self._tqm, iterator, host)
         return wanted
 

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 MINE, FREE, OTHERS, UNKNOWN = 0, 1, 2, 3  # the exit codes of `check`
 LONGEST_LOOK = 10.0  # seconds that a run waits for its keeper to scan the run's descendants
 OWNER = "puppet:"
+# distlock-puppet enters no hold by its token.
+WORDS = {"enter": "To release it anyway: distlock --unlock --lock-name={lock} --token={token}{reach}"}
 
 
 def main() -> NoReturn:
@@ -67,7 +69,7 @@ def run(words: Sequence[str]) -> int:
     failed = UNKNOWN if words[:1] == ["check"] else FAILED
     try:
         call = parse(words, os.environ)
-        carry({key: value for key, value in call.arguments.items() if value != "" or key == "config"})
+        carry({key: value for key, value in call.arguments.items() if value != "" or key == "config"}, words=WORDS)
         return {"exec": _exec, "acquire": _acquire, "release": _release, "check": _check}[call.operation](call)
     except DistlockError as error:
         code = fail(error, json=False, to_stderr=True)
