@@ -12,16 +12,16 @@ from distlock_core.base.deadline import Patience
 from distlock_core.errors import AccessDenied, DistlockError
 from distlock_core.etcd.auth.login import Login
 from distlock_core.etcd.auth.rights import TRYING, name_missing
-from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
+from distlock_core.etcd.endpoints import Attempt, Endpoints
 from distlock_core.etcd.failover import ask_in_turn
 from distlock_core.etcd.grpc import messages
 from distlock_core.etcd.grpc.channels import Channels
+from distlock_core.etcd.grpc.cluster_check import ClusterCheck
 from distlock_core.etcd.grpc.etcd3_package import load
 from distlock_core.etcd.grpc.stream import FirstAnswer
 from distlock_core.etcd.grpc.watch import GrpcWatch
 from distlock_core.etcd.happy_eyeballs import ConnectFailed
 from distlock_core.etcd.http.http1 import ConnectionLost
-from distlock_core.etcd.http.messages import shown_member
 from distlock_core.etcd.http.reply import MAX_ANSWER, MIB
 from distlock_core.etcd.refused import FAILED_PRECONDITION, NO_SPACE, NOT_FOUND, Refused
 from distlock_core.etcd.values import Compare, Get, LeaseGone, Outcome, Range
@@ -31,13 +31,10 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from distlock_core.etcd.auth.access import Access
-    from distlock_core.etcd.grpc.channel import Channel, Metadata
+    from distlock_core.etcd.grpc.channel import Metadata
     from distlock_core.etcd.values import Op
 
     Answer = TypeVar("Answer")
-
-
-LEARNING = 1.0  # seconds that a request for the members may take
 
 
 class Grpc:
@@ -50,6 +47,7 @@ class Grpc:
         self._access = access
         self._login = Login(access, self._authenticate) if access is not None and access.user else None
         self._channels = Channels(self._rpc, endpoints, access, max_answer * MIB)
+        self._cluster_check = ClusterCheck(self._rpc, endpoints, self._channels)
 
     @property
     def endpoint(self) -> str:
@@ -194,7 +192,7 @@ class Grpc:
             channel = self._channels.get(attempt.address, attempt.patience)
         try:
             if careful and not channel.is_known:
-                self._check_channel(channel, attempt, request, token)
+                self._cluster_check.check(channel, attempt, request, _metadata(token))
             answer = channel.call(method, request, _metadata(token), attempt.patience)
             self._endpoints.answered(attempt.address, answer.header.cluster_id)
             if isinstance(request, (self._rpc.TxnRequest, self._rpc.RangeRequest)):
@@ -212,49 +210,6 @@ class Grpc:
             self._channels.prefer(channel)
         return answer
 
-    def _check_channel(self, channel: Channel, attempt: Attempt, request: Any, token: str) -> None:
-        """Check where a new connection leads before a write is sent over it, by a linearizable read and the members."""
-        key = next((one.key for one in request.compare), b"") or messages.first_key(request)
-        probe = self._rpc.RangeRequest(key=key, keys_only=True)
-        try:
-            if attempt.floor and key:
-                answer = channel.call(
-                    lambda raw: self._rpc.KVStub(raw).Range, probe, _metadata(token), attempt.patience
-                )
-                self._endpoints.answered(attempt.address, answer.header.cluster_id)
-                self._endpoints.check_history(answer.header.revision, attempt)
-            if self._endpoints.knows_members:
-                self._check_members(channel, token, attempt.patience)
-        except ConnectionLost as lost:
-            raise ConnectFailed(str(lost)) from lost  # the write has not been sent
-        except Refused as refusal:
-            if refusal.passing:
-                raise ConnectFailed(refusal.message) from refusal
-            # This user may not read it, or the token has expired: the write will show it.
-
-    def _check_members(self, channel: Channel, token: str, patience: Patience) -> None:
-        """Check the cluster's members, if this user may ask for them."""
-        request = self._rpc.MemberListRequest()
-        try:
-            answer = channel.call(
-                lambda raw: self._rpc.ClusterStub(raw).MemberList, request, _metadata(token), patience
-            )
-        except Refused:
-            return
-        self._endpoints.check_members(
-            shown_member(member.ID, member.name, member.clientURLs) for member in answer.members
-        )
-
-    def _learn_members(self, attempt: Attempt, token: str) -> None:
-        """Record the cluster's members over the connection in use: a later connection may lead to another cluster."""
-        patience = attempt.patience.within(LEARNING)
-        try:
-            self._check_members(self._channels.get(attempt.address, patience), token, patience)
-        except WrongCluster:
-            raise
-        except (ConnectFailed, ConnectionLost):
-            pass  # the next call tries again
-
     def _open_watch(self, attempt: Attempt, requests: Sequence[Any], revision: int, token: str) -> GrpcWatch:
         suspect = None if self._login is None else self._login.suspect
         channel = self._channels.connect(attempt.address, attempt.patience)
@@ -267,7 +222,7 @@ class Grpc:
         try:
             watch.open(attempt.patience)
             if not self._endpoints.knows_members:
-                self._learn_members(attempt, token)
+                self._cluster_check.learn_members(attempt, _metadata(token))
         except BaseException:
             watch.close()
             raise
