@@ -9,7 +9,8 @@ import struct
 
 from distlock_core.base.value import Value
 from distlock_core.errors import DistlockError
-from distlock_core.process.table import descends_from, stat_of
+from distlock_core.process.identity import stat_of
+from distlock_core.process.table import descends_from
 
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid, as the kernel gives them
 LONGEST = 65536  # bytes of a message

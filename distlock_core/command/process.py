@@ -48,7 +48,8 @@ class Command:
         changed = {**self._environ, **(policy.heartbeat.variables if policy.heartbeat is not None else {})}
         environ = {name: value for name, value in changed.items() if value is not None}
         if policy.sees_tree:
-            from distlock_core.process.table import become_subreaper, descendants, stat_of
+            from distlock_core.process.identity import stat_of
+            from distlock_core.process.table import become_subreaper, descendants
 
             # `sh -c 'x & exec distlock ...'`: earlier children of this process do not belong to the command.
             waits = 0 if prefork is None else prefork.pid

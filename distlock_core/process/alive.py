@@ -174,7 +174,7 @@ def awaited_by(pid: int) -> set[int]:
 
     Empty for a process that cannot be examined.
     """
-    from distlock_core.process.table import stat_of
+    from distlock_core.process.identity import stat_of
 
     found: set[int] = set()
     try:

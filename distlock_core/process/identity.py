@@ -10,6 +10,8 @@ import binascii
 import errno
 import os
 
+from distlock_core.base.value import Value
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,8 +58,8 @@ def trace_of(pid: int | None = None) -> dict[str, Any]:
     that cannot be read are left out.
     """
     if pid is None or pid == os.getpid():
-        stat = _stat("self")
-        return _trace(_place(), os.getpid(), None if stat is None else stat.start)
+        stat = stat_of("self")
+        return _trace(_place(), os.getpid(), None if stat is None else stat.started)
     # In a /proc of another namespace, the pid belongs to another process.
     return _trace(_place(), pid, start_time(pid) if proc_is_mine() else None)
 
@@ -71,23 +73,23 @@ def ancestry(pid: int | None = None) -> list[dict[str, Any]]:
     if not proc_is_mine():
         return found
     while pid > 0 and len(found) < DEEPEST:
-        stat = _stat(pid)
+        stat = stat_of(pid)
         # An ancestor is no younger than its child: this pid has been reused meanwhile.
-        if stat is None or (younger is not None and stat.start > younger):
+        if stat is None or (younger is not None and stat.started > younger):
             break
-        found.append(_trace(place, pid, stat.start))
-        pid, younger = stat.parent, stat.start
+        found.append(_trace(place, pid, stat.started))
+        pid, younger = stat.parent, stat.started
     return found
 
 
 def caller() -> dict[str, Any]:
     """The trace of the process for which this one takes a step: its parent, or the caller of sudo."""
     place, pid = _place(), os.getppid()
-    stat = _stat(pid) if proc_is_mine() else None
+    stat = stat_of(pid) if proc_is_mine() else None
     while stat is not None and stat.name in WRAPPERS and stat.parent > 1:
         pid = stat.parent
-        stat = _stat(pid)
-    return _trace(place, pid, None if stat is None else stat.start)
+        stat = stat_of(pid)
+    return _trace(place, pid, None if stat is None else stat.started)
 
 
 def is_same(trace: Trace, other: Trace) -> bool:
@@ -151,8 +153,8 @@ def start_time(pid: int) -> int | None:
 
     None if there is no such process or it cannot be seen: `is_gone()` distinguishes the two.
     """
-    stat = _stat(pid)
-    return None if stat is None or stat.dead else stat.start
+    stat = stat_of(pid)
+    return None if stat is None or not stat.is_alive else stat.started
 
 
 def boot_id() -> str:
@@ -176,31 +178,39 @@ def proc_is_mine() -> bool:
 def _fate_here(pid: int, start: int) -> tuple[str, str]:
     if pid_is_free(pid):
         return GONE, ""
-    stat = _stat(pid) if proc_is_mine() else None
+    stat = stat_of(pid) if proc_is_mine() else None
     if stat is None:
         return (GONE, "") if pid_is_free(pid) else (UNKNOWN, "it cannot be seen in /proc")
-    return (GONE, "") if stat.start != start or stat.dead else (ALIVE, "")
+    return (GONE, "") if stat.started != start or not stat.is_alive else (ALIVE, "")
 
 
-class _Stat:
+class Stat(Value):
     """The fields of /proc/PID/stat."""
 
-    __slots__ = ("dead", "name", "parent", "start")
+    name: bytes
+    parent: int
+    state: bytes
+    threads: int
+    started: int  # clock ticks since boot
 
-    def __init__(self, name: bytes, fields: list[bytes]) -> None:
-        self.name = name
-        # A zombie with other living threads is a running process whose main thread has ended.
-        self.dead = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
-        self.parent = int(fields[1])
-        self.start = int(fields[19])
+    @property
+    def is_alive(self) -> bool:
+        """False for a zombie, unless other threads of it are alive: then only its main thread has ended."""
+        return self.state not in (b"Z", b"X") or self.threads > 1
 
 
-def _stat(pid: int | str) -> _Stat | None:
+def stat_of(pid: int | str) -> Stat | None:
+    """Return a process's entry in /proc, None if there is none."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            # The second field, the program's name in parentheses, may itself contain spaces and parentheses.
-            name, _, rest = stat.read().partition(b"(")[2].rpartition(b")")
-            return _Stat(name, rest.split())
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            text = os.read(descriptor, 4096)
+        finally:
+            os.close(descriptor)
+        # The second field, the program's name in parentheses, may itself contain spaces and parentheses.
+        name, _, rest = text.partition(b"(")[2].rpartition(b")")
+        fields = rest.split(None, 20)
+        return Stat(name, int(fields[1]), fields[0], int(fields[17]), int(fields[19]))
     except (OSError, ValueError, IndexError):
         return None
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
-from distlock_core.base.value import Value
 from distlock_core.errors import ConfigError
-from distlock_core.process.identity import proc_is_mine
+from distlock_core.process.identity import Stat, proc_is_mine, stat_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,35 +17,6 @@ Process = tuple[int, int]  # pid and start time, which identify a process for go
 PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 2, 36
 
 _libc: Any = None
-
-
-class Stat(Value):
-    """One process in /proc."""
-
-    parent: int
-    state: bytes
-    threads: int
-    started: int  # clock ticks since boot
-
-    @property
-    def is_alive(self) -> bool:
-        """False for a zombie, unless other threads of it are alive: then only its main thread has ended."""
-        return self.state not in (b"Z", b"X") or self.threads > 1
-
-
-def stat_of(pid: int) -> Stat | None:
-    """Return a process's entry in /proc, None if there is none."""
-    try:
-        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            text = os.read(descriptor, 4096)
-        finally:
-            os.close(descriptor)
-        # The second field is the program's name in parentheses, and may hold spaces and parentheses itself.
-        fields = text[text.rindex(b")") + 2 :].split(None, 20)
-        return Stat(int(fields[1]), fields[0], int(fields[17]), int(fields[19]))
-    except (OSError, ValueError, IndexError):
-        return None
 
 
 # Requests to the kernel for this process and its children.

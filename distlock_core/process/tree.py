@@ -7,7 +7,8 @@ import signal
 import time
 
 from distlock_core.base.deadline import now
-from distlock_core.process.table import Process, Stat, below, listed_children, pids, stat_of, threads, yield_precedence
+from distlock_core.process.identity import Stat, stat_of
+from distlock_core.process.table import Process, below, listed_children, pids, threads, yield_precedence
 
 GLANCE = 0.1  # seconds that an estimate of the tree's pace may take
 SHARED = 4  # how many times its processor time a scan takes beside a tree of the lowest priority
