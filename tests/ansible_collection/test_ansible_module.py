@@ -52,13 +52,13 @@ def test_a_lock_is_acquired_kept_asserted_and_released(playbook: Run, keys: Etcd
     )
     played = playbook(play(*steps), "--diff")
     take = played.task("take")
-    owner = take["holder"]
+    owner = take["owner"]
     assert owner.startswith("ansible:h1@")
     assert (take["changed"], take["reason"], take["lifetime"], take["position"]) == (True, "Upgrade", "persistent", 0)
     assert take["waited"] < 60
     assert take["diff"] == {"before": "x: not held\n", "after": f"x: held by {owner}\n"}
     again = played.task("again")
-    same = ("holder", "token", "since", "reason")
+    same = ("owner", "token", "since", "reason")
     assert (again["changed"], [again[word] for word in same]) == (False, [take[word] for word in same])
     assert again["msg"].startswith(f"already: x is held by {owner} since")
     assert (played.task("held")["changed"], played.task("held")["token"]) == (False, take["token"])
@@ -86,20 +86,20 @@ def test_anothers_lock_is_named_and_left_alone_without_force(playbook: Run, keys
     )
     played = playbook(play(*steps))
     take = played.task("take")
-    assert (take.outcome, take["kind"], take["holder"]) == ("failed", "busy", "node-3")
+    assert (take.outcome, take["kind"], take["owner"]) == ("failed", "busy", "node-3")
     assert (take["since"], take["reason"], take["token"]) == (1700000000, "RAM swap", theirs.token)
     assert (take["waiting"], take["position"]) == (0, 1)
     assert take["msg"].startswith("x is held by node-3 since 2023-11-1")
     assert '"RAM swap"' in take["msg"]
     go = played.task("go")
-    assert (go.outcome, go["kind"], go["changed"], go["holder"]) == ("failed", "not_holder", False, "node-3")
+    assert (go.outcome, go["kind"], go["changed"], go["owner"]) == ("failed", "not_holder", False, "node-3")
     assert f"left alone. To break it: {MODULE} with state: unlocked, name: x, force: true" in go["msg"]
     assert (played.task("go of mine").outcome, played.task("go of mine")["changed"]) == ("failed", False)
     for name in ("take", "go", "go of mine", "held"):
         assert "--" not in played.task(name)["msg"], "an option of the command line"
     assert played.task("held").outcome == "failed"
     assert played.task("held with token").outcome == "ok"
-    assert (played.task("break")["changed"], played.task("break")["holder"]) == (True, "node-3")
+    assert (played.task("break")["changed"], played.task("break")["owner"]) == (True, "node-3")
     keys.assert_nothing_left()
 
 
@@ -131,7 +131,7 @@ def test_a_busy_lock_can_be_tried_for_with_until(spawn_playbook: Spawn, keys: Et
 def test_a_timeout_gives_up_the_place_in_the_queue(playbook: Run, keys: Etcd) -> None:
     keys.lock("x", owner="node-3")
     take = playbook(play(step("take", timeout=3))).task("take")
-    assert (take.outcome, take["kind"], take["holder"], take["position"]) == ("failed", "timeout", "node-3", 1)
+    assert (take.outcome, take["kind"], take["owner"], take["position"]) == ("failed", "timeout", "node-3", 1)
     assert take["waited"] >= 3
     assert keys.keys() == ["x"]
 
@@ -283,7 +283,7 @@ def test_settings_come_from_the_controllers_environment_and_its_config_file(
     # As if the node were another machine: it has neither that environment nor that file.
     played = playbook(play(*steps, environment=dict.fromkeys(["DISTLOCK_PREFIX", "DISTLOCK_CONFIG"], "")), env=env)
     take = played.task("take")
-    assert (take["holder"], take["reason"]) == ("us", "Night shift")
+    assert (take["owner"], take["reason"]) == ("us", "Night shift")
     assert [lock["owner"] for lock in played.task("look")["locks"]] == ["us"]
     assert "the prefix is empty" in played.task("wrong")["msg"]
     assert keys.keys() == ["x"]

@@ -62,7 +62,7 @@ def plays(folder: Path, work: Path) -> list[dict[str, Any]]:
         {MODULE: {"name": "{{ inventory_hostname }}"}},
         {"name": "{{ inventory_hostname }}", "state": "unlocked"},
     )
-    asked = {"that": ["query('distlock.distlock.holder', inventory_hostname) == [taken.holder]", "taken.token > 0"]}
+    asked = {"that": ["query('distlock.distlock.holder', inventory_hostname) == [taken.owner]", "taken.token > 0"]}
     lies = {"strategy": "distlock.distlock.linear", "vars": {"distlock_name": "f", "distlock_endpoints": "{{ etcd }}"}}
     under = {
         "vars": {"distlock_name": "s", "distlock_timeout": -1},

@@ -60,7 +60,7 @@ class CallbackModule(CallbackBase):
             return
         host = result._host.get_name()
         if told.get("kind") in REFUSALS:
-            WAITS.append(Wait(host, told.get("name"), f"refused: {told.get('msg')}"))
+            WAITS.append(Wait(host, told.get("lock"), f"refused: {told.get('msg')}"))
         elif told.get("position") and told.get("changed"):
             story = Waited(told.get("waited_for") or "", told["waited"], told["position"])
-            WAITS.append(Wait(host, told.get("name"), f"locked {story}"))
+            WAITS.append(Wait(host, told.get("lock"), f"locked {story}"))

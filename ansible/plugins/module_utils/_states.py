@@ -74,7 +74,7 @@ def carry_out(params, check_mode, cancel=None, run=None, family=None):
     `step`, `of_this_run`, `waits` and `again` in what is returned are for the action plugin, which takes them out.
     """
     started = time.monotonic()
-    report = {"changed": False, "name": params["name"], "holder": None, "token": None, "since": None, "position": 0}
+    report = {"changed": False, "lock": params["name"], "owner": None, "token": None, "since": None, "position": 0}
     task = None
     try:
         task = _Task(params, check_mode)
@@ -274,7 +274,7 @@ def _position(error):
 
 def _shown(holder):
     return {
-        "holder": holder.owner,
+        "owner": holder.owner,
         "token": holder.token,
         "since": holder.since,
         "reason": holder.reason,

@@ -180,12 +180,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-name:
+lock:
   description: Name of the lock.
   returned: always
   type: str
   sample: percona_prod
-holder:
+owner:
   description:
     - Present owner of the lock; after O(state=unlocked), the previous one. If the task fails or leaves the lock alone,
       the other owner that holds it.
@@ -231,7 +231,7 @@ lifetime:
   type: str
   sample: persistent
 waiting:
-  description: So many wait in the queue.
+  description: Number of waiters.
   returned: when another holds the lock, or is ahead
   type: int
   sample: 2

@@ -117,6 +117,10 @@ locks:
       description: Random id of the acquisition.
       type: str
       sample: 26a859d6eaa464ad12d4e5e4f3bcb17e
+    taker:
+      description: The process that a lock step was taken for, with C(host) and C(pid); null for any other hold.
+      type: dict
+      sample: null
     waiters:
       description: The waiters in order, with C(owner), C(host), C(since) and C(reason).
       type: list

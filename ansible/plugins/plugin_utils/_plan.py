@@ -27,7 +27,7 @@ class Plan:
         """What the task returns when it would find what an earlier one has not really left there."""
         state, name = self._arguments["state"], self._arguments["name"]
         owner = self._arguments["owner"]
-        report = {"name": name, "holder": None, "token": None, "since": None, "position": 0, "waited": 0.0}
+        report = {"lock": name, "owner": None, "token": None, "since": None, "position": 0, "waited": 0.0}
         if self._of_the_play:
             return {**report, "changed": False, "msg": f"{name} would be held by its play, and ends with that"}
         planned = self._read(self._path) or self._read(self._runs_path)

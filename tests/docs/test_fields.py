@@ -1,0 +1,51 @@
+"""The fields of a lock have the same names wherever they are documented: JSON, Ansible's module and its lists."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import yaml
+
+from distlock_core.cli.render import locks_json
+from distlock_core.lock.wait_story import WAITED
+from distlock_core.model.state import LockState
+from tests.support.paths import ROOT
+
+LOCK = set(locks_json(LockState("x", (), 0))[0])
+SHARED = {"waiters", "waiting", "last", "frozen"}  # by all holders of a lock
+MODULES = ROOT / "ansible/plugins/modules"
+
+
+def returned(module: str) -> dict[str, Any]:
+    """The documented result of a module."""
+    (text,) = re.findall(r'^RETURN = r"""\n(.*?)"""', (MODULES / f"{module}.py").read_text(), re.DOTALL | re.MULTILINE)
+    documented: dict[str, Any] = yaml.safe_load(text)
+    return documented
+
+
+def documents() -> list[dict[str, Any]]:
+    """The JSON documents on the page about the command."""
+    page = (ROOT / "docs/cli.md").read_text(encoding="utf-8").partition("\n## JSON\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    return [json.loads(line) for block in blocks for line in block.splitlines()]
+
+
+def test_the_documents_on_the_page_have_every_field() -> None:
+    found = {kind: document for document in documents() for kind in document}
+    holder = LOCK - SHARED
+    for lock in (*found["locks"]["locks"], *found["waiting"]["waiting"]["locks"]):
+        assert set(lock) == LOCK
+    for kind in ("unlocked", "updated"):
+        assert set(found[kind][kind]) == holder
+    assert set(found["event"]) == holder | {"event", "revision", "ended"}
+    assert {"lock", "token", *WAITED} < set(found["acquired"]["acquired"])
+
+
+def test_ansibles_list_documents_the_fields_of_the_json() -> None:
+    assert set(returned("distlock_info")["locks"]["contains"]) == LOCK
+
+
+def test_ansibles_module_names_its_fields_as_the_json_does() -> None:
+    assert set(returned("distlock")) <= LOCK | {*WAITED, "kind"}
