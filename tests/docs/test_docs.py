@@ -130,6 +130,16 @@ def test_every_internal_link_leads_somewhere(page: str) -> None:
             assert anchor in anchors(file.read_text(encoding="utf-8")), target
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_named_exists(page: str) -> None:
+    """Files and folders of this repository: what begins with one of its top folders."""
+    folders = "|".join(sorted(path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] not in "._"))
+    named = re.findall(rf"(?<![\w/.-])((?:{folders})/[\w./-]*)", read(page))
+    built = ("dist/", "build/")
+    missing = {name for name in named if not name.startswith(built) and not (ROOT / name.rstrip(".")).exists()}
+    assert missing == set()
+
+
 def anchors(text: str) -> set[str]:
     """What GitHub calls the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)

@@ -45,6 +45,31 @@ def documented(mark: str, site: Site, user: str) -> Site:
     return Site(site.cluster, site.prefix, user=user, password=f"pw-of-{user}")
 
 
+def test_users_are_switched_on_as_the_page_says(
+    start_etcd: Callable[..., Cluster], spawn_distlock: Spawn, run_distlock: Run
+) -> None:
+    cluster = start_etcd()
+    env = {"DISTLOCK_ENDPOINTS": cluster.endpoints[0], "DISTLOCK_PREFIX": "/distlock/", "DISTLOCK_LOCKNAME": "x"}
+    holder = spawn_distlock("--quiet", "--", "sh", "-c", "echo in; cat", env=env, stdin=subprocess.PIPE)
+    assert line_of(holder) == "in"
+    (block,) = re.findall(r"<!-- role: root -->\n```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    for line in block.splitlines():
+        words = shlex.split(line)
+        assert words.pop(0) == "etcdctl"
+        # Without a terminal etcdctl reads the password from stdin only if it is told to.
+        asked = ["--interactive=false"] if words[:2] == ["user", "add"] else []
+        cluster.etcdctl(*words, *asked, input="secret\n")
+    refused = run_distlock("--list", env=env)
+    assert (refused.returncode, one_line(refused.stderr) in PAGE.read_text().splitlines()) == (1, True), refused
+    # So is one that holds a lock by then.
+    holder.stdin.close()
+    assert holder.wait(BOUND) == 1
+    assert "It wants a user" in holder.stderr.read()
+    root = {**env, "DISTLOCK_USER": "root", "DISTLOCK_PASSWORD": "secret"}
+    assert run_distlock("--unlock", env=root).returncode == 0
+    assert run_distlock("--", "true", env=root).returncode == 0
+
+
 def everything(node: Site, name: str, run_distlock: Run, spawn_distlock: Spawn, tmp_path: Path) -> None:
     """All that a node does with one lock."""
     env = {**node.env, "DISTLOCK_LOCKNAME": name}
