@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,8 +19,13 @@ from tests.support.etcd_view import Etcd
 from tests.support.needs import missing
 from tests.support.once import once
 from tests.support.paths import ROOT
-from tests.support.playbooks import BIN, Played, write_playbook
+from tests.support.playbooks import BIN, PLAYBOOK_TIMEOUT, Played, write_playbook
 from tests.support.processes import Process
+
+
+def own_environment() -> dict[str, str]:
+    """The environment without anything that is said to distlock or to Ansible."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("DISTLOCK_", "ANSIBLE_"))}
 
 
 @pytest.fixture(scope="session")
@@ -42,18 +48,58 @@ def compiled_python(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"PYTHONPATH": str(Path(__file__).parent / "compiled"), "COMPILED_PYTHON": str(folder)}
 
 
+@pytest.fixture(scope="session")
+def assembled_modules(
+    collections: Path, compiled_python: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """The environment of an Ansible whose runs find the modules that most of them use put together already.
+
+    They come from the cache of a run of this session: of this collection, and this Ansible.
+    """
+    modules = {
+        "distlock.distlock.distlock": {"name": ""},  # they are refused as soon as they start
+        "distlock.distlock.distlock_info": {"name": ""},
+        "ansible.builtin.command": {"argv": ["true"]},
+        "ansible.builtin.ping": {},
+    }
+
+    def assemble(folder: Path) -> None:
+        caches = folder.with_suffix(".caches")
+        tasks = [{name: arguments, "ignore_errors": True} for name, arguments in modules.items()]
+        keep = {"ansible.builtin.raw": f"cp {caches}/*/ansiballz_cache/* {folder}/; rm -f {folder}/*.lock"}
+        play = {"hosts": "all", "gather_facts": False, "tasks": [*tasks, keep]}
+        playbook, inventory = write_playbook(folder.parent, json.dumps([play]), ("h1",))
+        found = {"ANSIBLE_COLLECTIONS_PATH": str(collections), "ANSIBLE_LOCAL_TEMP": str(caches)}
+        done = subprocess.run(
+            [str(BIN / "ansible-playbook"), f"--inventory={inventory}", str(playbook)],
+            env={**own_environment(), **compiled_python, **found},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=PLAYBOOK_TIMEOUT,
+        )
+        assert len(list(folder.iterdir())) == len(modules), done.stdout
+
+    return {"ASSEMBLED_MODULES": str(once(tmp_path_factory, "assembled-modules", assemble))}
+
+
 @pytest.fixture
 def ansible_env(
-    collections: Path, compiled_python: dict[str, str], etcd: Cluster, realm_prefix: str, tmp_path: Path
+    collections: Path,
+    compiled_python: dict[str, str],
+    assembled_modules: dict[str, str],
+    etcd: Cluster,
+    realm_prefix: str,
+    tmp_path: Path,
 ) -> dict[str, str]:
     """The environment of an Ansible command: the built collection, `etcd`, `realm_prefix`, nothing of this machine."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith(("DISTLOCK_", "ANSIBLE_"))}
     config = tmp_path / "ansible.cfg"
     # Ansible looks a thousand times a second whether a worker has an answer: work for others to wait for.
     config.write_text("[defaults]\ninternal_poll_interval = 0.01\n")
     return {
-        **env,
+        **own_environment(),
         **compiled_python,
+        **assembled_modules,
         "ANSIBLE_CONFIG": str(config),
         "ANSIBLE_COLLECTIONS_PATH": str(collections),
         "ANSIBLE_HOME": str(tmp_path / "ansible-home"),
