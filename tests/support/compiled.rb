@@ -6,6 +6,7 @@ module Compiled
   FOLDER = ENV['COMPILED_RUBY'].to_s
 
   def load_iseq(path)
+    return RubyVM::InstructionSequence.compile('') if path == Provided.file
     return nil unless path.start_with?('/usr/')
 
     kept = File.join(FOLDER, path.tr('/', '%'))
@@ -24,6 +25,27 @@ module Compiled
   end
 end
 
+# Puppet loads its own files and adds each to $LOADED_FEATURES. Ruby 3.1 cannot know what was added there, and looks up
+# the real path of every file that is loaded, again each time: a quarter of a run. `require` adds it without that.
+module Provided
+  class << self
+    attr_reader :file
+  end
+
+  def <<(file)
+    return super unless file.start_with?('/usr/') && file.end_with?('.rb')
+
+    begin
+      Provided.instance_variable_set(:@file, file)
+      require file # there is nothing in it: see load_iseq
+    ensure
+      Provided.instance_variable_set(:@file, nil)
+    end
+    self
+  end
+end
+
 if defined?(RubyVM::InstructionSequence) && File.directory?(Compiled::FOLDER)
   RubyVM::InstructionSequence.singleton_class.prepend(Compiled)
+  $LOADED_FEATURES.singleton_class.prepend(Provided)
 end
