@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from distlock_core.events.notices import Notice
     from distlock_core.lock.monitor import Loss
+    from distlock_core.lock.prune import Pruned
     from distlock_core.lock.realm import Realm
     from distlock_core.model.state import Holder, LockState
 
@@ -61,6 +62,9 @@ class AsyncRealm:
         return await in_thread(
             lambda interrupt: self.sync.unlock(name, owner, cancel=interrupt, **options), grace=GIVE_UP
         )
+
+    async def prune(self, older_than: float, *, dry_run: bool = False) -> Pruned:
+        return await in_thread(lambda interrupt: self.sync.prune(older_than, dry_run=dry_run, cancel=interrupt))
 
     def watch(self, name: str | None = None) -> AsyncWatching:
         return AsyncWatching(self.sync.watch(name))

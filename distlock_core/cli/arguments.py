@@ -15,18 +15,23 @@ from distlock_core.cli.reach import carry
 from distlock_core.errors import DistlockError
 from distlock_core.model.ttl import DEFAULT_TTL
 from distlock_core.settings.load import load
-from distlock_core.settings.readers import read_bool
+from distlock_core.settings.readers import read_bool, read_span
 from distlock_core.settings.table import SETTINGS, TOKEN, Setting, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-OPERATIONS = ("lock", "unlock", "list", "show", "get", "watch", "update", "verify", "help", "version")
-WITHOUT_A_LOCK = ("list", "watch", "help", "version")
+OPERATIONS = ("lock", "unlock", "list", "show", "get", "watch", "update", "verify", "prune", "help", "version")
+WITHOUT_A_LOCK = ("list", "watch", "prune", "help", "version")
 
 _BY_OPTION = {setting.option: setting for setting in SETTINGS if "option" in setting.scope}
-_OWN = {"force": Setting("force", "force", read_bool, False, flag=True), "token": TOKEN}
+_OWN = {
+    "force": Setting("force", "force", read_bool, False, flag=True),
+    "token": TOKEN,
+    "older-than": Setting("older_than", "older-than", read_span, None, placeholder="AGE"),
+    "dry-run": Setting("dry_run", "dry-run", read_bool, False, flag=True),
+}
 
 
 class UsageError(DistlockError):
@@ -39,7 +44,7 @@ class Request(Value):
     """The request of one call of distlock: an operation, or `run` for a command under the lock.
 
     `limit`: time limit of the command, in seconds. `waits_for` (pid, start time): a process whose end ends the wait.
-    `tells_wait`: report the wait once the lock is acquired.
+    `tells_wait`: report the wait once the lock is acquired. `older_than` (seconds) and `dry_run` are for `prune`.
     """
 
     operation: str
@@ -50,6 +55,8 @@ class Request(Value):
     limit: float = FOREVER
     waits_for: tuple[int, int] | None = None
     tells_wait: bool = False
+    older_than: float | None = None
+    dry_run: bool = False
 
 
 def parse(arguments: Sequence[str]) -> Request:
@@ -58,6 +65,7 @@ def parse(arguments: Sequence[str]) -> Request:
     options, command = _split(arguments)
     operations = [name for name in OPERATIONS if options.pop(name, False)]
     force, token = options.pop("force", False), options.pop("token", None)
+    older_than, dry_run = options.pop("older-than", None), options.pop("dry-run", False)
     for name in ("help", "version"):
         if name in operations:
             return Request(name, Settings(), [])
@@ -79,9 +87,10 @@ def parse(arguments: Sequence[str]) -> Request:
     elif settings.while_pid is not None and settings.ttl is None:
         settings = settings._replace(ttl=DEFAULT_TTL)
     _check_together(operation, options, settings, token)
+    _check_prune(operation, options, older_than, dry_run)
     if operation not in WITHOUT_A_LOCK and not settings.lockname:
         raise UsageError("no lock is named: --lock-name=NAME is required")
-    return Request(operation, settings, command, force, token)
+    return Request(operation, settings, command, force, token, older_than=older_than, dry_run=dry_run)
 
 
 def error_form(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[bool, bool]:
@@ -162,7 +171,7 @@ def _check(operations: Sequence[str], options: dict[str, Any], command: Sequence
     if not operations and not command:
         raise UsageError(
             "nothing to do: give a command to run under the lock, or one of --lock, --unlock, --list, --show, "
-            "--get, --watch, --update, --verify. See: distlock --help"
+            "--get, --watch, --update, --verify, --prune. See: distlock --help"
         )
 
 
@@ -200,3 +209,14 @@ def _check_together(operation: str, options: Mapping[str, Any], settings: Settin
         raise UsageError("--log-file is the keeper's: it goes with --lock --while-pid")
     if settings.node and operation == "run" and settings.ttl is None and settings.heartbeat is None:
         raise UsageError("--node pings the command: say with --ttl or --heartbeat within how many seconds it answers")
+
+
+def _check_prune(operation: str, options: Mapping[str, Any], older_than: float | None, dry_run: bool) -> None:
+    if operation != "prune":
+        if older_than is not None or dry_run:
+            raise UsageError(f"--{'dry-run' if older_than is None else 'older-than'} goes with --prune")
+        return
+    if older_than is None:
+        raise UsageError("--prune needs an age: --older-than=30d keeps what is younger than 30 days")
+    if "lock-name" in options:
+        raise UsageError("--prune is about all locks of a realm: leave out --lock-name")

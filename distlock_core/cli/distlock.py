@@ -1,4 +1,4 @@
-"""distlock: run a command under a lock, or lock, unlock, list, show, get, watch, update and verify one."""
+"""distlock: run a command under a lock; lock, unlock, list, show, get, watch, update, verify one; prune a realm."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ def run(arguments: Sequence[str]) -> int:
             "watch": _watch,
             "update": _update,
             "verify": _verify,
+            "prune": _prune,
             "lock": _lock,
             "unlock": _unlock,
             "help": _help,
@@ -159,6 +160,12 @@ def _watch(request: Request) -> int:
     from distlock_core.cli.watch import watch
 
     return watch(request)
+
+
+def _prune(request: Request) -> int:
+    from distlock_core.cli.prune import prune
+
+    return prune(request)
 
 
 def _update(request: Request) -> int:

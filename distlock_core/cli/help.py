@@ -32,6 +32,8 @@ Usage:
       list every lock, or that one
   distlock --watch [--lock-name=NAME] [OPTIONS]
       print the events of one lock, or of every lock
+  distlock --prune --older-than=AGE [--dry-run] [OPTIONS]
+      delete the notes on how holds ended, if they are older than that
 
 Examples:
   distlock --lock-name=percona_prod --reason="Upgrade RPMs" -- yum upgrade
@@ -75,6 +77,8 @@ HELP = (
     + "".join(_entry(setting) for setting in SETTINGS if "option" in setting.scope)
     + _option("--token=N", "for --verify, --unlock and --update: the token of the lock; with --id, enter that --lock")
     + _option("--force", "for --unlock with --id: also release another owner's lock")
+    + _option("--older-than=AGE", "for --prune: 30d, 12h; what is younger is kept")
+    + _option("--dry-run", "for --prune: only say what would be deleted")
     + "  --help, --version\n"
     + _OUTRO
 )

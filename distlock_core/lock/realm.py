@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from distlock_core.base.deadline import Patience
 from distlock_core.base.text import printable
-from distlock_core.errors import DistlockError, LockNotFound, NotHolder
+from distlock_core.errors import ConfigError, DistlockError, LockNotFound, NotHolder
 from distlock_core.etcd.values import Get, KeyValue, LeaseGone
 from distlock_core.hints import CHANGE_TOKEN, UNLOCK_FORCE
 from distlock_core.lock.lease import GIVE_UP, TICKET_TTL, Lease
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from distlock_core.etcd.client import Etcd
     from distlock_core.events.watch import Watching
     from distlock_core.lock.monitor import Loss
+    from distlock_core.lock.prune import Pruned
 
 
 class Realm:
@@ -256,6 +257,20 @@ class Realm:
     def verify(self, name: str, token: int, *, cancel: Cancel | None = None) -> bool:
         """True if the acquisition with this token holds the lock, by a linearizable read."""
         return any(holder.token == token for holder in self.show(name, cancel=cancel).holders)
+
+    def prune(self, older_than: float, *, dry_run: bool = False, cancel: Cancel | None = None) -> Pruned:
+        """Delete the notes on how the last hold of a lock ended that are older than so many seconds.
+
+        Locks and waiters are left alone. A `dry_run` deletes nothing. Returns the names whose notes it has deleted (or
+        would delete), and how many notes it has kept. Raises `ConfigError`, `EtcdUnavailable`, `AccessDenied`, and
+        `OutcomeUnknown` when nobody can tell whether all were deleted: then it can be called again.
+        """
+        from distlock_core.lock.prune import Prune
+
+        if not older_than > 0:
+            raise ConfigError(f"older_than: expected a number of seconds above 0, found {older_than!r}")
+        prune = Prune(self._etcd, self.prefix, self._connect_timeout, self._release_timeout, cancel)
+        return prune.run(older_than, hostname(), dry_run=dry_run)
 
     def watch(self, name: str | None = None) -> Watching:
         """Return an iterator over what happens to a lock, or to every lock of the realm: `acquired`, `changed`, ...

@@ -102,12 +102,20 @@ def claim_conditions(keys: Keys, snapshot: Snapshot, ticket: Ticket | None, slot
         born = ticket.create_revision
         conditions.append(Compare("CREATE", "EQUAL", ticket.key, born))
         conditions.append(Compare("CREATE", "GREATER", keys.queue, born - 1, ends(keys.queue)[1]))
-    return [*conditions, mutex_free(keys), _absent(keys.freeze), unsettled(keys, snapshot)]
+    return [*conditions, mutex_free(keys), _absent(keys.freeze), *_not_void(keys, snapshot)]
 
 
 def reentry_conditions(keys: Keys, snapshot: Snapshot, holder: Holder) -> list[Compare]:
     """When the record of a holder may be replaced: it is still what was read."""
-    return [Compare("MOD", "EQUAL", holder.key, holder.mod_revision), unsettled(keys, snapshot)]
+    return [Compare("MOD", "EQUAL", holder.key, holder.mod_revision), *_not_void(keys, snapshot)]
+
+
+def _not_void(keys: Keys, snapshot: Snapshot) -> list[Compare]:
+    """The lock's last end is as it was read, and no prune has deleted such notes since.
+
+    Without the second, a claim that has read "no last end" would hold again after a prune.
+    """
+    return [unsettled(keys, snapshot), Compare("MOD", "LESS", keys.prune_mark, snapshot.revision + 1)]
 
 
 def mutex_free(keys: Keys) -> Compare:

@@ -14,8 +14,9 @@ class Keys:
 
     def __init__(self, prefix: str, name: str, mutex: str = DEFAULT_MUTEX) -> None:
         self._lay_out(name, prefix + name)
-        self.last = (prefix + RESERVED + "last/" + name).encode()
+        self.last = last_prefix(prefix) + name.encode()
         self.freeze = freeze_key(prefix)
+        self.prune_mark = prune_mark(prefix)
         self.mutex = (prefix + mutex + "/").encode()
 
     @classmethod
@@ -23,8 +24,8 @@ class Keys:
         """Return the keys of a lock outside any realm, named by its key in etcd: all lie below that key."""
         keys = cls.__new__(cls)
         keys._lay_out(key, key)
-        keys.last, keys.freeze, keys.mutex = (
-            f"{key}/{RESERVED}{word}".encode() for word in ("last", "freeze", "mutex/")
+        keys.last, keys.freeze, keys.mutex, keys.prune_mark = (
+            f"{key}/{RESERVED}{word}".encode() for word in ("last", "freeze", "mutex/", "pruned/at")
         )
         return keys
 
@@ -53,6 +54,16 @@ class Keys:
 
 def freeze_key(prefix: str) -> bytes:
     return (prefix + RESERVED + "freeze").encode()
+
+
+def last_prefix(prefix: str) -> bytes:
+    """What the keys of all notes on how a lock's last hold ended begin with."""
+    return (prefix + RESERVED + "last/").encode()
+
+
+def prune_mark(prefix: str) -> bytes:
+    """The key that every prune of the realm writes. The Go original lists no key with a further `/`."""
+    return (prefix + RESERVED + "pruned/at").encode()
 
 
 def ends(start: bytes) -> tuple[bytes, bytes]:

@@ -577,7 +577,7 @@ def test_help_names_every_option_and_variable_and_shows_examples(run_distlock: R
         if "option" in setting.scope:
             entry = rf"\n  --{setting.option}\b[^\[]*\[{setting.variable}\]"
             assert re.search(entry, done.stdout), setting.option
-    for word in ("--lock ", "--unlock", "--list", "--show", "--verify", "--token", "--force", "--version"):
+    for word in ("--lock ", "--unlock", "--list", "--show", "--verify", "--prune", "--token", "--force", "--version"):
         assert word in done.stdout
     assert 'distlock --lock-name=percona_prod --reason="Upgrade RPMs" -- yum upgrade' in done.stdout
 

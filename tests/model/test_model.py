@@ -75,6 +75,7 @@ def test_where_a_lock_lives() -> None:
     assert keys.slot(3) == b"/distlock/x/slot/3"
     assert keys.ticket(255) == b"/distlock/x/queue/00000000000000ff"
     assert keys.last == b"/distlock/__last/x"
+    assert keys.prune_mark == b"/distlock/__pruned/at"
     assert keys.freeze == b"/distlock/__freeze"
     assert keys.mutex == b"/distlock/__internal_lock/"
 

@@ -69,8 +69,12 @@ def test_a_client_without_a_user_is_advised_to_set_one(auth_site: Site) -> None:
         ([("read", "")], "may not write {p}web;"),
         ([("read", ""), ("write", "web")], "may not write {p}__last/web;"),
         ([("readwrite", "web"), ("readwrite", "__last/web")], "may not read {p}__freeze, {p}__internal_lock/*;"),
+        (
+            [("readwrite", "web"), ("readwrite", "__last/web"), ("read", "__freeze"), ("read", "__internal_lock/")],
+            "may not read {p}__pruned/at;",
+        ),
     ],
-    ids=["nothing", "read only", "the lock alone", "no freeze"],
+    ids=["nothing", "read only", "the lock alone", "no freeze", "no prune mark"],
 )
 def test_a_missing_right_is_named_with_its_key(auth_site: Site, grants: list[tuple[str, str]], said: str) -> None:
     p = auth_site.prefix
