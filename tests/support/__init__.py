@@ -1,1 +1,1 @@
-"""What tests share: what they start, and how they look at it from outside."""
+"""Shared by the tests: programs that they start, and views of these from outside."""

@@ -1,4 +1,4 @@
-"""The settings of access to etcd: how it is found, spoken to, verified, and as whom. tests/secure exercises them."""
+"""The settings of access to etcd: endpoints, transport, TLS and user. tests/etcd/auth exercises them."""
 
 OF_ACCESS = frozenset(
     (

@@ -24,7 +24,7 @@ RUN_BOUND = 250.0  # seconds after which a run that ends by itself counts as hun
 
 
 class Run:
-    """One `ansible-playbook`. What it says is in a file: nobody has to read for it to go on."""
+    """One `ansible-playbook`. Its output goes to a file, so that it never waits for a reader."""
 
     def __init__(self, command: Sequence[str], env: dict[str, str], log: Path) -> None:
         self._log = log
@@ -40,7 +40,7 @@ class Run:
         return self._log.read_text(errors="replace")
 
     def says(self, text: str) -> None:
-        """Wait until it says that."""
+        """Wait for this output."""
         wait_until(lambda: text in self.output or not self.is_alive(), f"{text!r} in the output", RUN_BOUND)
         assert text in self.output, self.output
 
@@ -58,16 +58,16 @@ class Run:
         os.kill(self.pid, number)
 
     def workers(self) -> set[int]:
-        """The processes that it has forked, now. They have the command line of their parent."""
+        """The processes that it has forked so far. They have their parent's command line."""
         children = {int(entry) for entry in os.listdir("/proc") if entry.isdigit() and _parent(int(entry)) == self.pid}
         found = {pid for pid in children if b"ansible-playbook" in _read(f"/proc/{pid}/cmdline")}
         self._seen |= found
         return found
 
     def close(self) -> None:
-        """End what is left of it, and of what its tasks have started."""
+        """End its remaining processes and those of its tasks."""
         self.workers()
-        # A pid of one that has ended may be somebody else's by now.
+        # The pid of an ended process may have been reused.
         mine = [pid for pid in (self.pid, *self._seen) if b"ansible-playbook" in _read(f"/proc/{pid}/cmdline")]
         left = descendants(*mine)
         self._process.kill()
@@ -86,7 +86,7 @@ class Controller:
         self.env = {**env, "ANSIBLE_PIPELINING": "1", "ANSIBLE_GATHERING": "explicit"}
         self.env.pop("ANSIBLE_CALLBACK_PLUGINS", None)
         self._runs: list[Run] = []
-        self.wrap: Callable[[list[str]], list[str]] = lambda command: command  # what it is run by
+        self.wrap: Callable[[list[str]], list[str]] = lambda command: command  # a wrapper around its command line
 
     def start(self, playbook: Any, *arguments: str, hosts: str = "h1", **env: str) -> Run:
         """Start a playbook: a path, or a list of plays. `hosts` are names separated by commas, all of them local."""
@@ -110,7 +110,7 @@ class Controller:
             run.close()
 
 
-# All of these tasks are raw: without a module, a task costs next to nothing.
+# All of these tasks are raw: without a module, a task takes almost no time.
 
 
 class Gate:
@@ -132,7 +132,7 @@ class Gate:
         return [int(line) for line in self._arrived.read_text().split()] if self._arrived.exists() else []
 
     def open(self) -> None:
-        """Let all through that are there; nobody needs to be."""
+        """Let all waiting tasks through, if there are any."""
         wait_until(self._open_once, "nobody at the gate", BOUND)
 
     def _open_once(self) -> bool:
@@ -146,7 +146,7 @@ class Gate:
 
 
 def note(folder: Path, line: str, name: str = "notes") -> dict[str, Any]:
-    """A task that leaves a line in a file."""
+    """A task that appends a line to a file."""
     script = f"echo {line} >> {folder / name}"
     return {"name": f"note {line}", "ansible.builtin.raw": script}
 
@@ -157,7 +157,7 @@ def notes(folder: Path, name: str = "notes") -> list[str]:
 
 
 def guarded(folder: Path) -> list[dict[str, Any]]:
-    """Tasks that notice when two are in them at once: see `overlaps`."""
+    """Tasks that detect two runs in them at once: see `overlaps`."""
     inside = folder / "inside"
     host = "{{ inventory_hostname }}"
     enter = f"mkdir {inside} || echo {host} >> {folder / 'overlaps'}; echo {host} >> {folder / 'been'}"

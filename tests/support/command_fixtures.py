@@ -20,7 +20,7 @@ COMMAND_TIMEOUT = 100.0  # seconds after which a command counts as hung, on a bu
 
 @pytest.fixture(scope="session", autouse=True)
 def state_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where the library in this process, and the commands, note what they acquire: not in the machine's own folder."""
+    """The state directory of the library in this process and of the commands, in place of the machine's."""
     folder = str(tmp_path_factory.mktemp("state"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISTLOCK_STATE_DIR", folder)
@@ -39,7 +39,7 @@ def distlock_env(etcd: Cluster, realm_prefix: str, state_dir: str) -> dict[str, 
 def run_distlock(distlock_env: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
     """run_distlock(*args, env={}, input=None, timeout=100, command="distlock") runs the installed command to its end.
 
-    `env` is added to `distlock_env`; a value of None takes a variable out.
+    `env` is added to `distlock_env`; a value of None removes a variable.
     """
 
     def run(
@@ -64,7 +64,7 @@ def run_distlock(distlock_env: dict[str, str]) -> Callable[..., subprocess.Compl
 
 @pytest.fixture
 def spawn_distlock(distlock_env: dict[str, str]) -> Iterator[Callable[..., Process]]:
-    """As run_distlock, but returns a Popen with pipes; it and its process group are surely ended after the test."""
+    """As run_distlock, but returns a Popen with pipes. Its process group is killed after the test."""
     processes: list[Process] = []
 
     def spawn(
@@ -98,7 +98,7 @@ def _merged(base: dict[str, str], more: dict[str, str | None] | None) -> dict[st
 
 def _end(process: Process) -> None:
     try:
-        os.killpg(process.pid, signal.SIGKILL)  # also what it left behind in its group
+        os.killpg(process.pid, signal.SIGKILL)  # including its descendants in the group
     except ProcessLookupError:
         pass
     process.kill()

@@ -19,11 +19,11 @@ from distlock_core.testing import Cluster, Proxy
 TRANSPORTS = {"gateway": "http", "grpc": "grpc"}
 VERSIONS = ("3.4", "3.5")
 SECURITY = ("plain", "tls", "auth")  # the last one is TLS with auth on
-BOUND = 20.0  # seconds that anything may take which is to happen at once; the machine may be busy
+BOUND = 20.0  # seconds that an immediate event may take on a busy machine
 
 
 class Cell:
-    """An etcd, spoken to by one driver, and a part of its keys that no other test has."""
+    """An etcd, a client with one driver, and a range of keys that no other test uses."""
 
     def __init__(self, driver: str, version: str, security: str, cluster: Cluster) -> None:
         self.driver, self.version, self.security, self.cluster = driver, version, security, cluster
@@ -56,7 +56,7 @@ class Cell:
         for one in self.opened:
             one.close()
 
-    # Short for what most tests do.
+    # Shortcuts for most tests.
 
     def key(self, rest: str | bytes) -> bytes:
         return self.prefix + (rest if isinstance(rest, bytes) else rest.encode())
@@ -110,7 +110,7 @@ def until(condition: Callable[[], Any], timeout: float = BOUND) -> None:
 
 
 def events_of(watch: Any, count: int) -> list[Event]:
-    """The next so many events."""
+    """The next `count` events."""
     found: list[Event] = []
     limit = patience()
     while len(found) < count:

@@ -1,4 +1,4 @@
-"""The fenced blocks of the documentation, and the marks above them that say by which test each of them is run."""
+"""The fenced blocks of the documentation, and the marks above them that name the test that runs each."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def recipe(name: str) -> str:
 
 
 def with_stand_ins(text: str, *replaced: tuple[str, str]) -> str:
-    """The text with each of these pairs put in; the first of a pair has to be there."""
+    """The text with each of these replacements; the first of a pair must occur."""
     for old, new in replaced:
         assert old in text, (old, text)
         text = text.replace(old, new)

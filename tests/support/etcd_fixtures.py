@@ -70,7 +70,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
 def etcd_cell(start_etcd: Callable[..., Cluster], request: pytest.FixtureRequest) -> Callable[[str, str], Cluster]:
     """etcd_cell("3.4" or "3.5", "plain", "tls" or "auth" (TLS with auth on)) -> Cluster, one of each for a worker.
 
-    `cluster.settings` are what a client says to it that may do everything.
+    `cluster.settings` are the settings of a client that may do everything.
     """
     cells: dict[tuple[str, str], Cluster] = {}
 
@@ -79,7 +79,7 @@ def etcd_cell(start_etcd: Callable[..., Cluster], request: pytest.FixtureRequest
             plain: Cluster = request.getfixturevalue("etcd" + version.replace(".", ""))
             return plain
         if (version, security) not in cells:
-            # A login takes 60 ms of etcd otherwise, and tests log in all the time.
+            # Otherwise a login takes 60 ms, and tests log in often.
             cheap = ["--bcrypt-cost=4"]
             cluster = start_etcd(version=version, tls=request.getfixturevalue("tls"), extra_args=cheap)
             if security == "auth":
@@ -92,7 +92,7 @@ def etcd_cell(start_etcd: Callable[..., Cluster], request: pytest.FixtureRequest
 
 @pytest.fixture
 def user_of_realm(etcd_cell: Callable[[str, str], Cluster], realm_prefix: str) -> Callable[[str], dict[str, Any]]:
-    """user_of_realm(password) -> the settings of one who may do what is below the realm's prefix, and no more."""
+    """user_of_realm(password) -> the settings of a user with rights only below the realm's prefix."""
 
     def add(password: str) -> dict[str, Any]:
         cluster = etcd_cell("3.5", "auth")
@@ -104,7 +104,7 @@ def user_of_realm(etcd_cell: Callable[[str, str], Cluster], realm_prefix: str) -
 
 @pytest.fixture
 def cluster3(start_etcd: Callable[..., Cluster]) -> Iterator[Cluster]:
-    """Three members of the test's own, to stop, kill and pause."""
+    """Three members for one test, to stop, kill and pause."""
     with start_etcd(3) as cluster:
         yield cluster
 

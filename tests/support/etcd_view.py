@@ -15,7 +15,7 @@ from tests.support.processes import BOUND
 
 
 class Etcd:
-    """What is in etcd now, by itself, over its JSON gateway. Names are under the prefix."""
+    """The content of etcd, read over its JSON gateway without the code under test. Names are under the prefix."""
 
     def __init__(self, cluster: Cluster, prefix: str) -> None:
         self.prefix = prefix
@@ -27,7 +27,7 @@ class Etcd:
         return [key for key in self.found(prefix, keys_only=True) if not is_note(key)]
 
     def found(self, prefix: str | None = None, **options: Any) -> dict[str, dict[str, Any]]:
-        """Every key under the prefix, without it, and what etcd says of each."""
+        """Every key under the prefix, without it, with etcd's JSON object for each."""
         start = self.prefix if prefix is None else prefix
         answer = self.ask("/v3/kv/range", {"key": b64(start), "range_end": b64(after(start)), **options})
         return {text(kv["key"])[len(start) :]: kv for kv in answer.get("kvs", ())}
@@ -36,11 +36,11 @@ class Etcd:
         return {int(lease["ID"]) for lease in self.ask("/v3/lease/leases", {}).get("leases", ())}
 
     def new_leases(self) -> set[int]:
-        """Those that were not there when the test began."""
+        """The leases that did not exist when the test began."""
         return self.leases() - self._leases_before
 
     def lock(self, name: str, owner: str = "other", reason: str = "upgrade", since: int | None = None) -> None:
-        """Hold a lock as somebody else."""
+        """Hold a lock as another owner."""
         rest = json.dumps({"reason": reason, "run": os.urandom(4).hex()})
         record = f"{int(time.time()) if since is None else since};{owner};{rest}"
         self.ask("/v3/kv/put", {"key": b64(self.whole(name)), "value": b64(record)})
@@ -69,7 +69,7 @@ class Etcd:
 
 
 def is_note(key: str) -> bool:
-    """True for what is put down about the last hold of a lock, in a realm or of none."""
+    """True for the note about the last hold of a lock, inside or outside a realm."""
     return "__last" in key.split("/")
 
 
@@ -82,5 +82,5 @@ def text(encoded: str) -> str:
 
 
 def after(prefix: str) -> str:
-    """The key just behind all those that begin so."""
+    """The first key after all those with this prefix."""
     return prefix[:-1] + chr(ord(prefix[-1]) + 1)

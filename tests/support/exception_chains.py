@@ -1,4 +1,4 @@
-"""The chains of exceptions: each has an end, or whoever prints one would never come to its own."""
+"""Checks that chains of exceptions have no loop, which would make printing them endless."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OURS = (DistlockError, LeaseGone, WatchEnded, SpeakGrpc, ConnectFailed, Connecti
 
 
 def circle(error: BaseException) -> list[BaseException]:
-    """The way from an exception back to itself, by causes and contexts; empty where there is none."""
+    """A path from an exception back to itself, by causes and contexts; empty if there is none."""
     ways = [[error]]
     seen: set[int] = set()
     while ways:
@@ -35,7 +35,7 @@ def circle(error: BaseException) -> list[BaseException]:
 
 @contextmanager
 def chains_walked() -> Iterator[None]:
-    """No exception of ours that is made meanwhile, in whatever thread, is its own cause or context."""
+    """Check that no distlock exception made meanwhile, in any thread, is its own cause or context."""
     made: list[BaseException] = []
     with pytest.MonkeyPatch.context() as patch:
         for kind in OURS:

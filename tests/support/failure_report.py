@@ -1,4 +1,4 @@
-"""What a failed test reports: the history of its realm; and what was skipped, with the command that installs it."""
+"""Reports: the history of a failed test's realm; skipped tests, with the command that installs what is missing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HISTORY_LIMIT = 20_000
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failed test tells the whole story: what was in its realm, and how it came there."""
+    """The content and the history of a failed test's realm."""
     report = yield
     arguments = getattr(item, "funcargs", {})
     prefix = arguments.get("realm_prefix")
@@ -29,7 +29,7 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """In place of a line for each skipped test: what is missing here, and how to install it."""
+    """In place of a line per skipped test: what is missing, and how to install it."""
     reasons = [report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", ())]
     if reasons:
         terminalreporter.section("not tested", yellow=True)
@@ -47,7 +47,7 @@ def _history(cluster: Cluster, prefix: str) -> str:
 
 
 def _watched(cluster: Cluster, prefix: str) -> str:
-    # A watch has no end: it is read until nothing more has come for a moment, which only a failed test pays for.
+    # A watch is endless: read until nothing more arrives for a moment; only a failed test takes this time.
     try:
         cluster.etcdctl("watch", "--prefix", prefix, "--rev=1", timeout=2)
     except subprocess.TimeoutExpired as e:

@@ -1,4 +1,4 @@
-"""The settings of leases: what becomes of a lock, or of its command, in time. tests/leases exercises them."""
+"""The settings of leases: times after which a lock or its command ends. tests/cli exercises them."""
 
 OF_LEASES = frozenset(
     (

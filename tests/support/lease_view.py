@@ -1,4 +1,4 @@
-"""What tests of leases see from outside besides: a lock as it stands in etcd, its lease, the end of a process."""
+"""Views for tests of leases: a lock in etcd, its lease, the end of a process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 
 DISTLOCK = os.path.join(os.path.dirname(sys.executable), "distlock")
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-LATE = 10.0  # seconds by which a busy etcd may notice late that a lease has run out
+LATE = 10.0  # seconds by which a busy etcd may be late to expire a lease
 
 
 class Key(NamedTuple):
@@ -48,7 +48,7 @@ class Seen(Etcd):
     """One etcd; names are under the prefix, names that begin with a slash are whole keys."""
 
     def key(self, name: str) -> Key | None:
-        """A lock as it stands in etcd, None where nobody holds it."""
+        """A lock in etcd, None if it is free."""
         found = self.ask("/v3/kv/range", {"key": b64(self.whole(name))}).get("kvs", ())
         if not found:
             return None
@@ -61,7 +61,7 @@ class Seen(Etcd):
         return key
 
     def wait_gone(self, name: str, bound: float = BOUND) -> float:
-        """Return the seconds until nobody holds the lock."""
+        """Return the seconds until the lock is free."""
         began = time.monotonic()
         wait_until(lambda: self.key(name) is None, f"{name} gone", bound)
         return time.monotonic() - began
@@ -70,19 +70,19 @@ class Seen(Etcd):
         self.unlock(name)
 
     def put(self, name: str, owner: str = "other") -> None:
-        """Hold a lock as somebody else."""
+        """Hold a lock as another owner."""
         self.lock(name, owner, "by hand")
 
     def revoke(self, lease: int) -> None:
         self.ask("/v3/lease/revoke", {"ID": lease})
 
     def ttl(self, lease: int) -> int:
-        """The TTL that was granted to a lease, 0 where there is no such lease."""
+        """The granted TTL of a lease, 0 if there is no such lease."""
         return int(self.ask("/v3/lease/timetolive", {"ID": lease}).get("grantedTTL", 0))
 
 
 def as_user(number: int) -> tuple[str, ...]:
-    """How `setpriv` becomes a user who may read what is installed in root's home, and nothing else of others."""
+    """Arguments of `setpriv` for a user who may read what is installed in root's home, and nothing else of others."""
     return (
         *(f"--reuid={number}", f"--regid={number}", "--clear-groups"),
         *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"),
@@ -90,7 +90,7 @@ def as_user(number: int) -> tuple[str, ...]:
 
 
 def stays(condition: Callable[[], Any], what: str, seconds: float) -> None:
-    """Look again and again for so many seconds that it is true."""
+    """Check repeatedly, for `seconds`, that the condition stays true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         assert condition(), f"no more: {what}"

@@ -1,4 +1,4 @@
-"""What the tests of managers share: notices as they come, and managers in processes of their own."""
+"""Shared by the tests of managers: notices as they arrive, and managers in separate processes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 from distlock_core import LockManager, Notice
 from tests.support.processes import BOUND, Output
 
-MINE = "distlock-"  # how the threads of the code under test are called
+MINE = "distlock-"  # prefix of the thread names of the code under test
 
-# Answers every line on stdin: `?` with what have_lock() says. The rest of the line is run.
+# Answers every line on stdin: `?` with the value of have_lock(). The rest of the line is run.
 _REMOTE = """
 import json, os, sys, threading
 from distlock_core import LockManager, connect
@@ -30,7 +30,7 @@ for line in sys.stdin:
 
 
 class Heard:
-    """A listener that remembers, and can be waited for."""
+    """A listener that records notices, and can be waited for."""
 
     def __init__(self) -> None:
         self.notices: list[Notice] = []
@@ -42,7 +42,7 @@ class Heard:
             self._changed.notify_all()
 
     def until(self, *kinds: str, bound: float = BOUND) -> list[Notice]:
-        """Wait until exactly these have been heard, in this order; fails when others come."""
+        """Wait until exactly these notices have arrived, in this order; fails for any other."""
 
         def come() -> bool:
             return len(self.notices) >= len(kinds)
@@ -54,7 +54,7 @@ class Heard:
 
 
 class Remote:
-    """A manager in a process of its own, for what befalls processes."""
+    """A manager in a separate process, for faults of processes."""
 
     def __init__(self, endpoint: str, prefix: str, **options: Any) -> None:
         argv = [sys.executable, "-c", _REMOTE, endpoint, prefix, json.dumps(options)]
@@ -86,7 +86,7 @@ class Remote:
 
 
 def threads() -> list[str]:
-    # But for those of other tests, which linger for a moment.
+    # Without those of other tests, which linger for a moment.
     return [
         thread.name
         for thread in threading.enumerate()

@@ -15,7 +15,7 @@ Record = tuple[int, int, int, str]  # priority, weight, port, target
 
 
 class NameServer:
-    """Answers over UDP. `records` may be changed at any time; `silent` swallows the questions."""
+    """Answers over UDP. `records` may be changed at any time; `silent` discards queries."""
 
     def __init__(self) -> None:
         self.records: dict[str, list[Record]] = {}
@@ -29,7 +29,7 @@ class NameServer:
         self._thread.start()
 
     def resolver(self) -> dns.resolver.Resolver:
-        """What asks this server, in place of the machine's own."""
+        """A resolver that asks this server, in place of the machine's."""
         resolver = dns.resolver.Resolver(configure=False)
         resolver.nameservers, resolver.port = ["127.0.0.1"], self.port
         return resolver

@@ -1,4 +1,4 @@
-"""What a test needs beside Python: skipped where it is missing, but not in CI."""
+"""Tools that tests need besides Python: a test is skipped if one is missing, except in CI."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _INSTALL = {
 
 
 def need(tool: str, install: str | None = None) -> str:
-    """The path of a tool; a test that needs one which is missing is skipped, with the line that installs it.
+    """The path of a tool. If it is missing, the test is skipped with the command that installs it.
 
     `tool` is a command, or "etcd", "etcd 3.4", "etcdctl". With CI=true in the environment it fails instead.
     """
@@ -50,7 +50,7 @@ def missing(message: str) -> NoReturn:
 
 
 def summary(reasons: Iterable[str]) -> list[str]:
-    """What was not tested, by what is missing, and the one command that installs all of it."""
+    """A summary of skipped tests by missing tool, with one command that installs all of them."""
     counted = Counter(reasons)
     packages: set[str] = set()
     others: set[str] = set()

@@ -1,4 +1,4 @@
-"""Commands under leases, cut off from etcd by dropped packets: test_cuts.py runs it, in a network of its own.
+"""Commands under leases, cut off from etcd by dropped packets. test_cuts.py runs it in a network namespace.
 
     unshare --map-root-user --net PYTHON network_cut.py DISTLOCK TTL FRACTION TRANSPORT...
 
@@ -56,7 +56,7 @@ def main() -> None:
                 assert process.stdout is not None
                 assert process.stdout.readline() == b"started\n"
                 started.append(time.monotonic())
-            # Just before most of them are about to renew their leases: those have the least time left afterwards.
+            # Just before most of them renew their leases: those have the least time left.
             every = ttl / 3
             moment = started[0] - 0.1
             while moment < started[-1] + 0.1:

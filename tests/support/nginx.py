@@ -1,4 +1,4 @@
-"""nginx in front of etcd, as a process of the test's own."""
+"""nginx in front of etcd, as a process of the test."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Nginx:
     def __init__(
         self, binary: str, folder: str, upstreams: Sequence[str], *, http: str = "", location: str = ""
     ) -> None:
-        """`upstreams` are host:port, taken in turns; `http` and `location` are further lines of its configuration."""
+        """`upstreams` are host:port, used in turn; `http` and `location` are further lines of its configuration."""
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         servers = "".join(f"server {one} max_fails=0;" for one in upstreams)
@@ -52,7 +52,7 @@ class Nginx:
                 time.sleep(0.02)
 
     def asked(self) -> list[str]:
-        """A line for each request that it has answered."""
+        """The access log: a line for each answered request."""
         with open(f"{self.folder}/access.log", encoding="utf-8") as log:
             return log.read().splitlines()
 

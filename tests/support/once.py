@@ -1,4 +1,4 @@
-"""What is dear to make, made once for all workers of a test session."""
+"""Expensive files, made once for all workers of a test session."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 
 def once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """A folder that the first worker to come has filled while the others waited. After a failure the next one tries."""
+    """A folder that the first worker fills while the others wait. After a failure the next worker tries."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if base.name.startswith("popen-") else base  # under xdist each worker has a folder below it
     folder, done = shared / name, shared / f"{name}.done"

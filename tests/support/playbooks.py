@@ -15,7 +15,7 @@ PLAYBOOK_TIMEOUT = 250.0  # seconds after which it counts as hung
 
 
 def write_playbook(folder: Path, plays: str, hosts: tuple[str, ...]) -> tuple[Path, Path]:
-    """A playbook and its inventory, in files of their own."""
+    """A playbook and its inventory, as files."""
     stem = secrets.token_hex(4)
     playbook, inventory = folder / f"{stem}.yml", folder / f"{stem}.ini"
     playbook.write_text(plays)
@@ -33,7 +33,7 @@ class Task(dict[str, Any]):
 
 
 class Played:
-    """A playbook that has ended: its exit code, what it said, and what its tasks returned."""
+    """A finished playbook: its exit code, its output, and the results of its tasks."""
 
     def __init__(self, process: Process) -> None:
         out, err = process.communicate(timeout=PLAYBOOK_TIMEOUT)
@@ -43,7 +43,7 @@ class Played:
         self.tasks = [Task(json.loads(line)) for line in lines]
 
     def task(self, name: str, host: str = "h1") -> Task:
-        """The last that a task returned for a host."""
+        """The last result of a task for a host."""
         found = [task for task in self.tasks if (task.name, task.host) == (name, host)]
         assert found, (name, host, self.text)
         return found[-1]

@@ -16,12 +16,12 @@ from distlock_core.testing import Cluster
 from tests.support.processes import BOUND, Output, Process, is_running, python, wait_until
 
 PERIOD = 0.004  # seconds between two signs of life
-SLOW = 8.0  # seconds that a busy machine may add to what is to happen at once; below the 10 s of a read in any case
+SLOW = 8.0  # seconds by which a busy machine may delay an immediate event; below the 10 s between reads
 LOST = 2  # exit code
 
-# A command, its child in a session of its own, and a daemon whose parent has ended. Each writes the time of its last
-# sign of life into a file named by its pid. Only SIGKILL ends them; with "kind" as an argument the command itself
-# notes SIGTERM and ends.
+# A command, its child in a new session, and a daemon whose parent has ended. Each writes the time of its last sign of
+# life into a file named by its pid. Only SIGKILL ends them; with the argument "kind" the command itself records SIGTERM
+# and ends.
 _TREE = """
 import os, signal, struct, sys, time
 folder, kind = sys.argv[1:3]
@@ -67,7 +67,7 @@ STAMP = ("sh", "-c", "read up rest </proc/uptime; echo started $up")
 
 
 class Tree:
-    """The command, and what can be seen of it from outside."""
+    """The command and its descendants, as seen from outside."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -77,7 +77,7 @@ class Tree:
         return python(_TREE, str(self._folder), "kind" if kind else "stubborn")
 
     def until_ready(self, process: Process) -> int:
-        """Return the command's pid as soon as all of the tree lives."""
+        """Return the command's pid as soon as the whole tree is running."""
         pid = int(Output(process.stdout).until(r"tree (\d+)\n").group(1))
         wait_until(lambda: len(self.pids()) == 3, "three signs of life")
         return pid
@@ -98,7 +98,7 @@ class Tree:
         return [pid for pid in self.pids() if is_running(pid)]
 
     def end(self) -> None:
-        """Let all of it end by itself."""
+        """Let the whole tree end by itself."""
         (self._folder / "end").touch()
 
     def close(self) -> None:
@@ -120,7 +120,7 @@ def growing_tree(folder: Path) -> Iterator[Tree]:
 
 
 class Next:
-    """A distlock that waits for the lock, and whose command says when it was started."""
+    """A distlock that waits for the lock, and whose command records its start."""
 
     def __init__(self, process: Process) -> None:
         self.process = process
@@ -131,17 +131,17 @@ class Next:
         return (f"--lock-name={name}", "--", *STAMP)
 
     def started(self) -> float:
-        """When its command was started, on the clock of `now()`; rather too early than too late."""
+        """When its command was started, on the clock of `now()`; rounded down."""
         return self.stamp(self.process)
 
     @staticmethod
     def stamp(process: Process) -> float:
-        """What `STAMP` has said."""
+        """The time printed by `STAMP`."""
         return float(Output(process.stdout).until(r"started (\S+)\n").group(1))
 
 
 class Key:
-    """A lock's key, looked at with etcdctl."""
+    """A lock's key, read with etcdctl."""
 
     def __init__(self, cluster: Cluster, prefix: str, name: str = "x") -> None:
         self._cluster = cluster
@@ -172,13 +172,13 @@ class Key:
 
 
 def finish(process: Process, bound: float = BOUND) -> tuple[int, str]:
-    """The exit code, and what was said on stderr: to its end, so nobody is left who has it open."""
+    """The exit code and all of stderr, read to its end, so that no process has it open any more."""
     said = Output(process.stderr).all(bound)
     return process.wait(bound), said
 
 
 def until_after(moment: float) -> None:
-    """Return when the clock of `now()` has passed a moment: where the time that passes is what is tested."""
+    """Wait until a moment on the clock of `now()`: for tests about the passing of time itself."""
     wait_until(lambda: now() > moment, "the clock", BOUND + max(0.0, moment - now()))
 
 

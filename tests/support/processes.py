@@ -1,6 +1,6 @@
-"""What tests see from outside: processes and their output, read with a bound, what is in etcd, a command that tells.
+"""Views of processes from outside, bounded reads of their output, and a command that reports its signals.
 
-No code that is under test takes part.
+Without any code under test.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import IO, Any, Callable, TypeVar
 
 BOUND = 30.0  # seconds after which an event that a test waits for counts as missing; a busy machine is slow
 
-# Says each signal that reaches it, as soon as it comes, and once for each time. Ends at SIGUSR2.
+# Prints each signal that arrives, once per arrival. Ends at SIGUSR2.
 _WITNESS = """
 import signal, sys
 names = sys.argv[1:] + ["SIGUSR2"]
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class Process(subprocess.Popen[str]):
-    """A process in text mode; its streams are there, since whoever starts it asks for pipes."""
+    """A process in text mode, whose streams are always pipes."""
 
     stdin: IO[str]
     stdout: IO[str]
@@ -43,7 +43,7 @@ class Process(subprocess.Popen[str]):
 
 
 def present(value: T | None) -> T:
-    """What has to be there by now."""
+    """The value, which must not be None."""
     assert value is not None
     return value
 
@@ -59,7 +59,7 @@ def witness(*names: str) -> list[str]:
 
 
 def wait_until(condition: Callable[[], Any], what: str, bound: float = BOUND) -> Any:
-    """Return what `condition` says as soon as it is true: for what sends no event of its own, such as /proc."""
+    """Return the value of `condition` as soon as it is true: for sources without events, such as /proc."""
     deadline = time.monotonic() + bound
     while True:
         found = condition()
@@ -96,7 +96,7 @@ def status_of(pid: int) -> dict[str, str]:
 
 
 def is_running(pid: int) -> bool:
-    """True for a process that is there, and no zombie."""
+    """True for a process that exists and is no zombie."""
     try:
         return not status_of(pid)["State"].startswith(("Z", "X"))
     except (FileNotFoundError, ProcessLookupError):
@@ -108,7 +108,7 @@ def is_stopped(pid: int) -> bool:
 
 
 def is_asleep(pid: int) -> bool:
-    """True for a process that waits for something other than a processor."""
+    """True for a process that sleeps."""
     return status_of(pid)["State"].startswith("S")
 
 
@@ -119,7 +119,7 @@ def signals_in(mask: str) -> set[int]:
 
 
 def wait_until_taken(pid: int, number: int) -> None:
-    """Return when a signal sent to a process is no longer pending: its handler is sure to have been called."""
+    """Return when a signal sent to a process is no longer pending, so that its handler has been called."""
 
     def taken() -> bool:
         status = status_of(pid)
@@ -129,7 +129,7 @@ def wait_until_taken(pid: int, number: int) -> None:
 
 
 class Output:
-    """What comes out of a pipe or a terminal, read as it comes; `text` is all of it so far."""
+    """The output of a pipe or a terminal, read as it arrives; `text` is all of it so far."""
 
     def __init__(self, stream: Any) -> None:
         self._fd: int = stream if isinstance(stream, int) else stream.fileno()
@@ -142,7 +142,7 @@ class Output:
         return self._data.decode(errors="replace")
 
     def until(self, pattern: str, bound: float = BOUND) -> re.Match[str]:
-        """Read on until `pattern` is there, behind what was found last. Fails at the end or after `bound` seconds."""
+        """Read until `pattern` occurs after the previous match. Fails at the end or after `bound` seconds."""
         deadline = time.monotonic() + bound
         while True:
             fresh = self._data[self._seen :].decode("latin-1")
@@ -165,7 +165,7 @@ class Output:
             return False
         try:
             data = os.read(self._fd, 65536)
-        except OSError:  # what a terminal says when nobody has it open any more
+        except OSError:  # a terminal raises it when its other side is closed
             data = b""
         self._data += data
         self.ended = not data

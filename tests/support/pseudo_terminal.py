@@ -1,4 +1,4 @@
-"""A terminal with somebody at it: an interactive shell with job control on a pseudo-terminal."""
+"""A pseudo-terminal with an interactive shell and job control."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ os.execvp(sys.argv[1], sys.argv[1:])
 
 
 class Terminal:
-    """A program as the leader of a session at a terminal of its own. Ends everything in the session at the end."""
+    """A program as the leader of a session on a new terminal. All processes of the session are killed at the end."""
 
     def __init__(self, program: Sequence[str], env: Mapping[str, str], rows: int = 24, columns: int = 80) -> None:
         self.master, slave = pty.openpty()
         attributes = termios.tcgetattr(slave)
-        attributes[3] &= ~termios.ECHO  # or what is typed would look like what is answered
+        attributes[3] &= ~termios.ECHO  # otherwise input would look like output
         attributes[1] &= ~termios.ONLCR
         termios.tcsetattr(slave, termios.TCSANOW, attributes)
         self.resize(rows, columns)
@@ -69,13 +69,13 @@ class Terminal:
             self.hang_up()
 
     def hang_up(self) -> None:
-        """What happens when the window is closed, or the connection to the host breaks."""
+        """Close the terminal, as when its window is closed or the connection to the host breaks."""
         os.close(self.master)
         self.master = -1
 
 
 class Shell(Terminal):
-    """An interactive bash. Its prompt tells the exit code of the command before it."""
+    """An interactive bash. Its prompt has the exit code of the previous command."""
 
     def __init__(self, env: Mapping[str, str], rows: int = 24, columns: int = 80) -> None:
         # Without its own line editing, the terminal stays as a command expects it.
@@ -84,7 +84,7 @@ class Shell(Terminal):
         self.prompt()
 
     def prompt(self) -> int:
-        """Wait for the prompt; return the exit code that it tells."""
+        """Wait for the prompt; return its exit code."""
         return int(self.until(PROMPT))
 
     def foreground(self) -> int:

@@ -1,4 +1,4 @@
-"""Nodes for real runs of Puppet: each with its own name, confdir and vardir."""
+"""Nodes for real runs of Puppet, each with its name, confdir and vardir."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def compiled_ruby(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def quoted(*words: object) -> str:
-    """A list of strings, as a manifest has it."""
+    """A list of strings in a manifest's syntax."""
     escaped = [str(word).replace("\\", "\\\\").replace("'", "\\'") for word in words]
     return "[" + ", ".join(f"'{word}'" for word in escaped) + "]"
 
@@ -76,9 +76,9 @@ class PuppetRun:
 
 
 class PuppetNode:
-    """A node with a name of its own. `conf` are further lines of puppet.conf, by their setting.
+    """A node with its own name. `conf` are further lines of puppet.conf, by setting.
 
-    `puppet apply` is called with that name, which saves distlock-puppet to ask Puppet for it, unless it is `asked` for.
+    `puppet apply` is called with that name, so that distlock-puppet need not ask Puppet for it, unless `asked` is set.
     """
 
     def __init__(self, folder: Path, certname: str, env: dict[str, str], asked: bool = False, **conf: str) -> None:
@@ -90,7 +90,7 @@ class PuppetNode:
         self._runs: list[PuppetRun] = []
         self.confdir, self._vardir = self._folder / "conf", self._folder / "var"
         self.confdir.mkdir(parents=True)
-        # Facts of its own, since to gather the real ones takes half of a run.
+        # Made-up facts, since gathering the real ones takes half of a run.
         facts = self._vardir / "yaml/facts"
         facts.mkdir(parents=True)
         (facts / f"{certname}.yaml").write_text(
@@ -100,10 +100,10 @@ class PuppetNode:
         (self.confdir / "puppet.conf").write_text(f"[main]\ncertname = {certname}\n{lines}")
 
     def start(self, manifest: str, *options: str) -> PuppetRun:
-        """Start `puppet apply`. Unless there are options, it is told to be no noop run: that saves to ask for it."""
+        """Start `puppet apply`. Without options it gets --no-noop, so that Puppet need not be asked for it."""
         options = options or ("--no-noop",)
         places = ["--confdir", str(self.confdir), "--vardir", str(self._vardir), "--facts_terminus", "yaml"]
-        # Our module alone: to look through those of the machine takes a second too.
+        # Only our module: scanning those of the machine takes a second.
         modules = self._folder / "modules"
         if not modules.exists():
             modules.mkdir()
@@ -113,18 +113,18 @@ class PuppetNode:
         return self._start([*command, *options, "-e", manifest])
 
     def apply(self, manifest: str, *options: str) -> tuple[int, str]:
-        """Run `puppet apply` to its end. Returns the exit code, and what it has said."""
+        """Run `puppet apply` to its end. Return the exit code and the output."""
         run = self.start(manifest, *options)
         code = run.wait()
         return code, run.said
 
     def start_agent(self, *options: str) -> PuppetRun:
-        """Start `puppet agent`; where its server is stands in `conf`."""
+        """Start `puppet agent`; its server is set in `conf`."""
         places = ["--confdir", str(self.confdir), "--vardir", str(self._vardir)]
         return self._start(["puppet", "agent", "--color=false", *places, *options])
 
     def run_agent(self, *options: str) -> tuple[int, str]:
-        """Run `puppet agent --test` to its end. Returns the exit code, and what it has said."""
+        """Run `puppet agent --test` to its end. Return the exit code and the output."""
         run = self.start_agent("--test", *options)
         code = run.wait()
         return code, run.said
@@ -140,7 +140,7 @@ class PuppetNode:
 
 
 class Guarded:
-    """What may be done by one node at a time: it fails when two are at it. The gate keeps one inside."""
+    """Work for one node at a time: it fails if two do it at once. The gate keeps a node inside."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -163,7 +163,7 @@ class Guarded:
 
     @property
     def pid(self) -> int | None:
-        """The process that is, or was, inside."""
+        """The process that is or was inside."""
         lines = self._lines("pid")
         return int(lines[0]) if lines else None
 
@@ -173,7 +173,7 @@ class Guarded:
 
 
 def holder_named(said: str) -> str:
-    """Who holds the lock, by the words of a run that did not get it."""
+    """The holder of the lock, from the output of a run that did not get it."""
     found = re.search(r"percona_prod is held by (puppet:\S+) since", said)
     assert found, said
     return found[1]

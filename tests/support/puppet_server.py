@@ -1,4 +1,4 @@
-"""A real puppetserver on loopback, with everything of its own in one folder."""
+"""A real puppetserver on loopback, with all its files in one folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from distlock_core.embedded.ports import free_ports
 
 START_TIMEOUT = 420.0  # seconds; half a minute on an idle machine
 STOP_TIMEOUT = 20.0
-SYSTEM = Path("/etc/puppet/puppetserver")  # where Debian keeps what needs no change
+SYSTEM = Path("/etc/puppet/puppetserver")  # Debian's files, which need no change
 JAR = Path("/usr/share/puppetserver/puppetserver.jar")
 USER = "puppet"
 
@@ -65,7 +65,7 @@ LOGBACK = """\
 
 
 class PuppetServer:
-    """Started by its making; `stop()` ends it. What its nodes get is in `site`, read anew at every run."""
+    """Started by the constructor, ended by `stop()`. Its manifest is `site`, which is read again at every run."""
 
     def __init__(self) -> None:
         # As root it runs as the user that its package has made, who must be able to get here.

@@ -1,7 +1,7 @@
 """One of several processes that race for a lock: racer.py ENDPOINT PREFIX FOLDER TURNS.
 
-What it does inside is safe only when nobody else is inside: it makes a file that must not exist, and adds one to a
-counter by reading and writing it.
+Its work inside is safe only without another one inside: it makes a file that must not exist, and increments a counter
+by reading and writing it.
 """
 
 from __future__ import annotations

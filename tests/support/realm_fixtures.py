@@ -18,19 +18,19 @@ from tests.support.scripted_server import Script
 
 @pytest.fixture
 def realm_prefix() -> str:
-    """A prefix that no other test has."""
+    """A prefix that no other test uses."""
     return f"/t-{secrets.token_hex(6)}/"
 
 
 @pytest.fixture
 def in_etcd(etcd: Cluster, realm_prefix: str) -> Etcd:
-    """What is in the test's own realm, past the code under test."""
+    """The content of the test's realm, read without the code under test."""
     return Etcd(etcd, realm_prefix)
 
 
 @pytest.fixture
 def scene(etcd: Cluster, realm_prefix: str) -> Iterator[Scene]:
-    """A realm of the test's own in the shared etcd."""
+    """A realm for one test in the shared etcd."""
     scene = Scene(etcd, realm_prefix)
     yield scene
     scene.close()
@@ -66,5 +66,5 @@ def script() -> Iterator[Callable[[Callable[[socket.socket], None]], Script]]:
 
 @pytest.fixture
 def seen(etcd: Cluster, realm_prefix: str) -> Seen:
-    """What is in the test's own realm, past the code under test, and the leases behind it."""
+    """The content of the test's realm and its leases, read without the code under test."""
     return Seen(etcd, realm_prefix)

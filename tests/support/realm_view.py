@@ -1,4 +1,4 @@
-"""A realm in etcd as the tests of the command see it: past the code under test, over etcd's JSON gateway."""
+"""The content of a realm, read over etcd's JSON gateway without the code under test."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["BOUND", "Holding", "RealmView", "eventually", "one_line"]
 
 
 class RealmView(Etcd):
-    """What stands under one prefix, and what has been written there."""
+    """The keys under one prefix, and their history."""
 
     def put(self, name: str, value: str | bytes) -> None:
-        """Write what stands behind the prefix."""
+        """Write a key below the prefix."""
         self.ask("/v3/kv/put", {"key": b64(self.prefix + name), "value": b64(value)})
 
     def delete(self, name: str) -> None:
@@ -37,7 +37,7 @@ class RealmView(Etcd):
         return int(self.found()[name]["create_revision"])
 
     def record(self, name: str) -> tuple[str, dict[str, Any]]:
-        """The owner of a lock of ours, and the JSON object behind it."""
+        """The owner and the JSON object in the record of a lock."""
         _, owner, details = self.entries()[name].decode().split(";", 2)
         return owner, json.loads(details)
 
@@ -64,7 +64,7 @@ class RealmView(Etcd):
 
 
 class Holding:
-    """A distlock that holds a lock, because its command reads stdin to the end."""
+    """A distlock that holds a lock while its command reads stdin."""
 
     COMMAND = ("--", "sh", "-c", "echo $DISTLOCK_TOKEN; exec cat >/dev/null")
 

@@ -1,4 +1,4 @@
-"""A node as the documentation has it: distlock in /usr/local/bin, its config file in place, and work to be done."""
+"""A node as in the documentation: distlock in /usr/local/bin, its config file in place, and stand-ins for work."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ exec "$@"
 
 
 class Node:
-    """Runs commands as they are printed: what they name stands where they name it.
+    """Runs commands as printed, with all files at their documented places.
 
-    That is a mount namespace of the test's own, for which it takes root. Programs that change a machine are stand-ins
-    which note that they were called.
+    This needs a mount namespace, and so root. Programs that change a machine are stand-ins that record their calls.
     """
 
     def __init__(self, folder: Path, endpoint: str) -> None:
@@ -38,7 +37,7 @@ class Node:
         for name in ("bin", "sbin"):
             (folder / name).mkdir()
         for name in ("distlock", "distlock-etcd", "distlock-puppet", "etcdlocker"):
-            # As /etc/distlock/distlock.yaml would be.
+            # In place of /etc/distlock/distlock.yaml.
             self.program(f"bin/{name}", f'DISTLOCK_CONFIG={self.config} exec {BIN / name} "$@"')
 
     def program(self, name: str, script: str) -> None:
@@ -47,7 +46,7 @@ class Node:
         path.chmod(0o755)
 
     def stand_in(self, name: str, script: str = "") -> None:
-        """A program in /usr/local (`bin/NAME`, `sbin/NAME`) that notes its call, and then does what the script says."""
+        """A program in /usr/local (`bin/NAME`, `sbin/NAME`) that records its call, and then runs the script."""
         self.program(name, f'echo "{Path(name).name} $*" >>{self._log}\n{script}')
 
     @property
@@ -55,7 +54,7 @@ class Node:
         return self._log.read_text().splitlines() if self._log.exists() else []
 
     def start(self, command: str, shell: Iterable[str] = ("bash", "-c")) -> Process:
-        """Run it as a login shell of root would; stdout and stderr come together."""
+        """Run it as in a login shell of root; stdout and stderr are merged."""
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         return self.start_in({"PATH": path, "HOME": str(self._folder), "LANG": "C.UTF-8"}, [*shell, command])
 

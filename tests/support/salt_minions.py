@@ -25,7 +25,7 @@ EXAMPLES = ROOT / "examples" / "salt"
 CALL_TIMEOUT = 110.0  # seconds after which a call counts as hung, on a busy machine
 START_TIMEOUT = 200.0  # seconds for master and minions to answer the first ping, on a busy machine
 STOP_TIMEOUT = 20.0
-# What costs a minion its start without any use here.
+# Slow at the start of a minion, and useless here.
 FAST = {"enable_fqdns_grains": False, "enable_gpu_grains": False, "log_level_logfile": "info", "log_level": "error"}
 
 
@@ -41,7 +41,7 @@ def age(pid: int) -> float:
 
 
 class State(dict[str, Any]):
-    """What one state has returned."""
+    """The result of one state."""
 
     @property
     def result(self) -> bool | None:
@@ -63,7 +63,7 @@ def states(returned: dict[str, Any]) -> dict[str, State]:
 
 
 class Minion:
-    """A minion without a master: `salt-call --local`, with its own root_dir."""
+    """A minion without a master: `salt-call --local` with a separate root_dir."""
 
     def __init__(self, folder: Path, minion_id: str, config: dict[str, Any]) -> None:
         self.folder = folder
@@ -106,7 +106,7 @@ class Minion:
         )
 
     def start(self, *arguments: str) -> Process:
-        """The same in the background, in a session of its own. Whoever starts it ends it."""
+        """The same in the background, in a new session. The caller ends it."""
         return Process(
             self.command(*arguments),
             env={**clean_environment(), **self.env},
@@ -118,7 +118,7 @@ class Minion:
         )
 
     def call(self, *arguments: str, env: dict[str, str] | None = None) -> Any:
-        """What a function returns. Fails where it returns nothing that can be read."""
+        """The return value of a function. Fails if it cannot be parsed."""
         done = self.run(*arguments, env=env)
         assert done.stdout.lstrip().startswith("{"), (done.stdout, done.stderr)
         return json.loads(done.stdout)["local"]
@@ -145,7 +145,7 @@ class Minion:
         return states(self.call("state.apply", sls, *arguments))
 
     def steps(self, **steps: tuple[str, dict[str, Any]]) -> dict[str, State]:
-        """These states in this order, in one run: by its id, what each is and its arguments. None requires another."""
+        """States run in this order, in one run: id, function and arguments of each. None requires another."""
         text = {
             step: {state: [{word: value} for word, value in words.items()]} for step, (state, words) in steps.items()
         }
@@ -190,7 +190,7 @@ class Fleet:
             raise
 
     def salt(self, target: str, *arguments: str, timeout: float = CALL_TIMEOUT) -> dict[str, Any]:
-        """What each minion returns, by its id."""
+        """The return value of each minion, by id."""
         done = subprocess.run(
             self.command(target, *arguments),
             env=clean_environment(),
@@ -260,7 +260,7 @@ class Fleet:
 
     def _all_answer(self) -> bool:
         try:
-            # Who is not there yet is asked again soon.
+            # A minion that does not answer yet is asked again soon.
             answers = self.salt("*", "test.ping", "--timeout=5")
         except (AssertionError, subprocess.TimeoutExpired):
             return False  # the master has not made its keys yet, or is too busy

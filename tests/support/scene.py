@@ -1,4 +1,4 @@
-"""A realm as the tests see it: from outside, with contenders in the background and a way to tell requests apart."""
+"""A realm seen from outside, with contenders in the background and predicates for requests."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ TXN, WATCH, GRANT, KEEPALIVE, REVOKE = (
     "/v3/lease/keepalive",
     "/v3/lease/revoke",
 )
-BOUND = 20.0  # seconds that anything may take which is to happen at once; the machine may be busy
+BOUND = 20.0  # seconds that an immediate event may take on a busy machine
 PROMPT = 8.0  # seconds; below the 10 s after which a waiter reads again in any case
 
 When = Callable[[bytes], bool]
 
 
 class Scene:
-    """One realm in one cluster, looked at and meddled with past the code under test."""
+    """One realm in one cluster, read and changed without the code under test."""
 
     def __init__(self, cluster: Cluster, prefix: str, endpoints: Sequence[str] = ()) -> None:
-        """Looked at through these endpoints, where a fault is to befall the others."""
+        """A view over these endpoints, if the others are to fail."""
         self.cluster = cluster
         self.prefix = prefix
         self.curtain = Interrupt()
@@ -91,7 +91,7 @@ class Scene:
         until(lambda: len(self.line(name)) == count)
 
     def replace(self, rest: str, value: str = "2;another;newer") -> int:
-        """Somebody else holds it now: another create_revision."""
+        """Give the lock to another holder, with another create_revision."""
         self.delete(rest)
         return self.put(rest, value)
 
@@ -100,7 +100,7 @@ class Scene:
         return {int(lease["ID"]) for lease in answer.get("leases", ())}
 
     def new_leases(self) -> set[int]:
-        """The leases that this test has brought about."""
+        """The leases granted during this test."""
         return self.leases() - self._leases
 
     def revoke(self, lease: int) -> None:
@@ -112,11 +112,11 @@ class Scene:
         return lease
 
     def replay(self, body: bytes) -> bool:
-        """Let a transaction that was held on its way arrive after all: True if etcd has applied it."""
+        """Forward a transaction that was held on its way. True if etcd has applied it."""
         return bool(post(self.endpoints[0], TXN, body).get("succeeded"))
 
     def start(self, work: Callable[[], Any]) -> Future[Any]:
-        """Do it in the background."""
+        """Do the work in the background."""
         future: Future[Any] = Future()
 
         def run() -> None:
@@ -131,11 +131,11 @@ class Scene:
         return future
 
     def acquire(self, lock: Lock, timeout: float = -1, **options: Any) -> Future[Lock]:
-        """Acquire in the background; the end of the test calls it off."""
+        """Acquire in the background; cancelled at the end of the test."""
         return self.start(lambda: lock.acquire(timeout, **{"cancel": self.curtain, **options}))
 
     def queue(self, lock: Lock, timeout: float = -1, **options: Any) -> Future[Lock]:
-        """As acquire(), and return when it stands in line."""
+        """As acquire(), and return when it is in the queue."""
         before = len(self.line(lock.name))
         future = self.acquire(lock, timeout, **options)
         until(lambda: len(self.line(lock.name)) > before or future.done())
@@ -143,7 +143,7 @@ class Scene:
         return future
 
     def assert_clean(self, *holds: str) -> None:
-        """No lock but these, no ticket, no lease of this test's."""
+        """Check that no other lock, no ticket and no lease of this test is left."""
         left = {kv.key.decode()[len(self.prefix) :] for kv in self.under()}
         assert {name for name in left if not name.startswith("__")} == set(holds)
         assert self.new_leases() == set()
@@ -180,17 +180,17 @@ def post(url: str, path: str, body: bytes) -> Any:
 
 
 def puts(key: bytes) -> When:
-    """Transactions that put this very key."""
+    """Transactions that put this key."""
     return lambda body: key in _keys(body, "request_put")
 
 
 def puts_under(prefix: bytes) -> When:
-    """Transactions that put a key which begins so."""
+    """Transactions that put a key with this prefix."""
     return lambda body: any(key.startswith(prefix) for key in _keys(body, "request_put"))
 
 
 def deletes(key: bytes) -> When:
-    """Transactions that delete this very key."""
+    """Transactions that delete this key."""
     return lambda body: key in _keys(body, "request_delete_range")
 
 

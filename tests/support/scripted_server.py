@@ -1,4 +1,4 @@
-"""A server on loopback that answers as it is told to, whatever it is asked: what is no etcd, or means no good."""
+"""A scripted server on loopback, which stands for a program that is no etcd, or a hostile one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def chunked(*chunks: bytes) -> bytes:
 
 
 class Script:
-    """A server on loopback that reads one request a connection and answers as it is told to."""
+    """A server on loopback that reads one request per connection, and gives a scripted answer."""
 
     def __init__(self, answer: Callable[[socket.socket], None]) -> None:
         self._answer = answer
@@ -50,7 +50,7 @@ class Script:
             try:
                 self._answer(client)
             except OSError:
-                pass  # the client has had enough
+                pass  # the client has disconnected
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)

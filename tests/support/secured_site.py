@@ -1,4 +1,4 @@
-"""A realm in a secured etcd, and what these tests share beside fixtures."""
+"""A realm in a secured etcd, and helpers for tests with it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Spawn = Callable[..., "Process"]
 
 
 class Site:
-    """One realm of one secured cluster, and what a client of it says."""
+    """One realm of one secured cluster, and the settings of its client."""
 
     def __init__(self, cluster: Cluster, prefix: str, **settings: Any) -> None:
         self.cluster = cluster
@@ -34,17 +34,17 @@ class Site:
         return {**endpoints, **environment(self.settings)}
 
     def realm(self, *endpoints: str, **changes: Any) -> Realm:
-        """The code under test; a change of None takes a setting away."""
+        """The code under test; a change of None removes a setting."""
         options = {"connect_timeout": BOUND, **self.settings, **changes}
         return connect(list(endpoints) or self.cluster.endpoints, self.prefix, **options)
 
     def node(self, user: str, *grants: tuple[str, str]) -> Site:
-        """The same as seen by another user, who may do just this (by default all of the realm)."""
+        """The same site for another user, who has only these grants (default: the whole realm)."""
         granted = self.cluster.add_user(user, f"pw-of-{user}", grants or [("readwrite", self.prefix)])
         return Site(self.cluster, self.prefix, **granted)
 
     def ask(self, path: str, message: dict[str, Any], token: str = "") -> tuple[int, dict[str, Any]]:
-        """What etcd's gateway answers, past the code under test."""
+        """The answer of etcd's gateway, without the code under test."""
         request = urllib.request.Request(
             self.cluster.endpoints[0] + path, json.dumps(message).encode(), {"Authorization": token} if token else {}
         )
@@ -57,5 +57,5 @@ class Site:
 
 
 def queued(site: Site, name: str, count: int = 1) -> None:
-    """Wait until so many stand in line."""
+    """Wait for this number of waiters in the queue."""
     wait_until(lambda: site.realm().show(name).waiting >= count, f"{count} in line for {name}")

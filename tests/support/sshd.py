@@ -1,4 +1,4 @@
-"""An sshd of the test's own, on loopback, and a node behind it: a bare Python that lacks distlock."""
+"""An sshd on loopback for tests, and a node behind it: a bare Python without distlock."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.processes import wait_until
 
 
 class Sshd:
-    """Keys, configuration and log in a folder; nothing of the system's sshd is used but its program."""
+    """Keys, configuration and log in a folder; only the program of the system's sshd is used."""
 
     def __init__(self, folder: Path) -> None:
         program = shutil.which("/usr/sbin/sshd") or need("sshd", "apt-get install openssh-server")
@@ -65,7 +65,7 @@ class Sshd:
             "ansible_python_interpreter": self.python,
             "ansible_remote_tmp": self.folder / "remote",
             "ansible_ssh_common_args": "'-F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null "
-            # One connection for all tasks, as Ansible has it by default; it ends with the sshd.
+            # One connection for all tasks, as by default in Ansible; it ends with the sshd.
             f"-o ControlMaster=auto -o ControlPersist=60 -o ControlPath={self.folder}/mux'",
         }
         path = self.folder / "inventory.ini"
@@ -74,7 +74,7 @@ class Sshd:
         return path
 
     def stop(self) -> None:
-        """End it, and the sessions that a run which was cut off has left."""
+        """End it, and the sessions of a run that was cut off."""
         Tree(self._process.pid, subreaper=False).send(signal.SIGTERM, descendants(self._process.pid))
         self._process.terminate()
         self._process.wait(10)

@@ -1,4 +1,4 @@
-"""Somebody who reads a watch, in a thread of their own."""
+"""A reader of a watch in a separate thread."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from distlock_core.events.watch import Watching
 from tests.support.scene import BOUND
 
-BEGINNING = 5.0  # seconds that are given to a first read; in some tests it is not to succeed
+BEGINNING = 5.0  # seconds for the first read, which must not succeed in some tests
 
 
 class Reader:
-    """Reads a watch in a thread of its own."""
+    """Reads a watch in a separate thread."""
 
     def __init__(self, watch: Watching) -> None:
         self.watch = watch
@@ -24,7 +24,7 @@ class Reader:
         self._wait_for_the_beginning()
 
     def _wait_for_the_beginning(self) -> None:
-        """Until it has read what is held now: what comes to pass after that is to be told."""
+        """Wait until it has read the present state: later changes must be reported."""
         deadline = time.monotonic() + BEGINNING
         follower = self.watch._follower
         while follower._revision is None and self._thread.is_alive() and time.monotonic() < deadline:
@@ -37,7 +37,7 @@ class Reader:
             self.trouble = trouble
 
     def wait(self, *told: Any, within: float = BOUND) -> list[Any]:
-        """Wait for as many events, which must be these: (kind, token) pairs. Forgets them then."""
+        """Wait for these events, (kind, token) pairs, and no others. Forgets them afterwards."""
         deadline = time.monotonic() + within
         while len(self.events) < len(told) and self.trouble is None and time.monotonic() < deadline:
             time.sleep(0.005)

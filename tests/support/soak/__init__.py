@@ -1,1 +1,1 @@
-"""The soak: managers and members are killed at random, and a judge looks whether the lock stays one."""
+"""The soak test: managers and members are killed at random, and a judge checks mutual exclusion."""

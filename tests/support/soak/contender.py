@@ -1,8 +1,8 @@
-"""One of those who stand for the lock: asks itself all the time whether it has it, and writes down the answers.
+"""A contender for the lock: checks continuously whether it has it, and records the answers.
 
 Usage: python -m tests.support.soak.contender ENDPOINTS PREFIX NAME TTL FILE [gullible]
 
-SIGTERM ends it in order. A gullible one believes for ever what it was told once: the judge has to find it.
+SIGTERM ends it in order. A gullible one keeps its first True forever: the judge has to detect it.
 """
 
 from __future__ import annotations

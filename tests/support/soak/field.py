@@ -1,4 +1,4 @@
-"""The field: a cluster of three, and contenders that can be killed, stopped, told to go, and sent in again."""
+"""The field: a cluster of three, and contenders that can be killed, stopped, ended and started again."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from tests.support.paths import ROOT
 from tests.support.soak.spans import Span, clock, read
 
 NAME, PREFIX = "soak", "/soak/"
-FRESH = 0.3  # seconds; who has said True within these has it now
+FRESH = 0.3  # seconds; a contender with a True within these has the lock now
 GOODBYE = 20.0  # seconds that a contender may take to go
 
 
 class Later(NamedTuple):
-    """What is to be done at a moment."""
+    """An action at a moment."""
 
     at: float
     what: Callable[[], None]
 
 
 class Contender:
-    """A place for a process: whoever is killed there is followed by another."""
+    """A place for a process: a killed one is followed by another."""
 
     def __init__(self, place: int, folder: Path, arguments: list[str]) -> None:
         self.name = f"m{place}"
@@ -68,7 +68,7 @@ class Contender:
         self._process, self._stopped = None, False
 
     def terminate(self) -> None:
-        """Tell it to go; it has to, in order and in time."""
+        """Ask it to end; it must do so in order and in time."""
         if self._process is None:
             return
         self.resume()
@@ -93,7 +93,7 @@ class Contender:
         return [span for file in self.files if file.exists() for span in read(file)]
 
     def said(self) -> str:
-        """What it has printed: nothing, unless something is wrong."""
+        """Its output, which is empty unless something is wrong."""
         log = self._folder / f"{self.name}.log"
         return log.read_text(errors="replace") if log.exists() else ""
 
@@ -103,7 +103,7 @@ class Contender:
 
 
 class Field:
-    """Everything that a soak is about; a `with` block leaves nothing of it."""
+    """All processes of a soak test; a `with` block leaves none of them."""
 
     def __init__(self, ttl: int, contenders: int, etcd: str | None = None, kind: str = "") -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="distlock-soak-")
@@ -132,7 +132,7 @@ class Field:
         return [span for contender in self.contenders for span in contender.spans()]
 
     def holder(self) -> Contender | None:
-        """Who has the lock now, as it says itself."""
+        """The contender that reports to have the lock now."""
         since = clock() - FRESH
         for contender in self.contenders:
             if contender.is_up and any(span.end >= since for span in contender.spans()[-1:]):
@@ -140,7 +140,7 @@ class Field:
         return None
 
     def member_to_fault(self) -> list[Member]:
-        """The members, if all of them are well: one at a time is enough."""
+        """The members, if all of them are healthy: one fault at a time is enough."""
         if self._down is not None and self._down.is_healthy(0.5):
             self._down = None
         return [] if self._down is not None else self.cluster.members

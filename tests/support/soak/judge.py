@@ -1,4 +1,4 @@
-"""The judge: were there ever two at once, and was the lock ever without a holder for too long?"""
+"""The judge: finds two simultaneous holders, and times without a holder that were too long."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from tests.support.soak.spans import Span
 
 
 def two_at_once(spans: Sequence[Span]) -> list[str]:
-    """Every proof that two believed at the same time that they had the lock.
+    """Every proof that two contenders had the lock at the same time.
 
-    Tokens tell the order. Where somebody was asked, under an older token, *after* another's answer under a newer one
-    had come, and still said True, both believed it at that moment.
+    Tokens give the order. If a contender with an older token was asked *after* another's True under a newer token had
+    arrived, and still answered True, both had the lock at that moment.
     """
     holders: dict[int, str] = {}
     first: dict[int, float] = {}
@@ -35,7 +35,7 @@ def two_at_once(spans: Sequence[Span]) -> list[str]:
 
 
 def gaps(spans: Sequence[Span], begin: float, end: float) -> list[tuple[float, float]]:
-    """When nobody had the lock: the moment and the seconds, longest first."""
+    """Times without a holder: moment and seconds, longest first."""
     found = []
     covered = begin
     for span in sorted(spans, key=lambda span: span.begin):

@@ -1,4 +1,4 @@
-"""Soak: managers and members are killed, stopped and restarted; the judge looks whether the lock stays one.
+"""Soak test: managers and members are killed, stopped and restarted; the judge checks mutual exclusion.
 
     python -m tests.support.soak.run [--seconds=300] [--seed=N] [--ttl=4] [--managers=5]
 
@@ -21,13 +21,13 @@ from tests.support.soak.judge import gaps, two_at_once
 from tests.support.soak.spans import clock
 
 GRACE = 5.0  # seconds beyond the ttl that the lock may be without a holder
-FIRST = 30.0  # seconds until somebody has it for the first time
+FIRST = 30.0  # seconds until the first holder
 MOST_OUT = 2  # managers that may be dead or stopped at the same time
 RESUMES_SAFELY = (3, 5, 13)  # before it, a leader that was stopped and resumed can end a lease that is alive
 
 
 class Summary(NamedTuple):
-    """What was done, and what was seen."""
+    """The faults, and the observations."""
 
     seed: int
     ttl: int
@@ -139,7 +139,7 @@ class Chaos:
 def soak(
     seconds: float, seed: int, ttl: int = 4, managers: int = 5, etcd: str | None = None, kind: str = ""
 ) -> Summary:
-    """Commit faults for so many seconds, and judge."""
+    """Commit faults for `seconds`, and judge."""
     chance = random.Random(seed)
     with Field(ttl, managers, etcd, kind) as field:
         chaos = Chaos(field, ttl, chance)
@@ -168,7 +168,7 @@ def soak(
 
 
 def dismiss(field: Field) -> list[str]:
-    """Let everybody come back and go in order; return what is wrong then."""
+    """Let all contenders come back and end in order; return what is wrong then."""
     wait(field, lambda: field.is_calm, 30.0)
     field.cluster.wait_ready()
     complaints = [f"{contender.name} has ended by itself" for contender in field.contenders if contender.died()]
@@ -178,7 +178,7 @@ def dismiss(field: Field) -> list[str]:
     left = [
         key for key in field.cluster.etcdctl("get", "--prefix", "--keys-only", "/soak/").split() if "__last" not in key
     ]
-    # A place in the line of somebody who was killed may be there for a moment yet.
+    # The ticket of a killed contender may still exist for a moment.
     return complaints + [f"{key} is left in etcd" for key in left if "/queue/" not in key]
 
 

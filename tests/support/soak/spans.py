@@ -1,8 +1,8 @@
-"""What a contender has seen of itself: the spans in which have_lock() said True, in a file that survives its death.
+"""The spans in which a contender's have_lock() was True, in a file that survives its death.
 
-One record a span: the token, the moment at which the first call that said True had *returned*, and the moment at which
-the last one was *begun*. So all of the span is surely inside of what the contender believed, and nothing outside of it
-is laid to its charge. Moments are of CLOCK_MONOTONIC, which is one clock for all processes of a machine.
+One record per span: the token, the moment at which the first call with True had *returned*, and the moment at which the
+last one was *begun*. So the contender certainly believed to have the lock in the whole span. Moments are of
+CLOCK_MONOTONIC, which is the same for all processes of a machine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MOST = 4096  # spans of one process
 
 
 class Span(NamedTuple):
-    """`who` believed from `begin` to `end` that it had the lock, under `token`."""
+    """The contender `who` believed from `begin` to `end` that it had the lock, with `token`."""
 
     who: str
     token: int
@@ -27,7 +27,7 @@ class Span(NamedTuple):
 
 
 class Log:
-    """Written in place, so that a SIGKILL costs at most the sample that it hits."""
+    """Written in place, so that a SIGKILL loses at most the present sample."""
 
     def __init__(self, path: Path) -> None:
         path.write_bytes(bytes(_MOST * _RECORD.size))
@@ -37,14 +37,14 @@ class Log:
         self._span: tuple[int, float] | None = None
 
     def saw(self, token: int, begun: float, returned: float) -> None:
-        """A call that was begun and has returned then said True."""
+        """Record a call that returned True, with the moments of its begin and return."""
         if self._span is None or self._span[0] != token:
             self._place += 1
             self._span = (token, returned)
         _RECORD.pack_into(self._map, self._place * _RECORD.size, *self._span, begun)
 
     def saw_nothing(self) -> None:
-        """A call said False."""
+        """Record a call that returned False."""
         self._span = None
 
 
