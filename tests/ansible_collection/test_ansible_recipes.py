@@ -1,4 +1,4 @@
-"""What docs/ansible.md shows works as it stands there; only changes of packages and services are stood in for."""
+"""The recipes in docs/ansible.md work as printed, with stand-ins only for changes of packages and services."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def test_facts_may_choose_which_lock_is_taken_but_not_by_the_variables_of_the_st
 def test_the_controllers_password_travels_only_with_the_endpoints_that_it_belongs_to(
     controller: Controller, etcd: Cluster, tmp_path: Path
 ) -> None:
-    """What a node gets is what its Python is given to run."""
+    """The input of a node's Python is all that the node gets."""
     given = tmp_path / "given"
     node = tmp_path / "python"
     node.write_text(f"#!/bin/sh\ntee -a {given} | exec {sys.executable} -I -\n")

@@ -1,4 +1,4 @@
-"""What docs/ansible.md claims to work: each release of ansible-core on the controller, each Python on the hosts."""
+"""The matrix in docs/ansible.md: each release of ansible-core on the controller, each Python on the hosts."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def both(controller: Controller, mechanism: str, *arguments: str, hosts: tuple[s
 
 
 def refused(controller: Controller, mechanism: str, *arguments: str) -> str:
-    """What a second run says that does not wait, while the first is in the guarded part."""
+    """The output of a second run that does not wait, while the first is in the guarded part."""
     gate, been = Gate(controller.folder), notes(controller.folder, "been")
     first = controller.start([play(mechanism, [gate.task()], 0)], *arguments, "-e", "me=run0")
     gate.reached()

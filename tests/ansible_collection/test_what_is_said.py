@@ -1,4 +1,4 @@
-"""What a play says: of a wait, of what means nothing, of what would never end."""
+"""Messages of a play: about waits, useless options, and waits that would never end."""
 
 from __future__ import annotations
 

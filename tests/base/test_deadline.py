@@ -1,4 +1,4 @@
-"""What a `timeout` stands for, and the pauses between two tries."""
+"""The meaning of a `timeout`, and the pauses between retries."""
 
 from __future__ import annotations
 

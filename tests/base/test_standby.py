@@ -1,4 +1,4 @@
-"""A thread that is there before the work: it ends with whoever has it, also where nobody closes it."""
+"""StandbyThread: started before its work, it ends with its owner, even without `close()`."""
 
 from __future__ import annotations
 

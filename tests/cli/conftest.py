@@ -15,7 +15,7 @@ from tests.support.realm_view import Holding, RealmView
 
 @pytest.fixture
 def realm(etcd: Cluster, realm_prefix: str) -> RealmView:
-    """What is in etcd under the test's own prefix."""
+    """The content of etcd under the test's prefix."""
     return RealmView(etcd, realm_prefix)
 
 

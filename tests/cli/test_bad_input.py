@@ -24,7 +24,7 @@ RUN = "--", "sh", "-c", "echo it ran"
 
 @pytest.fixture
 def refuse(run_distlock: Run, realm: RealmView) -> Refuse:
-    """refuse(*args, env={}) -> the one line that distlock said; nothing else has happened."""
+    """refuse(*args, env={}) -> distlock's one line of output; nothing else has happened."""
 
     def run(*args: Any, env: dict[str, Any] | None = None) -> str:
         realm.put("held", "1500000000;other;reason")
@@ -40,7 +40,7 @@ def refuse(run_distlock: Run, realm: RealmView) -> Refuse:
 
 @pytest.fixture
 def refuse_here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refuse:
-    """As refuse, without a process and without an etcd: whoever tried to reach one would say so instead."""
+    """As refuse, without a process and without an etcd: an attempt to reach one would give another error."""
 
     def run(*args: Any, env: dict[str, Any] | None = None) -> str:
         for name in [name for name in os.environ if name.startswith("DISTLOCK_")]:

@@ -160,7 +160,7 @@ def test_a_nested_lock_step_leaves_the_lock_to_the_run_around_it(run_distlock: R
 
 
 def end(dead: Holding, realm: RealmView) -> None:
-    """Both distlock and its command have ended, and nobody has let go of the lock."""
+    """Both distlock and its command have ended, and the lock was not released."""
     command = realm.record("x")[1]["command"]["pid"]
     dead.process.kill()
     dead.process.wait(BOUND)
@@ -280,7 +280,7 @@ def test_of_many_that_find_a_dead_run_only_one_at_a_time_is_inside(
 ) -> None:
     dead = hold(*ME)
     end(dead, realm)
-    # mkdir fails when somebody else is inside.
+    # mkdir fails if another process is inside.
     script = f"mkdir {tmp_path}/inside && echo alone && rmdir {tmp_path}/inside"
     runs = [spawn_distlock(*ME, "--quiet", "--", "sh", "-c", script) for _ in range(6)]
     assert [run.communicate(timeout=BOUND)[0] for run in runs] == ["alone\n"] * 6

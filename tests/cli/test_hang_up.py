@@ -1,4 +1,4 @@
-"""A waiter whom nobody listens to any more gives up its place: after Ctrl-C in `ssh HOST distlock ...`, for example."""
+"""A waiter without a reader of its output gives up its place, for example after Ctrl-C in `ssh HOST distlock ...`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Spawn = Callable[..., "Process"]
 
 @pytest.fixture
 def ssh(tmp_path: Path) -> Iterator[list[str]]:
-    """How to run a command on this machine, over ssh and without a terminal."""
+    """The arguments that run a command on this machine over ssh, without a terminal."""
     server = Sshd(tmp_path)
     options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")
     who = f"{getpass.getuser()}@127.0.0.1"

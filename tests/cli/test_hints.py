@@ -1,4 +1,4 @@
-"""What a message tells to run reaches the same realm when it is pasted, whatever the call was given."""
+"""A pasted command from a message reaches the same realm, whatever options the call had."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ELSEWHERE = "/else where/"
 
 
 def pasted(line: str) -> subprocess.CompletedProcess[str]:
-    """Run as a person would who has pasted it into a shell that knows nothing of the call."""
+    """Run a pasted command in a shell without the settings of the call."""
     env = {key: value for key, value in os.environ.items() if not key.startswith("DISTLOCK_")}
     env["PATH"] = f"{BIN}:{env['PATH']}"
     return subprocess.run(["sh", "-c", line], env=env, capture_output=True, text=True, timeout=100, check=False)

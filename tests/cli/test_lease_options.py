@@ -241,7 +241,7 @@ def test_settings_for_other_calls_do_not_interfere(run_distlock: Run, seen: Seen
     assert "keeper" not in seen.held("x").details
 
 
-# What makes no sense.
+# Inconsistent settings.
 
 
 OUT_OF_RANGE = {
@@ -367,7 +367,7 @@ def test_an_error_is_reported_as_json_too(run_distlock: Run) -> None:
     assert "there is no process 4194304" in json.loads(done.stdout)["error"]["message"]
 
 
-# What the command finds.
+# The command's environment.
 
 
 def test_the_command_knows_its_lease_and_only_under_a_ttl(spawn_distlock: Spawn, run_distlock: Run, seen: Seen) -> None:

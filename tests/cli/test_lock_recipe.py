@@ -30,7 +30,7 @@ Start = Callable[..., Process]
 
 @pytest.fixture(params=["bash", "dash"])
 def start(request: pytest.FixtureRequest, distlock_env: dict[str, str]) -> Iterator[Start]:
-    """start("web-1") -> the script on that node, in a session of its own. It works until its stdin ends."""
+    """start("web-1") -> the script on that node, in a new session. It works until its stdin ends."""
     shell = shutil.which(request.param)
     assert shell is not None, f"{request.param} is not installed"
     assert RECIPE is not None

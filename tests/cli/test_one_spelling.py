@@ -1,4 +1,4 @@
-"""A lock has one spelling: whoever writes it in another way is told so, and runs nothing beside it."""
+"""A lock has one spelling: any other one is refused, so that nothing runs beside it."""
 
 from __future__ import annotations
 

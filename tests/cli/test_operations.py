@@ -487,7 +487,7 @@ def test_the_originals_mutex_keeps_us_out_and_we_leave_it_alone(run_distlock: Ru
     assert run_distlock("--list").stdout == ""
 
 
-# What is no record.
+# Values that are no records.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a call of distlock loads: nothing that it does not use, since it may run thousands of times."""
+"""A call of distlock loads no unused module, since it may run thousands of times."""
 
 from __future__ import annotations
 

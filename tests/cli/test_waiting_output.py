@@ -1,4 +1,4 @@
-"""What a waiter says on stderr: one live line at a terminal, elsewhere a line at the start and at each change."""
+"""Stderr of a waiter: one live line on a terminal, elsewhere a line at the start and at each change."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OpenTerminal = Callable[..., Terminal]
 
 @pytest.fixture
 def at_terminal(distlock_env: dict[str, str]) -> Iterator[OpenTerminal]:
-    """at_terminal(*args, columns=80) runs distlock at a terminal of its own."""
+    """at_terminal(*args, columns=80) runs distlock on a new terminal."""
     terminals: list[Terminal] = []
 
     def start(*arguments: str, columns: int = 80, term: str = "xterm") -> Terminal:
@@ -43,7 +43,7 @@ def at_terminal(distlock_env: dict[str, str]) -> Iterator[OpenTerminal]:
 
 
 def live_lines(text: str) -> list[str]:
-    """What has stood in the live line, one after the other."""
+    """The successive contents of the live line."""
     return text.split(CLEARED)[1:]
 
 
@@ -209,7 +209,7 @@ def test_json_reports_it_as_json_on_stderr(spawn_distlock: Spawn, in_etcd: Etcd)
     assert said["waiting"]["locks"][0]["reason"] == "Upgrade RPMs"
 
 
-# Whatever stands in etcd, and whoever looks.
+# With any content of etcd, on any terminal.
 
 
 @pytest.mark.parametrize("columns", [80, 400])

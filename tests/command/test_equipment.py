@@ -1,4 +1,4 @@
-"""Whatever is missing on a machine is found missing before the lock is taken: no traceback, no lock, no orphan."""
+"""A missing resource is noticed before the lock is acquired: no traceback, no lock, no orphan."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def assert_in_one_line(err: str) -> str:
     return one_line(err)
 
 
-# What Python lacks.
+# Missing Python modules.
 
 
 @pytest.mark.parametrize("options", [LEASED, (*PERSISTENT, "--heartbeat=9"), (*PERSISTENT, "--on-loss=kill")])
@@ -167,7 +167,7 @@ def test_in_a_full_control_group_it_runs_or_acquires_nothing(
         group.rmdir()
 
 
-# What fails all the same, once the lock is held.
+# Failures while the lock is held.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Signs of life over systemd's protocol: who sends them lives, who stops is ended, whatever it thinks of that."""
+"""Signs of life over systemd's protocol: a command that stops sending them is ended, even if it resists."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def releases(body: bytes) -> bool:
 
 
 def long(number: signal.Signals) -> tuple[str, ...]:
-    """What is to get this signal. Where nobody can tidy up behind it, its lease ends soon."""
+    """The target of a signal. Where no process can clean up after it, its lease expires soon."""
     return tuple(f"--ttl={TTL}" if word == "--ttl=60" and number == signal.SIGKILL else word for word in LONG)
 
 

@@ -316,7 +316,7 @@ def test_a_supervisor_stopped_before_it_starts_the_command_starts_nothing(
     assert "nothing was started" in said
 
 
-# What is no loss.
+# Events that are no loss.
 
 
 @pytest.mark.parametrize("first", ["leader first", "leader last"])

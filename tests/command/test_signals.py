@@ -312,7 +312,7 @@ def test_a_second_signal_gives_up_on_an_etcd_that_is_away(
     assert in_etcd.keys() == ["x"]
 
 
-# SIGKILL: nobody can clean up, so only what the lifetime allows stays.
+# SIGKILL: no process can clean up, so only what the lifetime allows remains.
 
 
 def test_sigkill_while_connecting_leaves_nothing(
@@ -369,7 +369,7 @@ def test_sigkill_while_it_releases_leaves_the_persistent_lock(
     assert in_etcd.keys() == ["x"]
 
 
-# What the command inherits.
+# The command's inheritance.
 
 
 def test_the_command_has_the_signals_and_files_that_it_would_have_without_distlock(
@@ -426,7 +426,7 @@ def test_a_caller_that_ignores_its_children_does_not_hide_the_commands_end(
     in_etcd.assert_nothing_left()
 
 
-# What the command leaves behind.
+# Processes that the command leaves behind.
 
 
 @pytest.mark.parametrize("streams", ["", "<&- >&- 2>&-"], ids=["with its output open", "with its output closed"])

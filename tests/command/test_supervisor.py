@@ -1,4 +1,4 @@
-"""What a leased command leaves behind, and what cannot be killed."""
+"""Processes that a leased command leaves behind, and processes that cannot be killed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ while True:
 
 @pytest.fixture
 def root_shell() -> Iterator[list[str]]:
-    """The beginning of a command that is root, whoever starts it, and then lets nobody else signal it."""
+    """The beginning of a command that becomes root, so that no other user may signal it."""
     if os.getuid() != 0:
         pytest.skip("only root can make a set-uid program for the test, and become nobody")
     setpriv = shutil.which("setpriv")
@@ -150,7 +150,7 @@ def test_a_child_from_before_the_command_is_not_the_commands(spawn_distlock: Spa
         os.kill(stranger, signal.SIGKILL)
 
 
-# What cannot be killed.
+# Processes that cannot be killed.
 
 
 def test_a_lock_over_a_child_that_cannot_be_killed_is_kept(

@@ -141,7 +141,7 @@ def test_every_file_named_exists(page: str) -> None:
 
 
 def anchors(text: str) -> set[str]:
-    """What GitHub calls the headings of a page."""
+    """GitHub's anchors for the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -185,7 +185,7 @@ class Tour:
         return done.stdout + ("Killed\n" if done.returncode == -9 else "")  # the shell at the prompt says that
 
     def start(self, command: str) -> None:
-        """Start the second terminal's command, and wait until it stands in line."""
+        """Start the second terminal's command, and wait until it is in the queue."""
         self._waiting.append(
             Process(
                 ["bash", "-c", command],

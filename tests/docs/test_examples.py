@@ -1,4 +1,4 @@
-"""The two stories of the old locker, as they stand in examples/: a name server, and a service that nobody calls."""
+"""The two use cases of the original locker in examples/: a name server, and an unhealthy service."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from tests.support.processes import wait_until
 from tests.support.recipe_node import BIN, Node, finish
 
 LANGUAGES = ("sh", "console", "python", "yaml", "puppet", "js", "ini", "crontab")
-# What stands above a block, as a comment that is not shown.
+# The hidden comments above blocks.
 MARKS = re.compile(
     r"<!-- (?:tried.*|config|role: \w+|run|recipe: [\w -]+|not run: .{10,}|"
     r"tested (?:by |as written: )((?:tests|tools)/[\w/]+\.\w+)) -->"

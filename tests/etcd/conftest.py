@@ -116,7 +116,7 @@ def auth35(etcd_cell: Callable[..., Cluster], realm_prefix: str) -> Site:
 
 @pytest.fixture(scope="session")
 def picky(start_etcd: Callable[..., Cluster], tls: Tls) -> Cluster:
-    """An etcd that wants a client certificate of its own authority."""
+    """An etcd that requires a client certificate from its authority."""
     return start_etcd(tls=tls._replace(wants_client_cert=True))
 
 

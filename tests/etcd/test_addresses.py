@@ -1,4 +1,4 @@
-"""A name that stands for several addresses: one that says nothing does not keep from the others."""
+"""A name with several addresses: a silent one does not block the others."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def port_of(url: str) -> int:
 
 @pytest.fixture
 def resolves(monkeypatch: pytest.MonkeyPatch) -> Resolves:
-    """resolves(host, ...): what the name stands for, in this order. What is known of addresses is forgotten."""
+    """resolves(host, ...) sets the addresses of the name, in this order, and clears the memory about addresses."""
     monkeypatch.setattr(happy_eyeballs, "_suspects", {})
     monkeypatch.setattr(happy_eyeballs, "_proven", set())
     monkeypatch.setattr(happy_eyeballs, "_known", {})
@@ -62,7 +62,7 @@ def resolves(monkeypatch: pytest.MonkeyPatch) -> Resolves:
 
 @contextmanager
 def dropping(host: str, port: int) -> Iterator[None]:
-    """An address that drops whatever asks for a connection: the queue of those that nobody accepts is full."""
+    """An address that drops connection requests, because its accept queue is full."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     queued = [socket.socket(family) for _ in range(4)]
@@ -146,7 +146,7 @@ def test_addresses_are_tried_250_ms_apart_and_at_once_after_a_refusal(resolves: 
 
 
 def test_a_renewal_continues_at_the_next_address_when_one_falls_silent(driver: Cell, resolves: Resolves) -> None:
-    """The one that falls silent has answered before, and connections to it still come about."""
+    """The address that falls silent has answered before, and still accepts connections."""
     proxy, url = driver.proxy()
     resolves("127.0.0.1", DEAF)
     lease = Lease(named(driver, port_of(url)), 12, patience())

@@ -1,4 +1,4 @@
-"""Members found by DNS: which, in which order, how they are verified, and what is said when there are none."""
+"""Members found by DNS: selection, order, verification, and the error if there are none."""
 
 from __future__ import annotations
 

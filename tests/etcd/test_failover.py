@@ -1,4 +1,4 @@
-"""Members die, hang, and are restarted one by one, with TLS and users too: nobody who waits or holds is disturbed."""
+"""Members die, hang, and are restarted one by one, with TLS and users too: no waiter or holder is disturbed."""
 
 from __future__ import annotations
 

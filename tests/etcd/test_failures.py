@@ -1,4 +1,4 @@
-"""What goes wrong on the way: over both drivers the same is in doubt, the same is tried again, the same is said."""
+"""Faults on the way to etcd: both drivers agree about doubt, retries and messages."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_member_that_is_away_leaves_the_others_their_share(newer: Cell, fault:
 
 
 def wait_until_noticed(etcd: Any) -> None:
-    """gRPC hears of a connection's end in a thread of its own; what is sent before that is in doubt, and rightly so."""
+    """gRPC notices a connection's end in a separate thread; requests sent before that are rightly in doubt."""
     for channel in getattr(etcd, "_channels", ()):
         wait_until_not_ready(channel)
 

@@ -1,4 +1,4 @@
-"""What etcd says when it refuses, recorded by version; and what the drivers make of it: the same, over both."""
+"""Refusals of etcd, recorded by version, and the errors that they become, which are the same over both drivers."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ LEASE = 7_777_777
 
 
 class Raw:
-    """An etcd with auth on, spoken to without a driver: as root, as a user who may do nothing, and as nobody."""
+    """Raw access to an etcd with auth enabled: as root, as a user without rights, and without a user."""
 
     def __init__(self, cluster: Cluster) -> None:
         assert cluster.tls is not None
@@ -128,7 +128,7 @@ def put(**more: str) -> dict[str, Any]:
     return {"request_put": {"key": b64(b"x"), **more}}
 
 
-# What is refused: who asks, over the gateway, and the same over gRPC.
+# Refused requests: by which user, over the gateway, and the same over gRPC.
 ASKED: dict[str, tuple[str, str, Any, Callable[[Any], tuple[str, str, Any]]]] = {
     "no token": ("", "/v3/kv/txn", {"success": [put()]}, lambda rpc: _txn(rpc, _put(rpc))),
     "an invalid token": ("bad", "/v3/kv/txn", {"success": [put()]}, lambda rpc: _txn(rpc, _put(rpc))),
@@ -231,7 +231,7 @@ def test_a_missing_lease_is_answered_as_recorded(raw: Raw) -> None:
     assert leases.LeaseTimeToLive(raw.rpc.LeaseTimeToLiveRequest(ID=99), metadata=metadata).TTL == -1
 
 
-# What the drivers make of it.
+# The drivers' errors.
 
 
 def refused(ask: Callable[[], Any]) -> DistlockError:

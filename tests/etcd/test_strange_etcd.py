@@ -1,4 +1,4 @@
-"""An etcd that cannot, one that is another, and what is no etcd: each is said in one clear line."""
+"""An etcd that cannot serve, another etcd, and servers that are no etcd: each is reported in one clear line."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_member_cut_off_from_its_cluster_is_replaced_by_the_others(
 
 @pytest.fixture
 def balancer(etcd34: Cluster) -> Iterator[Proxy]:
-    """What a load balancer is to its clients: one address, and clusters behind it that may change."""
+    """A load balancer: one address, with clusters behind it that may change."""
     with Proxy(etcd34.endpoints[0]) as proxy:
         yield proxy
 
@@ -132,7 +132,7 @@ def lead_to(balancer: Proxy, cluster: Cluster) -> None:
 
 
 def wait_until_noticed(etcd: Any) -> None:
-    """gRPC hears of a connection's end in a thread of its own; what is sent before that is in doubt."""
+    """gRPC notices a connection's end in a separate thread; requests sent before that are in doubt."""
     for channel in getattr(etcd, "_channels", ()):
         wait_until_not_connected(channel)
 

@@ -1,4 +1,4 @@
-"""Which driver speaks: as told, or by itself where there is no gateway for the client; and the two of them together."""
+"""Selection of the driver: by the setting, or automatically without a usable gateway; and both drivers together."""
 
 from __future__ import annotations
 

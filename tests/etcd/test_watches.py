@@ -157,7 +157,7 @@ def test_a_watch_outlives_the_closing_of_its_clients_other_connections(cell: Cel
 
 
 def test_a_burst_of_events_is_reported_whole_and_in_order(newer: Cell) -> None:
-    """More than is ever held in store: etcd is made to wait for who does not fetch."""
+    """More events than are ever buffered: etcd has to wait for a reader that does not fetch."""
     start = newer.put("before")
     watch = newer.watch((newer.key("x"), None), revision=start + 1)
     for number in range(20):
@@ -197,7 +197,7 @@ def test_a_watch_is_opened_at_another_member_when_one_is_silent(newer: Cell) -> 
 
 
 def test_a_watch_of_a_silent_member_is_silent(newer: Cell) -> None:
-    """It ends neither early nor late: who waits looks again after his own time."""
+    """A wait ends neither early nor late."""
     proxy, url = newer.proxy()
     watch = newer.watch((newer.key("x"), None), revision=newer.put("before") + 1, etcd=newer.dial(url))
     proxy.blackhole()

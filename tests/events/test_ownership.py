@@ -12,7 +12,7 @@ from distlock_core.events.ownership import Ownership, Readers
 
 
 def left(reader: Ownership) -> list[bool]:
-    """What is there to be read now."""
+    """The items that can be read at present."""
     found: list[bool] = []
     while True:
         mine = reader.next(timeout=0)

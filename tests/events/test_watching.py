@@ -1,4 +1,4 @@
-"""Watching: what happens to a lock is told in order, once, and nothing is left out."""
+"""Watching: all events of a lock are reported in order, once, without omissions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Follow = Callable[[Watching], Reader]
 
 
 def cycle(scene: Scene, name: str = "db", times: int = 1) -> list[tuple[str, int]]:
-    """Take the lock and let it go, so many times; what a watch has to tell of it."""
+    """Acquire and release the lock `times` times; return the events that a watch has to report."""
     lock = scene.realm(*scene.endpoints).lock(name)
     told = []
     for _ in range(times):
@@ -50,7 +50,7 @@ def cycle(scene: Scene, name: str = "db", times: int = 1) -> list[tuple[str, int
     return told
 
 
-# What is told.
+# Reported events.
 
 
 def test_a_watch_begins_with_the_present_state_and_continues(scene: Scene, follow: Follow) -> None:

@@ -1,4 +1,4 @@
-"""What acquire asks for before it takes a lock, on both versions of etcd."""
+"""The conditions under which `acquire()` takes a lock, on both versions of etcd."""
 
 from __future__ import annotations
 

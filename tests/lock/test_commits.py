@@ -1,4 +1,4 @@
-"""What the lock costs etcd, by etcd's own count of raft commits."""
+"""The cost of a lock for etcd, by etcd's count of raft commits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An etcd that is full: it takes nothing new; what is held can be let go and broken, what is in doubt is void."""
+"""A full etcd refuses new locks; held ones can be released and broken, and claims in doubt are void."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C in Python, at any point of taking or letting go of a lock: it is raised, and no lock stays behind."""
+"""Ctrl-C in Python, at any point of an acquire or a release, is raised, and no lock stays behind."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ except KeyboardInterrupt:
 
 
 def test_a_handler_that_does_not_raise_runs_at_once(etcd34: Cluster, realm_prefix: str, in_etcd: Etcd) -> None:
-    """The handlers of a program run while a lock is let go, as ever; one that raises SystemExit ends it after that."""
+    """A program's signal handlers run during a release; one that raises SystemExit ends the program after it."""
     code = """
 import os, signal, sys
 from distlock_core import connect

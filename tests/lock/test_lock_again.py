@@ -30,7 +30,7 @@ def realm(proxy: Proxy, realm_prefix: str) -> Iterator[Realm]:
 
 @pytest.fixture(autouse=True)
 def _of_others() -> None:
-    """What tests before this one have left running is not counted."""
+    """Do not count threads that earlier tests have left running."""
     OTHERS.clear()
     OTHERS.update(threading.enumerate())
 

@@ -1,4 +1,4 @@
-"""A lost reply is unknown, not failure: whatever was sent is found out, or made void, or said to be in doubt."""
+"""A lost reply is unknown, not a failure: the write is settled, made void, or reported as in doubt."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def test_a_call_to_a_silent_etcd_ends_in_time(scene: Scene, proxy: Proxy) -> Non
 
 @pytest.mark.parametrize("waits", ["not", "for a while", "in line"])
 def test_the_final_message_has_a_budget_of_one_second(scene: Scene, proxy: Proxy, waits: str) -> None:
-    """A claim, a lease and a place in line are to be given up, and etcd is silent: one second for all, not for each."""
+    """A claim, a lease and a ticket are to be given up while etcd is silent: one second for all, not for each."""
     lock = scene.realm(proxy.url, connect_timeout=2.0).lock("web", ttl=5)
     started = time.monotonic()
     if waits == "in line":

@@ -1,4 +1,4 @@
-"""etcd goes away: before the first contact that is soon an error, in line it costs patience and nothing else."""
+"""Outages of etcd: before the first contact soon an error, in the queue only a longer wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The line: who waits is served in order, whatever happens to tickets, watches and other waiters."""
+"""The queue: waiters are served in order, whatever happens to tickets, watches and other waiters."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_a_watch_of_history_that_was_compacted_is_opened_anew(scene: Scene, prox
 
 
 def test_a_silent_watch_is_outlasted_by_reading_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server can lose a DELETE: that cannot be provoked, so the watch is one that hears nothing."""
+    """A server can lose a DELETE: that cannot be provoked, so the watch reports nothing."""
     assert REREAD <= 10
     monkeypatch.setattr(queue, "REREAD", 1.0)
     scene.put("web")
@@ -233,7 +233,7 @@ def test_a_silent_watch_is_outlasted_by_reading_again(scene: Scene, monkeypatch:
 
 
 class DeafEtcd:
-    """etcd, whose watches never say anything."""
+    """An etcd whose watches never report anything."""
 
     def __init__(self, etcd: Gateway) -> None:
         self._etcd = etcd
@@ -264,7 +264,7 @@ class DeafWatch:
 def test_a_waiter_that_reaches_the_head_after_the_release_reads_at_once(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """etcd tells a watch that begins in the past of it up to 100 ms later; this one is never told."""
+    """etcd sends events to a watch that begins in the past up to 100 ms late; this watch never gets any."""
     monkeypatch.setattr(queue, "REREAD", 10 * PROMPT)
     scene.put("web")
     etcd = LateEtcd(gateway(*scene.cluster.endpoints), meanwhile=lambda: scene.delete("web"))
@@ -313,7 +313,7 @@ def test_a_waiter_learns_its_position_and_the_holder(scene: Scene) -> None:
 
 
 def test_the_claim_deletes_the_ticket(scene: Scene, proxy: Proxy) -> None:
-    """In one transaction: nobody behind may see the lock taken and the ticket still there, or the other way round."""
+    """In one transaction: no waiter may see the lock taken with the ticket still there, or the reverse."""
     scene.put("web")
     waiter = scene.queue(scene.realm(proxy.url).lock("web"))
     (ticket,) = scene.line("web")

@@ -1,4 +1,4 @@
-"""What changes between a read and the claim that is based on it, provoked by holding the claim up on its way."""
+"""Changes between a read and the claim based on it, provoked by holding the claim on its way."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_claim_of_the_first_waiter_is_refused_and_keeps_its_place_when(
 
 
 def test_a_slot_is_not_claimed_beside_a_concurrent_holder(scene_each: Scene, proxy_each: Proxy) -> None:
-    """Slot 1 is free and stays free; but slot 0 goes to somebody who counts one slot."""
+    """Slot 1 stays free, but slot 0 goes to a holder with a limit of one slot."""
     realm = scene_each.realm(proxy_each.url)
     realm.lock("web", "first", slots=2).acquire(0)
     held = proxy_each.hold_request(TXN, puts(scene_each.key("web/slot/1")))

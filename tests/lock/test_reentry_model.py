@@ -57,7 +57,7 @@ class Case(NamedTuple):
 
     @property
     def may_enter(self) -> str:
-        """How the model lets it in, "" where it does not."""
+        """How the model admits it, "" if it does not."""
         if not all(self.explicit) or not self.same_owner or self.state != "held" or self.names_token == "wrong":
             return ""
         if self.kind != "step" and (self.run, self.command) != ("gone", "gone"):

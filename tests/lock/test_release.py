@@ -53,7 +53,7 @@ def test_a_release_compares_the_run_and_not_the_token_alone(scene: Scene) -> Non
 
 
 def test_a_release_compares_the_token_and_not_the_run_alone(scene: Scene) -> None:
-    """Deleted and put again by hand, record and all: in between anybody may have held it."""
+    """Deleted and put again by hand, with the same record: another may have held it in between."""
     lock = scene.realm().lock("web").acquire(0)
     kv = scene.get("web")
     assert kv is not None
@@ -65,7 +65,7 @@ def test_a_release_compares_the_token_and_not_the_run_alone(scene: Scene) -> Non
 
 
 def test_a_release_succeeds_when_only_the_record_was_rewritten(scene: Scene) -> None:
-    """Token and run are mine: a changed record (kept, a new reason) is no other lock."""
+    """With the same token and run, a changed record (kept, a new reason) is the same lock."""
     lock = scene.realm().lock("web").acquire(0)
     kv = scene.get("web")
     assert kv is not None
@@ -153,7 +153,7 @@ def test_a_release_outlasts_an_outage_that_begins_with_its_own_reply(scene: Scen
 
 
 def proxy_down_for(seconds: float) -> None:
-    """How long an outage lasts; nothing is waited for."""
+    """Let an outage last: the passing of time itself is tested."""
     time.sleep(seconds)
 
 
@@ -262,7 +262,7 @@ def test_an_unlock_in_doubt_is_settled(scene: Scene, proxy: Proxy) -> None:
 
 
 def test_unlock_in_doubt_keeps_the_lock_that_came_after(scene: Scene, proxy: Proxy) -> None:
-    """The request was held up, the caller asked again, and it arrives when somebody else holds the lock."""
+    """The request is delayed, the caller asks again, and it arrives when another holds the lock."""
     scene.put("web", "1;node-9;{}")
     held = proxy.hold_request(TXN, deletes(scene.key("web")))
     unlock = scene.start(lambda: scene.realm(proxy.url).unlock("web"))

@@ -1,4 +1,4 @@
-"""What looks after a hold meets with errors that nobody expects: it goes on, or the hold is lost, and that is told."""
+"""Unexpected errors while a hold is monitored: it continues, or the hold is lost and the loss reported."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class Cared:
 
     @property
     def is_told(self) -> bool:
-        """A loss is said in every way: and only then nobody looks after it any more."""
+        """A loss is reported in every way, and only then the monitoring ends."""
         return self.lost.is_set() and len(self.told) == 1 and not self.lock.held
 
     def end(self) -> None:

@@ -1,4 +1,4 @@
-"""What is read of a whole realm becomes its locks, in one pass."""
+"""A read of a whole realm is turned into its locks in one pass."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _alone(found: list[KeyValue], state: LockState) -> LockState:
 
 
 def calls_of(locks: int) -> int:
-    """How many calls of Python functions and of C functions it takes: a count that no machine changes."""
+    """The number of Python and C function calls, which does not depend on the machine."""
     found = realm(locks)
     count = 0
 

@@ -1,4 +1,4 @@
-"""A lock carries a value: others look it up, and its holder changes it without letting go."""
+"""A lock carries a value: others can look it up, and its holder can change it without a release."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_a_kept_lock_keeps_concurrent_changes_of_another(scene: Scene, how: str)
 
 
 class TestFromOutside:
-    """`realm.update()`: for whoever does not have the `Lock` object."""
+    """`realm.update()`, for callers without the `Lock` object."""
 
     def test_the_owner_may(self, scene: Scene) -> None:
         with scene.realm().lock("db", "me") as lock:

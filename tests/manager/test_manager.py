@@ -1,4 +1,4 @@
-"""LockManager: one of many has the lock, knows it, and lets go of it."""
+"""LockManager: one of many has the lock, knows it, and releases it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LockManager under faults: what it says while nobody can tell, and how it comes back."""
+"""LockManager under faults: its answer while the state is unknown, and its recovery."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long others live: a process with all that it has forked, and a caller that may have gone."""
+"""Cancels at the end of a process with all its children, and of a reader of the output."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ Inside = Callable[..., Process]
 
 @pytest.fixture
 def realm(etcd: Cluster, realm_prefix: str) -> RealmView:
-    """What is in etcd under the test's own prefix."""
+    """The content of etcd under the test's prefix."""
     return RealmView(etcd, realm_prefix)
 
 
@@ -74,7 +74,7 @@ def kill_all(process: Process) -> None:
 
 
 def refused(process: Process) -> str:
-    """It was busy; return what it said."""
+    """Check that it was busy; return its message."""
     said, error = process.communicate(timeout=BOUND)
     assert (process.returncode, said) == (1, ""), error
     return one_line(error)

@@ -1,4 +1,4 @@
-"""Nodes that have the module, each a `puppet apply` with a confdir of its own."""
+"""Nodes with the module, each a `puppet apply` with its own confdir."""
 
 from __future__ import annotations
 

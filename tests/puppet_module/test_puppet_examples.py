@@ -1,4 +1,4 @@
-"""What stands in examples/puppet works, with stand-ins for what it would change."""
+"""The manifests in examples/puppet work, with stand-ins for what they would change."""
 
 from __future__ import annotations
 

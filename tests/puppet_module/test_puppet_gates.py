@@ -56,7 +56,7 @@ def run(need: Callable[..., str], module: Path) -> Callable[..., subprocess.Comp
 
 
 def said(done: subprocess.CompletedProcess[str]) -> str:
-    """What a tool has said, but for Facter's complaints of what a container does not let it read."""
+    """A tool's output, without Facter's complaints about files that are unreadable in a container."""
     lines = (done.stdout + done.stderr).splitlines()
     return "\n".join(line for line in lines if "Facter" not in line)
 

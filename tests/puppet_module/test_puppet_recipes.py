@@ -1,4 +1,4 @@
-"""What docs/puppet.md shows works as it stands there; only what changes packages and services is stood in for."""
+"""The recipes in docs/puppet.md work as printed, with stand-ins only for changes of packages and services."""
 
 from __future__ import annotations
 

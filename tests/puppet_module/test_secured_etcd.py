@@ -41,7 +41,7 @@ def realm(settings: dict[str, Any]) -> Realm:
 
 
 def files_with(folder: Path, *texts: str) -> dict[Path, int]:
-    """The files below a folder that have one of these in them, and who may read them."""
+    """The files below a folder that contain one of these texts, and who may read them."""
     found = {}
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink() and any(text.encode() in path.read_bytes() for text in texts):

@@ -30,7 +30,7 @@ def show(etcd: Cluster, realm_prefix: str) -> Show:
 
 
 def look(file: Path, *locks: str) -> str:
-    """The command that writes down, as JSON, who holds what."""
+    """The command that records the holders as JSON."""
     command = "; ".join(f"distlock --json --show --lock-name={lock} >> {file}" for lock in locks)
     return quoted("/bin/sh", "-c", command)
 

@@ -1,4 +1,4 @@
-"""Real runs of Puppet, each with a confdir of its own, against a real etcd."""
+"""Real runs of Puppet, each with its own confdir, against a real etcd."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOCK = "percona_prod"
 
 @pytest.fixture
 def holder(etcd: Cluster, realm_prefix: str) -> Callable[[], Holder | None]:
-    """Who holds percona_prod now, None when nobody does."""
+    """The present holder of percona_prod, None if it is free."""
     realm = connect(etcd.endpoints, realm_prefix)
     return lambda: next(iter(realm.show(LOCK).holders), None)
 

@@ -39,7 +39,7 @@ BOUND = 60.0  # seconds for a run to come to its command
 
 
 def look(folder: Path) -> str:
-    """A resource that writes down who holds the lock while the run applies its catalog."""
+    """A resource that records the holder of the lock while the run applies its catalog."""
     command = f"distlock --show --lock-name=percona_prod > {folder}/during"
     return f"exec {{ 'look': command => {quoted('/bin/sh', '-c', command)} }}"
 
@@ -434,7 +434,7 @@ def test_a_command_under_the_lock_fails(new_node: New, holder: Holding, seen: Et
         assert present(holder()).record.state == "kept"
 
 
-# What a command leaves behind when Puppet ends it.
+# Processes of a command that remain when Puppet ends it.
 
 
 def test_release_leaves_the_lock_to_the_keeper_while_something_that_a_timed_out_command_has_left_is_at_work(

@@ -26,7 +26,7 @@ Apply = Callable[..., "Process"]
 
 
 class Cluster3:
-    """What the example upgrades: its steps, and a witness that only one node is at work."""
+    """The steps of the example's upgrade, and a check that only one node works at a time."""
 
     def __init__(self, folder: Path, lock: str, prefix: str) -> None:
         self.folder, self.lock, self._prefix = folder, lock, prefix
@@ -129,7 +129,7 @@ def test_without_waiting_one_succeeds_and_the_others_name_it_until_all_are_done(
 def one_round(
     fleet: Fleet, nodes: Cluster3, start: Apply, holder: Callable[[], Holder | None], left: set[str]
 ) -> set[str]:
-    """All of these at once, without waiting; returns who has succeeded, exactly one."""
+    """Run all of these at once, without waiting; return the one that has succeeded."""
     nodes.gate.unlink(missing_ok=True)
     before = nodes.count("began")
     command = start(",".join(sorted(left)), "--list", "state.apply", "upgrade", nodes.pillar())

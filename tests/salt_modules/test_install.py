@@ -1,4 +1,4 @@
-"""Both ways of installing, and what is said where the package is missing."""
+"""Both ways of installing, and the error if the package is missing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ for loaded, name in ((modules, "distlock.list"), (salt.loader.states(opts, modul
 
 @pytest.fixture(scope="session")
 def wheel(salt_is_there: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `make wheel` makes. From a copy: a build writes into its tree."""
+    """The result of `make wheel`, from a copy, since a build writes into its tree."""
     source = tmp_path_factory.mktemp("source")
     for name in ("distlock_core", "salt"):
         ignore = shutil.ignore_patterns("__pycache__")
@@ -103,7 +103,7 @@ def test_without_the_package_salt_names_what_is_missing(new_minion: Callable[...
 
 
 def test_the_state_of_the_page_installs_the_wheel(minion: Minion, wheel: Path, tmp_path: Path) -> None:
-    """Into a folder of its own: the Python of the tests stays as it is."""
+    """Installed into a separate folder, so that the Python of the tests does not change."""
     text = recipe("Salt install")
     assert text in (EXAMPLES / "install.sls").read_text()
     example = (EXAMPLES / "install.sls").read_text()

@@ -1,4 +1,4 @@
-"""The releases of Salt before the one that all other tests run: what docs/salt.md claims to work."""
+"""The older releases of Salt that docs/salt.md claims to support; all other tests run the newest."""
 
 from __future__ import annotations
 

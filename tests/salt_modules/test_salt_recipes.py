@@ -1,4 +1,4 @@
-"""What docs/salt.md shows works as it stands there; only steps that change packages and services are stood in for."""
+"""The recipes in docs/salt.md work as printed, with stand-ins only for changes of packages and services."""
 
 from __future__ import annotations
 

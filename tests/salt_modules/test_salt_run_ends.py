@@ -1,4 +1,4 @@
-"""What can end a run of Salt, and where the lock is then: the table in docs/salt.md, by salt-call."""
+"""The table in docs/salt.md: ways in which a run of Salt ends, and the state of the lock afterwards, by salt-call."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def no_pyyaml(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def by_pyyaml(text: str) -> list[tuple[Any, Any]] | None:
-    """What PyYAML's BaseLoader makes of it: keys and values in order. None: no document of ours."""
+    """Keys and values in order, as read by PyYAML's BaseLoader. None for a document that is no config file."""
     try:
         node = yaml.compose(text.encode(), yaml.BaseLoader)
     except (yaml.YAMLError, UnicodeError):

@@ -1,4 +1,4 @@
-"""How settings are read and put together: no etcd, no process."""
+"""Reading and merging of settings, without etcd and processes."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ WRONG = {
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What mypy says about each line, in a function that is given `settings`."""
+    """mypy's message about each line, in a function with the argument `settings`."""
     folder = tmp_path_factory.mktemp("mypy")
     path, lines = folder / "uses.py", [*RIGHT, *WRONG]
     path.write_text(USES + "".join(f"    {line}\n" for line in lines))

@@ -1,4 +1,4 @@
-"""distlock-puppet by itself: exit codes, one line of output, and whose run it is."""
+"""distlock-puppet by itself: exit codes, one line of output, and detection of the run."""
 
 from __future__ import annotations
 

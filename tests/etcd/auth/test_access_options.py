@@ -218,7 +218,7 @@ def test_contradicting_settings_are_refused_without_showing_the_password(environ
     assert SECRET not in caught.value.message
 
 
-# What is never shown.
+# Secrets, which are never shown.
 
 
 @pytest.mark.parametrize(

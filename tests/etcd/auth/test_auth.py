@@ -1,4 +1,4 @@
-"""Users: a token that has ended costs nobody a place, a lock or a lease; who lacks a right is told which."""
+"""Users: no place, lock or lease is lost over an expired token; a missing right is named."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def test_the_role_for_one_lock_is_enough_for_that_lock_alone(
     assert say(node, "/v3/kv/put", {"key": b64(f"{node.prefix}__freeze"), "value": b64("1;x;{}")}, token) == DENIED
 
 
-# What it cannot do.
+# Refused operations.
 
 
 def b64(text: str) -> str:
@@ -141,7 +141,7 @@ def token_of(site: Site) -> str:
 
 
 def say(site: Site, path: str, message: dict[str, Any], token: str = "") -> str:
-    """What etcd refuses it with, or an empty text."""
+    """etcd's refusal, or an empty text."""
     status, answer = site.ask(path, message, token)
     return "" if status == 200 else str(answer["message"])
 
@@ -182,7 +182,7 @@ def test_a_node_cannot_leave_its_realm(auth_site: Site) -> None:
     assert elsewhere.ask("/v3/kv/range", {"key": b64(f"{elsewhere.prefix}held")}, theirs)[1].get("kvs") is None
 
 
-# What users do not keep out.
+# Operations that etcd allows without rights.
 
 
 def test_operations_that_etcd_allows_without_a_user(own_auth: Callable[..., Site]) -> None:

@@ -1,4 +1,4 @@
-"""TLS: the server is always verified, and what is wrong is said in one line; deadlines, waits and holds as without."""
+"""TLS: the server is always verified, faults are reported in one line; deadlines, waits and holds work as without."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def test_without_a_ca_the_systems_authorities_count(tls_both: Site, run_distlock
     assert "not signed by an authority that this machine knows: set cacert)" in one_line(done.stderr)
 
 
-# What is wrong with certificates.
+# Faults of certificates.
 
 
 @pytest.fixture(scope="session")
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """An authority that nobody trusts."""
+    """An untrusted authority."""
     return Authority(tmp_path_factory.mktemp("stranger"))
 
 
@@ -353,7 +353,7 @@ def test_a_signal_ends_the_command_in_a_handshake(tls35: Site, spawn_distlock: S
 
 
 def test_more_than_a_record_of_tls_is_read_at_once(tls_site: Site) -> None:
-    """What TLS has decrypted already makes no descriptor readable: it must not be waited for."""
+    """Decrypted data in TLS's buffer makes no descriptor readable: it must be read without waiting."""
     etcd = dial(tls_site.cluster.endpoints, Access(cacert=tls_site.settings["cacert"]))
     value = os.urandom(400_000)
     for name in ("a", "b"):
@@ -396,7 +396,7 @@ def test_a_waiter_is_served_and_a_loss_is_noticed_at_once(
 
 
 def test_an_idle_connection_is_used_again(tls35: Site) -> None:
-    """TLS has messages of its own, which do not make an idle connection a stale one."""
+    """TLS's own messages do not make an idle connection stale."""
     with Proxy(tls35.cluster.endpoints[0]) as proxy:
         realm = tls35.realm(proxy.url.replace("http", "https"))
         for _ in range(5):

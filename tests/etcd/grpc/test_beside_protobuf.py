@@ -1,4 +1,4 @@
-"""The gRPC driver beside what others have loaded before it: in processes of their own."""
+"""The gRPC driver beside other packages that are loaded before it, in separate processes."""
 
 from __future__ import annotations
 

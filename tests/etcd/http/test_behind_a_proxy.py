@@ -46,7 +46,7 @@ def nginx(need: Callable[..., str], etcd: Any, tmp_path: Path) -> Iterator[Start
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was remarked."""
+    """The warnings."""
     lines: list[str] = []
     monkeypatch.setattr(warn_once, "tell", lines.append)
     monkeypatch.setattr(warn_once, "_made", set())

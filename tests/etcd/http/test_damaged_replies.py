@@ -25,7 +25,7 @@ STEP = 13  # bytes between two positions at which a real reply is damaged; those
 
 
 def trial(scene: Scene, lock: Lock, released: Callable[[], None] = lambda: None) -> str:
-    """Acquire and release: what came of it. Nothing is left behind but by an outcome that is said to be unknown."""
+    """The outcome of an acquire and a release. Only an outcome reported as unknown may leave something behind."""
     try:
         lock.acquire(BOUND)
     except OutcomeUnknown:
@@ -123,7 +123,7 @@ WRONG: list[Any] = [
 
 
 class Canned:
-    """A connection whose every answer is this one."""
+    """A connection that always gives this answer."""
 
     others = 0
 
@@ -194,7 +194,7 @@ def mutations(answer: Any) -> Iterator[tuple[str, Any]]:
 
 
 def outcomes(etcd: Canny, answer: Any, ask: Callable[[], Any], status: str = "200 OK") -> Iterator[tuple[str, Any]]:
-    """What the driver returns for each mutation that it takes for an answer; all it raises must be ours."""
+    """The driver's results for mutated answers; it may raise only distlock's errors."""
     for what, mutated in mutations(answer):
         etcd.say(mutated, status)
         try:

@@ -191,7 +191,7 @@ def test_every_range_of_a_watch_is_watched(scene_each: Scene) -> None:
         watch.close()
 
 
-# What the rest relies on, on both versions.
+# The contract with the layers above, on both versions.
 
 
 def test_an_empty_range_counts_as_a_key_of_revision_0(scene_each: Scene) -> None:

@@ -1,4 +1,4 @@
-"""What listens on etcd's port need not be etcd, nor mean well: every call ends in time, and in one line."""
+"""The server on etcd's port may be no etcd, or hostile: every call ends in time, with one line."""
 
 from __future__ import annotations
 
@@ -166,11 +166,11 @@ def test_an_answer_is_understood(script: Write, what: str, size: int) -> None:
     assert ask(script(says(*pieces)).url, BOUND).revision == 7
 
 
-# What is large.
+# Large answers.
 
 
 def cpu_of(script: Write, keys: int) -> float:
-    """Seconds of CPU for an answer with so many keys of 20 kB."""
+    """CPU seconds for an answer with `keys` keys of 20 kB."""
     kv = {"key": "d2Vi", "create_revision": "5", "mod_revision": "6", "value": "eHh4" * 5000}
     found = {"response_range": {"header": HEADER, "kvs": [kv] * keys, "count": str(keys)}}
     body = json.dumps({"header": HEADER, "succeeded": True, "responses": [found]})
