@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from distlock_core.connection import realm_of
 from distlock_core.errors import LockBusy
 from distlock_core.hints import SAME_OWNER, Hint
 from distlock_core.lock.reentry import is_inside
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.lock.acquire import Waiting
+    from distlock_core.lock.realm import Realm
     from distlock_core.model.record import Record
     from distlock_core.model.state import Holder, LockState
-    from distlock_core.settings.table import Settings
 
 
 class RunHolds:
@@ -90,13 +89,13 @@ class RunHolds:
         return for_me or self._is_bound(record)
 
 
-def hold_around(settings: Settings) -> Holder | None:
+def hold_around(name: str, realm: Realm) -> Holder | None:
     """Return the hold of the command around this process (`distlock -- COMMAND`), None if there is none.
 
     It ends with that command: a step inside the command leaves it alone.
     """
     inside = held_around(os.environ)
-    for holder in realm_of(settings).show(settings.lockname).holders:
+    for holder in realm.show(name).holders:
         is_command = holder.record.text("kind") == "run" and holder.keeper is None
         if is_command and (inside.get(holder.key) == holder.token or is_inside(holder)):
             return holder

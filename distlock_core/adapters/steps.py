@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from distlock_core.keeper.bind import Binding
     from distlock_core.lock.acquire import Waiting
     from distlock_core.lock.lock import Lock
+    from distlock_core.lock.realm import Realm
     from distlock_core.lock.wait_story import Waited
     from distlock_core.model.state import Holder
     from distlock_core.settings.table import Settings
@@ -173,16 +174,17 @@ def release(
     token: int | None = None,
     force: bool = False,
     dry_run: bool = False,
+    realm: Realm | None = None,
 ) -> Holder | None:
     """Make sure that the settings' owner does not hold the lock. Return the hold that was ended, None if it was free.
 
     Raises `NotHolder` for a step of another process than `taker` (as for `take()`) that may be alive, unless its
     `token` or `force` is given; and, if `run` or `taker` identifies this run, for a lock that ends with another run
     that may be alive. With a `cooldown` in the settings the lock stays taken for that time; a lock that already cools
-    down is left alone.
+    down is left alone. `realm` is that of the settings, for a caller that has one: its connection is used again.
     """
     name, owner, cooldown = settings.lockname, explicit_owner(settings), settings.cooldown
-    found = connection.realm_of(settings)
+    found = realm or connection.realm_of(settings)
     try:
         mine = taker_of(taker, run)
         holder = found.to_unlock(name, owner, token=token, force=force, taker=mine)

@@ -52,6 +52,7 @@ class Proxy:
         target = urllib.parse.urlsplit(target_url)
         self.target = (target.hostname or _HOST, target.port or 2379)
         self.requests: list[tuple[str, bytes]] = []
+        self.accepted = 0  # connections
         self.changed = threading.Condition()
         self.blackholed = False
         self.muted = False
@@ -245,6 +246,7 @@ class Proxy:
                     client.close()
                     return
                 connection = Connection(self, client)
+                self.accepted += 1
                 self._connections.add(connection)
                 connection.start()  # before any thread may wait for its end
 

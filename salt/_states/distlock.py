@@ -66,6 +66,7 @@ try:
     from distlock_core.adapters import salt_settings as minion_settings
     from distlock_core.adapters.run_holds import hold_around
     from distlock_core.adapters.settings import explicit_owner, in_container, read_flag
+    from distlock_core.connection import realm_of
     from distlock_core.errors import ConfigError, DistlockError
     from distlock_core.lock.wait_story import WAITED
     from distlock_core.model.wording import is_held_by
@@ -261,11 +262,13 @@ def unlocked(
         elif planned:
             old = None
         else:
-            around = None if forced else hold_around(settings)
+            realm = realm_of(settings)
+            around = None if forced else hold_around(settings.lockname, realm)
             if around is not None:
                 return _done(ret, True, f"{is_held_by(around)}, by the command around this run, which lets it go")
             taker, dry_run = _taker(), __opts__["test"]
-            old = salt_reports.shown(steps.release(settings, run=run, taker=taker, force=forced, dry_run=dry_run))
+            ended = steps.release(settings, run=run, taker=taker, force=forced, dry_run=dry_run, realm=realm)
+            old = salt_reports.shown(ended)
     except DistlockError as error:
         return _done(ret, False, salt_reports.said(error))
     if old is None:

@@ -13,7 +13,7 @@ from typing import Any, Callable
 import pytest
 
 from distlock_core import Realm, connect
-from distlock_core.testing import Cluster
+from distlock_core.testing import Cluster, Proxy
 from tests.support.etcd_view import Etcd
 from tests.support.playbooks import PLAYBOOK_TIMEOUT, Played
 from tests.support.processes import Process, is_running, wait_until
@@ -295,6 +295,14 @@ def test_an_error_in_the_environment_is_one_clear_line(playbook: Run) -> None:
         task = played.task(name)
         assert (task.outcome, task["kind"]) == ("failed", "config")
         assert task["msg"] == "DISTLOCK_CONNECT_TIMEOUT: expected a number of seconds, found 'x'"
+
+
+def test_each_task_opens_one_connection(playbook: Run, proxy: Proxy) -> None:
+    kinds = ("locked", "held", "unlocked", "unlocked")
+    steps = [step(f"{place}", state=kind, endpoints=proxy.url) for place, kind in enumerate(kinds)]
+    played = playbook(play(*steps))
+    assert [task.outcome for task in played.tasks] == ["ok"] * len(kinds), played.text
+    assert proxy.accepted == len(kinds)
 
 
 def test_a_node_needs_python_and_nothing_else(playbook: Run, keys: Etcd, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Callable
 import pytest
 
 from distlock_core import Holder, Realm, connect
-from distlock_core.testing import Cluster
+from distlock_core.testing import Cluster, Proxy
 from tests.support.etcd_view import Etcd
 from tests.support.processes import wait_until
 from tests.support.salt_minions import Minion, states
@@ -40,6 +40,14 @@ def test_a_second_run_finds_its_own_lock_and_changes_nothing(minion: Minion, rea
     assert (after.owner, after.token, after.since, after.reason) == ("salt:m0", before.token, before.since, "upgrade")
     # The run that it was taken for has ended: it is the second one's now, and no third one enters beside that.
     assert after.record.details["taker"] != before.record.details["taker"]
+
+
+def test_each_state_opens_one_connection(new_minion: Callable[..., Minion], realm_prefix: str, proxy: Proxy) -> None:
+    minion = new_minion(distlock={"endpoints": [proxy.url], "prefix": realm_prefix})
+    kinds = ("locked", "held", "unlocked", "unlocked")
+    done = minion.steps(**{f"s{place}": (f"distlock.{kind}", {"name": "x"}) for place, kind in enumerate(kinds)})
+    assert [state.result for state in done.values()] == [True] * len(kinds)
+    assert proxy.accepted == len(kinds)
 
 
 def test_busy_names_holder_time_reason_and_number_of_waiters(minion: Minion, realm: Realm, keys: Etcd) -> None:

@@ -167,12 +167,13 @@ class _Task:
         return {**report, **_shown(done.holder), "msg": msg}
 
     def unlock(self):
-        mine = self._release(dry=True)
+        realm = realm_of(self._settings)
+        mine = self._release(realm, dry=True)
         if mine is None:
             return {"msg": self.name + " is not locked"}
         if _is_a_plays(mine) and not self._params["force"]:
             return {"msg": is_held_by(mine) + ", for its play: it ends with that", **_shown(mine)}
-        ended = mine if self._dry else self._release()
+        ended = mine if self._dry else self._release(realm)
         if ended is None:
             return {"msg": self.name + " is not locked"}  # by now
         cooldown = self._settings.cooldown
@@ -214,16 +215,16 @@ class _Task:
             report["waits"] = in_queue(state, _position(error))
         return report
 
-    def _release(self, dry=False):
+    def _release(self, realm, dry=False):
         token, force = self._params["token"], self._params["force"]
         try:
-            return steps.release(self._settings, taker=self._taker, token=token, force=force, dry_run=dry)
+            return steps.release(self._settings, taker=self._taker, token=token, force=force, dry_run=dry, realm=realm)
         except NotHolder as error:
             holder = self._mine.among(error.state)
             if holder is None or token not in (None, holder.token):
                 raise
             settings = self._settings._replace(id=holder.owner)
-            return steps.release(settings, taker=self._taker, token=token, dry_run=dry)
+            return steps.release(settings, taker=self._taker, token=token, dry_run=dry, realm=realm)
 
     def _is_of_this_run(self, holder):
         """It belongs to another host of this run."""

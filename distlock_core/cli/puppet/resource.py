@@ -107,10 +107,11 @@ def _locked(wish: dict[str, Any]) -> dict[str, Any]:
 def _unlocked(wish: dict[str, Any]) -> dict[str, Any]:
     settings = read_settings(wish["settings"], wish["owner"])
     force, run = wish.get("force", False), wish["run"]
-    around = None if force else hold_around(settings)
+    realm = realm_of(settings)
+    around = None if force else hold_around(settings.lockname, realm)
     holder = None
     if around is None:
-        holder = steps.release(settings, run=run, force=force, dry_run=wish.get("dry_run", False))
+        holder = steps.release(settings, run=run, force=force, dry_run=wish.get("dry_run", False), realm=realm)
     return {"changed": holder is not None, "owner": settings.id, "holder": _shown(holder), "around": _shown(around)}
 
 

@@ -11,7 +11,7 @@ from typing import Any, Callable
 import pytest
 
 from distlock_core import connect
-from distlock_core.testing import Cluster
+from distlock_core.testing import Cluster, Proxy
 from tests.support.etcd_view import Etcd
 from tests.support.processes import Process, python, wait_until
 
@@ -41,6 +41,12 @@ def test_locked_is_no_change_the_second_time_and_unlocked_neither(ask: Ask) -> N
     assert ask("unlocked")[1]["unlocked"]["holder"]["token"] == holder["token"]
     free = {"changed": False, "owner": "puppet:db1", "holder": None, "around": None}
     assert ask("unlocked") == (0, {"unlocked": free})
+
+
+def test_each_wish_opens_one_connection(ask: Ask, proxy: Proxy) -> None:
+    for number, want in enumerate(("locked", "locked", "unlocked", "unlocked"), start=1):
+        assert ask(want, endpoints=proxy.url)[0] == 0
+        assert proxy.accepted == number
 
 
 def test_a_dry_run_writes_nothing_and_reports_the_same(ask: Ask, seen: Etcd) -> None:
