@@ -44,7 +44,7 @@ def is_there() -> bool:
 
 def measure(processes: Processes, at: Environment, endpoint: str) -> list[AnsibleTasks]:
     """The cheapest of a few rounds: the rest is noise."""
-    env = _environment(at, endpoint)
+    env = {**playbook_environment(at), "DISTLOCK_ENDPOINTS": endpoint, "DISTLOCK_PREFIX": at.prefix}
     bare = os.path.realpath(sys.executable)  # that of no virtual environment
     return [_measure(processes, at.folder, env, python, python != bare) for python in (bare, at.python)]
 
@@ -69,7 +69,8 @@ def _measure(processes: Processes, folder: Path, env: Mapping[str, str], python:
     return AnsibleTasks(installed, none, (cheapest["ping"] - none) / TASKS, (cheapest["distlock"] - none) / TASKS)
 
 
-def _environment(at: Environment, endpoint: str) -> Mapping[str, str]:
+def playbook_environment(at: Environment) -> dict[str, str]:
+    """The environment of `ansible-playbook`, with the collection as it is built from this tree."""
     collections = at.folder / "collections"
     build = [sys.executable, str(ROOT / "tools/build_collection.py"), "--tree", "--into", str(collections)]
     done = subprocess.run(build, capture_output=True, text=True, timeout=BOUND, check=False)
@@ -82,8 +83,6 @@ def _environment(at: Environment, endpoint: str) -> Mapping[str, str]:
         "ANSIBLE_CONFIG": str(config),
         "ANSIBLE_COLLECTIONS_PATH": str(collections),
         "ANSIBLE_PIPELINING": "1",
-        "DISTLOCK_ENDPOINTS": endpoint,
-        "DISTLOCK_PREFIX": at.prefix,
     }
 
 
