@@ -24,7 +24,7 @@ SAME_OWNER = "same_owner"  # lock
 SAME_SLOTS = "same_slots"  # lock, slots (the holder's number of them)
 SETTLE = "settle"  # lock, owner, run: it is unknown whether this run holds it
 RAW_PREFIX = "raw_prefix"  # setting
-SET_ENDPOINTS = "set_endpoints"  # nobody has said where etcd is
+SET_ENDPOINTS = "set_endpoints"  # no endpoint is configured
 
 # The data of each code. Every table of sentences has all of these codes; a test checks that.
 DATA = {

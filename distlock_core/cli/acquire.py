@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from distlock_core.process.alive import WhileAlive
     from distlock_core.process.audience import Audience
 
-    Told = TypeVar("Told", Interrupt, Audience)
+    QuitRequest = TypeVar("QuitRequest", Interrupt, Audience)
 
 _KEPT: list[Realm] = []  # until the process ends, which closes what they have open
 
@@ -144,13 +144,13 @@ def _step_taker(request: Request) -> tuple[int, int] | None:
     return (taker["pid"], taker["start"]) if taker.get("pid", 1) > 1 and "start" in taker else None
 
 
-def until(told: Told, process: tuple[int, int] | None) -> Told | WhileAlive:
-    """A cancel that is set by `told`, or by the end of a process (pid and start time)."""
+def until(quit_request: QuitRequest, process: tuple[int, int] | None) -> QuitRequest | WhileAlive:
+    """A cancel that is set by `quit_request`, or by the end of a process (pid and start time)."""
     if process is None:
-        return told
+        return quit_request
     from distlock_core.process.alive import WhileAlive
 
-    return WhileAlive(*process, quit_request=told)
+    return WhileAlive(*process, quit_request=quit_request)
 
 
 def cancelled(interrupt: Interrupt) -> Cancelled:

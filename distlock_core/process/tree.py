@@ -75,7 +75,7 @@ class Tree:
         return known | fresh | self._itself()
 
     def _stat_of(self, pid: int) -> Stat | None:
-        """One process, None for one that is gone or is older than the command."""
+        """The entry of a process, None if it is gone or older than the command."""
         stat = stat_of(pid)
         if stat is not None and self._started is not None and stat.started < self._started:
             self._older.add(pid)
@@ -83,11 +83,11 @@ class Tree:
         return stat
 
     def measure(self, *, alone: bool) -> None:
-        """Estimate `pace` from as much as can be seen within `GLANCE` seconds.
+        """Estimate `pace` from a partial scan of at most `GLANCE` seconds.
 
-        On a busy machine a whole look at a large tree takes seconds, in which its caller would notice nothing else. So
-        what counts is the processor time that it takes: all of it, if this thread comes before all others (`alone`),
-        and else as much as is left beside a tree that has made way.
+        On a busy machine a full scan of a large tree takes seconds, in which its caller would notice nothing else. So
+        the estimate is based on the scan's processor time: as it is if this thread has the highest priority (`alone`),
+        otherwise `SHARED` times as much, for the time that the tree still takes at the lowest priority.
         """
         began, at_first = now(), time.thread_time()
         try:
@@ -114,8 +114,8 @@ class Tree:
     def make_way(self, until: float) -> None:
         """Give all of it the lowest priority, for a user who may not raise the priority of this process.
 
-        The children are taken as the kernel lists them, and a whole generation before the next: whoever is busy stands
-        in the way of the rest of this. It ends at the moment `until`, on the `now()` clock, however far it came.
+        The children are processed as the kernel lists them, one whole generation after another, since busy processes
+        slow down the rest. It ends at `until` (on the `now()` clock), even if it is not finished.
         """
         spared = {pid for pid, _ in self._strangers} | {os.getpid()}
         generation = {os.getpid()} if self._subreaper else {self._pid}

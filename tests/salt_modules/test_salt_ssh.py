@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import json
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from tests.support.etcd_view import Etcd
 from tests.support.needs import SALT, missing
 from tests.support.paths import ROOT
 from tests.support.processes import wait_until
-from tests.support.salt_minions import BIN, State, clean_environment, states
+from tests.support.salt_minions import BIN, State, run_salt, states
 from tests.support.sshd import Sshd
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
@@ -87,15 +86,7 @@ class Site:
     def call(self, *arguments: str) -> tuple[int, Any]:
         """The exit code, and what the node has returned."""
         options = ["--config-dir", str(self.folder), "--roster-file", str(self.folder / "roster"), "--out=json"]
-        done = subprocess.run(
-            [str(BIN / "salt-ssh"), *options, "h1", *arguments],
-            env=clean_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=CALL_TIMEOUT,
-            check=False,
-        )
+        done = run_salt([str(BIN / "salt-ssh"), *options, "h1", *arguments], timeout=CALL_TIMEOUT)
         said = done.stdout + done.stderr
         assert done.stdout.lstrip().startswith("{"), said
         assert "Traceback" not in said

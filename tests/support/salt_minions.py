@@ -33,6 +33,21 @@ def clean_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("DISTLOCK_")}
 
 
+def run_salt(
+    command: list[str], env: dict[str, str] | None = None, timeout: float = CALL_TIMEOUT
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of Salt to its end, without settings of distlock from outside."""
+    return subprocess.run(
+        command,
+        env=clean_environment() if env is None else env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
 def age(pid: int) -> float:
     """Seconds since a process was started."""
     with open(f"/proc/{pid}/stat", "rb") as stat, open("/proc/uptime", encoding="ascii") as uptime:
@@ -95,15 +110,7 @@ class Minion:
         return [call, "--local", "--config-dir", str(self.folder), "--out=json", "--retcode-passthrough", *arguments]
 
     def run(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*arguments),
-            env={**clean_environment(), **self.env, **(env or {})},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=CALL_TIMEOUT,
-            check=False,
-        )
+        return run_salt(self.command(*arguments), {**clean_environment(), **self.env, **(env or {})})
 
     def start(self, *arguments: str) -> Process:
         """The same in the background, in a new session. The caller ends it."""
@@ -191,15 +198,7 @@ class Fleet:
 
     def salt(self, target: str, *arguments: str, timeout: float = CALL_TIMEOUT) -> dict[str, Any]:
         """The return value of each minion, by id."""
-        done = subprocess.run(
-            self.command(target, *arguments),
-            env=clean_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        done = run_salt(self.command(target, *arguments), timeout=timeout)
         assert "Traceback" not in done.stdout + done.stderr
         try:
             answer: dict[str, Any] = json.loads(done.stdout or "{}")
@@ -213,15 +212,7 @@ class Fleet:
         return [str(BIN / tool), "--config-dir", str(self.folder / "master"), "--out=json", *options, *words]
 
     def orchestrate(self, *arguments: str, timeout: float = CALL_TIMEOUT) -> dict[str, State]:
-        done = subprocess.run(
-            self.command("", "state.orchestrate", *arguments, tool="salt-run"),
-            env=clean_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        done = run_salt(self.command("", "state.orchestrate", *arguments, tool="salt-run"), timeout=timeout)
         assert done.stdout.lstrip().startswith("{"), (done.stdout, done.stderr)
         (returned,) = json.loads(done.stdout)["data"].values()
         return states(returned)

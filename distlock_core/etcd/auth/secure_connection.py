@@ -109,7 +109,7 @@ class SecureConnection(Connection):
         return explain(error, self._tls.expected_name(self.address), self._tls.access)
 
 
-def is_spoken(address: Address, patience: Patience) -> bool:
+def is_tls_spoken(address: Address, patience: Patience) -> bool:
     """True if the port of a plain endpoint speaks TLS: such a server just disconnects, without an explanation."""
     patience = patience.within(LISTENING)
     try:

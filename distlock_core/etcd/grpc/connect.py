@@ -184,8 +184,11 @@ def _why(address: Address, tls: Tls | None, patience: Patience) -> str:
         read_answer(stream.status, stream.read_all(patience))
     except (ConnectFailed, ConnectionLost) as failure:
         if not isinstance(failure, NoGateway):
-            if tls is None and _is_tls_spoken(address, patience):
-                return SPEAKS_TLS
+            if tls is None:
+                from distlock_core.etcd.auth.secure_connection import is_tls_spoken
+
+                if is_tls_spoken(address, patience):
+                    return SPEAKS_TLS
             return "timed out" if patience.over() else str(failure)  # there was no time for the diagnosis
     except (Refused, *MALFORMED):
         pass
@@ -194,12 +197,6 @@ def _why(address: Address, tls: Tls | None, patience: Patience) -> str:
     if stream.status == 404:
         return "it answers 404 over HTTP, and not over gRPC: no etcd v3"
     return "it answers, but not over gRPC"
-
-
-def _is_tls_spoken(address: Address, patience: Patience) -> bool:
-    from distlock_core.etcd.auth.secure_connection import is_spoken
-
-    return is_spoken(address, patience)
 
 
 def _secure(address: Address, tls: Tls, patience: Patience) -> Connection:

@@ -270,9 +270,9 @@ class Gateway:
         except ConnectionLost as failure:
             late = attempt.patience.over()
             if fresh and not address.tls and not self._endpoints.has_answered(address):
-                from distlock_core.etcd.auth.secure_connection import is_spoken
+                from distlock_core.etcd.auth.secure_connection import is_tls_spoken
 
-                if address.url in self._secure or is_spoken(address, attempt.patience):
+                if address.url in self._secure or is_tls_spoken(address, attempt.patience):
                     self._secure.add(address.url)
                     raise ConnectFailed(SPEAKS_TLS) from failure
             raise
