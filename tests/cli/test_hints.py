@@ -135,22 +135,49 @@ def test_help_fits_80_columns(run_distlock: Run, command: str) -> None:
     assert [line for line in text.splitlines() if len(line) > 80] == []
 
 
-def test_nothing_is_left_open_that_python_would_complain_of(run_distlock: Run, distlock_env: dict[str, str]) -> None:
-    program = "from distlock_core.cli.start import distlock; distlock()"
-    for arguments in (
-        ["--lock-name=x", "--lock"],
-        ["--list"],
-        ["--lock-name=x", "--show"],
-        ["--lock-name=x", "--nowait", "--", "true"],
-        ["--lock-name=x", "--unlock"],
-        ["--lock-name=x", "--", "true"],
-    ):
-        done = subprocess.run(
-            [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", "-c", program, *arguments],
-            env=distlock_env,
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
-        assert "Warning" not in done.stderr, (arguments, done.stderr)
+LEFT_OPEN = {
+    "distlock": (
+        "--lock-name=x --lock",
+        "--list",
+        "--lock-name=x --show",
+        "--lock-name=x --nowait -- true",
+        "--lock-name=x --unlock",
+        "--lock-name=x -- true",
+    ),
+    "distlock_puppet": ("exec x --certname=db1 -- true", "check x --certname=db1"),
+    "etcdlocker": ("--etcd={etcd} --id=a --key=x --ttl=5 --refresh=1 true",),
+}
+
+
+@pytest.mark.parametrize("command", LEFT_OPEN)
+def test_nothing_is_left_open_that_python_would_complain_of(distlock_env: dict[str, str], command: str) -> None:
+    program = f"from distlock_core.cli.start import {command}; {command}()"
+    etcd = distlock_env["DISTLOCK_ENDPOINTS"].partition("://")[2]
+    for line in LEFT_OPEN[command]:
+        done = in_development_mode(program, *line.format(etcd=etcd).split(), env=distlock_env)
+        assert "Warning" not in done.stderr, (line, done.stderr)
+
+
+def test_a_program_that_drops_its_realm_has_nothing_to_close(distlock_env: dict[str, str]) -> None:
+    program = """
+import gc, os
+from distlock_core import connect
+realm = connect(os.environ["DISTLOCK_ENDPOINTS"], os.environ["DISTLOCK_PREFIX"])
+with realm.lock("x", ttl=5) as lock:
+    assert realm.lock("x").try_acquire() is None
+del realm, lock
+gc.collect()
+"""
+    done = in_development_mode(program, env=distlock_env)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def in_development_mode(program: str, *arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", "-c", program, *arguments],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )

@@ -76,6 +76,10 @@ class Pool:
             self._idle.pop().close()
         self._hang_up(FOREVER)
 
+    def __del__(self) -> None:
+        # Whoever drops a realm has nothing to close: without this Python warns of each socket.
+        self.close()
+
     def _hang_up(self, moment: float) -> None:
         """Close the late connections whose time has passed at this moment."""
         for _ in range(len(self._late)):
