@@ -229,7 +229,7 @@ def alike(output: str) -> str:
     output = re.sub(rf"\b{re.escape(socket.gethostname())}\b", EXAMPLE_HOST, output)
     output = re.sub(r"(\d{4}-\d\d-\d\d )?\b\d\d:\d\d(:\d\d)?\b", "HH:MM", output)
     output = re.sub(r"\b(\d+m)?\d+s", "Ns", output)
-    output = re.sub(r" --endpoints=http://127\.0\.0\.1:\d+", "", output)  # a reader's etcd has the default port
+    output = re.sub(r"(--endpoints=http://127\.0\.0\.1):\d+", r"\1:2379", output)  # a reader's etcd: the default port
     output = re.sub(r"--token \(\d+\)", "--token (N)", output)
     return re.sub(r"[ \t]+", " ", re.sub(r"\b(pid|process) \d+", r"\1 N", output)).strip()
 
