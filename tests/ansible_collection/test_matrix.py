@@ -21,7 +21,7 @@ from tests.support.processes import wait_until
 
 pytestmark = [pytest.mark.gates, pytest.mark.timeout(900)]  # the first time, a package index is waited for
 MODULE = "distlock.distlock.distlock"
-PAGE = ROOT / "docs" / "ansible.md"
+PAGES = ("docs/ansible.md", "ansible/README.md")
 # ansible-core, and the Python that its controller runs on.
 CONTROLLERS = {
     "2.15": "3.9",
@@ -146,7 +146,16 @@ def test_the_module_runs_with_each_python_on_a_host_and_names_what_it_needs(
         assert re.search(r"distlock needs Python 3\.9 or later on the host, and .* is 3\.8", " ".join(output.split()))
 
 
-def test_the_page_claims_what_is_tested() -> None:
-    text = PAGE.read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", PAGES)
+def test_the_page_claims_what_is_tested(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
     assert f"ansible-core {min(CONTROLLERS)} to {max(CONTROLLERS)}" in text
     assert f"Python {HOSTS[0]} to {HOSTS[-1]}" in text
+
+
+def test_the_metadata_claim_what_is_tested() -> None:
+    runtime = (ROOT / "ansible/meta/runtime.yml").read_text(encoding="utf-8")
+    assert f'requires_ansible: ">={min(CONTROLLERS)}.0"' in runtime
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert tuple(re.findall(r"Python :: (3\.\d+)\"", project)) == HOSTS
+    assert f'requires-python = ">={HOSTS[0]}"' in project

@@ -114,6 +114,14 @@ def test_every_system_that_is_named_has_a_python_that_is_new_enough() -> None:
     assert named == {system for system, python in PYTHONS.items() if python >= oldest}
 
 
+def test_the_module_claims_the_puppet_that_is_tested(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    major, minor, _ = said(run("puppet", "--version")).split(".")
+    (puppet,) = json.loads((MODULE / "metadata.json").read_text())["requirements"]
+    assert puppet["version_requirement"] == f">= {major}.{minor}.0 < {int(major) + 1}.0.0"
+    page = (MODULE.parent / "docs/puppet.md").read_text(encoding="utf-8")
+    assert f"Tested with Puppet {major}.{minor}, " in page
+
+
 def test_puppet_strings_without_a_warning_and_with_everything_documented(
     run: Callable[..., subprocess.CompletedProcess[str]], module: Path, tmp_path: Path
 ) -> None:

@@ -235,6 +235,7 @@ def test_the_catalog_cannot_be_applied(new_node: New, holder: Holding, seen: Etc
 
 
 WAYS = ("whole run", "until => run_end", "distlock::exec")
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
 
 
 def under_the_lock(way: str, node: PuppetNode, guarded: Guarded, more: str = "") -> str:
@@ -261,7 +262,7 @@ def at_work(node: PuppetNode, guarded: Guarded, way: str = "whole run", more: st
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", ENDINGS, ids=lambda number: number.name)
 def test_the_run_is_ended_by(
     new_node: New, holder: Holding, seen: Etcd, guarded: Guarded, number: signal.Signals, way: str
 ) -> None:
@@ -401,7 +402,7 @@ def test_after_a_machine_crash_a_lock_without_a_ttl_stays_and_its_node_continues
         wait_free(holder, seen)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", ENDINGS, ids=lambda number: number.name)
 def test_a_lock_that_the_end_of_the_run_would_unlock_stays_where_the_run_is_ended_by(
     new_node: New, holder: Holding, guarded: Guarded, number: signal.Signals
 ) -> None:

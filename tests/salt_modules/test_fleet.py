@@ -153,9 +153,19 @@ def said_busy(fleet: Fleet, held: Holder) -> set[str]:
 
 
 KILL = "SIGKILL to the job's process"
+ENDINGS = (KILL, "saltutil.term_job", "saltutil.kill_job")
 
 
-@pytest.mark.parametrize("way", [KILL, "saltutil.term_job", "saltutil.kill_job"])
+def end_job(fleet: Fleet, pid: int, way: str) -> None:
+    """End the only job of m0, whose process is `pid`; with Salt's functions all that it has started too."""
+    if way == KILL:
+        os.kill(pid, signal.SIGKILL)
+    else:
+        (job,) = fleet.salt("m0", "saltutil.running")["m0"]
+        fleet.salt("m0", way, str(job["jid"]))
+
+
+@pytest.mark.parametrize("way", ENDINGS)
 def test_a_job_that_is_ended_under_run_end_keeps_the_lock_for_its_command_and_not_for_the_ttl(
     fleet: Fleet, nodes: Cluster3, start: Apply, holder: Callable[[], Holder | None], way: str
 ) -> None:
@@ -163,12 +173,8 @@ def test_a_job_that_is_ended_under_run_end_keeps_the_lock_for_its_command_and_no
     held = wait_until(lambda: nodes.worker and holder(), "m0 at work", CALL_TIMEOUT)
     pid = held.record.number("pid")
     wait_until(lambda: age(present(nodes.worker)) > 2 * LOOK, "a command that the keeper has surely seen")
-    if way == KILL:
-        os.kill(pid, signal.SIGKILL)
-    else:
-        # Salt signals all that the job has started too. SIGTERM is ignored by the command, SIGKILL is not.
-        (job,) = fleet.salt("m0", "saltutil.running")["m0"]
-        fleet.salt("m0", way, str(job["jid"]))
+    # The command ignores SIGTERM.
+    end_job(fleet, pid, way)
     wait_until(lambda: not is_running(pid), "the end of the job")
     if way != "saltutil.kill_job":
         assert is_running(present(nodes.worker))
@@ -182,13 +188,14 @@ def test_a_job_that_is_ended_under_run_end_keeps_the_lock_for_its_command_and_no
     wait_until(lambda: holder() is None, "the lock free, long before its ttl is over")
 
 
+@pytest.mark.parametrize("way", ENDINGS)
 def test_a_job_killed_under_unlocked_leaves_the_lock_and_the_same_minion_continues(
-    fleet: Fleet, nodes: Cluster3, start: Apply, holder: Callable[[], Holder | None]
+    fleet: Fleet, nodes: Cluster3, start: Apply, holder: Callable[[], Holder | None], way: str
 ) -> None:
     start("m0", "state.apply", "upgrade", nodes.pillar())
     held = wait_until(lambda: nodes.count("began") and holder(), "m0 at work", CALL_TIMEOUT)
     pid = held.record.number("pid")
-    os.kill(pid, signal.SIGKILL)
+    end_job(fleet, pid, way)
     wait_until(lambda: not os.path.exists(f"/proc/{pid}"), "the end of the job")
     assert holder() == held
     nodes.gate.touch()
