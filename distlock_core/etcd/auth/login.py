@@ -6,8 +6,6 @@ token, when users or roles are changed. So a refused token is a reason to log in
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from distlock_core.base.deadline import now
 from distlock_core.errors import AccessDenied, ConfigError
 from distlock_core.etcd.happy_eyeballs import ConnectFailed
@@ -16,6 +14,7 @@ from distlock_core.etcd.refused import FAILED_PRECONDITION, MALFORMED, PERMISSIO
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TypeVar
 
     from distlock_core.etcd.auth.access import Access

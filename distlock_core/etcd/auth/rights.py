@@ -5,14 +5,14 @@ A write is tried in the branch of a transaction that is not executed: etcd check
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from distlock_core.errors import AccessDenied, DistlockError
 from distlock_core.etcd.refused import PERMISSION_DENIED, Refused
 from distlock_core.etcd.values import Compare, Get, LeaseGone, Put, prefix_end
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from distlock_core.etcd.auth.access import Access
     from distlock_core.etcd.values import Op
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import _ssl as ssl  # see tls.py
 import select
-import socket
-import ssl
+from _socket import socket
 
 from distlock_core.etcd.address import Address
 from distlock_core.etcd.auth.tls_errors import ABOUT_CLIENT_CERTIFICATE, HUNG_UP, explain
@@ -14,15 +14,19 @@ from distlock_core.etcd.http.http1 import CHUNK, Connection, ConnectionLost
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.base.deadline import Patience
-    from distlock_core.etcd.auth.tls import Tls
+    from distlock_core.etcd.auth.tls import Context, Tls
 
 LISTENING = 0.3  # seconds that finding out why an endpoint disconnects may take
 
 
+class _Socket(socket):
+    """A socket that TLS can have a weak reference to."""
+
+    __slots__ = ("__weakref__",)
+
+
 class SecureConnection(Connection):
     """A connection over TLS."""
-
-    _socket: ssl.SSLSocket
 
     def __init__(self, address: Address, patience: Patience, tls: Tls) -> None:
         """Connect, with the TLS handshake. Raises `ConnectFailed`, `ConfigError`, `Cancelled`."""
@@ -38,24 +42,23 @@ class SecureConnection(Connection):
     def is_stale(self) -> bool:
         # TLS itself may have sent something (a session ticket), so polling the socket is not enough.
         try:
-            return bool(self._inbox.data) or self._socket.recv(1) is not None
+            return bool(self._inbox.data) or self._read(1) is not None
         except ssl.SSLWantReadError:
             return False
         except OSError:
             return True
 
-    def _shake_hands(self, context: ssl.SSLContext, patience: Patience) -> None:
+    def _shake_hands(self, context: Context, patience: Patience) -> None:
         name = self._tls.expected_name(self.address)
-        plain = socket.socket(fileno=self._socket.detach())  # of the type that the module ssl accepts
-        plain.setblocking(False)
+        self._socket = _Socket(fileno=self._socket.detach())
+        self._socket.setblocking(False)
         try:
-            self._socket = context.wrap_socket(plain, server_hostname=name, do_handshake_on_connect=False)
+            self._tls_socket = context.wrap(self._socket, name)
         except (ValueError, OSError) as error:
-            plain.close()
             raise ConnectFailed(f"TLS cannot begin: {error}") from error
         while True:
             try:
-                self._socket.do_handshake()
+                self._tls_socket.do_handshake()
                 return
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
                 if patience.over() or not self._ready(want, patience):
@@ -70,7 +73,7 @@ class SecureConnection(Connection):
         view = memoryview(data)
         while view:
             try:
-                view = view[self._socket.send(view) :]
+                view = view[self._tls_socket.write(view) :]
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
                 if patience.over() or not self._ready(want, patience):
                     raise ConnectionLost("timed out") from None
@@ -80,12 +83,20 @@ class SecureConnection(Connection):
     def receive(self, patience: Patience) -> bytes | None:
         while True:
             try:
-                return self._socket.recv(CHUNK)
+                return self._read(CHUNK)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
                 if not self._ready(want, patience):
                     return None
             except OSError as error:
                 raise self._broken(error) from error
+
+    def _read(self, most: int) -> bytes:
+        try:
+            return self._tls_socket.read(most)
+        except ssl.SSLEOFError:
+            return (
+                b""  # disconnected without TLS's close_notify: the answer's length shows whether something is missing
+            )
 
     def _ready(self, want: ssl.SSLError, patience: Patience) -> bool:
         events = select.POLLIN if isinstance(want, ssl.SSLWantReadError) else select.POLLOUT
@@ -94,7 +105,7 @@ class SecureConnection(Connection):
     def _last_words(self) -> OSError | None:
         """The server's last alert. With TLS 1.3 it verifies the client's certificate after the client's handshake."""
         try:
-            self._socket.recv(1)
+            self._read(1)
         except OSError as error:
             return error if isinstance(error, ssl.SSLError) and error.reason else None
         return None

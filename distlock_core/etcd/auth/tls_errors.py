@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ssl
+import _ssl as ssl  # see tls.py
 
 from distlock_core.etcd.happy_eyeballs import reason_of
 

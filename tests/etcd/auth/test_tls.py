@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -20,7 +21,12 @@ import pytest
 import distlock_core
 from distlock_core import Cancelled, ConfigError, DistlockError, EtcdUnavailable, Interrupt
 from distlock_core.base.deadline import Patience
+from distlock_core.etcd.address import parse_endpoint
 from distlock_core.etcd.auth.access import Access
+from distlock_core.etcd.auth.secure_connection import SecureConnection
+from distlock_core.etcd.auth.tls import Tls as SharedTls
+from distlock_core.etcd.auth.tls import make_context
+from distlock_core.etcd.http.http1 import ConnectFailed
 from distlock_core.etcd.transport import dial
 from distlock_core.etcd.values import Get, Put
 from distlock_core.testing import Authority, Certificate, Cluster, Proxy, Tls
@@ -78,8 +84,6 @@ class TlsServer:
     """A server that shakes hands with this certificate, and says no more."""
 
     def __init__(self, certificate: Certificate) -> None:
-        import ssl
-
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*certificate)
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -444,11 +448,50 @@ def test_a_keeper_speaks_tls_too(tls35: Site, run_distlock: Run, tmp_path: Path)
     wait_until(lambda: "released" in (tmp_path / "log").read_text(), "a word in its log")
 
 
+@pytest.mark.parametrize("names_an_authority", [True, False])
+def test_a_context_is_as_strict_as_one_of_the_module_ssl(tls: Tls, names_an_authority: bool) -> None:
+    made = make_context(Access(cacert=tls.authority.cacert) if names_an_authority else Access())
+    strict = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    strict.minimum_version = ssl.TLSVersion.TLSv1_2
+    strict.hostname_checks_common_name = False
+    if names_an_authority:
+        strict.verify_flags |= getattr(ssl, "VERIFY_X509_PARTIAL_CHAIN", ssl.VerifyFlags(0))
+        strict.load_verify_locations(tls.authority.cacert)
+    else:
+        strict.load_default_certs()
+    assert (made.verify_mode, made.check_hostname) == (ssl.CERT_REQUIRED, True)
+    same = "verify_mode verify_flags check_hostname _host_flags options minimum_version maximum_version security_level"
+    for name in (*same.split(), "post_handshake_auth", "sni_callback"):
+        assert getattr(made, name, None) == getattr(strict, name, None), name
+    assert made.get_ciphers() == strict.get_ciphers()
+    assert made.cert_store_stats() == strict.cert_store_stats()
+
+
+@pytest.mark.parametrize("name", ["", ".", ".example.com", "b\u00fccher.example", "a" * 300])
+def test_no_name_is_too_strange_to_be_verified(tls_site: Site, tls: Tls, name: str) -> None:
+    """The C code verifies no name where it is given none: so it is always given one, and refuses what is none."""
+    shared = SharedTls(Access(cacert=tls.authority.cacert, server_name=name))
+    shared.expected_name = lambda address: name  # type: ignore[method-assign]
+    with pytest.raises(ConnectFailed, match=r"TLS cannot begin|its certificate is not one for"):
+        SecureConnection(parse_endpoint(tls_site.cluster.endpoints[0]), Patience.lasting(5.0), shared)
+
+
 def test_a_plain_call_loads_nothing_of_this(distlock_env: dict[str, str]) -> None:
     code = (
         "import sys; from distlock_core.cli.distlock import run; run(['--list', '--quiet']);"
         "print([name for name in sys.modules if name.split('.')[0] in ('ssl', '_ssl', 'dns', 'grpc')"
-        " or name.endswith(('etcd.tls', '.login', '.access', '.discovery', '.rights', '.secret'))])"
+        " or name.endswith(('.tls', '.login', '.access', '.discovery', '.rights', '.password_file'))])"
     )
     done = subprocess.run([sys.executable, "-c", code], env=distlock_env, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_call_over_tls_loads_no_more_than_it_needs(tls35: Site, distlock_env: dict[str, str]) -> None:
+    code = (
+        f"import sys; sys.path[:0] = {sys.path!r}; from distlock_core.cli.distlock import run;"
+        "run(['--list', '--quiet']);"
+        "print(sorted({'_ssl', 'ssl', 'socket', 're', 'enum', 'encodings.idna'} & set(sys.modules)))"
+    )
+    env = {**distlock_env, **{name: value for name, value in tls35.env.items() if value is not None}}
+    done = subprocess.run([sys.executable, "-S", "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("['_ssl']\n", "")
