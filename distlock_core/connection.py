@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 
 from distlock_core.etcd.http.reply import MAX_ANSWER
 from distlock_core.etcd.transport import dial
@@ -17,6 +16,7 @@ from distlock_core.settings.readers import absolute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from distlock_core.etcd.auth.access import Access

@@ -6,7 +6,6 @@ import atexit
 import os
 import threading
 import time
-from collections.abc import Callable
 
 from distlock_core.base.deadline import FIRST_RETRY, FOREVER, Backoff, Interrupt, Patience, now
 from distlock_core.base.text import printable
@@ -22,6 +21,7 @@ from distlock_core.process.identity import hostname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from distlock_core.events.ownership import Ownership

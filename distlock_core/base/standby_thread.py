@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import _thread
 import os
-from collections.abc import Callable
 
 from distlock_core.base.deadline import Interrupt
 from distlock_core.base.threads import report, start_thread
 from distlock_core.errors import DistlockError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class StandbyThread:

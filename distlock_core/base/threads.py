@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import _thread
 import os
-import signal
 import sys
-from collections.abc import Callable
+
+from distlock_core.base.plain_signal import signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Thread:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # the module `signal` is slow to import: it makes enumerations
 import os
 from _thread import get_native_id
+
+from distlock_core.base.plain_signal import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,17 +45,17 @@ class Uninterrupted:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            if _signal.getsignal(number) == self._note:
-                _signal.signal(number, handler)
+            if signal.getsignal(number) == self._note:
+                signal.signal(number, handler)
         if self._raised:
             raise self._raised[0]
 
     def _hold_back(self) -> None:
-        for number in range(1, _signal.NSIG):
-            handler = _signal.getsignal(number)
+        for number in range(1, signal.NSIG):
+            handler = signal.getsignal(number)
             if callable(handler) and handler != self._note:
                 self._before[number] = handler
-                _signal.signal(number, self._note)
+                signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         try:

@@ -7,7 +7,7 @@ checker the two are the same.
 
 from __future__ import annotations
 
-from operator import itemgetter
+from _operator import itemgetter  # `operator` itself is Python code, which is loaded for nothing
 
 __all__ = ["Value"]
 

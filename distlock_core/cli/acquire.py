@@ -133,8 +133,7 @@ def _tell_wait(lock: Lock, story: Waited | None, request: Request) -> None:
 
 def _step_taker(request: Request) -> tuple[int, int] | None:
     """The process for which a step is taken. Its end ends the wait, as nothing else would release. None under nohup."""
-    import signal
-
+    from distlock_core.base.plain_signal import signal
     from distlock_core.process.identity import caller
 
     bound = request.settings.while_pid is not None
@@ -165,7 +164,7 @@ def cancelled(interrupt: Interrupt) -> Cancelled:
 
 
 def _unheard() -> Cancelled:
-    import signal
+    from distlock_core.base.plain_signal import signal
 
     error = Cancelled(
         "nobody reads stderr any more (an ssh that has ended?): the place in the queue was given up; to wait all the "

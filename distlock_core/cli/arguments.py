@@ -6,8 +6,6 @@ option begins the command, with or without a `--` before it. The options themsel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from distlock_core.base.deadline import FOREVER
 from distlock_core.base.text import printable
 from distlock_core.base.value import Value
@@ -20,6 +18,7 @@ from distlock_core.settings.table import SETTINGS, TOKEN, Setting, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 OPERATIONS = ("lock", "unlock", "list", "show", "get", "watch", "update", "verify", "prune", "help", "version")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 
 from distlock_core.base import warn_once
 from distlock_core.cli.acquire import acquire, acquire_bound, lock_for, realm
@@ -18,6 +17,7 @@ from distlock_core.settings.load import unknown_variables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import NoReturn
 
 

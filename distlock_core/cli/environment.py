@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
 from distlock_core.process.nesting import HELD, TOKEN, held_around
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from distlock_core.lock.lock import Lock
 
 LEASE = "DISTLOCK_LEASE"

@@ -42,7 +42,7 @@ def as_a_program(body: Callable[[], int]) -> NoReturn:
 
 def let_ctrl_c_end_it() -> None:
     """Let Ctrl-C end the process at once, until a handler is set, instead of raising an exception anywhere."""
-    import signal
+    from distlock_core.base.plain_signal import signal
 
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -86,8 +86,7 @@ def _unexpected(error: Exception) -> int:
 
 def _die_at_the_terminal(code: int) -> None:
     """End by SIGINT itself. A shell that saw an exit code instead would continue its loop or script."""
-    import signal
-
+    from distlock_core.base.plain_signal import signal
     from distlock_core.command.end import ExitedBySignal
     from distlock_core.command.job_control import in_the_foreground
 

@@ -6,10 +6,9 @@ default config file needs no option. This module only stores them until a messag
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 _given: Mapping[str, Any] = {}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-from collections.abc import Sequence
 
 from distlock_core.base.text import printable
 from distlock_core.errors import DistlockError
@@ -16,6 +14,7 @@ from distlock_core.process.identity import ALIVE, GONE, hostname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 COLUMNS = ("LOCK", "OWNER", "SINCE", "HELD", "WAITING", "REASON")
@@ -36,6 +35,8 @@ def tell(line: str) -> None:
 
 
 def as_json(document: dict[str, Any]) -> str:
+    import json  # not needed for output to people
+
     try:
         return json.dumps(document, allow_nan=False)
     except ValueError:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-
 from distlock_core.base.deadline import Interrupt
+from distlock_core.base.plain_signal import signal
 from distlock_core.command.signal_mask import ENDING
 
 TYPE_CHECKING = False

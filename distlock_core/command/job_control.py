@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 
+from distlock_core.base.plain_signal import signal
 from distlock_core.command.signal_mask import STOPPING
 
 TYPE_CHECKING = False

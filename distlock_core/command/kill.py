@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 
 from distlock_core.base.deadline import FOREVER, now
+from distlock_core.base.plain_signal import signal
 from distlock_core.process.table import take_precedence
 from distlock_core.process.tree import GLANCE, Tree
 

@@ -6,11 +6,11 @@ of the same owner sees that the command still runs. A failing fork is noticed be
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 
+from distlock_core.base import plain_json
 from distlock_core.base.deadline import FOREVER
+from distlock_core.base.plain_signal import signal
 from distlock_core.command.signal_mask import CATCHABLE, PYTHON_IGNORES
 from distlock_core.command.spawn import become, not_started
 from distlock_core.process.identity import start_time
@@ -53,7 +53,7 @@ class Prefork:
 
     def open(self, environ: Mapping[str, str], mask: Iterable[int]) -> int:
         """Turn it into the command, with this signal mask, and return its pid. Raises `NotStarted`."""
-        line = json.dumps([self._command, dict(environ), [int(number) for number in mask]]).encode()
+        line = plain_json.dumps([self._command, dict(environ), [int(number) for number in mask]]).encode()
         self._is_open = True
         try:
             with open(self._orders, "wb") as pipe:
@@ -91,7 +91,7 @@ def _wait_and_become(orders: int, theirs: int, problems: int) -> None:
                 break
             text += chunk
         if text:
-            command, environ, mask = json.loads(text)
+            command, environ, mask = plain_json.loads(text)
             for number in CATCHABLE:
                 before = signal.getsignal(number)
                 signal.signal(number, signal.SIG_IGN)  # discards signals that arrived while it waited

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 
 from distlock_core.base.deadline import now
+from distlock_core.base.plain_signal import signal
 from distlock_core.command import job_control, spawn
 from distlock_core.command.end import CommandEnd
 

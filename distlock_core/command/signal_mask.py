@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import select
-import signal
 
 from distlock_core.base.deadline import FOREVER, now
+from distlock_core.base.plain_signal import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +75,6 @@ def _ends(process: int | None, seconds: float) -> bool:
 
 def name_of(number: int) -> str:
     """The name of a signal: `SIGTERM`, or `signal 35` if it has none."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+    # The first of several names, as `signal.Signals` has it. That one is not asked: this is needed under the lock too.
+    names = [name for name, value in vars(signal).items() if value == number and name.startswith("SIG")]
+    return min((name for name in names if not name.startswith("SIG_")), default=f"signal {number}")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import os
 import select
-from collections.abc import Iterable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 LONGEST_POLL = 86400.0  # seconds; poll() counts milliseconds in 31 bits. Returning early does no harm
 WORD = 64  # bits

@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import select
-import signal
-from collections.abc import Callable, Mapping, Sequence
 
 from distlock_core.base.deadline import FOREVER, now
+from distlock_core.base.plain_signal import signal
 from distlock_core.base.text import for_shell, printable
 from distlock_core.command.signal_mask import CATCHABLE, PYTHON_IGNORES
 from distlock_core.errors import NotStarted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 OF_A_SHELL = (" ", "&", "|", ";", "<", ">", "$", "`", "*")  # not in a program's name, but in a line for a shell
 SHELL = "/bin/sh"  # runs a script without `#!`, as a shell, flock and timeout do

@@ -13,12 +13,11 @@ a persistent one runs on, and its lock stays until it is unlocked.
 from __future__ import annotations
 
 import os
-import signal
 import time
 from _thread import get_ident
-from collections.abc import Mapping, Sequence
 
 from distlock_core.base.deadline import FOREVER, now
+from distlock_core.base.plain_signal import signal
 from distlock_core.command import job_control
 from distlock_core.command.end import BROKEN, HUNG, LOST, OVERDUE, REFUSED, CommandEnd
 from distlock_core.command.process import Command
@@ -29,6 +28,8 @@ from distlock_core.lock.monitor import Loss
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from distlock_core.command.kill import Killing
     from distlock_core.command.policy import Policy
     from distlock_core.command.prefork import Prefork

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-
 from distlock_core.base.deadline import FOREVER, Backoff, Patience, jittered, now
 from distlock_core.errors import AnotherCluster, EtcdUnavailable
 from distlock_core.etcd.address import Address
@@ -21,6 +19,8 @@ RECENT = 60.0  # seconds for which the last failure of an endpoint is reported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from distlock_core.etcd.discovery import Discovery
     from distlock_core.hints import Hint
 

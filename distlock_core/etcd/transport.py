@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from distlock_core.errors import ConfigError, EtcdUnavailable
 from distlock_core.etcd.address import parse_endpoint
 from distlock_core.etcd.endpoints import Endpoints
@@ -13,6 +11,7 @@ from distlock_core.etcd.http.reply import MAX_ANSWER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from typing import TypeVar
 
     from distlock_core.base.deadline import Patience

@@ -9,7 +9,6 @@ not, the history is asked for again from the last revision that was told. What t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
 
 from distlock_core.base.deadline import Backoff, Patience, now
 from distlock_core.base.value import Value
@@ -21,6 +20,8 @@ from distlock_core.model.state import Holder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from distlock_core.etcd.client import Etcd, Watch
 
 ON_ITS_WAY, HISTORY = 0.5, 3.0  # seconds that the open watch gets to tell what a read has shown already, and a new one

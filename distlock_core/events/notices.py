@@ -6,10 +6,13 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
 
 from distlock_core.base.threads import Thread, report, start_thread
 from distlock_core.base.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ACQUIRED, REMOVED, UNKNOWN = "ACQUIRED", "REMOVED", "UNKNOWN"
 

@@ -7,7 +7,6 @@ apply. Where that cannot be made sure, the attempt ends as `OutcomeUnknown`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
 
 from distlock_core.base.deadline import RETRY_PAUSE, Patience, Wait, now
 from distlock_core.base.uninterrupted import Uninterrupted
@@ -24,6 +23,8 @@ from distlock_core.model.state import LockState
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from distlock_core.base.deadline import Cancel
     from distlock_core.etcd.client import Etcd
     from distlock_core.hints import Hint

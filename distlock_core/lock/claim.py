@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from distlock_core.base.deadline import RETRY_PAUSE, Patience
 from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled, DistlockError, NoSpace, OutcomeUnknown
@@ -18,6 +16,8 @@ from distlock_core.process.identity import new_run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from distlock_core.etcd.client import Etcd
     from distlock_core.etcd.values import Get, Op, Outcome
     from distlock_core.lock.queue import Queue

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
 
 from distlock_core.base.deadline import Backoff, Patience, now
 from distlock_core.base.text import printable
@@ -32,6 +31,7 @@ from distlock_core.model.wording import held_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from distlock_core.base.deadline import Cancel

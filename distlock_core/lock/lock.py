@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from distlock_core.base.deadline import NO_WAIT, Patience, Wait, now
 from distlock_core.base.text import printable
 from distlock_core.base.uninterrupted import Uninterrupted, in_main_thread
@@ -23,6 +21,7 @@ from distlock_core.model.ttl import check_ttl
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
     from types import ModuleType, TracebackType
 
     from distlock_core.base.deadline import Cancel

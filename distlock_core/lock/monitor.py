@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 
 from distlock_core.base.deadline import FOREVER, Backoff, Patience, now
 from distlock_core.base.standby_thread import StandbyThread
@@ -21,6 +20,7 @@ from distlock_core.model.wording import clock, owner_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
 
     from distlock_core.base.deadline import Cancel
     from distlock_core.etcd.client import Etcd

@@ -10,7 +10,6 @@ prune deletes.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 from distlock_core.base.deadline import RETRY_PAUSE, Patience
 from distlock_core.base.value import Value
@@ -21,7 +20,7 @@ from distlock_core.model.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from distlock_core.base.deadline import Cancel
     from distlock_core.etcd.client import Etcd

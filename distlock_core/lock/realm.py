@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-
 from distlock_core.base.deadline import Patience
 from distlock_core.base.text import printable
 from distlock_core.errors import ConfigError, DistlockError, LockNotFound, NotHolder
@@ -24,6 +22,7 @@ from distlock_core.process.identity import hostname
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import builtins  # the method `list` hides the type inside the class
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
     from typing import Any
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from distlock_core.base.text import printable
 from distlock_core.errors import AcquireTimeout, Frozen, LimitConflict, LockBusy, OutcomeUnknown
 from distlock_core.hints import SAME_OWNER, SAME_SLOTS, Hint, see, settle
 from distlock_core.model.state import LockState
 from distlock_core.model.wording import taken
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def busy(state: LockState, own: tuple[str, list[Hint]] = ("", [])) -> LockBusy | Frozen:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from distlock_core.base.deadline import RETRY_PAUSE, Patience, now
 from distlock_core.errors import NoSpace, OutcomeUnknown
 from distlock_core.etcd.values import Compare, Delete, Get, KeyValue, Put, Range
@@ -13,6 +11,8 @@ from distlock_core.model.record import EndNote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from distlock_core.etcd.client import Etcd
     from distlock_core.etcd.values import Op
 

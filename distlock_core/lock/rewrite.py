@@ -6,8 +6,6 @@ meanwhile is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-
 from distlock_core.base.deadline import RETRY_PAUSE, Patience
 from distlock_core.errors import EtcdUnavailable, OutcomeUnknown
 from distlock_core.etcd.values import Compare, Get, KeyValue, LeaseGone, Put
@@ -17,6 +15,7 @@ from distlock_core.model.record import COOLING, EndNote, Record, record_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from distlock_core.etcd.client import Etcd

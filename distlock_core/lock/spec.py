@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from types import MappingProxyType
 
 from distlock_core.base.value import Value
 from distlock_core.etcd.values import KeyValue
@@ -15,6 +13,7 @@ from distlock_core.process.identity import hostname, trace_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 CONNECT_TIMEOUT = 5.0  # seconds for the first contact with etcd
@@ -36,7 +35,7 @@ class LockSpec(Value):
     inside: Mapping[bytes, int]
     ttl: int | None = None  # seconds; without one the lock is persistent
     refresh: float | None = None  # seconds between two renewals
-    details: Mapping[str, Any] = MappingProxyType({})  # what else the record says
+    details: Mapping[str, Any] | None = None  # what else the record says
     value: str | None = None  # what the lock carries for others to look up
     ticket_ttl: int = TICKET_TTL  # seconds that a place in the queue outlives its waiter
     taker: Mapping[str, Any] | None = None  # the trace of the process that a step is taken for; default: this one
@@ -82,7 +81,7 @@ def run_details(spec: LockSpec, run: str) -> dict[str, Any]:
         details["value"] = spec.value
     if spec.slots != 1:
         details["limit"] = spec.slots
-    details.update(spec.details)
+    details.update(spec.details or {})
     return details
 
 

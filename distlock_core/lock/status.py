@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from distlock_core.base.text import printable
 from distlock_core.errors import LockNotFound, NotHolder
 from distlock_core.hints import CHANGE_TOKEN, CHOOSE_TOKEN, Hint, see
@@ -14,6 +12,8 @@ from distlock_core.model.wording import taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from distlock_core.etcd.values import KeyValue
 
 

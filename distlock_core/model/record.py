@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 
+from distlock_core.base import plain_json
 from distlock_core.base.value import Value
 from distlock_core.etcd.values import KeyValue
 
@@ -27,7 +27,7 @@ class Record(Value):
     details: dict[str, Any]
 
     def encode(self) -> bytes:
-        details = json.dumps(self.details, ensure_ascii=False, separators=(",", ":"))
+        details = plain_json.dumps_compact(self.details)
         # Foreign JSON may contain half a surrogate pair, which can only be written back as an escape.
         return f"{self.since};{self.owner};{details}".encode("utf-8", "backslashreplace")
 
@@ -40,7 +40,7 @@ class Record(Value):
         if not separator or not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
             return cls(None, None, {"reason": text})
         try:
-            details = json.loads(rest) if rest.startswith("{") else None
+            details = plain_json.loads(rest) if rest.startswith("{") else None
         except (ValueError, RecursionError):
             details = None
         if not isinstance(details, dict):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import select
-import signal
 
 from distlock_core.base.deadline import FOREVER, Interrupt, now
+from distlock_core.base.plain_signal import signal
 from distlock_core.errors import DistlockError
 from distlock_core.process.identity import is_gone
 

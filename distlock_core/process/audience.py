@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 
 from distlock_core.base.deadline import Interrupt
+from distlock_core.base.plain_signal import signal
 
 
 class Audience:

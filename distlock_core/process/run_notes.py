@@ -8,10 +8,10 @@ everything works, but nothing can be proved later.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
+from distlock_core.base import plain_json
 from distlock_core.process.identity import boot_id
 
 SYSTEM = "/var/lib/distlock"
@@ -45,7 +45,7 @@ def remember(given: str | None, run: str) -> bool:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            os.write(descriptor, json.dumps({"boot": boot_id(), "machine": _hardware()}).encode())
+            os.write(descriptor, plain_json.dumps({"boot": boot_id(), "machine": _hardware()}).encode())
             os.fsync(descriptor)  # it is needed after a crash of the machine
         finally:
             os.close(descriptor)
@@ -60,7 +60,7 @@ def boot_of(given: str | None, run: str) -> str | None:
     path = _path(given, run)
     try:
         with open(path, "rb") as file:
-            note = json.loads(file.read(LONGEST))
+            note = plain_json.loads(file.read(LONGEST))
     except (OSError, ValueError):
         return None
     if not isinstance(note, dict) or not _is_this(note.get("machine")):

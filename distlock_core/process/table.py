@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 
+from distlock_core.base.plain_signal import signal
 from distlock_core.errors import ConfigError
 from distlock_core.process.identity import Stat, proc_is_mine, stat_of
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 
 from distlock_core.base.deadline import now
+from distlock_core.base.plain_signal import signal
 from distlock_core.process.identity import Stat, stat_of
 from distlock_core.process.table import Process, below, listed_children, pids, threads, yield_precedence
 

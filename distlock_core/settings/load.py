@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
 from distlock_core.errors import ConfigError
 from distlock_core.model.checks import check_name, check_owner, check_plain, check_prefix, check_text
@@ -12,6 +11,7 @@ from distlock_core.settings.table import BY_KEY, DEFAULT_FILE, SETTINGS, Setting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 BY_VARIABLE = {setting.variable: setting for setting in SETTINGS if "env" in setting.scope}

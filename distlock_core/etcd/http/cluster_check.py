@@ -5,9 +5,7 @@ Loaded before the first write over a new connection, or with `Gateway.load_all()
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-
+from distlock_core.base import plain_json
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster
 from distlock_core.etcd.happy_eyeballs import ConnectFailed
 from distlock_core.etcd.http.http1 import Connection
@@ -26,6 +24,7 @@ from distlock_core.etcd.refused import MALFORMED, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 LEARNING = 1.0  # seconds that a request for the members may take
@@ -73,7 +72,7 @@ class ClusterCheck:
             answer = ask("/v3/maintenance/status", b"{}")
             if read_revision(answer) < attempt.floor:
                 # Either a member that lags behind, or another cluster: a linearizable read decides.
-                body = json.dumps({"key": b64(probe), "keys_only": True}).encode()
+                body = plain_json.dumps({"key": b64(probe), "keys_only": True}).encode()
                 self._endpoints.check_history(read_revision(ask("/v3/kv/range", body)), attempt)
             if self._endpoints.knows_members:
                 self._check_members(ask)

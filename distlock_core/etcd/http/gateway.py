@@ -5,11 +5,9 @@ See `client.Etcd` for its interface, and `messages` for the wire format.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Sequence
-from functools import partial
 
+from distlock_core.base import plain_json
 from distlock_core.base.deadline import Patience
 from distlock_core.errors import AccessDenied, Cancelled, DistlockError
 from distlock_core.etcd.endpoints import Attempt, Endpoints, WrongCluster, seconds_to_wait
@@ -27,11 +25,11 @@ from distlock_core.etcd.http.messages import (
     read_answer,
     read_cluster,
     read_outcome,
-    read_range,
     read_revision,
     read_streamed_ttl,
     read_token,
     read_ttl,
+    reader_of_range,
 )
 from distlock_core.etcd.http.pool import Pool
 from distlock_core.etcd.http.reply import MAX_ANSWER, MIB, ConnectionLost, Reply
@@ -40,6 +38,7 @@ from distlock_core.etcd.values import Compare, Get, LeaseGone, Outcome, Range
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from typing import Any, TypeVar
 
     from distlock_core.etcd.auth.access import Access
@@ -97,7 +96,7 @@ class Gateway:
             message = op_json(get)["request_range"]
             if revision:
                 message["revision"] = str(revision)
-            seen, one = self._call("/v3/kv/range", message, partial(read_range, get=get), patience)
+            seen, one = self._call("/v3/kv/range", message, reader_of_range(get), patience)
             revision = revision or seen
             found.append(one)
         return Outcome(True, revision, tuple(found))
@@ -156,7 +155,7 @@ class Gateway:
             {"create_request": {"key": b64(key), "start_revision": str(revision), **range_json(end)}}
             for key, end in ranges
         ]
-        body = "\n".join(json.dumps(request) for request in requests).encode()
+        body = "\n".join(plain_json.dumps(request) for request in requests).encode()
 
         def open_watch(attempt: Attempt, token: str) -> GatewayWatch:
             return self._open_watch(attempt, body, revision, token)
@@ -210,7 +209,7 @@ class Gateway:
         probe: bytes = b"",
     ) -> Answer:
         """Send a request to one endpoint after another; see `ask_in_turn`. A benign refusal is an empty answer."""
-        body = json.dumps(message).encode()
+        body = plain_json.dumps(message).encode()
 
         def ask(attempt: Attempt, token: str) -> Answer:
             return parse(self._attempt(attempt, path, body, token, probe=probe if once else None, fresh=fresh))
@@ -224,7 +223,7 @@ class Gateway:
         return ask(attempt, "") if self._login is None else self._login.ask(attempt, ask)
 
     def _authenticate(self, attempt: Attempt, user: str, password: str) -> str:
-        body = json.dumps({"name": user, "password": password}).encode()
+        body = plain_json.dumps({"name": user, "password": password}).encode()
         return read_token(self._attempt(attempt, "/v3/auth/authenticate", body, ""))
 
     def _denied(

@@ -6,7 +6,7 @@ inside a character or a string.
 
 from __future__ import annotations
 
-import json
+from distlock_core.base import plain_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class JsonStream:
         objects: list[Any] = []
         try:
             while (end := self._find_end()) is not None:
-                objects.append(json.loads(self._data[:end]))
+                objects.append(plain_json.loads(self._data[:end]))
                 del self._data[:end]
                 self._at = 0
             self.broken = len(self._data) > self._most

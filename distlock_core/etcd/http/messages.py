@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import binascii
-import json
 
+from distlock_core.base import plain_json
 from distlock_core.etcd.happy_eyeballs import ConnectFailed
 from distlock_core.etcd.http.http1 import ConnectionLost
 from distlock_core.etcd.refused import Refused, quoted, watch_ended
@@ -66,7 +66,7 @@ def begins_behind(message: dict[str, Any], revision: int) -> bool | None:
 def read_answer(status: int, body: bytes | bytearray) -> dict[str, Any]:
     """The JSON object in an answer. Raises `Refused` for an error from etcd, `ConnectionLost` if it is no etcd."""
     try:
-        answer = json.loads(body)
+        answer = plain_json.loads(body)
     except (ValueError, RecursionError):
         answer = None
     if isinstance(answer, dict):
@@ -149,9 +149,9 @@ def read_outcome(
     return Outcome(succeeded, read_revision(answer), results)
 
 
-def read_range(answer: dict[str, Any], get: Get) -> tuple[int, Range]:
-    """The revision and the range of a read outside a transaction."""
-    return read_revision(answer), _range(answer, get)
+def reader_of_range(get: Get) -> Callable[[dict[str, Any]], tuple[int, Range]]:
+    """A reader of answers to a read outside a transaction. It returns the revision and the range."""
+    return lambda answer: (read_revision(answer), _range(answer, get))
 
 
 def read_revision(answer: dict[str, Any]) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from distlock_core.base.deadline import Patience
 from distlock_core.etcd.http.http1 import Connection
 from distlock_core.etcd.http.json_stream import JsonStream
@@ -11,6 +9,10 @@ from distlock_core.etcd.http.messages import begins_behind, read_events
 from distlock_core.etcd.http.reply import TIMED_OUT, ConnectionLost, Reply
 from distlock_core.etcd.refused import MALFORMED, WatchRefused
 from distlock_core.etcd.values import Compacted, Event, WatchEnded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class GatewayWatch:
