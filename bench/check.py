@@ -14,7 +14,7 @@ from bench import counts, tools
 from bench.environment import Environment
 from bench.field import say
 from bench.meter import Meter
-from bench.processes import Processes, ToolFailedError
+from bench.processes import InterruptedBySignalError, Processes, ToolFailedError
 from bench.server import Server
 from distlock_core.testing import Cluster, Tls
 
@@ -35,6 +35,8 @@ def main() -> int:
     renew = parser.parse_args().renew
     try:
         found = measured()
+    except InterruptedBySignalError as interrupted:
+        return 128 + interrupted.number
     except ToolFailedError as failure:
         print(f"bench-check: {failure}", file=sys.stderr)
         return 1

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from distlock_core.base.deadline import Cancel
     from distlock_core.etcd.client import Etcd
+    from distlock_core.etcd.values import Range
     from distlock_core.events.watch import Watching
     from distlock_core.lock.monitor import Loss
     from distlock_core.lock.prune import Pruned
@@ -114,9 +115,13 @@ class Realm:
 
     def list(self, *, cancel: Cancel | None = None) -> builtins.list[LockState]:
         """Return every lock that is held or waited for, by name. Raises `EtcdUnavailable`, `AccessDenied`."""
+        from distlock_core.lock.listing import keys_of_realm
         from distlock_core.lock.status import all_states
 
-        found = self._read([Get(*ends(self.prefix.encode()))], cancel)
+        def read(gets: Sequence[Get]) -> Sequence[Range]:
+            return self._etcd.read(gets, Patience.lasting(self._connect_timeout, cancel)).ranges()
+
+        found = keys_of_realm(read, self.prefix, self._mutex)
         return [self._with_ttl_left(state, cancel) for state in all_states(found, self.prefix, self._mutex)]
 
     def show(self, name: str, *, cancel: Cancel | None = None) -> LockState:
@@ -326,6 +331,8 @@ class Realm:
             pass  # then it runs out
 
     def _with_ttl_left(self, state: LockState, cancel: Cancel | None = None) -> LockState:
+        if not any(holder.lease for holder in state.holders):
+            return state
         patience = Patience.lasting(self._connect_timeout, cancel)
         holders = tuple(
             holder._replace(ttl_left=self._etcd.time_to_live(holder.lease, patience)) if holder.lease else holder

@@ -37,10 +37,19 @@ def held_by(key: bytes, prefix: str, mutex: str) -> Keys | None:
 
 def state_of(keys: Keys, found: Sequence[KeyValue]) -> LockState:
     """One lock, from what was read of its realm."""
-    holders = [Holder.parse(keys, kv) for kv in found if kv.key == keys.lock or kv.key.startswith(keys.slots)]
-    queue = sorted((kv for kv in found if kv.key.startswith(keys.queue)), key=lambda kv: kv.create_revision)
-    by_key = {kv.key: kv for kv in found}
-    last, freeze = by_key.get(keys.last), by_key.get(keys.freeze)
+    holders, queue = [], []
+    last = freeze = None
+    for kv in found:
+        key = kv.key
+        if key == keys.lock or key.startswith(keys.slots):
+            holders.append(Holder.parse(keys, kv))
+        elif key.startswith(keys.queue):
+            queue.append(kv)
+        elif key == keys.last:
+            last = kv
+        elif key == keys.freeze:
+            freeze = kv
+    queue.sort(key=lambda kv: kv.create_revision)
     return LockState(
         keys.name,
         tuple(sorted(holders, key=lambda holder: holder.slot)),

@@ -42,7 +42,7 @@ class Holder(Value):
     def parse(cls, keys: Keys, kv: KeyValue) -> Holder:
         record = Record.parse(kv.value)
         slot = keys.slot_of(kv.key)
-        return cls(keys.name, slot, record, token_of(kv), kv.mod_revision, kv.lease, kv.key, kv.value, kv)
+        return cls(keys.name, slot, record, token_of(kv), kv.mod_revision, kv.lease, kv.key, kv.value, kv, None)
 
     @property
     def owner(self) -> str | None:

@@ -253,6 +253,9 @@ def _number(message: dict[str, Any], field: str) -> int:
 def _whole(value: Any) -> int:
     """A 64-bit integer, as a string or a number. `int()` would also accept 1.5, true, " 7" and 1_000."""
     if type(value) is str:
+        # Nearly all that etcd writes: short and positive.
+        if len(value) < LONGEST_NUMBER and value.isascii() and value.isdigit():
+            return int(value)
         digits = value.removeprefix("-")
         if not (digits.isascii() and digits.isdigit() and len(digits) <= LONGEST_NUMBER):
             raise ValueError("no integer")
