@@ -31,7 +31,7 @@ def run(main: Callable[[], Awaitable[Result]]) -> Result:
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
     yield
-    gc.collect()  # a lock that nobody has let go ends its thread when it is collected
+    gc.collect()  # a lock that was never released ends its thread when it is collected
     deadline = time.monotonic() + BOUND
     while left := [thread.name for thread in threading.enumerate() if thread.name.startswith("distlock")]:
         assert time.monotonic() < deadline, left

@@ -1,4 +1,4 @@
-"""The example playbooks do what they say; only the steps that need real packages and services are stood in for."""
+"""The example playbooks work, with stand-ins only for steps that need real packages and services."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from tests.support.needs import missing
 from tests.support.once import once
 from tests.support.playbooks import BIN
 
-# The first time on a machine each of them makes environments of its own, and waits for a package index.
+# On its first run on a machine each of them makes environments, and waits for a package index.
 pytestmark = [
     pytest.mark.gates,
     pytest.mark.timeout(1200),
@@ -27,7 +27,7 @@ pytestmark = [
 ]
 LONGEST = 1100.0
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
-HOME = Path(sys.prefix) / "ansible-test"  # stays: what is made there is dear
+HOME = Path(sys.prefix) / "ansible-test"  # kept: its content is slow to make
 
 Gate = Callable[..., str]
 
@@ -66,7 +66,7 @@ def folder(collections: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def gate(folder: Path, pip_script: None) -> Gate:
-    """gate(tool, *words) runs it in the collection's folder, and returns what it says when it is content."""
+    """gate(tool, *words) runs it in the collection's folder, and returns its output if it succeeds."""
 
     def run(tool: str, *words: str) -> str:
         if not os.access(BIN / tool, os.X_OK):

@@ -1,4 +1,4 @@
-"""However a run ends, the lock is then where the table in docs/ansible.md says, and was never free too early."""
+"""The table in docs/ansible.md: the state of the lock after each end of a run. It is never free too early."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ PAGE = ROOT / "docs" / "ansible.md"
 ENDINGS = ("success", "failure", "unreachable", "SIGINT", "SIGTERM", "SIGHUP", "SIGKILL")
 MECHANISMS = ("always", "run_end", "linear", "host_pinned", "keep")
 PF_EXITING = 0x4  # of the flags in /proc/PID/stat
-WORKERS_LIVE_ON = ("SIGHUP", "SIGKILL")  # they are in sessions of their own
+WORKERS_LIVE_ON = ("SIGHUP", "SIGKILL")  # they are in separate sessions
 
 
 def table() -> dict[tuple[str, str], str]:
-    """What the page promises: by ending and mechanism `released`, `stays` or `kept`."""
+    """The promises of the page: by ending and mechanism `released`, `stays` or `kept`."""
     section = PAGE.read_text(encoding="utf-8").partition("## How a run ends")[2].partition("\n## ")[0]
     rows = [re.findall(r"[^|]+", line.strip("|")) for line in section.splitlines() if line.startswith("|")][2:]
     words = [[cell.strip().split(",")[0].split(" ")[0] for cell in row[1:]] for row in rows]

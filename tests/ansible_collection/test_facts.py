@@ -1,4 +1,4 @@
-"""A node's facts choose no etcd: neither the controller's password nor a lock depends on what a node says of itself."""
+"""A node's facts choose no etcd: neither the controller's password nor a lock depends on facts of a node."""
 
 from __future__ import annotations
 

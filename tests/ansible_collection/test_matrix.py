@@ -37,7 +37,7 @@ TOO_OLD = "3.8"
 
 
 def ansible(version: str, factory: pytest.TempPathFactory) -> Path:
-    """The bin of an environment with that ansible-core. It stays beside this one: to make it is dear."""
+    """The bin folder of an environment with that ansible-core. It is kept beside this one, since it is slow to make."""
     home = Path(sys.prefix) / f"ansible-core-{version}"
 
     def make(_: Path) -> None:

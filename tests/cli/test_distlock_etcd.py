@@ -47,7 +47,7 @@ def test_it_serves_until_a_signal_and_leaves_nothing(spawn_etcd: Spawn, tmp_path
 def test_three_members_keep_their_data_and_endpoints(spawn_etcd: Spawn, tmp_path: Path) -> None:
     folder = str(tmp_path / "kept")
     seen = []
-    # Not the default port, which may be anybody's the second time.
+    # Not the default port, which another process may have the second time.
     for port in (["--port", str(free_ports(1)[0])], []):
         process = spawn_etcd("--members", "3", "--data-dir", folder, *port)
         seen.append(_endpoints(process))

@@ -75,7 +75,7 @@ def test_an_owner_that_was_not_named_never_enters_again(run_distlock: Run, realm
     run_distlock("--lock-name=x", "--lock")
     owner = realm.record("x")[0]
     assert run_distlock("--lock-name=x", "--lock", "--nowait").returncode == 1
-    # Nor somebody who takes the host's name as a name, nor the other way round.
+    # Nor one that sets the host's name as owner, nor the reverse.
     assert run_distlock("--lock-name=x", "--lock", "--nowait", f"--id={owner}").returncode == 1
     run_distlock("--lock-name=x", "--unlock")
     run_distlock("--lock-name=x", "--lock", f"--id={owner}")
@@ -188,7 +188,7 @@ def test_the_lock_of_a_killed_run_is_taken_over_by_its_owner_and_released(
 def test_a_run_whose_command_still_runs_is_not_taken_over(
     spawn_distlock: Spawn, run_distlock: Run, realm: RealmView
 ) -> None:
-    # Nothing but the record tells of it: its environment says nothing.
+    # Only the record names it, not its environment.
     silent = ["env", "-i", "/bin/sh", "-c", "echo $$; exec /bin/cat"]
     dead = spawn_distlock(*ME, "--", *silent, stdin=subprocess.PIPE)
     command = int(dead.stdout.readline())
@@ -207,7 +207,7 @@ def test_a_run_whose_command_still_runs_is_not_taken_over(
 def test_a_run_with_a_living_descendant_is_not_taken_over(
     spawn_distlock: Spawn, run_distlock: Run, realm: RealmView
 ) -> None:
-    """Its command has ended; what that has started says by its environment under which hold it runs."""
+    """Its command has ended; the environment of a descendant names the hold under which it runs."""
     script = "setsid sh -c 'echo $$; exec sleep 60' & exec cat"
     dead = spawn_distlock(*ME, "--", "sh", "-c", script, stdin=subprocess.PIPE)
     left = int(dead.stdout.readline())

@@ -398,7 +398,7 @@ def test_no_pong_and_a_wrong_pong_are_4(run: Run, seen: Seen, module: Callable[[
 
 @pytest.mark.parametrize("twice", [["-k", "/a/b"], ["--ttl", "30"], ["--key=/a/b"]])
 def test_an_option_given_twice_with_two_values_is_an_error(run: Run, key: str, twice: list[str]) -> None:
-    # The original takes the last one: another lock than the one that somebody looked at first.
+    # The original takes the last one: another lock than the first one.
     done = run("-k", key, "-t", "20", *twice, "--", "echo", "ran")
     assert (done.returncode, done.stdout) == (1, "")
     assert "is given twice, with " in one_line(done.stderr)

@@ -1,4 +1,4 @@
-"""Exit codes: the command's own, 128+n, and those that say what became of the lock."""
+"""Exit codes: the command's own, 128+n, and those about the lock."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_busy_exit_code_of_zero_is_no_failure_of_a_cron_job(run_distlock: Run,
 
 
 def test_no_etcd_at_the_default_endpoint_names_distlock_etcd(run_distlock: Run, distlock_env: dict[str, str]) -> None:
-    # In a network of its own, since an etcd of this machine may listen on the default port.
+    # In a network namespace, since an etcd of this machine may listen on the default port.
     alone = [need("unshare"), "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
     need("ip")
     env = {key: value for key, value in distlock_env.items() if key != "DISTLOCK_ENDPOINTS"}

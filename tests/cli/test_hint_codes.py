@@ -43,7 +43,7 @@ def pasted(line: str, *more: str) -> subprocess.CompletedProcess[str]:
 
 
 def behind(words: str, line: str) -> str:
-    """What a sentence that begins like this tells to run."""
+    """The command in a sentence that begins like this."""
     found = re.search(rf"{re.escape(words)}(.*?)(?:\. [A-Z]|$)", line)
     assert found is not None, line
     return found[1]
@@ -65,7 +65,7 @@ class Site:
         return self._run(*self.where, f"--lock-name={NAME}", *arguments, env=self.env)
 
     def said(self, *arguments: str) -> str:
-        """What a call that is refused says."""
+        """The message of a refused call."""
         done = self(*arguments)
         assert done.returncode == 1, done
         return str(one_line(done.stderr))

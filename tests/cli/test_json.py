@@ -289,7 +289,7 @@ def test_unreachable_at_the_release_names_the_remedy_and_keeps_the_commands_code
 
 
 def test_unknown_names_the_run(run_distlock: Run, proxy: Proxy, realm: RealmView) -> None:
-    # Applied, its reply lost, and etcd not to be reached again: nobody can tell.
+    # Applied, its reply lost, and etcd unreachable afterwards: the outcome is unknown.
     proxy.lose_reply("/v3/kv/txn", when=_is_claim, times=1)
     proxy.lose_request("/v3/kv/txn", when=_is_settling, times=1000)
     env = {"DISTLOCK_ENDPOINTS": proxy.url}

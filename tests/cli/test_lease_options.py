@@ -21,7 +21,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Spawn = Callable[..., "Process"]
 LOST, HUNG = 2, 4
 COVERED: set[str] = set()
-# Ignores SIGTERM; says `ready`, and `asked` when it comes.
+# Ignores SIGTERM; prints `ready`, and `asked` when it arrives.
 DEAF = """
 import signal, time
 signal.signal(signal.SIGTERM, lambda *_: print("asked", flush=True))
@@ -48,7 +48,7 @@ class Give(NamedTuple):
 
 
 def every_way(key: str) -> pytest.MarkDecorator:
-    """The test runs once for every way in which this setting can be given."""
+    """The test runs once for every form of this setting."""
     COVERED.add(key)
     return pytest.mark.parametrize("give", ["option", "variable", "file"], indirect=True)
 

@@ -124,7 +124,7 @@ def test_a_killed_script_leaves_the_lock_to_its_next_start(start: Start, realm: 
     orphaned = start("web-1")
     assert "waiting: " in orphaned.stderr.readline()
     place = len(realm.keys())
-    os.kill(orphaned.pid, signal.SIGKILL)  # the shell alone: its distlock would take the lock for nobody
+    os.kill(orphaned.pid, signal.SIGKILL)  # only the shell: its distlock would acquire the lock for no one
     eventually(lambda: len(realm.keys()) < place, "the end of its place in the line")
     third = start("web-1")
     assert f"taken for process {again.pid} on " in third.stderr.readline()

@@ -394,7 +394,7 @@ def test_list_is_a_table_for_people(hold: Hold, spawn_distlock: Spawn, run_distl
     assert waiter.stderr.readline().startswith("distlock: waiting: ")
     realm.put("by_go", GO_RECORD)
     realm.put("garbage", "no record at all")
-    realm.put("__freeze_not", GO_RECORD)  # reserved: nobody's lock
+    realm.put("__freeze_not", GO_RECORD)  # reserved: not a lock
     realm.put("a/b/c", GO_RECORD)
     done = run_distlock("--list")
     assert done.stderr == ""

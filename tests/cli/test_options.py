@@ -1,4 +1,4 @@
-"""Every option, environment variable and config key does what it says, in every form in which it can be written."""
+"""Every option, environment variable and config key works as documented, in every form."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Give(NamedTuple):
 
 
 def ways(key: str) -> Callable[[Test], Test]:
-    """The test runs once for every way in which this setting can be given."""
+    """The test runs once for every form of this setting."""
     scope = next(setting.scope for setting in SETTINGS if setting.key == key).split()
     names = {"option": "option", "env": "variable", "file": "file"}
     mark = pytest.mark.parametrize("give", [names[word] for word in scope], indirect=True)
@@ -69,7 +69,7 @@ def give(request: pytest.FixtureRequest, config_file: Callable[[str], str]) -> G
 
 @pytest.fixture
 def nowhere() -> Iterator[str]:
-    """An endpoint on a port of our own on which nobody listens."""
+    """An endpoint on a reserved port without a listener."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{closed.getsockname()[1]}"
@@ -499,7 +499,7 @@ def test_the_higher_layer_decides_whether_to_wait(
 
 @pytest.mark.parametrize("setting", [s for s in SETTINGS if "env" in s.scope], ids=lambda s: s.variable)
 def test_an_empty_variable_counts_as_unset(run_distlock: Run, etcd: Cluster, realm_prefix: str, setting: Any) -> None:
-    # What it would unset, options say; all else must not even be looked at.
+    # Options set what it would unset; nothing else may even be read.
     done = run_distlock(
         "--lock-name=x",
         f"--endpoints={etcd.endpoints[0]}",

@@ -94,7 +94,7 @@ def test_a_closed_stream_stays_closed_for_the_command_and_receives_nothing(
     distlock_env: dict[str, str], realm: RealmView, tmp_path: Path, closed: str
 ) -> None:
     seen = tmp_path / "seen"
-    # What is open in the command: a connection to etcd must not be its stdin, stdout or stderr.
+    # The command's open descriptors: a connection to etcd must not be its stdin, stdout or stderr.
     look = f"for n in 0 1 2; do readlink /proc/$$/fd/$n || echo closed; done > {seen}"
     for lifetime in ("", "--ttl=20"):
         done = shell(distlock_env, f"distlock --lock-name=x {lifetime} -- sh -c '{look}' {closed}")

@@ -176,7 +176,7 @@ def test_elsewhere_a_line_at_the_start_and_one_at_each_change_of_holder(spawn_di
     behind_err.until(r"position 3 of 3 in the queue\n")
     in_etcd.unlock("x")
     Output(ahead.stdout).until("mine")
-    # The next in line is woken; the one behind it looks again now and then.
+    # The next waiter is woken; the one behind it reads again from time to time.
     err.until(
         r"^distlock: waiting: x is held by second since \d\d:\d\d \(\d+s\); position 1 of 2 in the queue\n",
         SEEN_WITHIN + BOUND,

@@ -1,4 +1,4 @@
-"""`--watch`: a line for everything that happens to a lock, as it happens."""
+"""`--watch`: a line for each event of a lock, as it happens."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def test_nobody_gets_in_before_it_is_over_and_then_the_next_one_does(
     options = ("--lock-name=x", *lifetime, f"--cooldown={COOLDOWN}")
     first = spawn_distlock(*options, "--", "sh", "-c", "read line; exec " + shlex.join(STAMP), stdin=subprocess.PIPE)
     wait_until(in_etcd.keys, "the first one holds it")
-    follower = Next(spawn_distlock(*Next.command("x")))  # in line before the cooldown begins: that may be short
+    follower = Next(spawn_distlock(*Next.command("x")))  # in the queue before the cooldown begins, which may be short
     first.stdin.close()
     ended = Next.stamp(first)  # its command ended after that, so the cooldown began later
     assert first.wait(BOUND) == 0

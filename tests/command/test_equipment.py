@@ -29,7 +29,7 @@ sys.modules[sys.argv.pop(1)] = None
 from distlock_core.cli.distlock import main
 sys.exit(main())
 """
-# distlock, where after the claim the call that the first argument names always fails as the second says.
+# distlock, in which after the claim the call named by the first argument always fails with the second.
 FAILING = """
 import os, sys
 name, error = sys.argv.pop(1), eval(sys.argv.pop(1))
@@ -128,7 +128,7 @@ def test_with_any_amount_of_memory_it_runs_or_acquires_nothing(
 def test_with_any_number_of_processes_it_runs_or_acquires_nothing(
     spawn_distlock: Spawn, in_etcd: Etcd, lifetime: tuple[str, ...]
 ) -> None:
-    user = random.randrange(100_000, 2_000_000_000)  # of its own: the limit is one of a user
+    user = random.randrange(100_000, 2_000_000_000)  # a separate user, since the limit is per user
     codes = []
     for number in range(1, 7):
         words = (*as_user(user), sys.executable, *limited(f"NPROC={number}", *lifetime, "--", "sleep", "0.4"))

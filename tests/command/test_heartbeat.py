@@ -20,7 +20,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Spawn = Callable[..., "Process"]
 HUNG = 4
 
-# What any program does that knows sd_notify: `tell("WATCHDOG=1")`.
+# sd_notify, as in any program: `tell("WATCHDOG=1")`.
 NOTIFY = """
 import os, signal, socket, sys, time
 manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -166,7 +166,7 @@ def test_systemd_notify_is_understood(run_distlock: Run, need: Callable[..., str
 
 # Who is heard.
 
-# Waits until it may end, and says how it is reached.
+# Waits until it may end, and prints how it is reached.
 OPEN = """
 print(os.environ["NOTIFY_SOCKET"], flush=True)
 sys.stdin.readline()
@@ -311,7 +311,7 @@ def test_a_command_that_runs_on_without_its_lock_still_has_its_heartbeat_read(
 
 def test_a_command_that_hangs_without_its_lock_is_still_ended(spawn_distlock: Spawn, seen: Seen) -> None:
     options = ("--lock-name=x", "--heartbeat=60", "--on-loss=continue")
-    # It says when it hangs: not before the loss was told.
+    # It reports that it hangs, but not before the loss was reported.
     code = "print(os.getpid(), flush=True)\nsys.stdin.readline()\ntell('WATCHDOG=trigger')\ntime.sleep(60)"
     process = spawn_distlock(*options, *program(code), stdin=subprocess.PIPE)
     pids = [int(line_of(process))]

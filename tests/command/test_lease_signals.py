@@ -185,7 +185,7 @@ def test_sigkill_kills_the_command_at_once_and_the_lock_within_the_ttl(
         process.kill()
         wait_until(lambda: not is_running(command), "the command's end")
         figure("from SIGKILL of the supervisor to the command's end", now() - killed)
-        # Those deeper down are nobody's: this is said in the docs, and why there is a fencing token.
+        # Deeper descendants have no parent that ends them: documented, and a reason for the fencing token.
         assert len(tree.living()) == 2
         key = Key(etcd, realm_prefix)
         assert key.token() is not None

@@ -38,7 +38,7 @@ LEASED = ("--lock-name=x", f"--ttl={TTL}", "--refresh=0.8", f"--kill-after={KILL
 BY_HAND = ("--lock-name=x", "--ttl=60", "--kill-after=1")  # where nothing is to run out meanwhile
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
-# Fills the pipe that is its stderr, and says so.
+# Fills the pipe that is its stderr, and reports that.
 _FILLS_STDERR = """
 import os, time
 os.set_blocking(2, False)
@@ -99,7 +99,7 @@ def test_a_lock_removed_by_hand_ends_the_whole_tree_within_kill_after(
     code, said = finish(process)
     assert tree.living() == []
     assert code == LOST
-    # By the time that it is looked at, the next one may hold it already, or have let go of it again.
+    # When it is read, the next one may already hold it, or have released it.
     assert_says_when_and_why(said, "revoked|its key was deleted|broken by admin|held by")
     overlap = tree.last_sign_of_life() - started
     figure(f"overlap after {way}, kill_after {KILL_AFTER:g} s", overlap)
@@ -172,7 +172,7 @@ def test_no_shell_lives_to_begin_its_next_command(spawn_distlock: Spawn, key: Ke
     key.delete()
     code, said = finish(process)
     assert code == LOST
-    assert "Terminated" not in said  # as the shell says that sees its command die
+    assert "Terminated" not in said  # printed by a shell that outlives its command
     assert not Path(f"{script}.went-on").exists()
 
 
@@ -187,7 +187,7 @@ def test_a_stderr_without_a_reader_does_not_delay_the_kill(spawn_distlock: Spawn
     assert "the lock was lost" in said
 
 
-# Run out: nobody is let in before the tree is dead. This is the promise, and has no margin.
+# Expired: no other is let in before the tree is dead. This is the promise, and has no margin.
 
 
 def test_a_paused_etcd_lets_the_next_one_in_only_when_the_tree_is_dead(

@@ -187,7 +187,7 @@ def test_a_signal_reaches_the_command_exactly_once(spawn_distlock: Spawn, in_etc
     in_etcd.assert_nothing_left()
 
 
-# What a process can send to another one, but for those that cannot be caught, and those that the C library keeps.
+# Signals between processes, without those that cannot be caught, and those reserved by the C library.
 EVERY = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, 32, 33})
 
 # Says the number of each signal that reaches it, and ends at the last one.

@@ -23,7 +23,7 @@ NOBODY = 65534
 NOT_KILLABLE = 3
 AS_NOBODY = as_user(NOBODY)
 
-# Leaves a number of orphans that end at once, then says so and waits for a line.
+# Leaves a number of orphans that end at once, then reports that and waits for a line.
 _LEAVES_ORPHANS = """
 import os, sys
 for _ in range(int(sys.argv[1])):

@@ -69,7 +69,7 @@ def go_on():
 threading.Thread(target=go_on).start()
 ctypes.CDLL(None).syscall({"x86_64": 60}.get(os.uname().machine, 93), 0)  # exit, of this thread alone
 """
-# Starts a child in a session of its own, says both pids, and ends as the first argument says.
+# Starts a child in a new session, prints both pids, and ends as set by the first argument.
 LEAVES_A_CHILD = """
 import os, signal, sys
 child = os.fork()
@@ -163,7 +163,7 @@ def test_a_large_or_restless_tree_is_dead_before_the_next_one_starts(
         )
         assert code == LOST, said
         assert last < started
-        assert all_of_it.last_sign_of_life() == last  # nobody has escaped
+        assert all_of_it.last_sign_of_life() == last  # no process has escaped
 
 
 def test_a_process_whose_first_thread_has_ended_is_alive_and_is_killed(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
@@ -265,7 +265,7 @@ def test_a_loss_ends_descendants_that_are_waited_for(spawn_distlock: Spawn, in_e
 def test_nothing_of_a_leased_tree_runs_while_distlock_is_stopped_with_its_command(
     spawn_distlock: Spawn, in_etcd: Etcd, tree: Tree
 ) -> None:
-    # In a session of its own a stopped job would never be continued, so SIGTSTP does nothing there: a shell around it.
+    # In a separate session a stopped job would never be continued, so SIGTSTP does nothing there: run it in a shell.
     script = 'set -m; "$@" & echo job $!; while read word; do kill -"$word" %1; done; wait'
     options = (*CUT_OFF, "--", *tree.command(kind=True))
     process = spawn_distlock("-c", script, "-", DISTLOCK, *options, command="/bin/bash", stdin=subprocess.PIPE)

@@ -35,7 +35,7 @@ PAGES = (
 )
 BIN = os.path.dirname(sys.executable)
 COMMAND_TIMEOUT = 60.0
-IN_LINE_TIMEOUT = 30.0  # seconds for the background command of the tour to stand in line
+IN_LINE_TIMEOUT = 30.0  # seconds until the background command of the tour is in the queue
 
 OWN_OPTIONS = {*OPERATIONS, "force", "token", "older-than", "dry-run"}
 ETCD_OPTIONS = {"members", "data-dir", "port", "etcd-version"}  # of distlock-etcd
@@ -182,7 +182,7 @@ class Tour:
             timeout=COMMAND_TIMEOUT,
             check=False,
         )
-        return done.stdout + ("Killed\n" if done.returncode == -9 else "")  # the shell at the prompt says that
+        return done.stdout + ("Killed\n" if done.returncode == -9 else "")  # printed by an interactive shell
 
     def start(self, command: str) -> None:
         """Start the second terminal's command, and wait until it is in the queue."""

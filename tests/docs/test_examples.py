@@ -76,7 +76,7 @@ def test_a_name_server_over_locks_with_values(start: Start) -> None:
     assert looking.process.wait(BOUND) == 0
     assert looking.lines() == ["10.1.1.1"]
     first.end(signal.SIGKILL)
-    names.until("db=10.1.1.2 web=10.1.1.9")  # the one that has stood by
+    names.until("db=10.1.1.2 web=10.1.1.9")  # the standby
     assert web.end() == 0
     names.until("db=10.1.1.2")
     assert second.end() == 0

@@ -1,4 +1,4 @@
-"""Every command that the documentation shows is run as it is written, or it says why it is not."""
+"""Every command in the documentation is run as written, or has a reason why not."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_the_commands_of_the_pages_run_as_written(node: Node, cluster: Cluster) 
 def test_an_etcd_to_try_things_out(node: Node) -> None:
     need("ip", "apt-get install iproute2")
     command, *output = recipe("an etcd to try things out").splitlines()
-    # Its port may be taken on this machine: a network of its own has it free.
+    # Its port may be taken on this machine, but is free in a network namespace.
     alone = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", "bash", "-c"]
     process = node.start(f"exec {command.removeprefix('$ ')}", alone)
     try:
@@ -295,7 +295,7 @@ def test_a_job_of_cron_is_silent_where_the_lock_is_held(node: Node, cluster: Clu
         assert node.called == []
     assert as_cron_does(node, line) == (0, "")
     assert node.called == ["backup "]
-    # What fails is mailed: a backup that fails, and an etcd that is away.
+    # Failures are mailed: a backup that fails, and an etcd that is away.
     node.stand_in("sbin/backup", "echo no space; exit 3")
     assert as_cron_does(node, line) == (3, "no space\n")
     cluster.members[0].stop()

@@ -155,7 +155,7 @@ sys.stdin.read()
         try:
             assert _ends(int(pid))
         finally:
-            subprocess.run(["rm", "-rf", scratch], check=True)  # nobody is left to do it
+            subprocess.run(["rm", "-rf", scratch], check=True)  # the cluster's process can no longer do it
 
 
 def _ends(pid: int) -> bool:

@@ -63,7 +63,7 @@ def test_a_large_value_is_returned_whole(newer: Cell) -> None:
 
 
 def test_an_answer_may_exceed_the_limit_of_a_request(newer: Cell) -> None:
-    """gRPC takes no more than 4 MiB unless told to."""
+    """gRPC accepts no more than 4 MiB by default."""
     value = b"x" * 1_100_000
     newer.put("large", value)
     found = newer.read(*[Get(newer.key("large"))] * 4)

@@ -19,7 +19,7 @@ from distlock_core.etcd.values import Delete, Get, LeaseGone, Put, WatchEnded, p
 from distlock_core.testing import Cluster
 from tests.support.contract_cell import Cell, patience
 
-# What is refused: gRPC's code, the message, and the HTTP status of 3.4 and of 3.5. Nobody has to have the key "x".
+# Refusals: gRPC's code, the message, and the HTTP status of 3.4 and of 3.5. The key "x" need not exist.
 RECORDED: dict[str, tuple[str, str, dict[str, int]]] = {
     "no token": ("INVALID_ARGUMENT", "etcdserver: user name is empty", {"3.4": 400, "3.5": 400}),
     "an invalid token": ("UNAUTHENTICATED", "etcdserver: invalid auth token", {"3.4": 401, "3.5": 401}),

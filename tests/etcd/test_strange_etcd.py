@@ -38,7 +38,7 @@ def test_a_full_database_is_named_with_its_remedy(start_etcd: Start, run_distloc
                 "distlock: etcd's database is full (alarm NOSPACE): it takes no writes until somebody has compacted "
                 "and defragmented it, and then disarmed the alarm. See: etcdctl alarm list"
             )
-        # To look is still possible, and what the line says is right.
+        # Reads are still possible, and the remedy in the line is right.
         for transport in ("http", "grpc"):
             done = run_distlock("--list", f"--transport={transport}", env=env)
             assert "held" in done.stdout, done.stderr
@@ -82,7 +82,7 @@ def test_a_member_without_quorum_is_named_and_replaced(start_etcd: Start, realm_
         for member in others:
             member.kill()
         wait_until(lambda: "no leader" in said(alone, realm_prefix), "it says that it has no leader")
-        # A new cluster of one, behind it in the list: the one that can is taken, and at once.
+        # A new cluster of one, after it in the list: the working one is used at once.
         for member in others:
             member.start()
         cluster.wait_ready()
@@ -172,7 +172,7 @@ def test_another_cluster_behind_a_load_balancer_is_refused(
 def test_a_watch_that_leads_to_another_cluster_ends(
     balancer: Proxy, etcd35: Cluster, realm_prefix: str, transport: str
 ) -> None:
-    """Also where the calls, on a connection that is open, still reach the right one. It would be silent for ever."""
+    """Even if the calls, on an open connection, still reach the right cluster. The watch would be silent forever."""
     etcd = dial(balancer.url, transport=transport)
     etcd.read([], Patience.lasting(BOUND))
     balancer.target = ("127.0.0.1", int(etcd35.endpoints[0].rpartition(":")[2]))
@@ -185,7 +185,7 @@ def test_a_watch_that_leads_to_another_cluster_ends(
 def test_waiters_and_watchers_learn_of_another_cluster_and_a_manager_continues(
     balancer: Proxy, etcd34: Cluster, etcd35: Cluster, realm_prefix: str, spawn_distlock: Spawn
 ) -> None:
-    """No outage that is waited out: without a timeout it would be for ever."""
+    """Not waited out like an outage: without a timeout the wait would be endless."""
     own = connect(etcd34.endpoints, realm_prefix)
     held = own.lock("x").acquire(0)
     env = {"DISTLOCK_ENDPOINTS": balancer.url, "DISTLOCK_CONNECT_TIMEOUT": "1"}
@@ -247,7 +247,7 @@ def test_another_cluster_of_the_same_id_is_detected_by_a_lower_revision(
         realm = connect(balancer.url, realm_prefix, connect_timeout=1.0, release_timeout=1.0, transport=transport)
         lock = realm.lock("x").acquire(0)
         lead_to(balancer, young)
-        # What is written first, over a new connection, is not written there.
+        # The first write over a new connection is not made there.
         wait_until_noticed(realm._etcd)
         with pytest.raises(EtcdUnavailable, match=r"another etcd cluster, or .* restored from a backup: its revision"):
             realm._etcd.txn([], [Put(f"{realm_prefix}y".encode(), b"")], [], Patience.lasting(1.0))
@@ -281,7 +281,7 @@ def test_another_cluster_of_the_same_id_and_a_greater_revision_is_detected_by_it
 
 
 def test_a_member_that_lags_behind_is_no_other_cluster(start_etcd: Start, realm_prefix: str) -> None:
-    """It may say an older revision of itself, but no linearizable read does."""
+    """Its status may have an older revision, but a linearizable read never does."""
     with start_etcd(3) as cluster:
         realm = connect(cluster.endpoints, realm_prefix)
         for member in cluster.members:
@@ -290,7 +290,7 @@ def test_a_member_that_lags_behind_is_no_other_cluster(start_etcd: Start, realm_
                 age(cluster, 1)
                 realm.list()
                 assert etcd.txn([], [Put(f"{realm_prefix}x".encode(), b"")], [], Patience.lasting(BOUND)).succeeded
-                etcd.close()  # the next write has a connection of its own
+                etcd.close()  # the next write has a new connection
 
 
 def test_members_of_two_clusters_in_one_list_are_named(etcd34: Cluster, etcd35: Cluster, realm_prefix: str) -> None:
@@ -300,7 +300,7 @@ def test_members_of_two_clusters_in_one_list_are_named(etcd34: Cluster, etcd35: 
         proxy.cut()
         with pytest.raises(EtcdUnavailable) as caught:
             realm.list()
-        assert type(caught.value) is EtcdUnavailable  # the one that is away may come back: it is waited for
+        assert type(caught.value) is EtcdUnavailable  # the member that is away may come back: it is waited for
         assert f"{proxy.url} (connection refused)" in caught.value.message
         assert f"{etcd35.endpoints[0]} (another etcd cluster (" in caught.value.message
 

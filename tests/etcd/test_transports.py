@@ -18,7 +18,7 @@ from tests.support.contract_cell import BOUND, Cell, Started, patience, until
 
 @pytest.fixture(scope="module", params=["3.4", "3.5"])
 def without_gateway(request: pytest.FixtureRequest, start_etcd: Callable[..., Cluster]) -> Iterator[Cluster]:
-    """An etcd whose JSON gateway is switched off."""
+    """An etcd with its JSON gateway disabled."""
     with start_etcd(version=request.param, extra_args=["--enable-grpc-gateway=false"]) as cluster:
         yield cluster
 
@@ -27,7 +27,7 @@ def without_gateway(request: pytest.FixtureRequest, start_etcd: Callable[..., Cl
 def named(
     request: pytest.FixtureRequest, start_etcd: Callable[..., Cluster], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Cluster, dict[str, Any]]]:
-    """An etcd with auth on that wants client certificates, and the settings of one whose common name is its user."""
+    """An etcd with auth and client certificates, and the settings of a client whose common name is its user."""
     tls = Tls.make(str(tmp_path_factory.mktemp("named")), wants_client_cert=True)
     with start_etcd(version=request.param, tls=tls, extra_args=["--bcrypt-cost=4"]) as cluster:
         cluster.enable_auth()

@@ -32,11 +32,11 @@ def test_a_reader_sees_turns_never_an_old_true_and_always_the_latest(start: bool
                 assert read[-1] == now  # nothing new
                 assert not lost
             else:
-                assert not mine or now  # a True is one that still holds
+                assert not mine or now  # a True is still valid
                 read.append(mine)
                 lost = lost and mine
         else:
-            # A loss after a True that was read must be told, whatever comes after it.
+            # A loss after a True that was read must be reported, whatever comes after it.
             lost = lost or (not change and bool(read) and read[-1])
             now = bool(change)
             reader.report(now)

@@ -351,7 +351,7 @@ def test_another_history_ends_it_and_is_named(
         until(lambda: reader.trouble is not None)
         assert isinstance(reader.trouble, AnotherCluster)
         assert "or one that was restored from a backup: its revision is " in str(reader.trouble)
-        # Who begins anew begins with what is there.
+        # A new watch begins with the present state.
         again = Scene(cluster, realm_prefix)
         newer = again.put("db", "1;someone;of the backup")
         assert newer < first

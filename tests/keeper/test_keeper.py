@@ -169,10 +169,10 @@ def test_the_keeper_has_its_own_session_and_directory_and_inherits_nothing(
         os.close(writer)
     pid = seen.held("x").details["keeper"]
     with open(reader, "rb") as pipe:
-        assert pipe.read() == b""  # at its end: nobody holds the other one any more
+        assert pipe.read() == b""  # at its end: no process has the other one any more
     assert os.getsid(pid) == pid
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
-    # It closes what it has answered on a moment after the answer, and opens connections of its own at any time.
+    # It closes a connection a moment after its answer, and may open others at any time.
     wait_until(lambda: [file_of(pid, fd) for fd in ("0", "1", "2")] == ["/dev/null"] * 3, "no stream of the caller's")
     files = {fd: file_of(pid, fd) for fd in os.listdir(f"/proc/{pid}/fd") if fd not in ("0", "1", "2")}
     # What is left is its own: its connections, and what it sleeps on.
@@ -664,7 +664,7 @@ def test_a_relative_log_file_is_the_callers(
     assert "released" in (tmp_path / "my.log").read_text()
 
 
-# Leased, and bound to nobody.
+# Leased, and bound to no process.
 
 
 def test_a_leased_step_without_a_process_ends_by_itself(run_distlock: Run, seen: Seen) -> None:

@@ -10,7 +10,7 @@ import pytest
 from distlock_core.testing import Cluster
 from tests.support.etcd_view import Etcd
 
-# What the child raises or prints ends up on stdout; the parent waits for it, and lets go.
+# Errors and output of the child go to stdout; the parent waits for it, and releases.
 _FORKED = """
 import os, sys, time, threading
 from distlock_core import LockManager, NotHolder, connect

@@ -30,7 +30,7 @@ PREFIX = "/full/"
 
 
 class Full:
-    """One etcd of its own, whose alarm NOSPACE is set and cleared; or which is really full."""
+    """A separate etcd, whose alarm NOSPACE is set and cleared, or which is really full."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster

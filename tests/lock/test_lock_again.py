@@ -221,7 +221,7 @@ def test_a_wait_with_a_cancel_does_not_look_up_all_the_time(
 
 
 def test_ownership_follows_the_lock_until_its_release(realm: Realm, seen: Seen) -> None:
-    lock = realm.lock("x")  # persistent: looked after as long as somebody reads
+    lock = realm.lock("x")  # persistent: monitored as long as there is a reader
     read = lock.ownership()
     assert next(read) is False
     lock.acquire()

@@ -104,7 +104,7 @@ def test_a_release_in_doubt_twice_is_settled(scene: Scene, proxy: Proxy) -> None
     scene.assert_clean()
 
 
-# Held up on its way, and let go when nobody waits for it any more: it must be void.
+# Delayed on its way, and forwarded when its caller no longer waits: it must be void.
 
 
 def test_a_claim_that_arrives_after_its_doubt_was_settled_is_void(scene: Scene, proxy: Proxy) -> None:

@@ -32,7 +32,7 @@ ALL = settings(
     stateful_step_count=STEPS,
     deadline=None,
     database=None,
-    phases=[Phase.generate],  # what fails is told as it was found: to make it smaller would take minutes
+    phases=[Phase.generate],  # a failure is reported as found: shrinking it would take minutes
     suppress_health_check=list(HealthCheck),
     print_blob=True,
 )
@@ -245,7 +245,7 @@ class Machine(RuleBasedStateMachine):
         return now is not None and (now.token, now.state) == (hold.token, "held")
 
     def is_refused(self, who: int, verb: Callable[[Lock], None]) -> bool:
-        """Do it. True where a contender does not hold the lock, which it must be told."""
+        """Do it. True if the contender does not hold the lock, and must be refused."""
         if who not in self.locks:
             with pytest.raises(NotHolder):
                 verb(self.realm.lock(NAME))
@@ -254,7 +254,7 @@ class Machine(RuleBasedStateMachine):
         if not self.is_there(hold, slot):
             with pytest.raises(LockLost):
                 verb(lock)
-            if lock.held:  # an update leaves it to the caller to let go of what is lost
+            if lock.held:  # after a failed update the caller has to release the lost lock
                 with pytest.raises(LockLost):
                     lock.release()
             del self.locks[who]

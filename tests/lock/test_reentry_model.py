@@ -314,7 +314,7 @@ def test_a_note_ends_with_every_way_in_which_a_hold_or_an_attempt_ends(scene: Sc
     scene.delete("web")
     with pytest.raises(Exception, match="lost"):
         lost.release()
-    realm.lock("web").acquire(0).release()  # nobody has named an owner
+    realm.lock("web").acquire(0).release()  # without an explicit owner
     assert notes() == before
     assert Path(state_dir).stat().st_mode & 0o077 == 0
 

@@ -195,14 +195,14 @@ def test_no_thread_and_no_lease_is_left_after_a_release(realm: Realm, in_etcd: E
             assert len(in_etcd.new_leases()) >= 1
         assert threads() == []
         in_etcd.assert_nothing_left()
-    # The proxy has a thread of its own for each connection, which ends a moment after that.
+    # The proxy has a thread per connection, which ends a moment after that.
     wait_until(lambda: threading.active_count() <= before + 1, "no thread")
 
 
 def test_a_persistent_hold_can_be_looked_after_too(realm: Realm, key: Key) -> None:
     told = Told()
     lock = realm.lock("x", on_lost=told).acquire()
-    assert threads() == []  # nothing to renew; who wants to be told says so
+    assert threads() == []  # nothing to renew, and no notification was requested
     lock.session.start()
     key.delete()
     assert told.came.wait(BOUND)

@@ -41,7 +41,7 @@ PARTS = {
 
 
 class Faults:
-    """Everything that the loop calls may be made to raise, in one thread, once or for ever."""
+    """Every function that the loop calls can be made to raise, in one thread, once or always."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.called: dict[int, set[str]] = {}
@@ -89,7 +89,7 @@ class Faults:
 
 
 class Cared:
-    """A lock whose hold is looked after in a thread of the test's."""
+    """A lock whose hold is monitored in a thread of the test."""
 
     def __init__(self, lock: Lock, faults: Faults, fault: tuple[str, type[Exception], bool] | None) -> None:
         self.lock, self.fault = lock, fault
@@ -114,7 +114,7 @@ class Cared:
 
     @property
     def so_far(self) -> set[str]:
-        """What it has called by now."""
+        """The functions called so far."""
         return set().union(*self._faults.called.values())
 
     @property
@@ -140,7 +140,7 @@ def test_whatever_the_loop_raises_the_hold_continues_or_is_lost_by_its_deadline(
     locks: Callable[[], Lock], etcd34: Cluster, realm_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faults = Faults(monkeypatch)
-    # What the loop calls, seen over a renewal, and a change of the key that makes it read.
+    # The functions that the loop calls, over a renewal and a change of the key that makes it read.
     plain = Cared(locks(), faults, None)
     deadline = plain.lock.session.deadline
     etcd34.etcdctl("put", f"{realm_prefix}{plain.lock.name}", plain.lock.holder.stored.decode(), "--ignore-lease")
@@ -207,7 +207,7 @@ def test_an_exception_in_a_callback_neither_ends_nor_hides_anything(
         hold_of(lock).give_up()
 
 
-# Run in a process of its own, since what it provokes befalls a whole process.
+# Run in a separate process, since its faults affect the whole process.
 _APART = """
 import os, resource, socket, sys, threading, time
 from distlock_core import connect

@@ -112,7 +112,7 @@ def test_an_etcd_that_is_away_at_the_start_is_waited_for(stand: Stand, proxy: Pr
 def test_a_signal_handler_may_shut_down(stand_apart: StandApart, in_etcd: Etcd) -> None:
     remote = stand_apart(ttl=TTL)
     remote.send(
-        # Not print(), which may be on still, and lets nobody in again.
+        # Not print(), which is not reentrant and may still be running.
         "import signal; signal.signal(signal.SIGUSR1, lambda *_: (manager.shutdown(), os.write(1, b'down\\n')))"
     )
     wait_until(remote.have_lock, "the lock")

@@ -24,7 +24,7 @@ StandApart = Callable[..., Remote]
 
 def test_it_is_unknown_from_the_first_renewal_that_fails_until_etcd_confirms(stand: Stand, proxy: Proxy) -> None:
     heard = Heard()
-    manager = stand(ttl=30, refresh=2, listener=heard)  # so long may a renewal take
+    manager = stand(ttl=30, refresh=2, listener=heard)  # a renewal may take this long
     heard.until(ACQUIRED)
     token = manager.token
     since = now()
@@ -50,7 +50,7 @@ def test_with_ride_out_it_is_held_until_the_deadline_and_no_longer(stand: Stand,
     heard.until(ACQUIRED, UNKNOWN)
     assert now() - since < 4 + BOUND
     proxy.heal()
-    # The lease may have run out or not: etcd alone says so.
+    # The lease may or may not have expired: only etcd knows.
     wait_until(manager.have_lock, "the lock again")
 
 
@@ -86,7 +86,7 @@ def test_a_process_stopped_past_its_ttl_finds_its_lock_lost(stand_apart: StandAp
 
 @pytest.mark.parametrize("ride_out", [False, True])
 def test_the_clock_is_compared_in_the_call(ride_out: bool) -> None:
-    # What a stopped process finds when its first thread wakes before the one that renews: it cannot be provoked.
+    # The state that a stopped process finds if its first thread wakes before the renewing one: it cannot be provoked.
     session = SimpleNamespace(loss=None, overdue=False, doubt=False, deadline=now() + BOUND)
     hold = _Hold(None, session, 7)  # type: ignore[arg-type]
     assert hold.is_sure(ride_out)

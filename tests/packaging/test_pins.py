@@ -15,7 +15,7 @@ import yaml
 from tests.support.paths import ROOT
 
 SUPPORTED = ("3.9", "3.10", "3.11", "3.12", "3.13")
-# What decides whether `make check` passes: its newest release must not decide that by itself.
+# Packages that decide whether `make check` passes: a new release must not change that by itself.
 DECIDING = {"codespell", "hypothesis", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "ruff", "types-pyyaml"}
 
 

@@ -1,4 +1,4 @@
-"""The version stands in one place, `distlock_core.__version__`; all that names it says the same."""
+"""The version is in one place, `distlock_core.__version__`; everything that names it agrees."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from distlock_core.testing import Cluster
 from tests.support.etcd_view import Etcd
 from tests.support.processes import BOUND, python, wait_until
 
-# Forks a child; both have the writing end of a pipe, whose number is the argument. Says who that is, then does as told.
+# Forks a child; both have the write end of a pipe, whose number is the argument. Prints the child, closes it on a line.
 FAMILY = """
 import os, signal, sys
 child = os.fork()

@@ -44,7 +44,7 @@ def realm(etcd: Cluster, realm_prefix: str) -> RealmView:
 
 @pytest.fixture
 def inside(distlock_env: dict[str, str], need: Callable[..., str]) -> Iterator[Inside]:
-    """inside("--uts", "hostname clone", *command, env={}) -> the command in namespaces of its own."""
+    """inside("--uts", "hostname clone", *command, env={}) -> the command in new namespaces."""
     if os.geteuid() != 0:
         pytest.skip("namespaces of its own take root")
     running: list[Process] = []
@@ -112,7 +112,7 @@ def test_a_run_that_lives_is_not_entered_from_where_it_cannot_be_seen(
     holder = inside("--mount", "", DISTLOCK, *ME, *HOLD)
     line_of(holder)
     before = realm.entries()
-    # A clone has a disk of its own.
+    # A clone has its own disk.
     env = {"DISTLOCK_STATE_DIR": str(tmp_path / "other")}
     said = refused(inside(namespaces, setup.format(boot=boot(tmp_path, 7)), *ENTER, env=env))
     assert "that is this owner's own run, process " in said
@@ -142,7 +142,7 @@ def test_a_step_is_not_entered_or_released_from_another_namespace_without_its_to
 def test_a_step_of_an_unknown_taker_is_released_by_its_owner_and_entered_by_its_token(
     inside: Inside, realm: RealmView
 ) -> None:
-    # As `docker exec` starts it: the first process of its namespace, whose parent is outside of that.
+    # As by `docker exec`: the first process of its namespace, whose parent is outside it.
     taken = inside("--mount --pid", "mount -t proc proc /proc", DISTLOCK, *ME, "--lock")
     assert taken.wait(BOUND) == 0
     assert "pid" not in realm.record("x")[1]["taker"]
@@ -183,7 +183,7 @@ def _entered_only_when_it_is_gone(
     kill_all(holder)
     eventually(lambda: not os.path.exists(f"/proc/{pid}"), "its end")
     eventually(lambda: not os.path.exists(f"/proc/{command}"), "its command's end")
-    # Nobody has that pid: that is told by the kernel, and not by what can be seen.
+    # No process has that pid, according to the kernel, not to what can be seen.
     done = inside("--mount", hidden, *enter, env=environment)
     assert done.communicate(timeout=BOUND)[0] == "ran\n"
 
@@ -285,7 +285,7 @@ def test_a_process_whose_main_thread_has_ended_is_alive_until_the_last_one_ends(
         assert not is_gone(process.pid, started)
         assert fate(trace)[0] != GONE
         process.stdin.close()
-        # A zombie by then, which nobody has taken in yet.
+        # By now a zombie that has not been reaped yet.
         eventually(lambda: is_gone(process.pid, started), "its end")
         assert start_time(process.pid) is None
         assert fate(trace)[0] == GONE

@@ -158,7 +158,7 @@ def wheels(tmp_path: Path) -> Path:
 def test_the_package_comes_from_a_wheel_into_an_environment_of_its_own(
     new_node: Callable[..., ModuleNode], wheels: Path, tmp_path: Path
 ) -> None:
-    # What pip would bring from its index.
+    # Packages that pip would fetch from its index.
     (tmp_path / "dependencies").mkdir()
     (tmp_path / "dependencies/yaml").symlink_to(Path(yaml.__file__).parent)
     node = new_node(PYTHONPATH=str(tmp_path / "dependencies"))

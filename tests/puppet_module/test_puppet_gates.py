@@ -127,7 +127,7 @@ def test_puppet_strings_without_a_warning_and_with_everything_documented(
 ) -> None:
     target = tmp_path / "strings.json"
     sources = [*MANIFESTS, *MODULE.glob("lib/**/*.rb")]
-    # It leaves a folder of its own where it runs.
+    # It leaves a folder where it runs.
     command = ("puppet", "strings", "generate", "--color=false", "--format", "json", "--out", target, *sources)
     done = run(*command, cwd=tmp_path)
     if "Unknown Puppet subcommand" in said(done):

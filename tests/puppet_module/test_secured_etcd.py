@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(300)
 
 OWNER = f"config_owner => {os.getuid()}, config_group => {os.getgid()}"
 SECRET, WRONG = "hunter2-of-puppet", "hunter3-of-puppet"
-# What anybody on the node may read while a command runs under one lock, with another one bound to the run.
+# Files that any user of the node may read while a command runs under one lock, with another bound to the run.
 PROCESSES = """
 import glob, sys
 with open(sys.argv[1], "wb") as seen:

@@ -97,7 +97,7 @@ def test_a_catalog_that_does_not_compile(
 ) -> None:
     server.site.write_text("include nothing_of_this_name\n")
     node = new_agent("db1")
-    # Post runs without pre. What it finds, another run of the same node has: it is not this run's.
+    # Post runs without pre. The lock that it finds belongs to another run of the same node.
     lock = connect(etcd.endpoints, realm_prefix).lock("percona_prod", node.owner).acquire(0)
     code, said = node.run_agent()
     assert code == 1, said

@@ -274,7 +274,7 @@ def test_the_run_is_ended_by(
         wait_until(lambda: age(pid) > 2 * LOOK, "a command that the keeper has surely seen")
     run.send(number)
     run.wait()
-    # The run has ended, its command goes on: nobody else may begin.
+    # The run has ended, but its command continues: no other may begin.
     assert is_running(pid)
     assert (present(holder()).owner, present(holder()).token) == (node.owner, token)
     assert "postrun_command" not in run.said
@@ -296,7 +296,7 @@ def test_a_run_that_is_killed_while_it_waits_leaves_the_queue(
     wait_until(lambda: len(seen.keys()) == 2, "the run in line", BOUND)
     run.send(signal.SIGKILL)
     run.wait()
-    # What it has started would wait for ever, and renew its place in the line.
+    # Its child would wait forever, and renew its place in the queue.
     wait_until(lambda: seen.keys() == ["percona_prod"], "the line is empty")
     seen.unlock("percona_prod")
     wait_until(lambda: not seen.keys() and not seen.new_leases(), "nothing left in etcd")
@@ -370,7 +370,7 @@ def test_after_a_machine_crash_others_get_the_lock_after_its_ttl(
     held = present(holder())
     assert (held.owner, held.lifetime) == (node.owner, "leased" if way.startswith("distlock::exec") else "bound")
     the_machine_dies(run, guarded.pid, held.keeper)
-    assert present(holder()).token == held.token  # whoever comes before its ttl is over does not get it
+    assert present(holder()).token == held.token  # no other gets it before its ttl is over
     other = new_node("db2")
     wait = quoted(DISTLOCK_PUPPET, "exec", "percona_prod", "--timeout=60", "--", "touch", tmp_path / "next")
     code, said = other.apply(f"exec {{ 'next': command => {wait} }}")
@@ -441,7 +441,7 @@ def test_a_command_under_the_lock_fails(new_node: New, holder: Holding, seen: Et
 def test_release_leaves_the_lock_to_the_keeper_while_something_that_a_timed_out_command_has_left_is_at_work(
     new_node: New, holder: Holding, seen: Etcd, tmp_path: Path
 ) -> None:
-    # Puppet sends TERM to the command of an exec that takes too long, and goes on. What that has started may live.
+    # Puppet sends SIGTERM to the command of an exec that takes too long, and continues. Its children may live.
     deaf = "trap '' TERM HUP INT; echo $$ > {0}.new; mv {0}.new {0}; until test -e {1}; do sleep 0.1; done"
     pid_file, gate = tmp_path / "pid", tmp_path / "gate"
     script = '/bin/sh -c "$1" & wait'

@@ -66,7 +66,7 @@ def test_with_waiting_all_apply_one_after_the_other(
     new_node: Callable[..., PuppetNode], guarded: Guarded, seen: Etcd
 ) -> None:
     nodes = [new_node(name) for name in NAMES]
-    # The first one's command waits until the two others have come to stand in line.
+    # The first one's command waits until the two others are in the queue.
     options = ("--timeout=-1", f"--command-timeout={BOUND + 30:g}")
     runs = [node.start(locked_exec(node, guarded, *options)) for node in nodes]
     wait_until(lambda: sum("/queue/" in key for key in seen.keys()) == 2, "two in line", BOUND)  # noqa: SIM118 - no dict

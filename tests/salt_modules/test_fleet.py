@@ -265,7 +265,7 @@ def test_the_orchestration_names_the_holder_when_a_node_has_failed(
     assert held.owner in ("salt:m0", "salt:m1")
 
 
-# What is put behind the page's own states.
+# Added after the states of the page.
 IS_IT_HELD = """
 is it held:
   salt.function:

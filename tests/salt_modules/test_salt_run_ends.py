@@ -104,14 +104,14 @@ def test_a_lock_until_the_runs_end_stays_while_the_command_of_a_run_that_was_end
     assert held is not None
     run.send_signal(number)
     run.wait(CALL_TIMEOUT)
-    # The shell between may be gone as well. The work itself goes on: nobody else may begin.
+    # The shell in between may be gone, too. The work itself continues: no other may begin.
     assert is_running(present(work.pid))
     since = age(present(work.pid))
     wait_until(lambda: age(present(work.pid)) > since + 4 * LOOK, "time in which a keeper that does not wait lets go")
     assert [held.token] == [found.token for found in [holder()] if found is not None]
     work.gate.touch()
     wait_until(lambda: not is_running(present(work.pid)), "the end of the command")
-    # What is to stay until it is unlocked stays.
+    # A lock that is to stay until it is unlocked stays.
     wait_until(lambda: keys.keys() == ["y"] and keys.new_leases() == set(), "x free, long before its ttl is over")
     wait_until(lambda: not is_running(present(held.keeper)), "the end of the keeper")
 
@@ -141,6 +141,6 @@ def test_in_a_container_whose_first_process_is_the_run_the_lock_is_free_with_its
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "until this run ends" in done.stdout
-    # All of its processes are gone, the keeper too: nobody is left to do it later.
+    # All of its processes are gone, including the keeper: none is left to release later.
     assert keys.keys() == []
     wait_until(lambda: keys.new_leases() == set(), "its lease gone")

@@ -73,7 +73,7 @@ def ours(text: str) -> list[tuple[Any, Any]] | None:
         return None
 
 
-# What lines of config files, and what is not quite like them, are put together of.
+# Parts of valid and slightly wrong lines of config files.
 WORDS = st.sampled_from(
     [
         *("lockname", "endpoints", "prefix", "reason", "key", "http://10.0.0.1:2379", "/distlock/", "a b", "x"),
@@ -320,7 +320,7 @@ def test_a_file_without_end_is_no_config_file() -> None:
         load({"config": "/dev/zero"}, {})
 
 
-# What others may change.
+# Files that others may change.
 
 
 def test_a_file_that_others_may_change_is_warned_about_even_without_a_password(tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ def test_a_private_key_that_others_may_read_is_warned_about(tmp_path: Path) -> N
     assert f"everybody may change {tmp_path / 'ca'}" in warnings[1]
 
 
-# What goes in clear.
+# Secrets over unencrypted connections.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Settings have typed fields: a type checker sees every use of one, and the table says the same as the types."""
+"""Settings have typed fields: a type checker sees every use of one, and the table agrees with the types."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WRONG = {
     "settings._replace(tll=60)": 'Unexpected keyword argument "tll"',
     "settings._replace(ttl='60')": 'Argument "ttl" to "_replace"',
     "Settings(lock_name='x')": 'Unexpected keyword argument "lock_name"',
-    # Lines of the table whose reader, or default, is of another type than their field.
+    # Lines of the table whose reader or default has another type than the field.
     "wrong_reader: int = setting(read_text, 1)": "Incompatible types in assignment",
     "wrong_default: int = setting(read_whole(1, 2), None)": "Incompatible types in assignment",
 }

@@ -234,7 +234,7 @@ def test_a_dead_member_closes_the_client(proxy: Proxy) -> None:
 
 
 def test_traffic_other_than_http1_is_tunnelled(proxy: Proxy) -> None:
-    # The first frames of a gRPC connection: etcd answers the preface with settings of its own.
+    # The first frames of a gRPC connection: etcd answers the preface with its settings.
     port = urllib.parse.urlsplit(proxy.url).port
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as s:
         s.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))

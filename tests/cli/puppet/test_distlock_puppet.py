@@ -297,7 +297,7 @@ def test_the_end_of_a_run_waits_until_its_keeper_has_checked_for_leftovers(monke
             assert over.wait(60)
         finally:
             looks.kill()
-    main._wait_for_a_look(looks.pid)  # it is gone: nobody is to be waited for
+    main._wait_for_a_look(looks.pid)  # it is gone: there is nothing to wait for
 
 
 # Pure.

@@ -44,7 +44,7 @@ class Give(NamedTuple):
 
 
 def every_way(*keys: str) -> pytest.MarkDecorator:
-    """The test runs once for every way in which these settings can be given."""
+    """The test runs once for every form of these settings."""
     COVERED.update(keys)
     ways = [("option", "option"), ("env", "variable"), ("file", "file")]
     scopes = [setting.scope.split() for setting in SETTINGS if setting.key in keys]
@@ -82,7 +82,7 @@ def test_tls_server_name_is_the_name_that_counts(tls35: Site, run_distlock: Run,
 
 @pytest.fixture(scope="session")
 def no_gateway(start_etcd: Callable[..., Cluster]) -> Cluster:
-    """An etcd whose JSON gateway is switched off."""
+    """An etcd with its JSON gateway disabled."""
     return start_etcd(extra_args=["--enable-grpc-gateway=false"])
 
 

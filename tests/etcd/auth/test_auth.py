@@ -158,7 +158,7 @@ def test_it_costs_neither_the_waiter_his_place_nor_the_holder_his_lock(own: Site
 
 
 def test_a_watch_is_opened_with_a_token_that_is_taken(own: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """etcd refuses a watch with an old token by ending it; 3.4 does not even say why."""
+    """etcd refuses a watch with an old token by ending it; 3.4 gives no reason."""
     monkeypatch.setattr(login, "FRESH", 0.0)
     node = own.node("node")
     lost: list[Any] = []

@@ -1,4 +1,4 @@
-"""docs/security.md is true: the roles that it names are enough, and allow no more than it says."""
+"""docs/security.md: the roles that it names are sufficient, and allow no more than it states."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_users_are_switched_on_as_the_page_says(
     for line in block.splitlines():
         words = shlex.split(line)
         assert words.pop(0) == "etcdctl"
-        # Without a terminal etcdctl reads the password from stdin only if it is told to.
+        # Without a terminal etcdctl reads the password from stdin only with an option.
         asked = ["--interactive=false"] if words[:2] == ["user", "add"] else []
         cluster.etcdctl(*words, *asked, input="secret\n")
     refused = run_distlock("--list", env=env)
@@ -186,7 +186,7 @@ def test_a_node_cannot_leave_its_realm(auth_site: Site) -> None:
 
 
 def test_operations_that_etcd_allows_without_a_user(own_auth: Callable[..., Site]) -> None:
-    """The page warns of this. If a newer etcd does better, the page is to say so."""
+    """The page warns of this. If a newer etcd does better, the page has to be changed."""
     for version in ("3.4", "3.5"):
         site = own_auth(version=version)
         token, key = token_of(site), b64(f"{site.prefix}x")

@@ -35,7 +35,7 @@ from tests.support.secured_site import BOUND, Run, Site, Spawn, line_of, one_lin
 
 
 def refused(site: Site, *endpoints: str, **changes: Any) -> str:
-    """The one line that says why no lock is to be had."""
+    """The one line with the reason why no lock can be acquired."""
     with pytest.raises(DistlockError) as caught:
         site.realm(*endpoints, connect_timeout=1.0, **changes).list()
     assert "\n" not in caught.value.message
@@ -81,7 +81,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 class TlsServer:
-    """A server that shakes hands with this certificate, and says no more."""
+    """A server that does the TLS handshake with this certificate, and then stays silent."""
 
     def __init__(self, certificate: Certificate) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -138,7 +138,7 @@ def test_a_wrong_server_certificate_is_named(
     message = refused(tls_both, wrong.url)
     assert message.startswith("no etcd answered within ")
     assert f"{wrong.url} ({said}" in message
-    # It is left for one that is in order.
+    # It is replaced by a correct one.
     assert tls_both.realm(wrong.url, *tls_both.cluster.endpoints).list() == []
 
 

@@ -1,4 +1,4 @@
-"""The command over gRPC, from end to end: what it says, its exit codes, signals, a lease that is lost, the keeper."""
+"""The command over gRPC, end to end: output, exit codes, signals, a lost lease, the keeper."""
 
 from __future__ import annotations
 

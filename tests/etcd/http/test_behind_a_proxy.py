@@ -219,12 +219,12 @@ def test_a_look_cancelled_in_the_middle_does_not_end_the_watch(scene: Scene, mon
 
 @pytest.fixture
 def broken(script: Callable[..., Script]) -> str:
-    """An upstream that hangs up on whatever it is asked: nginx says 502 of it, when it has sent it a write."""
+    """An upstream that closes the connection on every request: nginx answers 502 to a write."""
     return script(lambda client: client.close()).url.partition("://")[2]
 
 
 def test_a_free_lock_is_acquired_though_every_second_request_fails(scene: Scene, nginx: Start, broken: str) -> None:
-    """By turns, each claim would meet the one that fails, and each look whether it was applied the other."""
+    """In strict rotation, each claim would go to the failing upstream, and each read to the other one."""
     realm = scene.realm(nginx(before=(broken,)).url)
     for number in range(5):
         since = time.monotonic()

@@ -89,7 +89,7 @@ def test_damaged_replies_to_a_waiter_leave_nothing_behind(scene: Scene, proxy: P
 
 @pytest.mark.parametrize("what", ["claim", "release"])
 def test_a_request_cut_short_is_sent_again(scene: Scene, proxy: Proxy, what: str) -> None:
-    """The connection is half closed: etcd says that it has not got all of it, and so has done nothing."""
+    """The connection is half closed: etcd answers that the request is incomplete, and so has done nothing."""
     realm = scene.realm(proxy.url, connect_timeout=2.0)
     for position in range(1, 1500, 2 * STEP):
         lock = realm.lock(f"{what}-{position}")
@@ -284,7 +284,7 @@ def test_a_damaged_answer_about_a_lease_is_an_error_of_ours(scene_each: Scene) -
     for path, ask in asked.items():
         for what, ttl in outcomes(etcd, post(url, path, body), ask):
             assert isinstance(ttl, int), what
-            # Only an answer that says so, and is whole in all else, means that the lease is gone.
+            # Only an answer without a TTL that is otherwise complete means that the lease is gone.
             assert ttl > 0 or "TTL" in what, what
     granted = {"header": {"cluster_id": "5", "revision": "7"}, "ID": str(lease), "TTL": "30"}
     for _ in outcomes(etcd, granted, lambda: etcd.grant(lease, 30, brief())):
@@ -309,7 +309,7 @@ CHANGED = {"result": {"header": {"cluster_id": "5", "revision": "8"}, "events": 
 
 
 class Once:
-    """The body of a reply that says this, and then nothing."""
+    """The body of a reply with this content, followed by silence."""
 
     def __init__(self, data: bytes) -> None:
         self._data: bytes | None = data

@@ -1,4 +1,4 @@
-"""The driver over etcd's JSON gateway: what is no etcd, what is broken, and what etcd says in its own odd ways."""
+"""The driver for etcd's JSON gateway: servers that are no etcd, broken answers, and peculiarities of etcd."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_claim_that_is_answered_with_it_is_settled(scene: Scene, proxy: Proxy,
     ],
 )
 def test_a_refusal_is_final(scene: Scene, proxy: Proxy, answer: str, error: type[Exception]) -> None:
-    """No other endpoint is asked: they would all say the same."""
+    """No other endpoint is asked, since all would answer the same."""
     proxy.garble(TXN, reply("400 Bad Request", answer))
     with pytest.raises(error, match="etcd refuses: etcdserver"):
         gateway(proxy.url, *scene.endpoints).txn([], [Get(b"x")], [], Patience.lasting(BOUND))

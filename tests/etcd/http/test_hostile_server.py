@@ -35,7 +35,7 @@ Write = Callable[[Answer], Script]
 
 
 def without_end(first: bytes, again: bytes, pause: float = 0.0) -> Answer:
-    """Says this, and then that for ever."""
+    """Sends this, and then that forever."""
 
     def answer(client: socket.socket) -> None:
         client.sendall(first)
@@ -272,7 +272,7 @@ def test_more_keys_below_a_lock_than_it_has_slots_is_taken(scene: Scene) -> None
 
 
 def test_a_watch_that_is_kept_busy_ends_its_wait_in_time(script: Write) -> None:
-    """It says nothing, again and again, without a pause."""
+    """It sends empty messages without a pause."""
     flood = PROGRESS * 2000
     answer = without_end(HEAD + b"".join(as_chunks(CREATED, 5000)), b"".join(as_chunks(flood, len(flood))))
     watch = gateway(script(answer).url).watch([(b"web", None)], 9, Patience.lasting(BOUND))
