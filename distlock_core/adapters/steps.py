@@ -107,12 +107,12 @@ def take(
         settings = checked(settings._replace(while_pid=run, ttl=settings.ttl or run_ttl()))
     elif not unrenewed:
         settings = settings._replace(ttl=None, refresh=None)
-    kept = _binding(settings, family, children) if bound else None
+    binding = _binding(settings, family, children) if bound else None
     # A step may be entered again by the same owner; a lock bound to a run belongs to that run alone.
     taker = taker_of(taker, run)
-    details = None if kept is None else {**trace_of(kept.pid), "taker": dict(taker)}
+    details = None if binding is None else {**trace_of(binding.pid), "taker": dict(taker)}
     realm = connection.realm_of(settings)
-    lock = connection.lock_of(realm, settings, step=kept is None, details=details, taker=taker, token=token)
+    lock = connection.lock_of(realm, settings, step=binding is None, details=details, taker=taker, token=token)
     mine = RunHolds(explicit_owner(settings), run, run_owners, taker)
     reentry, waits, busy = None, None, None
     try:
@@ -129,7 +129,7 @@ def take(
         if dry_run or not reentry.adopts:
             return Taken(reentry.holder, False)
         # The step's taker is gone: from now on the step is this run's, and no other run enters it.
-        kept, plain = None, settings._replace(reason="", value=None, ttl=settings.ttl if unrenewed else None)
+        binding, plain = None, settings._replace(reason="", value=None, ttl=settings.ttl if unrenewed else None)
         lock = connection.lock_of(realm, plain, step=True, taker=taker, token=token)
     before = reentry.holder if reentry is not None and reentry.how == TAKEN_OVER else None
     if dry_run:
@@ -147,14 +147,14 @@ def take(
         lock.release()
         raise Cancelled("interrupted")
     story = watcher.story()
-    holder = _leave(lock, kept, settings, story)
+    holder = _leave(lock, binding, settings, story)
     adopted = reentry is not None and reentry.adopts and reentry.holder.token == holder.token
     return Taken(holder, not adopted, before, waited=story)
 
 
-def _leave(lock: Lock, kept: Binding | None, settings: Settings, story: Waited | None) -> Holder:
+def _leave(lock: Lock, binding: Binding | None, settings: Settings, story: Waited | None) -> Holder:
     """Leave a held lock as it is, or hand it to a keeper, which adds the story of the wait to the record."""
-    if kept is None:
+    if binding is None:
         from distlock_core.keeper.handover import part_with
 
         holder = lock.holder
@@ -162,7 +162,8 @@ def _leave(lock: Lock, kept: Binding | None, settings: Settings, story: Waited |
         return holder
     from distlock_core.keeper.bind import hand_to_keeper
 
-    return hand_to_keeper(lock, kept._replace(waited=story and story.fields()), connection.connect_arguments(settings))
+    binding = binding._replace(waited=story and story.fields())
+    return hand_to_keeper(lock, binding, connection.connect_arguments(settings))
 
 
 @_reaching

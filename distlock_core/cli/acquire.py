@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     QuitRequest = TypeVar("QuitRequest", Interrupt, Audience)
 
-_KEPT: list[Realm] = []  # until the process ends, which closes what they have open
+_OPEN_REALMS: list[Realm] = []  # held until the process ends, which closes their connections
 
 
 def realm(request: Request) -> Realm:
@@ -31,7 +31,7 @@ def realm(request: Request) -> Realm:
     from distlock_core.connection import realm_of
 
     found = realm_of(request.settings)
-    _KEPT.append(found)
+    _OPEN_REALMS.append(found)
     return found
 
 

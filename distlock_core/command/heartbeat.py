@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 # Not passed on to a service manager around distlock. A barrier is a descriptor that the sender waits for us to close,
 # which we have done. The others would change the service's main process, its stored descriptors or access rules.
-KEPT_BACK = ("WATCHDOG", "BARRIER=", "MAINPID", "FDSTORE", "FDNAME=", "FDPOLL=", "NOTIFYACCESS=")
+NOT_PASSED_ON = ("WATCHDOG", "BARRIER=", "MAINPID", "FDSTORE", "FDNAME=", "FDPOLL=", "NOTIFYACCESS=")
 
 
 class Watchdog:
@@ -96,7 +96,7 @@ class Watchdog:
                 return "it says itself that it hangs (WATCHDOG=trigger)"
             if "WATCHDOG=1" in message.lines:
                 self._due = now() + self._period
-            lines = [line for line in message.lines if not line.startswith(KEPT_BACK)]
+            lines = [line for line in message.lines if not line.startswith(NOT_PASSED_ON)]
             if self._outer and any(lines) and message.is_from_tree:
                 self._pass_on(lines)
         return f"no WATCHDOG=1 for {self._period:g}s" if now() >= self._due else ""
