@@ -101,6 +101,19 @@ def test_the_recipes_with_the_module_take_one_host_at_a_time_and_release(
     wait_until(lambda: keys.keys() == [], "every lock let go")
 
 
+def test_the_task_of_the_readme_holds_the_lock_until_the_end_of_the_run(
+    controller: Controller, etcd: Cluster, keys: Etcd, tmp_path: Path
+) -> None:
+    del controller.env["DISTLOCK_ENDPOINTS"]
+    take = textwrap.indent(of_the_test(recipe("Ansible README"), etcd), " " * 4)
+    other = f"{BIN}/distlock --endpoints={etcd.endpoints[0]} --lock-name=percona_prod --nowait -- true"
+    look = f'    - ansible.builtin.raw: "{other}; echo $? >{tmp_path}/exit_code"\n'
+    run = start(controller, "readme", f"- hosts: db\n  gather_facts: false\n  tasks:\n{take}\n{look}", hosts=["h1"])
+    assert run.end() == 0, run.output
+    assert notes(tmp_path, "exit_code") == ["1"]
+    wait_until(lambda: keys.keys() == [], "the lock let go")
+
+
 def test_the_recipes_with_a_strategy_wait_and_the_waits_are_listed(
     controller: Controller, etcd: Cluster, realm: Realm, realm_prefix: str, keys: Etcd, tmp_path: Path
 ) -> None:

@@ -94,6 +94,25 @@ def test_one_command_and_several_resources_run_under_the_lock_which_is_then_free
     assert not show().holders
 
 
+def test_the_manifest_of_the_readme_runs_the_command_under_the_lock(
+    node: ModuleNode, show: Callable[[], LockState], tmp_path: Path
+) -> None:
+    package, command = recipe("Puppet README").split("\n\n")
+    assert package == recipe("Puppet package")  # which has a test of its own
+    text = with_stand_ins(
+        command,
+        (
+            quoted("/usr/bin/apt-get", "--yes", "install", "percona-server-server"),
+            quoted(*step(tmp_path, "command")),
+        ),
+        ("['/usr/local/sbin/is-upgraded']", quoted("/usr/bin/test", "-e", str(tmp_path / "notes"))),
+    )
+    code, said = node.apply(f"Distlock::Exec {{ program => '{BIN}/distlock-puppet' }}\n{text}")
+    assert code == CHANGED, said
+    assert notes(tmp_path) == ["command 1"]
+    assert not show().holders
+
+
 def test_the_lock_of_a_run_ends_with_it_and_that_of_the_next_one_is_set(
     node: ModuleNode, show: Callable[[], LockState], tmp_path: Path
 ) -> None:

@@ -13,6 +13,8 @@ from tests.support.salt_minions import Minion
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 
 SECRET = "hunter2-of-salt"
+# What anybody on the node may read while the command runs.
+PROCESSES = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; true"
 
 
 @pytest.fixture
@@ -29,7 +31,10 @@ def test_states_and_functions_work_and_show_no_password(
     shown = []
     for words in (
         ("state.single", "distlock.locked", "x"),
-        ("distlock.run", "x", "echo $DISTLOCK_HELD", "python_shell=True"),
+        ("state.single", "distlock.held", "x"),
+        ("state.single", "distlock.locked", "y", "until=run_end"),
+        ("distlock.show", "x"),
+        ("distlock.run", "x", f"echo $DISTLOCK_HELD; {PROCESSES}", "python_shell=True"),
         ("distlock.run", "x", "true", "cwd=/no/such/folder"),
         ("state.single", "distlock.unlocked", "x"),
     ):
@@ -39,6 +44,7 @@ def test_states_and_functions_work_and_show_no_password(
         shown += [done.stdout, done.stderr]
     shown.append(minion.log)
     assert any(str(settings["prefix"]) in text for text in shown)
+    assert any("salt-call" in text for text in shown)
     assert not [text for text in shown if SECRET in text]
 
 

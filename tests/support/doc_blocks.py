@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from tests.support.paths import ROOT
 
-PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
+READMES = ("README.md", "CONTRIBUTING.md", "ansible/README.md", "puppet/README.md")
+PAGES = (*READMES, *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
 
 
 class Block(NamedTuple):
