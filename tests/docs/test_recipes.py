@@ -193,6 +193,13 @@ def test_the_settings_of_tls_are_known(page: str, tmp_path: Path) -> None:
     assert len(settings.endpoints or ()) == 2
 
 
+def test_old_notes_are_deleted_and_young_ones_kept(node: Node) -> None:
+    command = recipe("prune")
+    assert node.run("distlock --lock-name=young -- true") == (0, "")
+    assert node.run(command) == (0, "distlock: deleted the last end of 0 locks under /distlock/, kept 1\n")
+    assert "last" in node.run("distlock --show --lock-name=young")[1]
+
+
 def test_a_wrong_config_file_is_named(node: Node) -> None:
     command, output = recipe("a wrong config file").removeprefix("$ ").split("\n")
     node.config.write_text("timeout: abc\n")
