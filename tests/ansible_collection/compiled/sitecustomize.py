@@ -17,6 +17,7 @@ from typing import Any
 
 FOLDER = os.environ.get("COMPILED_PYTHON")
 ASSEMBLED = os.environ.get("ASSEMBLED_MODULES")
+ARGUMENTS = getattr(sys, "orig_argv", ())  # Python 3.9 does not tell
 compile_source = zipimport._compile_source  # type: ignore[attr-defined]
 
 
@@ -58,5 +59,5 @@ os.environ.pop("PYTHONUNBUFFERED", None)
 
 if FOLDER:
     zipimport._compile_source = compiled  # type: ignore[attr-defined]
-if ASSEMBLED and any(word.endswith("/ansible-playbook") for word in sys.orig_argv[:2]):
+if ASSEMBLED and any(word.endswith("/ansible-playbook") for word in ARGUMENTS[:2]):
     hand_out(ASSEMBLED)
