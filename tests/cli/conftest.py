@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 
+from distlock_core.cli import distlock
 from distlock_core.testing import Cluster
 from tests.support.processes import Process
 from tests.support.realm_view import Holding, RealmView
@@ -39,3 +41,26 @@ def config_file(tmp_path: Path) -> Callable[[str], str]:
         return str(path)
 
     return write
+
+
+@pytest.fixture
+def run_here(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """run_here(*args, env={}) is run_distlock in this process, for what is refused before etcd is asked.
+
+    There is no etcd where it would look: an attempt to reach one would give another error.
+    """
+
+    def run(*args: Any, env: dict[str, str | None] | None = None) -> subprocess.CompletedProcess[str]:
+        for name in [name for name in os.environ if name.startswith("DISTLOCK_")]:
+            monkeypatch.delenv(name)
+        for name, value in {"DISTLOCK_ENDPOINTS": "http://127.0.0.1:1", **(env or {})}.items():
+            if value is not None:
+                monkeypatch.setenv(name, value)
+        words = [os.fsdecode(argument) for argument in args]
+        code = distlock.run(words)
+        output, errors = capfd.readouterr()
+        return subprocess.CompletedProcess(words, code, output, errors)
+
+    return run

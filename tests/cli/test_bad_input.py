@@ -14,7 +14,6 @@ from typing import Any, Callable
 
 import pytest
 
-from distlock_core.cli import distlock
 from tests.support.realm_view import RealmView, one_line
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -39,18 +38,13 @@ def refuse(run_distlock: Run, realm: RealmView) -> Refuse:
 
 
 @pytest.fixture
-def refuse_here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refuse:
-    """As refuse, without a process and without an etcd: an attempt to reach one would give another error."""
+def refuse_here(run_here: Run) -> Refuse:
+    """As refuse, without a process and without an etcd."""
 
     def run(*args: Any, env: dict[str, Any] | None = None) -> str:
-        for name in [name for name in os.environ if name.startswith("DISTLOCK_")]:
-            monkeypatch.delenv(name)
-        for name, value in {"DISTLOCK_ENDPOINTS": "http://127.0.0.1:1", **(env or {})}.items():
-            monkeypatch.setenv(name, value)
-        assert distlock.run([os.fsdecode(argument) for argument in args]) == 1
-        said = capfd.readouterr()
-        assert said.out == ""
-        return _message(said.err)
+        done = run_here(*args, env=env)
+        assert (done.returncode, done.stdout) == (1, "")
+        return _message(done.stderr)
 
     return run
 
