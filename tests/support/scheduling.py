@@ -44,18 +44,23 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
                 return f"contract of {cell.group()}"
             return path if path.endswith(ON_ONE_WORKER) else nodeid
 
-    return Scheduling(config, log) if config.getvalue("dist") == "load" else None
+    if config.getvalue("dist") != "load":
+        return None
+    # Else the large groups would all come first: their tests wait, and leave the cores idle at the beginning.
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Among several workers, those that are busy all the time and those that wait take turns, so no core is idle."""
     if not hasattr(config, "workerinput"):
         return
+    first = [item for item in items if item.path.name in ON_ONE_WORKER]
     long = [item for item in items if item.path.name in LONG]
-    busy = [item for item in items if item.path.parent.name in BUSY]
-    taken = {*long, *busy}
+    busy = [item for item in items if item.path.parent.name in BUSY and item.path.name not in ON_ONE_WORKER]
+    taken = {*first, *long, *busy}
     others = [item for item in items if item not in taken]
-    places = [(0.0, item) for item in long]
+    places = [(-1.0, item) for item in first] + [(0.0, item) for item in long]
     # The last tenth is the others': they are short.
     places += [(0.9 * (number + 1) / len(busy), item) for number, item in enumerate(busy)]
     places += [((number + 1) / len(others), item) for number, item in enumerate(others)]
