@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Build the Ansible collection: `ansible/`, and of `distlock_core` what its plugins import, in plugins/module_utils.
 
-There is one source of `distlock_core`. Its imports of itself become relative: so it is found under any name, and on a
-managed node, where Ansible ships what it sees imported. What ansible-test does not want to see there is put into other
-words that mean the same. It takes the standard library and PyYAML, and the same sources give the same bytes.
+There is one source of `distlock_core`. Its internal imports become relative, so it is found under any name, even on
+a managed node, to which Ansible ships the modules that it sees imported. Code that ansible-test rejects is replaced by
+equivalent code. It needs the standard library and PyYAML, and the same sources give the same bytes.
 """
 
 from __future__ import annotations

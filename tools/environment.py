@@ -3,7 +3,7 @@
 
     python3 tools/environment.py .envs/trial embedded
 
-It says what it installs, replaces an environment that is only half made, and names what is missing on the machine.
+It prints what it installs, replaces an incomplete environment, and names what is missing on the machine.
 Packages that only build with a C compiler are left out where there is none; with CI=true in the environment that is an
 error. FOLDER/.ready says that nothing was left out. The standard library is all that it needs.
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Renew tools/constraints/: the version of everything that .venv takes, a file for each Python of this machine.
+"""Renew tools/constraints/: the versions of all packages in .venv, one file per Python on this machine.
 
     make pins
 

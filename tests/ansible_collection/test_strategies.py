@@ -284,7 +284,7 @@ def test_a_host_that_is_refused_its_lock_fails_and_the_others_go_on(
     assert keys.keys() == ["a"]
 
 
-def test_a_failed_host_that_holds_keeps_the_others_of_its_run_back(
+def test_a_failed_host_that_keeps_the_lock_blocks_the_others_of_its_run(
     controller: Controller, realm: Realm, tmp_path: Path
 ) -> None:
     fails = {"ansible.builtin.raw": "false", "when": "inventory_hostname == 'h2'"}

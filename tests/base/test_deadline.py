@@ -25,7 +25,7 @@ def test_any_other_timeout_is_its_seconds(timeout: float) -> None:
     assert not Wait.of(timeout).is_none
 
 
-def test_pauses_double_up_to_the_longest_and_begin_anew_after_an_answer() -> None:
+def test_pauses_double_up_to_the_longest_and_restart_after_an_answer() -> None:
     pauses = Backoff(0.1, 1.0)
     for _ in range(20):
         for expected in (0.1, 0.2, 0.4, 0.8, 1.0, 1.0):

@@ -63,7 +63,7 @@ def test_locking_in_a_step_again_succeeds(run_distlock: Run, realm: RealmView) -
 
 
 @pytest.mark.parametrize("again", [["--id=node-2"], [], ["--id=NODE-1"]])
-def test_nobody_else_enters_a_locked_step(run_distlock: Run, realm: RealmView, again: list[str]) -> None:
+def test_no_other_owner_enters_a_locked_step(run_distlock: Run, realm: RealmView, again: list[str]) -> None:
     run_distlock(*ME, "--lock")
     before = realm.entries()
     done = run_distlock("--lock-name=x", *again, "--nowait", "--", "echo", "ran")
@@ -88,7 +88,7 @@ def test_the_variable_names_an_owner_as_well_as_the_option(run_distlock: Run) ->
 
 
 @pytest.mark.parametrize("state", ["kept", "cooling", "settling", "hold"])
-def test_a_lock_in_any_state_but_held_is_not_entered_and_is_shown(
+def test_a_lock_in_another_state_than_held_is_not_entered_and_is_shown(
     run_distlock: Run, realm: RealmView, state: str
 ) -> None:
     realm.put("x", '1500000000;node-1;{"explicit":true,"kind":"lock","run":"a1","state":"' + state + '"}')

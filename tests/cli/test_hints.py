@@ -150,7 +150,7 @@ LEFT_OPEN = {
 
 
 @pytest.mark.parametrize("command", LEFT_OPEN)
-def test_nothing_is_left_open_that_python_would_complain_of(distlock_env: dict[str, str], command: str) -> None:
+def test_nothing_is_left_open_that_causes_a_resource_warning(distlock_env: dict[str, str], command: str) -> None:
     program = f"from distlock_core.cli.start import {command}; {command}()"
     etcd = distlock_env["DISTLOCK_ENDPOINTS"].partition("://")[2]
     for line in LEFT_OPEN[command]:

@@ -531,7 +531,7 @@ HOSTILE = "\x1b[2J\x1b]0;owned\x07 \x9b31m \r\n\t back\x08\u202e\u2028 \x7f end"
 
 
 @pytest.mark.parametrize("form", ["1500000000;{0};{0}", "{0}"])
-def test_nothing_out_of_etcd_can_play_with_a_terminal(run_distlock: Run, realm: RealmView, form: str) -> None:
+def test_texts_from_etcd_are_escaped_for_terminals(run_distlock: Run, realm: RealmView, form: str) -> None:
     realm.put("x", form.format(HOSTILE))
     realm.put("y\x1b[31m", "1500000000;o;r")
     realm.put("x/queue/1", f"1500000000;{HOSTILE};" + '{"reason": "\\u001b[2J\\n", "host": "\\u001b[2J"}')
@@ -601,7 +601,7 @@ def test_slots_wait_for_a_lock_of_the_go_original(run_distlock: Run, realm: Real
         ("anything", "by an unknown owner"),
     ],
 )
-def test_in_a_frozen_realm_nobody_acquires(run_distlock: Run, realm: RealmView, record: str, by: str) -> None:
+def test_no_command_acquires_in_a_frozen_realm(run_distlock: Run, realm: RealmView, record: str, by: str) -> None:
     realm.put("__freeze", record)
     for arguments in (["--nowait", "--lock"], ["--nowait", "--", "true"], ["--slots=2", "--nowait", "--", "true"]):
         done = run_distlock("--lock-name=x", *arguments)

@@ -87,7 +87,7 @@ def test_a_module_whose_loop_is_blocked_is_ended(spawn_distlock: Spawn, seen: Se
 
 
 @pytest.mark.parametrize("pong", ["message.ping + 1", "String(message.ping)", "null"])
-def test_a_wrong_pong_is_none(run_distlock: Run, seen: Seen, module: Module, pong: str) -> None:
+def test_a_wrong_pong_does_not_count(run_distlock: Run, seen: Seen, module: Module, pong: str) -> None:
     path = module(f"process.on('message', (message) => process.send({{pong: {pong}}}));")
     done = run_distlock("--lock-name=x", "--node", "--heartbeat=20", "--", path)
     assert done.returncode == HUNG

@@ -106,7 +106,7 @@ def test_a_closed_stream_stays_closed_for_the_command_and_receives_nothing(
     assert realm.entries() == {}
 
 
-def test_in_a_folder_that_is_gone_a_relative_name_is_an_error_in_one_line(
+def test_in_a_removed_folder_a_relative_path_is_an_error_in_one_line(
     distlock_env: dict[str, str], realm: RealmView, tmp_path: Path
 ) -> None:
     gone = tmp_path / "gone"

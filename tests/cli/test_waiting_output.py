@@ -213,7 +213,7 @@ def test_json_reports_it_as_json_on_stderr(spawn_distlock: Spawn, in_etcd: Etcd)
 
 
 @pytest.mark.parametrize("columns", [80, 400])
-def test_a_reason_cannot_play_with_the_terminal(at_terminal: OpenTerminal, in_etcd: Etcd, columns: int) -> None:
+def test_a_reason_is_escaped_for_the_terminal(at_terminal: OpenTerminal, in_etcd: Etcd, columns: int) -> None:
     in_etcd.lock("x", f"owner\x1b[1m{HOSTILE}".replace("\n", " "), HOSTILE)
     terminal = at_terminal("--timeout=2", "--", "true", columns=columns)
     assert terminal.process.wait(BOUND) == 1
@@ -223,7 +223,7 @@ def test_a_reason_cannot_play_with_the_terminal(at_terminal: OpenTerminal, in_et
         assert all(character.isprintable() for character in line.rstrip("\n"))
 
 
-def test_a_reason_cannot_play_with_a_log(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
+def test_a_reason_is_escaped_in_logs(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
     in_etcd.lock("x", reason=HOSTILE)
     waiter = spawn_distlock("--lock-name=x", "--timeout=2", "--", "true")
     assert waiter.wait(BOUND) == 1

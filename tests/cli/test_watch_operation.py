@@ -37,7 +37,7 @@ def event(process: Process) -> dict[str, Any]:
     return told
 
 
-def test_a_line_for_each_event_in_words(watch: Spawn, locks: Realm) -> None:
+def test_each_event_is_a_line_for_people(watch: Spawn, locks: Realm) -> None:
     lock = locks.lock("db", "me", reason="Upgrade", value="10.1.1.1").acquire()
     token = lock.token
     process = watch("--lock-name=db")

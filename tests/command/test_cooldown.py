@@ -27,7 +27,7 @@ def shown(run_distlock: Run) -> dict[str, Any]:
 
 
 @each_lifetime
-def test_nobody_gets_in_before_it_is_over_and_then_the_next_one_does(
+def test_no_other_acquires_before_the_end_of_the_cooldown(
     spawn_distlock: Spawn, run_distlock: Run, in_etcd: Etcd, lifetime: list[str]
 ) -> None:
     options = ("--lock-name=x", *lifetime, f"--cooldown={COOLDOWN}")
@@ -78,12 +78,12 @@ def test_an_unlock_can_begin_one(spawn_distlock: Spawn, run_distlock: Run, in_et
 
 
 @each_lifetime
-def test_a_failure_is_followed_by_none(run_distlock: Run, in_etcd: Etcd, lifetime: list[str]) -> None:
+def test_a_failure_is_followed_by_no_cooldown(run_distlock: Run, in_etcd: Etcd, lifetime: list[str]) -> None:
     assert run_distlock("--lock-name=x", *lifetime, "--cooldown=60", "--", "sh", "-c", "exit 7").returncode == 7
     in_etcd.assert_nothing_left()
 
 
-def test_a_failure_that_is_held_is_not_cooled(run_distlock: Run, in_etcd: Etcd) -> None:
+def test_a_kept_failure_is_not_cooled(run_distlock: Run, in_etcd: Etcd) -> None:
     done = run_distlock("--lock-name=x", "--ttl=3", "--cooldown=60", "--on-failure=keep", "--", "false")
     assert done.returncode == 1
     assert shown(run_distlock)["state"] == "kept"

@@ -31,7 +31,7 @@ def own_network(need: Callable[..., str]) -> None:
 
 
 @pytest.mark.usefixtures("own_network")
-def test_a_cut_that_is_shorter_than_promised_ends_no_command() -> None:
+def test_a_cut_shorter_than_promised_ends_no_command() -> None:
     """Renewals were due just before it: TCP sends again after ever longer pauses, the last of which outlasts it."""
     distlock = os.path.join(os.path.dirname(sys.executable), "distlock")
     done = subprocess.run(

@@ -150,7 +150,7 @@ while True:
     assert seen.keys() == []
 
 
-def test_a_last_sign_of_life_right_before_the_end_harms_nobody(run_distlock: Run, seen: Seen) -> None:
+def test_a_last_sign_of_life_right_before_the_end_does_no_harm(run_distlock: Run, seen: Seen) -> None:
     code = "for _ in range(9): tell('WATCHDOG=1')\nos._exit(7)"
     for _ in range(8):
         assert run_distlock("--lock-name=x", "--heartbeat=20", *program(code)).returncode == 7
@@ -184,7 +184,7 @@ print(sys.argv[1] in open("/proc/net/unix").read())
 """
 
 
-def test_a_stranger_can_neither_end_a_command_nor_keep_it_from_being_heard(spawn_distlock: Spawn) -> None:
+def test_a_stranger_can_neither_end_a_command_nor_block_its_messages(spawn_distlock: Spawn) -> None:
     if os.getuid() != 0:
         pytest.skip("only root can become another user")
     process = spawn_distlock("--lock-name=x", "--heartbeat=60", *program(OPEN), stdin=subprocess.PIPE)
@@ -262,9 +262,7 @@ def test_a_command_that_never_shows_life_is_hung_as_well(run_distlock: Run, seen
     seen.assert_nothing_left()
 
 
-def test_a_tree_that_does_not_listen_to_sigterm_is_killed(
-    spawn_distlock: Spawn, seen: Seen, lifetime: list[str]
-) -> None:
+def test_a_tree_that_ignores_sigterm_is_killed(spawn_distlock: Spawn, seen: Seen, lifetime: list[str]) -> None:
     options = ("--lock-name=x", "--heartbeat=0.5", "--kill-after=0.3")
     process = spawn_distlock(*options, *lifetime, *program(HANGING, "deaf"))
     pids = [int(word) for word in line_of(process).split()]

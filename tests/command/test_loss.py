@@ -164,7 +164,7 @@ def test_a_command_that_ends_when_asked_is_not_waited_for_any_longer(spawn_distl
     assert_says_when_and_why(said, "its key was deleted")
 
 
-def test_no_shell_lives_to_begin_its_next_command(spawn_distlock: Spawn, key: Key, tmp_path: Path) -> None:
+def test_no_shell_survives_to_start_its_next_command(spawn_distlock: Spawn, key: Key, tmp_path: Path) -> None:
     script = tmp_path / "deep.sh"
     script.write_text('[ $1 = 0 ] && { echo ready; sleep 300; } || sh "$0" $(($1 - 1))\necho $1 >> "$0.went-on"\n')
     process = spawn_distlock(*BY_HAND, "--", "sh", str(script), "6")
@@ -320,7 +320,7 @@ def test_a_supervisor_stopped_before_it_starts_the_command_starts_nothing(
 
 
 @pytest.mark.parametrize("first", ["leader first", "leader last"])
-def test_a_command_lives_on_when_the_leader_of_three_is_killed(
+def test_a_command_survives_the_death_of_the_leader_of_three(
     spawn_distlock: Spawn, cluster3: Cluster, realm_prefix: str, tree: Tree, first: str
 ) -> None:
     leader = cluster3.leader()

@@ -113,7 +113,7 @@ def test_without_it_a_failure_releases(run_distlock: Run, in_etcd: Etcd, lifetim
 
 
 @LIFETIMES
-def test_a_lost_lock_is_not_taken_again_from_whoever_has_it(
+def test_a_lost_lock_is_not_taken_from_its_next_holder(
     spawn_distlock: Spawn, in_etcd: Etcd, key: Key, lifetime: list[str]
 ) -> None:
     process = spawn_distlock(

@@ -416,9 +416,7 @@ def test_a_hangup_that_nohup_ignores_stays_ignored(spawn_distlock: Spawn, in_etc
     in_etcd.assert_nothing_left()
 
 
-def test_a_caller_that_ignores_its_children_does_not_hide_the_commands_end(
-    spawn_distlock: Spawn, in_etcd: Etcd
-) -> None:
+def test_a_caller_that_ignores_sigchld_does_not_hide_the_commands_end(spawn_distlock: Spawn, in_etcd: Etcd) -> None:
     process = spawn_distlock(
         *python(IGNORING_SIGCHLD)[1:], DISTLOCK, "--lock-name=x", "--", "sh", "-c", "exit 7", command=sys.executable
     )

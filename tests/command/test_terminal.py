@@ -72,7 +72,9 @@ def test_ctrl_c_ends_the_command_and_releases(shell: Shell, in_etcd: Etcd) -> No
     [(CTRL_C, "SIGINT"), (CTRL_BACKSLASH, "SIGQUIT"), (CTRL_Z, "SIGTSTP")],
     ids=["Ctrl-C", "Ctrl-backslash", "Ctrl-Z"],
 )
-def test_a_key_reaches_a_command_that_handles_it_once(shell: Shell, in_etcd: Etcd, key: str, name: str) -> None:
+def test_a_terminal_signal_reaches_a_command_that_handles_it_once(
+    shell: Shell, in_etcd: Etcd, key: str, name: str
+) -> None:
     shell.type(f"{UNDER}{shlex.join(witness(name))}\n")
     shell.until("ready\n")
     shell.type(key)
@@ -192,7 +194,7 @@ def test_a_job_suspended_in_the_queue_takes_its_turn_after_fg(shell: Shell, in_e
     in_etcd.assert_nothing_left()
 
 
-def test_a_command_without_a_shell_to_continue_it_is_left_to_whoever_stopped_it(
+def test_distlock_does_not_stop_with_a_command_without_a_shell_to_continue_it(
     at_terminal: dict[str, str], in_etcd: Etcd
 ) -> None:
     terminal = Terminal(["distlock", "--lock-name=x", "--", "sh", "-c", "echo pid $$; kill -STOP $$"], at_terminal)
@@ -290,7 +292,7 @@ def test_a_hang_up_reaches_the_command_of_a_distlock_that_leads_the_session(
 
 
 @pytest.mark.parametrize("waits", [False, True], ids=["running", "in line"])
-def test_closing_the_window_ends_the_job_and_leaves_nothing(shell: Shell, in_etcd: Etcd, waits: bool) -> None:
+def test_closing_the_terminal_ends_the_job_and_leaves_nothing(shell: Shell, in_etcd: Etcd, waits: bool) -> None:
     if waits:
         in_etcd.lock("x")
     shell.type(f"{UNDER}{LONG}\n")

@@ -156,7 +156,7 @@ def test_an_upgrade_continues_after_a_reboot_in_its_middle(node: Node) -> None:
     assert node.run("distlock --lock-name=percona_prod --id=web-2 --nowait -- true") == (0, "")
 
 
-def test_a_step_is_only_taken_while_the_lock_is_held(node: Node) -> None:
+def test_a_step_is_carried_out_only_while_the_lock_is_held(node: Node) -> None:
     inside = recipe("check before a step")
     (node.config.parent / "step").write_text(inside)
     assert node.run("distlock --lock-name=percona_prod -- sh step") == (0, "")

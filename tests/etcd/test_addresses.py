@@ -283,7 +283,7 @@ def test_where_no_ipv6_socket_can_be_opened_ipv4_is_spoken(
 
 
 @pytest.mark.parametrize("transport", ["http", "grpc"])
-def test_a_leased_command_lives_on_when_one_of_two_addresses_falls_silent(
+def test_a_leased_command_survives_when_one_of_two_addresses_falls_silent(
     with_hosts: Callable[..., list[str]], etcd: Cluster, distlock_env: dict[str, str], transport: str
 ) -> None:
     """Both lead to the same etcd, through a process each; the one in use is stopped, as a machine that hangs."""

@@ -54,7 +54,7 @@ print("alive")
 
 
 @pytest.mark.parametrize("transport", ["http", "grpc"])
-def test_few_descriptors_are_an_etcd_that_is_away_and_pass(etcd: Cluster, transport: str) -> None:
+def test_a_shortage_of_descriptors_counts_as_an_outage_and_passes(etcd: Cluster, transport: str) -> None:
     """No error but our own, nothing on stderr, and above all no end of the process: it goes on when they are back."""
     for before in ("nothing", "read"):
         for free in (0, 1, 2, 3, 4, 5, 6, 8, 12):
@@ -70,7 +70,7 @@ def _with_few_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
 
-def test_a_call_gives_its_descriptors_back_without_the_collector(driver: Cell) -> None:
+def test_a_call_closes_its_descriptors_without_the_garbage_collector(driver: Cell) -> None:
     lease = driver.lease()
     driver.etcd.read([Get(driver.key("x"))], patience())
     before = len(os.listdir("/proc/self/fd"))

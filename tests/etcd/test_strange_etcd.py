@@ -55,7 +55,7 @@ def fill(etcd: Any) -> None:
         etcd.txn([], [Put(b"/fill/%d" % number, b"x" * 50_000)], [], Patience.lasting(BOUND))
 
 
-def test_a_hold_outlasts_a_full_database(start_etcd: Start, realm_prefix: str) -> None:
+def test_a_hold_survives_a_full_database(start_etcd: Start, realm_prefix: str) -> None:
     with start_etcd(version="3.5", extra_args=["--quota-backend-bytes=100000"]) as cluster:
         lost: list[object] = []
         lock = connect(cluster.endpoints, realm_prefix).lock("x", ttl=8, refresh=0.5, on_lost=lost.append).acquire(0)

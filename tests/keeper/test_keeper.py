@@ -279,7 +279,7 @@ sys.exit(main())
     assert lives(seen.held("x").details["keeper"])
 
 
-def test_an_outage_shorter_than_the_ttl_is_ridden_out(
+def test_an_outage_shorter_than_the_ttl_is_survived(
     bind: Callable[..., Bound], seen: Seen, proxy: Proxy, start: Callable[..., Any]
 ) -> None:
     bound = bind("--on-loss=kill", ttl=8, env={"DISTLOCK_ENDPOINTS": proxy.url})
@@ -294,7 +294,7 @@ def test_an_outage_shorter_than_the_ttl_is_ridden_out(
     assert bound.log == ""
 
 
-def test_a_restart_of_etcd_is_ridden_out(
+def test_a_restart_of_etcd_is_survived(
     start_etcd: Callable[..., Cluster],
     realm_prefix: str,
     run_distlock: Run,
@@ -364,7 +364,7 @@ def test_a_process_with_a_reused_pid_is_not_confused_with_its_predecessor(etcd: 
     seen.assert_nothing_left()
 
 
-def test_where_the_kernel_has_no_pidfd_the_end_is_seen_all_the_same(start: Callable[..., Any]) -> None:
+def test_without_pidfd_in_the_kernel_the_end_is_still_seen(start: Callable[..., Any]) -> None:
     code = """
 import os, select, sys
 sys.path.insert(0, sys.argv[1])

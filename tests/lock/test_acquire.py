@@ -116,7 +116,7 @@ def test_another_number_of_slots_is_refused_with_the_reason(scene_each: Scene) -
     scene_each.assert_clean("web")
 
 
-def test_nobody_acquires_in_a_frozen_realm(scene_each: Scene) -> None:
+def test_no_lock_is_acquired_in_a_frozen_realm(scene_each: Scene) -> None:
     scene_each.put("__freeze", '1;boss;{"reason":"audit"}')
     with pytest.raises(Frozen, match=r"boss.*audit"):
         scene_each.realm().lock("web").acquire(0)

@@ -155,7 +155,7 @@ def test_a_waiter_whose_lease_expired_queues_again(scene: Scene) -> None:
     assert waiter.result(PROMPT).held
 
 
-def test_a_realm_deleted_under_way_is_taken_up_again_by_one_at_a_time(scene: Scene) -> None:
+def test_a_realm_deleted_during_use_is_reacquired_by_one_at_a_time(scene: Scene) -> None:
     realm, inside, served, gate = scene.realm(), [], [], threading.Event()
     holder = realm.lock("web").acquire(0)
 
@@ -208,7 +208,7 @@ def test_a_change_while_the_watch_is_broken_is_not_missed(scene: Scene, proxy: P
     assert waiter.result(PROMPT).held
 
 
-def test_a_watch_of_history_that_was_compacted_is_opened_anew(scene: Scene, proxy: Proxy) -> None:
+def test_a_watch_of_compacted_history_is_reopened(scene: Scene, proxy: Proxy) -> None:
     scene.put("web")
     held = proxy.hold_request(WATCH)
     waiter = scene.queue(scene.realm(proxy.url).lock("web"))

@@ -189,7 +189,7 @@ def test_a_release_ends_by_a_cancel(scene: Scene, proxy: Proxy) -> None:
 # By name: anyone may, but only what was shown.
 
 
-def test_unlock_by_name_removes_whoever_holds_it(scene: Scene) -> None:
+def test_unlock_by_name_removes_any_holder(scene: Scene) -> None:
     scene.put("web", "1;node-9;by the original")
     holder = scene.realm().unlock("web")
     assert holder.owner == "node-9"

@@ -120,7 +120,7 @@ def test_an_etcd_that_is_away_for_the_ttl_is_a_loss_by_the_deadline(realm: Realm
 
 
 @pytest.mark.parametrize("outage", ["cut", "blackhole"])
-def test_an_outage_shorter_than_the_ttl_is_ridden_out(realm: Realm, proxy: Proxy, in_etcd: Etcd, outage: str) -> None:
+def test_an_outage_shorter_than_the_ttl_is_survived(realm: Realm, proxy: Proxy, in_etcd: Etcd, outage: str) -> None:
     told = Told()
     lock = realm.lock("x", ttl=6, refresh=1, on_lost=told).acquire()
     before = now()

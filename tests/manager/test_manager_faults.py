@@ -54,7 +54,7 @@ def test_with_ride_out_it_is_held_until_the_deadline_and_no_longer(stand: Stand,
     wait_until(manager.have_lock, "the lock again")
 
 
-def test_with_ride_out_a_short_outage_is_not_noticed(stand: Stand, proxy: Proxy) -> None:
+def test_with_ride_out_a_short_outage_goes_unnoticed(stand: Stand, proxy: Proxy) -> None:
     heard = Heard()
     manager = stand(ttl=30, refresh=0.5, ride_out=True, listener=heard)
     heard.until(ACQUIRED)

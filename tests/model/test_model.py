@@ -109,7 +109,7 @@ def test_the_ranges_of_a_lock_hold_nothing_of_another(other: str) -> None:
         (b"/p/y/slot/4", 0),
     ],
 )
-def test_the_slot_of_a_key_whoever_wrote_it(key: bytes, number: int) -> None:
+def test_the_slot_of_a_key_in_any_format(key: bytes, number: int) -> None:
     assert Keys("/p/", "x").slot_of(key) == number
 
 

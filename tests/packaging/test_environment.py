@@ -27,7 +27,7 @@ def environment() -> ModuleType:
     return module
 
 
-def test_half_an_environment_is_made_anew(environment: ModuleType, tmp_path: Path) -> None:
+def test_an_incomplete_environment_is_rebuilt(environment: ModuleType, tmp_path: Path) -> None:
     """As `python3 -m venv` leaves it behind on a Debian without python3-venv."""
     folder = tmp_path / "env"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=60)

@@ -155,7 +155,7 @@ def wheels(tmp_path: Path) -> Path:
     return tmp_path / "wheels"
 
 
-def test_the_package_comes_from_a_wheel_into_an_environment_of_its_own(
+def test_the_package_is_installed_from_a_wheel_into_a_virtual_environment(
     new_node: Callable[..., ModuleNode], wheels: Path, tmp_path: Path
 ) -> None:
     # Packages that pip would fetch from its index.

@@ -61,7 +61,7 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
     return "\n".join(line for line in lines if "Facter" not in line)
 
 
-def test_there_is_something_to_check() -> None:
+def test_the_module_has_files_to_check() -> None:
     assert {path.name for path in MANIFESTS} >= {"init.pp", "exec.pp", "run_lock.pp"}
     assert {path.name for path in RUBY} >= {"distlock.rb", "cli.rb", "command.rb", "distlock_spec.rb"}
     assert len(EXAMPLES) >= 3

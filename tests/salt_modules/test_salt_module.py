@@ -53,7 +53,7 @@ def test_a_command_does_not_run_without_the_lock(minion: Minion, keys: Etcd) -> 
     assert keys.keys() == ["x"]
 
 
-def test_a_command_runs_inside_of_its_owners_step_and_leaves_that_held(minion: Minion, keys: Etcd) -> None:
+def test_a_command_runs_inside_its_owners_step_and_leaves_it_held(minion: Minion, keys: Etcd) -> None:
     minion.call("distlock.lock", "x")
     assert minion.call("distlock.run", "x", "true")["retcode"] == 0
     assert keys.keys() == ["x"]

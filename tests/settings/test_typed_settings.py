@@ -103,7 +103,7 @@ def test_a_secret_is_not_shown() -> None:
     assert "password=***" in repr(settings)
 
 
-def test_what_happens_on_loss_depends_on_the_ttl_where_it_is_not_set() -> None:
+def test_the_defaults_for_a_loss_depend_on_the_ttl() -> None:
     assert (Settings().time_to_end, Settings().kills_on_loss) == (5.0, False)
     assert (Settings(ttl=60).time_to_end, Settings(ttl=60).kills_on_loss) == (10.0, True)
     both_set = Settings(ttl=60, kill_after=3.0, on_loss="continue")

@@ -124,7 +124,7 @@ def test_a_dropped_request_is_never_applied(
     assert direct.get(realm_prefix) is None
 
 
-def test_a_held_reply_is_of_an_applied_request(
+def test_a_held_reply_belongs_to_an_applied_request(
     client: Client, proxy: Proxy, direct: Client, realm_prefix: str, later: concurrent.futures.Executor
 ) -> None:
     held = proxy.hold_reply(PUT)

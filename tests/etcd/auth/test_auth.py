@@ -129,7 +129,7 @@ FAULTS: dict[str, Callable[[Site], object]] = {
 }
 
 
-def test_it_costs_neither_the_waiter_his_place_nor_the_holder_his_lock(own: Site, spawn_distlock: Spawn) -> None:
+def test_faults_of_users_cost_neither_a_place_nor_a_lock(own: Site, spawn_distlock: Spawn) -> None:
     node = own.node("node")
     command = ("--lock-name=x", "--ttl=10", "--", "sh", "-c", "echo in $DISTLOCK_TOKEN; cat")
     holder = spawn_distlock(*command, env=node.env, stdin=subprocess.PIPE)
@@ -194,7 +194,7 @@ def test_an_expired_token_is_renewed(own_auth: Own) -> None:
         assert lock.verify()
 
 
-def test_users_may_be_switched_on_under_a_client_that_has_one(
+def test_authentication_can_be_enabled_under_a_client_with_a_user(
     start_etcd: Callable[..., Cluster], realm_prefix: str
 ) -> None:
     with start_etcd() as cluster:

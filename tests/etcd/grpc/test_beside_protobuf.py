@@ -115,5 +115,5 @@ def test_it_works_where_this_is_loaded_already(etcd: Cluster, realm_prefix: str,
 
 
 @pytest.mark.parametrize("what", AFTER)
-def test_afterwards(etcd: Cluster, realm_prefix: str, what: str) -> None:
+def test_a_process_that_has_used_the_driver_works_as_before(etcd: Cluster, realm_prefix: str, what: str) -> None:
     run(USE + AFTER[what], etcd, realm_prefix)

@@ -114,7 +114,7 @@ def test_a_lease_that_cannot_be_renewed_ends_the_command_in_time(
         assert "etcd has confirmed no renewal" in process.stderr.read()
 
 
-def test_an_outage_that_is_short_enough_kills_nobody(spawn_distlock: Spawn, etcd: Cluster, tmp_path: Path) -> None:
+def test_a_short_outage_kills_no_command(spawn_distlock: Spawn, etcd: Cluster, tmp_path: Path) -> None:
     end = tmp_path / "end"
     with Proxy(etcd.endpoints[0]) as proxy:
         env = {"DISTLOCK_ENDPOINTS": proxy.url}

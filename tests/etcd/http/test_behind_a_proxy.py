@@ -256,7 +256,7 @@ LIMIT = {
 }
 
 
-def test_a_limit_on_requests_is_not_kept_shut_by_asking_again_and_again(scene: Scene, nginx: Start) -> None:
+def test_a_rate_limit_is_not_prolonged_by_constant_retries(scene: Scene, nginx: Start) -> None:
     proxy = nginx(**LIMIT)
     realm = scene.realm(proxy.url, connect_timeout=BOUND)
     since = time.monotonic()

@@ -217,7 +217,7 @@ class Pieces:
         return next(self._pieces)
 
 
-def test_large_values_below_a_lock_do_not_hold_up_whoever_wants_it(scene: Scene) -> None:
+def test_large_values_below_a_lock_do_not_delay_its_waiters(scene: Scene) -> None:
     for number in range(1, 13):
         scene.put(f"web/slot/{number}", "1;someone;" + "v" * 1_400_000)
     before, since = time.process_time(), time.monotonic()
