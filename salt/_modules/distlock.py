@@ -37,29 +37,20 @@ of any function, and appears in no return:
 
 from __future__ import annotations
 
-import json
-import os
-import pwd
-import shlex
 import sys
 from contextlib import contextmanager
 
 from salt.exceptions import CommandExecutionError
 
 try:
-    import distlock_core
+    from distlock_core.adapters import salt_command, steps
     from distlock_core.adapters import salt_settings as minion_settings
-    from distlock_core.adapters import steps
     from distlock_core.adapters.advice import SALT
-    from distlock_core.adapters.run_holds import bound_to
     from distlock_core.adapters.settings import read_flag, read_token
     from distlock_core.cli.render import holder_json, locks_json
     from distlock_core.connection import realm_of
     from distlock_core.errors import ConfigError, DistlockError, LockNotFound, NotHolder
-    from distlock_core.hints import from_fields
-    from distlock_core.lock.wait_story import WAITED
     from distlock_core.process.identity import trace_of
-    from distlock_core.settings.table import SETTINGS
 
     MISSING = ""
 except ImportError as error:
@@ -67,7 +58,7 @@ except ImportError as error:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from typing import Any
 
     from distlock_core.settings.table import Settings
@@ -78,25 +69,6 @@ if TYPE_CHECKING:
 
 __virtualname__ = "distlock"
 __func_alias__ = {"list_": "list"}
-
-# Not one option on the command line: that, all who may list processes can read.
-COMMAND = "import sys; sys.path.append(sys.argv.pop(1)); from distlock_core.cli.distlock import main; main()"
-
-# Leaves root's rights, and the password for etcd, behind before the command begins. distlock itself keeps them.
-AS_USER = """
-import os, pwd, sys
-user = pwd.getpwnam(sys.argv[1])
-for word in ("DISTLOCK_PASSWORD", "DISTLOCK_PASSWORD_FILE"):
-    os.environ.pop(word, None)
-os.environ.update(HOME=user.pw_dir, USER=user.pw_name, LOGNAME=user.pw_name, SHELL=user.pw_shell)
-try:
-    os.initgroups(user.pw_name, user.pw_gid)
-    os.setgid(user.pw_gid)
-    os.setuid(user.pw_uid)
-    os.execvp(sys.argv[2], sys.argv[2:])
-except OSError as error:
-    sys.exit(f"distlock: cannot start {sys.argv[2]} as {user.pw_name}: {error.strerror}")
-"""
 
 
 def __virtual__() -> str | tuple[bool, str]:
@@ -392,24 +364,23 @@ def run(
             connect_timeout=connect_timeout,
             release_timeout=release_timeout,
         )
-        words = _words(cmd, python_shell)
+        words = salt_command.words(cmd, python_shell=python_shell)
         runas = runas or __context__.get("runas")  # that of a state
         if runas:
-            user = _user(runas)
-            words = [sys.executable, "-I", "-S", "-c", AS_USER, user.pw_name, *words]
-            cwd = cwd or (user.pw_dir if os.path.isdir(user.pw_dir) else "/")
-        home = os.path.dirname(os.path.dirname(os.path.abspath(distlock_core.__file__)))
+            account = salt_command.account(runas)
+            words = salt_command.run_as(account, words)
+            cwd = cwd or salt_command.home_of(account)
         result: dict[str, Any] = __salt__["cmd.run_all"](
-            [sys.executable, "-I", "-c", COMMAND, home, "--json", "--", *words],
+            salt_command.under_lock(words),
             cwd=cwd,
             runas="",  # not that of the state: distlock itself does not run as that user
-            env={**(env or {}), **_environment(settings), **_inside(settings)},
+            env={**(env or {}), **salt_command.environment(settings), **salt_command.enclosing_lock(settings)},
             stdin=stdin,
             python_shell=False,
             output_loglevel=output_loglevel,
             ignore_retcode=True,  # or Salt would log every busy lock as an error
         )
-        result = _read_story(_read_errors(result, dict(settings.reach)))
+        result = salt_command.outcome(result, dict(settings.reach))
         __context__["retcode"] = result["retcode"]
         return result
 
@@ -428,89 +399,6 @@ def _one_line() -> Iterator[None]:
 
 
 def _known(lock: dict[str, Any]) -> dict[str, Any]:
-    """Without the fields that say nothing: they would be most of what is printed."""
+    """Leave out the fields without a value, which would be most of the output."""
     waiters = [{word: value for word, value in waiter.items() if value is not None} for waiter in lock["waiters"]]
     return {word: value for word, value in {**lock, "waiters": waiters}.items() if value is not None}
-
-
-def _words(cmd: str | float | list[str], python_shell: bool) -> list[str]:
-    if python_shell:
-        if not isinstance(cmd, str):
-            raise ConfigError("cmd: with python_shell it is one string, for a shell to read")
-        return ["/bin/sh", "-c", cmd]
-    if isinstance(cmd, (bool, int, float)):
-        cmd = str(cmd).lower()  # `true` comes out of Salt's command line as a boolean
-    try:
-        words = shlex.split(cmd) if isinstance(cmd, str) else [str(word) for word in cmd]
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"cmd: cannot be split into words: {error}") from None
-    if not words:
-        raise ConfigError("cmd: nothing to run")
-    return words
-
-
-def _inside(settings: Settings) -> dict[str, str]:
-    """Under a lock that ends with this very state run, the command runs inside of that."""
-    state = realm_of(settings).show(settings.lockname)
-    # A `parallel: true` state is a child of the run.
-    held = [bound_to(pid, state, settings.id) for pid in (os.getpid(), os.getppid())]
-    for holder in held:
-        if holder is not None:
-            first, *outer = os.environ.get("DISTLOCK_HELD", "").split("\n")
-            around = [f"{os.environ.get('DISTLOCK_TOKEN', '')} {first}", *outer] if first else []
-            return {
-                "DISTLOCK_HELD": "\n".join([holder.key.decode(), *around]),
-                "DISTLOCK_TOKEN": str(holder.token),
-            }
-    return {}
-
-
-def _user(name: str) -> pwd.struct_passwd:
-    try:
-        return pwd.getpwnam(str(name))
-    except KeyError:
-        raise ConfigError(f"runas: there is no user {name}") from None
-
-
-def _environment(settings: Settings) -> dict[str, str]:
-    """The settings as the command finds them: a distlock inside of it has the same etcd and prefix."""
-    skipped = ("nowait", "json", "quiet", "verbose", "while_pid", "log_file", "busy_exit_code")
-    found = {}
-    for setting in SETTINGS:
-        value, is_set = settings.by_key(setting.key), setting.key in (*settings.given, "lockname", "id", "timeout")
-        if is_set and "env" in setting.scope and setting.key not in skipped and value is not None:
-            text = ",".join(value) if isinstance(value, list) else str(value)
-            if setting.key == "config" and not text:
-                text = os.devnull  # no file: a variable that is empty counts as unset
-            found[setting.variable] = text.lower() if isinstance(value, bool) else text
-    # One setting in two forms: what the minion's own environment has of the other must not come before it.
-    for one, other in (("PASSWORD", "PASSWORD_FILE"), ("PASSWORD_FILE", "PASSWORD")):
-        if f"DISTLOCK_{one}" in found:
-            found.setdefault(f"DISTLOCK_{other}", "")
-    return found
-
-
-def _read_errors(result: dict[str, Any], reach: Mapping[str, Any]) -> dict[str, Any]:
-    """Raise what kept the command from running; a loss is part of how it ran."""
-    *lines, last = (result.get("stderr") or "").split("\n")
-    try:
-        error = json.loads(last)["error"]
-        kind, message, hints = error["kind"], error["message"], error.get("hints") or ()
-    except (ValueError, TypeError, KeyError):
-        return result
-    if kind not in ("lost", "unreachable") and result["retcode"] != 0:
-        refused = DistlockError(message, hints=from_fields(hints))
-        refused.reach = reach
-        raise CommandExecutionError(SALT.said(refused))
-    return {**result, "stderr": "\n".join([*lines, f"distlock: {message}"])}
-
-
-def _read_story(result: dict[str, Any]) -> dict[str, Any]:
-    """Take out what distlock has said of the wait, which comes before all that the command says."""
-    lines = (result.get("stderr") or "").split("\n")
-    told: dict[str, Any] = {}
-    while lines and lines[0].startswith(('{"waiting": ', '{"acquired": ', '{"warning": ')):
-        document = json.loads(lines.pop(0))
-        if "acquired" in document:
-            told = {word: document["acquired"][word] for word in (*WAITED, "story")}
-    return {**result, "stderr": "\n".join(lines), **told}

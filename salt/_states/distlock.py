@@ -54,15 +54,13 @@ Settings are described in the execution module ``distlock``.
 from __future__ import annotations
 
 import atexit
-import logging
 import os
-import signal
 import sys
 
 from salt.exceptions import CommandExecutionError
 
 try:
-    from distlock_core.adapters import salt_reports, steps
+    from distlock_core.adapters import salt_plans, salt_reports, salt_run_end, steps
     from distlock_core.adapters import salt_settings as minion_settings
     from distlock_core.adapters.run_holds import hold_around
     from distlock_core.adapters.settings import explicit_owner, in_container, read_flag
@@ -71,7 +69,6 @@ try:
     from distlock_core.lock.wait_story import WAITED
     from distlock_core.model.wording import is_held_by
     from distlock_core.process.identity import trace_of
-    from distlock_core.process.table import children
 
     MISSING = ""
 except ImportError as error:
@@ -88,8 +85,6 @@ if TYPE_CHECKING:
     __salt__: dict[str, Any]
     __opts__: dict[str, Any]
     __context__: dict[str, Any]
-
-log = logging.getLogger(__name__)
 
 __virtualname__ = "distlock"
 
@@ -187,9 +182,9 @@ def locked(
                 f"is a thread of the minion, which lives on: use until: {UNLOCKED} and distlock.unlocked, or "
                 "multiprocessing: true"
             )
-        if _planned(settings) == "locked":
+        if _plans().of(settings) == "locked":
             return _done(ret, True, f"{name} would be held by {settings.id} at this point")
-        if _planned(settings) == "unlocked":
+        if _plans().of(settings) == "unlocked":
             taken = steps.Taken(None, True)
         else:
             taken = steps.take(settings, run=run, taker=_taker(), bound=bound, children=True, dry_run=__opts__["test"])
@@ -200,11 +195,11 @@ def locked(
         return _done(ret, True, f"already: {is_held_by(taken.holder)}{_lifetime(taken.holder, until)}")
     ret["changes"] = {name: salt_reports.change(taken, explicit_owner(settings))}
     if taken.holder is None:
-        _plan(settings, "locked")
+        _plans().add(settings, "locked")
         first = f"would wait: {salt_reports.said(taken.waits)} Then " if taken.waits else ""
         return _done(ret, None, f"{first}{name} would be locked by {settings.id}{_end(until)}")
     if bound and run == os.getpid() and in_container():
-        atexit.register(_release_at_exit, settings, run, taken.holder)
+        atexit.register(salt_run_end.release, settings, run, taken.holder)
     how = "taken over from this owner's run that has ended" if taken.before else "locked"
     story = f", {taken.waited}" if taken.waited else ""
     return _done(ret, True, f"{name} is {how} by {settings.id}, token {taken.holder.token}{_end(until)}{story}")
@@ -256,7 +251,7 @@ def unlocked(
             release_timeout=release_timeout,
         )
         forced = read_flag(force, "force")
-        planned, run = _planned(settings), _run()
+        planned, run = _plans().of(settings), _run()
         if planned == "locked":
             old: str | None = settings.id
         elif planned:
@@ -279,7 +274,7 @@ def unlocked(
         ret["warnings"] = [f"{what} Use `watch`, or a lock with until: {RUN_END}"]
     ret["changes"] = {name: {"old": old, "new": None if settings.cooldown is None else f"{old} (cooling)"}}
     if __opts__["test"]:
-        _plan(settings, "unlocked")
+        _plans().add(settings, "unlocked")
         return _done(ret, None, f"{name}, held by {old}, would be unlocked{_cooling(settings)}")
     return _done(ret, True, f"{name}, which was held by {old}, is unlocked{_cooling(settings)}")
 
@@ -312,7 +307,7 @@ def held(
         settings = _settings(
             profile, lockname=name, id=owner, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout
         )
-        planned = _planned(settings)
+        planned = _plans().of(settings)
         if planned == "locked":
             return _done(ret, True, f"{name} would be held by {settings.id} at this point")
         if planned == "unlocked":
@@ -461,39 +456,8 @@ def _taker() -> dict[str, Any]:
     return trace_of(_run() or os.getpid())
 
 
-def _release_at_exit(settings: Settings, run: int, holder: Holder) -> None:
-    """In a container whose first process this run is, the keeper dies with it: so the run itself releases it.
-
-    What a run leaves running elsewhere keeps the lock, by the keeper.
-    """
-    left = {pid for pid, _ in children(run)} - {holder.keeper}
-    if os.getpid() != run or (left and run != 1):
-        return
-    try:
-        for pid in left:
-            os.kill(pid, signal.SIGKILL)  # the kernel would, a moment after the lock is free
-        steps.release(settings, token=holder.token)
-    except (DistlockError, OSError) as error:
-        log.warning("distlock: %s ends by its ttl: %s", holder.lock, error)
-
-
-# What `test=True` has said so far: a state further down is to find what a real run would have left there.
-
-
-def _planned(settings: Settings) -> str:
-    if not __opts__["test"]:
-        return ""
-    plans: dict[object, str] = __context__.get("distlock.planned", {})
-    return plans.get(_plan_key(settings), "")
-
-
-def _plan(settings: Settings, what: str) -> None:
-    __context__.setdefault("distlock.planned", {})[_plan_key(settings)] = what
-
-
-def _plan_key(settings: Settings) -> tuple[object, ...]:
-    endpoints = ",".join(settings.endpoints or ())
-    return globals().get("__instance_id__"), endpoints, settings.prefix, settings.lockname, settings.id
+def _plans() -> salt_plans.Plans:
+    return salt_plans.Plans(__context__, globals().get("__instance_id__"), test=__opts__["test"])
 
 
 # What is reported.
