@@ -182,7 +182,7 @@ def release(
     Raises `NotHolder` for a step of another process than `taker` (as for `take()`) that may be alive, unless its
     `token` or `force` is given; and, if `run` or `taker` identifies this run, for a lock that ends with another run
     that may be alive. With a `cooldown` in the settings the lock stays taken for that time; a lock that already cools
-    down is left alone. `realm` is that of the settings, for a caller that has one: its connection is used again.
+    down is left alone. `realm` is the realm of the settings, if the caller has it open: its connection is reused.
     """
     name, owner, cooldown = settings.lockname, explicit_owner(settings), settings.cooldown
     found = realm or connection.realm_of(settings)

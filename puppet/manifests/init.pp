@@ -207,7 +207,7 @@ class distlock (
       mode      => $mode,
       content   => distlock::config_file($settings + $given),
       show_diff => false,
-      # What is there now may have a password in it, which a backup would keep for ever.
+      # The present file may contain a password, which a backup would keep forever.
       backup    => false,
     }
   }

@@ -61,7 +61,7 @@ class distlock::run_lock (
     default => $config,
   })
 
-  # Puppet wants one string here. What stands in it holds nothing that a shell or puppet.conf would read. The lock stands
+  # Puppet expects one string here. It contains nothing that a shell or puppet.conf would interpret. The lock stands
   # last: puppet.conf loses a quote at the end of a line.
   $where = $config_file ? {
     undef   => '',

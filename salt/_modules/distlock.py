@@ -365,7 +365,7 @@ def run(
             release_timeout=release_timeout,
         )
         words = salt_command.words(cmd, python_shell=python_shell)
-        runas = runas or __context__.get("runas")  # that of a state
+        runas = runas or __context__.get("runas")  # set by a state
         if runas:
             account = salt_command.account(runas)
             words = salt_command.run_as(account, words)
@@ -373,12 +373,12 @@ def run(
         result: dict[str, Any] = __salt__["cmd.run_all"](
             salt_command.under_lock(words),
             cwd=cwd,
-            runas="",  # not that of the state: distlock itself does not run as that user
+            runas="",  # not the state's: distlock itself does not run as that user
             env={**(env or {}), **salt_command.environment(settings), **salt_command.enclosing_lock(settings)},
             stdin=stdin,
             python_shell=False,
             output_loglevel=output_loglevel,
-            ignore_retcode=True,  # or Salt would log every busy lock as an error
+            ignore_retcode=True,  # otherwise Salt would log every busy lock as an error
         )
         result = salt_command.outcome(result, dict(settings.reach))
         __context__["retcode"] = result["retcode"]

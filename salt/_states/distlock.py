@@ -260,7 +260,7 @@ def unlocked(
             realm = realm_of(settings)
             around = None if forced else hold_around(settings.lockname, realm)
             if around is not None:
-                return _done(ret, True, f"{is_held_by(around)}, by the command around this run, which lets it go")
+                return _done(ret, True, f"{is_held_by(around)}, by the command around this run, which releases it")
             taker, dry_run = _taker(), __opts__["test"]
             ended = steps.release(settings, run=run, taker=taker, force=forced, dry_run=dry_run, realm=realm)
             old = salt_reports.shown(ended)
@@ -443,7 +443,7 @@ def _settings(profile: str | None, **arguments: Any) -> Settings:
 
 
 def _run() -> int | None:
-    """The process that lives exactly as long as this state run; None where there is none."""
+    """The process that lives exactly as long as this state run; None if the run is a thread of the minion."""
     if __opts__.get("__cli") != "salt-call" and not __opts__.get("multiprocessing", True):
         return None
     # A `parallel: true` state is a child of the run.
@@ -452,7 +452,7 @@ def _run() -> int | None:
 
 
 def _taker() -> dict[str, Any]:
-    """The process that a lock is taken for: that of this state run, or the minion where a run is a thread of it."""
+    """Trace of the process for which a lock is taken: this state run, or the minion if the run is a thread of it."""
     return trace_of(_run() or os.getpid())
 
 
@@ -460,13 +460,13 @@ def _plans() -> salt_plans.Plans:
     return salt_plans.Plans(__context__, globals().get("__instance_id__"), test=__opts__["test"])
 
 
-# What is reported.
+# Reports.
 
 
 def _ret(name: str) -> dict[str, Any]:
     ret: dict[str, Any] = {"name": name, "changes": {}, "result": False, "comment": ""}
     if "watch" in (globals().get("__low__") or {}):
-        ret["skip_watch"] = True  # Salt would call mod_watch after a state that has changed nothing, or has failed
+        ret["skip_watch"] = True  # or Salt would call mod_watch after a state without changes, and after a failure
     return ret
 
 
@@ -488,7 +488,7 @@ def _cooling(settings: Settings) -> str:
     return "" if settings.cooldown is None else f" in {settings.cooldown}s"
 
 
-# What each of them takes, to say where an argument belongs that another one has.
+# The arguments of each state: an error names the state that a misplaced argument belongs to.
 ARGUMENTS = {
     function.__name__: frozenset(function.__code__.co_varnames[: function.__code__.co_argcount])
     for function in (locked, unlocked, held, run)

@@ -510,5 +510,5 @@ def test_an_inner_step_leaves_the_lock_of_the_command_around_the_run(
         done = states(json.loads(outer.stdout)["local"])
         assert [state.result for state in done.values()] == [True] * 3, done
         assert not any(state.changes for state in done.values())
-        assert "by the command around this run, which lets it go" in done["give"].comment
+        assert "by the command around this run, which releases it" in done["give"].comment
         assert keys.keys() == []

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The controller's part of the module distlock: environment, default owner, what would never end, and until=run_end."""
+"""The controller's part of the module distlock: environment, default owner, endless waits, and until=run_end."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from ansible_collections.distlock.distlock.plugins.plugin_utils._on_host import 
 from ansible_collections.distlock.distlock.plugins.plugin_utils._plan import Plan
 from ansible_collections.distlock.distlock.plugins.plugin_utils._selection import is_deselected
 
-# What the environment says of a lease is meant for the one that a run has, not for a step that nobody renews.
+# Lease settings of the environment apply to the lock of a run, not to a step, whose lease nobody renews.
 OF_A_RUN = ("ttl", "on_loss")
 
 
@@ -51,9 +51,9 @@ MEANS_NOTHING = {
 
 class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
-        self._supports_async = True  # of the object: ansible-core 2.15 sets that when it makes one
+        self._supports_async = True  # on the object: the constructor of ansible-core 2.15 resets it
         result = super().run(tmp, task_vars)
-        del tmp  # it has no effect any more
+        del tmp  # deprecated, without effect
         if is_deselected(self._task, task_vars):
             return {**result, "changed": False, "skipped": True, "skip_reason": "Not selected by the tags of this run"}
         options = argument_spec()
@@ -69,7 +69,7 @@ class ActionModule(ActionBase):
         return {**result, **done}
 
     def _refuse_what_means_nothing(self, arguments):
-        """In the task itself. Defaults of a group of modules, and the environment, are there for all states."""
+        """Refuse options of another state in the task itself. Module defaults and environment apply to all states."""
         written = written_in(self._task)
         for word in MEANS_NOTHING[arguments["state"]]:
             if word in written and arguments[word] not in (None, False):
@@ -95,14 +95,14 @@ class ActionModule(ActionBase):
         return done
 
     def _there(self, arguments, task_vars, run):
-        """On the host, where Ansible ships the module with all that it imports."""
+        """Run the module on the host."""
 
         def execute(said):
             given = {word: value for word, value in said.items() if value is not None}
             return self._execute_module(module_args=given, task_vars=task_vars, wrap_async=self._task.async_val)
 
         if self._task.async_val or self._task.check_mode:
-            return execute({**arguments, "run": run.told})
+            return execute({**arguments, "run": run.facts})
         at_work = set(task_vars.get("ansible_play_hosts") or ())
 
         def lost(host):
@@ -111,20 +111,20 @@ class ActionModule(ActionBase):
         return OnHost(execute, run, arguments, task_vars["inventory_hostname"], lost).carry_out()
 
     def _here(self, arguments, run):
-        """In this worker. The lock is a keeper's, then, and ends with the run."""
+        """Acquire in this worker a lock that ends with the run, and leave it to a keeper."""
         if self._task.async_val:
             raise ConfigError("async: the lock of until: run_end is not taken in the background; use timeout")
         before = signal.getsignal(signal.SIGTERM)
         alive = WhileAlive(run.pid, start_time(run.pid))
         try:
-            # Without what Ansible ties to its values.
-            plain = json.loads(json.dumps({**arguments, "run": run.told}))
+            # Without the tags that Ansible attaches to its values.
+            plain = json.loads(json.dumps({**arguments, "run": run.facts}))
             done = carry_out(plain, self._task.check_mode, alive, run.pid, run.family)
             return {word: value for word, value in done.items() if word not in INNER}
         finally:
             signal.signal(signal.SIGTERM, before)
             if alive.quit.is_set():
-                os.kill(os.getpid(), signal.SIGTERM)  # the queue is left: now what Ansible does about it
+                os.kill(os.getpid(), signal.SIGTERM)  # the queue is left; now for Ansible's handler
 
     def _refuse_to_wait_for_ever(self, arguments, task_vars, run, at_run_end):
         if not (arguments["lockstep"] or at_run_end or shares_workers(self._task.get_play())):
@@ -140,7 +140,7 @@ class ActionModule(ActionBase):
             why = WAITS_FOR_EVER_AT_RUN_END if at_run_end else WAITS_FOR_EVER
             raise ConfigError(f"{name}: {who} would wait for it in the same task, as another owner, and {why}")
         forks = int(context.CLIARGS.get("forks") or constants.DEFAULT_FORKS)
-        # Under free a task that is throttled holds up all other tasks, too.
+        # Under free, a throttled task blocks all other tasks, too.
         forks = min(forks, self._task.throttle or forks)
         if waiting >= forks:
             raise ConfigError(f"{name}: {waiting} hosts would wait for it at once, and {TAKES_ALL_WORKERS} ({forks})")

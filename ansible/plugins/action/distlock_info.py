@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The controller's part of the module distlock_info: what its environment says."""
+"""The controller's part of the module distlock_info: its environment."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ansible_collections.distlock.distlock.plugins.plugin_utils._facts import re
 
 class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
-        self._supports_async = True  # of the object: ansible-core 2.15 sets that when it makes one
+        self._supports_async = True  # on the object: the constructor of ansible-core 2.15 resets it
         result = super().run(tmp, task_vars)
-        del tmp  # it has no effect any more
+        del tmp  # deprecated, without effect
         arguments = dict(self._task.args)
         try:
             refuse_facts_in_arguments(self._task, task_vars, self._templar, self._task.resolved_action)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A list of the waits of a run, shown at its end."""
+"""A callback that lists the waits of a run at its end."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ NOTES = [
 
 
 class ModuleDocFragment:
-    """What is in here is put together below: yamllint reads a class for texts only."""
+    """Filled below, because ansible-test expects only literal texts in this class."""
 
     ACTIONGROUPS = r"""
 options: {}

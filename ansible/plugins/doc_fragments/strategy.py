@@ -100,7 +100,7 @@ def _connection():
 
 
 class ModuleDocFragment:
-    """What is in here is put together below: yamllint reads a class for texts only."""
+    """Filled below, because ansible-test expects only literal texts in this class."""
 
 
 ModuleDocFragment.DOCUMENTATION = yaml.safe_dump({"options": {**yaml.safe_load(OWN)["options"], **_connection()}})

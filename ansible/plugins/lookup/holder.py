@@ -65,5 +65,5 @@ class LookupModule(LookupBase):
             with realm:
                 return [owner_of(holder.owner) for name in terms for holder in realm.show(str(name)).holders]
         except DistlockError as error:
-            # With no other error behind it: Ansible follows such chains, and shows each message of them.
+            # Without a cause: Ansible would show the message of each error in the chain.
             raise AnsibleLookupError(ANSIBLE.said(error)) from None

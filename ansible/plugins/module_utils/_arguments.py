@@ -80,12 +80,12 @@ def connection_spec():
 
 
 def connection_arguments(params):
-    """The connection options that a task has set, by setting."""
+    """The connection options of a task, by setting."""
     return {word: params[word] for word in CONNECTION}
 
 
 def documented(sources=False):
-    """The options as documentation; with `sources`, also where Ansible reads them from for plugins."""
+    """The documentation of the options; with `sources`, including where Ansible reads them from for plugins."""
     options = {}
     for word, option in CONNECTION.items():
         options[word] = {name: value for name, value in option.items() if name != "no_log"}

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Imported by the modules before distlock_core: says what is needed if the host's Python is too old for the rest."""
+"""Imported by the modules before distlock_core: a clear error if the host's Python is too old."""
 
-# What ends a module in an orderly way takes more of Python than there may be.
+# AnsibleModule.fail_json() may not work with such a Python.
 # pylint: disable=ansible-bad-function
 
 from __future__ import annotations

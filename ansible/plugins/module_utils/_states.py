@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A lock in a state that is wanted, on a node or on the controller: arguments in, what Ansible reports out."""
+"""Brings a lock into the requested state, on a node or on the controller, and makes the result of the task."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.pr
 LOCKED, UNLOCKED, HELD = "locked", "unlocked", "held"
 RUN_END = "run_end"
 
-# The owners where nobody has named one; the action plugin puts them in.
+# The default owners, which the action plugin inserts.
 OF_A_HOST = re.compile(r"ansible:(?P<host>.+)@(?P<run>[^@]+:\d+\.[0-9a-f]{8})$")
 OF_A_RUN = re.compile(r"ansible:(?P<run>[^@]+:\d+\.[0-9a-f]{8})$")
 
-# Options that are settings under other words.
+# Options whose setting has another name.
 SETTING = {"name": "lockname", "owner": "id"}
 
 
@@ -68,7 +68,7 @@ def argument_spec():
 
 
 def carry_out(params, check_mode, cancel=None, run=None, family=None):
-    """Bring the lock into the state, and return what the task returns; `failed` is in there where it is not.
+    """Bring the lock into the state, and return the result of the task, with `failed` if that was not possible.
 
     `run` is the controller's process for until=run_end, and `family` what its workers have inherited from it.
     `step`, `of_this_run`, `waits` and `again` in what is returned are for the action plugin, which takes them out.
@@ -104,18 +104,18 @@ class _Task:
         if not self._settings.lockname:
             raise ConfigError("no lock is named: name is empty")
         self.owner = self._settings.id
-        # Nobody has named an owner: then what this run holds in its own name counts too.
+        # With a default owner, the holds of this run under its own name count, too.
         default = OF_A_HOST.match(self.owner) or OF_A_RUN.match(self.owner)
         self._run = default.group("run") if default else ""
         self._run_owners = (self.owner, "ansible:" + self._run) if default else ()
-        told = params["run"] or {}
-        self._taker = told.get("taker")
-        self._asks = bool(told.get("asks"))  # the controller wants to know what it may do about a refusal
-        self._first = bool(told.get("first"))  # only try: the controller says for whom is waited, before that
+        facts = params["run"] or {}
+        self._taker = facts.get("taker")
+        self._asks = bool(facts.get("asks"))  # the controller wants details of a refusal, to act on them
+        self._first = bool(facts.get("first"))  # only try: the controller reports the holder before the wait
         self._mine = RunHolds(None, None, self._run_owners, self._taker)
-        for word in (HELD_AROUND, TOKEN_AROUND):  # the locks around the run, which this host knows nothing of
-            if told.get(word):
-                os.environ[word] = told[word]
+        for word in (HELD_AROUND, TOKEN_AROUND):  # the locks around the run, unknown to this host
+            if facts.get(word):
+                os.environ[word] = facts[word]
 
     def lock(self, cancel, run, family):
         until, ttl = self._params["until"], self._params["ttl"]
@@ -147,7 +147,7 @@ class _Task:
                 progress=progress,
             )
         except DistlockError as error:
-            # Beside what happened, where in the queue it did.
+            # The error, with the position in the queue.
             report = {**self.refused(error), "position": positions[0] if positions else _position(error)}
             if self._first and timeout != 0 and isinstance(error, (LockBusy, Frozen)):
                 report["again"] = timeout
@@ -175,7 +175,7 @@ class _Task:
             return {"msg": is_held_by(mine) + ", for its play: it ends with that", **_shown(mine)}
         ended = mine if self._dry else self._release(realm)
         if ended is None:
-            return {"msg": self.name + " is not locked"}  # by now
+            return {"msg": self.name + " is not locked"}  # released meanwhile
         cooldown = self._settings.cooldown
         cooling = "" if cooldown is None else f" in {cooldown}s"
         who = owner_of(ended.owner)
@@ -198,7 +198,7 @@ class _Task:
         return {"msg": is_held_by(holder), **_shown(holder)}
 
     def refused(self, error):
-        """What is returned for an error, with what the controller may find out more about."""
+        """The result for an error, with details that only the controller can check."""
         state = getattr(error, "state", None)
         if state is None and isinstance(error, NotHolder):
             state = error.state = realm_of(self._settings).show(self._settings.lockname)
@@ -227,14 +227,14 @@ class _Task:
             return steps.release(settings, taker=self._taker, token=token, dry_run=dry, realm=realm)
 
     def _is_of_this_run(self, holder):
-        """It belongs to another host of this run."""
+        """True for a hold of another host of this run."""
         owner = OF_A_HOST.match(holder.owner or "")
         taker = holder.record.details.get("taker")
         same = isinstance(taker, dict) and self._taker is not None and is_same(taker, self._taker)
         return same and owner is not None and owner.group("run") == self._run
 
     def _refuse_to_wait_for_ever(self, state):
-        """Under a strategy that goes from task to task, no other host of this run can release it meanwhile."""
+        """Refuse if only this run could release the lock, under a strategy that goes task by task."""
         if not (self._params["lockstep"] and self._run and state.holders):
             return
         if all(self._is_of_this_run(holder) for holder in state.holders):
@@ -268,7 +268,7 @@ def _refused(error):
 
 
 def _position(error):
-    """Where in the queue one would have come who was not to wait."""
+    """The position in the queue that a wait would have had."""
     state = getattr(error, "state", None)
     return 0 if state is None else state.waiting + 1
 
@@ -284,7 +284,7 @@ def _shown(holder):
 
 
 def _is_a_plays(holder):
-    """It belongs to a play under one of the strategies: the process that keeps it has also taken it."""
+    """True for the lock of a play under one of the strategies: its keeper has also acquired it."""
     return holder.keeper is not None and holder.keeper == holder.record.number("pid")
 
 

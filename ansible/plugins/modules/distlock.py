@@ -216,12 +216,12 @@ waited:
 position:
   description:
     - The position in the queue on arrival, counted from 1. 0 if the lock was free.
-    - Where the task was not to wait and fails, the place that it would have had.
+    - If the task fails without waiting, the position that it would have had.
   returned: always
   type: int
   sample: 2
 reason:
-  description: Why that hold is, as its owner says.
+  description: Reason given by the owner.
   returned: when somebody holds the lock
   type: str
   sample: Upgrade of Percona Server
@@ -236,7 +236,7 @@ waiting:
   type: int
   sample: 2
 kind:
-  description: What kind of failure it was, in one word, such as V(busy), V(timeout), V(unreachable), V(config).
+  description: Kind of failure in one word, such as V(busy), V(timeout), V(unreachable), V(config).
   returned: on failure
   type: str
   sample: busy

@@ -139,7 +139,7 @@ locks:
       type: dict
       sample: null
 kind:
-  description: What kind of failure it was, in one word, such as V(unreachable) or V(config).
+  description: Kind of failure in one word, such as V(unreachable) or V(config).
   returned: on failure
   type: str
   sample: unreachable

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What only the controller knows: its environment, and the run that a task is part of."""
+"""Facts of the controller: its environment, and the run that a task is part of."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ CREDENTIALS = ("user", "password", "password_file", "cert", "key")
 
 
 def said_by_environment():
-    """The settings that DISTLOCK_* say here, and the config file that DISTLOCK_CONFIG names. Raises `ConfigError`."""
-    config = os.environ.get("DISTLOCK_CONFIG") or os.devnull  # the default file is each host's own
+    """The settings from DISTLOCK_* and from the file in DISTLOCK_CONFIG, on the controller. Raises `ConfigError`."""
+    config = os.environ.get("DISTLOCK_CONFIG") or os.devnull  # the default file is read on each host
     settings = load({}, {**os.environ, "DISTLOCK_CONFIG": config})
     found = {word: settings.by_key(word) for word in settings.given if word != "config"}
     if found.pop("nowait", False):
@@ -31,10 +31,10 @@ def said_by_environment():
 
 
 def fill_in(arguments, options, setting):
-    """Add to the arguments of a task what is said for those `options` on this controller only.
+    """Add the controller's settings for these `options` to the arguments of a task.
 
-    `setting` has the word of the setting, where it is not the option's. What this controller shows to etcd to be let
-    in goes along only where this controller also says which etcd that is, and the task brings nothing of that kind.
+    `setting` maps an option to its setting if their names differ. Credentials are added only if the controller also
+    selects the etcd cluster, and the task has no credentials.
     """
     said = said_by_environment()
     asked = any(arguments.get(word) or said.get(word) for word in ("endpoints", "discovery_srv"))
@@ -47,17 +47,17 @@ def fill_in(arguments, options, setting):
 
 
 def suffix_of_run(pid):
-    """What the default owners of a run end with: where it runs, its pid, and something random.
+    """The suffix of a run's default owners: host name, pid and a random part.
 
-    The random part tells apart runs in containers, which may have one host name and one pid. It is that of the folder
-    for temporary files that Ansible makes for each run, so all processes of the run have the same.
+    The random part distinguishes runs in containers with equal host names and pids. It comes from the name of the
+    run's temporary folder, so it is the same in all processes of the run.
     """
     folder = os.path.basename(constants.DEFAULT_LOCAL_TMP)
     return f"{hostname()}:{pid}.{hashlib.sha256(folder.encode()).hexdigest()[:8]}"
 
 
 class Run:
-    """The run of ansible-playbook that this worker is part of. Its main process is the one that has forked me."""
+    """The run of ansible-playbook that this worker belongs to. Its main process is the parent of the worker."""
 
     def __init__(self):
         parent = multiprocessing.parent_process()
@@ -66,8 +66,8 @@ class Run:
         self.owner = f"ansible:{self.suffix}"
 
     @property
-    def told(self):
-        """What the module is told of the run: the trace of its main process, and which locks are held around it."""
+    def facts(self):
+        """Facts about the run for the module: the trace of its main process, and the locks held around it."""
         around = {word: os.environ[word] for word in (HELD, TOKEN) if os.environ.get(word)}
         return {"taker": trace_of(self.pid), **around}
 
@@ -76,9 +76,9 @@ class Run:
 
     @property
     def family(self):
-        """The reading end of a pipe whose writing end main process and workers have, and no program that they start.
+        """The read end of a pipe whose write end is open in all workers of the run, but in no program that they start.
 
-        It is the one by which the workers send their results; who only asks for its end takes nothing out of it.
+        The workers send their results through it. To wait for its end takes nothing out of it.
         """
         queue = getattr(Display(), "_final_q", None)
         reader = getattr(queue, "_reader", None)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Facts are what a node says about itself, and must not choose the etcd that a controller talks to.
+"""Facts come from the nodes, so they must not choose the etcd that a controller talks to.
 
 Ansible ranks facts above the variables of an inventory. A node that has been taken over could otherwise name an etcd of
 its own, receive the password meant for the real one, and grant locks as it likes.
@@ -26,7 +26,7 @@ ADVICE = "set it in the inventory, the play or with --extra-vars, without facts"
 
 @contextlib.contextmanager
 def without_facts(manager):
-    """In this block the variable manager, and hostvars with it, knows no facts of any host."""
+    """Context manager: the variable manager, and with it hostvars, has no facts of any host."""
     before, manager._fact_cache = manager._fact_cache, _NoFacts()
     try:
         yield
@@ -35,7 +35,7 @@ def without_facts(manager):
 
 
 class _NoFacts:
-    """A fact cache with nothing in it; its interface differs between versions of Ansible."""
+    """An empty fact cache; its interface differs between versions of Ansible."""
 
     def get(self, name, *default):
         if default:
@@ -50,7 +50,7 @@ class _NoFacts:
 
 
 def refuse_injected(names, variables, clean):
-    """Raise `ConfigError` where a variable's value comes from a fact: `clean` are the variables without facts."""
+    """Raise `ConfigError` if the value of a variable comes from a fact. `clean` are the variables without facts."""
     for name in names:
         if variables.get(name) != clean.get(name):
             raise ConfigError(f"{name} comes from a fact of this host, and a host must not set it: {ADVICE}")
@@ -76,7 +76,7 @@ def rendered_without_facts(names, variables, templar):
 
 
 def refuse_facts_in_arguments(task, task_vars, templar, action):
-    """Raise `ConfigError` where an argument of the connection would be another one without the facts of the hosts.
+    """Raise `ConfigError` if an argument of the connection depends on the facts of a host.
 
     The arguments of a task are rendered before its action plugin sees them, so they are rendered again without facts.
     """
@@ -84,7 +84,7 @@ def refuse_facts_in_arguments(task, task_vars, templar, action):
     with without_facts(hostvars._variable_manager):
         host = hostvars._inventory.get_host(task_vars["inventory_hostname"])
         known = hostvars._variable_manager.get_vars(play=task.get_play(), host=host, task=task)
-        # Loop variables and the like, which only this task has.
+        # Variables of this task alone, such as loop variables.
         own = {name: value for name, value in task_vars.items() if name not in known and not _is_fact(name, task_vars)}
         clean = templar.copy_with_new_env(available_variables={**own, **known})
         for word, value in _as_written(task, action, clean).items():
@@ -109,9 +109,9 @@ def _refusal(word):
 
 
 def _as_written(task, action, clean):
-    """The arguments of a task before they were rendered, with those of module_defaults below them."""
+    """The arguments of a task before rendering, with those of module_defaults as defaults."""
     entries = {}
-    # A task's own copy has been rendered in some versions of Ansible, that of the block around it never is.
+    # Some versions of Ansible have already rendered the task's own copy, but never that of the enclosing block.
     for source in (task, getattr(task, "_parent", None)):
         for entry in getattr(source, "module_defaults", None) or ():
             entries.update(entry)
@@ -123,7 +123,7 @@ def _as_written(task, action, clean):
 
 
 def written_in(task):
-    """The arguments of a task as they are written there."""
+    """The arguments of a task as written in the playbook."""
     return ModuleArgsParser(task_ds=task.get_ds().copy(), collection_list=task.collections).parse()[1]
 
 
@@ -139,7 +139,7 @@ def _is_fact(name, task_vars):
 
 
 def _same(one, other):
-    """A list may be shuffled, to spread the load; a comma-separated text is a list as well."""
+    """Ignores the order of a list, which may be shuffled to spread the load. A comma-separated text is a list, too."""
     return _items(one) == _items(other)
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The locks of the hosts of one play, each in its host's name."""
+"""The locks of the hosts of one play, one for each host."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ansible_collections.distlock.distlock.plugins.plugin_utils._play_lock impor
 from ansible_collections.distlock.distlock.plugins.plugin_utils._story import Waiting
 
 TO_COME, WAITS, HOLDS, PARTS, DONE = "to come", "waits", "holds", "parts", "done"
-REST = 0.2  # seconds between two looks while nothing can go on
+REST = 0.2  # seconds between two checks while no host can continue
 
 
 class Turn:
@@ -39,7 +39,7 @@ class Turn:
 
     @property
     def holds(self):
-        """True while nothing speaks against it. Costs no round trip."""
+        """True until a loss is known. Needs no request to etcd."""
         if self.stage == HOLDS:
             self.keeper.update()
         return self.stage == HOLDS and not self.keeper.over
@@ -49,21 +49,21 @@ class HostLocks:
     def __init__(self, wanted, play):
         self._play = play
         self._turns = {host: Turn(host, settings) for host, settings in wanted.items()}
-        self._kept = {}  # the host after whose failure a lock was left taken, by line
+        self._kept = {}  # by queue: the host whose failure left a lock taken
 
     def keep_back(self, host):
-        """True when no task of this host may start now."""
+        """True if no task of this host may start now."""
         turn = self._turns.get(host)
         return turn is not None and turn.stage != DONE and not turn.holds
 
     def shown(self, host):
-        """The hold as the host's tasks see it in a variable."""
+        """The variable that shows the hold to the host's tasks."""
         turn = self._turns.get(host)
         hold = turn.keeper.hold if turn is not None and turn.keeper is not None else None
         return None if hold is None else hold._asdict()
 
     def advance(self, state):
-        """Do what can be done without waiting, and return the hosts that are to be stopped: without their lock.
+        """Do what is possible without waiting, and return the hosts to stop because they have no lock.
 
         `state` says of a host whether it is through the play, and whether it has failed.
         """
@@ -91,13 +91,13 @@ class HostLocks:
         return stopped
 
     def rest(self):
-        """Until a lock comes or goes, if none of the hosts can go on before that."""
+        """Wait until a lock is acquired or released, if no host can continue before that."""
         busy = [turn for turn in self._turns.values() if turn.stage in (WAITS, PARTS)]
         if busy and not any(turn.stage == HOLDS for turn in self._turns.values()):
             wait_for([turn.keeper for turn in busy], REST)
 
     def finish(self, advance):
-        """All hosts are through: see to it that every lock is released, within the time that a release is tried."""
+        """Make sure that every lock is released, at the end of the play and within the release timeout."""
         deadline = (
             time.monotonic() + BEYOND + max((turn.settings.release_timeout for turn in self._turns.values()), default=0)
         )
@@ -112,7 +112,7 @@ class HostLocks:
             advance()
 
     def _has_room(self, turn):
-        """Only as many of one run stand in the same line as could get through at once."""
+        """Limit the waiters of this run in one queue to the number of slots."""
         there = [
             other for other in self._turns.values() if other.line == turn.line and other.stage in (WAITS, HOLDS, PARTS)
         ]
@@ -149,7 +149,7 @@ class HostLocks:
             end_hold(turn.keeper, turn.settings, self._play, {turn.host} if failed else set())
 
     def _give_up(self, turn):
-        """Not to wait until a person unlocks it, and then to go on with what has failed on another host."""
+        """Refuse to wait until a person unlocks a kept lock, and then repeat what has failed on another host."""
         name, host = turn.settings.lockname, self._kept[turn.line]
         turn.given_up = DistlockError(
             f"{name} is left taken after {host} has failed, so no other host of this run goes on"

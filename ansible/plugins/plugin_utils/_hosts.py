@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the strategies do to hosts and their workers, and how they say so."""
+"""Operations of the strategies on hosts and their workers, and their messages."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ display = Display()
 
 
 def stop(tqm, iterator, host):
-    """The host has failed, and starts no further task, not even one of an always section."""
+    """Mark the host as failed: it starts no further task, not even in an always section."""
     iterator.mark_host_failed(host)
     iterator.set_run_state_for_host(host.name, IteratingStates.COMPLETE)
-    # As after a failure that no section of any block is left for.
+    # The same state as after a failure with no section of any block left.
     iterator.set_fail_state_for_host(host.name, FailedStates.TASKS | FailedStates.ALWAYS)
     tqm._failed_hosts[host.name] = True
     tqm._stats.increment("failures", host.name)
 
 
 def at_work(workers, host=None):
-    """True while a worker lives, of this host or of any."""
+    """True while a worker is alive, of this host or of any."""
     return any(
         worker is not None and worker.is_alive() and (host is None or worker._host.name == host) for worker in workers
     )
 
 
 def preview(settings):
-    """In check mode: say what is in the way of a real run. Nothing is written."""
+    """In check mode: report the obstacles of a real run. Writes nothing."""
     try:
         waits = steps.take(settings, run=os.getpid(), bound=True, dry_run=True).waits
     except DistlockError as error:
@@ -46,7 +46,7 @@ def preview(settings):
 
 
 def would_hold(settings):
-    """The variable distlock_held in check mode: what a real run would hold, but for what only that would know."""
+    """The variable distlock_held in check mode: the hold of a real run, without fields that only a real hold has."""
     return {"lock": settings.lockname, "owner": settings.id, "token": None, "since": None}
 
 

@@ -2,14 +2,14 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Hosts of one batch that would wait for each other for ever: their strategy goes from one task to the next."""
+"""Detects hosts of one batch that would wait for each other forever, under a strategy that goes task by task."""
 
 from __future__ import annotations
 
 from ansible.errors import AnsibleError
 from ansible.parsing.mod_args import ModuleArgsParser
 
-NOT_IN_LOCKSTEP = ("free", "host_pinned")  # the last part of their names, whoever has made them
+NOT_IN_LOCKSTEP = ("free", "host_pinned")  # the last part of their names, in any collection
 
 
 def is_in_lockstep(play):
@@ -17,12 +17,12 @@ def is_in_lockstep(play):
 
 
 def shares_workers(play):
-    """True for a strategy under which hosts that wait can take all workers: one that pins hosts to workers cannot."""
+    """True for a strategy whose waiting hosts can occupy all workers; not for one that pins hosts to workers."""
     return play.strategy.rpartition(".")[2].endswith("free")
 
 
 def rivals(task, task_vars, templar, default_owner):
-    """Return the other hosts of the batch that want the lock of this task too, as other owners.
+    """Return the other hosts of the batch that acquire the lock of this task, as other owners.
 
     What they are told is rendered with their variables. A host for which that cannot be done is left out: once it
     waits, it is seen who holds the lock. `default_owner` gives a host's.
@@ -46,7 +46,7 @@ class _Wish:
 
 
 class _Wanted:
-    """What a task means for each host. The task is rendered for one only; the text that it came from is not."""
+    """Renders a task for each host, from its unrendered text."""
 
     def __init__(self, task, task_vars, templar, default_owner):
         self._task = task
@@ -57,14 +57,14 @@ class _Wanted:
         self._arguments = {**task.args, **written}
 
     def by(self, host):
-        """The lock that a host wants, None where it wants none, or nobody can tell."""
+        """The lock that a host acquires; None if it acquires none, or if that is unknown."""
         hostvars = self._task_vars["hostvars"]
         manager = hostvars._variable_manager
         try:
             known = manager.get_vars(
                 play=self._task.get_play(), host=hostvars._inventory.get_host(host), task=self._task
             )
-            # A loop's variables are nobody's but this task's.
+            # The variables of a loop belong to this task alone.
             variables = {**self._task_vars, **known}
             templar = self._templar.copy_with_new_env(available_variables=variables)
             if not self._applies(variables, templar):

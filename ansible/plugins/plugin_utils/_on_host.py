@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The module on its host, as the controller runs it: tried first, then waited for in sight, and tied to the run."""
+"""Runs the module on its host: first without waiting, then with a visible wait, and tied to the run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.pr
 from ansible_collections.distlock.distlock.plugins.plugin_utils._tied import Tied
 
 SHORTEST_WAIT = 0.1  # seconds; 0 would not wait at all
-# What the module says to this plugin only.
+# Results of the module for this plugin only.
 INNER = ("step", "of_this_run", "waits", "again")
 
 
 class OnHost:
     def __init__(self, execute, run, arguments, host, lost):
-        """`execute(arguments)` runs the module; `lost(host)` says whether a host is out of the play."""
+        """`execute(arguments)` runs the module; `lost(host)` is true for a host that is out of the play."""
         self._execute = execute
         self._run = run
         self._arguments = arguments
@@ -42,7 +42,7 @@ class OnHost:
         if again is None:
             return done
         Display().display(f"distlock: {self._host}: waiting: {done.get('waits')}")
-        # What the host's own settings say of a timeout is said there again.
+        # Without a limit here, the host's own settings apply again.
         left = {"timeout": max(SHORTEST_WAIT, again - (time.monotonic() - started))} if again > 0 else {}
         return self._once(**left)
 
@@ -52,22 +52,22 @@ class OnHost:
         if done.get("failed") and mine is not None:
             owner = OF_A_HOST.match(mine["owner"])
             if owner is not None and self._lost(owner.group("host")):
-                # The lock of a host of this run that is out of the play: nobody else would release it.
+                # Its host is out of the play: nobody else would release it.
                 done = self._once(owner=mine["owner"], token=mine["token"])
         return done
 
     def _once(self, first=False, **changes):
-        """Run the module. A step that a run of this controller has left is named to it when that run has ended."""
+        """Run the module. Enter a step that an earlier run of this controller has left, if that run has ended."""
         done = self._tied(first, changes)
         step = done.get("step")
-        # Only here can that run be looked for: to the host it is a process of another machine.
+        # Only the controller can check: to the host, that run is a process of another machine.
         if done.get("failed") and step is not None and "token" not in changes and fate(step["taker"])[0] == GONE:
             done = self._tied(first, {**changes, "token": step["token"]})
         return done
 
     def _tied(self, first, changes):
         arguments = {**self._arguments, **changes}
-        arguments["run"] = {**self._run.told, "asks": True, "first": first}
+        arguments["run"] = {**self._run.facts, "asks": True, "first": first}
         with Tied(self._run.pid) as tied:
             done = self._execute(arguments)
         if tied.run_is_gone and done.get("changed") and arguments["state"] == LOCKED:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the strategies were told: play variables, environment and ansible.cfg, as their documentation says."""
+"""The options of the strategies: from play variables, environment and ansible.cfg, as documented."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from ansible_collections.distlock.distlock.plugins.plugin_utils._facts import AD
 display = Display()
 
 WORD = "distlock_"
-CLOSE = 0.85  # of 1: how alike a name must be to one that is known
-SETTING = {"name": "lockname", "owner": "id"}  # all others are called as they are there
-# They choose the etcd that is asked, or files that the controller reads and writes.
+CLOSE = 0.85  # similarity (0 to 1) at which an unknown name counts as a misspelling
+SETTING = {"name": "lockname", "owner": "id"}  # all other options have the name of the setting
+# These choose the etcd cluster, or files that the controller reads and writes.
 OF_THE_CONTROLLER = {WORD + word for word in (*CONNECTION, "log_file")}
-SCOPE = "scope"  # no setting: the strategy's own
+SCOPE = "scope"  # an option of the strategy, not a setting
 
 
 class Options:
-    """Reads the options of one strategy. Ansible itself does that for other kinds of plugins only."""
+    """Reads the options of one strategy, which Ansible itself does for other kinds of plugins only."""
 
     def __init__(self, plugin, path):
         self._plugin = plugin
@@ -41,7 +41,7 @@ class Options:
             constants.config.initialize_plugin_configuration_definitions("strategy", plugin, documentation["options"])
 
     def read(self, manager, get_vars, loader, host=None):
-        """Return the settings of the lock, and the options that are no settings. Raises `ConfigError`.
+        """Return the settings of the lock, and the options that are not settings. Raises `ConfigError`.
 
         `get_vars` asks the variable manager for the variables. `host` is whose lock it is; without one it is the
         play's. Settings that say which etcd is asked, and files of the controller, are rendered without facts.
@@ -90,7 +90,7 @@ def _rendered(names, variables, loader):
 
 
 def _plain(value):
-    """Without what Ansible ties to its values: they go to another process."""
+    """Strip the tags that Ansible attaches to its values, for another process."""
     if isinstance(value, (list, tuple)):
         return [str(item) for item in value]
     for kind in (bool, int, float, str):

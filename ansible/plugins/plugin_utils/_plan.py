@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a run in check mode has said so far: a task further down finds what a real run would have left there."""
+"""The plan of a run in check mode: later tasks find the locks as a real run would have left them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ansible_collections.distlock.distlock.plugins.module_utils._states import H
 
 
 class Plan:
-    """Kept in files of this run's own folder, which workers share and Ansible removes: each task has a worker."""
+    """Kept in files, because each task has its own worker. Ansible removes the folder at the end of the run."""
 
     def __init__(self, arguments, host, of_the_play=None):
-        """`host` is whose lock it is, where no owner is named; `of_the_play` the hold that a strategy would have."""
+        """`host` stands for the owner if none is named; `of_the_play` is the hold that a strategy would have."""
         self._arguments = arguments
         self._of_the_play = bool(of_the_play) and of_the_play.get("lock") == arguments["name"]
         self._path = self._path_for(host)
         self._runs_path = self._path_for("") if host else self._path
 
     def foreseen(self):
-        """What the task returns when it would find what an earlier one has not really left there."""
+        """The result of a task that depends on what an earlier task only planned, None if there is no such plan."""
         state, name = self._arguments["state"], self._arguments["name"]
         owner = self._arguments["owner"]
         report = {"lock": name, "owner": None, "token": None, "since": None, "position": 0, "waited": 0.0}

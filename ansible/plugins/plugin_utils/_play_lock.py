@@ -24,17 +24,17 @@ from ansible_collections.distlock.distlock.plugins.plugin_utils._hosts import (
 )
 from ansible_collections.distlock.distlock.plugins.plugin_utils._story import Waiting
 
-LOOK = 1.0  # seconds between two looks at a keeper that says nothing
-WORKERS_END = 10.0  # seconds that the workers may take to end, when all of their results are there
-BEYOND = 10.0  # seconds that a release may take beyond the time that it is tried
+LOOK = 1.0  # seconds between two checks of a silent keeper
+WORKERS_END = 10.0  # seconds that the workers may take to end after their last result
+BEYOND = 10.0  # seconds that a release may take beyond its timeout
 
 
 class PlayLock:
-    """Entered and left by each batch. `trouble` is set for good when the lock was refused or lost."""
+    """Entered and left by each batch. `trouble` is set permanently if the lock was refused or lost."""
 
     @classmethod
     def refused(cls):
-        """The lock of a play that cannot have one."""
+        """A lock that is refused from the start."""
         lock = cls({}, (), "", by_batch=False)
         lock.trouble = DistlockError("refused")
         return lock
@@ -50,19 +50,19 @@ class PlayLock:
 
     @property
     def shown(self):
-        """The hold as tasks see it in a variable."""
+        """The variable that shows the hold to tasks."""
         hold = self._keeper.hold if self._keeper is not None else None
         return None if hold is None else hold._asdict()
 
     def enter(self, hosts):
-        """Have the lock; True if it is held. Waits as long as the settings say."""
+        """Acquire the lock, within the timeout of the settings. True if it is held."""
         self._to_come -= set(hosts)
         if self.trouble is None and self._keeper is None:
             self._get()
         return self.held()
 
     def held(self):
-        """True while nothing speaks against it. Costs no round trip. A loss is said once."""
+        """True until a loss is known. Needs no request to etcd. Reports a loss once."""
         if self.trouble is not None or self._keeper is None:
             return False
         self._keeper.update()
@@ -71,7 +71,7 @@ class PlayLock:
         return self.trouble is None
 
     def leave(self, workers, failed, last):
-        """A batch is done; behind the last one release, or keep as the settings say when something has failed."""
+        """End a batch. After the last one release the lock, or keep it after a failure if the settings say so."""
         self._failed.update(failed)
         if not self.held() or not (last or self._by_batch or not self._to_come):
             return
@@ -117,7 +117,7 @@ class PlayLock:
 
 
 def end_hold(keeper, settings, what, failed):
-    """Release, keep or cool, by what became of it and what the settings say."""
+    """Release, keep or cool the lock, depending on the outcome and the settings."""
     if failed and settings.on_failure == KEEP:
         keeper.end_hold(KEEP, f"{what}: failed on {', '.join(sorted(failed))}")
     elif settings.cooldown is not None and not failed:

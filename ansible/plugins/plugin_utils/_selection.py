@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether the tags of a run have selected the role guarded, whose own tasks all have the tag `always`.
+"""Finds out whether the tags of a run have selected the role guarded, whose own tasks have the tag `always`.
 
 They need it: tags on an include_role do not reach the tasks inside. But an imported role passes its tags on, and with
 `always` beside them it would run whatever was selected.
@@ -23,7 +23,7 @@ def is_deselected(task, task_vars):
     while level is not None:
         if not getattr(level, "statically_loaded", True):
             if _role(level) != GUARDED:
-                return False  # something around the role was included, and so has been selected itself
+                return False  # the role is inside an include, which has been selected
             outermost = level
         level = getattr(level, "_parent", None)
     if outermost is None:

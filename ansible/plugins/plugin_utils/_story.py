@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The waits of this run, as its main process learns of them: for the callback that shows them."""
+"""The waits of this run, collected in its main process for the callback that shows them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.mo
 
 class Wait:
     def __init__(self, host, lock, story):
-        """`host` is whose wait it was, or the name of a play."""
+        """`host` is the host that waited, or the name of a play."""
         self.host, self.lock, self.story = host, lock, story
 
 
@@ -22,7 +22,7 @@ WAITS = []
 
 
 class Waiting:
-    """A wait of a strategy, from its first word to its end."""
+    """A wait of a strategy, from its first message to its end."""
 
     def __init__(self, host, lock):
         self._host, self._lock = host, lock
@@ -34,7 +34,7 @@ class Waiting:
             self._started, self._first = time.monotonic(), text
 
     def ends(self, trouble=None):
-        """The lock is held now, or it is not to be had."""
+        """End the wait: the lock is held, or was refused."""
         if trouble is not None:
             WAITS.append(Wait(self._host, self._lock, f"refused: {PLAY.said(trouble)}"))
         elif self._started is not None:

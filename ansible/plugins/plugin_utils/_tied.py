@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Ties a module on a host to the run: Ansible's workers, and what they wait for, survive a SIGKILL or SIGHUP of it."""
+"""Ends a module with the run: Ansible's workers and their modules would survive its SIGKILL or SIGHUP."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.pr
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.table import descendants
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.tree import Tree
 
-LOOK = 0.5  # seconds between two looks at the run, where the kernel does not tell of its end
+LOOK = 0.5  # seconds between two checks of the run, if the kernel cannot report its end
 
 
 class Tied:
-    """While in this block, the end of the run ends what this worker has started. So does an exception out of the block.
+    """Context manager: the end of the run, or an exception in the block, ends what this worker has started.
 
     For a module over ssh that is the local client: its host then sees that nobody listens any more.
     """
@@ -34,7 +34,7 @@ class Tied:
         self._thread = None
 
     def __enter__(self):
-        # It takes no signals: what Ansible sends to a worker has to wake the thread that waits for the module.
+        # It blocks all signals: those from Ansible must wake the thread that waits for the module.
         self._thread = start_thread(self._watch, "distlock-tied")
         return self
 

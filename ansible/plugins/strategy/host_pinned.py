@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The host_pinned strategy, each host under a lock in its own name."""
+"""The host_pinned strategy, with a lock for each host."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class StrategyModule(HostPinnedStrategy):
         return result or (self._tqm.RUN_FAILED_HOSTS if iterator.get_failed_hosts() else self._tqm.RUN_OK)
 
     def get_hosts_left(self, iterator):
-        """Asked again and again by the base class."""
+        """Called repeatedly by the base class."""
         if self._locks is not None:
             self._advance(iterator)
             if self._pending_results == 0:
@@ -99,7 +99,7 @@ class StrategyModule(HostPinnedStrategy):
 
     def _advance(self, iterator):
         def state(name):
-            """Whether the host is through the play, and whether it has failed."""
+            """Return whether the host has finished the play, and whether it has failed."""
             host = self._inventory.get_host(name)
             unreachable = name in self._tqm._unreachable_hosts
             at_rest = not dict.get(self._blocked_hosts, name) and not at_work(self._workers, name)
@@ -110,7 +110,7 @@ class StrategyModule(HostPinnedStrategy):
             stop(self._tqm, iterator, self._inventory.get_host(name))
 
     def _wanted(self, iterator):
-        """The settings of each host's lock. A host that names none has failed."""
+        """The settings of each host's lock. A host without a lock name has failed."""
         options, wanted, play = Options(PLUGIN, __file__), {}, iterator._play
         for name in self._hosts_cache:
             host = self._inventory.get_host(name)
@@ -125,7 +125,7 @@ class StrategyModule(HostPinnedStrategy):
 
 
 class _Blocked(dict):
-    """The hosts that are busy with a task; asked for one right before its next task starts, those without lock too."""
+    """The hosts that are busy with a task, or have no lock. Queried right before the next task of a host starts."""
 
     def __init__(self, locks):
         super().__init__()

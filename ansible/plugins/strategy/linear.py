@@ -69,7 +69,7 @@ from ansible_collections.distlock.distlock.plugins.plugin_utils._options import 
 from ansible_collections.distlock.distlock.plugins.plugin_utils._play_lock import PlayLock
 
 PLUGIN = "distlock.distlock.linear"
-PLAYS = {}  # a strategy is made anew for each batch; the play's id leads from one to the next
+PLAYS = {}  # by play: Ansible makes a new strategy for each batch
 
 
 class StrategyModule(LinearStrategy):
@@ -98,7 +98,7 @@ class StrategyModule(LinearStrategy):
         return result
 
     def get_hosts_left(self, iterator):
-        """Asked before each round of tasks: nobody is left where the lock is lost."""
+        """Called before each round of tasks. Returns no hosts if the lock is lost."""
         if self._lock is not None and not self._lock.held():
             self._stop_all(iterator)
             return []
@@ -114,7 +114,7 @@ class StrategyModule(LinearStrategy):
     def _queue_task(self, host, task, task_vars, play_context):
         if self._lock is None:
             return super()._queue_task(host, task, task_vars, play_context)
-        # Here, and not in there: the lock may be lost while all workers are busy.
+        # Not in get_hosts_left(): the lock may be lost while all workers are busy.
         while self._lock.held() and not self._a_worker_is_free(task):
             time.sleep(constants.DEFAULT_INTERNAL_POLL_INTERVAL)
         if self._lock.held():
@@ -123,7 +123,7 @@ class StrategyModule(LinearStrategy):
 
     def _process_pending_results(self, iterator, *args, **kwargs):
         if self._lock is not None:
-            self._lock.held()  # so that a loss is said at once, and not only when a long task has ended
+            self._lock.held()  # reports a loss at once, not only after a long task
         return super()._process_pending_results(iterator, *args, **kwargs)
 
     def _a_worker_is_free(self, task):
@@ -140,7 +140,7 @@ class StrategyModule(LinearStrategy):
                 stop(self._tqm, iterator, host)
 
     def _new_lock(self, play):
-        """The lock that all hosts of the play name; None in check mode. Raises `DistlockError`."""
+        """The lock named by all hosts of the play; None in check mode. Raises `DistlockError`."""
         options = Options(PLUGIN, __file__)
         names = [host.name for host in self._inventory.get_hosts(play.hosts, ignore_restrictions=True)]
         settings, own = self._read(options, play, names[0])

@@ -1,11 +1,14 @@
-"""`distlock-puppet resource`, called by the native type: a request as JSON on stdin, the result as JSON on stdout.
+"""`distlock-puppet resource`, for the native type: a request as one line of JSON on stdin, the answer on stdout.
 
-The request is one line: `want` ("locked", "unlocked" or "run_lock"), `settings` by config key, `owner` (the default of
-`id`), `run` (the pid of Puppet's run), and optionally `dry_run`, `bound` (the lock ends with the run) and `force`. The
-answer has `want` as its key, with: whether anything `changed`, the `holder`, the hold `before` that was taken over, for
-whom a dry run `waits`, how a real one has `waited`, and the hold `around` this run, which is left to its command. The
-answer to "run_lock", which acquires nothing, is the `story` of prerun_command's wait for the lock of this run, null
-without one. None of this is visible in a process list. The place in the queue is given up when the run has ended.
+Fields of the request: `want` ("locked", "unlocked" or "run_lock"), `settings` by config key, `owner` (if the settings
+have no `id`), `run` (pid of Puppet's run), and optionally `dry_run`, `bound` (the lock ends with the run) and `force`.
+
+The answer is an object under the key `want`. It has `changed`, `owner`, the `holder`, the hold `before` that was taken
+over, `waits` (the obstacle that a real run would wait for), `waited` (the story of a real wait), and `around` (the hold
+of a command around this run, which is left alone). "run_lock" acquires nothing: its answer is the `story` of this run's
+wait in prerun_command, null without one.
+
+Nothing of it appears in a process list. The place in the queue is given up when the run ends.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 
     from distlock_core.model.state import Holder
 
-LONGEST_WISH = 2**20  # bytes
+LONGEST_REQUEST = 2**20  # bytes
 FIELDS: dict[str, type] = {
     "want": str,
     "settings": dict,
@@ -49,8 +52,8 @@ FIELDS: dict[str, type] = {
 def run() -> int:
     """Carry out the request on stdin, and return the exit code."""
     try:
-        wish = read(sys.stdin.buffer.readline(LONGEST_WISH))
-        return out(as_json({wish["want"]: ANSWERS[wish["want"]](wish)}))
+        request = read(sys.stdin.buffer.readline(LONGEST_REQUEST))
+        return out(as_json({request["want"]: ANSWERS[request["want"]](request)}))
     except Cancelled as error:
         error.message = "called off before the lock was taken; nothing is left behind"
         return fail(error, json=True, to_stderr=False)
@@ -64,33 +67,33 @@ def run() -> int:
 def read(line: bytes) -> dict[str, Any]:
     """Parse one request. Raises `ConfigError`."""
     try:
-        wish = json.loads(line)
+        request = json.loads(line)
     except ValueError:
-        wish = None
-    if not isinstance(wish, dict) or wish.get("want") not in tuple(ANSWERS):
+        request = None
+    if not isinstance(request, dict) or request.get("want") not in tuple(ANSWERS):
         raise ConfigError("stdin: expected one line of JSON, with a `want` of locked, unlocked or run_lock")
-    for field, value in wish.items():
+    for field, value in request.items():
         if field not in FIELDS or type(value) is not FIELDS[field]:  # a bool is an int to isinstance()
             raise ConfigError(f"stdin: {field!a} is unknown, or of the wrong type")
-    if not wish.get("owner") or not wish.get("run") or not wish.get("settings", {}).get("lockname"):
+    if not request.get("owner") or not request.get("run") or not request.get("settings", {}).get("lockname"):
         raise ConfigError("stdin: `owner`, `run` and, among the settings, `lockname` are required")
-    unknown = set(wish["settings"]) - {setting.key for setting in SETTINGS}
+    unknown = set(request["settings"]) - {setting.key for setting in SETTINGS}
     if unknown:
         raise ConfigError(f"stdin: there is no setting {min(unknown)!a}")
-    return wish
+    return request
 
 
-def _locked(wish: dict[str, Any]) -> dict[str, Any]:
-    settings = read_settings(wish["settings"], wish["owner"])
-    run = wish["run"]
+def _locked(request: dict[str, Any]) -> dict[str, Any]:
+    settings = read_settings(request["settings"], request["owner"])
+    run = request["run"]
     started = start_time(run)
     if started is None:
         raise ConfigError(f"stdin: there is no process {run}")
     taken = steps.take(
         settings,
         run=run,
-        bound=wish.get("bound", False),
-        dry_run=wish.get("dry_run", False),
+        bound=request.get("bound", False),
+        dry_run=request.get("dry_run", False),
         cancel=until(interrupt_on_signals(), (run, started)),
         children=True,
     )
@@ -104,20 +107,20 @@ def _locked(wish: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _unlocked(wish: dict[str, Any]) -> dict[str, Any]:
-    settings = read_settings(wish["settings"], wish["owner"])
-    force, run = wish.get("force", False), wish["run"]
+def _unlocked(request: dict[str, Any]) -> dict[str, Any]:
+    settings = read_settings(request["settings"], request["owner"])
+    force, run = request.get("force", False), request["run"]
     realm = realm_of(settings)
     around = None if force else hold_around(settings.lockname, realm)
     holder = None
     if around is None:
-        holder = steps.release(settings, run=run, force=force, dry_run=wish.get("dry_run", False), realm=realm)
+        holder = steps.release(settings, run=run, force=force, dry_run=request.get("dry_run", False), realm=realm)
     return {"changed": holder is not None, "owner": settings.id, "holder": _shown(holder), "around": _shown(around)}
 
 
-def _run_lock(wish: dict[str, Any]) -> dict[str, Any]:
-    settings = read_settings(wish["settings"], wish["owner"])
-    holder = bound_to(wish["run"], realm_of(settings).show(settings.lockname))
+def _run_lock(request: dict[str, Any]) -> dict[str, Any]:
+    settings = read_settings(request["settings"], request["owner"])
+    holder = bound_to(request["run"], realm_of(settings).show(settings.lockname))
     waited = None if holder is None else Waited.read(holder.record.details.get("waited"))
     return {"story": None if holder is None or waited is None else f"{is_held_by(holder)}, {waited}"}
 

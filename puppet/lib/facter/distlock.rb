@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# Once, also where Facter finds a second copy: the synced one and that of the module.
+# Loaded once, even if Facter finds two copies: the synced file and the module's own.
 require_relative '../puppet_x/distlock/fact' unless defined?(PuppetX::Distlock::Fact)
 
 # @summary The locks that this node holds, by their names.

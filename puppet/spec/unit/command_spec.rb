@@ -26,9 +26,9 @@ describe PuppetX::Distlock::Command do
     expect(described_class.ask('program', ['$(id); `id`', 'a  b'])).to eq('words' => '$(id); `id`|a  b')
   end
 
-  it 'sends the wish as one line' do
+  it 'sends the request as one line' do
     script('read -r line; [ "$line" = \'{"a":"b"}\' ] && echo \'{"ok": true}\'')
-    expect(described_class.ask('program', [], wish: { a: 'b' })).to eq('ok' => true)
+    expect(described_class.ask('program', [], request: { a: 'b' })).to eq('ok' => true)
   end
 
   it 'raises what was refused, as one line' do

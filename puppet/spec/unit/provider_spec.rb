@@ -11,8 +11,8 @@ describe Puppet::Type.type(:distlock).provider(:cli) do
   let(:me) { mine['owner'] }
 
   before(:each) do
-    allow(PuppetX::Distlock::Command).to receive(:ask) do |program, words, wish: nil|
-      asked << [program, words, wish]
+    allow(PuppetX::Distlock::Command).to receive(:ask) do |program, words, request: nil|
+      asked << [program, words, request]
       answer = answers.shift
       raise answer if answer.is_a?(Exception)
 
@@ -36,10 +36,10 @@ describe Puppet::Type.type(:distlock).provider(:cli) do
   it 'asks for nothing but what was said, as JSON' do
     answers << locked
     provider(reason: '$(id)', timeout: 5, endpoints: ['http://a', 'http://b']).look(:locked)
-    program, words, wish = asked.first
+    program, words, request = asked.first
     expect([program, words]).to eq(['distlock-puppet', ['resource']])
-    expect(wish).to include(want: :locked, owner: me, run: Process.pid, bound: false, force: false, dry_run: true)
-    expect(wish[:settings]).to eq(lockname: 'x', reason: '$(id)', timeout: 5, endpoints: 'http://a,http://b')
+    expect(request).to include(want: :locked, owner: me, run: Process.pid, bound: false, force: false, dry_run: true)
+    expect(request[:settings]).to eq(lockname: 'x', reason: '$(id)', timeout: 5, endpoints: 'http://a,http://b')
   end
 
   it 'sees a lock of its own as locked' do

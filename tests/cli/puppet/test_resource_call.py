@@ -1,4 +1,4 @@
-"""`distlock-puppet resource`, which the native type calls: one wish as JSON in, one answer as JSON out."""
+"""`distlock-puppet resource`, which the native type calls: one request as JSON in, one answer as JSON out."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def ask(run_distlock: Callable[..., subprocess.CompletedProcess[str]]) -> Ask:
     """ask("locked", field=value..., setting=value...) -> exit code and answer."""
 
     def ask(want: str, fields: dict[str, Any] | None = None, **settings: Any) -> tuple[int, dict[str, Any]]:
-        wish = {"want": want, "owner": "puppet:db1", "run": os.getpid(), **(fields or {})}
-        text = json.dumps({**wish, "settings": {"lockname": "x", **settings}}) + "\n"
+        request = {"want": want, "owner": "puppet:db1", "run": os.getpid(), **(fields or {})}
+        text = json.dumps({**request, "settings": {"lockname": "x", **settings}}) + "\n"
         done = run_distlock("resource", input=text, command="distlock-puppet")
         assert done.stderr == ""
         return done.returncode, json.loads(done.stdout)
@@ -43,7 +43,7 @@ def test_locked_is_no_change_the_second_time_and_unlocked_neither(ask: Ask) -> N
     assert ask("unlocked") == (0, {"unlocked": free})
 
 
-def test_each_wish_opens_one_connection(ask: Ask, proxy: Proxy) -> None:
+def test_each_request_opens_one_connection(ask: Ask, proxy: Proxy) -> None:
     for number, want in enumerate(("locked", "locked", "unlocked", "unlocked"), start=1):
         assert ask(want, endpoints=proxy.url)[0] == 0
         assert proxy.accepted == number
@@ -90,9 +90,9 @@ def test_the_place_in_the_queue_is_given_up_when_the_run_has_ended(
     run = subprocess.Popen(python("input()"), stdin=subprocess.PIPE)
     waits = spawn_distlock("resource", command="distlock-puppet", stdin=subprocess.PIPE)
     settings = {"lockname": "x", "timeout": -1}
-    wish = {"want": "locked", "owner": "puppet:db1", "run": run.pid, "settings": settings}
+    request = {"want": "locked", "owner": "puppet:db1", "run": run.pid, "settings": settings}
     assert waits.stdin is not None
-    waits.stdin.write(json.dumps(wish) + "\n")
+    waits.stdin.write(json.dumps(request) + "\n")
     waits.stdin.flush()
     try:
         wait_until(lambda: realm.show("x").waiting == 1, "it stands in line")

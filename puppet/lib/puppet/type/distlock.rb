@@ -52,7 +52,7 @@ Puppet::Type.newtype(:distlock) do
       is == should
     end
 
-    # Noop has no other place to say what stands in the way; a real run fails with it.
+    # The only place where noop can show the obstacle; a real run fails with it.
     def is_to_s(value) # rubocop:disable Naming/PredicateName
       (resource.noop? && provider.seen) || super
     end
@@ -80,7 +80,7 @@ Puppet::Type.newtype(:distlock) do
     validate { |value| raise ArgumentError, 'reason: expected a string' unless value.is_a?(String) }
   end
 
-  # Numbers come as strings from `puppet resource`.
+  # `puppet resource` passes numbers as strings.
   def self.seconds(value, word, range)
     number = Float(value.to_s)
     raise ArgumentError unless range.cover?(number) && number.finite?
@@ -230,8 +230,8 @@ Puppet::Type.newtype(:distlock) do
     self[:lock_name] || self[:name]
   end
 
-  # Puppet skips a resource that a run leaves out (by --tags, --skip_tags, or noop), and applies what requires it all the
-  # same. Nothing that requires a lock is applied without it: such a run is refused before it applies anything.
+  # Puppet skips a resource excluded by --tags, --skip_tags or noop, but still applies the resources that require it. Such
+  # a run is refused before it applies anything, so that no resource is applied without the lock that it requires.
   def pre_run_check
     return unless self[:ensure] == :locked && catalog && catalog.host_config?
 

@@ -48,7 +48,7 @@ Puppet::Type.newtype(:distlock_puppet_conf) do
   end
 
   newparam(:lock) do
-    desc 'The lock of whole runs: for the wait of this run, of which its log is told.'
+    desc 'The lock of whole runs: if this run has waited for it, its log says so.'
   end
 
   newparam(:program) do
@@ -59,10 +59,10 @@ Puppet::Type.newtype(:distlock_puppet_conf) do
     desc 'The config file of distlock.'
   end
 
-  # Seconds for the story of a wait; a run does without it, rather than stand still.
+  # Seconds to ask for the story of the wait. After that, the run continues without it.
   STORY_BOUND = 10
 
-  # Before anything is applied, whatever --tags pick.
+  # Before anything is applied, whatever --tags select.
   def pre_run_check
     return if self[:ensure] == :absent || setting != 'prerun_command' || catalog.nil?
 
@@ -70,7 +70,7 @@ Puppet::Type.newtype(:distlock_puppet_conf) do
     tell_wait
   end
 
-  # A run with noop has taken no lock, and would apply what has `noop => false` all the same.
+  # A noop run has not acquired the lock, but applies resources with `noop => false`.
   def refuse_unguarded
     unguarded = PuppetX::Distlock::Unguarded.in_noop(catalog)
     return if unguarded.empty?
@@ -79,15 +79,15 @@ Puppet::Type.newtype(:distlock_puppet_conf) do
                          'class distlock::run_lock with noop_runs => true takes it'
   end
 
-  # Puppet keeps what a prerun_command prints to itself: that this run has waited, and behind whom, is told here.
+  # Puppet does not show the output of a prerun_command, so the wait of this run is logged here.
   def tell_wait
     return if self[:lock].nil? || Puppet[:prerun_command] != self[:value] || (Puppet[:noop] && !self[:guards_noop])
 
-    wish = {
+    request = {
       want: 'run_lock', run: Process.pid, owner: "puppet:#{Puppet[:certname]}",
       settings: { lockname: self[:lock], config: self[:config] }.compact
     }
-    answer = PuppetX::Distlock::Command.ask(self[:program] || 'distlock-puppet', ['resource'], wish: wish, bound: STORY_BOUND)
+    answer = PuppetX::Distlock::Command.ask(self[:program] || 'distlock-puppet', ['resource'], request: request, bound: STORY_BOUND)
     story = answer.dig('run_lock', 'story')
     notice(PuppetX::Distlock::Command.one_line(story)) unless story.nil?
   rescue PuppetX::Distlock::Refused => e

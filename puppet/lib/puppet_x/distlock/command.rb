@@ -2,12 +2,12 @@
 
 require 'json'
 
-# Where Puppet's modules keep Ruby code that is no plugin.
+# Puppet's namespace for Ruby code of modules that is not a plugin.
 module PuppetX; end unless defined?(PuppetX)
 
-# What type, provider and fact share.
+# Code shared by type, provider and fact.
 module PuppetX::Distlock
-  # What distlock refuses, as one line. The kind is that of its JSON: busy, timeout, unreachable, ...
+  # An error of distlock, in one line, with its kind from the JSON: busy, timeout, unreachable, ...
   class Refused < StandardError
     attr_reader :kind
 
@@ -17,15 +17,15 @@ module PuppetX::Distlock
     end
   end
 
-  # Runs distlock's commands: no shell reads them, and what is secret goes over standard input.
+  # Runs distlock's commands without a shell. Secrets are passed over standard input.
   module Command
-    # Looked into after PATH, which a service may have shortened.
+    # Searched after PATH, which a service may have shortened.
     FOLDERS = ['/usr/local/bin', '/opt/distlock/bin', '/opt/puppetlabs/bin'].freeze
-    STEP = 0.2 # seconds between two looks at whether Puppet is to stop
+    STEP = 0.2 # seconds between two checks whether Puppet was told to stop
     PATIENCE = 10.0 # seconds that a command may take to end after SIGTERM
     ENVIRONMENT = { 'LC_ALL' => 'C.UTF-8', 'DISTLOCK_JSON' => nil, 'DISTLOCK_QUIET' => nil, 'DISTLOCK_VERBOSE' => nil }.freeze
 
-    # The whole path of a program (a name, or a path already), nil where it is not installed.
+    # The full path of a program (given by name or path), nil if it is not installed.
     def self.find(program)
       return (program if File.executable?(program)) if program.start_with?('/')
 
@@ -33,17 +33,17 @@ module PuppetX::Distlock
       folders.map { |folder| File.join(folder, program) }.find { |path| File.file?(path) && File.executable?(path) }
     end
 
-    # Runs a program, and returns the object that it has printed.
+    # Runs a program, and returns the JSON object that it prints.
     #
     # @param words its arguments
-    # @param wish what is sent to its standard input, as one line of JSON
-    # @param bound after so many seconds it is ended
+    # @param request sent to its standard input, as one line of JSON
+    # @param bound time limit in seconds, after which it is ended
     # @raise [Refused]
-    def self.ask(program, words, wish: nil, bound: nil)
+    def self.ask(program, words, request: nil, bound: nil)
       path = find(program)
       raise Refused.new('missing', "#{program} is not installed: is `include distlock` missing?") if path.nil?
 
-      printed, complained = run([path, *words], wish, bound)
+      printed, complained = run([path, *words], request, bound)
       answer = parse(printed)
       if answer.nil?
         last = one_line(complained.lines.last || 'nothing')
@@ -62,7 +62,7 @@ module PuppetX::Distlock
       nil
     end
 
-    # Owners and reasons are anybody's: what would play with a terminal is escaped in all that comes out of etcd.
+    # Owners and reasons are untrusted: escapes control characters in everything that comes from etcd.
     def self.harmless(value)
       case value
       when Hash then value.to_h { |key, item| [harmless(key), harmless(item)] }
@@ -76,28 +76,28 @@ module PuppetX::Distlock
       text.to_s.scrub('?').gsub(%r{[[:cntrl:]]+}, ' ').strip
     end
 
-    # When Puppet is told to stop, or is killed, the command sees the end of its standard input and calls itself off.
-    def self.run(command, wish, bound)
+    # The command is ended if Puppet is told to stop. It detects by itself that Puppet has been killed.
+    def self.run(command, request, bound)
       input, ours = IO.pipe
       theirs, output = IO.pipe
       complaints, errors = IO.pipe
       pid = Process.spawn(ENVIRONMENT, [command.first, command.first], *command.drop(1),
                           in: input, out: output, err: errors)
       [input, output, errors].each(&:close)
-      send_wish(ours, wish)
+      send_request(ours, request)
       read(pid, [theirs, complaints], bound)
     ensure
       [ours, theirs, complaints, input, output, errors].compact.reject(&:closed?).each(&:close)
       finish(pid, bound.nil? ? PATIENCE : 0) unless pid.nil?
     end
 
-    def self.send_wish(pipe, wish)
-      pipe.puts(JSON.generate(wish)) unless wish.nil?
+    def self.send_request(pipe, request)
+      pipe.puts(JSON.generate(request)) unless request.nil?
     rescue Errno::EPIPE
       nil # it has ended already, and its answer says why
     end
 
-    # Reads both to their ends, and returns what was in them.
+    # Reads both streams to the end, and returns their contents.
     def self.read(pid, streams, bound)
       texts = streams.to_h { |stream| [stream, +''] }
       open = streams.dup
@@ -128,7 +128,7 @@ module PuppetX::Distlock
       defined?(Puppet::Application) && Puppet::Application.respond_to?(:stop_requested?) && Puppet::Application.stop_requested?
     end
 
-    # Ends what has not ended yet: asked first, where there is time.
+    # Ends the process if it has not ended yet: with SIGTERM first, if there is time.
     def self.finish(pid, patience)
       return if reaped?(pid, 0.05)
 

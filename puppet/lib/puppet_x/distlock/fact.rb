@@ -6,9 +6,9 @@ require 'socket'
 require 'time'
 require_relative 'command' unless defined?(PuppetX::Distlock::Command)
 
-# What this node holds. Asked with a bound of one second; the last answer is kept in a file, for when etcd is away.
+# The locks that this node holds, read within one second. The last answer is kept in a file, for outages of etcd.
 module PuppetX::Distlock
-  # The fact, apart from Facter.
+  # The value of the fact, without Facter.
   module Fact
     BOUND = 1.0
     FIELDS = ['owner', 'since', 'token', 'lifetime', 'state', 'reason'].freeze
@@ -31,7 +31,7 @@ module PuppetX::Distlock
       end
     end
 
-    # This node's Puppet holds it, or something else on this host. (Puppet of another certname is another node.)
+    # Held by this node's Puppet, or by another process of this host. (Puppet with another certname is another node.)
     def self.mine?(lock)
       owner = lock['owner'].to_s
       return owner == "puppet:#{certname}" if owner.start_with?('puppet:') && certname
@@ -39,7 +39,7 @@ module PuppetX::Distlock
       !lock['token'].nil? && lock['host'] == Socket.gethostname
     end
 
-    # Nil in a Facter that runs without Puppet.
+    # Nil if Facter runs without Puppet.
     def self.certname
       return unless defined?(Puppet) && Puppet.respond_to?(:[])
 
@@ -57,7 +57,7 @@ module PuppetX::Distlock
       nil # nobody is helped by a fact that fails for this
     end
 
-    # The last answer, with its time; without one there is nothing to tell.
+    # The last answer with its time, nil without one.
     def self.kept
       last = JSON.parse(File.read(file))
       { 'asked' => last.fetch('asked'), 'locks' => last.fetch('locks') }

@@ -3,18 +3,18 @@
 module PuppetX; end unless defined?(PuppetX)
 module PuppetX::Distlock; end unless defined?(PuppetX::Distlock)
 
-# What a run would apply without the lock that guards it.
+# Finds resources that a run would apply without the lock that guards them.
 module PuppetX::Distlock::Unguarded
   SHOWN = 3 # names in a message
 
-  # The resources that require a lock which this run leaves out, while it applies them.
+  # The applied resources that require a lock which this run excludes.
   def self.by(resource)
     return [] unless left_out?(resource) || resource.noop?
 
     names(resource.catalog.relationship_graph.dependents(resource))
   end
 
-  # The resources with `noop => false` in a run with noop, which takes no lock around itself.
+  # The resources with `noop => false` in a noop run, which does not acquire the lock of whole runs.
   def self.in_noop(catalog)
     Puppet[:noop] ? names(catalog.vertices) : []
   end
@@ -30,7 +30,7 @@ module PuppetX::Distlock::Unguarded
     found.length > SHOWN ? found.first(SHOWN) + ["#{found.length - SHOWN} more"] : found
   end
 
-  # Applied by nobody, or a part of what stands for the lock itself.
+  # Not applied by this run, or a part of the lock itself.
   def self.harmless?(resource)
     return true if ['Whit', 'Component', 'Distlock', 'Distlock_puppet_conf'].include?(resource.class.name.to_s.capitalize)
 

@@ -15,7 +15,7 @@ Puppet::Type.type(:distlock).provide(:cli) do
 
   BUSY = ['busy', 'timeout', 'frozen', 'not_holder'].freeze
 
-  # Every lock of the realm that the node's configuration names.
+  # All locks of the realm in the node's configuration.
   def self.instances
     found = PuppetX::Distlock::Command.ask('distlock', ['--json', '--list'])['locks']
     found.group_by { |lock| lock['lock'] }.map { |name, holds| new(description(name, holds)) }
@@ -49,7 +49,7 @@ Puppet::Type.type(:distlock).provide(:cli) do
     "puppet:#{Puppet[:certname]}"
   end
 
-  # For `puppet resource distlock NAME`: the lock as it is, whoever asks.
+  # For `puppet resource distlock NAME`: the present state of the lock.
   def show
     lock = resource.lock
     holds = PuppetX::Distlock::Command.ask('distlock', ['--json', '--show', "--lock-name=#{lock}"])['locks']
@@ -59,15 +59,15 @@ Puppet::Type.type(:distlock).provide(:cli) do
     raise Puppet::Error, e.message
   end
 
-  # What the property says instead of the bare state, where there is more to say.
+  # A longer description of the state for the property, if there is one.
   attr_reader :seen
 
-  # What was done, for the report.
+  # Description of the change, for the report.
   attr_reader :done
 
-  # How the lock is now, as seen by one who wants it so: locked (by this owner) or unlocked, held or cooling.
+  # Present state of the lock for a wanted state: locked (by this owner), unlocked, held (by another) or cooling.
   #
-  # @raise [Puppet::Error] when that cannot be found out
+  # @raise [Puppet::Error] if the state cannot be read
   def look(wanted)
     planned = resource.noop? ? plans[plan_key] : nil
     found = planned || look_now(wanted)
@@ -77,7 +77,7 @@ Puppet::Type.type(:distlock).provide(:cli) do
 
   def lock
     Puppet.notice("#{resource.ref}: waits for its turn: #{@waits}") unless @waits.to_s.empty?
-    answer = wish(:locked)
+    answer = change(:locked)
     token = answer.dig('holder', 'token')
     story = answer.dig('waited', 'story')
     waited = story.nil? ? '' : ", #{story}"
@@ -87,7 +87,7 @@ Puppet::Type.type(:distlock).provide(:cli) do
   end
 
   def unlock
-    answer = wish(:unlocked)
+    answer = change(:unlocked)
     owner = answer.dig('holder', 'owner') || 'an unknown owner'
     later = resource[:cooldown].nil? ? '' : " in #{resource[:cooldown]} s"
     @done = "#{resource.lock}, which was held by #{owner}, is unlocked#{later}"
@@ -112,7 +112,7 @@ Puppet::Type.type(:distlock).provide(:cli) do
     :held
   end
 
-  # A first run with noop, which installs nothing: what a real one would find then cannot be known.
+  # A first noop run installs nothing, so the state that a real run would find is unknown.
   def not_installed(refused)
     @seen = "unlocked, as far as can be told: #{refused.message}"
     :unlocked
@@ -137,14 +137,14 @@ Puppet::Type.type(:distlock).provide(:cli) do
     :held
   end
 
-  def wish(wanted)
+  def change(wanted)
     ask(wanted)
   rescue PuppetX::Distlock::Refused => e
     raise Puppet::Error, e.message
   end
 
   def ask(wanted, dry_run: false)
-    wish = {
+    request = {
       want: wanted,
       owner: self.class.default_owner,
       run: Process.pid,
@@ -153,7 +153,7 @@ Puppet::Type.type(:distlock).provide(:cli) do
       dry_run: dry_run,
       settings: settings,
     }
-    PuppetX::Distlock::Command.ask('distlock-puppet', ['resource'], wish: wish)[wanted.to_s]
+    PuppetX::Distlock::Command.ask('distlock-puppet', ['resource'], request: request)[wanted.to_s]
   end
 
   def run_end?
@@ -174,7 +174,7 @@ Puppet::Type.type(:distlock).provide(:cli) do
     [resource.lock, resource[:owner], resource[:prefix], resource[:config], urls]
   end
 
-  # What a run with noop would have left by now: a resource further down in the catalog is to find that.
+  # The planned locks of a noop run: later resources of the catalog find them as a real run would have left them.
   def plans
     catalog = resource.catalog
     return {} if catalog.nil?

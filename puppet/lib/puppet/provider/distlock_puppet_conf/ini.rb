@@ -40,7 +40,7 @@ Puppet::Type.type(:distlock_puppet_conf).provide(:ini) do
     resource[:path]
   end
 
-  # In its place at once (an existing file keeps its mode): the agent may read it at any moment.
+  # Replaces the file atomically, and keeps the mode of an existing one: the agent may read it at any moment.
   def write(&change)
     text = Puppet::FileSystem.exist?(path) ? Puppet::FileSystem.read(path, encoding: 'UTF-8') : ''
     changed = StringIO.new(+text)

@@ -27,9 +27,9 @@ Puppet::Type.type(:exec).provide :distlock, parent: :posix do
     lines = output.to_s.scrub('?').lines.map(&:chomp)
     ours = lines.select { |line| ours?(line) }.map { |line| said(line) }
     expected = resource.should(:returns).map(&:to_s).include?(status.exitstatus.to_s)
-    # With logoutput Puppet logs them itself.
+    # With logoutput, Puppet logs them itself.
     ours.each { |line| resource.notice(line) } if expected && resource[:logoutput] != :true
-    # 1: also what distlock-puppet says when the command was not begun.
+    # 1 is also the exit code of distlock-puppet if the command was not started.
     return if expected || status.exitstatus != 1 || !ours?(lines.last.to_s)
 
     @tried = (@tried || 0) + 1

@@ -8,7 +8,7 @@ Puppet::Type.type(:package).provide :distlock_pip, parent: :pip do
 
   has_feature :installable, :uninstallable, :upgradeable, :versionable, :version_ranges, :install_options, :targetable
 
-  # Never the default, and nothing of its own to list: `puppet resource package` asks the provider `pip`.
+  # Never the default, and lists nothing: `puppet resource package` asks the provider `pip`.
   def self.specificity
     0
   end
