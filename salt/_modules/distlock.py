@@ -154,7 +154,7 @@ def lock(
             raise ConfigError("ttl and on_loss are about a lock that is bound to a process: they go with while_pid")
         holder = steps.take(settings, run=pid, taker=trace_of(), bound=pid is not None).holder
         assert holder is not None
-        return holder_json(holder)
+        return _known(holder_json(holder))
 
 
 def unlock(
@@ -207,7 +207,7 @@ def unlock(
         )
         if holder is None:
             raise LockNotFound(f"{settings.lockname} is not locked")
-        return holder_json(holder)
+        return _known(holder_json(holder))
 
 
 def show(
@@ -398,7 +398,9 @@ def _one_line() -> Iterator[None]:
         raise CommandExecutionError(SALT.said(error)) from None
 
 
-def _known(lock: dict[str, Any]) -> dict[str, Any]:
+def _known(fields: dict[str, Any]) -> dict[str, Any]:
     """Leave out the fields without a value, which would be most of the output."""
-    waiters = [{word: value for word, value in waiter.items() if value is not None} for waiter in lock["waiters"]]
-    return {word: value for word, value in {**lock, "waiters": waiters}.items() if value is not None}
+    found = {word: value for word, value in fields.items() if value is not None}
+    if "waiters" in found:
+        found["waiters"] = [_known(waiter) for waiter in found["waiters"]]
+    return found

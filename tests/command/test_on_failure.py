@@ -53,6 +53,14 @@ def test_a_failed_command_keeps_the_lock_and_records_what_failed_and_where(
         assert "ended with 7 on" in said
 
 
+def test_with_several_slots_one_is_kept_and_a_waiter_gets_another(run_distlock: Run) -> None:
+    two = (*KEEP, "--slots=2", "--nowait", "--")
+    assert run_distlock(*two, "false").returncode == 1
+    assert run_distlock(*two, "echo", "in").stdout == "in\n"
+    assert run_distlock(*two, "false").returncode == 1
+    assert run_distlock(*two, "echo", "in").stdout == ""
+
+
 def test_no_argument_of_the_command_goes_to_etcd_unless_that_is_asked_for(run_distlock: Run, in_etcd: Etcd) -> None:
     secret = "--password=geheim"
     arguments = ("--", "/bin/sh", "-c", "exit 7", secret)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Callable
 
 import pytest
@@ -17,6 +18,7 @@ def test_a_lock_is_taken_shown_verified_and_unlocked(minion: Minion, keys: Etcd)
     taken = minion.call("distlock.lock", "x", "reason=Replace RAM")
     assert (taken["owner"], taken["lifetime"], taken["reason"]) == ("salt:m0", "persistent", "Replace RAM")
     (shown,) = minion.call("distlock.show", "x")
+    assert None not in [*shown.values(), *taken.values()]  # what is unknown is not printed
     assert (shown["token"], shown["waiting"]) == (taken["token"], 0)
     assert [lock["lock"] for lock in minion.call("distlock.list")] == ["x"]
     assert minion.call("distlock.verify", "x") is True
@@ -30,6 +32,9 @@ def test_refusals_are_one_line_and_a_return_code(minion: Minion, keys: Etcd) -> 
     assert "x is held by node-3" in minion.refused("distlock.lock", "x")
     assert "not by salt:m0: left alone" in minion.refused("distlock.unlock", "x")
     assert "y is not locked" in minion.refused("distlock.unlock", "y")
+    away = ("endpoints=http://127.0.0.1:1", "connect_timeout=0.3")
+    (seconds,) = re.findall(r"no etcd answered within ([\d.]+)s", minion.refused("distlock.lock", "x", *away))
+    assert float(seconds) < 5  # the default
     assert "a whole number" in minion.refused("distlock.unlock", "x", "token=abc")
     assert keys.keys() == ["x"]
 

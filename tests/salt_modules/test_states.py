@@ -328,6 +328,15 @@ def test_settings_come_from_minion_config_and_pillar_and_a_profile_selects_other
     assert "unknown key 'endpoint'" in unknown["lock"].comment
 
 
+def test_every_state_takes_the_time_limit_of_its_first_contact(minion: Minion) -> None:
+    away = {"name": "x", "endpoints": "http://127.0.0.1:1", "connect_timeout": 0.3}
+    rows: dict[str, dict[str, object]] = {"locked": {}, "unlocked": {}, "held": {}, "run": {"cmd": "true"}}
+    done = minion.steps(**{state: (f"distlock.{state}", {**away, **more}) for state, more in rows.items()})
+    for state in rows:
+        (seconds,) = re.findall(r"no etcd answered within ([\d.]+)s", done[state].comment)
+        assert float(seconds) < 5, state  # the default
+
+
 MEANT_FOR_OTHERS: dict[str, tuple[str, dict[str, object], str]] = {
     "cooldown": (
         "locked",
