@@ -8,7 +8,6 @@ from distlock_core.errors import Cancelled, DistlockError, NoSpace, OutcomeUnkno
 from distlock_core.etcd.values import Compare, Delete, KeyValue, LeaseGone, Put
 from distlock_core.lock import refusals
 from distlock_core.lock.lease import Lease
-from distlock_core.lock.reentry import reentry_record
 from distlock_core.lock.snapshot import Snapshot, claim_conditions, gets, reentry_conditions, unsettled
 from distlock_core.lock.spec import NESTED, Acquired, LockSpec, claim_record
 from distlock_core.model.record import EndNote, Record
@@ -71,6 +70,8 @@ class Claims:
         if reentry.how == NESTED:
             # The run around me keeps its record, and with it its right to release: nothing is written.
             return Acquired(holder.kv, holder.record.run, holder.slot, NESTED)
+        from distlock_core.lock.reentry import reentry_record  # loaded when the hold was found
+
         record, lease = reentry_record(self._spec, self._run, reentry), self._grant(call)
         kv = KeyValue(holder.key, record, holder.kv.create_revision, 0, lease)
         acquired = Acquired(kv, self._run, holder.slot, reentry.how, before, reentry.before_lease, self._lease)

@@ -42,6 +42,21 @@ HEAVY = {
     "uuid",
     "yaml",
 }
+# All that a plain run needs beyond `os`: C code, and what `from __future__` loads.
+FROM_THE_STANDARD_LIBRARY = {
+    "__future__",
+    "_json",
+    "_operator",
+    "_queue",
+    "_signal",
+    "_socket",
+    "binascii",
+    "errno",
+    "gc",
+    "select",
+    "time",
+}
+OWN = 84  # modules; each costs a start one or two percent of bare Python
 PROGRAM = """
 import sys
 sys.path.insert(0, {root!r})
@@ -72,7 +87,11 @@ def test_a_run_loads_nothing_that_it_does_not_use(distlock_env: dict[str, str]) 
     program = ["-S", "-c", PROGRAM.format(root=ROOT)]
     modules = loaded(distlock_env, *program, "--lock-name=x", "--", "/bin/true")
     assert "distlock_core.command.spawn" in modules
+    own = {module for module in modules if module.startswith("distlock_core")}
     assert heavy(modules) == set()
+    assert modules - own - loaded(distlock_env, "-S", "-c", "import os") <= FROM_THE_STANDARD_LIBRARY
+    assert len(own) <= OWN
+    assert "distlock_core.lock.reentry" not in own  # without --id there is nothing to enter again
     assert "distlock_core.cli.help" not in modules
     assert not any(module.startswith("distlock_core.testing") for module in modules)
 
