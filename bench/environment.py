@@ -18,13 +18,15 @@ class Environment:
 
     folder: Path  # temporary
     python: str
+    distlock: str  # the console script
     variables: dict[str, str]
     prefix: str  # of all keys in etcd
 
     @classmethod
     def make(cls, folder: Path) -> Environment:
         # Etcd is ours alone; the random part is for the day when somebody points this at one that is not.
-        return cls(folder, _plain_python(folder), _clean_variables(folder), f"/bench-{secrets.token_hex(4)}/")
+        python = _plain_python(folder)
+        return cls(folder, python, _script(folder), _clean_variables(folder), f"/bench-{secrets.token_hex(4)}/")
 
 
 def _plain_python(folder: Path) -> str:
@@ -42,6 +44,13 @@ def _plain_python(folder: Path) -> str:
     others = dict.fromkeys((sysconfig.get_path("purelib"), sysconfig.get_path("platlib")))
     (site / "bench.pth").write_text("\n".join([str(only_ours), *others]) + "\n")
     return str(home / "bin" / "python")
+
+
+def _script(folder: Path) -> str:
+    """The console script as uv and pip write it. Older versions, pip 23 for one, write one that also imports `re`."""
+    script = folder / "distlock"
+    script.write_text("import sys\nfrom distlock_core.cli.start import distlock\nsys.exit(distlock())\n")
+    return str(script)
 
 
 def _clean_variables(folder: Path) -> dict[str, str]:

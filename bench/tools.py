@@ -6,7 +6,6 @@ import importlib.util
 import json
 import os
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
@@ -59,13 +58,13 @@ def distlock(
     prefix = f"{at.prefix}{name}/"
 
     def argv(lock: str, command: Sequence[str]) -> list[str]:
-        return [at.python, str(_distlock_script()), f"--lock-name={lock}", *options, "--", *command]
+        return [at.python, at.distlock, f"--lock-name={lock}", *options, "--", *command]
 
     def keep(lock: str, pid: int) -> list[str]:
         log = ["--log-file", str(at.folder / "keeper.log"), "--json"]
         return [
             at.python,
-            str(_distlock_script()),
+            at.distlock,
             f"--lock-name={lock}",
             "--lock",
             f"--while-pid={pid}",
@@ -152,8 +151,7 @@ def etcdlocker(at: Environment, server: Server) -> Tool:
 
 
 def missing_distlock() -> str | None:
-    there = _distlock_script().exists() and importlib.util.find_spec("distlock_core.cli.distlock")
-    return None if there else "not installed here: pip install -e ."
+    return None if importlib.util.find_spec("distlock_core.cli.distlock") else "not installed here: pip install -e ."
 
 
 def missing_flock() -> str | None:
@@ -178,7 +176,3 @@ def missing_etcdlocker(processes: Processes) -> str | None:
     except ToolFailedError as failure:
         return f"npm install {ETCD_LOCK} failed ({failure})"
     return None
-
-
-def _distlock_script() -> Path:
-    return Path(sys.executable).with_name("distlock")
