@@ -98,6 +98,7 @@ class Reporter:
     def __init__(self) -> None:
         """Raises `DistlockError` if no thread can be started."""
         self._words: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._has_said = False
         try:
             self._thread = start_thread(self._tell, "distlock-tell")
         except (RuntimeError, MemoryError) as error:
@@ -105,12 +106,14 @@ class Reporter:
 
     def say(self, words: Callable[[], None]) -> None:
         """Queue a report: `words` is called, and writes it, after all previous ones."""
+        self._has_said = True
         self._words.put(words)
 
     def close(self) -> None:
         """Return when all reports have been written."""
         self._words.put(None)
-        self._thread.join()
+        if self._has_said:
+            self._thread.join()  # else there is nothing to wait for, and a lock to release
 
     def _tell(self) -> None:
         while True:

@@ -111,7 +111,10 @@ def head_start(kill_after: float) -> float:
 
 
 def has_no_child() -> bool:
-    """True if this subreaper has no child. A scan of /proc can miss a process that forks and exits; this cannot."""
+    """True if this process has no child, and so, as a subreaper, no descendant.
+
+    A scan of /proc can miss a process that forks and exits; this cannot.
+    """
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:

@@ -48,12 +48,15 @@ class Command:
         changed = {**self._environ, **(policy.heartbeat.variables if policy.heartbeat is not None else {})}
         environ = {name: value for name, value in changed.items() if value is not None}
         if policy.sees_tree:
+            from distlock_core.command.kill import has_no_child
             from distlock_core.process.identity import stat_of
             from distlock_core.process.table import become_subreaper, descendants
 
-            # `sh -c 'x & exec distlock ...'`: earlier children of this process do not belong to the command.
-            waits = 0 if prefork is None else prefork.pid
-            self.strangers = frozenset(found for found in descendants(os.getpid()) if found[0] != waits)
+            # `sh -c 'x & exec distlock ...'`: earlier children of this process do not belong to the command. The lock
+            # is held already, and to look at all processes takes milliseconds: so only if there is any child at all.
+            if not has_no_child():
+                waits = 0 if prefork is None else prefork.pid
+                self.strangers = frozenset(found for found in descendants(os.getpid()) if found[0] != waits)
             become_subreaper()
         if prefork is not None:
             self.pid = prefork.open(environ, self._mask)

@@ -67,7 +67,10 @@ if TYPE_CHECKING:
             """End a lease and delete its keys. A lease that is already gone is no error."""
 
         def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> Watch:
-            """Watch keys, or ranges with an end, from a revision on."""
+            """Watch keys, or ranges with an end, from a revision on.
+
+            Revision 0 means from now on: every change after the return is reported, and at once.
+            """
 
         def load_all(self) -> None:
             """Load now all modules that calls would load on first use, so that this cannot fail later."""

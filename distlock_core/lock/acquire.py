@@ -71,7 +71,7 @@ class Acquisition:
         self._contact = connect_timeout if wait.is_none else min(connect_timeout, wait.seconds)
         longest = connect_timeout + MUTEX_GRACE if wait.is_none else wait.seconds
         self._patience = Patience(self._started + longest, cancel)
-        self.queue = Queue(etcd, spec.keys, spec.ticket_ttl)
+        self.queue = Queue(etcd, spec.keys, spec.ticket_ttl, spec.slots)
         self._claims = Claims(etcd, spec, self.queue)
         self._was_queued = False
         self._mutex_since: float | None = None
@@ -181,6 +181,7 @@ class Acquisition:
     # Waiting.
 
     def _wait(self, snapshot: Snapshot, state: LockState) -> Snapshot:
+        seen: Snapshot | None = None
         if self.queue.ticket is None:
             circle = refusals.waits_for_itself(state, self._spec.inside)
             if circle is not None:
@@ -189,10 +190,12 @@ class Acquisition:
             self._was_queued = True
         else:
             self._report(snapshot)
-            self.queue.wait(snapshot, self._patience, self._call())
+            if not snapshot.ahead:
+                self._claims.get_ready(self._call)
+            seen = self.queue.wait(snapshot, self._claims.lease, self._patience, self._call())
         if self._patience.over():
             raise self._timeout(snapshot)
-        return self._read(self._call())
+        return seen or self._read(self._call())
 
     def _wait_for_mutex(self, state: LockState) -> Snapshot:
         self._mutex_since = self._mutex_since or now()

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from distlock_core.base.deadline import RETRY_PAUSE, Patience
+from distlock_core.base.deadline import RETRY_PAUSE, Patience, now
 from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled, DistlockError, NoSpace, OutcomeUnknown
 from distlock_core.etcd.values import Compare, Delete, KeyValue, LeaseGone, Put
 from distlock_core.lock import refusals
 from distlock_core.lock.lease import Lease
 from distlock_core.lock.snapshot import Snapshot, claim_conditions, gets, reentry_conditions, unsettled
-from distlock_core.lock.spec import NESTED, Acquired, LockSpec, claim_record
+from distlock_core.lock.spec import NESTED, Acquired, LockSpec, claim_record, run_details
 from distlock_core.model.record import EndNote, Record
 from distlock_core.process.identity import new_run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from distlock_core.etcd.client import Etcd
     from distlock_core.etcd.values import Get, Op, Outcome
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from distlock_core.lock.reentry import Reentry
 
     Call = Callable[[], Patience]
+
+LONGEST_AHEAD = 3600  # seconds: a lease with a longer ttl would outlive for too long a waiter that is killed
 
 
 class Claim(Value):
@@ -44,7 +47,9 @@ class Claims:
         self._keys = spec.keys
         self._queue = queue
         self._run = new_run()
-        self._lease: Lease | None = None
+        self.lease: Lease | None = None  # for the next claim
+        self._details: dict[str, Any] | None = None  # of the record
+        self._is_full = False  # etcd has granted no lease ahead: it is asked again at the claim
         self._doubt: Claim | None = None
         self.won: Acquired | None = None  # what was claimed, for who is called away before it has it in hand
         self._is_noted = False
@@ -56,12 +61,12 @@ class Claims:
 
     def take(self, snapshot: Snapshot, slot: int, call: Call) -> Acquired | Snapshot:
         """Claim a free slot. Returns the lock, or what is seen where it is not free any more."""
-        key, record, lease = self._keys.slot(slot), claim_record(self._spec, self._run), self._grant(call)
+        key, record, lease = self._keys.slot(slot), claim_record(self._spec, self._own_details()), self._leased(call)
         then: list[Op] = [Put(key, record, lease)]
         if self._queue.ticket is not None:
             then.append(Delete(self._queue.ticket.key))
         conditions = claim_conditions(self._keys, snapshot, self._queue.ticket, slot, self._spec.slots)
-        acquired = Acquired(KeyValue(key, record, 0, 0, lease), self._run, slot, lease=self._lease)
+        acquired = Acquired(KeyValue(key, record, 0, 0, lease), self._run, slot, lease=self.lease)
         return self._commit(Claim(snapshot, acquired), conditions, then, call)
 
     def enter(self, snapshot: Snapshot, reentry: Reentry, call: Call) -> Acquired | Snapshot:
@@ -69,12 +74,13 @@ class Claims:
         holder, before = reentry.holder, reentry.before
         if reentry.how == NESTED:
             # The run around me keeps its record, and with it its right to release: nothing is written.
+            self.drop_lease()
             return Acquired(holder.kv, holder.record.run, holder.slot, NESTED)
         from distlock_core.lock.reentry import reentry_record  # loaded when the hold was found
 
-        record, lease = reentry_record(self._spec, self._run, reentry), self._grant(call)
+        record, lease = reentry_record(self._spec, self._run, reentry), self._leased(call)
         kv = KeyValue(holder.key, record, holder.kv.create_revision, 0, lease)
-        acquired = Acquired(kv, self._run, holder.slot, reentry.how, before, reentry.before_lease, self._lease)
+        acquired = Acquired(kv, self._run, holder.slot, reentry.how, before, reentry.before_lease, self.lease)
         conditions = reentry_conditions(self._keys, snapshot, holder)
         return self._commit(Claim(snapshot, acquired), conditions, [Put(holder.key, record, lease)], call)
 
@@ -94,8 +100,10 @@ class Claims:
             if self.won is None:
                 raise
             return self.won
-        except (DistlockError, LeaseGone):
+        except (DistlockError, LeaseGone) as refused:
             self._doubt = None  # refused as it stands, or never sent: there is nothing to settle, and so to write
+            if isinstance(refused, LeaseGone):
+                self.drop_lease()
             raise
         if not outcome.succeeded:
             self._doubt = None
@@ -121,19 +129,44 @@ class Claims:
 
             forget(self._spec.state_dir, self._run)
 
-    def _grant(self, call: Call) -> int:
-        """The lease that the hold will hang on, 0 for a persistent one. Its deadline counts from here."""
+    def get_ready(self, call: Call) -> None:
+        """Prepare a claim while this waiter's turn is near: what is done now does not take time after a release.
+
+        Its lease is renewed by whoever waits. The deadline counts from the last renewal, as that of a held one.
+        """
+        self._own_details()
+        ttl = self._spec.ttl
+        if ttl is not None and ttl <= LONGEST_AHEAD and not self._is_full and (self.lease is None or self.lease.gone):
+            try:
+                self._grant(ttl, call)
+            except NoSpace:
+                self._is_full = True
+
+    def _own_details(self) -> dict[str, Any]:
+        if self._details is None:
+            self._details = run_details(self._spec, self._run)
+        return self._details
+
+    def _leased(self, call: Call) -> int:
+        """The id of the lease that the hold will hang on, 0 for a persistent one."""
         if self._spec.ttl is None:
             return 0
+        lease = self.lease
+        if lease is None or lease.gone or lease.failing or now() >= lease.renew_at:
+            lease = self._grant(self._spec.ttl, call)
+        return lease.id
+
+    def _grant(self, ttl: int, call: Call) -> Lease:
+        """A new lease, whose deadline counts from here."""
         self.drop_lease()
         # Here before it is granted: who gives up in the middle ends it with all the rest, and in the same time.
-        self._lease = Lease(self._etcd, self._spec.ttl, None, self._spec.refresh)
-        self._lease.grant(self._spec.ttl, call())
-        return self._lease.id
+        lease = self.lease = Lease(self._etcd, ttl, None, self._spec.refresh)
+        lease.grant(ttl, call())
+        return lease
 
     def drop_lease(self, patience: Patience | None = None) -> None:
         """End the lease of a claim that has come to nothing, within the patience (default: a second)."""
-        lease, self._lease = self._lease, None
+        lease, self.lease = self.lease, None
         if lease is not None:
             lease.give_up(patience)
 
@@ -165,8 +198,8 @@ class Claims:
         It demands its lease, its ticket, and the lock's last end, as they were: the first of them that there is goes. A
         claim without any of them (the first that was ever made for a persistent lock) cannot be made void: raises.
         """
-        if self._lease is not None:
-            lease, self._lease = self._lease, None
+        if self.lease is not None:
+            lease, self.lease = self.lease, None
             lease.revoke(patience)
             return self._etcd.read(reads, patience)
         ticket = self._queue.ticket

@@ -238,7 +238,8 @@ class Hold:
 
         Where the lock `stays` taken, and that cannot be written, its lease is left to run: revoked, it would free it.
         """
-        self._stop_looking()
+        if self._session is not None:
+            self._session.stop()
         try:
             nested = self.acquired.how == NESTED
             done = self._is_still_around_me(patience) if nested else self._do(how, patience, stays)
@@ -247,6 +248,7 @@ class Hold:
                 raise self.loss_error()
         finally:
             self._session = None
+            self._stop_looking()  # its thread ends after the release: others wait for that
             self._leave_the_rest(with_lease=self.is_over or not stays)
             if self.is_over:
                 self._drop_note()

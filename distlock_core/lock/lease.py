@@ -45,7 +45,7 @@ class Lease:
         # Chosen here and not by the server: after a lost reply the same grant can be sent again.
         self.id = int.from_bytes(os.urandom(8), "big") >> 1 | 1
         self.refresh = refresh
-        self.gone = False
+        self.gone = True  # not granted yet
         self.failing = False  # the last renewal has failed, and may be one of many
         if patience is not None:
             try:
@@ -70,6 +70,7 @@ class Lease:
         """Have it granted. Raises as `Etcd` does: it may exist all the same."""
         sent = now()
         self._confirmed(sent, self._etcd.grant(self.id, ttl, patience))
+        self.gone = False
 
     def renew_if_due(self, patience: Patience) -> None:
         """Renew the lease when it is time. Sets `gone` when the server no longer knows it.

@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 from distlock_core.base.deadline import RETRY_PAUSE, Patience, now
-from distlock_core.etcd.values import REREAD, WatchEnded
+from distlock_core.etcd.values import REREAD, Compacted, WatchEnded
 from distlock_core.lock.lease import TICKET_TTL, Lease
 from distlock_core.lock.ticket import Ticket
 from distlock_core.model.keys import Keys, ends
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from distlock_core.etcd.client import Etcd, Watch
+    from distlock_core.etcd.values import Event
     from distlock_core.lock.snapshot import Snapshot
+
+OPENING = 3.0  # seconds that the opening of a watch may take
+THE_REST = 0.02  # seconds that the rest of a transaction, whose events arrive one by one, is waited for
 
 
 class Queue:
-    """The place of one waiter in the queue for a lock, if it has one."""
+    """The place of one waiter in the queue for a lock, if it has one.
 
-    def __init__(self, etcd: Etcd, keys: Keys, ttl: int = TICKET_TTL) -> None:
-        """`ttl` (seconds): how long the ticket survives without a renewal."""
+    It watches the ticket just before its own. When that is gone, it is near: it watches the lock, ahead of the release,
+    and follows by the events alone what happens to it. So a release and a claim wake one waiter each, whatever their
+    number, and the next holder has nothing to read when the lock is released.
+    """
+
+    def __init__(self, etcd: Etcd, keys: Keys, ttl: int = TICKET_TTL, slots: int = 1) -> None:
+        """`ttl` (seconds): how long the ticket survives without a renewal. `slots`: of the lock."""
         self._etcd = etcd
         self._keys = keys
         self._ttl = ttl
+        self._follows = slots == 1  # who holds which slot of several has to be read
         self.ticket: Ticket | None = None
         self._leftover: Lease | None = None  # of a ticket that nobody knows to be there
         self._watch: Watch | None = None
-        self._watched: list[tuple[bytes, bytes | None]] = []
+        self._watched: bytes | None = None  # the ticket that is watched, None while the lock is
+        self._followed: Snapshot | None = None  # the last snapshot that was followed by events
+        self._read_at = 0  # revision of the read that it is based on
+        self._reread_at = 0.0
 
     def join(self, record: bytes, patience: Patience) -> None:
         """Take a ticket. Raises as `Ticket` does; what may be there then is left by the next `join()`, or `leave()`."""
@@ -53,42 +68,82 @@ class Queue:
         if self.ticket is not None:
             self.ticket.lease.renew_if_due(patience)
 
-    def wait(self, snapshot: Snapshot, patience: Patience, call: Patience) -> None:
-        """Wait until something has happened that is worth a read, at most `REREAD` seconds, renewing the ticket.
+    def wait(
+        self, snapshot: Snapshot, claim_lease: Lease | None, patience: Patience, call: Patience
+    ) -> Snapshot | None:
+        """Wait until something has happened, for `REREAD` seconds at most, and renew the leases meanwhile.
 
-        Opening the watch gets the patience of a single `call`. Raises `EtcdUnavailable`, `Cancelled`.
+        Returns what is seen then, None where a read has to tell. Opening a watch gets the patience of a single `call`.
+        Raises `EtcdUnavailable`, `Cancelled`.
         """
         assert self.ticket is not None
-        lease = self.ticket.lease
+        leases = [self.ticket.lease] if claim_lease is None else [self.ticket.lease, claim_lease]
+        if snapshot is not self._followed:
+            self._followed, self._read_at, self._reread_at = snapshot, snapshot.revision, now() + REREAD
         watch = self._watch_for(snapshot, call)
-        reread = now() + REREAD
-        while now() < reread and not lease.gone and not patience.over():
+        if watch is None:
+            return None
+        while now() < self._reread_at and not leases[0].gone and not patience.over():
+            due = min(lease.renew_at for lease in leases if not lease.gone)
             try:
-                if watch.wait_for_hint(patience.until(min(reread, lease.renew_at))):
-                    return
-            except WatchEnded:
+                events = watch.wait(patience.until(min(self._reread_at, due)))
+                if events:
+                    self._followed = self._after(watch, snapshot, events, patience)
+                    return self._followed
+            except WatchEnded as ended:
                 self.stop_watching()
-                patience.pause(RETRY_PAUSE)
-                return
-            lease.renew_if_due(patience)
+                if not isinstance(ended, Compacted):  # a polled watch ends so, with the first change
+                    patience.pause(RETRY_PAUSE)
+                return None
+            for lease in leases:
+                lease.renew_if_due(patience)
             if watch.endpoint != self._etcd.endpoint:
-                return  # the member behind the watch did not answer the renewal, another one did
+                return None  # the member behind the watch did not answer the renewal, another one did
+        return None
 
-    def _watch_for(self, snapshot: Snapshot, patience: Patience) -> Watch:
-        """Watch what can bring this waiter's turn: the ticket before its own; for the first waiter, the lock."""
+    def _after(self, watch: Watch, snapshot: Snapshot, events: Sequence[Event], patience: Patience) -> Snapshot | None:
+        """The snapshot after these events, and after those that belong to them. None where a read has to tell."""
+        if snapshot.ahead:
+            assert self.ticket is not None
+            if any(event.kv.key != self.ticket.key for event in events):
+                self._watch_lock(patience.within(OPENING))  # the one before has left: most likely with the lock
+            return None
+        from distlock_core.lock import near
+
+        while self._follows and events:
+            followed = near.after(snapshot, events, self._keys, self._read_at)
+            if followed is None or not near.is_incomplete(followed):
+                return followed
+            snapshot, events = followed, watch.wait(patience.within(THE_REST))
+        return None
+
+    def _watch_for(self, snapshot: Snapshot, patience: Patience) -> Watch | None:
+        """Watch what can bring this waiter's turn. None if the lock is watched just now: a read tells what was before.
+
+        That watch begins from now on, since etcd serves one that begins in the past only every 100 ms.
+        """
         assert self.ticket is not None
         assert snapshot.ahead is not None
-        keys = self._keys
-        ranges: list[tuple[bytes, bytes | None]] = [(self.ticket.key, None)]
-        if snapshot.ahead:
-            ranges.append((snapshot.ahead[-1].key, None))
-        else:
-            ranges += [(keys.lock, None), ends(keys.slots), (keys.freeze, None), ends(keys.mutex)]
-        if self._watch is None or self._watched != ranges or self._watch.endpoint != self._etcd.endpoint:
-            self.stop_watching()
-            self._watch = self._etcd.watch(ranges, snapshot.revision + 1, patience)
-            self._watched = ranges
+        before = snapshot.ahead[-1].key if snapshot.ahead else None
+        if self._watch is not None and self._watched == before and self._watch.endpoint == self._etcd.endpoint:
+            return self._watch
+        if before is None:
+            self._watch_lock(patience)
+            return None
+        self.stop_watching()
+        self._watch = self._etcd.watch([(self.ticket.key, None), (before, None)], snapshot.revision + 1, patience)
+        self._watched = before
         return self._watch
+
+    def _watch_lock(self, patience: Patience) -> None:
+        assert self.ticket is not None
+        keys = self._keys
+        self.stop_watching()
+        ranges = [(self.ticket.key, None), (keys.lock, None), ends(keys.slots), (keys.freeze, None), ends(keys.mutex)]
+        if self._follows:
+            ranges.append((keys.last, None))
+        self._watch = self._etcd.watch(ranges, 0, patience)
+        self._watched = None
 
     def stop_watching(self) -> None:
         """Close the watch. The place in the queue stays."""

@@ -67,9 +67,9 @@ def ticket_record(spec: LockSpec) -> bytes:
     return encoded(spec, int(time.time()), {"host": hostname()})
 
 
-def claim_record(spec: LockSpec, run: str) -> bytes:
-    """What a holder shows of itself."""
-    return encoded(spec, int(time.time()), run_details(spec, run))
+def claim_record(spec: LockSpec, details: Mapping[str, Any]) -> bytes:
+    """What a holder shows of itself. `details`: its `run_details()`."""
+    return encoded(spec, int(time.time()), dict(details))
 
 
 def run_details(spec: LockSpec, run: str) -> dict[str, Any]:

@@ -176,7 +176,7 @@ def test_in_a_full_control_group_it_runs_or_acquires_nothing(
         ("os.fork", "OSError(11, 'Resource temporarily unavailable')", LEASED),
         ("os.posix_spawnp", "OSError(11, 'Resource temporarily unavailable')", PERSISTENT),
         ("os.pipe", "OSError(24, 'Too many open files')", LEASED),
-        ("os.listdir", "OSError(24, 'Too many open files')", LEASED),
+        ("os.waitid", "OSError(12, 'Cannot allocate memory')", LEASED),
         ("distlock_core.process.table.become_subreaper", "OSError(1, 'prctl')", LEASED),
         ("distlock_core.cli.environment.for_command", "MemoryError()", PERSISTENT),
     ],

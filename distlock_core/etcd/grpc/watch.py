@@ -51,7 +51,10 @@ class GrpcWatch:
         self._room = threading.Semaphore(MOST_UNREAD)
         self._end: Exception | None = None
         self._revision = revision
+        # The ranges that etcd has to confirm: from now on, only what comes after that is sure to be reported.
+        self._unconfirmed = 1 if revision else len(requests)
         self._behind: bool | None = None  # None: not begun yet
+        self._early: list[Event] = []
         try:
             with SignalsHeld():
                 self._stream = method(self._ask(requests), metadata=metadata)
@@ -67,6 +70,14 @@ class GrpcWatch:
             raise ConnectionLost("timed out")
         if self._end is not None and not self._unread:
             raise self._end
+        while not self._revision and self._behind is None:
+            self._bell.hush()
+            try:
+                self._early = self._fetch()
+            except WatchEnded:
+                return  # `wait()` raises it
+            if self._behind is None and not self._bell.wait(patience):
+                raise ConnectionLost("timed out")
 
     def wait(self, patience: Patience) -> list[Event]:
         while True:
@@ -102,7 +113,7 @@ class GrpcWatch:
     def _fetch(self) -> list[Event]:
         """The events that have arrived. Raises `WatchEnded` when the watch is over and its last events are fetched."""
         end = self._end  # read first: events from before the end have then arrived
-        events: list[Event] = []
+        events, self._early = self._early, []
         while self._unread:
             message = self._unread.popleft()
             self._room.release()
@@ -110,8 +121,10 @@ class GrpcWatch:
                 if message.header.cluster_id:
                     self._check_cluster(message.header.cluster_id)
                 events += messages.events(message)
-                if self._behind is None and message.created:
-                    self._behind = message.header.revision >= self._revision
+                if self._unconfirmed and message.created:
+                    self._unconfirmed -= 1
+                    if not self._unconfirmed:
+                        self._behind = message.header.revision >= self._revision
             except ConnectionLost as lost:
                 end = self._end = lost
             except WatchEnded as ended:

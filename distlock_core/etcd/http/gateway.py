@@ -158,7 +158,7 @@ class Gateway:
         body = "\n".join(plain_json.dumps(request) for request in requests).encode()
 
         def open_watch(attempt: Attempt, token: str) -> GatewayWatch:
-            return self._open_watch(attempt, body, revision, token)
+            return self._open_watch(attempt, body, revision, token, 1 if revision else len(ranges))
 
         if self._opener is None:
             from distlock_core.etcd.http.polling import Opener
@@ -166,7 +166,7 @@ class Gateway:
             self._opener = Opener(self._endpoints)
         return self._opener.open(self, ranges, revision, patience, self._as_user, open_watch)
 
-    def _open_watch(self, attempt: Attempt, body: bytes, revision: int, token: str) -> GatewayWatch:
+    def _open_watch(self, attempt: Attempt, body: bytes, revision: int, token: str, ranges: int) -> GatewayWatch:
         from distlock_core.etcd.http.watch import GatewayWatch
 
         connection = self._pool.open(attempt.address, attempt.patience)
@@ -180,7 +180,7 @@ class Gateway:
                 self._answer(reply, attempt)
             suspect = None if self._login is None else self._login.suspect
             check = self._endpoints.check_cluster
-            watch = GatewayWatch(attempt.address.url, connection, reply, revision, check, suspect, self._most)
+            watch = GatewayWatch(attempt.address.url, connection, reply, revision, check, suspect, self._most, ranges)
             watch.begin(attempt.patience)
             if not self._endpoints.knows_members:
                 self._check().learn_members(attempt, _headers(token))

@@ -99,7 +99,7 @@ class PolledWatch:
     """A watch that polls. Implements `Watch`. It has no events, and so ends with the first change."""
 
     def __init__(self, etcd: Etcd, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, until: float) -> None:
-        """It begins at `revision`, and ends at `until` (on the `now()` clock), so that a real watch is tried again."""
+        """It begins at `revision` (0: now), and ends at `until`, on the `now()` clock: then a real watch is tried."""
         self._etcd = etcd
         self._gets = [Get(key, end, keys_only=True, limit=1, newest_first=True) for key, end in ranges]
         self._revision = revision
@@ -152,7 +152,9 @@ class PolledWatch:
         self._until = 0.0
 
     def _before(self, patience: Patience) -> State:
-        if self._revision <= 1:
+        if not self._revision:
+            return self._look(patience)
+        if self._revision == 1:
             return [(0, 0) for _ in self._gets]
         try:
             return self._look(patience, self._revision - 1)

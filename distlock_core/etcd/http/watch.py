@@ -27,8 +27,12 @@ class GatewayWatch:
         check_cluster: Callable[[int], None],
         suspect: Callable[[], None] | None,
         most: int,
+        ranges: int = 1,
     ) -> None:
         """Watch from `revision` on. `check_cluster` raises `ConnectionLost` for the id of another cluster.
+
+        `ranges` is the number of ranges that etcd has to confirm before the watch has begun: from now on (revision 0)
+        only what comes after that is sure to be reported.
 
         `suspect` is called if etcd refuses the watch to this user. `most` is the size limit of one message, in bytes.
         """
@@ -39,6 +43,7 @@ class GatewayWatch:
         self._reply = reply
         self._stream = JsonStream(most)
         self._revision = revision
+        self._unconfirmed = ranges
         self._behind: bool | None = None  # None: not begun yet
         self._early: list[Event] = []
         self._end: WatchEnded | None = None
@@ -113,8 +118,11 @@ class GatewayWatch:
         try:
             for message in self._stream.feed(data):
                 events += read_events(message, self._check_cluster)
-                if self._behind is None:
-                    self._behind = begins_behind(message, self._revision)
+                behind = begins_behind(message, self._revision) if self._unconfirmed else None
+                if behind is not None:
+                    self._unconfirmed -= 1
+                    if not self._unconfirmed:
+                        self._behind = behind
         except WatchRefused:
             if self._suspect is not None:
                 self._suspect()
