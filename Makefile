@@ -8,11 +8,13 @@ BIN := .venv/bin
 READY := .venv/.ready
 TRIAL := .envs/trial/bin
 TRIAL_READY := .envs/trial/.ready
+FLEET := .envs/fleet/bin
+FLEET_READY := .envs/fleet/.ready
 BENCH := .envs/bench/bin
 BENCH_READY := .envs/bench/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-wheel test-puppetserver test-bare soak check gates format coverage pins bench bench-check collection wheel clean
+.PHONY: help demo test test-fast test-wheel test-puppetserver test-bare soak check gates format coverage pins bench bench-check bench-fleet collection wheel clean
 
 help: ## Say what can be made
 	@echo 'make WHAT, where WHAT is one of:'
@@ -28,6 +30,9 @@ $(TRIAL_READY): pyproject.toml tools/pinned.txt tools/environment.py $(wildcard 
 
 $(BENCH_READY): pyproject.toml tools/pinned.txt tools/environment.py $(wildcard tools/constraints/*.txt)
 	@$(PYTHON) tools/environment.py .envs/bench ansible embedded etcd3
+
+$(FLEET_READY): pyproject.toml tools/pinned.txt tools/environment.py $(wildcard tools/constraints/*.txt)
+	@$(PYTHON) tools/environment.py .envs/fleet embedded plot
 
 demo: $(TRIAL_READY) ## Upgrade three real etcd members, one at a time, under a lock (LOCK=no: without it)
 	$(TRIAL)/python examples/rolling_restart/demo.py $(if $(filter no,$(LOCK)),--no-lock)
@@ -79,6 +84,10 @@ pins: ## Renew tools/constraints/, the versions of what .venv takes, for each Py
 bench: $(BENCH_READY) ## Measure
 	$(BENCH)/python -m compileall -q distlock_core
 	$(BENCH)/python -m bench
+
+bench-fleet: $(FLEET_READY) ## Simulate a fleet on three members, and draw build/bench/fleet.svg (NODES=10000)
+	$(FLEET)/python -m bench.fleet $(if $(NODES),--nodes=$(NODES))
+	$(FLEET)/python -m bench.picture build/bench/fleet.json build/bench/fleet.svg
 
 bench-check: $(READY) ## Compare counts (modules, instructions, commits, bytes) with those expected (RENEW=yes: write them anew)
 	$(BIN)/python -m compileall -q distlock_core

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import ansible_tasks, commits, imports, residents, tools, waiters, wall
+from bench import ansible_tasks, commits, imports, line, listing, residents, tools, waiters, wall
 from bench.environment import Environment
 from bench.field import TOOLS, Field, say
 from bench.processes import InterruptedBySignalError, Processes, ToolFailedError
@@ -19,7 +19,7 @@ from bench.server import Server
 from bench.table import Report
 from distlock_core.testing import BinaryNotFound, Cluster, etcd_version
 
-PARTS = ("wall", "commits", "drain", "imports", "resident", "ansible")
+PARTS = ("wall", "commits", "drain", "line", "list", "imports", "resident", "ansible")
 
 
 def main() -> int:
@@ -68,6 +68,17 @@ def _measure(stack: contextlib.ExitStack, options: argparse.Namespace) -> Report
             report.imports = imports.measure(ours[0])
         except ToolFailedError as failure:
             field.failed(ours[0], str(failure))
+    if "line" in options.only:
+        say(f"line: {', '.join(map(str, options.lines))} waiters in few processes")
+        report.lines = []
+        try:
+            for length in options.lines:
+                report.lines.append(line.drain(server, at.prefix, length))
+        except ToolFailedError as failure:
+            report.left_out["a longer line"] = str(failure)
+    if "list" in options.only and ours:
+        say("list")
+        report.listings = listing.measure(at, server, ours[0])
     if "ansible" in options.only:
         _measure_ansible(processes, at, cluster, report)
     return report
@@ -96,8 +107,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--waiters",
         metavar="N[,N]",
-        default="1,10,30,60",
-        help="lengths of the queue that is drained (default: 1,10,30,60)",
+        default="1,10,60,200",
+        help="lengths of the queue that is drained (default: 1,10,60,200)",
+    )
+    parser.add_argument(
+        "--lines",
+        metavar="N[,N]",
+        default="10,100,1000",
+        help="lengths of the lines of threads (default: 10,100,1000)",
     )
     parser.add_argument("--json", metavar="FILE", help="write all figures there too")
     options = parser.parse_args()
@@ -105,10 +122,11 @@ def _options() -> argparse.Namespace:
         parser.error("--rounds: at least 2, or there is nothing to take a median of")
     try:
         options.waiters = [int(each) for each in options.waiters.split(",")]
+        options.lines = [int(each) for each in options.lines.split(",")]
     except ValueError:
-        options.waiters = []
-    if not options.waiters or min(options.waiters) < 1:
-        parser.error("--waiters: numbers from 1 on")
+        parser.error("--waiters, --lines: numbers, separated by commas")
+    if min(options.waiters) < 1 or min(options.lines) < 1:
+        parser.error("--waiters, --lines: numbers from 1 on")
     named = [each.strip() for each in options.only.split(",") if each.strip()]
     unknown = sorted(set(named) - set(PARTS) - set(TOOLS))
     if unknown:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.environment import ROOT
-from bench.processes import ToolFailedError
+from bench.processes import ToolFailedError, cpu_of_children
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,9 +61,9 @@ def _measure(processes: Processes, folder: Path, env: Mapping[str, str], python:
         for kind, tasks in kinds.items():
             playbook = folder / f"{kind}.json"
             playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
-            before = _used()
+            before = cpu_of_children()
             processes.run([str(PLAYBOOK), "-i", "h1,", "-c", "local", str(playbook)], env, BOUND)
-            cheapest[kind] = min(cheapest[kind], _used() - before)
+            cheapest[kind] = min(cheapest[kind], cpu_of_children() - before)
     none = cheapest["none"]
     return AnsibleTasks(installed, none, (cheapest["ping"] - none) / TASKS, (cheapest["distlock"] - none) / TASKS)
 
@@ -84,8 +83,3 @@ def playbook_environment(at: Environment) -> dict[str, str]:
         "ANSIBLE_COLLECTIONS_PATH": str(collections),
         "ANSIBLE_PIPELINING": "1",
     }
-
-
-def _used() -> float:
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return children.ru_utime + children.ru_stime

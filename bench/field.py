@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Callable
 
 from bench import tools
 from bench.server import Server
-from distlock_core.testing import BinaryNotFound, Cluster, etcd_version, find_etcd, find_etcdctl
+from distlock_core.testing import BinaryNotFound, Cluster, Tls, etcd_version, find_etcd, find_etcdctl
 
 if TYPE_CHECKING:
     import contextlib
@@ -16,7 +16,18 @@ if TYPE_CHECKING:
     from bench.environment import Environment
     from bench.processes import Processes
 
-TOOLS = ("distlock", "distlock-ttl", "distlock-grpc", "etcdctl", "flock", "python-etcd3", "etcdlocker")
+TOOLS = (
+    "distlock",
+    "distlock-ttl",
+    "distlock-config",
+    "distlock-tls",
+    "distlock-grpc",
+    "etcdctl",
+    "etcdctl-tls",
+    "flock",
+    "python-etcd3",
+    "etcdlocker",
+)
 
 
 class Field:
@@ -47,6 +58,18 @@ class Field:
 
         field._enter("distlock", tools.missing_distlock, lambda: tools.distlock(at, server))
         field._enter("distlock-ttl", tools.missing_distlock, lambda: tools.distlock(at, server, ttl=60))
+        secured = Secured(stack, at)
+        field._enter("distlock-config", tools.missing_distlock, lambda: tools.distlock(at, server, configured=True))
+        field._enter(
+            "distlock-tls",
+            lambda: tools.missing_distlock() or tools.missing_openssl(),
+            lambda: tools.distlock(at, secured.server(), configured=True),
+        )
+        field._enter(
+            "etcdctl-tls",
+            lambda: _missing(find_etcdctl) or tools.missing_openssl(),
+            lambda: tools.etcdctl(at, secured.server(), find_etcdctl()),
+        )
         field._enter(
             "distlock-grpc",
             lambda: tools.missing_distlock() or tools.missing_python_etcd3(),
@@ -84,6 +107,21 @@ class Field:
             self.tools.append(tool())
         else:
             self.left_out[name] = why
+
+
+class Secured:
+    """An etcd that speaks TLS, started for the first tool that needs it."""
+
+    def __init__(self, stack: contextlib.ExitStack, at: Environment) -> None:
+        self._stack = stack
+        self._at = at
+        self._server: Server | None = None
+
+    def server(self) -> Server:
+        if self._server is None:
+            tls = Tls.make(str(self._at.folder))
+            self._server = Server(self._stack.enter_context(Cluster.start(members=1, tls=tls)))
+        return self._server
 
 
 def say(text: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import threading
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable
 
 from bench.processes import ToolFailedError, wait_until
 from distlock_core import DistlockError, connect
@@ -20,6 +21,7 @@ STACK = 256 * 1024  # bytes of a waiter's thread
 QUEUED = 300.0  # seconds until all are in the queue
 DRAINED = 30.0  # and a second more for each ten waiters
 SETTLED = 1.0
+SENT = "etcd_network_client_grpc_sent_bytes_total"
 
 
 class Line:
@@ -82,6 +84,8 @@ class LineDrain:
     waiters: int
     seconds: float
     commits: float  # per hand-over
+    bytes_read: float  # per hand-over, sent by etcd
+    show: float  # seconds of CPU of `realm.show()` while all of them wait
 
     @property
     def hand_over(self) -> float:
@@ -89,9 +93,32 @@ class LineDrain:
 
 
 def drain(server: Server, prefix: str, waiters: int) -> LineDrain:
-    with lined_up(server, server.endpoint, prefix, f"line-{waiters}", waiters) as line:
-        before, started = server.commits(), time.perf_counter()
-        started = time.perf_counter()
-    line.drained()
-    seconds = time.perf_counter() - started
-    return LineDrain(waiters, seconds, (server.commits() - before) / waiters)
+    """Waiters in as many processes as a fleet of that size has: one would run 1,000 threads in turn."""
+    from bench.fleet import output_of, workers_of
+
+    prefix = f"{prefix}line-{waiters}/"
+    one_lock = argparse.Namespace(locks=1, slots=1, ttl=None, hold=0.0)
+    with ExitStack() as stack:
+        with connect(server.endpoint, prefix, connect_timeout=QUEUED) as realm, realm.lock("lock-000"):
+            workers = stack.enter_context(workers_of([server.endpoint], prefix, waiters, one_lock))
+            queue = f"{prefix}lock-000/queue/"
+            wait_until(f"{waiters} waiters in the queue", lambda: server.keys_under(queue) >= waiters, QUEUED, 0.1)
+            time.sleep(SETTLED)
+            show = _cpu(lambda: realm.show("lock-000"))
+            before, read = server.commits(), server.gauge(SENT)
+            started = time.perf_counter()
+        for worker in workers:
+            output_of(worker, DRAINED + waiters / 10)
+        seconds = time.perf_counter() - started
+        read = server.gauge(SENT) - read
+    return LineDrain(waiters, seconds, (server.commits() - before) / waiters, read / waiters, show)
+
+
+def _cpu(work: Callable[[], object]) -> float:
+    """Seconds of CPU of this thread: all the waiters are threads beside it."""
+    best = float("inf")
+    for _ in range(3):
+        before = time.thread_time()
+        work()
+        best = min(best, time.thread_time() - before)
+    return best

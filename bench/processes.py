@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import tempfile
@@ -178,6 +179,12 @@ def wait_until(what: str, condition: Callable[[], bool], bound: float, pause: fl
         if time.monotonic() > deadline:
             raise ToolFailedError(f"{what}: not within {bound:g} s")
         time.sleep(pause)
+
+
+def cpu_of_children() -> float:
+    """Seconds of CPU of all children that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return children.ru_utime + children.ru_stime
 
 
 def _ended(pid: int) -> bool:

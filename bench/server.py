@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from bench.processes import ToolFailedError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from distlock_core.testing import Cluster
 
 _QUIET = 0.3  # seconds without a commit after which a tool's work counts as done
@@ -48,6 +50,14 @@ class Server:
         )
         return int(answer.get("count", 0))
 
+    def put(self, keys: Sequence[tuple[str, str]]) -> None:
+        puts = [{"request_put": {"key": _base64(key), "value": _base64(value)}} for key, value in keys]
+        self._post("/v3/kv/txn", {"success": puts})
+
+    def raw_range(self, prefix: str) -> bytes:
+        """The reply of etcd with all keys that begin so, as it comes."""
+        return self._ask("/v3/kv/range", {"key": _base64(prefix), "range_end": _base64(_after(prefix))}, 120.0)
+
     def leases(self) -> int:
         return len(self._post("/v3/lease/leases", {}).get("leases", ()))
 
@@ -55,9 +65,12 @@ class Server:
         return self.gauge("etcd_server_proposals_committed_total")
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return dict(json.loads(self._ask(path, body, 5.0)))
+
+    def _ask(self, path: str, body: dict[str, Any], bound: float) -> bytes:
         request = urllib.request.Request(self.endpoint + path, json.dumps(body).encode(), method="POST")
-        with self._http.open(request, timeout=5) as answer:
-            return dict(json.loads(answer.read()))
+        with self._http.open(request, timeout=bound) as answer:
+            return bytes(answer.read())
 
 
 def _opener(cluster: Cluster) -> urllib.request.OpenerDirector:

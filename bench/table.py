@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from bench.ansible_tasks import AnsibleTasks
     from bench.commits import Commits
     from bench.imports import Imports
+    from bench.line import LineDrain
+    from bench.listing import Listing
     from bench.residents import Resident
     from bench.waiters import Drain
     from bench.wall import Wall
@@ -27,6 +29,8 @@ class Report:
     wall: list[Wall] | None = None
     commits: list[Commits] | None = None
     drain: list[Drain] | None = None
+    lines: list[LineDrain] | None = None
+    listings: list[Listing] | None = None
     imports: Imports | None = None
     residents: list[Resident] | None = None
     ansible: list[AnsibleTasks] | None = None
@@ -41,6 +45,8 @@ class Report:
             *self._wall(),
             *self._commits(),
             *self._drain(),
+            *self._lines(),
+            *self._listings(),
             *self._imports(),
             *self._residents(),
             *self._ansible(),
@@ -82,6 +88,44 @@ class Report:
         heads = ("", "waiters", "total s", "ms/hand-over", "commits/acquisition")
         return [table("Drain of a queue of waiters, from the holder's release to the last one's end", heads, rows)]
 
+    def _lines(self) -> list[str]:
+        if not self.lines:
+            return []
+        first = self.lines[0]
+        rows = [
+            (
+                f"{each.waiters}",
+                f"{each.hand_over:.1f}",
+                f"{each.commits:.1f}",
+                f"{each.bytes_read:.0f}",
+                growth(each.bytes_read, first.bytes_read, 1),
+                f"{each.show * 1000:.1f}",
+                growth(each.show, first.show, each.waiters / first.waiters),
+            )
+            for each in self.lines
+        ]
+        title = "A line of waiters that are threads of a few processes; growth: cost against size, 1.0 is linear"
+        heads = ("waiters", "ms/hand-over", "commits/hand-over", "bytes of etcd", "growth", "show: CPU ms", "growth")
+        return [table(title, heads, rows)]
+
+    def _listings(self) -> list[str]:
+        if not self.listings:
+            return []
+        first = self.listings[0]
+        rows = [
+            (
+                f"{each.locks}" + (f" and {each.notes} notes" if each.notes else ""),
+                f"{each.mib:.1f}",
+                f"{each.loads * 1000:.1f}",
+                *(f"{seconds * 1000:.1f}" for seconds in (each.realm_list, each.list, each.json)),
+                f"{each.ratio:.1f}",
+                growth(each.realm_list, first.realm_list, each.locks / first.locks),
+            )
+            for each in self.listings
+        ]
+        heads = ("locks", "MiB", "json.loads", "realm.list()", "--list", "--list --json", "x json.loads", "growth")
+        return [table("Listing a realm: ms of CPU; growth: cost against size, 1.0 is linear", heads, rows)]
+
     def _imports(self) -> list[str]:
         if self.imports is None:
             return []
@@ -113,6 +157,11 @@ class Report:
         playbook = self.ansible[0].playbook
         title = f"One Ansible task, over a local connection; the playbook around it takes {playbook:.2f} s"
         return [table(title, ("", "s of CPU", "x ping"), rows)]
+
+
+def growth(cost: float, first: float, size: float) -> str:
+    """How many times as fast as the size the cost has grown: a square shows as the ratio of the sizes."""
+    return f"{cost / first / size:.1f}" if first > 0 else "-"
 
 
 def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

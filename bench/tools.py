@@ -158,6 +158,10 @@ def missing_flock() -> str | None:
     return None if shutil.which("flock") else "no flock: apt-get install util-linux"
 
 
+def missing_openssl() -> str | None:
+    return None if shutil.which("openssl") else "no openssl to make certificates: apt-get install openssl"
+
+
 def missing_python_etcd3() -> str | None:
     return None if importlib.util.find_spec("etcd3") else "no package etcd3: pip install -e '.[etcd3]'"
 
