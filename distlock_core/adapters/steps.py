@@ -22,7 +22,8 @@ from distlock_core.errors import (
     NotHolder,
 )
 from distlock_core.hints import UNLOCK_FORCE, Hint, see
-from distlock_core.lock.reentry import refuse_anothers_step, what_of_run
+from distlock_core.lock.reentry import what_of_run
+from distlock_core.lock.reentry_refusals import refuse_anothers_step
 from distlock_core.lock.spec import TAKEN_OVER
 from distlock_core.lock.wait_story import Watcher
 from distlock_core.model.record import COOLING, HELD

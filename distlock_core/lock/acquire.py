@@ -156,10 +156,12 @@ class Acquisition:
         """The hold of my owner's that I may enter. Raises the error for one that was named and cannot be entered."""
         if not self._spec.explicit or not (snapshot.holders or self._spec.named):
             return None
-        from distlock_core.lock.reentry import find_reentry, refuse_named
+        from distlock_core.lock.reentry import find_reentry
 
         reentry = find_reentry(snapshot.holders, self._spec)
         if reentry is None and self._spec.named is not None:
+            from distlock_core.lock.reentry_refusals import refuse_named
+
             raise refuse_named(snapshot.state(self._keys.name), self._spec)
         return reentry
 
@@ -167,7 +169,7 @@ class Acquisition:
         """Why the hold of my own owner is not entered, "" where it has none, and hints how it may be."""
         if not self._spec.explicit or not state.holders:
             return "", []
-        from distlock_core.lock.reentry import why_not
+        from distlock_core.lock.reentry_refusals import why_not
 
         return why_not(state, self._spec)
 

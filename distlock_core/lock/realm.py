@@ -253,7 +253,7 @@ class Realm:
 
         holder = one_of(self.show(name, cancel=cancel), None if force else owner, token, UNLOCK_FORCE)
         if owner is not None and token is None and not force:
-            from distlock_core.lock.reentry import refuse_anothers_step
+            from distlock_core.lock.reentry_refusals import refuse_anothers_step
 
             refuse_anothers_step(holder, taker, self._state_dir)
         return holder

@@ -8,15 +8,11 @@ from __future__ import annotations
 import os
 import time
 
-from distlock_core.base.text import printable
 from distlock_core.base.value import Value
-from distlock_core.errors import LockBusy, LockNotFound, NotHolder
-from distlock_core.hints import ENTER, UNLOCK_DEAD_RUN, UNLOCK_STEP, Hint, see
 from distlock_core.lock.spec import NESTED, STEP, TAKEN_OVER, encoded, run_details
 from distlock_core.model.record import HELD, Record, record_of
-from distlock_core.model.wording import held_by, taken
 from distlock_core.process import run_notes
-from distlock_core.process.identity import ALIVE, GONE, ancestry, boot_id, fate, is_identified, is_same, pid_is_free
+from distlock_core.process.identity import ALIVE, GONE, ancestry, boot_id, fate, is_same, pid_is_free
 from distlock_core.process.nesting import held_around
 
 TYPE_CHECKING = False
@@ -25,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.lock.spec import LockSpec
-    from distlock_core.model.state import Holder, LockState
+    from distlock_core.model.state import Holder
 
 ROUNDS = 5  # looks at all processes while some of them end meanwhile
 
@@ -105,7 +101,7 @@ def _as_it_is(holder: Holder) -> bytes:
 
 
 def _step_reentry(holder: Holder, spec: LockSpec, step: Record, before: bytes, lease: int) -> Reentry | None:
-    if any(_is_mine(theirs, spec.taker) for theirs in _takers(step)):
+    if any(is_of(theirs, spec.taker) for theirs in takers_of(step)):
         return Reentry(holder, STEP, before, lease)
     if spec.named == holder.token or what_of_step(holder, step, spec.state_dir)[0] == GONE:
         return Reentry(holder, STEP, before, lease, adopts=True)
@@ -141,7 +137,7 @@ def what_of_run(holder: Holder, state_dir: str | None) -> tuple[str, str]:
 def what_of_step(holder: Holder, step: Record, state_dir: str | None) -> tuple[str, str]:
     """What has become of the processes that a step was taken for, and of its keeper: as `identity.fate()`."""
     remembered = run_notes.boot_of(state_dir, step.run)
-    for theirs in _takers(step):
+    for theirs in takers_of(step):
         found = fate(theirs, remembered)
         if found[0] != GONE:
             return found
@@ -161,19 +157,19 @@ def _runs_inside(record: Record) -> bool:
     return has_command and any(is_same(record.details, trace) for trace in ancestry()[1:])
 
 
-def _is_mine(theirs: Mapping[str, Any], taker: Mapping[str, Any] | None) -> bool:
+def is_of(theirs: Mapping[str, Any], taker: Mapping[str, Any] | None) -> bool:
     return any(is_same(theirs, trace) for trace in (*ancestry(), *([] if taker is None else [taker])))
 
 
-def _taker(step: Record) -> Mapping[str, Any]:
+def taker_of(step: Record) -> Mapping[str, Any]:
     taker = step.details.get("taker")
     return taker if isinstance(taker, dict) else {}
 
 
-def _takers(step: Record) -> list[Mapping[str, Any]]:
+def takers_of(step: Record) -> list[Mapping[str, Any]]:
     """The process that a step was taken for, and the one that it is bound to."""
     bound = [step.details] if step.number("keeper") is not None else []
-    return [_taker(step), *bound]
+    return [taker_of(step), *bound]
 
 
 def _has_keeper(record: Record) -> bool:
@@ -211,73 +207,3 @@ def _living_inside(holder: Holder) -> int | None:
 def _held_in(content: bytes) -> dict[bytes, int]:
     pairs = (os.fsdecode(pair).partition("=")[::2] for pair in content.split(b"\0"))
     return held_around(dict(pairs))
-
-
-# What is said to those who may not.
-
-
-def why_not(state: LockState, spec: LockSpec) -> tuple[str, list[Hint]]:
-    """Why a hold of my own owner may not be entered, and hints how it may; "" where nobody of my name holds it."""
-    for holder in state.holders:
-        if not is_own(holder, spec):
-            continue
-        record = holder.record
-        step = record if record.text("kind") == "lock" else None
-        if step is None:
-            told = what_of_run(holder, spec.state_dir)
-            whose = f"that is this owner's own run, {_process(record.details)}, {_lives(told)}"
-            if told[0] == ALIVE:
-                return whose, []
-            if told[0] != GONE:
-                return whose, [Hint(UNLOCK_DEAD_RUN, lock=state.name, owner=holder.owner, token=holder.token)]
-            step = Record.parse(record.text("step").encode("utf-8", "backslashreplace"))
-        told = what_of_step(holder, step, spec.state_dir)
-        whose = f"that is this owner's own step, taken for {_process(_taker(step))}, {_lives(told)}"
-        return whose, [Hint(ENTER, lock=state.name, owner=holder.owner, token=holder.token)]
-    return "", []
-
-
-def refuse_named(state: LockState, spec: LockSpec) -> LockNotFound | NotHolder | LockBusy:
-    """The error for a caller who has named a hold by its token that cannot be entered."""
-    name, token = printable(state.name), spec.named
-    if not state.holders:
-        return LockNotFound(f"{name} is not locked, and so not with token {token}", state=state)
-    if all(holder.token != token for holder in state.holders):
-        tokens = " and ".join(str(holder.token) for holder in state.holders)
-        return NotHolder(f"{taken(state)}, with token {tokens}, not {token}", state=state, hints=[see(state.name)])
-    why, hints = why_not(state, spec)
-    why = why or "only its own owner enters it again, while it is plainly held"
-    return LockBusy(f"{taken(state)}: {why}", state=state, hints=[*hints, see(state.name)])
-
-
-def refuse_anothers_step(holder: Holder, taker: Mapping[str, Any] | None, state_dir: str | None) -> None:
-    """Raise `NotHolder` for a step that was taken for another process than mine, which may live."""
-    record = holder.record
-    if record.text("kind") == "run":
-        record = Record.parse(record.text("step").encode("utf-8", "backslashreplace"))
-    theirs = _taker(record)
-    # `docker exec distlock --lock` has no parent that could be named: such a step is nobody's in particular.
-    if not is_identified(theirs) or holder.record.state != HELD or any(_is_mine(one, taker) for one in _takers(record)):
-        return
-    told = what_of_step(holder, record, state_dir)
-    if told[0] == GONE:
-        return
-    name = printable(holder.lock)
-    raise NotHolder(
-        f"{name} is held by {held_by(holder)}, a step that was taken for {_process(theirs)}, {_lives(told)}: "
-        "left alone",
-        hints=[Hint(UNLOCK_STEP, lock=holder.lock, owner=holder.owner, token=holder.token), see(holder.lock)],
-    )
-
-
-def _process(trace: Mapping[str, Any]) -> str:
-    host, pid = trace.get("host"), trace.get("pid")
-    where = f" on {printable(host)}" if isinstance(host, str) else ""
-    return f"process {pid}{where}" if isinstance(pid, int) else f"an unknown process{where}"
-
-
-def _lives(told: tuple[str, str]) -> str:
-    kind, why = told
-    if kind == ALIVE:
-        return f"and {why}" if why else "which lives"
-    return f"which may live ({why})"
