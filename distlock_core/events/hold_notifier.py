@@ -38,13 +38,13 @@ class HoldNotifier:
         """True once somebody has asked for the ownership."""
         return self._readers is not None
 
-    def ownership(self, mine: Callable[[], bool]) -> Ownership:
-        """Return another reader's end, which starts with what `mine` says."""
+    def ownership(self, is_held: Callable[[], bool]) -> Ownership:
+        """Return another reader's end, which starts with what `is_held` says."""
         if self._readers is None:
             from distlock_core.events.ownership import Readers
 
             self._readers = Readers()
-        return self._readers.join(mine)
+        return self._readers.join(is_held)
 
     def report_acquired(self) -> None:
         self._was_lost = False

@@ -21,7 +21,7 @@ LAST_CALL = 5.0  # seconds that the end waits for a listener
 
 
 class Notice(Value):
-    """`kind` is ACQUIRED (it is mine), UNKNOWN (nobody can tell) or REMOVED (it is not mine any more)."""
+    """`kind` is ACQUIRED (it is held), UNKNOWN (nobody can tell) or REMOVED (it is not held any more)."""
 
     kind: str
     lock: str

@@ -1,4 +1,4 @@
-"""Ownership: True and False as a lock becomes mine and ceases to be, for a reader who takes its time."""
+"""Ownership: True and False as a lock is acquired and lost, for a reader who takes its time."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ if TYPE_CHECKING:
 
 
 class Ownership:
-    """Iterates over True (it is mine now) and False (it is not, or nobody can tell), in turns.
+    """Iterates over True (it is held now) and False (it is not, or nobody can tell), in turns.
 
     It starts with the present state, and ends when the lock is released, the manager is shut down, or it is
     closed. Whoever reports a change never waits for the reader, and at most two changes are kept for it: a True that
-    is over by the time it is read is not delivered at all; a loss is, also when the lock is mine again by then. May be
+    is over by the time it is read is not delivered at all; a loss is, even if the lock has been regained since. May be
     read by one thread while others report and close.
     """
 
-    def __init__(self, mine: bool, leave: Callable[[Ownership], None] | None = None) -> None:
+    def __init__(self, is_held: bool, leave: Callable[[Ownership], None] | None = None) -> None:
         """`leave` is called once, when the reader closes it."""
         self._changed = threading.Condition()
         self._read: bool | None = None
-        self._waiting = [mine]
+        self._waiting = [is_held]
         self._ended = False
         self._leave = leave
 
-    def report(self, mine: bool) -> None:
+    def report(self, is_held: bool) -> None:
         """Say how it stands now. Never blocks."""
         with self._changed:
             waiting = self._waiting
-            if self._ended or mine == (waiting[-1] if waiting else self._read):
+            if self._ended or is_held == (waiting[-1] if waiting else self._read):
                 return
-            if mine:
+            if is_held:
                 waiting.append(True)
             elif waiting and waiting[-1]:
                 waiting.pop()  # a True that nobody has read is not true any more
-            if not waiting and not mine and self._read is not False:
+            if not waiting and not is_held and self._read is not False:
                 waiting.append(False)
             self._changed.notify_all()
 
@@ -74,12 +74,12 @@ class Ownership:
             self._read = self._waiting.pop(0)
             return self._read
 
-    def give_back(self, mine: bool) -> None:
+    def give_back(self, is_held: bool) -> None:
         """A change that was taken and could not be used: the next to ask has it, unless it is not true any more."""
         with self._changed:
             self._read = None
-            if not mine or not self._waiting:
-                self._waiting.insert(0, mine)
+            if not is_held or not self._waiting:
+                self._waiting.insert(0, is_held)
             self._changed.notify_all()
 
     def wake(self) -> None:
@@ -100,9 +100,9 @@ class Ownership:
         return self
 
     def __next__(self) -> bool:
-        mine = self.next()
-        assert mine is not None
-        return mine
+        is_held = self.next()
+        assert is_held is not None
+        return is_held
 
     def __enter__(self) -> Ownership:
         return self
@@ -121,21 +121,21 @@ class Readers:
         self._guard = threading.Lock()
         self._closed = False
 
-    def join(self, mine: Callable[[], bool]) -> Ownership:
-        """Return a new reader's end, which starts with what `mine` says."""
+    def join(self, is_held: Callable[[], bool]) -> Ownership:
+        """Return a new reader's end, which starts with what `is_held` says."""
         with self._guard:  # what changes after it was asked is reported after it has joined
-            reader = Ownership(mine(), self._leave)
+            reader = Ownership(is_held(), self._leave)
             if self._closed:
                 reader.end()
             else:
                 self._readers.append(reader)
         return reader
 
-    def report(self, mine: bool) -> None:
+    def report(self, is_held: bool) -> None:
         """Say how it stands, once it stands so."""
         with self._guard:
             for reader in self._readers:
-                reader.report(mine)
+                reader.report(is_held)
 
     def end(self, *, for_good: bool = False) -> None:
         """Say that nothing more will come: to those who read now, or to all who ever will."""

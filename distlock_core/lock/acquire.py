@@ -102,7 +102,7 @@ class Acquisition:
             self._claims.drop_lease()
 
     def preview(self) -> Reentry | None:
-        """Return the hold of mine that would be entered now, None where a free slot would be claimed; writes nothing.
+        """Return the own hold that would be entered now, None where a free slot would be claimed; writes nothing.
 
         Raises as `run()` does for a caller who does not wait.
         """

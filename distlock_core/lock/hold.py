@@ -106,7 +106,7 @@ class Hold:
 
     @property
     def is_sound(self) -> bool:
-        """True while it is mine, as far as anybody here knows. Past its lease's deadline nobody does."""
+        """True while it is held, as far as this process knows. Past its lease's deadline nobody does."""
         if self.is_inherited or not self._is_open:
             return False
         # The clock too: whoever looks after it may be stopped, or not get to run.
@@ -118,13 +118,13 @@ class Hold:
         return self.pid != os.getpid()
 
     def look_after(self) -> None:
-        """Tell that it is mine, and renew it in the background, if that is wanted."""
+        """Report it as acquired, and renew it in the background, if that is wanted."""
         self._notifier.report_acquired()
         if (self._background and self._hung[0] is not None) or self._notifier.has_readers:
             self.session.start()
 
     def verify(self, cancel: Cancel | None = None) -> bool:
-        """True if it is still mine, by a linearizable read."""
+        """True if it is still held, by a linearizable read."""
         patience = Patience.lasting(self._contact, cancel)
         found = self._etcd.read([Get(self.acquired.kv.key)], patience).ranges()[0].kvs
         return bool(found) and self._is_mine(found[0])
@@ -143,7 +143,7 @@ class Hold:
         return self._is_open and not gone and self.verify()
 
     def _hang(self, ttl: int | None, refresh: float | None, patience: Patience) -> bool:
-        """Put its key on a lease of this ttl; its token stays. False: it is not mine."""
+        """Put its key on a lease of this ttl; its token stays. False: it is another's."""
         from distlock_core.lock.monitor import move
 
         session = self.session

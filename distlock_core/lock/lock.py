@@ -85,7 +85,7 @@ class Lock:
         Raises `LockBusy` or `Frozen` (with timeout 0), `AcquireTimeout`, `LimitConflict`, `EtcdUnavailable`,
         `AccessDenied`, `Cancelled`, and `OutcomeUnknown` when nobody can tell whether etcd will apply the claim.
         Whoever waits is served in order of arrival. A lock that this object holds already is renewed now, with the
-        `ttl` and `refresh` that it has now, and verified: that raises `LockLost` when it is not mine any more, and the
+        `ttl` and `refresh` that it has now, and verified: that raises `LockLost` when it is not held any more, and the
         next call waits for it anew.
         """
         wait = self._wait if timeout is None else Wait.of(timeout)
@@ -147,19 +147,19 @@ class Lock:
     def preview(self) -> Reentry | None:
         """Say what `acquire(timeout=0)` would do now, and write nothing: for a dry run.
 
-        Returns the hold of mine that would be entered again, and how; None where a free lock would be taken. Raises
+        Returns the own hold that would be entered again, and how; None where a free lock would be taken. Raises
         `LockBusy`, `Frozen`, `LimitConflict`, `EtcdUnavailable`, `AccessDenied`.
         """
         return Acquisition(self._etcd, self._spec, NO_WAIT, self._connect_timeout).preview()
 
     def verify(self, cancel: Cancel | None = None) -> bool:
-        """True if the lock is still mine, by a linearizable read. Raises `EtcdUnavailable`, `AccessDenied`."""
+        """True if the lock is still held, by a linearizable read. Raises `EtcdUnavailable`, `AccessDenied`."""
         return self._hold is not None and self._current().verify(cancel)
 
     def release(self, cancel: Cancel | None = None) -> None:
         """Release it. A lock that was entered again is left held, as it was found.
 
-        Raises `NotHolder` when this object does not hold it, `LockLost` when it was mine and is not any more (a newer
+        Raises `NotHolder` when this object does not hold it, `LockLost` when it was held and is not any more (a newer
         holder's lock is never touched), `EtcdUnavailable` after `release_timeout` seconds: then it may remain.
         """
         self._end_hold(lambda hold, patience: hold.release(patience), cancel)
@@ -176,7 +176,7 @@ class Lock:
         """Change the value of the hold, or its reason, without releasing it: its token stays, and its lease.
 
         None leaves it as it is, "" empties it. What is acquired next with this object has them too. Raises
-        `NotHolder` when this object does not hold it, `LockLost` when it was mine and is not any more, `ConfigError`,
+        `NotHolder` when this object does not hold it, `LockLost` when it was held and is not any more, `ConfigError`,
         `EtcdUnavailable`, `AccessDenied`, and `OutcomeUnknown` when nobody can tell whether it was changed.
         """
         hold = self._current()
@@ -205,7 +205,7 @@ class Lock:
         return self._notifier.lost_event
 
     def ownership(self) -> Ownership:
-        """Return an iterator over True (it is mine) and False (it is not), as that changes.
+        """Return an iterator over True (it is held) and False (it is not), as that changes.
 
         It starts with the present state, and ends when the lock is released, or when it is closed. May be read in
         another thread. A reader that does not read holds up nothing: see `Ownership`.
@@ -338,7 +338,7 @@ class Lock:
         return self._hold
 
     def _renew(self, hold: Hold, cancel: Cancel | None) -> None:
-        """It is mine already: renew it now, on a new lease if the ttl has changed, and make sure. Raises `LockLost`."""
+        """It is held already: renew it now, on a new lease if the ttl has changed, and make sure. Raises `LockLost`."""
         if not hold.renew(self._spec.ttl, self._spec.refresh, cancel):
             error = hold.loss_error()
             hold.give_up()

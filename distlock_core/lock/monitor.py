@@ -45,7 +45,7 @@ class Session:
     """A hold that is looked after until it is lost or closed.
 
     It renews the hold's lease (without one, the hold is persistent and there is nothing to renew) and watches its
-    key. It is lost when the lease has run out or was revoked, or the key was deleted, replaced, or is no longer mine:
+    key. It is lost when the lease has run out or was revoked, or the key was deleted, replaced, or is another's:
     a watch tells at once, the deadline at the latest. `on_lost` is called once, in the thread that found out.
 
     From the first renewal that fails until etcd has confirmed both lease and key it is in `doubt`; past the deadline it

@@ -295,8 +295,8 @@ class Realm:
         keys = self._keys(name)
         # It has other names too, like NAME-b: those are left out.
         span = keys.lock, keys.lock + b"0"
-        mine = keys.is_held_by
-        return Watching(Follower(self._etcd, span, lambda key: keys if mine(key) else None, self._connect_timeout))
+        holds = keys.is_held_by
+        return Watching(Follower(self._etcd, span, lambda key: keys if holds(key) else None, self._connect_timeout))
 
     def load_all(self) -> None:
         """Load now what looking after a hold takes, so that nothing is left to be loaded while one is held."""

@@ -27,9 +27,9 @@ ROUNDS = 5  # looks at all processes while some of them end meanwhile
 
 
 class Reentry(Value):
-    """A hold of my owner's that I may enter: how, and the record to put back at the end, where there is one.
+    """A hold of the same owner that may be entered: how, and the record to put back at the end, where there is one.
 
-    `adopts`: the step was taken for a process that is gone (or its token was named), and is mine from now on.
+    `adopts`: the step was taken for a process that is gone (or its token was named), and belongs to this one now.
     """
 
     holder: Holder
@@ -61,8 +61,9 @@ def reentry_record(spec: LockSpec, run: str, reentry: Reentry) -> bytes:
 def find_reentry(holders: Iterable[Holder], spec: LockSpec) -> Reentry | None:
     """Return the hold that may be entered again, None where there is none.
 
-    It takes the same owner, named explicitly by both, a hold in the ordinary state, and one of: I run inside of it; it
-    is a step whose taker is mine, or gone, or whose token I name; its run and the run's command are gone.
+    It takes the same owner, named explicitly by both, a hold in the ordinary state, and one of: this process runs
+    inside of it; it is a step whose taker is this process's own, or gone, or whose token is named; its run and the
+    run's command are gone.
     """
     for holder in holders:
         if is_own(holder, spec) and spec.named in (None, holder.token):

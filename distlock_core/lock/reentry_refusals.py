@@ -54,7 +54,7 @@ def refuse_named(state: LockState, spec: LockSpec) -> LockNotFound | NotHolder |
 
 
 def refuse_anothers_step(holder: Holder, taker: Mapping[str, Any] | None, state_dir: str | None) -> None:
-    """Raise `NotHolder` for a step that was taken for another process than mine, which may live."""
+    """Raise `NotHolder` for a step that was taken for another process, which may live."""
     record = holder.record
     if record.text("kind") == "run":
         record = Record.parse(record.text("step").encode("utf-8", "backslashreplace"))

@@ -25,19 +25,19 @@ def release_key(
     etcd: Etcd,
     keys: Keys,
     kv: KeyValue,
-    mine: Callable[[KeyValue], bool],
+    is_own: Callable[[KeyValue], bool],
     ending: EndNote,
     patience: Patience,
     in_doubt: list[bytes] | None = None,
 ) -> bool:
-    """Delete the key as it was seen, and put down how its hold ended. False: it is gone, or no longer `mine`.
+    """Delete the key as it was seen, and put down how its hold ended. False: it is gone, or no longer this hold.
 
     `in_doubt` keeps what was sent without a reply: who calls again after an `EtcdUnavailable` hands it in again, and
     so knows its own release when it has come through meanwhile.
 
-    It is compared by mod_revision. When that has changed and it is still `mine`, it is read again. A full etcd, which
-    takes nothing that adds to it, gets the delete alone. Raises `EtcdUnavailable`, `AccessDenied`, `NoSpace` where even
-    that is refused, `Cancelled`; a lost reply is resolved by a read.
+    It is compared by mod_revision. When that has changed and it is still this hold, it is read again. A full etcd,
+    which takes nothing that adds to it, gets the delete alone. Raises `EtcdUnavailable`, `AccessDenied`, `NoSpace` if
+    even that is refused, `Cancelled`; a lost reply is resolved by a read.
     """
     reads = [Get(kv.key), Get(*ends(keys.mutex), keys_only=True, limit=1), Get(keys.last)]
     courtesy = now() + MUTEX_PATIENCE
@@ -64,7 +64,7 @@ def release_key(
             in_doubt.append(record)
             patience.pause(RETRY_PAUSE)
             found, mutex, last = etcd.read(reads, patience).ranges()
-        if not found.kvs or not mine(found.kvs[0]):
+        if not found.kvs or not is_own(found.kvs[0]):
             # Any of them: one that was held up can be applied after the next was sent.
             return any(kv.value in in_doubt for kv in last.kvs)
         kv = found.kvs[0]

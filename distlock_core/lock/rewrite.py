@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from distlock_core.lock.spec import Acquired
     from distlock_core.model.keys import Keys
 
-    Mine = Callable[[KeyValue], bool]
+    IsOwn = Callable[[KeyValue], bool]
 
 
 def rewrite(
     etcd: Etcd,
     kv: KeyValue,
-    mine: Mine,
+    is_own: IsOwn,
     put_on: Callable[[KeyValue], Put],
     patience: Patience,
     also: Sequence[Op] = (),
     *,
     once: bool = False,
 ) -> KeyValue | None:
-    """Put a key again, if it is still `mine`, and return it. None: it is gone, or no longer mine.
+    """Put a key again, if it is still the caller's, and return it. None: it is gone, or another's.
 
     `put_on` returns the put, given the key as it is now. A lost reply is resolved by a read. Where that is not answered
     either, it raises `EtcdUnavailable`: the caller calls again, and finds out; or `OutcomeUnknown`, for a caller who
@@ -62,7 +62,7 @@ def rewrite(
             return None
         if _is_done(put, found[0]):
             return found[0]  # applied, though its reply was lost
-        if not mine(found[0]):
+        if not is_own(found[0]):
             return None
         kv = found[0]
         if _is_done(put_on(kv), kv):
@@ -76,7 +76,7 @@ def _is_done(put: Put, found: KeyValue) -> bool:
 def amend(
     etcd: Etcd,
     kv: KeyValue,
-    mine: Mine,
+    is_own: IsOwn,
     change: Callable[[Record], Record],
     patience: Patience,
     lease: int | None = None,
@@ -89,18 +89,18 @@ def amend(
     def changed(there: KeyValue) -> Put:
         return Put(there.key, change(record_of(there)).encode(), there.lease if lease is None else lease)
 
-    return rewrite(etcd, kv, mine, changed, patience, once=True)
+    return rewrite(etcd, kv, is_own, changed, patience, once=True)
 
 
 def rehang(
     etcd: Etcd,
     acquired: Acquired,
-    mine: Mine,
+    is_own: IsOwn,
     ttl: int | None,
     refresh: float | None,
     patience: Patience,
 ) -> Acquired | None:
-    """Attach the hold's key to a new lease of this ttl (None: to none), and end the old one. None: it is not mine.
+    """Attach the hold's key to a new lease of this ttl (None: to none), and end the old one. None: it is another's.
 
     Raises `EtcdUnavailable`, `AccessDenied`, `Cancelled`, `OutcomeUnknown`: the hold is what it was then, or lost.
     """
@@ -110,7 +110,7 @@ def rehang(
         # Until the answer is here, the key may hang on either.
         old.deadline = min(old.deadline, lease.deadline)
     try:
-        kv = amend(etcd, acquired.kv, mine, lambda record: record, patience, 0 if lease is None else lease.id)
+        kv = amend(etcd, acquired.kv, is_own, lambda record: record, patience, 0 if lease is None else lease.id)
     except BaseException as error:
         if lease is not None:
             lease.give_up()
@@ -126,7 +126,7 @@ def rehang(
 def leave_taken(
     etcd: Etcd,
     kv: KeyValue,
-    mine: Mine,
+    is_own: IsOwn,
     changes: Mapping[str, Any],
     patience: Patience,
     lease: int = 0,
@@ -138,13 +138,13 @@ def leave_taken(
         record = record_of(there)
         return Put(there.key, record._replace(details={**record.details, **changes}).encode(), lease)
 
-    return rewrite(etcd, kv, mine, changed, patience, also) is not None
+    return rewrite(etcd, kv, is_own, changed, patience, also) is not None
 
 
-def cool_down(etcd: Etcd, keys: Keys, kv: KeyValue, mine: Mine, lease: Lease, by: str, patience: Patience) -> bool:
+def cool_down(etcd: Etcd, keys: Keys, kv: KeyValue, is_own: IsOwn, lease: Lease, by: str, patience: Patience) -> bool:
     """Leave the key taken until this lease runs out, with no process behind it. False and errors: as `rewrite`."""
     ended = Put(keys.last, EndNote("cooled", by).record(kv))
-    if leave_taken(etcd, kv, mine, {"state": COOLING}, patience, lease.id, [ended]):
+    if leave_taken(etcd, kv, is_own, {"state": COOLING}, patience, lease.id, [ended]):
         return True
     lease.revoke(patience)
     return False

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT = 5.0  # seconds for the first contact with etcd
 RELEASE_TIMEOUT = 30.0  # seconds that a release is tried while etcd is away
 
-# How a lock became mine.
+# How a lock was acquired.
 NEW, NESTED, STEP, TAKEN_OVER = "new", "nested", "step", "taken over"
 
 
@@ -46,7 +46,7 @@ class LockSpec(Value):
 
 
 class Acquired(Value):
-    """A lock that is mine: the key as I know it, how it became mine, and the record `before`, where there was one."""
+    """A lock that is held: the key as last seen, how it was acquired, and the record `before`, where there was one."""
 
     kv: KeyValue
     run: str

@@ -37,7 +37,7 @@ class Ticket:
                 outcome = etcd.txn([absent], [put], [Get(self.key)], patience)
             except OutcomeUnknown:
                 patience.pause(RETRY_PAUSE)
-                continue  # the key is mine alone, so asking again tells what became of it
+                continue  # no other waiter uses this key, so asking again tells what became of it
             if outcome.succeeded:
                 return outcome.revision
             return outcome.ranges()[0].kvs[0].create_revision
