@@ -55,9 +55,18 @@ class DistlockError(Exception):
 
 
 class ConfigError(DistlockError):
-    """A setting or an argument is wrong. Nothing was sent to etcd."""
+    """A setting or an argument is wrong. Nothing was sent to etcd.
+
+    `about` has the keys of settings that contradict each other.
+    """
 
     kind = "config"
+
+    def __init__(
+        self, message: str, *, kind: str | None = None, hints: Sequence[Hint] = (), about: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message, kind=kind, hints=hints)
+        self.about = tuple(about)
 
 
 class EtcdUnavailable(DistlockError):

@@ -44,7 +44,8 @@ def read_settings(
     if "timeout" in said:
         found.pop("nowait", None)
     found.update({key: BY_KEY[key].value(value, "owner" if key == "id" else key) for key, value in said.items()})
-    settings = load(found)
+    names = {key: "owner" if key == "id" else key if key in said else f"{where}: {key}" for key in found}
+    settings = load(found, names=names)
     settings = settings._replace(reach=tuple((key, found[key]) for key in said))
     if settings.id is None:
         settings = settings._replace(id=owner)

@@ -12,7 +12,7 @@ from distlock_core.base.value import Value
 from distlock_core.cli.reach import carry
 from distlock_core.errors import DistlockError
 from distlock_core.model.ttl import DEFAULT_TTL
-from distlock_core.settings.load import load
+from distlock_core.settings.load import checked, load
 from distlock_core.settings.readers import read_bool, read_span
 from distlock_core.settings.table import SETTINGS, TOKEN, Setting, Settings
 
@@ -71,7 +71,7 @@ def parse(arguments: Sequence[str]) -> Request:
     _check(operations, options, command)
     operation = operations[0] if operations else "run"
     given = {_BY_OPTION[name].key: value for name, value in options.items()}
-    settings = load(given)
+    settings = load(given, names={_BY_OPTION[name].key: f"--{name}" for name in options})
     carry(given)
     if operation == "list" and "lock-name" not in options:
         # File and environment name a lock to be acquired; --list is about all locks.
@@ -84,7 +84,7 @@ def parse(arguments: Sequence[str]) -> Request:
     if operation != "lock":
         settings = settings._replace(while_pid=None)
     elif settings.while_pid is not None and settings.ttl is None:
-        settings = settings._replace(ttl=DEFAULT_TTL)
+        settings = checked(settings._replace(ttl=DEFAULT_TTL))
     _check_together(operation, options, settings, token)
     _check_prune(operation, options, older_than, dry_run)
     if operation not in WITHOUT_A_LOCK and not settings.lockname:

@@ -8,6 +8,7 @@ from distlock_core.keeper import keeper
 from distlock_core.keeper.handover import part_with
 from distlock_core.model.ttl import DEFAULT_TTL
 from distlock_core.process.identity import pid_is_free, proc_is_mine, start_time
+from distlock_core.settings.origin import origin
 from distlock_core.settings.readers import absolute
 
 TYPE_CHECKING = False
@@ -42,17 +43,19 @@ class Binding(Value):
         """The binding for `while_pid` and its related settings. Raises `ConfigError` for a bad process or log file."""
         pid = settings.while_pid
         if pid is None:
-            raise ConfigError("--while-pid: no process is named")
+            raise ConfigError("while_pid: no process is named")
         if not proc_is_mine():
-            raise ConfigError("--while-pid: /proc is not there, or shows another pid namespace: mount it anew")
+            where = origin(settings, "while_pid")
+            raise ConfigError(f"{where}: /proc is missing, or belongs to another pid namespace: mount it anew")
         started = start_time(pid)
         if started is None:
             hidden = "" if pid_is_free(pid) else " that can be seen (hidepid?)"
-            raise ConfigError(f"--while-pid: there is no process {pid}{hidden}")
+            raise ConfigError(f"{origin(settings, 'while_pid')}: there is no process {pid}{hidden}")
         log_file = settings.log_file
         if log_file:
-            log_file = absolute(log_file, "--log-file")
-            _check_writable(log_file)
+            where = origin(settings, "log_file")
+            log_file = absolute(log_file, where)
+            _check_writable(log_file, where)
         on_loss = settings.on_loss or "continue"
         ttl, refresh = settings.ttl or DEFAULT_TTL, settings.refresh
         return cls(pid, started, ttl, refresh, on_loss, settings.time_to_end, log_file, family)
@@ -78,9 +81,9 @@ def hand_to_keeper(
     return holder._replace(record=holder.record._replace(details=details))
 
 
-def _check_writable(path: str) -> None:
+def _check_writable(path: str, where: str) -> None:
     try:
         with open(path, "a", encoding="utf-8"):
             pass
     except OSError as error:
-        raise ConfigError(f"--log-file {path}: cannot be written: {error.strerror}") from None
+        raise ConfigError(f"{where} {path}: cannot be written: {error.strerror}") from None

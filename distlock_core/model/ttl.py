@@ -31,12 +31,15 @@ def check_ttl(ttl: int, refresh: float | None = None, kill_after: float = 0.0) -
     be at least `RIDE_OUT`.
     """
     if not 1 <= ttl <= LONGEST_TTL:
-        raise ConfigError(f"the ttl must be from 1 to {LONGEST_TTL} seconds, not {ttl}")
+        raise ConfigError(f"the ttl must be from 1 to {LONGEST_TTL} seconds, not {ttl}", about=("ttl",))
     if refresh is not None and not 0 < refresh < ttl:
-        raise ConfigError(f"the refresh must be above 0 and below the ttl of {ttl}s, not {refresh:g}")
+        raise ConfigError(
+            f"the refresh must be above 0 and below the ttl of {ttl}s, not {refresh:g}", about=("refresh", "ttl")
+        )
     spare = ttl - refresh_of(ttl, refresh) - kill_after
     if spare < RIDE_OUT - 1e-6:
         raise ConfigError(
-            f"ttl {ttl}s leaves {max(spare, 0):.2g}s to ride out a failover of etcd, after refresh and kill-after: "
-            f"at least {RIDE_OUT:g}s is needed; use a longer ttl"
+            f"ttl {ttl}s leaves {max(spare, 0):.2g}s to ride out a failover of etcd, after refresh and kill_after: "
+            f"at least {RIDE_OUT:g}s is needed; use a longer ttl",
+            about=("ttl", "refresh", "kill_after"),
         )

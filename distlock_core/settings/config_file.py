@@ -102,6 +102,18 @@ def _text(path: str, node: Any) -> Any:
     return None if is_null else node.value
 
 
+def line_of(path: str, key: str) -> int | None:
+    """Return the number of the line that sets this key, None if it is not found."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(file, 1):
+                if line.partition(":")[0].strip("\ufeff \t'\"") == key:
+                    return number
+    except OSError:
+        pass
+    return None
+
+
 def _shown(key: str) -> str:
     # Up to a colon only: `password:secret` without a blank is a key too.
     return ascii(key.partition(":")[0])[:60]

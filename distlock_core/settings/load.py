@@ -7,7 +7,7 @@ import os
 from distlock_core.errors import ConfigError
 from distlock_core.model.checks import check_name, check_owner, check_plain, check_prefix, check_text
 from distlock_core.model.ttl import check_ttl
-from distlock_core.settings.table import BY_KEY, DEFAULT_FILE, SETTINGS, Settings
+from distlock_core.settings.table import BY_KEY, DEFAULT_FILE, IN_FILE, SETTINGS, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,11 +21,13 @@ OF_KUBERNETES = ("DISTLOCK_SERVICE_", "DISTLOCK_PORT")  # set in pods beside a s
 LOOPBACK = ("127.", "localhost", "[::1]")  # nothing leaves this machine
 
 
-def load(options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
+def load(
+    options: Mapping[str, Any], environ: Mapping[str, str] | None = None, names: Mapping[str, str] | None = None
+) -> Settings:
     """Merge all sources into the settings. `options` are those of the command line, by key, already read.
 
-    An empty environment variable counts as unset; an empty `config` option means no file. Raises `ConfigError`, which
-    names the variable, or the file and the key.
+    An empty environment variable counts as unset; an empty `config` option means no file. `names` has what each
+    option is called by whoever has given it. Raises `ConfigError`, which names the variable, or the file and the key.
     """
     environ = os.environ if environ is None else environ
     variables = _from_environment(environ)
@@ -33,6 +35,9 @@ def load(options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -
     path = above.get("config", "" if _is_absent(DEFAULT_FILE) else DEFAULT_FILE)
     found, problem = _from_file(path, above) if path else ({}, "")
     in_file = path if "password" in found else ""
+    origins = dict.fromkeys(found, f"{IN_FILE}{path}")
+    origins.update((key, BY_KEY[key].variable) for key in variables)
+    origins.update(names or dict(zip(options, options)))
     for layer in (variables, options):
         # Two forms of one setting: the higher layer decides.
         if "timeout" in layer:
@@ -49,7 +54,7 @@ def load(options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -
         found["timeout"] = 0.0
     if found.get("password"):
         found["password_file"] = None  # both are set in one layer
-    settings = checked(Settings(**found, given=given))
+    settings = checked(Settings(**found, given=given, origins=origins))
     warnings = (problem, *unknown_variables(environ), *_too_open(settings, path, in_file), _in_clear(settings))
     return settings._replace(warnings=tuple(filter(None, warnings)))
 
@@ -66,18 +71,23 @@ def checked(settings: Settings) -> Settings:
     check_plain(settings.internallock, "internallock")
     check_plain(settings.tls_server_name or "", "tls_server_name")
     check_plain(settings.discovery_srv, "discovery_srv")
-    _check_access(settings)
-    if settings.ttl is not None:
-        check_ttl(settings.ttl, settings.refresh, settings.time_to_end)
+    try:
+        _check_access(settings)
+        if settings.ttl is not None:
+            check_ttl(settings.ttl, settings.refresh, settings.time_to_end)
+    except ConfigError as error:
+        from distlock_core.settings.origin import with_origins
+
+        raise with_origins(error, settings) from None
     return settings
 
 
 def _check_access(settings: Settings) -> None:
     if settings.key and not settings.cert:
-        raise ConfigError("a key is set, and no certificate for it: set cert too")
+        raise ConfigError("a key is set, and no certificate for it: set cert too", about=["key"])
     has_password = settings.password or settings.password_file
     if has_password and not settings.user:
-        raise ConfigError("a password is set, and no user for it: set user too")
+        raise ConfigError("a password is set, and no user for it: set user too", about=["password", "password_file"])
     for text, what in ((settings.user, "user"), (settings.password, "password")):
         try:
             check_text(text or "", what)
@@ -86,7 +96,8 @@ def _check_access(settings: Settings) -> None:
     if settings.user and not has_password:
         raise ConfigError(
             "a user is set, and no password: put it into the config file, DISTLOCK_PASSWORD, or a file that "
-            "password_file names"
+            "password_file names",
+            about=["user"],
         )
     if settings.password_file:
         from distlock_core.etcd.auth.password_file import read_password_file

@@ -28,13 +28,14 @@ from distlock_core.settings.readers import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any, TypeVar
 
     Read = TypeVar("Read")
     Default = TypeVar("Default")
 
 DEFAULT_FILE = "/etc/distlock/distlock.yaml"
+IN_FILE = "config file "  # before the path, in the origin of a setting
 KILL_AFTER = 5.0  # seconds from SIGTERM to SIGKILL without a ttl
 
 
@@ -233,6 +234,7 @@ class Settings(Value):
 
     given: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
+    origins: Mapping[str, str] = {}  # by key: the option, variable or file that has set it
     reach: tuple[tuple[str, Any], ...] = ()  # arguments of an adapter that are needed to reach this realm again
 
     def by_key(self, key: str) -> Any:

@@ -261,3 +261,34 @@ def test_an_empty_prefix_in_the_file_is_no_prefix_that_was_forgotten(no_default_
     no_default_file.write_text('prefix: ""\n')
     with pytest.raises(ConfigError, match="the prefix is empty"):
         load({}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "options", "origins"),
+    [
+        (
+            "# x\nttl: 3\n",
+            {"DISTLOCK_REFRESH": "2.5"},
+            {},
+            "(ttl from config file {} line 2, refresh from DISTLOCK_REFRESH)",
+        ),
+        ("\n'refresh': 9\n", {}, {"ttl": 3}, "(refresh from config file {} line 2, ttl from --ttl)"),
+        ("cert: /c\nkey: /k\n", {"DISTLOCK_TTL": "1"}, {}, "(ttl from DISTLOCK_TTL)"),
+        ("prefix: /x/\n\nkey: /k\n", {}, {}, "(key from config file {} line 3)"),
+        ("password: x\n", {}, {}, "(password from config file {} line 1)"),
+        ("prefix: /x/\n", {"DISTLOCK_USER": "node"}, {}, "(user from DISTLOCK_USER)"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_named_with_their_origins(
+    no_default_file: Path, text: str, environ: dict[str, str], options: dict[str, Any], origins: str
+) -> None:
+    no_default_file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(options, environ, {key: f"--{key}" for key in options})
+    assert caught.value.message.endswith(f" {origins.format(no_default_file)}")
+
+
+def test_a_contradiction_names_no_origin_of_a_default() -> None:
+    settings = load({"refresh": 100.0}, {}, {"refresh": "refresh"})
+    with pytest.raises(ConfigError, match=r"below the ttl of 60s, not 100 \(refresh\)$"):
+        loading.checked(settings._replace(ttl=60))
