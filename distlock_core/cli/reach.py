@@ -16,13 +16,13 @@ _endpoints = ""  # of etcdlocker
 _words: Mapping[str, str] = {}  # the sentences of a front end where they differ from those of distlock
 
 
-def carry(given: Mapping[str, Any], endpoints: str = "", words: Mapping[str, str] = {}) -> None:
+def carry(given: Mapping[str, Any], endpoints: str = "", words: Mapping[str, str] | None = None) -> None:
     """Store the settings given as options to this call, by key; for etcdctl the `endpoints`.
 
     `words`: the sentences, by code, in which a front end differs from `distlock`.
     """
     global _given, _endpoints, _words
-    _given, _endpoints, _words = given, endpoints, words
+    _given, _endpoints, _words = given, endpoints, words or {}
 
 
 def own_words() -> Mapping[str, str]:

@@ -40,7 +40,7 @@ class RunKeeper:
     there is none: refused, lost, or not certainly released. `over` is True when no more messages will come.
     """
 
-    def __init__(self, name: str, orders: Mapping[str, Any], reach: Mapping[str, Any] = {}) -> None:
+    def __init__(self, name: str, orders: Mapping[str, Any], reach: Mapping[str, Any] | None = None) -> None:
         """Start it. Orders: `connection`, `spec` (arguments of `Realm.lock()`), `timeout`, `kill_after`, `at_end`.
 
         The lock is leased. A hold without a renewal counts as lost `kill_after` seconds before the lease can expire.
@@ -52,7 +52,7 @@ class RunKeeper:
         self.hold: KeeperHold | None = None
         self.trouble: DistlockError | None = None
         self.over = False
-        self._reach = reach
+        self._reach = reach or {}
         self._heard = b""
         self._is_ending = False
         around = {word: os.environ[word] for word in (TOKEN, HELD) if word in os.environ}

@@ -243,9 +243,9 @@ kind:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.distlock.distlock.plugins.module_utils import (
-    _installed,  # noqa: F401 # pylint: disable=unused-import
-    _python,  # noqa: F401 # pylint: disable=unused-import
+from ansible_collections.distlock.distlock.plugins.module_utils import (  # pylint: disable=unused-import
+    _installed,  # noqa: F401
+    _python,  # noqa: F401
 )
 from ansible_collections.distlock.distlock.plugins.module_utils._states import argument_spec, carry_out
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.audience import WhileRead

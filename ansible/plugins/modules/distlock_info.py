@@ -146,9 +146,9 @@ kind:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.distlock.distlock.plugins.module_utils import (
-    _installed,  # noqa: F401 # pylint: disable=unused-import
-    _python,  # noqa: F401 # pylint: disable=unused-import
+from ansible_collections.distlock.distlock.plugins.module_utils import (  # pylint: disable=unused-import
+    _installed,  # noqa: F401
+    _python,  # noqa: F401
 )
 from ansible_collections.distlock.distlock.plugins.module_utils._arguments import connection_arguments, connection_spec
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import ANSIBLE
