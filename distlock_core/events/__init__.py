@@ -1,1 +1,1 @@
-"""What is told about locks: watches, ownership, notices, a loss. Imports `model`, `etcd` and `base`."""
+"""Notifications about locks: watches, ownership, notices, losses. Imports `model`, `etcd` and `base`."""

@@ -1,9 +1,9 @@
-"""Follower: what happens to the locks in a range of keys, in order of revision, told once and left out never.
+"""Follower: reports every change to the locks in a range of keys exactly once, in order of revision.
 
-A watch is a hint and a re-read the truth, so it goes by both. The events of a watch tell what has happened, one after
-the other; a read, every `REREAD` seconds and after every break, shows whether they have told all. Where they have
-not, the history is asked for again from the last revision that was told. What the history does not have any more
-(it was compacted), or never told (servers before 3.4.36 and 3.5.18 can miss a DELETE), is filled in from the read.
+A watch is a hint and a read is the truth, so the follower uses both. A watch delivers the changes one by one; a read,
+every `REREAD` seconds and after every disconnect, shows whether any are missing. If so, a new watch asks for the
+history since the last reported revision. Changes that the history no longer has (it was compacted), or never delivered
+(servers before 3.4.36 and 3.5.18 can miss a DELETE), are reconstructed from the read.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
     from distlock_core.etcd.client import Etcd, Watch
 
-ON_ITS_WAY, HISTORY = 0.5, 3.0  # seconds that the open watch gets to tell what a read has shown already, and a new one
-SHORT_LIVED = 20  # watches that ended without a word: then the history is not to be had, whatever the reason
+ON_ITS_WAY, HISTORY = 0.5, 3.0  # seconds to wait for events that a read has shown: in the open watch, in a new one
+SHORT_LIVED = 20  # watches in a row that ended without an event, after which the history counts as unavailable
 
 LOCK_ACQUIRED, LOCK_CHANGED, LOCK_RELEASED = "acquired", "changed", "released"
 
 
 class LockEvent(Value):
-    """Something that happened to a lock: `kind` is acquired, changed or released.
+    """A change to a lock: `kind` is acquired, changed or released.
 
-    `holder` is the hold that it happened to: when released, as it was last. `revision` is etcd's at that moment; where
-    only a later look has shown it, that look's. `ended` says how a released hold ended, None where that is not
-    known: its lease ran out, its key was deleted by other means, or another hold has ended since.
+    `holder` is the hold concerned; after a release, its last state. `revision` is etcd's revision of the change, or of
+    the read that revealed it. `ended` says how a released hold ended. It is None if that is unknown: the lease
+    expired, the key was deleted by other means, or another hold has ended since.
     """
 
     kind: str
@@ -61,7 +61,7 @@ class LockEvent(Value):
 
 
 class Follower:
-    """Follows the holders of locks. `news` is filled by `advance()`; for one thread at a time."""
+    """Follows the holders of locks. `advance()` appends events to `news`. For one thread at a time."""
 
     def __init__(
         self,
@@ -70,9 +70,9 @@ class Follower:
         keys_of: Callable[[bytes], Keys | None],
         contact: float,
     ) -> None:
-        """`span` is one range that has all the holders: what two ranges tell would be in no order.
+        """`span` is a single range that contains all holders; events of two ranges would have no common order.
 
-        `keys_of` tells the lock that a key holds, None for every other key. A single call may take `contact` seconds.
+        `keys_of` maps the key of a hold to its lock, any other key to None. `contact` limits a single call, in seconds.
         """
         self.news: deque[LockEvent] = deque()
         self._etcd = etcd
@@ -80,8 +80,8 @@ class Follower:
         self._keys_of = keys_of
         self._contact = contact
         self._told: dict[bytes, KeyValue] = {}
-        self._revision: int | None = None  # all that has happened up to here is told
-        self._floor = 0  # the last read that was told: an older event says nothing new
+        self._revision: int | None = None  # every change up to this revision has been reported
+        self._floor = 0  # revision of the last reported read: older events are duplicates
         self._stream: Watch | None = None
         self._pending: deque[Event] = deque()
         self._short_lived = 0
@@ -90,10 +90,10 @@ class Follower:
         self._pauses = Backoff()
 
     def advance(self, patience: Patience) -> None:
-        """Wait for news; return when there may be some. An outage is waited out, but for the very first contact.
+        """Wait for news; return when there may be some. Outages are waited out, except at the first contact.
 
-        Raises `EtcdUnavailable` then, `AnotherCluster`, `AccessDenied`, and `Cancelled`. It can be called again after
-        each of them.
+        Raises `EtcdUnavailable` at the first contact, `AnotherCluster`, `AccessDenied` and `Cancelled`. It can be
+        called again after each of them.
         """
         try:
             if self._stream is None or now() >= self._reread_at:
@@ -113,25 +113,25 @@ class Follower:
                 patience.pause(self._pauses.next())
 
     def close(self) -> None:
-        """Close the watch. What was told stays told: `advance()` goes on from there."""
+        """Close the watch. `advance()` resumes after the last reported event."""
         self._pending.clear()
         if self._stream is not None:
             self._stream.close()
             self._stream = None
 
-    # The truth.
+    # Reads.
 
     def _look(self, patience: Patience) -> None:
-        """Read who holds what, and see that all of it is told."""
+        """Read all holds, and report every change up to that read."""
         outcome = self._etcd.read([Get(*self._span)], patience.within(self._contact))
         truth = {kv.key: kv for kv in outcome.ranges()[0].kvs if self._keys_of(kv.key) is not None}
         self._reread_at = now() + REREAD
         if self._stream is not None and self._stream.endpoint != self._etcd.endpoint:
-            self.close()  # the member behind the watch did not answer, another one did
+            self.close()  # the client has failed over from the member that serves the watch
         if self._revision is None or self._gap:
             self._fill_in(truth, outcome.revision, patience)
         elif outcome.revision < self._revision:
-            self.close()  # another history: etcd was restored from a backup
+            self.close()  # the history has changed: etcd was restored from a backup
             self._fill_in(truth, outcome.revision, patience)
         elif not self._agrees(truth):
             self._ask_history(truth, outcome.revision, patience)
@@ -144,9 +144,9 @@ class Follower:
         )
 
     def _ask_history(self, truth: Mapping[bytes, KeyValue], revision: int, patience: Patience) -> None:
-        """Tell what the watch says up to this revision: what is on its way first, then from a watch anew.
+        """Report the events up to this revision: first from the open watch, then from a new one.
 
-        Raises `EtcdUnavailable` and `WatchEnded` when it is too early to say that the history does not have it.
+        Raises `EtcdUnavailable` and `WatchEnded` while the missing events may still be in the history.
         """
         for seconds in (ON_ITS_WAY, HISTORY) if self._stream is not None else (HISTORY,):
             moment = patience.within(seconds)
@@ -154,7 +154,7 @@ class Follower:
                 while not self._agrees(truth) and self._receive(moment):
                     self._tell(patience, revision)
                     if self._pending:
-                        return  # the rest is younger than the truth
+                        return  # the rest is newer than the read
             except Compacted:
                 self.close()
                 return
@@ -163,7 +163,7 @@ class Follower:
             self.close()
 
     def _fill_in(self, truth: dict[bytes, KeyValue], revision: int, patience: Patience) -> None:
-        """Tell the difference between what was told and the truth."""
+        """Report the difference between the reported state and what was read."""
         gone = [kv for key, kv in self._told.items() if key not in truth or is_another(truth[key], kv)]
         endings = self._endings({kv.key for kv in gone}, patience)
         for kv in gone:
@@ -173,10 +173,10 @@ class Follower:
         self._revision = self._floor = revision
         self._gap, self._short_lived = False, 0
 
-    # The events.
+    # Events.
 
     def _receive(self, patience: Patience) -> bool:
-        """Wait for events, in a watch from the last revision that was told. False: none came in time."""
+        """Wait for events, in a watch that starts after the last reported revision. False: none came in time."""
         assert self._revision is not None
         if self._stream is None:
             self._stream = self._etcd.watch([self._span], self._revision + 1, patience.within(self._contact))
@@ -186,9 +186,9 @@ class Follower:
         return bool(events)
 
     def _tell(self, patience: Patience, up_to: int | None = None) -> None:
-        """Tell the events that have come, up to a revision."""
+        """Report the received events, up to a revision."""
         due = [event for event in self._pending if up_to is None or event.kv.mod_revision <= up_to]
-        # Read before anything is told: what calls it off then leaves all of it to be told the next time.
+        # Read before the first report, so that an error or cancellation leaves all events for the next call.
         endings = self._endings({event.kv.key for event in due if event.deleted}, patience)
         for deleted, kv in due:
             self._pending.popleft()
@@ -207,7 +207,7 @@ class Follower:
             self._short_lived += 1
             self._gap = isinstance(trouble, Compacted) or self._short_lived >= SHORT_LIVED
 
-    # The news.
+    # News.
 
     def _put(self, kv: KeyValue) -> None:
         told = self._told.get(kv.key)
@@ -230,7 +230,7 @@ class Follower:
         return Holder.parse(keys, kv)
 
     def _endings(self, deleted: set[bytes], patience: Patience) -> dict[bytes, HoldEnd]:
-        """How the last holds of these locks ended. That is put down elsewhere, and so is read; as far as it can be."""
+        """How the last holds of these locks ended, read from each lock's `__last` note; incomplete in an outage."""
         endings: dict[bytes, HoldEnd] = {}
         for key in deleted:
             keys = self._keys_of(key)
@@ -246,5 +246,5 @@ class Follower:
 
 
 def is_another(kv: KeyValue, before: KeyValue) -> bool:
-    """True when it is another hold than before: the key was deleted in between, or a dead run's was taken over."""
+    """True if the key now belongs to another hold: it was deleted in between, or a dead run's hold was taken over."""
     return (kv.create_revision, token_of(kv)) != (before.create_revision, token_of(before))

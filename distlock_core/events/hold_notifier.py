@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class HoldNotifier:
-    """Costs nothing (no thread, no import) until somebody asks for something."""
+    """Notifies of the holds of one lock. Costs nothing (no thread, no import) until it is first used."""
 
     def __init__(self) -> None:
         self._was_lost = False
@@ -23,7 +23,7 @@ class HoldNotifier:
 
     @property
     def lost_event(self) -> threading.Event:
-        """Set from a loss to the next hold."""
+        """An event that is set from a loss until the next hold."""
         if self._event is None:
             import threading
 
@@ -35,11 +35,11 @@ class HoldNotifier:
 
     @property
     def has_readers(self) -> bool:
-        """True once somebody has asked for the ownership."""
+        """True once `ownership()` has been called."""
         return self._readers is not None
 
     def ownership(self, is_held: Callable[[], bool]) -> Ownership:
-        """Return another reader's end, which starts with what `is_held` says."""
+        """Return the iterator of a new reader, which starts with the result of `is_held`."""
         if self._readers is None:
             from distlock_core.events.ownership import Readers
 
@@ -61,22 +61,22 @@ class HoldNotifier:
             self._readers.report(False)
 
     def report_forked(self) -> None:
-        """This is a child of the process that told: nothing is held here, and the readers have stayed there."""
+        """Report a loss in a forked child: the hold and the readers belong to the parent."""
         self._readers = None
         self.report_lost()
 
     def report_released(self) -> None:
-        """The hold has ended: so do the readers."""
+        """Report the end of the hold, which ends the readers."""
         if self._readers is not None:
             self._readers.report(False)
             self._readers.end()
 
 
-_events: Any = None  # all that were asked for, as long as somebody has them
+_events: Any = None  # weak references to all events handed out
 
 
 def _set_in_children(event: threading.Event) -> None:
-    """Have it set in every process that is forked from now on: what was held here is not held there."""
+    """Set the event in every child that is forked from now on: a child does not inherit the hold."""
     global _events
     if _events is None:
         import weakref
@@ -90,5 +90,5 @@ def _forked() -> None:
     for event in list(_events):
         renew = getattr(event, "_at_fork_reinit", None)
         if renew is not None:
-            renew()  # another thread, which the child has not, may have been about to set it
+            renew()  # its lock may be held by a thread that does not exist in the child
         event.set()

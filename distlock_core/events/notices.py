@@ -1,4 +1,4 @@
-"""Notices: what has become of a lock, told to listeners in a thread of their own, in order."""
+"""Notices: changes in the state of a lock, delivered to listeners in order, in a separate thread."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 ACQUIRED, REMOVED, UNKNOWN = "ACQUIRED", "REMOVED", "UNKNOWN"
 
-MOST_WAITING = 1000  # notices that are kept for a listener that does not come back; beyond it the oldest go
-LAST_CALL = 5.0  # seconds that the end waits for a listener
+MOST_WAITING = 1000  # notices queued behind a listener that does not return; beyond it the oldest are dropped
+LAST_CALL = 5.0  # seconds that `close()` waits for a listener
 
 
 class Notice(Value):
-    """`kind` is ACQUIRED (it is held), UNKNOWN (nobody can tell) or REMOVED (it is not held any more)."""
+    """A change of state: `kind` is ACQUIRED (held), UNKNOWN (held or lost) or REMOVED (no longer held)."""
 
     kind: str
     lock: str
@@ -29,10 +29,10 @@ class Notice(Value):
 
 
 class Listeners:
-    """Tells each notice to every listener, one after the other, in one thread.
+    """Delivers each notice to every listener in turn, in one thread.
 
-    Whoever has something to tell never waits. What a listener raises is logged, and the next one is called; one that
-    does not come back holds up the others, and nobody else.
+    `tell()` never blocks. An exception in a listener is logged, and the next listener is called. A listener that does
+    not return blocks the other listeners, and nothing else.
     """
 
     def __init__(self) -> None:
@@ -43,14 +43,14 @@ class Listeners:
         self._thread: Thread | None = None
 
     def add(self, listener: Callable[[Notice], object]) -> None:
-        """Call it with every notice from now on."""
+        """Add a listener, which is called with every notice from now on."""
         with self._changed:
             self._listeners += (listener,)
             if self._thread is None and not self._closed:
                 self._thread = start_thread(self._run, "distlock-listeners")
 
     def remove(self, listener: Callable[[Notice], object]) -> None:
-        """Call it no more, also with what is waiting. One that is not there is no error."""
+        """Remove a listener, which gets no queued notices either. Removing an unknown one is not an error."""
         with self._changed:
             self._listeners = tuple(other for other in self._listeners if other != listener)
 
@@ -61,7 +61,7 @@ class Listeners:
                 self._changed.notify()
 
     def close(self) -> None:
-        """Let the listeners have what is waiting, then end. Waits for it, but not for one that hangs for long."""
+        """Deliver the queued notices, then stop. Waits at most `LAST_CALL` seconds for a listener that hangs."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -87,13 +87,13 @@ def _call(listener: Callable[[Notice], object], notice: Notice) -> None:
         listener(notice)
     except BaseException as error:
         if pid != os.getpid():
-            raise  # it has forked, and this is how the child ends
+            raise  # the listener has forked, and this ends the child
         log("a listener failed at %s of %s", notice.kind, notice.lock, error=error)
 
 
 def log(message: str, *words: str, error: BaseException) -> None:
-    """Log what must not stop a thread that has more to do. Never raises, and loads nothing."""
+    """Log an error that must not stop the thread. Never raises, and imports nothing."""
     try:
         logging.getLogger("distlock").error(message, *words, exc_info=error)
-    except Exception as trouble:  # noqa: BLE001 - a handler that fails as well, for want of a descriptor for example
+    except Exception as trouble:  # noqa: BLE001 - the log handler fails too, for example without a free descriptor
         report(trouble)

@@ -1,4 +1,4 @@
-"""Ownership: True and False as a lock is acquired and lost, for a reader who takes its time."""
+"""Ownership: an iterator over True and False as a lock is acquired and lost, for readers of any speed."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ if TYPE_CHECKING:
 
 
 class Ownership:
-    """Iterates over True (it is held now) and False (it is not, or nobody can tell), in turns.
+    """Alternates between True (held) and False (not held, or unknown).
 
-    It starts with the present state, and ends when the lock is released, the manager is shut down, or it is
-    closed. Whoever reports a change never waits for the reader, and at most two changes are kept for it: a True that
-    is over by the time it is read is not delivered at all; a loss is, even if the lock has been regained since. May be
-    read by one thread while others report and close.
+    It starts with the current state, and ends when the lock is released, the manager is shut down, or the iterator is
+    closed. Reporting a change never blocks, and at most two changes are queued: a stale True is dropped; a loss is
+    always delivered, even if the lock has been regained since. One thread may read while others report and close.
     """
 
     def __init__(self, is_held: bool, leave: Callable[[Ownership], None] | None = None) -> None:
-        """`leave` is called once, when the reader closes it."""
+        """`leave` is called once, when the reader closes the iterator."""
         self._changed = threading.Condition()
         self._read: bool | None = None
         self._waiting = [is_held]
@@ -32,7 +31,7 @@ class Ownership:
         self._leave = leave
 
     def report(self, is_held: bool) -> None:
-        """Say how it stands now. Never blocks."""
+        """Report the current state. Never blocks."""
         with self._changed:
             waiting = self._waiting
             if self._ended or is_held == (waiting[-1] if waiting else self._read):
@@ -40,19 +39,19 @@ class Ownership:
             if is_held:
                 waiting.append(True)
             elif waiting and waiting[-1]:
-                waiting.pop()  # a True that nobody has read is not true any more
+                waiting.pop()  # an unread True that is stale
             if not waiting and not is_held and self._read is not False:
                 waiting.append(False)
             self._changed.notify_all()
 
     def end(self) -> None:
-        """Nothing more will come: the reader gets what is there, and then the end."""
+        """End the iteration, after the queued changes."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
     def next(self, timeout: float | None = None) -> bool | None:
-        """Return the next change, None when none has come within `timeout` seconds (default: wait).
+        """Return the next change, or None if there is none within `timeout` seconds (default: no limit).
 
         Raises `StopIteration` at the end.
         """
@@ -66,7 +65,7 @@ class Ownership:
             return None
 
     def take(self, cancel: Cancel) -> bool:
-        """Return the next change. Raises `Cancelled` at the end, and when cancel is set and `wake()` called."""
+        """Return the next change. Raises `Cancelled` at the end, and after `wake()` if `cancel` is set."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._ended or cancel.is_set())
             if not self._waiting or cancel.is_set():
@@ -75,7 +74,7 @@ class Ownership:
             return self._read
 
     def give_back(self, is_held: bool) -> None:
-        """A change that was taken and could not be used: the next to ask has it, unless it is not true any more."""
+        """Put back a change that was taken but not used, for the next call. A stale True is dropped."""
         with self._changed:
             self._read = None
             if not is_held or not self._waiting:
@@ -83,12 +82,12 @@ class Ownership:
             self._changed.notify_all()
 
     def wake(self) -> None:
-        """Let whoever waits look whether it was called off."""
+        """Make waiting readers check their `cancel`."""
         with self._changed:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Read no more: ends the iteration at once, from any thread."""
+        """End the iteration at once, from any thread."""
         with self._changed:
             self._waiting.clear()
         self.end()
@@ -114,7 +113,7 @@ class Ownership:
 
 
 class Readers:
-    """Everybody who reads the ownership of one lock."""
+    """All readers of the ownership of one lock."""
 
     def __init__(self) -> None:
         self._readers: list[Ownership] = []
@@ -122,8 +121,8 @@ class Readers:
         self._closed = False
 
     def join(self, is_held: Callable[[], bool]) -> Ownership:
-        """Return a new reader's end, which starts with what `is_held` says."""
-        with self._guard:  # what changes after it was asked is reported after it has joined
+        """Return the iterator of a new reader, which starts with the result of `is_held`."""
+        with self._guard:  # a change after `is_held()` is reported only once the reader has joined
             reader = Ownership(is_held(), self._leave)
             if self._closed:
                 reader.end()
@@ -132,13 +131,13 @@ class Readers:
         return reader
 
     def report(self, is_held: bool) -> None:
-        """Say how it stands, once it stands so."""
+        """Report a state that has taken effect to all readers."""
         with self._guard:
             for reader in self._readers:
                 reader.report(is_held)
 
     def end(self, *, for_good: bool = False) -> None:
-        """Say that nothing more will come: to those who read now, or to all who ever will."""
+        """End the iteration of the current readers; `for_good` also that of all future ones."""
         with self._guard:
             self._closed = for_good
             for reader in self._readers:

@@ -1,4 +1,4 @@
-"""Watching: an iterator over what happens to a lock, or to every lock of a realm, that any thread may end."""
+"""Watching: an iterator over the events of a lock, or of every lock of a realm, that any thread may close."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 class Watching:
-    """What happens to locks, as it happens: an iterator of `LockEvent`. Made by `Realm.watch()`.
+    """Iterator over the events of locks (`LockEvent`), as they happen. Made by `Realm.watch()`.
 
-    It begins with every hold there is, as `acquired`, and then leaves nothing out, also over an outage, a failover or
-    a restart of etcd. It ends when it is closed, by any thread. Raises `EtcdUnavailable` when etcd does not answer at
-    the very beginning, `AnotherCluster` when all that answers is another cluster by now, and `AccessDenied`.
+    It begins with an `acquired` for every existing hold, and then delivers every event, even across an outage, a
+    failover or a restart of etcd. It ends when any thread closes it. Raises `EtcdUnavailable` if etcd does not answer
+    at the start, `AnotherCluster` if the endpoints now belong to another cluster, and `AccessDenied`.
     """
 
     def __init__(self, follower: Follower) -> None:
         self._follower = follower
         self._turn = threading.Lock()  # one reader at a time
-        self._guard = threading.RLock()  # of what follows; a signal handler may close, too
+        self._guard = threading.RLock()  # guards the fields below; reentrant, as a signal handler may close
         self._closed = False
         self._waiting: Interrupt | None = None
 
@@ -42,9 +42,9 @@ class Watching:
             interrupt.close()
 
     def take(self, interrupt: Interrupt) -> LockEvent:
-        """Return the next event. Raises `Cancelled` when it is closed, and when the interrupt is set.
+        """Return the next event. Raises `Cancelled` if it is closed, and if the interrupt is set.
 
-        After an interrupt it can be called again: no event is lost by it.
+        After an interrupt it can be called again, and no event is lost.
         """
         news = self._follower.news
         with self._turn:
@@ -66,11 +66,11 @@ class Watching:
                         self._follower.close()
 
     def give_back(self, event: LockEvent) -> None:
-        """An event that was taken and could not be used: the next to ask has it."""
+        """Put back an event that was taken but not used, for the next call."""
         self._follower.news.appendleft(event)
 
     def close(self) -> None:
-        """End the iteration, at once, in whatever thread it waits. Nothing is left open."""
+        """End the iteration at once, in whichever thread it waits, and close the watch."""
         with self._guard:
             self._closed = True
             if self._waiting is not None:
