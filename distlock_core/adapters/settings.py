@@ -37,8 +37,8 @@ def read_settings(
         if key not in BY_KEY:
             from distlock_core.base.nearest import did_you_mean
 
-            meant = did_you_mean(str(key), BY_KEY)
-            raise ConfigError(f"{where}: unknown key {key!r}{meant}; known are {', '.join(sorted(BY_KEY))}")
+            meant = did_you_mean(str(key), BY_KEY) or f"; known keys: {', '.join(sorted(BY_KEY))}"
+            raise ConfigError(f"{where}: unknown key {key!r}{meant}")
         if value is not None and (value != "" or key == "config"):
             found[key] = BY_KEY[key].value(value, f"{where}: {key}")
     if "timeout" in said:

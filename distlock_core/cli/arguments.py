@@ -115,7 +115,7 @@ def _split(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         name, setting, text = _take(rest)
         if setting is None:
             known = (*_BY_OPTION, *_OWN, *OPERATIONS)
-            raise UsageError(f"unknown option {argument!a}{_meant(name, known)}. See: distlock --help")
+            raise UsageError(f"unknown option {argument!a}{_meant(name, known) or '.'} See: distlock --help")
         if text is None:
             raise UsageError(f"option --{name} needs a value. See: distlock --help")
         if name in options:

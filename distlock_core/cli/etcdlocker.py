@@ -100,7 +100,7 @@ def _parse(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     except getopt.GetoptError as error:
         known = [name.rstrip("=") for name in LONG]
         meant = did_you_mean(error.opt, known, "--{}") if len(error.opt) > 1 else ""
-        raise UsageError(f"{error}{meant}. See: etcdlocker --help") from None
+        raise UsageError(f"{error}{meant or '.'} See: etcdlocker --help") from None
     names = {f"--{name.rstrip('=')}": short for name, short in LONG.items()}
     options: dict[str, str] = {}
     for name, value in found:

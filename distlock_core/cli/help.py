@@ -33,7 +33,7 @@ Usage:
   distlock --watch [--lock-name=NAME] [OPTIONS]
       print the events of one lock, or of every lock
   distlock --prune --older-than=AGE [--dry-run] [OPTIONS]
-      delete the notes on how holds ended, if they are older than that
+      delete the notes on how holds ended that are older than AGE
 
 Examples:
   distlock --lock-name=percona_prod --reason="Upgrade RPMs" -- yum upgrade
@@ -50,8 +50,8 @@ the config file. Seconds can have a unit: 90, 1.5, 10m, 2h, 1d.
 
 _OUTRO = """
 Exit code: the command's own; 128+n when signal n ended it; 1 not acquired, not
-unlocked, or bad usage; 2 the lock was lost; 3 the command could not be started,
-or not be killed; 4 the command showed no life.
+unlocked, or bad usage; 2 the lock was lost; 3 the command could not be started
+or killed; 4 the command showed no life.
 """
 
 
@@ -77,7 +77,7 @@ HELP = (
     + "".join(_entry(setting) for setting in SETTINGS if "option" in setting.scope)
     + _option("--token=N", "for --verify, --unlock and --update: the token of the lock; with --id, enter that --lock")
     + _option("--force", "for --unlock with --id: also release another owner's lock")
-    + _option("--older-than=AGE", "for --prune: 30d, 12h; what is younger is kept")
+    + _option("--older-than=AGE", "for --prune: 30d, 12h; younger notes are kept")
     + _option("--dry-run", "for --prune: only say what would be deleted")
     + "  --help, --version\n"
     + _OUTRO

@@ -37,7 +37,7 @@ def other_limit(state: LockState, slots: int) -> LimitConflict | None:
     for holder in state.holders:
         if holder.record.limit != slots:
             return LimitConflict(
-                f"{taken(state)}; it is held with {holder.record.limit} slot(s), and I was told {slots}",
+                f"{taken(state)}; it is held with {holder.record.limit} slot(s), but {slots} were requested",
                 state=state,
                 hints=[Hint(SAME_SLOTS, lock=state.name, slots=holder.record.limit), see(state.name)],
             )

@@ -22,7 +22,7 @@ def check_name(name: str, mutex: str = DEFAULT_MUTEX) -> str:
     if not name:
         raise ConfigError("the lock's name is empty")
     if "/" in name:
-        raise ConfigError(f"illegal lock name {_shown(name)}: it may have no '/'")
+        raise ConfigError(f"illegal lock name {_shown(name)}: it must not contain '/'")
     if name.startswith(RESERVED) or name == mutex:
         raise ConfigError(f"illegal lock name {_shown(name)}: reserved; a name does not begin with '{RESERVED}'")
     check_plain(name, "lock name")
@@ -41,7 +41,7 @@ def check_owner(owner: str) -> str:
     if not owner:
         raise ConfigError("the owner (id) is empty")
     if ";" in owner:
-        raise ConfigError(f"illegal owner (id) {_shown(owner)}: it may have no ';'")
+        raise ConfigError(f"illegal owner (id) {_shown(owner)}: it must not contain ';'")
     return _check_length(check_plain(owner, "owner (id)"), "owner (id)")
 
 
@@ -110,7 +110,7 @@ def _check_length(text: str, what: str, longest: int = LONGEST) -> str:
 def _check_no_controls(text: str, what: str) -> str:
     check_text(text, what)
     if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in text):
-        raise ConfigError(f"illegal {what} {_shown(text)}: it may have no control characters")
+        raise ConfigError(f"illegal {what} {_shown(text)}: it must not contain control characters")
     return text
 
 

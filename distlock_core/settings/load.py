@@ -196,8 +196,8 @@ def _from_file(path: str, above: Mapping[str, Any]) -> tuple[dict[str, Any], str
 
             # Up to a colon only: `password:secret` without a blank is a key too.
             shown = key.partition(":")[0]
-            line = f"config file {path}: unknown key {shown!a}{did_you_mean(shown, known)}"
-            raise ConfigError(f"{line}; known are {', '.join(known)}")
+            meant = did_you_mean(shown, known) or f"; known keys: {', '.join(known)}"
+            raise ConfigError(f"config file {path}: unknown key {shown!a}{meant}")
         if value is not None and (value != "" or key == "prefix"):
             found[key] = BY_KEY[key].value(value, f"config file {path}: {key}")
     return found, ""

@@ -578,7 +578,7 @@ def test_another_number_of_slots_is_a_conflict_at_once(
     done = run_distlock("--lock-name=x", f"--slots={mine}", patience, "--busy-exit-code=75", "--", "true")
     assert done.returncode == 1
     assert (
-        f"held with {theirs} slot(s), and I was told {mine}. Use the same number everywhere: --slots={theirs}"
+        f"held with {theirs} slot(s), but {mine} were requested. Use the same number everywhere: --slots={theirs}"
         in one_line(done.stderr)
     )
     assert realm.written_since(before) == []

@@ -66,8 +66,8 @@ Options:
   and the other options of distlock: --endpoints, --prefix, --config, --id,
   --slots, --on-loss, --log-file ...
 
-exec exits with the command's own code; 128+n; 1 not acquired
-(--busy-exit-code=N), 2 the lock was lost, 3 not started, 124 ended by
+exec exits with the command's own code; 128+n when signal n ended it; 1 not
+acquired (--busy-exit-code=N); 2 the lock was lost; 3 not started; 124 ended by
 --command-timeout. acquire: 0 acquired, or the run is a noop run; 1 not
 acquired. release: 0 this run holds nothing any more; 1 it failed.
 """
@@ -134,7 +134,7 @@ def _split(words: Sequence[str], *, takes_command: bool) -> tuple[str, dict[str,
 def _value(word: str, option: str, text: str | None, rest: list[str]) -> str:
     setting = BY_OPTION.get(option)
     if setting is None:
-        raise UsageError(f"unknown option {word!a}{did_you_mean(option, BY_OPTION, '--{}')}. {SEE}")
+        raise UsageError(f"unknown option {word!a}{did_you_mean(option, BY_OPTION, '--{}') or '.'} {SEE}")
     if text is None and setting.flag:
         return "true"
     if text is None and not rest:

@@ -16,8 +16,8 @@ def params(**said):
     ("said", "message"),
     [
         ({"name": ""}, "no lock is named: name is empty"),
-        ({"name": "a/b"}, "illegal lock name 'a/b': it may have no '/'"),
-        ({"owner": "a;b"}, "illegal owner (id) 'a;b': it may have no ';'"),
+        ({"name": "a/b"}, "illegal lock name 'a/b': it must not contain '/'"),
+        ({"owner": "a;b"}, "illegal owner (id) 'a;b': it must not contain ';'"),
         ({"slots": 0}, "slots: expected a whole number from 1 to 1000, found 0"),
         ({"on_loss": "kill"}, "on_loss is about a lock that ends with the run: it goes with until: run_end"),
         ({"until": "run_end"}, "until: run_end is for the action plugin of this collection, on the controller"),
