@@ -21,8 +21,8 @@ def loads(text: str | bytes | bytearray) -> Any:
     text = text.strip(BLANKS)
     try:
         value, end = _scan(text, 0)
-    except StopIteration:
-        end = None
+    except (StopIteration, SystemError):
+        end = None  # SystemError: up to Python 3.11 the C code has no error of its own, but takes it from `json`
     if end == len(text):
         return value
     import json

@@ -43,9 +43,21 @@ def test_it_reads_what_json_has_written(value: Any) -> None:
     assert plain_json.loads(bytearray(json.dumps(value, indent=2).encode())) == value
 
 
-@pytest.mark.parametrize(
-    "text", ["", " ", "{", "[1,]", "1 2", '"\x01"', "nul", "{1: 2}", '{"a" 1}', "\ufeff{}", "-", "{}x"]
-)
+MALFORMED = ["", " ", "{", '{"a', '{"a":', "[1,]", "1 2", '"\x01"', "nul", "{1: 2}", '{"a" 1}', "\ufeff{}", "-", "{}x"]
+
+
+@pytest.mark.parametrize("text", [*MALFORMED, "{not json", '[{"a": "\\u12"}]'])
+def test_it_refuses_where_nobody_has_loaded_json(text: str) -> None:
+    code = (
+        "import sys\nfrom distlock_core.base import plain_json\n"
+        "assert 'json' not in sys.modules\n"
+        "try: plain_json.loads(sys.argv[1])\nexcept ValueError: print('refused')"
+    )
+    done = subprocess.run([sys.executable, "-c", code, text], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("refused\n", "")
+
+
+@pytest.mark.parametrize("text", MALFORMED)
 def test_it_refuses_what_json_refuses_and_says_the_same(text: str) -> None:
     with pytest.raises(json.JSONDecodeError) as expected:
         json.loads(text)

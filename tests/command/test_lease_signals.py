@@ -73,16 +73,18 @@ def test_a_signal_in_the_queue_gives_up_the_place(spawn_distlock: Spawn, in_etcd
     assert in_etcd.new_leases() == set()
 
 
-def test_sigkill_in_the_queue_leaves_only_a_ticket_that_expires(
+def test_sigkill_in_the_queue_leaves_a_ticket_and_a_lease_without_keys_and_both_expire(
     spawn_distlock: Spawn, in_etcd: Etcd, etcd: Cluster
 ) -> None:
     in_etcd.lock("x")
     process = spawn_distlock(*LONG)
-    Output(process.stderr).until("waiting:")
+    wait_until(lambda: len(in_etcd.new_leases()) == 2, "the lease of the next holder")
     hit(process, signal.SIGKILL)
-    (lease,) = in_etcd.new_leases()  # the ticket's: the lock's own is granted when its turn comes
-    said = etcd.etcdctl("lease", "timetolive", f"{int(lease):x}")
-    assert f"granted with TTL({TICKET_TTL}s)" in said
+    left = [etcd.etcdctl("lease", "timetolive", "--keys", f"{int(lease):x}") for lease in in_etcd.new_leases()]
+    (ticket,) = [said for said in left if f"granted with TTL({TICKET_TTL}s)" in said]
+    assert "/x/queue/" in ticket
+    (ahead,) = [said for said in left if "granted with TTL(60s)" in said]  # the next holder's, granted ahead
+    assert "attached keys([])" in ahead
 
 
 @each_signal
