@@ -21,7 +21,7 @@ def test_names(name: str) -> None:
     ("name", "said"),
     [
         ("", "empty"),
-        ("a/b", "no '/'"),
+        ("a/b", "must not contain '/'"),
         ("__x", "reserved"),
         ("__internal_lock", "reserved"),
         ("n" * 256, "longer than 255 bytes"),
