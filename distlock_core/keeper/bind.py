@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distlock_core.base.value import Value
 from distlock_core.errors import ConfigError
-from distlock_core.keeper import keeper
+from distlock_core.keeper import pid_keeper
 from distlock_core.keeper.handover import part_with
 from distlock_core.model.ttl import DEFAULT_TTL
 from distlock_core.process.identity import pid_is_free, proc_is_mine, start_time
@@ -71,13 +71,13 @@ def hand_to_keeper(
     plan = binding._asdict()
     try:
         check()
-        keeper_pid = keeper.start(lock, connection, plan)
+        keeper_pid = pid_keeper.start(lock, connection, plan)
     except BaseException:
         lock.release()
         raise
     holder = lock.holder
     part_with(lock)
-    details = {**holder.record.details, **keeper.noted(plan, keeper_pid)}
+    details = {**holder.record.details, **pid_keeper.noted(plan, keeper_pid)}
     return holder._replace(record=holder.record._replace(details=details))
 
 

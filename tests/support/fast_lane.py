@@ -61,7 +61,7 @@ LANE: dict[str, tuple[str, ...]] = {
         "test_watching.py::test_neighbours_the_queue_and_keys_that_are_no_lock_are_left_out",
     ),
     "keeper": (
-        "test_keeper.py::test_the_lock_is_released_when_the_process_ends",
+        "test_pid_keeper.py::test_the_lock_is_released_when_the_process_ends",
         "test_run_keeper.py::test_a_refusal_is_reported_with_its_kind",
         "test_run_keeper.py::test_a_keeper_queues_reports_the_holder_and_gets_its_turn",
     ),

@@ -20,7 +20,7 @@ import pytest
 
 import distlock_core
 from distlock_core import DistlockError, connect
-from distlock_core.keeper import keeper
+from distlock_core.keeper import pid_keeper
 from distlock_core.process import table
 from distlock_core.process.identity import start_time
 from distlock_core.testing import Cluster, Proxy
@@ -359,7 +359,7 @@ def test_a_process_with_a_reused_pid_is_not_confused_with_its_predecessor(etcd: 
     lock = connect(**connection).lock("x", ttl=60, step=True, background=False).acquire()
     plan = {"pid": os.getpid(), "start": started - 1, "ttl": 60, "refresh": None, "on_loss": "kill"}
     with pytest.raises(DistlockError, match=f"process {os.getpid()} has ended"):
-        keeper.start(lock, connection, {**plan, "kill_after": 1, "log_file": None})
+        pid_keeper.start(lock, connection, {**plan, "kill_after": 1, "log_file": None})
     lock.release()
     seen.assert_nothing_left()
 
