@@ -27,10 +27,10 @@ def refuse(given: Iterable[str], function: str, functions: Mapping[str, Collecti
             continue
         of_others = [f"distlock.{name}" for name, words in functions.items() if word in words]
         if of_others:
-            raise ConfigError(f"{word}: means nothing to distlock.{function}; it goes with {' and '.join(of_others)}")
+            raise ConfigError(f"{word}: not an argument of distlock.{function}, only of {' and '.join(of_others)}")
         known = {*functions[function]} - {"name"}
-        hint = did_you_mean(word, known) or f"; it has {', '.join(sorted(known))}"
-        raise ConfigError(f"{word}: is no argument of distlock.{function}{hint}")
+        hint = did_you_mean(word, known) or f"; known are {', '.join(sorted(known))}"
+        raise ConfigError(f"{word}: not an argument of distlock.{function}{hint}")
 
 
 def said(error: DistlockError) -> str:

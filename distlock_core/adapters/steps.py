@@ -217,7 +217,7 @@ def check(settings: Settings, token: int | None = None, *, taker: Mapping[str, A
                 refuse_anothers_step(holder, taker, settings.state_dir)
                 if not ends_with(holder, taker):
                     raise NotHolder(
-                        f"{taken(state)}, until another run of this owner ends: not this run's",
+                        f"{taken(state)}, bound to another run of this owner, not to this run",
                         state=state,
                         hints=[see(name)],
                     )
@@ -225,13 +225,13 @@ def check(settings: Settings, token: int | None = None, *, taker: Mapping[str, A
     who = printable(owner) if token is None else f"token {token}"
     if state.holders:
         raise NotHolder(f"{taken(state)}, not by {who}", state=state, hints=[see(name)])
-    raise LockNotFound(f"{printable(name)} is held by nobody, and so not by {who}", state=state)
+    raise LockNotFound(f"{printable(name)} is not locked, so not held by {who}", state=state)
 
 
 def _refuse_another_runs(holder: Holder, taker: Mapping[str, Any], settings: Settings) -> None:
     if not ends_with(holder, taker) and what_of_run(holder, settings.state_dir)[0] != GONE:
         raise NotHolder(
-            f"{is_held_by(holder)}, until another run of this owner ends, which may live: left alone",
+            f"{is_held_by(holder)}, bound to another run of this owner, which may be running: left alone",
             hints=[Hint(UNLOCK_FORCE, lock=holder.lock), see(holder.lock)],
         )
 

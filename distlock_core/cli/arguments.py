@@ -119,7 +119,7 @@ def _split(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         if text is None:
             raise UsageError(f"option --{name} needs a value. See: distlock --help")
         if name in options:
-            raise UsageError(f"option --{name} is given twice: say it once")
+            raise UsageError(f"option --{name} is given twice: use it once")
         try:
             options[name] = setting.value(setting.as_utf8(text), f"option --{name}")
         except DistlockError as error:
@@ -157,16 +157,16 @@ def _take(rest: list[str]) -> tuple[str, Setting | None, str | None]:
 
 def _check(operations: Sequence[str], options: dict[str, Any], command: Sequence[str]) -> None:
     if len(operations) > 1:
-        raise UsageError(f"--{operations[0]} and --{operations[1]} exclude each other: say one of them")
+        raise UsageError(f"--{operations[0]} and --{operations[1]} are mutually exclusive: use one of them")
     if operations and command:
         advice = "leave out one of them"
         if "lock-name" not in options and len(command) == 1:
             advice = f"a lock is named with --lock-name={printable(command[0])}"
         raise UsageError(f"--{operations[0]} runs no command, but {command[0]!a} is given: {advice}")
     if options.get("nowait") and options.get("timeout", 0) > 0:
-        raise UsageError("--nowait and --timeout contradict each other: say one of them")
+        raise UsageError("--nowait and --timeout contradict each other: use one of them")
     if options.get("quiet") and options.get("verbose"):
-        raise UsageError("--quiet and --verbose contradict each other: say one of them")
+        raise UsageError("--quiet and --verbose contradict each other: use one of them")
     if not operations and not command:
         raise UsageError(
             "nothing to do: give a command to run under the lock, or one of --lock, --unlock, --list, --show, "
@@ -191,23 +191,23 @@ def _check_together(operation: str, options: Mapping[str, Any], settings: Settin
     bound = operation == "lock" and settings.while_pid is not None
     for name in _FOR_A_COMMAND:
         if name in options and operation != "run" and not (bound and name in ("kill-after", "on-loss")):
-            raise UsageError(f"--{name} is about a command under the lock: it goes with -- COMMAND")
+            raise UsageError(f"--{name} applies to a command under the lock: it goes with -- COMMAND")
     for name in _FOR_A_LEASE:
         if name in options and settings.ttl is None:
-            raise UsageError(f"--{name} is about a lease: it goes with --ttl")
+            raise UsageError(f"--{name} applies to a lease: it goes with --ttl")
     for name, (operations, where) in _GO_WITH.items():
         if name in options and operation not in operations:
             raise UsageError(f"--{name} goes with {where}")
     if token is not None and operation in ("run", "lock") and settings.id is None:
-        raise UsageError("--token enters a step of an owner again: it goes with --id")
+        raise UsageError("--token selects a step of an owner: it goes with --id")
     if operation == "update" and settings.value is None and "reason" not in settings.given:
-        raise UsageError("--update changes nothing: say --value=TEXT or --reason=TEXT")
+        raise UsageError("--update needs --value=TEXT or --reason=TEXT")
     if "refresh" in options and operation == "lock" and not bound:
-        raise UsageError("--refresh goes with -- COMMAND or --while-pid: this lease is renewed by nobody")
+        raise UsageError("--refresh goes with -- COMMAND or --while-pid: nothing renews this lease")
     if "log-file" in options and not bound:
-        raise UsageError("--log-file is the keeper's: it goes with --lock --while-pid")
+        raise UsageError("--log-file is the log of the keeper: it needs --lock --while-pid")
     if settings.node and operation == "run" and settings.ttl is None and settings.heartbeat is None:
-        raise UsageError("--node pings the command: say with --ttl or --heartbeat within how many seconds it answers")
+        raise UsageError("--node needs a time limit for the command's answer: use --ttl or --heartbeat")
 
 
 def _check_prune(operation: str, options: Mapping[str, Any], older_than: float | None, dry_run: bool) -> None:
@@ -218,4 +218,4 @@ def _check_prune(operation: str, options: Mapping[str, Any], older_than: float |
     if older_than is None:
         raise UsageError("--prune needs an age: --older-than=30d keeps what is younger than 30 days")
     if "lock-name" in options:
-        raise UsageError("--prune is about all locks of a realm: leave out --lock-name")
+        raise UsageError("--prune applies to all locks of a realm: leave out --lock-name")

@@ -50,7 +50,7 @@ class _Once(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, space: argparse.Namespace, *given: Any) -> None:
         told = space.__dict__.setdefault("told", set())
         if self.dest in told:
-            parser.error(f"option {self.option_strings[0]} is given twice: say it once")
+            parser.error(f"option {self.option_strings[0]} is given twice: use it once")
         told.add(self.dest)
         setattr(space, self.dest, given[0])
 

@@ -107,7 +107,7 @@ def _parse(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         short, text = names.get(name, name.lstrip("-")), utf8(value)
         # The original takes the last one, which may mean another lock: only equal repetitions are accepted.
         if options.setdefault(short, text) != text:
-            raise UsageError(f"option {name} is given twice, with {options[short]!a} and {text!a}: say it once")
+            raise UsageError(f"option {name} is given twice, with {options[short]!a} and {text!a}: use it once")
     return options, command
 
 

@@ -71,7 +71,7 @@ def _unexpected(error: Exception) -> int:
         if "distlock_core" in code.co_filename:
             place = f" ({os.path.basename(code.co_filename)}:{trace.tb_lineno})"
         trace = trace.tb_next
-    line = f"unexpected error, a fault in distlock: {type(error).__name__}: {error}{place}"
+    line = f"unexpected error, a bug in distlock: {type(error).__name__}: {error}{place}"
     try:
         from distlock_core.cli.render import say
 

@@ -141,7 +141,7 @@ def _orphan(parent: int, output: int) -> int:
     except ChildProcessError:
         pass  # another part of this program reaps all children
     if not text.endswith(b"\n"):
-        raise DistlockError("the keeper cannot be started: its Python gave no sign of life")
+        raise DistlockError("the keeper cannot be started: its Python process did not respond")
     return int(text)
 
 

@@ -44,7 +44,7 @@ def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) ->
     finally:
         os.close(ours_in)
     if answer.get("keeper") != pid:
-        raise DistlockError(f"the keeper did not begin: {answer.get('error') or 'it gave no answer'}")
+        raise DistlockError(f"the keeper did not start: {answer.get('error') or 'it gave no answer'}")
     return pid
 
 
@@ -111,7 +111,7 @@ def _end(plan: dict[str, Any], lock: Lock, until: WhileAlive, log: Callable[[str
         if lock.session.lease is not None:
             lock.session.lease.give_up()
     elif not _has_ended(until):
-        log(f"{name}: told to quit while process {pid} lives; the lock ends in {plan['ttl']}s", True)
+        log(f"{name}: asked to quit while process {pid} is alive; the lock expires in {plan['ttl']}s", True)
     else:
         _release(lock, pid, log)
 
@@ -122,7 +122,7 @@ def _release(lock: Lock, pid: int, log: Callable[[str, bool], None]) -> None:
         lock.release()
         log(f"{name}: process {pid} has ended; released", False)
     except LockLost:
-        log(f"{name}: process {pid} has ended; its lock was not its own any more", False)
+        log(f"{name}: process {pid} has ended; its lock had been lost before", False)
     except DistlockError as error:
         log(f"{name}: process {pid} has ended, and its lock runs out by itself: {error}", True)
 

@@ -115,9 +115,9 @@ class RunKeeper:
     def _ended_in_silence(self) -> None:
         name = printable(self.name)
         if self.hold is None and not self._is_ending:
-            self.trouble = DistlockError(f"{name}: the process that was to get the lock has ended")
+            self.trouble = DistlockError(f"{name}: the process that should acquire the lock has ended")
         elif self.hold is not None and self._is_ending:
-            self.trouble = DistlockError(f"{name}: the process that was to let it go has ended; the lock may remain")
+            self.trouble = DistlockError(f"{name}: the process that should release it has ended; the lock may remain")
         elif self.hold is not None:
             self.trouble = LockLost(f"{name} was lost: the process that kept it has ended")
         self._end()

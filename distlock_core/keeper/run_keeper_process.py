@@ -56,7 +56,7 @@ def main(orders: dict[str, Any]) -> None:
         return
     order = run.order()
     if order is None and run.quit.is_set():
-        log(f"{name}: told to quit while its run lives; the lock ends by itself", True)
+        log(f"{name}: asked to quit while its run is alive; the lock expires with its lease", True)
         return
     how, detail = order or orders["at_end"]
     try:
@@ -67,7 +67,7 @@ def main(orders: dict[str, Any]) -> None:
         return
     _say(done=how)
     if order is None:
-        log(f"{name}: the run of {owner} has ended; what became of the lock: {how}", False)
+        log(f"{name}: the run of {owner} has ended; end of the lock: {how}", False)
 
 
 class _Run:

@@ -230,7 +230,7 @@ class Hold:
     def loss_error(self) -> LockLost:
         """The error that says how it was lost."""
         loss = self._session.loss if self._session is not None else None
-        why = loss.why if loss is not None else "it is not mine any more"
+        why = loss.why if loss is not None else "its key was deleted, or belongs to another hold"
         return LockLost(f"{printable(self._keys.name)} was lost: {why}", hints=[see(self._keys.name)])
 
     def _end(self, how: Callable[[KeyValue, Patience], bool], patience: Patience, *, stays: bool) -> None:
@@ -280,7 +280,7 @@ class Hold:
             if patience.over():
                 if isinstance(trouble, DistlockError):
                     raise trouble
-                raise EtcdUnavailable(f"this process is in trouble: {trouble or type(trouble).__name__}") from trouble
+                raise EtcdUnavailable(f"cannot send requests to etcd: {trouble or type(trouble).__name__}") from trouble
 
     def _revoke(self, patience: Patience) -> bool:
         """End a leased hold that cannot be deleted in any other way. False: it has no lease."""

@@ -38,7 +38,7 @@ class Loss(Value):
     orderly: bool = False
 
 
-CANNOT_GO_ON = Loss("it cannot be looked after any more: this process is out of memory", 0.0)  # made in time
+CANNOT_GO_ON = Loss("this process cannot monitor it any more: out of memory", 0.0)  # made in time
 
 
 class Session:
@@ -222,7 +222,7 @@ class Session:
             self._doubt_it()
             raise  # it is judged, and tried again after a pause
         if self.lease.gone:
-            self._lose(Loss("its lease has run out, or was revoked", time.time()))
+            self._lose(Loss("its lease has expired or was revoked", time.time()))
         elif self._judge() or now() >= self._last_moment:
             pass
         elif self.lease.failing:
@@ -249,7 +249,7 @@ class Session:
             when = f" at {clock(ended.at)}" if ended.at else ""
             self._lose(Loss(f"it was {ended.how} by {owner_of(ended.by)}{when}", time.time(), ended.how == "released"))
         elif self.lease is not None and self._etcd.time_to_live(self.lease.id, patience.within(GIVE_UP)) == 0:
-            self._lose(Loss("its lease has run out, or was revoked", time.time()))
+            self._lose(Loss("its lease has expired or was revoked", time.time()))
         else:
             self._lose(Loss("its key was deleted", time.time()))
 

@@ -173,7 +173,7 @@ class Realm:
         state = self.show(name, cancel=cancel)
         holder = one_of(state, owner, token, CHANGE_TOKEN)
         if holder.since is None:
-            raise NotHolder(f"{taken(state)}: what is stored there is no record of distlock's: left alone", state=state)
+            raise NotHolder(f"{taken(state)}: its record was not written by distlock: left alone", state=state)
 
         def is_shown(found: KeyValue) -> bool:
             return token_of(found) == holder.token and Record.parse(found.value).owner == holder.owner

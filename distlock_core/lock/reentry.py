@@ -125,13 +125,13 @@ def what_of_run(holder: Holder, state_dir: str | None) -> tuple[str, str]:
         # Its own start time, or none: with that of the run, a command that lives would count as gone.
         found = fate({**record.details, "start": None, **command}, remembered)
         if found[0] == ALIVE:
-            return ALIVE, f"its command, process {command.get('pid')}, lives"
+            return ALIVE, f"its command, process {command.get('pid')}, is running"
     if found[0] == GONE and _has_keeper(record):
-        return ALIVE, f"its keeper, process {record.number('keeper')}, lives"
+        return ALIVE, f"its keeper, process {record.number('keeper')}, is running"
     if found[0] == GONE and record.text("boot") == boot_id():
         inside = _living_inside(holder)
         if inside is not None:
-            return ALIVE, f"process {inside}, which runs under it, lives"
+            return ALIVE, f"process {inside}, which runs under it, is running"
     return found
 
 
@@ -143,7 +143,7 @@ def what_of_step(holder: Holder, step: Record, state_dir: str | None) -> tuple[s
         if found[0] != GONE:
             return found
     if _has_keeper(holder.record):
-        return ALIVE, f"its keeper, process {holder.keeper}, lives"
+        return ALIVE, f"its keeper, process {holder.keeper}, is running"
     return GONE, ""
 
 

@@ -28,14 +28,14 @@ def why_not(state: LockState, spec: LockSpec) -> tuple[str, list[Hint]]:
         step = record if record.text("kind") == "lock" else None
         if step is None:
             told = what_of_run(holder, spec.state_dir)
-            whose = f"that is this owner's own run, {_process(record.details)}, {_lives(told)}"
+            whose = f"that is a run of the same owner, {_process(record.details)}, {_lives(told)}"
             if told[0] == ALIVE:
                 return whose, []
             if told[0] != GONE:
                 return whose, [Hint(UNLOCK_DEAD_RUN, lock=state.name, owner=holder.owner, token=holder.token)]
             step = Record.parse(record.text("step").encode("utf-8", "backslashreplace"))
         told = what_of_step(holder, step, spec.state_dir)
-        whose = f"that is this owner's own step, taken for {_process(taker_of(step))}, {_lives(told)}"
+        whose = f"that is a step of the same owner, taken for {_process(taker_of(step))}, {_lives(told)}"
         return whose, [Hint(ENTER, lock=state.name, owner=holder.owner, token=holder.token)]
     return "", []
 
@@ -44,12 +44,12 @@ def refuse_named(state: LockState, spec: LockSpec) -> LockNotFound | NotHolder |
     """The error for a caller who has named a hold by its token that cannot be entered."""
     name, token = printable(state.name), spec.named
     if not state.holders:
-        return LockNotFound(f"{name} is not locked, and so not with token {token}", state=state)
+        return LockNotFound(f"{name} is not locked, so no hold has token {token}", state=state)
     if all(holder.token != token for holder in state.holders):
         tokens = " and ".join(str(holder.token) for holder in state.holders)
         return NotHolder(f"{taken(state)}, with token {tokens}, not {token}", state=state, hints=[see(state.name)])
     why, hints = why_not(state, spec)
-    why = why or "only its own owner enters it again, while it is plainly held"
+    why = why or "only its owner can enter it again, and only while its state is held"
     return LockBusy(f"{taken(state)}: {why}", state=state, hints=[*hints, see(state.name)])
 
 
@@ -82,5 +82,5 @@ def _process(trace: Mapping[str, Any]) -> str:
 def _lives(told: tuple[str, str]) -> str:
     kind, why = told
     if kind == ALIVE:
-        return f"and {why}" if why else "which lives"
-    return f"which may live ({why})"
+        return f"and {why}" if why else "which is running"
+    return f"which may be running ({why})"

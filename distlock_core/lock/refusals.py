@@ -27,7 +27,7 @@ def mutex_busy(state: LockState) -> LockBusy:
 
 
 def timeout(state: LockState, seconds: float, away: str, own: tuple[str, list[Hint]] = ("", [])) -> AcquireTimeout:
-    silent = f"; at last {away}" if away else ""
+    silent = f"; last error: {away}" if away else ""
     why = f"{taken(state)}{_because(own)}{silent}"
     return AcquireTimeout(f"gave up after {seconds:.1f}s: {why}", state=state, hints=[*own[1], see(state.name)])
 
@@ -51,8 +51,7 @@ def waits_for_itself(state: LockState, inside: Mapping[bytes, int]) -> LockBusy 
     for holder in state.holders:
         if inside.get(holder.key) == holder.token or is_inside(holder):
             return LockBusy(
-                f"{printable(state.name)} is held by the command that this one runs inside of, so waiting for it "
-                "would never end",
+                f"{printable(state.name)} is held by the command around this one, so waiting would never end",
                 state=state,
                 hints=[Hint(SAME_OWNER, lock=state.name)],
             )
@@ -65,7 +64,7 @@ def _because(own: tuple[str, list[Hint]]) -> str:
 
 def unknown(name: str, owner: str, run: str, why: str) -> OutcomeUnknown:
     return OutcomeUnknown(
-        f"nobody can tell whether {printable(name)} was locked: {why}. etcd may still lock it for run {run}",
+        f"unknown whether {printable(name)} was locked: {why}. etcd may still apply the claim of run {run}",
         run=run,
         hints=[settle(name, owner, run)],
     )

@@ -56,7 +56,7 @@ def rewrite(
                 found = etcd.read([Get(kv.key)], patience).ranges()[0].kvs
             except EtcdUnavailable as away:
                 if once:
-                    raise OutcomeUnknown(f"nobody can tell whether it was changed: {lost}; {away}") from away
+                    raise OutcomeUnknown(f"unknown whether it was changed: {lost}; {away}") from away
                 raise
         if not found or found[0].create_revision != kv.create_revision:
             return None
@@ -115,7 +115,7 @@ def rehang(
         if lease is not None:
             lease.give_up()
         if isinstance(error, LeaseGone):
-            raise EtcdUnavailable("the new lease has run out before it was used") from error
+            raise EtcdUnavailable("the new lease expired before it was used") from error
         raise
     unused = lease if kv is None else old
     if unused is not None:

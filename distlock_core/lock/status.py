@@ -111,5 +111,5 @@ def _otherwise(code: str, state: LockState) -> Hint:
 def gone(state: LockState) -> LockNotFound | NotHolder:
     """The hold that was seen is not there any more."""
     if not state.holders:
-        return LockNotFound(f"{printable(state.name)} was unlocked by somebody else meanwhile", state=state)
-    return NotHolder(f"{taken(state)}, and was not when I looked: left alone", state=state)
+        return LockNotFound(f"{printable(state.name)} is no longer locked: the hold ended in the meantime", state=state)
+    return NotHolder(f"{taken(state)}; the hold in question ended in the meantime: left alone", state=state)

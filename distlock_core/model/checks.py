@@ -61,7 +61,7 @@ def check_prefix(prefix: str, *, raw: bool = False) -> str:
     if not parts or prefix != right:
         instead = f": write {_shown(right)}" if parts else ""
         raise ConfigError(
-            f"illegal prefix {_shown(prefix)}: it begins and ends with one '/', and has no empty part{instead}",
+            f"illegal prefix {_shown(prefix)}: it must begin and end with one '/', without an empty part{instead}",
             hints=[Hint(RAW_PREFIX, setting="raw_prefix")],
         )
     return prefix

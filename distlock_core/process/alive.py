@@ -90,7 +90,7 @@ class WhileAlive:
             self._any.register(self._process, select.EPOLLIN)
         except (AttributeError, OSError) as error:
             if getattr(error, "errno", None) in (errno.EINVAL, errno.ENOENT):  # by kernel version
-                raise DistlockError(f"{self._pid} is a thread, and no process") from error
+                raise DistlockError(f"{self._pid} is a thread, not a process") from error
             self._look_every(1.0)  # kernels before 5.3 have no pidfd
 
     def _terminate(self, number: int) -> None:

@@ -35,7 +35,7 @@ def read(path: str) -> dict[str, Any]:
         reason = error.strerror if isinstance(error, OSError) else error
         raise Unreadable(f"config file {path}: cannot be read: {reason}") from None
     if len(content) > LARGEST:
-        raise ConfigError(f"config file {path}: it is larger than {LARGEST // 2**20} MiB, so it is no config file")
+        raise ConfigError(f"config file {path}: it is larger than {LARGEST // 2**20} MiB, so not a config file")
     try:
         entries: list[plain_yaml.Entry] = plain_yaml.read(content.decode())
     except (UnicodeDecodeError, plain_yaml.NotPlain):

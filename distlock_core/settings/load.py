@@ -129,7 +129,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
             continue
         from distlock_core.base.nearest import did_you_mean
 
-        line = f"the variable {ascii(name)[1:-1]} is none of distlock's, and is ignored"
+        line = f"unknown variable {ascii(name)[1:-1]} is ignored"
         if name in {setting.variable for setting in SETTINGS}:
             line += f": {name[9:].lower()} goes into the config file"
         warnings.append(line + did_you_mean(name[9:], [one[9:] for one in BY_VARIABLE], "DISTLOCK_{}"))
@@ -180,7 +180,7 @@ def _from_file(path: str, above: Mapping[str, Any]) -> tuple[dict[str, Any], str
     try:
         document = config_file.read(path)
     except FileNotFoundError:
-        raise ConfigError(f"config file {path}: it is not there") from None
+        raise ConfigError(f"config file {path}: does not exist") from None
     except config_file.Unreadable as error:
         # Nobody has named the default file: it may be another user's.
         if not named and above.keys() & {"endpoints", "discovery_srv"} and "prefix" in above:

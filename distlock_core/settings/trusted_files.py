@@ -33,4 +33,4 @@ def too_open(config: str, password: str, key: str, trusted: tuple[str, ...]) -> 
             yield f"everybody may change {path}, and with it which lock is taken and whether it holds: chmod o-w {path}"
         if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
             where = os.path.dirname(os.path.realpath(path))
-            yield f"everybody may put another file in the place of {path}: chmod o-w {where}"
+            yield f"everybody may replace {path}: chmod o-w {where}"

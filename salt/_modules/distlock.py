@@ -151,7 +151,7 @@ def lock(
         )
         pid = None if while_pid is None else settings.while_pid
         if pid is None and (ttl is not None or on_loss is not None):
-            raise ConfigError("ttl and on_loss are about a lock that is bound to a process: they go with while_pid")
+            raise ConfigError("ttl and on_loss apply to a lock that is bound to a process: they go with while_pid")
         holder = steps.take(settings, run=pid, taker=trace_of(), bound=pid is not None).holder
         assert holder is not None
         return _known(holder_json(holder))

@@ -158,7 +158,7 @@ def locked(
             raise ConfigError(f"until: expected {UNLOCKED} or {RUN_END}, found {ascii(until)[:60]}")
         bound = until == RUN_END
         if not bound and (ttl is not None or on_loss is not None):
-            raise ConfigError(f"ttl and on_loss are about a lock that ends with the run: they go with until: {RUN_END}")
+            raise ConfigError(f"ttl and on_loss apply to a lock that ends with the run: they go with until: {RUN_END}")
         settings = _settings(
             profile,
             lockname=name,

@@ -156,6 +156,6 @@ def test_a_release_leaves_a_hold_that_began_after_it_had_read(
         scene.realm().lock("web", "tool:node-1").acquire(0)
 
     monkeypatch.setattr(steps, "_refuse_another_runs", meanwhile)
-    with pytest.raises(NotHolder, match="was not when I looked: left alone"):
+    with pytest.raises(NotHolder, match="the hold in question ended in the meantime: left alone"):
         steps.release(settings, taker=trace_of())
     assert scene.record("web").text("kind") == "run"

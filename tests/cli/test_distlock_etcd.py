@@ -152,4 +152,4 @@ def _runs(pid: int) -> bool:
 def test_an_option_given_twice_is_an_error(run_distlock: Callable[..., Any], tmp_path: Path, twice: list[str]) -> None:
     done = run_distlock(*twice, command="distlock-etcd")
     assert (done.returncode, done.stdout) == (1, "")
-    assert re.fullmatch(r"distlock-etcd: option --[a-z-]+ is given twice: say it once\. See: .*\n", done.stderr)
+    assert re.fullmatch(r"distlock-etcd: option --[a-z-]+ is given twice: use it once\. See: .*\n", done.stderr)

@@ -133,7 +133,7 @@ def test_a_nested_run_that_may_not_enter_fails_at_once_instead_of_waiting_for_it
     nested = ["distlock", "--lock-name=x", *inner, "--busy-exit-code=75", "--", "echo", "ran"]
     done = run_distlock("--lock-name=x", *outer, "--", *nested, env=PATH)
     assert (done.returncode, done.stdout) == (75, "")
-    assert "is held by the command that this one runs inside of" in one_line(done.stderr)
+    assert "is held by the command around this one" in one_line(done.stderr)
     assert realm.entries() == {}
 
 
@@ -197,8 +197,8 @@ def test_a_run_whose_command_still_runs_is_not_taken_over(
     dead.wait(BOUND)
     busy = run_distlock(*ME, "--nowait", "--", "echo", "ran")
     assert (busy.returncode, busy.stdout) == (1, "")
-    assert f"its command, process {command}, lives" in one_line(busy.stderr)
-    assert f"(its command, process {command}, lives)" in run_distlock("--lock-name=x", "--show").stdout
+    assert f"its command, process {command}, is running" in one_line(busy.stderr)
+    assert f"(its command, process {command}, is running)" in run_distlock("--lock-name=x", "--show").stdout
     dead.stdin.close()
     eventually(lambda: not os.path.exists(f"/proc/{command}"), "the command's end")
     assert run_distlock(*ME, "--nowait", "--", "true").returncode == 0
@@ -218,7 +218,7 @@ def test_a_run_with_a_living_descendant_is_not_taken_over(
     eventually(lambda: not os.path.exists(f"/proc/{command}"), "the command's end")
     busy = run_distlock(*ME, "--nowait", "--", "echo", "ran")
     assert (busy.returncode, busy.stdout) == (1, "")
-    assert f"process {left}, which runs under it, lives" in one_line(busy.stderr)
+    assert f"process {left}, which runs under it, is running" in one_line(busy.stderr)
     os.kill(left, signal.SIGKILL)
     eventually(lambda: run_distlock(*ME, "--nowait", "--", "true").returncode == 0, "the take-over")
 

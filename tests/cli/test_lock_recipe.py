@@ -88,7 +88,7 @@ def test_two_scripts_of_one_node_take_turns_and_then_the_next_node_does(
     assert line_of(first) == "inside"
     second = start("web-1")
     said = second.stderr.readline()
-    assert f"that is this owner's own step, taken for process {first.pid} on " in said
+    assert f"that is a step of the same owner, taken for process {first.pid} on " in said
     assert f"To enter it anyway: --token={realm.token(NAME)}" in said
     # Told to end while it waits, it does not run, and unlocks nothing of the first one's.
     called_off = start("web-1")

@@ -368,7 +368,7 @@ def test_show_reports_that_the_process_behind_a_lock_is_gone(hold: Hold, run_dis
     holder.process.wait(BOUND)
     # Only distlock: its command works on.
     shown = run_distlock("--lock-name=x", "--show").stdout
-    assert re.search(rf"pid {holder.process.pid} \(process \d+, which runs under it, lives\)", shown), shown
+    assert re.search(rf"pid {holder.process.pid} \(process \d+, which runs under it, is running\)", shown), shown
     holder.process.stdin.close()
     gone = f"pid {holder.process.pid} (gone)"
     eventually(lambda: gone in run_distlock("--lock-name=x", "--show").stdout, gone)

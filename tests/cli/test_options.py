@@ -407,7 +407,7 @@ def test_an_option_given_twice_is_an_error_and_nothing_is_run(
     realm.put("a", "1500000000;other;reason")
     done = run_distlock(*twice, "--", "echo", "ran")
     assert (done.returncode, done.stdout) == (1, "")
-    assert re.fullmatch(r"distlock: option --[a-z-]+ is given twice: say it once", one_line(done.stderr))
+    assert re.fullmatch(r"distlock: option --[a-z-]+ is given twice: use it once", one_line(done.stderr))
 
 
 def test_list_with_a_name_is_about_that_lock(run_distlock: Run, realm: RealmView) -> None:

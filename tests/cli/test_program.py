@@ -123,7 +123,7 @@ def test_in_a_removed_folder_a_relative_path_is_an_error_in_one_line(
         ("--cacert=ca.pem --endpoints=https://127.0.0.1:1 -- true", "cacert ca.pem: it is relative"),
         ("--cert=c.pem --endpoints=https://127.0.0.1:1 -- true", "cert c.pem: it is relative"),
         ("--user=u --password-file=p -- true", "password file p: cannot be read"),
-        ("--config=c.yaml -- true", "config file c.yaml: it is not there"),
+        ("--config=c.yaml -- true", "config file c.yaml: does not exist"),
     ):
         done = in_no_folder(arguments)
         assert done.returncode == 1
@@ -175,6 +175,4 @@ def test_an_unexpected_error_is_one_line(distlock_env: dict[str, str]) -> None:
         [sys.executable, "-c", code], env=distlock_env, capture_output=True, text=True, timeout=BOUND, check=False
     )
     assert done.returncode == 1
-    assert one_line(done.stderr).startswith(
-        "distlock: unexpected error, a fault in distlock: RuntimeError: a thing\\nof"
-    )
+    assert one_line(done.stderr).startswith("distlock: unexpected error, a bug in distlock: RuntimeError: a thing\\nof")

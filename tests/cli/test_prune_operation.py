@@ -64,11 +64,11 @@ def test_as_json(run_distlock: Run, realm: RealmView) -> None:
         (["--prune", "--older-than=1w"], "option --older-than: expected a number of seconds, found '1w'"),
         (
             ["--prune", "--older-than=1d", "--lock-name=x"],
-            "--prune is about all locks of a realm: leave out --lock-name",
+            "--prune applies to all locks of a realm: leave out --lock-name",
         ),
         (["--list", "--older-than=1d"], "--older-than goes with --prune"),
         (["--lock-name=x", "--dry-run", "--", "true"], "--dry-run goes with --prune"),
-        (["--prune", "--list", "--older-than=1d"], "--list and --prune exclude each other: say one of them"),
+        (["--prune", "--list", "--older-than=1d"], "--list and --prune are mutually exclusive: use one of them"),
     ],
 )
 def test_what_makes_no_sense_is_refused(run_distlock: Run, realm: RealmView, options: list[str], said: str) -> None:

@@ -70,7 +70,7 @@ def test_update_takes_nothing_from_the_environment(run_distlock: Run, realm: Rea
     refused = run_distlock(*UPDATE, env=env)
     assert (refused.returncode, one_line(refused.stderr)) == (
         1,
-        "distlock: --update changes nothing: say --value=TEXT or --reason=TEXT",
+        "distlock: --update needs --value=TEXT or --reason=TEXT",
     )
 
 

@@ -110,7 +110,7 @@ def test_a_lock_removed_by_hand_ends_the_whole_tree_within_kill_after(
 @pytest.mark.parametrize(
     ("way", "why"),
     [
-        ("revoke", "its lease has run out, or was revoked"),
+        ("revoke", "its lease has expired or was revoked"),
         ("delete", "its key was deleted"),
         ("unlock", r"it was broken by admin at \d\d:\d\d"),
     ],
@@ -261,7 +261,7 @@ def test_a_supervisor_that_was_stopped_past_its_ttl_kills_first_thing_on_waking(
     assert tree.living() == []
     assert code == LOST
     # Whichever it sees first: the clock, the lease, or what the watch has brought meanwhile.
-    assert_says_when_and_why(said, "etcd has confirmed no renewal for|lease has run out|it is held by")
+    assert_says_when_and_why(said, "etcd has confirmed no renewal for|lease has expired|it is held by")
     late = tree.last_sign_of_life() - woken
     figure("stopped supervisor: from SIGCONT to the last sign of life", late)
     figure(

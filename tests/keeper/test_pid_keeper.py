@@ -499,7 +499,7 @@ def test_a_lost_lock_ends_the_whole_tree_on_request(
         if lives(grandchild):
             os.kill(grandchild, signal.SIGKILL)
     wait_dead(bound.keeper)
-    assert "its lease has run out, or was revoked; it is ended" in one_line(bound.log)
+    assert "its lease has expired or was revoked; it is ended" in one_line(bound.log)
 
 
 def test_an_outage_longer_than_the_ttl_ends_the_process_before_another_can_get_the_lock(
@@ -606,7 +606,7 @@ def test_a_keeper_that_is_signalled_twice_reports_it_and_its_lock_expires_by_its
     os.kill(bound.keeper, signal.SIGTERM)
     wait_dead(bound.keeper)
     assert seen.key("x") is not None
-    assert f"told to quit while process {bound.pid} lives; the lock ends in {ttl}s" in one_line(bound.log)
+    assert f"asked to quit while process {bound.pid} is alive; the lock expires in {ttl}s" in one_line(bound.log)
     seen.wait_gone("x", ttl + LATE)
     assert lives(bound.pid)
 

@@ -278,7 +278,7 @@ def test_a_command_whose_start_time_is_unreadable_is_not_provably_gone(scene: Sc
     command = subprocess.Popen(["sleep", "60"])
     try:
         scene.put("web", f"1;node-1;{json.dumps({**details, 'command': {'pid': command.pid}})}")
-        with pytest.raises(LockBusy, match="which may live"):
+        with pytest.raises(LockBusy, match="which may be running"):
             scene.realm().lock("web", "node-1").acquire(0)
     finally:
         command.kill()

@@ -71,7 +71,7 @@ def put_an_end_to(lock: Lock) -> None:
 @pytest.mark.parametrize(
     ("way", "why"),
     [
-        ("revoke", "its lease has run out, or was revoked"),
+        ("revoke", "its lease has expired or was revoked"),
         ("delete", "its key was deleted"),
         ("replace", "it is held by another now"),
     ],

@@ -115,8 +115,8 @@ def test_a_run_that_lives_is_not_entered_from_where_it_cannot_be_seen(
     # A clone has its own disk.
     env = {"DISTLOCK_STATE_DIR": str(tmp_path / "other")}
     said = refused(inside(namespaces, setup.format(boot=boot(tmp_path, 7)), *ENTER, env=env))
-    assert "that is this owner's own run, process " in said
-    assert "which may live (" in said
+    assert "that is a run of the same owner, process " in said
+    assert "which may be running (" in said
     assert why in said
     assert f"--unlock --lock-name=x --token={realm.token('x')}" in said
     assert realm.entries() == before
@@ -130,7 +130,7 @@ def test_a_step_is_not_entered_or_released_from_another_namespace_without_its_to
     setup = "mount -t proc proc /proc" if "--pid" in namespaces else ""
     for operation in (["--lock", "--nowait"], ["--unlock"]):
         said = refused(inside(namespaces, setup, DISTLOCK, *ME, *operation))
-        assert "which may live (it is in another namespace" in said
+        assert "which may be running (it is in another namespace" in said
         assert f"--token={realm.token('x')}" in said
     named = f"--token={realm.token('x')}"
     entered = inside(namespaces, setup, DISTLOCK, *ME, "--nowait", named, "--", "echo", "ran")
@@ -179,7 +179,7 @@ def _entered_only_when_it_is_gone(
     pid, command = details["pid"], details["command"]["pid"]
     said = refused(inside("--mount", hidden, *enter, env=environment))
     assert f"process {pid} on " in said
-    assert "which may live (it cannot be seen in /proc)" in said
+    assert "which may be running (it cannot be seen in /proc)" in said
     kill_all(holder)
     eventually(lambda: not os.path.exists(f"/proc/{pid}"), "its end")
     eventually(lambda: not os.path.exists(f"/proc/{command}"), "its command's end")
@@ -338,7 +338,7 @@ def test_a_distlock_inside_its_own_lock_without_its_environment_does_not_wait_fo
         assert re.sub(r"sudo: unable to resolve host .*\n", "", done.stderr) == ""
     else:
         assert (done.returncode, done.stdout) == (1, "")
-        assert re.search("is held by the command that this one runs inside of", one_line(done.stderr))
+        assert re.search("is held by the command around this one", one_line(done.stderr))
     assert realm.entries() == {}
 
 

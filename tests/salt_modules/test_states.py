@@ -294,7 +294,7 @@ def test_order_last_unlocks_after_a_failure_but_not_after_failhard(minion: Minio
 WRONG: dict[str, tuple[dict[str, object], str]] = {
     "timeout": ({"timeout": "soon"}, "timeout: expected a number of seconds, found 'soon'"),
     "until": ({"until": "tomorrow"}, "until: expected unlocked or run_end, found 'tomorrow'"),
-    "ttl": ({"ttl": 5}, "ttl and on_loss are about a lock that ends with the run: they go with until: run_end"),
+    "ttl": ({"ttl": 5}, "ttl and on_loss apply to a lock that ends with the run: they go with until: run_end"),
     "short_ttl": ({"until": "run_end", "ttl": 1}, "ttl 1s leaves"),
     "no_etcd": ({"endpoints": "http://127.0.0.1:1"}, "no etcd answered within"),
     "ftp": ({"endpoints": "ftp://nowhere"}, "ftp://nowhere"),
@@ -341,18 +341,18 @@ MEANT_FOR_OTHERS: dict[str, tuple[str, dict[str, object], str]] = {
     "cooldown": (
         "locked",
         {"cooldown": 60},
-        "cooldown: means nothing to distlock.locked; it goes with distlock.unlocked",
+        "cooldown: not an argument of distlock.locked, only of distlock.unlocked",
     ),
     "timeout": (
         "unlocked",
         {"timeout": 5},
-        "timeout: means nothing to distlock.unlocked; it goes with distlock.locked",
+        "timeout: not an argument of distlock.unlocked, only of distlock.locked",
     ),
-    "reason": ("unlocked", {"reason": "x"}, "reason: means nothing to distlock.unlocked"),
-    "until": ("unlocked", {"until": "run_end"}, "until: means nothing to distlock.unlocked"),
-    "force": ("held", {"force": True}, "force: means nothing to distlock.held"),
-    "misspelt": ("locked", {"timout": 5}, "timout: is no argument of distlock.locked; did you mean timeout?"),
-    "unknown": ("locked", {"colour": "red"}, "colour: is no argument of distlock.locked; it has "),
+    "reason": ("unlocked", {"reason": "x"}, "reason: not an argument of distlock.unlocked"),
+    "until": ("unlocked", {"until": "run_end"}, "until: not an argument of distlock.unlocked"),
+    "force": ("held", {"force": True}, "force: not an argument of distlock.held"),
+    "misspelt": ("locked", {"timout": 5}, "timout: not an argument of distlock.locked; did you mean timeout?"),
+    "unknown": ("locked", {"colour": "red"}, "colour: not an argument of distlock.locked; known are "),
     "no_cmd": ("run", {}, "cmd: nothing to run"),
 }
 

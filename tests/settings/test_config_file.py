@@ -336,7 +336,7 @@ def test_a_file_that_others_may_change_is_warned_about_even_without_a_password(t
     assert quiet == sticky == ()
     assert len(file) == len(place) == 1
     assert f"everybody may change {path}" in file[0]
-    assert f"everybody may put another file in the place of {path}: chmod o-w {tmp_path}" in place[0]
+    assert f"everybody may replace {path}: chmod o-w {tmp_path}" in place[0]
 
 
 def test_a_private_key_that_others_may_read_is_warned_about(tmp_path: Path) -> None:

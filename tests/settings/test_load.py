@@ -202,7 +202,7 @@ def test_a_named_file_takes_the_place_of_the_default_one_and_has_to_be_there(
     def settings() -> Settings:
         return load({"config": str(named)}, {}) if how == "option" else load({}, {"DISTLOCK_CONFIG": str(named)})
 
-    with pytest.raises(ConfigError, match=r"named\.yaml: it is not there"):
+    with pytest.raises(ConfigError, match=r"named\.yaml: does not exist"):
         settings()
     named.write_text("reason: r\n")
     assert (settings().lockname, settings().reason) == ("", "r")

@@ -73,7 +73,7 @@ class ActionModule(ActionBase):
         written = written_in(self._task)
         for word in MEANS_NOTHING[arguments["state"]]:
             if word in written and arguments[word] not in (None, False):
-                raise ConfigError(f"{word} means nothing with state: {arguments['state']}")
+                raise ConfigError(f"{word} cannot be used with state: {arguments['state']}")
 
     def _carry_out(self, arguments, at_run_end, task_vars):
         run, host = Run(), task_vars["inventory_hostname"]

@@ -120,7 +120,7 @@ class _Task:
     def lock(self, cancel, run, family):
         until, ttl = self._params["until"], self._params["ttl"]
         if until != RUN_END and self._params["on_loss"] is not None:
-            raise ConfigError("on_loss is about a lock that ends with the run: it goes with until: " + RUN_END)
+            raise ConfigError("on_loss applies to a lock that ends with the run: it goes with until: " + RUN_END)
         if until == RUN_END and run is None:
             raise ConfigError("until: " + RUN_END + " is for the action plugin of this collection, on the controller")
         positions, settings = [], self._settings

@@ -73,7 +73,7 @@ def _warn_of_misspelt(variables, known):
     for name in sorted(set(variables) - known - {"distlock_held"}):
         nearest = difflib.get_close_matches(name, known, 1, CLOSE) if name.startswith(WORD) else []
         if nearest:
-            display.warning(f"distlock: the variable {name} means nothing; did you mean {nearest[0]}?")
+            display.warning(f"distlock: unknown variable {name}; did you mean {nearest[0]}?")
 
 
 def _rendered(names, variables, loader):

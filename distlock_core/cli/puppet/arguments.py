@@ -98,7 +98,7 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> Call:
     for option in options:
         meant_for = MEANT_FOR.get(option, OPERATIONS)
         if operation not in meant_for:
-            raise UsageError(f"--{option} means nothing to {operation}: it goes with {' and '.join(meant_for)}. {SEE}")
+            raise UsageError(f"--{option} cannot be used with {operation}, only with {' and '.join(meant_for)}. {SEE}")
     own = {option: options.pop(option) for option in OWN if option in options}
     arguments = {"lockname": name, **{BY_OPTION[option].key: text for option, text in options.items()}}
     limit: Any = OWN["command-timeout"].value(own.get("command-timeout", 0.0), "option --command-timeout")
@@ -117,7 +117,7 @@ def _split(words: Sequence[str], *, takes_command: bool) -> tuple[str, dict[str,
         if word.startswith("-") and word != "-":
             option, equals, text = word.lstrip("-").partition("=")
             if option in options:
-                raise UsageError(f"option --{option} is given twice: say it once. {SEE}")
+                raise UsageError(f"option --{option} is given twice: use it once. {SEE}")
             options[option] = _value(word, option, text if equals else None, rest)
         elif not name:
             name = utf8(word)
@@ -125,7 +125,7 @@ def _split(words: Sequence[str], *, takes_command: bool) -> tuple[str, dict[str,
             rest.insert(0, word)
             break
         else:
-            raise UsageError(f"{word!a} is one word too many. {SEE}")
+            raise UsageError(f"unexpected argument {word!a}. {SEE}")
     if rest and not takes_command:
         raise UsageError(f"a command goes with exec, but {rest[0]!a} is given. {SEE}")
     return name, options, rest

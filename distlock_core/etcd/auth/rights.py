@@ -68,8 +68,8 @@ def _who(access: Access | None) -> str:
     if access is not None and access.user:
         return f"etcd's user {access.user!a}"
     if access is not None and access.cert:
-        return "this client certificate, without a user of etcd's,"
-    return "who comes to this etcd without a user"
+        return "this client certificate, without an etcd user,"
+    return "a client without an etcd user"
 
 
 def _listed(keys: Sequence[str]) -> str:

@@ -94,7 +94,7 @@ def _load_own(context: Context, cert: str, key: str | None) -> None:
     _pem(cert, "cert", "CERTIFICATE")
     where = f"key {key}" if key else f"cert {cert} (no key is set, so it is looked for there)"
     if b"ENCRYPTED" in _pem(key or cert, "key" if key else "cert", "PRIVATE KEY"):
-        raise ConfigError(f"{where}: it is encrypted, and nobody is asked for a passphrase: use one without")
+        raise ConfigError(f"{where}: it is encrypted, and distlock cannot ask for a passphrase: use one without")
     try:
         context.load_cert_chain(cert, key, password="")  # otherwise OpenSSL would prompt for it
     except ssl.SSLError as error:
@@ -112,7 +112,7 @@ def _pem(path: str, setting: str, kind: str) -> bytes:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"{setting} {path}: cannot be read: {reason}") from None
     if len(content) > LARGEST:
-        raise ConfigError(f"{setting} {path}: it is larger than {LARGEST // 2**20} MiB, so it is no PEM file")
+        raise ConfigError(f"{setting} {path}: it is larger than {LARGEST // 2**20} MiB, so not a PEM file")
     if not any(line.startswith(b"-----BEGIN ") and kind.encode() in line for line in content.splitlines()):
         what = "private key" if kind == "PRIVATE KEY" else "certificate"
         hint = "; set key, if it is in another file" if setting == "cert" and kind == "PRIVATE KEY" else ""

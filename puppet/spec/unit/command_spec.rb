@@ -43,7 +43,7 @@ describe PuppetX::Distlock::Command do
 
   it 'tells the last line of one that gives no answer' do
     script('echo one >&2; echo Oops >&2; exit 1')
-    expect { described_class.ask('program', []) }.to raise_error(refused, %r{no answer that can be read; it said: Oops\z})
+    expect { described_class.ask('program', []) }.to raise_error(refused, %r{an unreadable answer; its last line on stderr: Oops\z})
   end
 
   it 'says what is not installed' do

@@ -68,7 +68,7 @@ def test_exec_exits_as_its_command(call: Call, code: int, seen: Etcd) -> None:
 
 def test_an_option_given_twice_is_an_error_and_an_unknown_one_suggests_the_nearest(call: Call) -> None:
     for words, said in (
-        (["--timeout=0", "--timeout=5"], "option --timeout is given twice: say it once"),
+        (["--timeout=0", "--timeout=5"], "option --timeout is given twice: use it once"),
         (["--tiemout=5"], "unknown option '--tiemout=5'; did you mean --timeout?"),
     ):
         done = call("exec", "x", *words, "--", "echo", "ran")

@@ -223,7 +223,7 @@ WRONG_FILES = [
     ({"cert": "cert", "key": "other"}, "key {other} does not belong to the certificate {cert}"),
     ({"cert": "cert", "key": "broken key"}, "not valid PEM, or damaged"),
     ({"cert": "broken", "key": "key"}, "not valid PEM, or damaged"),
-    ({"cert": "cert", "key": "locked"}, "key {locked}: it is encrypted, and nobody is asked for a passphrase"),
+    ({"cert": "cert", "key": "locked"}, "key {locked}: it is encrypted, and distlock cannot ask for a passphrase"),
 ]
 
 

@@ -47,7 +47,7 @@ module PuppetX::Distlock
       answer = parse(printed)
       if answer.nil?
         last = one_line(complained.lines.last || 'nothing')
-        raise Refused.new('error', "#{path} gave no answer that can be read; it said: #{last}")
+        raise Refused.new('error', "#{path} gave an unreadable answer; its last line on stderr: #{last}")
       end
       error = answer['error']
       raise Refused.new(error['kind'], one_line(error['message'])) if error.is_a?(Hash)
@@ -111,7 +111,7 @@ module PuppetX::Distlock
           signal(pid, 'TERM')
         end
         raise Refused.new('timeout', "no answer within #{bound} s") if deadline && now > deadline
-        raise Refused.new('interrupted', 'Puppet is to stop') if stopped && now > stopped + PATIENCE
+        raise Refused.new('interrupted', 'Puppet was asked to stop') if stopped && now > stopped + PATIENCE
       end
       texts.values.map { |text| text.force_encoding('UTF-8') }
     end

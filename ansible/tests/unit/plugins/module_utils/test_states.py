@@ -19,7 +19,7 @@ def params(**said):
         ({"name": "a/b"}, "illegal lock name 'a/b': it must not contain '/'"),
         ({"owner": "a;b"}, "illegal owner (id) 'a;b': it must not contain ';'"),
         ({"slots": 0}, "slots: expected a whole number from 1 to 1000, found 0"),
-        ({"on_loss": "kill"}, "on_loss is about a lock that ends with the run: it goes with until: run_end"),
+        ({"on_loss": "kill"}, "on_loss applies to a lock that ends with the run: it goes with until: run_end"),
         ({"until": "run_end"}, "until: run_end is for the action plugin of this collection, on the controller"),
         ({"ttl": 0}, "ttl: expected a whole number"),
         ({"state": "held", "token": 0}, "token"),
