@@ -1,7 +1,7 @@
-"""Acquisition: one attempt to get a lock. Read it; claim it where it is free and this is the first waiter; else queue.
+"""Acquisition: one attempt to acquire a lock: read it, claim it if it is free and no one is ahead, else queue.
 
-Whatever ends an attempt without the lock leaves nothing behind: no ticket, no lease, no claim that etcd could still
-apply. Where that cannot be made sure, the attempt ends as `OutcomeUnknown`.
+An attempt that fails leaves nothing behind: no ticket, no lease, no claim that etcd could still apply. If that cannot
+be ensured, it raises `OutcomeUnknown`.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     from distlock_core.hints import Hint
     from distlock_core.lock.reentry import Reentry
 
-MUTEX_GRACE = 1.0  # seconds that a caller who does not wait gives a Go client to leave its mutex
-CALL_IN_QUEUE = 0.3  # of the ticket's ttl; a call that hangs longer would cost the ticket its renewal
+MUTEX_GRACE = 1.0  # seconds to wait for a Go client to leave its mutex, even with a timeout of 0
+CALL_IN_QUEUE = 0.3  # longest call, as a fraction of the ticket's ttl: a longer one would delay the ticket's renewal
 
 
 class Waiting(Value):
-    """What a waiter may show. Its `position` in the queue counts from 1, `since` is on the `now()` clock.
+    """The progress of a wait. `position` in the queue counts from 1, `since` is on the `now()` clock.
 
-    `away` is why etcd is silent. `own` says why a hold of the waiter's own owner is not entered again, if there is one;
-    `hints` how it may be.
+    `away` says why etcd does not answer. If the lock is held by the waiter's owner, `own` says why it cannot be
+    re-entered, and `hints` how it can.
     """
 
     state: LockState
@@ -50,7 +50,7 @@ class Waiting(Value):
 
 
 class Acquisition:
-    """One attempt, which waits for others as long as `wait` says."""
+    """One attempt to acquire a lock, which waits for other holders as long as `wait` allows."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Acquisition:
         self._mutex_since: float | None = None
 
     def run(self) -> Acquired:
-        """Return the lock, held; `line.leave()` is the caller's then, when there is time for it.
+        """Return the acquired lock. The caller then calls `queue.leave()`, as soon as it has time.
 
         Raises `LockBusy`, `Frozen`, `LimitConflict`, `AcquireTimeout`, `EtcdUnavailable`, `AccessDenied`,
         `OutcomeUnknown`, `Cancelled`.
@@ -88,7 +88,7 @@ class Acquisition:
             return acquired
         except BaseException as ending:
             if self._pid != os.getpid():
-                raise  # a child, forked by `progress`: claim and place are the parent's
+                raise  # a child, forked by `progress`: claim and ticket belong to the parent
             with Uninterrupted():
                 late = self._last_word(ending)
             if late is None:
@@ -96,15 +96,15 @@ class Acquisition:
             return late
 
     def undo(self) -> None:
-        """Take back what was taken, where the caller was called away before it had it in hand."""
+        """Undo a successful claim if the caller was interrupted before it received the lock."""
         if self._pid == os.getpid() and self._claims.won is not None:
             self._claims.undo(self._claims.won, Patience.lasting(GIVE_UP))
             self._claims.drop_lease()
 
     def preview(self) -> Reentry | None:
-        """Return the own hold that would be entered now, None where a free slot would be claimed; writes nothing.
+        """Return the hold that would be re-entered now, or None if a free slot would be claimed. Writes nothing.
 
-        Raises as `run()` does for a caller who does not wait.
+        Raises as `run()` does without waiting.
         """
         snapshot = self._read(self._patience.within(self._contact))
         reentry = self._reentry(snapshot)
@@ -128,7 +128,7 @@ class Acquisition:
             snapshot = found
 
     def _step(self, snapshot: Snapshot) -> Acquired | Snapshot:
-        """Do what the view suggests; return the lock, or what is seen after it."""
+        """Take the next step for this snapshot; return the lock, or the next snapshot."""
         if self._claims.in_doubt:
             settled = self._claims.settle(self._call())
             if settled is not None:
@@ -136,7 +136,7 @@ class Acquisition:
             self._claims.drop_lease()
             return self._read(self._call())
         if self.queue.ticket is not None and snapshot.ahead is None:
-            # Deleted, run out, or made anew by somebody: whatever it was, the place is gone.
+            # The ticket was deleted, has expired, or was created anew by another client: the place is lost.
             self.queue.leave()
             return self._read(self._call())
         reentry = self._reentry(snapshot)
@@ -153,7 +153,7 @@ class Acquisition:
         return self._claims.take(snapshot, slot, self._call)
 
     def _reentry(self, snapshot: Snapshot) -> Reentry | None:
-        """The hold of my owner's that I may enter. Raises the error for one that was named and cannot be entered."""
+        """The hold of the same owner that can be re-entered. Raises if the hold named by its token cannot."""
         if not self._spec.explicit or not (snapshot.holders or self._spec.named):
             return None
         from distlock_core.lock.reentry import find_reentry
@@ -166,7 +166,7 @@ class Acquisition:
         return reentry
 
     def _own(self, state: LockState) -> tuple[str, list[Hint]]:
-        """Why the hold of my own owner is not entered, "" where it has none, and hints how it may be."""
+        """Why the hold of the same owner cannot be re-entered, with hints how it can; "" if there is no such hold."""
         if not self._spec.explicit or not state.holders:
             return "", []
         from distlock_core.lock.reentry_refusals import why_not
@@ -174,7 +174,7 @@ class Acquisition:
         return why_not(state, self._spec)
 
     def _free_slot(self, snapshot: Snapshot, state: LockState) -> int | None:
-        """The slot that may be claimed now, None when I have to wait. Raises `LimitConflict`."""
+        """The slot that can be claimed now, None if this attempt has to wait. Raises `LimitConflict`."""
         conflict = refusals.other_limit(state, self._spec.slots)
         if conflict is not None:
             raise conflict
@@ -207,9 +207,9 @@ class Acquisition:
         return self._read(self._call())
 
     def _outlast(self, trouble: Exception, snapshot: Snapshot) -> Snapshot:
-        """An outage, once this waiter is in the queue, costs patience and nothing else. Returns what is seen after it.
+        """Wait out an outage of etcd, once this waiter has queued; return the next snapshot.
 
-        Raises `AnotherCluster`, which is no outage.
+        Raises the error at once if it has not queued yet, and `AnotherCluster`, which is not an outage.
         """
         while True:
             if not self._was_queued and isinstance(trouble, EtcdUnavailable):
@@ -217,7 +217,7 @@ class Acquisition:
             if self._patience.over():
                 raise self._timeout(snapshot, str(trouble)) from trouble
             if isinstance(trouble, AnotherCluster):
-                raise trouble  # there is nothing to wait for
+                raise trouble  # waiting cannot help
             self._report(snapshot, str(trouble))
             self._patience.pause(RETRY_PAUSE)
             self.queue.renew(self._call())
@@ -240,9 +240,9 @@ class Acquisition:
     # The end.
 
     def _last_word(self, ending: BaseException) -> Acquired | None:
-        """Leave nothing behind. Returns the lock all the same, if it came through at the last moment.
+        """Clean up after a failed attempt. Returns the lock if the claim succeeded at the last moment.
 
-        All of it has `GIVE_UP` seconds together: who is called away, or has waited long enough, waits no longer.
+        All of this takes at most `GIVE_UP` seconds, as the caller was interrupted or its time is up.
         """
         late = None
         patience = Patience.lasting(GIVE_UP)
@@ -267,6 +267,6 @@ class Acquisition:
         return Snapshot.parse(self._keys, self._etcd.read(gets(self._keys, ticket), patience), ticket)
 
     def _call(self) -> Patience:
-        """The patience for one call: in the queue, short enough for the ticket's renewal to follow in time."""
+        """The patience for one call; in the queue, short enough to renew the ticket in time."""
         ticket = self.queue.ticket
         return self._patience.within(self._contact if ticket is None else ticket.lease.ttl * CALL_IN_QUEUE)

@@ -1,4 +1,4 @@
-"""Claims: the transactions by which one attempt takes a lock, and what became of one whose reply was lost."""
+"""Claims: the transactions that take a lock for one attempt, and the recovery from a lost reply."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
     Call = Callable[[], Patience]
 
-LONGEST_AHEAD = 3600  # seconds: a lease with a longer ttl would outlive for too long a waiter that is killed
+LONGEST_AHEAD = 3600  # seconds; a lease with a longer ttl is not granted in advance, as it would outlive a dead waiter
 
 
 class Claim(Value):
-    """A claim on its way: what it was based on, and what it brings when it is applied."""
+    """A claim in flight: the snapshot that it is based on, and the hold that it creates if it is applied."""
 
     snapshot: Snapshot
     acquired: Acquired
 
 
 class Claims:
-    """What one attempt sends, one claim at a time, all under one run id. They raise as `Etcd.txn` does.
+    """The claims of one attempt, sent one at a time under one run id. Methods raise as `Etcd.txn` does.
 
-    `call` says how long the next call may take.
+    `call` returns the patience for the next call.
     """
 
     def __init__(self, etcd: Etcd, spec: LockSpec, queue: Queue) -> None:
@@ -49,18 +49,18 @@ class Claims:
         self._run = new_run()
         self.lease: Lease | None = None  # for the next claim
         self._details: dict[str, Any] | None = None  # of the record
-        self._is_full = False  # etcd has granted no lease ahead: it is asked again at the claim
+        self._is_full = False  # etcd was full and granted no lease in advance: retried at the claim
         self._doubt: Claim | None = None
-        self.won: Acquired | None = None  # what was claimed, for who is called away before it has it in hand
+        self.won: Acquired | None = None  # the hold, for a caller that is interrupted before it receives it
         self._is_noted = False
 
     @property
     def in_doubt(self) -> bool:
-        """True while nobody knows whether the last claim was applied."""
+        """True while it is unknown whether the last claim was applied."""
         return self._doubt is not None
 
     def take(self, snapshot: Snapshot, slot: int, call: Call) -> Acquired | Snapshot:
-        """Claim a free slot. Returns the lock, or what is seen where it is not free any more."""
+        """Claim a free slot. Returns the lock, or a new snapshot if the slot is no longer free."""
         key, record, lease = self._keys.slot(slot), claim_record(self._spec, self._own_details()), self._leased(call)
         then: list[Op] = [Put(key, record, lease)]
         if self._queue.ticket is not None:
@@ -70,13 +70,13 @@ class Claims:
         return self._commit(Claim(snapshot, acquired), conditions, then, call)
 
     def enter(self, snapshot: Snapshot, reentry: Reentry, call: Call) -> Acquired | Snapshot:
-        """Enter a hold of my owner's again. Returns as `take`."""
+        """Re-enter a hold of the same owner. Returns as `take`."""
         holder, before = reentry.holder, reentry.before
         if reentry.how == NESTED:
-            # The run around me keeps its record, and with it its right to release: nothing is written.
+            # Nothing is written: the outer run keeps its record, and with it the right to release.
             self.drop_lease()
             return Acquired(holder.kv, holder.record.run, holder.slot, NESTED)
-        from distlock_core.lock.reentry import reentry_record  # loaded when the hold was found
+        from distlock_core.lock.reentry import reentry_record  # already loaded by the search for the hold
 
         record, lease = reentry_record(self._spec, self._run, reentry), self._leased(call)
         kv = KeyValue(holder.key, record, holder.kv.create_revision, 0, lease)
@@ -93,7 +93,7 @@ class Claims:
         except (OutcomeUnknown, Cancelled):
             raise
         except NoSpace:
-            # The write that goes beyond the limit is applied, and refused all the same. It is on its way no more.
+            # etcd applies the write that exceeds the quota, although it reports an error. Nothing is in flight now.
             holder = Snapshot.parse(self._keys, self._etcd.read(reads, call()), None).held_under(self._run)
             self.won = None if holder is None else claim.acquired._replace(kv=holder.kv)
             self._doubt = None
@@ -101,7 +101,7 @@ class Claims:
                 raise
             return self.won
         except (DistlockError, LeaseGone) as refused:
-            self._doubt = None  # refused as it stands, or never sent: there is nothing to settle, and so to write
+            self._doubt = None  # refused, or never sent: there is nothing to settle
             if isinstance(refused, LeaseGone):
                 self.drop_lease()
             raise
@@ -116,23 +116,23 @@ class Claims:
         return won
 
     def _note(self) -> None:
-        """Have this machine remember the acquisition, before there is one: after a reboot nothing else proves it."""
+        """Write this machine's note of the acquisition, in advance: after a reboot it is the only proof."""
         if self._spec.explicit and not self._is_noted:
             from distlock_core.process.run_notes import remember
 
             self._is_noted = remember(self._spec.state_dir, self._run)
 
     def forget(self) -> None:
-        """Nothing was acquired, and nothing will be."""
+        """Remove the note of an acquisition that did not happen and cannot happen any more."""
         if self._is_noted:
             from distlock_core.process.run_notes import forget
 
             forget(self._spec.state_dir, self._run)
 
     def get_ready(self, call: Call) -> None:
-        """Prepare a claim while this waiter's turn is near: what is done now does not take time after a release.
+        """Prepare the claim of the next waiter in advance, to save time after the release.
 
-        Its lease is renewed by whoever waits. The deadline counts from the last renewal, as that of a held one.
+        The waiter renews the lease. Its deadline counts from the last renewal, as that of a held lock.
         """
         self._own_details()
         ttl = self._spec.ttl
@@ -148,7 +148,7 @@ class Claims:
         return self._details
 
     def _leased(self, call: Call) -> int:
-        """The id of the lease that the hold will hang on, 0 for a persistent one."""
+        """The id of the lease for the hold, 0 for a persistent one."""
         if self._spec.ttl is None:
             return 0
         lease = self.lease
@@ -157,24 +157,24 @@ class Claims:
         return lease.id
 
     def _grant(self, ttl: int, call: Call) -> Lease:
-        """A new lease, whose deadline counts from here."""
+        """Grant a new lease, whose deadline counts from now."""
         self.drop_lease()
-        # Here before it is granted: who gives up in the middle ends it with all the rest, and in the same time.
+        # Assigned before the grant, so that an interrupted attempt revokes it with the rest.
         lease = self.lease = Lease(self._etcd, ttl, None, self._spec.refresh)
         lease.grant(ttl, call())
         return lease
 
     def drop_lease(self, patience: Patience | None = None) -> None:
-        """End the lease of a claim that has come to nothing, within the patience (default: a second)."""
+        """Revoke the lease of a failed claim, within the patience (default: one second)."""
         lease, self.lease = self.lease, None
         if lease is not None:
             lease.give_up(patience)
 
     def settle(self, patience: Patience) -> Acquired | None:
-        """Find out what became of a claim without a reply; one that was not applied is made void.
+        """Determine the outcome of a claim without a reply, and invalidate it if it was not applied.
 
-        Every claim demands that the lock's last end is as it was read. Here it is written again, unchanged: a claim
-        that is still on its way (in a proxy, in a stopped member) can never be applied after that.
+        Every claim requires that the lock's `__last` note is unchanged. Rewriting the note with the same content
+        changes its revision, so a claim that is still in flight (in a proxy, in a paused member) can never be applied.
         """
         assert self._doubt is not None
         snapshot, acquired = self._doubt
@@ -193,10 +193,11 @@ class Claims:
     def _void_in_a_full_etcd(
         self, snapshot: Snapshot, reads: Sequence[Get], patience: Patience, full: NoSpace
     ) -> Outcome:
-        """Make a claim void by deletes alone, and read what became of it.
+        """Invalidate a claim by deletes alone, and read its outcome.
 
-        It demands its lease, its ticket, and the lock's last end, as they were: the first of them that there is goes. A
-        claim without any of them (the first that was ever made for a persistent lock) cannot be made void: raises.
+        A claim requires that its lease, its ticket and the lock's `__last` note are unchanged, so the first of these
+        that exists is deleted. A claim with none of them (the very first for a persistent lock) cannot be invalidated:
+        this raises `full`.
         """
         if self.lease is not None:
             lease, self.lease = self.lease, None
@@ -211,18 +212,21 @@ class Claims:
         return self._etcd.txn([unsettled(self._keys, snapshot)], [Delete(self._keys.last), *reads], reads, patience)
 
     def resolve(self, ending: BaseException, patience: Patience) -> Acquired | None:
-        """Settle a claim in doubt: the lock if it was applied, None if it never will be. Raises `OutcomeUnknown`."""
+        """Settle a claim in doubt. Returns the lock if it was applied, None if it never will be.
+
+        Raises `OutcomeUnknown` if that cannot be determined.
+        """
         while self._doubt is not None:
             try:
                 return self.settle(patience)
             except OutcomeUnknown:
                 patience.pause(RETRY_PAUSE)
-            except Exception as error:  # noqa: BLE001 - whatever it is, nobody knows what became of the claim
+            except Exception as error:  # noqa: BLE001 - after any error the outcome of the claim is unknown
                 raise refusals.unknown(self._keys.name, self._spec.owner, self._run, f"{ending}; {error}") from ending
         return None
 
     def undo(self, acquired: Acquired, patience: Patience) -> None:
-        """The caller was called away while its claim went through: as it was before."""
+        """Restore the state before a claim that succeeded while the caller was interrupted."""
         ended = Put(self._keys.last, EndNote("released", self._spec.owner).record(acquired.kv))
         undo: list[Op] = [Delete(acquired.kv.key), ended]
         if acquired.before:
@@ -233,12 +237,12 @@ class Claims:
                 self.won = None
                 return
             except LeaseGone:
-                undo = [Delete(acquired.kv.key), ended]  # what was there has run out meanwhile
+                undo = [Delete(acquired.kv.key), ended]  # the lease of the previous record has expired since
             except OutcomeUnknown:
                 patience.pause(RETRY_PAUSE)
             except NoSpace as full:
                 if acquired.before or len(undo) == 1:
                     raise refusals.unknown(self._keys.name, self._spec.owner, self._run, str(full)) from full
-                undo = undo[:1]  # what only deletes is let in
+                undo = undo[:1]  # a full etcd still accepts deletes
             except Exception as error:
                 raise refusals.unknown(self._keys.name, self._spec.owner, self._run, str(error)) from error

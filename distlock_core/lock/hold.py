@@ -1,4 +1,4 @@
-"""Hold: one acquisition of a lock, from its acquisition to its end: looked after, verified, changed, released."""
+"""Hold: one acquisition of a lock, from start to end: monitoring, verification, changes, release."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ if TYPE_CHECKING:
     from distlock_core.lock.queue import Queue
 
 
-SHORTEST_STEP = 0.5  # seconds that one try to leave a leased lock taken may take, before its lease is looked after
+SHORTEST_STEP = 0.5  # seconds for one attempt to leave a leased lock taken, between two renewals of its lease
 
 
 class Hold:
-    """One hold of one lock. `Lock` makes one at each acquisition, and asks nothing of it after its end.
+    """One hold of one lock. `Lock` creates one for each acquisition, and does not use it after its end.
 
-    It ends by `release()`, `leave_taken()` or `cool()`, each of which raises `LockLost` when it was lost before, and
-    leaves it as it is when etcd is away; or by `give_up()` or `forget()`.
+    It ends by `release()`, `leave_taken()` or `cool()`, each of which raises `LockLost` if it was lost before, and
+    leaves it unchanged while etcd is unreachable; or by `give_up()` or `forget()`.
 
-    It belongs to the process that it was made in. A forked child has a copy (`is_inherited`), which is good for
-    nothing: neither the thread that looks after it nor the connections to etcd are the child's.
+    It belongs to the process that created it. The copy in a forked child (`is_inherited`) is useless, because the
+    child has neither the monitoring thread nor the connections to etcd.
     """
 
     def __init__(
@@ -68,9 +68,9 @@ class Hold:
         queue: Queue | None = None,
         standby: StandbyThread | None = None,
     ) -> None:
-        """`contact` (seconds) bounds what is asked of etcd; `queue` is the place in it that I have still to leave.
+        """`contact` limits a call to etcd, in seconds. `queue` still has to be left.
 
-        `standby`: the thread that looks after it; it is closed with the hold.
+        `standby` is the monitoring thread, which is closed with the hold.
         """
         self._etcd = etcd
         self._keys = spec.keys
@@ -79,7 +79,7 @@ class Hold:
         self.is_explicit, self._state_dir = spec.explicit, spec.state_dir
         self.acquired = acquired
         self.is_over = False
-        self.is_ending = False  # its end has begun, whatever comes of it
+        self.is_ending = False  # an attempt to end it has begun
         self._hung = spec.ttl, spec.refresh
         self._notifier = notifier
         self._contact = contact
@@ -89,11 +89,11 @@ class Hold:
         self._standby = standby
         self.pid = os.getpid()
         self._session: Session | None = None
-        self._in_doubt: list[bytes] = []  # releases that were sent, and not answered
+        self._in_doubt: list[bytes] = []  # releases that were sent, but not answered
 
     @property
     def session(self) -> Session:
-        """What looks after it, whether that was started or not."""
+        """The session that monitors the hold, started or not."""
         if self._session is None:
             from distlock_core.lock.monitor import Session
 
@@ -106,19 +106,19 @@ class Hold:
 
     @property
     def is_sound(self) -> bool:
-        """True while it is held, as far as this process knows. Past its lease's deadline nobody does."""
+        """True while it is held, as far as this process knows; False past its lease's deadline."""
         if self.is_inherited or not self._is_open:
             return False
-        # The clock too: whoever looks after it may be stopped, or not get to run.
+        # Check the clock too: the monitoring thread may be stopped or starved.
         return self.acquired.lease is None or now() < self.acquired.lease.deadline
 
     @property
     def is_inherited(self) -> bool:
-        """True in a forked child of the process that took it."""
+        """True in a forked child of the process that acquired it."""
         return self.pid != os.getpid()
 
     def look_after(self) -> None:
-        """Report it as acquired, and renew it in the background, if that is wanted."""
+        """Report the acquisition, and start monitoring in the background if requested."""
         self._notifier.report_acquired()
         if (self._background and self._hung[0] is not None) or self._notifier.has_readers:
             self.session.start()
@@ -132,7 +132,7 @@ class Hold:
     # Changes.
 
     def renew(self, ttl: int | None, refresh: float | None, cancel: Cancel | None = None) -> bool:
-        """Renew it now, on a new lease if the ttl or the refresh is another than it has. False: it is lost."""
+        """Renew it now, with a new lease if ttl or refresh have changed. False: it is lost."""
         patience = Patience.lasting(self._contact, cancel)
         acquired = self.acquired
         if acquired.how != NESTED and self._hung != (ttl, refresh):
@@ -143,7 +143,7 @@ class Hold:
         return self._is_open and not gone and self.verify()
 
     def _hang(self, ttl: int | None, refresh: float | None, patience: Patience) -> bool:
-        """Put its key on a lease of this ttl; its token stays. False: it is another's."""
+        """Move its key to a new lease with this ttl; the token stays. False: the key belongs to another hold."""
         from distlock_core.lock.monitor import move
 
         session = self.session
@@ -176,36 +176,36 @@ class Hold:
             kv = None
         if kv is None:
             if seen and token_of(seen[-1]) == self.acquired.token:
-                # Still this hold, but entered by a run of its own owner, or left taken by a person.
+                # Still this hold, but entered by a run of the same owner, or left taken by an operator.
                 holder, name = Holder.parse(self._keys, seen[-1]), self._keys.name
                 raise NotHolder(f"{printable(name)} is held by {held_by(holder)} now", hints=[see(name)])
             raise self.loss_error()
         self.acquired = self.acquired._replace(kv=kv)
 
     def note(self, details: Mapping[str, Any]) -> None:
-        """Add to its record. Raises as `amend`."""
+        """Add details to its record. Raises as `amend`."""
         self.amend(lambda record: record._replace(details={**record.details, **details}))
 
     # The end.
 
     @property
     def stays(self) -> bool:
-        """True when its end leaves the lock held: it was entered again, and what it was entered in goes on."""
+        """True if its end leaves the lock held, because it re-entered a hold that continues."""
         return self.acquired.how in (NESTED, STEP)
 
     def release(self, patience: Patience) -> None:
-        """Delete its key; one that was entered again is left held, as it was found."""
+        """Delete its key; a re-entered hold is left held, in its previous state."""
         self._end(self._delete, patience, stays=self.acquired.how == STEP)
 
     def leave_taken(self, reason: str, patience: Patience) -> None:
-        """Leave it taken, persistent, until a person unlocks it."""
+        """Leave the lock taken, persistent, until an operator unlocks it."""
         changes = {"state": KEPT, "reason": reason}
         self._end(
             lambda kv, patience: leave_taken(self._etcd, kv, self._is_mine, changes, patience), patience, stays=True
         )
 
     def cool(self, seconds: int, patience: Patience) -> None:
-        """Leave it taken for so many seconds."""
+        """Leave the lock taken for this number of seconds."""
         leases: list[Lease] = []
 
         def cool(kv: KeyValue, patience: Patience) -> bool:
@@ -216,27 +216,27 @@ class Hold:
         self._end(cool, patience, stays=True)
 
     def give_up(self) -> None:
-        """It is lost: end its lease, and leave its key to whoever has it now."""
+        """Give up a lost hold: revoke its lease, and leave its key to the new holder."""
         self.forget()
         if not self.is_inherited:
             self._leave_the_rest()
             self._drop_note()
 
     def forget(self) -> None:
-        """It is another process's now, or lost: look after it no more, and leave it as it is in etcd."""
+        """Stop monitoring a hold that was handed over or lost, and leave it unchanged in etcd."""
         self.is_over = True
         self._stop_looking()
 
     def loss_error(self) -> LockLost:
-        """The error that says how it was lost."""
+        """The `LockLost` error, with the reason of the loss."""
         loss = self._session.loss if self._session is not None else None
         why = loss.why if loss is not None else "its key was deleted, or belongs to another hold"
         return LockLost(f"{printable(self._keys.name)} was lost: {why}", hints=[see(self._keys.name)])
 
     def _end(self, how: Callable[[KeyValue, Patience], bool], patience: Patience, *, stays: bool) -> None:
-        """End it in one way or another, and leave nothing behind.
+        """End the hold with `how`, and clean up.
 
-        Where the lock `stays` taken, and that cannot be written, its lease is left to run: revoked, it would free it.
+        If the lock `stays` taken, but that could not be written, its lease is not revoked: that would free the lock.
         """
         if self._session is not None:
             self._session.stop()
@@ -248,19 +248,19 @@ class Hold:
                 raise self.loss_error()
         finally:
             self._session = None
-            self._stop_looking()  # its thread ends after the release: others wait for that
+            self._stop_looking()  # after the release, for which others are waiting
             self._leave_the_rest(with_lease=self.is_over or not stays)
             if self.is_over:
                 self._drop_note()
                 self._notifier.report_released()
 
     def _do(self, how: Callable[[KeyValue, Patience], bool], patience: Patience, stays: bool) -> bool:
-        """Do it, as soon as that can be done. Raises what stands in the way at the end of the patience."""
+        """Call `how` until it succeeds. Raises the last error when the patience is over."""
         lease = self.acquired.lease if stays else None
         pauses = Backoff()
         trouble: Exception | None = None
         while True:
-            # A lock that stays is renewed meanwhile.
+            # The lease of a lock that stays taken is renewed between attempts.
             step = patience if lease is None else patience.within(max(longest_call(lease.ttl), SHORTEST_STEP))
             try:
                 return how(self.acquired.kv, step)
@@ -271,7 +271,7 @@ class Hold:
                     return True
                 trouble = full
             except (EtcdUnavailable, LeaseGone, *UNEXPECTED) as away:
-                # The last try may have had no time left: what etcd answered before that tells more.
+                # The last attempt may have had no time left, so an earlier answer of etcd is more useful.
                 if not (isinstance(trouble, NoSpace) and patience.over()):
                     trouble = away
             if lease is not None and not lease.gone and not patience.over():
@@ -283,14 +283,14 @@ class Hold:
                 raise EtcdUnavailable(f"cannot send requests to etcd: {trouble or type(trouble).__name__}") from trouble
 
     def _revoke(self, patience: Patience) -> bool:
-        """End a leased hold that cannot be deleted in any other way. False: it has no lease."""
+        """Revoke the lease of a hold whose key cannot be deleted otherwise. False: it has no lease."""
         if self.acquired.lease is None:
             return False
         self.acquired.lease.revoke(patience)
         return True
 
     def _is_still_around_me(self, patience: Patience) -> bool:
-        """Ask whether the hold that this one is nested in is there. Where nobody can tell, its own end will."""
+        """True if the outer hold still exists, and if that is unknown: then the outer hold's end reports its loss."""
         try:
             return self.verify(patience.cancel)
         except (DistlockError, *UNEXPECTED):
@@ -307,19 +307,19 @@ class Hold:
         if self.acquired.how == STEP:
 
             def step(there: KeyValue) -> Put:
-                # As the run's record has it by now: what was changed inside stays.
+                # The step as in the current record: changes made by the run are kept.
                 inner = Record.parse(there.value).text("step").encode("utf-8", "backslashreplace")
                 return Put(there.key, inner or self.acquired.before, self.acquired.before_lease)
 
             try:
                 return rewrite(self._etcd, kv, self._is_mine, step, patience) is not None
             except LeaseGone:
-                pass  # the step was bound to a process that has ended meanwhile: so it ends with me
+                pass  # the process that the step was bound to has ended in the meantime: release the step too
         ending = EndNote("released", self._owner)
         return release_key(self._etcd, self._keys, kv, self._is_mine, ending, patience, self._in_doubt)
 
     def _drop_note(self) -> None:
-        """It needs no proof any more that this machine has acquired it."""
+        """Remove this machine's note of the acquisition, which is no longer needed."""
         if self.is_explicit and self.acquired.how != NESTED:
             from distlock_core.process.run_notes import forget
 
@@ -333,7 +333,7 @@ class Hold:
         if with_lease and self.acquired.lease is not None:
             self.acquired.lease.give_up(patience)
 
-    # Whose it is.
+    # Ownership of the key.
 
     @property
     def _is_open(self) -> bool:
@@ -346,7 +346,7 @@ class Hold:
         return record.run == self.acquired.run and record.state == HELD
 
     def _is_mine_or_my_guests(self, kv: KeyValue) -> bool:
-        """A run of my own owner may enter my step for a while, and puts it back."""
+        """True too if a run of the same owner has entered this step, which it restores at its end."""
         if token_of(kv) != self.acquired.token:
             return False
         record = Record.parse(kv.value)

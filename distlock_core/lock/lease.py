@@ -1,4 +1,4 @@
-"""Lease: what a hold or a ticket hangs on in etcd: granted, renewed, and sure to live until its deadline."""
+"""Lease: the etcd lease of a hold or a ticket: granted, renewed, and guaranteed to live until its deadline."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.etcd.client import Etcd
 
-TICKET_TTL = 10  # seconds that a waiter who died keeps those behind it waiting
-SOON = 1.0  # seconds that a renewal may take in any case
-GIVE_UP = 1.0  # seconds that are spent on leaving nothing behind; the lease ends the rest
-# Between two tries of a renewal that is not answered, by the time between the moment it is due and the deadline: a
-# fortieth of it, so that an etcd that is back shortly before the end is still found.
+TICKET_TTL = 10  # seconds that a dead waiter blocks those behind it
+SOON = 1.0  # lower limit for the time that a renewal may take, in seconds
+GIVE_UP = 1.0  # seconds spent on cleaning up; what remains expires with its lease
+# Interval between two attempts of an unanswered renewal: a fortieth of the time from when it is due to the deadline,
+# so that an etcd that returns shortly before the deadline is still noticed.
 SHORTEST_STEP, LONGEST_STEP, STEPS = 0.1, 1.0, 40
 
 
 class Lease:
-    """A lease in etcd, renewed by whoever calls `renew_if_due()` often enough.
+    """A lease in etcd, kept alive by frequent calls of `renew_if_due()`.
 
-    `deadline` (on the `now()` clock) is the moment until which the lease is sure to live: counted from the *sending*
-    of the last renewal that was confirmed, with the TTL that the server granted; where some before it were not
-    answered, from the first of those. After it nothing is sure.
+    The lease is guaranteed to live until `deadline` (on the `now()` clock). That is the TTL granted by the server,
+    counted from the *sending* of the last confirmed renewal, or of the first unanswered one right before it.
     """
 
     ttl: int
@@ -34,29 +33,29 @@ class Lease:
     renew_at: float
     _step: float
     _pauses: Backoff
-    _asked: float | None = None  # when the first renewal was sent that may not have been answered yet
+    _asked: float | None = None  # time of the first renewal that may still be unanswered
 
     def __init__(self, etcd: Etcd, ttl: int, patience: Patience | None, refresh: float | None = None) -> None:
         """Grant a lease of `ttl` seconds, to be renewed every `refresh` (default: a third). Raises as `Etcd` does.
 
-        Without a patience that is left to `grant()`, and what becomes of it when that fails to the caller.
+        Without a patience the lease is not granted yet: the caller calls `grant()`, and `give_up()` if that fails.
         """
         self._etcd = etcd
-        # Chosen here and not by the server: after a lost reply the same grant can be sent again.
+        # The id is chosen here, not by the server, so that the same grant can be sent again after a lost reply.
         self.id = int.from_bytes(os.urandom(8), "big") >> 1 | 1
         self.refresh = refresh
         self.gone = True  # not granted yet
-        self.failing = False  # the last renewal has failed, and may be one of many
+        self.failing = False  # the last renewal failed
         if patience is not None:
             try:
                 self.grant(ttl, patience)
             except BaseException:
-                self.give_up()  # it may have been granted: only the reply is missing
+                self.give_up()  # it may have been granted, with only the reply lost
                 raise
 
     @classmethod
     def adopt(cls, etcd: Etcd, lease: int, patience: Patience, refresh: float | None = None) -> Lease:
-        """Go on with a lease that another process has granted. `gone` is set when it is there no more."""
+        """Continue with a lease that another process has granted. Sets `gone` if it no longer exists."""
         adopted = cls.__new__(cls)
         adopted._etcd, adopted.id, adopted.refresh = etcd, lease, refresh
         adopted.gone = adopted.failing = False
@@ -67,35 +66,35 @@ class Lease:
         return adopted
 
     def grant(self, ttl: int, patience: Patience) -> None:
-        """Have it granted. Raises as `Etcd` does: it may exist all the same."""
+        """Grant the lease. Raises as `Etcd` does, in which case the lease may exist anyway."""
         sent = now()
         self._confirmed(sent, self._etcd.grant(self.id, ttl, patience))
         self.gone = False
 
     def renew_if_due(self, patience: Patience) -> None:
-        """Renew the lease when it is time. Sets `gone` when the server no longer knows it.
+        """Renew the lease if it is due. Sets `gone` if the server no longer knows it.
 
-        An etcd that does not answer is no loss yet: it is asked again soon, with growing, jittered pauses of a second
-        at most. Whatever else goes wrong counts as no answer too: the deadline decides.
+        If etcd does not answer, the renewal is retried with growing, jittered pauses of at most a second. Any other
+        error is treated in the same way. The lease is not lost before its deadline.
         """
         if self.gone or now() < self.renew_at:
             return
         try:
-            # Who renews often wants to know soon.
+            # A short refresh interval asks for early detection, so it shortens the call.
             longest = longest_call(self.ttl)
             self.renew(patience.within(longest if self.refresh is None else min(longest, max(self.refresh, SOON))))
         except Cancelled:
             raise
-        except Exception:  # noqa: BLE001 - away, refused for a reason that may pass, or this machine lacks something
+        except Exception:  # noqa: BLE001 - etcd is unreachable or refuses for now, or this machine lacks a resource
             self.renew_at = now() + self._pauses.next()
             self.failing = True
 
     def renew(self, patience: Patience) -> None:
-        """Renew the lease now. Sets `gone` when the server no longer knows it. Raises as `Etcd` does.
+        """Renew the lease now. Sets `gone` if the server no longer knows it. Raises as `Etcd` does.
 
-        A try without an answer is not waited for alone: see `renewal`.
+        Several attempts may overlap: see `renewal`.
         """
-        asked = self._asked  # a renewal in another thread (`Lock.acquire()` of what is held) may be answered meanwhile
+        asked = self._asked  # a renewal in another thread (`Lock.acquire()` of a held lock) may be answered meanwhile
         if asked is None:
             asked = self._asked = now()
         ttl = renew(lambda limit, fresh: self._etcd.keep_alive(self.id, limit, fresh=fresh), patience, self._step)
@@ -105,14 +104,14 @@ class Lease:
             self.gone = True
 
     def give_up(self, patience: Patience | None = None) -> None:
-        """Revoke it within the patience (default: a second), if that can be done: else it runs out."""
+        """Try to revoke the lease within the patience (default: one second); otherwise it expires."""
         try:
             self.revoke(patience or Patience.lasting(GIVE_UP))
-        except Exception:  # noqa: BLE001, S110 - whatever it was, the lease ends by itself
+        except Exception:  # noqa: BLE001, S110 - after any error the lease expires by itself
             pass
 
     def revoke(self, patience: Patience) -> None:
-        """End the lease, and everything that hangs on it, now."""
+        """Revoke the lease now, which deletes all keys attached to it."""
         self._etcd.revoke(self.id, patience)
 
     def _confirmed(self, sent: float, ttl: int) -> None:

@@ -1,4 +1,4 @@
-"""Listing: what is read of a realm to list its locks, but not the notes of all names that were ever used."""
+"""Listing: the keys to read for a list of a realm's locks, without the notes of all names that were ever used."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     Read = Callable[[Sequence[Get]], Sequence[Range]]
 
-FEW = 1000  # notes that are read with the locks, in one request; most realms have no more
-BATCH = 100  # keys in one transaction: etcd allows 128 operations, unless it is told otherwise
+FEW = 1000  # notes that are read together with the locks, in one request; enough for most realms
+BATCH = 100  # keys in one transaction: etcd's default limit is 128 operations
 
 
 def keys_of_realm(read: Read, prefix: str, mutex: str) -> list[KeyValue]:
-    """Every key of the realm but the notes on ended holds, and the notes of the locks that are among them.
+    """All keys of the realm, but of the notes on ended holds only those of the locks among these keys.
 
-    `read` sends one transaction. Where there are many notes, those of the locks are read right after the locks.
+    `read` sends one transaction. If there are many notes, those of the locks are read right after the locks.
     """
     start, last = prefix.encode(), last_prefix(prefix)
     before, notes, behind = read([Get(start, last), _notes(last), Get(prefix_end(last), prefix_end(start))])

@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 
 
 class Lock:
-    """One lock, as one program wants or holds it. Made by `Realm.lock()`; for one thread at a time.
+    """One lock, as requested or held by one program. Made by `Realm.lock()`; for one thread at a time.
 
-    Without a `ttl` a lock is persistent: it stays until it is released, whatever becomes of its holder. With one it is
-    leased: while it is held a thread renews it, and it ends at most `ttl` seconds after its holder is gone. As a
-    context manager it waits as long as `timeout` says, yields itself held, or raises: its block never runs without
+    Without a `ttl` a lock is persistent: it stays until it is released, even if its holder dies. With a `ttl` it is
+    leased: a thread renews it while it is held, and it expires at most `ttl` seconds after its holder is gone. As a
+    context manager it waits up to `timeout`, and either acquires the lock or raises: the block never runs without
     the lock.
 
     A hold belongs to the process that acquired it. In a forked child `held` is False, `lost` is set, the end of a
-    `with` block releases nothing, and what needs the hold raises `NotHolder`; `acquire()` gets the lock anew.
+    `with` block releases nothing, and methods that need the hold raise `NotHolder`; `acquire()` acquires the lock anew.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Lock:
         on_lost: Callable[[Loss], None] | None = None,
         background: bool = True,
     ) -> None:
-        """Raises `ConfigError`: ttl and refresh do not go together."""
+        """Raises `ConfigError` if ttl and refresh are incompatible."""
         self._etcd = etcd
         self._spec = _checked(spec)
         self._wait = Wait.of(timeout)
@@ -76,21 +76,20 @@ class Lock:
         cancel: Cancel | None = None,
         progress: Callable[[Waiting], None] | None = None,
     ) -> Lock:
-        """Return this lock, held.
+        """Acquire the lock, and return this object.
 
-        `timeout` in seconds covers connecting and waiting: 0 does not wait for others, a negative one waits for ever.
-        Default: the one given to `Realm.lock()`, else for ever. `cancel` (an `Interrupt` or a `threading.Event`)
-        ends the call when it is set. `progress` is called at each change while waiting.
+        `timeout` (seconds) covers connecting and waiting: 0 does not wait for other holders, a negative one waits
+        forever. The default is the timeout given to `Realm.lock()`, or else forever. `cancel` (an `Interrupt` or a
+        `threading.Event`) ends the call when it is set. `progress` is called at each change while waiting.
 
         Raises `LockBusy` or `Frozen` (with timeout 0), `AcquireTimeout`, `LimitConflict`, `EtcdUnavailable`,
-        `AccessDenied`, `Cancelled`, and `OutcomeUnknown` when nobody can tell whether etcd will apply the claim.
-        Whoever waits is served in order of arrival. A lock that this object holds already is renewed now, with the
-        `ttl` and `refresh` that it has now, and verified: that raises `LockLost` when it is not held any more, and the
-        next call waits for it anew.
+        `AccessDenied`, `Cancelled`, and `OutcomeUnknown` if it is unknown whether etcd will apply the claim. Waiters
+        are served in order of arrival. If this object already holds the lock, it is renewed with the current `ttl` and
+        `refresh`, and verified: that raises `LockLost` if it is no longer held, and the next call waits for it anew.
         """
         wait = self._wait if timeout is None else Wait.of(timeout)
         if self._hold is not None and self._hold.is_inherited:
-            self._hold = self._standby = None  # they are the parent's
+            self._hold = self._standby = None  # they belong to the parent
             self._notifier.report_forked()
         if self._hold is not None:
             self._renew(self._hold, cancel)
@@ -108,7 +107,7 @@ class Lock:
                     self.prepare()
             acquired, queue = acquisition.run(), acquisition.queue
             with Uninterrupted():
-                # A claim takes the ticket with it; its lease can wait until a run's command is done.
+                # The claim has deleted the ticket; revoking its lease can wait until a run's command has ended.
                 self._begin(acquired, None if self._spec.kind == "lock" else queue).look_after()
             if self._spec.kind == "lock":
                 queue.leave()
@@ -125,29 +124,29 @@ class Lock:
         return self
 
     def prepare(self) -> None:
-        """Load, open and start what looks after the next hold, so that this cannot fail once the lock is held.
+        """Prepare the monitoring of the next hold (thread, descriptors, modules), so that it cannot fail afterwards.
 
-        `acquire()` does it by itself where a hold is looked after from its first moment. Call it before `acquire()`
-        where `session.start()` comes later. Raises `DistlockError`: no thread, or no descriptor is left.
+        `acquire()` does this itself if it starts the monitoring. Call it before `acquire()` if `session.start()` is
+        called later. Raises `DistlockError` if no thread or no descriptor is left.
         """
         if self._standby is None:
             from distlock_core.base.standby_thread import StandbyThread
-            from distlock_core.lock import monitor  # noqa: F401 - loaded while nothing depends on it
+            from distlock_core.lock import monitor  # noqa: F401 - loaded while no lock is held
 
             self._etcd.load_all()
             self._standby = StandbyThread("distlock-session")
 
     def try_acquire(self) -> Lock | None:
-        """Return this lock, held, or None when it is not free now. Raises as `acquire` does, but for `LockBusy`."""
+        """Acquire the lock if it is free now: return this object, or None. Raises as `acquire`, except `LockBusy`."""
         try:
             return self.acquire(timeout=0)
         except (LockBusy, Frozen):
             return None
 
     def preview(self) -> Reentry | None:
-        """Say what `acquire(timeout=0)` would do now, and write nothing: for a dry run.
+        """Return what `acquire(timeout=0)` would do now, for a dry run. Writes nothing.
 
-        Returns the own hold that would be entered again, and how; None where a free lock would be taken. Raises
+        Returns the hold that would be re-entered, and how, or None if a free lock would be taken. Raises
         `LockBusy`, `Frozen`, `LimitConflict`, `EtcdUnavailable`, `AccessDenied`.
         """
         return Acquisition(self._etcd, self._spec, NO_WAIT, self._connect_timeout).preview()
@@ -157,27 +156,27 @@ class Lock:
         return self._hold is not None and self._current().verify(cancel)
 
     def release(self, cancel: Cancel | None = None) -> None:
-        """Release it. A lock that was entered again is left held, as it was found.
+        """Release the lock. A re-entered hold is left held, in its previous state.
 
-        Raises `NotHolder` when this object does not hold it, `LockLost` when it was held and is not any more (a newer
-        holder's lock is never touched), `EtcdUnavailable` after `release_timeout` seconds: then it may remain.
+        Raises `NotHolder` if this object does not hold it, `LockLost` if it was lost (a newer holder's lock is never
+        touched), and `EtcdUnavailable` after `release_timeout` seconds: then the lock may remain.
         """
         self._end_hold(lambda hold, patience: hold.release(patience), cancel)
 
     def keep(self, reason: str, cancel: Cancel | None = None) -> None:
-        """Leave the lock taken, persistent, until a person unlocks it. Raises as `release`."""
+        """Leave the lock taken, persistent, until an operator unlocks it. Raises as `release`."""
         self._end_hold(lambda hold, patience: hold.leave_taken(reason, patience), cancel)
 
     def cool(self, seconds: int, cancel: Cancel | None = None) -> None:
-        """Release it in `seconds` seconds, with no process behind it. Raises as `release`."""
+        """Leave the lock taken for `seconds` seconds, after which etcd releases it. Raises as `release`."""
         self._end_hold(lambda hold, patience: hold.cool(seconds, patience), cancel)
 
     def update(self, value: str | None = None, *, reason: str | None = None, cancel: Cancel | None = None) -> None:
-        """Change the value of the hold, or its reason, without releasing it: its token stays, and its lease.
+        """Change the value of the hold, or its reason, without releasing it: token and lease stay.
 
-        None leaves it as it is, "" empties it. What is acquired next with this object has them too. Raises
-        `NotHolder` when this object does not hold it, `LockLost` when it was held and is not any more, `ConfigError`,
-        `EtcdUnavailable`, `AccessDenied`, and `OutcomeUnknown` when nobody can tell whether it was changed.
+        None leaves it unchanged, "" empties it. Later acquisitions by this object have the new values too. Raises
+        `NotHolder` if this object does not hold the lock, `LockLost` if it was lost, `ConfigError`, `EtcdUnavailable`,
+        `AccessDenied`, and `OutcomeUnknown` if it is unknown whether it was changed.
         """
         hold = self._current()
         for text, what in ((value, "value"), (reason, "reason")):
@@ -191,24 +190,24 @@ class Lock:
 
     @property
     def session(self) -> Session:
-        """What looks after the hold: `start()` it to be told of a loss. Raises `NotHolder`."""
+        """The session that monitors the hold: `start()` it to be notified of a loss. Raises `NotHolder`."""
         return self._current().session
 
     @property
     def lost(self) -> threading.Event:
-        """Set when a hold that is looked after is lost, until the next one; in a forked child too.
+        """An event that is set from the loss of a monitored hold until the next hold, and in a forked child.
 
-        Every leased hold is looked after; a persistent one once `session.start()` or `ownership()` was called.
+        Every leased hold is monitored; a persistent one after a call of `session.start()` or `ownership()`.
         """
         if self._hold is not None and self._hold.is_inherited:
             self._notifier.report_forked()
         return self._notifier.lost_event
 
     def ownership(self) -> Ownership:
-        """Return an iterator over True (it is held) and False (it is not), as that changes.
+        """Return an iterator over the changes between True (held) and False (not held).
 
-        It starts with the present state, and ends when the lock is released, or when it is closed. May be read in
-        another thread. A reader that does not read holds up nothing: see `Ownership`.
+        It starts with the current state, and ends when the lock is released or the iterator is closed. It may be read
+        in another thread. A slow reader blocks nothing: see `Ownership`.
         """
         session = None if self._hold is None else self.session
         reader = self._notifier.ownership(self._is_sound)
@@ -218,9 +217,9 @@ class Lock:
 
     @property
     def ttl(self) -> int | None:
-        """Seconds that the lock outlives its holder, None for a persistent one.
+        """Seconds that the lock outlives its holder, None for a persistent lock.
 
-        A new one counts from the next `acquire` on, also for a lock that is held. Setting it raises `ConfigError`.
+        A new value takes effect at the next `acquire`, even if the lock is held. Setting it can raise `ConfigError`.
         """
         return self._spec.ttl
 
@@ -230,7 +229,7 @@ class Lock:
 
     @property
     def refresh(self) -> float | None:
-        """Seconds between two renewals, None for a third of the ttl. A new one counts as a new `ttl` does."""
+        """Seconds between two renewals, None for a third of the ttl. A new value takes effect as with `ttl`."""
         return self._spec.refresh
 
     @refresh.setter
@@ -249,13 +248,13 @@ class Lock:
     def held(self) -> bool:
         """True from `acquire` to `release`, as far as this process knows; `verify()` asks etcd.
 
-        False once it is lost, past its lease's deadline, and in a forked child.
+        False after a loss, past its lease's deadline, and in a forked child.
         """
         return self._is_sound()
 
     @property
     def token(self) -> int:
-        """The fencing token: grows with every acquisition, so a resource can refuse an older holder's.
+        """The fencing token, which grows with every acquisition, so that a resource can refuse an older holder.
 
         Raises `NotHolder`.
         """
@@ -263,30 +262,30 @@ class Lock:
 
     @property
     def holder(self) -> Holder:
-        """The hold as others see it. Raises `NotHolder`."""
+        """The hold as other processes see it. Raises `NotHolder`."""
         acquired = self._current().acquired
         ttl_left = None if acquired.lease is None else max(0, int(acquired.lease.deadline - now()))
         return Holder.parse(self._spec.keys, acquired.kv)._replace(ttl_left=ttl_left)
 
     @property
     def value(self) -> str | None:
-        """What the lock carries for others to look up, None where it carries nothing. Raises `NotHolder`."""
+        """The value that the lock publishes, None if it has none. Raises `NotHolder`."""
         return self.holder.value
 
     @property
     def key(self) -> str:
-        """The key in etcd that is held. Raises `NotHolder`."""
+        """The key of the hold in etcd. Raises `NotHolder`."""
         return self._current().acquired.kv.key.decode()
 
     @property
     def lease(self) -> int | None:
-        """The id of the lease that the hold hangs on, None for a persistent one. Raises `NotHolder`."""
+        """The id of the hold's lease, None for a persistent hold. Raises `NotHolder`."""
         lease = self._current().acquired.lease
         return None if lease is None else lease.id
 
     @property
     def since(self) -> int:
-        """Unix time from which it is held. Raises `NotHolder`."""
+        """Unix time of the start of the hold. Raises `NotHolder`."""
         return Record.parse(self._current().acquired.kv.value).since or 0
 
     def __enter__(self) -> Lock:
@@ -312,7 +311,7 @@ class Lock:
         except DistlockError:
             raise
         except BaseException:
-            self._leave_block(again=True)  # called away before it could be held back
+            self._leave_block(again=True)  # interrupted before the interrupt could be deferred
             raise
 
     def _leave_block(self, *, again: bool = False) -> None:
@@ -323,7 +322,7 @@ class Lock:
             self.release()
 
     def _begin(self, acquired: Acquired, queue: Queue | None = None) -> Hold:
-        """It is held from now on. `queue`: the place in it that is left when there is time."""
+        """Start a hold. `queue` is left later, when there is time."""
         self._hold = Hold(
             self._etcd,
             self._spec,
@@ -338,7 +337,7 @@ class Lock:
         return self._hold
 
     def _renew(self, hold: Hold, cancel: Cancel | None) -> None:
-        """It is held already: renew it now, on a new lease if the ttl has changed, and make sure. Raises `LockLost`."""
+        """Renew the current hold, with a new lease if the ttl has changed, and verify it. Raises `LockLost`."""
         if not hold.renew(self._spec.ttl, self._spec.refresh, cancel):
             error = hold.loss_error()
             hold.give_up()
@@ -346,7 +345,7 @@ class Lock:
             raise error
 
     def _end_hold(self, how: Callable[[Hold, Patience], None], cancel: Cancel | None) -> None:
-        """End the hold. What is raised by a signal handler meanwhile (KeyboardInterrupt) comes when that is done."""
+        """End the hold. An exception from a signal handler (KeyboardInterrupt) is deferred until that is done."""
         try:
             if self._hold is not None:
                 self._hold.is_ending = False
@@ -355,7 +354,7 @@ class Lock:
             raise
         except BaseException:
             if self._hold is not None and not self._hold.is_ending and not self._hold.is_inherited:
-                self._end(how, cancel)  # called away before it could be held back
+                self._end(how, cancel)  # interrupted before the interrupt could be deferred
             raise
 
     def _end(self, how: Callable[[Hold, Patience], None], cancel: Cancel | None) -> None:
@@ -371,14 +370,14 @@ class Lock:
                         self._open_blocks.leave(self)
 
     def _leave_after(self, acquisition: Acquisition | None) -> None:
-        """The caller is called away as the lock becomes its own: it is released."""
+        """Release the lock if the caller was interrupted during the acquisition."""
         hold = self._hold
         with Uninterrupted():
             if hold is not None and not hold.is_inherited:
                 try:
                     hold.release(Patience.lasting(self.release_timeout))
                 except DistlockError:
-                    pass  # what called away is raised; a lease ends by itself
+                    pass  # the interrupt is raised instead; a lease expires by itself
                 self._hold = None
             elif acquisition is not None:
                 acquisition.undo()
@@ -389,7 +388,7 @@ class Lock:
 
     @property
     def _hold(self) -> Hold | None:
-        """The hold of this object, which another object or process may have taken on or given up."""
+        """The hold of this object, None once it is over, which includes a hand-over to another object or process."""
         hold = self._latest
         return None if hold is None or hold.is_over else hold
 
@@ -410,17 +409,17 @@ class Lock:
 
 
 def _checked(spec: LockSpec) -> LockSpec:
-    """The same, where its ttl and refresh go together. Raises `ConfigError`."""
+    """Return `spec` if its ttl and refresh are compatible. Raises `ConfigError`."""
     if spec.ttl is not None:
         check_ttl(spec.ttl, spec.refresh)
     return spec
 
 
-# For the code that hands a hold on, or has to give it up. It is no part of the library's interface.
+# For code that hands over or gives up a hold. Not part of the library's public interface.
 
 
 def has_hold(lock: Lock) -> bool:
-    """True from `acquire()` to the end of the hold, even if it is lost: there is something to release."""
+    """True from `acquire()` to the end of the hold, even if it is lost, as there is something to release."""
     return lock._hold is not None
 
 
@@ -430,9 +429,9 @@ def hold_of(lock: Lock) -> Hold:
 
 
 def resume(lock: Lock, kv: KeyValue, run: str, slot: int, refresh: float | None) -> None:
-    """Go on with a leased hold that another process has acquired and handed over.
+    """Continue a leased hold that another process has acquired and handed over.
 
-    Raises `LockLost` when its lease is gone already, and as `Etcd` does.
+    Raises `LockLost` if its lease is already gone, and as `Etcd` does.
     """
     lease = Lease.adopt(lock._etcd, kv.lease, Patience.lasting(lock._connect_timeout), refresh)
     hold = lock._begin(Acquired(kv, run, slot, lease=lease))

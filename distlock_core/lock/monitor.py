@@ -1,4 +1,4 @@
-"""Session: a hold that is looked after: its watch, the renewal of its lease, the deadline, the loss."""
+"""Session: the monitoring of a hold: watch, lease renewal, deadline, loss."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ if TYPE_CHECKING:
     from distlock_core.etcd.client import Etcd
     from distlock_core.lock.lease import Lease
 
-SHORTEST_PAUSE = 0.02  # seconds between two tries, even where the next thing is overdue
-SHORTEST_CALL, LONGEST_CALL = 0.25, 5.0  # seconds that a read, or the opening of a watch, may take
+SHORTEST_PAUSE = 0.02  # seconds between two attempts, even if the next action is overdue
+SHORTEST_CALL, LONGEST_CALL = 0.25, 5.0  # limits for the time that a read or the opening of a watch may take
 
 
 class Loss(Value):
-    """How a hold was lost: `at` Unix seconds, `why` in words. `orderly` when its own owner let it go."""
+    """The loss of a hold: `at` in Unix seconds, `why` in words. `orderly` if the same owner ended it."""
 
     why: str
     at: float
     orderly: bool = False
 
 
-CANNOT_GO_ON = Loss("this process cannot monitor it any more: out of memory", 0.0)  # made in time
+CANNOT_GO_ON = Loss("this process cannot monitor it any more: out of memory", 0.0)  # created while there is memory
 
 
 class Session:
-    """A hold that is looked after until it is lost or closed.
+    """Monitors a hold until it is lost or closed.
 
-    It renews the hold's lease (without one, the hold is persistent and there is nothing to renew) and watches its
-    key. It is lost when the lease has run out or was revoked, or the key was deleted, replaced, or is another's:
-    a watch tells at once, the deadline at the latest. `on_lost` is called once, in the thread that found out.
+    It renews the hold's lease (a persistent hold has none) and watches its key. The hold is lost if the lease has
+    expired or was revoked, or if the key was deleted, replaced, or belongs to another hold. The watch detects that at
+    once, the deadline at the latest. `on_lost` is called once, in the thread that detected the loss.
 
-    From the first renewal that fails until etcd has confirmed both lease and key it is in `doubt`; past the deadline it
-    is `overdue` too. One that `endures` is not lost by that: only etcd's own word ends it. `on_change` is called
-    whenever any of these has changed.
+    The hold is in `doubt` from the first failed renewal until etcd has confirmed both lease and key; past the deadline
+    it is `overdue` too. With `endures` an overdue hold is not lost: only an answer of etcd ends it. `on_change` is
+    called after each change of this state.
 
-    No error ends it before that. What nobody expects (no descriptor is left, no thread can be started, memory is short)
-    counts as an etcd that is away: it is tried again, and the deadline decides. What `on_lost` and `on_change` raise is
-    reported as an error of the thread, and changes nothing.
+    No error ends the monitoring earlier. Unexpected errors (no descriptor left, no thread can be started, out of
+    memory) are treated as an unreachable etcd: they are retried until the deadline. Exceptions in `on_lost` and
+    `on_change` are reported as errors of the thread, and have no other effect.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Session:
         on_lost: Callable[[Loss], None] | None = None,
         standby: StandbyThread | None = None,
     ) -> None:
-        """`standby` is the thread that `start()` uses, made before the claim: it stays the caller's."""
+        """`standby` is the thread for `start()`, created before the claim. The caller remains responsible for it."""
         self._etcd = etcd
         self._keys = keys
         self._key = kv.key
@@ -90,12 +90,12 @@ class Session:
 
     @property
     def deadline(self) -> float:
-        """Until when the hold is sure, on the `now()` clock. A persistent one has no end."""
+        """End of the guaranteed hold, on the `now()` clock; `FOREVER` for a persistent one."""
         return FOREVER if self.lease is None else self.lease.deadline
 
     @property
     def lost(self) -> threading.Event:
-        """Set when the hold is lost, for threads that wait for that."""
+        """An event that is set when the hold is lost, for threads to wait on."""
         if self._lost is None:
             import threading
 
@@ -106,13 +106,13 @@ class Session:
 
     @property
     def is_running(self) -> bool:
-        """True from `start()` to `stop()`. In a forked child nobody looks after it."""
+        """True from `start()` to `stop()`; always False in a forked child, which has no such thread."""
         return self._running and self._pid == os.getpid()
 
     def start(self) -> None:
-        """Look after the hold in a thread of its own, until it is lost or `stop()` is called.
+        """Monitor the hold in a separate thread, until it is lost or `stop()` is called.
 
-        Without a `standby` the thread is started now, which raises `DistlockError` where none can be.
+        Without a `standby` the thread is started now. Raises `DistlockError` if that fails.
         """
         if not self._running:
             self._standby = self._standby or StandbyThread("distlock-session")
@@ -120,9 +120,9 @@ class Session:
             self._standby.hand(self.run)
 
     def stop(self, *, for_now: bool = False) -> None:
-        """Stop looking after it, and leave no thread: but one that was given, and, `for_now`, one to start again with.
+        """Stop monitoring, and end the thread unless it was given by the caller or the stop is only `for_now`.
 
-        The lease is left as it is. Called by the thread itself (from `on_lost`), it ends as soon as that returns.
+        The lease is left unchanged. If the thread itself calls this (from `on_lost`), it ends after the callback.
         """
         standby, self._running = self._standby, False
         if standby is None:
@@ -134,7 +134,7 @@ class Session:
             standby.close()
 
     def run(self, cancel: Cancel | None = None) -> None:
-        """Look after the hold in this thread. Returns when it is lost, or the caller's cancel is set."""
+        """Monitor the hold in this thread. Returns when it is lost, or when `cancel` is set."""
         pauses = Backoff()
         shaken = False
         while self.loss is None:
@@ -142,41 +142,41 @@ class Session:
                 patience = Patience(FOREVER, cancel)
                 self._keep(patience)
                 if shaken:
-                    # The history that the next watch would begin with may be compacted by now.
+                    # The revision from which the next watch would start may have been compacted.
                     self._look(patience)
                 self._watch(patience)
                 pauses.reset()
                 shaken = False
             except Cancelled:
                 return
-            except Exception:  # noqa: BLE001 - etcd is away, or this process is in trouble: the deadline decides
+            except Exception:  # noqa: BLE001 - retried until the deadline, whatever it is
                 shaken = True
                 if not self._outlast(cancel, pauses):
                     return
 
     def _outlast(self, cancel: Cancel | None, pauses: Backoff) -> bool:
-        """Wait for a while after a failure, unless that was the last one there was time for. False: called off."""
+        """Pause after a failure, unless the hold is lost by it. False: cancelled."""
         if self._pid != os.getpid():
-            return False  # a callback has forked, and the child came back here: it looks after nothing
+            return False  # the child of a callback that forked: it monitors nothing
         try:
             if self._judge():
                 return True
-        except Exception:  # noqa: BLE001 - who cannot look at the deadline cannot hold anything until then
+        except Exception:  # noqa: BLE001 - a process that cannot check the deadline cannot rely on the hold
             self._lose(CANNOT_GO_ON)
             return True
         try:
-            # What is due and cannot be done must not make this spin.
+            # A due action that keeps failing must not cause a busy loop.
             patience = Patience(max(self._next_moment, now() + SHORTEST_PAUSE), cancel)
             patience.pause(pauses.next())
         except Cancelled:
             return False
-        except Exception:  # noqa: BLE001 - not even waiting works as it should
+        except Exception:  # noqa: BLE001 - even the wait can fail
             time.sleep(SHORTEST_PAUSE)
             return not _is_set(cancel)
         return True
 
     def _judge(self) -> bool:
-        """Look at the clock alone: True when the hold is lost by it."""
+        """Check the deadline against the clock: True if the hold is lost by it."""
         if self.lease is None or now() < self._last_moment:
             return False
         if self.endures:
@@ -190,7 +190,7 @@ class Session:
         return Loss(f"etcd has confirmed no renewal for {self.lease.ttl - self.kill_after:.3g}s", time.time())
 
     def _watch(self, patience: Patience) -> None:
-        """Watch the key and renew the lease until the watch says something, or falls silent for too long."""
+        """Watch the key and renew the lease, until the hold is lost or the client has failed over."""
         if self.loss is not None:
             return
         watch = self._etcd.watch([(self._key, None)], self._revision + 1, self._call(patience))
@@ -203,16 +203,16 @@ class Session:
                 self._keep(patience)
                 if watch.endpoint != self._etcd.endpoint:
                     self._look(patience)
-                    return  # the member behind the watch did not answer, another one did
+                    return  # the client has failed over from the member that serves the watch
         finally:
             watch.close()
 
     def _keep(self, patience: Patience) -> None:
-        """Renew the lease if it is due; notice when it is gone. Raises `EtcdUnavailable` only where it is in doubt."""
+        """Renew the lease if it is due, and detect its loss. Raises `EtcdUnavailable` only while in doubt."""
         if self.lease is None or self.loss is not None:
             return
         if self.endures and now() >= self.deadline:
-            self._doubt_it(overdue=True)  # before asking: a process that was stopped must not believe a lease alone
+            self._doubt_it(overdue=True)  # before asking: after a pause of the process the lease alone proves nothing
         bounded = self.kill_after or (self.endures and not self.overdue)
         try:
             self.lease.renew_if_due(patience.until(self._last_moment) if bounded else patience)
@@ -220,7 +220,7 @@ class Session:
             raise
         except Exception:
             self._doubt_it()
-            raise  # it is judged, and tried again after a pause
+            raise  # `run()` checks the deadline, and retries after a pause
         if self.lease.gone:
             self._lose(Loss("its lease has expired or was revoked", time.time()))
         elif self._judge() or now() >= self._last_moment:
@@ -259,13 +259,13 @@ class Session:
 
     @property
     def _next_moment(self) -> float:
-        """When the lease needs something: its renewal, or to be given up."""
+        """Time of the next action for the lease: its renewal, or the loss of the hold."""
         if self.lease is None:
             return FOREVER
         return self.lease.renew_at if self.overdue else min(self.lease.renew_at, self._last_moment)
 
     def _call(self, patience: Patience) -> Patience:
-        """The patience for one call: a member that hangs must not hold up the renewal."""
+        """The patience for one call, so short that a hanging member cannot delay the renewal."""
         if self.lease is None:
             return patience.within(LONGEST_CALL)
         until_due = max(self.lease.renew_at - now(), SHORTEST_CALL)
@@ -286,14 +286,14 @@ class Session:
 
     def _lose(self, loss: Loss) -> None:
         if self.loss is None:
-            self.loss = loss  # first: whatever comes of telling it, it is lost
+            self.loss = loss  # first: the hold is lost even if a callback fails
             self._tell(None if self._lost is None else self._lost.set)
             self._tell(self.on_change)
             on_lost = self.on_lost
             self._tell(None if on_lost is None else lambda: on_lost(loss))
 
     def _tell(self, callback: Callable[[], object] | None) -> None:
-        """Call it; what it raises is not ours to raise: there is more to tell, and a lease to look after."""
+        """Call it. An exception is only reported, as more callbacks and the lease depend on this thread."""
         try:
             if callback is not None:
                 callback()
@@ -302,12 +302,12 @@ class Session:
 
 
 def move(session: Session, kv: KeyValue, lease: Lease | None) -> None:
-    """The hold has another lease from now on. Not while it is looked after."""
+    """Switch the session to another lease of the hold. Only while it is not running."""
     session._revision, session.lease = kv.mod_revision, lease
 
 
 def _is_set(cancel: Cancel | None) -> bool:
     try:
         return cancel is not None and cancel.is_set()
-    except Exception:  # noqa: BLE001 - it cannot be looked at now: the next time
+    except Exception:  # noqa: BLE001 - checked again the next time
         return False

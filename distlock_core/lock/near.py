@@ -1,7 +1,7 @@
-"""The next in the queue: what the events of its watch make of a snapshot, so that it claims without a read.
+"""Snapshot updates for the next in the queue, from the events of its watch, so that it can claim without a read.
 
-A watch is a hint: it can miss a DELETE, and the parts of one transaction can arrive one by one. A claim that is based
-on it is refused by its conditions if anything is missing; here it is made sure that this is rare, as it costs a commit.
+A watch is a hint: it can miss a DELETE, and the events of one transaction can arrive separately. If anything is
+missing, the conditions of the claim fail. That is safe but costs a commit, so this module makes it rare.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def after(snapshot: Snapshot, events: Iterable[Event], keys: Keys, read_at: int) -> Snapshot | None:
-    """The snapshot after these events. None if they do not tell enough: a read has to.
+    """The snapshot after these events, or None if they are not sufficient and a read is needed.
 
-    For a lock with one slot, and the first waiter. `read_at` is the revision of the read on which the snapshot is
-    based: older events are part of it.
+    For the first waiter of a lock with one slot. `read_at` is the revision of the read on which the snapshot is based;
+    older events are already included.
     """
     for deleted, kv in events:
         if kv.mod_revision <= read_at:
@@ -38,9 +38,9 @@ def after(snapshot: Snapshot, events: Iterable[Event], keys: Keys, read_at: int)
 
 
 def is_incomplete(snapshot: Snapshot) -> bool:
-    """True if the lock looks free, but the event that tells how the last hold ended is missing, or the other way round.
+    """True if the lock looks free, but the event of its `__last` note is missing.
 
-    Both are of one transaction, and arrive one by one. It is missing for good if the lock was not released but deleted
-    by other means: by etcdctl, or with its lease.
+    Both belong to one transaction, but can arrive separately. The event never arrives if the key was deleted by other
+    means than a release: by etcdctl, or with its lease.
     """
     return not snapshot.holders and (snapshot.last is None or snapshot.last.mod_revision != snapshot.revision)

@@ -1,7 +1,7 @@
 """Open `with` blocks of the main thread, whose locks are released when the program ends.
 
-An interrupt can come in the very moment in which such a block is left, before its lock could hold it back. The block is
-over by the time that the program ends: a lock that is still held then is released.
+An interrupt can arrive just as such a block is left, before the lock has deferred it, so that the lock is not released.
+When the program ends, all blocks are over, so any lock that is still held is released.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Lock(Protocol):
-        """What can be released."""
+        """An object with `release()`."""
 
         def release(self) -> None: ...
 
@@ -24,10 +24,10 @@ _pid = 0
 
 
 def enter(lock: Lock) -> None:
-    """The main thread is inside a block of this lock."""
+    """Register a lock whose block the main thread has entered."""
     global _pid
     if _pid != os.getpid():
-        _open.clear()  # in a forked child they are the parent's
+        _open.clear()  # in a forked child: they belong to the parent
         if _pid == 0:
             atexit.register(_end)
         _pid = os.getpid()
@@ -35,7 +35,7 @@ def enter(lock: Lock) -> None:
 
 
 def leave(lock: Lock) -> None:
-    """It has been released."""
+    """Remove a lock that was released."""
     _open.pop(id(lock), None)
 
 
@@ -44,5 +44,5 @@ def _end() -> None:
         _, lock = _open.popitem()
         try:
             lock.release()
-        except Exception:  # noqa: BLE001, S110 - nobody is left to tell
+        except Exception:  # noqa: BLE001, S110 - the program is ending, so the error cannot be reported
             pass

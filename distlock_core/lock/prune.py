@@ -1,10 +1,10 @@
-"""Pruning: deletes the notes on how the last hold of a lock ended, `__last/NAME`, once they are old.
+"""Pruning: deletion of old notes on how the last hold of a lock ended (`__last/NAME`).
 
-Every claim demands that its lock's note is as it was read, and one that read "no note" must not find that again after a
-note has come and gone. So a prune first reads the notes, then writes the realm's prune mark, and only then deletes what
-it has read, each note on the condition that it is unchanged. A claim also demands that no prune mark is newer than what
-it was based on: whoever has read before the mark is refused, and whoever reads after it has seen every note that this
-prune deletes.
+Every claim requires that its lock's note is unchanged since the read. A claim that read "no note" must not succeed
+after a note was written and pruned. So a prune first reads the notes, then writes the realm's prune mark, and only then
+deletes the notes that it has read, each on the condition that it is unchanged. A claim also requires that no prune mark
+is newer than its read: claims based on a read before the mark fail, and reads after the mark have seen every note that
+this prune deletes.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from distlock_core.etcd.client import Etcd
     from distlock_core.etcd.values import Op, Outcome
 
-PAGE = 1000  # notes in one read: 100,000 of them are more than one answer may have
-BATCH = 100  # notes in one transaction: etcd allows 128 operations, unless it is told otherwise
+PAGE = 1000  # notes in one read: 100,000 of them exceed the size limit of an answer
+BATCH = 100  # notes in one transaction: etcd's default limit is 128 operations
 
 
 class Pruned(Value):
-    """What a prune has deleted, or would delete in a dry run: the names of the locks, and the number of notes kept."""
+    """Result of a prune or its dry run: names of the locks whose notes are deleted, and number of notes kept."""
 
     names: tuple[str, ...]
     kept: int
@@ -51,7 +51,7 @@ class Prune:
         self._last = last_prefix(prefix)
 
     def run(self, older_than: float, by: str, *, dry_run: bool = False) -> Pruned:
-        """Delete the notes that are older than so many seconds. Raises as the calls of `Etcd`."""
+        """Delete the notes that are older than `older_than` seconds. Raises as the calls of `Etcd`."""
         before = time.time() - older_than
         old: list[KeyValue] = []
         kept = 0
@@ -90,12 +90,12 @@ class Prune:
             if outcome.succeeded:
                 return [*gone, *notes]
             left = {kv.key: kv.mod_revision for found in outcome.ranges() for kv in found.kvs}
-            gone += [note for note in notes if note.key not in left]  # by a call whose reply was lost, or by another's
+            gone += [note for note in notes if note.key not in left]  # a reply was lost, or another client deleted it
             notes = [note for note in notes if left.get(note.key) == note.mod_revision]
         return gone
 
     def _send(self, conditions: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op]) -> Outcome:
-        """Send a transaction that does no harm if it is applied twice, or late."""
+        """Send a transaction that may safely be applied twice, or late."""
         patience = Patience.lasting(self._retry_timeout, self._cancel)
         while True:
             try:

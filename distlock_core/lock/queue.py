@@ -1,4 +1,4 @@
-"""A waiter's place in the queue for a lock: its ticket, and the watch that says when a new read is worth it."""
+"""A waiter's place in the queue for a lock: its ticket, and the watch that shows when its turn may have come."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from distlock_core.etcd.values import Event
     from distlock_core.lock.snapshot import Snapshot
 
-OPENING = 3.0  # seconds that the opening of a watch may take
-THE_REST = 0.02  # seconds that the rest of a transaction, whose events arrive one by one, is waited for
+OPENING = 3.0  # time limit for opening a watch, in seconds
+THE_REST = 0.02  # seconds to wait for the remaining events of a transaction that arrive separately
 
 
 class Queue:
     """The place of one waiter in the queue for a lock, if it has one.
 
-    It watches the ticket just before its own. When that is gone, it is near: it watches the lock, ahead of the release,
-    and follows by the events alone what happens to it. So a release and a claim wake one waiter each, whatever their
-    number, and the next holder has nothing to read when the lock is released.
+    It watches the ticket just ahead of its own. Once that is gone, it is next: it watches the lock itself, before the
+    release, and updates its snapshot from the events alone. So a release and a claim wake one waiter each, however many
+    there are, and the next holder needs no read when the lock is released.
     """
 
     def __init__(self, etcd: Etcd, keys: Keys, ttl: int = TICKET_TTL, slots: int = 1) -> None:
@@ -33,17 +33,17 @@ class Queue:
         self._etcd = etcd
         self._keys = keys
         self._ttl = ttl
-        self._follows = slots == 1  # who holds which slot of several has to be read
+        self._follows = slots == 1  # with several slots, a read is needed to know their holders
         self.ticket: Ticket | None = None
-        self._leftover: Lease | None = None  # of a ticket that nobody knows to be there
+        self._leftover: Lease | None = None  # of a ticket that may or may not exist
         self._watch: Watch | None = None
-        self._watched: bytes | None = None  # the ticket that is watched, None while the lock is
-        self._followed: Snapshot | None = None  # the last snapshot that was followed by events
-        self._read_at = 0  # revision of the read that it is based on
+        self._watched: bytes | None = None  # the watched ticket, None while the lock itself is watched
+        self._followed: Snapshot | None = None  # the last snapshot, as updated from events
+        self._read_at = 0  # revision of the read on which that snapshot is based
         self._reread_at = 0.0
 
     def join(self, record: bytes, patience: Patience) -> None:
-        """Take a ticket. Raises as `Ticket` does; what may be there then is left by the next `join()`, or `leave()`."""
+        """Take a ticket. Raises as `Ticket` does; the next `join()` or `leave()` removes a ticket that may remain."""
         self._drop_leftover(None)
         lease = self._leftover = Lease(self._etcd, self._ttl, None)
         lease.grant(self._ttl, patience)
@@ -51,7 +51,7 @@ class Queue:
         self._leftover = None
 
     def leave(self, patience: Patience | None = None) -> None:
-        """Give the place up: best effort within the patience (default: a second), the lease ends the rest."""
+        """Give up the place: best effort within the patience (default: one second), otherwise the lease expires."""
         self.stop_watching()
         if self.ticket is not None:
             self.ticket.give_up(patience)
@@ -71,9 +71,9 @@ class Queue:
     def wait(
         self, snapshot: Snapshot, claim_lease: Lease | None, patience: Patience, call: Patience
     ) -> Snapshot | None:
-        """Wait until something has happened, for `REREAD` seconds at most, and renew the leases meanwhile.
+        """Wait for an event, for at most `REREAD` seconds, and renew the leases meanwhile.
 
-        Returns what is seen then, None where a read has to tell. Opening a watch gets the patience of a single `call`.
+        Returns the updated snapshot, or None if a read is needed. Opening a watch may take as long as a single `call`.
         Raises `EtcdUnavailable`, `Cancelled`.
         """
         assert self.ticket is not None
@@ -92,21 +92,21 @@ class Queue:
                     return self._followed
             except WatchEnded as ended:
                 self.stop_watching()
-                if not isinstance(ended, Compacted):  # a polled watch ends so, with the first change
+                if not isinstance(ended, Compacted):  # a polled watch ends with `Compacted` at the first change
                     patience.pause(RETRY_PAUSE)
                 return None
             for lease in leases:
                 lease.renew_if_due(patience)
             if watch.endpoint != self._etcd.endpoint:
-                return None  # the member behind the watch did not answer the renewal, another one did
+                return None  # the renewal has failed over from the member that serves the watch
         return None
 
     def _after(self, watch: Watch, snapshot: Snapshot, events: Sequence[Event], patience: Patience) -> Snapshot | None:
-        """The snapshot after these events, and after those that belong to them. None where a read has to tell."""
+        """The snapshot after these events and the rest of their transaction, or None if a read is needed."""
         if snapshot.ahead:
             assert self.ticket is not None
             if any(event.kv.key != self.ticket.key for event in events):
-                self._watch_lock(patience.within(OPENING))  # the one before has left: most likely with the lock
+                self._watch_lock(patience.within(OPENING))  # the waiter ahead is gone, most likely with the lock
             return None
         from distlock_core.lock import near
 
@@ -118,9 +118,9 @@ class Queue:
         return None
 
     def _watch_for(self, snapshot: Snapshot, patience: Patience) -> Watch | None:
-        """Watch what can bring this waiter's turn. None if the lock is watched just now: a read tells what was before.
+        """Watch the keys that decide about this waiter's turn. None if a watch of the lock was opened: read after it.
 
-        That watch begins from now on, since etcd serves one that begins in the past only every 100 ms.
+        That watch starts at the current revision, as etcd serves watches that start in the past only every 100 ms.
         """
         assert self.ticket is not None
         assert snapshot.ahead is not None

@@ -1,4 +1,4 @@
-"""Realm: every lock under one prefix of one etcd: make, list, show, unlock."""
+"""Realm: all locks under one prefix of one etcd: create, list, show, unlock."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class Realm:
-    """Every lock under one prefix. Names cannot leave it. Made by `connect()`."""
+    """All locks under one prefix, which no lock name can escape. Made by `connect()`."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Realm:
         release_timeout: float = RELEASE_TIMEOUT,
         state_dir: str | None = None,
     ) -> None:
-        self.prefix = check_prefix(prefix, raw=True)  # its spelling is looked at by `connect()`
+        self.prefix = check_prefix(prefix, raw=True)  # `connect()` checks the spelling
         self._etcd = etcd
         self._mutex = mutex
         self._connect_timeout = connect_timeout
@@ -76,15 +76,15 @@ class Realm:
     ) -> Lock:
         """Return a lock, not yet acquired. Raises `ConfigError`.
 
-        While it is held it carries its `value` (an address, a state), for others to `get()` and to `watch()`.
-        `owner` is shown to others (default: the host's name); given explicitly, the same owner may enter again a
-        lock that it holds as a `step`, or that its dead run has left. `slots`: at most so many hold it at once.
-        `timeout` (seconds) is that of `with`. With a `ttl` (seconds) the lock is leased: a thread renews it every
-        `refresh` seconds (default: a third of the ttl) while it is held, unless `background` is False, and tells
-        `on_lost` once when it is lost. `inside`: keys and tokens that the commands around this one hold; `details`:
-        what else the record is to say. `taker`: the trace (`trace_of()`) of the process that a step is taken for
-        (default: this process); that process and its descendants may enter the step again, others only with its
-        `token`, or when that process is provably gone.
+        While it is held it publishes its `value` (an address, a state), for `get()` and `watch()`. `owner` is shown to
+        others (default: the host name); if it is given, the same owner can re-enter a lock that it holds as a `step`,
+        or that its dead run has left. `slots` is the number of simultaneous holders allowed. `timeout` (seconds) is
+        that of `with`. With a `ttl` (seconds) the lock is leased: while it is held, a thread renews it every `refresh`
+        seconds (default: a third of the ttl), unless `background` is False, and calls `on_lost` once if it is lost.
+        `inside` has the keys and tokens held by the commands around this one, `details` additional fields of the
+        record. `taker` is the trace (`trace_of()`) of the process that a step is taken for (default: this process);
+        that process and its descendants can re-enter the step, others only with its `token`, or once that process is
+        provably gone.
         """
         spec = LockSpec(
             self._keys(name),
@@ -125,7 +125,7 @@ class Realm:
         return [self._with_ttl_left(state, cancel) for state in all_states(found, self.prefix, self._mutex)]
 
     def show(self, name: str, *, cancel: Cancel | None = None) -> LockState:
-        """Return one lock: who holds it, the queue in order, how its last hold ended."""
+        """Return one lock: its holders, its queue in order, and how its last hold ended."""
         from distlock_core.lock.status import state_of
 
         keys = self._keys(name)
@@ -133,10 +133,10 @@ class Realm:
         return self._with_ttl_left(state_of(keys, self._read(gets, cancel)), cancel)
 
     def get(self, name: str, *, cancel: Cancel | None = None) -> str | None:
-        """Return the value that a lock carries, None where its holder gave it none.
+        """Return the value of a lock, None if its holder gave it none.
 
-        Of several slots, that of the lowest; `show()` has all of them. Raises `LockNotFound` when nobody holds it,
-        `EtcdUnavailable`, `AccessDenied`.
+        With several slots it is the value of the lowest; `show()` returns all. Raises `LockNotFound` if the lock is not
+        held, `EtcdUnavailable`, `AccessDenied`.
         """
         from distlock_core.lock.status import state_of
 
@@ -156,11 +156,11 @@ class Realm:
         token: int | None = None,
         cancel: Cancel | None = None,
     ) -> Holder:
-        """Change the value of a hold, or its reason, without releasing it; return the hold as it is then.
+        """Change the value of a hold, or its reason, without releasing it; return the changed hold.
 
-        The hold is that of the `owner` (default: this host), or the one with this `token`, whoever has it. None leaves
-        value and reason as they are, "" empties them. Raises `LockNotFound`, `NotHolder`, `ConfigError`,
-        `EtcdUnavailable`, `AccessDenied`, and `OutcomeUnknown` when nobody can tell whether it was changed.
+        The hold is that of `owner` (default: this host), or of any owner if its `token` is given. None leaves value and
+        reason unchanged, "" empties them. Raises `LockNotFound`, `NotHolder`, `ConfigError`, `EtcdUnavailable`,
+        `AccessDenied`, and `OutcomeUnknown` if it is unknown whether the hold was changed.
         """
         from distlock_core.lock.status import gone, one_of
 
@@ -198,11 +198,11 @@ class Realm:
         taker: Mapping[str, Any] | None = None,
         cancel: Cancel | None = None,
     ) -> Holder:
-        """Delete the lock that is there now, whoever holds it, and return its holder.
+        """Delete the current hold of a lock, whoever holds it, and return that hold.
 
-        With an `owner`, another's lock is refused, unless by `force`; with a `token`, a newer one is. It deletes what
-        it has just read and nothing newer; with a `cooldown` (seconds) the lock stays taken for so long. Raises
-        `LockNotFound`, `NotHolder`, `EtcdUnavailable`, `AccessDenied`.
+        If `owner` is given, another owner's hold is refused unless `force` is set; if `token` is given, any hold with
+        another token is refused. Only the hold just read is deleted, never a newer one. With a `cooldown` the lock
+        stays taken for that many seconds. Raises `LockNotFound`, `NotHolder`, `EtcdUnavailable`, `AccessDenied`.
         """
         if owner is not None:
             check_owner(owner)
@@ -212,7 +212,7 @@ class Realm:
     def end(
         self, holder: Holder, owner: str | None = None, *, cooldown: int | None = None, cancel: Cancel | None = None
     ) -> Holder:
-        """Delete this very hold, as `unlock()` does, where the caller has looked at it. Returns it; raises as that."""
+        """Delete this hold, which the caller has already checked, and return it. Raises as `unlock()`."""
         from distlock_core.lock.status import gone
 
         name, by = holder.lock, hostname() if owner is None else check_owner(owner)
@@ -248,7 +248,7 @@ class Realm:
         taker: Mapping[str, Any] | None = None,
         cancel: Cancel | None = None,
     ) -> Holder:
-        """Return the hold that `unlock()` would end now, and write nothing: for a dry run. Raises as `unlock()`."""
+        """Return the hold that `unlock()` would end now, for a dry run. Writes nothing. Raises as `unlock()`."""
         from distlock_core.lock.status import one_of
 
         holder = one_of(self.show(name, cancel=cancel), None if force else owner, token, UNLOCK_FORCE)
@@ -263,11 +263,11 @@ class Realm:
         return any(holder.token == token for holder in self.show(name, cancel=cancel).holders)
 
     def prune(self, older_than: float, *, dry_run: bool = False, cancel: Cancel | None = None) -> Pruned:
-        """Delete the notes on how the last hold of a lock ended that are older than so many seconds.
+        """Delete the notes on how the last hold of a lock ended that are older than `older_than` seconds.
 
-        Locks and waiters are left alone. A `dry_run` deletes nothing. Returns the names whose notes it has deleted (or
-        would delete), and how many notes it has kept. Raises `ConfigError`, `EtcdUnavailable`, `AccessDenied`, and
-        `OutcomeUnknown` when nobody can tell whether all were deleted: then it can be called again.
+        Locks and waiters are not affected. A `dry_run` deletes nothing. Returns the names whose notes it has deleted
+        (or would delete), and the number of notes kept. Raises `ConfigError`, `EtcdUnavailable`, `AccessDenied`, and
+        `OutcomeUnknown` if it is unknown whether all were deleted; it is safe to call it again.
         """
         from distlock_core.lock.prune import Prune
 
@@ -277,9 +277,9 @@ class Realm:
         return prune.run(older_than, hostname(), dry_run=dry_run)
 
     def watch(self, name: str | None = None) -> Watching:
-        """Return an iterator over what happens to a lock, or to every lock of the realm: `acquired`, `changed`, ...
+        """Return an iterator over the events of a lock, or of every lock of the realm: `acquired`, `changed`, ...
 
-        See `Watching` and `LockEvent`. It begins with what is held when it is first asked. Raises `ConfigError`.
+        See `Watching` and `LockEvent`. It begins with the holds that exist at the first call. Raises `ConfigError`.
         """
         from distlock_core.events.follow import Follower
         from distlock_core.events.watch import Watching
@@ -293,13 +293,13 @@ class Realm:
                 Follower(self._etcd, everything, lambda key: held_by(key, prefix, mutex), self._connect_timeout)
             )
         keys = self._keys(name)
-        # It has other names too, like NAME-b: those are left out.
+        # The range includes other names too, such as NAME-b, which are filtered out.
         span = keys.lock, keys.lock + b"0"
         holds = keys.is_held_by
         return Watching(Follower(self._etcd, span, lambda key: keys if holds(key) else None, self._connect_timeout))
 
     def load_all(self) -> None:
-        """Load now what looking after a hold takes, so that nothing is left to be loaded while one is held."""
+        """Import the modules that monitor a hold now, so that no import can fail while a lock is held."""
         from distlock_core.lock import monitor  # noqa: F401
 
         self._etcd.load_all()
@@ -324,11 +324,11 @@ class Realm:
         return [kv for found in outcome.ranges() for kv in found.kvs]
 
     def _drop_lease(self, lease: int) -> None:
-        """Leave no lease behind that nobody else would end before its time."""
+        """Revoke the lease of a deleted hold that has no process to do so."""
         try:
             self._etcd.revoke(lease, Patience.lasting(GIVE_UP))
         except DistlockError:
-            pass  # then it runs out
+            pass  # then it expires
 
     def _with_ttl_left(self, state: LockState, cancel: Cancel | None = None) -> LockState:
         if not any(holder.lease for holder in state.holders):

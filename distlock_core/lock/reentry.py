@@ -1,6 +1,7 @@
-"""Re-entry: which holds of its own owner a process may enter again or release, and why not.
+"""Re-entry: which holds of the same owner a process may re-enter or release, and why not.
 
-Two runs that live never enter together because they share a name. What is not proved counts as alive.
+Two live runs never hold a lock together, even if they have the same owner. A run counts as alive unless its end is
+proved.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
     from distlock_core.lock.spec import LockSpec
     from distlock_core.model.state import Holder
 
-ROUNDS = 5  # looks at all processes while some of them end meanwhile
+ROUNDS = 5  # most scans of /proc, repeated because processes end during a scan
 
 
 class Reentry(Value):
-    """A hold of the same owner that may be entered: how, and the record to put back at the end, where there is one.
+    """A hold of the same owner that can be re-entered: how, and the record to restore at the end, if any.
 
-    `adopts`: the step was taken for a process that is gone (or its token was named), and belongs to this one now.
+    `adopts`: the step was taken for a process that is gone (or its token was given), and now belongs to this process.
     """
 
     holder: Holder
@@ -40,7 +41,7 @@ class Reentry(Value):
 
 
 def reentry_record(spec: LockSpec, run: str, reentry: Reentry) -> bytes:
-    """What is shown of a hold that was entered again: it began when it began; reason and value stay, or are new."""
+    """The record of a re-entered hold: its start is kept, and so are reason and value unless new ones are given."""
     details = run_details(spec, run)
     if reentry.holder.reason:
         details["reason"] = reentry.holder.reason
@@ -50,7 +51,7 @@ def reentry_record(spec: LockSpec, run: str, reentry: Reentry) -> bytes:
         details["step"] = reentry.before.decode("utf-8", "backslashreplace")
         details["step_lease"] = reentry.before_lease
     if reentry.how == STEP and spec.kind == "lock" and not reentry.adopts:
-        details["taker"] = Record.parse(reentry.before).details["taker"]  # it ends with that, and not with me
+        details["taker"] = Record.parse(reentry.before).details["taker"]  # it ends with that process, not with this one
     if reentry.how == TAKEN_OVER:
         details["taken_over"] = True  # the revision of this put is the token
     elif reentry.holder.record.is_taken_over:
@@ -59,11 +60,11 @@ def reentry_record(spec: LockSpec, run: str, reentry: Reentry) -> bytes:
 
 
 def find_reentry(holders: Iterable[Holder], spec: LockSpec) -> Reentry | None:
-    """Return the hold that may be entered again, None where there is none.
+    """Return the hold that can be re-entered, or None.
 
-    It takes the same owner, named explicitly by both, a hold in the ordinary state, and one of: this process runs
-    inside of it; it is a step whose taker is this process's own, or gone, or whose token is named; its run and the
-    run's command are gone.
+    Both sides must have given the same owner explicitly, and the hold must be in state held. In addition, one of these
+    must be true: this process runs inside the hold; the hold is a step whose taker is this process or its ancestor, or
+    is gone, or whose token is given; the hold's run and that run's command are gone.
     """
     for holder in holders:
         if is_own(holder, spec) and spec.named in (None, holder.token):
@@ -74,7 +75,7 @@ def find_reentry(holders: Iterable[Holder], spec: LockSpec) -> Reentry | None:
 
 
 def is_own(holder: Holder, spec: LockSpec) -> bool:
-    """True for a hold of the same owner, named by both."""
+    """True for a hold of the same owner, if both have given the owner explicitly."""
     record = holder.record
     return spec.explicit and record.explicit and record.owner == spec.owner and record.state == HELD
 
@@ -89,7 +90,7 @@ def _reentry(holder: Holder, spec: LockSpec) -> Reentry | None:
         return Reentry(holder, NESTED)
     if what_of_run(holder, spec.state_dir)[0] != GONE:
         return None
-    # It may have died inside of a step: then the step is what is left to enter, and to leave behind.
+    # If the run died inside a step, the step remains: it is entered, and restored at the end.
     step, lease = record.text("step").encode("utf-8", "backslashreplace"), record.number("step_lease") or 0
     if step:
         return _step_reentry(holder, spec, Record.parse(step), step, lease)
@@ -97,7 +98,7 @@ def _reentry(holder: Holder, spec: LockSpec) -> Reentry | None:
 
 
 def _as_it_is(holder: Holder) -> bytes:
-    """The record of a hold, to be put back with the same token."""
+    """The record of a hold, to be restored later with the same token."""
     return record_of(holder.kv).encode() if holder.record.is_taken_over else holder.stored
 
 
@@ -109,20 +110,20 @@ def _step_reentry(holder: Holder, spec: LockSpec, step: Record, before: bytes, l
     return None
 
 
-# What is known of those who hold it.
+# The state of the holder's processes.
 
 
 def what_of_run(holder: Holder, state_dir: str | None) -> tuple[str, str]:
-    """What has become of the run that holds it, and of its command: as `identity.fate()`.
+    """The fate of the run that holds the lock, and of its command, as from `identity.fate()`.
 
-    A process of this machine whose environment says that it runs under this very hold keeps it alive.
+    The run is alive too if the environment of a process on this machine shows that it runs under this hold.
     """
     record = holder.record
     remembered = run_notes.boot_of(state_dir, record.run)
     found = fate(record.details, remembered)
     command = record.details.get("command")
     if found[0] == GONE and isinstance(command, dict) and command:
-        # Its own start time, or none: with that of the run, a command that lives would count as gone.
+        # Without the run's start time, with which a live command would count as gone.
         found = fate({**record.details, "start": None, **command}, remembered)
         if found[0] == ALIVE:
             return ALIVE, f"its command, process {command.get('pid')}, is running"
@@ -136,7 +137,7 @@ def what_of_run(holder: Holder, state_dir: str | None) -> tuple[str, str]:
 
 
 def what_of_step(holder: Holder, step: Record, state_dir: str | None) -> tuple[str, str]:
-    """What has become of the processes that a step was taken for, and of its keeper: as `identity.fate()`."""
+    """The fate of the processes that a step was taken for, and of its keeper, as from `identity.fate()`."""
     remembered = run_notes.boot_of(state_dir, step.run)
     for theirs in takers_of(step):
         found = fate(theirs, remembered)
@@ -148,12 +149,12 @@ def what_of_step(holder: Holder, step: Record, state_dir: str | None) -> tuple[s
 
 
 def is_inside(holder: Holder) -> bool:
-    """True if the run that holds it is one that this process descends from."""
+    """True if the run that holds the lock is an ancestor of this process."""
     return holder.record.text("kind") == "run" and _runs_inside(holder.record)
 
 
 def _runs_inside(record: Record) -> bool:
-    """True below a distlock that runs a command. A program that holds a lock may have other children too."""
+    """True below a distlock that runs a command. A program that uses the library may have unrelated children."""
     has_command = isinstance(record.details.get("command"), dict)
     return has_command and any(is_same(record.details, trace) for trace in ancestry()[1:])
 
@@ -168,7 +169,7 @@ def taker_of(step: Record) -> Mapping[str, Any]:
 
 
 def takers_of(step: Record) -> list[Mapping[str, Any]]:
-    """The process that a step was taken for, and the one that it is bound to."""
+    """The process that a step was taken for, and the process that it is bound to."""
     bound = [step.details] if step.number("keeper") is not None else []
     return [taker_of(step), *bound]
 
@@ -179,9 +180,9 @@ def _has_keeper(record: Record) -> bool:
 
 
 def _living_inside(holder: Holder) -> int | None:
-    """A process of this machine whose environment says that it runs under this hold, None where none is seen.
+    """A process on this machine whose environment shows that it runs under this hold, None if none is found.
 
-    Those of other users can be read by root alone.
+    Only root can read the environment of other users' processes.
     """
     seen: set[str] = set()
     for _ in range(ROUNDS):
@@ -192,7 +193,7 @@ def _living_inside(holder: Holder) -> int | None:
                 with open(f"/proc/{name}/environ", "rb") as file:
                     content = file.read()
             except (FileNotFoundError, ProcessLookupError):
-                ended = True  # it may have left a child behind that was not in the list
+                ended = True  # it may have left a child that was not in the list
                 continue
             except OSError:
                 continue

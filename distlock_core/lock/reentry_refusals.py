@@ -1,4 +1,4 @@
-"""Refusals of a re-entry: why a hold of the same owner is not entered, and how it may be."""
+"""Refusals of a re-entry: why a hold of the same owner cannot be re-entered, and hints how it can."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def why_not(state: LockState, spec: LockSpec) -> tuple[str, list[Hint]]:
-    """Why a hold of my own owner may not be entered, and hints how it may; "" where nobody of my name holds it."""
+    """Why a hold of the same owner cannot be re-entered, with hints how it can; "" if that owner has no hold."""
     for holder in state.holders:
         if not is_own(holder, spec):
             continue
@@ -41,7 +41,7 @@ def why_not(state: LockState, spec: LockSpec) -> tuple[str, list[Hint]]:
 
 
 def refuse_named(state: LockState, spec: LockSpec) -> LockNotFound | NotHolder | LockBusy:
-    """The error for a caller who has named a hold by its token that cannot be entered."""
+    """The error for a hold that was given by its token and cannot be re-entered."""
     name, token = printable(state.name), spec.named
     if not state.holders:
         return LockNotFound(f"{name} is not locked, so no hold has token {token}", state=state)
@@ -54,12 +54,12 @@ def refuse_named(state: LockState, spec: LockSpec) -> LockNotFound | NotHolder |
 
 
 def refuse_anothers_step(holder: Holder, taker: Mapping[str, Any] | None, state_dir: str | None) -> None:
-    """Raise `NotHolder` for a step that was taken for another process, which may live."""
+    """Raise `NotHolder` for a step that was taken for another process, unless that process is gone."""
     record = holder.record
     if record.text("kind") == "run":
         record = Record.parse(record.text("step").encode("utf-8", "backslashreplace"))
     theirs = taker_of(record)
-    # `docker exec distlock --lock` has no parent that could be named: such a step is nobody's in particular.
+    # `docker exec distlock --lock` has no identifiable parent, so such a step belongs to no particular process.
     if not is_identified(theirs) or holder.record.state != HELD or any(is_of(one, taker) for one in takers_of(record)):
         return
     told = what_of_step(holder, record, state_dir)

@@ -1,4 +1,4 @@
-"""Why a lock is not to be had: from what was seen to the error that says so."""
+"""Errors for a lock that cannot be acquired, made from its state."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def busy(state: LockState, own: tuple[str, list[Hint]] = ("", [])) -> LockBusy | Frozen:
-    """Held, or somebody is ahead, or the realm is frozen: and the caller does not wait.
+    """The error for a caller that does not wait: the lock is held, others are ahead, or the realm is frozen.
 
-    `own`: why the hold of the caller's own owner is not entered again.
+    `own`: why a hold of the caller's owner cannot be re-entered.
     """
     kind = LockBusy if state.frozen is None else Frozen
     return kind(f"{taken(state)}{_because(own)}", state=state, hints=[*own[1], see(state.name)])
@@ -33,7 +33,7 @@ def timeout(state: LockState, seconds: float, away: str, own: tuple[str, list[Hi
 
 
 def other_limit(state: LockState, slots: int) -> LimitConflict | None:
-    """Somebody holds it who counts its slots differently: waiting would not mend that."""
+    """The error if a holder uses a different number of slots, which waiting cannot resolve."""
     for holder in state.holders:
         if holder.record.limit != slots:
             return LimitConflict(
@@ -45,7 +45,7 @@ def other_limit(state: LockState, slots: int) -> LimitConflict | None:
 
 
 def waits_for_itself(state: LockState, inside: Mapping[bytes, int]) -> LockBusy | None:
-    """It is held by the very command that runs me: it would never end to wait for it."""
+    """The error if the lock is held by a command around this one, so that waiting would never end."""
     from distlock_core.lock.reentry import is_inside
 
     for holder in state.holders:

@@ -1,4 +1,4 @@
-"""Release: the one way in which a lock's key is deleted, and only the lock that was meant."""
+"""Release: the only code that deletes a lock's key, and only for the intended hold."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from distlock_core.etcd.client import Etcd
     from distlock_core.etcd.values import Op
 
-# What nobody expects of a call (no descriptor, no thread, no memory): it may have been sent.
+# Unexpected errors of a call (no descriptor, no thread, no memory), which may have been sent all the same.
 UNEXPECTED = (OSError, RuntimeError, MemoryError, ValueError)
-MUTEX_PATIENCE = 2.0  # seconds that the Go original's mutex is respected; it can miss a DELETE made meanwhile
+MUTEX_PATIENCE = 2.0  # seconds to respect the Go original's mutex; inside it, a Go client can miss a DELETE
 
 
 def release_key(
@@ -30,14 +30,14 @@ def release_key(
     patience: Patience,
     in_doubt: list[bytes] | None = None,
 ) -> bool:
-    """Delete the key as it was seen, and put down how its hold ended. False: it is gone, or no longer this hold.
+    """Delete the key as it was read, and write a note on how its hold ended. False: the hold is already gone.
 
-    `in_doubt` keeps what was sent without a reply: who calls again after an `EtcdUnavailable` hands it in again, and
-    so knows its own release when it has come through meanwhile.
+    `in_doubt` collects the notes that were sent without a reply. A caller that retries after `EtcdUnavailable` passes
+    the same list, so that an earlier release that was applied after all is recognized.
 
-    It is compared by mod_revision. When that has changed and it is still this hold, it is read again. A full etcd,
-    which takes nothing that adds to it, gets the delete alone. Raises `EtcdUnavailable`, `AccessDenied`, `NoSpace` if
-    even that is refused, `Cancelled`; a lost reply is resolved by a read.
+    The delete requires an unchanged mod_revision. If that has changed but the hold is the same, the key is read again
+    and the delete retried. A full etcd rejects the note, so it gets the delete alone. Raises `EtcdUnavailable`,
+    `AccessDenied`, `NoSpace` if even the delete is rejected, `Cancelled`; a lost reply is resolved by a read.
     """
     reads = [Get(kv.key), Get(*ends(keys.mutex), keys_only=True, limit=1), Get(keys.last)]
     courtesy = now() + MUTEX_PATIENCE
@@ -58,18 +58,18 @@ def release_key(
             if is_full:
                 raise
             is_full = True
-            in_doubt.append(record)  # the write that goes beyond the limit is applied, and refused all the same
+            in_doubt.append(record)  # etcd applies the write that exceeds the quota, although it reports an error
             found, mutex, last = etcd.read(reads, patience).ranges()
         except (OutcomeUnknown, *UNEXPECTED):
             in_doubt.append(record)
             patience.pause(RETRY_PAUSE)
             found, mutex, last = etcd.read(reads, patience).ranges()
         if not found.kvs or not is_own(found.kvs[0]):
-            # Any of them: one that was held up can be applied after the next was sent.
+            # Check all of them: a delayed one can be applied after the next was sent.
             return any(kv.value in in_doubt for kv in last.kvs)
         kv = found.kvs[0]
         while mutex.kvs and now() < courtesy:
-            # Read, and not tried again: a refused transaction costs etcd a commit.
+            # Only read: a transaction whose conditions fail costs etcd a commit.
             patience.pause(RETRY_PAUSE)
             mutex = _first(etcd.read(reads[1:2], patience).ranges())
 

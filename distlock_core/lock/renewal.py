@@ -1,8 +1,8 @@
-"""Renewal of a lease: tries that overlap, so that none waits for a connection which has fallen silent.
+"""Renewal of a lease: overlapping attempts, so that a dead connection cannot block the renewal.
 
-A connection whose packets are dropped says nothing: TCP sends again after ever longer pauses, and a try that waits for
-it may outlast the lease though etcd is back. So the first try has a moment for itself; after it others follow, each
-over a connection of its own and beside those that still wait, until one is answered.
+A connection whose packets are dropped reports no error: TCP retransmits after growing pauses, and an attempt over it
+may outlast the lease even though etcd is back. So the first attempt has some time for itself; after that others start,
+each over a new connection and in parallel to those still waiting, until one is answered.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    # Renews within a patience, over a new connection or not, and returns the TTL that is left.
+    # Renews within a patience, over a new connection if True, and returns the remaining TTL.
     Ask = Callable[[Patience, bool], int]
 
-ALONE = 1.0  # seconds that the first try has for itself
-SHORT, LONG = 1.0, 5.0  # seconds that a try may take; one that begins in every second may take long: etcd may be slow
+ALONE = 1.0  # seconds before the second attempt starts
+SHORT, LONG = 1.0, 5.0  # time limits of an attempt; once a second a long one starts, in case etcd is slow
 
 
 def renew(ask: Ask, patience: Patience, every: float) -> int:
-    """Renew, and return the first answer: the TTL. When there is none, another try begins every so many seconds.
+    """Renew the lease, and return the TTL from the first answer. Without one, an attempt starts `every` few seconds.
 
-    Nobody knows which try etcd has answered: `etcd grpc-proxy` gives the answer to one to whoever asks for the same
-    lease by then. So count the TTL from the sending of the first one since the last answer.
+    An answer cannot be assigned to an attempt: `etcd grpc-proxy` delivers it to every pending request for the same
+    lease. So the caller counts the TTL from the sending of the first attempt since the last answer.
 
-    Raises what the last try has raised, and `Cancelled`.
+    Raises the error of the last attempt, and `Cancelled`.
     """
     try:
         return ask(patience.within(min(ALONE, patience.left() / 3)), False)
@@ -41,7 +41,7 @@ def renew(ask: Ask, patience: Patience, every: float) -> int:
         tries = _Tries(ask)
         return tries.answer(patience, every)
     except (ImportError, OSError, RuntimeError, MemoryError):
-        # No descriptor, or no thread, is to be had: one try after the other, then.
+        # No descriptor or no thread is left: fall back to one attempt after the other.
         return _in_turn(ask, patience)
     finally:
         if tries is not None:
@@ -58,17 +58,17 @@ def _in_turn(ask: Ask, patience: Patience) -> int:
 
 
 class _Tries:
-    """Tries that run beside each other, in threads of their own."""
+    """Attempts that run in parallel, each in its own thread."""
 
     def __init__(self, ask: Ask) -> None:
         import threading
 
         self._ask = ask
         self._lock = threading.Lock()
-        self._running = 1  # whoever waits counts too
+        self._running = 1  # includes the waiting caller
         self._answer: int | None = None
         self._error: Exception | None = None
-        self._over = Interrupt()  # ends those that still run when one was answered
+        self._over = Interrupt()  # cancels the remaining attempts after an answer
         try:
             self._reader, self._writer = os.pipe()
         except BaseException:
@@ -76,7 +76,7 @@ class _Tries:
             raise
 
     def answer(self, patience: Patience, every: float) -> int:
-        """Begin tries until one is answered. Raises what the last one raised, as `start_thread`, and `Cancelled`."""
+        """Start attempts until one is answered. Raises the last one's error, as `start_thread`, and `Cancelled`."""
         long_one = now()
         while not patience.over():
             is_long = now() >= long_one
@@ -93,7 +93,7 @@ class _Tries:
             return self._answer
 
     def end(self) -> None:
-        """Call the others off, without waiting for them."""
+        """Cancel the remaining attempts, without waiting for them."""
         self._over.set()
         self._leave()
 
@@ -117,13 +117,13 @@ class _Tries:
                     os.write(self._writer, b"!")
         except Cancelled:
             pass
-        except Exception as error:  # noqa: BLE001 - raised where it is waited for, if no other try is answered
+        except Exception as error:  # noqa: BLE001 - raised in `answer()`, unless another attempt is answered
             self._error = error
         finally:
             self._leave()
 
     def _leave(self) -> None:
-        # Whoever is the last closes: a descriptor is never closed while another may still use its number.
+        # The last one closes, so that no descriptor is closed while another thread may still use its number.
         with self._lock:
             self._running -= 1
             last = not self._running

@@ -1,7 +1,7 @@
 """Rewriting the record of a hold without releasing it: one compare-and-put loop, and the changes made with it.
 
-The key stays, and with it the token. A change is made to the record that is there: what somebody else has changed in it
-meanwhile is kept.
+The key stays, and with it the token. Changes are applied to the current record, so that concurrent changes by others
+are kept.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def rewrite(
     *,
     once: bool = False,
 ) -> KeyValue | None:
-    """Put a key again, if it is still the caller's, and return it. None: it is gone, or another's.
+    """Rewrite a key that still belongs to the caller, and return it. None: it is gone, or belongs to another hold.
 
-    `put_on` returns the put, given the key as it is now. A lost reply is resolved by a read. Where that is not answered
-    either, it raises `EtcdUnavailable`: the caller calls again, and finds out; or `OutcomeUnknown`, for a caller who
-    calls only `once`. Raises `AccessDenied`, `NoSpace`, `LeaseGone`, `Cancelled`.
+    `put_on` returns the put for the current key. A lost reply is resolved by a read. If that is not answered either,
+    this raises `EtcdUnavailable`, and a second call determines the outcome; for a caller that calls only `once`, it
+    raises `OutcomeUnknown` instead. Raises `AccessDenied`, `NoSpace`, `LeaseGone`, `Cancelled`.
     """
     while True:
         put = put_on(kv)
@@ -66,7 +66,7 @@ def rewrite(
             return None
         kv = found[0]
         if _is_done(put_on(kv), kv):
-            return kv  # applied, and the record was changed by somebody else since
+            return kv  # applied, and changed by another client since
 
 
 def _is_done(put: Put, found: KeyValue) -> bool:
@@ -81,9 +81,9 @@ def amend(
     patience: Patience,
     lease: int | None = None,
 ) -> KeyValue | None:
-    """Change the record of a hold. With a `lease` the key is attached to it from now on (0: to none).
+    """Change the record of a hold. With a `lease`, also attach the key to that lease (0: to none).
 
-    Returns as `rewrite`, and raises as that does for a caller who calls once.
+    Returns and raises as `rewrite` with `once`.
     """
 
     def changed(there: KeyValue) -> Put:
@@ -100,14 +100,15 @@ def rehang(
     refresh: float | None,
     patience: Patience,
 ) -> Acquired | None:
-    """Attach the hold's key to a new lease of this ttl (None: to none), and end the old one. None: it is another's.
+    """Attach the hold's key to a new lease with this ttl (None: to none), and revoke the old one.
 
-    Raises `EtcdUnavailable`, `AccessDenied`, `Cancelled`, `OutcomeUnknown`: the hold is what it was then, or lost.
+    Returns None if the key belongs to another hold. Raises `EtcdUnavailable`, `AccessDenied`, `Cancelled`,
+    `OutcomeUnknown`: then the hold is unchanged, or lost.
     """
     old = acquired.lease
     lease = None if ttl is None else Lease(etcd, ttl, patience, refresh)
     if old is not None and lease is not None:
-        # Until the answer is here, the key may hang on either.
+        # Until the answer arrives, the key may be attached to either lease.
         old.deadline = min(old.deadline, lease.deadline)
     try:
         kv = amend(etcd, acquired.kv, is_own, lambda record: record, patience, 0 if lease is None else lease.id)
@@ -132,7 +133,7 @@ def leave_taken(
     lease: int = 0,
     also: Sequence[Op] = (),
 ) -> bool:
-    """Put the record again with some changes, and without its holder's lease. False and errors: as `rewrite`."""
+    """Rewrite the record with `changes`, detached from its holder's lease. Returns False for None of `rewrite`."""
 
     def changed(there: KeyValue) -> Put:
         record = record_of(there)
@@ -142,7 +143,7 @@ def leave_taken(
 
 
 def cool_down(etcd: Etcd, keys: Keys, kv: KeyValue, is_own: IsOwn, lease: Lease, by: str, patience: Patience) -> bool:
-    """Leave the key taken until this lease runs out, with no process behind it. False and errors: as `rewrite`."""
+    """Leave the key taken until this lease expires, without a process. Returns False for None of `rewrite`."""
     ended = Put(keys.last, EndNote("cooled", by).record(kv))
     if leave_taken(etcd, kv, is_own, {"state": COOLING}, patience, lease.id, [ended]):
         return True
@@ -151,9 +152,9 @@ def cool_down(etcd: Etcd, keys: Keys, kv: KeyValue, is_own: IsOwn, lease: Lease,
 
 
 def describing(value: str | None, reason: str | None) -> Callable[[Record], Record]:
-    """The change that gives a record another value or reason; None leaves it as it is, an empty reason takes it out.
+    """The change that sets the value or reason of a record. None leaves it unchanged, an empty reason removes it.
 
-    A run inside of a step changes the step with it: that is what is left when the run is over.
+    If the run has entered a step, the step's record is changed too, because it remains after the run.
     """
 
     def change(record: Record) -> Record:

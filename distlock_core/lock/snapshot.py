@@ -1,6 +1,6 @@
-"""What one read tells about a lock, and the conditions under which a claim on it holds.
+"""Snapshot: the state of a lock from one read, and the conditions for a claim that is based on it.
 
-A claim is a transaction whose conditions repeat what the read has shown; so between the two nothing can have changed.
+A claim is a transaction whose conditions repeat the state that was read, so it fails if anything has changed since.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from distlock_core.lock.ticket import Ticket
 
 
-MOST_SLOTS = 1000  # that a lock may have, and so keys that are read of them
+MOST_SLOTS = 1000  # largest number of slots of a lock, and so of slot keys to read
 
 
 class Snapshot(Value):
-    """A lock at one revision, as a waiter sees it. `ahead` is None when the waiter's own ticket is not in the queue.
+    """A lock at one revision, as a waiter sees it. `ahead` is None if the waiter's ticket is not in the queue.
 
-    `crowded`: there are more keys below the slots' than a lock has slots, and so some that were not read.
+    `crowded`: there are more slot keys than a lock can have slots, so some of them were not read.
     """
 
     revision: int
@@ -36,7 +36,7 @@ class Snapshot(Value):
 
     @classmethod
     def parse(cls, keys: Keys, outcome: Outcome, ticket: Ticket | None) -> Snapshot:
-        """Read the answer to `gets()`; other reads may come before them."""
+        """Parse the results of `gets()`, which are the last ones of the outcome."""
         lock, slots, queue, freeze, mutex, last = outcome.ranges()[-6:]
         ahead: tuple[KeyValue, ...] | None = None
         if ticket is not None and queue.kvs and queue.kvs[-1].create_revision == ticket.create_revision:
@@ -54,11 +54,11 @@ class Snapshot(Value):
 
     @property
     def is_my_turn(self) -> bool:
-        """True for the first in the queue; without a ticket, when nobody waits."""
+        """True for the first in the queue; without a ticket, if the queue is empty."""
         return self.waiting == 0 if self.ahead is None else not self.ahead
 
     def free_slot(self, slots: int) -> int | None:
-        """The lowest slot that nobody holds. A lock with one slot is free only when all of it is."""
+        """The lowest free slot. A lock with one slot is free only if no slot is held."""
         if self.crowded:
             return None
         if slots == 1:
@@ -67,18 +67,18 @@ class Snapshot(Value):
         return next((slot for slot in range(slots) if slot not in taken), None)
 
     def held_under(self, run: str) -> Holder | None:
-        """The holder that this acquisition is, if it is one."""
+        """The hold of the acquisition with this run id, None if there is none."""
         return next((holder for holder in self.holders if holder.record.run == run), None)
 
     def state(self, name: str) -> LockState:
-        """What to tell people about it."""
+        """The state for messages and listings."""
         frozen = Record.parse(self.freeze.value) if self.freeze else None
         last = HoldEnd.parse(self.last.value) if self.last else None
         return LockState(name, self.holders, self.waiting, last=last, frozen=frozen, mutex_busy=self.mutex_busy)
 
 
 def gets(keys: Keys, ticket: Ticket | None) -> list[Get]:
-    """The reads behind a `Snapshot`: with a ticket, of the queue up to it; without, of its first."""
+    """The reads for a `Snapshot`. They include the queue up to the ticket, or its first entry without a ticket."""
     if ticket is None:
         queue = Get(*ends(keys.queue), by_age=True, keys_only=True, limit=1)
     else:
@@ -88,12 +88,12 @@ def gets(keys: Keys, ticket: Ticket | None) -> list[Get]:
 
 
 def claim_conditions(keys: Keys, snapshot: Snapshot, ticket: Ticket | None, slot: int, slots: int) -> list[Compare]:
-    """When a free slot may be taken, all of it: nothing has changed that the view shows as free."""
+    """The conditions for claiming a free slot: everything that the snapshot shows as free is still free."""
     conditions = [_absent(keys.slot(slot))]
     if slots == 1:
         conditions.append(_absent(*ends(keys.slots)))
     else:
-        # Somebody may have taken or left another slot since, and may count them differently.
+        # Another slot may have been taken or released since, by a holder with a different number of slots.
         conditions.append(Compare("MOD", "LESS", keys.lock, snapshot.revision + 1))
         conditions.append(Compare("MOD", "LESS", keys.slots, snapshot.revision + 1, ends(keys.slots)[1]))
     if ticket is None:
@@ -106,25 +106,25 @@ def claim_conditions(keys: Keys, snapshot: Snapshot, ticket: Ticket | None, slot
 
 
 def reentry_conditions(keys: Keys, snapshot: Snapshot, holder: Holder) -> list[Compare]:
-    """When the record of a holder may be replaced: it is still what was read."""
+    """The conditions for replacing the record of a holder: it is unchanged since the read."""
     return [Compare("MOD", "EQUAL", holder.key, holder.mod_revision), *_not_void(keys, snapshot)]
 
 
 def _not_void(keys: Keys, snapshot: Snapshot) -> list[Compare]:
-    """The lock's last end is as it was read, and no prune has deleted such notes since.
+    """The lock's `__last` note is unchanged, and no prune has deleted such notes since the read.
 
-    Without the second, a claim that has read "no last end" would hold again after a prune.
+    Without the second condition, a claim that has read "no note" could succeed again after a prune.
     """
     return [unsettled(keys, snapshot), Compare("MOD", "LESS", keys.prune_mark, snapshot.revision + 1)]
 
 
 def mutex_free(keys: Keys) -> Compare:
-    """Nobody is inside the Go original's own mutex."""
+    """The condition that no client is inside the Go original's mutex."""
     return _absent(*ends(keys.mutex))
 
 
 def unsettled(keys: Keys, snapshot: Snapshot) -> Compare:
-    """The lock's last end is as it was read: to write it again makes every claim void that is still on its way."""
+    """The condition that the lock's `__last` note is unchanged. Rewriting the note invalidates all claims in flight."""
     return Compare("MOD", "EQUAL", keys.last, snapshot.last.mod_revision if snapshot.last else 0)
 
 

@@ -1,4 +1,4 @@
-"""Values of an acquisition: what is asked for, what is held, and the records that say so in etcd."""
+"""Values of an acquisition: the request, the result, and their records in etcd."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ if TYPE_CHECKING:
     from typing import Any
 
 CONNECT_TIMEOUT = 5.0  # seconds for the first contact with etcd
-RELEASE_TIMEOUT = 30.0  # seconds that a release is tried while etcd is away
+RELEASE_TIMEOUT = 30.0  # seconds to retry a release while etcd is unreachable
 
-# How a lock was acquired.
+# Ways in which a lock was acquired.
 NEW, NESTED, STEP, TAKEN_OVER = "new", "nested", "step", "taken over"
 
 
 class LockSpec(Value):
-    """What is to be acquired, and as whom. `inside` has the keys and tokens that the commands around me hold."""
+    """The request: lock, owner and options. `inside` has the keys and tokens held by the commands around this one."""
 
     keys: Keys
     owner: str
     explicit: bool
     reason: str
-    kind: str  # lock: a step of its own. run: it ends with a command or a block
+    kind: str  # lock: a separate step. run: it ends with a command or a block
     slots: int
     inside: Mapping[bytes, int]
     ttl: int | None = None  # seconds; without one the lock is persistent
     refresh: float | None = None  # seconds between two renewals
-    details: Mapping[str, Any] | None = None  # what else the record says
-    value: str | None = None  # what the lock carries for others to look up
+    details: Mapping[str, Any] | None = None  # additional fields of the record
+    value: str | None = None  # published while the lock is held
     ticket_ttl: int = TICKET_TTL  # seconds that a place in the queue outlives its waiter
-    taker: Mapping[str, Any] | None = None  # the trace of the process that a step is taken for; default: this one
-    named: int | None = None  # the token of the one hold that is meant
+    taker: Mapping[str, Any] | None = None  # trace of the process that a step is taken for; default: this process
+    named: int | None = None  # token of the hold to re-enter, no other
     state_dir: str | None = (
-        None  # where this machine remembers its acquisitions; default: as `run_notes.directory()` says
+        None  # directory of this machine's notes of its acquisitions; default: `run_notes.directory()`
     )
 
 
 class Acquired(Value):
-    """A lock that is held: the key as last seen, how it was acquired, and the record `before`, where there was one."""
+    """The result: the key as last seen, how it was acquired, and the previous record in `before`, if any."""
 
     kv: KeyValue
     run: str
@@ -58,17 +58,17 @@ class Acquired(Value):
 
     @property
     def token(self) -> int:
-        """The fencing token. It only grows."""
+        """The fencing token, which grows with every acquisition."""
         return token_of(self.kv)
 
 
 def ticket_record(spec: LockSpec) -> bytes:
-    """What a waiter shows of itself."""
+    """The record of a waiter."""
     return encoded(spec, int(time.time()), {"host": hostname()})
 
 
 def claim_record(spec: LockSpec, details: Mapping[str, Any]) -> bytes:
-    """What a holder shows of itself. `details`: its `run_details()`."""
+    """The record of a holder. `details`: its `run_details()`."""
     return encoded(spec, int(time.time()), dict(details))
 
 
@@ -89,7 +89,7 @@ def encoded(spec: LockSpec, since: int, details: dict[str, Any]) -> bytes:
     reason = spec.reason or details.get("reason")
     if reason:
         details.pop("reason", None)
-        details = {"reason": reason, **details}  # first, since the Go original's -list prints all of it
+        details = {"reason": reason, **details}  # first, because the Go original's -list prints the whole record
     if spec.explicit:
         details["explicit"] = True
     return Record(since, spec.owner, details).encode()

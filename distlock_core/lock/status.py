@@ -1,4 +1,4 @@
-"""Status: the state of the locks of a realm, from its keys, and which hold of a lock is meant. Pure."""
+"""Status: the state of a realm's locks, parsed from its keys, and the selection of one hold. Pure functions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def name_of(key: bytes, prefix: str, mutex: str) -> str | None:
-    """The lock that a key belongs to, None for what is not a lock's."""
+    """Name of the lock that a key belongs to, None for any other key."""
     try:
         name, separator, rest = key.decode()[len(prefix) :].partition("/")
     except UnicodeDecodeError:
@@ -29,14 +29,14 @@ def name_of(key: bytes, prefix: str, mutex: str) -> str | None:
 
 
 def held_by(key: bytes, prefix: str, mutex: str) -> Keys | None:
-    """The lock that is held by a key, None for any other key."""
+    """The lock for the key of a hold, None for any other key."""
     name = name_of(key, prefix, mutex)
     keys = None if name is None else Keys(prefix, name, mutex)
     return keys if keys is not None and keys.is_held_by(key) else None
 
 
 def state_of(keys: Keys, found: Sequence[KeyValue]) -> LockState:
-    """One lock, from what was read of its realm."""
+    """The state of one lock, from keys of its realm."""
     holders, queue = [], []
     last = freeze = None
     for kv in found:
@@ -61,7 +61,7 @@ def state_of(keys: Keys, found: Sequence[KeyValue]) -> LockState:
 
 
 def all_states(found: Sequence[KeyValue], prefix: str, mutex: str) -> list[LockState]:
-    """Every lock that is held or waited for, by name, from all that was read of its realm."""
+    """The states of all locks that are held or waited for, sorted by name, from the keys of a realm."""
     groups: dict[str, list[KeyValue]] = {}
     by_key = {kv.key: kv for kv in found}
     for kv in found:
@@ -76,9 +76,9 @@ def all_states(found: Sequence[KeyValue], prefix: str, mutex: str) -> list[LockS
 
 
 def one_of(state: LockState, owner: str | None, token: int | None, otherwise: str) -> Holder:
-    """The one hold that fits what is meant. Raises `LockNotFound`, `NotHolder`.
+    """The one hold that matches owner and token. Raises `LockNotFound`, `NotHolder`.
 
-    `otherwise` is the code of the hint for a hold that is another owner's.
+    `otherwise` is the code of the hint for a hold of another owner.
     """
     if not state.holders:
         raise LockNotFound(f"{printable(state.name)} is not locked", state=state)
@@ -109,7 +109,7 @@ def _otherwise(code: str, state: LockState) -> Hint:
 
 
 def gone(state: LockState) -> LockNotFound | NotHolder:
-    """The hold that was seen is not there any more."""
+    """The error for a hold that has ended since it was read."""
     if not state.holders:
         return LockNotFound(f"{printable(state.name)} is no longer locked: the hold ended in the meantime", state=state)
     return NotHolder(f"{taken(state)}; the hold in question ended in the meantime: left alone", state=state)

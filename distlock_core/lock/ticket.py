@@ -1,4 +1,4 @@
-"""Ticket: a key in the queue of a lock, bound to a lease of its own."""
+"""Ticket: a key in the queue of a lock, attached to its own lease."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 class Ticket:
-    """A key in the queue, bound to a lease of its own. The order of the queue is that of `create_revision`."""
+    """A key in the queue, attached to its own lease. The queue is ordered by `create_revision`."""
 
     def __init__(self, etcd: Etcd, keys: Keys, lease: Lease, record: bytes, patience: Patience) -> None:
-        """Join the end of the queue. Raises as `Etcd` does: it may stand there all the same, until the lease ends.
+        """Join the end of the queue. Raises as `Etcd` does; the ticket may exist anyway, until its lease expires.
 
-        Raises `LeaseGone` when it took longer than the ticket's lease lives: queue again.
+        Raises `LeaseGone` if the ticket's lease expired meanwhile: then queue again.
         """
         self.lease = lease
         self.key = keys.ticket(lease.id)
         self.create_revision = self._put(etcd, record, patience)
 
     def give_up(self, patience: Patience | None = None) -> None:
-        """Leave the queue, and the lease with it: best effort within the patience (default: a second)."""
+        """Leave the queue by revoking the lease: best effort within the patience (default: one second)."""
         self.lease.give_up(patience)
 
     def _put(self, etcd: Etcd, record: bytes, patience: Patience) -> int:
@@ -37,7 +37,7 @@ class Ticket:
                 outcome = etcd.txn([absent], [put], [Get(self.key)], patience)
             except OutcomeUnknown:
                 patience.pause(RETRY_PAUSE)
-                continue  # no other waiter uses this key, so asking again tells what became of it
+                continue  # no other waiter uses this key, so a retry shows the outcome
             if outcome.succeeded:
                 return outcome.revision
             return outcome.ranges()[0].kvs[0].create_revision

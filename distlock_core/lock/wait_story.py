@@ -1,4 +1,4 @@
-"""The story of a wait, for a tool's own report: behind whom, for how long, from which position in the queue."""
+"""Description of a wait, for a tool's report: the holders, the duration, the initial position in the queue."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ WAITED = ("waited_for", "waited", "position")  # the fields of every report
 
 
 class Waited(Value):
-    """A wait that has ended with the lock. `position` is the first place in the queue, from 1."""
+    """A wait that ended with the lock. `position` is the initial place in the queue, from 1."""
 
-    waited_for: str  # node-3 since 12:03 (4m12s): "Upgrade RPMs"; "" where nobody held it
+    waited_for: str  # node-3 since 12:03 (4m12s): "Upgrade RPMs"; "" if nobody held it
     waited: float  # seconds
     position: int
 
     @classmethod
     def read(cls, found: object) -> Waited | None:
-        """What `fields()` has written into a record, None for anything else."""
+        """Parse the fields that `fields()` has written into a record; None for anything else."""
         fields = found if isinstance(found, dict) else {}
         waited_for, waited, position = (fields.get(field) for field in WAITED)
         if isinstance(waited_for, str) and isinstance(waited, (int, float)) and isinstance(position, int):
@@ -39,12 +39,12 @@ class Waited(Value):
         return f"after {duration(self.waited)} in the queue from position {self.position}{behind}"
 
     def fields(self) -> dict[str, Any]:
-        """The three fields, as every report has them."""
+        """The three fields for a report."""
         return {"waited_for": self.waited_for, "waited": round(self.waited, 1), "position": self.position}
 
 
 class Watcher:
-    """Listens to the progress of an acquisition and passes it on. `busy`: the lock as it was seen right before."""
+    """Records the progress of an acquisition and passes it on. `busy`: the lock's state just before the wait."""
 
     def __init__(self, progress: Callable[[Waiting], None] | None = None, busy: LockState | None = None) -> None:
         self._progress = progress
@@ -60,7 +60,7 @@ class Watcher:
             self._progress(waiting)
 
     def story(self) -> Waited | None:
-        """The wait until now, None where there was none."""
+        """The wait until now, None if there was none."""
         return Waited(self._behind, max(0.0, now() - self._since), self._position) if self._position else None
 
 
