@@ -1,0 +1,157 @@
+"""Salt's advice, executed as it is worded by `salt-call --local`, in a realm that is not the minion's own."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from typing import Any, Callable
+
+import pytest
+
+from distlock_core import connect, hints
+from distlock_core.adapters.advice import SALT
+from distlock_core.errors import DistlockError
+from distlock_core.hints import DATA, Hint
+from distlock_core.testing import Cluster
+from tests.support.etcd_view import Etcd, b64
+from tests.support.salt_minions import Minion
+
+pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
+NAME = "it's a lock; or $HOME"
+DETAILS = {"run": "r", "explicit": True, "host": "far", "pid": 1, "boot": "b", "start": 1, "limit": 1}
+
+
+def behind(words: str, line: str) -> list[str]:
+    """The arguments for salt-call in the sentence that begins like this."""
+    found = re.search(rf"{re.escape(words)}(.*?)(?:\. [A-Z]|$)", line)
+    assert found is not None, line
+    return shlex.split(found[1])
+
+
+class Site:
+    """A realm that differs from the minion's own."""
+
+    def __init__(self, minion: Minion, cluster: Cluster, prefix: str, *where: str, **settings: Any) -> None:
+        self.minion, self.where = minion, (f"prefix={prefix}", *where)
+        self.cluster, self.prefix = cluster, prefix
+        self.at = connect(cluster.endpoints, prefix, **settings)
+
+    def lock(self, owner: str, *arguments: str) -> int:
+        token = self.minion.call("distlock.lock", NAME, f"owner={owner}", *arguments, *self.where)["token"]
+        assert isinstance(token, int)
+        return token
+
+    def refused(self, function: str, *arguments: str) -> str:
+        return self.minion.refused(f"distlock.{function}", NAME, *arguments, *self.where)
+
+    def shows(self, command: list[str], owner: str) -> None:
+        (shown,) = self.minion.call(*command)
+        assert (shown["lock"], shown["owner"]) == (NAME, owner)
+
+    def releases(self, command: list[str]) -> None:
+        assert self.minion.call(*command)["lock"] == NAME
+        assert self.at.show(NAME).holders == ()
+
+
+@pytest.fixture
+def site(new_minion: Callable[..., Minion], etcd: Cluster, realm_prefix: str) -> Site:
+    minion = new_minion(distlock={"endpoints": ["http://127.0.0.1:1"], "prefix": "/not here/"})
+    return Site(minion, etcd, f"{realm_prefix}else where/", f"endpoints={etcd.endpoints[0]}")
+
+
+def check_show(site: Site) -> None:
+    site.lock("other")
+    site.shows(behind("See: ", site.refused("lock")), "other")
+
+
+def check_unlock_force(site: Site) -> None:
+    site.lock("other")
+    site.releases(behind("To break it: ", site.refused("unlock")))
+
+
+def check_same_slots(site: Site) -> None:
+    site.lock("other", "slots=2")
+    word, number = behind("Use the same number everywhere: ", site.refused("lock", "slots=3"))
+    site.lock("me", f"{word.rstrip(':')}={number}")
+
+
+def put(site: Site, name: str, record: str) -> None:
+    Etcd(site.cluster, site.prefix).ask("/v3/kv/put", {"key": b64(site.prefix + name), "value": b64(record)})
+
+
+def check_unlock_dead_run(site: Site) -> None:
+    # A run of this owner on a machine that cannot be seen from here.
+    put(site, NAME, f"1500000000;salt:m0;{json.dumps({**DETAILS, 'kind': 'run'})}")
+    site.releases(behind("If you are sure that it has ended: ", site.refused("lock")))
+
+
+def worded(site: Site, hint: Hint) -> str:
+    """For what takes a fault of etcd or a second machine: the hint alone, as Salt words it."""
+    error = DistlockError("etcd is away", hints=[hint])
+    error.reach = {"endpoints": site.cluster.endpoints, "prefix": site.prefix}
+    return SALT.said(error)
+
+
+def check_unlock_later(site: Site) -> None:
+    token = site.lock("other")
+    line = worded(site, Hint(hints.UNLOCK_LATER, lock=NAME, owner="other", token=token))
+    site.releases(behind("When etcd is back: ", line))
+
+
+def check_unlock_step(site: Site) -> None:
+    token = site.lock("other")
+    line = worded(site, Hint(hints.UNLOCK_STEP, lock=NAME, owner="other", token=token))
+    site.releases(behind("To release it anyway: ", line))
+
+
+def check_enter(site: Site) -> None:
+    token = site.lock("other")
+    line = worded(site, Hint(hints.ENTER, lock=NAME, owner="other", token=token))
+    site.releases(behind("To release it anyway: ", line))
+
+
+def check_choose_token(site: Site) -> None:
+    token = site.lock("other")
+    line = worded(site, Hint(hints.CHOOSE_TOKEN, lock=NAME, owner="other", tokens=[token]))
+    command = behind(f"Choose one (TOKEN is one of {token}): ", line)
+    site.releases([f"token={token}" if word == "token=TOKEN" else word for word in command])
+
+
+def check_settle(site: Site) -> None:
+    site.lock("other")
+    line = worded(site, Hint(hints.SETTLE, lock=NAME, owner="other", run="r"))
+    look, _, unlock = line.partition("Check with ")[2].partition("; if that run holds it: ")
+    site.shows(shlex.split(look), "other")
+    site.releases(shlex.split(unlock))
+
+
+CHECKS = {name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")}
+NO_COMMAND = {
+    "change_token": "Salt changes no value of a lock",
+    "same_owner": "names the argument `owner`, and no call",
+    "raw_prefix": "names a setting of the minion, and no call",
+    "set_endpoints": "names a setting of the minion, and no call",
+    "show_key": "names etcdctl, for a raw key outside any realm",
+}
+
+
+def test_every_hint_is_executed_or_has_a_reason_not_to_be() -> None:
+    assert not CHECKS.keys() & NO_COMMAND.keys()
+    assert CHECKS.keys() | NO_COMMAND.keys() == DATA.keys()
+
+
+@pytest.mark.parametrize("code", sorted(CHECKS))
+def test_the_advice_of_a_hint_works(site: Site, code: str) -> None:
+    CHECKS[code](site)
+
+
+def test_the_advice_works_in_an_etcd_with_tls(
+    new_minion: Callable[..., Minion], etcd_cell: Callable[[str, str], Cluster], realm_prefix: str
+) -> None:
+    cluster = etcd_cell("3.5", "tls")
+    minion = new_minion(distlock={**cluster.settings, "endpoints": cluster.endpoints, "prefix": "/not here/"})
+    site = Site(minion, cluster, f"{realm_prefix}else where/", **cluster.settings)
+    site.lock("other")
+    site.shows(behind("See: ", site.refused("lock")), "other")
+    site.releases(behind("To break it: ", site.refused("unlock")))
