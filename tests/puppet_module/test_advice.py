@@ -1,0 +1,118 @@
+"""Puppet's advice, executed as it is worded by a shell, in a realm that is not the environment's own."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from typing import Any, Callable
+
+import pytest
+
+from distlock_core import connect, hints
+from distlock_core.adapters.advice import PUPPET
+from distlock_core.errors import DistlockError
+from distlock_core.hints import DATA, Hint
+from distlock_core.testing import Cluster, environment
+from tests.support.puppet_module_node import ModuleNode
+from tests.support.puppet_node import quoted
+
+pytestmark = pytest.mark.timeout(240)
+NAME = "a lock; or $HOME"
+PRINTED = {hints.SHOW, hints.SAME_SLOTS, hints.UNLOCK_FORCE}
+SENTENCES = {
+    hints.ENTER: "To release it anyway: ",
+    hints.UNLOCK_DEAD_RUN: "If you are sure that it has ended: ",
+    hints.UNLOCK_LATER: "When etcd is back: ",
+    hints.UNLOCK_STEP: "To release it anyway: ",
+}
+NO_COMMAND = {
+    hints.CHANGE_TOKEN: "the type changes no value of a lock",
+    hints.SAME_OWNER: "names the parameter `owner`, and no command",
+    hints.RAW_PREFIX: "names a setting of the config file, and no command",
+    hints.SET_ENDPOINTS: "names a parameter, and no command",
+    hints.SHOW_KEY: "names etcdctl, for a raw key outside any realm",
+}
+
+
+def behind(words: str, said: str) -> str:
+    """The command in the sentence that begins like this."""
+    found = re.search(rf"{re.escape(words)}(.*?)(?:\. [A-Z]|$)", said, re.MULTILINE)
+    assert found is not None, said
+    return found[1]
+
+
+class Site:
+    """A realm that only the resources name."""
+
+    def __init__(self, node: ModuleNode, cluster: Cluster, prefix: str, **settings: Any) -> None:
+        self.node, self.where = node, {"endpoints": cluster.endpoints, "prefix": prefix, **settings}
+        self.at = connect(**self.where)
+
+    def apply(self, words: str) -> str:
+        where = f"endpoints => {quoted(*self.where['endpoints'])}, prefix => '{self.where['prefix']}'"
+        said = self.node.apply(f"distlock {{ '{NAME}': {words}, {where} }}")[1]
+        return re.sub(r"\x1b\[[\d;]*m", "", said)
+
+    def lock(self) -> int:
+        self.apply("owner => 'other', slots => 2")
+        return self.at.show(NAME).holders[0].token
+
+    def pasted(self, command: str) -> str:
+        done = subprocess.run(
+            ["sh", "-c", command], env=self.node.env, capture_output=True, text=True, timeout=100, check=False
+        )
+        assert done.returncode == 0, done
+        return done.stdout
+
+    def releases(self, command: str) -> None:
+        self.pasted(command)
+        assert self.at.show(NAME).holders == ()
+
+    def worded(self, code: str, **data: Any) -> str:
+        """For what takes a fault of etcd or another machine: the hint alone, as Puppet words it."""
+        error = DistlockError("etcd is away", hints=[Hint(code, lock=NAME, owner="other", **data)])
+        error.reach = self.where
+        return PUPPET.said(error)
+
+
+@pytest.fixture
+def new_site(new_node: Callable[..., ModuleNode], realm_prefix: str) -> Callable[..., Site]:
+    def new(cluster: Cluster, **settings: Any) -> Site:
+        node = new_node(DISTLOCK_ENDPOINTS="http://127.0.0.1:1", DISTLOCK_PREFIX="/not here/", **environment(settings))
+        return Site(node, cluster, f"{realm_prefix}elsewhere/", **settings)
+
+    return new
+
+
+def test_printed_advice_works(new_site: Callable[..., Site], etcd: Cluster) -> None:
+    site = new_site(etcd)
+    site.lock()
+    said = site.apply("slots => 3")
+    assert "Use the same number everywhere: slots => 2" in said
+    assert "held by   other" in site.pasted(behind("See: ", said))
+    site.releases(behind("To break it: ", site.apply("ensure => unlocked")))
+
+
+def test_advice_after_faults_works(new_site: Callable[..., Site], etcd: Cluster) -> None:
+    site = new_site(etcd)
+    assert SENTENCES.keys() | PRINTED | NO_COMMAND.keys() | {hints.SETTLE, hints.CHOOSE_TOKEN} == DATA.keys()
+    for code, words in SENTENCES.items():
+        token = site.lock()
+        site.releases(behind(words, site.worded(code, token=token)))
+
+    token = site.lock()
+    command = behind("): ", site.worded(hints.CHOOSE_TOKEN, tokens=[token]))
+    site.releases(command.replace("=TOKEN", f"={token}"))
+    site.lock()
+    look, _, unlock = site.worded(hints.SETTLE, run="r").partition("; if that run holds it: ")
+    assert "held by   other" in site.pasted(behind("Check with ", look))
+    site.releases(unlock)
+
+
+def test_the_advice_works_in_an_etcd_with_tls(
+    new_site: Callable[..., Site], etcd_cell: Callable[[str, str], Cluster]
+) -> None:
+    cluster = etcd_cell("3.5", "tls")
+    site = new_site(cluster, **cluster.settings)
+    site.lock()
+    site.releases(behind("To break it: ", site.apply("ensure => unlocked")))
