@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.support.failure_report",
     "tests.support.realm_fixtures",
     "tests.support.scheduling",
+    "tests.support.threads",
 ]
 
 # Also where PYTHONDONTWRITEBYTECODE is set: what pytest makes of a test file is kept, not made again by each worker.

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
         def next_moment(self) -> float:
             """The latest moment for the next call of `beat()`, on the `now()` clock."""
 
+        def receive(self) -> None:
+            """Process what has arrived. Called before ended children are reaped: then nothing tells whose it was."""
+
         def beat(self) -> str:
             """Process messages. Return why the command counts as hung, "" if it does not."""
 
@@ -67,6 +70,7 @@ class Watchdog:
         self._outer = outer
         self._due = FOREVER
         self._more = False
+        self._problem = ""
         self._notify = NotifySocket()
         _raise_sigio(self._notify.socket)
 
@@ -85,7 +89,7 @@ class Watchdog:
     def next_moment(self) -> float:
         return 0.0 if self._more else self._due
 
-    def beat(self) -> str:
+    def receive(self) -> None:
         self._more = True
         for _ in range(MOST_AT_ONCE):
             message = self._notify.receive()
@@ -93,20 +97,23 @@ class Watchdog:
                 self._more = False
                 break
             if "WATCHDOG=trigger" in message.lines:
-                return "it says itself that it hangs (WATCHDOG=trigger)"
+                self._problem = "it says itself that it hangs (WATCHDOG=trigger)"
             if "WATCHDOG=1" in message.lines:
                 self._due = now() + self._period
             lines = [line for line in message.lines if not line.startswith(NOT_PASSED_ON)]
             if self._outer and any(lines) and message.is_from_tree:
                 self._pass_on(lines)
-        return f"no WATCHDOG=1 for {self._period:g}s" if now() >= self._due else ""
+
+    def beat(self) -> str:
+        self.receive()
+        return self._problem or (f"no WATCHDOG=1 for {self._period:g}s" if now() >= self._due else "")
 
     def close(self) -> None:
         """Pass on the last messages, which may be for the manager around distlock, and remove the socket."""
         if self._notify.socket.fileno() < 0:
             return
         try:
-            self.beat()
+            self.receive()
         finally:
             self._notify.close()
 
@@ -146,6 +153,9 @@ class NodePings:
 
     def next_moment(self) -> float:
         return 0.0 if self._more else self._next
+
+    def receive(self) -> None:
+        pass  # an answer shows by itself whose it is
 
     def beat(self) -> str:
         problem = self._take_in()

@@ -157,6 +157,8 @@ class Supervisor:
 
     def _reap(self) -> None:
         """Reap ended children. If the command has stopped, and a shell controls this job, stop too."""
+        if self._policy.heartbeat is not None and self._command.ended is None:
+            self._policy.heartbeat.receive()
         if self._command.reap():
             self._has_stopped = True
             if self._killing is None and (self._told_to_stop or job_control.in_the_foreground()):

@@ -141,7 +141,8 @@ def test_a_play_locks_and_unlocks_with_the_package_of_the_host(
     site = tmp_path / "host/lib/python{}.{}/site-packages".format(*sys.version_info)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "host"], check=True, timeout=60)
     # Only what is imported after this line's own start: the payload's modules.
-    (site / "sitecustomize.py").write_text(
+    # Not in a sitecustomize.py: Debian's Python has one of its own.
+    (site / "homes_of_modules.py").write_text(
         "import atexit, sys\n"
         "def note():\n"
         "    ours = [module for name, module in sys.modules.items() if 'distlock_core' in name]\n"
@@ -150,7 +151,7 @@ def test_a_play_locks_and_unlocks_with_the_package_of_the_host(
         "        file.writelines(home + '\\n' for home in homes)\n"
         "atexit.register(note)\n"
     )
-    (site / "host.pth").write_text(f"{installed}\n")
+    (site / "host.pth").write_text(f"{installed}\nimport homes_of_modules\n")
     tasks = "".join(
         f"    - distlock.distlock.distlock: {{name: percona_prod, state: {state}}}\n"
         for state in ("locked", "held", "unlocked")

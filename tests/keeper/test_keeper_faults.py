@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable
 
@@ -48,8 +49,9 @@ def keeper(run_distlock: Run, seen: Seen, proxy: Proxy, process: Any, tmp_path: 
     pid: int = seen.held("x").details["keeper"]
     wait_until(lambda: os.path.exists(f"/proc/{pid}/fd/1"), "its descriptors")
     yield pid
-    if lives(pid):
-        os.kill(pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):  # it may end at this moment
+        if lives(pid):
+            os.kill(pid, signal.SIGKILL)
 
 
 def no_more_descriptors(pid: int, number: int = 3) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from distlock_core.testing import Cluster, Proxy
 from tests.support.lease_view import Seen
 from tests.support.process_trees import Key, until_after
 from tests.support.processes import BOUND, wait_until
+from tests.support.threads import own_threads
 
 
 @pytest.fixture
@@ -26,20 +27,6 @@ def realm(proxy: Proxy, realm_prefix: str) -> Iterator[Realm]:
     with connect(proxy.url, realm_prefix) as realm:
         yield realm
     proxy.heal()
-
-
-@pytest.fixture(autouse=True)
-def _of_others() -> None:
-    """Do not count threads that earlier tests have left running."""
-    OTHERS.clear()
-    OTHERS.update(threading.enumerate())
-
-
-OTHERS: set[threading.Thread] = set()
-
-
-def threads(name: str = "distlock-session") -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name == name and thread not in OTHERS]
 
 
 def test_acquiring_again_renews_at_once(realm: Realm) -> None:
@@ -66,7 +53,7 @@ def test_acquiring_a_lost_lock_reports_the_loss_and_the_next_acquire_takes_it(re
     assert not lock.lost.is_set()
     lock.release()
     seen.assert_nothing_left()
-    assert threads() == []
+    assert own_threads("distlock-session") == []
 
 
 def test_an_etcd_that_is_away_is_no_loss_when_it_is_acquired_again(realm: Realm, proxy: Proxy) -> None:
@@ -93,7 +80,7 @@ def test_another_ttl_counts_from_the_next_acquire_on(
     assert held.lease == (lock.lease or 0)
     assert (seen.ttl(held.lease) if held.lease else None) == after
     assert not first or seen.ttl(first) == 0  # the old one is gone
-    assert threads() == ["distlock-session"]  # what was looked after still is
+    assert own_threads("distlock-session") == ["distlock-session"]  # what was looked after still is
     lock.release()
     seen.assert_nothing_left()
 
@@ -166,9 +153,9 @@ def test_on_lost_may_release_and_acquire_again(realm: Realm, seen: Seen) -> None
     seen.delete("x")
     assert again.wait(BOUND)
     assert locks[0].token > token
-    wait_until(lambda: threads() == ["distlock-session"], "the first session's end")
+    wait_until(lambda: own_threads("distlock-session") == ["distlock-session"], "the first session's end")
     locks[0].release()
-    assert threads() == []
+    assert own_threads("distlock-session") == []
 
 
 def test_a_plain_event_ends_a_blocked_call(realm: Realm, seen: Seen) -> None:
@@ -187,7 +174,7 @@ def test_a_plain_event_ends_a_blocked_call(realm: Realm, seen: Seen) -> None:
     assert ended.wait(BOUND)
     print(f"ended after {(time.monotonic() - began) * 1000:.0f} ms")
     assert seen.keys() == ["x"]
-    wait_until(lambda: threads("distlock-cancel") == [], "no thread")
+    wait_until(lambda: own_threads("distlock-cancel") == [], "no thread")
 
 
 def test_an_event_that_is_set_already_sends_nothing(realm: Realm, proxy: Proxy) -> None:
@@ -234,7 +221,7 @@ def test_ownership_follows_the_lock_until_its_release(realm: Realm, seen: Seen) 
     assert next(read) is True
     lock.release()
     assert list(read) == [False]
-    assert threads() == []
+    assert own_threads("distlock-session") == []
 
 
 def test_ownership_of_a_lock_that_is_held_begins_with_true(realm: Realm, key: Key) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 from collections.abc import Iterator
 from typing import Callable
@@ -17,10 +16,10 @@ from distlock_core.testing import Cluster, Proxy
 from tests.support.etcd_view import Etcd
 from tests.support.process_trees import Key, until_after
 from tests.support.processes import BOUND, wait_until
+from tests.support.threads import own_threads
 
 TTL = 3
 KEEPALIVE = "/v3/lease/keepalive"
-MINE = "distlock-"  # how the threads of the code under test are called
 
 
 @pytest.fixture
@@ -45,18 +44,6 @@ class Told:
     def __call__(self, loss: Loss) -> None:
         self.losses.append(loss)
         self.came.set()
-
-
-@pytest.fixture(autouse=True)
-def _threads_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules[__name__], "others", set(threading.enumerate()))
-
-
-others: set[threading.Thread] = set()
-
-
-def threads() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith(MINE) and t not in others]
 
 
 def renewals(proxy: Proxy) -> int:
@@ -87,7 +74,7 @@ def test_a_loss_is_reported_once_at_once_and_remembered(realm: Realm, key: Key, 
     assert not lock.verify()
     put_an_end_to(lock)
     assert told.losses == [session.loss]
-    assert threads() == []
+    assert own_threads() == []
 
 
 def test_a_lock_of_another_that_came_in_between_survives_the_release(realm: Realm, key: Key, in_etcd: Etcd) -> None:
@@ -191,9 +178,9 @@ def test_no_thread_and_no_lease_is_left_after_a_release(realm: Realm, in_etcd: E
     before = threading.active_count()
     for _ in range(3):
         with realm.lock("x", ttl=TTL):
-            assert threads() == ["distlock-session"]
+            assert own_threads() == ["distlock-session"]
             assert len(in_etcd.new_leases()) >= 1
-        assert threads() == []
+        assert own_threads() == []
         in_etcd.assert_nothing_left()
     # The proxy has a thread per connection, which ends a moment after that.
     wait_until(lambda: threading.active_count() <= before + 1, "no thread")
@@ -202,10 +189,10 @@ def test_no_thread_and_no_lease_is_left_after_a_release(realm: Realm, in_etcd: E
 def test_a_persistent_hold_can_be_looked_after_too(realm: Realm, key: Key) -> None:
     told = Told()
     lock = realm.lock("x", on_lost=told).acquire()
-    assert threads() == []  # nothing to renew, and no notification was requested
+    assert own_threads() == []  # nothing to renew, and no notification was requested
     lock.session.start()
     key.delete()
     assert told.came.wait(BOUND)
     put_an_end_to(lock)
     assert len(told.losses) == 1
-    assert threads() == []
+    assert own_threads() == []

@@ -15,8 +15,9 @@ from distlock_core.events.notices import ACQUIRED, REMOVED
 from distlock_core.manager import AT_ONCE
 from distlock_core.testing import Cluster, Proxy
 from tests.support.etcd_view import Etcd
-from tests.support.managers import Heard, Remote, holders, threads
+from tests.support.managers import Heard, Remote, holders
 from tests.support.processes import BOUND, wait_until
+from tests.support.threads import own_threads
 
 Stand = Callable[..., LockManager]
 StandApart = Callable[..., Remote]
@@ -43,7 +44,7 @@ def test_bad_arguments_are_refused_at_once_and_leave_no_thread(realm: Realm) -> 
             LockManager(realm, **wrong)
     with pytest.raises(ConfigError):
         LockManager(realm, "x", owner="a;b")
-    assert threads() == []
+    assert own_threads() == []
 
 
 def test_others_see_host_and_id_of_the_holder_with_its_value_and_reason(stand: Stand, realm: Realm) -> None:
@@ -63,7 +64,7 @@ def test_a_shutdown_leaves_no_thread_and_nothing_in_etcd_and_can_be_called_again
     for manager in (waiter, holder, waiter, holder):
         manager.shutdown()
         assert not manager.have_lock()
-    assert threads() == []
+    assert own_threads() == []
     in_etcd.assert_nothing_left()
 
 
@@ -71,7 +72,7 @@ def test_a_with_block_contends_and_releases(realm: Realm, in_etcd: Etcd) -> None
     with LockManager(realm, "x", TTL) as manager:
         wait_until(manager.have_lock, "the lock")
     assert not manager.have_lock()
-    assert threads() == []
+    assert own_threads() == []
     in_etcd.assert_nothing_left()
 
 
@@ -83,7 +84,7 @@ def test_many_threads_may_shut_down_at_once(stand: Stand, in_etcd: Etcd) -> None
         caller.start()
     for caller in callers:
         caller.join(BOUND)
-    assert threads() == []
+    assert own_threads() == []
     in_etcd.assert_nothing_left()
 
 
@@ -95,7 +96,7 @@ def test_a_shutdown_while_etcd_is_away_gives_up_soon(stand: Stand, proxy: Proxy)
     for manager in managers:
         manager.shutdown()
     assert time.monotonic() - began < 2 * (AT_ONCE + 8)  # far below the ttl
-    assert threads() == []
+    assert own_threads() == []
 
 
 def test_an_etcd_that_is_away_at_the_start_is_waited_for(stand: Stand, proxy: Proxy) -> None:
@@ -221,10 +222,10 @@ def test_a_listener_may_shut_down_and_hears_the_end(stand: Stand, in_etcd: Etcd)
 
     manager.add_listener(once)
     in_etcd.unlock("x")
-    wait_until(lambda: len(heard.notices) == 2 or not threads(), "the end")
+    wait_until(lambda: len(heard.notices) == 2 or not own_threads(), "the end")
     notices = heard.until(ACQUIRED, REMOVED)
     assert [(notice.lock, notice.token) for notice in notices] == [("x", notices[0].token)] * 2
-    wait_until(lambda: threads() == [], "no thread")
+    wait_until(lambda: own_threads() == [], "no thread")
     in_etcd.assert_nothing_left()
 
 

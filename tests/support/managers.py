@@ -11,8 +11,6 @@ from typing import Any
 from distlock_core import LockManager, Notice
 from tests.support.processes import BOUND, Output
 
-MINE = "distlock-"  # prefix of the thread names of the code under test
-
 # Answers every line on stdin: `?` with the value of have_lock(). The rest of the line is run.
 _REMOTE = """
 import json, os, sys, threading
@@ -83,15 +81,6 @@ class Remote:
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 stream.close()
-
-
-def threads() -> list[str]:
-    # Without those of other tests, which linger for a moment.
-    return [
-        thread.name
-        for thread in threading.enumerate()
-        if thread.name.startswith(MINE) and thread.name not in ("distlock-cancel", "distlock-tell")
-    ]
 
 
 def holders(managers: list[LockManager]) -> list[LockManager]:
