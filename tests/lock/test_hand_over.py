@@ -278,7 +278,7 @@ def test_what_a_hand_over_reads_does_not_grow_with_the_line(scene: Scene, monkey
         holder = scene.realm().lock(name).acquire(0)
         waiters = []
         for number in range(length):
-            waiters.append(scene.queue(scene.realm().lock(name)))
+            waiters.append(scene.queue(scene.realm().lock(name, ticket_ttl=600)))  # no renewals meanwhile
             scene.until_in_line(name, number + 1)
         quiet = _until_quiet(lambda: received)
         holder.release()
