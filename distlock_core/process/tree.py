@@ -11,7 +11,7 @@ from distlock_core.process.identity import Stat, stat_of
 from distlock_core.process.table import Process, below, listed_children, pids, threads, yield_precedence
 
 GLANCE = 0.1  # seconds that an estimate of the tree's pace may take
-SHARED = 4  # how many times its processor time a scan takes beside a tree of the lowest priority
+SHARED = 10  # how many times its processor time a scan takes beside a tree of the lowest priority
 CHASE = 0.1  # seconds for which children are killed as they appear, in one pass
 STILL = 0.001  # seconds between two scans of children that are all killed already
 MOST_ROUNDS = 10  # of stopping; a tree that still forks after these is killed as it is found
