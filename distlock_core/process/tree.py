@@ -117,21 +117,18 @@ class Tree:
         The children are processed as the kernel lists them, one whole generation after another, since busy processes
         slow down the rest. It ends at `until` (on the `now()` clock), even if it is not finished.
         """
-        spared = {pid for pid, _ in self._strangers} | {os.getpid()}
-        generation = {os.getpid()} if self._subreaper else {self._pid}
+        spared = {pid for pid, _ in self._strangers}
+        generation = _children_of(os.getpid()) - spared if self._subreaper else {self._pid}
         seen: set[int] = set()
         while generation and now() < until:
-            for pid in generation - spared:
+            for pid in generation:
                 yield_precedence(pid)
             seen |= generation
             children: set[int] = set()
             for pid in generation:
-                try:
-                    children |= listed_children(pid)
-                    for thread in threads(pid) - generation - spared:
-                        yield_precedence(thread)
-                except OSError:
-                    pass  # it has ended, or this kernel does not list them
+                children |= _children_of(pid)
+                for thread in _threads_of(pid) - generation:
+                    yield_precedence(thread)
                 if now() >= until:
                     return
             generation = children - spared - seen
@@ -202,6 +199,20 @@ class Tree:
             if found <= killed:
                 time.sleep(STILL)
             killed |= found
+
+
+def _children_of(pid: int) -> set[int]:
+    try:
+        return listed_children(pid)
+    except OSError:
+        return set()  # it has ended, or this kernel does not list them
+
+
+def _threads_of(pid: int) -> set[int]:
+    try:
+        return threads(pid)
+    except OSError:
+        return set()
 
 
 def _kill(pid: int) -> None:
