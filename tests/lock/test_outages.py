@@ -195,7 +195,9 @@ def test_a_waiter_outlasts_an_outage_even_between_two_tickets(scene: Scene, prox
 
 def test_a_timeout_during_an_outage_reports_that_etcd_is_silent(scene: Scene, proxy: Proxy) -> None:
     scene.put("web", "1;node-9;{}")
-    waiter = scene.queue(scene.realm(proxy.url).lock("web"), 3.0)
+    seen: list[Any] = []
+    waiter = scene.queue(scene.realm(proxy.url).lock("web"), 3.0, progress=seen.append)
+    until(lambda: seen)  # it knows that it is in the queue
     proxy.cut()
     with pytest.raises(AcquireTimeout, match=r"held by node-9.*no etcd answered"):
         waiter.result(BOUND)
