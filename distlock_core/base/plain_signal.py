@@ -1,7 +1,7 @@
 """`signal`: the module of that name without its enumerations, which take as long as half of bare Python's start.
 
 Handlers and signals are plain integers here, as they are for the kernel. `signal.Signals` is not there: see `name_of()`
-in `command/signals.py`.
+in `command/signal_mask.py`.
 """
 
 from __future__ import annotations

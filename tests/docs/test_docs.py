@@ -140,6 +140,13 @@ def test_every_file_named_exists(page: str) -> None:
     assert missing == set()
 
 
+def test_every_module_that_the_code_names_exists() -> None:
+    core = ROOT / "distlock_core"
+    for file in core.rglob("*.py"):
+        for name in re.findall(r"`((?:[a-z_]+/)+[a-z_0-9]+\.py)`", file.read_text(encoding="utf-8")):
+            assert (core / name).exists() or (ROOT / name).exists(), f"{file}: {name}"
+
+
 def anchors(text: str) -> set[str]:
     """GitHub's anchors for the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
