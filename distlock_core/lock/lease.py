@@ -6,7 +6,6 @@ import os
 
 from distlock_core.base.deadline import Backoff, Patience, now
 from distlock_core.errors import Cancelled
-from distlock_core.lock.renewal import renew
 from distlock_core.model.ttl import longest_call, refresh_of
 
 TYPE_CHECKING = False
@@ -56,6 +55,8 @@ class Lease:
     @classmethod
     def adopt(cls, etcd: Etcd, lease: int, patience: Patience, refresh: float | None = None) -> Lease:
         """Continue with a lease that another process has granted. Sets `gone` if it no longer exists."""
+        from distlock_core.lock import renewal  # noqa: F401 - as in `grant()`
+
         adopted = cls.__new__(cls)
         adopted._etcd, adopted.id, adopted.refresh = etcd, lease, refresh
         adopted.gone = adopted.failing = False
@@ -67,6 +68,8 @@ class Lease:
 
     def grant(self, ttl: int, patience: Patience) -> None:
         """Grant the lease. Raises as `Etcd` does, in which case the lease may exist anyway."""
+        from distlock_core.lock import renewal  # noqa: F401 - loaded while nothing depends on the lease
+
         sent = now()
         self._confirmed(sent, self._etcd.grant(self.id, ttl, patience))
         self.gone = False
@@ -94,6 +97,8 @@ class Lease:
 
         Several attempts may overlap: see `renewal`.
         """
+        from distlock_core.lock.renewal import renew
+
         asked = self._asked  # a renewal in another thread (`Lock.acquire()` of a held lock) may be answered meanwhile
         if asked is None:
             asked = self._asked = now()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from distlock_core.base.deadline import NO_WAIT, Patience, Wait, now
-from distlock_core.base.text import printable
 from distlock_core.base.uninterrupted import Uninterrupted, in_main_thread
-from distlock_core.errors import DistlockError, Frozen, LockBusy, NotHolder
+from distlock_core.errors import DistlockError, Frozen, LockBusy
 from distlock_core.events.hold_notifier import HoldNotifier
-from distlock_core.hints import see
 from distlock_core.lock.acquire import Acquisition, Waiting
-from distlock_core.lock.hold import Hold
+from distlock_core.lock.current_hold import CurrentHold
 from distlock_core.lock.lease import Lease
 from distlock_core.lock.rewrite import describing
 from distlock_core.lock.spec import CONNECT_TIMEOUT, RELEASE_TIMEOUT, Acquired, LockSpec
@@ -22,15 +20,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
-    from types import ModuleType, TracebackType
+    from types import TracebackType
 
     from distlock_core.base.deadline import Cancel
-    from distlock_core.base.standby_thread import StandbyThread
     from distlock_core.etcd.client import Etcd
     from distlock_core.etcd.values import KeyValue
     from distlock_core.events.ownership import Ownership
+    from distlock_core.lock.hold import Hold
     from distlock_core.lock.monitor import Loss, Session
-    from distlock_core.lock.queue import Queue
     from distlock_core.lock.reentry import Reentry
 
 
@@ -63,12 +60,10 @@ class Lock:
         self._wait = Wait.of(timeout)
         self._connect_timeout = connect_timeout
         self.release_timeout = release_timeout
-        self._on_lost = on_lost
-        self._background = background
-        self._latest: Hold | None = None
-        self._standby: StandbyThread | None = None  # for the next hold
         self._notifier = HoldNotifier()
-        self._open_blocks: ModuleType | None = None  # once a `with` block was entered
+        self._current = CurrentHold(
+            etcd, self._notifier, spec.keys.name, contact=connect_timeout, on_lost=on_lost, background=background
+        )
 
     def acquire(
         self,
@@ -88,11 +83,11 @@ class Lock:
         `refresh`, and verified: that raises `LockLost` if it is no longer held, and the next call waits for it anew.
         """
         wait = self._wait if timeout is None else Wait.of(timeout)
-        if self._hold is not None and self._hold.is_inherited:
-            self._hold = self._standby = None  # they belong to the parent
-            self._notifier.report_forked()
-        if self._hold is not None:
-            self._renew(self._hold, cancel)
+        if self._current.is_inherited:
+            self._current.leave_to_parent()
+        hold = self._current.hold
+        if hold is not None:
+            self._current.renew(hold, self._spec, cancel)
             return self
         event_wait = None if hasattr(cancel, "fileno") else getattr(cancel, "wait", None)
         if cancel is not None and event_wait is not None and not wait.is_none:
@@ -102,25 +97,20 @@ class Lock:
                 return self.acquire(timeout, interrupt, progress)
         acquisition = Acquisition(self._etcd, self._spec, wait, self._connect_timeout, cancel, progress)
         try:
-            if (self._background and self._spec.ttl is not None) or self._notifier.has_readers:
+            if self._current.will_be_monitored(self._spec):
                 with Uninterrupted():
                     self.prepare()
             acquired, queue = acquisition.run(), acquisition.queue
             with Uninterrupted():
                 # The claim has deleted the ticket; revoking its lease can wait until a run's command has ended.
-                self._begin(acquired, None if self._spec.kind == "lock" else queue).look_after()
+                self._current.begin(self._spec, acquired, None if self._spec.kind == "lock" else queue).look_after()
             if self._spec.kind == "lock":
                 queue.leave()
         except BaseException:
-            self._leave_after(acquisition)
+            self._current.abandon(self.release_timeout, acquisition.undo)
             raise
         finally:
-            standby = self._standby
-            if standby is not None:
-                with Uninterrupted():
-                    self._standby = None
-                    if self._hold is None:
-                        standby.close()
+            self._current.drop_standby()
         return self
 
     def prepare(self) -> None:
@@ -129,12 +119,7 @@ class Lock:
         `acquire()` does this itself if it starts the monitoring. Call it before `acquire()` if `session.start()` is
         called later. Raises `DistlockError` if no thread or no descriptor is left.
         """
-        if self._standby is None:
-            from distlock_core.base.standby_thread import StandbyThread
-            from distlock_core.lock import monitor  # noqa: F401 - loaded while no lock is held
-
-            self._etcd.load_all()
-            self._standby = StandbyThread("distlock-session")
+        self._current.prepare()
 
     def try_acquire(self) -> Lock | None:
         """Acquire the lock if it is free now: return this object, or None. Raises as `acquire`, except `LockBusy`."""
@@ -153,7 +138,7 @@ class Lock:
 
     def verify(self, cancel: Cancel | None = None) -> bool:
         """True if the lock is still held, by a linearizable read. Raises `EtcdUnavailable`, `AccessDenied`."""
-        return self._hold is not None and self._current().verify(cancel)
+        return self._current.hold is not None and self._current.require().verify(cancel)
 
     def release(self, cancel: Cancel | None = None) -> None:
         """Release the lock. A re-entered hold is left held, in its previous state.
@@ -161,15 +146,15 @@ class Lock:
         Raises `NotHolder` if this object does not hold it, `LockLost` if it was lost (a newer holder's lock is never
         touched), and `EtcdUnavailable` after `release_timeout` seconds: then the lock may remain.
         """
-        self._end_hold(lambda hold, patience: hold.release(patience), cancel)
+        self._current.end(lambda hold, patience: hold.release(patience), self.release_timeout, cancel)
 
     def keep(self, reason: str, cancel: Cancel | None = None) -> None:
         """Leave the lock taken, persistent, until an operator unlocks it. Raises as `release`."""
-        self._end_hold(lambda hold, patience: hold.leave_taken(reason, patience), cancel)
+        self._current.end(lambda hold, patience: hold.leave_taken(reason, patience), self.release_timeout, cancel)
 
     def cool(self, seconds: int, cancel: Cancel | None = None) -> None:
         """Leave the lock taken for `seconds` seconds, after which etcd releases it. Raises as `release`."""
-        self._end_hold(lambda hold, patience: hold.cool(seconds, patience), cancel)
+        self._current.end(lambda hold, patience: hold.cool(seconds, patience), self.release_timeout, cancel)
 
     def update(self, value: str | None = None, *, reason: str | None = None, cancel: Cancel | None = None) -> None:
         """Change the value of the hold, or its reason, without releasing it: token and lease stay.
@@ -178,7 +163,7 @@ class Lock:
         `NotHolder` if this object does not hold the lock, `LockLost` if it was lost, `ConfigError`, `EtcdUnavailable`,
         `AccessDenied`, and `OutcomeUnknown` if it is unknown whether it was changed.
         """
-        hold = self._current()
+        hold = self._current.require()
         for text, what in ((value, "value"), (reason, "reason")):
             if text is not None:
                 check_text(text, what)
@@ -191,7 +176,7 @@ class Lock:
     @property
     def session(self) -> Session:
         """The session that monitors the hold: `start()` it to be notified of a loss. Raises `NotHolder`."""
-        return self._current().session
+        return self._current.require().session
 
     @property
     def lost(self) -> threading.Event:
@@ -199,7 +184,7 @@ class Lock:
 
         Every leased hold is monitored; a persistent one after a call of `session.start()` or `ownership()`.
         """
-        if self._hold is not None and self._hold.is_inherited:
+        if self._current.is_inherited:
             self._notifier.report_forked()
         return self._notifier.lost_event
 
@@ -209,8 +194,8 @@ class Lock:
         It starts with the current state, and ends when the lock is released or the iterator is closed. It may be read
         in another thread. A slow reader blocks nothing: see `Ownership`.
         """
-        session = None if self._hold is None else self.session
-        reader = self._notifier.ownership(self._is_sound)
+        session = None if self._current.hold is None else self.session
+        reader = self._notifier.ownership(lambda: self._current.is_sound)
         if session is not None:
             session.start()
         return reader
@@ -250,7 +235,7 @@ class Lock:
 
         False after a loss, past its lease's deadline, and in a forked child.
         """
-        return self._is_sound()
+        return self._current.is_sound
 
     @property
     def token(self) -> int:
@@ -258,12 +243,12 @@ class Lock:
 
         Raises `NotHolder`.
         """
-        return self._current().acquired.token
+        return self._current.require().acquired.token
 
     @property
     def holder(self) -> Holder:
         """The hold as other processes see it. Raises `NotHolder`."""
-        acquired = self._current().acquired
+        acquired = self._current.require().acquired
         ttl_left = None if acquired.lease is None else max(0, int(acquired.lease.deadline - now()))
         return Holder.parse(self._spec.keys, acquired.kv)._replace(ttl_left=ttl_left)
 
@@ -275,32 +260,32 @@ class Lock:
     @property
     def key(self) -> str:
         """The key of the hold in etcd. Raises `NotHolder`."""
-        return self._current().acquired.kv.key.decode()
+        return self._current.require().acquired.kv.key.decode()
 
     @property
     def lease(self) -> int | None:
         """The id of the hold's lease, None for a persistent hold. Raises `NotHolder`."""
-        lease = self._current().acquired.lease
+        lease = self._current.require().acquired.lease
         return None if lease is None else lease.id
 
     @property
     def since(self) -> int:
         """Unix time of the start of the hold. Raises `NotHolder`."""
-        return Record.parse(self._current().acquired.kv.value).since or 0
+        return Record.parse(self._current.require().acquired.kv.value).since or 0
 
     def __enter__(self) -> Lock:
         from distlock_core.lock import open_blocks
 
-        was_held = self._hold is not None
+        was_held = self._current.hold is not None
         try:
             self.acquire()
             if in_main_thread():
-                self._open_blocks = open_blocks
+                self._current.on_over = lambda: open_blocks.leave(self)
                 open_blocks.enter(self)
             return self
         except BaseException:
             if not was_held:
-                self._leave_after(None)
+                self._current.abandon(self.release_timeout)
             raise
 
     def __exit__(
@@ -315,97 +300,11 @@ class Lock:
             raise
 
     def _leave_block(self, *, again: bool = False) -> None:
-        hold = self._hold
+        hold = self._current.hold
         if hold is not None and hold.is_inherited:
             return
         if not again or (hold is not None and not hold.is_ending):
             self.release()
-
-    def _begin(self, acquired: Acquired, queue: Queue | None = None) -> Hold:
-        """Start a hold. `queue` is left later, when there is time."""
-        self._hold = Hold(
-            self._etcd,
-            self._spec,
-            acquired,
-            self._notifier,
-            contact=self._connect_timeout,
-            on_lost=self._on_lost,
-            background=self._background,
-            queue=queue,
-            standby=self._standby,
-        )
-        return self._hold
-
-    def _renew(self, hold: Hold, cancel: Cancel | None) -> None:
-        """Renew the current hold, with a new lease if the ttl has changed, and verify it. Raises `LockLost`."""
-        if not hold.renew(self._spec.ttl, self._spec.refresh, cancel):
-            error = hold.loss_error()
-            hold.give_up()
-            self._notifier.report_lost()
-            raise error
-
-    def _end_hold(self, how: Callable[[Hold, Patience], None], cancel: Cancel | None) -> None:
-        """End the hold. An exception from a signal handler (KeyboardInterrupt) is deferred until that is done."""
-        try:
-            if self._hold is not None:
-                self._hold.is_ending = False
-            self._end(how, cancel)
-        except DistlockError:
-            raise
-        except BaseException:
-            if self._hold is not None and not self._hold.is_ending and not self._hold.is_inherited:
-                self._end(how, cancel)  # interrupted before the interrupt could be deferred
-            raise
-
-    def _end(self, how: Callable[[Hold, Patience], None], cancel: Cancel | None) -> None:
-        with Uninterrupted(cancel) as finish:
-            hold = self._current()
-            hold.is_ending = True
-            try:
-                how(hold, Patience.lasting(self.release_timeout, finish))
-            finally:
-                if hold.is_over:
-                    self._hold = None
-                    if self._open_blocks is not None:
-                        self._open_blocks.leave(self)
-
-    def _leave_after(self, acquisition: Acquisition | None) -> None:
-        """Release the lock if the caller was interrupted during the acquisition."""
-        hold = self._hold
-        with Uninterrupted():
-            if hold is not None and not hold.is_inherited:
-                try:
-                    hold.release(Patience.lasting(self.release_timeout))
-                except DistlockError:
-                    pass  # the interrupt is raised instead; a lease expires by itself
-                self._hold = None
-            elif acquisition is not None:
-                acquisition.undo()
-
-    def _is_sound(self) -> bool:
-        hold = self._hold  # another thread may end it meanwhile
-        return hold is not None and hold.is_sound
-
-    @property
-    def _hold(self) -> Hold | None:
-        """The hold of this object, None once it is over, which includes a hand-over to another object or process."""
-        hold = self._latest
-        return None if hold is None or hold.is_over else hold
-
-    @_hold.setter
-    def _hold(self, hold: Hold | None) -> None:
-        self._latest = hold
-
-    def _current(self) -> Hold:
-        """The hold of this object, in this process. Raises `NotHolder`."""
-        if self._hold is None:
-            raise NotHolder(f"{printable(self.name)} is not held by this object", hints=[see(self.name)])
-        if self._hold.is_inherited:
-            raise NotHolder(
-                f"{printable(self.name)} is held by process {self._hold.pid}, from which this process was forked: "
-                "a lock belongs to the process that took it. Take it in this process, or leave it to that one"
-            )
-        return self._hold
 
 
 def _checked(spec: LockSpec) -> LockSpec:
@@ -420,12 +319,12 @@ def _checked(spec: LockSpec) -> LockSpec:
 
 def has_hold(lock: Lock) -> bool:
     """True from `acquire()` to the end of the hold, even if it is lost, as there is something to release."""
-    return lock._hold is not None
+    return lock._current.hold is not None
 
 
 def hold_of(lock: Lock) -> Hold:
     """The hold of this object, in this process. Raises `NotHolder`."""
-    return lock._current()
+    return lock._current.require()
 
 
 def resume(lock: Lock, kv: KeyValue, run: str, slot: int, refresh: float | None) -> None:
@@ -434,6 +333,6 @@ def resume(lock: Lock, kv: KeyValue, run: str, slot: int, refresh: float | None)
     Raises `LockLost` if its lease is already gone, and as `Etcd` does.
     """
     lease = Lease.adopt(lock._etcd, kv.lease, Patience.lasting(lock._connect_timeout), refresh)
-    hold = lock._begin(Acquired(kv, run, slot, lease=lease))
+    hold = lock._current.begin(lock._spec, Acquired(kv, run, slot, lease=lease))
     if lease.gone:
         raise hold.loss_error()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from distlock_core.base.deadline import RETRY_PAUSE, Patience, now
 from distlock_core.etcd.values import REREAD, Compacted, WatchEnded
 from distlock_core.lock.lease import TICKET_TTL, Lease
-from distlock_core.lock.ticket import Ticket
 from distlock_core.model.keys import Keys, ends
 
 TYPE_CHECKING = False
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from distlock_core.etcd.client import Etcd, Watch
     from distlock_core.etcd.values import Event
     from distlock_core.lock.snapshot import Snapshot
+    from distlock_core.lock.ticket import Ticket
 
 OPENING = 3.0  # time limit for opening a watch, in seconds
 THE_REST = 0.02  # seconds to wait for the remaining events of a transaction that arrive separately
@@ -44,6 +44,8 @@ class Queue:
 
     def join(self, record: bytes, patience: Patience) -> None:
         """Take a ticket. Raises as `Ticket` does; the next `join()` or `leave()` removes a ticket that may remain."""
+        from distlock_core.lock.ticket import Ticket
+
         self._drop_leftover(None)
         lease = self._leftover = Lease(self._etcd, self._ttl, None)
         lease.grant(self._ttl, patience)

@@ -19,6 +19,7 @@ from distlock_core.base.deadline import Interrupt, Patience
 from distlock_core.errors import Cancelled, DistlockError, EtcdUnavailable, NoSpace
 from distlock_core.etcd.transport import dial
 from distlock_core.etcd.values import Delete, Get, Put
+from distlock_core.lock.lock import hold_of
 from distlock_core.model.record import KEPT
 from distlock_core.testing import Cluster, Proxy
 from tests.support.etcd_view import Etcd
@@ -304,7 +305,7 @@ class FullUntilTimeIsUp:
 def test_a_full_etcd_is_named_even_if_the_last_try_had_no_time_left(scene: Scene) -> None:
     etcd = gateway(*scene.endpoints)
     lock = Realm(etcd, scene.prefix, release_timeout=0.5).lock("web", background=False).acquire(0)
-    lock._hold._etcd = full = FullUntilTimeIsUp(etcd)  # type: ignore[union-attr]
+    hold_of(lock)._etcd = full = FullUntilTimeIsUp(etcd)
     with pytest.raises(NoSpace, match="full"):
         lock.keep("why")
     assert full.writes > 1

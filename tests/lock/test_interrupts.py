@@ -170,11 +170,13 @@ def test_a_handler_that_does_not_raise_runs_at_once(etcd34: Cluster, realm_prefi
 import os, signal, sys
 from distlock_core import connect
 from distlock_core.base.uninterrupted import Uninterrupted
+from distlock_core.lock.lock import hold_of
 seen = []
 signal.signal(signal.SIGUSR1, lambda *_: seen.append("usr1"))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 lock = connect(sys.argv[1], sys.argv[2]).lock("x").acquire()
-real = lock._hold.release
+hold = hold_of(lock)
+real = hold.release
 
 def release(patience):
     os.kill(os.getpid(), signal.SIGUSR1)
@@ -182,7 +184,7 @@ def release(patience):
     assert seen == ["usr1"]
     real(patience)
 
-lock._hold.release = release
+hold.release = release
 lock.release()
 """
     argv = [sys.executable, "-c", code, etcd34.endpoints[0], realm_prefix]
