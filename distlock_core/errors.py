@@ -90,11 +90,17 @@ class AccessDenied(DistlockError):
 
 
 class _AboutALock(DistlockError):
-    """An error about a lock. `state` is the `LockState` as it was read, None if none was read."""
+    """An error about a lock. `state` is the `LockState` as it was read, None if none was read.
 
-    def __init__(self, message: str, *, state: Any = None, hints: Sequence[Hint] = ()) -> None:
+    `states` are those of all locks of the call; of several, `state` is the first that the error is about.
+    """
+
+    def __init__(
+        self, message: str, *, state: Any = None, states: Sequence[Any] = (), hints: Sequence[Hint] = ()
+    ) -> None:
         super().__init__(message, hints=hints)
         self.state = state
+        self.states = tuple(states) or (() if state is None else (state,))
 
 
 class LockBusy(_AboutALock):

@@ -132,7 +132,7 @@ def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, 
     owner = check_owner(values.get("i") or hostname())
     keys = Keys.raw(check_key(values["k"]))
     # The owner is only for display: two runs with one id exclude each other.
-    spec = LockSpec(keys, owner, False, "", "run", 1, held_around(environ), ttl, refresh)
+    spec = LockSpec((keys,), owner, False, "", "run", 1, held_around(environ), ttl, refresh)
     carry({}, values.get("e", ""), WORDS)
     etcd = dial(values.get("e") or "localhost:2379")
     return Request("run", settings, command), lambda details: Lock(

@@ -1,5 +1,8 @@
 """Acquisition: one attempt to acquire a lock: read it, claim it if it is free and no one is ahead, else queue.
 
+Several locks are acquired together or not at all: from one read, in one transaction. While it waits for several, an
+attempt holds none of them.
+
 An attempt that fails leaves nothing behind: no ticket, no lease, no claim that etcd could still apply. If that cannot
 be ensured, it raises `OutcomeUnknown`.
 """
@@ -17,8 +20,8 @@ from distlock_core.lock import refusals
 from distlock_core.lock.claim import Claims
 from distlock_core.lock.lease import GIVE_UP
 from distlock_core.lock.queue import Queue
-from distlock_core.lock.snapshot import Snapshot, gets
-from distlock_core.lock.spec import Acquired, LockSpec, ticket_record
+from distlock_core.lock.snapshot import Snapshots, gets_of_all
+from distlock_core.lock.spec import LockSpec, ticket_record
 from distlock_core.model.state import LockState
 
 TYPE_CHECKING = False
@@ -28,7 +31,12 @@ if TYPE_CHECKING:
     from distlock_core.base.deadline import Cancel
     from distlock_core.etcd.client import Etcd
     from distlock_core.hints import Hint
+    from distlock_core.lock.claim import Entry
     from distlock_core.lock.reentry import Reentry
+    from distlock_core.lock.refusals import Blocked
+    from distlock_core.lock.snapshot import Snapshot
+    from distlock_core.lock.spec import Acquired
+    from distlock_core.model.keys import Keys
 
 MUTEX_GRACE = 1.0  # seconds to wait for a Go client to leave its mutex, even with a timeout of 0
 CALL_IN_QUEUE = 0.3  # longest call, as a fraction of the ticket's ttl: a longer one would delay the ticket's renewal
@@ -36,6 +44,8 @@ CALL_IN_QUEUE = 0.3  # longest call, as a fraction of the ticket's ttl: a longer
 
 class Waiting(Value):
     """The progress of a wait. `position` in the queue counts from 1, `since` is on the `now()` clock.
+
+    Of several locks, `state` and `position` are those of the one with the most waiters ahead.
 
     `away` says why etcd does not answer. If the lock is held by the waiter's owner, `own` says why it cannot be
     re-entered, and `hints` how it can.
@@ -47,10 +57,11 @@ class Waiting(Value):
     away: str = ""
     own: str = ""
     hints: Sequence[Hint] = ()
+    places: tuple[tuple[LockState, int], ...] = ()  # of several locks: the state of each, and the position in its queue
 
 
 class Acquisition:
-    """One attempt to acquire a lock, which waits for other holders as long as `wait` allows."""
+    """One attempt to acquire a lock, or several together, which waits for other holders as long as `wait` allows."""
 
     def __init__(
         self,
@@ -63,7 +74,7 @@ class Acquisition:
     ) -> None:
         self._etcd = etcd
         self._spec = spec
-        self._keys = spec.keys
+        self._locks = spec.locks
         self._progress = progress
         self._started = now()
         self._pid = os.getpid()
@@ -71,13 +82,15 @@ class Acquisition:
         self._contact = connect_timeout if wait.is_none else min(connect_timeout, wait.seconds)
         longest = connect_timeout + MUTEX_GRACE if wait.is_none else wait.seconds
         self._patience = Patience(self._started + longest, cancel)
-        self.queue = Queue(etcd, spec.keys, spec.ticket_ttl, spec.slots)
+        self.queue = Queue(etcd, spec.locks, spec.ticket_ttl, spec.slots)
         self._claims = Claims(etcd, spec, self.queue)
         self._was_queued = False
         self._mutex_since: float | None = None
 
-    def run(self) -> Acquired:
-        """Return the acquired lock. The caller then calls `queue.leave()`, as soon as it has time.
+    def run(self) -> tuple[Acquired, ...]:
+        """Return the acquired locks, in the order of the request.
+
+        The caller then calls `queue.leave()`, as soon as it has time.
 
         Raises `LockBusy`, `Frozen`, `LimitConflict`, `AcquireTimeout`, `EtcdUnavailable`, `AccessDenied`,
         `OutcomeUnknown`, `Cancelled`.
@@ -101,58 +114,78 @@ class Acquisition:
             self._claims.undo(self._claims.won, Patience.lasting(GIVE_UP))
             self._claims.drop_lease()
 
-    def preview(self) -> Reentry | None:
-        """Return the hold that would be re-entered now, or None if a free slot would be claimed. Writes nothing.
+    def preview(self) -> tuple[Reentry | None, ...]:
+        """Return for each lock the hold that would be re-entered now, or None if a free slot would be claimed.
 
-        Raises as `run()` does without waiting.
+        Writes nothing. Raises as `run()` does without waiting.
         """
-        snapshot = self._read(self._patience.within(self._contact))
-        reentry = self._reentry(snapshot)
-        if reentry is None:
-            state = snapshot.state(self._keys.name)
-            if self._free_slot(snapshot, state) is None:
-                raise refusals.busy(state, self._own(state))
-            if snapshot.mutex_busy:
-                raise refusals.mutex_busy(state)
-        return reentry
+        snapshots = self._read(self._patience.within(self._contact))
+        entries = self._entries(snapshots)
+        if not isinstance(entries, tuple):
+            raise refusals.busy(entries, snapshots.states(self._locks))
+        if _claims_any(entries) and snapshots.each[0].mutex_busy:
+            raise refusals.mutex_busy(snapshots.states(self._locks))
+        return tuple(None if isinstance(entry, int) else entry for entry in entries)
 
-    def _until_held(self) -> Acquired:
-        snapshot = self._read(self._patience.within(self._contact))
+    def _until_held(self) -> tuple[Acquired, ...]:
+        snapshots = self._read(self._patience.within(self._contact))
         while True:
             try:
-                found = self._step(snapshot)
+                found = self._step(snapshots)
             except (EtcdUnavailable, OutcomeUnknown, LeaseGone) as trouble:
-                found = self._outlast(trouble, snapshot)
-            if isinstance(found, Acquired):
+                found = self._outlast(trouble, snapshots)
+            if not isinstance(found, Snapshots):
                 return found
-            snapshot = found
+            snapshots = found
 
-    def _step(self, snapshot: Snapshot) -> Acquired | Snapshot:
-        """Take the next step for this snapshot; return the lock, or the next snapshot."""
+    def _step(self, snapshots: Snapshots) -> tuple[Acquired, ...] | Snapshots:
+        """Take the next step for these snapshots; return the locks, or the next snapshots."""
         if self._claims.in_doubt:
             settled = self._claims.settle(self._call())
             if settled is not None:
                 return settled
             self._claims.drop_lease()
             return self._read(self._call())
-        if self.queue.ticket is not None and snapshot.ahead is None:
-            # The ticket was deleted, has expired, or was created anew by another client: the place is lost.
+        if self.queue.tickets and snapshots.has_lost_place:
+            # A ticket was deleted, has expired, or was created anew by another client: the place is lost.
             self.queue.leave()
             return self._read(self._call())
-        reentry = self._reentry(snapshot)
-        if reentry is not None:
-            return self._claims.enter(snapshot, reentry, self._call)
-        state = snapshot.state(self._keys.name)
-        slot = self._free_slot(snapshot, state)
-        if slot is None:
+        entries = self._entries(snapshots)
+        if not isinstance(entries, tuple):
             if self._nowait:
-                raise refusals.busy(state, self._own(state))
-            return self._wait(snapshot, state)
-        if snapshot.mutex_busy:
-            return self._wait_for_mutex(state) if self._nowait else self._wait(snapshot, state)
-        return self._claims.take(snapshot, slot, self._call)
+                raise refusals.busy(entries, snapshots.states(self._locks))
+            return self._wait(snapshots)
+        if _claims_any(entries) and snapshots.each[0].mutex_busy:
+            return self._wait_for_mutex(snapshots) if self._nowait else self._wait(snapshots)
+        return self._claims.take(snapshots, entries, self._call)
 
-    def _reentry(self, snapshot: Snapshot) -> Reentry | None:
+    # How each lock can be taken now.
+
+    def _entries(self, snapshots: Snapshots) -> tuple[Entry, ...] | list[Blocked]:
+        """How each lock can be taken now; if that is not possible for all of them, those that it is not possible for.
+
+        Raises `LimitConflict`, and `LockBusy` if the owner holds some of the locks and others are not free, as nobody
+        waits while holding.
+        """
+        entries: list[Entry] = []
+        blocked: list[Blocked] = []
+        for keys, snapshot in zip(self._locks, snapshots.each):
+            entry: Entry | None = self._reentry(keys, snapshot)
+            if entry is None:
+                state = snapshot.state(keys.name)
+                entry = self._free_slot(snapshot, state)
+                if entry is None:
+                    blocked.append((state, self._own(state)))
+                    continue
+            entries.append(entry)
+        entered = [entry for entry in entries if not isinstance(entry, int)]
+        if entered and len(self._locks) > 1:
+            refusal = refusals.holds_some(entered, blocked, len(self._locks))
+            if refusal is not None:
+                raise refusal
+        return blocked or tuple(entries)
+
+    def _reentry(self, keys: Keys, snapshot: Snapshot) -> Reentry | None:
         """The hold of the same owner that can be re-entered. Raises if the hold named by its token cannot."""
         if not self._spec.explicit or not (snapshot.holders or self._spec.named):
             return None
@@ -162,7 +195,7 @@ class Acquisition:
         if reentry is None and self._spec.named is not None:
             from distlock_core.lock.reentry_refusals import refuse_named
 
-            raise refuse_named(snapshot.state(self._keys.name), self._spec)
+            raise refuse_named(snapshot.state(keys.name), self._spec)
         return reentry
 
     def _own(self, state: LockState) -> tuple[str, list[Hint]]:
@@ -182,32 +215,33 @@ class Acquisition:
 
     # Waiting.
 
-    def _wait(self, snapshot: Snapshot, state: LockState) -> Snapshot:
-        seen: Snapshot | None = None
-        if self.queue.ticket is None:
-            circle = refusals.waits_for_itself(state, self._spec.inside)
-            if circle is not None:
-                raise circle
+    def _wait(self, snapshots: Snapshots) -> Snapshots:
+        seen: Snapshots | None = None
+        if not self.queue.tickets:
+            for state in snapshots.states(self._locks):
+                circle = refusals.waits_for_itself(state, self._spec.inside)
+                if circle is not None:
+                    raise circle
             self.queue.join(ticket_record(self._spec), self._call())
             self._was_queued = True
         else:
-            self._report(snapshot)
-            if not snapshot.ahead:
+            self._report(snapshots)
+            if snapshots.is_first:
                 self._claims.get_ready(self._call)
-            seen = self.queue.wait(snapshot, self._claims.lease, self._patience, self._call())
+            seen = self.queue.wait(snapshots, self._claims.lease, self._patience, self._call())
         if self._patience.over():
-            raise self._timeout(snapshot)
+            raise self._timeout(snapshots)
         return seen or self._read(self._call())
 
-    def _wait_for_mutex(self, state: LockState) -> Snapshot:
+    def _wait_for_mutex(self, snapshots: Snapshots) -> Snapshots:
         self._mutex_since = self._mutex_since or now()
         if now() - self._mutex_since > MUTEX_GRACE:
-            raise refusals.mutex_busy(state)
+            raise refusals.mutex_busy(snapshots.states(self._locks))
         self._patience.pause(RETRY_PAUSE)
         return self._read(self._call())
 
-    def _outlast(self, trouble: Exception, snapshot: Snapshot) -> Snapshot:
-        """Wait out an outage of etcd, once this waiter has queued; return the next snapshot.
+    def _outlast(self, trouble: Exception, snapshots: Snapshots) -> Snapshots:
+        """Wait out an outage of etcd, once this waiter has queued; return the next snapshots.
 
         Raises the error at once if it has not queued yet, and `AnotherCluster`, which is not an outage.
         """
@@ -215,10 +249,10 @@ class Acquisition:
             if not self._was_queued and isinstance(trouble, EtcdUnavailable):
                 raise trouble
             if self._patience.over():
-                raise self._timeout(snapshot, str(trouble)) from trouble
+                raise self._timeout(snapshots, str(trouble)) from trouble
             if isinstance(trouble, AnotherCluster):
                 raise trouble  # waiting cannot help
-            self._report(snapshot, str(trouble))
+            self._report(snapshots, str(trouble))
             self._patience.pause(RETRY_PAUSE)
             self.queue.renew(self._call())
             try:
@@ -226,21 +260,47 @@ class Acquisition:
             except EtcdUnavailable as still:
                 trouble = still
 
-    def _timeout(self, snapshot: Snapshot, away: str = "") -> AcquireTimeout:
-        state = snapshot.state(self._keys.name)
-        others = state._replace(waiting=state.waiting - (snapshot.ahead is not None))
-        return refusals.timeout(others, now() - self._started, away, self._own(state))
+    def _others(self, snapshots: Snapshots) -> list[LockState]:
+        """The state of each lock without this attempt's own ticket."""
+        states = snapshots.states(self._locks)
+        return [
+            state._replace(waiting=state.waiting - (one.ahead is not None))
+            for state, one in zip(states, snapshots.each)
+        ]
 
-    def _report(self, snapshot: Snapshot, away: str = "") -> None:
-        if self._progress is not None:
+    def _blocked(self, snapshots: Snapshots, states: Sequence[LockState]) -> list[Blocked]:
+        """The locks that this attempt waits for; all of them if none is blocked. `states`: those to be shown."""
+        slots = self._spec.slots
+        blocked = [
+            state
+            for state, one in zip(states, snapshots.each)
+            if not one.is_my_turn or one.freeze is not None or one.free_slot(slots) is None
+        ]
+        return [(state, self._own(state)) for state in blocked or states]
+
+    def _timeout(self, snapshots: Snapshots, away: str = "") -> AcquireTimeout:
+        states = self._others(snapshots)
+        return refusals.timeout(self._blocked(snapshots, states), states, now() - self._started, away)
+
+    def _report(self, snapshots: Snapshots, away: str = "") -> None:
+        if self._progress is None:
+            return
+        places = []
+        for keys, snapshot in zip(self._locks, snapshots.each):
             position = snapshot.waiting + 1 if snapshot.ahead is None else len(snapshot.ahead) + 1
-            state = snapshot.state(self._keys.name)
+            places.append((snapshot.state(keys.name), position))
+        if len(places) == 1:
+            ((state, position),) = places
             self._progress(Waiting(state, position, self._started, away, *self._own(state)))
+            return
+        blocked = {state.name for state, _ in self._blocked(snapshots, [state for state, _ in places])}
+        state, position = max(places, key=lambda place: (place[0].name in blocked, place[1]))
+        self._progress(Waiting(state, position, self._started, away, *self._own(state), tuple(places)))
 
     # The end.
 
-    def _last_word(self, ending: BaseException) -> Acquired | None:
-        """Clean up after a failed attempt. Returns the lock if the claim succeeded at the last moment.
+    def _last_word(self, ending: BaseException) -> tuple[Acquired, ...] | None:
+        """Clean up after a failed attempt. Returns the locks if the claim succeeded at the last moment.
 
         All of this takes at most `GIVE_UP` seconds, as the caller was interrupted or its time is up.
         """
@@ -262,11 +322,16 @@ class Acquisition:
 
     # Helpers.
 
-    def _read(self, patience: Patience) -> Snapshot:
-        ticket = self.queue.ticket
-        return Snapshot.parse(self._keys, self._etcd.read(gets(self._keys, ticket), patience), ticket)
+    def _read(self, patience: Patience) -> Snapshots:
+        tickets = self.queue.tickets
+        return Snapshots.parse(self._locks, self._etcd.read(gets_of_all(self._locks, tickets), patience), tickets)
 
     def _call(self) -> Patience:
-        """The patience for one call; in the queue, short enough to renew the ticket in time."""
-        ticket = self.queue.ticket
-        return self._patience.within(self._contact if ticket is None else ticket.lease.ttl * CALL_IN_QUEUE)
+        """The patience for one call; in the queue, short enough to renew the tickets in time."""
+        lease = self.queue.lease
+        return self._patience.within(self._contact if lease is None else lease.ttl * CALL_IN_QUEUE)
+
+
+def _claims_any(entries: Sequence[Entry]) -> bool:
+    """True if a free slot would be claimed, which the Go original's mutex has to allow."""
+    return any(isinstance(entry, int) for entry in entries)

@@ -1,57 +1,61 @@
-"""Claims: the transactions that take a lock for one attempt, and the recovery from a lost reply."""
+"""Claims: the transactions that take the locks of one attempt, and the recovery from a lost reply."""
 
 from __future__ import annotations
 
 from distlock_core.base.deadline import RETRY_PAUSE, Patience, now
 from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled, DistlockError, NoSpace, OutcomeUnknown
-from distlock_core.etcd.values import Compare, Delete, KeyValue, LeaseGone, Put
+from distlock_core.etcd.values import Compare, Delete, Get, KeyValue, LeaseGone, Put
 from distlock_core.lock import refusals
 from distlock_core.lock.lease import Lease
-from distlock_core.lock.snapshot import Snapshot, claim_conditions, gets, reentry_conditions, unsettled
-from distlock_core.lock.spec import NESTED, Acquired, LockSpec, claim_record, run_details
+from distlock_core.lock.snapshot import Snapshots, claim_conditions, gets_of_all, once, reentry_conditions, unsettled
+from distlock_core.lock.spec import NESTED, NEW, Acquired, LockSpec, claim_record, run_details
 from distlock_core.model.record import EndNote, Record
 from distlock_core.process.identity import new_run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
+    from typing import Any, Union
 
     from distlock_core.etcd.client import Etcd
-    from distlock_core.etcd.values import Get, Op, Outcome
+    from distlock_core.etcd.values import Op, Outcome
     from distlock_core.lock.queue import Queue
     from distlock_core.lock.reentry import Reentry
+    from distlock_core.lock.snapshot import Snapshot
+    from distlock_core.lock.ticket import Ticket
+    from distlock_core.model.keys import Keys
 
     Call = Callable[[], Patience]
+    Entry = Union[int, Reentry]  # how a lock can be taken now: a free slot, or a hold of the same owner
 
 LONGEST_AHEAD = 3600  # seconds; a lease with a longer ttl is not granted in advance, as it would outlive a dead waiter
 
 
 class Claim(Value):
-    """A claim in flight: the snapshot that it is based on, and the hold that it creates if it is applied."""
+    """A claim in flight: the snapshots that it is based on, and the holds that it creates if it is applied."""
 
-    snapshot: Snapshot
-    acquired: Acquired
+    snapshots: Snapshots
+    acquired: tuple[Acquired, ...]
 
 
 class Claims:
     """The claims of one attempt, sent one at a time under one run id. Methods raise as `Etcd.txn` does.
 
-    `call` returns the patience for the next call.
+    Each claim is one transaction, about all locks of the attempt. `call` returns the patience for the next call.
     """
 
     def __init__(self, etcd: Etcd, spec: LockSpec, queue: Queue) -> None:
         self._etcd = etcd
         self._spec = spec
-        self._keys = spec.keys
+        self._locks = spec.locks
         self._queue = queue
         self._run = new_run()
         self.lease: Lease | None = None  # for the next claim
         self._details: dict[str, Any] | None = None  # of the record
         self._is_full = False  # etcd was full and granted no lease in advance: retried at the claim
         self._doubt: Claim | None = None
-        self.won: Acquired | None = None  # the hold, for a caller that is interrupted before it receives it
+        self.won: tuple[Acquired, ...] | None = None  # the holds, for a caller that is interrupted before it gets them
         self._is_noted = False
 
     @property
@@ -59,43 +63,81 @@ class Claims:
         """True while it is unknown whether the last claim was applied."""
         return self._doubt is not None
 
-    def take(self, snapshot: Snapshot, slot: int, call: Call) -> Acquired | Snapshot:
-        """Claim a free slot. Returns the lock, or a new snapshot if the slot is no longer free."""
-        key, record, lease = self._keys.slot(slot), claim_record(self._spec, self._own_details()), self._leased(call)
-        then: list[Op] = [Put(key, record, lease)]
-        if self._queue.ticket is not None:
-            then.append(Delete(self._queue.ticket.key))
-        conditions = claim_conditions(self._keys, snapshot, self._queue.ticket, slot, self._spec.slots)
-        acquired = Acquired(KeyValue(key, record, 0, 0, lease), self._run, slot, lease=self.lease)
-        return self._commit(Claim(snapshot, acquired), conditions, then, call)
+    def take(self, snapshots: Snapshots, entries: Sequence[Entry], call: Call) -> tuple[Acquired, ...] | Snapshots:
+        """Claim a free slot, or re-enter a hold of the same owner, for each lock.
 
-    def enter(self, snapshot: Snapshot, reentry: Reentry, call: Call) -> Acquired | Snapshot:
-        """Re-enter a hold of the same owner. Returns as `take`."""
-        holder, before = reentry.holder, reentry.before
-        if reentry.how == NESTED:
-            # Nothing is written: the outer run keeps its record, and with it the right to release.
+        Returns the holds, or new snapshots if a lock has changed. If this process runs inside all the holds, nothing is
+        written: the outer run keeps its records, and with them the right to release.
+        """
+        nested = self._nested(entries)
+        if nested is not None:
             self.drop_lease()
-            return Acquired(holder.kv, holder.record.run, holder.slot, NESTED)
+            return nested
+        lease = self._leased(call)
+        conditions: list[Compare] = []
+        then: list[Op] = []
+        acquired = []
+        for keys, snapshot, entry, ticket in zip(self._locks, snapshots.each, entries, self._tickets()):
+            if isinstance(entry, int):
+                part = self._claim(keys, snapshot, entry, ticket, lease)
+            else:
+                part = self._enter(keys, snapshot, entry, lease)
+            acquired.append(part[0])
+            conditions += part[1]
+            then += part[2]
+        return self._commit(Claim(snapshots, tuple(acquired)), once(conditions), then, call)
+
+    def _nested(self, entries: Sequence[Entry]) -> tuple[Acquired, ...] | None:
+        """The holds of the commands around this one, if all locks are theirs, else None."""
+        found = []
+        for entry in entries:
+            if isinstance(entry, int) or entry.how != NESTED:
+                return None
+            holder = entry.holder
+            found.append(Acquired(holder.kv, holder.record.run, holder.slot, NESTED))
+        return tuple(found)
+
+    def _claim(
+        self, keys: Keys, snapshot: Snapshot, slot: int, ticket: Ticket | None, lease: int
+    ) -> tuple[Acquired, list[Compare], list[Op]]:
+        """The hold of a free slot, with the conditions and writes that make it."""
+        key, record = keys.slot(slot), claim_record(self._spec, self._own_details())
+        then: list[Op] = [Put(key, record, lease)]
+        if ticket is not None:
+            then.append(Delete(ticket.key))
+        conditions = claim_conditions(keys, snapshot, ticket, slot, self._spec.slots)
+        return Acquired(KeyValue(key, record, 0, 0, lease), self._run, slot, lease=self.lease), conditions, then
+
+    def _enter(
+        self, keys: Keys, snapshot: Snapshot, reentry: Reentry, lease: int
+    ) -> tuple[Acquired, list[Compare], list[Op]]:
+        """The re-entered hold, with the conditions and the write that make it."""
         from distlock_core.lock.reentry import reentry_record  # already loaded by the search for the hold
 
-        record, lease = reentry_record(self._spec, self._run, reentry), self._leased(call)
+        holder = reentry.holder
+        record = reentry_record(self._spec, self._run, reentry)
         kv = KeyValue(holder.key, record, holder.kv.create_revision, 0, lease)
-        acquired = Acquired(kv, self._run, holder.slot, reentry.how, before, reentry.before_lease, self.lease)
-        conditions = reentry_conditions(self._keys, snapshot, holder)
-        return self._commit(Claim(snapshot, acquired), conditions, [Put(holder.key, record, lease)], call)
+        before, before_lease = reentry.before, reentry.before_lease
+        acquired = Acquired(kv, self._run, holder.slot, reentry.how, before, before_lease, self.lease)
+        return acquired, reentry_conditions(keys, snapshot, holder), [Put(holder.key, record, lease)]
 
-    def _commit(self, claim: Claim, conditions: list[Compare], then: list[Op], call: Call) -> Acquired | Snapshot:
+    def _tickets(self) -> Sequence[Ticket | None]:
+        return self._queue.tickets or (None,) * len(self._locks)
+
+    def _commit(
+        self, claim: Claim, conditions: list[Compare], then: list[Op], call: Call
+    ) -> tuple[Acquired, ...] | Snapshots:
         self._note()
         self._doubt = claim
-        reads = gets(self._keys, self._queue.ticket)
+        reads = gets_of_all(self._locks, self._queue.tickets)
         try:
             outcome = self._etcd.txn(conditions, then, reads, call())
         except (OutcomeUnknown, Cancelled):
             raise
         except NoSpace:
             # etcd applies the write that exceeds the quota, although it reports an error. Nothing is in flight now.
-            holder = Snapshot.parse(self._keys, self._etcd.read(reads, call()), None).held_under(self._run)
-            self.won = None if holder is None else claim.acquired._replace(kv=holder.kv)
+            found = self._etcd.read(gets_of_all(self._locks, ()), call())
+            self.won = self._won(claim, found, call())
             self._doubt = None
             if self.won is None:
                 raise
@@ -108,12 +150,22 @@ class Claims:
         if not outcome.succeeded:
             self._doubt = None
             self.drop_lease()
-            return Snapshot.parse(self._keys, outcome, self._queue.ticket)
-        kv = claim.acquired.kv
-        born = kv.create_revision or outcome.revision
-        won = self.won = claim.acquired._replace(kv=kv._replace(create_revision=born, mod_revision=outcome.revision))
+            return Snapshots.parse(self._locks, outcome, self._queue.tickets)
+        won = self.won = tuple(_at(outcome.revision, one) for one in claim.acquired)
         self._doubt = None
         return won
+
+    def _won(self, claim: Claim, outcome: Outcome, patience: Patience) -> tuple[Acquired, ...] | None:
+        """The holds of a claim that nothing can apply any more, from a read of all locks. None if they do not exist.
+
+        If another client has deleted some of them since, the others are undone.
+        """
+        holders = Snapshots.parse(self._locks, outcome, ()).held_under(self._run)
+        found = tuple(one._replace(kv=holder.kv) for one, holder in zip(claim.acquired, holders) if holder is not None)
+        if found and len(found) < len(holders):
+            self.undo(found, patience)
+            return None
+        return found or None
 
     def _note(self) -> None:
         """Write this machine's note of the acquisition, in advance: after a reboot it is the only proof."""
@@ -170,49 +222,53 @@ class Claims:
         if lease is not None:
             lease.give_up(patience)
 
-    def settle(self, patience: Patience) -> Acquired | None:
+    def settle(self, patience: Patience) -> tuple[Acquired, ...] | None:
         """Determine the outcome of a claim without a reply, and invalidate it if it was not applied.
 
-        Every claim requires that the lock's `__last` note is unchanged. Rewriting the note with the same content
-        changes its revision, so a claim that is still in flight (in a proxy, in a paused member) can never be applied.
+        Every claim requires that the `__last` notes of all its locks are unchanged. Rewriting one of them with the same
+        content changes its revision, so a claim that is still in flight (in a proxy, in a paused member) can never be
+        applied. If one of them has changed already, it cannot either.
         """
         assert self._doubt is not None
-        snapshot, acquired = self._doubt
-        last = snapshot.last.value if snapshot.last else Record(0, "", {"how": ""}).encode()
-        again = Put(self._keys.last, last)
-        reads = gets(self._keys, None)
+        claim = self._doubt
+        unchanged = self._notes_unchanged(claim.snapshots)
+        note = claim.snapshots.each[0].last
+        again = Put(self._locks[0].last, note.value if note else Record(0, "", {"how": ""}).encode())
+        reads = gets_of_all(self._locks, ())
         try:
-            outcome = self._etcd.txn([unsettled(self._keys, snapshot)], [again, *reads], reads, patience)
+            outcome = self._etcd.txn(unchanged, [again, *reads], reads, patience)
         except NoSpace as full:
-            outcome = self._void_in_a_full_etcd(snapshot, reads, patience, full)
-        holder = Snapshot.parse(self._keys, outcome, None).held_under(self._run)
-        self.won = None if holder is None else acquired._replace(kv=holder.kv)
+            outcome = self._void_in_a_full_etcd(claim, reads, patience, full)
+        self.won = self._won(claim, outcome, patience)
         self._doubt = None
         return self.won
 
-    def _void_in_a_full_etcd(
-        self, snapshot: Snapshot, reads: Sequence[Get], patience: Patience, full: NoSpace
-    ) -> Outcome:
+    def _notes_unchanged(self, snapshots: Snapshots) -> list[Compare]:
+        return [unsettled(keys, one) for keys, one in zip(self._locks, snapshots.each)]
+
+    def _void_in_a_full_etcd(self, claim: Claim, reads: Sequence[Get], patience: Patience, full: NoSpace) -> Outcome:
         """Invalidate a claim by deletes alone, and read its outcome.
 
-        A claim requires that its lease, its ticket and the lock's `__last` note are unchanged, so the first of these
-        that exists is deleted. A claim with none of them (the very first for a persistent lock) cannot be invalidated:
-        this raises `full`.
+        A claim requires that its lease and the `__last` notes are unchanged, and the claim of a free slot that its
+        ticket is, so the first of these that exists is deleted. A claim with none of them (the very first for a
+        persistent lock) cannot be invalidated: this raises `full`.
         """
         if self.lease is not None:
             lease, self.lease = self.lease, None
             lease.revoke(patience)
             return self._etcd.read(reads, patience)
-        ticket = self._queue.ticket
-        if ticket is not None:
-            same = Compare("CREATE", "EQUAL", ticket.key, ticket.create_revision)
-            return self._etcd.txn([same], [Delete(ticket.key), *reads], reads, patience)
-        if snapshot.last is None:
-            raise full
-        return self._etcd.txn([unsettled(self._keys, snapshot)], [Delete(self._keys.last), *reads], reads, patience)
+        for ticket, acquired in zip(self._queue.tickets, claim.acquired):
+            if acquired.how == NEW:
+                same = Compare("CREATE", "EQUAL", ticket.key, ticket.create_revision)
+                return self._etcd.txn([same], [Delete(ticket.key), *reads], reads, patience)
+        for keys, snapshot in zip(self._locks, claim.snapshots.each):
+            if snapshot.last is not None:
+                unchanged = self._notes_unchanged(claim.snapshots)
+                return self._etcd.txn(unchanged, [Delete(keys.last), *reads], reads, patience)
+        raise full
 
-    def resolve(self, ending: BaseException, patience: Patience) -> Acquired | None:
-        """Settle a claim in doubt. Returns the lock if it was applied, None if it never will be.
+    def resolve(self, ending: BaseException, patience: Patience) -> tuple[Acquired, ...] | None:
+        """Settle a claim in doubt. Returns the holds if it was applied, None if it never will be.
 
         Raises `OutcomeUnknown` if that cannot be determined.
         """
@@ -222,27 +278,55 @@ class Claims:
             except OutcomeUnknown:
                 patience.pause(RETRY_PAUSE)
             except Exception as error:  # noqa: BLE001 - after any error the outcome of the claim is unknown
-                raise refusals.unknown(self._keys.name, self._spec.owner, self._run, f"{ending}; {error}") from ending
+                raise self._unknown(f"{ending}; {error}") from ending
         return None
 
-    def undo(self, acquired: Acquired, patience: Patience) -> None:
-        """Restore the state before a claim that succeeded while the caller was interrupted."""
-        ended = Put(self._keys.last, EndNote("released", self._spec.owner).record(acquired.kv))
-        undo: list[Op] = [Delete(acquired.kv.key), ended]
-        if acquired.before:
-            undo = [Put(acquired.kv.key, acquired.before, acquired.before_lease)]
-        while True:
+    def undo(self, acquired: Sequence[Acquired], patience: Patience) -> None:
+        """Restore the state before a claim that succeeded while the caller was interrupted, in one transaction."""
+        left = [one for one in acquired if one.how != NESTED]
+        without_notes = False
+        while left:
+            then: list[Op] = []
+            for one in left:
+                then += self._undoing(one, without_notes)
+            same = [Compare("MOD", "EQUAL", one.kv.key, one.kv.mod_revision) for one in left]
             try:
-                self._etcd.txn([Compare("MOD", "EQUAL", acquired.kv.key, acquired.kv.mod_revision)], undo, [], patience)
-                self.won = None
-                return
+                outcome = self._etcd.txn(same, then, [Get(one.kv.key) for one in left], patience)
             except LeaseGone:
-                undo = [Delete(acquired.kv.key), ended]  # the lease of the previous record has expired since
+                # The lease of the previous record has expired since.
+                left = [one._replace(before=b"") for one in left]
+                continue
             except OutcomeUnknown:
                 patience.pause(RETRY_PAUSE)
+                continue
             except NoSpace as full:
-                if acquired.before or len(undo) == 1:
-                    raise refusals.unknown(self._keys.name, self._spec.owner, self._run, str(full)) from full
-                undo = undo[:1]  # a full etcd still accepts deletes
+                if without_notes or any(one.before for one in left):
+                    raise self._unknown(str(full)) from full
+                without_notes = True  # a full etcd still accepts deletes
+                continue
             except Exception as error:
-                raise refusals.unknown(self._keys.name, self._spec.owner, self._run, str(error)) from error
+                raise self._unknown(str(error)) from error
+            if outcome.succeeded:
+                break
+            # Those that another client has changed or deleted meanwhile are left to it.
+            there = {kv.key: kv.mod_revision for found in outcome.ranges() for kv in found.kvs}
+            left = [one for one in left if there.get(one.kv.key) == one.kv.mod_revision]
+        self.won = None
+
+    def _undoing(self, acquired: Acquired, without_note: bool) -> list[Op]:
+        key = acquired.kv.key
+        if acquired.before:
+            return [Put(key, acquired.before, acquired.before_lease)]
+        if without_note:
+            return [Delete(key)]
+        keys = next(keys for keys in self._locks if keys.is_held_by(key))
+        return [Delete(key), Put(keys.last, EndNote("released", self._spec.owner).record(acquired.kv))]
+
+    def _unknown(self, why: str) -> OutcomeUnknown:
+        return refusals.unknown([keys.name for keys in self._locks], self._spec.owner, self._run, why)
+
+
+def _at(revision: int, acquired: Acquired) -> Acquired:
+    """A hold whose record was written at this revision."""
+    kv = acquired.kv
+    return acquired._replace(kv=kv._replace(create_revision=kv.create_revision or revision, mod_revision=revision))

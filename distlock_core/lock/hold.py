@@ -73,7 +73,7 @@ class Hold:
         `standby` is the monitoring thread, which is closed with the hold.
         """
         self._etcd = etcd
-        self._keys = spec.keys
+        self._keys = spec.locks[0]
         self._owner = spec.owner
         self._is_step = spec.kind == "lock"
         self.is_explicit, self._state_dir = spec.explicit, spec.state_dir

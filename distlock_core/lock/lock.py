@@ -62,7 +62,7 @@ class Lock:
         self.release_timeout = release_timeout
         self._notifier = HoldNotifier()
         self._current = CurrentHold(
-            etcd, self._notifier, spec.keys.name, contact=connect_timeout, on_lost=on_lost, background=background
+            etcd, self._notifier, spec.locks[0].name, contact=connect_timeout, on_lost=on_lost, background=background
         )
 
     def acquire(
@@ -100,7 +100,7 @@ class Lock:
             if self._current.will_be_monitored(self._spec):
                 with Uninterrupted():
                     self.prepare()
-            acquired, queue = acquisition.run(), acquisition.queue
+            (acquired,), queue = acquisition.run(), acquisition.queue
             with Uninterrupted():
                 # The claim has deleted the ticket; revoking its lease can wait until a run's command has ended.
                 self._current.begin(self._spec, acquired, None if self._spec.kind == "lock" else queue).look_after()
@@ -134,7 +134,8 @@ class Lock:
         Returns the hold that would be re-entered, and how, or None if a free lock would be taken. Raises
         `LockBusy`, `Frozen`, `LimitConflict`, `EtcdUnavailable`, `AccessDenied`.
         """
-        return Acquisition(self._etcd, self._spec, NO_WAIT, self._connect_timeout).preview()
+        (reentry,) = Acquisition(self._etcd, self._spec, NO_WAIT, self._connect_timeout).preview()
+        return reentry
 
     def verify(self, cancel: Cancel | None = None) -> bool:
         """True if the lock is still held, by a linearizable read. Raises `EtcdUnavailable`, `AccessDenied`."""
@@ -223,7 +224,7 @@ class Lock:
 
     @property
     def name(self) -> str:
-        return self._spec.keys.name
+        return self._spec.locks[0].name
 
     @property
     def owner(self) -> str:
@@ -250,7 +251,7 @@ class Lock:
         """The hold as other processes see it. Raises `NotHolder`."""
         acquired = self._current.require().acquired
         ttl_left = None if acquired.lease is None else max(0, int(acquired.lease.deadline - now()))
-        return Holder.parse(self._spec.keys, acquired.kv)._replace(ttl_left=ttl_left)
+        return Holder.parse(self._spec.locks[0], acquired.kv)._replace(ttl_left=ttl_left)
 
     @property
     def value(self) -> str | None:

@@ -87,7 +87,7 @@ class Realm:
         provably gone.
         """
         spec = LockSpec(
-            self._keys(name),
+            (self._keys(name),),
             hostname() if owner is None else check_owner(owner),
             owner is not None,
             check_text(reason, "reason"),

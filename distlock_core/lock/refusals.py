@@ -5,31 +5,66 @@ from __future__ import annotations
 from distlock_core.base.text import printable
 from distlock_core.errors import AcquireTimeout, Frozen, LimitConflict, LockBusy, OutcomeUnknown
 from distlock_core.hints import SAME_OWNER, SAME_SLOTS, Hint, see, settle
+from distlock_core.lock.spec import NESTED
 from distlock_core.model.state import LockState
-from distlock_core.model.wording import taken
+from distlock_core.model.wording import listed, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from distlock_core.lock.reentry import Reentry
+
+    # A lock that cannot be taken now, and why a hold of the caller's owner there cannot be re-entered, with hints.
+    Blocked = tuple[LockState, tuple[str, list[Hint]]]
 
 
-def busy(state: LockState, own: tuple[str, list[Hint]] = ("", [])) -> LockBusy | Frozen:
-    """The error for a caller that does not wait: the lock is held, others are ahead, or the realm is frozen.
-
-    `own`: why a hold of the caller's owner cannot be re-entered.
-    """
-    kind = LockBusy if state.frozen is None else Frozen
-    return kind(f"{taken(state)}{_because(own)}", state=state, hints=[*own[1], see(state.name)])
+def busy(blocked: Sequence[Blocked], states: Sequence[LockState]) -> LockBusy | Frozen:
+    """The error for a caller that does not wait: a lock is held, others are ahead, or the realm is frozen."""
+    frozen = [state for state, _ in blocked if state.frozen is not None]
+    kind = Frozen if frozen else LockBusy
+    return kind(_why(blocked), state=(*frozen, blocked[0][0])[0], states=states, hints=_hints(blocked))
 
 
-def mutex_busy(state: LockState) -> LockBusy:
-    return LockBusy(f"{taken(state)}: try again", state=state)
+def mutex_busy(states: Sequence[LockState]) -> LockBusy:
+    return LockBusy(f"{taken(states[0])}: try again", state=states[0], states=states)
 
 
-def timeout(state: LockState, seconds: float, away: str, own: tuple[str, list[Hint]] = ("", [])) -> AcquireTimeout:
+def timeout(blocked: Sequence[Blocked], states: Sequence[LockState], seconds: float, away: str) -> AcquireTimeout:
     silent = f"; last error: {away}" if away else ""
-    why = f"{taken(state)}{_because(own)}{silent}"
-    return AcquireTimeout(f"gave up after {seconds:.1f}s: {why}", state=state, hints=[*own[1], see(state.name)])
+    message = f"gave up after {seconds:.1f}s: {_why(blocked)}{silent}"
+    return AcquireTimeout(message, state=blocked[0][0], states=states, hints=_hints(blocked))
+
+
+def holds_some(entered: Sequence[Reentry], blocked: Sequence[Blocked], number: int) -> LockBusy | None:
+    """The error for several locks of which the owner holds some: around this process, or while others are not free."""
+    around = [entry.holder for entry in entered if entry.how == NESTED]
+    if around and len(around) < number:
+        return LockBusy(
+            f"{printable(around[0].lock)} is held by the command around this one, which does not hold all of these "
+            "locks: name all of them in the outer command",
+            state=blocked[0][0] if blocked else None,
+        )
+    if not blocked:
+        return None
+    held = " and ".join(printable(entry.holder.lock) for entry in entered)
+    return LockBusy(
+        f"{_why(blocked)}; this owner holds {held}, and waiting while holding could block others for ever: release "
+        f"{held}, or try again once {printable(blocked[0][0].name)} is free",
+        state=blocked[0][0],
+        hints=[see(blocked[0][0].name)],
+    )
+
+
+def _why(blocked: Sequence[Blocked]) -> str:
+    if any(state.frozen is not None for state, _ in blocked):
+        blocked = [one for one in blocked if one[0].frozen is not None][:1]
+    return "; ".join(f"{taken(state)}{_because(own)}" for state, own in blocked)
+
+
+def _hints(blocked: Sequence[Blocked]) -> list[Hint]:
+    hints = [hint for _, (_, own) in blocked for hint in own]
+    return [*hints, *(see(state.name) for state, _ in blocked)]
 
 
 def other_limit(state: LockState, slots: int) -> LimitConflict | None:
@@ -62,9 +97,10 @@ def _because(own: tuple[str, list[Hint]]) -> str:
     return f"; {own[0]}" if own[0] else ""
 
 
-def unknown(name: str, owner: str, run: str, why: str) -> OutcomeUnknown:
+def unknown(names: Sequence[str], owner: str, run: str, why: str) -> OutcomeUnknown:
+    locked = "was locked" if len(names) == 1 else "were locked"
     return OutcomeUnknown(
-        f"unknown whether {printable(name)} was locked: {why}. etcd may still apply the claim of run {run}",
+        f"unknown whether {listed(names)} {locked}: {why}. etcd may still apply the claim of run {run}",
         run=run,
-        hints=[settle(name, owner, run)],
+        hints=[settle(name, owner, run) for name in names],
     )

@@ -1,6 +1,8 @@
 """Snapshot: the state of a lock from one read, and the conditions for a claim that is based on it.
 
 A claim is a transaction whose conditions repeat the state that was read, so it fails if anything has changed since.
+`Snapshots` is about all locks of one acquisition, from one read; a single lock is a tuple of one. What is read and
+required of each of them adds up by itself.
 """
 
 from __future__ import annotations
@@ -13,7 +15,12 @@ from distlock_core.model.state import Holder, LockState
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import TypeVar
+
     from distlock_core.lock.ticket import Ticket
+
+    Operation = TypeVar("Operation", Get, Compare)
 
 
 MOST_SLOTS = 1000  # largest number of slots of a lock, and so of slot keys to read
@@ -77,6 +84,46 @@ class Snapshot(Value):
         return LockState(name, self.holders, self.waiting, last=last, frozen=frozen, mutex_busy=self.mutex_busy)
 
 
+class Snapshots(Value):
+    """The locks of one acquisition at one revision, in the order in which they were named."""
+
+    revision: int
+    each: tuple[Snapshot, ...]
+
+    @classmethod
+    def parse(cls, locks: Sequence[Keys], outcome: Outcome, tickets: Sequence[Ticket]) -> Snapshots:
+        """Parse the results of `gets_of_all()`, which are the last ones of the outcome."""
+        if len(locks) == 1:
+            only = Snapshot.parse(locks[0], outcome, tickets[0] if tickets else None)
+            return cls(outcome.revision, (only,))
+        wanted = [gets(keys, ticket) for keys, ticket in zip(locks, _or_none(locks, tickets))]
+        union = once(get for one in wanted for get in one)
+        found = dict(zip(union, outcome.ranges()[-len(union) :]))
+        each = [
+            Snapshot.parse(keys, outcome._replace(results=tuple(found[get] for get in one)), ticket)
+            for keys, ticket, one in zip(locks, _or_none(locks, tickets), wanted)
+        ]
+        return cls(outcome.revision, tuple(each))
+
+    @property
+    def has_lost_place(self) -> bool:
+        """True if a ticket is missing, so that the place in that queue is lost. Only for a waiter with tickets."""
+        return any(one.ahead is None for one in self.each)
+
+    @property
+    def is_first(self) -> bool:
+        """True for a waiter that is first in every queue."""
+        return not any(one.ahead is None or one.ahead for one in self.each)
+
+    def held_under(self, run: str) -> tuple[Holder | None, ...]:
+        """The holds of the acquisition with this run id, one for each lock."""
+        return tuple(one.held_under(run) for one in self.each)
+
+    def states(self, locks: Sequence[Keys]) -> tuple[LockState, ...]:
+        """The states for messages and listings, one for each lock."""
+        return tuple(one.state(keys.name) for keys, one in zip(locks, self.each))
+
+
 def gets(keys: Keys, ticket: Ticket | None) -> list[Get]:
     """The reads for a `Snapshot`. They include the queue up to the ticket, or its first entry without a ticket."""
     if ticket is None:
@@ -85,6 +132,22 @@ def gets(keys: Keys, ticket: Ticket | None) -> list[Get]:
         queue = Get(*ends(keys.queue), by_age=True, keys_only=True, max_create_revision=ticket.create_revision)
     mutex = Get(*ends(keys.mutex), keys_only=True, limit=1)
     return [Get(keys.lock), Get(*ends(keys.slots), limit=MOST_SLOTS), queue, Get(keys.freeze), mutex, Get(keys.last)]
+
+
+def gets_of_all(locks: Sequence[Keys], tickets: Sequence[Ticket]) -> list[Get]:
+    """The reads for `Snapshots`. What the locks of a realm share is read once."""
+    if len(locks) == 1:
+        return gets(locks[0], tickets[0] if tickets else None)
+    return once(get for keys, ticket in zip(locks, _or_none(locks, tickets)) for get in gets(keys, ticket))
+
+
+def once(operations: Iterable[Operation]) -> list[Operation]:
+    """Each of the operations once, in the order given: etcd limits their number."""
+    return list(dict.fromkeys(operations))
+
+
+def _or_none(locks: Sequence[Keys], tickets: Sequence[Ticket]) -> Sequence[Ticket | None]:
+    return tickets or (None,) * len(locks)
 
 
 def claim_conditions(keys: Keys, snapshot: Snapshot, ticket: Ticket | None, slot: int, slots: int) -> list[Compare]:

@@ -24,14 +24,14 @@ NEW, NESTED, STEP, TAKEN_OVER = "new", "nested", "step", "taken over"
 
 
 class LockSpec(Value):
-    """The request: lock, owner and options. `inside` has the keys and tokens held by the commands around this one."""
+    """The request: locks, owner and options. `inside` has the keys and tokens held by the commands around this one."""
 
-    keys: Keys
+    locks: tuple[Keys, ...]  # all or none of them
     owner: str
     explicit: bool
     reason: str
     kind: str  # lock: a separate step. run: it ends with a command or a block
-    slots: int
+    slots: int  # of each lock
     inside: Mapping[bytes, int]
     ttl: int | None = None  # seconds; without one the lock is persistent
     refresh: float | None = None  # seconds between two renewals
@@ -46,7 +46,10 @@ class LockSpec(Value):
 
 
 class Acquired(Value):
-    """The result: the key as last seen, how it was acquired, and the previous record in `before`, if any."""
+    """The result for one lock: the key as last seen, how it was acquired, and its previous record in `before`, if any.
+
+    All locks of an acquisition have the same run and the same lease.
+    """
 
     kv: KeyValue
     run: str

@@ -1,43 +1,50 @@
-"""Ticket: a key in the queue of a lock, attached to its own lease."""
+"""Ticket: a key in the queue of a lock, attached to its waiter's lease."""
 
 from __future__ import annotations
 
 from distlock_core.base.deadline import RETRY_PAUSE, Patience
+from distlock_core.base.value import Value
 from distlock_core.errors import OutcomeUnknown
-from distlock_core.etcd.values import Compare, Get, Put
+from distlock_core.etcd.values import Compare, Get, LeaseGone, Put
 from distlock_core.lock.lease import Lease
 from distlock_core.model.keys import Keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from distlock_core.etcd.client import Etcd
 
 
-class Ticket:
-    """A key in the queue, attached to its own lease. The queue is ordered by `create_revision`."""
+class Ticket(Value):
+    """A key in the queue of one lock. The queue is ordered by `create_revision`."""
 
-    def __init__(self, etcd: Etcd, keys: Keys, lease: Lease, record: bytes, patience: Patience) -> None:
-        """Join the end of the queue. Raises as `Etcd` does; the ticket may exist anyway, until its lease expires.
+    key: bytes
+    create_revision: int
+    lease: Lease
 
-        Raises `LeaseGone` if the ticket's lease expired meanwhile: then queue again.
-        """
-        self.lease = lease
-        self.key = keys.ticket(lease.id)
-        self.create_revision = self._put(etcd, record, patience)
 
-    def give_up(self, patience: Patience | None = None) -> None:
-        """Leave the queue by revoking the lease: best effort within the patience (default: one second)."""
-        self.lease.give_up(patience)
+def take_tickets(
+    etcd: Etcd, locks: Sequence[Keys], lease: Lease, record: bytes, patience: Patience
+) -> tuple[Ticket, ...]:
+    """Join the end of each lock's queue in one transaction, so that all tickets have the same create_revision.
 
-    def _put(self, etcd: Etcd, record: bytes, patience: Patience) -> int:
-        absent = Compare("CREATE", "EQUAL", self.key, 0)
-        put = Put(self.key, record, self.lease.id)
-        while True:
-            try:
-                outcome = etcd.txn([absent], [put], [Get(self.key)], patience)
-            except OutcomeUnknown:
-                patience.pause(RETRY_PAUSE)
-                continue  # no other waiter uses this key, so a retry shows the outcome
-            if outcome.succeeded:
-                return outcome.revision
-            return outcome.ranges()[0].kvs[0].create_revision
+    So all queues have the same order of waiters, and nobody waits in a circle. Raises as `Etcd` does; the tickets may
+    exist anyway, until their lease expires. Raises `LeaseGone` if that lease expired meanwhile, or if another client
+    has deleted one of the tickets: then queue again.
+    """
+    keys = [lock.ticket(lease.id) for lock in locks]
+    absent = [Compare("CREATE", "EQUAL", key, 0) for key in keys]
+    puts = [Put(key, record, lease.id) for key in keys]
+    while True:
+        try:
+            outcome = etcd.txn(absent, puts, [Get(key) for key in keys], patience)
+        except OutcomeUnknown:
+            patience.pause(RETRY_PAUSE)
+            continue  # no other waiter uses these keys, so a retry shows the outcome
+        if outcome.succeeded:
+            return tuple(Ticket(key, outcome.revision, lease) for key in keys)
+        born = {kv.key: kv.create_revision for found in outcome.ranges() for kv in found.kvs}
+        if len(born) < len(keys) or len(set(born.values())) > 1:
+            raise LeaseGone
+        return tuple(Ticket(key, born[key], lease) for key in keys)

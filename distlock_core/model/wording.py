@@ -11,6 +11,10 @@ from distlock_core.base.text import printable, shortened
 from distlock_core.model.record import Record
 from distlock_core.model.state import Holder, LockState
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 MOST_NAMED = 8  # holders that a message names
 
 
@@ -34,6 +38,12 @@ def clock(seconds: float) -> str:
         return time.strftime("%H:%M" if then[:3] == today[:3] else "%Y-%m-%d %H:%M", then)
     except (OverflowError, ValueError, OSError):
         return "an impossible time"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names of locks in one phrase: `rack-7, rack-8 and percona_prod`."""
+    *first, last = map(printable, names)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def owner_of(owner: str | None) -> str:

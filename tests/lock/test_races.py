@@ -17,7 +17,7 @@ from distlock_core.base.deadline import Patience
 from distlock_core.etcd.values import Get
 from distlock_core.lock.lease import Lease
 from distlock_core.lock.snapshot import Snapshot, claim_conditions, gets
-from distlock_core.lock.ticket import Ticket
+from distlock_core.lock.ticket import take_tickets
 from distlock_core.model.keys import Keys
 from distlock_core.model.record import Record
 from distlock_core.testing import Proxy
@@ -138,14 +138,15 @@ def test_a_ticket_claims_only_when_none_is_older(scene_each: Scene, older: bool)
     patience = Patience.lasting(BOUND)
     if older:
         scene_each.put("web/queue/ffff")
-    ticket = Ticket(etcd, keys, Lease(etcd, 10, patience), Record(1, "me", {}).encode(), patience)
+    record = Record(1, "me", {}).encode()
+    (ticket,) = take_tickets(etcd, [keys], Lease(etcd, 10, patience), record, patience)
     scene_each.put("web/queue/0000")  # younger: of no concern
     snapshot = Snapshot.parse(keys, etcd.read(gets(keys, ticket), patience), ticket)
     assert snapshot.is_my_turn is not older
     for slots in (1, 2):
         conditions = claim_conditions(keys, snapshot, ticket, 0, slots)
         assert etcd.txn(conditions, [Get(keys.lock)], [], patience).succeeded is not older
-    ticket.give_up()
+    ticket.lease.give_up()
 
 
 def test_two_processes_racing_never_hold_together(scene_each: Scene, tmp_path: Path) -> None:
