@@ -1,32 +1,21 @@
-"""Hold: one acquisition of a lock, from start to end: monitoring, verification, changes, release."""
+"""Hold: one acquisition of a lock, from start to end: monitoring, verification, changes; its end is in `ending`."""
 
 from __future__ import annotations
 
 import os
 
-from distlock_core.base.deadline import Backoff, Patience, now
+from distlock_core.base.deadline import Patience, now
 from distlock_core.base.text import printable
-from distlock_core.errors import (
-    AccessDenied,
-    AnotherCluster,
-    Cancelled,
-    ConfigError,
-    DistlockError,
-    EtcdUnavailable,
-    LockLost,
-    NoSpace,
-    NotHolder,
-    OutcomeUnknown,
-)
-from distlock_core.etcd.values import Get, KeyValue, LeaseGone, Put
+from distlock_core.errors import DistlockError, LockLost, NotHolder
+from distlock_core.etcd.values import Get, KeyValue, LeaseGone
 from distlock_core.hints import see
-from distlock_core.lock.lease import GIVE_UP, Lease
-from distlock_core.lock.release import UNEXPECTED, release_key
-from distlock_core.lock.rewrite import amend, cool_down, leave_taken, rehang, rewrite
+from distlock_core.lock.ending import Ending
+from distlock_core.lock.lease import GIVE_UP
+from distlock_core.lock.release import UNEXPECTED
+from distlock_core.lock.rewrite import amend, rehang
 from distlock_core.lock.spec import NESTED, STEP, Acquired, LockSpec
-from distlock_core.model.record import HELD, KEPT, EndNote, Record, token_of
+from distlock_core.model.record import Record, token_of
 from distlock_core.model.state import Holder
-from distlock_core.model.ttl import longest_call
 from distlock_core.model.wording import held_by
 
 TYPE_CHECKING = False
@@ -40,9 +29,6 @@ if TYPE_CHECKING:
     from distlock_core.events.hold_notifier import HoldNotifier
     from distlock_core.lock.monitor import Loss, Session
     from distlock_core.lock.queue import Queue
-
-
-SHORTEST_STEP = 0.5  # seconds for one attempt to leave a leased lock taken, between two renewals of its lease
 
 
 class Hold:
@@ -97,9 +83,10 @@ class Hold:
         if self._session is None:
             from distlock_core.lock.monitor import Session
 
-            is_mine = self._is_mine_or_my_guests if self._is_step else self._is_mine
+            acquired = self.acquired
+            is_own = (lambda kv: acquired.owns_or_hosts(kv, self._owner)) if self._is_step else acquired.owns
             self._session = Session(
-                self._etcd, self._keys, self.acquired.kv, is_mine, self.acquired.lease, self._on_lost, self._standby
+                self._etcd, self._keys, acquired.kv, is_own, acquired.lease, self._on_lost, self._standby
             )
             self._session.on_change = self._announce
         return self._session
@@ -127,7 +114,7 @@ class Hold:
         """True if it is still held, by a linearizable read."""
         patience = Patience.lasting(self._contact, cancel)
         found = self._etcd.read([Get(self.acquired.kv.key)], patience).ranges()[0].kvs
-        return bool(found) and self._is_mine(found[0])
+        return bool(found) and self.acquired.owns(found[0])
 
     # Changes.
 
@@ -150,7 +137,7 @@ class Hold:
         was_running = session.is_running
         session.stop(for_now=True)
         try:
-            moved = rehang(self._etcd, self.acquired, self._is_mine, ttl, refresh, patience)
+            moved = rehang(self._etcd, self.acquired, self.acquired.owns, ttl, refresh, patience)
             if moved is not None:
                 self.acquired = moved
                 self._hung = ttl, refresh
@@ -166,12 +153,12 @@ class Hold:
         patience = Patience.lasting(self._contact, cancel)
         seen: list[KeyValue] = []
 
-        def is_mine(kv: KeyValue) -> bool:
+        def is_own(kv: KeyValue) -> bool:
             seen.append(kv)
-            return self._is_mine(kv)
+            return self.acquired.owns(kv)
 
         try:
-            kv = amend(self._etcd, self.acquired.kv, is_mine, change, patience)
+            kv = amend(self._etcd, self.acquired.kv, is_own, change, patience)
         except LeaseGone:
             kv = None
         if kv is None:
@@ -195,25 +182,15 @@ class Hold:
 
     def release(self, patience: Patience) -> None:
         """Delete its key; a re-entered hold is left held, in its previous state."""
-        self._end(self._delete, patience, stays=self.acquired.how == STEP)
+        self._end(lambda ending: ending.release(patience), patience, stays=self.acquired.how == STEP)
 
     def leave_taken(self, reason: str, patience: Patience) -> None:
         """Leave the lock taken, persistent, until an operator unlocks it."""
-        changes = {"state": KEPT, "reason": reason}
-        self._end(
-            lambda kv, patience: leave_taken(self._etcd, kv, self._is_mine, changes, patience), patience, stays=True
-        )
+        self._end(lambda ending: ending.keep(reason, patience), patience, stays=True)
 
     def cool(self, seconds: int, patience: Patience) -> None:
         """Leave the lock taken for this number of seconds."""
-        leases: list[Lease] = []
-
-        def cool(kv: KeyValue, patience: Patience) -> bool:
-            if not leases or leases[0].deadline < now():
-                leases[:] = [Lease(self._etcd, seconds, patience)]
-            return cool_down(self._etcd, self._keys, kv, self._is_mine, leases[0], self._owner, patience)
-
-        self._end(cool, patience, stays=True)
+        self._end(lambda ending: ending.cool(seconds, patience), patience, stays=True)
 
     def give_up(self) -> None:
         """Give up a lost hold: revoke its lease, and leave its key to the new holder."""
@@ -233,7 +210,7 @@ class Hold:
         why = loss.why if loss is not None else "its key was deleted, or belongs to another hold"
         return LockLost(f"{printable(self._keys.name)} was lost: {why}", hints=[see(self._keys.name)])
 
-    def _end(self, how: Callable[[KeyValue, Patience], bool], patience: Patience, *, stays: bool) -> None:
+    def _end(self, how: Callable[[Ending], bool], patience: Patience, *, stays: bool) -> None:
         """End the hold with `how`, and clean up.
 
         If the lock `stays` taken, but that could not be written, its lease is not revoked: that would free the lock.
@@ -241,8 +218,10 @@ class Hold:
         if self._session is not None:
             self._session.stop()
         try:
-            nested = self.acquired.how == NESTED
-            done = self._is_still_around_me(patience) if nested else self._do(how, patience, stays)
+            if self.acquired.how == NESTED:
+                done = self._outer_hold_exists(patience)
+            else:
+                done = how(Ending(self._etcd, self._keys, self.acquired, self._owner, self._in_doubt))
             self.is_over = True
             if not done:
                 raise self.loss_error()
@@ -254,42 +233,7 @@ class Hold:
                 self._drop_note()
                 self._notifier.report_released()
 
-    def _do(self, how: Callable[[KeyValue, Patience], bool], patience: Patience, stays: bool) -> bool:
-        """Call `how` until it succeeds. Raises the last error when the patience is over."""
-        lease = self.acquired.lease if stays else None
-        pauses = Backoff()
-        trouble: Exception | None = None
-        while True:
-            # The lease of a lock that stays taken is renewed between attempts.
-            step = patience if lease is None else patience.within(max(longest_call(lease.ttl), SHORTEST_STEP))
-            try:
-                return how(self.acquired.kv, step)
-            except (AccessDenied, AnotherCluster, Cancelled, ConfigError, OutcomeUnknown):
-                raise
-            except NoSpace as full:
-                if not stays and self._revoke(step):
-                    return True
-                trouble = full
-            except (EtcdUnavailable, LeaseGone, *UNEXPECTED) as away:
-                # The last attempt may have had no time left, so an earlier answer of etcd is more useful.
-                if not (isinstance(trouble, NoSpace) and patience.over()):
-                    trouble = away
-            if lease is not None and not lease.gone and not patience.over():
-                lease.renew_if_due(step)
-            patience.pause(pauses.next())
-            if patience.over():
-                if isinstance(trouble, DistlockError):
-                    raise trouble
-                raise EtcdUnavailable(f"cannot send requests to etcd: {trouble or type(trouble).__name__}") from trouble
-
-    def _revoke(self, patience: Patience) -> bool:
-        """Revoke the lease of a hold whose key cannot be deleted otherwise. False: it has no lease."""
-        if self.acquired.lease is None:
-            return False
-        self.acquired.lease.revoke(patience)
-        return True
-
-    def _is_still_around_me(self, patience: Patience) -> bool:
+    def _outer_hold_exists(self, patience: Patience) -> bool:
         """True if the outer hold still exists, and if that is unknown: then the outer hold's end reports its loss."""
         try:
             return self.verify(patience.cancel)
@@ -302,21 +246,6 @@ class Hold:
         standby, self._standby = self._standby, None
         if standby is not None:
             standby.close()
-
-    def _delete(self, kv: KeyValue, patience: Patience) -> bool:
-        if self.acquired.how == STEP:
-
-            def step(there: KeyValue) -> Put:
-                # The step as in the current record: changes made by the run are kept.
-                inner = Record.parse(there.value).text("step").encode("utf-8", "backslashreplace")
-                return Put(there.key, inner or self.acquired.before, self.acquired.before_lease)
-
-            try:
-                return rewrite(self._etcd, kv, self._is_mine, step, patience) is not None
-            except LeaseGone:
-                pass  # the process that the step was bound to has ended in the meantime: release the step too
-        ending = EndNote("released", self._owner)
-        return release_key(self._etcd, self._keys, kv, self._is_mine, ending, patience, self._in_doubt)
 
     def _drop_note(self) -> None:
         """Remove this machine's note of the acquisition, which is no longer needed."""
@@ -333,25 +262,9 @@ class Hold:
         if with_lease and self.acquired.lease is not None:
             self.acquired.lease.give_up(patience)
 
-    # Ownership of the key.
-
     @property
     def _is_open(self) -> bool:
         return not self.is_over and (self._session is None or self._session.loss is None)
-
-    def _is_mine(self, kv: KeyValue) -> bool:
-        if token_of(kv) != self.acquired.token:
-            return False
-        record = Record.parse(kv.value)
-        return record.run == self.acquired.run and record.state == HELD
-
-    def _is_mine_or_my_guests(self, kv: KeyValue) -> bool:
-        """True too if a run of the same owner has entered this step, which it restores at its end."""
-        if token_of(kv) != self.acquired.token:
-            return False
-        record = Record.parse(kv.value)
-        guest = record.explicit and record.owner == self._owner and record.text("kind") == "run"
-        return record.state == HELD and (record.run == self.acquired.run or guest)
 
     def _announce(self) -> None:
         if self._session is not None and self._session.loss is not None:

@@ -62,7 +62,7 @@ class Session:
         etcd: Etcd,
         keys: Keys,
         kv: KeyValue,
-        is_mine: Callable[[KeyValue], bool],
+        is_own: Callable[[KeyValue], bool],
         lease: Lease | None,
         on_lost: Callable[[Loss], None] | None = None,
         standby: StandbyThread | None = None,
@@ -73,7 +73,7 @@ class Session:
         self._key = kv.key
         self._token = token_of(kv)
         self._revision = kv.mod_revision
-        self._is_mine = is_mine
+        self._is_own = is_own
         self.lease = lease
         self.on_lost = on_lost
         self.on_change: Callable[[], None] | None = None
@@ -237,7 +237,7 @@ class Session:
         outcome = self._etcd.read(reads, self._call(patience))
         found, last = outcome.ranges()
         self._revision = outcome.revision
-        if found.kvs and self._is_mine(found.kvs[0]):
+        if found.kvs and self._is_own(found.kvs[0]):
             return
         if found.kvs:
             other = Record.parse(found.kvs[0].value)

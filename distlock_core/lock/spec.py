@@ -8,7 +8,7 @@ from distlock_core.base.value import Value
 from distlock_core.etcd.values import KeyValue
 from distlock_core.lock.lease import TICKET_TTL, Lease
 from distlock_core.model.keys import Keys
-from distlock_core.model.record import Record, token_of
+from distlock_core.model.record import HELD, Record, token_of
 from distlock_core.process.identity import hostname, trace_of
 
 TYPE_CHECKING = False
@@ -63,6 +63,21 @@ class Acquired(Value):
     def token(self) -> int:
         """The fencing token, which grows with every acquisition."""
         return token_of(self.kv)
+
+    def owns(self, kv: KeyValue) -> bool:
+        """True if the key in this state belongs to this hold: not to a newer one, and not kept by an operator."""
+        if token_of(kv) != self.token:
+            return False
+        record = Record.parse(kv.value)
+        return record.run == self.run and record.state == HELD
+
+    def owns_or_hosts(self, kv: KeyValue, owner: str) -> bool:
+        """True also if a run of the same owner has entered this step, which that run restores at its end."""
+        if token_of(kv) != self.token:
+            return False
+        record = Record.parse(kv.value)
+        entered = record.explicit and record.owner == owner and record.text("kind") == "run"
+        return record.state == HELD and (record.run == self.run or entered)
 
 
 def ticket_record(spec: LockSpec) -> bytes:
