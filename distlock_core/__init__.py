@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         AccessDenied,
         AcquireTimeout,
         Cancelled,
+        CheckFailed,
         ConfigError,
         DistlockError,
         EtcdUnavailable,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from distlock_core.lock.realm import Realm
     from distlock_core.manager import LockManager
     from distlock_core.model.state import Holder, LockState, Waiter
+    from distlock_core.rollout.needed import acquire_if_needed
 
 # Loaded on first use, so that a program pays for what it uses.
 _HOMES = {
@@ -48,6 +50,7 @@ _HOMES = {
     "Ownership": "events.ownership",
     "Interrupt": "base.deadline",
     "Realm": "lock.realm",
+    "acquire_if_needed": "rollout.needed",
     "connect": "connection",
     "Session": "lock.monitor",
 }
@@ -56,6 +59,7 @@ __all__ = [
     "AccessDenied",
     "AcquireTimeout",
     "Cancelled",
+    "CheckFailed",
     "ConfigError",
     "DistlockError",
     "EtcdUnavailable",
@@ -77,6 +81,7 @@ __all__ = [
     "Realm",
     "Session",
     "Waiter",
+    "acquire_if_needed",
     "connect",
 ]
 

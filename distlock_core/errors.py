@@ -15,6 +15,7 @@
     |-- LimitConflict        kind limit: its holder has acquired it with another number of slots
     |-- OutcomeUnknown       kind unknown: etcd may or may not have applied a write, and may still apply it
     |-- NotStarted           kind not_started: the command could not be started
+    |-- CheckFailed          kind check: a check (is there work?) gave no answer; nothing was taken
     `-- Cancelled            kind interrupted: a signal, or the caller's cancel, ended the call
 
 `error.message` says what is wrong and where, in one line. `error.hints` name the next step, as codes with data
@@ -162,6 +163,12 @@ class NotStarted(DistlockError):
     """The command under the lock could not be started. The lock was released."""
 
     kind = "not_started"
+
+
+class CheckFailed(DistlockError):
+    """A check, such as `--unless`, gave no answer: it could not be started, was killed, or is broken."""
+
+    kind = "check"
 
 
 class Cancelled(DistlockError):

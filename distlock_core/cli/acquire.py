@@ -51,16 +51,16 @@ def lock_for(request: Request, details: Mapping[str, Any] | None = None) -> Lock
     )
 
 
-def acquire(request: Request, lock: Lock) -> Interrupt:
+def acquire(request: Request, lock: Lock, interrupt: Interrupt | None = None) -> Interrupt:
     """Wait for the lock. A signal, or the end of stderr's reader, gives up the place in the queue.
 
-    Returns the interrupt that a later signal sets.
+    Returns the interrupt that a later signal sets: the given one, if signals already set it.
     """
     from distlock_core.cli.signals import interrupt_on_signals
     from distlock_core.process.audience import Audience
 
     settings = request.settings
-    interrupt = interrupt_on_signals()
+    interrupt = interrupt or interrupt_on_signals()
     audience = Audience(interrupt)
     shown: list[Progress] = []
     watched: list[Watcher] = []

@@ -175,7 +175,9 @@ def _check(operations: Sequence[str], options: dict[str, Any], command: Sequence
 
 
 # Options that apply only to a command, or only to a lease.
-_FOR_A_COMMAND = ("on-failure", "record-arguments", "wait-for", "heartbeat", "node", "kill-after", "on-loss")
+_FOR_A_COMMAND = (
+    *("on-failure", "record-arguments", "wait-for", "heartbeat", "node", "kill-after", "on-loss", "only-if", "unless"),
+)
 _FOR_A_LEASE = ("refresh",)
 # Options that apply only to some operations.
 _GO_WITH = {

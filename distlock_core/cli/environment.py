@@ -18,13 +18,13 @@ LEASE = "DISTLOCK_LEASE"
 FOR_THIS_CALL = (
     *("LOCKNAME", "REASON", "VALUE", "TIMEOUT", "NOWAIT", "ID", "SLOTS", "TTL", "REFRESH", "KILL_AFTER", "ON_LOSS"),
     *("ON_FAILURE", "RECORD_ARGUMENTS", "WAIT_FOR", "COOLDOWN", "HEARTBEAT", "NODE", "WHILE_PID"),
+    *("ONLY_IF", "UNLESS"),
 )
 
 
 def for_command(environ: Mapping[str, str], lock: Lock) -> dict[str, str]:
     """The environment of a command under `lock`."""
-    own = {f"DISTLOCK_{word}" for word in FOR_THIS_CALL} | {LEASE}
-    child = {name: value for name, value in environ.items() if name not in own}
+    child = without_own(environ)
     this_key = os.fsdecode(lock.key.encode())  # as bytes, independent of the locale
     around = held_around(environ)
     outer = [f"{number} {os.fsdecode(key)}" for key, number in around.items() if os.fsdecode(key) != this_key]
@@ -33,3 +33,9 @@ def for_command(environ: Mapping[str, str], lock: Lock) -> dict[str, str]:
         child[LEASE] = f"{lock.lease:x}"
     child[HELD] = "\n".join([this_key, *outer])
     return child
+
+
+def without_own(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a line of shell that is asked before there is a lock: without what steers this call alone."""
+    own = {f"DISTLOCK_{word}" for word in FOR_THIS_CALL} | {LEASE}
+    return {name: value for name, value in environ.items() if name not in own}

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from distlock_core.cli.work import WorkCheck
     from distlock_core.command.heartbeat import Heartbeat
     from distlock_core.command.prefork import Prefork
     from distlock_core.lock.lock import Lock
@@ -43,6 +44,17 @@ def run(request: Request, new_lock: NewLock | None = None) -> int:
     command without supervision.
     """
     settings = request.settings
+    if settings.only_if is None and settings.unless is None:
+        return _run(request, new_lock)
+    from distlock_core.cli.work import WorkCheck
+
+    work = WorkCheck(request)
+    code = work.code_before_lock()
+    return _run(request, new_lock, work) if code is None else code
+
+
+def _run(request: Request, new_lock: NewLock | None, work: WorkCheck | None = None) -> int:
+    settings = request.settings
     equipment: Equipment | None = None
     lock: Lock | None = None
     try:
@@ -50,7 +62,7 @@ def run(request: Request, new_lock: NewLock | None = None) -> int:
         details = {"command": {} if equipment.prefork is None else equipment.prefork.trace}
         lock = acquire.lock_for(request, details) if new_lock is None else new_lock(details)
         lock.prepare()
-        interrupt = acquire.acquire(request, lock)
+        interrupt = acquire.acquire(request, lock, None if work is None else work.interrupt)
     except DistlockError as error:
         if equipment is not None:
             equipment.close()
@@ -62,6 +74,10 @@ def run(request: Request, new_lock: NewLock | None = None) -> int:
             return _not_run(request, lock, error, SignalMask())
         failed = DistlockError(f"the lock was not taken: {type(error).__name__}: {error}")
         return fail(failed, json=settings.json, to_stderr=True)
+    code = None if work is None else work.code_under_lock(lock)
+    if code is not None:
+        equipment.close()
+        return _release(request, lock, code, SignalMask())
     mask = SignalMask(equipment.pending)
     try:
         if interrupt.is_set():

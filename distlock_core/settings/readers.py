@@ -127,6 +127,14 @@ def read_path(text: object) -> str:
     return path
 
 
+def read_line(text: object) -> str:
+    """A line that a shell reads. An empty one would be true without a check."""
+    line = read_text(text)
+    if not line.strip() or "\0" in line:
+        raise ConfigError("a line of shell")
+    return line
+
+
 def absolute(path: str, what: str) -> str:
     """Return the absolute path. Raises `ConfigError` for a relative one if the current directory has been removed."""
     import os

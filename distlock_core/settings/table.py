@@ -15,6 +15,7 @@ from distlock_core.settings.readers import (
     read_choice,
     read_endpoints,
     read_go_duration,
+    read_line,
     read_password,
     read_path,
     read_seconds,
@@ -195,6 +196,18 @@ class Settings(Value):
     )
     cooldown: int | None = setting(
         read_whole_seconds, None, "time that the lock stays taken after success", placeholder="SECONDS"
+    )
+    only_if: str | None = setting(
+        read_line,
+        None,
+        "run only if this line of shell exits with 0; checked before the lock is acquired, and again once it is held",
+        placeholder="CMD",
+    )
+    unless: str | None = setting(
+        read_line,
+        None,
+        "do not run if this line of shell exits with 0; checked like --only-if",
+        placeholder="CMD",
     )
     heartbeat: float | None = setting(
         read_span,

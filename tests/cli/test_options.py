@@ -347,6 +347,22 @@ def test_maxtime_is_the_originals_word_for_connect_timeout(
     assert 2 <= within(run_distlock("--list", *options, env=env)) < 5
 
 
+@pytest.mark.parametrize(("is_true", "runs"), [(True, "ran\n"), (False, "")])
+@ways("only_if")
+def test_only_if_runs_if_the_line_is_true(run_distlock: Run, give: Give, is_true: bool, runs: str) -> None:
+    options, env = give("only_if", "test -d / && exit 0" if is_true else "test -f /")
+    done = run_distlock("--lock-name=x", *options, "--", "echo", "ran", env=env)
+    assert (done.returncode, done.stdout, done.stderr) == (0, runs, "")
+
+
+@pytest.mark.parametrize(("is_true", "runs"), [(True, ""), (False, "ran\n")])
+@ways("unless")
+def test_unless_runs_if_the_line_is_false(run_distlock: Run, give: Give, is_true: bool, runs: str) -> None:
+    options, env = give("unless", "test -d / && exit 0" if is_true else "test -f /")
+    done = run_distlock("--lock-name=x", *options, "--", "echo", "ran", env=env)
+    assert (done.returncode, done.stdout, done.stderr) == (0, runs, "")
+
+
 def test_every_setting_is_exercised_in_this_file() -> None:
     assert {setting.key for setting in SETTINGS} - OF_LEASES - OF_ACCESS == COVERED
 

@@ -65,6 +65,7 @@ LANE: dict[str, tuple[str, ...]] = {
         "test_run_keeper.py::test_a_refusal_is_reported_with_its_kind",
         "test_run_keeper.py::test_a_keeper_queues_reports_the_holder_and_gets_its_turn",
     ),
+    "rollout": ("test_needed.py",),
     "lock": (
         "test_queue.py::test_thirty_waiters_are_served_in_order_of_arrival",
         "test_queue.py::test_a_waiter_learns_its_position_and_the_holder",

@@ -35,7 +35,7 @@ BY_OPTION = {
 _GETTING = ("exec", "acquire")
 MEANT_FOR = {
     **dict.fromkeys(("timeout", "nowait", "reason", "slots", "ttl", "refresh", "kill-after", "on-loss"), _GETTING),
-    **dict.fromkeys(("command-timeout", "on-failure", "heartbeat", "busy-exit-code"), ("exec",)),
+    **dict.fromkeys(("command-timeout", "on-failure", "heartbeat", "busy-exit-code", "only-if", "unless"), ("exec",)),
     "cooldown": ("exec", "release"),
     **dict.fromkeys(("log-file", "noop-runs"), ("acquire",)),
 }
