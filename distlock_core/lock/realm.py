@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from distlock_core.base.deadline import Patience
 from distlock_core.base.text import printable
-from distlock_core.errors import ConfigError, DistlockError, LockNotFound, NotHolder
-from distlock_core.etcd.values import Get, KeyValue, LeaseGone
-from distlock_core.hints import CHANGE_TOKEN, UNLOCK_FORCE
-from distlock_core.lock.lease import GIVE_UP, TICKET_TTL, Lease
+from distlock_core.errors import ConfigError, LockNotFound
+from distlock_core.etcd.values import Get, KeyValue
+from distlock_core.lock.lease import TICKET_TTL
 from distlock_core.lock.lock import Lock
-from distlock_core.lock.release import release_key
-from distlock_core.lock.rewrite import amend, cool_down, describing
+from distlock_core.lock.rewrite import describing
 from distlock_core.lock.spec import CONNECT_TIMEOUT, RELEASE_TIMEOUT, LockSpec
 from distlock_core.model.checks import check_name, check_owner, check_prefix, check_text
 from distlock_core.model.keys import DEFAULT_MUTEX, DEFAULT_PREFIX, Keys, ends
-from distlock_core.model.record import EndNote, Record, token_of
 from distlock_core.model.state import Holder, LockState
-from distlock_core.model.wording import taken
 from distlock_core.process.identity import hostname
 
 TYPE_CHECKING = False
@@ -162,7 +158,8 @@ class Realm:
         reason unchanged, "" empties them. Raises `LockNotFound`, `NotHolder`, `ConfigError`, `EtcdUnavailable`,
         `AccessDenied`, and `OutcomeUnknown` if it is unknown whether the hold was changed.
         """
-        from distlock_core.lock.status import gone, one_of
+        from distlock_core.lock.status import gone
+        from distlock_core.lock.update import update_hold
 
         for text, what in ((value, "value"), (reason, "reason")):
             if text is not None:
@@ -171,18 +168,8 @@ class Realm:
             owner = hostname() if owner is None else check_owner(owner)
         keys = self._keys(name)
         state = self.show(name, cancel=cancel)
-        holder = one_of(state, owner, token, CHANGE_TOKEN)
-        if holder.since is None:
-            raise NotHolder(f"{taken(state)}: its record was not written by distlock: left alone", state=state)
-
-        def is_shown(found: KeyValue) -> bool:
-            return token_of(found) == holder.token and Record.parse(found.value).owner == holder.owner
-
         patience = Patience.lasting(self._connect_timeout, cancel)
-        try:
-            done = amend(self._etcd, holder.kv, is_shown, describing(value, reason), patience)
-        except LeaseGone:
-            done = None
+        done = update_hold(self._etcd, state, owner, token, describing(value, reason), patience)
         if done is None:
             raise gone(self.show(name))
         return Holder.parse(keys, done)
@@ -214,28 +201,12 @@ class Realm:
     ) -> Holder:
         """Delete this hold, which the caller has already checked, and return it. Raises as `unlock()`."""
         from distlock_core.lock.status import gone
+        from distlock_core.lock.unlock import end_hold
 
         name, by = holder.lock, hostname() if owner is None else check_owner(owner)
-        how = "released" if holder.owner == by else "broken"
         patience = Patience.lasting(self._release_timeout, cancel)
-
-        def is_shown(found: KeyValue) -> bool:
-            return token_of(found) == holder.token
-
-        keys = self._keys(name)
-        if cooldown is None:
-            done = release_key(self._etcd, keys, holder.kv, is_shown, EndNote(how, by), patience)
-        else:
-            lease = Lease(self._etcd, cooldown, patience)
-            done = cool_down(self._etcd, keys, holder.kv, is_shown, lease, by, patience)
-        if not done:
+        if not end_hold(self._etcd, self._keys(name), holder, by, cooldown, patience, self._state_dir):
             raise gone(self.show(name))
-        if holder.record.explicit:
-            from distlock_core.process.run_notes import forget
-
-            forget(self._state_dir, holder.record.run)
-        if holder.lease and holder.is_unattended:
-            self._drop_lease(holder.lease)
         return holder
 
     def to_unlock(
@@ -249,14 +220,9 @@ class Realm:
         cancel: Cancel | None = None,
     ) -> Holder:
         """Return the hold that `unlock()` would end now, for a dry run. Writes nothing. Raises as `unlock()`."""
-        from distlock_core.lock.status import one_of
+        from distlock_core.lock.unlock import hold_to_unlock
 
-        holder = one_of(self.show(name, cancel=cancel), None if force else owner, token, UNLOCK_FORCE)
-        if owner is not None and token is None and not force:
-            from distlock_core.lock.reentry_refusals import refuse_anothers_step
-
-            refuse_anothers_step(holder, taker, self._state_dir)
-        return holder
+        return hold_to_unlock(self.show(name, cancel=cancel), owner, token, taker, self._state_dir, force=force)
 
     def verify(self, name: str, token: int, *, cancel: Cancel | None = None) -> bool:
         """True if the acquisition with this token holds the lock, by a linearizable read."""
@@ -322,13 +288,6 @@ class Realm:
     def _read(self, gets: Sequence[Get], cancel: Cancel | None = None) -> builtins.list[KeyValue]:
         outcome = self._etcd.read(gets, Patience.lasting(self._connect_timeout, cancel))
         return [kv for found in outcome.ranges() for kv in found.kvs]
-
-    def _drop_lease(self, lease: int) -> None:
-        """Revoke the lease of a deleted hold that has no process to do so."""
-        try:
-            self._etcd.revoke(lease, Patience.lasting(GIVE_UP))
-        except DistlockError:
-            pass  # then it expires
 
     def _with_ttl_left(self, state: LockState, cancel: Cancel | None = None) -> LockState:
         if not any(holder.lease for holder in state.holders):

@@ -1,0 +1,44 @@
+"""Update: the value or reason of a hold is changed by name, by a process that need not be its holder."""
+
+from __future__ import annotations
+
+from distlock_core.errors import NotHolder
+from distlock_core.etcd.values import KeyValue, LeaseGone
+from distlock_core.hints import CHANGE_TOKEN
+from distlock_core.lock.rewrite import amend
+from distlock_core.lock.status import one_of
+from distlock_core.model.record import Record, token_of
+from distlock_core.model.wording import taken
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from distlock_core.base.deadline import Patience
+    from distlock_core.etcd.client import Etcd
+    from distlock_core.model.state import LockState
+
+
+def update_hold(
+    etcd: Etcd,
+    state: LockState,
+    owner: str | None,
+    token: int | None,
+    change: Callable[[Record], Record],
+    patience: Patience,
+) -> KeyValue | None:
+    """Change the record of the hold that has this owner and token, and return its key. None: it ended meanwhile.
+
+    Raises `LockNotFound`, `NotHolder`, `EtcdUnavailable`, `AccessDenied`, `OutcomeUnknown`.
+    """
+    holder = one_of(state, owner, token, CHANGE_TOKEN)
+    if holder.since is None:
+        raise NotHolder(f"{taken(state)}: its record was not written by distlock: left alone", state=state)
+
+    def is_shown(found: KeyValue) -> bool:
+        return token_of(found) == holder.token and Record.parse(found.value).owner == holder.owner
+
+    try:
+        return amend(etcd, holder.kv, is_shown, change, patience)
+    except LeaseGone:
+        return None
