@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         LockBusy,
         LockLost,
         LockNotFound,
+        NotFrozen,
         NotHolder,
         NotStarted,
         OutcomeUnknown,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from distlock_core.lock.monitor import Session
     from distlock_core.lock.realm import Realm
     from distlock_core.manager import LockManager
+    from distlock_core.model.freeze import Freeze
     from distlock_core.model.state import Holder, LockState, Waiter
     from distlock_core.rollout.needed import acquire_if_needed
 
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Lock": "lock.lock",
     "LockManager": "manager",
+    "Freeze": "model.freeze",
     "Holder": "model.state",
     "LockState": "model.state",
     "Waiter": "model.state",
@@ -63,6 +66,7 @@ __all__ = [
     "ConfigError",
     "DistlockError",
     "EtcdUnavailable",
+    "Freeze",
     "Frozen",
     "Holder",
     "Interrupt",
@@ -73,6 +77,7 @@ __all__ = [
     "LockManager",
     "LockNotFound",
     "LockState",
+    "NotFrozen",
     "NotHolder",
     "NotStarted",
     "Notice",

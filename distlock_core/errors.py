@@ -11,7 +11,8 @@
     |-- LockLost             kind lost: it was held by the caller, and is no longer
     |-- NotHolder            kind not_holder: the lock to be released belongs to another holder
     |-- LockNotFound         kind not_locked: the lock is free
-    |-- Frozen               kind frozen: the whole realm is frozen
+    |-- Frozen               kind frozen: the lock or its whole realm is frozen
+    |-- NotFrozen            kind not_frozen: there is no freeze to end
     |-- LimitConflict        kind limit: its holder has acquired it with another number of slots
     |-- OutcomeUnknown       kind unknown: etcd may or may not have applied a write, and may still apply it
     |-- NotStarted           kind not_started: the command could not be started
@@ -135,9 +136,18 @@ class LockNotFound(_AboutALock):
 
 
 class Frozen(_AboutALock):
-    """The realm is frozen: no lock in it can be acquired until it is thawed."""
+    """The lock or its realm is frozen: it cannot be acquired until it is thawed, or until the freeze ends by itself.
+
+    Also raised for a freeze of what is already frozen. Holders are not affected.
+    """
 
     kind = "frozen"
+
+
+class NotFrozen(_AboutALock):
+    """The lock or the realm to be thawed is not frozen, or has been frozen anew in the meantime."""
+
+    kind = "not_frozen"
 
 
 class LimitConflict(_AboutALock):

@@ -22,6 +22,9 @@ CHOOSE_TOKEN = "choose_token"  # noqa: S105 - lock, owner (null: anyone's), toke
 CHANGE_TOKEN = "change_token"  # noqa: S105 - lock, tokens (of other owners' holds)
 SAME_OWNER = "same_owner"  # lock
 SAME_SLOTS = "same_slots"  # lock, slots (the holder's number of them)
+THAW = "thaw"  # lock
+THAW_REALM = "thaw_realm"
+REPLACE_FREEZE = "replace_freeze"
 SETTLE = "settle"  # lock, owner, run: it is unknown whether this run holds it
 RAW_PREFIX = "raw_prefix"  # setting
 SET_ENDPOINTS = "set_endpoints"  # no endpoint is configured
@@ -39,6 +42,9 @@ DATA = {
     CHANGE_TOKEN: ("lock", "tokens"),
     SAME_OWNER: ("lock",),
     SAME_SLOTS: ("lock", "slots"),
+    THAW: ("lock",),
+    THAW_REALM: (),
+    REPLACE_FREEZE: (),
     SETTLE: ("lock", "owner", "run"),
     RAW_PREFIX: ("setting",),
     SET_ENDPOINTS: (),
@@ -56,6 +62,9 @@ PYTHON = {
     CHANGE_TOKEN: "To change it anyway, name it with token= ({tokens})",
     SAME_OWNER: "Give both the same owner=, so that the inner one can enter it",
     SAME_SLOTS: "Use the same number everywhere: slots={slots}",
+    THAW: "To thaw it: realm.thaw({lock})",
+    THAW_REALM: "To thaw it: realm.thaw()",
+    REPLACE_FREEZE: "To replace it: force=True",
     SETTLE: "Check with realm.show({lock}); if that run holds it: realm.unlock({lock})",
     RAW_PREFIX: "If the Go original uses this prefix: connect(..., raw_prefix=True)",
     SET_ENDPOINTS: "No endpoint is given: connect('http://HOST:2379')",

@@ -73,6 +73,9 @@ _SALT = {
     "change_token": "To change it anyway, name it with token ({tokens})",
     "same_owner": "Give both the same owner, so that the inner one can enter it",
     "same_slots": "Use the same number everywhere: slots: {slots}",
+    "thaw": "To thaw it: distlock.thaw {lock}{reach}",
+    "thaw_realm": "To thaw it: distlock.thaw{reach}",
+    "replace_freeze": "To replace it: force=True",
     "settle": (
         "Check with distlock.show {lock}{reach}; if that run holds it: distlock.unlock {lock} owner={owner}{reach}"
     ),
@@ -92,6 +95,9 @@ _ANSIBLE = {
     "change_token": "To change it anyway, name it with token ({tokens})",
     "same_owner": "Give both the same owner, so that the inner one can enter it",
     "same_slots": "Use the same number everywhere: slots: {slots}",
+    "thaw": "To thaw it: distlock.distlock.distlock_freeze with state: thawed, name: {lock}{reach}",
+    "thaw_realm": "To thaw it: distlock.distlock.distlock_freeze with state: thawed{reach}",
+    "replace_freeze": "To replace it: force: true",
     "settle": (
         "Check with distlock.distlock.distlock_info with name: {lock}{reach}; if that run holds it: "
         + _UNLOCKED
@@ -122,6 +128,9 @@ _PUPPET = {
     "change_token": "To change it anyway, name it with its token ({tokens})",
     "same_owner": "Give both the same owner, so that the inner one can enter it",
     "same_slots": "Use the same number everywhere: slots => {slots}",
+    "thaw": "To thaw it: distlock --thaw --lock-name={lock}{reach}",
+    "thaw_realm": "To thaw it: distlock --thaw{reach}",
+    "replace_freeze": "To replace it: distlock --freeze --force",
     "settle": (
         "Check with distlock --show --lock-name={lock}{reach}; if that run holds it: "
         "distlock --unlock --lock-name={lock}{reach}"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from distlock_core.lock.monitor import Loss
     from distlock_core.lock.prune import Pruned
     from distlock_core.lock.realm import Realm
+    from distlock_core.model.freeze import Freeze
     from distlock_core.model.state import Holder, LockState
 
 
@@ -63,11 +64,20 @@ class AsyncRealm:
             lambda interrupt: self.sync.unlock(name, owner, cancel=interrupt, **options), grace=GIVE_UP
         )
 
+    async def freeze(self, name: str | None = None, **options: Any) -> Freeze:
+        return await in_thread(lambda interrupt: self.sync.freeze(name, cancel=interrupt, **options))
+
+    async def thaw(self, name: str | None = None) -> Freeze:
+        return await in_thread(lambda interrupt: self.sync.thaw(name, cancel=interrupt))
+
+    async def frozen(self, name: str | None = None) -> Freeze | None:
+        return await in_thread(lambda interrupt: self.sync.frozen(name, cancel=interrupt))
+
     async def prune(self, older_than: float, *, dry_run: bool = False) -> Pruned:
         return await in_thread(lambda interrupt: self.sync.prune(older_than, dry_run=dry_run, cancel=interrupt))
 
-    def watch(self, name: str | None = None) -> AsyncWatching:
-        return AsyncWatching(self.sync.watch(name))
+    def watch(self, name: str | None = None, *, freezes: bool = False) -> AsyncWatching:
+        return AsyncWatching(self.sync.watch(name, freezes=freezes))
 
     def manager(
         self, name: str, *arguments: Any, listener: Callable[[Notice], object] | None = None, **options: Any

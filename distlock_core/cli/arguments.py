@@ -13,7 +13,7 @@ from distlock_core.cli.reach import carry
 from distlock_core.errors import DistlockError
 from distlock_core.model.ttl import DEFAULT_TTL
 from distlock_core.settings.load import checked, load
-from distlock_core.settings.readers import read_bool, read_span
+from distlock_core.settings.readers import read_bool, read_span, read_whole_seconds
 from distlock_core.settings.table import SETTINGS, TOKEN, Setting, Settings
 
 TYPE_CHECKING = False
@@ -21,14 +21,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-OPERATIONS = ("lock", "unlock", "list", "show", "get", "watch", "update", "verify", "prune", "help", "version")
-WITHOUT_A_LOCK = ("list", "watch", "prune", "help", "version")
+OPERATIONS = (
+    *("lock", "unlock", "list", "show", "get", "watch", "update", "verify", "freeze", "thaw", "prune"),
+    *("help", "version"),
+)
+WITHOUT_A_LOCK = ("list", "watch", "freeze", "thaw", "prune", "help", "version")
+OF_A_REALM = ("list", "freeze", "thaw")  # without --lock-name, whatever file and environment say
 
 _BY_OPTION = {setting.option: setting for setting in SETTINGS if "option" in setting.scope}
 _OWN = {
     "force": Setting("force", "force", read_bool, False, flag=True),
     "token": TOKEN,
     "older-than": Setting("older_than", "older-than", read_span, None, placeholder="AGE"),
+    "for": Setting("for", "for", read_whole_seconds, None, placeholder="SECONDS"),
     "dry-run": Setting("dry_run", "dry-run", read_bool, False, flag=True),
 }
 
@@ -43,7 +48,8 @@ class Request(Value):
     """The request of one call of distlock: an operation, or `run` for a command under the lock.
 
     `limit`: time limit of the command, in seconds. `waits_for` (pid, start time): a process whose end ends the wait.
-    `tells_wait`: report the wait once the lock is acquired. `older_than` (seconds) and `dry_run` are for `prune`.
+    `tells_wait`: report the wait once the lock is acquired. `older_than` (seconds) and `dry_run` are for `prune`, and
+    `lasts` (seconds) is for `freeze`.
     """
 
     operation: str
@@ -56,6 +62,7 @@ class Request(Value):
     tells_wait: bool = False
     older_than: float | None = None
     dry_run: bool = False
+    lasts: int | None = None
 
 
 def parse(arguments: Sequence[str]) -> Request:
@@ -65,6 +72,7 @@ def parse(arguments: Sequence[str]) -> Request:
     operations = [name for name in OPERATIONS if options.pop(name, False)]
     force, token = options.pop("force", False), options.pop("token", None)
     older_than, dry_run = options.pop("older-than", None), options.pop("dry-run", False)
+    lasts = options.pop("for", None)
     for name in ("help", "version"):
         if name in operations:
             return Request(name, Settings(), [])
@@ -73,9 +81,11 @@ def parse(arguments: Sequence[str]) -> Request:
     given = {_BY_OPTION[name].key: value for name, value in options.items()}
     settings = load(given, names={_BY_OPTION[name].key: f"--{name}" for name in options})
     carry(given)
-    if operation == "list" and "lock-name" not in options:
-        # File and environment name a lock to be acquired; --list is about all locks.
+    if operation in OF_A_REALM and "lock-name" not in options:
+        # File and environment name a lock to be acquired; these are about all locks.
         settings = settings._replace(lockname="")
+    if operation == "freeze":
+        settings = settings._replace(reason=options.get("reason", ""))  # as for an update
     if operation == "update":
         # File and environment are meant for a lock to be acquired, and must not change a held one.
         settings = settings._replace(
@@ -87,9 +97,11 @@ def parse(arguments: Sequence[str]) -> Request:
         settings = checked(settings._replace(ttl=DEFAULT_TTL))
     _check_together(operation, options, settings, token)
     _check_prune(operation, options, older_than, dry_run)
+    if lasts is not None and operation != "freeze":
+        raise UsageError("--for goes with --freeze: it ends the freeze after that time")
     if operation not in WITHOUT_A_LOCK and not settings.lockname:
         raise UsageError("no lock is named: --lock-name=NAME is required")
-    return Request(operation, settings, command, force, token, older_than=older_than, dry_run=dry_run)
+    return Request(operation, settings, command, force, token, older_than=older_than, dry_run=dry_run, lasts=lasts)
 
 
 def error_form(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[bool, bool]:
@@ -170,7 +182,7 @@ def _check(operations: Sequence[str], options: dict[str, Any], command: Sequence
     if not operations and not command:
         raise UsageError(
             "nothing to do: give a command to run under the lock, or one of --lock, --unlock, --list, --show, "
-            "--get, --watch, --update, --verify, --prune. See: distlock --help"
+            "--get, --watch, --update, --verify, --freeze, --thaw, --prune. See: distlock --help"
         )
 
 

@@ -1,4 +1,4 @@
-"""distlock: run a command under a lock; lock, unlock, list, show, get, watch, update, verify one; prune a realm."""
+"""distlock: run a command under a lock; lock, unlock, list, show, get, watch, update, verify, freeze, thaw, prune."""
 
 from __future__ import annotations
 
@@ -49,6 +49,8 @@ def run(arguments: Sequence[str]) -> int:
             "watch": _watch,
             "update": _update,
             "verify": _verify,
+            "freeze": _freeze,
+            "thaw": _thaw,
             "prune": _prune,
             "lock": _lock,
             "unlock": _unlock,
@@ -117,14 +119,21 @@ def _list(request: Request) -> int:
     from distlock_core.cli.render import as_json, locks_json, table
 
     name, prefix = request.settings.lockname, request.settings.prefix
-    states = [realm(request).show(name)] if name else realm(request).list()
-    states = [state for state in states if state.holders or state.waiting]
+    found = realm(request)
+    shown = [found.show(name)] if name else found.list()
+    states = [state for state in shown if state.holders or state.waiting or state.is_frozen_itself]
+    whole = next((freeze for freeze in shown[0].freezes if freeze.lock is None), None) if shown else found.frozen()
     if request.settings.json:
-        return out(as_json({"locks": [lock for state in states for lock in locks_json(state)]}))
-    if states and states[0].frozen is not None and not request.settings.quiet:
-        from distlock_core.model.wording import frozen
+        from distlock_core.cli.render import frozen_json
 
-        say(frozen("the realm", states[0].frozen))
+        locks = [lock for state in states for lock in locks_json(state)]
+        return out(as_json({"locks": locks, "frozen": None if whole is None else frozen_json(whole)}))
+    if not request.settings.quiet:
+        from distlock_core.model.wording import is_frozen_by
+
+        own = [freeze for state in states for freeze in state.freezes if freeze.lock is not None]
+        for freeze in own if whole is None else [whole, *own]:
+            say(is_frozen_by(freeze))
     if states:
         return out(table(states))
     if not request.settings.quiet:
@@ -160,6 +169,18 @@ def _watch(request: Request) -> int:
     from distlock_core.cli.watch import watch
 
     return watch(request)
+
+
+def _freeze(request: Request) -> int:
+    from distlock_core.cli.freeze import freeze
+
+    return freeze(request)
+
+
+def _thaw(request: Request) -> int:
+    from distlock_core.cli.freeze import thaw
+
+    return thaw(request)
 
 
 def _prune(request: Request) -> int:

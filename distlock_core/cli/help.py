@@ -28,6 +28,10 @@ Usage:
       change the value (or --reason) of a held lock
   distlock --lock-name=NAME --verify [OPTIONS]
       exit 0 only if --token (or DISTLOCK_TOKEN) still holds it
+  distlock --freeze [--lock-name=NAME] [--reason=TEXT] [--for=TIME] [OPTIONS]
+      let nobody acquire that lock, or any lock; holders go on
+  distlock --thaw [--lock-name=NAME] [OPTIONS]
+      end that freeze: the waiters go on in their order
   distlock --list [--lock-name=NAME] [OPTIONS]
       list every lock, or that one
   distlock --watch [--lock-name=NAME] [OPTIONS]
@@ -76,7 +80,8 @@ HELP = (
     _INTRO
     + "".join(_entry(setting) for setting in SETTINGS if "option" in setting.scope)
     + _option("--token=N", "for --verify, --unlock and --update: the token of the lock; with --id, enter that --lock")
-    + _option("--force", "for --unlock with --id: also release another owner's lock")
+    + _option("--force", "for --unlock with --id: also release another owner's lock; for --freeze: replace a freeze")
+    + _option("--for=SECONDS", "for --freeze: end it after that time, as 2h; without it, only --thaw ends it")
     + _option("--older-than=AGE", "for --prune: 30d, 12h; younger notes are kept")
     + _option("--dry-run", "for --prune: only say what would be deleted")
     + "  --help, --version\n"

@@ -23,6 +23,9 @@ COMMANDS = {
     "change_token": "To change it anyway, name it with --token ({tokens})",
     "same_owner": "Give both the same --id, so that the inner one can enter it",
     "same_slots": "Use the same number everywhere: --slots={slots}",
+    "thaw": "To thaw it: distlock --thaw --lock-name={lock}{reach}",
+    "thaw_realm": "To thaw it: distlock --thaw{reach}",
+    "replace_freeze": "To replace it: --force",
     "settle": (
         "Check with distlock --show --lock-name={lock}{reach}; if that run holds it: "
         "distlock --unlock --lock-name={lock}{reach}"

@@ -37,7 +37,7 @@ class Progress:
     def __call__(self, waiting: Waiting) -> None:
         self._waiting = waiting
         holders = tuple(holder.token for holder in waiting.state.holders)
-        change = (holders, waiting.state.frozen is None, bool(waiting.away), waiting.own)
+        change = (holders, waiting.state.freezes, bool(waiting.away), waiting.own)
         if not self._quiet and change != self._shown:
             if self._json:
                 document = {"locks": locks_json(waiting.state), "position": waiting.position, "away": waiting.away}

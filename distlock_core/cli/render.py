@@ -7,15 +7,17 @@ import time
 
 from distlock_core.base.text import printable
 from distlock_core.errors import DistlockError
-from distlock_core.model.record import COOLING, HELD, HoldEnd, Record
+from distlock_core.model.record import COOLING, HELD, HoldEnd
 from distlock_core.model.state import Holder, LockState, Waiter
-from distlock_core.model.wording import clock, duration, owner_of
+from distlock_core.model.wording import clock, duration, frozen_by, owner_of
 from distlock_core.process.identity import ALIVE, GONE, hostname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
+
+    from distlock_core.model.freeze import Freeze
 
 COLUMNS = ("LOCK", "OWNER", "SINCE", "HELD", "WAITING", "REASON")
 
@@ -68,6 +70,7 @@ def locks_json(state: LockState) -> list[dict[str, Any]]:
         "waiting": state.waiting,
         "last": ended_json(state.last),
         "frozen": None if state.frozen is None else frozen_json(state.frozen),
+        "freezes": [frozen_json(freeze) for freeze in state.freezes],
     }
     if not state.holders:
         return [{**_no_holder(state.name), **shared}]
@@ -106,8 +109,16 @@ def ended_json(last: HoldEnd | None) -> dict[str, Any] | None:
     return {"how": last.how, "by": last.by, "at": last.at, "owner": last.owner, "token": last.token}
 
 
-def frozen_json(frozen: Record) -> dict[str, Any]:
-    return {"by": frozen.owner, "since": frozen.since, "reason": frozen.text("reason")}
+def frozen_json(freeze: Freeze) -> dict[str, Any]:
+    return {
+        "scope": "realm" if freeze.lock is None else "lock",
+        "by": freeze.by,
+        "since": freeze.since,
+        "until": freeze.until,
+        "ttl_left": freeze.ttl_left,
+        "reason": freeze.reason,
+        "exit_code": freeze.exit_code,
+    }
 
 
 def waiter_json(waiter: Waiter) -> dict[str, Any]:
@@ -128,23 +139,29 @@ def table(states: Sequence[LockState]) -> str:
 
 def _rows(state: LockState) -> list[tuple[str, ...]]:
     name = printable(state.name)
+    frozen = ("frozen",) if state.is_frozen_itself else ()
     if not state.holders:
-        return [(name, "-", "-", "-", str(state.waiting), "")]
+        return [(_labelled(name, *frozen), "-", "-", "-", str(state.waiting), "")]
     rows: list[tuple[str, ...]] = []
     for holder in state.holders:
         since = "-" if holder.since is None else clock(holder.since)
         held = "-" if holder.since is None else duration(time.time() - holder.since)
-        label = f"{name} (slot {holder.slot})" if holder.slot else name
+        label = _labelled(name, *([f"slot {holder.slot}"] if holder.slot else []), *frozen)
         owner = owner_of(holder.owner) + ("" if holder.record.state == HELD else f" ({printable(holder.record.state)})")
         rows.append((label, owner, since, held, str(state.waiting), printable(holder.reason)))
     return rows
 
 
+def _labelled(name: str, *labels: str) -> str:
+    return f"{name} ({', '.join(labels)})" if labels else name
+
+
 def card(state: LockState, prefix: str, state_dir: str | None = None) -> str:
     """All that is known about one lock of a realm. `state_dir`: this machine's notes about its acquisitions."""
     lines = [printable(state.name)]
-    if state.frozen is not None:
-        lines.append(_field("frozen", f"by {owner_of(state.frozen.owner)}: {printable(state.frozen.text('reason'))}"))
+    for freeze in state.freezes:
+        whole = "the realm, " if freeze.lock is None else ""
+        lines += [_field("frozen", f"{whole}by {frozen_by(freeze)}")]
     for holder in state.holders:
         lines += _holder_lines(holder, state_dir)
     if not state.holders:

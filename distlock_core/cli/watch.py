@@ -11,12 +11,12 @@ from distlock_core.base.threads import start_thread
 from distlock_core.cli.acquire import realm
 from distlock_core.cli.arguments import Request
 from distlock_core.cli.outcome import FAILED, OK, give_up, say
-from distlock_core.cli.render import as_json, ended_json, holder_json
+from distlock_core.cli.render import as_json, ended_json, frozen_json, holder_json
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.command.end import ExitedBySignal
 from distlock_core.errors import Cancelled
-from distlock_core.events.follow import LOCK_RELEASED
-from distlock_core.model.wording import held_by, owner_of
+from distlock_core.events.follow import LOCK_RELEASED, THAWED
+from distlock_core.model.wording import frozen_by, held_by, owner_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def watch(request: Request) -> int:
         return OK  # stdout is closed
     interrupt = interrupt_on_signals()
     start_thread(lambda: _notice_that_the_reader_goes(interrupt), "distlock-reader")
-    with realm(request).watch(settings.lockname or None) as watching:
+    with realm(request).watch(settings.lockname or None, freezes=True) as watching:
         try:
             while True:
                 event = watching.take(interrupt)
@@ -56,9 +56,14 @@ def _notice_that_the_reader_goes(interrupt: Interrupt) -> None:
 
 def _line(event: LockEvent) -> str:
     """An event in one line: `2026-11-21 12:03:04 acquired: db is held by node-3 since 12:03 (0s); token 7`."""
+    if event.holder is None:
+        what = "the realm" if not event.lock else printable(event.lock)
+        told = frozen_by(event.freeze) if event.freeze is not None else ""
+        verb = "was" if event.kind == THAWED else "is"
+        return f"{time.strftime('%Y-%m-%d %H:%M:%S')} {event.kind}: {what} {verb} frozen by {told}"
     tense = "was" if event.kind == LOCK_RELEASED else "is"
     moment, who = time.strftime("%Y-%m-%d %H:%M:%S"), held_by(event.holder)
-    words = [f"{moment} {event.kind}: {printable(event.lock)} {tense} held by {who}", f"token {event.token}"]
+    words = [f"{moment} {event.kind}: {printable(event.holder.lock)} {tense} held by {who}", f"token {event.token}"]
     if event.value is not None:
         words.append(f'value "{printable(event.value)}"')
     if event.ended is not None:
@@ -67,5 +72,8 @@ def _line(event: LockEvent) -> str:
 
 
 def _json(event: LockEvent) -> str:
+    if event.holder is None:
+        freeze = {} if event.freeze is None else frozen_json(event.freeze)
+        return as_json({"event": event.kind, "lock": event.lock or None, **freeze, "revision": event.revision})
     ended = {"revision": event.revision, "ended": ended_json(event.ended)}
     return as_json({"event": event.kind, **holder_json(event.holder), **ended})

@@ -23,45 +23,51 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from distlock_core.etcd.client import Etcd, Watch
+    from distlock_core.model.freeze import Freeze
 
 ON_ITS_WAY, HISTORY = 0.5, 3.0  # seconds to wait for events that a read has shown: in the open watch, in a new one
 SHORT_LIVED = 20  # watches in a row that ended without an event, after which the history counts as unavailable
 
 LOCK_ACQUIRED, LOCK_CHANGED, LOCK_RELEASED = "acquired", "changed", "released"
+FROZEN, THAWED = "frozen", "thawed"
 
 
 class LockEvent(Value):
-    """A change to a lock: `kind` is acquired, changed or released.
+    """A change to a lock: `kind` is acquired, changed, released, frozen or thawed.
 
     `holder` is the hold concerned; after a release, its last state. `revision` is etcd's revision of the change, or of
     the read that revealed it. `ended` says how a released hold ended. It is None if that is unknown: the lease
-    expired, the key was deleted by other means, or another hold has ended since.
+    expired, the key was deleted by other means, or another hold has ended since. An event of a freeze, which is only
+    reported on request, has that `freeze` in place of a holder; for the freeze of a realm, `lock` is "".
     """
 
     kind: str
-    holder: Holder
+    holder: Holder | None
     revision: int
     ended: HoldEnd | None = None
+    freeze: Freeze | None = None
 
     @property
     def lock(self) -> str:
-        return self.holder.lock
+        return self.holder.lock if self.holder is not None else (self.freeze and self.freeze.lock) or ""
 
     @property
     def owner(self) -> str | None:
-        return self.holder.owner
+        """The owner of the hold, or of the freeze."""
+        return self.holder.owner if self.holder is not None else self.freeze and self.freeze.by
 
     @property
     def token(self) -> int:
-        return self.holder.token
+        """The fencing token of the hold, 0 for a freeze."""
+        return 0 if self.holder is None else self.holder.token
 
     @property
     def value(self) -> str | None:
-        return self.holder.value
+        return None if self.holder is None else self.holder.value
 
 
 class Follower:
-    """Follows the holders of locks. `advance()` appends events to `news`. For one thread at a time."""
+    """Follows the holders of locks, and freezes. `advance()` appends events to `news`. For one thread at a time."""
 
     def __init__(
         self,
@@ -69,15 +75,19 @@ class Follower:
         span: tuple[bytes, bytes | None],
         keys_of: Callable[[bytes], Keys | None],
         contact: float,
+        frozen_by: Callable[[bytes], str | None] = lambda _: None,
     ) -> None:
         """`span` is a single range that contains all holders; events of two ranges would have no common order.
 
-        `keys_of` maps the key of a hold to its lock, any other key to None. `contact` limits a single call, in seconds.
+        `keys_of` maps the key of a hold to its lock, any other key to None. `frozen_by` maps the key of a freeze to the
+        name of its lock, that of the realm's freeze to "", any other key to None. `contact` limits a single call, in
+        seconds.
         """
         self.news: deque[LockEvent] = deque()
         self._etcd = etcd
         self._span = span
         self._keys_of = keys_of
+        self._frozen_by = frozen_by
         self._contact = contact
         self._told: dict[bytes, KeyValue] = {}
         self._revision: int | None = None  # every change up to this revision has been reported
@@ -124,7 +134,7 @@ class Follower:
     def _look(self, patience: Patience) -> None:
         """Read all holds, and report every change up to that read."""
         outcome = self._etcd.read([Get(*self._span)], patience.within(self._contact))
-        truth = {kv.key: kv for kv in outcome.ranges()[0].kvs if self._keys_of(kv.key) is not None}
+        truth = {kv.key: kv for kv in outcome.ranges()[0].kvs if self._is_followed(kv.key)}
         self._reread_at = now() + REREAD
         if self._stream is not None and self._stream.endpoint != self._etcd.endpoint:
             self.close()  # the client has failed over from the member that serves the watch
@@ -198,7 +208,7 @@ class Follower:
             told = self._told.get(kv.key)
             if told is not None and (deleted or is_another(kv, told)):
                 self._release(told, kv.mod_revision, endings)
-            if not deleted and self._keys_of(kv.key) is not None:
+            if not deleted and self._is_followed(kv.key):
                 self._put(kv)
 
     def _broken(self, trouble: Exception) -> None:
@@ -212,17 +222,35 @@ class Follower:
     def _put(self, kv: KeyValue) -> None:
         told = self._told.get(kv.key)
         if told is None or (told.value, told.lease) != (kv.value, kv.lease):
-            self.news.append(
-                LockEvent(LOCK_ACQUIRED if told is None else LOCK_CHANGED, self._holder(kv), kv.mod_revision)
-            )
+            freeze = self._freeze(kv)
+            if freeze is not None:
+                self.news.append(LockEvent(FROZEN, None, kv.mod_revision, freeze=freeze))
+            else:
+                kind = LOCK_ACQUIRED if told is None else LOCK_CHANGED
+                self.news.append(LockEvent(kind, self._holder(kv), kv.mod_revision))
         self._told[kv.key] = kv
 
     def _release(self, kv: KeyValue, revision: int, endings: Mapping[bytes, HoldEnd]) -> None:
         del self._told[kv.key]
+        freeze = self._freeze(kv)
+        if freeze is not None:
+            self.news.append(LockEvent(THAWED, None, revision, freeze=freeze))
+            return
         holder = self._holder(kv)
         ended = endings.get(kv.key)
         known = ended is not None and ended.token == holder.token
         self.news.append(LockEvent(LOCK_RELEASED, holder, revision, ended if known else None))
+
+    def _is_followed(self, key: bytes) -> bool:
+        return self._keys_of(key) is not None or self._frozen_by(key) is not None
+
+    def _freeze(self, kv: KeyValue) -> Freeze | None:
+        name = self._frozen_by(kv.key)
+        if name is None:
+            return None
+        from distlock_core.model.freeze import Freeze  # rarely needed
+
+        return Freeze.parse(name or None, kv)
 
     def _holder(self, kv: KeyValue) -> Holder:
         keys = self._keys_of(kv.key)

@@ -121,7 +121,7 @@ class _WaitReport:
 
     def __call__(self, waiting: Waiting) -> None:
         holders = tuple(holder.token for holder in waiting.state.holders)
-        change = (holders, waiting.state.frozen is None, bool(waiting.away), waiting.position)
+        change = (holders, waiting.state.freezes, bool(waiting.away), waiting.position)
         if change != self._shown:
             self._shown = change
             away = f"; {waiting.away}" if waiting.away else ""

@@ -211,7 +211,7 @@ class Acquisition:
         conflict = refusals.other_limit(state, self._spec.slots)
         if conflict is not None:
             raise conflict
-        return snapshot.free_slot(self._spec.slots) if snapshot.is_my_turn and snapshot.freeze is None else None
+        return snapshot.free_slot(self._spec.slots) if snapshot.is_my_turn and not snapshot.freezes else None
 
     # Waiting.
 
@@ -274,7 +274,7 @@ class Acquisition:
         blocked = [
             state
             for state, one in zip(states, snapshots.each)
-            if not one.is_my_turn or one.freeze is not None or one.free_slot(slots) is None
+            if not one.is_my_turn or one.freezes or one.free_slot(slots) is None
         ]
         return [(state, self._own(state)) for state in blocked or states]
 

@@ -156,7 +156,8 @@ class Queue:
         self.stop_watching()
         ranges: list[tuple[bytes, bytes | None]] = []
         for keys, ticket in zip(self._locks, self.tickets):
-            ranges += [(ticket.key, None), (keys.lock, None), ends(keys.slots), (keys.freeze, None), ends(keys.mutex)]
+            ranges += [(ticket.key, None), (keys.lock, None), ends(keys.slots), ends(keys.mutex)]
+            ranges += [(keys.freeze, None), (keys.lock_freeze, None)]
             if self._follows:
                 ranges.append((keys.last, None))
         self._watch = self._etcd.watch(list(dict.fromkeys(ranges)), 0, patience)

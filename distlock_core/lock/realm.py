@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from distlock_core.etcd.client import Etcd
     from distlock_core.etcd.values import Range
     from distlock_core.events.watch import Watching
+    from distlock_core.lock.freeze import FreezeKey
     from distlock_core.lock.monitor import Loss
     from distlock_core.lock.prune import Pruned
+    from distlock_core.model.freeze import Freeze
 
 
 class Realm:
@@ -125,7 +127,8 @@ class Realm:
         from distlock_core.lock.status import state_of
 
         keys = self._keys(name)
-        gets = [Get(keys.lock), Get(*ends(keys.slots)), Get(*ends(keys.queue)), Get(keys.last), Get(keys.freeze)]
+        gets = [Get(keys.lock), Get(*ends(keys.slots)), Get(*ends(keys.queue)), Get(keys.last)]
+        gets += [Get(keys.freeze), Get(keys.lock_freeze)]
         return self._with_ttl_left(state_of(keys, self._read(gets, cancel)), cancel)
 
     def get(self, name: str, *, cancel: Cancel | None = None) -> str | None:
@@ -228,6 +231,46 @@ class Realm:
         """True if the acquisition with this token holds the lock, by a linearizable read."""
         return any(holder.token == token for holder in self.show(name, cancel=cancel).holders)
 
+    def freeze(
+        self,
+        name: str | None = None,
+        *,
+        reason: str = "",
+        seconds: int | None = None,
+        owner: str | None = None,
+        force: bool = False,
+        cancel: Cancel | None = None,
+    ) -> Freeze:
+        """Keep everybody from acquiring a lock, or without a name any lock of the realm, and return the freeze.
+
+        Holders go on, and can be re-entered; waiters keep their place. It lasts until `thaw()`, or for `seconds`
+        seconds. `owner` (default: the host name) is shown to others. A present freeze is left as it is, which raises
+        `Frozen`, unless `force` replaces it. Raises `ConfigError`, `EtcdUnavailable`, `AccessDenied`, and
+        `OutcomeUnknown` if it is unknown whether it is frozen; it is safe to call it again.
+        """
+        from distlock_core.model.freeze import freeze_record
+        from distlock_core.process.identity import new_run
+
+        key = self._freeze_key(name)
+        by = hostname() if owner is None else check_owner(owner)
+        record = freeze_record(by, check_text(reason, "reason"), new_run(), seconds, host=hostname())
+        return key.put(record, seconds, Patience.lasting(self._connect_timeout, cancel), force=force)
+
+    def thaw(self, name: str | None = None, *, cancel: Cancel | None = None) -> Freeze:
+        """End the freeze of a lock, or without a name that of the realm, whoever has put it, and return it.
+
+        Each freeze is ended by itself: a thawed lock in a frozen realm stays frozen. Only the freeze just read is
+        ended, never a newer one. Raises `NotFrozen`, `EtcdUnavailable`, `AccessDenied`, `OutcomeUnknown`.
+        """
+        return self._freeze_key(name).remove(Patience.lasting(self._connect_timeout, cancel))
+
+    def frozen(self, name: str | None = None, *, cancel: Cancel | None = None) -> Freeze | None:
+        """Return the freeze of a lock itself, or without a name that of the realm; None if there is none.
+
+        `show()` returns both for a lock. Raises `EtcdUnavailable`, `AccessDenied`.
+        """
+        return self._freeze_key(name).find(Patience.lasting(self._connect_timeout, cancel))
+
     def prune(self, older_than: float, *, dry_run: bool = False, cancel: Cancel | None = None) -> Pruned:
         """Delete the notes on how the last hold of a lock ended that are older than `older_than` seconds.
 
@@ -242,27 +285,43 @@ class Realm:
         prune = Prune(self._etcd, self.prefix, self._connect_timeout, self._release_timeout, cancel)
         return prune.run(older_than, hostname(), dry_run=dry_run)
 
-    def watch(self, name: str | None = None) -> Watching:
+    def watch(self, name: str | None = None, *, freezes: bool = False) -> Watching:
         """Return an iterator over the events of a lock, or of every lock of the realm: `acquired`, `changed`, ...
 
-        See `Watching` and `LockEvent`. It begins with the holds that exist at the first call. Raises `ConfigError`.
+        See `Watching` and `LockEvent`. It begins with the holds that exist at the first call. With `freezes` it also
+        reports `frozen` and `thawed`: of the lock, or without a name of every lock and of the realm. Raises
+        `ConfigError`.
         """
         from distlock_core.events.follow import Follower
         from distlock_core.events.watch import Watching
 
         if name is None:
-            from distlock_core.lock.status import held_by
+            from distlock_core.lock.status import frozen_by, held_by
 
             prefix, mutex = self.prefix, self._mutex
             everything = ends(prefix.encode())
             return Watching(
-                Follower(self._etcd, everything, lambda key: held_by(key, prefix, mutex), self._connect_timeout)
+                Follower(
+                    self._etcd,
+                    everything,
+                    lambda key: held_by(key, prefix, mutex),
+                    self._connect_timeout,
+                    lambda key: frozen_by(key, prefix, mutex) if freezes else None,
+                )
             )
         keys = self._keys(name)
         # The range includes other names too, such as NAME-b, which are filtered out.
         span = keys.lock, keys.lock + b"0"
         holds = keys.is_held_by
-        return Watching(Follower(self._etcd, span, lambda key: keys if holds(key) else None, self._connect_timeout))
+        return Watching(
+            Follower(
+                self._etcd,
+                span,
+                lambda key: keys if holds(key) else None,
+                self._connect_timeout,
+                lambda key: name if freezes and key == keys.lock_freeze else None,
+            )
+        )
 
     def load_all(self) -> None:
         """Import the modules that monitor a hold now, so that no import can fail while a lock is held."""
@@ -285,14 +344,27 @@ class Realm:
     def _keys(self, name: str) -> Keys:
         return Keys(self.prefix, check_name(name, self._mutex), self._mutex)
 
+    def _freeze_key(self, name: str | None) -> FreezeKey:
+        from distlock_core.lock.freeze import FreezeKey
+        from distlock_core.model.keys import freeze_key
+
+        key = freeze_key(self.prefix) if name is None else self._keys(name).lock_freeze
+        return FreezeKey(self._etcd, key, name)
+
     def _read(self, gets: Sequence[Get], cancel: Cancel | None = None) -> builtins.list[KeyValue]:
         outcome = self._etcd.read(gets, Patience.lasting(self._connect_timeout, cancel))
         return [kv for found in outcome.ranges() for kv in found.kvs]
 
     def _with_ttl_left(self, state: LockState, cancel: Cancel | None = None) -> LockState:
+        patience = Patience.lasting(self._connect_timeout, cancel)
+        if any(freeze.kv.lease for freeze in state.freezes):
+            from distlock_core.lock.freeze import with_ttl_left
+
+            state = state._replace(
+                freezes=tuple(with_ttl_left(self._etcd, freeze, patience) for freeze in state.freezes)
+            )
         if not any(holder.lease for holder in state.holders):
             return state
-        patience = Patience.lasting(self._connect_timeout, cancel)
         holders = tuple(
             holder._replace(ttl_left=self._etcd.time_to_live(holder.lease, patience)) if holder.lease else holder
             for holder in state.holders

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distlock_core.base.text import printable
 from distlock_core.errors import AcquireTimeout, Frozen, LimitConflict, LockBusy, OutcomeUnknown
-from distlock_core.hints import SAME_OWNER, SAME_SLOTS, Hint, see, settle
+from distlock_core.hints import SAME_OWNER, SAME_SLOTS, THAW, THAW_REALM, Hint, see, settle
 from distlock_core.lock.spec import NESTED
 from distlock_core.model.state import LockState
 from distlock_core.model.wording import listed, taken
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def busy(blocked: Sequence[Blocked], states: Sequence[LockState]) -> LockBusy | Frozen:
-    """The error for a caller that does not wait: a lock is held, others are ahead, or the realm is frozen."""
+    """The error for a caller that does not wait: a lock is held, others are ahead, or a lock is frozen."""
     frozen = [state for state, _ in blocked if state.frozen is not None]
     kind = Frozen if frozen else LockBusy
     return kind(_why(blocked), state=(*frozen, blocked[0][0])[0], states=states, hints=_hints(blocked))
@@ -57,14 +57,14 @@ def holds_some(entered: Sequence[Reentry], blocked: Sequence[Blocked], number: i
 
 
 def _why(blocked: Sequence[Blocked]) -> str:
-    if any(state.frozen is not None for state, _ in blocked):
-        blocked = [one for one in blocked if one[0].frozen is not None][:1]
+    whole = [one for one in blocked if one[0].frozen is not None and one[0].frozen.lock is None]
+    blocked = whole[:1] or blocked  # a freeze of the realm is the same for all of them
     return "; ".join(f"{taken(state)}{_because(own)}" for state, own in blocked)
 
 
 def _hints(blocked: Sequence[Blocked]) -> list[Hint]:
     hints = [hint for _, (_, own) in blocked for hint in own]
-    return [*hints, *(see(state.name) for state, _ in blocked)]
+    return [*hints, *(see(state.name) for state, _ in blocked), *_thaws(blocked)]
 
 
 def other_limit(state: LockState, slots: int) -> LimitConflict | None:
@@ -91,6 +91,11 @@ def waits_for_itself(state: LockState, inside: Mapping[bytes, int]) -> LockBusy 
                 hints=[Hint(SAME_OWNER, lock=state.name)],
             )
     return None
+
+
+def _thaws(blocked: Sequence[Blocked]) -> list[Hint]:
+    frozen = [state.frozen for state, _ in blocked if state.frozen is not None and "/" not in state.name]
+    return list(dict.fromkeys(Hint(THAW_REALM) if one.lock is None else Hint(THAW, lock=one.lock) for one in frozen))
 
 
 def _because(own: tuple[str, list[Hint]]) -> str:

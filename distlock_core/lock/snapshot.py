@@ -10,7 +10,7 @@ from __future__ import annotations
 from distlock_core.base.value import Value
 from distlock_core.etcd.values import Compare, Get, KeyValue, Outcome
 from distlock_core.model.keys import Keys, ends
-from distlock_core.model.record import HoldEnd, Record
+from distlock_core.model.record import HoldEnd
 from distlock_core.model.state import Holder, LockState
 
 TYPE_CHECKING = False
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from distlock_core.lock.ticket import Ticket
+    from distlock_core.model.freeze import Freeze
 
     Operation = TypeVar("Operation", Get, Compare)
 
@@ -36,7 +37,7 @@ class Snapshot(Value):
     holders: tuple[Holder, ...]
     waiting: int
     ahead: tuple[KeyValue, ...] | None
-    freeze: KeyValue | None
+    freezes: tuple[Freeze, ...]  # of the realm and of the lock
     mutex_busy: bool
     last: KeyValue | None
     crowded: bool = False
@@ -44,7 +45,7 @@ class Snapshot(Value):
     @classmethod
     def parse(cls, keys: Keys, outcome: Outcome, ticket: Ticket | None) -> Snapshot:
         """Parse the results of `gets()`, which are the last ones of the outcome."""
-        lock, slots, queue, freeze, mutex, last = outcome.ranges()[-6:]
+        lock, slots, queue, freeze, mutex, last, own_freeze = outcome.ranges()[-7:]
         ahead: tuple[KeyValue, ...] | None = None
         if ticket is not None and queue.kvs and queue.kvs[-1].create_revision == ticket.create_revision:
             ahead = queue.kvs[:-1]
@@ -53,7 +54,7 @@ class Snapshot(Value):
             tuple(Holder.parse(keys, kv) for kv in (*lock.kvs, *slots.kvs)),
             queue.total,
             ahead,
-            freeze.kvs[0] if freeze.kvs else None,
+            _freezes(keys, (*freeze.kvs, *own_freeze.kvs)),
             bool(mutex.kvs),
             last.kvs[0] if last.kvs else None,
             slots.total > len(slots.kvs),
@@ -79,9 +80,8 @@ class Snapshot(Value):
 
     def state(self, name: str) -> LockState:
         """The state for messages and listings."""
-        frozen = Record.parse(self.freeze.value) if self.freeze else None
         last = HoldEnd.parse(self.last.value) if self.last else None
-        return LockState(name, self.holders, self.waiting, last=last, frozen=frozen, mutex_busy=self.mutex_busy)
+        return LockState(name, self.holders, self.waiting, last=last, freezes=self.freezes, mutex_busy=self.mutex_busy)
 
 
 class Snapshots(Value):
@@ -131,7 +131,16 @@ def gets(keys: Keys, ticket: Ticket | None) -> list[Get]:
     else:
         queue = Get(*ends(keys.queue), by_age=True, keys_only=True, max_create_revision=ticket.create_revision)
     mutex = Get(*ends(keys.mutex), keys_only=True, limit=1)
-    return [Get(keys.lock), Get(*ends(keys.slots), limit=MOST_SLOTS), queue, Get(keys.freeze), mutex, Get(keys.last)]
+    slots = Get(*ends(keys.slots), limit=MOST_SLOTS)
+    return [Get(keys.lock), slots, queue, Get(keys.freeze), mutex, Get(keys.last), Get(keys.lock_freeze)]
+
+
+def _freezes(keys: Keys, found: tuple[KeyValue, ...]) -> tuple[Freeze, ...]:
+    if not found:
+        return ()
+    from distlock_core.model.freeze import freezes_of  # rarely needed
+
+    return freezes_of(keys, found)
 
 
 def gets_of_all(locks: Sequence[Keys], tickets: Sequence[Ticket]) -> list[Get]:
@@ -165,7 +174,12 @@ def claim_conditions(keys: Keys, snapshot: Snapshot, ticket: Ticket | None, slot
         born = ticket.create_revision
         conditions.append(Compare("CREATE", "EQUAL", ticket.key, born))
         conditions.append(Compare("CREATE", "GREATER", keys.queue, born - 1, ends(keys.queue)[1]))
-    return [*conditions, mutex_free(keys), _absent(keys.freeze), *_not_void(keys, snapshot)]
+    return [*conditions, mutex_free(keys), *not_frozen(keys), *_not_void(keys, snapshot)]
+
+
+def not_frozen(keys: Keys) -> list[Compare]:
+    """The conditions that neither the realm nor the lock is frozen."""
+    return [_absent(keys.freeze), _absent(keys.lock_freeze)]
 
 
 def reentry_conditions(keys: Keys, snapshot: Snapshot, holder: Holder) -> list[Compare]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from distlock_core.base.text import printable
 from distlock_core.errors import LockNotFound, NotHolder
 from distlock_core.hints import CHANGE_TOKEN, CHOOSE_TOKEN, Hint, see
-from distlock_core.model.keys import RESERVED, Keys
-from distlock_core.model.record import HoldEnd, Record
+from distlock_core.model.freeze import freezes_of
+from distlock_core.model.keys import RESERVED, Keys, freeze_key
+from distlock_core.model.record import HoldEnd
 from distlock_core.model.state import Holder, LockState, Waiter
 from distlock_core.model.wording import taken
 
@@ -25,7 +26,7 @@ def name_of(key: bytes, prefix: str, mutex: str) -> str | None:
         return None
     if not name or name.startswith(RESERVED) or name == mutex:
         return None
-    return name if not separator or rest.startswith(("slot/", "queue/")) else None
+    return name if not separator or rest.startswith(("slot/", "queue/")) or rest == "freeze" else None
 
 
 def held_by(key: bytes, prefix: str, mutex: str) -> Keys | None:
@@ -35,10 +36,19 @@ def held_by(key: bytes, prefix: str, mutex: str) -> Keys | None:
     return keys if keys is not None and keys.is_held_by(key) else None
 
 
+def frozen_by(key: bytes, prefix: str, mutex: str) -> str | None:
+    """Name of the lock that a key freezes, "" for the freeze of the realm, None for any other key."""
+    if key == freeze_key(prefix):
+        return ""
+    name = name_of(key, prefix, mutex) if key.endswith(b"/freeze") else None
+    return name if name is not None and key == Keys(prefix, name, mutex).lock_freeze else None
+
+
 def state_of(keys: Keys, found: Sequence[KeyValue]) -> LockState:
     """The state of one lock, from keys of its realm."""
     holders, queue = [], []
-    last = freeze = None
+    last = None
+    freezes = []
     for kv in found:
         key = kv.key
         if key == keys.lock or key.startswith(keys.slots):
@@ -47,8 +57,8 @@ def state_of(keys: Keys, found: Sequence[KeyValue]) -> LockState:
             queue.append(kv)
         elif key == keys.last:
             last = kv
-        elif key == keys.freeze:
-            freeze = kv
+        elif key in (keys.freeze, keys.lock_freeze):
+            freezes.append(kv)
     queue.sort(key=lambda kv: kv.create_revision)
     return LockState(
         keys.name,
@@ -56,12 +66,12 @@ def state_of(keys: Keys, found: Sequence[KeyValue]) -> LockState:
         len(queue),
         tuple(Waiter.parse(kv) for kv in queue),
         HoldEnd.parse(last.value) if last else None,
-        Record.parse(freeze.value) if freeze else None,
+        freezes_of(keys, freezes),
     )
 
 
 def all_states(found: Sequence[KeyValue], prefix: str, mutex: str) -> list[LockState]:
-    """The states of all locks that are held or waited for, sorted by name, from the keys of a realm."""
+    """The states of all locks that are held, waited for or frozen, sorted by name, from the keys of a realm."""
     groups: dict[str, list[KeyValue]] = {}
     by_key = {kv.key: kv for kv in found}
     for kv in found:
@@ -72,7 +82,7 @@ def all_states(found: Sequence[KeyValue], prefix: str, mutex: str) -> list[LockS
     for name, own in sorted(groups.items()):
         keys = Keys(prefix, name, mutex)
         states.append(state_of(keys, [*own, *(by_key[key] for key in (keys.last, keys.freeze) if key in by_key)]))
-    return [state for state in states if state.holders or state.waiting]
+    return [state for state in states if state.holders or state.waiting or state.is_frozen_itself]
 
 
 def one_of(state: LockState, owner: str | None, token: int | None, otherwise: str) -> Holder:

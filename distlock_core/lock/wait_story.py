@@ -66,5 +66,5 @@ class Watcher:
 
 def _behind(state: LockState) -> str:
     if not state.holders and state.frozen is not None:
-        return f"a freeze by {owner_of(state.frozen.owner)}"
+        return f"a freeze by {owner_of(state.frozen.by)}"
     return " and ".join(held_by(holder) for holder in state.holders)

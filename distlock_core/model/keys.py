@@ -34,6 +34,7 @@ class Keys:
         self.lock = key.encode()
         self.slots = self.lock + b"/slot/"
         self.queue = self.lock + b"/queue/"
+        self.lock_freeze = self.lock + b"/freeze"
 
     def slot(self, number: int) -> bytes:
         """The key of a slot. Slot 0 is the lock's key itself."""

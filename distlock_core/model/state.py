@@ -7,6 +7,10 @@ from distlock_core.etcd.values import KeyValue
 from distlock_core.model.keys import Keys
 from distlock_core.model.record import COOLING, HoldEnd, Record, token_of
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from distlock_core.model.freeze import Freeze
+
 
 class Waiter(Value):
     """A waiter in the queue of a lock. `since` is a Unix time in seconds."""
@@ -85,12 +89,25 @@ class Holder(Value):
 
 
 class LockState(Value):
-    """The state of a lock at one revision. `waiters` are in the order of the queue."""
+    """The state of a lock at one revision. `waiters` are in the order of the queue.
+
+    `freezes`: those that keep everybody from acquiring it, the realm's before its own.
+    """
 
     name: str
     holders: tuple[Holder, ...]
     waiting: int
     waiters: tuple[Waiter, ...] = ()
     last: HoldEnd | None = None
-    frozen: Record | None = None
+    freezes: tuple[Freeze, ...] = ()
     mutex_busy: bool = False  # a client of the Go original is inside its mutex: no acquisition is possible
+
+    @property
+    def frozen(self) -> Freeze | None:
+        """The freeze of the realm, else that of this lock, None if it is not frozen."""
+        return self.freezes[0] if self.freezes else None
+
+    @property
+    def is_frozen_itself(self) -> bool:
+        """True if this lock has a freeze of its own, apart from one of its realm."""
+        return any(freeze.lock is not None for freeze in self.freezes)

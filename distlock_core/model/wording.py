@@ -8,12 +8,13 @@ from __future__ import annotations
 import time
 
 from distlock_core.base.text import printable, shortened
-from distlock_core.model.record import Record
 from distlock_core.model.state import Holder, LockState
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from distlock_core.model.freeze import Freeze
 
 MOST_NAMED = 8  # holders that a message names
 
@@ -75,8 +76,8 @@ def waiting(number: int) -> str:
 def taken(state: LockState) -> str:
     """The holders of a lock and the number of its waiters, in one line."""
     name = printable(state.name)
-    if state.frozen is not None:
-        return frozen(f"{name}: the realm", state.frozen)
+    if state.freezes:
+        return _frozen(state)
     if state.holders:
         who = " and by ".join(held_by(holder) for holder in state.holders[:MOST_NAMED])
         if len(state.holders) > MOST_NAMED:
@@ -92,7 +93,28 @@ def in_queue(state: LockState, position: int) -> str:
     return f"{taken(state._replace(waiting=0))}; position {position} of {max(state.waiting, position, 1)} in the queue"
 
 
-def frozen(what: str, record: Record) -> str:
-    """A freeze in one phrase: `the realm is frozen by admin: "audit"`."""
-    reason = record.text("reason")
-    return f"{what} is frozen by {owner_of(record.owner)}" + (f': "{shortened(reason)}"' if reason else "")
+def frozen_by(freeze: Freeze) -> str:
+    """A freeze in one phrase: `admin since 12:03 (4m12s), until 14:03 (1h55m left): "audit"`."""
+    words = owner_of(freeze.by)
+    if freeze.since is not None:
+        words += f" since {clock(freeze.since)} ({duration(time.time() - freeze.since)})"
+    if freeze.until is not None:
+        left = freeze.until - time.time() if freeze.ttl_left is None else freeze.ttl_left
+        words += f", until {clock(freeze.until)} ({f'{duration(left)} left' if left > 0 else 'ends any moment'})"
+    return words + (f': "{shortened(freeze.reason)}"' if freeze.reason else "")
+
+
+def is_frozen_by(freeze: Freeze) -> str:
+    """The same with what is frozen: `the realm is frozen by admin since 12:03 (4m12s): "audit"`."""
+    return f"{'the realm' if freeze.lock is None else printable(freeze.lock)} is frozen by {frozen_by(freeze)}"
+
+
+def _frozen(state: LockState) -> str:
+    """Who has frozen a lock, or its realm, and who holds it: holders are not affected by a freeze."""
+    about = "" if state.freezes[0].lock is not None else f"{printable(state.name)}: "
+    words = about + " and ".join(map(is_frozen_by, state.freezes))
+    if state.holders:
+        words += f"; held by {held_by(state.holders[0])}"
+        if len(state.holders) > 1:
+            words += f" and {len(state.holders) - 1} more"
+    return words + (f"; {waiting(state.waiting)}" if state.waiting else "")

@@ -182,6 +182,27 @@ def words_of(site: Site, hint: Hint) -> str:
     return subprocess.check_output([sys.executable, "-c", program, *arguments], env=env, text=True).strip()
 
 
+def check_thaw(site: Site) -> None:
+    site.at.freeze(NAME)
+    assert pasted(behind("To thaw it: ", site.said("--nowait", "--", "true"))).returncode == 0
+    assert site("--nowait", "--", "true").returncode == 0
+
+
+def check_thaw_realm(site: Site) -> None:
+    site.at.freeze()
+    assert pasted(behind("To thaw it: ", site.said("--timeout=0.3", "--quiet", "--", "true"))).returncode == 0
+    assert site("--nowait", "--", "true").returncode == 0
+
+
+def check_replace_freeze(site: Site) -> None:
+    site.at.freeze(NAME, owner="other")
+    option = behind("To replace it: ", site.said("--freeze", "--id=me"))
+    assert site("--freeze", "--id=me", option).returncode == 0
+    found = site.at.frozen(NAME)
+    assert found is not None
+    assert found.by == "me"
+
+
 def check_unlock_later(site: Site) -> None:
     token = site.locked("--id=other")
     line = words_of(site, Hint(hints.UNLOCK_LATER, lock=NAME, owner="other", token=token))

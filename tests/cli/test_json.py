@@ -39,7 +39,7 @@ HOLDER = {
     "taker",
     "keeper",
 }
-LOCK = {*HOLDER, "waiters", "waiting", "last", "frozen"}
+LOCK = {*HOLDER, "waiters", "waiting", "last", "frozen", "freezes"}
 WAITER = {"owner", "host", "since", "reason"}
 
 
@@ -47,7 +47,8 @@ def locks(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     """The locks of a result that is nothing else, in one line on stdout."""
     assert (done.returncode, done.stderr) == (0, ""), done
     document = json.loads(one_line(done.stdout))
-    assert list(document) == ["locks"]
+    assert list(document)[:1] == ["locks"]
+    assert set(document) <= {"locks", "frozen"}  # the realm, in a list
     found: list[dict[str, Any]] = document["locks"]
     for lock in found:
         assert set(lock) == LOCK
@@ -96,6 +97,7 @@ def test_list_and_show_give_holders_and_waiters(
         "taker": None,
         "last": None,
         "frozen": None,
+        "freezes": [],
     }
     assert before <= waiter.pop("since") <= time.time()
     assert waiter == {"owner": "w1", "host": socket.gethostname(), "reason": "r1"}
@@ -103,7 +105,7 @@ def test_list_and_show_give_holders_and_waiters(
 
 def test_a_free_lock_has_no_owner(run_distlock: Run) -> None:
     (lock,) = locks(run_distlock("--lock-name=x", "--show", "--json"))
-    assert lock == {**dict.fromkeys(LOCK), "lock": "x", "waiters": [], "waiting": 0}
+    assert lock == {**dict.fromkeys(LOCK), "lock": "x", "waiters": [], "waiting": 0, "freezes": []}
 
 
 def test_a_free_lock_has_its_last_end_and_the_freeze_of_the_realm(run_distlock: Run, realm: RealmView) -> None:

@@ -596,8 +596,8 @@ def test_slots_wait_for_a_lock_of_the_go_original(run_distlock: Run, realm: Real
 @pytest.mark.parametrize(
     ("record", "by"),
     [
-        ("1500000000;the boss;no changes today", 'by the boss: "no changes today"'),
-        ('1500000000;the boss;{"reason":"stop"}', 'by the boss: "stop"'),
+        ("1500000000;the boss;no changes today", 'by the boss since 2017-07-14 .*: "no changes today"'),
+        ('1500000000;the boss;{"reason":"stop"}', 'by the boss since 2017-07-14 .*: "stop"'),
         ("anything", "by an unknown owner"),
     ],
 )
@@ -606,10 +606,10 @@ def test_no_command_acquires_in_a_frozen_realm(run_distlock: Run, realm: RealmVi
     for arguments in (["--nowait", "--lock"], ["--nowait", "--", "true"], ["--slots=2", "--nowait", "--", "true"]):
         done = run_distlock("--lock-name=x", *arguments)
         assert done.returncode == 1
-        assert f"x: the realm is frozen {by}" in one_line(done.stderr)
+        assert re.search(rf"x: the realm is frozen {by}", one_line(done.stderr))
     waited = run_distlock("--lock-name=x", "--timeout=1", "--quiet", "--", "true")
     assert waited.returncode == 1
-    said = rf"distlock: gave up after \d+\.\ds: x: the realm is frozen {re.escape(by)}"
+    said = rf"distlock: gave up after \d+\.\ds: x: the realm is frozen {by}"
     assert re.match(said, one_line(waited.stderr))
     assert list(realm.entries()) == ["__freeze"]
     assert "frozen" in run_distlock("--lock-name=x", "--show").stdout

@@ -8,13 +8,16 @@ from typing import Any
 
 import yaml
 
-from distlock_core.cli.render import locks_json
+from distlock_core.cli.render import frozen_json, locks_json
+from distlock_core.etcd.values import KeyValue
 from distlock_core.lock.wait_story import WAITED
+from distlock_core.model.freeze import Freeze
+from distlock_core.model.record import Record
 from distlock_core.model.state import LockState
 from tests.support.paths import ROOT
 
 LOCK = set(locks_json(LockState("x", (), 0))[0])
-SHARED = {"waiters", "waiting", "last", "frozen"}  # by all holders of a lock
+SHARED = {"waiters", "waiting", "last", "frozen", "freezes"}  # by all holders of a lock
 MODULES = ROOT / "ansible/plugins/modules"
 
 
@@ -33,7 +36,12 @@ def documents() -> list[dict[str, Any]]:
 
 
 def test_the_documents_on_the_page_have_every_field() -> None:
-    found = {kind: document for document in documents() for kind in document}
+    found = {kind: document for document in documents() for kind in document if document.get("event") != "frozen"}
+    frozen = set(frozen_json(Freeze(None, Record(None, None, {}), KeyValue(b"", b"", 0, 0, 0))))
+    for kind in ("frozen", "thawed"):
+        assert set(found[kind][kind]) == frozen | {"lock", "prefix"}
+    (event,) = [document for document in documents() if document.get("event") == "frozen"]
+    assert set(event) == frozen | {"event", "lock", "revision"}
     holder = LOCK - SHARED
     for lock in (*found["locks"]["locks"], *found["waiting"]["waiting"]["locks"]):
         assert set(lock) == LOCK

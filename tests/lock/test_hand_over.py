@@ -60,7 +60,7 @@ def test_the_second_in_the_queue_reads_once_and_while_the_first_holds_the_lock(s
     assert [reads(body) for body in proxy.wait_for_requests(TXN)[asked:]] == [True, False]
 
 
-@pytest.mark.parametrize("taken", ["web", "web/slot/1", "__freeze", "__internal_lock/1"])
+@pytest.mark.parametrize("taken", ["web", "web/slot/1", "__freeze", "web/freeze", "__internal_lock/1"])
 def test_a_claim_without_a_read_is_refused_by_what_came_after_the_release(
     scene: Scene, proxy: Proxy, taken: str
 ) -> None:
@@ -308,7 +308,7 @@ def event(key: bytes, revision: int, *, deleted: bool = False) -> Event:
 
 def first_in_line() -> Snapshot:
     holder = event(KEYS.lock, 7).kv
-    return Snapshot(8, (Holder.parse(KEYS, holder),), 1, (), None, False, None)
+    return Snapshot(8, (Holder.parse(KEYS, holder),), 1, (), (), False, None)
 
 
 RELEASED = (event(KEYS.lock, 9, deleted=True), event(KEYS.last, 9))
@@ -352,6 +352,8 @@ def test_events_that_the_read_has_shown_change_nothing() -> None:
         event(KEYS.slot(1), 9),
         event(KEYS.freeze, 9),
         event(KEYS.freeze, 9, deleted=True),
+        event(KEYS.lock_freeze, 9),
+        event(KEYS.lock_freeze, 9, deleted=True),
         event(KEYS.mutex + b"1", 9),
         event(KEYS.ticket(2), 9, deleted=True),
         event(KEYS.last, 9, deleted=True),

@@ -195,7 +195,7 @@ def test_a_change_between_the_read_and_the_watch_is_not_missed(scene: Scene, pro
     assert waiter.result(PROMPT).held
 
 
-@pytest.mark.parametrize("watched", ["web", "web/slot/1", "__freeze", "__internal_lock/1"])
+@pytest.mark.parametrize("watched", ["web", "web/slot/1", "__freeze", "web/freeze", "__internal_lock/1"])
 def test_a_change_while_the_watch_is_broken_is_not_missed(scene: Scene, proxy: Proxy, watched: str) -> None:
     scene.put(watched)
     waiter = scene.queue(scene.realm(proxy.url).lock("web"))

@@ -32,6 +32,7 @@ MEANWHILE: dict[str, tuple[Meanwhile, type[Exception]]] = {
     "somebody queues": (lambda scene: scene.put("web/queue/0000000000000001"), LockBusy),
     "a Go client enters its mutex": (lambda scene: scene.put("__internal_lock/694d"), LockBusy),
     "the realm is frozen": (lambda scene: scene.put("__freeze"), Frozen),
+    "the lock is frozen": (lambda scene: scene.put("web/freeze"), Frozen),
 }
 
 
@@ -49,7 +50,9 @@ def test_a_claim_is_refused_when(scene_each: Scene, proxy_each: Proxy, what: str
     assert scene_each.under() == before
 
 
-@pytest.mark.parametrize("what", ["the lock is taken", "a Go client enters its mutex", "the realm is frozen"])
+@pytest.mark.parametrize(
+    "what", ["the lock is taken", "a Go client enters its mutex", "the realm is frozen", "the lock is frozen"]
+)
 def test_the_claim_of_the_first_waiter_is_refused_and_keeps_its_place_when(
     scene_each: Scene, proxy_each: Proxy, what: str
 ) -> None:
@@ -67,7 +70,7 @@ def test_the_claim_of_the_first_waiter_is_refused_and_keeps_its_place_when(
     # It looks at what has refused it: then the claim is decided.
     proxy_each.wait_for_requests("*", asked + 1)
     assert scene_each.line("web") == place
-    for key in ("web", "__internal_lock/694d", "__freeze"):
+    for key in ("web", "__internal_lock/694d", "__freeze", "web/freeze"):
         scene_each.delete(key)
     assert waiter.result(PROMPT).held
 

@@ -67,6 +67,7 @@ LANE: dict[str, tuple[str, ...]] = {
     ),
     "rollout": ("test_needed.py",),
     "lock": (
+        "test_freeze.py::test_a_second_freeze_leaves_the_first",
         "test_queue.py::test_thirty_waiters_are_served_in_order_of_arrival",
         "test_queue.py::test_a_waiter_learns_its_position_and_the_holder",
         "test_release.py::test_a_late_release_keeps_the_newer_holder",

@@ -135,9 +135,17 @@ locks:
       type: dict
       sample: null
     frozen:
-      description: The freeze of the realm; null if it is not frozen. It has C(by), C(since) and C(reason).
+      description:
+        - The freeze that keeps everybody from acquiring it, that of the realm before that of the lock; null if there is
+          none. It has C(scope) (V(realm) or V(lock)), C(by), C(since), C(until), C(ttl_left), C(reason) and
+          C(exit_code).
       type: dict
       sample: null
+    freezes:
+      description: All such freezes, that of the realm first.
+      type: list
+      elements: dict
+      sample: []
 kind:
   description: Kind of failure in one word, such as V(unreachable) or V(config).
   returned: on failure

@@ -171,7 +171,7 @@ def _check(call: Call) -> int:
     # A lock of another run of this node counts as another's.
     mine = any(holder.owner == settings.id and holder.record.state == HELD for holder in state.holders)
     code = MINE if mine and _holds(settings, taker) else OTHERS if state.holders or state.frozen is not None else FREE
-    said = out(taken(state if state.holders == () else state._replace(frozen=None)))
+    said = out(taken(state if state.holders == () else state._replace(freezes=())))
     return UNKNOWN if said != OK else code
 
 
