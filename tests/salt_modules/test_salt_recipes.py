@@ -12,6 +12,7 @@ import yaml
 from distlock_core import Realm, connect
 from distlock_core.testing import Cluster
 from tests.support.doc_blocks import recipe, with_stand_ins
+from tests.support.etcd_view import Etcd
 from tests.support.processes import wait_until
 from tests.support.salt_minions import BIN, Minion, states
 
@@ -79,6 +80,35 @@ def test_with_prereq_the_lock_is_asked_for_only_where_there_is_something_to_do(
         done = node.apply("prereq")
     assert all_true(done), done
     assert [state.changes for state in done.values()] == [{}, {}, {}]
+
+
+def test_with_prereq_and_run_end_the_lock_is_held_until_the_end_of_a_run_that_has_work(
+    node: Minion, realm: Realm, keys: Etcd, steps: Callable[[str], str], tmp_path: Path
+) -> None:
+    text = f"""
+one node at a time:
+  distlock.locked:
+    - name: percona_prod
+    - until: run_end
+    - prereq:
+      - file: {tmp_path}/package
+{tmp_path}/package:
+  file.managed:
+    - contents: new
+{steps("look")}:
+  cmd.run:
+    - require: [{{file: {tmp_path}/package}}]
+"""
+    done = node.apply("prereq_run_end", text=text)
+    assert all_true(done), done
+    assert noted(tmp_path) == ["look 1"]  # nobody else gets it
+    wait_until(lambda: not realm.show("percona_prod").holders, "the end of the run to release it", 100)
+    before = keys.found()
+    with realm.lock("percona_prod", "node-3"):  # in the way of whoever wants it
+        done = node.apply("prereq_run_end")
+    assert all_true(done), done
+    assert [one for one in before if not one.startswith("__last/")] == []
+    assert not done["one node at a time"].changes
 
 
 def test_the_upgrade_is_done_under_the_lock(
