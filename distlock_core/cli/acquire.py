@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
     from distlock_core.base.deadline import Interrupt
     from distlock_core.cli.progress import Progress
+    from distlock_core.cli.signals import InterruptOrHangup
     from distlock_core.lock.acquire import Waiting
     from distlock_core.lock.lock import Lock
     from distlock_core.lock.realm import Realm
     from distlock_core.lock.wait_story import Waited, Watcher
     from distlock_core.model.state import Holder
     from distlock_core.process.alive import WhileAlive
-    from distlock_core.process.audience import Audience
 
-    QuitRequest = TypeVar("QuitRequest", Interrupt, Audience)
+    QuitRequest = TypeVar("QuitRequest", Interrupt, InterruptOrHangup)
 
 _OPEN_REALMS: list[Realm] = []  # held until the process ends, which closes their connections
 
@@ -56,17 +56,16 @@ def acquire(request: Request, lock: Lock, interrupt: Interrupt | None = None) ->
 
     Returns the interrupt that a later signal sets: the given one, if signals already set it.
     """
-    from distlock_core.cli.signals import interrupt_on_signals
-    from distlock_core.process.audience import Audience
+    from distlock_core.cli.signals import InterruptOrHangup, interrupt_on_signals
 
     settings = request.settings
     interrupt = interrupt or interrupt_on_signals()
-    audience = Audience(interrupt)
+    quit_request = InterruptOrHangup(interrupt)
     shown: list[Progress] = []
     watched: list[Watcher] = []
 
     def show(waiting: Waiting) -> None:
-        audience.listen()
+        quit_request.watch_output()
         if not shown:
             from distlock_core.cli.progress import Progress  # imported only if there is a wait
             from distlock_core.lock.wait_story import Watcher
@@ -75,19 +74,19 @@ def acquire(request: Request, lock: Lock, interrupt: Interrupt | None = None) ->
             watched.append(Watcher(shown[0]))
         watched[0](waiting)
 
-    cancel = until(audience, request.waits_for or _step_taker(request))
+    cancel = until(quit_request, request.waits_for or _step_taker(request))
     try:
         lock.acquire(settings.timeout, cancel, show)
     except Cancelled as error:
-        if audience.has_gone:
+        if quit_request.is_hangup:
             raise _unheard() from error
         raise cancelled(interrupt) from error
     finally:
         for progress in shown:
             progress.close()
-        if cancel is not audience:
+        if cancel is not quit_request:
             cancel.close()
-        audience.close()
+        quit_request.close()
     for watcher in watched:
         _tell_wait(lock, watcher.story(), request)
     if settings.verbose:

@@ -24,7 +24,7 @@ from distlock_core.command.process import Command
 from distlock_core.command.signal_mask import STOPPING, name_of
 from distlock_core.command.spawn import TooLate
 from distlock_core.errors import NotStarted
-from distlock_core.lock.monitor import Loss
+from distlock_core.lock.loss import Loss
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from distlock_core.base.standby_thread import StandbyThread
     from distlock_core.etcd.client import Etcd
     from distlock_core.events.hold_notifier import HoldNotifier
-    from distlock_core.lock.monitor import Loss, Session
+    from distlock_core.lock.loss import Loss
+    from distlock_core.lock.monitor import Session
     from distlock_core.lock.queue import Queue
 
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from distlock_core.etcd.values import KeyValue
     from distlock_core.events.ownership import Ownership
     from distlock_core.lock.hold import Hold
-    from distlock_core.lock.monitor import Loss, Session
+    from distlock_core.lock.loss import Loss
+    from distlock_core.lock.monitor import Session
     from distlock_core.lock.reentry import Reentry
 
 

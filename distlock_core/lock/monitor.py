@@ -8,14 +8,13 @@ import time
 from distlock_core.base.deadline import FOREVER, Backoff, Patience, now
 from distlock_core.base.standby_thread import StandbyThread
 from distlock_core.base.threads import report
-from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled
 from distlock_core.etcd.values import REREAD, Get, KeyValue
 from distlock_core.lock.lease import GIVE_UP
+from distlock_core.lock.loss import CANNOT_GO_ON, Loss, ended, key_deleted, lease_gone, replaced, unconfirmed
 from distlock_core.model.keys import Keys
-from distlock_core.model.record import HoldEnd, Record, token_of
+from distlock_core.model.record import token_of
 from distlock_core.model.ttl import longest_call
-from distlock_core.model.wording import clock, owner_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,17 +27,6 @@ if TYPE_CHECKING:
 
 SHORTEST_PAUSE = 0.02  # seconds between two attempts, even if the next action is overdue
 SHORTEST_CALL, LONGEST_CALL = 0.25, 5.0  # limits for the time that a read or the opening of a watch may take
-
-
-class Loss(Value):
-    """The loss of a hold: `at` in Unix seconds, `why` in words. `orderly` if the same owner ended it."""
-
-    why: str
-    at: float
-    orderly: bool = False
-
-
-CANNOT_GO_ON = Loss("this process cannot monitor it any more: out of memory", 0.0)  # created while there is memory
 
 
 class Session:
@@ -182,12 +170,8 @@ class Session:
         if self.endures:
             self._doubt_it(overdue=True)
             return False
-        self._lose(self._silence())
+        self._lose(unconfirmed(self.lease.ttl - self.kill_after))
         return True
-
-    def _silence(self) -> Loss:
-        assert self.lease is not None
-        return Loss(f"etcd has confirmed no renewal for {self.lease.ttl - self.kill_after:.3g}s", time.time())
 
     def _watch(self, patience: Patience) -> None:
         """Watch the key and renew the lease, until the hold is lost or the client has failed over."""
@@ -222,7 +206,7 @@ class Session:
             self._doubt_it()
             raise  # `run()` checks the deadline, and retries after a pause
         if self.lease.gone:
-            self._lose(Loss("its lease has expired or was revoked", time.time()))
+            self._lose(lease_gone())
         elif self._judge() or now() >= self._last_moment:
             pass
         elif self.lease.failing:
@@ -240,18 +224,14 @@ class Session:
         if found.kvs and self._is_own(found.kvs[0]):
             return
         if found.kvs:
-            other = Record.parse(found.kvs[0].value)
-            same = token_of(found.kvs[0]) == self._token
-            self._lose(Loss(f"it is held by {owner_of(other.owner)} now", time.time(), same and other.explicit))
+            self._lose(replaced(found.kvs[0], self._token))
             return
-        ended = HoldEnd.parse(last.kvs[0].value) if last.kvs else None
-        if ended is not None and ended.how and ended.token == self._token:
-            when = f" at {clock(ended.at)}" if ended.at else ""
-            self._lose(Loss(f"it was {ended.how} by {owner_of(ended.by)}{when}", time.time(), ended.how == "released"))
-        elif self.lease is not None and self._etcd.time_to_live(self.lease.id, patience.within(GIVE_UP)) == 0:
-            self._lose(Loss("its lease has expired or was revoked", time.time()))
-        else:
-            self._lose(Loss("its key was deleted", time.time()))
+        loss = ended(last.kvs, self._token)
+        if loss is None:
+            lease = self.lease
+            expired = lease is not None and self._etcd.time_to_live(lease.id, patience.within(GIVE_UP)) == 0
+            loss = lease_gone() if expired else key_deleted()
+        self._lose(loss)
 
     @property
     def _last_moment(self) -> float:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from distlock_core.etcd.values import Range
     from distlock_core.events.watch import Watching
     from distlock_core.lock.freeze import FreezeKey
-    from distlock_core.lock.monitor import Loss
+    from distlock_core.lock.loss import Loss
     from distlock_core.lock.prune import Pruned
     from distlock_core.model.freeze import Freeze
 

@@ -13,10 +13,17 @@ from distlock_core.process.identity import is_gone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
 
-    from distlock_core.process.audience import Audience
     from distlock_core.process.table import Process
+
+    class QuitRequest(Protocol):
+        """A cancel by which a caller is asked to quit."""
+
+        def is_set(self) -> bool: ...
+        def fileno(self) -> int: ...
+        def set(self, number: int | None = None) -> None: ...
+
 
 LOOK = 0.5  # seconds between two scans of a process's descendants
 ORPHANED = 3.0  # seconds before a process's end in which its orphaned descendants still count as its own
@@ -34,7 +41,7 @@ class WhileAlive:
     """
 
     def __init__(
-        self, pid: int, started: int, family: int | None = None, quit_request: Interrupt | Audience | None = None
+        self, pid: int, started: int, family: int | None = None, quit_request: QuitRequest | None = None
     ) -> None:
         """`quit_request`: a cancel that asks the caller to quit, instead of SIGTERM."""
         self._pid, self._started, self._family = pid, started, family

@@ -18,9 +18,9 @@ from distlock_core.adapters.settings import read_settings
 from distlock_core.connection import realm_of
 from distlock_core.process import table
 from distlock_core.process.alive import WhileAlive, WhileChildrenAlive
-from distlock_core.process.audience import WhileRead
 from distlock_core.process.identity import start_time
 from distlock_core.process.table import Process, children, parent_of
+from distlock_core.process.while_read import WhileRead
 from distlock_core.testing import Cluster
 from tests.support.etcd_view import Etcd
 from tests.support.processes import BOUND, python, wait_until

@@ -248,7 +248,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils import (  # pyli
     _python,  # noqa: F401
 )
 from ansible_collections.distlock.distlock.plugins.module_utils._states import argument_spec, carry_out
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.audience import WhileRead
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.while_read import WhileRead
 
 
 def main():

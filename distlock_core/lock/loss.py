@@ -1,0 +1,55 @@
+"""Loss: that a hold was lost, when, and why: as far as etcd or the clock shows."""
+
+from __future__ import annotations
+
+import time
+
+from distlock_core.base.value import Value
+from distlock_core.model.record import HoldEnd, Record, token_of
+from distlock_core.model.wording import clock, owner_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from distlock_core.etcd.values import KeyValue
+
+
+class Loss(Value):
+    """The loss of a hold: `at` in Unix seconds, `why` in words. `orderly` if the same owner ended it."""
+
+    why: str
+    at: float
+    orderly: bool = False
+
+
+CANNOT_GO_ON = Loss("this process cannot monitor it any more: out of memory", 0.0)  # created while there is memory
+
+
+def unconfirmed(seconds: float) -> Loss:
+    """The lease's deadline has passed without a renewal."""
+    return Loss(f"etcd has confirmed no renewal for {seconds:.3g}s", time.time())
+
+
+def lease_gone() -> Loss:
+    return Loss("its lease has expired or was revoked", time.time())
+
+
+def key_deleted() -> Loss:
+    return Loss("its key was deleted", time.time())
+
+
+def replaced(found: KeyValue, token: int) -> Loss:
+    """The key belongs to another hold than that with this token, or to a run that has taken this one over."""
+    other = Record.parse(found.value)
+    same = token_of(found) == token
+    return Loss(f"it is held by {owner_of(other.owner)} now", time.time(), same and other.explicit)
+
+
+def ended(last: Sequence[KeyValue], token: int) -> Loss | None:
+    """The end of the hold with this token according to the note on the lock's last hold; None if that was another."""
+    note = HoldEnd.parse(last[0].value) if last else None
+    if note is None or not note.how or note.token != token:
+        return None
+    when = f" at {clock(note.at)}" if note.at else ""
+    return Loss(f"it was {note.how} by {owner_of(note.by)}{when}", time.time(), note.how == "released")
