@@ -41,12 +41,13 @@ class Compare(Value):
 class Get(Value):
     """A read of a key, or with `range_end` of `[key, range_end)`, at the present or at a given `revision`.
 
-    The order is by key, with `by_age` by create_revision, with `newest_first` by descending mod_revision.
+    The order is by key, with `youngest_first` by descending create_revision, with `newest_first` by descending
+    mod_revision.
     """
 
     key: bytes
     range_end: bytes | None = None
-    by_age: bool = False
+    youngest_first: bool = False
     keys_only: bool = False
     limit: int = 0
     max_create_revision: int = 0

@@ -20,7 +20,7 @@ from distlock_core.lock import refusals
 from distlock_core.lock.claim import Claims
 from distlock_core.lock.lease import GIVE_UP
 from distlock_core.lock.queue import Queue
-from distlock_core.lock.snapshot import Snapshots, gets_of_all
+from distlock_core.lock.snapshot import Snapshots
 from distlock_core.lock.spec import LockSpec, ticket_record
 from distlock_core.model.state import LockState
 
@@ -222,11 +222,11 @@ class Acquisition:
                 circle = refusals.waits_for_itself(state, self._spec.inside)
                 if circle is not None:
                     raise circle
-            self.queue.join(ticket_record(self._spec), self._call())
+            seen = self.queue.join(ticket_record(self._spec), self._call())
             self._was_queued = True
         else:
             self._report(snapshots)
-            if snapshots.is_first:
+            if self.queue.is_near(snapshots):
                 self._claims.get_ready(self._call)
             seen = self.queue.wait(snapshots, self._claims.lease, self._patience, self._call())
         if self._patience.over():
@@ -285,10 +285,7 @@ class Acquisition:
     def _report(self, snapshots: Snapshots, away: str = "") -> None:
         if self._progress is None:
             return
-        places = []
-        for keys, snapshot in zip(self._locks, snapshots.each):
-            position = snapshot.waiting + 1 if snapshot.ahead is None else len(snapshot.ahead) + 1
-            places.append((snapshot.state(keys.name), position))
+        places = list(zip(snapshots.states(self._locks), self.queue.positions(snapshots)))
         if len(places) == 1:
             ((state, position),) = places
             self._progress(Waiting(state, position, self._started, away, *self._own(state)))
@@ -323,8 +320,7 @@ class Acquisition:
     # Helpers.
 
     def _read(self, patience: Patience) -> Snapshots:
-        tickets = self.queue.tickets
-        return Snapshots.parse(self._locks, self._etcd.read(gets_of_all(self._locks, tickets), patience), tickets)
+        return self.queue.read(patience)
 
     def _call(self) -> Patience:
         """The patience for one call; in the queue, short enough to renew the tickets in time."""

@@ -1,4 +1,4 @@
-"""Snapshot updates for the next in the queue, from the events of its watch, so that it can claim without a read.
+"""Snapshot updates for the first two in the queue, from the events of a watch, so that they can claim without a read.
 
 A watch is a hint: it can miss a DELETE, and the events of one transaction can arrive separately. If anything is
 missing, the conditions of the claim fail. That is safe but costs a commit, so this module makes it rare.
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def after(snapshot: Snapshot, events: Iterable[Event], keys: Keys, read_at: int) -> Snapshot | None:
     """The snapshot after these events, or None if they are not sufficient and a read is needed.
 
-    For the first waiter of a lock with one slot. `read_at` is the revision of the read on which the snapshot is based;
-    older events are already included.
+    For the first two waiters of a lock with one slot. `read_at` is the revision of the read on which the snapshot is
+    based; older events are already included.
     """
     for deleted, kv in events:
         if kv.mod_revision <= read_at:
@@ -31,6 +31,9 @@ def after(snapshot: Snapshot, events: Iterable[Event], keys: Keys, read_at: int)
             snapshot = snapshot._replace(holders=others if deleted else (Holder.parse(keys, kv), *others))
         elif kv.key == keys.last and not deleted:
             snapshot = snapshot._replace(last=kv)
+        elif deleted and any(kv.key == ticket.key for ticket in snapshot.ahead or ()):
+            left = tuple(ticket for ticket in snapshot.ahead or () if ticket.key != kv.key)
+            snapshot = snapshot._replace(ahead=left, waiting=snapshot.waiting - 1)
         else:
             return None  # its own ticket, another slot, a freeze, the mutex, or a note that was pruned
         snapshot = snapshot._replace(revision=max(snapshot.revision, kv.mod_revision))
@@ -38,9 +41,19 @@ def after(snapshot: Snapshot, events: Iterable[Event], keys: Keys, read_at: int)
 
 
 def is_incomplete(snapshot: Snapshot) -> bool:
-    """True if the lock looks free, but the event of its `__last` note is missing.
+    """True if the lock looks free for this waiter, but the event of its `__last` note is missing.
 
-    Both belong to one transaction, but can arrive separately. The event never arrives if the key was deleted by other
-    means than a release: by etcdctl, or with its lease.
+    Or if a waiter ahead seems to have claimed it, but the event of its ticket is missing. Each pair belongs to one
+    transaction, but can arrive separately. The second event never arrives if the key was deleted or put by other means:
+    by etcdctl, or with its lease.
     """
-    return not snapshot.holders and (snapshot.last is None or snapshot.last.mod_revision != snapshot.revision)
+    if snapshot.holders:
+        return bool(snapshot.ahead) and snapshot.holders[0].kv.create_revision == snapshot.revision
+    if snapshot.ahead:
+        return False
+    return snapshot.last is None or snapshot.last.mod_revision != snapshot.revision
+
+
+def is_spoken_for(snapshot: Snapshot) -> bool:
+    """True if the lock is free, and the waiter ahead is about to claim it."""
+    return bool(snapshot.ahead) and not snapshot.holders

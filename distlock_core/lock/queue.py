@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from distlock_core.base.deadline import RETRY_PAUSE, Patience, now
+from distlock_core.base.deadline import RETRY_PAUSE, Patience, jittered, now
 from distlock_core.etcd.values import REREAD, Compacted, WatchEnded
 from distlock_core.lock.lease import TICKET_TTL, Lease
+from distlock_core.lock.snapshot import NEAREST, Snapshots, gets_of_all
 from distlock_core.model.keys import ends
 
 TYPE_CHECKING = False
@@ -13,23 +14,26 @@ if TYPE_CHECKING:
 
     from distlock_core.etcd.client import Etcd, Watch
     from distlock_core.etcd.values import Event
-    from distlock_core.lock.snapshot import Snapshots
     from distlock_core.lock.ticket import Ticket
     from distlock_core.model.keys import Keys
 
 OPENING = 3.0  # time limit for opening a watch, in seconds
 THE_REST = 0.02  # seconds to wait for the remaining events of a transaction that arrive separately
+# A waiter reads again every `REREAD` seconds; beyond place `FRONT` less often, down to every `LONGEST` times as long:
+# so what all waiters of a long queue read together does not grow with the square of its length.
+FRONT, LONGEST = 10, 6
+COUNTING = 1.0  # seconds, for each place in the queue, between two reads of all tickets ahead
 
 
 class Queue:
     """The place of one waiter in the queue of each of its locks, if it has one.
 
-    It watches the ticket just ahead of its own. Once that is gone, it is next: it watches the lock itself, before the
-    release, and updates its snapshot from the events alone. So a release and a claim wake one waiter each, however many
-    there are, and the next holder needs no read when the lock is released.
+    It watches the two tickets just ahead of its own. The first two in the queue watch the lock itself, and update their
+    snapshots from the events alone. So a release and a claim wake two waiters each, however many there are, and the
+    next holder needs no read when the lock is released, even if the hold before was too short to prepare for it.
 
     A waiter for several locks watches the ticket just ahead of it in each queue in which it is not first. Once it is
-    first in all, it watches all the locks, and reads after each event.
+    first in all, it watches all the locks, and reads after each event. So does one for a lock with several slots.
     """
 
     def __init__(self, etcd: Etcd, locks: Sequence[Keys], ttl: int = TICKET_TTL, slots: int = 1) -> None:
@@ -39,28 +43,72 @@ class Queue:
         self._ttl = ttl
         # With several slots, a read is needed to know their holders; with several locks, to know all at one revision.
         self._follows = slots == 1 and len(locks) == 1
+        self._front = NEAREST if self._follows else 1  # the first waiters of a queue, which watch the locks
         self.tickets: tuple[Ticket, ...] = ()  # one for each lock, all attached to one lease
         self._leftover: Lease | None = None  # of tickets that may or may not exist
         self._watch: Watch | None = None
-        self._watched: tuple[bytes, ...] | None = None  # the tickets ahead; () while the locks themselves are watched
+        self._watched: frozenset[bytes] = frozenset()  # the watched tickets of other waiters
+        self._watches_locks = False
         self._followed: Snapshots | None = None  # the last snapshots, as updated from events
         self._read_at = 0  # revision of the read on which that snapshot is based
         self._reread_at = 0.0
+        self._positions = [0 for _ in locks]  # as last counted; nobody joins ahead, so they are never too low
+        self._count_at = 0.0
 
     @property
     def lease(self) -> Lease | None:
         """The lease of the tickets, None without a place in the queue."""
         return self.tickets[0].lease if self.tickets else None
 
-    def join(self, record: bytes, patience: Patience) -> None:
-        """Take the tickets. Raises as `take_tickets()`; the next `join()` or `leave()` removes what may remain."""
+    def join(self, record: bytes, patience: Patience) -> Snapshots | None:
+        """Take the tickets. Return the locks as they were at that moment, None if a lost reply has left that unknown.
+
+        Raises as `take_tickets()`; the next `join()` or `leave()` removes what may remain.
+        """
         from distlock_core.lock.ticket import take_tickets
 
         self._drop_leftover(None)
         lease = self._leftover = Lease(self._etcd, self._ttl, None)
         lease.grant(self._ttl, patience)
-        self.tickets = take_tickets(self._etcd, self._locks, lease, record, patience)
+        reads = gets_of_all(self._locks, ())
+        self.tickets, joined = take_tickets(self._etcd, self._locks, lease, record, reads, patience)
         self._leftover = None
+        self._count_at = 0.0
+        if joined is None:
+            return None
+        snapshots = Snapshots.parse(self._locks, joined, self.tickets)
+        # At this revision, all other tickets are ahead.
+        return self._counted(
+            snapshots._replace(each=tuple(one._replace(position=one.waiting) for one in snapshots.each))
+        )
+
+    def read(self, patience: Patience) -> Snapshots:
+        """Read the locks, and the place in their queues."""
+        counts = bool(self.tickets) and now() >= self._count_at
+        outcome = self._etcd.read(gets_of_all(self._locks, self.tickets, count=counts), patience)
+        return self._counted(Snapshots.parse(self._locks, outcome, self.tickets, counted=counts))
+
+    def positions(self, snapshots: Snapshots) -> list[int]:
+        """The place in each queue, from 1; without tickets, the place that they would get."""
+        found = []
+        for known, one in zip(self._positions, snapshots.each):
+            if one.ahead is None:
+                found.append(one.waiting + 1)
+            elif len(one.ahead) < NEAREST:
+                found.append(len(one.ahead) + 1)
+            else:
+                found.append(max(NEAREST + 1, min(known, one.waiting)))
+        return found
+
+    def is_near(self, snapshots: Snapshots) -> bool:
+        """True if this waiter's turn may come any moment, so that it has to be prepared."""
+        return not any(one.ahead is None or len(one.ahead) >= self._front for one in snapshots.each)
+
+    def _counted(self, snapshots: Snapshots) -> Snapshots:
+        if all(one.position for one in snapshots.each):
+            self._positions = [one.position for one in snapshots.each]
+            self._count_at = now() + max(self._positions) * COUNTING
+        return snapshots
 
     def leave(self, patience: Patience | None = None) -> None:
         """Give up the place: best effort within the patience (default: one second), otherwise the lease expires."""
@@ -83,15 +131,17 @@ class Queue:
     def wait(
         self, snapshots: Snapshots, claim_lease: Lease | None, patience: Patience, call: Patience
     ) -> Snapshots | None:
-        """Wait for an event, for at most `REREAD` seconds, and renew the leases meanwhile.
+        """Wait for an event, until it is time to read again, and renew the leases meanwhile.
 
         Returns the updated snapshots, or None if a read is needed. Opening a watch may take as long as a single `call`.
         Raises `EtcdUnavailable`, `Cancelled`.
         """
+        from distlock_core.lock import near  # loaded while there is time, and only by those that wait
+
         ticket_lease = self.tickets[0].lease
         leases = [ticket_lease] if claim_lease is None else [ticket_lease, claim_lease]
         if snapshots is not self._followed:
-            self._followed, self._read_at, self._reread_at = snapshots, snapshots.revision, now() + REREAD
+            self._followed, self._read_at, self._reread_at = snapshots, snapshots.revision, self._next_read(snapshots)
         watch = self._watch_for(snapshots, call)
         if watch is None:
             return None
@@ -100,8 +150,10 @@ class Queue:
             try:
                 events = watch.wait(patience.until(min(self._reread_at, due)))
                 if events:
-                    self._followed = self._after(watch, snapshots, events, patience)
-                    return self._followed
+                    followed = self._followed = self._after(watch, snapshots, events, patience)
+                    if followed is None or not near.is_spoken_for(followed.each[0]):
+                        return followed
+                    snapshots = followed
             except WatchEnded as ended:
                 self.stop_watching()
                 if not isinstance(ended, Compacted):  # a polled watch ends with `Compacted` at the first change
@@ -113,15 +165,20 @@ class Queue:
                 return None  # the renewal has failed over from the member that serves the watch
         return None
 
+    def _next_read(self, snapshots: Snapshots) -> float:
+        """When to read again without an event: not all waiters at the same time."""
+        back = max(self.positions(snapshots)) / FRONT
+        return now() + jittered(REREAD * min(max(1.0, back), LONGEST), 0.75, 1.0)
+
     def _after(
         self, watch: Watch, snapshots: Snapshots, events: Sequence[Event], patience: Patience
     ) -> Snapshots | None:
         """The snapshots after these events and the rest of their transaction, or None if a read is needed."""
-        ahead = _ahead(snapshots)
-        if ahead:
+        if not self._watches_locks:
             gone = {event.kv.key for event in events}
-            if gone.issuperset(ahead) and gone.isdisjoint(ticket.key for ticket in self.tickets):
-                self._watch_locks(patience.within(OPENING))  # the waiter ahead is gone, most likely with the lock
+            left = [key for key in self._ahead(snapshots) if key not in gone]
+            if len(left) < self._front and gone.isdisjoint(ticket.key for ticket in self.tickets):
+                self._watch_locks(left, patience.within(OPENING))  # a waiter ahead is gone, most likely with the lock
             return None
         if not self._follows:
             return None
@@ -140,36 +197,38 @@ class Queue:
 
         That watch starts at the current revision, as etcd serves watches that start in the past only every 100 ms.
         """
-        ahead = _ahead(snapshots)
-        if self._watch is not None and self._watched == ahead and self._watch.endpoint == self._etcd.endpoint:
+        ahead, is_near = self._ahead(snapshots), self.is_near(snapshots)
+        is_enough = is_near is self._watches_locks and self._watched.issuperset(ahead)
+        if self._watch is not None and is_enough and self._watch.endpoint == self._etcd.endpoint:
             return self._watch
-        if not ahead:
-            self._watch_locks(patience)
+        if is_near:
+            self._watch_locks(ahead, patience)
             return None
         self.stop_watching()
         watched = [(key, None) for key in (*(ticket.key for ticket in self.tickets), *ahead)]
         self._watch = self._etcd.watch(watched, snapshots.revision + 1, patience)
-        self._watched = ahead
+        self._watched = frozenset(ahead)
         return self._watch
 
-    def _watch_locks(self, patience: Patience) -> None:
+    def _watch_locks(self, ahead: Sequence[bytes], patience: Patience) -> None:
         self.stop_watching()
-        ranges: list[tuple[bytes, bytes | None]] = []
+        ranges: list[tuple[bytes, bytes | None]] = [(key, None) for key in ahead]
         for keys, ticket in zip(self._locks, self.tickets):
             ranges += [(ticket.key, None), (keys.lock, None), ends(keys.slots), ends(keys.mutex)]
             ranges += [(keys.freeze, None), (keys.lock_freeze, None)]
             if self._follows:
                 ranges.append((keys.last, None))
         self._watch = self._etcd.watch(list(dict.fromkeys(ranges)), 0, patience)
-        self._watched = ()
+        self._watched = frozenset(ahead)
+        self._watches_locks = True
 
     def stop_watching(self) -> None:
         """Close the watch. The place in the queue stays."""
+        self._watches_locks = False
         if self._watch is not None:
             self._watch.close()
             self._watch = None
 
-
-def _ahead(snapshots: Snapshots) -> tuple[bytes, ...]:
-    """The tickets just ahead of this waiter's, in each queue in which it is not first."""
-    return tuple(one.ahead[-1].key for one in snapshots.each if one.ahead)
+    def _ahead(self, snapshots: Snapshots) -> list[bytes]:
+        """The tickets just ahead of this waiter's in each queue, as many as it watches."""
+        return [kv.key for one in snapshots.each for kv in (one.ahead or ())[-self._front :]]

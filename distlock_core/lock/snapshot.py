@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 
 
 MOST_SLOTS = 1000  # largest number of slots of a lock, and so of slot keys to read
+NEAREST = 2  # tickets ahead of a waiter's own that an ordinary read shows, however long the queue is
 
 
 class Snapshot(Value):
-    """A lock at one revision, as a waiter sees it. `ahead` is None if the waiter's ticket is not in the queue.
+    """A lock at one revision, as a waiter sees it.
 
-    `crowded`: there are more slot keys than a lock can have slots, so some of them were not read.
+    `ahead`: the tickets just ahead of the waiter's own, the eldest first: `NEAREST` of them at most, or all if the read
+    was for them. None if its own ticket is not in the queue. `position` in the queue counts from 1, and is 0 if this
+    read does not tell it. `crowded`: there are more slot keys than a lock can have slots, so some were not read.
     """
 
     revision: int
@@ -41,14 +44,17 @@ class Snapshot(Value):
     mutex_busy: bool
     last: KeyValue | None
     crowded: bool = False
+    position: int = 0
 
     @classmethod
-    def parse(cls, keys: Keys, outcome: Outcome, ticket: Ticket | None) -> Snapshot:
-        """Parse the results of `gets()`, which are the last ones of the outcome."""
+    def parse(cls, keys: Keys, outcome: Outcome, ticket: Ticket | None, *, counted: bool = False) -> Snapshot:
+        """Parse the results of `gets()`, which are the last ones of the outcome. `counted`: of its `count`."""
         lock, slots, queue, freeze, mutex, last, own_freeze = outcome.ranges()[-7:]
         ahead: tuple[KeyValue, ...] | None = None
-        if ticket is not None and queue.kvs and queue.kvs[-1].create_revision == ticket.create_revision:
-            ahead = queue.kvs[:-1]
+        position = 0
+        if ticket is not None and queue.kvs and queue.kvs[0].create_revision == ticket.create_revision:
+            ahead = queue.kvs[:0:-1]
+            position = len(queue.kvs) if counted or len(ahead) < NEAREST else 0
         return cls(
             outcome.revision,
             tuple(Holder.parse(keys, kv) for kv in (*lock.kvs, *slots.kvs)),
@@ -58,6 +64,7 @@ class Snapshot(Value):
             bool(mutex.kvs),
             last.kvs[0] if last.kvs else None,
             slots.total > len(slots.kvs),
+            position,
         )
 
     @property
@@ -91,16 +98,18 @@ class Snapshots(Value):
     each: tuple[Snapshot, ...]
 
     @classmethod
-    def parse(cls, locks: Sequence[Keys], outcome: Outcome, tickets: Sequence[Ticket]) -> Snapshots:
-        """Parse the results of `gets_of_all()`, which are the last ones of the outcome."""
+    def parse(
+        cls, locks: Sequence[Keys], outcome: Outcome, tickets: Sequence[Ticket], *, counted: bool = False
+    ) -> Snapshots:
+        """Parse the results of `gets_of_all()`, which are the last ones of the outcome. `counted`: of its `count`."""
         if len(locks) == 1:
-            only = Snapshot.parse(locks[0], outcome, tickets[0] if tickets else None)
+            only = Snapshot.parse(locks[0], outcome, tickets[0] if tickets else None, counted=counted)
             return cls(outcome.revision, (only,))
         wanted = [gets(keys, ticket) for keys, ticket in zip(locks, _or_none(locks, tickets))]
         union = once(get for one in wanted for get in one)
         found = dict(zip(union, outcome.ranges()[-len(union) :]))
         each = [
-            Snapshot.parse(keys, outcome._replace(results=tuple(found[get] for get in one)), ticket)
+            Snapshot.parse(keys, outcome._replace(results=tuple(found[get] for get in one)), ticket, counted=counted)
             for keys, ticket, one in zip(locks, _or_none(locks, tickets), wanted)
         ]
         return cls(outcome.revision, tuple(each))
@@ -124,12 +133,15 @@ class Snapshots(Value):
         return tuple(one.state(keys.name) for keys, one in zip(locks, self.each))
 
 
-def gets(keys: Keys, ticket: Ticket | None) -> list[Get]:
-    """The reads for a `Snapshot`. They include the queue up to the ticket, or its first entry without a ticket."""
-    if ticket is None:
-        queue = Get(*ends(keys.queue), by_age=True, keys_only=True, limit=1)
-    else:
-        queue = Get(*ends(keys.queue), by_age=True, keys_only=True, max_create_revision=ticket.create_revision)
+def gets(keys: Keys, ticket: Ticket | None, *, count: bool = False) -> list[Get]:
+    """The reads for a `Snapshot`. What they return does not grow with the queue, except for a `count`.
+
+    They include the ticket and its `NEAREST` ahead (with `count` all ahead), or without a ticket the queue's youngest:
+    so they show the same for a ticket that is put in the same transaction.
+    """
+    newest = 0 if ticket is None else ticket.create_revision
+    limit = 0 if count else NEAREST + 1
+    queue = Get(*ends(keys.queue), keys_only=True, limit=limit, max_create_revision=newest, youngest_first=True)
     mutex = Get(*ends(keys.mutex), keys_only=True, limit=1)
     slots = Get(*ends(keys.slots), limit=MOST_SLOTS)
     return [Get(keys.lock), slots, queue, Get(keys.freeze), mutex, Get(keys.last), Get(keys.lock_freeze)]
@@ -143,11 +155,12 @@ def _freezes(keys: Keys, found: tuple[KeyValue, ...]) -> tuple[Freeze, ...]:
     return freezes_of(keys, found)
 
 
-def gets_of_all(locks: Sequence[Keys], tickets: Sequence[Ticket]) -> list[Get]:
+def gets_of_all(locks: Sequence[Keys], tickets: Sequence[Ticket], *, count: bool = False) -> list[Get]:
     """The reads for `Snapshots`. What the locks of a realm share is read once."""
     if len(locks) == 1:
-        return gets(locks[0], tickets[0] if tickets else None)
-    return once(get for keys, ticket in zip(locks, _or_none(locks, tickets)) for get in gets(keys, ticket))
+        return gets(locks[0], tickets[0] if tickets else None, count=count)
+    wanted = [gets(keys, ticket, count=count) for keys, ticket in zip(locks, _or_none(locks, tickets))]
+    return once(get for one in wanted for get in one)
 
 
 def once(operations: Iterable[Operation]) -> list[Operation]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from distlock_core.base.deadline import RETRY_PAUSE, Patience
 from distlock_core.base.value import Value
 from distlock_core.errors import OutcomeUnknown
-from distlock_core.etcd.values import Compare, Get, LeaseGone, Put
+from distlock_core.etcd.values import Compare, Get, LeaseGone, Outcome, Put
 from distlock_core.lock.lease import Lease
 from distlock_core.model.keys import Keys
 
@@ -25,26 +25,28 @@ class Ticket(Value):
 
 
 def take_tickets(
-    etcd: Etcd, locks: Sequence[Keys], lease: Lease, record: bytes, patience: Patience
-) -> tuple[Ticket, ...]:
+    etcd: Etcd, locks: Sequence[Keys], lease: Lease, record: bytes, reads: Sequence[Get], patience: Patience
+) -> tuple[tuple[Ticket, ...], Outcome | None]:
     """Join the end of each lock's queue in one transaction, so that all tickets have the same create_revision.
 
-    So all queues have the same order of waiters, and nobody waits in a circle. Raises as `Etcd` does; the tickets may
-    exist anyway, until their lease expires. Raises `LeaseGone` if that lease expired meanwhile, or if another client
-    has deleted one of the tickets: then queue again.
+    So all queues have the same order of waiters, and nobody waits in a circle. Also returns the outcome, with the
+    results of these `reads` right after the join; None if only the answer to a repeated request has arrived.
+
+    Raises as `Etcd` does; the tickets may exist anyway, until their lease expires. Raises `LeaseGone` if that lease
+    expired meanwhile, or if another client has deleted one of the tickets: then queue again.
     """
     keys = [lock.ticket(lease.id) for lock in locks]
     absent = [Compare("CREATE", "EQUAL", key, 0) for key in keys]
     puts = [Put(key, record, lease.id) for key in keys]
     while True:
         try:
-            outcome = etcd.txn(absent, puts, [Get(key) for key in keys], patience)
+            outcome = etcd.txn(absent, [*puts, *reads], [Get(key) for key in keys], patience)
         except OutcomeUnknown:
             patience.pause(RETRY_PAUSE)
             continue  # no other waiter uses these keys, so a retry shows the outcome
         if outcome.succeeded:
-            return tuple(Ticket(key, outcome.revision, lease) for key in keys)
+            return tuple(Ticket(key, outcome.revision, lease) for key in keys), outcome
         born = {kv.key: kv.create_revision for found in outcome.ranges() for kv in found.kvs}
         if len(born) < len(keys) or len(set(born.values())) > 1:
             raise LeaseGone
-        return tuple(Ticket(key, born[key], lease) for key in keys)
+        return tuple(Ticket(key, born[key], lease) for key in keys), None

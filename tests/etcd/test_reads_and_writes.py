@@ -85,23 +85,23 @@ def test_a_range_is_in_the_order_of_its_keys(cell: Cell) -> None:
     assert [kv.key[-1:] for kv in found.kvs] == [b"a", b"b", b"c"]
 
 
-def test_by_age_a_range_is_in_the_order_of_its_creation(cell: Cell) -> None:
+def test_youngest_first_a_range_is_in_the_reverse_order_of_its_creation(cell: Cell) -> None:
     for name in ("c", "a", "b"):
         cell.put(name)
     cell.put("c", b"again")  # the creation counts, not the change
-    (found,) = cell.read(Get(*prefix(cell), by_age=True))
-    assert [kv.key[-1:] for kv in found.kvs] == [b"c", b"a", b"b"]
+    (found,) = cell.read(Get(*prefix(cell), youngest_first=True))
+    assert [kv.key[-1:] for kv in found.kvs] == [b"b", b"a", b"c"]
 
 
 def test_the_total_counts_all_keys_whatever_was_left_out(cell: Cell) -> None:
     created = [cell.put(name) for name in ("c", "a", "b")]
     limited, older, keys = cell.read(
-        Get(*prefix(cell), by_age=True, limit=1),
-        Get(*prefix(cell), by_age=True, max_create_revision=created[1]),
+        Get(*prefix(cell), youngest_first=True, limit=1),
+        Get(*prefix(cell), youngest_first=True, max_create_revision=created[1]),
         Get(*prefix(cell), keys_only=True),
     )
-    assert ([kv.create_revision for kv in limited.kvs], limited.total) == (created[:1], 3)
-    assert ([kv.create_revision for kv in older.kvs], older.total) == (created[:2], 3)
+    assert ([kv.create_revision for kv in limited.kvs], limited.total) == (created[2:], 3)
+    assert ([kv.create_revision for kv in older.kvs], older.total) == (created[1::-1], 3)
     assert ([kv.value for kv in keys.kvs], keys.total) == ([b""] * 3, 3)
 
 

@@ -10,9 +10,8 @@ from typing import Any, Callable
 import pytest
 
 from distlock_core.base.deadline import Patience, now
-from distlock_core.etcd.http import http1
 from distlock_core.etcd.values import Event, KeyValue
-from distlock_core.lock import near, queue
+from distlock_core.lock import near
 from distlock_core.lock.lock import hold_of
 from distlock_core.lock.snapshot import Snapshot
 from distlock_core.model.keys import Keys
@@ -45,10 +44,60 @@ def test_a_waiter_claims_at_a_release_without_a_read(scene: Scene, proxy: Proxy)
     assert [puts(scene.key("web"))(body) for body in fresh] == [True]
 
 
-def test_the_second_in_the_queue_reads_once_and_while_the_first_holds_the_lock(scene: Scene, proxy: Proxy) -> None:
+def test_the_second_in_the_queue_claims_without_a_read_too(scene: Scene, proxy: Proxy) -> None:
+    """It follows what the first does, so that it is ready however short the first one's hold is."""
     holder = scene.realm().lock("web").acquire(0)
     first = scene.queue(scene.realm().lock("web"))
     second = scene.queue(scene.realm(proxy.url).lock("web"))
+    until_near(scene, proxy)
+    asked = len(proxy.wait_for_requests(TXN))
+    holder.release()
+    first.result(PROMPT).release()
+    assert second.result(PROMPT).held
+    assert [puts(scene.key("web"))(body) for body in proxy.wait_for_requests(TXN)[asked:]] == [True]
+    assert len(proxy.wait_for_requests(WATCH)) == 1
+
+
+def test_the_second_in_the_queue_claims_without_a_read_when_the_first_gives_up(scene: Scene, proxy: Proxy) -> None:
+    holder = scene.realm().lock("web").acquire(0)
+    scene.queue(scene.realm().lock("web", "first"))
+    second = scene.queue(scene.realm(proxy.url).lock("web"))
+    until_near(scene, proxy)
+    asked = len(proxy.wait_for_requests(TXN))
+    scene.revoke(scene.line("web")[0].lease)
+    _until_quiet(lambda: len(proxy.wait_for_requests(TXN)))
+    assert not second.done()
+    holder.release()
+    assert second.result(PROMPT).held
+    assert claims(proxy, scene) == 1
+    assert len(proxy.wait_for_requests(TXN)) - asked == 1
+
+
+def test_the_second_in_the_queue_does_not_claim_a_free_lock_of_the_first(scene: Scene, proxy: Proxy) -> None:
+    holder = scene.realm().lock("web").acquire(0)
+    with Proxy(scene.cluster.endpoints[0]) as slow:
+        first = scene.queue(scene.realm(slow.url).lock("web"))
+        until_near(scene, slow)
+        second = scene.queue(scene.realm(proxy.url).lock("web"))
+        until_near(scene, proxy)
+        held = slow.hold_request(TXN, puts(scene.key("web")))
+        holder.release()
+        held.wait()
+        _until_quiet(lambda: len(proxy.wait_for_requests(TXN)))
+        assert claims(proxy, scene) == 0
+        held.release()
+        lock = first.result(PROMPT)
+        assert not second.done()
+        lock.release()
+    assert second.result(PROMPT).held
+    assert claims(proxy, scene) == 1
+
+
+def test_the_third_in_the_queue_gets_ready_while_the_first_holds_the_lock(scene: Scene, proxy: Proxy) -> None:
+    holder = scene.realm().lock("web").acquire(0)
+    first = scene.queue(scene.realm().lock("web"))
+    second = scene.queue(scene.realm().lock("web"))
+    third = scene.queue(scene.realm(proxy.url).lock("web"))
     until(lambda: proxy.streams == 1)
     asked = len(proxy.wait_for_requests(TXN))
     holder.release()
@@ -56,7 +105,8 @@ def test_the_second_in_the_queue_reads_once_and_while_the_first_holds_the_lock(s
     until_near(scene, proxy)
     assert [reads(body) for body in proxy.wait_for_requests(TXN)[asked:]] == [True]
     lock.release()
-    assert second.result(PROMPT).held
+    second.result(PROMPT).release()
+    assert third.result(PROMPT).held
     assert [reads(body) for body in proxy.wait_for_requests(TXN)[asked:]] == [True, False]
 
 
@@ -141,16 +191,20 @@ def test_a_waiter_whose_predecessor_gives_up_in_mid_queue_keeps_its_place(scene:
     holder = scene.realm().lock("web").acquire(0)
     first = scene.queue(scene.realm().lock("web", "first"))
     scene.queue(scene.realm().lock("web", "second"))
-    third = scene.queue(scene.realm(proxy.url).lock("web", "third"))
+    third = scene.queue(scene.realm().lock("web", "third"))
+    scene.queue(scene.realm().lock("web", "fourth"))
+    fifth = scene.queue(scene.realm(proxy.url).lock("web", "fifth"))
     until(lambda: proxy.streams == 1)
-    scene.revoke(scene.line("web")[1].lease)
+    scene.revoke(scene.line("web")[3].lease)
     until_near(scene, proxy)  # it looks at the lock too early, and goes back
     until(lambda: len(proxy.wait_for_requests(WATCH)) == 3)
+    scene.revoke(scene.line("web")[1].lease)
     holder.release()
-    lock = first.result(PROMPT)
-    assert not third.done()
+    first.result(PROMPT).release()
+    lock = third.result(PROMPT)
+    assert not fifth.done()
     lock.release()
-    assert third.result(PROMPT).owner == "third"
+    assert fifth.result(PROMPT).owner == "fifth"
 
 
 def test_a_change_of_holder_that_is_followed_is_shown(scene: Scene, proxy: Proxy) -> None:
@@ -246,47 +300,16 @@ def test_a_waiter_that_gives_up_leaves_no_lease_that_was_granted_ahead(scene: Sc
     scene.assert_clean("web")
 
 
-def test_only_the_next_has_a_lease_ahead(scene: Scene) -> None:
+def test_only_the_first_two_have_a_lease_ahead(scene: Scene) -> None:
     before = scene.leases()
     holder = scene.realm().lock("web").acquire(0)
     waiters = [scene.queue(scene.realm().lock("web", ttl=TTL)) for _ in range(5)]
     tickets = {kv.lease for kv in scene.line("web")}
-    until(lambda: len(scene.leases() - before - tickets) == 1)
+    until(lambda: len(scene.leases() - before - tickets) == 2)
     holder.release()
     for waiter in waiters:
         waiter.result(PROMPT).release()
     scene.assert_clean()
-
-
-# What it costs.
-
-
-def test_what_a_hand_over_reads_does_not_grow_with_the_line(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "REREAD", 600.0)
-    received = 0
-    receive = http1.Connection.receive
-
-    def count(connection: http1.Connection, patience: Patience) -> bytes | None:
-        nonlocal received
-        data = receive(connection, patience)
-        received += len(data or b"")
-        return data
-
-    monkeypatch.setattr(http1.Connection, "receive", count)
-
-    def hand_over(name: str, length: int) -> int:
-        holder = scene.realm().lock(name).acquire(0)
-        waiters = []
-        for number in range(length):
-            waiters.append(scene.queue(scene.realm().lock(name, ticket_ttl=600)))  # no renewals meanwhile
-            scene.until_in_line(name, number + 1)
-        quiet = _until_quiet(lambda: received)
-        holder.release()
-        waiters[0].result(PROMPT)
-        return _until_quiet(lambda: received) - quiet
-
-    short, long = hand_over("short", 4), hand_over("long", 24)
-    assert long <= short * 1.25
 
 
 def _until_quiet(count: Callable[[], int]) -> int:
@@ -334,11 +357,48 @@ def test_the_parts_of_a_release_may_come_in_any_order() -> None:
             assert is_free or count < len(story), events
 
 
+def test_the_parts_of_a_hand_over_to_the_first_may_come_in_any_order() -> None:
+    """The second in the queue sees the lock free for itself only when the first has released it."""
+    first, lock, note = (
+        event(KEYS.ticket(1), 10, deleted=True),
+        event(KEYS.lock, 10),
+        event(KEYS.last, 9),
+    )
+    second = first_in_line()._replace(ahead=(KeyValue(KEYS.ticket(1), b"", 5, 5, 0),), waiting=2)
+    story = (RELEASED[0], note, first, lock, *RELEASED_AGAIN)
+    for events in itertools.permutations(story):
+        revisions = [[one.kv.mod_revision for one in events if one.kv.key == key] for key in (KEYS.lock, KEYS.last)]
+        if any(found != sorted(found) for found in revisions):
+            continue  # the events of one key come in order
+        snapshot: Snapshot | None = second
+        for count, one in enumerate(events, 1):
+            assert snapshot is not None
+            snapshot = near.after(snapshot, [one], KEYS, 8)
+            assert snapshot is not None
+            is_mine = snapshot.is_my_turn and not snapshot.holders and not near.is_incomplete(snapshot)
+            assert not is_mine or (snapshot.last, snapshot.waiting) == (RELEASED_AGAIN[1].kv, 1), events
+            assert is_mine or count < len(story), events
+
+
 def test_half_a_release_is_incomplete() -> None:
     for one in RELEASED:
         half = near.after(first_in_line(), [one], KEYS, 8)
         assert half is not None
         assert bool(half.holders) or near.is_incomplete(half)
+
+
+def test_half_a_claim_by_the_first_is_incomplete_for_the_second() -> None:
+    second = first_in_line()._replace(ahead=(KeyValue(KEYS.ticket(1), b"", 5, 5, 0),), waiting=2)
+    claimed = near.after(second, [*RELEASED, event(KEYS.lock, 10)], KEYS, 8)
+    assert claimed is not None
+    assert near.is_incomplete(claimed)
+    whole = near.after(claimed, [event(KEYS.ticket(1), 10, deleted=True)], KEYS, 8)
+    assert whole is not None
+    assert not near.is_incomplete(whole)
+    updated = Event(False, KeyValue(KEYS.lock, b"1;x;y", 7, 9, 0))
+    noted = near.after(second, [updated], KEYS, 8)
+    assert noted is not None
+    assert not near.is_incomplete(noted), "a change of the record comes alone"
 
 
 def test_events_that_the_read_has_shown_change_nothing() -> None:

@@ -52,7 +52,7 @@ def has_streams(proxy: Proxy, count: int) -> bool:
     return proxy.streams == count
 
 
-def test_a_release_wakes_one_waiter(scene: Scene, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_release_wakes_the_first_waiters_only(scene: Scene, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "REREAD", 600.0)  # or one of them may look just now
     holder = scene.realm().lock("web").acquire(0)
     waiters = []
@@ -62,8 +62,8 @@ def test_a_release_wakes_one_waiter(scene: Scene, proxy: Proxy, monkeypatch: pyt
     asked = len(proxy.wait_for_requests(TXN))
     holder.release()
     waiters[0].result(PROMPT)
-    until(lambda: proxy.streams == 7)  # the one behind it has looked, and watches again
-    # The claim of the first, and a read of the second, whose predecessor's ticket has gone.
+    until(lambda: proxy.streams == 7)  # those behind it have looked, and watch again
+    # The claim of the first, and a read of the third, which has become the second.
     assert len(proxy.wait_for_requests(TXN)) - asked <= 2
 
 
@@ -210,7 +210,7 @@ def test_a_change_while_the_watch_is_broken_is_not_missed(scene: Scene, proxy: P
 
 def test_a_watch_of_compacted_history_is_reopened(scene: Scene, proxy: Proxy) -> None:
     scene.put("web")
-    before = scene.queue(scene.realm().lock("web"))  # the second watches from its read on
+    before = [scene.queue(scene.realm().lock("web")) for _ in range(2)]  # the third watches from its read on
     held = proxy.hold_request(WATCH)
     waiter = scene.queue(scene.realm(proxy.url).lock("web"))
     held.wait()
@@ -220,7 +220,8 @@ def test_a_watch_of_compacted_history_is_reopened(scene: Scene, proxy: Proxy) ->
     proxy.wait_for_requests(WATCH, 2)
     until(lambda: proxy.streams == 1)
     scene.delete("web")
-    before.result(PROMPT).release()
+    for other in before:
+        other.result(PROMPT).release()
     assert waiter.result(PROMPT).held
 
 

@@ -142,7 +142,7 @@ def test_a_ticket_claims_only_when_none_is_older(scene_each: Scene, older: bool)
     if older:
         scene_each.put("web/queue/ffff")
     record = Record(1, "me", {}).encode()
-    (ticket,) = take_tickets(etcd, [keys], Lease(etcd, 10, patience), record, patience)
+    (ticket,), _ = take_tickets(etcd, [keys], Lease(etcd, 10, patience), record, (), patience)
     scene_each.put("web/queue/0000")  # younger: of no concern
     snapshot = Snapshot.parse(keys, etcd.read(gets(keys, ticket), patience), ticket)
     assert snapshot.is_my_turn is not older

@@ -74,8 +74,8 @@ class Scene:
 
     def under(self, rest: str = "", *, exactly: bool = False) -> tuple[KeyValue, ...]:
         key = self.key(rest)
-        get = Get(key, None if exactly else prefix_end(key), by_age=not exactly)
-        return self._etcd.read([get], Patience.lasting(BOUND)).ranges()[0].kvs
+        get = Get(key, None if exactly else prefix_end(key), youngest_first=not exactly)
+        return self._etcd.read([get], Patience.lasting(BOUND)).ranges()[0].kvs[::-1]
 
     def line(self, name: str) -> tuple[KeyValue, ...]:
         """The tickets, the oldest first."""

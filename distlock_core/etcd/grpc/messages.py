@@ -69,7 +69,7 @@ def _op(rpc: Any, op: Op) -> Any:
     if isinstance(op, Delete):
         delete = rpc.DeleteRangeRequest(key=op.key, range_end=op.range_end or b"")
         return rpc.RequestOp(request_delete_range=delete)
-    order = {"sort_target": "CREATE", "sort_order": "ASCEND"} if op.by_age else {}
+    order = {"sort_target": "CREATE", "sort_order": "DESCEND"} if op.youngest_first else {}
     if op.newest_first:
         order = {"sort_target": "MOD", "sort_order": "DESCEND"}
     get = rpc.RangeRequest(

@@ -116,8 +116,8 @@ def op_json(op: Op) -> dict[str, Any]:
     if isinstance(op, Delete):
         return {"request_delete_range": {"key": b64(op.key), **range_json(op.range_end)}}
     get: dict[str, Any] = {"key": b64(op.key), **range_json(op.range_end)}
-    if op.by_age:
-        get.update(sort_target="CREATE", sort_order="ASCEND")
+    if op.youngest_first:
+        get.update(sort_target="CREATE", sort_order="DESCEND")
     if op.newest_first:
         get.update(sort_target="MOD", sort_order="DESCEND")
     if op.revision:

@@ -209,12 +209,12 @@ def test_a_range_counts_all_its_keys_whatever_was_filtered(scene_each: Scene) ->
     etcd, patience = gateway(*scene_each.endpoints), Patience.lasting(BOUND)
     revisions = [scene_each.put(f"q/{name}") for name in ("c", "a", "b")]
     key = scene_each.key("q/")
-    get = Get(key, prefix_end(key), by_age=True, keys_only=True, max_create_revision=revisions[1])
+    get = Get(key, prefix_end(key), youngest_first=True, keys_only=True, max_create_revision=revisions[1])
     (found,) = etcd.read([get], patience).ranges()
-    assert [kv.create_revision for kv in found.kvs] == revisions[:2]
+    assert [kv.create_revision for kv in found.kvs] == [revisions[1], revisions[0]]
     assert found.total == 3
-    (found,) = etcd.read([get._replace(max_create_revision=0, limit=1)], patience).ranges()
-    assert ([kv.create_revision for kv in found.kvs], found.total) == (revisions[:1], 3)
+    (found,) = etcd.read([get._replace(limit=1)], patience).ranges()
+    assert ([kv.create_revision for kv in found.kvs], found.total) == (revisions[1:2], 3)
 
 
 def test_a_lease_is_granted_once_under_its_id(scene_each: Scene) -> None:
