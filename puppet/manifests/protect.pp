@@ -1,0 +1,76 @@
+# @summary A lock that is acquired only in a run that changes one of the protected resources, and right before it does.
+#
+# In a run in which all of them are in sync, the lock is not acquired, and nothing is written to etcd. If it is refused,
+# the protected resources that are out of sync fail, and so does what requires them; the rest of the catalog is applied.
+# It is released once all of them have been applied. If one of them fails, it stays: see `until`.
+#
+# @example
+#   distlock::protect { 'percona_prod':
+#     resources => [Package['percona-server-server'], Service['mysql']],
+#     reason    => 'Upgrade of Percona Server',
+#     timeout   => 600,
+#   }
+#
+# @param resources
+#   The protected resources. A class or a defined type stands for all that it contains. A refresh of them (the restart of a
+#   service) needs the lock too.
+# @param lock_name
+#   Name of the lock. Default: the title.
+# @param reason
+#   Why the lock is taken; shown to everybody who looks or waits.
+# @param timeout
+#   Seconds to wait for the lock: 0 fails at once, -1 waits forever. Default: the setting in the environment or config file
+#   of the node, else 0.
+# @param owner
+#   Default: `puppet:` and the certname. The same owner can enter its own lock again.
+# @param until
+#   `unlocked`: if a protected resource fails, the lock stays, even across reboots, so that no other node follows; a later
+#   run of this node goes on with it, and releases it once all of them have been applied. `run_end`: it is released when
+#   this run has ended, however it ended.
+# @param ttl
+#   With `until => run_end`: how many seconds the lock outlives the machine. Default: 60.
+# @param on_loss
+#   With `until => run_end`: `kill` ends the run if the lock is lost; `continue`, the default, writes a warning to syslog.
+# @param slots
+#   Number of simultaneous holders allowed; the same number everywhere.
+# @param cooldown
+#   Seconds that the lock stays taken after it is released, so that the node can settle before the next one begins.
+# @param config
+#   distlock's config file. Default: that of the class `distlock` if it is included, else distlock's own.
+define distlock::protect (
+  Array[Type[Resource], 1] $resources,
+  Distlock::Name $lock_name = $title,
+  Optional[String[1]] $reason = undef,
+  Optional[Distlock::Timeout] $timeout = undef,
+  Optional[String[1]] $owner = undef,
+  Enum['unlocked', 'run_end'] $until = 'unlocked',
+  Optional[Integer[1]] $ttl = undef,
+  Optional[Enum['continue', 'kill']] $on_loss = undef,
+  Optional[Integer[1, 1000]] $slots = undef,
+  Optional[Integer[1]] $cooldown = undef,
+  Optional[Distlock::Path] $config = undef,
+) {
+  $config_file = $config ? {
+    undef   => getvar('distlock::config_file'),
+    default => $config,
+  }
+
+  distlock_protect { $title:
+    lock_name => $lock_name,
+    resources => $resources,
+    reason    => $reason,
+    timeout   => $timeout,
+    owner     => $owner,
+    until     => $until,
+    ttl       => $ttl,
+    on_loss   => $on_loss,
+    slots     => $slots,
+    cooldown  => $cooldown,
+    config    => $config_file,
+    require   => $resources,
+  }
+
+  if getvar('distlock::command_dir') =~ NotUndef {
+    Class['distlock'] -> $resources
+  }
+}
