@@ -38,7 +38,7 @@ class DistlockError(Exception):
 
     kind = "error"
     hints: Sequence[Hint] = ()
-    reach: Mapping[str, Any] = {}  # settings that were arguments of an adapter, needed to reach this realm again
+    realm_settings: Mapping[str, Any] = {}  # those that were arguments of an adapter: they lead to this realm again
 
     def __init__(self, message: str, *, kind: str | None = None, hints: Sequence[Hint] = ()) -> None:
         super().__init__(message)

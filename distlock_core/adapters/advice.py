@@ -12,7 +12,7 @@ from distlock_core.base.text import printable
 from distlock_core.base.value import Value
 from distlock_core.errors import DistlockError
 from distlock_core.hints import in_words
-from distlock_core.settings.reach import CARRIED, as_options
+from distlock_core.settings.realm_options import REALM_SETTINGS, as_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,18 +21,20 @@ if TYPE_CHECKING:
 
 
 class Tool(Value):
-    """One tool's wording of hints. `reach` returns the words that select the realm of the given settings."""
+    """One tool's wording of hints. `realm` returns the words that select the realm of the given settings."""
 
     table: Mapping[str, str]
     quoted: Callable[[str], str]
-    reach: Callable[[Mapping[str, Any]], str]
+    realm: Callable[[Mapping[str, Any]], str]
 
     def said(self, error: object) -> str:
         """An error or another message, followed by its advice, in one line."""
         if not isinstance(error, DistlockError):
             return str(error)
-        reach = self.reach({key: value for key, value in error.reach.items() if key in (*CARRIED, "profile")})
-        return in_words(error.message, error.hints, self.table, self.quoted, reach=reach)
+        realm = self.realm(
+            {key: value for key, value in error.realm_settings.items() if key in (*REALM_SETTINGS, "profile")}
+        )
+        return in_words(error.message, error.hints, self.table, self.quoted, realm=realm)
 
 
 def _words(value: object) -> str:
@@ -53,55 +55,55 @@ def _for_yaml(text: str) -> str:
     return json.dumps(printable(text), ensure_ascii=False)
 
 
-def _salt_reach(given: Mapping[str, Any]) -> str:
+def _salt_realm(given: Mapping[str, Any]) -> str:
     return "".join(f" {key}={_for_shell(_words(value))}" for key, value in given.items())
 
 
-def _ansible_reach(given: Mapping[str, Any]) -> str:
+def _ansible_realm(given: Mapping[str, Any]) -> str:
     return "".join(f", {key}: {_for_yaml(_words(value))}" for key, value in given.items())
 
 
 _SALT = {
-    "show": "See: distlock.show {lock}{reach}",
+    "show": "See: distlock.show {lock}{realm}",
     "show_key": "See: etcdctl get --prefix {key}",
-    "enter": "To release it anyway: distlock.unlock {lock} owner={owner} token={token}{reach}",
-    "unlock_dead_run": ("If you are sure that it has ended: distlock.unlock {lock} owner={owner} token={token}{reach}"),
-    "unlock_force": "To break it: distlock.unlock {lock} force=True{reach}",
-    "unlock_step": "To release it anyway: distlock.unlock {lock} owner={owner} token={token}{reach}",
-    "unlock_later": "When etcd is back: distlock.unlock {lock} owner={owner} token={token}{reach}",
-    "choose_token": "Choose one (TOKEN is one of {tokens}): distlock.unlock {lock} owner={owner} token=TOKEN{reach}",
+    "enter": "To release it anyway: distlock.unlock {lock} owner={owner} token={token}{realm}",
+    "unlock_dead_run": ("If you are sure that it has ended: distlock.unlock {lock} owner={owner} token={token}{realm}"),
+    "unlock_force": "To break it: distlock.unlock {lock} force=True{realm}",
+    "unlock_step": "To release it anyway: distlock.unlock {lock} owner={owner} token={token}{realm}",
+    "unlock_later": "When etcd is back: distlock.unlock {lock} owner={owner} token={token}{realm}",
+    "choose_token": "Choose one (TOKEN is one of {tokens}): distlock.unlock {lock} owner={owner} token=TOKEN{realm}",
     "change_token": "To change it anyway, name it with token ({tokens})",
     "same_owner": "Give both the same owner, so that the inner one can enter it",
     "same_slots": "Use the same number everywhere: slots: {slots}",
-    "thaw": "To thaw it: distlock.thaw {lock}{reach}",
-    "thaw_realm": "To thaw it: distlock.thaw{reach}",
+    "thaw": "To thaw it: distlock.thaw {lock}{realm}",
+    "thaw_realm": "To thaw it: distlock.thaw{realm}",
     "replace_freeze": "To replace it: force=True",
     "settle": (
-        "Check with distlock.show {lock}{reach}; if that run holds it: distlock.unlock {lock} owner={owner}{reach}"
+        "Check with distlock.show {lock}{realm}; if that run holds it: distlock.unlock {lock} owner={owner}{realm}"
     ),
     "raw_prefix": ("If the Go original uses this prefix: raw_prefix: True under distlock: in minion config or pillar"),
     "set_endpoints": "No endpoint is configured: set endpoints under distlock: in minion config or pillar",
 }
 _UNLOCKED = "distlock.distlock.distlock with state: unlocked, name: {lock}, "
 _ANSIBLE = {
-    "show": "See: distlock.distlock.distlock_info with name: {lock}{reach}",
+    "show": "See: distlock.distlock.distlock_info with name: {lock}{realm}",
     "show_key": "See: etcdctl get --prefix {key}",
     "enter": "To enter it anyway: token: {token}",
-    "unlock_dead_run": ("If you are sure that it has ended: " + _UNLOCKED + "owner: {owner}, token: {token}{reach}"),
-    "unlock_force": "To break it: " + _UNLOCKED + "force: true{reach}",
-    "unlock_step": "To release it anyway: " + _UNLOCKED + "owner: {owner}, token: {token}{reach}",
-    "unlock_later": "When etcd is back: " + _UNLOCKED + "owner: {owner}, token: {token}{reach}",
-    "choose_token": ("Choose one (TOKEN is one of {tokens}): " + _UNLOCKED + "owner: {owner}, token: TOKEN{reach}"),
+    "unlock_dead_run": ("If you are sure that it has ended: " + _UNLOCKED + "owner: {owner}, token: {token}{realm}"),
+    "unlock_force": "To break it: " + _UNLOCKED + "force: true{realm}",
+    "unlock_step": "To release it anyway: " + _UNLOCKED + "owner: {owner}, token: {token}{realm}",
+    "unlock_later": "When etcd is back: " + _UNLOCKED + "owner: {owner}, token: {token}{realm}",
+    "choose_token": ("Choose one (TOKEN is one of {tokens}): " + _UNLOCKED + "owner: {owner}, token: TOKEN{realm}"),
     "change_token": "To change it anyway, name it with token ({tokens})",
     "same_owner": "Give both the same owner, so that the inner one can enter it",
     "same_slots": "Use the same number everywhere: slots: {slots}",
-    "thaw": "To thaw it: distlock.distlock.distlock_freeze with state: thawed, name: {lock}{reach}",
-    "thaw_realm": "To thaw it: distlock.distlock.distlock_freeze with state: thawed{reach}",
+    "thaw": "To thaw it: distlock.distlock.distlock_freeze with state: thawed, name: {lock}{realm}",
+    "thaw_realm": "To thaw it: distlock.distlock.distlock_freeze with state: thawed{realm}",
     "replace_freeze": "To replace it: force: true",
     "settle": (
-        "Check with distlock.distlock.distlock_info with name: {lock}{reach}; if that run holds it: "
+        "Check with distlock.distlock.distlock_info with name: {lock}{realm}; if that run holds it: "
         + _UNLOCKED
-        + "owner: {owner}{reach}"
+        + "owner: {owner}{realm}"
     ),
     "raw_prefix": "If the Go original uses this prefix: raw_prefix: true in the config file",
     "set_endpoints": (
@@ -117,29 +119,29 @@ _PLAY = {
 }
 _UNLOCK = "distlock --unlock --lock-name={lock} "
 _PUPPET = {
-    "show": "See: distlock --show --lock-name={lock}{reach}",
+    "show": "See: distlock --show --lock-name={lock}{realm}",
     "show_key": "See: etcdctl get --prefix {key}",
-    "enter": "To release it anyway: " + _UNLOCK + "--token={token}{reach}",
-    "unlock_dead_run": "If you are sure that it has ended: " + _UNLOCK + "--token={token}{reach}",
-    "unlock_force": "To break it: " + _UNLOCK + "--force{reach}",
-    "unlock_step": "To release it anyway: " + _UNLOCK + "--token={token}{reach}",
-    "unlock_later": "When etcd is back: " + _UNLOCK + "--token={token}{reach}",
-    "choose_token": "Choose one (TOKEN is one of {tokens}): " + _UNLOCK + "--token=TOKEN{reach}",
+    "enter": "To release it anyway: " + _UNLOCK + "--token={token}{realm}",
+    "unlock_dead_run": "If you are sure that it has ended: " + _UNLOCK + "--token={token}{realm}",
+    "unlock_force": "To break it: " + _UNLOCK + "--force{realm}",
+    "unlock_step": "To release it anyway: " + _UNLOCK + "--token={token}{realm}",
+    "unlock_later": "When etcd is back: " + _UNLOCK + "--token={token}{realm}",
+    "choose_token": "Choose one (TOKEN is one of {tokens}): " + _UNLOCK + "--token=TOKEN{realm}",
     "change_token": "To change it anyway, name it with its token ({tokens})",
     "same_owner": "Give both the same owner, so that the inner one can enter it",
     "same_slots": "Use the same number everywhere: slots => {slots}",
-    "thaw": "To thaw it: distlock --thaw --lock-name={lock}{reach}",
-    "thaw_realm": "To thaw it: distlock --thaw{reach}",
+    "thaw": "To thaw it: distlock --thaw --lock-name={lock}{realm}",
+    "thaw_realm": "To thaw it: distlock --thaw{realm}",
     "replace_freeze": "To replace it: distlock --freeze --force",
     "settle": (
-        "Check with distlock --show --lock-name={lock}{reach}; if that run holds it: "
-        "distlock --unlock --lock-name={lock}{reach}"
+        "Check with distlock --show --lock-name={lock}{realm}; if that run holds it: "
+        "distlock --unlock --lock-name={lock}{realm}"
     ),
     "raw_prefix": "If the Go original uses this prefix: raw_prefix: true in the config file",
     "set_endpoints": "No endpoint is configured: set endpoints => [...] of the class distlock, or of this resource",
 }
 
-SALT: Final = Tool(_SALT, _for_shell, _salt_reach)
-ANSIBLE: Final = Tool(_ANSIBLE, _for_yaml, _ansible_reach)
-PLAY: Final = Tool(_PLAY, _for_yaml, _ansible_reach)  # a strategy
+SALT: Final = Tool(_SALT, _for_shell, _salt_realm)
+ANSIBLE: Final = Tool(_ANSIBLE, _for_yaml, _ansible_realm)
+PLAY: Final = Tool(_PLAY, _for_yaml, _ansible_realm)  # a strategy
 PUPPET: Final = Tool(_PUPPET, _for_shell, as_options)

@@ -47,4 +47,4 @@ def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, A
         "log_file": settings.log_file,
         "at_end": (KEEP, ENDED_EARLY) if settings.on_failure == KEEP else (RELEASE, None),
     }
-    return RunKeeper(name, orders, dict(settings.reach))
+    return RunKeeper(name, orders, dict(settings.realm_arguments))

@@ -118,15 +118,15 @@ def enclosing_lock(settings: Settings) -> dict[str, str]:
     return {}
 
 
-def outcome(result: dict[str, Any], reach: Mapping[str, Any]) -> dict[str, Any]:
+def outcome(result: dict[str, Any], realm_settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the result of `cmd.run_all` with the story of the wait. Raises `DistlockError` if the command did not run.
 
-    `reach` are the settings that lead to the same realm, for the advice of that error.
+    `realm_settings` are the settings that lead to the same realm, for the advice of that error.
     """
-    return _read_story(_read_errors(result, reach))
+    return _read_story(_read_errors(result, realm_settings))
 
 
-def _read_errors(result: dict[str, Any], reach: Mapping[str, Any]) -> dict[str, Any]:
+def _read_errors(result: dict[str, Any], realm_settings: Mapping[str, Any]) -> dict[str, Any]:
     """Raise the error that prevented the command from running; a lost lock is part of the result."""
     *lines, last = (result.get("stderr") or "").split("\n")
     try:
@@ -136,7 +136,7 @@ def _read_errors(result: dict[str, Any], reach: Mapping[str, Any]) -> dict[str, 
         return result
     if kind not in ("lost", "unreachable") and result["retcode"] != 0:
         refused = DistlockError(message, hints=from_fields(hints))
-        refused.reach = reach
+        refused.realm_settings = realm_settings
         raise refused
     return {**result, "stderr": "\n".join([*lines, f"distlock: {message}"])}
 

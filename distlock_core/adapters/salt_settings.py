@@ -30,7 +30,7 @@ def read(
     owner = f"salt:{opts['id']}"
     settings = read_settings(arguments, owner, config, where)
     if profile is not None:
-        settings = settings._replace(reach=(*settings.reach, ("profile", profile)))
+        settings = settings._replace(realm_arguments=(*settings.realm_arguments, ("profile", profile)))
     for warning in settings.warnings:
         import logging
 

@@ -46,7 +46,7 @@ def read_settings(
     found.update({key: BY_KEY[key].value(value, "owner" if key == "id" else key) for key, value in said.items()})
     names = {key: "owner" if key == "id" else key if key in said else f"{where}: {key}" for key in found}
     settings = load(found, names=names)
-    settings = settings._replace(reach=tuple((key, found[key]) for key in said))
+    settings = settings._replace(realm_arguments=tuple((key, found[key]) for key in said))
     if settings.id is None:
         settings = settings._replace(id=owner)
     if not settings.given & {"timeout", "nowait"}:

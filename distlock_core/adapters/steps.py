@@ -57,7 +57,7 @@ def _reaching(function: Step) -> Step:
         try:
             return function(settings, *arguments, **named)
         except DistlockError as error:
-            error.reach = dict(settings.reach)
+            error.realm_settings = dict(settings.realm_arguments)
             raise
 
     return call  # type: ignore[return-value]
@@ -124,7 +124,7 @@ def take(
             return Taken(found, False)
         if dry_run and Wait.of(settings.timeout).is_none:
             raise
-        error.reach = dict(settings.reach)
+        error.realm_settings = dict(settings.realm_arguments)
         waits, busy = error, error.state
     if reentry is not None and reentry.how != TAKEN_OVER:
         if dry_run or not reentry.adopts:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from distlock_core.base.deadline import FOREVER
 from distlock_core.base.text import printable
 from distlock_core.base.value import Value
-from distlock_core.cli.reach import carry
 from distlock_core.errors import DistlockError
 from distlock_core.model.ttl import DEFAULT_TTL
 from distlock_core.settings.load import checked, load
@@ -65,9 +64,22 @@ class Request(Value):
     lasts: int | None = None
 
 
+class AdviceData:
+    """Data for the advice in the messages of this call, stored until a message needs it."""
+
+    given: Mapping[str, Any] = {}  # settings that were options of this call, by key
+    etcdctl_endpoints = ""
+    words: Mapping[str, str] = {}  # the sentences of a front end where they differ from those of `distlock`, by code
+
+
+def advise_with(given: Mapping[str, Any], etcdctl_endpoints: str = "", words: Mapping[str, str] | None = None) -> None:
+    """Store the data for advice; see `AdviceData`."""
+    AdviceData.given, AdviceData.etcdctl_endpoints, AdviceData.words = given, etcdctl_endpoints, words or {}
+
+
 def parse(arguments: Sequence[str]) -> Request:
     """Read the command line, the environment and the config file. Raises `UsageError`, `ConfigError`."""
-    carry({})
+    advise_with({})
     options, command = _split(arguments)
     operations = [name for name in OPERATIONS if options.pop(name, False)]
     force, token = options.pop("force", False), options.pop("token", None)
@@ -80,7 +92,7 @@ def parse(arguments: Sequence[str]) -> Request:
     operation = operations[0] if operations else "run"
     given = {_BY_OPTION[name].key: value for name, value in options.items()}
     settings = load(given, names={_BY_OPTION[name].key: f"--{name}" for name in options})
-    carry(given)
+    advise_with(given)
     if operation in OF_A_REALM and "lock-name" not in options:
         # File and environment name a lock to be acquired; these are about all locks.
         settings = settings._replace(lockname="")

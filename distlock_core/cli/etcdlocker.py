@@ -12,9 +12,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from distlock_core.base.nearest import did_you_mean
-from distlock_core.cli.arguments import Request, UsageError
+from distlock_core.cli.arguments import Request, UsageError, advise_with
 from distlock_core.cli.outcome import FAILED, fail, out
-from distlock_core.cli.reach import carry
 from distlock_core.errors import ConfigError, DistlockError
 from distlock_core.model.checks import check_key, check_owner
 from distlock_core.model.keys import Keys
@@ -133,7 +132,7 @@ def _prepare(options: dict[str, str], command: list[str], environ: Mapping[str, 
     keys = Keys.raw(check_key(values["k"]))
     # The owner is only for display: two runs with one id exclude each other.
     spec = LockSpec((keys,), owner, False, "", "run", 1, held_around(environ), ttl, refresh)
-    carry({}, values.get("e", ""), WORDS)
+    advise_with({}, values.get("e", ""), WORDS)
     etcd = dial(values.get("e") or "localhost:2379")
     return Request("run", settings, command), lambda details: Lock(
         etcd, spec._replace(details=details), background=False

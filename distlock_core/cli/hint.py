@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distlock_core.base.text import for_shell, printable
-from distlock_core.cli.reach import etcdctl_options, options, own_words
+from distlock_core.cli.arguments import AdviceData
 from distlock_core.hints import sentence
 
 TYPE_CHECKING = False
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
     from distlock_core.hints import Hint
 
 COMMANDS = {
-    "show": "See: distlock --show --lock-name={lock}{reach}",
+    "show": "See: distlock --show --lock-name={lock}{realm}",
     "show_key": "See: etcdctl{etcdctl} get --prefix {key}",
     "enter": "To enter it anyway: --token={token}",
-    "unlock_dead_run": "If you are sure that it has ended: distlock --unlock --lock-name={lock} --token={token}{reach}",
-    "unlock_force": "To break it: distlock --unlock --force --lock-name={lock}{reach}",
-    "unlock_step": "To release it anyway: distlock --unlock --token={token} --lock-name={lock}{reach}",
-    "unlock_later": "When etcd is back: distlock --unlock --lock-name={lock} --token={token}{reach}",
+    "unlock_dead_run": "If you are sure that it has ended: distlock --unlock --lock-name={lock} --token={token}{realm}",
+    "unlock_force": "To break it: distlock --unlock --force --lock-name={lock}{realm}",
+    "unlock_step": "To release it anyway: distlock --unlock --token={token} --lock-name={lock}{realm}",
+    "unlock_later": "When etcd is back: distlock --unlock --lock-name={lock} --token={token}{realm}",
     "choose_token": "Choose one with --token ({tokens})",
     "change_token": "To change it anyway, name it with --token ({tokens})",
     "same_owner": "Give both the same --id, so that the inner one can enter it",
     "same_slots": "Use the same number everywhere: --slots={slots}",
-    "thaw": "To thaw it: distlock --thaw --lock-name={lock}{reach}",
-    "thaw_realm": "To thaw it: distlock --thaw{reach}",
+    "thaw": "To thaw it: distlock --thaw --lock-name={lock}{realm}",
+    "thaw_realm": "To thaw it: distlock --thaw{realm}",
     "replace_freeze": "To replace it: --force",
     "settle": (
-        "Check with distlock --show --lock-name={lock}{reach}; if that run holds it: "
-        "distlock --unlock --lock-name={lock}{reach}"
+        "Check with distlock --show --lock-name={lock}{realm}; if that run holds it: "
+        "distlock --unlock --lock-name={lock}{realm}"
     ),
     "raw_prefix": "If the Go original uses this prefix: --raw-prefix",
     "set_endpoints": (
@@ -40,7 +40,26 @@ COMMANDS = {
 
 def advice(hint: Hint) -> str:
     """One hint as a sentence with a command."""
-    return sentence(hint, {**COMMANDS, **own_words()}, _quoted, reach=options(), etcdctl=etcdctl_options())
+    endpoints = AdviceData.etcdctl_endpoints
+    etcdctl = f" --endpoints={for_shell(endpoints)}" if endpoints else ""
+    return sentence(hint, {**COMMANDS, **AdviceData.words}, _quoted, realm=realm_options(), etcdctl=etcdctl)
+
+
+def realm_options() -> str:
+    """The options that lead `distlock` to the realm of this call, for a shell, each with a leading blank.
+
+    They are options and variables of this call, so that the command works even when it is pasted into another shell.
+    The default config file needs no option.
+    """
+    import os
+
+    from distlock_core.settings.readers import read_bool, utf8
+    from distlock_core.settings.realm_options import as_options, from_environment
+
+    found = from_environment({name: utf8(text) for name, text in os.environ.items() if name.startswith("DISTLOCK_")})
+    if "raw_prefix" in found:
+        found["raw_prefix"] = read_bool(found["raw_prefix"])
+    return as_options({**found, **AdviceData.given})
 
 
 def in_commands(error: DistlockError) -> str:

@@ -173,9 +173,9 @@ def card(state: LockState, prefix: str, state_dir: str | None = None) -> str:
             lines.append(_field("last", f"{printable(last.how)} by {owner_of(last.by)}{when}{whose}"))
         elif not state.waiting:
             where = f"no lock of this name is known under {printable(prefix)}"
-            from distlock_core.cli.reach import options
+            from distlock_core.cli.hint import realm_options
 
-            see = f"distlock --list{options()} has those held"
+            see = f"distlock --list{realm_options()} has those held"
             lines.append(_field("last", f"never held: {where}. Is it spelled right? {see}"))
     lines.append(_field("waiting", str(state.waiting)))
     for place, waiter in enumerate(state.waiters, 1):

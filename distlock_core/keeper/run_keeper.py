@@ -40,19 +40,19 @@ class RunKeeper:
     there is none: refused, lost, or not certainly released. `over` is True when no more messages will come.
     """
 
-    def __init__(self, name: str, orders: Mapping[str, Any], reach: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, name: str, orders: Mapping[str, Any], realm_settings: Mapping[str, Any] | None = None) -> None:
         """Start it. Orders: `connection`, `spec` (arguments of `Realm.lock()`), `timeout`, `kill_after`, `at_end`.
 
         The lock is leased. A hold without a renewal counts as lost `kill_after` seconds before the lease can expire.
         `at_end` (the arguments of `end_hold()`) is used when the run ends without calling `end_hold()`. Its errors get
-        `reach`. Raises `DistlockError`.
+        `realm_settings`. Raises `DistlockError`.
         """
         self.name = name
         self.waiting = ""
         self.hold: KeeperHold | None = None
         self.trouble: DistlockError | None = None
         self.over = False
-        self._reach = reach or {}
+        self._realm_settings = realm_settings or {}
         self._heard = b""
         self._is_ending = False
         around = {word: os.environ[word] for word in (TOKEN, HELD) if word in os.environ}
@@ -109,7 +109,7 @@ class RunKeeper:
                 self.trouble = kind(said["message"])
                 self.trouble.kind = said["kind"]
                 self.trouble.hints = from_fields(said.get("hints", ()))
-                self.trouble.reach = self._reach
+                self.trouble.realm_settings = self._realm_settings
             self._end()
 
     def _ended_in_silence(self) -> None:

@@ -248,7 +248,7 @@ class Settings(Value):
     given: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
     origins: Mapping[str, str] = {}  # by key: the option, variable or file that has set it
-    reach: tuple[tuple[str, Any], ...] = ()  # arguments of an adapter that are needed to reach this realm again
+    realm_arguments: tuple[tuple[str, Any], ...] = ()  # those of an adapter, which lead to this realm again
 
     def by_key(self, key: str) -> Any:
         """The value of a setting whose key is known only at run time. Raises `KeyError` for an unknown key."""

@@ -380,7 +380,7 @@ def run(
             output_loglevel=output_loglevel,
             ignore_retcode=True,  # otherwise Salt would log every busy lock as an error
         )
-        result = salt_command.outcome(result, dict(settings.reach))
+        result = salt_command.outcome(result, dict(settings.realm_arguments))
         __context__["retcode"] = result["retcode"]
         return result
 

@@ -251,7 +251,7 @@ def test_every_world_words_every_hint(world: str) -> None:
     assert TABLES[world].keys() == DATA.keys()
     for code, names in DATA.items():
         data: dict[str, Any] = {name: [1, 2] if name == "tokens" else 7 for name in names}
-        line = hints.sentence(Hint(code, **data), TABLES[world], str, reach="", etcdctl="")
+        line = hints.sentence(Hint(code, **data), TABLES[world], str, realm="", etcdctl="")
         assert "{" not in line
         if world not in ("distlock", "puppet"):
             assert not re.search(r"distlock --|(?<!etcdctl get )--[a-z]", line)
@@ -304,7 +304,7 @@ def test_python_is_advised_in_terms_of_the_library(site: Site) -> None:
 )
 def test_a_tool_names_the_realm_of_its_arguments_and_never_a_password(tool: advice.Tool, line: str) -> None:
     error = DistlockError("x is held", hints=[hints.see("x")])
-    error.reach = {
+    error.realm_settings = {
         "endpoints": ["http://u:1"],
         "prefix": "/a b/",
         "password_file": "/p",

@@ -12,8 +12,8 @@ from typing import Callable
 
 import pytest
 
+from distlock_core.cli.arguments import advise_with
 from distlock_core.cli.hint import in_commands
-from distlock_core.cli.reach import carry
 from distlock_core.errors import LockBusy
 from distlock_core.hints import see as hint_to_see
 from distlock_core.testing import Cluster, Proxy
@@ -109,11 +109,11 @@ def test_where_a_lock_was_never_held_the_list_is_that_of_the_realm(call: Run) ->
 def test_etcdlocker_shows_where_its_raw_key_is(etcd: Cluster, realm: RealmView, need: Callable[..., str]) -> None:
     realm.put("raw key", "1500000000;other;reason")
     key = f"{realm.prefix}raw key"
-    carry({}, etcd.endpoints[0])
+    advise_with({}, etcd.endpoints[0])
     try:
         hint = see(in_commands(LockBusy(f"{key} is held by other", hints=[hint_to_see(key)])))
     finally:
-        carry({})
+        advise_with({})
     assert shlex.split(hint) == ["etcdctl", f"--endpoints={etcd.endpoints[0]}", "get", "--prefix", key]
     assert "other" in pasted(hint.replace("etcdctl", f"ETCDCTL_API=3 {need('etcdctl')}", 1)).stdout
 

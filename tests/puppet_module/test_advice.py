@@ -71,7 +71,7 @@ class Site:
     def worded(self, code: str, **data: Any) -> str:
         """For what takes a fault of etcd or another machine: the hint alone, as Puppet words it."""
         error = DistlockError("etcd is away", hints=[Hint(code, lock=NAME, owner="other", **data)])
-        error.reach = self.where
+        error.realm_settings = self.where
         return PUPPET.said(error)
 
 

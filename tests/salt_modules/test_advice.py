@@ -89,7 +89,7 @@ def check_unlock_dead_run(site: Site) -> None:
 def worded(site: Site, hint: Hint) -> str:
     """For what takes a fault of etcd or a second machine: the hint alone, as Salt words it."""
     error = DistlockError("etcd is away", hints=[hint])
-    error.reach = {"endpoints": site.cluster.endpoints, "prefix": site.prefix}
+    error.realm_settings = {"endpoints": site.cluster.endpoints, "prefix": site.prefix}
     return SALT.said(error)
 
 

@@ -14,11 +14,10 @@ from distlock_core.adapters import steps
 from distlock_core.adapters.run_holds import bound_to
 from distlock_core.adapters.settings import read_settings
 from distlock_core.base.text import printable
-from distlock_core.cli.arguments import Request
+from distlock_core.cli.arguments import Request, advise_with
 from distlock_core.cli.outcome import FAILED, OK, fail, out, warn
 from distlock_core.cli.puppet import run as puppet_run
 from distlock_core.cli.puppet.arguments import HELP, Call, parse, wants_help
-from distlock_core.cli.reach import carry
 from distlock_core.connection import lock_of, realm_of
 from distlock_core.errors import (
     Cancelled,
@@ -48,7 +47,7 @@ MINE, FREE, OTHERS, UNKNOWN = 0, 1, 2, 3  # the exit codes of `check`
 LONGEST_LOOK = 10.0  # seconds that a run waits for its keeper to scan the run's descendants
 OWNER = "puppet:"
 # distlock-puppet enters no hold by its token.
-WORDS = {"enter": "To release it anyway: distlock --unlock --lock-name={lock} --token={token}{reach}"}
+WORDS = {"enter": "To release it anyway: distlock --unlock --lock-name={lock} --token={token}{realm}"}
 
 
 def main() -> NoReturn:
@@ -69,7 +68,9 @@ def run(words: Sequence[str]) -> int:
     failed = UNKNOWN if words[:1] == ["check"] else FAILED
     try:
         call = parse(words, os.environ)
-        carry({key: value for key, value in call.arguments.items() if value != "" or key == "config"}, words=WORDS)
+        advise_with(
+            {key: value for key, value in call.arguments.items() if value != "" or key == "config"}, words=WORDS
+        )
         return {"exec": _exec, "acquire": _acquire, "release": _release, "check": _check}[call.operation](call)
     except DistlockError as error:
         code = fail(error, json=False, to_stderr=True)

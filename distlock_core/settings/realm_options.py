@@ -1,4 +1,4 @@
-"""The settings needed to reach the same realm from another shell, as options of the command `distlock`."""
+"""The settings that lead to a realm, as options with which `distlock` finds it again from another shell."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from typing import Any
 
 # The address of etcd, the connection to it, and the realm. No password: the file that has it is named.
-CARRIED = (
+REALM_SETTINGS = (
     *("config", "endpoints", "discovery_srv", "prefix", "raw_prefix", "transport"),
     *("cacert", "cert", "key", "tls_server_name", "user", "password_file"),
 )
 
 
 def as_options(settings: Mapping[str, Any]) -> str:
-    """Settings by key as options for a shell, each with a leading blank. Only those in `CARRIED` are included."""
+    """Settings by key as options for a shell, each with a leading blank; only those in `REALM_SETTINGS`."""
     words = []
     for setting in SETTINGS:
         value = settings.get(setting.key)
-        if setting.key not in CARRIED or value is None or value is False:
+        if setting.key not in REALM_SETTINGS or value is None or value is False:
             continue
         text = ",".join(value) if isinstance(value, (list, tuple)) else str(value)
         if setting.read is read_path and text:
@@ -35,11 +35,11 @@ def as_options(settings: Mapping[str, Any]) -> str:
 
 
 def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    """The settings in `CARRIED` that environment variables set."""
+    """The settings in `REALM_SETTINGS` that environment variables set."""
     return {
         setting.key: environ[setting.variable]
         for setting in SETTINGS
-        if setting.key in CARRIED and environ.get(setting.variable)
+        if setting.key in REALM_SETTINGS and environ.get(setting.variable)
     }
 
 
