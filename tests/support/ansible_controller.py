@@ -16,7 +16,7 @@ import yaml
 from distlock_core.process.identity import start_time
 from distlock_core.process.table import descendants
 from tests.support.paths import ROOT
-from tests.support.processes import BOUND, is_running, wait_until
+from tests.support.processes import BOUND, Process, is_running, wait_until
 
 BIN = Path(sys.executable).parent
 EXAMPLES = ROOT / "examples" / "ansible"
@@ -26,12 +26,10 @@ RUN_BOUND = 250.0  # seconds after which a run that ends by itself counts as hun
 class Run:
     """One `ansible-playbook`. Its output goes to a file, so that it never waits for a reader."""
 
-    def __init__(self, command: Sequence[str], env: dict[str, str], log: Path) -> None:
+    def __init__(self, command: Sequence[str], env: dict[str, str], log: Path, start: Callable[..., Process]) -> None:
         self._log = log
         with log.open("wb") as out:
-            self._process = subprocess.Popen(
-                command, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
-            )
+            self._process = start(command, env, stdout=out, stderr=out)
         self.pid = self._process.pid
         self._seen: set[int] = set()
 
@@ -80,11 +78,11 @@ class Run:
 class Controller:
     """A folder with playbooks, and all the runs of one test."""
 
-    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+    def __init__(self, folder: Path, env: dict[str, str], start: Callable[..., Process]) -> None:
         self.folder = folder
         self.bin = BIN
-        self.env = {**env, "ANSIBLE_PIPELINING": "1", "ANSIBLE_GATHERING": "explicit"}
-        self.env.pop("ANSIBLE_CALLBACK_PLUGINS", None)
+        self.env = dict(env)
+        self._start = start
         self._runs: list[Run] = []
         self.wrap: Callable[[list[str]], list[str]] = lambda command: command  # a wrapper around its command line
 
@@ -97,7 +95,7 @@ class Controller:
             playbook = path
         inventory = () if "-i" in arguments else ("-i", f"{hosts},", "-c", "local")
         command = [str(self.bin / "ansible-playbook"), *inventory, *arguments, str(playbook)]
-        self._runs.append(Run(self.wrap(command), {**self.env, **env}, self.folder / f"run{number}.log"))
+        self._runs.append(Run(self.wrap(command), {**self.env, **env}, self.folder / f"run{number}.log", self._start))
         return self._runs[-1]
 
     def run(self, playbook: Any, *arguments: str, hosts: str = "h1", **env: str) -> tuple[int, str]:

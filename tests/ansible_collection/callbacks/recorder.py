@@ -14,6 +14,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible ships no ty
     CALLBACK_NAME = "recorder"
 
     def _write(self, outcome: str, result: Any) -> None:
+        if "RECORDER_FILE" not in os.environ:
+            return
         line = {"task": result._task.get_name(), "host": result._host.get_name(), "outcome": outcome}
         with open(os.environ["RECORDER_FILE"], "a", encoding="utf-8") as file:
             file.write(json.dumps({**line, "result": json.loads(json.dumps(result._result, default=str))}) + "\n")

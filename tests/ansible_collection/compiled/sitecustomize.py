@@ -59,5 +59,5 @@ os.environ.pop("PYTHONUNBUFFERED", None)
 
 if FOLDER:
     zipimport._compile_source = compiled  # type: ignore[attr-defined]
-if ASSEMBLED and any(word.endswith("/ansible-playbook") for word in ARGUMENTS[:2]):
+if ASSEMBLED and any(word.endswith("/ansible-playbook") for word in ARGUMENTS):
     hand_out(ASSEMBLED)
