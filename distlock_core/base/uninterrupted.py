@@ -19,7 +19,8 @@ class Uninterrupted:
     """A `with` block that defers exceptions of the program's signal handlers to its end.
 
     Python's handler of SIGINT raises KeyboardInterrupt, others raise SystemExit, at any point of the code. In this
-    block the handlers run as always, and only their exceptions are deferred. It is also a cancel: set by the second
+    block the handlers run as always, and only their exceptions are deferred. (A handler whose attribute `never_raises`
+    is True has none.) It is also a cancel: set by the second
     such exception, since a user who asks twice does not want to wait, and by the given `cancel`. Signal handlers run
     only in the main thread: in any other thread there is nothing to defer.
     """
@@ -53,7 +54,8 @@ class Uninterrupted:
     def _hold_back(self) -> None:
         for number in range(1, signal.NSIG):
             handler = signal.getsignal(number)
-            if callable(handler) and handler != self._note:
+            # A handler that is known to raise nothing stays: a system call for each signal costs a hand-over time.
+            if callable(handler) and handler != self._note and not getattr(handler, "never_raises", False):
                 self._before[number] = handler
                 signal.signal(number, self._note)
 

@@ -20,18 +20,27 @@ def interrupt_on_signals(count: int = 1) -> Interrupt:
     A signal that the caller ignores (as `nohup` does with SIGHUP) stays ignored.
     """
     interrupt = Interrupt()
-    left = count
+    _HANDLER.target = interrupt, count
+    for number in ENDING:
+        if signal.getsignal(number) not in (signal.SIG_IGN, _HANDLER):
+            signal.signal(number, _HANDLER)
+    return interrupt
 
-    def note(number: int, _frame: FrameType | None) -> None:
-        nonlocal left
-        left -= 1
-        if left <= 0:
+
+class _Countdown:
+    """The handler of all ending signals. A second call of `interrupt_on_signals()` only gives it another target."""
+
+    never_raises = True
+    target: tuple[Interrupt, int]  # the interrupt, and the number of signals until it is set
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        interrupt, left = self.target
+        self.target = interrupt, left - 1
+        if left <= 1:
             interrupt.set(number)
 
-    for number in ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, note)
-    return interrupt
+
+_HANDLER = _Countdown()
 
 
 class InterruptOrHangup:

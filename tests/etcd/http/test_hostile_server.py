@@ -302,6 +302,26 @@ def test_json_is_cut_into_objects_wherever_its_pieces_end() -> None:
     objects = [{"a": 'q"\\', "}{": ["}", {"\\": "\\\\"}]}, {}, {"naïve €uro 🔒": None}, {"x": {"y": {"z": '\\"'}}}]
     for between, size in itertools.product((b"", b"\n", b" \r\n\t"), (1, 2, 3, 5, 1000)):
         raw = between.join(json.dumps(one, ensure_ascii=False).encode() for one in objects)
-        stream = JsonStream(1000)
-        found = [one for at in range(0, len(raw), size) for one in stream.feed(raw[at : at + size])]
-        assert found == objects
+        for end in (b"", b"\n"):
+            stream = JsonStream(1000)
+            text = raw + end
+            found = [one for at in range(0, len(text), size) for one in stream.feed(text[at : at + size])]
+            assert found == objects
+            assert stream.feed(b'{"more": []}\n{}\n') == [{"more": []}, {}]
+
+
+def test_json_on_lines_of_its_own_is_read_as_in_pieces() -> None:
+    from distlock_core.etcd.http.json_stream import JsonStream
+
+    texts = [
+        *(b'{"a":1}\n', b'{"a":1}\n{"b":2}\n', b'{"a":1}{"b":2}\n', b'{"a":\n1}\n', b"{\n}\n", b"\n{}\r\n\n"),
+        *(b"[1]\n", b"{}\n[1]\n", b"1\n", b'{"a"\n', b'{"a":"\n"}\n', b"{}\n}\n", b'{"a":"\xff"}\n', b"{} {}\n"),
+    ]
+    for text in texts:
+        at_once, in_pieces = JsonStream(1000), JsonStream(1000)
+        found = at_once.feed(text)
+        slowly: list[object] = []
+        for byte in text:
+            if not in_pieces.broken:
+                slowly += in_pieces.feed(bytes([byte]))
+        assert (found, at_once.broken) == (slowly, in_pieces.broken), text
