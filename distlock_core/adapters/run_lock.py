@@ -22,11 +22,11 @@ def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, A
     """Start a process that acquires the lock for a run of many processes, and keeps it until the last of them is gone.
 
     `taker` is the trace of the run's main process (default: this one), `reason` the default for the settings' reason.
-    If the run ends without a call of `end_hold()`, the lock is released, or kept with `on_failure`. Raises
+    If the run ends without a call of `end_hold()`, the lock is released, or kept or frozen as `on_failure` says. Raises
     `DistlockError`.
     """
     from distlock_core.keeper.run_keeper import RunKeeper
-    from distlock_core.keeper.run_keeper_process import KEEP, RELEASE
+    from distlock_core.keeper.run_keeper_process import AFTER_FAILURE, RELEASE
 
     settings = checked(settings._replace(ttl=settings.ttl or run_ttl()))
     name = settings.lockname
@@ -45,6 +45,6 @@ def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, A
         "timeout": settings.timeout,
         "kill_after": settings.time_to_end,
         "log_file": settings.log_file,
-        "at_end": (KEEP, ENDED_EARLY) if settings.on_failure == KEEP else (RELEASE, None),
+        "at_end": (settings.on_failure, ENDED_EARLY) if settings.on_failure in AFTER_FAILURE else (RELEASE, None),
     }
     return RunKeeper(name, orders, dict(settings.realm_arguments))

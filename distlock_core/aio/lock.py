@@ -86,6 +86,9 @@ class AsyncLock:
     async def keep(self, reason: str) -> None:
         await self._do(lambda interrupt: self.sync.keep(reason, interrupt), GIVE_UP)
 
+    async def freeze(self, reason: str, *, exit_code: int | None = None) -> None:
+        await self._do(lambda interrupt: self.sync.freeze(reason, interrupt, exit_code=exit_code), GIVE_UP)
+
     async def cool(self, seconds: int) -> None:
         await self._do(lambda interrupt: self.sync.cool(seconds, interrupt), GIVE_UP)
 

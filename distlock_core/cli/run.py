@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from distlock_core.base.deadline import FOREVER
+from distlock_core.base.value import Value
 from distlock_core.cli import acquire, environment
 from distlock_core.cli.arguments import Request
 from distlock_core.cli.outcome import FAILED, LOST, NO_LIFE, NOT_STARTED, OK, OVERDUE, fail, say, warn
@@ -15,7 +16,7 @@ from distlock_core.command.equipment import Equipment
 from distlock_core.command.policy import Policy
 from distlock_core.command.signal_mask import SignalMask, name_of
 from distlock_core.command.supervisor import Supervisor
-from distlock_core.errors import Cancelled, DistlockError, LockLost, NotStarted
+from distlock_core.errors import Cancelled, DistlockError, Frozen, LockLost, NotStarted
 from distlock_core.hints import UNLOCK_LATER, Hint
 from distlock_core.lock.lock import hold_of
 from distlock_core.model.ttl import DEFAULT_TTL
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from distlock_core.base.deadline import Interrupt
     from distlock_core.cli.work import WorkCheck
     from distlock_core.command.heartbeat import Heartbeat
     from distlock_core.command.prefork import Prefork
@@ -102,6 +104,8 @@ def _not_run(request: Request, lock: Lock, error: Exception, mask: SignalMask) -
 def _equip(request: Request) -> Equipment:
     """Prepare all that supervision needs later. Raises `DistlockError`."""
     settings = request.settings
+    if settings.on_failure == "freeze":
+        from distlock_core.lock import freeze  # noqa: F401 - loaded while no lock is held
     equipment = Equipment(
         ends_trees=_ends_trees(request), prefork=lambda: _prefork(request), heartbeat=lambda: _heartbeat(request)
     )
@@ -183,19 +187,28 @@ def _finish(request: Request, lock: Lock, ended: CommandEnd, mask: SignalMask) -
         pids = ", ".join(str(pid) if pid else "one that changes its pid all the time" for pid in ended.unkillable)
         kept = "if it is still there, " if ended.cause == causes.LOST else ""
         say(f"{lock.name}: cannot kill process {pids}: {kept}the lock is left taken, so that nobody else goes on")
-        return _keep(request, lock, f"process {pids} of {_shown(request)} could not be killed", NOT_STARTED, mask)
+        why = _because(request, f"process {pids} of {_shown(request)} could not be killed")
+        code = _end_hold(request, lock, NOT_STARTED, mask, _kept(why))
+        if settings.on_failure == "freeze":
+            _freeze_too(request, lock, why)
+        return code
     by_cause = {causes.LOST: LOST, causes.HUNG: NO_LIFE, causes.OVERDUE: OVERDUE, causes.BROKEN: NOT_STARTED}
     code = by_cause.get(ended.cause, ended.exit_code)
-    if ended.cause != causes.LOST and code != OK and settings.on_failure == "keep":
+    if ended.exit_code != OK or code not in (OK, LOST):
         hows = {
+            causes.LOST: f"lost the lock, and ended with {ended.exit_code},",
             causes.HUNG: "showed no life",
             causes.OVERDUE: "took too long",
             causes.BROKEN: "could not be looked after",
         }
         how = hows.get(ended.cause, f"ended with {code}")
-        return _keep(request, lock, f"{_shown(request)} {how} on {hostname()}", code, mask)
+        why = _because(request, f"{_shown(request)} {how} on {hostname()}")
+        if settings.on_failure == "freeze":
+            return _end_hold(request, lock, code, mask, _frozen(why, code))
+        if settings.on_failure == "keep" and ended.cause != causes.LOST:
+            return _end_hold(request, lock, code, mask, _kept(why))
     if code == OK and settings.cooldown is not None and not hold_of(lock).stays:
-        return _end_hold(request, lock, code, mask, "cooling:", settings.cooldown)
+        return _end_hold(request, lock, code, mask, _cooling(settings.cooldown))
     return _release(request, lock, code, mask)
 
 
@@ -207,18 +220,55 @@ def _shown(request: Request) -> str:
     return command.encode("utf-8", "backslashreplace").decode()
 
 
-def _keep(request: Request, lock: Lock, why: str, code: int, mask: SignalMask) -> int:
+def _because(request: Request, why: str) -> str:
     reason = request.settings.reason
-    return _end_hold(
-        request, lock, code, mask, "left taken for a person to look at:", f"{why} ({reason})" if reason else why
+    return f"{why} ({reason})" if reason else why
+
+
+class _Ending(Value):
+    """One way to end the hold: the call, what is reported when it is done, and if it fails."""
+
+    call: Callable[[Lock, Interrupt | None], None]
+    done: str
+    failed: str
+
+
+def _kept(why: str) -> _Ending:
+    return _Ending(
+        lambda lock, cancel: lock.keep(why, cancel), "left taken for a person to look at:", "could not be left taken"
     )
 
 
+def _frozen(why: str, code: int) -> _Ending:
+    return _Ending(
+        lambda lock, cancel: lock.freeze(why, cancel, exit_code=int(code)),
+        "frozen for a person to look at:",
+        "could not be frozen, and may still be locked",
+    )
+
+
+def _cooling(seconds: int) -> _Ending:
+    return _Ending(lambda lock, cancel: lock.cool(seconds, cancel), "cooling:", "could not be left taken")
+
+
 def _release(request: Request, lock: Lock, code: int, mask: SignalMask) -> int:
-    return _end_hold(request, lock, code, mask, "released", None)
+    done = "left held, as it was found:" if hold_of(lock).stays else "released"
+    ending = _Ending(lambda lock, cancel: lock.release(cancel), done, "may still be locked")
+    return _end_hold(request, lock, code, mask, ending)
 
 
-def _end_hold(request: Request, lock: Lock, code: int, mask: SignalMask, how: str, detail: str | int | None) -> int:
+def _freeze_too(request: Request, lock: Lock, why: str) -> None:
+    """Freeze a lock that has been left taken: with several slots, others could still go on."""
+    try:
+        acquire.realm(request).freeze(lock.name, reason=why, owner=lock.owner)
+    except Frozen:
+        pass
+    except DistlockError as error:
+        error.message = f"{lock.name} could not be frozen: {error.message}"
+        fail(error, json=request.settings.json, to_stderr=True)
+
+
+def _end_hold(request: Request, lock: Lock, code: int, mask: SignalMask, ending: _Ending) -> int:
     """End the hold, and finish that even if signals arrive. The second signal gives up on an etcd that is away."""
     settings = request.settings
     try:
@@ -227,35 +277,27 @@ def _end_hold(request: Request, lock: Lock, code: int, mask: SignalMask, how: st
         second = None  # no descriptor is left for it: only the time limit ends the release
     mask.restore()
     name, token = lock.name, lock.token
-    if detail is None and hold_of(lock).stays:
-        how = "left held, as it was found:"
     if code == LOST:
         lock.release_timeout = AFTER_LOSS
     hints, end = [Hint(UNLOCK_LATER, lock=name, owner=lock.owner, token=token)], ""
     if settings.ttl is not None:
         hints, end = [], f". Its lease ends it within {settings.ttl}s"
-    what = "may still be locked" if detail is None else "could not be left taken"
     try:
-        if isinstance(detail, str):
-            lock.keep(detail, second)
-        elif detail is not None:
-            lock.cool(detail, second)
-        else:
-            lock.release(second)
+        ending.call(lock, second)
     except LockLost as error:
         if code == LOST:
             return code
         lost = fail(error, json=settings.json, to_stderr=True)
         return code if code == NOT_STARTED else lost  # a command that cannot be killed is worse than a loss
     except DistlockError as error:
-        error.message = f"{name} {what}: {error.message}{end}"
+        error.message = f"{name} {ending.failed}: {error.message}{end}"
         error.hints = [*error.hints, *hints]
         failed = fail(error, json=settings.json, to_stderr=True)
         return code or failed
     except Exception as error:  # noqa: BLE001 - any error is reported in one line
-        message = f"{name} {what}: {type(error).__name__}: {error}{end}"
+        message = f"{name} {ending.failed}: {type(error).__name__}: {error}{end}"
         fail(DistlockError(message, hints=hints), json=settings.json, to_stderr=True)
         return code or FAILED
     if settings.verbose:
-        say(f"{how} {name}")
+        say(f"{ending.done} {name}")
     return code

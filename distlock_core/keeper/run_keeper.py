@@ -86,7 +86,7 @@ class RunKeeper:
             self.update()
 
     def end_hold(self, how: str, detail: str | int | None = None) -> None:
-        """Ask it to release the lock, to keep it until a person unlocks it (with a reason), or to cool (seconds).
+        """Ask it to end its hold: `how` is `release`, `keep` or `freeze` (with a reason), or `cool` (with seconds).
 
         Returns at once: `over` is set when that is done, and `trouble` if it failed.
         """

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from distlock_core.lock.acquire import Waiting
     from distlock_core.lock.lock import Lock
 
-RELEASE, KEEP, COOL = "release", "keep", "cool"  # orders to end the hold
+RELEASE, KEEP, FREEZE, COOL = "release", "keep", "freeze", "cool"  # orders to end the hold
+AFTER_FAILURE = (KEEP, FREEZE)  # the settings of `on_failure` that stop others until a person has looked
 
 
 def main(orders: dict[str, Any]) -> None:
@@ -144,6 +145,8 @@ def _get(orders: dict[str, Any], run: _Run) -> Lock:
 def _end_hold(lock: Lock, how: str, detail: Any) -> None:
     if how == KEEP:
         lock.keep(str(detail))
+    elif how == FREEZE:
+        lock.freeze(str(detail))
     elif how == COOL:
         lock.cool(int(detail))
     else:

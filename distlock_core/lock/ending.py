@@ -1,4 +1,4 @@
-"""Ending: a hold is released, kept or left to cool down; retried until etcd has confirmed it or the time is up."""
+"""Ending: a hold is released, with or without a freeze, kept or left to cool down; retried until etcd confirms it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from distlock_core.errors import (
     ConfigError,
     DistlockError,
     EtcdUnavailable,
+    Frozen,
     NoSpace,
     OutcomeUnknown,
 )
@@ -17,7 +18,7 @@ from distlock_core.etcd.values import KeyValue, LeaseGone, Put
 from distlock_core.lock.lease import Lease
 from distlock_core.lock.release import UNEXPECTED, release_key
 from distlock_core.lock.rewrite import cool_down, leave_taken, rewrite
-from distlock_core.lock.spec import STEP, Acquired
+from distlock_core.lock.spec import NESTED, STEP, Acquired
 from distlock_core.model.record import KEPT, EndNote, Record
 from distlock_core.model.ttl import longest_call
 
@@ -60,6 +61,33 @@ class Ending:
             stays=True,
         )
 
+    def freeze(self, record: bytes, patience: Patience) -> bool:
+        """Release the lock, and freeze it in the same transaction with this `freeze_record()`.
+
+        If the hold stays, because it re-entered one that continues, the freeze is put first. A present freeze is left
+        as it is. If the hold was lost, the lock is frozen all the same.
+        """
+
+        def put(patience: Patience) -> bool:
+            return self._put_freeze(record, patience)
+
+        if self._acquired.how in (NESTED, STEP):
+            self._until_done(put, patience, stays=True)
+            return self._acquired.how == NESTED or self.release(patience)
+        if self._until_done(lambda patience: self._delete(patience, record), patience, stays=True):
+            return True
+        self._until_done(put, patience, stays=False)
+        return False
+
+    def _put_freeze(self, record: bytes, patience: Patience) -> bool:
+        from distlock_core.lock.freeze import FreezeKey
+
+        try:
+            FreezeKey(self._etcd, self._keys.lock_freeze, self._keys.name).put(record, None, patience)
+        except Frozen:
+            pass  # the first freeze stays
+        return True
+
     def cool(self, seconds: int, patience: Patience) -> bool:
         """Leave the lock taken for this number of seconds."""
         leases: list[Lease] = []
@@ -72,10 +100,10 @@ class Ending:
 
         return self._until_done(cool, patience, stays=True)
 
-    def _delete(self, patience: Patience) -> bool:
+    def _delete(self, patience: Patience, freeze: bytes | None = None) -> bool:
         note = EndNote("released", self._owner)
         acquired = self._acquired
-        return release_key(self._etcd, self._keys, acquired.kv, acquired.owns, note, patience, self._in_doubt)
+        return release_key(self._etcd, self._keys, acquired.kv, acquired.owns, note, patience, self._in_doubt, freeze)
 
     def _restore_step(self, patience: Patience) -> bool:
         acquired = self._acquired

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 class Hold:
     """One hold of one lock. `Lock` creates one for each acquisition, and does not use it after its end.
 
-    It ends by `release()`, `leave_taken()` or `cool()`, each of which raises `LockLost` if it was lost before, and
-    leaves it unchanged while etcd is unreachable; or by `give_up()` or `forget()`.
+    It ends by `release()`, `freeze()`, `leave_taken()` or `cool()`, each of which raises `LockLost` if it was lost
+    before, and leaves it unchanged while etcd is unreachable; or by `give_up()` or `forget()`.
 
     It belongs to the process that created it. The copy in a forked child (`is_inherited`) is useless, because the
     child has neither the monitoring thread nor the connections to etcd.
@@ -189,6 +189,12 @@ class Hold:
         """Leave the lock taken, persistent, until an operator unlocks it."""
         self._end(lambda ending: ending.keep(reason, patience), patience, stays=True)
 
+    def freeze(self, record: bytes, patience: Patience) -> None:
+        """Release the lock, and freeze it with this `freeze_record()`."""
+        if self.acquired.how == NESTED:
+            self._ending().freeze(record, patience)
+        self._end(lambda ending: ending.freeze(record, patience), patience, stays=True)
+
     def cool(self, seconds: int, patience: Patience) -> None:
         """Leave the lock taken for this number of seconds."""
         self._end(lambda ending: ending.cool(seconds, patience), patience, stays=True)
@@ -222,7 +228,7 @@ class Hold:
             if self.acquired.how == NESTED:
                 done = self._outer_hold_exists(patience)
             else:
-                done = how(Ending(self._etcd, self._keys, self.acquired, self._owner, self._in_doubt))
+                done = how(self._ending())
             self.is_over = True
             if not done:
                 raise self.loss_error()
@@ -233,6 +239,9 @@ class Hold:
             if self.is_over:
                 self._drop_note()
                 self._notifier.report_released()
+
+    def _ending(self) -> Ending:
+        return Ending(self._etcd, self._keys, self.acquired, self._owner, self._in_doubt)
 
     def _outer_hold_exists(self, patience: Patience) -> bool:
         """True if the outer hold still exists, and if that is unknown: then the outer hold's end reports its loss."""

@@ -154,6 +154,19 @@ class Lock:
         """Leave the lock taken, persistent, until an operator unlocks it. Raises as `release`."""
         self._current.end(lambda hold, patience: hold.leave_taken(reason, patience), self.release_timeout, cancel)
 
+    def freeze(self, reason: str, cancel: Cancel | None = None, *, exit_code: int | None = None) -> None:
+        """Release the lock, and freeze it in the same transaction: nobody acquires it until `Realm.thaw()`.
+
+        A re-entered hold is left held, and a present freeze is left as it is. Raises as `release`: `LockLost` after the
+        freeze was put; after any other error the lock may be neither released nor frozen.
+        """
+        from distlock_core.model.freeze import freeze_record
+        from distlock_core.process.identity import hostname, new_run
+
+        details = {} if exit_code is None else {"exit_code": exit_code}
+        record = freeze_record(self.owner, check_text(reason, "reason"), new_run(), host=hostname(), **details)
+        self._current.end(lambda hold, patience: hold.freeze(record, patience), self.release_timeout, cancel)
+
     def cool(self, seconds: int, cancel: Cancel | None = None) -> None:
         """Leave the lock taken for `seconds` seconds, after which etcd releases it. Raises as `release`."""
         self._current.end(lambda hold, patience: hold.cool(seconds, patience), self.release_timeout, cancel)

@@ -177,15 +177,16 @@ class Settings(Value):
         placeholder="kill|continue",
     )
     on_failure: str = setting(
-        read_choice("release", "keep"),
+        read_choice("release", "keep", "freeze"),
         "release",
-        "keep: leave the lock taken when the command fails, until a person has looked",
-        placeholder="release|keep",
+        "what to do when the command fails, until a person has looked; keep: leave the lock taken; freeze: release it, "
+        "and let nobody acquire it",
+        placeholder="release|keep|freeze",
     )
     record_arguments: bool = setting(
         read_bool,
         False,
-        "also put the command's arguments into the reason that --on-failure=keep leaves in etcd",
+        "also put the command's arguments into the reason that --on-failure leaves in etcd",
         flag=True,
     )
     wait_for: str = setting(

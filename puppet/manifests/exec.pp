@@ -30,7 +30,8 @@
 # @param slots
 #   Number of simultaneous holders allowed; the same number everywhere.
 # @param on_failure
-#   `keep`: a command that fails leaves the lock taken, until a person has looked.
+#   What to do if the command fails, until a person has looked. `keep` leaves the lock taken; `freeze` releases it, and
+#   lets nobody acquire it, in any slot.
 # @param cooldown
 #   Seconds that the lock stays taken after success.
 # @param owner
@@ -77,7 +78,7 @@ define distlock::exec (
   Optional[String[1]] $reason = undef,
   Optional[Integer[1]] $ttl = undef,
   Optional[Integer[1, 1000]] $slots = undef,
-  Optional[Enum['release', 'keep']] $on_failure = undef,
+  Optional[Enum['release', 'keep', 'freeze']] $on_failure = undef,
   Optional[Integer[1]] $cooldown = undef,
   Optional[String[1]] $owner = undef,
   Optional[Distlock::Path] $config = undef,

@@ -328,7 +328,8 @@ def run(
         ``continue``. Without a ttl the lock is persistent, and stays if the machine dies.
 
     on_failure : release
-        ``keep`` leaves the lock taken if the command fails, until a person has looked.
+        What to do if the command fails, until a person has looked: ``keep`` leaves the lock taken; ``freeze`` releases
+        it, and lets nobody acquire it, in any slot.
 
     cooldown
         Seconds that the lock stays taken after success.

@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 import pytest
 
-from distlock_core import Holder, Realm, connect
+from distlock_core import Frozen, Holder, Realm, connect
 from distlock_core.testing import Cluster
 from tests.support.ansible_controller import RUN_BOUND, Controller, Gate, note, notes
 from tests.support.etcd_view import Etcd
@@ -282,6 +282,58 @@ def test_a_host_that_is_refused_its_lock_fails_and_the_others_go_on(
     assert "a: a is held by node-3" in output
     assert notes(tmp_path) == ["b"]
     assert keys.keys() == ["a"]
+
+
+@EACH
+@pytest.mark.parametrize("failing", [True, False])
+def test_a_failed_play_freezes_the_lock_for_everybody(
+    controller: Controller, realm: Realm, keys: Etcd, strategy: str, failing: bool
+) -> None:
+    task = {"ansible.builtin.raw": "false" if failing else "true"}
+    variables = {"distlock_on_failure": "freeze", "distlock_slots": 2}
+    code, output = controller.run([play(strategy, task, vars=variables)])
+    assert code == (2 if failing else 0), output
+    assert holder(realm) is None
+    freeze = realm.frozen("x")
+    assert (freeze is not None) is failing
+    if freeze is None:
+        all_gone(keys)
+        return
+    assert freeze.reason.endswith("failed on h1")
+    assert (freeze.by or "").startswith("ansible:")
+    with pytest.raises(Frozen, match="x is frozen by ansible:"):
+        realm.lock("x", slots=2).acquire(0)
+    wait_until(lambda: keys.keys() == ["x/freeze"] and keys.new_leases() == set(), "nothing else left")
+
+
+def test_a_failed_host_that_freezes_the_lock_stops_the_others_of_its_run(
+    controller: Controller, realm: Realm, tmp_path: Path
+) -> None:
+    fails = {"ansible.builtin.raw": "false", "when": "inventory_hostname == 'h2'"}
+    variables = {"distlock_on_failure": "freeze", "distlock_timeout": -1}
+    plays = [play(HOST_PINNED, note(tmp_path, "{{ inventory_hostname }}"), fails, vars=variables)]
+    code, output = controller.run(plays, hosts="h1,h2,h3")
+    assert code == 2
+    assert notes(tmp_path) == ["h1", "h2"]
+    assert holder(realm) is None
+    freeze = realm.frozen("x")
+    assert freeze is not None
+    assert (freeze.by or "").startswith("ansible:h2@")
+    assert "h3: x is frozen after h2 has failed" in output
+
+
+def test_a_failed_batch_that_freezes_the_lock_stops_the_next_one(
+    controller: Controller, realm: Realm, tmp_path: Path
+) -> None:
+    fails = {"ansible.builtin.raw": "false", "when": "inventory_hostname == 'h1'"}
+    variables = {"distlock_on_failure": "freeze", "distlock_timeout": -1, "distlock_scope": "batch"}
+    tasks = [note(tmp_path, "{{ inventory_hostname }}"), fails]
+    plays = [play(LINEAR, *tasks, vars=variables, serial=2, max_fail_percentage=99)]
+    code, output = controller.run(plays, hosts="h1,h2,h3")
+    assert code == 2
+    assert sorted(notes(tmp_path)) == ["h1", "h2"]
+    assert realm.frozen("x") is not None
+    assert "x is frozen after a failure, so no further batch goes on" in output
 
 
 def test_a_failed_host_that_keeps_the_lock_blocks_the_others_of_its_run(

@@ -292,7 +292,7 @@ def test_a_state_dir_that_cannot_be_written_prevents_no_lock(run_distlock: Run, 
 @ways("json")
 def test_json_is_for_programs(run_distlock: Run, give: Give) -> None:
     options, env = give("json", True)
-    assert json.loads(run_distlock("--list", *options, env=env).stdout) == {"locks": []}
+    assert json.loads(run_distlock("--list", *options, env=env).stdout) == {"locks": [], "frozen": None}
 
 
 @ways("quiet")
@@ -386,7 +386,7 @@ def test_one_or_two_dashes_with_equals_or_a_separate_word(
 
 @pytest.mark.parametrize("yes", ["-json", "--json", "--json=true", "-json=1", "--json=T", "--json=TRUE"])
 def test_a_boolean_is_on(run_distlock: Run, yes: str) -> None:
-    assert json.loads(run_distlock("--list", yes).stdout) == {"locks": []}
+    assert json.loads(run_distlock("--list", yes).stdout) == {"locks": [], "frozen": None}
 
 
 @pytest.mark.parametrize("no", ["-json=false", "--json=0", "--json=F", "--json=False", "--json=no"])

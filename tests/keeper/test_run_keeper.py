@@ -14,7 +14,7 @@ from distlock_core import DistlockError, LockLost, Realm, connect
 from distlock_core.adapters.run_lock import start_run_keeper
 from distlock_core.adapters.settings import read_settings
 from distlock_core.keeper.run_keeper import RunKeeper, wait_for
-from distlock_core.keeper.run_keeper_process import COOL, KEEP, RELEASE
+from distlock_core.keeper.run_keeper_process import COOL, FREEZE, KEEP, RELEASE
 from distlock_core.testing import Cluster, Proxy
 from tests.support.etcd_view import Etcd
 from tests.support.processes import BOUND, is_running, wait_until
@@ -114,7 +114,17 @@ def test_the_keeper_releases_keeps_or_cools_on_request(
     assert holder.record.state == state
 
 
-@pytest.mark.parametrize(("on_failure", "left"), [("release", []), ("keep", ["kept"])])
+def test_the_keeper_freezes_on_request(new: New, realm: Realm) -> None:
+    keeper = kept(new())
+    keeper.end_hold(FREEZE, "look at it")
+    assert over(keeper) is None
+    freeze = realm.frozen("x")
+    assert freeze is not None
+    assert freeze.reason == "look at it"
+    assert realm.show("x").holders == ()
+
+
+@pytest.mark.parametrize(("on_failure", "left"), [("release", []), ("keep", ["kept"]), ("freeze", [])])
 def test_the_keeper_releases_when_the_run_and_all_its_children_are_gone(
     new: New, realm: Realm, on_failure: str, left: list[str]
 ) -> None:
@@ -140,6 +150,7 @@ def test_the_keeper_releases_when_the_run_and_all_its_children_are_gone(
         os.kill(worker, signal.SIGKILL)
     wait_until(lambda: not is_running(keeper_pid), "the keeper's end")
     assert [holder.record.state for holder in realm.show("x").holders] == left
+    assert (realm.frozen("x") is not None) is (on_failure == "freeze")
 
 
 def test_a_run_that_ends_while_it_waits_leaves_no_ticket(new: New, keys: Etcd) -> None:

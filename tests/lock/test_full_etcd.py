@@ -311,10 +311,14 @@ def test_a_full_etcd_is_named_even_if_the_last_try_had_no_time_left(scene: Scene
     assert full.writes > 1
 
 
+@pytest.mark.parametrize(
+    ("on_failure", "trouble"),
+    [("keep", "could not be left taken"), ("freeze", "could not be frozen, and may still be locked")],
+)
 def test_a_failed_command_whose_lock_cannot_be_kept_reports_it_and_lets_its_lease_expire(
-    full: Full, run_distlock: Run
+    full: Full, run_distlock: Run, on_failure: str, trouble: str
 ) -> None:
-    options = ["--lock-name=x", "--ttl=6", "--release-timeout=1", "--on-failure=keep"]
+    options = ["--lock-name=x", "--ttl=6", "--release-timeout=1", f"--on-failure={on_failure}"]
     message = json.dumps({"action": "ACTIVATE", "alarm": "NOSPACE"})
     code = (
         "import sys,urllib.request as u;"
@@ -322,6 +326,6 @@ def test_a_failed_command_whose_lock_cannot_be_kept_reports_it_and_lets_its_leas
     )
     done = run_distlock(*options, "--", sys.executable, "-c", code, env=full.env)
     assert done.returncode == 7
-    assert "x could not be left taken: etcd's database is full" in one_line(done.stderr)
+    assert f"x {trouble}: etcd's database is full" in one_line(done.stderr)
     assert "Its lease ends it within 6s" in done.stderr
     assert full.keys == ["x"]

@@ -418,7 +418,7 @@ def test_a_lock_that_the_end_of_the_run_would_unlock_stays_where_the_run_is_ende
     assert guarded.ended == [node.certname]
 
 
-@pytest.mark.parametrize("on_failure", ["release", "keep"])
+@pytest.mark.parametrize("on_failure", ["release", "keep", "freeze"])
 def test_a_command_under_the_lock_fails(new_node: New, holder: Holding, seen: Etcd, on_failure: str) -> None:
     node = new_node()
     code, said = node.apply(
@@ -428,6 +428,13 @@ def test_a_command_under_the_lock_fails(new_node: New, holder: Holding, seen: Et
     assert code == FAILED, said
     if on_failure == "release":
         wait_free(holder, seen)
+    elif on_failure == "freeze":
+        assert holder() is None
+        assert seen.keys() == ["percona_prod/freeze"]
+        code, said = node.apply("distlock { 'percona_prod': }")
+        assert code == FAILED, said
+        assert f"percona_prod is frozen by {node.owner}" in said
+        assert "false ended with 1 on" in said
     else:
         assert (present(holder()).owner, present(holder()).record.state) == (node.owner, "kept")
         code, said = node.apply("distlock { 'percona_prod': }")

@@ -48,8 +48,10 @@ options:
     description:
       - What to do with the lock if the work under it has failed, a host was unreachable, or a signal ended the run.
       - V(release), the default, releases it. V(keep) leaves it taken, until a person has looked and unlocks it.
+      - V(freeze) releases it, and freezes it in the same transaction. Nobody acquires it, in any slot or with any tool,
+        until a person has looked and thaws it.
     type: str
-    choices: [release, keep]
+    choices: [release, keep, freeze]
     vars: [{name: distlock_on_failure}]
     env: [{name: DISTLOCK_ON_FAILURE}]
     ini: [{section: distlock, key: on_failure}]

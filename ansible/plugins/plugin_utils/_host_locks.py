@@ -12,11 +12,11 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.ad
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError, LockLost
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.keeper.run_keeper import wait_for
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.keeper.run_keeper_process import (
-    KEEP,
+    AFTER_FAILURE,
     RELEASE,
 )
 from ansible_collections.distlock.distlock.plugins.plugin_utils._hosts import complain, display, say, warn_not_released
-from ansible_collections.distlock.distlock.plugins.plugin_utils._play_lock import BEYOND, end_hold
+from ansible_collections.distlock.distlock.plugins.plugin_utils._play_lock import BEYOND, end_hold, stopped_by
 from ansible_collections.distlock.distlock.plugins.plugin_utils._story import Waiting
 
 TO_COME, WAITS, HOLDS, PARTS, DONE = "to come", "waits", "holds", "parts", "done"
@@ -49,7 +49,7 @@ class HostLocks:
     def __init__(self, wanted, play):
         self._play = play
         self._turns = {host: Turn(host, settings) for host, settings in wanted.items()}
-        self._kept = {}  # by queue: the host whose failure left a lock taken
+        self._kept = {}  # by queue: the host whose failure left a lock taken, or frozen
 
     def keep_back(self, host):
         """True if no task of this host may start now."""
@@ -144,15 +144,15 @@ class HostLocks:
         through, failed = state(turn.host)
         if through:
             turn.stage = PARTS
-            if failed and turn.settings.on_failure == KEEP:
+            if failed and turn.settings.on_failure in AFTER_FAILURE:
                 self._kept.setdefault(turn.line, turn.host)
             end_hold(turn.keeper, turn.settings, self._play, {turn.host} if failed else set())
 
     def _give_up(self, turn):
-        """Refuse to wait until a person unlocks a kept lock, and then repeat what has failed on another host."""
+        """Refuse to wait until a person has looked, and then repeat what has failed on another host."""
         name, host = turn.settings.lockname, self._kept[turn.line]
         turn.given_up = DistlockError(
-            f"{name} is left taken after {host} has failed, so no other host of this run goes on"
+            f"{name} is {stopped_by(turn.settings)} after {host} has failed, so no other host of this run goes on"
         )
         if turn.stage == TO_COME:
             self._fail(turn, turn.given_up)

@@ -11,6 +11,7 @@ import time
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.run_lock import start_run_keeper
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError, LockLost
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.keeper.run_keeper_process import (
+    AFTER_FAILURE,
     COOL,
     KEEP,
     RELEASE,
@@ -82,7 +83,7 @@ class PlayLock:
                 return
             time.sleep(0.005)
         keeper, self._keeper = self._keeper, None
-        kept = self._failed and self._settings.on_failure == KEEP
+        stops = self._failed and self._settings.on_failure in AFTER_FAILURE
         end_hold(keeper, self._settings, self._play, self._failed)
         self._failed.clear()
         deadline = time.monotonic() + self._settings.release_timeout + BEYOND
@@ -90,8 +91,9 @@ class PlayLock:
             keeper.wait(LOOK)
         if isinstance(keeper.trouble, LockLost):
             self._fail(keeper.trouble)
-        elif kept and self._to_come:
-            self._fail(DistlockError(f"{keeper.name} is left taken after a failure, so no further batch goes on"))
+        elif stops and self._to_come:
+            how = stopped_by(self._settings)
+            self._fail(DistlockError(f"{keeper.name} is {how} after a failure, so no further batch goes on"))
         elif keeper.trouble is not None or not keeper.over:
             warn_not_released(keeper.name, keeper.trouble or "the process that keeps it gives no answer")
 
@@ -116,10 +118,15 @@ class PlayLock:
         complain(trouble)
 
 
+def stopped_by(settings):
+    """What keeps everybody else from going on after a failure."""
+    return "left taken" if settings.on_failure == KEEP else "frozen"
+
+
 def end_hold(keeper, settings, what, failed):
-    """Release, keep or cool the lock, depending on the outcome and the settings."""
-    if failed and settings.on_failure == KEEP:
-        keeper.end_hold(KEEP, f"{what}: failed on {', '.join(sorted(failed))}")
+    """Release, keep, freeze or cool the lock, depending on the outcome and the settings."""
+    if failed and settings.on_failure in AFTER_FAILURE:
+        keeper.end_hold(settings.on_failure, f"{what}: failed on {', '.join(sorted(failed))}")
     elif settings.cooldown is not None and not failed:
         keeper.end_hold(COOL, settings.cooldown)
     else:

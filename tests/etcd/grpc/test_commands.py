@@ -66,7 +66,7 @@ def test_a_signal_reaches_the_command_and_the_lock_is_released(
     process.send_signal(number)
     assert process.wait(BOUND) == 128 + number
     assert process.stderr.read() == ""
-    assert run_distlock("--json", "--list").stdout == '{"locks": []}\n'
+    assert run_distlock("--json", "--list").stdout == '{"locks": [], "frozen": null}\n'
 
 
 def test_a_signal_to_a_waiter_leaves_no_ticket(
