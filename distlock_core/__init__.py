@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         NotHolder,
         NotStarted,
         OutcomeUnknown,
+        OutsideWindow,
     )
     from distlock_core.events.notices import Notice
     from distlock_core.events.ownership import Ownership
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from distlock_core.lock.realm import Realm
     from distlock_core.manager import LockManager
     from distlock_core.model.freeze import Freeze
+    from distlock_core.model.policy import Policy
     from distlock_core.model.state import Holder, LockState, Waiter
     from distlock_core.rollout.needed import acquire_if_needed
 
@@ -49,6 +51,7 @@ _HOMES = {
     "Holder": "model.state",
     "LockState": "model.state",
     "Waiter": "model.state",
+    "Policy": "model.policy",
     "Notice": "events.notices",
     "Ownership": "events.ownership",
     "Interrupt": "base.deadline",
@@ -82,7 +85,9 @@ __all__ = [
     "NotStarted",
     "Notice",
     "OutcomeUnknown",
+    "OutsideWindow",
     "Ownership",
+    "Policy",
     "Realm",
     "Session",
     "Waiter",

@@ -7,6 +7,7 @@
     |-- NoSpace              kind error: etcd's database is full, and refuses every write that adds to it
     |-- AccessDenied         kind denied: etcd refuses this user or certificate
     |-- LockBusy             kind busy: another holder has it, or a waiter is ahead, and the call was not to wait
+    |   `-- OutsideWindow    kind window: it is outside the times at which it may be acquired, and was not to wait
     |-- AcquireTimeout       kind timeout: not acquired within the timeout
     |-- LockLost             kind lost: it was held by the caller, and is no longer
     |-- NotHolder            kind not_holder: the lock to be released belongs to another holder
@@ -109,6 +110,27 @@ class LockBusy(_AboutALock):
     """Another holder has the lock, or another waiter is ahead in the queue, and the call was not to wait."""
 
     kind = "busy"
+
+
+class OutsideWindow(LockBusy):
+    """The lock is outside the times at which it may be acquired, and the call was not to wait.
+
+    `opens_at` is the Unix time at which it may be, None if that is not within two years.
+    """
+
+    kind = "window"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        state: Any = None,
+        states: Sequence[Any] = (),
+        opens_at: float | None = None,
+        hints: Sequence[Hint] = (),
+    ) -> None:
+        super().__init__(message, state=state, states=states, hints=hints)
+        self.opens_at = opens_at
 
 
 class AcquireTimeout(_AboutALock):

@@ -25,6 +25,7 @@ SAME_SLOTS = "same_slots"  # lock, slots (the holder's number of them)
 THAW = "thaw"  # lock
 THAW_REALM = "thaw_realm"
 REPLACE_FREEZE = "replace_freeze"
+POLICY = "policy"  # lock: its policy cannot be followed
 SETTLE = "settle"  # lock, owner, run: it is unknown whether this run holds it
 RAW_PREFIX = "raw_prefix"  # setting
 SET_ENDPOINTS = "set_endpoints"  # no endpoint is configured
@@ -45,6 +46,7 @@ DATA = {
     THAW: ("lock",),
     THAW_REALM: (),
     REPLACE_FREEZE: (),
+    POLICY: ("lock",),
     SETTLE: ("lock", "owner", "run"),
     RAW_PREFIX: ("setting",),
     SET_ENDPOINTS: (),
@@ -65,6 +67,7 @@ PYTHON = {
     THAW: "To thaw it: realm.thaw({lock})",
     THAW_REALM: "To thaw it: realm.thaw()",
     REPLACE_FREEZE: "To replace it: force=True",
+    POLICY: "See: realm.policy({lock})",
     SETTLE: "Check with realm.show({lock}); if that run holds it: realm.unlock({lock})",
     RAW_PREFIX: "If the Go original uses this prefix: connect(..., raw_prefix=True)",
     SET_ENDPOINTS: "No endpoint is given: connect('http://HOST:2379')",

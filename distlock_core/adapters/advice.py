@@ -78,6 +78,7 @@ _SALT = {
     "thaw": "To thaw it: distlock.thaw {lock}{realm}",
     "thaw_realm": "To thaw it: distlock.thaw{realm}",
     "replace_freeze": "To replace it: force=True",
+    "policy": "See: distlock.show {lock}{realm}",
     "settle": (
         "Check with distlock.show {lock}{realm}; if that run holds it: distlock.unlock {lock} owner={owner}{realm}"
     ),
@@ -100,6 +101,7 @@ _ANSIBLE = {
     "thaw": "To thaw it: distlock.distlock.distlock_freeze with state: thawed, name: {lock}{realm}",
     "thaw_realm": "To thaw it: distlock.distlock.distlock_freeze with state: thawed{realm}",
     "replace_freeze": "To replace it: force: true",
+    "policy": "See: distlock.distlock.distlock_info with name: {lock}{realm}",
     "settle": (
         "Check with distlock.distlock.distlock_info with name: {lock}{realm}; if that run holds it: "
         + _UNLOCKED
@@ -133,6 +135,7 @@ _PUPPET = {
     "thaw": "To thaw it: distlock --thaw --lock-name={lock}{realm}",
     "thaw_realm": "To thaw it: distlock --thaw{realm}",
     "replace_freeze": "To replace it: distlock --freeze --force",
+    "policy": "See: distlock --policy --lock-name={lock}{realm}",
     "settle": (
         "Check with distlock --show --lock-name={lock}{realm}; if that run holds it: "
         "distlock --unlock --lock-name={lock}{realm}"

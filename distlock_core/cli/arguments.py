@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from typing import Any
 
 OPERATIONS = (
-    *("lock", "unlock", "list", "show", "get", "watch", "update", "verify", "freeze", "thaw", "prune"),
+    *("lock", "unlock", "list", "show", "get", "watch", "update", "verify", "freeze", "thaw", "policy", "prune"),
     *("help", "version"),
 )
-WITHOUT_A_LOCK = ("list", "watch", "freeze", "thaw", "prune", "help", "version")
-OF_A_REALM = ("list", "freeze", "thaw")  # without --lock-name, whatever file and environment say
+WITHOUT_A_LOCK = ("list", "watch", "freeze", "thaw", "policy", "prune", "help", "version")
+OF_A_REALM = ("list", "freeze", "thaw", "policy")  # without --lock-name, whatever file and environment say
+
+REPEATED = ("window",)  # several of them are a list
 
 _BY_OPTION = {setting.option: setting for setting in SETTINGS if "option" in setting.scope}
 _OWN = {
@@ -33,6 +35,7 @@ _OWN = {
     "token": TOKEN,
     "older-than": Setting("older_than", "older-than", read_span, None, placeholder="AGE"),
     "for": Setting("for", "for", read_whole_seconds, None, placeholder="SECONDS"),
+    "clear": Setting("clear", "clear", read_bool, False, flag=True),
     "dry-run": Setting("dry_run", "dry-run", read_bool, False, flag=True),
 }
 
@@ -47,8 +50,8 @@ class Request(Value):
     """The request of one call of distlock: an operation, or `run` for a command under the lock.
 
     `limit`: time limit of the command, in seconds. `waits_for` (pid, start time): a process whose end ends the wait.
-    `tells_wait`: report the wait once the lock is acquired. `older_than` (seconds) and `dry_run` are for `prune`, and
-    `lasts` (seconds) is for `freeze`.
+    `tells_wait`: report the wait once the lock is acquired. `older_than` (seconds) and `dry_run` are for `prune`,
+    `dry_run` and `clear` for `policy`, and `lasts` (seconds) is for `freeze`.
     """
 
     operation: str
@@ -62,6 +65,7 @@ class Request(Value):
     older_than: float | None = None
     dry_run: bool = False
     lasts: int | None = None
+    clear: bool = False
 
 
 class AdviceData:
@@ -85,6 +89,7 @@ def parse(arguments: Sequence[str]) -> Request:
     force, token = options.pop("force", False), options.pop("token", None)
     older_than, dry_run = options.pop("older-than", None), options.pop("dry-run", False)
     lasts = options.pop("for", None)
+    clear = options.pop("clear", False)
     for name in ("help", "version"):
         if name in operations:
             return Request(name, Settings(), [])
@@ -98,6 +103,9 @@ def parse(arguments: Sequence[str]) -> Request:
         settings = settings._replace(lockname="")
     if operation == "freeze":
         settings = settings._replace(reason=options.get("reason", ""))  # as for an update
+    if operation == "policy":
+        # File and environment are meant for locks to be acquired, and must not get into a policy.
+        settings = settings._replace(given=frozenset(given))
     if operation == "update":
         # File and environment are meant for a lock to be acquired, and must not change a held one.
         settings = settings._replace(
@@ -111,9 +119,20 @@ def parse(arguments: Sequence[str]) -> Request:
     _check_prune(operation, options, older_than, dry_run)
     if lasts is not None and operation != "freeze":
         raise UsageError("--for goes with --freeze: it ends the freeze after that time")
+    _check_policy(operation, options, settings, clear=clear)
     if operation not in WITHOUT_A_LOCK and not settings.lockname:
         raise UsageError("no lock is named: --lock-name=NAME is required")
-    return Request(operation, settings, command, force, token, older_than=older_than, dry_run=dry_run, lasts=lasts)
+    return Request(
+        operation,
+        settings,
+        command,
+        force,
+        token,
+        older_than=older_than,
+        dry_run=dry_run,
+        lasts=lasts,
+        clear=clear,
+    )
 
 
 def error_form(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[bool, bool]:
@@ -142,8 +161,10 @@ def _split(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
             raise UsageError(f"unknown option {argument!a}{_meant(name, known) or '.'} See: distlock --help")
         if text is None:
             raise UsageError(f"option --{name} needs a value. See: distlock --help")
-        if name in options:
+        if name in options and name not in REPEATED:
             raise UsageError(f"option --{name} is given twice: use it once")
+        if name in options:
+            text = f"{options[name]}, {text}"
         try:
             options[name] = setting.value(setting.as_utf8(text), f"option --{name}")
         except DistlockError as error:
@@ -194,7 +215,7 @@ def _check(operations: Sequence[str], options: dict[str, Any], command: Sequence
     if not operations and not command:
         raise UsageError(
             "nothing to do: give a command to run under the lock, or one of --lock, --unlock, --list, --show, "
-            "--get, --watch, --update, --verify, --freeze, --thaw, --prune. See: distlock --help"
+            "--get, --watch, --update, --verify, --freeze, --thaw, --policy, --prune. See: distlock --help"
         )
 
 
@@ -208,7 +229,9 @@ _GO_WITH = {
     "value": (("run", "lock", "update"), "-- COMMAND, with --lock, or with --update"),
     "ttl": (("run", "lock"), "-- COMMAND, or with --lock"),
     "while-pid": (("lock",), "--lock: with a command, the lock is held while the command runs"),
-    "cooldown": (("run", "unlock"), "-- COMMAND, or with --unlock"),
+    "cooldown": (("run", "unlock", "policy"), "-- COMMAND, or with --unlock or --policy"),
+    "window": (("run", "lock", "policy"), "-- COMMAND, or with --lock or --policy"),
+    "expect": (("run", "lock", "policy"), "-- COMMAND, or with --lock or --policy"),
 }
 
 
@@ -238,10 +261,27 @@ def _check_together(operation: str, options: Mapping[str, Any], settings: Settin
 
 def _check_prune(operation: str, options: Mapping[str, Any], older_than: float | None, dry_run: bool) -> None:
     if operation != "prune":
-        if older_than is not None or dry_run:
-            raise UsageError(f"--{'dry-run' if older_than is None else 'older-than'} goes with --prune")
+        if older_than is not None:
+            raise UsageError("--older-than goes with --prune")
+        if dry_run and operation != "policy":
+            raise UsageError("--dry-run goes with --prune or --policy")
         return
     if older_than is None:
         raise UsageError("--prune needs an age: --older-than=30d keeps what is younger than 30 days")
     if "lock-name" in options:
         raise UsageError("--prune applies to all locks of a realm: leave out --lock-name")
+
+
+def _check_policy(operation: str, options: Mapping[str, Any], settings: Settings, *, clear: bool) -> None:
+    if operation != "policy":
+        if clear:
+            raise UsageError("--clear goes with --policy")
+        return
+    changes = [name for name in ("slots", "cooldown", "window", "expect") if name in options]
+    if (changes or clear) and not settings.lockname:
+        raise UsageError(
+            f"--policy --{changes[0] if changes else 'clear'} changes one lock: name it with --lock-name=NAME"
+        )
+    for name in ("reason", "id"):
+        if name in options and not changes:
+            raise UsageError(f"--{name} goes with a policy to be set: with --slots, --cooldown, --window or --expect")

@@ -52,6 +52,7 @@ def run(arguments: Sequence[str]) -> int:
             "freeze": _freeze,
             "thaw": _thaw,
             "prune": _prune,
+            "policy": _policy,
             "lock": _lock,
             "unlock": _unlock,
             "help": _help,
@@ -187,6 +188,12 @@ def _prune(request: Request) -> int:
     from distlock_core.cli.prune import prune
 
     return prune(request)
+
+
+def _policy(request: Request) -> int:
+    from distlock_core.cli.policy import policy
+
+    return policy(request)
 
 
 def _update(request: Request) -> int:

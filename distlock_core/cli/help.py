@@ -38,6 +38,11 @@ Usage:
       print the events of one lock, or of every lock
   distlock --prune --older-than=AGE [--dry-run] [OPTIONS]
       delete the notes on how holds ended that are older than AGE
+  distlock --policy [--lock-name=NAME] [OPTIONS]
+      show what holds for everybody who acquires a lock, or that lock
+  distlock --policy --lock-name=NAME [--slots=N] [--cooldown=SECONDS]
+           [--window=TIMES] [--expect=SECONDS] [--clear] [--dry-run]
+      set it; --clear: remove what is not named, or all of it
 
 Examples:
   distlock --lock-name=percona_prod --reason="Upgrade RPMs" -- yum upgrade
@@ -83,7 +88,8 @@ HELP = (
     + _option("--force", "for --unlock with --id: also release another owner's lock; for --freeze: replace a freeze")
     + _option("--for=SECONDS", "for --freeze: end it after that time, as 2h; without it, only --thaw ends it")
     + _option("--older-than=AGE", "for --prune: 30d, 12h; younger notes are kept")
-    + _option("--dry-run", "for --prune: only say what would be deleted")
+    + _option("--dry-run", "for --prune and --policy: only say what would be done")
+    + _option("--clear", "for --policy: remove the policy, or replace it by what is named")
     + "  --help, --version\n"
     + _OUTRO
 )

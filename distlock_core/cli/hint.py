@@ -26,6 +26,7 @@ COMMANDS = {
     "thaw": "To thaw it: distlock --thaw --lock-name={lock}{realm}",
     "thaw_realm": "To thaw it: distlock --thaw{realm}",
     "replace_freeze": "To replace it: --force",
+    "policy": "See: distlock --policy --lock-name={lock}{realm}",
     "settle": (
         "Check with distlock --show --lock-name={lock}{realm}; if that run holds it: "
         "distlock --unlock --lock-name={lock}{realm}"

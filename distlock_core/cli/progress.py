@@ -7,9 +7,9 @@ import sys
 
 from distlock_core.base.deadline import now
 from distlock_core.base.text import printable
-from distlock_core.cli.render import as_json, locks_json, say, tell
+from distlock_core.cli.render import as_json, locks_json, say, tell, turn_json
 from distlock_core.lock.acquire import Waiting
-from distlock_core.model.wording import duration, owner_of, taken
+from distlock_core.model.wording import duration, owner_of, place, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Progress:
         if not self._quiet and change != self._shown:
             if self._json:
                 document = {"locks": locks_json(waiting.state), "position": waiting.position, "away": waiting.away}
+                document.update(turn_json(waiting))
                 tell(as_json({"waiting": document}))
             elif self._live:
                 self._news.append(sentence(waiting))
@@ -91,7 +92,8 @@ def sentence(waiting: Waiting) -> str:
         from distlock_core.cli.hint import advice
 
         own = ". ".join([own, *map(advice, waiting.hints)])
-    line = f"waiting: {taken(waiting.state._replace(waiting=0))}{own}; {_position(waiting)}"
+    where = place(waiting.state, waiting.position)
+    line = f"waiting: {taken(waiting.state._replace(waiting=0))}{own}; {where}"
     return f"{line}; {waiting.away}" if waiting.away else line
 
 
@@ -99,14 +101,12 @@ def live_line(waiting: Waiting, width: int) -> str:
     """The live line, at most `width` columns: `12s waiting for percona_prod: position 2 of 4 in the queue, ...`."""
     state = waiting.state
     away = "; etcd does not answer" if waiting.away else ""
-    line = f"{duration(now() - waiting.since)} waiting for {state.name}: {_position(waiting)}{away}"
+    line = f"{duration(now() - waiting.since)} waiting for {state.name}: {place(state, waiting.position)}{away}"
+    if waiting.closed is not None:
+        line += f", {waiting.closed}"
     if state.holders:
         line += ", held by " + " and ".join(owner_of(holder.owner) for holder in state.holders)
     return _cut(line, width)
-
-
-def _position(waiting: Waiting) -> str:
-    return f"position {waiting.position} of {max(waiting.state.waiting, 1)} in the queue"
 
 
 def _cut(text: str, width: int) -> str:

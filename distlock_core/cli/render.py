@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from distlock_core.lock.acquire import Waiting
     from distlock_core.model.freeze import Freeze
+    from distlock_core.model.policy import Policy
 
 COLUMNS = ("LOCK", "OWNER", "SINCE", "HELD", "WAITING", "REASON")
 
@@ -56,6 +58,9 @@ def error_json(error: DistlockError) -> dict[str, Any]:
     state = getattr(error, "state", None)
     if state is not None:
         details["locks"] = locks_json(state)
+    if error.kind == "window":
+        opens = getattr(error, "opens_at", None)
+        details["opens_at"] = None if opens is None else int(opens)
     run = getattr(error, "run", None)
     if run is not None:
         details["run"] = run
@@ -71,6 +76,7 @@ def locks_json(state: LockState) -> list[dict[str, Any]]:
         "last": ended_json(state.last),
         "frozen": None if state.frozen is None else frozen_json(state.frozen),
         "freezes": [frozen_json(freeze) for freeze in state.freezes],
+        "policy": None if state.policy is None else _policy_json(state.policy),
     }
     if not state.holders:
         return [{**_no_holder(state.name), **shared}]
@@ -96,6 +102,8 @@ def holder_json(holder: Holder) -> dict[str, Any]:
         "keeper": holder.keeper,
         "run": record.run or None,
         "taker": _process_json(record.details.get("taker")),
+        "expect": holder.expect,
+        "overdue": holder.is_overdue(time.time()),
     }
 
 
@@ -106,7 +114,8 @@ def _process_json(trace: object) -> dict[str, Any] | None:
 def ended_json(last: HoldEnd | None) -> dict[str, Any] | None:
     if last is None or not last.how:
         return None
-    return {"how": last.how, "by": last.by, "at": last.at, "owner": last.owner, "token": last.token}
+    ended = {"how": last.how, "by": last.by, "at": last.at, "owner": last.owner, "token": last.token}
+    return {**ended, "took": list(last.took)}
 
 
 def frozen_json(freeze: Freeze) -> dict[str, Any]:
@@ -121,19 +130,40 @@ def frozen_json(freeze: Freeze) -> dict[str, Any]:
     }
 
 
+def _policy_json(found: Policy) -> dict[str, Any]:
+    return {**dict.fromkeys(("slots", "cooldown", "window", "expect")), **found.fields}
+
+
+def turn_json(waiting: Waiting) -> dict[str, Any]:
+    """When the turn of a waiter is likely, and when its window opens: Unix times, and seconds for each hold."""
+    from distlock_core.model.forecast import forecast
+
+    turn = forecast(waiting.state, waiting.position, time.time())
+    opens = None if waiting.closed is None else waiting.closed.opens_at
+    return {
+        "each": None if turn is None else turn.each,
+        "likely_at": None if turn is None else int(turn.at),
+        "opens_at": None if opens is None else int(opens),
+    }
+
+
 def waiter_json(waiter: Waiter) -> dict[str, Any]:
     return {"owner": waiter.owner, "host": waiter.host or None, "since": waiter.since, "reason": waiter.reason}
 
 
 def _no_holder(name: str) -> dict[str, Any]:
     fields = ("owner", "since", "held_seconds", "token", "lifetime", "ttl_left", "host", "pid", "reason", "value")
-    return {"lock": name, **dict.fromkeys((*fields, "state", "slot", "keeper", "run", "taker"))}
+    return {"lock": name, **dict.fromkeys((*fields, "state", "slot", "keeper", "run", "taker", "expect", "overdue"))}
 
 
 def table(states: Sequence[LockState]) -> str:
     """A table with a heading and one line per holder."""
-    rows = [COLUMNS, *(row for state in states for row in _rows(state))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    return aligned([COLUMNS, *(row for state in states for row in _rows(state))])
+
+
+def aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows of equal length as a table."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
 
@@ -146,6 +176,8 @@ def _rows(state: LockState) -> list[tuple[str, ...]]:
     for holder in state.holders:
         since = "-" if holder.since is None else clock(holder.since)
         held = "-" if holder.since is None else duration(time.time() - holder.since)
+        if holder.is_overdue(time.time()):
+            held += " OVERDUE"
         label = _labelled(name, *([f"slot {holder.slot}"] if holder.slot else []), *frozen)
         owner = owner_of(holder.owner) + ("" if holder.record.state == HELD else f" ({printable(holder.record.state)})")
         rows.append((label, owner, since, held, str(state.waiting), printable(holder.reason)))
@@ -162,6 +194,8 @@ def card(state: LockState, prefix: str, state_dir: str | None = None) -> str:
     for freeze in state.freezes:
         whole = "the realm, " if freeze.lock is None else ""
         lines += [_field("frozen", f"{whole}by {frozen_by(freeze)}")]
+    if state.policy is not None:
+        lines.append(_field("policy", policy_of(state)))
     for holder in state.holders:
         lines += _holder_lines(holder, state_dir)
     if not state.holders:
@@ -177,6 +211,10 @@ def card(state: LockState, prefix: str, state_dir: str | None = None) -> str:
 
             see = f"distlock --list{realm_options()} has those held"
             lines.append(_field("last", f"never held: {where}. Is it spelled right? {see}"))
+    took = state.last.took if state.last is not None else ()
+    if took:
+        newest = " (the last one at the end)" if len(took) > 1 else ""
+        lines.append(_field("took", ", ".join(map(duration, took)) + newest))
     lines.append(_field("waiting", str(state.waiting)))
     for place, waiter in enumerate(state.waiters, 1):
         since = "" if waiter.since is None else f" since {clock(waiter.since)}"
@@ -186,11 +224,29 @@ def card(state: LockState, prefix: str, state_dir: str | None = None) -> str:
     return "\n".join(lines)
 
 
+def policy_of(state: LockState) -> str:
+    """The policy of a lock in one line, and whether its window is open."""
+    from distlock_core.model.policy import shown
+
+    policy = state.policy
+    if policy is None:
+        return "none"
+    if policy.trouble:
+        return f"cannot be followed: {policy.trouble}"
+    words = ", ".join(f"{field} {shown(field, value)}" for field, value in policy.fields.items())
+    windows, at = policy.windows, time.time()
+    if windows is None or windows.is_open(at):
+        return words
+    opens = windows.opens_at(at)
+    return words if opens is None else f"{words}; closed until {windows.clock(opens)}"
+
+
 def _holder_lines(holder: Holder, state_dir: str | None) -> list[str]:
     record = holder.record
     lines = [_field("held by", owner_of(holder.owner) + (f" (slot {holder.slot})" if holder.slot else ""))]
     if holder.since is not None:
-        lines.append(_field("since", f"{clock(holder.since)} ({duration(time.time() - holder.since)})"))
+        late = f", OVERDUE: expected {duration(holder.expect or 0)}" if holder.is_overdue(time.time()) else ""
+        lines.append(_field("since", f"{clock(holder.since)} ({duration(time.time() - holder.since)}{late})"))
     if holder.reason:
         lines.append(_field("reason", printable(holder.reason)))
     if holder.value is not None:

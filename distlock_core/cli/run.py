@@ -207,8 +207,9 @@ def _finish(request: Request, lock: Lock, ended: CommandEnd, mask: SignalMask) -
             return _end_hold(request, lock, code, mask, _frozen(why, code))
         if settings.on_failure == "keep" and ended.cause != causes.LOST:
             return _end_hold(request, lock, code, mask, _kept(why))
-    if code == OK and settings.cooldown is not None and not hold_of(lock).stays:
-        return _end_hold(request, lock, code, mask, _cooling(settings.cooldown))
+    cooldown = hold_of(lock).acquired.cooldown or settings.cooldown  # the policy's comes first
+    if code == OK and cooldown is not None and not hold_of(lock).stays:
+        return _end_hold(request, lock, code, mask, _cooling(cooldown))
     return _release(request, lock, code, mask)
 
 

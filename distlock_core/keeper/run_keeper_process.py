@@ -126,7 +126,7 @@ class _WaitReport:
         if change != self._shown:
             self._shown = change
             away = f"; {waiting.away}" if waiting.away else ""
-            _say(waiting=f"{in_queue(waiting.state, waiting.position)}{away}")
+            _say(waiting=f"{in_queue(waiting.state, waiting.position, waiting.closed)}{away}")
 
 
 def _get(orders: dict[str, Any], run: _Run) -> Lock:

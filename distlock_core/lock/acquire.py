@@ -21,7 +21,7 @@ from distlock_core.lock.claim import Claims
 from distlock_core.lock.lease import GIVE_UP
 from distlock_core.lock.queue import Queue
 from distlock_core.lock.snapshot import Snapshots
-from distlock_core.lock.spec import LockSpec, ticket_record
+from distlock_core.lock.spec import LockSpec, Rules, ticket_record
 from distlock_core.model.state import LockState
 
 TYPE_CHECKING = False
@@ -30,22 +30,26 @@ if TYPE_CHECKING:
 
     from distlock_core.base.deadline import Cancel
     from distlock_core.etcd.client import Etcd
+    from distlock_core.etcd.values import KeyValue
     from distlock_core.hints import Hint
     from distlock_core.lock.claim import Entry
     from distlock_core.lock.reentry import Reentry
     from distlock_core.lock.refusals import Blocked
+    from distlock_core.lock.ruling import Closed
     from distlock_core.lock.snapshot import Snapshot
     from distlock_core.lock.spec import Acquired
     from distlock_core.model.keys import Keys
 
 MUTEX_GRACE = 1.0  # seconds to wait for a Go client to leave its mutex, even with a timeout of 0
+OUTSIDE = 60.0  # seconds between two reads outside the caller's own window
 CALL_IN_QUEUE = 0.3  # longest call, as a fraction of the ticket's ttl: a longer one would delay the ticket's renewal
 
 
 class Waiting(Value):
     """The progress of a wait. `position` in the queue counts from 1, `since` is on the `now()` clock.
 
-    Of several locks, `state` and `position` are those of the one with the most waiters ahead.
+    Of several locks, `state` and `position` are those of the one with the most waiters ahead. The position is 0 outside
+    the caller's own window, where it is not in the queue; `closed` is that window, or the policy's.
 
     `away` says why etcd does not answer. If the lock is held by the waiter's owner, `own` says why it cannot be
     re-entered, and `hints` how it can.
@@ -57,6 +61,7 @@ class Waiting(Value):
     away: str = ""
     own: str = ""
     hints: Sequence[Hint] = ()
+    closed: Closed | None = None
     places: tuple[tuple[LockState, int], ...] = ()  # of several locks: the state of each, and the position in its queue
 
 
@@ -82,10 +87,13 @@ class Acquisition:
         self._contact = connect_timeout if wait.is_none else min(connect_timeout, wait.seconds)
         longest = connect_timeout + MUTEX_GRACE if wait.is_none else wait.seconds
         self._patience = Patience(self._started + longest, cancel)
-        self.queue = Queue(etcd, spec.locks, spec.ticket_ttl, spec.slots)
+        self.queue = Queue(etcd, spec.locks, spec.ticket_ttl)
         self._claims = Claims(etcd, spec, self.queue)
         self._was_queued = False
         self._mutex_since: float | None = None
+        self._own_rules = Rules.of(spec)
+        self._rulings: dict[str, tuple[int, Rules]] = {}  # by lock: revision of its policy, and the rules under it
+        self._closed: dict[str, Closed] = {}  # by lock: its windows, if they are closed
 
     def run(self) -> tuple[Acquired, ...]:
         """Return the acquired locks, in the order of the request.
@@ -122,7 +130,7 @@ class Acquisition:
         snapshots = self._read(self._patience.within(self._contact))
         entries = self._entries(snapshots)
         if not isinstance(entries, tuple):
-            raise refusals.busy(entries, snapshots.states(self._locks))
+            raise refusals.busy(entries, snapshots.states(self._locks), self._last_to_open())
         if _claims_any(entries) and snapshots.each[0].mutex_busy:
             raise refusals.mutex_busy(snapshots.states(self._locks))
         return tuple(None if isinstance(entry, int) else entry for entry in entries)
@@ -153,28 +161,29 @@ class Acquisition:
         entries = self._entries(snapshots)
         if not isinstance(entries, tuple):
             if self._nowait:
-                raise refusals.busy(entries, snapshots.states(self._locks))
-            return self._wait(snapshots)
+                raise refusals.busy(entries, snapshots.states(self._locks), self._last_to_open())
+            return self._wait_outside(snapshots) if self._leaves_the_queue(snapshots) else self._wait(snapshots)
         if _claims_any(entries) and snapshots.each[0].mutex_busy:
             return self._wait_for_mutex(snapshots) if self._nowait else self._wait(snapshots)
-        return self._claims.take(snapshots, entries, self._call)
+        return self._claims.take(snapshots, entries, self._rules_of(snapshots), self._call)
 
     # How each lock can be taken now.
 
     def _entries(self, snapshots: Snapshots) -> tuple[Entry, ...] | list[Blocked]:
         """How each lock can be taken now; if that is not possible for all of them, those that it is not possible for.
 
-        Raises `LimitConflict`, and `LockBusy` if the owner holds some of the locks and others are not free, as nobody
-        waits while holding.
+        Notes which windows are closed. Raises `LimitConflict`, `ConfigError` for a policy that cannot be followed, and
+        `LockBusy` if the owner holds some of the locks and others are not free, as nobody waits while holding.
         """
         entries: list[Entry] = []
         blocked: list[Blocked] = []
+        self._closed = {}
         for keys, snapshot in zip(self._locks, snapshots.each):
             entry: Entry | None = self._reentry(keys, snapshot)
             if entry is None:
                 state = snapshot.state(keys.name)
-                entry = self._free_slot(snapshot, state)
-                if entry is None:
+                entry = self._free_slot(snapshot, state, self._rules(keys, snapshot))
+                if entry is None or keys.name in self._closed:
                     blocked.append((state, self._own(state)))
                     continue
             entries.append(entry)
@@ -199,21 +208,82 @@ class Acquisition:
         return reentry
 
     def _own(self, state: LockState) -> tuple[str, list[Hint]]:
-        """Why the hold of the same owner cannot be re-entered, with hints how it can; "" if there is no such hold."""
+        """Why the hold of the same owner cannot be re-entered, with hints how it can, and which window is closed."""
+        shut = self._closed.get(state.name)
+        closed = "" if shut is None else str(shut)
         if not self._spec.explicit or not state.holders:
-            return "", []
+            return closed, []
         from distlock_core.lock.reentry_refusals import why_not
 
-        return why_not(state, self._spec)
+        why, hints = why_not(state, self._spec)
+        return "; ".join(filter(None, (why, closed))), hints
 
-    def _free_slot(self, snapshot: Snapshot, state: LockState) -> int | None:
+    def _rules(self, keys: Keys, snapshot: Snapshot) -> Rules:
+        """The rules for a claim of this lock. Notes whether its windows are closed. Raises as `rules_under()`."""
+        rules = self._own_rules
+        if snapshot.policy is not None:
+            rules = self._under_policy(keys, snapshot.policy)
+        if rules.windows is not None:
+            from distlock_core.lock.ruling import closed
+
+            shut = closed(rules)
+            if shut is not None:
+                self._closed[keys.name] = shut
+        self.queue.follows = rules.slots == 1 and len(self._locks) == 1
+        return rules
+
+    def _under_policy(self, keys: Keys, policy: KeyValue) -> Rules:
+        revision, rules = self._rulings.get(keys.name, (0, self._own_rules))
+        if revision != policy.mod_revision:
+            from distlock_core.lock.ruling import rules_under
+
+            rules = rules_under(self._spec, keys, policy)
+            self._rulings[keys.name] = policy.mod_revision, rules
+        return rules
+
+    def _rules_of(self, snapshots: Snapshots) -> list[Rules]:
+        """The rules for each lock, as `_entries()` has found them."""
+        return [
+            self._own_rules if one.policy is None else self._rulings.get(keys.name, (0, self._own_rules))[1]
+            for keys, one in zip(self._locks, snapshots.each)
+        ]
+
+    def _free_slot(self, snapshot: Snapshot, state: LockState, rules: Rules) -> int | None:
         """The slot that can be claimed now, None if this attempt has to wait. Raises `LimitConflict`."""
-        conflict = refusals.other_limit(state, self._spec.slots)
+        conflict = None if rules.sets_slots else refusals.other_limit(state, rules.slots)
         if conflict is not None:
             raise conflict
-        return snapshot.free_slot(self._spec.slots) if snapshot.is_my_turn and not snapshot.freezes else None
+        return snapshot.free_slot(rules.slots) if snapshot.is_my_turn and not snapshot.freezes else None
 
     # Waiting.
+
+    def _last_to_open(self) -> Closed | None:
+        """The closed windows that open last, None if all are open."""
+        if not self._closed:
+            return None
+        return max(self._closed.values(), key=lambda closed: closed.seconds_left)
+
+    def _leaves_the_queue(self, snapshots: Snapshots) -> bool:
+        """True outside the caller's own window, unless it is in the queue and its turn has not come yet.
+
+        A first waiter that may not acquire the lock would hold up all others, whose windows may be open.
+        """
+        if all(closed.for_everybody for closed in self._closed.values()):
+            return False
+        each = zip(snapshots.each, self._rules_of(snapshots))
+        return not self.queue.tickets or any(one.could_be_claimed(rules.slots) for one, rules in each)
+
+    def _wait_outside(self, snapshots: Snapshots) -> Snapshots:
+        """Wait outside the queue until the window opens. The policy may change meanwhile."""
+        if self.queue.tickets:
+            self.queue.leave()
+        self._was_queued = True
+        closed = self._last_to_open()
+        self._report(snapshots)
+        self._patience.pause(OUTSIDE if closed is None else min(OUTSIDE, closed.seconds_left))
+        if self._patience.over():
+            raise self._timeout(snapshots)
+        return self._read(self._call())
 
     def _wait(self, snapshots: Snapshots) -> Snapshots:
         seen: Snapshots | None = None
@@ -226,9 +296,12 @@ class Acquisition:
             self._was_queued = True
         else:
             self._report(snapshots)
-            if self.queue.is_near(snapshots):
+            patience, closed = self._patience, self._last_to_open()
+            if closed is not None:
+                patience = patience.within(closed.seconds_left)
+            elif self.queue.is_near(snapshots):
                 self._claims.get_ready(self._call)
-            seen = self.queue.wait(snapshots, self._claims.lease, self._patience, self._call())
+            seen = self.queue.wait(snapshots, self._claims.lease, patience, self._call())
         if self._patience.over():
             raise self._timeout(snapshots)
         return seen or self._read(self._call())
@@ -270,11 +343,9 @@ class Acquisition:
 
     def _blocked(self, snapshots: Snapshots, states: Sequence[LockState]) -> list[Blocked]:
         """The locks that this attempt waits for; all of them if none is blocked. `states`: those to be shown."""
-        slots = self._spec.slots
+        each = zip(states, snapshots.each, self._rules_of(snapshots))
         blocked = [
-            state
-            for state, one in zip(states, snapshots.each)
-            if not one.is_my_turn or one.freezes or one.free_slot(slots) is None
+            state for state, one, rules in each if not one.could_be_claimed(rules.slots) or state.name in self._closed
         ]
         return [(state, self._own(state)) for state in blocked or states]
 
@@ -285,14 +356,17 @@ class Acquisition:
     def _report(self, snapshots: Snapshots, away: str = "") -> None:
         if self._progress is None:
             return
-        places = list(zip(snapshots.states(self._locks), self.queue.positions(snapshots)))
+        positions, closed = self.queue.positions(snapshots), self._last_to_open()
+        if self._closed and not self.queue.tickets:
+            positions = [0 for _ in positions]
+        places = list(zip(snapshots.states(self._locks), positions))
         if len(places) == 1:
             ((state, position),) = places
-            self._progress(Waiting(state, position, self._started, away, *self._own(state)))
+            self._progress(Waiting(state, position, self._started, away, *self._own(state), closed))
             return
         blocked = {state.name for state, _ in self._blocked(snapshots, [state for state, _ in places])}
         state, position = max(places, key=lambda place: (place[0].name in blocked, place[1]))
-        self._progress(Waiting(state, position, self._started, away, *self._own(state), tuple(places)))
+        self._progress(Waiting(state, position, self._started, away, *self._own(state), closed, tuple(places)))
 
     # The end.
 

@@ -9,7 +9,7 @@ from distlock_core.etcd.values import Compare, Delete, Get, KeyValue, LeaseGone,
 from distlock_core.lock import refusals
 from distlock_core.lock.lease import Lease
 from distlock_core.lock.snapshot import Snapshots, claim_conditions, gets_of_all, once, reentry_conditions, unsettled
-from distlock_core.lock.spec import NESTED, NEW, Acquired, LockSpec, claim_record, run_details
+from distlock_core.lock.spec import NESTED, NEW, Acquired, LockSpec, Rules, claim_record, run_details
 from distlock_core.model.record import EndNote, Record
 from distlock_core.process.identity import new_run
 
@@ -63,7 +63,9 @@ class Claims:
         """True while it is unknown whether the last claim was applied."""
         return self._doubt is not None
 
-    def take(self, snapshots: Snapshots, entries: Sequence[Entry], call: Call) -> tuple[Acquired, ...] | Snapshots:
+    def take(
+        self, snapshots: Snapshots, entries: Sequence[Entry], rules: Sequence[Rules], call: Call
+    ) -> tuple[Acquired, ...] | Snapshots:
         """Claim a free slot, or re-enter a hold of the same owner, for each lock.
 
         Returns the holds, or new snapshots if a lock has changed. If this process runs inside all the holds, nothing is
@@ -77,9 +79,10 @@ class Claims:
         conditions: list[Compare] = []
         then: list[Op] = []
         acquired = []
-        for keys, snapshot, entry, ticket in zip(self._locks, snapshots.each, entries, self._tickets()):
+        each = zip(self._locks, snapshots.each, entries, self._tickets(), rules)
+        for keys, snapshot, entry, ticket, applies in each:
             if isinstance(entry, int):
-                part = self._claim(keys, snapshot, entry, ticket, lease)
+                part = self._claim(keys, snapshot, entry, ticket, lease, applies)
             else:
                 part = self._enter(keys, snapshot, entry, lease)
             acquired.append(part[0])
@@ -98,15 +101,17 @@ class Claims:
         return tuple(found)
 
     def _claim(
-        self, keys: Keys, snapshot: Snapshot, slot: int, ticket: Ticket | None, lease: int
+        self, keys: Keys, snapshot: Snapshot, slot: int, ticket: Ticket | None, lease: int, rules: Rules
     ) -> tuple[Acquired, list[Compare], list[Op]]:
         """The hold of a free slot, with the conditions and writes that make it."""
-        key, record = keys.slot(slot), claim_record(self._spec, self._own_details())
+        key, record = keys.slot(slot), claim_record(self._spec, self._own_details(), rules, snapshot.last)
         then: list[Op] = [Put(key, record, lease)]
         if ticket is not None:
             then.append(Delete(ticket.key))
-        conditions = claim_conditions(keys, snapshot, ticket, slot, self._spec.slots)
-        return Acquired(KeyValue(key, record, 0, 0, lease), self._run, slot, lease=self.lease), conditions, then
+        conditions = claim_conditions(keys, snapshot, ticket, slot, rules.slots)
+        kv = KeyValue(key, record, 0, 0, lease)
+        acquired = Acquired(kv, self._run, slot, lease=self.lease, cooldown=rules.cooldown)
+        return acquired, conditions, then
 
     def _enter(
         self, keys: Keys, snapshot: Snapshot, reentry: Reentry, lease: int
@@ -320,7 +325,7 @@ class Claims:
         if without_note:
             return [Delete(key)]
         keys = next(keys for keys in self._locks if keys.is_held_by(key))
-        return [Delete(key), Put(keys.last, EndNote("released", self._spec.owner).record(acquired.kv))]
+        return [Delete(key), Put(keys.last, EndNote("released", self._spec.owner, counts=False).record(acquired.kv))]
 
     def _unknown(self, why: str) -> OutcomeUnknown:
         return refusals.unknown([keys.name for keys in self._locks], self._spec.owner, self._run, why)

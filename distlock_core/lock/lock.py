@@ -307,18 +307,23 @@ class Lock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._leave_block()
+            self._leave_block(failed=kind is not None)
         except DistlockError:
             raise
         except BaseException:
-            self._leave_block(again=True)  # interrupted before the interrupt could be deferred
+            self._leave_block(failed=kind is not None, again=True)  # interrupted before the interrupt could be deferred
             raise
 
-    def _leave_block(self, *, again: bool = False) -> None:
+    def _leave_block(self, *, failed: bool, again: bool = False) -> None:
         hold = self._current.hold
         if hold is not None and hold.is_inherited:
             return
-        if not again or (hold is not None and not hold.is_ending):
+        if again and (hold is None or hold.is_ending):
+            return
+        cooldown = None if hold is None or hold.stays else hold.acquired.cooldown
+        if cooldown is not None and not failed:
+            self.cool(cooldown)
+        else:
             self.release()
 
 

@@ -35,7 +35,7 @@ def after(snapshot: Snapshot, events: Iterable[Event], keys: Keys, read_at: int)
             left = tuple(ticket for ticket in snapshot.ahead or () if ticket.key != kv.key)
             snapshot = snapshot._replace(ahead=left, waiting=snapshot.waiting - 1)
         else:
-            return None  # its own ticket, another slot, a freeze, the mutex, or a note that was pruned
+            return None  # its own ticket, another slot, a freeze, the mutex, the policy, or a note that was pruned
         snapshot = snapshot._replace(revision=max(snapshot.revision, kv.mod_revision))
     return snapshot
 

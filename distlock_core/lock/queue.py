@@ -36,14 +36,13 @@ class Queue:
     first in all, it watches all the locks, and reads after each event. So does one for a lock with several slots.
     """
 
-    def __init__(self, etcd: Etcd, locks: Sequence[Keys], ttl: int = TICKET_TTL, slots: int = 1) -> None:
-        """`ttl` (seconds): how long the tickets survive without a renewal. `slots`: of each lock."""
+    def __init__(self, etcd: Etcd, locks: Sequence[Keys], ttl: int = TICKET_TTL) -> None:
+        """`ttl` (seconds): how long the tickets survive without a renewal."""
         self._etcd = etcd
         self._locks = locks
         self._ttl = ttl
         # With several slots, a read is needed to know their holders; with several locks, to know all at one revision.
-        self._follows = slots == 1 and len(locks) == 1
-        self._front = NEAREST if self._follows else 1  # the first waiters of a queue, which watch the locks
+        self.follows = len(locks) == 1
         self.tickets: tuple[Ticket, ...] = ()  # one for each lock, all attached to one lease
         self._leftover: Lease | None = None  # of tickets that may or may not exist
         self._watch: Watch | None = None
@@ -87,6 +86,11 @@ class Queue:
         counts = bool(self.tickets) and now() >= self._count_at
         outcome = self._etcd.read(gets_of_all(self._locks, self.tickets, count=counts), patience)
         return self._counted(Snapshots.parse(self._locks, outcome, self.tickets, counted=counts))
+
+    @property
+    def _front(self) -> int:
+        """The number of waiters at the front of a queue that watch the locks."""
+        return NEAREST if self.follows else 1
 
     def positions(self, snapshots: Snapshots) -> list[int]:
         """The place in each queue, from 1; without tickets, the place that they would get."""
@@ -180,7 +184,7 @@ class Queue:
             if len(left) < self._front and gone.isdisjoint(ticket.key for ticket in self.tickets):
                 self._watch_locks(left, patience.within(OPENING))  # a waiter ahead is gone, most likely with the lock
             return None
-        if not self._follows:
+        if not self.follows:
             return None
         from distlock_core.lock import near
 
@@ -214,10 +218,10 @@ class Queue:
         self.stop_watching()
         ranges: list[tuple[bytes, bytes | None]] = [(key, None) for key in ahead]
         for keys, ticket in zip(self._locks, self.tickets):
-            ranges += [(ticket.key, None), (keys.lock, None), ends(keys.slots), ends(keys.mutex)]
-            ranges += [(keys.freeze, None), (keys.lock_freeze, None)]
-            if self._follows:
-                ranges.append((keys.last, None))
+            alone = [ticket.key, keys.lock, keys.freeze, keys.lock_freeze, keys.policy]
+            if len(self._locks) == 1:
+                alone.append(keys.last)
+            ranges += [*((key, None) for key in alone), ends(keys.slots), ends(keys.mutex)]
         self._watch = self._etcd.watch(list(dict.fromkeys(ranges)), 0, patience)
         self._watched = frozenset(ahead)
         self._watches_locks = True

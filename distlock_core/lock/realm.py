@@ -28,8 +28,11 @@ if TYPE_CHECKING:
     from distlock_core.events.watch import Watching
     from distlock_core.lock.freeze import FreezeKey
     from distlock_core.lock.loss import Loss
+    from distlock_core.lock.policies import PolicyChange
     from distlock_core.lock.prune import Pruned
     from distlock_core.model.freeze import Freeze
+    from distlock_core.model.policy import Policy
+    from distlock_core.model.windows import Windows
 
 
 class Realm:
@@ -60,7 +63,9 @@ class Realm:
         *,
         value: str | None = None,
         timeout: float | None = None,
-        slots: int = 1,
+        slots: int | None = None,
+        window: str | None = None,
+        expect: int | None = None,
         ttl: int | None = None,
         refresh: float | None = None,
         on_lost: Callable[[Loss], None] | None = None,
@@ -71,18 +76,21 @@ class Realm:
         taker: Mapping[str, Any] | None = None,
         token: int | None = None,
         ticket_ttl: int = TICKET_TTL,
+        cooldown: int | None = None,
     ) -> Lock:
         """Return a lock, not yet acquired. Raises `ConfigError`.
 
         While it is held it publishes its `value` (an address, a state), for `get()` and `watch()`. `owner` is shown to
         others (default: the host name); if it is given, the same owner can re-enter a lock that it holds as a `step`,
-        or that its dead run has left. `slots` is the number of simultaneous holders allowed. `timeout` (seconds) is
-        that of `with`. With a `ttl` (seconds) the lock is leased: while it is held, a thread renews it every `refresh`
-        seconds (default: a third of the ttl), unless `background` is False, and calls `on_lost` once if it is lost.
-        `inside` has the keys and tokens held by the commands around this one, `details` additional fields of the
-        record. `taker` is the trace (`trace_of()`) of the process that a step is taken for (default: this process);
-        that process and its descendants can re-enter the step, others only with its `token`, or once that process is
-        provably gone.
+        or that its dead run has left. `slots` is the number of simultaneous holders allowed (default: 1). `window` has
+        the times outside of which the lock is not acquired, `expect` the seconds that the hold is expected to take.
+        With a `cooldown` (seconds) a `with` block that ends without an exception leaves the lock taken for that time.
+        The lock's policy, if it has one, comes before these four. `timeout` (seconds) is that of `with`. With a `ttl`
+        (seconds) the lock is leased: while it is held, a thread renews it every `refresh` seconds (default: a third of
+        the ttl), unless `background` is False, and calls `on_lost` once if it is lost. `inside` has the keys and tokens
+        held by the commands around this one, `details` additional fields of the record. `taker` is the trace
+        (`trace_of()`) of the process that a step is taken for (default: this process); that process and its descendants
+        can re-enter the step, others only with its `token`, or once that process is provably gone.
         """
         spec = LockSpec(
             (self._keys(name),),
@@ -90,7 +98,7 @@ class Realm:
             owner is not None,
             check_text(reason, "reason"),
             "lock" if step else "run",
-            slots,
+            1 if slots is None else slots,
             inside or {},
             ttl,
             refresh,
@@ -100,6 +108,10 @@ class Realm:
             taker=taker,
             named=token,
             state_dir=self._state_dir,
+            windows=None if window is None else _windows(window),
+            expect=expect,
+            cooldown=cooldown,
+            given={"slots": slots, "window": window, "expect": expect, "cooldown": cooldown},
         )
         return Lock(
             self._etcd,
@@ -128,7 +140,7 @@ class Realm:
 
         keys = self._keys(name)
         gets = [Get(keys.lock), Get(*ends(keys.slots)), Get(*ends(keys.queue)), Get(keys.last)]
-        gets += [Get(keys.freeze), Get(keys.lock_freeze)]
+        gets += [Get(keys.freeze), Get(keys.lock_freeze), Get(keys.policy)]
         return self._with_ttl_left(state_of(keys, self._read(gets, cancel)), cancel)
 
     def get(self, name: str, *, cancel: Cancel | None = None) -> str | None:
@@ -192,7 +204,8 @@ class Realm:
 
         If `owner` is given, another owner's hold is refused unless `force` is set; if `token` is given, any hold with
         another token is refused. Only the hold just read is deleted, never a newer one. With a `cooldown` the lock
-        stays taken for that many seconds. Raises `LockNotFound`, `NotHolder`, `EtcdUnavailable`, `AccessDenied`.
+        stays taken for that many seconds, for an owner's own hold as its policy has it. Raises `LockNotFound`,
+        `NotHolder`, `EtcdUnavailable`, `AccessDenied`.
         """
         if owner is not None:
             check_owner(owner)
@@ -285,6 +298,69 @@ class Realm:
         prune = Prune(self._etcd, self.prefix, self._connect_timeout, self._release_timeout, cancel)
         return prune.run(older_than, hostname(), dry_run=dry_run)
 
+    def policy(self, name: str, *, cancel: Cancel | None = None) -> Policy | None:
+        """Return the policy of a lock, None if it has none. Raises `EtcdUnavailable`, `AccessDenied`."""
+        from distlock_core.lock.policies import read_policy
+
+        return read_policy(self._etcd, self._keys(name), Patience.lasting(self._connect_timeout, cancel))
+
+    def policies(self, *, cancel: Cancel | None = None) -> builtins.list[Policy]:
+        """Return the policies of all locks that have one, by name. Raises as `policy()`."""
+        from distlock_core.lock.policies import read_policies
+
+        return read_policies(self._etcd, self.prefix, Patience.lasting(self._connect_timeout, cancel))
+
+    def set_policy(
+        self,
+        name: str,
+        *,
+        slots: int | None = None,
+        cooldown: int | None = None,
+        window: str | None = None,
+        expect: int | None = None,
+        reason: str | None = None,
+        owner: str | None = None,
+        replace: bool = False,
+        dry_run: bool = False,
+        cancel: Cancel | None = None,
+    ) -> PolicyChange:
+        """Set what holds for everybody who acquires a lock, from now on. Return what the policy was, and what it is.
+
+        Fields that are None stay as they are; with `replace` they are removed. `owner` (default: the host name) and
+        `reason` are shown to others. A `dry_run` changes nothing. Raises `ConfigError`, `EtcdUnavailable`,
+        `AccessDenied`, and `OutcomeUnknown` if it is unknown whether it was changed; it is safe to call it again.
+        """
+        fields = {"slots": slots, "cooldown": cooldown, "window": window, "expect": expect}
+        given = {field: value for field, value in fields.items() if value is not None}
+        if not given:
+            raise ConfigError("a policy needs at least one of slots, cooldown, window and expect")
+        return self._change_policy(name, given, reason, owner, cancel, replace=replace, dry_run=dry_run)
+
+    def clear_policy(self, name: str, *, dry_run: bool = False, cancel: Cancel | None = None) -> PolicyChange:
+        """Remove the policy of a lock: each caller's own settings apply from now on. Raises as `set_policy()`."""
+        return self._change_policy(name, {}, None, None, cancel, replace=True, dry_run=dry_run)
+
+    def _change_policy(
+        self,
+        name: str,
+        given: Mapping[str, Any],
+        reason: str | None,
+        owner: str | None,
+        cancel: Cancel | None,
+        *,
+        replace: bool,
+        dry_run: bool,
+    ) -> PolicyChange:
+        from distlock_core.lock.policies import change_policy
+
+        by = hostname() if owner is None else check_owner(owner)
+        if reason is not None:
+            check_text(reason, "reason")
+        patience = Patience.lasting(self._connect_timeout, cancel)
+        return change_policy(
+            self._etcd, self._keys(name), by, given, reason, patience, replace=replace, dry_run=dry_run
+        )
+
     def watch(self, name: str | None = None, *, freezes: bool = False) -> Watching:
         """Return an iterator over the events of a lock, or of every lock of the realm: `acquired`, `changed`, ...
 
@@ -370,3 +446,12 @@ class Realm:
             for holder in state.holders
         )
         return state._replace(holders=holders)
+
+
+def _windows(text: str) -> Windows:
+    from distlock_core.model.window_syntax import parse_windows
+
+    try:
+        return parse_windows(text)
+    except ConfigError as error:
+        raise ConfigError(f"window: expected {error.message}, found {ascii(text)[:60]}") from None

@@ -47,6 +47,9 @@ def reentry_record(spec: LockSpec, run: str, reentry: Reentry) -> bytes:
         details["reason"] = reentry.holder.reason
     if reentry.holder.value is not None:
         details.setdefault("value", reentry.holder.value)
+    for field in ("limit", "expect", "took"):
+        if field in reentry.holder.record.details:
+            details[field] = reentry.holder.record.details[field]
     if reentry.how == STEP and spec.kind == "run":
         details["step"] = reentry.before.decode("utf-8", "backslashreplace")
         details["step_lease"] = reentry.before_lease

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distlock_core.base.text import printable
-from distlock_core.errors import AcquireTimeout, Frozen, LimitConflict, LockBusy, OutcomeUnknown
+from distlock_core.errors import AcquireTimeout, Frozen, LimitConflict, LockBusy, OutcomeUnknown, OutsideWindow
 from distlock_core.hints import SAME_OWNER, SAME_SLOTS, THAW, THAW_REALM, Hint, see, settle
 from distlock_core.lock.spec import NESTED
 from distlock_core.model.state import LockState
@@ -14,14 +14,23 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from distlock_core.lock.reentry import Reentry
+    from distlock_core.lock.ruling import Closed
 
     # A lock that cannot be taken now, and why a hold of the caller's owner there cannot be re-entered, with hints.
     Blocked = tuple[LockState, tuple[str, list[Hint]]]
 
 
-def busy(blocked: Sequence[Blocked], states: Sequence[LockState]) -> LockBusy | Frozen:
-    """The error for a caller that does not wait: a lock is held, others are ahead, or a lock is frozen."""
+def busy(
+    blocked: Sequence[Blocked], states: Sequence[LockState], closed: Closed | None = None
+) -> LockBusy | OutsideWindow | Frozen:
+    """The error for a caller that does not wait: a lock is held, others are ahead, or a lock is frozen.
+
+    `closed`: the windows outside of which it is. What a message says about them is in `blocked`.
+    """
     frozen = [state for state, _ in blocked if state.frozen is not None]
+    if closed is not None and not frozen:
+        opens, hints = closed.opens_at, _hints(blocked)
+        return OutsideWindow(_why(blocked), state=blocked[0][0], states=states, opens_at=opens, hints=hints)
     kind = Frozen if frozen else LockBusy
     return kind(_why(blocked), state=(*frozen, blocked[0][0])[0], states=states, hints=_hints(blocked))
 

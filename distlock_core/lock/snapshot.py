@@ -45,11 +45,12 @@ class Snapshot(Value):
     last: KeyValue | None
     crowded: bool = False
     position: int = 0
+    policy: KeyValue | None = None
 
     @classmethod
     def parse(cls, keys: Keys, outcome: Outcome, ticket: Ticket | None, *, counted: bool = False) -> Snapshot:
         """Parse the results of `gets()`, which are the last ones of the outcome. `counted`: of its `count`."""
-        lock, slots, queue, freeze, mutex, last, own_freeze = outcome.ranges()[-7:]
+        lock, slots, queue, freeze, mutex, last, own_freeze, policy = outcome.ranges()[-8:]
         ahead: tuple[KeyValue, ...] | None = None
         position = 0
         if ticket is not None and queue.kvs and queue.kvs[0].create_revision == ticket.create_revision:
@@ -65,6 +66,7 @@ class Snapshot(Value):
             last.kvs[0] if last.kvs else None,
             slots.total > len(slots.kvs),
             position,
+            policy.kvs[0] if policy.kvs else None,
         )
 
     @property
@@ -73,13 +75,18 @@ class Snapshot(Value):
         return self.waiting == 0 if self.ahead is None else not self.ahead
 
     def free_slot(self, slots: int) -> int | None:
-        """The lowest free slot. A lock with one slot is free only if no slot is held."""
-        if self.crowded:
+        """The lowest free slot. A lock with one slot is free only if no slot is held.
+
+        After the number of slots was reduced by the lock's policy, holders above it count too.
+        """
+        if self.crowded or len(self.holders) >= slots:
             return None
-        if slots == 1:
-            return None if self.holders else 0
         taken = {holder.slot for holder in self.holders}
         return next((slot for slot in range(slots) if slot not in taken), None)
+
+    def could_be_claimed(self, slots: int) -> bool:
+        """True if a slot is free, nothing is frozen, and it is this waiter's turn."""
+        return self.is_my_turn and not self.freezes and self.free_slot(slots) is not None
 
     def held_under(self, run: str) -> Holder | None:
         """The hold of the acquisition with this run id, None if there is none."""
@@ -88,7 +95,12 @@ class Snapshot(Value):
     def state(self, name: str) -> LockState:
         """The state for messages and listings."""
         last = HoldEnd.parse(self.last.value) if self.last else None
-        return LockState(name, self.holders, self.waiting, last=last, freezes=self.freezes, mutex_busy=self.mutex_busy)
+        state = LockState(name, self.holders, self.waiting, last=last, freezes=self.freezes, mutex_busy=self.mutex_busy)
+        if self.policy is None:
+            return state
+        from distlock_core.model.policy import Policy
+
+        return state.under(Policy.parse(name, self.policy))
 
 
 class Snapshots(Value):
@@ -144,7 +156,8 @@ def gets(keys: Keys, ticket: Ticket | None, *, count: bool = False) -> list[Get]
     queue = Get(*ends(keys.queue), keys_only=True, limit=limit, max_create_revision=newest, youngest_first=True)
     mutex = Get(*ends(keys.mutex), keys_only=True, limit=1)
     slots = Get(*ends(keys.slots), limit=MOST_SLOTS)
-    return [Get(keys.lock), slots, queue, Get(keys.freeze), mutex, Get(keys.last), Get(keys.lock_freeze)]
+    of_lock = [Get(keys.lock), slots, queue, Get(keys.freeze), mutex, Get(keys.last)]
+    return [*of_lock, Get(keys.lock_freeze), Get(keys.policy)]
 
 
 def _freezes(keys: Keys, found: tuple[KeyValue, ...]) -> tuple[Freeze, ...]:
@@ -174,25 +187,33 @@ def _or_none(locks: Sequence[Keys], tickets: Sequence[Ticket]) -> Sequence[Ticke
 
 def claim_conditions(keys: Keys, snapshot: Snapshot, ticket: Ticket | None, slot: int, slots: int) -> list[Compare]:
     """The conditions for claiming a free slot: everything that the snapshot shows as free is still free."""
-    conditions = [_absent(keys.slot(slot))]
     if slots == 1:
-        conditions.append(_absent(*ends(keys.slots)))
+        conditions = [_absent(keys.slot(slot)), _absent(*ends(keys.slots))]
     else:
-        # Another slot may have been taken or released since, by a holder with a different number of slots.
-        conditions.append(Compare("MOD", "LESS", keys.lock, snapshot.revision + 1))
-        conditions.append(Compare("MOD", "LESS", keys.slots, snapshot.revision + 1, ends(keys.slots)[1]))
+        # No slot has been taken since, not even another one: by a holder with a different number of slots. Few
+        # conditions, as etcd limits the number of those for several locks.
+        conditions = [
+            Compare("MOD", "LESS", keys.lock, snapshot.revision + 1),
+            Compare("MOD", "LESS", keys.slots, snapshot.revision + 1, ends(keys.slots)[1]),
+        ]
     if ticket is None:
         conditions.append(_absent(*ends(keys.queue)))
     else:
         born = ticket.create_revision
         conditions.append(Compare("CREATE", "EQUAL", ticket.key, born))
         conditions.append(Compare("CREATE", "GREATER", keys.queue, born - 1, ends(keys.queue)[1]))
-    return [*conditions, mutex_free(keys), *not_frozen(keys), *_not_void(keys, snapshot)]
+    rest = [mutex_free(keys), *not_frozen(keys), policy_unchanged(keys, snapshot)]
+    return [*conditions, *rest, *_not_void(keys, snapshot)]
 
 
 def not_frozen(keys: Keys) -> list[Compare]:
     """The conditions that neither the realm nor the lock is frozen."""
     return [_absent(keys.freeze), _absent(keys.lock_freeze)]
+
+
+def policy_unchanged(keys: Keys, snapshot: Snapshot) -> Compare:
+    """The condition that the lock's policy is as it was read, so that a change applies to every later claim."""
+    return Compare("MOD", "EQUAL", keys.policy, snapshot.policy.mod_revision if snapshot.policy else 0)
 
 
 def reentry_conditions(keys: Keys, snapshot: Snapshot, holder: Holder) -> list[Compare]:

@@ -8,13 +8,15 @@ from distlock_core.base.value import Value
 from distlock_core.etcd.values import KeyValue
 from distlock_core.lock.lease import TICKET_TTL, Lease
 from distlock_core.model.keys import Keys
-from distlock_core.model.record import HELD, Record, token_of
+from distlock_core.model.record import HELD, Record, times_of, token_of
 from distlock_core.process.identity import hostname, trace_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+    from distlock_core.model.windows import Windows
 
 CONNECT_TIMEOUT = 5.0  # seconds for the first contact with etcd
 RELEASE_TIMEOUT = 30.0  # seconds to retry a release while etcd is unreachable
@@ -43,6 +45,26 @@ class LockSpec(Value):
     state_dir: str | None = (
         None  # directory of this machine's notes of its acquisitions; default: `run_notes.directory()`
     )
+    windows: Windows | None = None  # outside of which it is not acquired
+    expect: int | None = None  # seconds that the hold is expected to take
+    cooldown: int | None = None  # seconds for which it stays taken after a success
+    given: Mapping[str, Any] | None = None  # settings named by the caller that a policy can override, by field
+
+
+class Rules(Value):
+    """What applies to a claim of one lock: its policy, and the caller's own settings where the policy is silent."""
+
+    slots: int
+    windows: Windows | None
+    expect: int | None  # seconds
+    cooldown: int | None  # seconds
+    sets_slots: bool = False  # the policy does, so that holders with another number of slots are no conflict
+    sets_windows: bool = False  # the policy does, so that they are the same for everybody
+
+    @classmethod
+    def of(cls, spec: LockSpec) -> Rules:
+        """The rules without a policy."""
+        return cls(spec.slots, spec.windows, spec.expect, spec.cooldown)
 
 
 class Acquired(Value):
@@ -58,6 +80,7 @@ class Acquired(Value):
     before: bytes = b""
     before_lease: int = 0
     lease: Lease | None = None
+    cooldown: int | None = None  # seconds for which it is to stay taken after a success
 
     @property
     def token(self) -> int:
@@ -85,9 +108,16 @@ def ticket_record(spec: LockSpec) -> bytes:
     return encoded(spec, int(time.time()), {"host": hostname()})
 
 
-def claim_record(spec: LockSpec, details: Mapping[str, Any]) -> bytes:
-    """The record of a holder. `details`: its `run_details()`."""
-    return encoded(spec, int(time.time()), dict(details))
+def claim_record(spec: LockSpec, details: Mapping[str, Any], rules: Rules, last: KeyValue | None) -> bytes:
+    """The record of a holder. `details`: its `run_details()`. `last`: the note about the hold before it."""
+    own = dict(details)
+    if rules.slots != 1:
+        own["limit"] = rules.slots
+    if rules.expect is not None:
+        own["expect"] = rules.expect
+    if last is not None and b'"took"' in last.value:
+        own["took"] = list(times_of(Record.parse(last.value)))  # for the note about this hold
+    return encoded(spec, int(time.time()), own)
 
 
 def run_details(spec: LockSpec, run: str) -> dict[str, Any]:
@@ -97,8 +127,6 @@ def run_details(spec: LockSpec, run: str) -> dict[str, Any]:
         details["taker"] = dict(spec.taker or me)
     if spec.value is not None:
         details["value"] = spec.value
-    if spec.slots != 1:
-        details["limit"] = spec.slots
     details.update(spec.details or {})
     return details
 

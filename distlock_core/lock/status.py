@@ -47,7 +47,7 @@ def frozen_by(key: bytes, prefix: str, mutex: str) -> str | None:
 def state_of(keys: Keys, found: Sequence[KeyValue]) -> LockState:
     """The state of one lock, from keys of its realm."""
     holders, queue = [], []
-    last = None
+    last = policy = None
     freezes = []
     for kv in found:
         key = kv.key
@@ -59,8 +59,10 @@ def state_of(keys: Keys, found: Sequence[KeyValue]) -> LockState:
             last = kv
         elif key in (keys.freeze, keys.lock_freeze):
             freezes.append(kv)
+        elif key == keys.policy:
+            policy = kv
     queue.sort(key=lambda kv: kv.create_revision)
-    return LockState(
+    state = LockState(
         keys.name,
         tuple(sorted(holders, key=lambda holder: holder.slot)),
         len(queue),
@@ -68,6 +70,11 @@ def state_of(keys: Keys, found: Sequence[KeyValue]) -> LockState:
         HoldEnd.parse(last.value) if last else None,
         freezes_of(keys, freezes),
     )
+    if policy is None:
+        return state
+    from distlock_core.model.policy import Policy
+
+    return state.under(Policy.parse(keys.name, policy))
 
 
 def all_states(found: Sequence[KeyValue], prefix: str, mutex: str) -> list[LockState]:
@@ -81,7 +88,8 @@ def all_states(found: Sequence[KeyValue], prefix: str, mutex: str) -> list[LockS
     states = []
     for name, own in sorted(groups.items()):
         keys = Keys(prefix, name, mutex)
-        states.append(state_of(keys, [*own, *(by_key[key] for key in (keys.last, keys.freeze) if key in by_key)]))
+        shared = [by_key[key] for key in (keys.last, keys.freeze, keys.policy) if key in by_key]
+        states.append(state_of(keys, [*own, *shared]))
     return [state for state in states if state.holders or state.waiting or state.is_frozen_itself]
 
 

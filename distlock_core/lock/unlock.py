@@ -9,7 +9,7 @@ from distlock_core.lock.lease import GIVE_UP, Lease
 from distlock_core.lock.release import release_key
 from distlock_core.lock.rewrite import cool_down
 from distlock_core.lock.status import one_of
-from distlock_core.model.record import EndNote, token_of
+from distlock_core.model.record import HELD, EndNote, token_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,13 +43,19 @@ def hold_to_unlock(
 def end_hold(
     etcd: Etcd, keys: Keys, holder: Holder, by: str, cooldown: int | None, patience: Patience, state_dir: str | None
 ) -> bool:
-    """Delete this hold, or leave it to cool down for `cooldown` seconds. False: it has ended in the meantime."""
+    """Delete this hold, or leave it to cool down for `cooldown` seconds. False: it has ended in the meantime.
+
+    The policy's cooldown comes first, for a hold that its own owner ends.
+    """
 
     def is_shown(found: KeyValue) -> bool:
         return token_of(found) == holder.token
 
+    how = "released" if holder.owner == by else "broken"
+    if holder.cooldown is not None and how == "released" and holder.record.state == HELD:
+        cooldown = holder.cooldown
     if cooldown is None:
-        note = EndNote("released" if holder.owner == by else "broken", by)
+        note = EndNote(how, by)
         done = release_key(etcd, keys, holder.kv, is_shown, note, patience)
     else:
         lease = Lease(etcd, cooldown, patience)

@@ -16,6 +16,7 @@ class Keys:
         self._lay_out(name, prefix + name)
         self.last = last_prefix(prefix) + name.encode()
         self.freeze = freeze_key(prefix)
+        self.policy = policy_prefix(prefix) + name.encode()
         self.prune_mark = prune_mark(prefix)
         self.mutex = (prefix + mutex + "/").encode()
 
@@ -24,8 +25,8 @@ class Keys:
         """Return the keys of a lock outside any realm, named by its key in etcd: all lie below that key."""
         keys = cls.__new__(cls)
         keys._lay_out(key, key)
-        keys.last, keys.freeze, keys.mutex, keys.prune_mark = (
-            f"{key}/{RESERVED}{word}".encode() for word in ("last", "freeze", "mutex/", "pruned/at")
+        keys.last, keys.freeze, keys.mutex, keys.prune_mark, keys.policy = (
+            f"{key}/{RESERVED}{word}".encode() for word in ("last", "freeze", "mutex/", "pruned/at", "policy")
         )
         return keys
 
@@ -60,6 +61,11 @@ def freeze_key(prefix: str) -> bytes:
 def last_prefix(prefix: str) -> bytes:
     """What the keys of all notes on how a lock's last hold ended begin with."""
     return (prefix + RESERVED + "last/").encode()
+
+
+def policy_prefix(prefix: str) -> bytes:
+    """What the keys of all policies begin with."""
+    return (prefix + RESERVED + "policy/").encode()
 
 
 def prune_mark(prefix: str) -> bytes:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 HELD, KEPT, COOLING = "held", "kept", "cooling"  # states of a record
+MOST_TIMES = 8  # holds whose length is remembered
 
 
 class Record(Value):
@@ -110,11 +111,21 @@ class HoldEnd(Value):
     at: int | None
     owner: str
     token: int | None
+    took: tuple[int, ...] = ()  # seconds that up to eight holds took, the last one at the end
 
     @classmethod
     def parse(cls, value: bytes) -> HoldEnd:
         record = Record.parse(value)
-        return cls(record.text("how"), record.owner, record.since, record.text("owner"), record.number("token"))
+        how, token, took = record.text("how"), record.number("token"), times_of(record)
+        return cls(how, record.owner, record.since, record.text("owner"), token, took)
+
+
+def times_of(record: Record) -> tuple[int, ...]:
+    """How long the last holds took, in seconds: from the note about the last hold, or from a hold's own record."""
+    found = record.details.get("took")
+    if not isinstance(found, list):
+        return ()
+    return tuple(one for one in found if isinstance(one, int) and not isinstance(one, bool) and one >= 0)[-MOST_TIMES:]
 
 
 class EndNote(Value):
@@ -122,12 +133,29 @@ class EndNote(Value):
 
     how: str
     by: str
+    counts: bool = True  # False for a claim that is undone: it was no hold
 
     def record(self, kv: KeyValue) -> bytes:
-        ended = Record.parse(kv.value)
-        details = {"how": self.how, "owner": ended.owner, "token": token_of(kv), "since": ended.since}
+        ended, now = Record.parse(kv.value), int(time.time())
+        details: dict[str, Any] = {
+            "how": self.how,
+            "owner": ended.owner,
+            "token": token_of(kv),
+            "since": ended.since,
+        }
         if ended.text("reason"):
             details["reason"] = ended.text("reason")
         if ended.run:
             details["run"] = ended.run
-        return Record(int(time.time()), self.by, details).encode()
+        took = times_of(ended)
+        if (
+            self.counts
+            and self.how != "broken"
+            and ended.state == HELD
+            and ended.since is not None
+            and now >= ended.since
+        ):
+            took = (*took, now - ended.since)[-MOST_TIMES:]
+        if took:
+            details["took"] = list(took)
+        return Record(now, self.by, details).encode()

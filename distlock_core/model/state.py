@@ -5,7 +5,11 @@ from __future__ import annotations
 from distlock_core.base.value import Value
 from distlock_core.etcd.values import KeyValue
 from distlock_core.model.keys import Keys
-from distlock_core.model.record import COOLING, HoldEnd, Record, token_of
+from distlock_core.model.record import COOLING, KEPT, HoldEnd, Record, token_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from distlock_core.model.policy import Policy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,12 +45,26 @@ class Holder(Value):
     stored: bytes
     kv: KeyValue  # the key as it was read
     ttl_left: int | None = None
+    expect: int | None = None  # seconds that the hold is expected to take, by the lock's policy or its holder
+    cooldown: int | None = None  # seconds, by the lock's policy
 
     @classmethod
     def parse(cls, keys: Keys, kv: KeyValue) -> Holder:
         record = Record.parse(kv.value)
         slot = keys.slot_of(kv.key)
-        return cls(keys.name, slot, record, token_of(kv), kv.mod_revision, kv.lease, kv.key, kv.value, kv, None)
+        return cls(
+            keys.name,
+            slot,
+            record,
+            token_of(kv),
+            kv.mod_revision,
+            kv.lease,
+            kv.key,
+            kv.value,
+            kv,
+            None,
+            record.number("expect"),
+        )
 
     @property
     def owner(self) -> str | None:
@@ -65,6 +83,12 @@ class Holder(Value):
         """The lock's value, which others can look up; None if it has none."""
         value = self.record.details.get("value")
         return value if isinstance(value, str) else None
+
+    def is_overdue(self, at: float) -> bool:
+        """True if at this Unix time it is held for longer than expected. A kept or cooling lock is not overdue."""
+        if self.expect is None or self.since is None or self.record.state in (KEPT, COOLING):
+            return False
+        return at - self.since > self.expect
 
     @property
     def lifetime(self) -> str:
@@ -100,6 +124,7 @@ class LockState(Value):
     waiters: tuple[Waiter, ...] = ()
     last: HoldEnd | None = None
     freezes: tuple[Freeze, ...] = ()
+    policy: Policy | None = None
     mutex_busy: bool = False  # a client of the Go original is inside its mutex: no acquisition is possible
 
     @property
@@ -111,3 +136,19 @@ class LockState(Value):
     def is_frozen_itself(self) -> bool:
         """True if this lock has a freeze of its own, apart from one of its realm."""
         return any(freeze.lock is not None for freeze in self.freezes)
+
+    @property
+    def slots(self) -> int:
+        """The number of slots: by the policy, or as the holders assume it."""
+        if self.policy is not None and self.policy.slots is not None:
+            return self.policy.slots
+        return max((holder.record.limit for holder in self.holders), default=1)
+
+    def under(self, policy: Policy | None) -> LockState:
+        """The same state with its policy, of which each holder has its part."""
+        if policy is None:
+            return self
+        holders = (
+            holder._replace(expect=policy.expect or holder.expect, cooldown=policy.cooldown) for holder in self.holders
+        )
+        return self._replace(holders=tuple(holders), policy=policy)

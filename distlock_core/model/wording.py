@@ -59,7 +59,9 @@ def held_by(holder: Holder) -> str:
     if holder.record.state != "held":
         words += f" ({printable(holder.record.state)})"
     if holder.since is not None:
-        words += f" since {clock(holder.since)} ({duration(time.time() - holder.since)})"
+        at = time.time()
+        late = f", OVERDUE: expected {duration(holder.expect or 0)}" if holder.is_overdue(at) else ""
+        words += f" since {clock(holder.since)} ({duration(at - holder.since)}{late})"
     return words + (f': "{shortened(holder.reason)}"' if holder.reason else "")
 
 
@@ -88,9 +90,26 @@ def taken(state: LockState) -> str:
     return f"{name} is free" + (f", but {waiting(state.waiting)}" if state.waiting else "")
 
 
-def in_queue(state: LockState, position: int) -> str:
+def in_queue(state: LockState, position: int, closed: object = None) -> str:
     """The same for a waiter: `percona_prod is held by node-3 since 12:03 (4m12s); position 2 of 4 in the queue`."""
-    return f"{taken(state._replace(waiting=0))}; position {position} of {max(state.waiting, position, 1)} in the queue"
+    shut = "" if closed is None else f"; {closed}"
+    return f"{taken(state._replace(waiting=0))}{shut}; {place(state, position)}"
+
+
+def place(state: LockState, position: int) -> str:
+    """A place in the queue, and when its turn is likely: `position 3 of 5 in the queue, about 4m each: likely 14:32`.
+
+    Position 0 is outside the waiter's own window.
+    """
+    if not position:
+        return "not in the queue"
+    words = f"position {position} of {max(state.waiting, position, 1)} in the queue"
+    if not state.holders:
+        return words
+    from distlock_core.model.forecast import forecast
+
+    turn = forecast(state, position, time.time())
+    return words if turn is None else f"{words}, about {turn.each_in_words} each: likely {clock(turn.at)}"
 
 
 def frozen_by(freeze: Freeze) -> str:

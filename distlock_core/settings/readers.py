@@ -154,6 +154,16 @@ def read_endpoints(text: object) -> list[str]:
     return [item.strip() for item in items if item.strip()]
 
 
+def read_windows(text: object) -> str:
+    """Times at which a lock may be acquired, as a text or a list of texts: see `model/window_syntax.py`."""
+    from distlock_core.model.window_syntax import EXAMPLE, parse_windows
+
+    items = [text] if isinstance(text, str) else text
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise ConfigError(f"{EXAMPLE}, or a list of them")
+    return parse_windows(", ".join(items)).text
+
+
 def read_choice(*words: str) -> Callable[[object], str]:
     def read(text: object) -> str:
         if text not in words:

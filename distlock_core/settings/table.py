@@ -24,6 +24,7 @@ from distlock_core.settings.readers import (
     read_user,
     read_whole,
     read_whole_seconds,
+    read_windows,
     utf8,
 )
 
@@ -209,6 +210,19 @@ class Settings(Value):
         None,
         "do not run if this line of shell exits with 0; checked like --only-if",
         placeholder="CMD",
+    )
+    window: str | None = setting(
+        read_windows,
+        None,
+        "times outside of which the lock is not acquired, such as 'Mon-Fri 22:00-04:00 Europe/Berlin, !Sat'; "
+        "in UTC unless a time zone is named",
+        placeholder="TIMES",
+    )
+    expect: int | None = setting(
+        read_whole_seconds,
+        None,
+        "time that the hold is expected to take; after it, the hold is shown as OVERDUE",
+        placeholder="SECONDS",
     )
     heartbeat: float | None = setting(
         read_span,

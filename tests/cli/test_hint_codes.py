@@ -194,6 +194,11 @@ def check_thaw_realm(site: Site) -> None:
     assert site("--nowait", "--", "true").returncode == 0
 
 
+def check_policy(site: Site) -> None:
+    site.realm.put(f"else where/__policy/{NAME}", '1;admin;{"quorum":3}')
+    assert "does not know its field quorum" in pasted(behind("See: ", site.said("--nowait", "--", "true"))).stdout
+
+
 def check_replace_freeze(site: Site) -> None:
     site.at.freeze(NAME, owner="other")
     option = behind("To replace it: ", site.said("--freeze", "--id=me"))

@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, TypeVar
@@ -22,6 +23,7 @@ from tests.support.access_settings import OF_ACCESS
 from tests.support.lease_settings import OF_LEASES
 from tests.support.processes import Process
 from tests.support.realm_view import Holding, RealmView, one_line
+from tests.support.time_windows import closed_now, open_now
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Test = TypeVar("Test", bound=Callable[..., None])
@@ -191,6 +193,38 @@ def test_slots_are_the_number_of_simultaneous_holders(run_distlock: Run, realm: 
     taken = [run_distlock("--lock-name=x", "--lock", "--nowait", *options, env=env).returncode for _ in range(3)]
     assert taken == [0, 0, 1]
     assert sorted(realm.entries()) == ["x", "x/slot/1"]
+
+
+@ways("window")
+def test_nothing_is_acquired_outside_of_the_window(run_distlock: Run, realm: RealmView, give: Give) -> None:
+    options, env = give("window", closed_now())
+    done = run_distlock("--lock-name=x", "--nowait", "--busy-exit-code=75", *options, "--", "true", env=env)
+    assert done.returncode == 75
+    assert re.search(
+        r": x is free; outside the window '[-:0-9]+' until \w+ [-0-9]+ [:0-9]+ UTC\.", one_line(done.stderr)
+    )
+    options, env = give("window", open_now())
+    assert run_distlock("--lock-name=x", "--nowait", *options, "--", "true", env=env).returncode == 0
+    options, env = give("window", "Mon 25:00-26:00")
+    wrong = one_line(run_distlock("--lock-name=x", "--nowait", *options, "--", "true", env=env).stderr)
+    assert "window: expected windows such as" in wrong.lower()
+    assert "25:00-26:00 is not a time" in wrong
+    assert realm.entries() == {}
+
+
+@ways("expect")
+def test_a_hold_that_takes_longer_than_expected_is_overdue(run_distlock: Run, realm: RealmView, give: Give) -> None:
+    options, env = give("expect", "2h")
+    assert run_distlock("--lock-name=x", "--lock", "--id=me", *options, env=env).returncode == 0
+    assert "OVERDUE" not in run_distlock("--list").stdout
+    _, details = realm.record("x")
+    realm.put("x", f"{int(time.time()) - 7300};me;{json.dumps(details)}")
+    assert details["expect"] == 7200
+    assert "2h01m OVERDUE" in run_distlock("--list").stdout
+    assert "(2h01m, OVERDUE: expected 2h00m)" in run_distlock("--show", "--lock-name=x").stdout
+    (lock,) = json.loads(run_distlock("--list", "--json").stdout)["locks"]
+    assert (lock["expect"], lock["overdue"]) == (7200, True)
+    assert "OVERDUE: expected 2h00m" in one_line(run_distlock("--lock-name=x", "--nowait", "--", "true").stderr)
 
 
 @ways("busy_exit_code")

@@ -17,7 +17,7 @@ from distlock_core.model.state import LockState
 from tests.support.paths import ROOT
 
 LOCK = set(locks_json(LockState("x", (), 0))[0])
-SHARED = {"waiters", "waiting", "last", "frozen", "freezes"}  # by all holders of a lock
+SHARED = {"waiters", "waiting", "last", "policy", "frozen", "freezes"}  # by all holders of a lock
 MODULES = ROOT / "ansible/plugins/modules"
 
 

@@ -121,6 +121,14 @@ locks:
       description: The process that a lock step was taken for, with C(host) and C(pid); null for any other hold.
       type: dict
       sample: null
+    expect:
+      description: Seconds that the hold is expected to take; null if nobody has said.
+      type: int
+      sample: null
+    overdue:
+      description: Whether the hold takes longer than that.
+      type: bool
+      sample: false
     waiters:
       description: The waiters in order, with C(owner), C(host), C(since) and C(reason).
       type: list
@@ -131,7 +139,9 @@ locks:
       type: int
       sample: 0
     last:
-      description: How the last hold ended; null if there was none. It has C(how), C(by), C(at), C(owner) and C(token).
+      description:
+        - How the last hold ended; null if there was none. It has C(how), C(by), C(at), C(owner), C(token), and C(took),
+          the seconds that up to eight holds took.
       type: dict
       sample: null
     frozen:
@@ -146,6 +156,12 @@ locks:
       type: list
       elements: dict
       sample: []
+    policy:
+      description:
+        - What holds for everybody who acquires the lock, with C(slots), C(cooldown), C(window) and C(expect); null if
+          it has no policy.
+      type: dict
+      sample: null
 kind:
   description: Kind of failure in one word, such as V(unreachable) or V(config).
   returned: on failure

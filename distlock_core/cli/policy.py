@@ -1,0 +1,102 @@
+"""`distlock --policy`: show, set or remove what holds for everybody who acquires a lock."""
+
+from __future__ import annotations
+
+from distlock_core.base.text import printable
+from distlock_core.cli.acquire import realm
+from distlock_core.cli.outcome import OK, out, say
+from distlock_core.cli.render import aligned, as_json
+from distlock_core.model.policy import FIELDS, Policy, shown
+from distlock_core.model.wording import clock, owner_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from distlock_core.cli.arguments import Request
+    from distlock_core.lock.policies import PolicyChange
+
+COLUMNS = ("LOCK", "SLOTS", "COOLDOWN", "WINDOW", "EXPECT", "SET BY", "SINCE", "REASON")
+
+
+def policy(request: Request) -> int:
+    settings = request.settings
+    name, given = settings.lockname, {field: settings.by_key(field) for field in FIELDS if field in settings.given}
+    if given:
+        reason = settings.reason if "reason" in settings.given else None
+        change = realm(request).set_policy(
+            name, **given, reason=reason, owner=settings.id, replace=request.clear, dry_run=request.dry_run
+        )
+    elif request.clear:
+        change = realm(request).clear_policy(name, dry_run=request.dry_run)
+    else:
+        return _show(request)
+    return _tell(request, change)
+
+
+def policy_json(found: Policy | None) -> dict[str, object] | None:
+    if found is None:
+        return None
+    fields = {field: getattr(found, field) for field in FIELDS}
+    about = {"by": found.by, "since": found.since, "reason": found.reason, "trouble": found.trouble or None}
+    return {"lock": found.lock, **fields, **about}
+
+
+def _show(request: Request) -> int:
+    settings = request.settings
+    if settings.lockname:
+        one = realm(request).policy(settings.lockname)
+        found = [] if one is None else [one]
+    else:
+        found = realm(request).policies()
+    if settings.json:
+        return out(as_json({"policies": [policy_json(one) for one in found]}))
+    if found:
+        return out(aligned([COLUMNS, *map(_row, found)]))
+    if not settings.quiet:
+        name = settings.lockname
+        say(f"{name} has no policy under {settings.prefix}" if name else f"no policies under {settings.prefix}")
+    return OK
+
+
+def _tell(request: Request, change: PolicyChange) -> int:
+    settings, before, after = request.settings, change.before, change.after
+    if settings.json:
+        document = {"lock": settings.lockname, "changed": change.changed, "dry_run": request.dry_run}
+        return out(as_json({"policy": {**document, "before": policy_json(before), "after": policy_json(after)}}))
+    if not settings.quiet:
+        say(f"{settings.lockname}: {difference(change, dry_run=request.dry_run)}")
+    return OK
+
+
+def difference(change: PolicyChange, *, dry_run: bool = False) -> str:
+    """The change in one phrase: `policy changed: slots 3 -> 2, window removed`."""
+    before, after = change.before, change.after
+    would = "would be " if dry_run else ""
+    if not change.changed:
+        return "it has no policy" if after is None else f"its policy has this already: {_words(after)}"
+    if after is None:
+        return f"policy {would}removed: {_words(before)}"
+    if before is None or before.trouble:
+        return f"policy {would}set: {_words(after)}"
+    old, new = before.fields, after.fields
+    parts = []
+    for field in FIELDS:
+        if field in old and field in new and old[field] != new[field]:
+            parts.append(f"{field} {shown(field, old[field])} -> {shown(field, new[field])}")
+        elif field in new and field not in old:
+            parts.append(f"{field} {shown(field, new[field])} (was not set)")
+        elif field in old and field not in new:
+            parts.append(f"{field} removed (was {shown(field, old[field])})")
+    return f"policy {would}changed: {', '.join(parts)}"
+
+
+def _words(found: Policy | None) -> str:
+    if found is None:
+        return ""
+    return found.trouble or ", ".join(f"{field} {shown(field, value)}" for field, value in found.fields.items())
+
+
+def _row(found: Policy) -> tuple[str, ...]:
+    values = [shown(field, getattr(found, field)) if field in found.fields else "-" for field in FIELDS]
+    since = "-" if found.since is None else clock(found.since)
+    reason = f"cannot be followed: {found.trouble}" if found.trouble else printable(found.reason)
+    return (printable(found.lock), *values, owner_of(found.by), since, reason)
