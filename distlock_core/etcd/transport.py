@@ -57,7 +57,7 @@ def dial(
         return Grpc(members, access, max_answer)
     if transport == "http":
         gateway = Gateway(members, access, max_answer)
-        gateway.advice = "; with transport auto or grpc it can be spoken to over gRPC"
+        gateway.sender.advice = "; with transport auto or grpc it can be spoken to over gRPC"
         return gateway
     return Either(members, access, max_answer)
 
@@ -73,7 +73,7 @@ class Either:
         self._access = access
         self._max_answer = max_answer
         self._gateway = Gateway(endpoints, access, max_answer)
-        self._gateway.may_leave = True
+        self._gateway.sender.may_leave = True
         self._chosen: Etcd = self._gateway
 
     @property
@@ -118,7 +118,7 @@ class Either:
             try:
                 return ask(self._chosen)
             except EtcdUnavailable as error:
-                advice = self._gateway.advice
+                advice = self._gateway.sender.advice
                 if not advice or advice in error.message:
                     raise
                 raise EtcdUnavailable(f"{refusal}{advice}") from error  # no time is left for another try
@@ -131,5 +131,5 @@ class Either:
         try:
             self._chosen = Grpc(self._endpoints, self._access, self._max_answer)
         except ConfigError as missing:
-            self._gateway.may_leave = False
-            self._gateway.advice = f"; {missing.message}"
+            self._gateway.sender.may_leave = False
+            self._gateway.sender.advice = f"; {missing.message}"

@@ -14,7 +14,7 @@ import pytest
 
 from distlock_core import Lock, connect
 from distlock_core.base.deadline import Interrupt, Patience, now
-from distlock_core.etcd.http import gateway, http1, reply, watch
+from distlock_core.etcd.http import gateway, http1, reply, sender, watch
 from distlock_core.lock.lease import Lease
 from distlock_core.lock.lock import hold_of
 from distlock_core.lock.monitor import Session
@@ -26,7 +26,7 @@ from tests.support.processes import BOUND, wait_until
 TTL = 4
 ERRORS = (OSError, RuntimeError, MemoryError, ValueError)
 CALLED = (
-    *(Session, Lease, Patience, gateway.Gateway, watch.GatewayWatch),
+    *(Session, Lease, Patience, gateway.Gateway, sender.Sender, watch.GatewayWatch),
     *(http1.Connection, reply.Inbox, reply.Reply, Record),
 )
 # The net itself: these catch, and do nothing else that could fail.
@@ -36,7 +36,7 @@ NET = {"Session.run", "Session._outlast", "Session._lose", "Session._tell", "Ses
 # Some of what it surely calls.
 PARTS = {
     *("Session._keep", "Session._look", "Session._watch", "Session._judge", "monitor.now", "Patience.wait"),
-    *("Lease.renew", "Gateway.keep_alive", "GatewayWatch.wait"),
+    *("Lease.renew", "Gateway.keep_alive", "Sender.send", "GatewayWatch.wait"),
 }
 
 
@@ -57,7 +57,7 @@ class Faults:
                     monkeypatch.setattr(kind, name, classmethod(self._wrap(where, found.__func__)))
                 elif callable(found) and hasattr(found, "__code__"):
                     monkeypatch.setattr(kind, name, self._wrap(where, found))
-        for module in ("monitor", "lease"):
+        for module in ("monitor", "lease", "loss"):
             for name in ("now", "clock", "owner_of"):
                 where = f"distlock_core.lock.{module}.{name}"
                 try:

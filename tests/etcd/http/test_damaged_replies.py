@@ -6,7 +6,7 @@ import copy
 import json
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, Callable
+from typing import Any, Callable, cast
 
 import pytest
 
@@ -161,10 +161,11 @@ class Canny(Gateway):
         from distlock_core.etcd.endpoints import Endpoints
 
         super().__init__(Endpoints([parse_endpoint("http://127.0.0.1:9")]))
-        self._pool: Any = CannedPool()
+        self._canned: Any = CannedPool()
+        self.sender.pool = cast("Any", self._canned)
 
     def say(self, answer: Any, status: str = "200 OK") -> None:
-        self._pool.raw = reply(status, json.dumps(answer))
+        self._canned.raw = reply(status, json.dumps(answer))
         self._endpoints.cluster, self._endpoints._revision = None, 0
 
 
@@ -248,7 +249,7 @@ def test_a_reply_damaged_at_any_byte_is_never_believed_the_other_way_round(scene
     etcd, understood = Canny(), 0
     for at in range(len(raw)):
         for damaged in (raw[:at] + b"~" + raw[at + 1 :], raw[:at] + raw[at + 1 :], raw[:at]):
-            etcd._pool.raw, etcd._endpoints.cluster, etcd._endpoints._revision = damaged, None, 0
+            etcd._canned.raw, etcd._endpoints.cluster, etcd._endpoints._revision = damaged, None, 0
             try:
                 outcome = etcd.txn(compares, then, otherwise, brief())
             except DistlockError:
