@@ -22,12 +22,14 @@ if TYPE_CHECKING:
         DistlockError,
         EtcdUnavailable,
         Frozen,
+        GateClosed,
         LimitConflict,
         LockBusy,
         LockLost,
         LockNotFound,
         NotFrozen,
         NotHolder,
+        NotSettled,
         NotStarted,
         OutcomeUnknown,
         OutsideWindow,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from distlock_core.model.freeze import Freeze
     from distlock_core.model.policy import Policy
     from distlock_core.model.state import Holder, LockState, Waiter
+    from distlock_core.rollout.gate import Gate, settle
     from distlock_core.rollout.needed import acquire_if_needed
 
 # Loaded on first use, so that a program pays for what it uses.
@@ -56,7 +59,9 @@ _HOMES = {
     "Ownership": "events.ownership",
     "Interrupt": "base.deadline",
     "Realm": "lock.realm",
+    "Gate": "rollout.gate",
     "acquire_if_needed": "rollout.needed",
+    "settle": "rollout.gate",
     "connect": "connection",
     "Session": "lock.monitor",
 }
@@ -71,6 +76,8 @@ __all__ = [
     "EtcdUnavailable",
     "Freeze",
     "Frozen",
+    "Gate",
+    "GateClosed",
     "Holder",
     "Interrupt",
     "LimitConflict",
@@ -82,6 +89,7 @@ __all__ = [
     "LockState",
     "NotFrozen",
     "NotHolder",
+    "NotSettled",
     "NotStarted",
     "Notice",
     "OutcomeUnknown",
@@ -93,6 +101,7 @@ __all__ = [
     "Waiter",
     "acquire_if_needed",
     "connect",
+    "settle",
 ]
 
 

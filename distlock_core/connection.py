@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from distlock_core.etcd.auth.access import Access
     from distlock_core.lock.lock import Lock
+    from distlock_core.lock.spec import Gate
     from distlock_core.settings.table import Settings
 
 DEFAULT_ENDPOINTS = ("http://127.0.0.1:2379",)
@@ -124,12 +125,18 @@ def lock_of(
     details: Mapping[str, Any] | None = None,
     taker: Mapping[str, Any] | None = None,
     token: int | None = None,
+    gate: Gate | None = None,
 ) -> Lock:
     """Return the lock that the settings name, not yet acquired. The caller has to monitor it.
 
     `inside`: keys and tokens of the locks held around this process (default: from the environment). The other arguments
-    are those of `Realm.lock()`.
+    are those of `Realm.lock()`. `gate`: by default that of the settings, which is asked before the claim; the caller
+    has to `settle()` after the work.
     """
+    if settings.gate is not None and gate is None:
+        from distlock_core.rollout.gate import gate_of
+
+        gate = gate_of(settings)
     return realm.lock(
         settings.lockname,
         settings.id,
@@ -147,4 +154,5 @@ def lock_of(
         details=details,
         taker=taker,
         token=token,
+        gate=gate,
     )

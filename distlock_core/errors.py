@@ -7,7 +7,8 @@
     |-- NoSpace              kind error: etcd's database is full, and refuses every write that adds to it
     |-- AccessDenied         kind denied: etcd refuses this user or certificate
     |-- LockBusy             kind busy: another holder has it, or a waiter is ahead, and the call was not to wait
-    |   `-- OutsideWindow    kind window: it is outside the times at which it may be acquired, and was not to wait
+    |   |-- OutsideWindow    kind window: it is outside the times at which it may be acquired, and was not to wait
+    |   `-- GateClosed       kind gate: the lock is free, but its gate is red, and the call was not to wait
     |-- AcquireTimeout       kind timeout: not acquired within the timeout
     |-- LockLost             kind lost: it was held by the caller, and is no longer
     |-- NotHolder            kind not_holder: the lock to be released belongs to another holder
@@ -16,6 +17,7 @@
     |-- NotFrozen            kind not_frozen: there is no freeze to end
     |-- LimitConflict        kind limit: its holder has acquired it with another number of slots
     |-- OutcomeUnknown       kind unknown: etcd may or may not have applied a write, and may still apply it
+    |-- NotSettled           kind gate: the work is done, but the gate was not green in time; the lock is not released
     |-- NotStarted           kind not_started: the command could not be started
     |-- CheckFailed          kind check: a check (is there work?) gave no answer; nothing was taken
     `-- Cancelled            kind interrupted: a signal, or the caller's cancel, ended the call
@@ -133,6 +135,12 @@ class OutsideWindow(LockBusy):
         self.opens_at = opens_at
 
 
+class GateClosed(LockBusy):
+    """The lock is free, but its gate is red, and the call was not to wait."""
+
+    kind = "gate"
+
+
 class AcquireTimeout(_AboutALock):
     """The lock was not acquired within the timeout. The place in the queue is given up."""
 
@@ -189,6 +197,12 @@ class OutcomeUnknown(DistlockError):
     def __init__(self, message: str, *, run: str | None = None, hints: Sequence[Hint] = ()) -> None:
         super().__init__(message, hints=hints)
         self.run = run
+
+
+class NotSettled(DistlockError):
+    """The work under the lock is done, but the gate was not green in time. The lock is not released."""
+
+    kind = "gate"
 
 
 class NotStarted(DistlockError):

@@ -229,6 +229,9 @@ _GO_WITH = {
     "value": (("run", "lock", "update"), "-- COMMAND, with --lock, or with --update"),
     "ttl": (("run", "lock"), "-- COMMAND, or with --lock"),
     "while-pid": (("lock",), "--lock: with a command, the lock is held while the command runs"),
+    **dict.fromkeys(
+        ("gate", "gate-timeout", "gate-every", "gate-for", "gate-at"), (("run", "lock"), "-- COMMAND, or with --lock")
+    ),
     "cooldown": (("run", "unlock", "policy"), "-- COMMAND, or with --unlock or --policy"),
     "window": (("run", "lock", "policy"), "-- COMMAND, or with --lock or --policy"),
     "expect": (("run", "lock", "policy"), "-- COMMAND, or with --lock or --policy"),
@@ -247,6 +250,7 @@ def _check_together(operation: str, options: Mapping[str, Any], settings: Settin
     for name, (operations, where) in _GO_WITH.items():
         if name in options and operation not in operations:
             raise UsageError(f"--{name} goes with {where}")
+    _check_gate(operation, options, settings)
     if token is not None and operation in ("run", "lock") and settings.id is None:
         raise UsageError("--token selects a step of an owner: it goes with --id")
     if operation == "update" and settings.value is None and "reason" not in settings.given:
@@ -257,6 +261,16 @@ def _check_together(operation: str, options: Mapping[str, Any], settings: Settin
         raise UsageError("--log-file is the log of the keeper: it needs --lock --while-pid")
     if settings.node and operation == "run" and settings.ttl is None and settings.heartbeat is None:
         raise UsageError("--node needs a time limit for the command's answer: use --ttl or --heartbeat")
+
+
+def _check_gate(operation: str, options: Mapping[str, Any], settings: Settings) -> None:
+    for name in ("gate-timeout", "gate-every", "gate-for", "gate-at"):
+        if name in options and settings.gate is None:
+            raise UsageError(f"--{name} is about a gate: it goes with --gate=CMD")
+    if operation == "lock" and "gate-at" in options and "before" not in settings.gate_at:
+        raise UsageError("--gate-at=after goes with -- COMMAND: --lock asks the gate before")
+    if operation == "run" and settings.gate_for >= settings.gate_timeout and settings.gate is not None:
+        raise UsageError("--gate-for must be shorter than --gate-timeout, or no gate is green in time")
 
 
 def _check_prune(operation: str, options: Mapping[str, Any], older_than: float | None, dry_run: bool) -> None:

@@ -37,11 +37,13 @@ class Progress:
     def __call__(self, waiting: Waiting) -> None:
         self._waiting = waiting
         holders = tuple(holder.token for holder in waiting.state.holders)
-        change = (holders, waiting.state.freezes, bool(waiting.away), waiting.own)
+        change = (holders, waiting.state.freezes, bool(waiting.away), waiting.own, bool(waiting.gate))
         if not self._quiet and change != self._shown:
             if self._json:
                 document = {"locks": locks_json(waiting.state), "position": waiting.position, "away": waiting.away}
                 document.update(turn_json(waiting))
+                if waiting.gate:
+                    document["gate"] = waiting.gate
                 tell(as_json({"waiting": document}))
             elif self._live:
                 self._news.append(sentence(waiting))
@@ -92,8 +94,9 @@ def sentence(waiting: Waiting) -> str:
         from distlock_core.cli.hint import advice
 
         own = ". ".join([own, *map(advice, waiting.hints)])
+    gate = f"; {waiting.gate}" if waiting.gate else ""
     where = place(waiting.state, waiting.position)
-    line = f"waiting: {taken(waiting.state._replace(waiting=0))}{own}; {where}"
+    line = f"waiting: {taken(waiting.state._replace(waiting=0))}{gate}{own}; {where}"
     return f"{line}; {waiting.away}" if waiting.away else line
 
 
@@ -104,7 +107,9 @@ def live_line(waiting: Waiting, width: int) -> str:
     line = f"{duration(now() - waiting.since)} waiting for {state.name}: {place(state, waiting.position)}{away}"
     if waiting.closed is not None:
         line += f", {waiting.closed}"
-    if state.holders:
+    if waiting.gate:
+        line += f", {waiting.gate}"
+    elif state.holders:
         line += ", held by " + " and ".join(owner_of(holder.owner) for holder in state.holders)
     return _cut(line, width)
 

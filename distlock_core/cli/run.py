@@ -207,6 +207,13 @@ def _finish(request: Request, lock: Lock, ended: CommandEnd, mask: SignalMask) -
             return _end_hold(request, lock, code, mask, _frozen(why, code))
         if settings.on_failure == "keep" and ended.cause != causes.LOST:
             return _end_hold(request, lock, code, mask, _kept(why))
+    if settings.gate is not None and "after" in settings.gate_at and ended.cause != causes.LOST:
+        from distlock_core.cli.settle import settle
+
+        unsettled = settle(request, lock, mask)
+        if unsettled is not None:
+            why = _because(request, f"not healthy after {_shown(request)} on {hostname()}: {unsettled.why}")
+            return _end_hold(request, lock, code or unsettled.code, mask, _kept(why))
     cooldown = hold_of(lock).acquired.cooldown or settings.cooldown  # the policy's comes first
     if code == OK and cooldown is not None and not hold_of(lock).stays:
         return _end_hold(request, lock, code, mask, _cooling(cooldown))

@@ -11,6 +11,7 @@ from distlock_core.cli.arguments import Request
 from distlock_core.cli.outcome import OK, fail, say
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.errors import Cancelled, DistlockError
+from distlock_core.process.nesting import without_own
 from distlock_core.rollout.needed import Work, first_patience, renewing
 
 TYPE_CHECKING = False
@@ -32,7 +33,7 @@ class WorkCheck:
     def code_before_lock(self) -> int | None:
         """The exit code of a run for which no lock is needed, None if there is work. Errors are reported."""
         wait = Wait.of(self._request.settings.timeout)
-        environ = environment.without_own(os.environ)
+        environ = without_own(os.environ)
         return self._code(environ, first_patience(wait, self.interrupt), self._request.settings.lockname)
 
     def code_under_lock(self, lock: Lock) -> int | None:

@@ -37,11 +37,12 @@ if TYPE_CHECKING:
     from distlock_core.lock.refusals import Blocked
     from distlock_core.lock.ruling import Closed
     from distlock_core.lock.snapshot import Snapshot
-    from distlock_core.lock.spec import Acquired
+    from distlock_core.lock.spec import Acquired, Gate
     from distlock_core.model.keys import Keys
 
 MUTEX_GRACE = 1.0  # seconds to wait for a Go client to leave its mutex, even with a timeout of 0
 OUTSIDE = 60.0  # seconds between two reads outside the caller's own window
+PROMPT = 0.5  # seconds that a gate may take to answer before its asker queues
 CALL_IN_QUEUE = 0.3  # longest call, as a fraction of the ticket's ttl: a longer one would delay the ticket's renewal
 
 
@@ -62,6 +63,7 @@ class Waiting(Value):
     own: str = ""
     hints: Sequence[Hint] = ()
     closed: Closed | None = None
+    gate: str = ""  # why the gate is not passed, for the first in the queue of a free lock
     places: tuple[tuple[LockState, int], ...] = ()  # of several locks: the state of each, and the position in its queue
 
 
@@ -94,6 +96,8 @@ class Acquisition:
         self._own_rules = Rules.of(spec)
         self._rulings: dict[str, tuple[int, Rules]] = {}  # by lock: revision of its policy, and the rules under it
         self._closed: dict[str, Closed] = {}  # by lock: its windows, if they are closed
+        self._gate = spec.gate if spec.gate is not None and spec.gate.before else None
+        self._is_green = False
 
     def run(self) -> tuple[Acquired, ...]:
         """Return the acquired locks, in the order of the request.
@@ -165,6 +169,9 @@ class Acquisition:
             return self._wait_outside(snapshots) if self._leaves_the_queue(snapshots) else self._wait(snapshots)
         if _claims_any(entries) and snapshots.each[0].mutex_busy:
             return self._wait_for_mutex(snapshots) if self._nowait else self._wait(snapshots)
+        if self._gate is not None and _claims_any(entries) and not self._is_green:
+            return self._ask(self._gate, snapshots)
+        self._is_green = False  # an answer is good for one claim
         return self._claims.take(snapshots, entries, self._rules_of(snapshots), self._call)
 
     # How each lock can be taken now.
@@ -275,6 +282,7 @@ class Acquisition:
 
     def _wait_outside(self, snapshots: Snapshots) -> Snapshots:
         """Wait outside the queue until the window opens. The policy may change meanwhile."""
+        self._forget_gate()
         if self.queue.tickets:
             self.queue.leave()
         self._was_queued = True
@@ -285,8 +293,35 @@ class Acquisition:
             raise self._timeout(snapshots)
         return self._read(self._call())
 
+    def _ask(self, gate: Gate, snapshots: Snapshots) -> Snapshots:
+        """Ask the gate, and read again: the lock may have changed meanwhile. Whoever has to wait for it queues."""
+        if self._nowait:
+            self._is_green = gate.is_green(Patience(now() + gate.timeout, self._patience.cancel))
+            self._patience = Patience.lasting(self._contact + MUTEX_GRACE, self._patience.cancel)
+            if not self._is_green:
+                raise refusals.gate_closed(snapshots.states(self._locks), gate.story)
+        elif self.queue.lease is None:
+            self._is_green = gate.is_green(self._patience.within(PROMPT))
+            if not self._is_green:
+                self.queue.join(ticket_record(self._spec), self._call())
+                self._was_queued = True
+        else:
+            self._report(snapshots, gate=gate.story)
+            self._is_green = gate.is_green(self._patience.until(self.queue.lease.renew_at))
+            self.queue.renew(self._call())
+        if self._patience.over():
+            raise self._timeout(snapshots, gate=gate.story)
+        return self._read(self._call())
+
+    def _forget_gate(self) -> None:
+        """The lock cannot be claimed any more: the gate will be asked anew."""
+        self._is_green = False
+        if self._gate is not None:
+            self._gate.stop()
+
     def _wait(self, snapshots: Snapshots) -> Snapshots:
         seen: Snapshots | None = None
+        self._forget_gate()
         if not self.queue.tickets:
             for state in snapshots.states(self._locks):
                 circle = refusals.waits_for_itself(state, self._spec.inside)
@@ -349,11 +384,11 @@ class Acquisition:
         ]
         return [(state, self._own(state)) for state in blocked or states]
 
-    def _timeout(self, snapshots: Snapshots, away: str = "") -> AcquireTimeout:
+    def _timeout(self, snapshots: Snapshots, away: str = "", gate: str = "") -> AcquireTimeout:
         states = self._others(snapshots)
-        return refusals.timeout(self._blocked(snapshots, states), states, now() - self._started, away)
+        return refusals.timeout(self._blocked(snapshots, states), states, now() - self._started, away, gate)
 
-    def _report(self, snapshots: Snapshots, away: str = "") -> None:
+    def _report(self, snapshots: Snapshots, away: str = "", gate: str = "") -> None:
         if self._progress is None:
             return
         positions, closed = self.queue.positions(snapshots), self._last_to_open()
@@ -362,11 +397,12 @@ class Acquisition:
         places = list(zip(snapshots.states(self._locks), positions))
         if len(places) == 1:
             ((state, position),) = places
-            self._progress(Waiting(state, position, self._started, away, *self._own(state), closed))
+            self._progress(Waiting(state, position, self._started, away, *self._own(state), closed, gate))
             return
         blocked = {state.name for state, _ in self._blocked(snapshots, [state for state, _ in places])}
         state, position = max(places, key=lambda place: (place[0].name in blocked, place[1]))
-        self._progress(Waiting(state, position, self._started, away, *self._own(state), closed, tuple(places)))
+        own = self._own(state)
+        self._progress(Waiting(state, position, self._started, away, *own, closed, gate, tuple(places)))
 
     # The end.
 
@@ -390,6 +426,8 @@ class Acquisition:
                 if not self._claims.in_doubt:
                     self._claims.forget()
             self.queue.leave(patience)
+            if self._gate is not None:
+                self._gate.stop()  # last, as it may take longer than all the rest
 
     # Helpers.
 

@@ -146,8 +146,10 @@ class Lock:
         """Release the lock. A re-entered hold is left held, in its previous state.
 
         Raises `NotHolder` if this object does not hold it, `LockLost` if it was lost (a newer holder's lock is never
-        touched), and `EtcdUnavailable` after `release_timeout` seconds: then the lock may remain.
+        touched), and `EtcdUnavailable` after `release_timeout` seconds: then the lock may remain. With a gate, it is
+        released once that is green; if it is not in time, the lock is kept, and this raises `NotSettled`.
         """
+        self._settle(cancel)
         self._current.end(lambda hold, patience: hold.release(patience), self.release_timeout, cancel)
 
     def keep(self, reason: str, cancel: Cancel | None = None) -> None:
@@ -169,6 +171,7 @@ class Lock:
 
     def cool(self, seconds: int, cancel: Cancel | None = None) -> None:
         """Leave the lock taken for `seconds` seconds, after which etcd releases it. Raises as `release`."""
+        self._settle(cancel)
         self._current.end(lambda hold, patience: hold.cool(seconds, patience), self.release_timeout, cancel)
 
     def update(self, value: str | None = None, *, reason: str | None = None, cancel: Cancel | None = None) -> None:
@@ -313,6 +316,12 @@ class Lock:
         except BaseException:
             self._leave_block(failed=kind is not None, again=True)  # interrupted before the interrupt could be deferred
             raise
+
+    def _settle(self, cancel: Cancel | None) -> None:
+        """Wait for the gate after the work. Raises `NotSettled` if it is not green in time: the lock is then kept."""
+        gate = self._spec.gate
+        if gate is not None and gate.after:
+            gate.settle(self, cancel)
 
     def _leave_block(self, *, failed: bool, again: bool = False) -> None:
         hold = self._current.hold

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from distlock_core.lock.loss import Loss
     from distlock_core.lock.policies import PolicyChange
     from distlock_core.lock.prune import Pruned
+    from distlock_core.lock.spec import Gate
     from distlock_core.model.freeze import Freeze
     from distlock_core.model.policy import Policy
     from distlock_core.model.windows import Windows
@@ -77,6 +78,7 @@ class Realm:
         token: int | None = None,
         ticket_ttl: int = TICKET_TTL,
         cooldown: int | None = None,
+        gate: Gate | None = None,
     ) -> Lock:
         """Return a lock, not yet acquired. Raises `ConfigError`.
 
@@ -90,7 +92,9 @@ class Realm:
         the ttl), unless `background` is False, and calls `on_lost` once if it is lost. `inside` has the keys and tokens
         held by the commands around this one, `details` additional fields of the record. `taker` is the trace
         (`trace_of()`) of the process that a step is taken for (default: this process); that process and its descendants
-        can re-enter the step, others only with its `token`, or once that process is provably gone.
+        can re-enter the step, others only with its `token`, or once that process is provably gone. A `gate` is asked by
+        the first in the queue before it claims the lock, and by `release()`, which raises `NotSettled` and keeps the
+        lock if it is not green in time.
         """
         spec = LockSpec(
             (self._keys(name),),
@@ -112,6 +116,7 @@ class Realm:
             expect=expect,
             cooldown=cooldown,
             given={"slots": slots, "window": window, "expect": expect, "cooldown": cooldown},
+            gate=gate,
         )
         return Lock(
             self._etcd,

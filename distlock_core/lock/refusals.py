@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from distlock_core.base.text import printable
-from distlock_core.errors import AcquireTimeout, Frozen, LimitConflict, LockBusy, OutcomeUnknown, OutsideWindow
+from distlock_core.errors import (
+    AcquireTimeout,
+    Frozen,
+    GateClosed,
+    LimitConflict,
+    LockBusy,
+    OutcomeUnknown,
+    OutsideWindow,
+)
 from distlock_core.hints import SAME_OWNER, SAME_SLOTS, THAW, THAW_REALM, Hint, see, settle
 from distlock_core.lock.spec import NESTED
 from distlock_core.model.state import LockState
@@ -39,8 +47,15 @@ def mutex_busy(states: Sequence[LockState]) -> LockBusy:
     return LockBusy(f"{taken(states[0])}: try again", state=states[0], states=states)
 
 
-def timeout(blocked: Sequence[Blocked], states: Sequence[LockState], seconds: float, away: str) -> AcquireTimeout:
-    silent = f"; last error: {away}" if away else ""
+def gate_closed(states: Sequence[LockState], story: str) -> GateClosed:
+    """The error for a caller that does not wait for its gate."""
+    return GateClosed(f"{taken(states[0])}; {story}", state=states[0], states=states, hints=[see(states[0].name)])
+
+
+def timeout(
+    blocked: Sequence[Blocked], states: Sequence[LockState], seconds: float, away: str, gate: str = ""
+) -> AcquireTimeout:
+    silent = f"; {gate}" if gate else f"; last error: {away}" if away else ""
     message = f"gave up after {seconds:.1f}s: {_why(blocked)}{silent}"
     return AcquireTimeout(message, state=blocked[0][0], states=states, hints=_hints(blocked))
 

@@ -8,13 +8,28 @@ from distlock_core.base.value import Value
 from distlock_core.etcd.values import KeyValue
 from distlock_core.lock.lease import TICKET_TTL, Lease
 from distlock_core.model.keys import Keys
-from distlock_core.model.record import HELD, Record, times_of, token_of
+from distlock_core.model.record import ATTENDED, Record, times_of, token_of
 from distlock_core.process.identity import hostname, trace_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+    from typing import Any, Protocol
+
+    from distlock_core.base.deadline import Cancel, Patience
+
+    class Gate(Protocol):
+        """What an acquisition and a release need of `rollout.gate.Gate`."""
+
+        before: bool
+        after: bool
+        timeout: float
+
+        @property
+        def story(self) -> str: ...
+        def is_green(self, patience: Patience) -> bool: ...
+        def stop(self) -> None: ...
+        def settle(self, lock: Any, cancel: Cancel | None = None) -> None: ...
 
     from distlock_core.model.windows import Windows
 
@@ -49,6 +64,7 @@ class LockSpec(Value):
     expect: int | None = None  # seconds that the hold is expected to take
     cooldown: int | None = None  # seconds for which it stays taken after a success
     given: Mapping[str, Any] | None = None  # settings named by the caller that a policy can override, by field
+    gate: Gate | None = None  # asked by the first in the queue before it claims, and before a release
 
 
 class Rules(Value):
@@ -92,7 +108,7 @@ class Acquired(Value):
         if token_of(kv) != self.token:
             return False
         record = Record.parse(kv.value)
-        return record.run == self.run and record.state == HELD
+        return record.run == self.run and record.state in ATTENDED
 
     def owns_or_hosts(self, kv: KeyValue, owner: str) -> bool:
         """True also if a run of the same owner has entered this step, which that run restores at its end."""
@@ -100,7 +116,7 @@ class Acquired(Value):
             return False
         record = Record.parse(kv.value)
         entered = record.explicit and record.owner == owner and record.text("kind") == "run"
-        return record.state == HELD and (record.run == self.run or entered)
+        return record.state in ATTENDED and (record.run == self.run or entered)
 
 
 def ticket_record(spec: LockSpec) -> bytes:

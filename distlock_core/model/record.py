@@ -12,7 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-HELD, KEPT, COOLING = "held", "kept", "cooling"  # states of a record
+HELD, SETTLING, KEPT, COOLING = "held", "settling", "kept", "cooling"  # states of a record
+ATTENDED = (HELD, SETTLING)  # states of a hold that its own process looks after
 MOST_TIMES = 8  # holds whose length is remembered
 
 

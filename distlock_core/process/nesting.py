@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 
 TOKEN = "DISTLOCK_TOKEN"  # noqa: S105 - a number that all may see: the fencing token of the lock in the first line of DISTLOCK_HELD
 HELD = "DISTLOCK_HELD"  # the key in etcd; a line more, `TOKEN KEY`, for each lock held further out
+LEASE = "DISTLOCK_LEASE"
 LONGEST_TOKEN = 19  # digits of a 64-bit integer
+
+# Settings of this call alone: a distlock inside the command must not use them by accident.
+FOR_THIS_CALL = (
+    *("LOCKNAME", "REASON", "VALUE", "TIMEOUT", "NOWAIT", "ID", "SLOTS", "TTL", "REFRESH", "KILL_AFTER", "ON_LOSS"),
+    *("ON_FAILURE", "RECORD_ARGUMENTS", "WAIT_FOR", "COOLDOWN", "HEARTBEAT", "NODE", "WHILE_PID"),
+    *("ONLY_IF", "UNLESS", "GATE", "GATE_TIMEOUT", "GATE_EVERY", "GATE_FOR", "GATE_AT"),
+)
 
 
 def token(environ: Mapping[str, str], keys: Keys) -> int | None:
@@ -48,3 +56,9 @@ def held_around(environ: Mapping[str, str]) -> dict[bytes, int]:
 
 def _is_token(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= LONGEST_TOKEN
+
+
+def without_own(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a line of shell that is asked before there is a lock: without what steers this call alone."""
+    own = {f"DISTLOCK_{word}" for word in FOR_THIS_CALL} | {LEASE}
+    return {name: value for name, value in environ.items() if name not in own}

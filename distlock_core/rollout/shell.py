@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import time
 
 from distlock_core.base.deadline import now
@@ -24,6 +25,8 @@ TO_END = 1.0  # seconds from SIGTERM to SIGKILL
 TO_DIE = 2.0  # seconds after SIGKILL; a process that survives them is left behind
 PASS = 0.01  # seconds between two looks at a tree that is being ended
 SLICE = 0.05  # seconds by which an end may be noticed late where the kernel has no descriptors of processes
+READ, READS = 65536, 64  # bytes of one read, and the most reads in a row: a line may print without end
+KEPT = 4096  # bytes at the end of its output
 RESET = (signal.SIGPIPE, signal.SIGXFSZ)  # which Python ignores
 
 
@@ -34,14 +37,26 @@ class Shell:
     Call `wait()` until it returns a status, or `end()`.
     """
 
-    def __init__(self, line: str, environ: Mapping[str, str], output: int) -> None:
-        """Start it. Both its outputs go to the descriptor `output`. Raises `CheckFailed`."""
-        self.line = line
+    def __init__(self, line: str, environ: Mapping[str, str], output: int | None = None) -> None:
+        """Start it. Both its outputs go to the descriptor `output`; without one, only its `last_line` is kept.
+
+        Raises `CheckFailed`.
+        """
         self._reaped = False
+        self._tail = b""
+        self._descriptor: int | None = None
+        self._reader: int | None = None
+        theirs = output
+        if theirs is None:
+            try:
+                self._reader, theirs = os.pipe()
+            except OSError as error:
+                raise CheckFailed(f"cannot read its output: {error.strerror}") from error
+            os.set_blocking(self._reader, False)
         streams = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_DUP2, output, 1),
-            (os.POSIX_SPAWN_DUP2, output, 2),
+            (os.POSIX_SPAWN_DUP2, theirs, 1),
+            (os.POSIX_SPAWN_DUP2, theirs, 2),
         ]
         try:
             self.pid = os.posix_spawn(
@@ -55,9 +70,12 @@ class Shell:
             )
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
+            self._close()
             raise CheckFailed(f"cannot start {SHELL}: {reason}") from error
+        finally:
+            if output is None:
+                os.close(theirs)
         self._started = start_time(self.pid)
-        self._descriptor: int | None = None
         try:
             self._descriptor = os.pidfd_open(self.pid)
         except (AttributeError, OSError):
@@ -77,12 +95,15 @@ class Shell:
                     "its exit code is unknown: this process ignores SIGCHLD, or waits for all its children"
                 ) from None
             if pid:
+                self._read()
                 self._close()
                 return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
             if self._descriptor is None:
                 patience.pause(SLICE)
             else:
-                patience.wait(self._descriptor)
+                watched = [one for one in (self._descriptor, self._reader) if one is not None]
+                patience.wait_any(dict.fromkeys(watched, select.POLLIN))
+            self._read()
             if patience.over() and not self._has_ended():
                 return None
 
@@ -120,6 +141,26 @@ class Shell:
         except OSError:
             pass  # none of its processes is left, or none may be signalled
 
+    @property
+    def last_line(self) -> str:
+        """The last line of its output that is not empty, if no descriptor was given for that."""
+        lines = [line.strip() for line in self._tail.decode("utf-8", "backslashreplace").splitlines()]
+        return next((line for line in reversed(lines) if line), "")
+
+    def _read(self) -> None:
+        """Read what it has printed, and keep the end of that. What it has left behind may hold the pipe open."""
+        for _ in range(READS):
+            if self._reader is None:
+                return
+            try:
+                found = os.read(self._reader, READ)
+            except BlockingIOError:
+                return
+            if not found:
+                os.close(self._reader)
+                self._reader = None
+            self._tail = (self._tail + found)[-KEPT:]
+
     def _has_ended(self) -> bool:
         try:
             return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
@@ -128,9 +169,10 @@ class Shell:
 
     def _close(self) -> None:
         self._reaped = True
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
+        for descriptor in (self._descriptor, self._reader):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._descriptor = self._reader = None
 
 
 def _members(group: int) -> set[int]:

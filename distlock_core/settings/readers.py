@@ -147,6 +147,14 @@ def absolute(path: str, what: str) -> str:
         ) from None
 
 
+def read_span_or_none(text: object) -> float:
+    """A number of seconds, 0 or more."""
+    number = read_seconds(text)
+    if number < 0:
+        raise ConfigError("a number of seconds, 0 or more")
+    return number
+
+
 def read_endpoints(text: object) -> list[str]:
     items = text.split(",") if isinstance(text, str) else text
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items):

@@ -20,6 +20,7 @@ from distlock_core.settings.readers import (
     read_path,
     read_seconds,
     read_span,
+    read_span_or_none,
     read_text,
     read_user,
     read_whole,
@@ -223,6 +224,29 @@ class Settings(Value):
         None,
         "time that the hold is expected to take; after it, the hold is shown as OVERDUE",
         placeholder="SECONDS",
+    )
+    gate: str | None = setting(
+        read_line,
+        None,
+        "line of shell that exits with 0 if the cluster is healthy: before that, the lock is not acquired, and after "
+        "the command not released",
+        placeholder="CMD",
+    )
+    gate_timeout: float = setting(
+        read_span,
+        600.0,
+        "how long to wait for the gate after the command, before the lock is kept; and for one answer of the gate",
+        placeholder="SECONDS",
+    )
+    gate_every: float = setting(read_span, 5.0, "pause between two questions to the gate", placeholder="SECONDS")
+    gate_for: float = setting(
+        read_span_or_none, 0.0, "time for which the gate must have been green", placeholder="SECONDS"
+    )
+    gate_at: str = setting(
+        read_choice("before,after", "before", "after"),
+        "before,after",
+        "when the gate is asked: before the lock is acquired, after the command",
+        placeholder="before,after",
     )
     heartbeat: float | None = setting(
         read_span,

@@ -397,6 +397,44 @@ def test_unless_runs_if_the_line_is_false(run_distlock: Run, give: Give, is_true
     assert (done.returncode, done.stdout, done.stderr) == (0, runs, "")
 
 
+@ways("gate")
+def test_gate_keeps_a_lock_from_being_acquired(run_distlock: Run, give: Give) -> None:
+    options, env = give("gate", "echo lag; false")
+    done = run_distlock("--lock-name=x", "--nowait", *options, "--", "true", env=env)
+    assert done.returncode == 1
+    assert "x is free; its gate is red: lag" in one_line(done.stderr)
+
+
+@ways("gate_timeout")
+def test_gate_timeout_limits_the_wait_after_the_command(run_distlock: Run, give: Give) -> None:
+    options, env = give("gate_timeout", 0.5)
+    done = run_distlock("--lock-name=x", "--gate=false", "--gate-at=after", *options, "--", "true", env=env)
+    assert "not released: within 0.5s its gate is red" in one_line(done.stderr)
+
+
+@ways("gate_every")
+def test_gate_every_is_the_pause_between_two_questions(run_distlock: Run, give: Give, tmp_path: Path) -> None:
+    options, env = give("gate_every", 0.1)
+    gate = (f"--gate=echo >> {tmp_path}/asked; false", "--gate-at=after", "--gate-timeout=2")
+    run_distlock("--lock-name=x", *gate, *options, "--", "true", env=env)
+    assert len((tmp_path / "asked").read_text()) > 2  # with the default it would be asked once
+
+
+@ways("gate_for")
+def test_gate_for_is_the_time_that_it_must_stay_green(run_distlock: Run, give: Give, tmp_path: Path) -> None:
+    options, env = give("gate_for", 1)
+    gate = (f"--gate=echo >> {tmp_path}/asked", "--gate-at=after", "--gate-every=0.1")
+    assert run_distlock("--lock-name=x", *gate, *options, "--", "true", env=env).returncode == 0
+    assert len((tmp_path / "asked").read_text()) > 2  # with the default it would be asked once
+
+
+@ways("gate_at")
+def test_gate_at_says_when_it_is_asked(run_distlock: Run, give: Give) -> None:
+    options, env = give("gate_at", "before")
+    gate = '--gate=test -z "$DISTLOCK_TOKEN"'  # red under the lock
+    assert run_distlock("--lock-name=x", gate, "--gate-timeout=1", *options, "--", "true", env=env).returncode == 0
+
+
 def test_every_setting_is_exercised_in_this_file() -> None:
     assert {setting.key for setting in SETTINGS} - OF_LEASES - OF_ACCESS == COVERED
 

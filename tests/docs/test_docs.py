@@ -17,9 +17,8 @@ import pytest
 
 from distlock_core.cli import etcdlocker
 from distlock_core.cli.arguments import OPERATIONS, parse
-from distlock_core.cli.environment import FOR_THIS_CALL, LEASE
 from distlock_core.cli.puppet import arguments
-from distlock_core.process.nesting import HELD, TOKEN
+from distlock_core.process.nesting import FOR_THIS_CALL, HELD, LEASE, TOKEN
 from distlock_core.settings.load import load
 from distlock_core.settings.table import SETTINGS
 from distlock_core.testing import Cluster

@@ -36,6 +36,7 @@ _GETTING = ("exec", "acquire")
 MEANT_FOR = {
     **dict.fromkeys(("timeout", "nowait", "reason", "slots", "ttl", "refresh", "kill-after", "on-loss"), _GETTING),
     **dict.fromkeys(("command-timeout", "on-failure", "heartbeat", "busy-exit-code", "only-if", "unless"), ("exec",)),
+    **dict.fromkeys(("gate", "gate-timeout", "gate-every", "gate-for", "gate-at"), ("exec",)),
     "cooldown": ("exec", "release"),
     **dict.fromkeys(("log-file", "noop-runs"), ("acquire",)),
 }

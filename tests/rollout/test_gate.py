@@ -1,0 +1,405 @@
+"""Healthy before the next: a gate that is red keeps everybody from acquiring, and a lock from being released."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+import distlock_core
+from distlock_core import Gate, GateClosed, Interrupt, LockLost, NotSettled
+from distlock_core.errors import AcquireTimeout, Cancelled
+from distlock_core.testing import Cluster
+from tests.rollout.test_needed import DISTLOCK, pid_in
+from tests.support.doc_blocks import recipe
+from tests.support.etcd_view import Etcd
+from tests.support.processes import BOUND, Output, Process, is_running, one_line, pause, wait_until
+from tests.support.scene import Scene, until
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Spawn = Callable[..., Process]
+CALL = ("--lock-name=x", "--gate-every=0.1")
+LIFETIMES = pytest.mark.parametrize("lifetime", [[], ["--ttl=3"]], ids=["persistent", "leased"])
+# A gate that hangs, with a child that ignores SIGTERM.
+HANGS = "sh -c 'trap \"\" TERM; echo $$ > {folder}/deaf; while :; do sleep 1; done' & echo $$ > {folder}/gate; wait"
+
+
+@pytest.fixture
+def scene(etcd: Cluster, realm_prefix: str) -> Iterator[Scene]:
+    scene = Scene(etcd, realm_prefix)
+    yield scene
+    scene.close()
+
+
+class Health:
+    """A gate that is green while a file is there. It notes each question, and says how things are."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "healthy"
+        self._asked = folder / "asked"
+        self.gate = f"--gate=echo asked >> {self._asked}; echo; echo lag 12; echo; test -e {self.file}"
+
+    @property
+    def asked(self) -> int:
+        return len(self._asked.read_text().splitlines()) if self._asked.exists() else 0
+
+    def turn_green(self) -> None:
+        self.file.touch()
+
+    def turn_red(self) -> None:
+        self.file.unlink()
+
+
+@pytest.fixture
+def health(tmp_path: Path) -> Health:
+    return Health(tmp_path)
+
+
+def shown(run_distlock: Run) -> dict[str, Any]:
+    done = run_distlock("--show", "--lock-name=x", "--json")
+    lock: dict[str, Any] = json.loads(done.stdout)["locks"][0]
+    return lock
+
+
+def ends(process: Process, code: int) -> str:
+    assert process.wait(BOUND) == code, process.stderr.read()
+    return process.stderr.read()
+
+
+# Before.
+
+
+def test_a_red_gate_stops_everybody_and_nobody_holds(
+    spawn_distlock: Spawn, run_distlock: Run, scene: Scene, health: Health, in_etcd: Etcd
+) -> None:
+    first = spawn_distlock(*CALL, health.gate, "--", "echo", "ran")
+    told = Output(first.stderr).until(r"distlock: waiting: (.*)\n")[1]
+    assert told == "x is free; its gate is red: lag 12; position 1 of 1 in the queue"
+    second = spawn_distlock("--lock-name=x", "--", "echo", "ran")  # without a gate of its own, but behind the first
+    scene.until_in_line("x", 2)
+    asked = health.asked
+    until(lambda: health.asked > asked + 3)
+    assert shown(run_distlock)["owner"] is None
+    assert first.poll() is None
+    assert second.poll() is None
+    health.turn_green()
+    ends(first, 0)
+    ends(second, 0)
+    in_etcd.assert_nothing_left()
+
+
+def test_a_red_gate_refuses_a_call_that_does_not_wait(
+    start_etcd: Callable[..., Cluster], run_distlock: Run, health: Health
+) -> None:
+    with start_etcd(version="3.5") as cluster:
+        there = {"DISTLOCK_ENDPOINTS": cluster.endpoints[0]}
+        members = cluster.members
+
+        def commits() -> float:
+            return members[0].metric("etcd_server_proposals_committed_total")
+
+        before = commits()
+        done = run_distlock(*CALL, health.gate, "--nowait", "--busy-exit-code=75", "--json", "--", "false", env=there)
+        assert done.returncode == 75
+        error = json.loads(done.stderr)["error"]
+        assert (error["kind"], error["message"]) == ("gate", "x is free; its gate is red: lag 12")
+        assert commits() == before
+        health.turn_green()
+        # A green gate costs etcd nothing; one more commit says that the lock settles.
+        done = run_distlock(*CALL, health.gate, "--nowait", "--gate-at=before", "--", "true", env=there)
+        assert (done.returncode, commits() - before) == (0, 2)
+        done = run_distlock(*CALL, health.gate, "--nowait", "--", "true", env=there)
+        assert (done.returncode, commits() - before) == (0, 5)
+
+
+def test_a_timeout_ends_the_wait_for_a_gate(run_distlock: Run, health: Health, in_etcd: Etcd) -> None:
+    done = run_distlock(*CALL, health.gate, "--timeout=1", "--json", "--", "echo", "ran")
+    assert (done.returncode, done.stdout) == (1, "")
+    waiting, error = [json.loads(line) for line in done.stderr.splitlines()]
+    assert waiting["waiting"]["gate"] == "its gate is red: lag 12"
+    assert error["error"]["kind"] == "timeout"
+    assert error["error"]["message"].endswith(": x is free; its gate is red: lag 12")
+    in_etcd.assert_nothing_left()
+
+
+@pytest.mark.parametrize("queued", [True, False])
+def test_a_signal_ends_a_gate_with_all_that_it_started(
+    spawn_distlock: Spawn, in_etcd: Etcd, tmp_path: Path, queued: bool
+) -> None:
+    nowait = [] if queued else ["--nowait"]
+    process = spawn_distlock(*CALL, f"--gate={HANGS.format(folder=tmp_path)}", *nowait, "--", "echo", "ran")
+    pids = [pid_in(tmp_path / name) for name in ("gate", "deaf")]
+    if queued:
+        wait_until(in_etcd.keys, "a ticket")
+    process.send_signal(signal.SIGTERM)
+    ends(process, 128 + signal.SIGTERM)
+    assert [pid for pid in pids if is_running(pid)] == []
+    in_etcd.assert_nothing_left()
+
+
+def test_a_gate_that_answers_slowly_loses_no_place(spawn_distlock: Spawn, scene: Scene, tmp_path: Path) -> None:
+    """Without renewals of the ticket, the second would be first after 10 s."""
+    go = tmp_path / "go"
+    gate = (f"--gate=while ! test -e {go}; do sleep 0.2; done", "--gate-at=before")
+    slow = spawn_distlock(*CALL, *gate, "--", "sh", "-c", f"echo slow >> {tmp_path}/ran")
+    scene.until_in_line("x", 1)
+    next_one = spawn_distlock("--lock-name=x", "--", "sh", "-c", f"echo next >> {tmp_path}/ran")
+    scene.until_in_line("x", 2)
+    pause(12)
+    go.touch()
+    ends(slow, 0)
+    ends(next_one, 0)
+    assert (tmp_path / "ran").read_text().split() == ["slow", "next"]
+
+
+def test_a_gate_that_gives_no_answer_is_red(run_distlock: Run, in_etcd: Etcd, tmp_path: Path) -> None:
+    gate = f"--gate={HANGS.format(folder=tmp_path)}"
+    done = run_distlock(*CALL, gate, "--gate-timeout=0.5", "--nowait", "--", "echo", "ran")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "x is free; its gate is red: no answer within 0.5s" in one_line(done.stderr)
+    assert [pid for pid in (pid_in(tmp_path / "gate"), pid_in(tmp_path / "deaf")) if is_running(pid)] == []
+    assert in_etcd.found() == {}
+
+
+def test_an_answer_is_good_for_one_claim(scene: Scene) -> None:
+    """The gate goes red between asking and claiming, and the claim is refused: it is asked again before the next."""
+    answers: list[bool] = []
+    go_red = threading.Event()
+
+    def is_healthy() -> bool:
+        if not answers:
+            scene.put("x")  # another takes it, past the queue, after the question and before the claim
+        answers.append(not go_red.is_set())
+        return answers[-1]
+
+    lock = scene.realm().lock("x", timeout=BOUND, gate=Gate(is_healthy, every=0.05, after=False))
+    future = scene.start(partial(lock.acquire, BOUND))
+    scene.until_in_line("x", 1)
+    assert answers == [True]
+    go_red.set()
+    scene.delete("x")
+    until(lambda: len(answers) > 3)
+    assert not any(answers[1:])
+    assert scene.get("x") is None
+    go_red.clear()
+    future.result(BOUND)
+    assert answers[-1]
+    lock.release()
+
+
+def test_a_gate_must_stay_green(spawn_distlock: Spawn, scene: Scene, tmp_path: Path) -> None:
+    """It is green, red once, and then green: only the second time counts."""
+    count = tmp_path / "count"
+    flaps = f"echo >> {count}; test $(wc -l < {count}) != 3"
+    options = (f"--gate={flaps}", "--gate-for=1", "--gate-at=before")
+    process = spawn_distlock(*CALL, *options, "--", "wc", "-l", str(count))
+    ends(process, 0)
+    assert int(process.stdout.read().split()[0]) >= 5  # answers go on after the red one
+
+
+# After.
+
+
+@LIFETIMES
+def test_a_lock_settles_until_its_gate_is_green(
+    spawn_distlock: Spawn, run_distlock: Run, health: Health, in_etcd: Etcd, lifetime: list[str]
+) -> None:
+    """A leased one for longer than its ttl."""
+    process = spawn_distlock(*CALL, *lifetime, health.gate, "--gate-at=after", "--", "sh", "-c", "exit 7")
+    until(lambda: shown(run_distlock)["state"] == "settling")
+    assert "(settling)" in run_distlock("--list").stdout
+    assert "settling" in run_distlock("--show", "--lock-name=x").stdout
+    asked = health.asked
+    until(lambda: health.asked > asked + 2)
+    if lifetime:
+        pause(5)
+        assert shown(run_distlock)["state"] == "settling"
+    assert run_distlock("--lock-name=x", "--nowait", "--", "true").returncode == 1
+    health.turn_green()
+    ends(process, 7)
+    in_etcd.assert_nothing_left()
+
+
+@LIFETIMES
+@pytest.mark.parametrize(("command", "code"), [("true", 1), ("exit 7", 7)])
+def test_a_gate_that_is_not_green_in_time_keeps_the_lock(
+    run_distlock: Run, health: Health, lifetime: list[str], command: str, code: int
+) -> None:
+    options = (*lifetime, health.gate, "--gate-timeout=1", "--gate-at=after", "--reason=Upgrade")
+    done = run_distlock(*CALL, *options, "--json", "--", "sh", "-c", command)
+    assert done.returncode == code
+    error = json.loads(done.stderr)["error"]
+    assert error["kind"] == "gate"
+    assert error["message"].startswith("x: not released: within 1s its gate is red: lag 12: the lock is left taken")
+    lock = shown(run_distlock)
+    assert (lock["state"], lock["lifetime"]) == ("kept", "persistent")
+    assert lock["reason"].startswith("not healthy after sh on ")
+    assert lock["reason"].endswith(": its gate is red: lag 12 (Upgrade)")
+
+
+def test_a_command_that_failed_and_keeps_its_lock_asks_no_gate(run_distlock: Run, health: Health) -> None:
+    done = run_distlock(*CALL, health.gate, "--gate-at=after", "--on-failure=keep", "--", "false")
+    assert (done.returncode, health.asked) == (1, 0)
+    assert shown(run_distlock)["state"] == "kept"
+
+
+def test_a_crash_while_it_settles_leaves_the_lock_and_nobody_enters_it(
+    spawn_distlock: Spawn, run_distlock: Run, health: Health
+) -> None:
+    mine = ("--id=me", "--lock-name=x")
+    process = spawn_distlock(*CALL, "--id=me", health.gate, "--gate-at=after", "--", "true")
+    until(lambda: shown(run_distlock)["state"] == "settling")
+    process.kill()
+    process.wait(BOUND)
+    assert run_distlock(*mine, "--nowait", "--", "true").returncode == 1
+    lock = shown(run_distlock)
+    assert (lock["state"], lock["lifetime"]) == ("settling", "persistent")
+    assert run_distlock("--unlock", *mine).returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_it_settles_keeps_the_lock_and_ends_the_gate(
+    spawn_distlock: Spawn, run_distlock: Run, tmp_path: Path, number: signal.Signals
+) -> None:
+    options = (f"--gate={HANGS.format(folder=tmp_path)}", "--gate-at=after")
+    process = spawn_distlock(*CALL, *options, "--", "true")
+    pids = [pid_in(tmp_path / name) for name in ("gate", "deaf")]
+    process.send_signal(number)
+    assert process.wait(BOUND) in (128 + number, -number)
+    assert f"{number.name} has ended the wait for the gate: the lock is left taken" in one_line(process.stderr.read())
+    assert [pid for pid in pids if is_running(pid)] == []
+    lock = shown(run_distlock)
+    assert lock["state"] == "kept"
+    assert f"{number.name} has ended the wait" in lock["reason"]
+
+
+@LIFETIMES
+def test_a_loss_while_it_settles_is_a_loss_and_ends_the_gate(
+    spawn_distlock: Spawn, scene: Scene, tmp_path: Path, lifetime: list[str]
+) -> None:
+    options = (*lifetime, f"--gate={HANGS.format(folder=tmp_path)}", "--gate-at=after")
+    process = spawn_distlock(*CALL, *options, "--", "true")
+    pids = [pid_in(tmp_path / name) for name in ("gate", "deaf")]
+    scene.delete("x")
+    assert "x was lost" in ends(process, 2)
+    assert [pid for pid in pids if is_running(pid)] == []
+
+
+def test_a_nested_run_asks_no_gate(run_distlock: Run, health: Health) -> None:
+    script = f"{DISTLOCK} --id=me --lock-name=x '{health.gate}' -- echo inner"
+    done = run_distlock("--id=me", "--lock-name=x", "--", "sh", "-c", script)
+    assert (done.returncode, done.stdout, health.asked) == (0, "inner\n", 0)
+
+
+def test_lock_asks_the_gate_before(run_distlock: Run, health: Health) -> None:
+    assert run_distlock(*CALL, health.gate, "--nowait", "--lock").returncode == 1
+    health.turn_green()
+    assert run_distlock(*CALL, health.gate, "--nowait", "--lock").returncode == 0
+    assert shown(run_distlock)["state"] == "held"
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--gate=", "--", "true"], "option --gate: expected a line of shell"),
+        (["--gate-every=0", "--", "true"], "option --gate-every: expected a number of seconds above 0"),
+        (["--gate-for=-1", "--gate=x", "--", "true"], "option --gate-for: expected a number of seconds, 0 or more"),
+        (["--gate-at=now", "--gate=x", "--", "true"], "option --gate-at: expected before,after or before or after"),
+        (["--gate-timeout=9", "--", "true"], "--gate-timeout is about a gate: it goes with --gate=CMD"),
+        (["--gate=x", "--gate-for=9", "--gate-timeout=9", "--", "true"], "--gate-for must be shorter"),
+        (["--gate=x", "--gate-at=after", "--lock"], "--gate-at=after goes with -- COMMAND"),
+        (["--gate=x", "--show"], "--gate goes with -- COMMAND, or with --lock"),
+    ],
+)
+def test_bad_input_is_refused_and_nothing_is_taken(
+    run_distlock: Run, in_etcd: Etcd, words: list[str], why: str
+) -> None:
+    done = run_distlock("--lock-name=x", *words)
+    assert done.returncode == 1
+    assert why in one_line(done.stderr)
+    assert in_etcd.found() == {}
+
+
+# The library.
+
+
+def test_a_block_waits_for_the_gate_before_and_after(scene: Scene) -> None:
+    seen: list[str] = []
+
+    def is_healthy() -> bool:
+        seen.append(scene.record("x").state if scene.get("x") else "free")
+        return len(seen) not in (1, 4)
+
+    with scene.realm().lock("x", gate=Gate(is_healthy, every=0.05)):
+        seen.append("work")
+    assert seen == ["free", "free", "work", "settling", "settling"]
+    assert scene.get("x") is None
+
+
+def test_the_example_of_the_page_runs(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distlock_core, "connect", scene.realm)
+    seen: list[str] = []
+
+    def all_nodes_synced() -> bool:
+        seen.append("asked")
+        return True
+
+    exec(recipe("Python gate"), {"all_nodes_synced": all_nodes_synced, "upgrade": lambda: seen.append("upgraded")})
+    assert seen == ["asked", "upgraded", "asked"]
+
+
+def test_a_block_whose_gate_stays_red_keeps_the_lock_and_raises(scene: Scene) -> None:
+    def lags() -> bool:
+        raise ValueError("lag 12")
+
+    gate = Gate(lags, every=0.05, timeout=0.5, before=False)
+    lock = scene.realm().lock("x", ttl=60, gate=gate)
+    with pytest.raises(NotSettled, match=r"within 0.5s its gate is red: ValueError: lag 12"), lock:
+        pass
+    assert not lock.held
+    record = scene.record("x")
+    assert (record.state, record.text("reason")) == ("kept", "its gate is red: ValueError: lag 12 after the work")
+
+
+def test_a_red_gate_of_the_library_refuses_and_times_out(scene: Scene) -> None:
+    lock = scene.realm().lock("x", gate=Gate("echo no; exit 3", every=0.05))
+    assert lock.try_acquire() is None
+    with pytest.raises(GateClosed, match="its gate is red: no"):
+        lock.acquire(timeout=0)
+    with pytest.raises(AcquireTimeout, match="its gate is red: no"):
+        lock.acquire(timeout=0.8)
+    cancel = Interrupt()
+    threading.Timer(0.5, cancel.set).start()
+    with pytest.raises(Cancelled):
+        lock.acquire(cancel=cancel)
+    assert scene.under("x") == ()
+
+
+def test_a_lock_lost_while_it_settles_raises(scene: Scene) -> None:
+    def lose() -> bool:
+        scene.delete("x")
+        return False
+
+    gate = Gate(lose, every=0.05, before=False)
+    lock = scene.realm().lock("x", ttl=60, gate=gate)
+    lock.acquire()
+    with pytest.raises(LockLost):
+        lock.release()
+
+
+def test_a_callable_that_hangs_delays_no_renewal(scene: Scene) -> None:
+    """Without them, the lease would be gone after 2 s."""
+    over = threading.Event()
+    gate = Gate(lambda: over.wait(BOUND), every=0.05, before=False)
+    lock = scene.realm().lock("x", ttl=2, gate=gate)
+    lock.acquire()
+    threading.Timer(5, over.set).start()
+    lock.release()
+    assert scene.get("x") is None
