@@ -9,7 +9,7 @@ from distlock_core.aio.reading import AsyncOwnership
 from distlock_core.aio.tasks import call_in, on_standby
 from distlock_core.base.standby_thread import StandbyThread
 from distlock_core.lock.lease import GIVE_UP
-from distlock_core.lock.lock import has_hold
+from distlock_core.lock.lock import cooldown_of, has_hold
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,7 +128,11 @@ class AsyncLock:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.release()
+        cooldown = None if error is not None else cooldown_of(self.sync)
+        if cooldown is None:
+            await self.release()
+        else:
+            await self.cool(cooldown)
 
     def __del__(self) -> None:
         standby = getattr(self, "_standby", None)

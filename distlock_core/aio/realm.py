@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from distlock_core.lock.prune import Pruned
     from distlock_core.lock.realm import Realm
     from distlock_core.model.freeze import Freeze
+    from distlock_core.model.policy import Policy
+    from distlock_core.model.policy_change import PolicyChange
     from distlock_core.model.state import Holder, LockState
 
 
@@ -72,6 +74,18 @@ class AsyncRealm:
 
     async def frozen(self, name: str | None = None) -> Freeze | None:
         return await in_thread(lambda interrupt: self.sync.frozen(name, cancel=interrupt))
+
+    async def policy(self, name: str) -> Policy | None:
+        return await in_thread(lambda interrupt: self.sync.policy(name, cancel=interrupt))
+
+    async def policies(self) -> builtins.list[Policy]:
+        return await in_thread(lambda interrupt: self.sync.policies(cancel=interrupt))
+
+    async def set_policy(self, name: str, **options: Any) -> PolicyChange:
+        return await in_thread(lambda interrupt: self.sync.set_policy(name, cancel=interrupt, **options))
+
+    async def clear_policy(self, name: str, *, dry_run: bool = False) -> PolicyChange:
+        return await in_thread(lambda interrupt: self.sync.clear_policy(name, dry_run=dry_run, cancel=interrupt))
 
     async def prune(self, older_than: float, *, dry_run: bool = False) -> Pruned:
         return await in_thread(lambda interrupt: self.sync.prune(older_than, dry_run=dry_run, cancel=interrupt))

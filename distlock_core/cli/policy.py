@@ -7,12 +7,13 @@ from distlock_core.cli.acquire import realm
 from distlock_core.cli.outcome import OK, out, say
 from distlock_core.cli.render import aligned, as_json
 from distlock_core.model.policy import FIELDS, Policy, shown
+from distlock_core.model.policy_change import difference
 from distlock_core.model.wording import clock, owner_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.cli.arguments import Request
-    from distlock_core.lock.policies import PolicyChange
+    from distlock_core.model.policy_change import PolicyChange
 
 COLUMNS = ("LOCK", "SLOTS", "COOLDOWN", "WINDOW", "EXPECT", "SET BY", "SINCE", "REASON")
 
@@ -65,34 +66,6 @@ def _tell(request: Request, change: PolicyChange) -> int:
     if not settings.quiet:
         say(f"{settings.lockname}: {difference(change, dry_run=request.dry_run)}")
     return OK
-
-
-def difference(change: PolicyChange, *, dry_run: bool = False) -> str:
-    """The change in one phrase: `policy changed: slots 3 -> 2, window removed`."""
-    before, after = change.before, change.after
-    would = "would be " if dry_run else ""
-    if not change.changed:
-        return "it has no policy" if after is None else f"its policy has this already: {_words(after)}"
-    if after is None:
-        return f"policy {would}removed: {_words(before)}"
-    if before is None or before.trouble:
-        return f"policy {would}set: {_words(after)}"
-    old, new = before.fields, after.fields
-    parts = []
-    for field in FIELDS:
-        if field in old and field in new and old[field] != new[field]:
-            parts.append(f"{field} {shown(field, old[field])} -> {shown(field, new[field])}")
-        elif field in new and field not in old:
-            parts.append(f"{field} {shown(field, new[field])} (was not set)")
-        elif field in old and field not in new:
-            parts.append(f"{field} removed (was {shown(field, old[field])})")
-    return f"policy {would}changed: {', '.join(parts)}"
-
-
-def _words(found: Policy | None) -> str:
-    if found is None:
-        return ""
-    return found.trouble or ", ".join(f"{field} {shown(field, value)}" for field, value in found.fields.items())
 
 
 def _row(found: Policy) -> tuple[str, ...]:

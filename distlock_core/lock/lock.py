@@ -329,8 +329,8 @@ class Lock:
             return
         if again and (hold is None or hold.is_ending):
             return
-        cooldown = None if hold is None or hold.stays else hold.acquired.cooldown
-        if cooldown is not None and not failed:
+        cooldown = None if failed else cooldown_of(self)
+        if cooldown is not None:
             self.cool(cooldown)
         else:
             self.release()
@@ -354,6 +354,12 @@ def has_hold(lock: Lock) -> bool:
 def hold_of(lock: Lock) -> Hold:
     """The hold of this object, in this process. Raises `NotHolder`."""
     return lock._current.require()
+
+
+def cooldown_of(lock: Lock) -> int | None:
+    """Seconds for which the lock is to stay taken after a success, None if it is not held or not to cool down."""
+    hold = lock._current.hold
+    return None if hold is None or hold.stays else hold.acquired.cooldown
 
 
 def resume(lock: Lock, kv: KeyValue, run: str, slot: int, refresh: float | None) -> None:

@@ -6,12 +6,12 @@ import time
 
 from distlock_core.base.deadline import RETRY_PAUSE, Patience
 from distlock_core.base.text import printable
-from distlock_core.base.value import Value
 from distlock_core.errors import ConfigError, OutcomeUnknown
 from distlock_core.etcd.values import Compare, Delete, Get, KeyValue, Put
 from distlock_core.hints import POLICY, Hint
 from distlock_core.model.keys import Keys, ends, policy_prefix
 from distlock_core.model.policy import Policy, fields_of
+from distlock_core.model.policy_change import PolicyChange
 from distlock_core.model.record import Record
 
 TYPE_CHECKING = False
@@ -21,20 +21,6 @@ if TYPE_CHECKING:
 
     from distlock_core.etcd.client import Etcd
     from distlock_core.etcd.values import Op
-
-
-class PolicyChange(Value):
-    """A change of a policy: what it was, and what it is now. None: there was, or is, no policy."""
-
-    before: Policy | None
-    after: Policy | None
-
-    @property
-    def changed(self) -> bool:
-        """True if anything that applies to acquisitions is different."""
-        if self.before is None or self.after is None or self.before.trouble:
-            return self.before is not self.after
-        return self.before.fields != self.after.fields
 
 
 def read_policy(etcd: Etcd, keys: Keys, patience: Patience) -> Policy | None:

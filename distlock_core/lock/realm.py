@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from distlock_core.events.watch import Watching
     from distlock_core.lock.freeze import FreezeKey
     from distlock_core.lock.loss import Loss
-    from distlock_core.lock.policies import PolicyChange
     from distlock_core.lock.prune import Pruned
     from distlock_core.lock.spec import Gate
     from distlock_core.model.freeze import Freeze
     from distlock_core.model.policy import Policy
+    from distlock_core.model.policy_change import PolicyChange
     from distlock_core.model.windows import Windows
 
 

@@ -39,6 +39,7 @@ def forecast(state: LockState, position: int, at: float) -> Forecast | None:
         if holder.since is None or holder.record.state != HELD or holder.is_overdue(at):
             return None
         left.append(max(0.0, each - (at - holder.since)))
-    free = [0.0] * (slots - len(left))
+    # When each slot is free. Holders above the number of slots, from before it was reduced, make no room.
+    free = sorted([*[0.0] * (slots - len(left)), *left])[-slots:]
     before = max(0, position - 1)
-    return Forecast(each, at + sorted([*free, *left])[before % slots] + before // slots * each)
+    return Forecast(each, at + free[before % slots] + before // slots * each)

@@ -43,6 +43,7 @@ from contextlib import contextmanager
 from salt.exceptions import CommandExecutionError
 
 try:
+    from distlock_core.adapters import policy as lock_policy
     from distlock_core.adapters import salt_command, steps
     from distlock_core.adapters import salt_settings as minion_settings
     from distlock_core.adapters.advice import SALT
@@ -86,6 +87,8 @@ def lock(
     timeout: float | None = None,
     owner: str | None = None,
     slots: int | None = None,
+    window: list[str] | str | None = None,
+    expect: str | float | None = None,
     while_pid: int | None = None,
     ttl: int | None = None,
     on_loss: str | None = None,
@@ -111,6 +114,12 @@ def lock(
 
     slots : 1
         Number of simultaneous holders allowed; the same number everywhere.
+
+    window
+        Times outside of which the lock is not acquired, such as ``Mon-Fri 22:00-04:00 Europe/Berlin, !Sat``.
+
+    expect
+        Time that the hold is expected to take; after it, it is shown as OVERDUE.
 
     while_pid
         Keep the lock while this process lives, and no longer.
@@ -142,6 +151,8 @@ def lock(
             timeout=timeout,
             id=owner,
             slots=slots,
+            window=window,
+            expect=expect,
             while_pid=while_pid,
             ttl=ttl,
             on_loss=on_loss,
@@ -285,6 +296,103 @@ def verify(
         return True
 
 
+def policy(
+    name: str | None = None,
+    endpoints: list[str] | str | None = None,
+    prefix: str | None = None,
+    profile: str | None = None,
+    connect_timeout: float | None = None,
+) -> dict[str, dict[str, Any]]:
+    """
+    Return what holds for everybody who acquires a lock, by the lock's name: ``slots``, ``cooldown``, ``window`` and
+    ``expect``, as far as they are set, who has set them, when and why. Without ``name`` of all locks of the realm.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 distlock.policy
+        salt db1 distlock.policy percona_prod
+    """
+    with _one_line():
+        settings = _settings(profile, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout)
+        realm = realm_of(settings)
+        found = realm.policies() if name is None else filter(None, [realm.policy(name)])
+        about = ("by", "since", "reason", "trouble")
+        return {
+            one.lock: {**one.fields, **{word: value for word in about if (value := getattr(one, word))}}
+            for one in found
+        }
+
+
+def set_policy(
+    name: str,
+    slots: int | None = None,
+    cooldown: str | float | None = None,
+    window: list[str] | str | None = None,
+    expect: str | float | None = None,
+    reason: str | None = None,
+    owner: str | None = None,
+    endpoints: list[str] | str | None = None,
+    prefix: str | None = None,
+    profile: str | None = None,
+    connect_timeout: float | None = None,
+) -> dict[str, Any]:
+    """
+    Set what holds for everybody who acquires the lock, from now on: exactly what is named. A change applies at once,
+    with more slots or fewer; whoever holds the lock goes on. It comes before what a minion, a play or a catalog says.
+
+    slots
+        Number of simultaneous holders allowed.
+
+    cooldown
+        Time that the lock stays taken after a success.
+
+    window
+        Times outside of which nobody acquires it, such as ``Mon-Fri 22:00-04:00 Europe/Berlin, !Sat``.
+
+    expect
+        Time that a hold is expected to take; after it, it is shown as OVERDUE.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 distlock.set_policy percona_prod slots=3 cooldown=2m
+    """
+    with _one_line():
+        settings = _settings(
+            profile, lockname=name, id=owner, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout
+        )
+        fields = {"slots": slots, "cooldown": cooldown, "window": window, "expect": expect}
+        change = lock_policy.set_exactly(settings, fields, reason)
+        return {"changed": change.changed, "policy": lock_policy.report(change.after)}
+
+
+def clear_policy(
+    name: str,
+    endpoints: list[str] | str | None = None,
+    prefix: str | None = None,
+    profile: str | None = None,
+    connect_timeout: float | None = None,
+) -> bool:
+    """
+    Remove the policy of the lock: what each minion, play or catalog says applies from now on. Return False if it had
+    none.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 distlock.clear_policy percona_prod
+    """
+    with _one_line():
+        settings = _settings(
+            profile, lockname=name, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout
+        )
+        return bool(lock_policy.remove(settings).changed)
+
+
 def run(
     name: str,
     cmd: str | list[str],
@@ -292,6 +400,8 @@ def run(
     timeout: float | None = None,
     owner: str | None = None,
     slots: int | None = None,
+    window: list[str] | str | None = None,
+    expect: str | float | None = None,
     ttl: int | None = None,
     on_loss: str | None = None,
     on_failure: str | None = None,
@@ -334,6 +444,9 @@ def run(
     cooldown
         Seconds that the lock stays taken after success.
 
+    window, expect
+        As for ``distlock.lock``.
+
     runas
         The user that runs the command, in that user's home unless ``cwd`` is given. distlock itself runs as the user
         of Salt, and does not pass an etcd password to that user.
@@ -356,6 +469,8 @@ def run(
             timeout=timeout,
             id=owner,
             slots=slots,
+            window=window,
+            expect=expect,
             ttl=ttl,
             on_loss=on_loss,
             on_failure=on_failure,

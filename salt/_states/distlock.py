@@ -60,6 +60,7 @@ import sys
 from salt.exceptions import CommandExecutionError
 
 try:
+    from distlock_core.adapters import policy as lock_policy
     from distlock_core.adapters import salt_plans, salt_reports, salt_run_end, steps
     from distlock_core.adapters import salt_settings as minion_settings
     from distlock_core.adapters.run_holds import hold_around
@@ -67,6 +68,7 @@ try:
     from distlock_core.connection import realm_of
     from distlock_core.errors import ConfigError, DistlockError
     from distlock_core.lock.wait_story import WAITED
+    from distlock_core.model.policy_change import difference
     from distlock_core.model.wording import is_held_by
     from distlock_core.process.identity import trace_of
 
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from distlock_core.model.policy_change import PolicyChange
     from distlock_core.model.state import Holder
     from distlock_core.settings.table import Settings
 
@@ -110,6 +113,8 @@ def locked(
     ttl: int | None = None,
     on_loss: str | None = None,
     slots: int | None = None,
+    window: list[str] | str | None = None,
+    expect: str | float | None = None,
     endpoints: list[str] | str | None = None,
     prefix: str | None = None,
     profile: str | None = None,
@@ -148,6 +153,12 @@ def locked(
     slots : 1
         Number of simultaneous holders allowed; the same number everywhere.
 
+    window
+        Times outside of which the lock is not acquired, such as ``Mon-Fri 22:00-04:00 Europe/Berlin, !Sat``.
+
+    expect
+        Time that the hold is expected to take; after it, it is shown as OVERDUE.
+
     endpoints, prefix, profile, refresh, kill_after, connect_timeout, release_timeout
         As in the configuration of distlock; usually from minion config or pillar.
     """
@@ -168,6 +179,8 @@ def locked(
             ttl=ttl,
             on_loss=on_loss,
             slots=slots,
+            window=window,
+            expect=expect,
             endpoints=endpoints,
             prefix=prefix,
             refresh=refresh,
@@ -324,6 +337,8 @@ def run(
     timeout: float | None = None,
     owner: str | None = None,
     slots: int | None = None,
+    window: list[str] | str | None = None,
+    expect: str | float | None = None,
     ttl: int | None = None,
     on_loss: str | None = None,
     on_failure: str | None = None,
@@ -357,8 +372,8 @@ def run(
     success_retcodes : 0
         Exit codes that count as success.
 
-    reason, timeout, owner, slots, ttl, on_loss, on_failure, cooldown, runas, cwd, env, stdin, output_loglevel
-        As for the function ``distlock.run``.
+    reason, timeout, owner, slots, window, expect, ttl, on_loss, on_failure, cooldown, runas, cwd, env, stdin
+        As for the function ``distlock.run``; so is ``output_loglevel``.
 
     endpoints, prefix, profile, connect_timeout, release_timeout
         As for ``distlock.locked``.
@@ -387,6 +402,8 @@ def run(
             "timeout": timeout,
             "owner": owner,
             "slots": slots,
+            "window": window,
+            "expect": expect,
             "ttl": ttl,
             "on_loss": on_loss,
             "on_failure": on_failure,
@@ -419,15 +436,105 @@ def run(
     return _done(ret, False, f"the command, run under {name}{story}, ended with {done['retcode']}{said}")
 
 
+def policy(
+    name: str,
+    slots: int | None = None,
+    cooldown: str | float | None = None,
+    window: list[str] | str | None = None,
+    expect: str | float | None = None,
+    reason: str | None = None,
+    owner: str | None = None,
+    endpoints: list[str] | str | None = None,
+    prefix: str | None = None,
+    profile: str | None = None,
+    connect_timeout: float | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """
+    Ensure that the policy of a lock is exactly this: it holds for everybody who acquires the lock, whatever a minion, a
+    play or a catalog says. A change applies at once, with more slots or fewer; whoever holds the lock goes on.
+
+    name
+        Name of the lock.
+
+    slots
+        Number of simultaneous holders allowed.
+
+    cooldown
+        Time that the lock stays taken after a success.
+
+    window
+        Times outside of which nobody acquires it, such as ``Mon-Fri 22:00-04:00 Europe/Berlin, !Sat``.
+
+    expect
+        Time that a hold is expected to take; after it, it is shown as OVERDUE.
+
+    reason, owner
+        Shown to everybody who looks.
+
+    endpoints, prefix, profile, connect_timeout
+        As for ``distlock.locked``.
+
+    .. code-block:: yaml
+
+        percona_prod:
+          distlock.policy:
+            - slots: 3
+            - cooldown: 2m
+            - window: Mon-Fri 22:00-04:00 Europe/Berlin
+    """
+    ret = _ret(name)
+    try:
+        salt_reports.refuse(more, "policy", ARGUMENTS)
+        settings = _settings(
+            profile, lockname=name, id=owner, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout
+        )
+        fields = {"slots": slots, "cooldown": cooldown, "window": window, "expect": expect}
+        change = lock_policy.set_exactly(settings, fields, reason, dry_run=__opts__["test"])
+    except DistlockError as error:
+        return _done(ret, False, salt_reports.said(error))
+    return _changed_policy(ret, change)
+
+
+def policy_absent(
+    name: str,
+    endpoints: list[str] | str | None = None,
+    prefix: str | None = None,
+    profile: str | None = None,
+    connect_timeout: float | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """
+    Ensure that a lock has no policy: what each minion, play or catalog says applies.
+
+    name
+        Name of the lock.
+
+    endpoints, prefix, profile, connect_timeout
+        As for ``distlock.locked``.
+    """
+    ret = _ret(name)
+    try:
+        salt_reports.refuse(more, "policy_absent", ARGUMENTS)
+        settings = _settings(
+            profile, lockname=name, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout
+        )
+        change = lock_policy.remove(settings, dry_run=__opts__["test"])
+    except DistlockError as error:
+        return _done(ret, False, salt_reports.said(error))
+    return _changed_policy(ret, change)
+
+
 def mod_watch(name: str, sfun: str | None = None, **words: Any) -> dict[str, Any]:
     """
-    Implements ``listen`` on a state of this module, at the end of the run: ``unlocked``, ``held`` and ``run`` act as
-    usual, and ``locked`` fails, because the states that it should guard have already run. ``watch`` is the same as
-    ``require``.
+    Implements ``listen`` on a state of this module, at the end of the run: ``unlocked``, ``held``, ``run`` and those
+    about a policy act as usual, and ``locked`` fails, because the states that it should guard have already run.
+    ``watch`` is the same as ``require``.
     """
     for word in ("__reqs__", "sfun"):
         words.pop(word, None)
     again: dict[str | None, Callable[..., dict[str, Any]]] = {"unlocked": unlocked, "held": held, "run": run}
+    again.update(policy=policy, policy_absent=policy_absent)
     if sfun in again:
         return again[sfun](name, **words)
     return _done(
@@ -484,6 +591,15 @@ def _lifetime(holder: Holder, until: str) -> str:
     return "; it stays until it is unlocked, also after this run" if stays else ""
 
 
+def _changed_policy(ret: dict[str, Any], change: PolicyChange) -> dict[str, Any]:
+    """The result of a state about a policy."""
+    dry_run = __opts__["test"] and change.changed
+    if change.changed:
+        old, new = lock_policy.report(change.before), lock_policy.report(change.after)
+        ret["changes"] = {ret["name"]: {"old": old, "new": new}}
+    return _done(ret, None if dry_run else True, f"{ret['name']}: {difference(change, dry_run=dry_run)}")
+
+
 def _cooling(settings: Settings) -> str:
     return "" if settings.cooldown is None else f" in {settings.cooldown}s"
 
@@ -491,5 +607,5 @@ def _cooling(settings: Settings) -> str:
 # The arguments of each state: an error names the state that a misplaced argument belongs to.
 ARGUMENTS = {
     function.__name__: frozenset(function.__code__.co_varnames[: function.__code__.co_argcount])
-    for function in (locked, unlocked, held, run)
+    for function in (locked, unlocked, held, run, policy, policy_absent)
 }

@@ -78,6 +78,26 @@ def test_the_verbs_do_the_same_as_without_asyncio(scene: Scene) -> None:
     scene.assert_clean()
 
 
+def test_a_policy_is_set_and_honoured(scene: Scene) -> None:
+    async def main() -> None:
+        async with realm(scene) as locks:
+            change = await locks.set_policy("db", slots=2, cooldown=60)
+            assert change.changed
+            assert await locks.policy("db") == change.after
+            with pytest.raises(ZeroDivisionError):
+                async with locks.lock("db", "me"):
+                    raise ZeroDivisionError
+            assert (await locks.show("db")).holders == ()
+            async with locks.lock("db", "me"):
+                pass
+            (holder,) = (await locks.show("db")).holders
+            assert holder.record.state == "cooling"
+            assert (await locks.clear_policy("db")).changed
+            assert await locks.policies() == []
+
+    run(main)
+
+
 def test_a_watch_is_an_async_iterator(scene: Scene) -> None:
     async def main() -> None:
         locks = realm(scene)
