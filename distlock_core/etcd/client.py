@@ -24,13 +24,6 @@ if TYPE_CHECKING:
         def wait(self, patience: Patience) -> list[Event]:
             """Return the events that have arrived, [] at the deadline. Raises `WatchEnded` and `Cancelled`."""
 
-        def wait_for_hint(self, patience: Patience) -> bool:
-            """Wait until a read may show a change. Return False at the deadline. Raises the errors of `wait()`.
-
-            For a watch that begins in the past this is earlier than the events, which etcd sends in steps of 100 ms.
-            The events themselves come from `wait()`, possibly later.
-            """
-
         def close(self) -> None: ...
 
     class Etcd(Protocol):

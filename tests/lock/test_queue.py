@@ -257,9 +257,6 @@ class DeafWatch:
         patience.wait()
         return []
 
-    def wait_for_hint(self, patience: Patience) -> bool:
-        return bool(self.wait(patience))
-
     def close(self) -> None:
         self._watch.close()
 
@@ -275,7 +272,7 @@ def test_a_waiter_that_reaches_the_head_after_the_release_reads_at_once(
 
 
 class LateEtcd(DeafEtcd):
-    """etcd, where something happens right before a watch is opened, which hears nothing but how it begins."""
+    """etcd, where something happens right before a watch is opened, which reports nothing."""
 
     def __init__(self, etcd: Gateway, meanwhile: Callable[[], object]) -> None:
         super().__init__(etcd)
@@ -283,12 +280,7 @@ class LateEtcd(DeafEtcd):
 
     def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> Watch:
         self._meanwhile()
-        return BeginningWatch(self._etcd.watch([(b"/elsewhere", None)], revision, patience))
-
-
-class BeginningWatch(DeafWatch):
-    def wait_for_hint(self, patience: Patience) -> bool:
-        return self._watch.wait_for_hint(patience)
+        return DeafWatch(self._etcd.watch([(b"/elsewhere", None)], revision, patience))
 
 
 def test_a_waiter_that_gives_up_frees_its_place_for_the_next(scene: Scene) -> None:

@@ -53,7 +53,7 @@ class GrpcWatch:
         self._revision = revision
         # The ranges that etcd has to confirm: from now on, only what comes after that is sure to be reported.
         self._unconfirmed = 1 if revision else len(requests)
-        self._behind: bool | None = None  # None: not begun yet
+        self._has_begun = False
         self._early: list[Event] = []
         try:
             with SignalsHeld():
@@ -70,13 +70,13 @@ class GrpcWatch:
             raise ConnectionLost("timed out")
         if self._end is not None and not self._unread:
             raise self._end
-        while not self._revision and self._behind is None:
+        while not self._revision and not self._has_begun:
             self._bell.hush()
             try:
                 self._early = self._fetch()
             except WatchEnded:
                 return  # `wait()` raises it
-            if self._behind is None and not self._bell.wait(patience):
+            if not self._has_begun and not self._bell.wait(patience):
                 raise ConnectionLost("timed out")
 
     def wait(self, patience: Patience) -> list[Event]:
@@ -87,15 +87,6 @@ class GrpcWatch:
                 return events
             if not self._bell.wait(patience):
                 return []
-
-    def wait_for_hint(self, patience: Patience) -> bool:
-        while True:
-            self._bell.hush()
-            if self._fetch() or self._behind:
-                self._behind = False
-                return True
-            if not self._bell.wait(patience):
-                return False
 
     def close(self) -> None:
         self._end = self._end or ConnectionLost("closed")
@@ -123,8 +114,7 @@ class GrpcWatch:
                 events += messages.events(message)
                 if self._unconfirmed and message.created:
                     self._unconfirmed -= 1
-                    if not self._unconfirmed:
-                        self._behind = message.header.revision >= self._revision
+                    self._has_begun = not self._unconfirmed
             except ConnectionLost as lost:
                 end = self._end = lost
             except WatchEnded as ended:

@@ -142,7 +142,7 @@ class Gateway:
 
         def open_watch(attempt: Attempt, token: str) -> GatewayWatch:
             suspect = None if self._login is None else self._login.suspect
-            return self.sender.open_watch(attempt, body, revision, token, 1 if revision else len(ranges), suspect)
+            return self.sender.open_watch(attempt, body, token, 1 if revision else len(ranges), suspect)
 
         if self._opener is None:
             from distlock_core.etcd.http.polling import Opener

@@ -55,12 +55,10 @@ def read_events(message: Any, check_cluster: Callable[[int], None]) -> list[Even
     return [_event(_object(event)) for event in _list(result, "events")]
 
 
-def begins_behind(message: dict[str, Any], revision: int) -> bool | None:
-    """For the message that opens a watch: True if `revision` is in the past. None for any other message."""
+def is_created(message: dict[str, Any]) -> bool:
+    """True for the message with which etcd opens a watch, once for each of its ranges."""
     result = message.get("result")
-    if not isinstance(result, dict) or not _truth(result, "created"):
-        return None
-    return _number(_object(result.get("header", {})), "revision") >= revision
+    return isinstance(result, dict) and _truth(result, "created")
 
 
 def read_answer(status: int, body: bytes | bytearray) -> dict[str, Any]:

@@ -117,18 +117,14 @@ class PolledWatch:
         self._known = self._before(patience)
 
     def wait(self, patience: Patience) -> list[Event]:
-        if self.wait_for_hint(patience):
-            raise Compacted("it has changed; what happened to it in between was not seen")
-        return []
-
-    def wait_for_hint(self, patience: Patience) -> bool:
+        """Return [] at the deadline. Raises `Compacted` at the first change."""
         while True:
             if now() >= self._until:
                 raise WatchEnded("it is time to try a watch again")
             patience.until(min(self._next, self._until)).wait()
             if now() < self._next:
                 if patience.over():
-                    return False
+                    return []
                 continue
             try:
                 state = self._look(patience)
@@ -137,14 +133,14 @@ class PolledWatch:
             except AnotherCluster as error:
                 raise WatchEnded(error.message) from error
             except EtcdUnavailable:
-                return False  # the deadline has come: as silent as a watch would be
+                return []  # the deadline has come: as silent as a watch would be
             except AccessDenied as error:
                 raise WatchRefused(error.message) from error
             except DistlockError as error:
                 raise WatchEnded(error.message) from error
             if state != self._known:
                 self._known, self._pause = state, FIRST_PAUSE
-                return True
+                raise Compacted("it has changed; what happened to it in between was not seen")
             self._next = now() + jittered(self._pause, 0.75, 1.25)
             self._pause = min(self._pause * 1.5, LONGEST_PAUSE)
 

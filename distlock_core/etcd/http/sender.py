@@ -93,7 +93,6 @@ class Sender:
         self,
         attempt: Attempt,
         body: bytes,
-        revision: int,
         token: str,
         ranges: int,
         suspect: Callable[[], None] | None,
@@ -111,7 +110,7 @@ class Sender:
             if reply.status != 200:
                 self._answer(reply, attempt)
             check = self._endpoints.check_cluster
-            watch = GatewayWatch(attempt.address.url, connection, reply, revision, check, suspect, self._most, ranges)
+            watch = GatewayWatch(attempt.address.url, connection, reply, check, suspect, self._most, ranges)
             watch.begin(attempt.patience)
             if not self._endpoints.knows_members:
                 self._check().learn_members(attempt, _headers(token))

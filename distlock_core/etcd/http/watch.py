@@ -5,7 +5,7 @@ from __future__ import annotations
 from distlock_core.base.deadline import Patience
 from distlock_core.etcd.http.http1 import Connection
 from distlock_core.etcd.http.json_stream import JsonStream
-from distlock_core.etcd.http.messages import begins_behind, read_events
+from distlock_core.etcd.http.messages import is_created, read_events
 from distlock_core.etcd.http.reply import TIMED_OUT, ConnectionLost, Reply
 from distlock_core.etcd.refused import MALFORMED, WatchRefused
 from distlock_core.etcd.values import Compacted, Event, WatchEnded
@@ -23,13 +23,12 @@ class GatewayWatch:
         endpoint: str,
         connection: Connection,
         reply: Reply,
-        revision: int,
         check_cluster: Callable[[int], None],
         suspect: Callable[[], None] | None,
         most: int,
         ranges: int = 1,
     ) -> None:
-        """Watch from `revision` on. `check_cluster` raises `ConnectionLost` for the id of another cluster.
+        """`check_cluster` raises `ConnectionLost` for the id of another cluster.
 
         `ranges` is the number of ranges that etcd has to confirm before the watch has begun: from now on (revision 0)
         only what comes after that is sure to be reported.
@@ -42,9 +41,8 @@ class GatewayWatch:
         self._connection = connection
         self._reply = reply
         self._stream = JsonStream(most)
-        self._revision = revision
         self._unconfirmed = ranges
-        self._behind: bool | None = None  # None: not begun yet
+        self._has_begun = False
         self._early: list[Event] = []
         self._end: WatchEnded | None = None
 
@@ -54,16 +52,16 @@ class GatewayWatch:
         A refusal by etcd is raised by `wait()`.
         """
         try:
-            while self._behind is None:
+            while not self._has_begun:
                 events = self._next(patience)
-                if events is None or (self._behind is None and patience.over()):
+                if events is None or (not self._has_begun and patience.over()):
                     raise ConnectionLost(TIMED_OUT)
                 self._early += events
             return
         except WatchEnded as ended:
             end = ended
         # Outside the handler, so that the exception and its cause do not refer to each other.
-        if self._behind is not None or isinstance(end, (Compacted, WatchRefused)):
+        if self._has_begun or isinstance(end, (Compacted, WatchRefused)):
             self._end = end
         elif isinstance(end.__cause__, ConnectionLost):
             raise end.__cause__
@@ -80,23 +78,9 @@ class GatewayWatch:
             if patience.over():
                 return []  # it receives only messages without events
 
-    def wait_for_hint(self, patience: Patience) -> bool:
-        while True:
-            if self._behind:
-                self._behind = False
-                return True
-            events = self._next(patience)
-            if events is None:
-                return False
-            if events:
-                self._behind = False
-                return True
-            if not self._behind and patience.over():
-                return False
-
     def _next(self, patience: Patience) -> list[Event] | None:
         """The events of the next bytes, possibly none; None at the deadline."""
-        if self._early and self._behind is not None:
+        if self._early and self._has_begun:
             events, self._early = self._early, []
             return events
         if self._end is not None:
@@ -118,11 +102,9 @@ class GatewayWatch:
         try:
             for message in self._stream.feed(data):
                 events += read_events(message, self._check_cluster)
-                behind = begins_behind(message, self._revision) if self._unconfirmed else None
-                if behind is not None:
+                if self._unconfirmed and is_created(message):
                     self._unconfirmed -= 1
-                    if not self._unconfirmed:
-                        self._behind = behind
+                    self._has_begun = not self._unconfirmed
         except WatchRefused:
             if self._suspect is not None:
                 self._suspect()

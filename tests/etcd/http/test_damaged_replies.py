@@ -323,7 +323,7 @@ class Once:
 def seen_of(data: bytes) -> list[Event]:
     reading: Any = Once(data)
     connection: Any = None
-    return GatewayWatch("", connection, reading, 1, lambda cluster: None, None, 10**6).wait(brief())
+    return GatewayWatch("", connection, reading, lambda cluster: None, None, 10**6).wait(brief())
 
 
 def test_a_damaged_message_of_a_watch_ends_it_or_is_no_event() -> None:

@@ -198,7 +198,7 @@ def test_a_message_of_a_watch_is_read_in_a_time_that_grows_as_its_size() -> None
         event = {"kv": {"key": "d2Vi", "mod_revision": "8", "value": "eHh4" * 5000}}
         raw = json.dumps({"result": {"events": [event] * events}}).encode()
         pieces: Iterator[bytes] = (raw[at : at + 4096] for at in range(0, len(raw), 4096))
-        watch = GatewayWatch("", None, Pieces(pieces), 1, lambda _: None, None, 2**30)  # type: ignore[arg-type]
+        watch = GatewayWatch("", None, Pieces(pieces), lambda _: None, None, 2**30)  # type: ignore[arg-type]
         before = time.process_time()
         assert len(watch.wait(Patience.lasting(BOUND * 3))) == events
         return time.process_time() - before
@@ -276,10 +276,9 @@ def test_a_watch_that_is_kept_busy_ends_its_wait_in_time(script: Write) -> None:
     flood = PROGRESS * 2000
     answer = without_end(HEAD + b"".join(as_chunks(CREATED, 5000)), b"".join(as_chunks(flood, len(flood))))
     watch = gateway(script(answer).url).watch([(b"web", None)], 9, Patience.lasting(BOUND))
-    for wait in (watch.wait, watch.wait_for_hint):
-        since = time.monotonic()
-        assert not wait(Patience.lasting(DEADLINE))
-        assert time.monotonic() - since < DEADLINE + 4
+    since = time.monotonic()
+    assert not watch.wait(Patience.lasting(DEADLINE))
+    assert time.monotonic() - since < DEADLINE + 4
     cancel = Interrupt()
     cancel.set()
     with pytest.raises(Cancelled):
