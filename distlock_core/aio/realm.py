@@ -46,8 +46,8 @@ class AsyncRealm:
         """Return a lock, not yet acquired. `on_lost` is called in the event loop."""
         return AsyncLock(self.sync, name, *arguments, on_lost=on_lost, **options)
 
-    async def list(self) -> builtins.list[LockState]:
-        return await in_thread(lambda interrupt: self.sync.list(cancel=interrupt))
+    async def list(self, *, brief: bool = False) -> builtins.list[LockState]:
+        return await in_thread(lambda interrupt: self.sync.list(brief=brief, cancel=interrupt))
 
     async def show(self, name: str) -> LockState:
         return await in_thread(lambda interrupt: self.sync.show(name, cancel=interrupt))

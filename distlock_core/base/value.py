@@ -7,8 +7,6 @@ checker the two are the same.
 
 from __future__ import annotations
 
-from _operator import itemgetter  # `operator` itself is Python code, which is loaded for nothing
-
 __all__ = ["Value"]
 
 TYPE_CHECKING = False
@@ -16,6 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import NamedTuple as Value
 else:
+    try:  # the C code of `collections.namedtuple`, whose module is Python code that is loaded for nothing
+        from _collections import _tuplegetter as _field
+    except ImportError:
+        from _operator import itemgetter
+
+        def _field(index: int, _: None) -> property:
+            return property(itemgetter(index))
 
     class _Fields(type):
         """Turns the annotated names of a class body into the fields of a tuple."""
@@ -23,7 +28,7 @@ else:
         def __new__(cls, name: str, bases: tuple[type, ...], body: dict[str, object]) -> type:
             fields = tuple(body.get("__annotations__", ()))
             defaults = {field: body.pop(field) for field in fields if field in body}
-            body.update((field, property(itemgetter(index))) for index, field in enumerate(fields))
+            body.update((field, _field(index, None)) for index, field in enumerate(fields))
             body.update(__slots__=(), __match_args__=fields, _fields=fields, _field_defaults=defaults)
             return type.__new__(cls, name, bases, body)
 

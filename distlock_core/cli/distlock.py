@@ -121,7 +121,13 @@ def _list(request: Request) -> int:
 
     name, prefix = request.settings.lockname, request.settings.prefix
     found = realm(request)
-    shown = [found.show(name)] if name else found.list()
+    if name:
+        shown = [found.show(name)]
+    else:
+        import gc
+
+        gc.disable()  # it would search all locks again and again, and find nothing
+        shown = found.list(brief=not request.settings.json)
     states = [state for state in shown if state.holders or state.waiting or state.is_frozen_itself]
     whole = next((freeze for freeze in shown[0].freezes if freeze.lock is None), None) if shown else found.frozen()
     if request.settings.json:

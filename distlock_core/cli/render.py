@@ -69,9 +69,8 @@ def error_json(error: DistlockError) -> dict[str, Any]:
 
 def locks_json(state: LockState) -> list[dict[str, Any]]:
     """One object per holder; a lock with only waiters has one without an owner."""
-    waiters = [waiter_json(waiter) for waiter in state.waiters]
     shared = {
-        "waiters": waiters,
+        "waiters": [waiter_json(waiter) for waiter in state.waiters],
         "waiting": state.waiting,
         "last": ended_json(state.last),
         "frozen": None if state.frozen is None else frozen_json(state.frozen),
@@ -84,24 +83,25 @@ def locks_json(state: LockState) -> list[dict[str, Any]]:
 
 
 def holder_json(holder: Holder) -> dict[str, Any]:
-    record = holder.record
+    record, since = holder.record, holder.since
+    details, text = record.details, record.text
     return {
         "lock": holder.lock,
-        "owner": holder.owner,
-        "since": holder.since,
-        "held_seconds": None if holder.since is None else max(0, int(time.time()) - holder.since),
+        "owner": record.owner,
+        "since": since,
+        "held_seconds": None if since is None else max(0, int(time.time()) - since),
         "token": holder.token,
         "lifetime": holder.lifetime,
         "ttl_left": holder.ttl_left,
-        "host": record.text("host") or None,
+        "host": text("host") or None,
         "pid": record.number("pid"),
-        "reason": holder.reason,
-        "value": record.details.get("value"),
+        "reason": text("reason"),
+        "value": details.get("value"),
         "state": record.state,
         "slot": holder.slot,
-        "keeper": holder.keeper,
-        "run": record.run or None,
-        "taker": _process_json(record.details.get("taker")),
+        "keeper": record.number("keeper"),
+        "run": text("run") or None,
+        "taker": _process_json(details.get("taker")),
         "expect": holder.expect,
         "overdue": holder.is_overdue(time.time()),
     }

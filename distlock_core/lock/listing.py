@@ -18,12 +18,15 @@ FEW = 1000  # notes that are read together with the locks, in one request; enoug
 BATCH = 100  # keys in one transaction: etcd's default limit is 128 operations
 
 
-def keys_of_realm(read: Read, prefix: str, mutex: str) -> list[KeyValue]:
+def keys_of_realm(read: Read, prefix: str, mutex: str, *, brief: bool = False) -> list[KeyValue]:
     """All keys of the realm, but of the notes on ended holds only those of the locks among these keys.
 
-    `read` sends one transaction. If there are many notes, those of the locks are read right after the locks.
+    `read` sends one transaction. If there are many notes, those of the locks are read right after the locks. A `brief`
+    list has no notes at all.
     """
     start, last = prefix.encode(), last_prefix(prefix)
+    if brief:
+        return [kv for one in read([Get(start, last), Get(prefix_end(last), prefix_end(start))]) for kv in one.kvs]
     before, notes, behind = read([Get(start, last), _notes(last), Get(prefix_end(last), prefix_end(start))])
     found = [*before.kvs, *behind.kvs]
     if len(notes.kvs) == notes.total:

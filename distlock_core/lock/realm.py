@@ -128,16 +128,24 @@ class Realm:
             background=background,
         )
 
-    def list(self, *, cancel: Cancel | None = None) -> builtins.list[LockState]:
-        """Return every lock that is held or waited for, by name. Raises `EtcdUnavailable`, `AccessDenied`."""
+    def list(self, *, brief: bool = False, cancel: Cancel | None = None) -> builtins.list[LockState]:
+        """Return every lock that is held or waited for, by name. Raises `EtcdUnavailable`, `AccessDenied`.
+
+        `brief` takes half the time, and less with leased locks, each of which costs a request otherwise: `last` and
+        `ttl_left` are then None.
+        """
         from distlock_core.lock.listing import keys_of_realm
         from distlock_core.lock.status import all_states
 
         def read(gets: Sequence[Get]) -> Sequence[Range]:
             return self._etcd.read(gets, Patience.lasting(self._connect_timeout, cancel)).ranges()
 
-        found = keys_of_realm(read, self.prefix, self._mutex)
-        return [self._with_ttl_left(state, cancel) for state in all_states(found, self.prefix, self._mutex)]
+        found = keys_of_realm(read, self.prefix, self._mutex, brief=brief)
+        states = all_states(found, self.prefix, self._mutex)
+        if not any(kv.lease for kv in found):
+            return states
+        known: dict[int, int] = {}
+        return [self._with_ttl_left(state, cancel, known, brief=brief) for state in states]
 
     def show(self, name: str, *, cancel: Cancel | None = None) -> LockState:
         """Return one lock: its holders, its queue in order, and how its last hold ended."""
@@ -436,21 +444,28 @@ class Realm:
         outcome = self._etcd.read(gets, Patience.lasting(self._connect_timeout, cancel))
         return [kv for found in outcome.ranges() for kv in found.kvs]
 
-    def _with_ttl_left(self, state: LockState, cancel: Cancel | None = None) -> LockState:
+    def _with_ttl_left(
+        self,
+        state: LockState,
+        cancel: Cancel | None = None,
+        known: dict[int, int] | None = None,
+        *,
+        brief: bool = False,
+    ) -> LockState:
+        """The same with the seconds that its leases have left (if `brief`, its freezes). Each lease is asked once."""
         patience = Patience.lasting(self._connect_timeout, cancel)
-        if any(freeze.kv.lease for freeze in state.freezes):
-            from distlock_core.lock.freeze import with_ttl_left
+        known = {} if known is None else known
 
-            state = state._replace(
-                freezes=tuple(with_ttl_left(self._etcd, freeze, patience) for freeze in state.freezes)
-            )
-        if not any(holder.lease for holder in state.holders):
-            return state
-        holders = tuple(
-            holder._replace(ttl_left=self._etcd.time_to_live(holder.lease, patience)) if holder.lease else holder
-            for holder in state.holders
-        )
-        return state._replace(holders=holders)
+        def left(lease: int) -> int | None:
+            if lease and lease not in known:
+                known[lease] = self._etcd.time_to_live(lease, patience)
+            return known.get(lease)
+
+        freezes = tuple(freeze._replace(ttl_left=left(freeze.kv.lease)) for freeze in state.freezes)
+        if brief:
+            return state._replace(freezes=freezes)
+        holders = tuple(holder._replace(ttl_left=left(holder.lease)) for holder in state.holders)
+        return state._replace(freezes=freezes, holders=holders)
 
 
 def _windows(text: str) -> Windows:

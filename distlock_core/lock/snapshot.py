@@ -10,7 +10,6 @@ from __future__ import annotations
 from distlock_core.base.value import Value
 from distlock_core.etcd.values import Compare, Get, KeyValue, Outcome
 from distlock_core.model.keys import Keys, ends
-from distlock_core.model.record import HoldEnd
 from distlock_core.model.state import Holder, LockState
 
 TYPE_CHECKING = False
@@ -94,8 +93,8 @@ class Snapshot(Value):
 
     def state(self, name: str) -> LockState:
         """The state for messages and listings."""
-        last = HoldEnd.parse(self.last.value) if self.last else None
-        state = LockState(name, self.holders, self.waiting, last=last, freezes=self.freezes, mutex_busy=self.mutex_busy)
+        note = self.last.value if self.last else None
+        state = LockState(name, self.holders, self.waiting, note=note, freezes=self.freezes, mutex_busy=self.mutex_busy)
         if self.policy is None:
             return state
         from distlock_core.model.policy import Policy

@@ -5,9 +5,10 @@ from __future__ import annotations
 from distlock_core.base.text import printable
 from distlock_core.errors import LockNotFound, NotHolder
 from distlock_core.hints import CHANGE_TOKEN, CHOOSE_TOKEN, Hint, see
-from distlock_core.model.freeze import freezes_of
-from distlock_core.model.keys import RESERVED, Keys, freeze_key
-from distlock_core.model.record import HoldEnd
+from distlock_core.model.freeze import Freeze, freezes_of
+from distlock_core.model.keys import RESERVED, Keys, freeze_key, last_prefix, policy_prefix
+from distlock_core.model.record import MAYBE_TAKEN_OVER, token_of
+from distlock_core.model.records import parse_records
 from distlock_core.model.state import Holder, LockState, Waiter
 from distlock_core.model.wording import taken
 
@@ -67,30 +68,66 @@ def state_of(keys: Keys, found: Sequence[KeyValue]) -> LockState:
         tuple(sorted(holders, key=lambda holder: holder.slot)),
         len(queue),
         tuple(Waiter.parse(kv) for kv in queue),
-        HoldEnd.parse(last.value) if last else None,
+        last.value if last else None,
         freezes_of(keys, freezes),
     )
-    if policy is None:
-        return state
-    from distlock_core.model.policy import Policy
-
-    return state.under(Policy.parse(keys.name, policy))
+    return state if policy is None else _under(state, policy)
 
 
 def all_states(found: Sequence[KeyValue], prefix: str, mutex: str) -> list[LockState]:
     """The states of all locks that are held, waited for or frozen, sorted by name, from the keys of a realm."""
-    groups: dict[str, list[KeyValue]] = {}
-    by_key = {kv.key: kv for kv in found}
+    shared: dict[bytes, KeyValue] = {}  # the freeze of the realm, notes and policies
+    alone: dict[str, KeyValue] = {}  # the keys of holds without a slot's number
+    groups: dict[str, list[KeyValue]] = {}  # of locks with other keys
+    beginnings = (last_prefix(prefix), policy_prefix(prefix), freeze_key(prefix))
+    slashes = prefix.count("/")
     for kv in found:
-        name = name_of(kv.key, prefix, mutex)
-        if name is not None:
+        key = kv.key
+        if key.startswith(beginnings):
+            shared[key] = kv
+            continue
+        name = name_of(key, prefix, mutex)
+        if name is None:
+            continue
+        if key.count(b"/") == slashes:
+            alone[name] = kv
+        else:
             groups.setdefault(name, []).append(kv)
     states = []
-    for name, own in sorted(groups.items()):
+    for name, others in groups.items():
         keys = Keys(prefix, name, mutex)
-        shared = [by_key[key] for key in (keys.last, keys.freeze, keys.policy) if key in by_key]
-        states.append(state_of(keys, [*own, *shared]))
+        present = (alone.pop(name, None), *others, *map(shared.get, (keys.last, keys.freeze, keys.policy)))
+        states.append(state_of(keys, [kv for kv in present if kv is not None]))
+    states += _held_once(alone, shared, prefix)
+    states.sort(key=lambda state: state.name)
     return [state for state in states if state.holders or state.waiting or state.is_frozen_itself]
+
+
+def _held_once(alone: dict[str, KeyValue], shared: dict[bytes, KeyValue], prefix: str) -> list[LockState]:
+    """As `state_of`, for locks with a single key, as nearly all are: their records are parsed together."""
+    last, policies, freeze = last_prefix(prefix), policy_prefix(prefix), freeze_key(prefix)
+    freezes = (Freeze.parse(None, shared[freeze]),) if freeze in shared else ()
+    new = tuple.__new__  # `Value` would count the fields of each
+    states = []
+    for (name, kv), record in zip(alone.items(), parse_records([kv.value for kv in alone.values()])):
+        key, value, token, modified, lease = kv
+        if MAYBE_TAKEN_OVER in value:
+            token = token_of(kv)
+        expect = record.number("expect")
+        holder = new(Holder, (name, 0, record, token, modified, lease, key, value, kv, None, expect, None))
+        encoded = name.encode()
+        note = shared.get(last + encoded)
+        fields = (name, (holder,), 0, (), None if note is None else note.value, freezes, None, False)
+        state = new(LockState, fields)
+        policy = shared.get(policies + encoded)
+        states.append(state if policy is None else _under(state, policy))
+    return states
+
+
+def _under(state: LockState, policy: KeyValue) -> LockState:
+    from distlock_core.model.policy import Policy
+
+    return state.under(Policy.parse(state.name, policy))
 
 
 def one_of(state: LockState, owner: str | None, token: int | None, otherwise: str) -> Holder:

@@ -12,9 +12,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+MOST_DIGITS = 18  # of the seconds of a record
 HELD, SETTLING, KEPT, COOLING = "held", "settling", "kept", "cooling"  # states of a record
 ATTENDED = (HELD, SETTLING)  # states of a hold that its own process looks after
 MOST_TIMES = 8  # holds whose length is remembered
+MAYBE_TAKEN_OVER = b'"taken_over"'  # is in the value of each hold that was taken over
 
 
 class Record(Value):
@@ -39,7 +41,7 @@ class Record(Value):
         seconds, _, rest = text.partition(";")
         owner, separator, rest = rest.partition(";")
         digits = seconds.removeprefix("-")
-        if not separator or not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
+        if not separator or not (digits.isascii() and digits.isdigit()) or len(digits) > MOST_DIGITS:
             return cls(None, None, {"reason": text})
         try:
             details = plain_json.loads(rest) if rest.startswith("{") else None
@@ -89,7 +91,7 @@ def token_of(kv: KeyValue) -> int:
     For a hold that was taken over from a dead run it is the revision of the put that took it over: the key's
     mod_revision, or the number in the record once it has been rewritten.
     """
-    if b'"taken_over"' not in kv.value:
+    if MAYBE_TAKEN_OVER not in kv.value:
         return kv.create_revision
     record = Record.parse(kv.value)
     return (record.number("token") or kv.mod_revision) if record.is_taken_over else kv.create_revision

@@ -122,10 +122,15 @@ class LockState(Value):
     holders: tuple[Holder, ...]
     waiting: int
     waiters: tuple[Waiter, ...] = ()
-    last: HoldEnd | None = None
+    note: bytes | None = None  # on how its last hold ended, as stored in etcd
     freezes: tuple[Freeze, ...] = ()
     policy: Policy | None = None
     mutex_busy: bool = False  # a client of the Go original is inside its mutex: no acquisition is possible
+
+    @property
+    def last(self) -> HoldEnd | None:
+        """How its last hold ended. Read from the note when it is asked for: a list of a realm has thousands."""
+        return None if self.note is None else HoldEnd.parse(self.note)
 
     @property
     def frozen(self) -> Freeze | None:

@@ -45,8 +45,8 @@ HEAVY = {
 # All that a plain run needs beyond `os`: C code, and what `from __future__` loads.
 FROM_THE_STANDARD_LIBRARY = {
     "__future__",
+    "_collections",
     "_json",
-    "_operator",
     "_queue",
     "_signal",
     "_socket",

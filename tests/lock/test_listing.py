@@ -66,3 +66,20 @@ def test_what_is_read_does_not_grow_with_the_notes_of_other_names(
 def test_a_small_realm_is_read_in_one_request(scene: Scene) -> None:
     fill(scene, ["web"], ["web", "other"])
     assert len(read_by_listing(scene)) == 4
+
+
+def test_a_brief_list_reads_no_note_and_asks_for_no_lease(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(scene, ["a", "web"], ["web", "other"])
+    lease = scene.grant()
+    scene.put("leased", "1;o;{}", lease)
+    realm = scene.realm()
+    whole = realm.list()
+    assert [state.holders[0].ttl_left is not None for state in whole] == [False, True, False]
+    monkeypatch.setattr(type(realm._etcd), "time_to_live", pytest.fail)
+    brief = realm.list(brief=True)
+    assert [state.last for state in brief] == [None] * 3
+    assert [state.frozen for state in brief] == [state.frozen for state in whole]
+    assert [[held._replace(ttl_left=None) for held in state.holders] for state in whole] == [
+        list(state.holders) for state in brief
+    ]
+    scene.revoke(lease)

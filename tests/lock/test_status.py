@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from operator import itemgetter
 from types import FrameType
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from distlock_core.etcd.values import KeyValue
-from distlock_core.lock.status import all_states, state_of
-from distlock_core.model.record import Record
-from distlock_core.model.state import LockState
+from distlock_core.lock.status import all_states, name_of, state_of
+from distlock_core.model.keys import Keys
+from distlock_core.model.record import HoldEnd, Record
+from distlock_core.model.state import Holder, LockState
 
 PREFIX = "/distlock/"
 
@@ -41,9 +45,57 @@ def test_each_lock_has_its_own_holders_waiters_and_last_end() -> None:
 
 
 def _alone(found: list[KeyValue], state: LockState) -> LockState:
-    from distlock_core.model.keys import Keys
-
     return state_of(Keys(PREFIX, state.name), found)
+
+
+NAMES = ("a", "a-b", "b", "ö", "__freeze", "__last/a", "__last/ö", "__other", "__internal_lock", "__internal_lock/1")
+KEYS = st.sampled_from(
+    [
+        *NAMES,
+        "a/slot/1",
+        "a/slot/x",
+        "a/freeze",
+        "__policy/a",
+        "__policy/b",
+        "a/queue/1",
+        "a/queue/2",
+        "b/queue/1",
+        "a/else",
+        "",
+        "\ud800",
+    ]
+)
+STORED = st.sampled_from(
+    [
+        '1;o;{"reason":"r"}',
+        "1;o;plain",
+        "none",
+        '1;o;{"how":"broken","owner":"p"}',
+        '1;o;{"taken_over":true,"token":3}',
+        '1;o;{"expect":9,"slots":2,"cooldown":5}',
+    ]
+)
+
+
+def raw(key: str, value: str, created: int, modified: int, lease: int) -> KeyValue:
+    whole = f"{PREFIX}{key}".encode("utf-8", "surrogatepass")
+    return KeyValue(whole, value.encode(), created, created + modified, lease)
+
+
+@given(
+    st.lists(
+        st.builds(raw, KEYS, STORED, st.integers(1, 9), st.integers(0, 2), st.integers(0, 1)), unique_by=itemgetter(0)
+    ).map(sorted)  # as etcd sorts them
+)
+def test_a_list_has_the_states_that_each_lock_has_by_itself(found: list[KeyValue]) -> None:
+    states = all_states(found, PREFIX, "__internal_lock")
+    names = sorted({name_of(kv.key, PREFIX, "__internal_lock") or "" for kv in found} - {""})
+    alone = [state_of(Keys(PREFIX, name), found) for name in names]
+    assert states == [state for state in alone if state.holders or state.waiting or state.is_frozen_itself]
+    assert [type(holder) for state in states for holder in state.holders] == [Holder] * sum(
+        len(state.holders) for state in states
+    )
+    assert [state.last for state in states] == [None if s.note is None else HoldEnd.parse(s.note) for s in states]
 
 
 def calls_of(locks: int) -> int:

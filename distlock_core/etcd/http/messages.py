@@ -10,7 +10,7 @@ import binascii
 from distlock_core.base import plain_json
 from distlock_core.etcd.happy_eyeballs import ConnectFailed
 from distlock_core.etcd.http.http1 import ConnectionLost
-from distlock_core.etcd.refused import Refused, quoted, watch_ended
+from distlock_core.etcd.refused import MALFORMED, Refused, quoted, watch_ended
 from distlock_core.etcd.values import Compare, Delete, Event, Get, KeyValue, Outcome, Put, Range
 
 TYPE_CHECKING = False
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from distlock_core.etcd.values import Op
 
 LONGEST_NUMBER = 20  # digits of 64 bits
+MANY = 200  # keys that are parsed together
 
 
 class NoGateway(ConnectionLost):
@@ -207,13 +208,32 @@ def _result(response: dict[str, Any], op: Op) -> Range | int | None:
 
 def _range(found: dict[str, Any], get: Get) -> Range:
     read_revision(found)  # even an empty result has a revision
-    kvs, total = tuple(_key_value(_object(kv)) for kv in _list(found, "kvs")), _number(found, "count")
+    entries, total = _list(found, "kvs"), _number(found, "count")
+    kvs = tuple(_key_values(entries) if len(entries) < MANY else _many_key_values(entries))
     whole = min(total, get.limit) if get.limit else total
     if len(kvs) > whole or (len(kvs) < whole and not get.max_create_revision):
         raise ValueError("not as many keys as it says")
+    return Range(kvs, total)
+
+
+def _many_key_values(entries: Sequence[Any]) -> list[KeyValue]:
+    from distlock_core.etcd.http import key_columns
+
+    kvs = []
+    for start in range(0, len(entries), MANY):
+        some = entries[start : start + MANY]
+        try:
+            kvs += key_columns.key_values(some)
+        except MALFORMED:
+            kvs += _key_values(some)
+    return kvs
+
+
+def _key_values(entries: Sequence[Any]) -> list[KeyValue]:
+    kvs = [_key_value(_object(kv)) for kv in entries]
     if not all(kv.key and 0 < kv.create_revision <= kv.mod_revision for kv in kvs):
         raise ValueError("no key of etcd's")
-    return Range(kvs, total)
+    return kvs
 
 
 def _event(event: dict[str, Any]) -> Event:
