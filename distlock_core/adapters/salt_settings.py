@@ -6,6 +6,8 @@ import os
 
 from distlock_core.adapters.settings import read_settings
 from distlock_core.errors import ConfigError
+from distlock_core.settings.readers import read_text
+from distlock_core.settings.table import Setting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +44,11 @@ def read(
     if "lockname" in arguments and not settings.lockname:
         raise ConfigError("no lock is named: name is required")
     return settings
+
+
+def text_of(value: object, word: str) -> str:
+    """A text argument that is no setting, "" if it is not given. Raises `ConfigError`, as for a number from YAML."""
+    return "" if value is None else str(Setting(word, word, read_text, "").value(value, word))
 
 
 def _section(get: Callable[..., Any], profile: str | None) -> tuple[dict[str, Any], str]:

@@ -47,10 +47,13 @@ try:
     from distlock_core.adapters import salt_command, steps
     from distlock_core.adapters import salt_settings as minion_settings
     from distlock_core.adapters.advice import SALT
+    from distlock_core.adapters.freezing import ensure_frozen, ensure_thawed, read_duration
     from distlock_core.adapters.settings import read_flag, read_token
-    from distlock_core.cli.render import holder_json, locks_json
+    from distlock_core.cli.render import frozen_json, holder_json, locks_json
     from distlock_core.connection import realm_of
-    from distlock_core.errors import ConfigError, DistlockError, LockNotFound, NotHolder
+    from distlock_core.errors import ConfigError, DistlockError, Frozen, LockNotFound, NotFrozen, NotHolder
+    from distlock_core.hints import REPLACE_FREEZE, Hint
+    from distlock_core.model.wording import is_frozen_by
     from distlock_core.process.identity import trace_of
 
     MISSING = ""
@@ -219,6 +222,77 @@ def unlock(
         if holder is None:
             raise LockNotFound(f"{settings.lockname} is not locked")
         return _known(holder_json(holder))
+
+
+def freeze(
+    name: str | None = None,
+    reason: str | None = None,
+    duration: int | str | None = None,
+    owner: str | None = None,
+    force: bool = False,
+    endpoints: list[str] | str | None = None,
+    prefix: str | None = None,
+    profile: str | None = None,
+    connect_timeout: float | None = None,
+) -> dict[str, Any]:
+    """
+    Let nobody acquire the lock, or without a name any lock of the realm, until it is thawed. Holders go on, waiters
+    keep their places and say who has frozen it. It is an error if it is already frozen: that freeze is left as it is.
+
+    reason
+        Why it is frozen; shown to everybody who looks or waits.
+
+    duration
+        How long the freeze lasts, in seconds, or with a unit as ``10m`` or ``2h``. By default until it is thawed.
+
+    owner
+        Default: ``salt:`` and the minion's id.
+
+    force : False
+        Replace a present freeze.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 distlock.freeze percona_prod reason='Replication lags' duration=2h
+        salt db1 distlock.freeze reason='Network maintenance'
+    """
+    with _one_line():
+        settings, lock = _frost_settings(profile, name, owner, endpoints, prefix, connect_timeout)
+        text = minion_settings.text_of(reason, "reason")
+        seconds = read_duration(duration)
+        done = ensure_frozen(settings, lock, text, seconds, force=read_flag(force, "force"))
+        if not done.changed and done.freeze is not None:
+            raise Frozen(f"{is_frozen_by(done.freeze)}: left as it is", hints=[Hint(REPLACE_FREEZE)])
+        assert done.freeze is not None
+        return _known({"lock": lock, **frozen_json(done.freeze)})
+
+
+def thaw(
+    name: str | None = None,
+    endpoints: list[str] | str | None = None,
+    prefix: str | None = None,
+    profile: str | None = None,
+    connect_timeout: float | None = None,
+) -> dict[str, Any]:
+    """
+    End the freeze of the lock, or without a name that of the realm, whoever has put it, and return it. It is an error
+    if it is not frozen. A thawed lock in a frozen realm stays frozen.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 distlock.thaw percona_prod
+        salt db1 distlock.thaw
+    """
+    with _one_line():
+        settings, lock = _frost_settings(profile, name, None, endpoints, prefix, connect_timeout)
+        ended = ensure_thawed(settings, lock)
+        if ended is None:
+            raise NotFrozen(f"{lock or 'the realm'} is not frozen")
+        return _known({"lock": lock, **frozen_json(ended)})
 
 
 def show(
@@ -499,6 +573,22 @@ def run(
         result = salt_command.outcome(result, dict(settings.realm_arguments))
         __context__["retcode"] = result["retcode"]
         return result
+
+
+def _frost_settings(
+    profile: str | None,
+    name: str | None,
+    owner: str | None,
+    endpoints: list[str] | str | None,
+    prefix: str | None,
+    connect_timeout: float | None,
+) -> tuple[Settings, str | None]:
+    """The settings, and the name of the lock: None for the whole realm, whatever else names a lock."""
+    words = {"id": owner, "endpoints": endpoints, "prefix": prefix, "connect_timeout": connect_timeout}
+    if name is None:
+        return _settings(profile, **words), None
+    settings = _settings(profile, lockname=name, **words)
+    return settings, settings.lockname
 
 
 def _settings(profile: str | None, **arguments: Any) -> Settings:

@@ -63,13 +63,14 @@ try:
     from distlock_core.adapters import policy as lock_policy
     from distlock_core.adapters import salt_plans, salt_reports, salt_run_end, steps
     from distlock_core.adapters import salt_settings as minion_settings
+    from distlock_core.adapters.freezing import ensure_frozen, ensure_thawed, read_duration
     from distlock_core.adapters.run_holds import hold_around
     from distlock_core.adapters.settings import explicit_owner, in_container, read_flag
     from distlock_core.connection import realm_of
     from distlock_core.errors import ConfigError, DistlockError
     from distlock_core.lock.wait_story import WAITED
     from distlock_core.model.policy_change import difference
-    from distlock_core.model.wording import is_held_by
+    from distlock_core.model.wording import frozen_by, is_frozen_by, is_held_by
     from distlock_core.process.identity import trace_of
 
     MISSING = ""
@@ -330,6 +331,101 @@ def held(
         return _done(ret, False, salt_reports.said(error))
 
 
+def frozen(
+    name: str,
+    reason: str | None = None,
+    duration: int | str | None = None,
+    owner: str | None = None,
+    force: bool = False,
+    realm: bool = False,
+    endpoints: list[str] | str | None = None,
+    prefix: str | None = None,
+    profile: str | None = None,
+    connect_timeout: float | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """
+    Ensure that the lock is frozen: nobody acquires it until it is thawed. Holders go on, and waiters keep their places.
+    A present freeze is left as it is, whoever has put it, unless ``force`` is set.
+
+    name
+        Name of the lock.
+
+    realm : False
+        Freeze the whole realm, that is every lock of it; ``name`` is then any text.
+
+    force : False
+        Replace a freeze of another owner or with another reason, and one without a time limit by one with ``duration``,
+        or the reverse.
+
+    reason, duration, owner
+        As for the function ``distlock.freeze``.
+
+    endpoints, prefix, profile, connect_timeout
+        As for ``distlock.locked``.
+    """
+    ret = _ret(name)
+    try:
+        salt_reports.refuse(more, "frozen", ARGUMENTS)
+        settings = _settings(
+            profile, lockname=name, id=owner, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout
+        )
+        lock = None if read_flag(realm, "realm") else settings.lockname
+        text = minion_settings.text_of(reason, "reason")
+        forced, dry_run = read_flag(force, "force"), __opts__["test"]
+        done = ensure_frozen(settings, lock, text, read_duration(duration), force=forced, dry_run=dry_run)
+    except DistlockError as error:
+        return _done(ret, False, salt_reports.said(error))
+    if not done.changed:
+        assert done.freeze is not None
+        return _done(ret, True, f"already: {is_frozen_by(done.freeze)}")
+    ret["changes"] = {name: {"old": done.before and done.before.by, "new": settings.id}}
+    if done.freeze is None:
+        return _done(ret, None, f"{lock or 'the realm'} would be frozen by {settings.id}")
+    return _done(ret, True, is_frozen_by(done.freeze))
+
+
+def thawed(
+    name: str,
+    realm: bool = False,
+    endpoints: list[str] | str | None = None,
+    prefix: str | None = None,
+    profile: str | None = None,
+    connect_timeout: float | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """
+    Ensure that the lock is not frozen, and end the present freeze, whoever has put it. A thawed lock in a frozen realm
+    stays frozen.
+
+    name
+        Name of the lock.
+
+    realm : False
+        Thaw the whole realm; ``name`` is then any text.
+
+    endpoints, prefix, profile, connect_timeout
+        As for ``distlock.locked``.
+    """
+    ret = _ret(name)
+    try:
+        salt_reports.refuse(more, "thawed", ARGUMENTS)
+        settings = _settings(
+            profile, lockname=name, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout
+        )
+        lock = None if read_flag(realm, "realm") else settings.lockname
+        ended = ensure_thawed(settings, lock, dry_run=__opts__["test"])
+    except DistlockError as error:
+        return _done(ret, False, salt_reports.said(error))
+    what = lock or "the realm"
+    if ended is None:
+        return _done(ret, True, f"{what} is not frozen")
+    ret["changes"] = {name: {"old": ended.by, "new": None}}
+    if __opts__["test"]:
+        return _done(ret, None, f"{what}, frozen by {frozen_by(ended)}, would be thawed")
+    return _done(ret, True, f"{what}, which was frozen by {frozen_by(ended)}, is thawed")
+
+
 def run(
     name: str,
     cmd: str | list[str] | None = None,
@@ -527,14 +623,20 @@ def policy_absent(
 
 def mod_watch(name: str, sfun: str | None = None, **words: Any) -> dict[str, Any]:
     """
-    Implements ``listen`` on a state of this module, at the end of the run: ``unlocked``, ``held``, ``run`` and those
-    about a policy act as usual, and ``locked`` fails, because the states that it should guard have already run.
-    ``watch`` is the same as ``require``.
+    Implements ``listen`` on a state of this module, at the end of the run: all but ``locked`` act as usual, and
+    ``locked`` fails, because the states that it should guard have already run. ``watch`` is the same as ``require``.
     """
     for word in ("__reqs__", "sfun"):
         words.pop(word, None)
-    again: dict[str | None, Callable[..., dict[str, Any]]] = {"unlocked": unlocked, "held": held, "run": run}
-    again.update(policy=policy, policy_absent=policy_absent)
+    again: dict[str | None, Callable[..., dict[str, Any]]] = {
+        "unlocked": unlocked,
+        "held": held,
+        "run": run,
+        "frozen": frozen,
+        "thawed": thawed,
+        "policy": policy,
+        "policy_absent": policy_absent,
+    }
     if sfun in again:
         return again[sfun](name, **words)
     return _done(
@@ -607,5 +709,5 @@ def _cooling(settings: Settings) -> str:
 # The arguments of each state: an error names the state that a misplaced argument belongs to.
 ARGUMENTS = {
     function.__name__: frozenset(function.__code__.co_varnames[: function.__code__.co_argcount])
-    for function in (locked, unlocked, held, run, policy, policy_absent)
+    for function in (locked, unlocked, held, frozen, thawed, run, policy, policy_absent)
 }

@@ -124,7 +124,11 @@ def test_documentation(gate: Gate) -> None:
 
 
 def test_ansible_doc_shows_every_plugin(gate: Gate) -> None:
-    plugins = {"module": ("distlock", "distlock_info"), "lookup": ("holder",), "strategy": ("linear", "host_pinned")}
+    plugins = {
+        "module": ("distlock", "distlock_info", "distlock_freeze"),
+        "lookup": ("holder",),
+        "strategy": ("linear", "host_pinned"),
+    }
     for kind, names in plugins.items():
         said = gate("ansible-doc", "--json", "-t", kind, *[f"distlock.distlock.{name}" for name in names])
         shown, _ = json.JSONDecoder().raw_decode(said)

@@ -18,7 +18,7 @@ import pytest
 from distlock_core import Realm, connect
 from distlock_core.settings.load import load
 from distlock_core.testing import Cluster
-from tests.support.doc_blocks import blocks, marked, recipe
+from tests.support.doc_blocks import blocks, marked, recipe, with_stand_ins
 from tests.support.needs import need
 from tests.support.paths import ROOT
 from tests.support.processes import wait_until
@@ -261,6 +261,23 @@ def test_a_realm_is_frozen_and_thawed_by_hand(node: Node, cluster: Cluster) -> N
     assert "network maintenance" in said
     assert node.run(f"{settings} {thaw}") == (0, "1\n")
     assert node.run("distlock --lock-name=x --nowait -- yum") == (0, "")
+
+
+# docs/rollouts.md
+
+
+def test_a_program_freezes_its_lock_if_the_work_fails(cluster: Cluster) -> None:
+    def upgrade() -> None:
+        raise RuntimeError("no space left")
+
+    text = with_stand_ins(recipe("freeze in Python"), ("connect()", f"connect({cluster.endpoints[0]!r})"))
+    with pytest.raises(RuntimeError):
+        exec(compile(text, "docs/rollouts.md", "exec"), {"upgrade": upgrade})
+    realm = connect(cluster.endpoints)
+    freeze = realm.frozen("percona_prod")
+    assert freeze is not None
+    assert freeze.reason == "the upgrade failed: no space left"
+    assert realm.show("percona_prod").holders == ()
 
 
 # docs/library.md

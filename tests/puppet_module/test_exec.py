@@ -13,6 +13,7 @@ import pytest
 
 from distlock_core import LockState, connect
 from distlock_core.testing import Cluster
+from tests.support.doc_blocks import recipe, with_stand_ins
 from tests.support.etcd_view import Etcd
 from tests.support.processes import is_running, wait_until
 from tests.support.puppet_module_node import ModuleNode
@@ -132,3 +133,18 @@ def test_the_timeout_is_the_commands_and_not_the_waits(node: ModuleNode, seen: E
         r"Notice: .*Exec\[distlock: x\].*x is locked, token \d+, after .* in the queue from position 1", run.said
     )
     assert not show("x").holders
+
+
+def test_the_recipe_freezes_its_lock_if_the_command_fails(node: ModuleNode, show: Any) -> None:
+    command = "['/usr/bin/yum', '--assumeyes', 'upgrade', 'percona-server-server']"
+    text = with_stand_ins(recipe("freeze in Puppet"), (command, "['/bin/false']"))
+    where = f"Distlock::Exec {{ path => split('{node.env['PATH']}', ':') }}\n"
+    code, said = node.apply(where + text)
+    assert code == CHANGED_AND_FAILED or "failed" in said, said
+    state = show("percona_prod")
+    assert state.holders == ()
+    assert state.frozen is not None
+    assert (state.frozen.by, state.frozen.exit_code) == (f"puppet:{node.certname}", 1)
+    code, said = node.apply(where + text)
+    assert "percona_prod is frozen by puppet:" in said
+    assert "To thaw it: distlock --thaw --lock-name=percona_prod" in said
