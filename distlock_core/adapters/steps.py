@@ -26,7 +26,7 @@ from distlock_core.lock.reentry import what_of_run
 from distlock_core.lock.reentry_refusals import refuse_anothers_step
 from distlock_core.lock.spec import TAKEN_OVER
 from distlock_core.lock.wait_story import Watcher
-from distlock_core.model.record import COOLING, HELD
+from distlock_core.model.record import ATTENDED, COOLING, HELD
 from distlock_core.model.wording import is_held_by, taken
 from distlock_core.process.identity import GONE, trace_of
 from distlock_core.settings.load import checked
@@ -177,13 +177,16 @@ def release(
     force: bool = False,
     dry_run: bool = False,
     realm: Realm | None = None,
+    cancel: Cancel | None = None,
 ) -> Holder | None:
     """Make sure that the settings' owner does not hold the lock. Return the hold that was ended, None if it was free.
 
     Raises `NotHolder` for a step of another process than `taker` (as for `take()`) that may be alive, unless its
     `token` or `force` is given; and, if `run` or `taker` identifies this run, for a lock that ends with another run
     that may be alive. With a `cooldown` in the settings the lock stays taken for that time; a lock that already cools
-    down is left alone. `realm` is the realm of the settings, if the caller has it open: its connection is reused.
+    down is left alone. With a `gate` the owner's lock is released once that is green, and kept if it is not in time
+    (raises `NotSettled`), unless `force` is given; `cancel` ends that wait. `realm` is the realm of the settings, if
+    the caller has it open: its connection is reused.
     """
     name, owner, cooldown = settings.lockname, explicit_owner(settings), settings.cooldown
     found = realm or connection.realm_of(settings)
@@ -196,6 +199,11 @@ def release(
             return None
         if dry_run:
             return holder
+        if settings.gate is not None and "after" in settings.gate_at and holder.owner == owner and not force:
+            from distlock_core.rollout.gate import gate_of, settle_step
+
+            if holder.record.state in ATTENDED:
+                settle_step(found, holder, gate_of(settings), cancel)
         return found.end(holder, owner, cooldown=cooldown)
     except LockNotFound:
         return None

@@ -111,6 +111,8 @@ def parse(arguments: Sequence[str]) -> Request:
         settings = settings._replace(
             value=options.get("value"), reason=options.get("reason", ""), given=frozenset(given)
         )
+    if operation == "unlock" and "gate" not in options:
+        settings = settings._replace(gate=None)  # file and environment are meant for a lock to be acquired
     if operation != "lock":
         settings = settings._replace(while_pid=None)
     elif settings.while_pid is not None and settings.ttl is None:
@@ -230,7 +232,8 @@ _GO_WITH = {
     "ttl": (("run", "lock"), "-- COMMAND, or with --lock"),
     "while-pid": (("lock",), "--lock: with a command, the lock is held while the command runs"),
     **dict.fromkeys(
-        ("gate", "gate-timeout", "gate-every", "gate-for", "gate-at"), (("run", "lock"), "-- COMMAND, or with --lock")
+        ("gate", "gate-timeout", "gate-every", "gate-for", "gate-at"),
+        (("run", "lock", "unlock"), "-- COMMAND, or with --lock or --unlock"),
     ),
     "cooldown": (("run", "unlock", "policy"), "-- COMMAND, or with --unlock or --policy"),
     "window": (("run", "lock", "policy"), "-- COMMAND, or with --lock or --policy"),
@@ -269,7 +272,9 @@ def _check_gate(operation: str, options: Mapping[str, Any], settings: Settings) 
             raise UsageError(f"--{name} is about a gate: it goes with --gate=CMD")
     if operation == "lock" and "gate-at" in options and "before" not in settings.gate_at:
         raise UsageError("--gate-at=after goes with -- COMMAND: --lock asks the gate before")
-    if operation == "run" and settings.gate_for >= settings.gate_timeout and settings.gate is not None:
+    if operation == "unlock" and "gate-at" in options and "after" not in settings.gate_at:
+        raise UsageError("--gate-at=before goes with -- COMMAND or --lock: --unlock asks the gate after the work")
+    if operation in ("run", "unlock") and settings.gate_for >= settings.gate_timeout and settings.gate is not None:
         raise UsageError("--gate-for must be shorter than --gate-timeout, or no gate is green in time")
 
 

@@ -88,6 +88,8 @@ def _unlock(request: Request) -> int:
 
     settings = request.settings
     owner = settings.id
+    if settings.gate is not None:
+        _settle(request)
     second = interrupt_on_signals(2)
     holder = realm(request).unlock(
         settings.lockname,
@@ -109,6 +111,28 @@ def _unlock(request: Request) -> int:
 
         say(f"unlocked {holder.lock}, which was held by {held_by(holder)}")
     return OK
+
+
+def _settle(request: Request) -> None:
+    """Wait for the gate before an unlock. Raises `NotSettled` if it is not green in time: the lock is kept."""
+    from distlock_core.cli.acquire import cancelled
+    from distlock_core.cli.signals import interrupt_on_signals
+    from distlock_core.errors import Cancelled
+    from distlock_core.model.record import ATTENDED
+    from distlock_core.rollout.gate import gate_of, settle_step
+
+    settings, found = request.settings, realm(request)
+    if "after" not in settings.gate_at or request.force:
+        return
+    holder = found.to_unlock(settings.lockname, settings.id, token=request.token)
+    interrupt = interrupt_on_signals()
+    if holder.record.state in ATTENDED:
+        try:
+            settle_step(found, holder, gate_of(settings), interrupt)
+        except Cancelled as error:
+            ended = cancelled(interrupt)
+            ended.message = f"{holder.lock}: {error.message}"
+            raise ended from None
 
 
 def _warn(request: Request, line: str) -> None:

@@ -475,3 +475,20 @@ def _windows(text: str) -> Windows:
         return parse_windows(text)
     except ConfigError as error:
         raise ConfigError(f"window: expected {error.message}, found {ascii(text)[:60]}") from None
+
+
+# For code that looks after a hold of another process. Not part of the library's public interface.
+
+
+def mark(realm: Realm, holder: Holder, changes: Mapping[str, Any], *, keep: bool = False) -> None:
+    """Put `changes` into the record of a hold; to `keep` it, detach it from its lease too.
+
+    Raises `LockLost` if it has ended meanwhile, and as `Realm.update()`.
+    """
+    from distlock_core.errors import LockLost
+    from distlock_core.hints import see
+    from distlock_core.lock.update import mark_hold
+
+    patience = Patience.lasting(realm._connect_timeout)
+    if not mark_hold(realm._etcd, holder, changes, patience, keep=keep):
+        raise LockLost(f"{printable(holder.lock)} was lost: the hold has ended meanwhile", hints=[see(holder.lock)])

@@ -5,18 +5,19 @@ from __future__ import annotations
 from distlock_core.errors import NotHolder
 from distlock_core.etcd.values import KeyValue, LeaseGone
 from distlock_core.hints import CHANGE_TOKEN
-from distlock_core.lock.rewrite import amend
+from distlock_core.lock.rewrite import amend, leave_taken
 from distlock_core.lock.status import one_of
 from distlock_core.model.record import Record, token_of
 from distlock_core.model.wording import taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
     from distlock_core.base.deadline import Patience
     from distlock_core.etcd.client import Etcd
-    from distlock_core.model.state import LockState
+    from distlock_core.model.state import Holder, LockState
 
 
 def update_hold(
@@ -42,3 +43,21 @@ def update_hold(
         return amend(etcd, holder.kv, is_shown, change, patience)
     except LeaseGone:
         return None
+
+
+def mark_hold(etcd: Etcd, holder: Holder, changes: Mapping[str, Any], patience: Patience, *, keep: bool) -> bool:
+    """Put `changes` into the record of a hold; to `keep` it, detach it from its lease. False: it has ended since."""
+
+    def is_shown(found: KeyValue) -> bool:
+        return token_of(found) == holder.token and Record.parse(found.value).owner == holder.owner
+
+    if keep:
+        return leave_taken(etcd, holder.kv, is_shown, changes, patience)
+
+    def changed(record: Record) -> Record:
+        return record._replace(details={**record.details, **changes})
+
+    try:
+        return amend(etcd, holder.kv, is_shown, changed, patience) is not None
+    except LeaseGone:
+        return False

@@ -10,10 +10,11 @@ import os
 
 from distlock_core.base.deadline import Patience, now
 from distlock_core.base.text import shortened
-from distlock_core.errors import CheckFailed, DistlockError, LockLost, NotHolder, NotSettled
+from distlock_core.errors import Cancelled, CheckFailed, DistlockError, LockLost, NotHolder, NotSettled
 from distlock_core.hints import see
 from distlock_core.lock.lock import hold_of
-from distlock_core.model.record import SETTLING
+from distlock_core.lock.realm import mark
+from distlock_core.model.record import KEPT, SETTLING
 from distlock_core.process.nesting import without_own
 from distlock_core.rollout.needed import renewing
 from distlock_core.rollout.shell import Shell
@@ -25,11 +26,14 @@ if TYPE_CHECKING:
 
     from distlock_core.base.deadline import Cancel
     from distlock_core.lock.lock import Lock
+    from distlock_core.lock.realm import Realm
+    from distlock_core.model.state import Holder
     from distlock_core.rollout.call import Call
     from distlock_core.settings.table import Settings
 
     Check = Union[str, Callable[[], object]]
 
+LOOK = 10.0  # seconds between two looks whether a settling step has been ended by others
 GLANCE = 1.0  # seconds between two looks whether a settling hold is lost
 TIMEOUT, EVERY, STEADY = 600.0, 5.0, 0.0  # seconds
 
@@ -206,3 +210,47 @@ def _note(lock: Lock, cancel: Cancel | None) -> bool:
     except DistlockError:
         return False
     return True
+
+
+def settle_step(realm: Realm, holder: Holder, gate: Gate, cancel: Cancel | None = None) -> None:
+    """As `settle()`, for a step, which no process looks after: then its release may follow.
+
+    If the gate is not green in time, or the wait is cancelled, the lock is kept.
+    """
+    patience = Patience.lasting(gate.timeout, cancel)
+    is_marked = False
+    try:
+        while True:
+            is_marked = is_marked or _mark(realm, holder)
+            if gate.is_green(patience.within(LOOK)):
+                return
+            if patience.over():
+                name = holder.lock
+                raise NotSettled(f"{name}: not released: within {gate.timeout:g}s {gate.story}", hints=[see(name)])
+            if _is_over(realm, holder):
+                raise LockLost(f"{holder.lock} was lost while it settled", hints=[see(holder.lock)])
+    except (NotSettled, Cancelled) as error:
+        why = gate.story if isinstance(error, NotSettled) else f"{error.message}; {gate.story}"
+        reason = f"not healthy after the work: {why}" + (f" ({holder.reason})" if holder.reason else "")
+        mark(realm, holder, {"state": KEPT, "reason": reason}, keep=True)
+        error.message += ": the lock is left taken for a person to look at"
+        raise
+    finally:
+        gate.stop()
+
+
+def _mark(realm: Realm, holder: Holder) -> bool:
+    try:
+        mark(realm, holder, {"state": SETTLING})
+    except (LockLost, NotHolder):
+        raise
+    except DistlockError:
+        return False  # etcd is away: to be tried again
+    return True
+
+
+def _is_over(realm: Realm, holder: Holder) -> bool:
+    try:
+        return not realm.verify(holder.lock, holder.token)
+    except DistlockError:
+        return False  # etcd is away

@@ -34,6 +34,15 @@
 #   lets nobody acquire it, in any slot.
 # @param cooldown
 #   Seconds that the lock stays taken after success.
+# @param gate
+#   Program and arguments that exit with 0 if the cluster is healthy. Before that, the lock is not acquired, and not
+#   released. No shell interprets them.
+# @param gate_timeout
+#   Seconds to wait for the gate before the lock is released; after that the lock is kept, and the resource fails.
+# @param gate_every
+#   Seconds between two questions to the gate.
+# @param gate_for
+#   Seconds for which the gate must have been green.
 # @param owner
 #   Default: `puppet:` and the certname. The same owner can enter its own lock again.
 # @param config
@@ -80,6 +89,10 @@ define distlock::exec (
   Optional[Integer[1, 1000]] $slots = undef,
   Optional[Enum['release', 'keep', 'freeze']] $on_failure = undef,
   Optional[Integer[1]] $cooldown = undef,
+  Optional[Array[String[1], 1]] $gate = undef,
+  Optional[Variant[Integer[1], Float[0.001]]] $gate_timeout = undef,
+  Optional[Variant[Integer[1], Float[0.001]]] $gate_every = undef,
+  Optional[Variant[Integer[0], Float[0.0]]] $gate_for = undef,
   Optional[String[1]] $owner = undef,
   Optional[Distlock::Path] $config = undef,
   Optional[Distlock::Path] $program = undef,
@@ -116,6 +129,12 @@ define distlock::exec (
     default => $config,
   }
 
+  # Quoted for the shell that reads it, so that it takes every word as it is.
+  $gate_words = $gate ? {
+    undef   => undef,
+    default => join($gate.map |$word| { "'${regsubst($word, "'", "'\\\\''", 'G')}'" }, ' '),
+  }
+
   $options = {
     'certname'        => getvar('trusted.certname'),
     'command-timeout' => $timeout,
@@ -127,6 +146,10 @@ define distlock::exec (
     'cooldown'        => $cooldown,
     'id'              => $owner,
     'config'          => $config_file,
+    'gate'            => $gate_words,
+    'gate-timeout'    => $gate_timeout,
+    'gate-every'      => $gate_every,
+    'gate-for'        => $gate_for,
   }
   $words = $options.filter |$_, $value| { $value =~ NotUndef }.map |$option, $value| { "--${option}=${value}" }
 

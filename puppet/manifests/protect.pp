@@ -35,6 +35,15 @@
 #   Number of simultaneous holders allowed; the same number everywhere.
 # @param cooldown
 #   Seconds that the lock stays taken after it is released, so that the node can settle before the next one begins.
+# @param gate
+#   Program and arguments that exit with 0 if the cluster is healthy. Before that, the lock is not acquired, and not
+#   released. No shell interprets them.
+# @param gate_timeout
+#   Seconds to wait for the gate before the lock is released; after that the lock is kept, and the resource fails.
+# @param gate_every
+#   Seconds between two questions to the gate.
+# @param gate_for
+#   Seconds for which the gate must have been green.
 # @param config
 #   distlock's config file. Default: that of the class `distlock` if it is included, else distlock's own.
 define distlock::protect (
@@ -48,6 +57,10 @@ define distlock::protect (
   Optional[Enum['continue', 'kill']] $on_loss = undef,
   Optional[Integer[1, 1000]] $slots = undef,
   Optional[Integer[1]] $cooldown = undef,
+  Optional[Array[String[1], 1]] $gate = undef,
+  Optional[Variant[Integer[1], Float[0.001]]] $gate_timeout = undef,
+  Optional[Variant[Integer[1], Float[0.001]]] $gate_every = undef,
+  Optional[Variant[Integer[0], Float[0.0]]] $gate_for = undef,
   Optional[Distlock::Path] $config = undef,
 ) {
   $config_file = $config ? {
@@ -56,18 +69,22 @@ define distlock::protect (
   }
 
   distlock_protect { $title:
-    lock_name => $lock_name,
-    resources => $resources,
-    reason    => $reason,
-    timeout   => $timeout,
-    owner     => $owner,
-    until     => $until,
-    ttl       => $ttl,
-    on_loss   => $on_loss,
-    slots     => $slots,
-    cooldown  => $cooldown,
-    config    => $config_file,
-    require   => $resources,
+    lock_name    => $lock_name,
+    resources    => $resources,
+    reason       => $reason,
+    timeout      => $timeout,
+    owner        => $owner,
+    until        => $until,
+    ttl          => $ttl,
+    on_loss      => $on_loss,
+    slots        => $slots,
+    cooldown     => $cooldown,
+    config       => $config_file,
+    gate         => $gate,
+    gate_timeout => $gate_timeout,
+    gate_every   => $gate_every,
+    gate_for     => $gate_for,
+    require      => $resources,
   }
 
   if getvar('distlock::command_dir') =~ NotUndef {

@@ -123,6 +123,10 @@ def locked(
     kill_after: float | None = None,
     connect_timeout: float | None = None,
     release_timeout: float | None = None,
+    gate: str | None = None,
+    gate_every: float | None = None,
+    gate_for: float | None = None,
+    gate_timeout: float | None = None,
     **more: Any,
 ) -> dict[str, Any]:
     """
@@ -160,6 +164,11 @@ def locked(
     expect
         Time that the hold is expected to take; after it, it is shown as OVERDUE.
 
+    gate
+        A line of shell that exits with 0 if the cluster is healthy. Before that, the lock is not acquired. It is asked
+        every ``gate_every`` (5) seconds, must have been green for ``gate_for`` (0) seconds, and may take
+        ``gate_timeout`` (600) seconds to answer.
+
     endpoints, prefix, profile, refresh, kill_after, connect_timeout, release_timeout
         As in the configuration of distlock; usually from minion config or pillar.
     """
@@ -188,6 +197,10 @@ def locked(
             kill_after=kill_after,
             connect_timeout=connect_timeout,
             release_timeout=release_timeout,
+            gate=gate,
+            gate_every=gate_every,
+            gate_for=gate_for,
+            gate_timeout=gate_timeout,
         )
         run = _run()
         if bound and run is None:
@@ -229,6 +242,10 @@ def unlocked(
     profile: str | None = None,
     connect_timeout: float | None = None,
     release_timeout: float | None = None,
+    gate: str | None = None,
+    gate_every: float | None = None,
+    gate_for: float | None = None,
+    gate_timeout: float | None = None,
     **more: Any,
 ) -> dict[str, Any]:
     """
@@ -248,6 +265,13 @@ def unlocked(
     cooldown
         Seconds that the lock stays taken afterwards, so that the node can settle before the next one begins.
 
+    gate, gate_every, gate_for
+        As for ``distlock.locked``: the lock is released once the cluster is healthy. Until then its state is
+        ``settling``.
+
+    gate_timeout : 600
+        How long to wait for that, in seconds. After it the state fails, and the lock is kept for a person to look at.
+
     endpoints, prefix, profile, connect_timeout, release_timeout
         As for ``distlock.locked``.
     """
@@ -263,6 +287,10 @@ def unlocked(
             prefix=prefix,
             connect_timeout=connect_timeout,
             release_timeout=release_timeout,
+            gate=gate,
+            gate_every=gate_every,
+            gate_for=gate_for,
+            gate_timeout=gate_timeout,
         )
         forced = read_flag(force, "force")
         planned, run = _plans().of(settings), _run()

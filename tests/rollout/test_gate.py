@@ -305,6 +305,43 @@ def test_lock_asks_the_gate_before(run_distlock: Run, health: Health) -> None:
     assert shown(run_distlock)["state"] == "held"
 
 
+def test_unlock_asks_the_gate_before_it_releases(
+    spawn_distlock: Spawn, run_distlock: Run, health: Health, in_etcd: Etcd
+) -> None:
+    mine = ("--id=me", "--lock-name=x")
+    assert run_distlock(*mine, "--lock").returncode == 0
+    unlock = spawn_distlock("--gate-every=0.1", *mine, health.gate, "--unlock")
+    until(lambda: shown(run_distlock)["state"] == "settling")
+    assert run_distlock(*mine, "--nowait", "--lock").returncode == 1  # nobody enters it
+    health.turn_green()
+    ends(unlock, 0)
+    in_etcd.assert_nothing_left()
+
+
+def test_an_unlock_whose_gate_stays_red_or_that_is_ended_keeps_the_lock(
+    spawn_distlock: Spawn, run_distlock: Run, health: Health
+) -> None:
+    mine = ("--id=me", "--lock-name=x", "--reason=Upgrade")
+    assert run_distlock(*mine, "--lock").returncode == 0
+    unlock = ("--gate-every=0.1", *mine[:2], health.gate, "--unlock")
+    done = run_distlock(*unlock, "--gate-timeout=1", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"]["kind"] == "gate"
+    lock = shown(run_distlock)
+    assert (lock["state"], lock["reason"]) == ("kept", "not healthy after the work: its gate is red: lag 12 (Upgrade)")
+    # What is kept is not asked about again: somebody has looked. Nor is it with a gate from the environment.
+    assert run_distlock(*unlock).returncode == 0
+    assert run_distlock(*mine, "--lock").returncode == 0
+    assert run_distlock("--unlock", *mine[:2], env={"DISTLOCK_GATE": "false"}).returncode == 0
+    assert run_distlock(*mine, "--lock").returncode == 0
+    asked = health.asked
+    process = spawn_distlock(*unlock)
+    until(lambda: health.asked > asked + 1)
+    process.send_signal(signal.SIGTERM)
+    ends(process, 128 + signal.SIGTERM)
+    assert shown(run_distlock)["state"] == "kept"
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
@@ -315,7 +352,8 @@ def test_lock_asks_the_gate_before(run_distlock: Run, health: Health) -> None:
         (["--gate-timeout=9", "--", "true"], "--gate-timeout is about a gate: it goes with --gate=CMD"),
         (["--gate=x", "--gate-for=9", "--gate-timeout=9", "--", "true"], "--gate-for must be shorter"),
         (["--gate=x", "--gate-at=after", "--lock"], "--gate-at=after goes with -- COMMAND"),
-        (["--gate=x", "--show"], "--gate goes with -- COMMAND, or with --lock"),
+        (["--gate=x", "--show"], "--gate goes with -- COMMAND, or with --lock or --unlock"),
+        (["--gate=x", "--gate-at=before", "--unlock"], "--gate-at=before goes with -- COMMAND or --lock"),
     ],
 )
 def test_bad_input_is_refused_and_nothing_is_taken(

@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require 'puppet/parameter/boolean'
+require 'shellwords'
 require_relative '../../puppet_x/distlock/unguarded' unless defined?(PuppetX::Distlock::Unguarded)
 
 Puppet::Type.newtype(:distlock) do
@@ -176,6 +177,40 @@ Puppet::Type.newtype(:distlock) do
     desc 'Time limit for the first contact with etcd, in seconds. Default: 5.'
 
     munge { |value| Puppet::Type::Distlock.seconds(value, 'connect_timeout', 1e-3..1e9) }
+  end
+
+  newparam(:gate) do
+    desc <<~DOC
+      Program and arguments, in an array, that exits with 0 if the cluster is healthy. Before that, the lock is not acquired,
+      and not released. No shell interprets them.
+    DOC
+
+    validate do |value|
+      words = Array(value)
+      raise ArgumentError, 'gate: expected a program and its arguments' unless words.any? && words.all?(String)
+    end
+    munge { |value| Array(value).map { |word| Shellwords.escape(word) }.join(' ') }
+  end
+
+  newparam(:gate_timeout) do
+    desc <<~DOC
+      How long to wait, in seconds, for the gate before the lock is released; after that the resource fails, and the lock is
+      kept for a person to look at. Also the time limit of one answer. Default: 600.
+    DOC
+
+    munge { |value| Puppet::Type::Distlock.seconds(value, 'gate_timeout', 1e-3..1e9) }
+  end
+
+  newparam(:gate_every) do
+    desc 'Pause between two questions to the gate, in seconds. Default: 5.'
+
+    munge { |value| Puppet::Type::Distlock.seconds(value, 'gate_every', 1e-3..1e9) }
+  end
+
+  newparam(:gate_for) do
+    desc 'Time for which the gate must have been green, in seconds. Default: 0.'
+
+    munge { |value| Puppet::Type::Distlock.seconds(value, 'gate_for', 0..1e9) }
   end
 
   newproperty(:held_by) do

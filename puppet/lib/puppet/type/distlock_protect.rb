@@ -95,6 +95,22 @@ Puppet::Type.newtype(:distlock_protect) do
     desc 'Time limit for the first contact with etcd, in seconds. Default: 5.'
   end
 
+  newparam(:gate) do
+    desc 'As for `distlock`: program and arguments, in an array, that exits with 0 if the cluster is healthy.'
+  end
+
+  newparam(:gate_timeout) do
+    desc 'As for `distlock`, in seconds. Default: 600.'
+  end
+
+  newparam(:gate_every) do
+    desc 'Pause between two questions to the gate, in seconds. Default: 5.'
+  end
+
+  newparam(:gate_for) do
+    desc 'Time for which the gate must have been green, in seconds. Default: 0.'
+  end
+
   validate do
     raise ArgumentError, 'resources: expected at least one' if Array(self[:resources]).empty?
     if self[:until] != :run_end && [:ttl, :on_loss].any? { |word| !self[word].nil? }

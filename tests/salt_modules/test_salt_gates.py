@@ -1,0 +1,77 @@
+"""gate: distlock.locked and distlock.unlocked wait until the cluster is healthy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from distlock_core import connect
+from distlock_core.testing import Cluster
+from tests.support.doc_blocks import recipe, with_stand_ins
+from tests.support.etcd_view import Etcd
+from tests.support.processes import wait_until
+from tests.support.salt_minions import Minion
+
+pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
+ROLLOUT = """
+take:
+  distlock.locked:
+    - name: x
+    - gate: &gate echo lag 12; test -e {folder}/healthy
+    - gate_every: 0.1
+    - timeout: {timeout}
+work:
+  cmd.run:
+    - name: rm {folder}/healthy
+    - require: [{{distlock: take}}]
+give:
+  distlock.unlocked:
+    - name: x
+    - gate: *gate
+    - gate_every: 0.1
+    - gate_timeout: 1
+    - require: [{{cmd: work}}]
+"""
+
+
+def test_a_red_gate_refuses_the_lock_and_keeps_one_whose_work_is_done(
+    minion: Minion, keys: Etcd, etcd: Cluster, realm_prefix: str, tmp_path: Path
+) -> None:
+    done = minion.apply("gated", text=ROLLOUT.format(folder=tmp_path, timeout=0))
+    assert done["take"].result is False
+    assert "x is free; its gate is red: lag 12" in done["take"].comment
+    assert keys.keys() == []
+    (tmp_path / "healthy").touch()
+    done = minion.apply("gated")
+    assert done["take"].result is True, done
+    assert done["give"].result is False
+    assert "x: not released: within 1s its gate is red: lag 12" in done["give"].comment
+    (holder,) = connect(etcd.endpoints, realm_prefix).show("x").holders
+    assert (holder.record.state, holder.reason) == ("kept", "not healthy after the work: its gate is red: lag 12")
+
+
+def test_a_minion_waits_in_the_queue_for_its_gate(
+    minion: Minion, etcd: Cluster, realm_prefix: str, tmp_path: Path
+) -> None:
+    realm = connect(etcd.endpoints, realm_prefix)
+    text = ROLLOUT.format(folder=tmp_path, timeout=-1).replace(f"rm {tmp_path}/healthy", "echo work")
+    (minion.sls / "waits.sls").write_text(text)
+    process = minion.start("state.apply", "waits")
+    wait_until(lambda: realm.show("x").waiting == 1, "the minion to queue", 100)
+    assert not realm.show("x").holders
+    (tmp_path / "healthy").touch()
+    out, _ = process.communicate(timeout=100)
+    assert process.returncode == 0, out
+    assert not realm.show("x").holders
+
+
+def test_the_recipe_of_the_page(minion: Minion, keys: Etcd, tmp_path: Path) -> None:
+    gate = ("- gate: /usr/local/bin/all-nodes-synced", f"- gate: test -e {tmp_path}/healthy")
+    package = (("pkg.latest:", f"file.managed:\n    - name: {tmp_path}/p\n    - contents: new"), ("- pkg:", "- file:"))
+    text = with_stand_ins(recipe("Salt gate"), gate, ("timeout: -1", "timeout: 0"), *package)
+    assert minion.apply("page", text=text)["one node at a time"].result is False
+    (tmp_path / "healthy").touch()
+    done = minion.apply("page")
+    assert [state.result for state in done.values()] == [True] * 3, done
+    assert keys.keys() == []
