@@ -9,7 +9,7 @@ from distlock_core.model.forecast import Forecast, forecast
 from distlock_core.model.freeze import Freeze
 from distlock_core.model.keys import Keys
 from distlock_core.model.policy import Policy
-from distlock_core.model.record import HoldEnd, Record
+from distlock_core.model.record import Record
 from distlock_core.model.state import Holder, LockState
 
 KEYS = Keys("/t/", "web")
@@ -23,8 +23,8 @@ def held(slot: int, seconds: int | None, **details: object) -> Holder:
 
 
 def state(*holders: Holder, took: tuple[int, ...] = (100,), policy: str = "") -> LockState:
-    last = HoldEnd("released", "a", NOW, "a", 1, took)
-    found = LockState("web", holders, 5, last=last)
+    note = Record(NOW, "a", {"how": "released", "owner": "a", "token": 1, "took": list(took)}).encode()
+    found = LockState("web", holders, 5, note=note)
     return found.under(Policy.parse("web", KeyValue(KEYS.policy, policy.encode(), 1, 1, 0))) if policy else found
 
 
