@@ -86,7 +86,10 @@ class RunKeeper:
             self.update()
 
     def end_hold(self, how: str, detail: str | int | None = None) -> None:
-        """Ask it to end its hold: `how` is `release`, `keep` or `freeze` (with a reason), or `cool` (with seconds).
+        """Ask it to end its hold.
+
+        `how` is `release`, `keep` or `freeze` (with a reason), or `cool`, with the seconds that apply if the lock's
+        policy has no cooldown; None releases it then.
 
         Returns at once: `over` is set when that is done, and `trouble` if it failed.
         """

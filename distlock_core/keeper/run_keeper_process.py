@@ -148,7 +148,13 @@ def _end_hold(lock: Lock, how: str, detail: Any) -> None:
     elif how == FREEZE:
         lock.freeze(str(detail))
     elif how == COOL:
-        lock.cool(int(detail))
+        from distlock_core.lock.lock import cooldown_of  # loaded since the lock was made
+
+        seconds = cooldown_of(lock) or detail  # the policy's comes first
+        if seconds is None:
+            lock.release()
+        else:
+            lock.cool(int(seconds))
     else:
         lock.release()
 

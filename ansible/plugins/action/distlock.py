@@ -44,8 +44,20 @@ OF_A_RUN = ("ttl", "on_loss")
 
 MEANS_NOTHING = {
     LOCKED: ("cooldown", "force"),
-    UNLOCKED: ("until", "reason", "timeout", "slots", "ttl", "on_loss", "lockstep"),
-    HELD: ("until", "reason", "timeout", "slots", "ttl", "on_loss", "lockstep", "cooldown", "force"),
+    UNLOCKED: ("until", "reason", "timeout", "slots", "window", "expect", "ttl", "on_loss", "lockstep"),
+    HELD: (
+        "until",
+        "reason",
+        "timeout",
+        "slots",
+        "window",
+        "expect",
+        "ttl",
+        "on_loss",
+        "lockstep",
+        "cooldown",
+        "force",
+    ),
 }
 
 

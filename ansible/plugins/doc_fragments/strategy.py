@@ -69,6 +69,21 @@ options:
     vars: [{name: distlock_slots}]
     env: [{name: DISTLOCK_SLOTS}]
     ini: [{section: distlock, key: slots}]
+  distlock_window:
+    description:
+      - Times outside of which the lock is not acquired, such as V(Mon-Fri 22:00-04:00 Europe/Berlin, !Sat), in UTC
+        unless a time zone is named. A policy of the lock comes before it.
+    type: str
+    vars: [{name: distlock_window}]
+    env: [{name: DISTLOCK_WINDOW}]
+    ini: [{section: distlock, key: window}]
+  distlock_expect:
+    description:
+      - Time that a hold is expected to take, such as V(20m). After it, the hold is shown as OVERDUE.
+    type: str
+    vars: [{name: distlock_expect}]
+    env: [{name: DISTLOCK_EXPECT}]
+    ini: [{section: distlock, key: expect}]
   distlock_ttl:
     description:
       - How many seconds the lock outlives the controller's machine. It is renewed while the run lives.

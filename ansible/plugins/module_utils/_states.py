@@ -56,6 +56,8 @@ def argument_spec():
         "timeout": {"type": "float"},
         "owner": {"type": "str"},
         "slots": {"type": "int"},
+        "window": {"type": "str"},
+        "expect": {"type": "str"},
         "ttl": {"type": "int"},
         "on_loss": {"type": "str", "choices": ["continue", "kill"]},
         "cooldown": {"type": "int"},
@@ -97,7 +99,7 @@ class _Task:
         self._params = params
         self._dry = check_mode
         self.name = printable(params["name"])
-        words = ("name", "reason", "timeout", "owner", "slots", "ttl", "on_loss", "cooldown")
+        words = ("name", "reason", "timeout", "owner", "slots", "window", "expect", "ttl", "on_loss", "cooldown")
         arguments = {SETTING.get(word, word): params[word] for word in words}
         self._settings = read_settings({**arguments, **connection_arguments(params)}, "ansible:" + hostname())
         self.warnings = list(self._settings.warnings)

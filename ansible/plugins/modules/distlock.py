@@ -69,6 +69,15 @@ options:
     description:
       - Number of simultaneous holders allowed; the same number everywhere. The default is V(1).
     type: int
+  window:
+    description:
+      - Times outside of which the lock is not acquired, such as V(Mon-Fri 22:00-04:00 Europe/Berlin, !Sat), in UTC
+        unless a time zone is named. A policy of the lock comes before it.
+    type: str
+  expect:
+    description:
+      - Time that the hold is expected to take, such as V(20m). After it, the hold is shown as OVERDUE.
+    type: str
   ttl:
     description:
       - With O(until=run_end), how many seconds the lock outlives the machine of the controller. The default is V(60).

@@ -127,7 +127,7 @@ def end_hold(keeper, settings, what, failed):
     """Release, keep, freeze or cool the lock, depending on the outcome and the settings."""
     if failed and settings.on_failure in AFTER_FAILURE:
         keeper.end_hold(settings.on_failure, f"{what}: failed on {', '.join(sorted(failed))}")
-    elif settings.cooldown is not None and not failed:
-        keeper.end_hold(COOL, settings.cooldown)
-    else:
+    elif failed:
         keeper.end_hold(RELEASE)
+    else:
+        keeper.end_hold(COOL, settings.cooldown)  # or for as long as the lock's policy says
