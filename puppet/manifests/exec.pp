@@ -29,6 +29,11 @@
 #   a ttl the lock survives a crash, until a person has looked.
 # @param slots
 #   Number of simultaneous holders allowed; the same number everywhere.
+# @param window
+#   Times outside of which the lock is not acquired, such as `Mon-Fri 22:00-04:00 Europe/Berlin, !Sat`. A policy of the lock
+#   comes before it.
+# @param expect
+#   Time that the hold is expected to take, such as `20m`: after it, the hold is shown as OVERDUE.
 # @param on_failure
 #   What to do if the command fails, until a person has looked. `keep` leaves the lock taken; `freeze` releases it, and
 #   lets nobody acquire it, in any slot.
@@ -87,6 +92,8 @@ define distlock::exec (
   Optional[String[1]] $reason = undef,
   Optional[Integer[1]] $ttl = undef,
   Optional[Integer[1, 1000]] $slots = undef,
+  Optional[String[1]] $window = undef,
+  Optional[Variant[Integer[1], String[1]]] $expect = undef,
   Optional[Enum['release', 'keep', 'freeze']] $on_failure = undef,
   Optional[Integer[1]] $cooldown = undef,
   Optional[Array[String[1], 1]] $gate = undef,
@@ -142,6 +149,8 @@ define distlock::exec (
     'reason'          => $reason,
     'ttl'             => $ttl,
     'slots'           => $slots,
+    'window'          => $window,
+    'expect'          => $expect,
     'on-failure'      => $on_failure,
     'cooldown'        => $cooldown,
     'id'              => $owner,

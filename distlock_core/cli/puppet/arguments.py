@@ -35,6 +35,7 @@ BY_OPTION = {
 _GETTING = ("exec", "acquire")
 MEANT_FOR = {
     **dict.fromkeys(("timeout", "nowait", "reason", "slots", "ttl", "refresh", "kill-after", "on-loss"), _GETTING),
+    **dict.fromkeys(("window", "expect"), _GETTING),
     **dict.fromkeys(("command-timeout", "on-failure", "heartbeat", "busy-exit-code", "only-if", "unless"), ("exec",)),
     **dict.fromkeys(("gate", "gate-timeout", "gate-every", "gate-for", "gate-at"), ("exec",)),
     "cooldown": ("exec", "release"),

@@ -143,6 +143,17 @@ Puppet::Type.newtype(:distlock) do
     end
   end
 
+  newparam(:window) do
+    desc <<~DOC
+      Times outside of which the lock is not acquired, such as `Mon-Fri 22:00-04:00 Europe/Berlin, !Sat`. A policy of the
+      lock comes before it.
+    DOC
+  end
+
+  newparam(:expect) do
+    desc 'Time that the hold is expected to take, such as `20m`: after it, the hold is shown as OVERDUE.'
+  end
+
   newparam(:force, boolean: true, parent: Puppet::Parameter::Boolean) do
     desc "With `ensure => unlocked`: also break another owner's lock. Look with `distlock --show` first."
   end
@@ -251,7 +262,7 @@ Puppet::Type.newtype(:distlock) do
 
   validate do
     wanted = self[:ensure]
-    locking = [:reason, :timeout, :until, :slots].reject { |word| self[word].nil? }
+    locking = [:reason, :timeout, :until, :slots, :window, :expect].reject { |word| self[word].nil? }
     unlocking = [:force, :cooldown].reject { |word| self[word].nil? || self[word] == false }
     binding = [:ttl, :on_loss].reject { |word| self[word].nil? }
     raise ArgumentError, "#{locking.join(', ')}: goes with ensure => locked" if wanted == :unlocked && locking.any?
