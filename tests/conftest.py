@@ -14,6 +14,7 @@ pytest_plugins = [
     "tests.support.command_fixtures",
     "tests.support.etcd_fixtures",
     "tests.support.failure_report",
+    "tests.support.puppet_fixtures",
     "tests.support.realm_fixtures",
     "tests.support.scheduling",
     "tests.support.threads",

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.paths import ROOT
-from tests.support.preloaded.client import Preloaded, exec_new
+from tests.support.preloaded.client import Preloaded, exec_new, module
 from tests.support.processes import Process, is_running, wait_until
 
 PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -37,7 +37,7 @@ def env() -> dict[str, str]:
 
 @pytest.fixture
 def preloaded(program: Path, env: dict[str, str]) -> Iterator[Preloaded]:
-    preloaded = Preloaded("mirror", [program], env)
+    preloaded = Preloaded(module("mirror"), [program], env)
     yield preloaded
     preloaded.stop()
 

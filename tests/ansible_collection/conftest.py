@@ -20,7 +20,7 @@ from tests.support.needs import missing
 from tests.support.once import once
 from tests.support.paths import ROOT
 from tests.support.playbooks import BIN, PLAYBOOK_TIMEOUT, Played, write_playbook
-from tests.support.preloaded.client import Preloaded
+from tests.support.preloaded.client import Preloaded, module
 from tests.support.processes import Process
 
 
@@ -114,7 +114,9 @@ def ansible_settings(
 @pytest.fixture(scope="session")
 def ansible_playbook(ansible_settings: dict[str, str]) -> Iterator[Preloaded]:
     """The program, of which a run takes an eighth of the time without its imports."""
-    program = Preloaded("ansible_playbook", [BIN / "ansible-playbook"], {**own_environment(), **ansible_settings})
+    program = Preloaded(
+        module("ansible_playbook"), [BIN / "ansible-playbook"], {**own_environment(), **ansible_settings}
+    )
     yield program
     program.stop()
 

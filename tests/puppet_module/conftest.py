@@ -8,8 +8,9 @@ from typing import Any, Callable
 
 import pytest
 
+from tests.support.preloaded.client import Preloaded
 from tests.support.puppet_module_node import MODULE, ModuleNode
-from tests.support.puppet_node import BIN, compiled_ruby
+from tests.support.puppet_node import BIN
 
 
 @pytest.fixture
@@ -20,14 +21,14 @@ def modules(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def ruby_env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return compiled_ruby(tmp_path_factory)
-
-
 @pytest.fixture
 def new_node(
-    need: Callable[..., str], distlock_env: dict[str, str], ruby_env: dict[str, str], tmp_path: Path, modules: Path
+    need: Callable[..., str],
+    distlock_env: dict[str, str],
+    ruby_env: dict[str, str],
+    puppet: Preloaded,
+    tmp_path: Path,
+    modules: Path,
 ) -> Iterator[Callable[..., ModuleNode]]:
     """new_node("db1", **env) -> a node of this name in the test's own realm."""
     need("puppet")
@@ -35,7 +36,8 @@ def new_node(
 
     def new(certname: str = "db1", **env: Any) -> ModuleNode:
         path = f"{BIN}:{distlock_env['PATH']}"
-        nodes.append(ModuleNode(tmp_path, certname, {**distlock_env, **ruby_env, "PATH": path, **env}, modules))
+        full = {**distlock_env, **ruby_env, "PATH": path, **env}
+        nodes.append(ModuleNode(tmp_path, certname, full, modules, puppet.start))
         return nodes[-1]
 
     yield new

@@ -10,7 +10,8 @@ import pytest
 
 from distlock_core import Holder, connect
 from distlock_core.testing import Cluster
-from tests.support.puppet_node import BIN, DISTLOCK_PUPPET, Guarded, PuppetNode, compiled_ruby
+from tests.support.preloaded.client import Preloaded
+from tests.support.puppet_node import BIN, DISTLOCK_PUPPET, Guarded, PuppetNode
 
 LOCK = "percona_prod"
 
@@ -31,14 +32,13 @@ def guarded(tmp_path: Path) -> Iterator[Guarded]:
     guarded.gate.touch()  # nothing that a failed test has left waits for ever
 
 
-@pytest.fixture(scope="session")
-def ruby_env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return compiled_ruby(tmp_path_factory)
-
-
 @pytest.fixture
 def new_node(
-    need: Callable[..., str], distlock_env: dict[str, str], ruby_env: dict[str, str], tmp_path: Path
+    need: Callable[..., str],
+    distlock_env: dict[str, str],
+    ruby_env: dict[str, str],
+    puppet: Preloaded,
+    tmp_path: Path,
 ) -> Iterator[Callable[..., PuppetNode]]:
     """new_node("db1", whole_run=True, asked=False, **puppet_conf) -> a node; with the lock percona_prod if so told."""
     need("puppet")
@@ -50,7 +50,9 @@ def new_node(
             "prerun_command": f"{DISTLOCK_PUPPET} acquire {LOCK} --reason upgrade",
             "postrun_command": f"{DISTLOCK_PUPPET} release {LOCK}",
         }
-        nodes.append(PuppetNode(tmp_path, certname, env, **{**(hooks if whole_run else {}), **conf}))
+        nodes.append(
+            PuppetNode(tmp_path, certname, env, start=puppet.start, **{**(hooks if whole_run else {}), **conf})
+        )
         return nodes[-1]
 
     yield new

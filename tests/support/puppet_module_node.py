@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Callable
 
 from tests.support.paths import ROOT
+from tests.support.preloaded.client import exec_new
+from tests.support.processes import Process
 from tests.support.puppet_node import PuppetNode, PuppetRun
 
 MODULE = ROOT / "puppet"
@@ -13,8 +16,10 @@ MODULE = ROOT / "puppet"
 class ModuleNode(PuppetNode):
     """A node whose modulepath has the module."""
 
-    def __init__(self, folder: Path, certname: str, env: dict[str, str], modules: Path) -> None:
-        super().__init__(folder, certname, env)
+    def __init__(
+        self, folder: Path, certname: str, env: dict[str, str], modules: Path, start: Callable[..., Process] = exec_new
+    ) -> None:
+        super().__init__(folder, certname, env, start=start)
         self.modules = modules
         self.vardir = folder / certname / "var"
         self.env = env

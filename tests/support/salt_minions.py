@@ -20,7 +20,7 @@ import yaml
 
 from distlock_core.embedded.ports import free_ports
 from tests.support.paths import ROOT
-from tests.support.preloaded.client import Preloaded
+from tests.support.preloaded.client import Preloaded, module
 from tests.support.processes import Process
 
 BIN = Path(sys.executable).parent
@@ -64,7 +64,7 @@ def run_salt(
 @functools.cache
 def _preloaded() -> Preloaded:
     """The commands that are called most, of which a call takes a third of the time without their imports."""
-    preloaded = Preloaded("salt_commands", [BIN / name for name in COMMANDS], clean_environment())
+    preloaded = Preloaded(module("salt_commands"), [BIN / name for name in COMMANDS], clean_environment())
     atexit.register(preloaded.stop)
     return preloaded
 

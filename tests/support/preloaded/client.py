@@ -29,8 +29,9 @@ class Preloaded:
     by other means than its own command line, is started as usual.
     """
 
-    def __init__(self, module: str, programs: Sequence[Path], env: Mapping[str, str]) -> None:
-        self._module, self._programs = module, list(map(str, programs))
+    def __init__(self, server: Sequence[str], programs: Sequence[Path | str], env: Mapping[str, str]) -> None:
+        """`server` is the command line of one: it gets a socket's descriptor as its last argument but `programs`."""
+        self._command, self._programs = server, list(map(str, programs))
         self._env = dict(env)
         self._server: _Server | None = None
 
@@ -39,7 +40,7 @@ class Preloaded:
         if command[0] not in self._programs or _read_early(env) != _read_early(self._env):
             return exec_new(command, env, **options)
         if self._server is None:
-            self._server = _Server(self._module, self._programs, self._env)
+            self._server = _Server(self._command, self._programs, self._env)
         return _Forked(self._server, command, env=env, **{**USUAL, **options})
 
     @property
@@ -58,20 +59,25 @@ def exec_new(command: Sequence[str], env: Mapping[str, str], **options: Any) -> 
     return Process(command, env=env, **{**USUAL, **options})
 
 
+def module(name: str) -> list[str]:
+    """The command line of the server that is `tests.support.preloaded.NAME`."""
+    return [sys.executable, "-m", f"tests.support.preloaded.{name}"]
+
+
 def _read_early(env: Mapping[str, str]) -> dict[str, str]:
     return {word: value for word, value in env.items() if not word.startswith(READ_LATER)}
 
 
 class _Server:
-    """A process that has imported programs: `tests.support.preloaded.MODULE`."""
+    """A process that has imported programs."""
 
-    def __init__(self, module: str, programs: Sequence[str], env: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], programs: Sequence[str], env: Mapping[str, str]) -> None:
         self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._requests.settimeout(BOUND)
         with theirs:
             # The names of the programs are for those who look for their processes.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", f"tests.support.preloaded.{module}", str(theirs.fileno()), *programs],
+                [*command, str(theirs.fileno()), *programs],
                 env=dict(env),
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
