@@ -127,7 +127,7 @@ def lock_of(
     token: int | None = None,
     gate: Gate | None = None,
 ) -> Lock:
-    """Return the lock that the settings name, not yet acquired. The caller has to monitor it.
+    """Return the lock, or the locks, that the settings name, not yet acquired. The caller has to monitor it.
 
     `inside`: keys and tokens of the locks held around this process (default: from the environment). The other arguments
     are those of `Realm.lock()`. `gate`: by default that of the settings, which is asked before the claim; the caller
@@ -137,8 +137,9 @@ def lock_of(
         from distlock_core.rollout.gate import gate_of
 
         gate = gate_of(settings)
+    names = settings.lock_names
     return realm.lock(
-        settings.lockname,
+        names if len(names) > 1 else settings.lockname,
         settings.id,
         settings.reason,
         value=settings.value,

@@ -11,7 +11,7 @@ from distlock_core.base.deadline import FIRST_RETRY, FOREVER, Backoff, Interrupt
 from distlock_core.base.text import printable
 from distlock_core.base.threads import start_thread
 from distlock_core.base.value import Value
-from distlock_core.errors import Cancelled, DistlockError, NotHolder
+from distlock_core.errors import Cancelled, ConfigError, DistlockError, NotHolder
 from distlock_core.events.notices import ACQUIRED, REMOVED, UNKNOWN, Listeners, Notice, log
 from distlock_core.events.ownership import Readers
 from distlock_core.lock.lease import TICKET_TTL
@@ -67,6 +67,8 @@ class LockManager:
         while the lock is held. `listener`: see `add_listener()`. Raises `ConfigError`. An etcd that is away is no
         error: the manager waits for it.
         """
+        if not isinstance(name, str):
+            raise ConfigError("a LockManager contends for one lock: name it by a string")
         self.id = os.urandom(4).hex()
         self.name = name
         self.owner = f"{hostname()}:{self.id}" if owner is None else owner

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from distlock_core.errors import ConfigError
 from distlock_core.model.ttl import DEFAULT_TTL
+from distlock_core.model.wording import are
 from distlock_core.process.identity import trace_of
 from distlock_core.settings.load import checked, load
 from distlock_core.settings.readers import read_bool
@@ -11,7 +12,7 @@ from distlock_core.settings.table import BY_KEY, TOKEN, Setting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from distlock_core.settings.table import Settings
@@ -46,12 +47,19 @@ def read_settings(
     found.update({key: BY_KEY[key].value(value, "owner" if key == "id" else key) for key, value in said.items()})
     names = {key: "owner" if key == "id" else key if key in said else f"{where}: {key}" for key in found}
     settings = load(found, names=names)
+    if len(settings.lock_names) > 1:
+        raise ConfigError(f"{names.get('lockname', settings.origins['lockname'])}: {several(settings.lock_names)}")
     settings = settings._replace(realm_arguments=tuple((key, found[key]) for key in said))
     if settings.id is None:
         settings = settings._replace(id=owner)
     if not settings.given & {"timeout", "nowait"}:
         settings = settings._replace(timeout=0.0)
     return checked(settings)
+
+
+def several(names: Sequence[str]) -> str:
+    """Why several locks are refused by a tool that takes one."""
+    return f"{are(names)} named, but one lock is taken here: several go with the command distlock"
 
 
 def explicit_owner(settings: Settings) -> str:

@@ -164,7 +164,8 @@ def _leave(lock: Lock, binding: Binding | None, settings: Settings, story: Waite
     from distlock_core.keeper.bind import hand_to_keeper
 
     binding = binding._replace(waited=story and story.fields())
-    return hand_to_keeper(lock, binding, connection.connect_arguments(settings))
+    (holder,) = hand_to_keeper(lock, binding, connection.connect_arguments(settings))
+    return holder
 
 
 @_reaching

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from distlock_core.aio.reading import AsyncOwnership
 from distlock_core.aio.tasks import call_in, on_standby
@@ -30,7 +30,12 @@ class AsyncLock:
     """`Lock` for asyncio: one acquisition of a lock by one program. Its calls run one at a time."""
 
     def __init__(
-        self, realm: Realm, name: str, *arguments: Any, on_lost: Callable[[Loss], object] | None, **options: Any
+        self,
+        realm: Realm,
+        name: str | Sequence[str],
+        *arguments: Any,
+        on_lost: Callable[[Loss], object] | None,
+        **options: Any,
     ) -> None:
         """Made by `AsyncRealm.lock()`."""
         self.sync = realm.lock(name, *arguments, on_lost=self._tell, **options)
@@ -107,6 +112,10 @@ class AsyncLock:
         return self.sync.name
 
     @property
+    def names(self) -> tuple[str, ...]:
+        return self.sync.names
+
+    @property
     def held(self) -> bool:
         return self.sync.held
 
@@ -115,12 +124,20 @@ class AsyncLock:
         return self.sync.token
 
     @property
+    def tokens(self) -> dict[str, int]:
+        return self.sync.tokens
+
+    @property
     def value(self) -> str | None:
         return self.sync.value
 
     @property
     def holder(self) -> Holder:
         return self.sync.holder
+
+    @property
+    def holders(self) -> tuple[Holder, ...]:
+        return self.sync.holders
 
     async def __aenter__(self) -> AsyncLock:
         return await self.acquire()

@@ -41,7 +41,11 @@ class AsyncRealm:
         self.sync = realm
 
     def lock(
-        self, name: str, *arguments: Any, on_lost: Callable[[Loss], object] | None = None, **options: Any
+        self,
+        name: str | Sequence[str],
+        *arguments: Any,
+        on_lost: Callable[[Loss], object] | None = None,
+        **options: Any,
     ) -> AsyncLock:
         """Return a lock, not yet acquired. `on_lost` is called in the event loop."""
         return AsyncLock(self.sync, name, *arguments, on_lost=on_lost, **options)
@@ -51,6 +55,9 @@ class AsyncRealm:
 
     async def show(self, name: str) -> LockState:
         return await in_thread(lambda interrupt: self.sync.show(name, cancel=interrupt))
+
+    async def show_all(self, names: Sequence[str]) -> builtins.list[LockState]:
+        return await in_thread(lambda interrupt: self.sync.show_all(names, cancel=interrupt))
 
     async def get(self, name: str) -> str | None:
         return await in_thread(lambda interrupt: self.sync.get(name, cancel=interrupt))
@@ -86,6 +93,11 @@ class AsyncRealm:
 
     async def clear_policy(self, name: str, *, dry_run: bool = False) -> PolicyChange:
         return await in_thread(lambda interrupt: self.sync.clear_policy(name, dry_run=dry_run, cancel=interrupt))
+
+    async def unlock_all(self, names: Sequence[str], owner: str | None = None, **options: Any) -> builtins.list[Holder]:
+        return await in_thread(
+            lambda interrupt: self.sync.unlock_all(names, owner, cancel=interrupt, **options), grace=GIVE_UP
+        )
 
     async def prune(self, older_than: float, *, dry_run: bool = False) -> Pruned:
         return await in_thread(lambda interrupt: self.sync.prune(older_than, dry_run=dry_run, cancel=interrupt))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from distlock_core.cli.arguments import Request
 from distlock_core.cli.outcome import say
 from distlock_core.errors import Cancelled
+from distlock_core.model.wording import are
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,12 +91,12 @@ def acquire(request: Request, lock: Lock, interrupt: Interrupt | None = None) ->
     for watcher in watched:
         _tell_wait(lock, watcher.story(), request)
     if settings.verbose:
-        say(f"got {lock.name}, token {lock.token}")
+        say(f"got {_with_tokens(lock)}")
     return interrupt
 
 
-def acquire_bound(request: Request) -> Holder:
-    """Acquire the lock for `--while-pid PID` and hand it to a keeper. Return the hold.
+def acquire_bound(request: Request) -> tuple[Holder, ...]:
+    """Acquire the lock for `--while-pid PID` and hand it to a keeper. Return the hold of each lock.
 
     Raises `DistlockError`; then nothing is locked.
     """
@@ -112,10 +113,10 @@ def acquire_bound(request: Request) -> Holder:
         if interrupt.is_set():
             raise cancelled(interrupt)
 
-    holder = hand_to_keeper(lock, binding, connect_arguments(settings), check)
+    holders = hand_to_keeper(lock, binding, connect_arguments(settings), check)
     if settings.verbose:
-        say(f"{lock.name} is kept by process {holder.keeper} while process {binding.pid} lives")
-    return holder
+        say(f"{are(lock.names)} kept by process {holders[0].keeper} while process {binding.pid} lives")
+    return holders
 
 
 def _tell_wait(lock: Lock, story: Waited | None, request: Request) -> None:
@@ -125,9 +126,17 @@ def _tell_wait(lock: Lock, story: Waited | None, request: Request) -> None:
     if request.settings.json:
         from distlock_core.cli.render import as_json, tell
 
-        tell(as_json({"acquired": {"lock": lock.name, "token": lock.token, **story.fields(), "story": str(story)}}))
+        each = [{"lock": name, "token": token} for name, token in lock.tokens.items()]
+        found = each[0] if len(each) == 1 else {"locks": each}
+        tell(as_json({"acquired": {**found, **story.fields(), "story": str(story)}}))
     elif request.tells_wait:
-        say(f"{lock.name} is locked, token {lock.token}, {story}")
+        tokens = " and ".join(map(str, dict.fromkeys(lock.tokens.values())))
+        say(f"{are(lock.names)} locked, token {tokens}, {story}")
+
+
+def _with_tokens(lock: Lock) -> str:
+    """`rack-7, token 17`; of several locks `rack-7, token 17; percona_prod, token 17`."""
+    return "; ".join(f"{name}, token {token}" for name, token in lock.tokens.items())
 
 
 def _step_taker(request: Request) -> tuple[int, int] | None:

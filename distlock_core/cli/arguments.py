@@ -10,9 +10,11 @@ from distlock_core.base.deadline import FOREVER
 from distlock_core.base.text import printable
 from distlock_core.base.value import Value
 from distlock_core.errors import DistlockError
+from distlock_core.model.checks import check_name
 from distlock_core.model.ttl import DEFAULT_TTL
+from distlock_core.model.wording import are
 from distlock_core.settings.load import checked, load
-from distlock_core.settings.readers import read_bool, read_span, read_whole_seconds
+from distlock_core.settings.readers import BETWEEN_NAMES, read_bool, read_span, read_whole_seconds
 from distlock_core.settings.table import SETTINGS, TOKEN, Setting, Settings
 
 TYPE_CHECKING = False
@@ -25,6 +27,7 @@ OPERATIONS = (
     *("help", "version"),
 )
 WITHOUT_A_LOCK = ("list", "watch", "freeze", "thaw", "policy", "prune", "help", "version")
+WITH_SEVERAL = ("run", "lock", "unlock", "list", "show", "verify", "prune")  # may be given several --lock-name
 OF_A_REALM = ("list", "freeze", "thaw", "policy")  # without --lock-name, whatever file and environment say
 
 REPEATED = ("window",)  # several of them are a list
@@ -122,8 +125,7 @@ def parse(arguments: Sequence[str]) -> Request:
     if lasts is not None and operation != "freeze":
         raise UsageError("--for goes with --freeze: it ends the freeze after that time")
     _check_policy(operation, options, settings, clear=clear)
-    if operation not in WITHOUT_A_LOCK and not settings.lockname:
-        raise UsageError("no lock is named: --lock-name=NAME is required")
+    _check_names(operation, settings)
     return Request(
         operation,
         settings,
@@ -163,15 +165,28 @@ def _split(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
             raise UsageError(f"unknown option {argument!a}{_meant(name, known) or '.'} See: distlock --help")
         if text is None:
             raise UsageError(f"option --{name} needs a value. See: distlock --help")
-        if name in options and name not in REPEATED:
+        if name in options and name not in (*REPEATED, "lock-name"):
             raise UsageError(f"option --{name} is given twice: use it once")
-        if name in options:
-            text = f"{options[name]}, {text}"
+        earlier = options.get(name)
+        if name in options and name in REPEATED:
+            text = f"{earlier}, {text}"
         try:
             options[name] = setting.value(setting.as_utf8(text), f"option --{name}")
         except DistlockError as error:
             raise UsageError(error.message) from None
+        if name == "lock-name":
+            options[name] = _names(options[name], earlier)
     return options, rest
+
+
+def _names(name: str, earlier: str | None) -> str:
+    """The value of --lock-name, which can be given several times."""
+    if BETWEEN_NAMES in name or (earlier is not None and not name):
+        try:
+            check_name(name)
+        except DistlockError as error:
+            raise UsageError(error.message) from None
+    return name if earlier is None else earlier + BETWEEN_NAMES + name
 
 
 def _meant(name: str, known: Sequence[str]) -> str:
@@ -276,6 +291,16 @@ def _check_gate(operation: str, options: Mapping[str, Any], settings: Settings) 
         raise UsageError("--gate-at=before goes with -- COMMAND or --lock: --unlock asks the gate after the work")
     if operation in ("run", "unlock") and settings.gate_for >= settings.gate_timeout and settings.gate is not None:
         raise UsageError("--gate-for must be shorter than --gate-timeout, or no gate is green in time")
+
+
+def _check_names(operation: str, settings: Settings) -> None:
+    names = settings.lock_names
+    if operation not in WITHOUT_A_LOCK and not names:
+        raise UsageError("no lock is named: --lock-name=NAME is required")
+    if len(names) > 1 and operation not in WITH_SEVERAL:
+        raise UsageError(f"--{operation} is about one lock, but {are(names)} named")
+    if len(names) > 1 and operation == "unlock" and settings.gate is not None:
+        raise UsageError(f"--unlock --gate is about one lock, but {are(names)} named")
 
 
 def _check_prune(operation: str, options: Mapping[str, Any], older_than: float | None, dry_run: bool) -> None:

@@ -69,17 +69,18 @@ def run(arguments: Sequence[str]) -> int:
 
 def _lock(request: Request) -> int:
     if request.settings.while_pid is not None:
-        holder = acquire_bound(request)
+        holders = acquire_bound(request)
     else:
         lock = lock_for(request)
         acquire(request, lock)
-        holder = lock.holder
+        holders = lock.holders
     if request.settings.json:
         from distlock_core.cli.render import as_json, locks_json
         from distlock_core.model.state import LockState
 
         # The hold as acquired, not read again: if etcd is away now, this is no failure.
-        return out(as_json({"locks": locks_json(LockState(holder.lock, (holder,), 0))}))
+        states = [LockState(holder.lock, (holder,), 0) for holder in holders]
+        return out(as_json({"locks": [lock for state in states for lock in locks_json(state)]}))
     return OK
 
 
@@ -91,8 +92,8 @@ def _unlock(request: Request) -> int:
     if settings.gate is not None:
         _settle(request)
     second = interrupt_on_signals(2)
-    holder = realm(request).unlock(
-        settings.lockname,
+    holders = realm(request).unlock_all(
+        settings.lock_names,
         owner,
         token=request.token,
         force=request.force,
@@ -100,16 +101,17 @@ def _unlock(request: Request) -> int:
         cancel=second,
     )
     if settings.json:
-        from distlock_core.cli.render import as_json, holder_json
+        from distlock_core.cli.render import as_json, holder_json, one_or_all
 
-        return out(as_json({"unlocked": holder_json(holder)}))
+        return out(as_json({"unlocked": one_or_all([holder_json(holder) for holder in holders])}))
     from distlock_core.process.identity import hostname
 
-    broken = holder.owner != (owner or hostname())
-    if settings.verbose or (broken and not settings.quiet):
-        from distlock_core.model.wording import held_by
+    for holder in holders:
+        broken = holder.owner != (owner or hostname())
+        if settings.verbose or (broken and not settings.quiet):
+            from distlock_core.model.wording import held_by
 
-        say(f"unlocked {holder.lock}, which was held by {held_by(holder)}")
+            say(f"unlocked {holder.lock}, which was held by {held_by(holder)}")
     return OK
 
 
@@ -142,11 +144,12 @@ def _warn(request: Request, line: str) -> None:
 
 def _list(request: Request) -> int:
     from distlock_core.cli.render import as_json, locks_json, table
+    from distlock_core.model.wording import are
 
-    name, prefix = request.settings.lockname, request.settings.prefix
+    names, prefix = request.settings.lock_names, request.settings.prefix
     found = realm(request)
-    if name:
-        shown = [found.show(name)]
+    if names:
+        shown = found.show_all(names)
     else:
         import gc
 
@@ -168,7 +171,8 @@ def _list(request: Request) -> int:
     if states:
         return out(table(states))
     if not request.settings.quiet:
-        say(f"{name} is not locked under {prefix}, and nobody waits for it" if name else f"no locks under {prefix}")
+        none = " and none of them is waited for" if len(names) > 1 else " and nobody waits for it"
+        say(f"{are(names)} not locked under {prefix},{none}" if names else f"no locks under {prefix}")
     return OK
 
 
@@ -176,10 +180,10 @@ def _show(request: Request) -> int:
     from distlock_core.cli.render import as_json, card, locks_json
 
     settings = request.settings
-    state = realm(request).show(settings.lockname)
+    states = realm(request).show_all(settings.lock_names)
     if settings.json:
-        return out(as_json({"locks": locks_json(state)}))
-    return out(card(state, settings.prefix, settings.state_dir))
+        return out(as_json({"locks": [lock for state in states for lock in locks_json(state)]}))
+    return out("\n\n".join(card(state, settings.prefix, settings.state_dir) for state in states))
 
 
 def _get(request: Request) -> int:
@@ -242,21 +246,37 @@ def _update(request: Request) -> int:
 
 
 def _verify(request: Request) -> int:
-    settings, token = request.settings, request.token
-    if token is None:
-        token = nesting.token(os.environ, Keys(settings.prefix, settings.lockname))
-    if token is None:
-        raise UsageError("--verify needs the token to look for: --token=N, or DISTLOCK_TOKEN from the command's own")
-    name = settings.lockname
-    if not realm(request).verify(name, token):
-        raise LockLost(f"token {token} does not hold {name}", state=realm(request).show(name))
+    settings = request.settings
+    names = settings.lock_names
+    tokens = [_token_to_verify(request, name) for name in names]
+    states = realm(request).show_all(names)
+    for state, token in zip(states, tokens):
+        if all(holder.token != token for holder in state.holders):
+            raise LockLost(f"token {token} does not hold {state.name}", state=state, states=states)
     if settings.json:
-        from distlock_core.cli.render import as_json
+        from distlock_core.cli.render import as_json, one_or_all
 
-        return out(as_json({"verified": {"lock": name, "token": token}}))
+        verified = [{"lock": name, "token": token} for name, token in zip(names, tokens)]
+        return out(as_json({"verified": one_or_all(verified)}))
     if settings.verbose:
-        say(f"token {token} holds {name}")
+        for name, token in zip(names, tokens):
+            say(f"token {token} holds {name}")
     return OK
+
+
+def _token_to_verify(request: Request, name: str) -> int:
+    """The token from the options, else the inherited one of this lock."""
+    token = request.token
+    if token is None:
+        keys = Keys(request.settings.prefix, name)
+        several = len(request.settings.lock_names) > 1
+        token = nesting.token_of(os.environ, keys) if several else nesting.token(os.environ, keys)
+    if token is None:
+        which = f" of {name}" if name != request.settings.lockname else ""
+        raise UsageError(
+            f"--verify needs the token{which} to look for: --token=N, or DISTLOCK_TOKEN from the command's own"
+        )
+    return token
 
 
 def _help(_: Request) -> int:

@@ -14,13 +14,19 @@ if TYPE_CHECKING:
 
 
 def for_command(environ: Mapping[str, str], lock: Lock) -> dict[str, str]:
-    """The environment of a command under `lock`."""
+    """The environment of a command under `lock`.
+
+    The variables have the first lock; the others of several follow in DISTLOCK_HELD, as those held further out do.
+    """
     child = without_own(environ)
-    this_key = os.fsdecode(lock.key.encode())  # as bytes, independent of the locale
-    around = held_around(environ)
-    outer = [f"{number} {os.fsdecode(key)}" for key, number in around.items() if os.fsdecode(key) != this_key]
-    child[TOKEN] = str(lock.token)
+    # Keys as bytes, independent of the locale.
+    held = [(os.fsdecode(holder.key), holder.token) for holder in lock.holders]
+    (first, token), *others = held
+    own_keys = {key for key, _ in held}
+    around = [(os.fsdecode(key), number) for key, number in held_around(environ).items()]
+    outer = [(key, number) for key, number in around if key not in own_keys]
+    child[TOKEN] = str(token)
     if lock.lease is not None:
         child[LEASE] = f"{lock.lease:x}"
-    child[HELD] = "\n".join([this_key, *outer])
+    child[HELD] = "\n".join([first, *(f"{number} {key}" for key, number in (*others, *outer))])
     return child

@@ -9,13 +9,15 @@ from distlock_core.base.deadline import now
 from distlock_core.base.text import printable
 from distlock_core.cli.render import as_json, locks_json, say, tell, turn_json
 from distlock_core.lock.acquire import Waiting
-from distlock_core.model.wording import duration, owner_of, place, taken
+from distlock_core.model.wording import duration, listed, owner_of, place, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
+    from typing import Any
 
     from distlock_core.base.threads import Thread
+    from distlock_core.model.state import LockState
 
 LIVE_PERIOD = 1.0  # seconds
 CUT = "..."
@@ -36,15 +38,13 @@ class Progress:
 
     def __call__(self, waiting: Waiting) -> None:
         self._waiting = waiting
-        holders = tuple(holder.token for holder in waiting.state.holders)
-        change = (holders, waiting.state.freezes, bool(waiting.away), waiting.own, bool(waiting.gate))
+        states = [state for state, _ in places(waiting)]
+        holders = tuple(holder.token for state in states for holder in state.holders)
+        freezes = tuple(state.freezes for state in states)
+        change = (holders, freezes, bool(waiting.away), waiting.own, bool(waiting.gate))
         if not self._quiet and change != self._shown:
             if self._json:
-                document = {"locks": locks_json(waiting.state), "position": waiting.position, "away": waiting.away}
-                document.update(turn_json(waiting))
-                if waiting.gate:
-                    document["gate"] = waiting.gate
-                tell(as_json({"waiting": document}))
+                tell(as_json({"waiting": _document(waiting)}))
             elif self._live:
                 self._news.append(sentence(waiting))
             else:
@@ -95,8 +95,9 @@ def sentence(waiting: Waiting) -> str:
 
         own = ". ".join([own, *map(advice, waiting.hints)])
     gate = f"; {waiting.gate}" if waiting.gate else ""
-    where = place(waiting.state, waiting.position)
-    line = f"waiting: {taken(waiting.state._replace(waiting=0))}{gate}{own}; {where}"
+    busy = [state for state, position in places(waiting) if state.holders or state.freezes or position > 1]
+    why = "; ".join(taken(state._replace(waiting=0)) for state in busy or [waiting.state])
+    line = f"waiting: {why}{gate}{own}; {_where(waiting)}"
     return f"{line}; {waiting.away}" if waiting.away else line
 
 
@@ -104,14 +105,39 @@ def live_line(waiting: Waiting, width: int) -> str:
     """The live line, at most `width` columns: `12s waiting for percona_prod: position 2 of 4 in the queue, ...`."""
     state = waiting.state
     away = "; etcd does not answer" if waiting.away else ""
-    line = f"{duration(now() - waiting.since)} waiting for {state.name}: {place(state, waiting.position)}{away}"
+    several = places(waiting)
+    names = listed([one.name for one, _ in several]) if len(several) > 1 else state.name
+    line = f"{duration(now() - waiting.since)} waiting for {names}: {_where(waiting)}{away}"
     if waiting.closed is not None:
         line += f", {waiting.closed}"
+    holders = list(dict.fromkeys(owner_of(holder.owner) for one, _ in several for holder in one.holders))
     if waiting.gate:
         line += f", {waiting.gate}"
-    elif state.holders:
-        line += ", held by " + " and ".join(owner_of(holder.owner) for holder in state.holders)
+    elif holders:
+        line += ", held by " + " and ".join(holders)
     return _cut(line, width)
+
+
+def places(waiting: Waiting) -> tuple[tuple[LockState, int], ...]:
+    """The state of each lock, with the position in its queue."""
+    return waiting.places or ((waiting.state, waiting.position),)
+
+
+def _where(waiting: Waiting) -> str:
+    """The place in the queue; of several locks `rack-7: position 2 of 4 in the queue; percona_prod: ...`."""
+    if not waiting.places:
+        return place(waiting.state, waiting.position)
+    return "; ".join(f"{printable(state.name)}: {place(state, position)}" for state, position in waiting.places)
+
+
+def _document(waiting: Waiting) -> dict[str, Any]:
+    locks = [lock for state, _ in places(waiting) for lock in locks_json(state)]
+    document = {"locks": locks, "position": waiting.position, "away": waiting.away, **turn_json(waiting)}
+    if waiting.gate:
+        document["gate"] = waiting.gate
+    if waiting.places:
+        document["positions"] = {state.name: position for state, position in waiting.places}
+    return document
 
 
 def _cut(text: str, width: int) -> str:

@@ -55,9 +55,9 @@ def error_json(error: DistlockError) -> dict[str, Any]:
         from distlock_core.cli.hint import advice
 
         details["hints"] = [{**hint.fields(), "advice": advice(hint)} for hint in error.hints]
-    state = getattr(error, "state", None)
-    if state is not None:
-        details["locks"] = locks_json(state)
+    states = getattr(error, "states", ())
+    if states:
+        details["locks"] = [lock for state in states for lock in locks_json(state)]
     if error.kind == "window":
         opens = getattr(error, "opens_at", None)
         details["opens_at"] = None if opens is None else int(opens)
@@ -65,6 +65,11 @@ def error_json(error: DistlockError) -> dict[str, Any]:
     if run is not None:
         details["run"] = run
     return {"error": details}
+
+
+def one_or_all(found: Sequence[dict[str, Any]]) -> dict[str, Any] | Sequence[dict[str, Any]]:
+    """The result for one lock as an object, for several as a list."""
+    return found[0] if len(found) == 1 else found
 
 
 def locks_json(state: LockState) -> list[dict[str, Any]]:

@@ -214,7 +214,7 @@ def _finish(request: Request, lock: Lock, ended: CommandEnd, mask: SignalMask) -
         if unsettled is not None:
             why = _because(request, f"not healthy after {_shown(request)} on {hostname()}: {unsettled.why}")
             return _end_hold(request, lock, code or unsettled.code, mask, _kept(why))
-    cooldown = hold_of(lock).acquired.cooldown or settings.cooldown  # the policy's comes first
+    cooldown = hold_of(lock).cooldown or settings.cooldown  # the policy's comes first
     if code == OK and cooldown is not None and not hold_of(lock).stays:
         return _end_hold(request, lock, code, mask, _cooling(cooldown))
     return _release(request, lock, code, mask)
@@ -267,13 +267,14 @@ def _release(request: Request, lock: Lock, code: int, mask: SignalMask) -> int:
 
 def _freeze_too(request: Request, lock: Lock, why: str) -> None:
     """Freeze a lock that has been left taken: with several slots, others could still go on."""
-    try:
-        acquire.realm(request).freeze(lock.name, reason=why, owner=lock.owner)
-    except Frozen:
-        pass
-    except DistlockError as error:
-        error.message = f"{lock.name} could not be frozen: {error.message}"
-        fail(error, json=request.settings.json, to_stderr=True)
+    for name in lock.names:
+        try:
+            acquire.realm(request).freeze(name, reason=why, owner=lock.owner)
+        except Frozen:
+            pass
+        except DistlockError as error:
+            error.message = f"{name} could not be frozen: {error.message}"
+            fail(error, json=request.settings.json, to_stderr=True)
 
 
 def _end_hold(request: Request, lock: Lock, code: int, mask: SignalMask, ending: _Ending) -> int:
@@ -284,10 +285,10 @@ def _end_hold(request: Request, lock: Lock, code: int, mask: SignalMask, ending:
     except OSError:
         second = None  # no descriptor is left for it: only the time limit ends the release
     mask.restore()
-    name, token = lock.name, lock.token
+    name = lock.name
     if code == LOST:
         lock.release_timeout = AFTER_LOSS
-    hints, end = [Hint(UNLOCK_LATER, lock=name, owner=lock.owner, token=token)], ""
+    hints, end = [Hint(UNLOCK_LATER, lock=one, owner=lock.owner, token=token) for one, token in lock.tokens.items()], ""
     if settings.ttl is not None:
         hints, end = [], f". Its lease ends it within {settings.ttl}s"
     try:

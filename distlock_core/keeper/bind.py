@@ -63,8 +63,8 @@ class Binding(Value):
 
 def hand_to_keeper(
     lock: Lock, binding: Binding, connection: Mapping[str, Any], check: Callable[[], None] = lambda: None
-) -> Holder:
-    """Hand a held lock to a new keeper, and return the hold. Raises `DistlockError`; then nothing is locked.
+) -> tuple[Holder, ...]:
+    """Hand a held lock to a new keeper, and return the hold of each. Raises `DistlockError`; then nothing is locked.
 
     `check` may raise, to cancel this.
     """
@@ -75,10 +75,12 @@ def hand_to_keeper(
     except BaseException:
         lock.release()
         raise
-    holder = lock.holder
+    holders = lock.holders
     part_with(lock)
-    details = {**holder.record.details, **pid_keeper.noted(plan, keeper_pid)}
-    return holder._replace(record=holder.record._replace(details=details))
+    noted = pid_keeper.noted(plan, keeper_pid)
+    return tuple(
+        holder._replace(record=holder.record._replace(details={**holder.record.details, **noted})) for holder in holders
+    )
 
 
 def _check_writable(path: str, where: str) -> None:

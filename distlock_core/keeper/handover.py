@@ -17,15 +17,20 @@ if TYPE_CHECKING:
 def hand_over(lock: Lock) -> dict[str, Any]:
     """Return all that another process needs to continue the hold of this lock. Raises `NotHolder`."""
     hold = hold_of(lock)
-    acquired = hold.acquired
-    lease = acquired.lease.id if acquired.lease is not None else 0
+    lease = hold.lease.id if hold.lease is not None else 0
     return {
-        "name": lock.name,
+        "names": lock.names,
         "owner": lock.owner if hold.is_explicit else None,
-        "key": acquired.kv.key.decode(),
-        "value": acquired.kv.value.decode("utf-8", "surrogateescape"),
-        "run": acquired.run,
-        "numbers": (acquired.kv.create_revision, acquired.kv.mod_revision, acquired.slot, lease),
+        "run": hold.acquired[0].run,
+        "lease": lease,
+        "keys": [
+            {
+                "key": one.kv.key.decode(),
+                "value": one.kv.value.decode("utf-8", "surrogateescape"),
+                "numbers": (one.kv.create_revision, one.kv.mod_revision, one.slot),
+            }
+            for one in hold.acquired
+        ],
     }
 
 
@@ -34,10 +39,14 @@ def take_over(realm: Realm, handed: Mapping[str, Any], refresh: float | None = N
 
     Raises `LockLost` if its lease is already gone, and the errors of `Etcd`.
     """
-    lock = realm.lock(handed["name"], handed["owner"], step=True, background=False)
-    created, modified, slot, lease = handed["numbers"]
-    value = handed["value"].encode("utf-8", "surrogateescape")
-    resume(lock, KeyValue(handed["key"].encode(), value, created, modified, lease), handed["run"], slot, refresh)
+    lock = realm.lock(handed["names"], handed["owner"], step=True, background=False)
+    found, slots = [], []
+    for one in handed["keys"]:
+        created, modified, slot = one["numbers"]
+        value = one["value"].encode("utf-8", "surrogateescape")
+        found.append(KeyValue(one["key"].encode(), value, created, modified, handed["lease"]))
+        slots.append(slot)
+    resume(lock, found, handed["run"], slots, refresh)
     return lock
 
 

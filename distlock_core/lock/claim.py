@@ -93,11 +93,11 @@ class Claims:
     def _nested(self, entries: Sequence[Entry]) -> tuple[Acquired, ...] | None:
         """The holds of the commands around this one, if all locks are theirs, else None."""
         found = []
-        for entry in entries:
+        for keys, entry in zip(self._locks, entries):
             if isinstance(entry, int) or entry.how != NESTED:
                 return None
             holder = entry.holder
-            found.append(Acquired(holder.kv, holder.record.run, holder.slot, NESTED))
+            found.append(Acquired(keys, holder.kv, holder.record.run, holder.slot, NESTED))
         return tuple(found)
 
     def _claim(
@@ -110,7 +110,7 @@ class Claims:
             then.append(Delete(ticket.key))
         conditions = claim_conditions(keys, snapshot, ticket, slot, rules.slots)
         kv = KeyValue(key, record, 0, 0, lease)
-        acquired = Acquired(kv, self._run, slot, lease=self.lease, cooldown=rules.cooldown)
+        acquired = Acquired(keys, kv, self._run, slot, lease=self.lease, cooldown=rules.cooldown)
         return acquired, conditions, then
 
     def _enter(
@@ -123,7 +123,7 @@ class Claims:
         record = reentry_record(self._spec, self._run, reentry)
         kv = KeyValue(holder.key, record, holder.kv.create_revision, 0, lease)
         before, before_lease = reentry.before, reentry.before_lease
-        acquired = Acquired(kv, self._run, holder.slot, reentry.how, before, before_lease, self.lease)
+        acquired = Acquired(keys, kv, self._run, holder.slot, reentry.how, before, before_lease, self.lease)
         return acquired, reentry_conditions(keys, snapshot, holder), [Put(holder.key, record, lease)]
 
     def _tickets(self) -> Sequence[Ticket | None]:
@@ -324,8 +324,8 @@ class Claims:
             return [Put(key, acquired.before, acquired.before_lease)]
         if without_note:
             return [Delete(key)]
-        keys = next(keys for keys in self._locks if keys.is_held_by(key))
-        return [Delete(key), Put(keys.last, EndNote("released", self._spec.owner, counts=False).record(acquired.kv))]
+        note = EndNote("released", self._spec.owner, counts=False).record(acquired.kv)
+        return [Delete(key), Put(acquired.keys.last, note)]
 
     def _unknown(self, why: str) -> OutcomeUnknown:
         return refusals.unknown([keys.name for keys in self._locks], self._spec.owner, self._run, why)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from distlock_core.base.deadline import Patience
-from distlock_core.base.text import printable
 from distlock_core.base.uninterrupted import Uninterrupted
 from distlock_core.errors import DistlockError, NotHolder
 from distlock_core.hints import see
 from distlock_core.lock.hold import Hold
+from distlock_core.model.wording import are
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from distlock_core.base.deadline import Cancel
     from distlock_core.base.standby_thread import StandbyThread
@@ -29,7 +29,7 @@ class CurrentHold:
         self,
         etcd: Etcd,
         notifier: HoldNotifier,
-        name: str,
+        names: Sequence[str],
         *,
         contact: float,
         on_lost: Callable[[Loss], None] | None,
@@ -38,7 +38,7 @@ class CurrentHold:
         """`contact` limits a call to etcd, in seconds. `background`: monitor a leased hold from its start."""
         self._etcd = etcd
         self._notifier = notifier
-        self._name = name
+        self._names = names
         self._contact = contact
         self._on_lost = on_lost
         self._background = background
@@ -56,11 +56,12 @@ class CurrentHold:
         """The hold, in this process. Raises `NotHolder`."""
         hold = self.hold
         if hold is None:
-            raise NotHolder(f"{printable(self._name)} is not held by this object", hints=[see(self._name)])
+            hints = list(map(see, self._names))
+            raise NotHolder(f"{are(self._names)} not held by this object", hints=hints)
         if hold.is_inherited:
             raise NotHolder(
-                f"{printable(self._name)} is held by process {hold.pid}, from which this process was forked: "
-                "a lock belongs to the process that took it. Take it in this process, or leave it to that one"
+                f"{are(self._names)} held by process {hold.pid}, from which this process was forked: a lock "
+                "belongs to the process that took it. Take it in this process, or leave it to that one"
             )
         return hold
 
@@ -96,7 +97,7 @@ class CurrentHold:
             self._etcd.load_all()
             self._standby = StandbyThread("distlock-session")
 
-    def begin(self, spec: LockSpec, acquired: Acquired, queue: Queue | None = None) -> Hold:
+    def begin(self, spec: LockSpec, acquired: tuple[Acquired, ...], queue: Queue | None = None) -> Hold:
         """Start a hold. `queue` is left later, when there is time."""
         self._latest = hold = Hold(
             self._etcd,

@@ -1,4 +1,7 @@
-"""Hold: one acquisition of a lock, from start to end: monitoring, verification, changes; its end is in `ending`."""
+"""Hold: one acquisition of a lock, or of several, while it lasts: monitoring, verification, changes.
+
+Its end is in `ending`.
+"""
 
 from __future__ import annotations
 
@@ -9,34 +12,36 @@ from distlock_core.base.text import printable
 from distlock_core.errors import DistlockError, LockLost, NotHolder
 from distlock_core.etcd.values import Get, KeyValue, LeaseGone
 from distlock_core.hints import see
-from distlock_core.lock.ending import Ending
+from distlock_core.lock.ending import Ending, held_keys
 from distlock_core.lock.lease import GIVE_UP
-from distlock_core.lock.release import UNEXPECTED
+from distlock_core.lock.release import UNEXPECTED, HeldKey
 from distlock_core.lock.rewrite import amend, rehang
 from distlock_core.lock.spec import NESTED, STEP, Acquired, LockSpec
 from distlock_core.model.record import Record, token_of
 from distlock_core.model.state import Holder
-from distlock_core.model.wording import held_by
+from distlock_core.model.wording import held_by, listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from distlock_core.base.deadline import Cancel
     from distlock_core.base.standby_thread import StandbyThread
     from distlock_core.etcd.client import Etcd
     from distlock_core.events.hold_notifier import HoldNotifier
+    from distlock_core.lock.lease import Lease
     from distlock_core.lock.loss import Loss
     from distlock_core.lock.monitor import Session
     from distlock_core.lock.queue import Queue
 
 
 class Hold:
-    """One hold of one lock. `Lock` creates one for each acquisition, and does not use it after its end.
+    """One hold of the locks of a `Lock`, which creates one for each acquisition, and does not use it after its end.
 
-    It ends by `release()`, `freeze()`, `leave_taken()` or `cool()`, each of which raises `LockLost` if it was lost
-    before, and leaves it unchanged while etcd is unreachable; or by `give_up()` or `forget()`.
+    The locks are changed and released in one transaction, and the loss of one of them is the loss of the hold. It ends
+    by `release()`, `freeze()`, `leave_taken()` or `cool()`, each of which raises `LockLost` if it was lost before, and
+    leaves it unchanged while etcd is unreachable; or by `give_up()` or `forget()`.
 
     It belongs to the process that created it. The copy in a forked child (`is_inherited`) is useless, because the
     child has neither the monitoring thread nor the connections to etcd.
@@ -46,7 +51,7 @@ class Hold:
         self,
         etcd: Etcd,
         spec: LockSpec,
-        acquired: Acquired,
+        acquired: tuple[Acquired, ...],
         notifier: HoldNotifier,
         *,
         contact: float,
@@ -60,7 +65,6 @@ class Hold:
         `standby` is the monitoring thread, which is closed with the hold.
         """
         self._etcd = etcd
-        self._keys = spec.locks[0]
         self._owner = spec.owner
         self._is_step = spec.kind == "lock"
         self.is_explicit, self._state_dir = spec.explicit, spec.state_dir
@@ -77,6 +81,7 @@ class Hold:
         self.pid = os.getpid()
         self._session: Session | None = None
         self._in_doubt: list[bytes] = []  # releases that were sent, but not answered
+        self._ended: set[bytes] = set()  # keys that an earlier attempt to end the hold has ended
 
     @property
     def session(self) -> Session:
@@ -84,13 +89,20 @@ class Hold:
         if self._session is None:
             from distlock_core.lock.monitor import Session
 
-            acquired = self.acquired
-            is_own = (lambda kv: acquired.owns_or_hosts(kv, self._owner)) if self._is_step else acquired.owns
-            self._session = Session(
-                self._etcd, self._keys, acquired.kv, is_own, acquired.lease, self._on_lost, self._standby
-            )
+            held = held_keys(self.acquired, self._owner if self._is_step else None)
+            self._session = Session(self._etcd, held, self.lease, self._on_lost, self._standby)
             self._session.on_change = self._announce
         return self._session
+
+    @property
+    def lease(self) -> Lease | None:
+        """The lease of all its keys, None if it is persistent."""
+        return self.acquired[0].lease
+
+    @property
+    def cooldown(self) -> int | None:
+        """Seconds for which it is to stay taken after a success, None for a release; of several locks the longest."""
+        return max((one.cooldown for one in self.acquired if one.cooldown is not None), default=None)
 
     @property
     def is_sound(self) -> bool:
@@ -98,7 +110,7 @@ class Hold:
         if self.is_inherited or not self._is_open:
             return False
         # Check the clock too: the monitoring thread may be stopped or starved.
-        return self.acquired.lease is None or now() < self.acquired.lease.deadline
+        return self.lease is None or now() < self.lease.deadline
 
     @property
     def is_inherited(self) -> bool:
@@ -114,35 +126,36 @@ class Hold:
     def verify(self, cancel: Cancel | None = None) -> bool:
         """True if it is still held, by a linearizable read."""
         patience = Patience.lasting(self._contact, cancel)
-        found = self._etcd.read([Get(self.acquired.kv.key)], patience).ranges()[0].kvs
-        return bool(found) and self.acquired.owns(found[0])
+        ranges = self._etcd.read([Get(one.kv.key) for one in self.acquired], patience).ranges()
+        return all(found.kvs and one.owns(found.kvs[0]) for one, found in zip(self.acquired, ranges))
 
     # Changes.
 
     def renew(self, ttl: int | None, refresh: float | None, cancel: Cancel | None = None) -> bool:
         """Renew it now, with a new lease if ttl or refresh have changed. False: it is lost."""
         patience = Patience.lasting(self._contact, cancel)
-        acquired = self.acquired
-        if acquired.how != NESTED and self._hung != (ttl, refresh):
+        lease = self.lease
+        if not self._is_nested and self._hung != (ttl, refresh):
             return self._is_open and self._hang(ttl, refresh, patience)
-        if acquired.lease is not None and not acquired.lease.gone:
-            acquired.lease.renew(patience)
-        gone = acquired.lease is not None and acquired.lease.gone
+        if lease is not None and not lease.gone:
+            lease.renew(patience)
+        gone = lease is not None and lease.gone
         return self._is_open and not gone and self.verify()
 
     def _hang(self, ttl: int | None, refresh: float | None, patience: Patience) -> bool:
-        """Move its key to a new lease with this ttl; the token stays. False: the key belongs to another hold."""
+        """Move its keys to a new lease with this ttl; the tokens stay. False: a key belongs to another hold."""
         from distlock_core.lock.monitor import move
 
         session = self.session
         was_running = session.is_running
         session.stop(for_now=True)
         try:
-            moved = rehang(self._etcd, self.acquired, self.acquired.owns, ttl, refresh, patience)
+            moved = rehang(self._etcd, held_keys(self.acquired), self.lease, ttl, refresh, patience)
             if moved is not None:
-                self.acquired = moved
+                found, lease = moved
+                self.acquired = tuple(one._replace(kv=kv, lease=lease) for one, kv in zip(self.acquired, found))
                 self._hung = ttl, refresh
-                move(session, moved.kv, moved.lease)
+                move(session, found[0].mod_revision, lease)
                 self.look_after()
         finally:
             if was_running:
@@ -152,23 +165,30 @@ class Hold:
     def amend(self, change: Callable[[Record], Record], cancel: Cancel | None = None) -> None:
         """Change its record. Raises `NotHolder`, `LockLost`, `OutcomeUnknown`, and as `Etcd` does."""
         patience = Patience.lasting(self._contact, cancel)
-        seen: list[KeyValue] = []
+        seen: dict[bytes, KeyValue] = {}
 
-        def is_own(kv: KeyValue) -> bool:
-            seen.append(kv)
-            return self.acquired.owns(kv)
+        def noting(held: HeldKey) -> HeldKey:
+            def is_own(kv: KeyValue) -> bool:
+                seen[kv.key] = kv
+                return held.is_own(kv)
 
+            return held._replace(is_own=is_own)
+
+        found: list[KeyValue | None]
         try:
-            kv = amend(self._etcd, self.acquired.kv, is_own, change, patience)
+            found = amend(self._etcd, list(map(noting, held_keys(self.acquired))), change, patience)
         except LeaseGone:
-            kv = None
-        if kv is None:
-            if seen and token_of(seen[-1]) == self.acquired.token:
+            found = [None] * len(self.acquired)
+        lost = [one for one, kv in zip(self.acquired, found) if kv is None]
+        self.acquired = tuple(one if kv is None else one._replace(kv=kv) for one, kv in zip(self.acquired, found))
+        for one in lost:
+            last_seen = seen.get(one.kv.key)
+            if last_seen is not None and token_of(last_seen) == one.token:
                 # Still this hold, but entered by a run of the same owner, or left taken by an operator.
-                holder, name = Holder.parse(self._keys, seen[-1]), self._keys.name
+                holder, name = Holder.parse(one.keys, last_seen), one.keys.name
                 raise NotHolder(f"{printable(name)} is held by {held_by(holder)} now", hints=[see(name)])
-            raise self.loss_error()
-        self.acquired = self.acquired._replace(kv=kv)
+        if lost:
+            raise self.loss_error(lost)
 
     def note(self, details: Mapping[str, Any]) -> None:
         """Add details to its record. Raises as `amend`."""
@@ -179,19 +199,21 @@ class Hold:
     @property
     def stays(self) -> bool:
         """True if its end leaves the lock held, because it re-entered a hold that continues."""
-        return self.acquired.how in (NESTED, STEP)
+        return all(one.how in (NESTED, STEP) for one in self.acquired)
 
     def release(self, patience: Patience) -> None:
         """Delete its key; a re-entered hold is left held, in its previous state."""
-        self._end(lambda ending: ending.release(patience), patience, stays=self.acquired.how == STEP)
+        self._end(
+            lambda ending: ending.release(patience), patience, stays=any(one.how == STEP for one in self.acquired)
+        )
 
     def leave_taken(self, reason: str, patience: Patience) -> None:
         """Leave the lock taken, persistent, until an operator unlocks it."""
         self._end(lambda ending: ending.keep(reason, patience), patience, stays=True)
 
     def freeze(self, record: bytes, patience: Patience) -> None:
-        """Release the lock, and freeze it with this `freeze_record()`."""
-        if self.acquired.how == NESTED:
+        """Release the locks, and freeze each of them with this `freeze_record()`."""
+        if self._is_nested:
             self._ending().freeze(record, patience)
         self._end(lambda ending: ending.freeze(record, patience), patience, stays=True)
 
@@ -200,9 +222,14 @@ class Hold:
         self._end(lambda ending: ending.cool(seconds, patience), patience, stays=True)
 
     def give_up(self) -> None:
-        """Give up a lost hold: revoke its lease, and leave its key to the new holder."""
+        """Give up a lost hold: revoke its lease, and leave its key to the new holder. Of several, release the rest."""
         self.forget()
         if not self.is_inherited:
+            if len(self.acquired) > 1 and not self._is_nested:
+                try:
+                    self._ending().release(Patience.lasting(GIVE_UP))
+                except (DistlockError, *UNEXPECTED):
+                    pass  # those under a lease expire with it
             self._leave_the_rest()
             self._drop_note()
 
@@ -211,27 +238,35 @@ class Hold:
         self.is_over = True
         self._stop_looking()
 
-    def loss_error(self) -> LockLost:
-        """The `LockLost` error, with the reason of the loss."""
+    def loss_error(self, lost: Sequence[Acquired] = ()) -> LockLost:
+        """The `LockLost` error, with the reason of the loss. `lost`: the locks concerned, if that is known."""
         loss = self._session.loss if self._session is not None else None
-        why = loss.why if loss is not None else "its key was deleted, or belongs to another hold"
-        return LockLost(f"{printable(self._keys.name)} was lost: {why}", hints=[see(self._keys.name)])
+        names = [one.keys.name for one in lost or self.acquired]
+        if loss is not None:
+            why, names = loss.why, [one.keys.name for one in self.acquired]
+        elif len(names) == 1:
+            why = "its key was deleted, or belongs to another hold"
+        else:
+            why = "a key was deleted, or belongs to another hold"
+        verb = "was" if len(names) == 1 else "were"
+        return LockLost(f"{listed(names)} {verb} lost: {why}", hints=list(map(see, names)))
 
-    def _end(self, how: Callable[[Ending], bool], patience: Patience, *, stays: bool) -> None:
-        """End the hold with `how`, and clean up.
+    def _end(self, how: Callable[[Ending], Sequence[Acquired]], patience: Patience, *, stays: bool) -> None:
+        """End the hold with `how`, which returns the locks that were lost before, and clean up.
 
-        If the lock `stays` taken, but that could not be written, its lease is not revoked: that would free the lock.
+        If a lock `stays` taken, but that could not be written, its lease is not revoked: that would free the lock.
         """
         if self._session is not None:
             self._session.stop()
         try:
-            if self.acquired.how == NESTED:
-                done = self._outer_hold_exists(patience)
-            else:
-                done = how(self._ending())
+            lost: Sequence[Acquired] = ()
+            if not self._is_nested:
+                lost = how(self._ending())
+            elif not self._outer_hold_exists(patience):
+                lost = self.acquired
             self.is_over = True
-            if not done:
-                raise self.loss_error()
+            if lost:
+                raise self.loss_error(lost)
         finally:
             self._session = None
             self._stop_looking()  # after the release, for which others are waiting
@@ -241,7 +276,7 @@ class Hold:
                 self._notifier.report_released()
 
     def _ending(self) -> Ending:
-        return Ending(self._etcd, self._keys, self.acquired, self._owner, self._in_doubt)
+        return Ending(self._etcd, self.acquired, self._owner, self._in_doubt, self._ended)
 
     def _outer_hold_exists(self, patience: Patience) -> bool:
         """True if the outer hold still exists, and if that is unknown: then the outer hold's end reports its loss."""
@@ -259,18 +294,23 @@ class Hold:
 
     def _drop_note(self) -> None:
         """Remove this machine's note of the acquisition, which is no longer needed."""
-        if self.is_explicit and self.acquired.how != NESTED:
+        if self.is_explicit and not self._is_nested:
             from distlock_core.process.run_notes import forget
 
-            forget(self._state_dir, self.acquired.run)
+            forget(self._state_dir, self.acquired[0].run)
 
     def _leave_the_rest(self, *, with_lease: bool = True) -> None:
         patience = Patience.lasting(GIVE_UP)  # for both
         if self._queue is not None:
             self._queue.leave(patience)
             self._queue = None
-        if with_lease and self.acquired.lease is not None:
-            self.acquired.lease.give_up(patience)
+        if with_lease and self.lease is not None:
+            self.lease.give_up(patience)
+
+    @property
+    def _is_nested(self) -> bool:
+        """True if it only uses the hold of a command around this process: then it is not changed or released."""
+        return all(one.how == NESTED for one in self.acquired)
 
     @property
     def _is_open(self) -> bool:

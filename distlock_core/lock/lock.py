@@ -1,10 +1,10 @@
-"""Lock: acquire, verify, release."""
+"""Lock: acquire, verify, release, for one lock or for several that are held together or not at all."""
 
 from __future__ import annotations
 
 from distlock_core.base.deadline import NO_WAIT, Patience, Wait, now
 from distlock_core.base.uninterrupted import Uninterrupted, in_main_thread
-from distlock_core.errors import DistlockError, Frozen, LockBusy
+from distlock_core.errors import ConfigError, DistlockError, Frozen, LockBusy
 from distlock_core.events.hold_notifier import HoldNotifier
 from distlock_core.lock.acquire import Acquisition, Waiting
 from distlock_core.lock.current_hold import CurrentHold
@@ -15,12 +15,14 @@ from distlock_core.model.checks import check_text
 from distlock_core.model.record import Record
 from distlock_core.model.state import Holder
 from distlock_core.model.ttl import check_ttl
+from distlock_core.model.wording import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
+    from typing import TypeVar
 
     from distlock_core.base.deadline import Cancel
     from distlock_core.etcd.client import Etcd
@@ -31,9 +33,14 @@ if TYPE_CHECKING:
     from distlock_core.lock.monitor import Session
     from distlock_core.lock.reentry import Reentry
 
+    One = TypeVar("One")
+
 
 class Lock:
     """One lock, as requested or held by one program. Made by `Realm.lock()`; for one thread at a time.
+
+    `Realm.lock()` with a list of names makes one of several locks that are acquired together or not at all: while it
+    waits it holds none of them, and the loss of one of them is the loss of all.
 
     Without a `ttl` a lock is persistent: it stays until it is released, even if its holder dies. With a `ttl` it is
     leased: a thread renews it while it is held, and it expires at most `ttl` seconds after its holder is gone. As a
@@ -63,7 +70,7 @@ class Lock:
         self.release_timeout = release_timeout
         self._notifier = HoldNotifier()
         self._current = CurrentHold(
-            etcd, self._notifier, spec.locks[0].name, contact=connect_timeout, on_lost=on_lost, background=background
+            etcd, self._notifier, self.names, contact=connect_timeout, on_lost=on_lost, background=background
         )
 
     def acquire(
@@ -101,7 +108,7 @@ class Lock:
             if self._current.will_be_monitored(self._spec):
                 with Uninterrupted():
                     self.prepare()
-            (acquired,), queue = acquisition.run(), acquisition.queue
+            acquired, queue = acquisition.run(), acquisition.queue
             with Uninterrupted():
                 # The claim has deleted the ticket; revoking its lease can wait until a run's command has ended.
                 self._current.begin(self._spec, acquired, None if self._spec.kind == "lock" else queue).look_after()
@@ -133,10 +140,9 @@ class Lock:
         """Return what `acquire(timeout=0)` would do now, for a dry run. Writes nothing.
 
         Returns the hold that would be re-entered, and how, or None if a free lock would be taken. Raises
-        `LockBusy`, `Frozen`, `LimitConflict`, `EtcdUnavailable`, `AccessDenied`.
+        `LockBusy`, `Frozen`, `LimitConflict`, `EtcdUnavailable`, `AccessDenied`, and `ConfigError` for several locks.
         """
-        (reentry,) = Acquisition(self._etcd, self._spec, NO_WAIT, self._connect_timeout).preview()
-        return reentry
+        return self._only(preview_of_all(self))
 
     def verify(self, cancel: Cancel | None = None) -> bool:
         """True if the lock is still held, by a linearizable read. Raises `EtcdUnavailable`, `AccessDenied`."""
@@ -240,8 +246,14 @@ class Lock:
         self._spec = _checked(self._spec._replace(refresh=refresh))
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all locks of this object, in the order in which they were given."""
+        return tuple(keys.name for keys in self._spec.locks)
+
+    @property
     def name(self) -> str:
-        return self._spec.locks[0].name
+        """The lock's name; for people, the names of several in one phrase."""
+        return listed(self.names) if len(self.names) > 1 else self.names[0]
 
     @property
     def owner(self) -> str:
@@ -259,37 +271,53 @@ class Lock:
     def token(self) -> int:
         """The fencing token, which grows with every acquisition, so that a resource can refuse an older holder.
 
-        Raises `NotHolder`.
+        Raises `NotHolder`, and `ConfigError` for several locks: see `tokens`.
         """
-        return self._current.require().acquired.token
+        return self._only(self._current.require().acquired).token
+
+    @property
+    def tokens(self) -> dict[str, int]:
+        """The fencing token of each lock, by name. Raises `NotHolder`."""
+        return {one.keys.name: one.token for one in self._current.require().acquired}
 
     @property
     def holder(self) -> Holder:
-        """The hold as other processes see it. Raises `NotHolder`."""
-        acquired = self._current.require().acquired
-        ttl_left = None if acquired.lease is None else max(0, int(acquired.lease.deadline - now()))
-        return Holder.parse(self._spec.locks[0], acquired.kv)._replace(ttl_left=ttl_left)
+        """The hold as other processes see it. Raises `NotHolder`; for several locks `ConfigError`: see `holders`."""
+        return self._only(self.holders)
+
+    @property
+    def holders(self) -> tuple[Holder, ...]:
+        """The hold of each lock as other processes see it, in the order of `names`. Raises `NotHolder`."""
+        hold = self._current.require()
+        ttl_left = None if hold.lease is None else max(0, int(hold.lease.deadline - now()))
+        return tuple(Holder.parse(one.keys, one.kv)._replace(ttl_left=ttl_left) for one in hold.acquired)
 
     @property
     def value(self) -> str | None:
-        """The value that the lock publishes, None if it has none. Raises `NotHolder`."""
-        return self.holder.value
+        """The value that the lock publishes, None if it has none; several publish the same. Raises `NotHolder`."""
+        return self.holders[0].value
 
     @property
     def key(self) -> str:
-        """The key of the hold in etcd. Raises `NotHolder`."""
-        return self._current.require().acquired.kv.key.decode()
+        """The key of the hold in etcd. Raises `NotHolder`, and `ConfigError` for several locks: see `holders`."""
+        return self._only(self._current.require().acquired).kv.key.decode()
 
     @property
     def lease(self) -> int | None:
         """The id of the hold's lease, None for a persistent hold. Raises `NotHolder`."""
-        lease = self._current.require().acquired.lease
+        lease = self._current.require().lease
         return None if lease is None else lease.id
 
     @property
     def since(self) -> int:
         """Unix time of the start of the hold. Raises `NotHolder`."""
-        return Record.parse(self._current.require().acquired.kv.value).since or 0
+        return Record.parse(self._current.require().acquired[0].kv.value).since or 0
+
+    def _only(self, each: Sequence[One]) -> One:
+        """The one of a single lock. Raises `ConfigError` for several."""
+        if len(each) > 1:
+            raise ConfigError(f"{self.name} are several locks: ask for each of them (names, tokens, holders)")
+        return each[0]
 
     def __enter__(self) -> Lock:
         from distlock_core.lock import open_blocks
@@ -359,15 +387,22 @@ def hold_of(lock: Lock) -> Hold:
 def cooldown_of(lock: Lock) -> int | None:
     """Seconds for which the lock is to stay taken after a success, None if it is not held or not to cool down."""
     hold = lock._current.hold
-    return None if hold is None or hold.stays else hold.acquired.cooldown
+    return None if hold is None or hold.stays else hold.cooldown
 
 
-def resume(lock: Lock, kv: KeyValue, run: str, slot: int, refresh: float | None) -> None:
-    """Continue a leased hold that another process has acquired and handed over.
+def preview_of_all(lock: Lock) -> tuple[Reentry | None, ...]:
+    """Return the preview for each of several locks, in the order of their names. Raises as `Lock.preview()`."""
+    return Acquisition(lock._etcd, lock._spec, NO_WAIT, lock._connect_timeout).preview()
+
+
+def resume(lock: Lock, found: Sequence[KeyValue], run: str, slots: Sequence[int], refresh: float | None) -> None:
+    """Continue a leased hold that another process has acquired and handed over: one key and slot for each lock.
 
     Raises `LockLost` if its lease is already gone, and as `Etcd` does.
     """
-    lease = Lease.adopt(lock._etcd, kv.lease, Patience.lasting(lock._connect_timeout), refresh)
-    hold = lock._current.begin(lock._spec, Acquired(kv, run, slot, lease=lease))
+    lease = Lease.adopt(lock._etcd, found[0].lease, Patience.lasting(lock._connect_timeout), refresh)
+    locks = lock._spec.locks
+    acquired = tuple(Acquired(keys, kv, run, slot, lease=lease) for keys, kv, slot in zip(locks, found, slots))
+    hold = lock._current.begin(lock._spec, acquired)
     if lease.gone:
         raise hold.loss_error()

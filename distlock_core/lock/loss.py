@@ -35,21 +35,22 @@ def lease_gone() -> Loss:
     return Loss("its lease has expired or was revoked", time.time())
 
 
-def key_deleted() -> Loss:
-    return Loss("its key was deleted", time.time())
+def key_deleted(name: str | None = None) -> Loss:
+    """`name`, here and below: of the lock, if it is one of several that were held together."""
+    return Loss(f"{'its key' if name is None else f'the key of {name}'} was deleted", time.time())
 
 
-def replaced(found: KeyValue, token: int) -> Loss:
+def replaced(found: KeyValue, token: int, name: str | None = None) -> Loss:
     """The key belongs to another hold than that with this token, or to a run that has taken this one over."""
     other = Record.parse(found.value)
     same = token_of(found) == token
-    return Loss(f"it is held by {owner_of(other.owner)} now", time.time(), same and other.explicit)
+    return Loss(f"{name or 'it'} is held by {owner_of(other.owner)} now", time.time(), same and other.explicit)
 
 
-def ended(last: Sequence[KeyValue], token: int) -> Loss | None:
+def ended(last: Sequence[KeyValue], token: int, name: str | None = None) -> Loss | None:
     """The end of the hold with this token according to the note on the lock's last hold; None if that was another."""
     note = HoldEnd.parse(last[0].value) if last else None
     if note is None or not note.how or note.token != token:
         return None
     when = f" at {clock(note.at)}" if note.at else ""
-    return Loss(f"it was {note.how} by {owner_of(note.by)}{when}", time.time(), note.how == "released")
+    return Loss(f"{name or 'it'} was {note.how} by {owner_of(note.by)}{when}", time.time(), note.how == "released")

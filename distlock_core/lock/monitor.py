@@ -7,32 +7,33 @@ import time
 
 from distlock_core.base.deadline import FOREVER, Backoff, Patience, now
 from distlock_core.base.standby_thread import StandbyThread
+from distlock_core.base.text import printable
 from distlock_core.base.threads import report
 from distlock_core.errors import Cancelled
 from distlock_core.etcd.values import REREAD, Get, KeyValue
 from distlock_core.lock.lease import GIVE_UP
 from distlock_core.lock.loss import CANNOT_GO_ON, Loss, ended, key_deleted, lease_gone, replaced, unconfirmed
-from distlock_core.model.keys import Keys
 from distlock_core.model.record import token_of
 from distlock_core.model.ttl import longest_call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from distlock_core.base.deadline import Cancel
     from distlock_core.etcd.client import Etcd
     from distlock_core.lock.lease import Lease
+    from distlock_core.lock.release import HeldKey
 
 SHORTEST_PAUSE = 0.02  # seconds between two attempts, even if the next action is overdue
 SHORTEST_CALL, LONGEST_CALL = 0.25, 5.0  # limits for the time that a read or the opening of a watch may take
 
 
 class Session:
-    """Monitors a hold until it is lost or closed.
+    """Monitors a hold until it is lost or closed. The loss of one of its keys is the loss of the hold.
 
-    It renews the hold's lease (a persistent hold has none) and watches its key. The hold is lost if the lease has
+    It renews the hold's lease (a persistent hold has none) and watches its keys. The hold is lost if the lease has
     expired or was revoked, or if the key was deleted, replaced, or belongs to another hold. The watch detects that at
     once, the deadline at the latest. `on_lost` is called once, in the thread that detected the loss.
 
@@ -48,20 +49,16 @@ class Session:
     def __init__(
         self,
         etcd: Etcd,
-        keys: Keys,
-        kv: KeyValue,
-        is_own: Callable[[KeyValue], bool],
+        held: Sequence[HeldKey],
         lease: Lease | None,
         on_lost: Callable[[Loss], None] | None = None,
         standby: StandbyThread | None = None,
     ) -> None:
         """`standby` is the thread for `start()`, created before the claim. The caller remains responsible for it."""
         self._etcd = etcd
-        self._keys = keys
-        self._key = kv.key
-        self._token = token_of(kv)
-        self._revision = kv.mod_revision
-        self._is_own = is_own
+        self._held = held
+        self._tokens = [token_of(one.kv) for one in held]
+        self._revision = min(one.kv.mod_revision for one in held)
         self.lease = lease
         self.on_lost = on_lost
         self.on_change: Callable[[], None] | None = None
@@ -177,7 +174,8 @@ class Session:
         """Watch the key and renew the lease, until the hold is lost or the client has failed over."""
         if self.loss is not None:
             return
-        watch = self._etcd.watch([(self._key, None)], self._revision + 1, self._call(patience))
+        keys = [(one.kv.key, None) for one in self._held]
+        watch = self._etcd.watch(keys, self._revision + 1, self._call(patience))
         try:
             reread = now() + REREAD
             while self.loss is None:
@@ -216,22 +214,34 @@ class Session:
             self._trust()
 
     def _look(self, patience: Patience) -> None:
-        """Read the key. Raises `EtcdUnavailable`."""
-        reads = [Get(self._key), Get(self._keys.last)]
+        """Read the keys. Raises `EtcdUnavailable`."""
+        reads = [get for one in self._held for get in (Get(one.kv.key), Get(one.keys.last))]
         outcome = self._etcd.read(reads, self._call(patience))
-        found, last = outcome.ranges()
+        ranges = outcome.ranges()
         self._revision = outcome.revision
-        if found.kvs and self._is_own(found.kvs[0]):
-            return
-        if found.kvs:
-            self._lose(replaced(found.kvs[0], self._token))
-            return
-        loss = ended(last.kvs, self._token)
+        for one, token, found, last in zip(self._held, self._tokens, ranges[::2], ranges[1::2]):
+            if not found.kvs or not one.is_own(found.kvs[0]):
+                name = printable(one.keys.name) if len(self._held) > 1 else None
+                self._lose(self._loss_of(name, token, found.kvs, last.kvs, patience))
+                return
+
+    def _loss_of(
+        self,
+        name: str | None,
+        token: int,
+        found: Sequence[KeyValue],
+        last: Sequence[KeyValue],
+        patience: Patience,
+    ) -> Loss:
+        """The loss of one key: who has it now, or how it was deleted. `name`: of the lock, if it is one of several."""
+        if found:
+            return replaced(found[0], token, name)
+        loss = ended(last, token, name)
         if loss is None:
             lease = self.lease
             expired = lease is not None and self._etcd.time_to_live(lease.id, patience.within(GIVE_UP)) == 0
-            loss = lease_gone() if expired else key_deleted()
-        self._lose(loss)
+            loss = lease_gone() if expired else key_deleted(name)
+        return loss
 
     @property
     def _last_moment(self) -> float:
@@ -281,9 +291,9 @@ class Session:
             report(error)
 
 
-def move(session: Session, kv: KeyValue, lease: Lease | None) -> None:
-    """Switch the session to another lease of the hold. Only while it is not running."""
-    session._revision, session.lease = kv.mod_revision, lease
+def move(session: Session, revision: int, lease: Lease | None) -> None:
+    """Switch the session to another lease of the hold, from a revision on. Only while it is not running."""
+    session._revision, session.lease = revision, lease
 
 
 def _is_set(cancel: Cancel | None) -> bool:

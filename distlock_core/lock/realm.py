@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from distlock_core.base.deadline import Patience
 from distlock_core.base.text import printable
-from distlock_core.errors import ConfigError, LockNotFound
+from distlock_core.errors import ConfigError, LockNotFound, NotHolder
 from distlock_core.etcd.values import Get, KeyValue
 from distlock_core.lock.lease import TICKET_TTL
 from distlock_core.lock.lock import Lock
 from distlock_core.lock.rewrite import describing
+from distlock_core.lock.snapshot import once
 from distlock_core.lock.spec import CONNECT_TIMEOUT, RELEASE_TIMEOUT, LockSpec
-from distlock_core.model.checks import check_name, check_owner, check_prefix, check_text
+from distlock_core.model.checks import check_name, check_names, check_owner, check_prefix, check_text
 from distlock_core.model.keys import DEFAULT_MUTEX, DEFAULT_PREFIX, Keys, ends
 from distlock_core.model.state import Holder, LockState
 from distlock_core.process.identity import hostname
@@ -58,7 +59,7 @@ class Realm:
 
     def lock(
         self,
-        name: str,
+        name: str | Sequence[str],
         owner: str | None = None,
         reason: str = "",
         *,
@@ -82,12 +83,13 @@ class Realm:
     ) -> Lock:
         """Return a lock, not yet acquired. Raises `ConfigError`.
 
-        While it is held it publishes its `value` (an address, a state), for `get()` and `watch()`. `owner` is shown to
-        others (default: the host name); if it is given, the same owner can re-enter a lock that it holds as a `step`,
-        or that its dead run has left. `slots` is the number of simultaneous holders allowed (default: 1). `window` has
-        the times outside of which the lock is not acquired, `expect` the seconds that the hold is expected to take.
-        With a `cooldown` (seconds) a `with` block that ends without an exception leaves the lock taken for that time.
-        The lock's policy, if it has one, comes before these four. `timeout` (seconds) is that of `with`. With a `ttl`
+        Several names, in a list, are several locks that are acquired together or not at all, at most 16. While it is
+        held it publishes its `value` (an address, a state), for `get()` and `watch()`. `owner` is shown to others
+        (default: the host name); if it is given, the same owner can re-enter a lock that it holds as a `step`, or that
+        its dead run has left. `slots` is the number of simultaneous holders allowed (default: 1). `window` has the
+        times outside of which the lock is not acquired, `expect` the seconds that the hold is expected to take. With a
+        `cooldown` (seconds) a `with` block that ends without an exception leaves the lock taken for that time. The
+        lock's policy, if it has one, comes before these four. `timeout` (seconds) is that of `with`. With a `ttl`
         (seconds) the lock is leased: while it is held, a thread renews it every `refresh` seconds (default: a third of
         the ttl), unless `background` is False, and calls `on_lost` once if it is lost. `inside` has the keys and tokens
         held by the commands around this one, `details` additional fields of the record. `taker` is the trace
@@ -97,7 +99,7 @@ class Realm:
         lock if it is not green in time.
         """
         spec = LockSpec(
-            (self._keys(name),),
+            self._locks(name),
             hostname() if owner is None else check_owner(owner),
             owner is not None,
             check_text(reason, "reason"),
@@ -149,12 +151,19 @@ class Realm:
 
     def show(self, name: str, *, cancel: Cancel | None = None) -> LockState:
         """Return one lock: its holders, its queue in order, and how its last hold ended."""
+        return self.show_all([name], cancel=cancel)[0]
+
+    def show_all(self, names: Sequence[str], *, cancel: Cancel | None = None) -> builtins.list[LockState]:
+        """Return the same for several locks, in the order of `names`, from one read."""
         from distlock_core.lock.status import state_of
 
-        keys = self._keys(name)
-        gets = [Get(keys.lock), Get(*ends(keys.slots)), Get(*ends(keys.queue)), Get(keys.last)]
-        gets += [Get(keys.freeze), Get(keys.lock_freeze), Get(keys.policy)]
-        return self._with_ttl_left(state_of(keys, self._read(gets, cancel)), cancel)
+        locks = self._locks(names)
+        wanted = [_gets(keys) for keys in locks]
+        union = once(get for gets in wanted for get in gets)
+        outcome = self._etcd.read(union, Patience.lasting(self._connect_timeout, cancel))
+        found = dict(zip(union, outcome.ranges()))
+        states = [state_of(keys, [kv for get in gets for kv in found[get].kvs]) for keys, gets in zip(locks, wanted)]
+        return [self._with_ttl_left(state, cancel) for state in states]
 
     def get(self, name: str, *, cancel: Cancel | None = None) -> str | None:
         """Return the value of a lock, None if its holder gave it none.
@@ -197,7 +206,7 @@ class Realm:
         keys = self._keys(name)
         state = self.show(name, cancel=cancel)
         patience = Patience.lasting(self._connect_timeout, cancel)
-        done = update_hold(self._etcd, state, owner, token, describing(value, reason), patience)
+        done = update_hold(self._etcd, keys, state, owner, token, describing(value, reason), patience)
         if done is None:
             raise gone(self.show(name))
         return Holder.parse(keys, done)
@@ -220,23 +229,67 @@ class Realm:
         stays taken for that many seconds, for an owner's own hold as its policy has it. Raises `LockNotFound`,
         `NotHolder`, `EtcdUnavailable`, `AccessDenied`.
         """
+        (holder,) = self.unlock_all(
+            [name], owner, token=token, force=force, cooldown=cooldown, taker=taker, cancel=cancel
+        )
+        return holder
+
+    def unlock_all(
+        self,
+        names: Sequence[str],
+        owner: str | None = None,
+        *,
+        token: int | None = None,
+        force: bool = False,
+        cooldown: int | None = None,
+        taker: Mapping[str, Any] | None = None,
+        cancel: Cancel | None = None,
+    ) -> builtins.list[Holder]:
+        """Delete the current holds of several locks in one transaction, and return them. Arguments as for `unlock()`.
+
+        If one of them is not locked, or may not be unlocked, this raises the error of `unlock()` and deletes none.
+        """
+        from distlock_core.lock.unlock import hold_to_unlock
+
         if owner is not None:
             check_owner(owner)
-        holder = self.to_unlock(name, owner, token=token, force=force, taker=taker, cancel=cancel)
-        return self.end(holder, owner, cooldown=cooldown, cancel=cancel)
+        try:
+            holders = [
+                hold_to_unlock(state, owner, token, taker, self._state_dir, force=force)
+                for state in self.show_all(names, cancel=cancel)
+            ]
+        except (LockNotFound, NotHolder) as error:
+            if len(names) > 1:
+                error.message += "; none of the locks was unlocked"
+            raise
+        return self.end_all(holders, owner, cooldown=cooldown, cancel=cancel)
 
     def end(
         self, holder: Holder, owner: str | None = None, *, cooldown: int | None = None, cancel: Cancel | None = None
     ) -> Holder:
         """Delete this hold, which the caller has already checked, and return it. Raises as `unlock()`."""
-        from distlock_core.lock.status import gone
-        from distlock_core.lock.unlock import end_hold
+        return self.end_all([holder], owner, cooldown=cooldown, cancel=cancel)[0]
 
-        name, by = holder.lock, hostname() if owner is None else check_owner(owner)
+    def end_all(
+        self,
+        holders: Sequence[Holder],
+        owner: str | None = None,
+        *,
+        cooldown: int | None = None,
+        cancel: Cancel | None = None,
+    ) -> builtins.list[Holder]:
+        """Delete these holds in one transaction, as `end()`. If one has ended meanwhile, the others are deleted."""
+        from distlock_core.lock.status import gone
+        from distlock_core.lock.unlock import end_holds
+
+        by = hostname() if owner is None else check_owner(owner)
         patience = Patience.lasting(self._release_timeout, cancel)
-        if not end_hold(self._etcd, self._keys(name), holder, by, cooldown, patience, self._state_dir):
-            raise gone(self.show(name))
-        return holder
+        holds = [(self._keys(holder.lock), holder) for holder in holders]
+        done = end_holds(self._etcd, holds, by, cooldown, patience, self._state_dir)
+        for holder, is_ended in zip(holders, done):
+            if not is_ended:
+                raise gone(self.show(holder.lock))
+        return [*holders]
 
     def to_unlock(
         self,
@@ -440,6 +493,14 @@ class Realm:
         key = freeze_key(self.prefix) if name is None else self._keys(name).lock_freeze
         return FreezeKey(self._etcd, key, name)
 
+    def _locks(self, names: str | Sequence[str]) -> tuple[Keys, ...]:
+        """The keys of one lock, or of several. Raises `ConfigError` for none, and for a name given twice."""
+        if isinstance(names, str):
+            return (self._keys(names),)
+        if not names:
+            raise ConfigError("no lock is named: the list of names is empty")
+        return tuple(Keys(self.prefix, name, self._mutex) for name in check_names(names, self._mutex))
+
     def _read(self, gets: Sequence[Get], cancel: Cancel | None = None) -> builtins.list[KeyValue]:
         outcome = self._etcd.read(gets, Patience.lasting(self._connect_timeout, cancel))
         return [kv for found in outcome.ranges() for kv in found.kvs]
@@ -477,6 +538,12 @@ def _windows(text: str) -> Windows:
         raise ConfigError(f"window: expected {error.message}, found {ascii(text)[:60]}") from None
 
 
+def _gets(keys: Keys) -> list[Get]:
+    """The reads for the state of one lock."""
+    gets = [Get(keys.lock), Get(*ends(keys.slots)), Get(*ends(keys.queue)), Get(keys.last)]
+    return [*gets, Get(keys.freeze), Get(keys.lock_freeze), Get(keys.policy)]
+
+
 # For code that looks after a hold of another process. Not part of the library's public interface.
 
 
@@ -490,5 +557,5 @@ def mark(realm: Realm, holder: Holder, changes: Mapping[str, Any], *, keep: bool
     from distlock_core.lock.update import mark_hold
 
     patience = Patience.lasting(realm._connect_timeout)
-    if not mark_hold(realm._etcd, holder, changes, patience, keep=keep):
+    if not mark_hold(realm._etcd, realm._keys(holder.lock), holder, changes, patience, keep=keep):
         raise LockLost(f"{printable(holder.lock)} was lost: the hold has ended meanwhile", hints=[see(holder.lock)])

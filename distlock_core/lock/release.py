@@ -1,10 +1,11 @@
-"""Release: the only code that deletes a lock's key, and only for the intended hold."""
+"""Release: the only code that deletes the keys of locks, and only for the intended holds."""
 
 from __future__ import annotations
 
 from distlock_core.base.deadline import RETRY_PAUSE, Patience, now
+from distlock_core.base.value import Value
 from distlock_core.errors import NoSpace, OutcomeUnknown
-from distlock_core.etcd.values import Compare, Delete, Get, KeyValue, Put, Range
+from distlock_core.etcd.values import Compare, Delete, Get, KeyValue, Put
 from distlock_core.lock.snapshot import mutex_free
 from distlock_core.model.keys import Keys, ends
 from distlock_core.model.record import EndNote
@@ -21,64 +22,87 @@ UNEXPECTED = (OSError, RuntimeError, MemoryError, ValueError)
 MUTEX_PATIENCE = 2.0  # seconds to respect the Go original's mutex; inside it, a Go client can miss a DELETE
 
 
+class HeldKey(Value):
+    """The key of one hold as last seen, and how a later state of it is recognized as the same hold's."""
+
+    keys: Keys
+    kv: KeyValue
+    is_own: Callable[[KeyValue], bool]
+
+
 def release_key(
+    etcd: Etcd, held: HeldKey, ending: EndNote, patience: Patience, in_doubt: list[bytes] | None = None
+) -> bool:
+    """Delete the key of one hold: see `release_keys()`. False: the hold is already gone."""
+    (is_released,) = release_keys(etcd, [held], [ending], patience, in_doubt)
+    return is_released
+
+
+def release_keys(
     etcd: Etcd,
-    keys: Keys,
-    kv: KeyValue,
-    is_own: Callable[[KeyValue], bool],
-    ending: EndNote,
+    held: Sequence[HeldKey],
+    endings: Sequence[EndNote],
     patience: Patience,
     in_doubt: list[bytes] | None = None,
     freeze: bytes | None = None,
-) -> bool:
-    """Delete the key as it was read, and write a note on how its hold ended. False: the hold is already gone.
+) -> list[bool]:
+    """Delete the keys as they were read, in one transaction, with a note for each on how its hold ended.
 
-    `in_doubt` collects the notes that were sent without a reply. A caller that retries after `EtcdUnavailable` passes
-    the same list, so that an earlier release that was applied after all is recognized. `freeze` is the record of a
-    freeze that the same transaction puts, unless the lock is frozen already.
+    Returns for each key whether this has deleted it: False if its hold was already gone, which does not keep the
+    others. `in_doubt` collects the notes that were sent without a reply. A caller that retries after `EtcdUnavailable`
+    passes the same list, so that an earlier release that was applied after all is recognized. `freeze` is the record of
+    a freeze that the same transaction puts on each lock that is not frozen already.
 
     The delete requires an unchanged mod_revision. If that has changed but the hold is the same, the key is read again
-    and the delete retried. A full etcd rejects the note, so it gets the delete alone, unless the lock is to be frozen.
+    and the delete retried. A full etcd rejects the notes, so it gets the deletes alone, unless a lock is to be frozen.
     Raises `EtcdUnavailable`, `AccessDenied`, `NoSpace` if even the delete is rejected, `Cancelled`; a lost reply is
     resolved by a read.
     """
-    reads = [Get(kv.key), Get(*ends(keys.mutex), keys_only=True, limit=1), Get(keys.last)]
-    if freeze is not None:
-        reads.append(Get(keys.lock_freeze, keys_only=True))
+    released: dict[bytes, bool] = {}
+    left = list(zip(held, endings))
+    frozen: set[bytes] = set()  # by others: the first freeze stays
+    mutex_of = Get(*ends(held[0].keys.mutex), keys_only=True, limit=1)
     courtesy = now() + MUTEX_PATIENCE
     in_doubt = [] if in_doubt is None else in_doubt
     is_full = False
-    while True:
-        compares = [Compare("MOD", "EQUAL", kv.key, kv.mod_revision)]
+    while left:
+        compares = [Compare("MOD", "EQUAL", one.kv.key, one.kv.mod_revision) for one, _ in left]
         if now() < courtesy:
-            compares.append(mutex_free(keys))
-        note = ending.record(kv)
-        then: list[Op] = [Delete(kv.key)] if is_full else [Delete(kv.key), Put(keys.last, note)]
-        if freeze is not None:
-            compares.append(Compare("CREATE", "EQUAL", keys.lock_freeze, 0))
-            then.append(Put(keys.lock_freeze, freeze))
+            compares.append(mutex_free(held[0].keys))
+        notes = [ending.record(one.kv) for one, ending in left]
+        then: list[Op] = [Delete(one.kv.key) for one, _ in left]
+        if not is_full:
+            then += [Put(one.keys.last, note) for (one, _), note in zip(left, notes)]
+        reads = [mutex_of, *(get for one, _ in left for get in (Get(one.kv.key), Get(one.keys.last)))]
+        to_freeze = [] if freeze is None else [one.keys.lock_freeze for one, _ in left]
+        reads += [Get(key, keys_only=True) for key in to_freeze]
+        compares += [Compare("CREATE", "EQUAL", key, 0) for key in to_freeze if key not in frozen]
+        then += [Put(key, freeze or b"") for key in to_freeze if key not in frozen]
         outcome, full = _send(etcd, compares, then, reads, patience)
         if outcome is not None and outcome.succeeded:
-            return True
+            released.update((one.kv.key, True) for one, _ in left)
+            break
         if outcome is None:
             if full is not None and is_full:
                 raise full
-            in_doubt.append(note)  # etcd applies the write that exceeds the quota, although it reports an error
+            in_doubt += notes  # etcd applies the write that exceeds the quota, although it reports an error
             outcome = etcd.read(reads, patience)
-        found, mutex, last, *frozen = outcome.ranges()
-        if not found.kvs or not is_own(found.kvs[0]):
-            # Check all of them: a delayed one can be applied after the next was sent.
-            return any(kv.value in in_doubt for kv in last.kvs)
-        if frozen and frozen[0].kvs:
-            freeze, reads = None, reads[:3]  # somebody has frozen it: the first freeze stays
-        elif full is not None and freeze is not None:
+        mutex, *found = outcome.ranges()
+        rest = []
+        for (one, ending), there, last in zip(left, found[: 2 * len(left) : 2], found[1 : 2 * len(left) : 2]):
+            if there.kvs and one.is_own(there.kvs[0]):
+                rest.append((one._replace(kv=there.kvs[0]), ending))
+            else:
+                # Check all notes in doubt: a delayed one can be applied after the next was sent.
+                released[one.kv.key] = any(kv.value in in_doubt for kv in last.kvs)
+        frozen.update(kv.key for present in found[2 * len(left) :] for kv in present.kvs)
+        left = rest
+        if full is not None and freeze is not None and any(one.keys.lock_freeze not in frozen for one, _ in left):
             raise full
         is_full = is_full or full is not None
-        kv = found.kvs[0]
-        while mutex.kvs and now() < courtesy:
-            # Only read: a transaction whose conditions fail costs etcd a commit.
-            patience.pause(RETRY_PAUSE)
-            mutex = _first(etcd.read(reads[1:2], patience).ranges())
+        if left and mutex.kvs:
+            _wait_for_mutex(etcd, mutex_of, courtesy, patience)
+    return [released[one.kv.key] for one in held]
 
 
 def _send(
@@ -94,5 +118,9 @@ def _send(
         return None, None
 
 
-def _first(ranges: tuple[Range, ...]) -> Range:
-    return ranges[0]
+def _wait_for_mutex(etcd: Etcd, mutex_of: Get, until: float, patience: Patience) -> None:
+    """Only read: a transaction whose conditions fail costs etcd a commit."""
+    while now() < until:
+        patience.pause(RETRY_PAUSE)
+        if not etcd.read([mutex_of], patience).ranges()[0].kvs:
+            return

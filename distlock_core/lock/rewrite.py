@@ -1,7 +1,7 @@
 """Rewriting the record of a hold without releasing it: one compare-and-put loop, and the changes made with it.
 
-The key stays, and with it the token. Changes are applied to the current record, so that concurrent changes by others
-are kept.
+The holds of several locks that were acquired together are rewritten in one transaction. A key stays, and with it the
+token. Changes are applied to the current record, so that concurrent changes by others are kept.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from distlock_core.base.deadline import RETRY_PAUSE, Patience
 from distlock_core.errors import EtcdUnavailable, OutcomeUnknown
 from distlock_core.etcd.values import Compare, Get, KeyValue, LeaseGone, Put
 from distlock_core.lock.lease import Lease
-from distlock_core.lock.release import UNEXPECTED
+from distlock_core.lock.release import UNEXPECTED, HeldKey
 from distlock_core.model.record import COOLING, EndNote, Record, record_of
 
 TYPE_CHECKING = False
@@ -20,53 +20,64 @@ if TYPE_CHECKING:
 
     from distlock_core.etcd.client import Etcd
     from distlock_core.etcd.values import Op
-    from distlock_core.lock.spec import Acquired
-    from distlock_core.model.keys import Keys
-
-    IsOwn = Callable[[KeyValue], bool]
 
 
 def rewrite(
     etcd: Etcd,
-    kv: KeyValue,
-    is_own: IsOwn,
-    put_on: Callable[[KeyValue], Put],
+    held: Sequence[HeldKey],
+    put_on: Callable[[HeldKey], Put],
     patience: Patience,
-    also: Sequence[Op] = (),
+    also: Callable[[HeldKey], Op] | None = None,
     *,
     once: bool = False,
-) -> KeyValue | None:
-    """Rewrite a key that still belongs to the caller, and return it. None: it is gone, or belongs to another hold.
+) -> list[KeyValue | None]:
+    """Rewrite keys that still belong to the caller, in one transaction, and return them.
 
-    `put_on` returns the put for the current key. A lost reply is resolved by a read. If that is not answered either,
-    this raises `EtcdUnavailable`, and a second call determines the outcome; for a caller that calls only `once`, it
-    raises `OutcomeUnknown` instead. Raises `AccessDenied`, `NoSpace`, `LeaseGone`, `Cancelled`.
+    None for a key that is gone, or belongs to another hold: the others are rewritten all the same. `put_on` returns the
+    put for the current key, `also` a second operation with it. A lost reply is resolved by a read. If that is not
+    answered either, this raises `EtcdUnavailable`, and a second call determines the outcome; for a caller that calls
+    only `once`, it raises `OutcomeUnknown` instead. Raises `AccessDenied`, `NoSpace`, `LeaseGone`, `Cancelled`.
     """
-    while True:
-        put = put_on(kv)
+    written: dict[bytes, KeyValue | None] = {}
+    left = list(held)
+    while left:
+        puts = [put_on(one) for one in left]
+        then: list[Op] = [*puts, *(() if also is None else map(also, left))]
+        reads = [Get(one.kv.key) for one in left]
         try:
-            compares = [Compare("MOD", "EQUAL", kv.key, kv.mod_revision)]
-            outcome = etcd.txn(compares, [put, *also], [Get(kv.key)], patience)
+            compares = [Compare("MOD", "EQUAL", one.kv.key, one.kv.mod_revision) for one in left]
+            outcome = etcd.txn(compares, then, reads, patience)
             if outcome.succeeded:
-                return KeyValue(kv.key, put.value, kv.create_revision, outcome.revision, put.lease)
-            found = outcome.ranges()[0].kvs
+                written.update(
+                    (put.key, KeyValue(put.key, put.value, one.kv.create_revision, outcome.revision, put.lease))
+                    for one, put in zip(left, puts)
+                )
+                break
         except (OutcomeUnknown, *UNEXPECTED) as lost:
             patience.pause(RETRY_PAUSE)
             try:
-                found = etcd.read([Get(kv.key)], patience).ranges()[0].kvs
+                outcome = etcd.read(reads, patience)
             except EtcdUnavailable as away:
                 if once:
                     raise OutcomeUnknown(f"unknown whether it was changed: {lost}; {away}") from away
                 raise
-        if not found or found[0].create_revision != kv.create_revision:
-            return None
-        if _is_done(put, found[0]):
-            return found[0]  # applied, though its reply was lost
-        if not is_own(found[0]):
-            return None
-        kv = found[0]
-        if _is_done(put_on(kv), kv):
-            return kv  # applied, and changed by another client since
+        rest = []
+        for one, put, found in zip(left, puts, outcome.ranges()):
+            there = found.kvs[0] if found.kvs else None
+            if there is None or there.create_revision != one.kv.create_revision:
+                written[put.key] = None
+            elif _is_done(put, there):
+                written[put.key] = there  # applied, though its reply was lost
+            elif not one.is_own(there):
+                written[put.key] = None
+            else:
+                one = one._replace(kv=there)
+                if _is_done(put_on(one), there):
+                    written[put.key] = there  # applied, and changed by another client since
+                else:
+                    rest.append(one)
+        left = rest
+    return [written[one.kv.key] for one in held]
 
 
 def _is_done(put: Put, found: KeyValue) -> bool:
@@ -75,80 +86,83 @@ def _is_done(put: Put, found: KeyValue) -> bool:
 
 def amend(
     etcd: Etcd,
-    kv: KeyValue,
-    is_own: IsOwn,
+    held: Sequence[HeldKey],
     change: Callable[[Record], Record],
     patience: Patience,
     lease: int | None = None,
-) -> KeyValue | None:
-    """Change the record of a hold. With a `lease`, also attach the key to that lease (0: to none).
+) -> list[KeyValue | None]:
+    """Change the record of each hold. With a `lease`, also attach the keys to that lease (0: to none).
 
     Returns and raises as `rewrite` with `once`.
     """
 
-    def changed(there: KeyValue) -> Put:
+    def changed(one: HeldKey) -> Put:
+        there = one.kv
         return Put(there.key, change(record_of(there)).encode(), there.lease if lease is None else lease)
 
-    return rewrite(etcd, kv, is_own, changed, patience, once=True)
+    return rewrite(etcd, held, changed, patience, once=True)
 
 
 def rehang(
     etcd: Etcd,
-    acquired: Acquired,
-    is_own: IsOwn,
+    held: Sequence[HeldKey],
+    old: Lease | None,
     ttl: int | None,
     refresh: float | None,
     patience: Patience,
-) -> Acquired | None:
-    """Attach the hold's key to a new lease with this ttl (None: to none), and revoke the old one.
+) -> tuple[list[KeyValue], Lease | None] | None:
+    """Attach the keys to a new lease with this ttl (None: to none), and revoke the `old` one.
 
-    Returns None if the key belongs to another hold. Raises `EtcdUnavailable`, `AccessDenied`, `Cancelled`,
-    `OutcomeUnknown`: then the hold is unchanged, or lost.
+    Returns the keys and the new lease, or None if a key belongs to another hold. Raises `EtcdUnavailable`,
+    `AccessDenied`, `Cancelled`, `OutcomeUnknown`: then the holds are unchanged, or lost.
     """
-    old = acquired.lease
     lease = None if ttl is None else Lease(etcd, ttl, patience, refresh)
     if old is not None and lease is not None:
-        # Until the answer arrives, the key may be attached to either lease.
+        # Until the answer arrives, the keys may be attached to either lease.
         old.deadline = min(old.deadline, lease.deadline)
     try:
-        kv = amend(etcd, acquired.kv, is_own, lambda record: record, patience, 0 if lease is None else lease.id)
+        found = amend(etcd, held, lambda record: record, patience, 0 if lease is None else lease.id)
     except BaseException as error:
         if lease is not None:
             lease.give_up()
         if isinstance(error, LeaseGone):
             raise EtcdUnavailable("the new lease expired before it was used") from error
         raise
-    unused = lease if kv is None else old
+    moved = [kv for kv in found if kv is not None]
+    is_lost = len(moved) < len(found)
+    unused = lease if is_lost else old
     if unused is not None:
         unused.give_up()
-    return None if kv is None else acquired._replace(kv=kv, lease=lease)
+    return None if is_lost else (moved, lease)
 
 
 def leave_taken(
     etcd: Etcd,
-    kv: KeyValue,
-    is_own: IsOwn,
+    held: Sequence[HeldKey],
     changes: Mapping[str, Any],
     patience: Patience,
     lease: int = 0,
-    also: Sequence[Op] = (),
-) -> bool:
-    """Rewrite the record with `changes`, detached from its holder's lease. Returns False for None of `rewrite`."""
+    also: Callable[[HeldKey], Op] | None = None,
+) -> list[KeyValue | None]:
+    """Rewrite the records with `changes`, detached from their holder's lease. Returns as `rewrite`."""
 
-    def changed(there: KeyValue) -> Put:
-        record = record_of(there)
-        return Put(there.key, record._replace(details={**record.details, **changes}).encode(), lease)
+    def changed(one: HeldKey) -> Put:
+        record = record_of(one.kv)
+        return Put(one.kv.key, record._replace(details={**record.details, **changes}).encode(), lease)
 
-    return rewrite(etcd, kv, is_own, changed, patience, also) is not None
+    return rewrite(etcd, held, changed, patience, also)
 
 
-def cool_down(etcd: Etcd, keys: Keys, kv: KeyValue, is_own: IsOwn, lease: Lease, by: str, patience: Patience) -> bool:
-    """Leave the key taken until this lease expires, without a process. Returns False for None of `rewrite`."""
-    ended = Put(keys.last, EndNote("cooled", by).record(kv))
-    if leave_taken(etcd, kv, is_own, {"state": COOLING}, patience, lease.id, [ended]):
-        return True
-    lease.revoke(patience)
-    return False
+def cool_down(etcd: Etcd, held: Sequence[HeldKey], lease: Lease, by: str, patience: Patience) -> list[KeyValue | None]:
+    """Leave the keys taken until this lease expires, without a process. Returns as `rewrite`."""
+
+    def ended(one: HeldKey) -> Put:
+        return Put(one.keys.last, EndNote("cooled", by).record(one.kv))
+
+    found = leave_taken(etcd, held, {"state": COOLING}, patience, lease.id, ended)
+    if not any(found):
+        lease.revoke(patience)
+    return found
 
 
 def describing(value: str | None, reason: str | None) -> Callable[[Record], Record]:

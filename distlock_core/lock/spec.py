@@ -84,11 +84,12 @@ class Rules(Value):
 
 
 class Acquired(Value):
-    """The result for one lock: the key as last seen, how it was acquired, and its previous record in `before`, if any.
+    """The result for one lock: its key as last seen, how it was acquired, and its previous record in `before`, if any.
 
     All locks of an acquisition have the same run and the same lease.
     """
 
+    keys: Keys
     kv: KeyValue
     run: str
     slot: int

@@ -1,4 +1,4 @@
-"""Unlock: a hold is ended by name, by a process that need not be its holder; only the hold that was shown."""
+"""Unlock: holds are ended by name, by a process that need not be their holder; only those that were shown."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from distlock_core.base.deadline import Patience
 from distlock_core.errors import DistlockError
 from distlock_core.hints import UNLOCK_FORCE
 from distlock_core.lock.lease import GIVE_UP, Lease
-from distlock_core.lock.release import release_key
+from distlock_core.lock.release import HeldKey, release_keys
 from distlock_core.lock.rewrite import cool_down
 from distlock_core.lock.status import one_of
 from distlock_core.model.record import HELD, EndNote, token_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from distlock_core.etcd.client import Etcd
@@ -40,35 +40,57 @@ def hold_to_unlock(
     return holder
 
 
-def end_hold(
-    etcd: Etcd, keys: Keys, holder: Holder, by: str, cooldown: int | None, patience: Patience, state_dir: str | None
-) -> bool:
-    """Delete this hold, or leave it to cool down for `cooldown` seconds. False: it has ended in the meantime.
+def end_holds(
+    etcd: Etcd,
+    holds: Sequence[tuple[Keys, Holder]],
+    by: str,
+    cooldown: int | None,
+    patience: Patience,
+    state_dir: str | None,
+) -> list[bool]:
+    """Delete these holds in one transaction, or leave them to cool down for `cooldown` seconds.
 
-    The policy's cooldown comes first, for a hold that its own owner ends.
+    The policy's cooldown comes first, for a hold that its own owner ends; of several the longest. Returns for each
+    whether this has ended it: False if it has ended in the meantime.
     """
+    cooled = [_cooldown_of(holder, by, cooldown) for _, holder in holds]
+    longest = max((seconds for seconds in cooled if seconds is not None), default=None)
+    done: dict[bytes, bool] = {}
+    deleted = [one for one, seconds in zip(holds, cooled) if seconds is None]
+    if deleted:
+        notes = [EndNote("released" if holder.owner == by else "broken", by) for _, holder in deleted]
+        done.update(zip(_keys(deleted), release_keys(etcd, _held(deleted), notes, patience)))
+    if longest is not None:
+        cooling = [one for one, seconds in zip(holds, cooled) if seconds is not None]
+        found = cool_down(etcd, _held(cooling), Lease(etcd, longest, patience), by, patience)
+        done.update(zip(_keys(cooling), (kv is not None for kv in found)))
+    ended = [holder for _, holder in holds if done[holder.key]]
+    for holder in ended:
+        if holder.record.explicit:
+            from distlock_core.process.run_notes import forget
 
-    def is_shown(found: KeyValue) -> bool:
-        return token_of(found) == holder.token
+            forget(state_dir, holder.record.run)
+    for lease in {holder.lease for holder in ended if holder.lease and holder.is_unattended}:
+        _drop_lease(etcd, lease)
+    return [done[holder.key] for _, holder in holds]
 
-    how = "released" if holder.owner == by else "broken"
-    if holder.cooldown is not None and how == "released" and holder.record.state == HELD:
-        cooldown = holder.cooldown
-    if cooldown is None:
-        note = EndNote(how, by)
-        done = release_key(etcd, keys, holder.kv, is_shown, note, patience)
-    else:
-        lease = Lease(etcd, cooldown, patience)
-        done = cool_down(etcd, keys, holder.kv, is_shown, lease, by, patience)
-    if not done:
-        return False
-    if holder.record.explicit:
-        from distlock_core.process.run_notes import forget
 
-        forget(state_dir, holder.record.run)
-    if holder.lease and holder.is_unattended:
-        _drop_lease(etcd, holder.lease)
-    return True
+def _cooldown_of(holder: Holder, by: str, cooldown: int | None) -> int | None:
+    if holder.cooldown is not None and holder.owner == by and holder.record.state == HELD:
+        return holder.cooldown
+    return cooldown
+
+
+def _keys(holds: Sequence[tuple[Keys, Holder]]) -> list[bytes]:
+    return [holder.key for _, holder in holds]
+
+
+def _held(holds: Sequence[tuple[Keys, Holder]]) -> list[HeldKey]:
+    return [HeldKey(keys, holder.kv, _is_shown(holder)) for keys, holder in holds]
+
+
+def _is_shown(holder: Holder) -> Callable[[KeyValue], bool]:
+    return lambda found: token_of(found) == holder.token
 
 
 def _drop_lease(etcd: Etcd, lease: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from distlock_core.errors import NotHolder
 from distlock_core.etcd.values import KeyValue, LeaseGone
 from distlock_core.hints import CHANGE_TOKEN
+from distlock_core.lock.release import HeldKey
 from distlock_core.lock.rewrite import amend, leave_taken
 from distlock_core.lock.status import one_of
 from distlock_core.model.record import Record, token_of
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
 
     from distlock_core.base.deadline import Patience
     from distlock_core.etcd.client import Etcd
+    from distlock_core.model.keys import Keys
     from distlock_core.model.state import Holder, LockState
 
 
 def update_hold(
     etcd: Etcd,
+    keys: Keys,
     state: LockState,
     owner: str | None,
     token: int | None,
@@ -40,24 +43,28 @@ def update_hold(
         return token_of(found) == holder.token and Record.parse(found.value).owner == holder.owner
 
     try:
-        return amend(etcd, holder.kv, is_shown, change, patience)
+        (done,) = amend(etcd, [HeldKey(keys, holder.kv, is_shown)], change, patience)
+        return done
     except LeaseGone:
         return None
 
 
-def mark_hold(etcd: Etcd, holder: Holder, changes: Mapping[str, Any], patience: Patience, *, keep: bool) -> bool:
+def mark_hold(
+    etcd: Etcd, keys: Keys, holder: Holder, changes: Mapping[str, Any], patience: Patience, *, keep: bool
+) -> bool:
     """Put `changes` into the record of a hold; to `keep` it, detach it from its lease. False: it has ended since."""
 
     def is_shown(found: KeyValue) -> bool:
         return token_of(found) == holder.token and Record.parse(found.value).owner == holder.owner
 
+    held = [HeldKey(keys, holder.kv, is_shown)]
     if keep:
-        return leave_taken(etcd, holder.kv, is_shown, changes, patience)
+        return any(leave_taken(etcd, held, changes, patience))
 
     def changed(record: Record) -> Record:
         return record._replace(details={**record.details, **changes})
 
     try:
-        return amend(etcd, holder.kv, is_shown, changed, patience) is not None
+        return any(amend(etcd, held, changed, patience))
     except LeaseGone:
         return False

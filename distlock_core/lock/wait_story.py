@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from distlock_core.base.deadline import now
+from distlock_core.base.text import printable
 from distlock_core.base.value import Value
 from distlock_core.model.wording import duration, held_by, owner_of
 
@@ -55,7 +56,10 @@ class Watcher:
     def __call__(self, waiting: Waiting) -> None:
         if not self._position:
             self._since, self._position = waiting.since, max(1, waiting.position)
-            self._behind = _behind(waiting.state)
+            places = waiting.places or ((waiting.state, waiting.position),)
+            behind = ((state, _behind(state)) for state, _ in places)
+            named = (f"{printable(state.name)}: {who}" if len(places) > 1 else who for state, who in behind if who)
+            self._behind = "; ".join(named)
         if self._progress is not None:
             self._progress(waiting)
 
@@ -65,6 +69,7 @@ class Watcher:
 
 
 def _behind(state: LockState) -> str:
+    """Who holds the lock, or has frozen it; "" if nobody does."""
     if not state.holders and state.frozen is not None:
         return f"a freeze by {owner_of(state.frozen.by)}"
     return " and ".join(held_by(holder) for holder in state.holders)

@@ -6,6 +6,11 @@ from distlock_core.errors import ConfigError
 from distlock_core.hints import RAW_PREFIX, Hint
 from distlock_core.model.keys import DEFAULT_MUTEX, RESERVED
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MOST_LOCKS = 16  # taken together: etcd's default limit is 128 operations in one transaction
 LONGEST_NAME = 255  # bytes of UTF-8
 LONGEST = 1024  # bytes of UTF-8 in an owner, a prefix or a raw key
 LONGEST_SHOWN = 60  # characters of a wrong value in a message
@@ -27,6 +32,16 @@ def check_name(name: str, mutex: str = DEFAULT_MUTEX) -> str:
         raise ConfigError(f"illegal lock name {_shown(name)}: reserved; a name does not begin with '{RESERVED}'")
     check_plain(name, "lock name")
     return _check_length(name, "lock name", LONGEST_NAME)
+
+
+def check_names(names: Sequence[str], mutex: str = DEFAULT_MUTEX) -> Sequence[str]:
+    """Return the names of locks that are taken together, if they are valid. Raises `ConfigError`."""
+    for place, name in enumerate(names):
+        if check_name(name, mutex) in names[:place]:
+            raise ConfigError(f"the lock {_shown(name)} is named twice: name it once")
+    if len(names) > MOST_LOCKS:
+        raise ConfigError(f"{len(names)} locks are named: at most {MOST_LOCKS} can be taken together")
+    return names
 
 
 def check_key(key: str) -> str:

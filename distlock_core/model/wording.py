@@ -47,6 +47,11 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def are(names: Sequence[str]) -> str:
+    """Names with their verb: `rack-7 is`, `rack-7 and percona_prod are`."""
+    return f"{listed(names)} {'is' if len(names) == 1 else 'are'}"
+
+
 def owner_of(owner: str | None) -> str:
     return "an unknown owner" if owner is None else shortened(owner)
 

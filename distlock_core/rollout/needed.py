@@ -116,7 +116,7 @@ def first_patience(wait: Wait, cancel: Cancel | None) -> Patience:
 def renewing(lock: Lock) -> Meanwhile:
     """Keeps a held lock alive while a check runs. The call raises `LockLost` if it is lost."""
     hold = hold_of(lock)
-    lease = hold.acquired.lease
+    lease = hold.lease
 
     def renew() -> float:
         if not hold.is_sound:

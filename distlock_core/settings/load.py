@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from distlock_core.errors import ConfigError
-from distlock_core.model.checks import check_name, check_owner, check_plain, check_prefix, check_text
+from distlock_core.model.checks import check_names, check_owner, check_plain, check_prefix, check_text
 from distlock_core.model.ttl import check_ttl
 from distlock_core.settings.table import BY_KEY, DEFAULT_FILE, IN_FILE, SETTINGS, Settings
 
@@ -61,8 +61,7 @@ def load(
 
 def checked(settings: Settings) -> Settings:
     """Return the settings. Raises `ConfigError` for a wrong value that its type alone does not rule out."""
-    if settings.lockname:
-        check_name(settings.lockname, settings.internallock)
+    check_names(settings.lock_names, settings.internallock)
     if settings.id is not None:
         check_owner(settings.id)
     check_text(settings.reason, "reason")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 LONGEST = 10**9  # seconds; a larger number is a mistake
 LONGEST_DIGITS = 100
+BETWEEN_NAMES = "\n"
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # seconds
 
 
@@ -117,6 +118,15 @@ def read_text(text: object) -> str:
         number = isinstance(text, (int, float)) and not isinstance(text, bool)
         raise ConfigError("a string, in quotes (YAML may have rewritten it)" if number else "a string")
     return text
+
+
+def read_names(text: object) -> str:
+    """The name of a lock, or several, as a list or one a line: a name may hold a comma, but no line break."""
+    if not isinstance(text, list):
+        return read_text(text)
+    if any(isinstance(name, str) and BETWEEN_NAMES in name for name in text):
+        raise ConfigError("one name in each item")
+    return BETWEEN_NAMES.join(map(read_text, text))
 
 
 def read_path(text: object) -> str:

@@ -11,11 +11,13 @@ from distlock_core.errors import ConfigError
 from distlock_core.model.keys import DEFAULT_MUTEX, DEFAULT_PREFIX
 from distlock_core.model.ttl import kill_after_of
 from distlock_core.settings.readers import (
+    BETWEEN_NAMES,
     read_bool,
     read_choice,
     read_endpoints,
     read_go_duration,
     read_line,
+    read_names,
     read_password,
     read_path,
     read_seconds,
@@ -109,7 +111,14 @@ class Settings(Value):
     risky.
     """
 
-    lockname: str = setting(read_text, "", "name of the lock", placeholder="NAME", option="lock-name")
+    # Of several locks, one name a line: see `lock_names`.
+    lockname: str = setting(
+        read_names,
+        "",
+        "name of the lock; several are taken together or not at all",
+        placeholder="NAME",
+        option="lock-name",
+    )
     reason: str = setting(read_text, "", "why the lock is taken; shown to all waiters", placeholder="TEXT")
     value: str | None = setting(
         read_text, None, "value that the lock carries, for others to --get and --watch", placeholder="TEXT"
@@ -292,6 +301,11 @@ class Settings(Value):
     def by_key(self, key: str) -> Any:
         """The value of a setting whose key is known only at run time. Raises `KeyError` for an unknown key."""
         return getattr(self, BY_KEY[key].key)
+
+    @property
+    def lock_names(self) -> tuple[str, ...]:
+        """The names of all locks that are named."""
+        return tuple(self.lockname.split(BETWEEN_NAMES)) if self.lockname else ()
 
     @property
     def time_to_end(self) -> float:

@@ -92,7 +92,7 @@ def test_the_command_refuses_a_variable_that_is_no_number(refuse: Refuse) -> Non
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("lockname: [a", "not valid YAML"), ("lockname: [a]", "lockname: expected a string"), ("a: b", "a")],
+    [("lockname: [a", "not valid YAML"), ("lockname: [[a]]", "lockname: expected a string"), ("a: b", "a")],
 )
 def test_the_command_refuses_a_config_file(
     refuse: Refuse, config_file: Callable[[str], str], text: str, said: str
@@ -263,7 +263,8 @@ def test_undecodable_bytes_in_a_variable(refuse: Refuse) -> None:
         ("lockname: [a", "not valid YAML"),
         ("a: b: c", " line 1: not valid YAML"),
         ("reason: ok\n\ttimeout: 3", " line 2: not valid YAML"),
-        ("lockname: [a, b]", ": lockname: expected a string, found ['a', 'b']"),
+        ("lockname: [a, [b]]", ": lockname: expected a string, found ['a', []]"),
+        ('lockname: [a, "b\\nc"]', ": lockname: expected one name in each item"),
         ("reason: {a: b}", ": reason: expected a string"),
         ("timeout: soon", ": timeout: expected a number of seconds, found 'soon'"),
         ("timeout: true", ": timeout: expected a number of seconds"),

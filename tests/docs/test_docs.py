@@ -160,7 +160,7 @@ def test_the_example_config_file_is_one(tmp_path: Path) -> None:
     assert set(settings.given) >= {"endpoints", "prefix", "timeout"}
 
 
-@pytest.mark.parametrize(("page", "count"), [("README.md", 1), ("docs/library.md", 6)])
+@pytest.mark.parametrize(("page", "count"), [("README.md", 1), ("docs/library.md", 7)])
 def test_the_python_examples_run(page: str, count: int, etcd: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     examples = [example for example in blocks(page, "tried") if "connect(" in example]
     assert len(examples) == count

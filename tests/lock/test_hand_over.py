@@ -236,7 +236,7 @@ def test_the_lease_of_the_next_holder_is_granted_ahead_of_its_turn(scene: Scene,
     holder.release()
     lock = waiter.result(PROMPT)
     assert granted(proxy) == 2
-    lease = hold_of(lock).acquired.lease
+    lease = hold_of(lock).lease
     assert lease is not None
     assert lease.deadline <= latest + TTL  # it counts from the sending of the grant, not from the claim
     assert lock.verify()
@@ -251,7 +251,7 @@ def test_a_lease_that_was_granted_ahead_is_renewed_in_the_queue(scene: Scene, pr
     holder.release()
     lock = waiter.result(PROMPT)
     assert granted(proxy) == 2
-    lease = hold_of(lock).acquired.lease
+    lease = hold_of(lock).lease
     assert lease is not None
     assert now() + 1 < lease.deadline
     time.sleep(0.2)
@@ -283,7 +283,7 @@ def test_a_lease_whose_renewal_is_overdue_is_not_used_for_a_claim(scene: Scene, 
     holder.release()
     lock = waiter.result(BOUND)
     assert granted(proxy) == 3
-    lease = hold_of(lock).acquired.lease
+    lease = hold_of(lock).lease
     assert lease is not None
     assert lease.deadline >= sent + 3
 
