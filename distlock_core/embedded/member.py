@@ -89,9 +89,15 @@ class Member:
             self._paused = False
 
     def pause(self) -> None:
-        """Pause it with SIGSTOP: connections stay open, nothing is answered."""
+        """Pause it with SIGSTOP: connections stay open, nothing is answered. It has stopped on return."""
         self._signal(signal.SIGSTOP)
         self._paused = True
+        assert self._process is not None
+        try:
+            # On a busy machine its threads run on for a moment: until the first of them has taken the signal.
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
+            pass  # it has ended meanwhile, and another thread has noticed
 
     def resume(self) -> None:
         """Continue a paused member. Does nothing to one that is not paused."""

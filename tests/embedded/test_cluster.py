@@ -65,6 +65,16 @@ def test_data_and_ports_survive_a_members_end(start_etcd: Callable[..., Cluster]
         assert cluster.etcdctl("get", "a", "--print-value-only") == "kept\n"
 
 
+def test_a_paused_member_has_stopped_on_return(start_etcd: Callable[..., Cluster]) -> None:
+    with start_etcd() as cluster:
+        (member,) = cluster.members
+        for _ in range(50):
+            member.pause()
+            tasks = [Path(folder, "stat").read_bytes() for folder in Path(f"/proc/{member.pid}/task").iterdir()]
+            assert {stat.rpartition(b")")[2].split()[0] for stat in tasks} == {b"T"}
+            member.resume()
+
+
 def test_a_paused_leader_is_replaced_and_rejoins(cluster3: Cluster) -> None:
     paused = cluster3.leader()
     paused.pause()
