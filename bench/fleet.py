@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -31,6 +32,10 @@ PROCESSES = 8  # at most, with at least 250 nodes in each
 WAITING = 10.0  # seconds during which nothing changes
 DRAINED = 60.0  # seconds, and one more for each 20 nodes
 QUEUED = 60.0  # the same
+LIMIT = 480.0  # seconds for all sizes
+# A ticket lives for 10 s by default, and is renewed in a third of that: beyond this number of nodes that alone takes
+# more than a core of etcd, so that a larger fleet is given longer ones.
+MANY, TICKET_TTL, LONG_TICKET_TTL = 1000, 10, 60
 OUTPUT = ROOT / "build" / "bench" / "fleet.json"
 
 
@@ -39,6 +44,7 @@ class Fleet:
     """Figures of one size. All members together, except for the commits."""
 
     nodes: int
+    ticket_ttl: int
     queued: int  # nodes in a queue when waiting began: fewer, where the machine cannot keep up
     queueing: float  # seconds until they were
     watches: int
@@ -76,8 +82,13 @@ class Members:
         return self.total("process_cpu_seconds_total")
 
 
-def measure(nodes: int, options: argparse.Namespace) -> Fleet:
-    """One size, on a cluster of its own."""
+def ticket_ttl_of(nodes: int, options: argparse.Namespace) -> int:
+    chosen: int | None = options.ticket_ttl
+    return chosen or (TICKET_TTL if nodes <= MANY else LONG_TICKET_TTL)
+
+
+def measure(nodes: int, options: argparse.Namespace, until: float) -> Fleet:
+    """One size, on a cluster of its own. Raises `ToolFailedError` if it has not ended at the moment `until`."""
     with Cluster.start(members=3) as cluster, contextlib.ExitStack() as stack:
         members, server, prefix = Members(cluster), Server(cluster), "/fleet/"
         with contextlib.ExitStack() as holds:
@@ -89,10 +100,13 @@ def measure(nodes: int, options: argparse.Namespace) -> Fleet:
             started = time.monotonic()
             workers = stack.enter_context(workers_of(cluster.endpoints, prefix, nodes, options))
             queued = 0
-            while queued < nodes and time.monotonic() - started < QUEUED + nodes / 20:
+            queueing_ends = min(started + QUEUED + nodes / 20, until)
+            while queued < nodes and time.monotonic() < queueing_ends:
                 time.sleep(0.2)
                 queued = server.keys_under(prefix) - held
             queueing = time.monotonic() - started
+            if time.monotonic() >= until:
+                raise ToolFailedError(f"{queued} were in a queue when the time was up")
             before, began = (members.commits(), members.cpu(), members.sent()), time.monotonic()
             time.sleep(WAITING)
             watches, memory = (
@@ -102,7 +116,8 @@ def measure(nodes: int, options: argparse.Namespace) -> Fleet:
             seconds = time.monotonic() - began
             waiting = [(now - then) / seconds for now, then in zip(_counters(members), before)]
             before, began = _counters(members), time.monotonic()
-        ended = [json.loads(output_of(worker, DRAINED + nodes / 20)) for worker in workers]
+        ends = min(began + DRAINED + nodes / 20, until)
+        ended = [json.loads(output_of(worker, max(1.0, ends - time.monotonic()))) for worker in workers]
         drain = time.monotonic() - began
         after = _counters(members)
         peak = max(memory, members.total("process_resident_memory_bytes"))
@@ -111,6 +126,7 @@ def measure(nodes: int, options: argparse.Namespace) -> Fleet:
         say(f"{failed} nodes failed, such as: {next(one['failures'][0] for one in ended if one['failures'])}")
     return Fleet(
         nodes,
+        ticket_ttl_of(nodes, options),
         queued,
         queueing,
         int(watches),
@@ -142,6 +158,7 @@ def workers_of(
             argv = [sys.executable, "-m", "bench.fleet_worker", f"--endpoints={','.join(endpoints)}"]
             argv += [f"--prefix={prefix}", f"--nodes={first}:{last}", f"--locks={options.locks}"]
             argv += [f"--slots={options.slots}", f"--hold={options.hold}"]
+            argv += [f"--ticket-ttl={ticket_ttl_of(nodes, options)}"]
             argv += [] if options.ttl is None else [f"--ttl={options.ttl}"]
             workers.append(subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True))
         yield workers
@@ -157,7 +174,7 @@ def output_of(worker: subprocess.Popen[str], bound: float) -> str:
     try:
         worker.wait(bound)
     except subprocess.TimeoutExpired:
-        raise ToolFailedError(f"a process of the fleet did not end within {bound:g} s") from None
+        raise ToolFailedError(f"a process of the fleet did not end within {bound:.0f} s") from None
     if worker.returncode != 0:
         raise ToolFailedError(f"a process of the fleet ended with {worker.returncode}")
     return worker.stdout.read()
@@ -166,6 +183,7 @@ def output_of(worker: subprocess.Popen[str], bound: float) -> str:
 def shown(found: list[Fleet]) -> str:
     heads: tuple[str, ...] = (
         "nodes",
+        "ticket ttl",
         "queued",
         "watches",
         "in s",
@@ -178,6 +196,7 @@ def shown(found: list[Fleet]) -> str:
     rows = [
         (
             f"{one.nodes}",
+            f"{one.ticket_ttl}",
             f"{one.queued}",
             f"{one.watches}",
             f"{one.queueing:.1f}",
@@ -206,21 +225,29 @@ def _write(found: list[Fleet], options: argparse.Namespace) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.fleet", description="A simulated fleet, of growing size.")
-    parser.add_argument("--nodes", type=int, default=1000, help="nodes of the largest fleet (default: 1000)")
+    parser.add_argument("--nodes", type=int, default=10_000, help="nodes of the largest fleet (default: 10000)")
     parser.add_argument("--locks", type=int, default=100, help="locks that they stand for (default: 100)")
     parser.add_argument("--slots", type=int, default=1, help="slots of each lock (default: 1)")
     parser.add_argument("--ttl", type=int, help="ttl of a hold (default: a persistent lock)")
+    parser.add_argument(
+        "--ticket-ttl",
+        type=int,
+        help=f"of a place in the queue (default: {TICKET_TTL}, beyond {MANY} nodes {LONG_TICKET_TTL})",
+    )
+    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds for all sizes (default: %(default)g)")
     parser.add_argument("--hold", type=float, default=0.0, help="seconds that a node holds it (default: 0)")
     parser.add_argument("--json", type=Path, default=OUTPUT, help="write all figures there (default: %(default)s)")
     options = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # for etcd and the workers
     sizes = sorted({max(min(SMALLEST, options.nodes), int(options.nodes * share)) for share in SHARES})
-    found = []
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that what was started is ended
+    found: list[Fleet] = []
+    until = time.monotonic() + options.limit
     for size in sizes:
         say(f"{size} nodes")
         try:
-            found.append(measure(size, options))
+            found.append(measure(size, options, until))
         except ToolFailedError as failure:
             say(f"{size} nodes: {failure}")
             break

@@ -12,6 +12,8 @@ import time
 from bench.line import STACK
 from distlock_core import DistlockError, connect
 
+ARRIVING = 8  # nodes of this process
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.fleet_worker")
@@ -22,25 +24,45 @@ def main() -> int:
     parser.add_argument("--slots", type=int, required=True)
     parser.add_argument("--ttl", type=int)
     parser.add_argument("--hold", type=float, required=True)
+    parser.add_argument("--ticket-ttl", type=int, required=True)
     options = parser.parse_args()
     first, last = map(int, options.nodes.split(":"))
     endpoints = options.endpoints.split(",")
     failures: list[str] = []
+    # Nodes do not come in the same millisecond: so many at a time are on their way into the queue.
+    entrance = threading.BoundedSemaphore(ARRIVING)
 
     def stand(node: int) -> None:
+        inside = threading.Event()
+
+        def arrived(_: object) -> None:
+            if not inside.is_set():
+                inside.set()
+                entrance.release()
+
         # Each begins at another member, as clients with shuffled lists do.
         turn = node % len(endpoints)
         try:
             with connect(endpoints[turn:] + endpoints[:turn], options.prefix, connect_timeout=60) as realm:
                 name = f"lock-{node % options.locks:03}"
-                with realm.lock(name, f"node-{node}", timeout=-1, slots=options.slots, ttl=options.ttl):
+                lock = realm.lock(
+                    name, f"node-{node}", slots=options.slots, ttl=options.ttl, ticket_ttl=options.ticket_ttl
+                )
+                lock.acquire(timeout=-1, progress=arrived)
+                try:
+                    arrived(None)
                     time.sleep(options.hold)
+                finally:
+                    lock.release()
         except DistlockError as error:
             failures.append(str(error))
+        finally:
+            arrived(None)
 
     threading.stack_size(STACK)
     threads = [threading.Thread(target=stand, args=(node,)) for node in range(first, last)]
     for thread in threads:
+        entrance.acquire()
         thread.start()
     for thread in threads:
         thread.join()

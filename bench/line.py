@@ -97,7 +97,7 @@ def drain(server: Server, prefix: str, waiters: int) -> LineDrain:
     from bench.fleet import output_of, workers_of
 
     prefix = f"{prefix}line-{waiters}/"
-    one_lock = argparse.Namespace(locks=1, slots=1, ttl=None, hold=0.0)
+    one_lock = argparse.Namespace(locks=1, slots=1, ttl=None, hold=0.0, ticket_ttl=None)
     with ExitStack() as stack:
         with connect(server.endpoint, prefix, connect_timeout=QUEUED) as realm, realm.lock("lock-000"):
             workers = stack.enter_context(workers_of([server.endpoint], prefix, waiters, one_lock))

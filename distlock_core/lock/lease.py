@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from distlock_core.base.deadline import Backoff, Patience, now
+from distlock_core.base.deadline import Backoff, Patience, jittered, now
 from distlock_core.errors import Cancelled
 from distlock_core.model.ttl import longest_call, refresh_of
 
@@ -33,13 +33,26 @@ class Lease:
     _step: float
     _pauses: Backoff
     _asked: float | None = None  # time of the first renewal that may still be unanswered
+    _of_ticket = False
 
-    def __init__(self, etcd: Etcd, ttl: int, patience: Patience | None, refresh: float | None = None) -> None:
+    def __init__(
+        self,
+        etcd: Etcd,
+        ttl: int,
+        patience: Patience | None,
+        refresh: float | None = None,
+        *,
+        of_ticket: bool = False,
+    ) -> None:
         """Grant a lease of `ttl` seconds, to be renewed every `refresh` (default: a third). Raises as `Etcd` does.
+
+        That of a ticket is renewed at times that differ from waiter to waiter, and with one attempt at a time: a fleet
+        of waiters must not flood an etcd that is only slow, and nothing is killed when it is lost.
 
         Without a patience the lease is not granted yet: the caller calls `grant()`, and `give_up()` if that fails.
         """
         self._etcd = etcd
+        self._of_ticket = of_ticket
         # The id is chosen here, not by the server, so that the same grant can be sent again after a lost reply.
         self.id = int.from_bytes(os.urandom(8), "big") >> 1 | 1
         self.refresh = refresh
@@ -97,12 +110,16 @@ class Lease:
 
         Several attempts may overlap: see `renewal`.
         """
-        from distlock_core.lock.renewal import renew
+        from distlock_core.lock.renewal import renew, renew_gently
 
         asked = self._asked  # a renewal in another thread (`Lock.acquire()` of a held lock) may be answered meanwhile
         if asked is None:
             asked = self._asked = now()
-        ttl = renew(lambda limit, fresh: self._etcd.keep_alive(self.id, limit, fresh=fresh), patience, self._step)
+
+        def ask(limit: Patience, fresh: bool) -> int:
+            return self._etcd.keep_alive(self.id, limit, fresh=fresh)
+
+        ttl = renew_gently(ask, patience) if self._of_ticket else renew(ask, patience, self._step)
         if ttl > 0:
             self._confirmed(asked, ttl)
         else:
@@ -124,6 +141,8 @@ class Lease:
         self.deadline = sent + ttl
         self.renew_at = sent + refresh_of(ttl, self.refresh)
         self._step = min(max((self.deadline - self.renew_at) / STEPS, SHORTEST_STEP), LONGEST_STEP)
+        if self._of_ticket:
+            self.renew_at = sent + jittered(refresh_of(ttl, self.refresh), 0.75, 1.0)
         self._pauses = Backoff(longest=self._step, most=1)
         self.failing = False
         self._asked = None

@@ -67,7 +67,7 @@ class Queue:
         from distlock_core.lock.ticket import take_tickets
 
         self._drop_leftover(None)
-        lease = self._leftover = Lease(self._etcd, self._ttl, None)
+        lease = self._leftover = Lease(self._etcd, self._ttl, None, of_ticket=True)
         lease.grant(self._ttl, patience)
         reads = gets_of_all(self._locks, ())
         self.tickets, joined = take_tickets(self._etcd, self._locks, lease, record, reads, patience)

@@ -48,6 +48,16 @@ def renew(ask: Ask, patience: Patience, every: float) -> int:
             tries.end()
 
 
+def renew_gently(ask: Ask, patience: Patience) -> int:
+    """Renew the lease with one attempt at a time, the second over a new connection. Raises as `renew()`."""
+    try:
+        return ask(patience.within(patience.left() / 3), False)
+    except EtcdUnavailable:
+        if patience.over():
+            raise
+    return ask(patience, True)
+
+
 def _in_turn(ask: Ask, patience: Patience) -> int:
     while True:
         try:

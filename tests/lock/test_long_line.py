@@ -11,8 +11,9 @@ from distlock_core.base.deadline import Patience
 from distlock_core.etcd.http import http1
 from distlock_core.etcd.values import Put
 from distlock_core.lock import queue
+from distlock_core.lock.lease import Lease
 from distlock_core.testing import Cluster, Proxy
-from tests.support.scene import BOUND, PROMPT, TXN, Scene, gateway, puts_under, reads, until
+from tests.support.scene import BOUND, KEEPALIVE, PROMPT, TXN, Scene, gateway, puts_under, reads, until
 
 SHORT, LONG = 10, 300
 NEVER = 600.0
@@ -105,7 +106,7 @@ def test_reading_again_costs_the_same_in_every_line(
         waiter = scene.queue(scene.realm(proxy.url).lock(name, ticket_ttl=600))
         until(lambda: proxy.streams == 1)
         seen, bytes_seen = asked(proxy), received()
-        until(lambda: asked(proxy) >= seen + 4)
+        until(lambda: asked(proxy) >= seen + 15)
         found = (received() - bytes_seen) / (asked(proxy) - seen)
         scene.delete(name)
         scene.clear(f"{name}/queue/0000")
@@ -201,6 +202,40 @@ def test_a_hand_over_and_a_look_cost_the_same_commits_in_every_line(
         # Two releases, two claims, and the end of the first ticket's lease.
         assert commits() - before == 5
         scene.close()
+
+
+def test_waiters_do_not_flood_an_etcd_that_answers_no_renewal(
+    scene: Scene, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fleet would otherwise turn a slow etcd into one that answers nobody."""
+    monkeypatch.setattr(queue, "REREAD", NEVER)
+    scene.put("web")
+    scene.queue(scene.realm(proxy.url).lock("web", ticket_ttl=30))
+    until(lambda: proxy.streams == 1)
+    quiet(lambda: asked(proxy))
+    proxy.mute()
+    before = len(proxy.wait_for_requests(KEEPALIVE, 1, timeout=15.0))
+    time.sleep(6.0)
+    assert len(proxy.wait_for_requests(KEEPALIVE)) - before <= 2
+    proxy.heal()
+
+
+def test_waiters_renew_their_tickets_at_different_times() -> None:
+    moments = set()
+    for _ in range(20):
+        lease = Lease(FakeEtcd(), 30, None, of_ticket=True)  # type: ignore[arg-type]
+        lease.grant(30, Patience())
+        moments.add(round(lease.renew_at - (lease.deadline - 30), 1))
+    assert len(moments) > 5
+    assert min(moments) >= 7.4
+    assert max(moments) <= 10.0
+
+
+class FakeEtcd:
+    """An etcd that grants every lease."""
+
+    def grant(self, lease: int, ttl: int, patience: Patience) -> int:
+        return ttl
 
 
 def test_a_ticket_whose_reply_was_lost_is_found_by_a_read(scene: Scene, proxy: Proxy) -> None:
