@@ -119,18 +119,6 @@ define distlock::exec (
   Optional[Integer[1]] $tries = undef,
   Optional[Variant[Integer[0], Float[0.0]]] $try_sleep = undef,
 ) {
-  $command_dir = getvar('distlock::command_dir')
-  $of_class = $command_dir ? {
-    undef   => 'distlock-puppet',
-    default => getvar('distlock::install') ? {
-      'venv'  => "${command_dir}/distlock-puppet",
-      default => 'distlock-puppet',
-    },
-  }
-  $found = $program ? {
-    undef   => $of_class,
-    default => $program,
-  }
   $config_file = $config ? {
     undef   => getvar('distlock::config_file'),
     default => $config,
@@ -164,7 +152,7 @@ define distlock::exec (
 
   exec { "distlock: ${title}":
     provider    => 'distlock',
-    command     => [$found, 'exec'] + $words + [$lock_name, '--'] + $command,
+    command     => [distlock::program($program), 'exec'] + $words + [$lock_name, '--'] + $command,
     unless      => $unless,
     onlyif      => $onlyif,
     creates     => $creates,
@@ -182,7 +170,7 @@ define distlock::exec (
     timeout     => 0,
   }
 
-  if $command_dir =~ NotUndef {
+  if getvar('distlock::command_dir') =~ NotUndef {
     Class['distlock'] -> Exec["distlock: ${title}"]
   }
 }

@@ -30,6 +30,7 @@ def test_the_commands_of_a_policy(node: Node) -> None:
     code, said = node.run(recipe("policy commands"))
     assert code == 0
     assert "policy set: slots 3, cooldown 120s" in said
+    assert "policy changed: window 'Mon-Fri 22:00-04:00 Europe/Berlin' (was not set)" in said
     assert "policy changed: slots 3 -> 2" in said
     assert "policy would be changed: cooldown removed (was 120s), window removed" in said
     assert "policy removed: slots 2, cooldown 120s" in said

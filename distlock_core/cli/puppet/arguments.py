@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-OPERATIONS = ("exec", "acquire", "release", "check")
+OPERATIONS = ("exec", "acquire", "release", "check", "policy")
 CERTNAME = "DISTLOCK_CERTNAME"
 SEE = "See: distlock-puppet --help"
 
@@ -24,6 +24,8 @@ LEFT_OUT = ("lock-name", "json", "node", "while-pid")
 OWN = {
     "certname": Setting("certname", "certname", read_text, ""),
     "command-timeout": Setting("command_timeout", "command-timeout", read_seconds, 0.0),
+    "absent": Setting("absent", "absent", read_bool, False, flag=True),
+    "dry-run": Setting("dry_run", "dry-run", read_bool, False, flag=True),
     "noop-runs": Setting("noop_runs", "noop-runs", read_bool, False, flag=True),
 }
 BY_OPTION = {
@@ -34,11 +36,12 @@ BY_OPTION = {
 # Options that apply only to some operations.
 _GETTING = ("exec", "acquire")
 MEANT_FOR = {
-    **dict.fromkeys(("timeout", "nowait", "reason", "slots", "ttl", "refresh", "kill-after", "on-loss"), _GETTING),
-    **dict.fromkeys(("window", "expect"), _GETTING),
+    **dict.fromkeys(("timeout", "nowait", "ttl", "refresh", "kill-after", "on-loss"), _GETTING),
+    **dict.fromkeys(("reason", "slots", "window", "expect"), (*_GETTING, "policy")),
     **dict.fromkeys(("command-timeout", "on-failure", "heartbeat", "busy-exit-code", "only-if", "unless"), ("exec",)),
     **dict.fromkeys(("gate", "gate-timeout", "gate-every", "gate-for", "gate-at"), ("exec",)),
-    "cooldown": ("exec", "release"),
+    "cooldown": ("exec", "release", "policy"),
+    **dict.fromkeys(("absent", "dry-run"), ("policy",)),
     **dict.fromkeys(("log-file", "noop-runs"), ("acquire",)),
 }
 
@@ -54,6 +57,9 @@ Usage:
       release what this run has acquired: for postrun_command
   distlock-puppet check NAME [OPTIONS]
       exit 0: held by this node, 1: free, 2: held by another, 3: unknown
+  distlock-puppet policy NAME [OPTIONS]
+      set the lock's policy to exactly --slots, --cooldown, --window and
+      --expect; --absent: remove it; --dry-run: exit 0 only if it is so already
 
 Options:
   --timeout=SECONDS          longest wait for the lock; 0 (the default): do not
@@ -85,6 +91,8 @@ class Call(Value):
     certname: str
     limit: float  # time limit of the command, in seconds
     noop_runs: bool = False  # a run with noop acquires the lock, too
+    absent: bool = False  # policy: remove it
+    dry_run: bool = False  # policy: only say whether it is so already
 
 
 def parse(words: Sequence[str], environ: Mapping[str, str]) -> Call:
@@ -106,7 +114,11 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> Call:
     limit: Any = OWN["command-timeout"].value(own.get("command-timeout", 0.0), "option --command-timeout")
     certname = own.get("certname") or environ.get(CERTNAME, "")
     noop_runs = bool(OWN["noop-runs"].value(own.get("noop-runs", False), "option --noop-runs"))
-    return Call(operation, name, arguments, command, certname, limit if limit > 0 else FOREVER, noop_runs)
+    absent, dry_run = (
+        bool(OWN[flag].value(own.get(flag, False), f"option --{flag}")) for flag in ("absent", "dry-run")
+    )
+    limit = limit if limit > 0 else FOREVER
+    return Call(operation, name, arguments, command, certname, limit, noop_runs, absent, dry_run)
 
 
 def _split(words: Sequence[str], *, takes_command: bool) -> tuple[str, dict[str, str], list[str]]:

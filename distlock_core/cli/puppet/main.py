@@ -71,7 +71,8 @@ def run(words: Sequence[str]) -> int:
         advise_with(
             {key: value for key, value in call.arguments.items() if value != "" or key == "config"}, words=WORDS
         )
-        return {"exec": _exec, "acquire": _acquire, "release": _release, "check": _check}[call.operation](call)
+        operations = {"exec": _exec, "acquire": _acquire, "release": _release, "check": _check, "policy": _policy}
+        return operations[call.operation](call)
     except DistlockError as error:
         code = fail(error, json=False, to_stderr=True)
         return code if isinstance(error, Cancelled) else failed
@@ -140,6 +141,24 @@ def _release(call: Call) -> int:
         return out(f"{name} stays taken until process {pids}, which this run has started, has ended")
     steps.release(settings._replace(id=holder.owner), run=around.pid, token=holder.token)
     return out(f"{name} is released")
+
+
+def _policy(call: Call) -> int:
+    from distlock_core.adapters import policy
+    from distlock_core.cli.arguments import UsageError
+    from distlock_core.model.policy import FIELDS
+    from distlock_core.model.policy_change import difference
+
+    settings = _settings(call, call.certname or _certname(puppet_run.find()))
+    fields = {field: call.arguments.get(field) for field in FIELDS}
+    if not call.absent:
+        change = policy.set_exactly(settings, fields, call.arguments.get("reason"), dry_run=call.dry_run)
+    elif any(fields.values()):
+        raise UsageError("--absent removes the whole policy: leave out --slots, --cooldown, --window and --expect")
+    else:
+        change = policy.remove(settings, dry_run=call.dry_run)
+    code = out(f"{printable(call.name)}: {difference(change, dry_run=call.dry_run)}")
+    return FAILED if call.dry_run and change.changed else code
 
 
 def _to_syslog(line: str) -> None:
