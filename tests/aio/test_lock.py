@@ -13,7 +13,7 @@ from typing import Any, Callable, TypeVar
 
 import pytest
 
-from distlock_core import AcquireTimeout, DistlockError, LockNotFound, NotHolder, aio
+from distlock_core import AcquireTimeout, DistlockError, Frozen, LockNotFound, NotHolder, aio
 from distlock_core.testing import Proxy
 from tests.support.scene import BOUND, TXN, Scene, puts
 
@@ -96,6 +96,33 @@ def test_a_policy_is_set_and_honoured(scene: Scene) -> None:
             assert await locks.policies() == []
 
     run(main)
+
+
+def test_a_lock_is_frozen_and_thawed(scene: Scene) -> None:
+    async def main() -> None:
+        async with realm(scene) as locks:
+            told = []
+            lock = await locks.lock("db", "me").acquire()
+            async with locks.watch("db", freezes=True) as watch:
+                async for event in watch:
+                    told.append((event.kind, event.lock, event.owner))
+                    if event.kind == "acquired":
+                        await lock.freeze("failed", exit_code=7)
+                    if len(told) == 3:
+                        break
+            assert sorted(told) == [("acquired", "db", "me"), ("frozen", "db", "me"), ("released", "db", "me")]
+            with pytest.raises(Frozen, match="failed"):
+                await locks.lock("db").acquire(0)
+            found = await locks.frozen("db")
+            assert found is not None
+            assert found.exit_code == 7
+            assert (await locks.thaw("db")).run == found.run
+            assert (await locks.freeze(reason="audit", seconds=60)).lock is None
+            assert await locks.lock("db").try_acquire() is None
+            await locks.thaw()
+
+    run(main)
+    scene.assert_clean()
 
 
 def test_a_watch_is_an_async_iterator(scene: Scene) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
+from functools import partial
 from typing import Any, Callable
 
 import pytest
 
-from distlock_core import AcquireTimeout, Frozen, LockNotFound, NotFrozen, OutcomeUnknown
+from distlock_core import AcquireTimeout, Frozen, LockBusy, LockNotFound, NotFrozen, OutcomeUnknown
 from distlock_core.model.wording import taken
 from distlock_core.testing import Proxy
 from tests.support.scene import BOUND, GRANT, PROMPT, REVOKE, TXN, Scene, deletes, puts, until
@@ -243,6 +245,41 @@ def test_of_two_freezes_at_the_same_time_one_is_told(scene_each: Scene, proxy_ea
     with pytest.raises(Frozen, match="frozen by first"):
         late.result(BOUND)
     assert scene_each.get(KEYS[name]) == first.kv
+
+
+def test_among_many_contenders_nothing_is_acquired_between_a_freeze_and_its_thaw(scene: Scene) -> None:
+    """By etcd's own revisions: the tokens of eight contenders against 20 freezes of the lock and of the realm."""
+    over = threading.Event()
+
+    def contend(number: int) -> list[int]:
+        tokens = []
+        realm = scene.realm()
+        while not over.is_set():
+            try:
+                with realm.lock("web", f"c{number}", slots=3, timeout=0.5 if number % 2 else 0) as lock:
+                    tokens.append(lock.token)
+            except (LockBusy, Frozen, AcquireTimeout):
+                pass
+        return tokens
+
+    contenders = [scene.start(partial(contend, number)) for number in range(8)]
+    spans = []
+    realm = scene.realm()
+    for turn in range(20):
+        name = ("web", None)[turn % 2]
+        freeze = realm.freeze(name)
+        time.sleep(0.03)  # for claims that are on their way
+        seen = scene.get(KEYS[name])
+        assert seen is not None
+        assert seen.create_revision == freeze.kv.create_revision
+        thawed = scene.put("mark")  # a revision at which it is still frozen
+        spans.append((freeze.kv.create_revision, thawed))
+        realm.thaw(name)
+        time.sleep(0.15)
+    over.set()
+    tokens = [token for contender in contenders for token in contender.result(BOUND)]
+    assert len(tokens) > 20
+    assert [token for token in tokens for first, last in spans if first <= token <= last] == []
 
 
 def test_what_is_no_record_is_a_freeze_too(scene: Scene) -> None:

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 from distlock_core import Lock, LockBusy, LockLost, LockNotFound, NotHolder
-from distlock_core.errors import Frozen
+from distlock_core.errors import Frozen, NotFrozen
 from distlock_core.testing import Cluster
 from tests.support.scene import PROMPT, Scene
 from tests.support.watch_reader import Reader
@@ -60,7 +60,7 @@ class Machine(RuleBasedStateMachine):
         self.holds: dict[int, Hold] = {}
         self.locks: dict[int, tuple[Lock, Hold, int]] = {}  # what each contender took, and believes to have
         self.newest = 0
-        self.frozen = False
+        self.frozen: set[str | None] = set()  # the lock, and None for the realm
         self.abandoned: set[int] = set()
         self.told: list[tuple[Any, ...]] = []
 
@@ -157,10 +157,33 @@ class Machine(RuleBasedStateMachine):
             self.change(slot, value, reason)
             assert (holder.value, holder.reason) == (self.holds[slot].value, self.holds[slot].reason)
 
-    @rule()
-    def freeze_or_thaw(self) -> None:
-        self.frozen = not self.frozen
-        self.scene.put("__freeze") if self.frozen else self.scene.delete("__freeze")
+    @rule(name=st.sampled_from([NAME, None]), force=st.booleans(), seconds=st.sampled_from([None, 600]))
+    def freeze(self, name: str | None, force: bool, seconds: int | None) -> None:
+        if name in self.frozen and not force:
+            with pytest.raises(Frozen):
+                self.realm.freeze(name, seconds=seconds)
+        else:
+            self.realm.freeze(name, seconds=seconds, force=force)
+        self.frozen.add(name)
+
+    @rule(name=st.sampled_from([NAME, None]))
+    def thaw(self, name: str | None) -> None:
+        if name in self.frozen:
+            self.realm.thaw(name)
+        else:
+            with pytest.raises(NotFrozen):
+                self.realm.thaw(name)
+        self.frozen.discard(name)
+
+    @rule(who=ANYBODY, reason=TEXTS)
+    def release_and_freeze(self, who: int, reason: str) -> None:
+        who = self.mostly_a_holder(who)
+        lost = who in self.locks and not self.is_there(*self.locks[who][1:])
+        if not self.is_refused(who, lambda lock: lock.freeze(reason)):
+            self.drop(self.locks.pop(who)[2])
+            self.frozen.add(NAME)
+        elif lost:
+            self.frozen.add(NAME)
 
     # What must hold after each.
 
@@ -196,6 +219,8 @@ class Machine(RuleBasedStateMachine):
                 elif lock.held:
                     with pytest.raises(LockLost):
                         lock.release()
+            for name in self.frozen:
+                self.realm.thaw(name)
             for slot in (0, 1):
                 kv = self.scene.get(self.key(slot))
                 if kv is not None and kv.lease:
