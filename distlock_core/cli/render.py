@@ -288,7 +288,7 @@ def _ends_by_itself(holder: Holder) -> bool:
 def _life(holder: Holder, state_dir: str | None) -> str:
     """The state of the holder's process as seen from here, which helps to decide whether to break the lock."""
     if holder.record.text("kind") == "lock" and not holder.lease:
-        return ", a lock step: it stays until it is unlocked"
+        return ", acquired as a step: it stays until it is unlocked"
     if holder.record.text("host") != hostname() or _ends_by_itself(holder):
         return ""
     from distlock_core.lock.reentry import what_of_run

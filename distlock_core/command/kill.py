@@ -1,4 +1,4 @@
-"""Killing of a command's tree: SIGTERM at once, SIGKILL at a set moment."""
+"""TreeKiller: ends a command's tree: SIGTERM at once, SIGKILL at a set moment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EARLIEST, PART = 0.5, 5  # SIGKILL begins kill_after / PART before the deadline,
 LOOKS = 10  # scans for survivors that are hard to see
 
 
-class Killing:
+class TreeKiller:
     """A tree that is being ended. All moments are on the `now()` clock; at `dead_by()` another holder may be let in.
 
     SIGKILL is sent at `kill_at`, and in any case early enough before `dead_by()`: by the measured time that a kill of
@@ -98,11 +98,11 @@ def end_tree(pid: int, kill_after: float, deadline: float) -> tuple[int, ...]:
     SIGTERM comes first. The tree is dead before `deadline`, after which another may hold the lock.
     """
     tree = Tree(pid, subreaper=False, is_child=False)
-    killing = Killing(tree, now() + kill_after, dead_by=lambda: deadline, head_start=head_start(kill_after))
-    while not killing.is_over(reaped=True):
-        time.sleep(max(0.0, killing.next_moment() - now()))
-        killing.go_on()
-    return killing.survivors()
+    killer = TreeKiller(tree, now() + kill_after, dead_by=lambda: deadline, head_start=head_start(kill_after))
+    while not killer.is_over(reaped=True):
+        time.sleep(max(0.0, killer.next_moment() - now()))
+        killer.go_on()
+    return killer.survivors()
 
 
 def head_start(kill_after: float) -> float:

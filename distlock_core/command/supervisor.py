@@ -30,7 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from distlock_core.command.kill import Killing
+    from distlock_core.command.kill import TreeKiller
     from distlock_core.command.policy import Policy
     from distlock_core.command.prefork import Prefork
     from distlock_core.command.signal_mask import SignalMask
@@ -62,7 +62,7 @@ class Supervisor:
         self._late_at = FOREVER
         self._loss: Loss | None = None
         self._cause = ""
-        self._killing: Killing | None = None
+        self._killer: TreeKiller | None = None
 
     def run(self) -> CommandEnd:
         """Run the command to its end. Raises `NotStarted`.
@@ -83,7 +83,7 @@ class Supervisor:
                 self._look_at_time()
                 self._look_at_end()
             ended = self._command.ended or CommandEnd(0, signal.SIGKILL)
-            survivors = () if self._killing is None else self._killing.survivors()
+            survivors = () if self._killer is None else self._killer.survivors()
             return ended._replace(cause=self._cause, unkillable=survivors)
         except NotStarted:
             raise
@@ -113,10 +113,10 @@ class Supervisor:
         moments = [self._watch_at, self._late_at]
         if self._policy.leased and self._loss is None:
             moments.append(min(self._last_moment, now() + LONGEST_SLEEP))
-        if self._policy.heartbeat is not None and self._killing is None:
+        if self._policy.heartbeat is not None and self._killer is None:
             moments.append(self._policy.heartbeat.next_moment())
-        if self._killing is not None:
-            moments.append(self._killing.next_moment())
+        if self._killer is not None:
+            moments.append(self._killer.next_moment())
         return self._mask.next(min(moments), self._command.pidfd)
 
     def _handle(self, found: signal.struct_siginfo | None) -> None:
@@ -147,7 +147,7 @@ class Supervisor:
 
     def _handle_without_command(self, number: int) -> None:
         """Handle a signal while the command's descendants are waited for: it goes to all of them, or ends them."""
-        if self._killing is not None or not self._policy.wait_for_tree:
+        if self._killer is not None or not self._policy.wait_for_tree:
             return
         if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
             self._end_tree(now() + self._policy.kill_after)
@@ -161,7 +161,7 @@ class Supervisor:
             self._policy.heartbeat.receive()
         if self._command.reap():
             self._has_stopped = True
-            if self._killing is None and (self._told_to_stop or job_control.in_the_foreground()):
+            if self._killer is None and (self._told_to_stop or job_control.in_the_foreground()):
                 self._stop()
 
     def _stop(self) -> None:
@@ -170,7 +170,7 @@ class Supervisor:
 
     def _may_go_on(self) -> bool:
         self._look_at_lock()
-        return self._killing is None
+        return self._killer is None
 
     # Conditions that end the command early.
 
@@ -219,25 +219,25 @@ class Supervisor:
         if now() < self._late_at or self._command.ended is not None:
             return
         self._late_at = FOREVER
-        if self._killing is None:
+        if self._killer is None:
             self._cause = self._cause or OVERDUE
             self._end_tree(now() + self._policy.kill_after)
             self._say(OVERDUE, f"the command has not ended within {self._policy.limit:g}s; it is ended")
 
     def _look_at_life(self) -> None:
         policy = self._policy
-        if policy.heartbeat is None or (self._command.ended is not None and self._killing is None):
+        if policy.heartbeat is None or (self._command.ended is not None and self._killer is None):
             return
         # Read even while the command is being ended: a full socket would block it in its clean-up.
         why = policy.heartbeat.beat()
-        if why and self._killing is None:
+        if why and self._killer is None:
             self._cause = self._cause or HUNG
             self._end_tree(now() + policy.kill_after)
             self._say(HUNG, f"the command shows no life: {why}; it is ended")
 
     def _look_at_end(self) -> None:
         """If the command was ended from outside, end its descendants too: none may outlive the lock."""
-        if self._command.ended is None or self._killing is not None or not self._policy.sees_tree:
+        if self._command.ended is None or self._killer is not None or not self._policy.sees_tree:
             return
         if self._was_ended_from_outside(self._command.ended) and self._command.tree.living():
             self._end_tree(now() + self._policy.kill_after)
@@ -255,13 +255,13 @@ class Supervisor:
             pass  # the command is over
 
     def _end_tree(self, kill_at: float) -> None:
-        from distlock_core.command.kill import Killing, head_start
+        from distlock_core.command.kill import TreeKiller, head_start
 
-        if self._killing is not None:
-            self._killing.hurry(kill_at)
+        if self._killer is not None:
+            self._killer.hurry(kill_at)
             return
         policy = self._policy
-        self._killing = Killing(
+        self._killer = TreeKiller(
             self._command.tree,
             kill_at,
             dead_by=lambda: policy.dead_by,
@@ -271,16 +271,16 @@ class Supervisor:
         )
 
     def _is_over(self) -> bool:
-        if self._killing is not None:
+        if self._killer is not None:
             self._reap()
-            self._killing.go_on()
+            self._killer.go_on()
             self._reap()
-            return self._killing.is_over(reaped=self._command.ended is not None)
+            return self._killer.is_over(reaped=self._command.ended is not None)
         return self._is_done()
 
     def _is_done(self) -> bool:
         """True if the command has ended, and no descendant has to be ended or waited for."""
-        if self._command.ended is None or self._killing is not None:
+        if self._command.ended is None or self._killer is not None:
             return False
         return not self._policy.wait_for_tree or not self._command.has_descendants
 

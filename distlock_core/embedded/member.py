@@ -119,7 +119,7 @@ class Member:
         while True:
             if self.pid is None:
                 raise NotStarted(f"etcd {self.name} did not start: {self._reason()}\nIts log ends:\n{self.log_tail()}")
-            if self.is_healthy(min(2.0, max(0.1, deadline - time.monotonic()))) and self._is_mine():
+            if self.is_healthy(min(2.0, max(0.1, deadline - time.monotonic()))) and self._answers_itself():
                 return
             if time.monotonic() >= deadline:
                 raise NotReady(f"etcd {self.name} did not answer in {timeout:g} s\nIts log ends:\n{self.log_tail()}")
@@ -166,7 +166,7 @@ class Member:
         except OSError as e:
             return f"(no log: {e})"
 
-    def _is_mine(self) -> bool:
+    def _answers_itself(self) -> bool:
         # Another etcd may have taken the port between choosing and listening: ours is then about to fail.
         try:
             status, body = self._http("POST", "/v3/cluster/member/list", b"{}")

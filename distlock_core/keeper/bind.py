@@ -7,7 +7,7 @@ from distlock_core.errors import ConfigError
 from distlock_core.keeper import pid_keeper
 from distlock_core.keeper.handover import part_with
 from distlock_core.model.ttl import DEFAULT_TTL
-from distlock_core.process.identity import pid_is_free, proc_is_mine, start_time
+from distlock_core.process.identity import pid_is_free, proc_shows_own_namespace, start_time
 from distlock_core.settings.origin import origin
 from distlock_core.settings.readers import absolute
 
@@ -44,7 +44,7 @@ class Binding(Value):
         pid = settings.while_pid
         if pid is None:
             raise ConfigError("while_pid: no process is named")
-        if not proc_is_mine():
+        if not proc_shows_own_namespace():
             where = origin(settings, "while_pid")
             raise ConfigError(f"{where}: /proc is missing, or belongs to another pid namespace: mount it anew")
         started = start_time(pid)

@@ -191,7 +191,7 @@ class Acquisition:
                 state = snapshot.state(keys.name)
                 entry = self._free_slot(snapshot, state, self._rules(keys, snapshot))
                 if entry is None or keys.name in self._closed:
-                    blocked.append((state, self._own(state)))
+                    blocked.append((state, self._why_not_reentered(state)))
                     continue
             entries.append(entry)
         entered = [entry for entry in entries if not isinstance(entry, int)]
@@ -214,7 +214,7 @@ class Acquisition:
             raise refuse_named(snapshot.state(keys.name), self._spec)
         return reentry
 
-    def _own(self, state: LockState) -> tuple[str, list[Hint]]:
+    def _why_not_reentered(self, state: LockState) -> tuple[str, list[Hint]]:
         """Why the hold of the same owner cannot be re-entered, with hints how it can, and which window is closed."""
         shut = self._closed.get(state.name)
         closed = "" if shut is None else str(shut)
@@ -382,7 +382,7 @@ class Acquisition:
         blocked = [
             state for state, one, rules in each if not one.could_be_claimed(rules.slots) or state.name in self._closed
         ]
-        return [(state, self._own(state)) for state in blocked or states]
+        return [(state, self._why_not_reentered(state)) for state in blocked or states]
 
     def _timeout(self, snapshots: Snapshots, away: str = "", gate: str = "") -> AcquireTimeout:
         states = self._others(snapshots)
@@ -397,11 +397,11 @@ class Acquisition:
         places = list(zip(snapshots.states(self._locks), positions))
         if len(places) == 1:
             ((state, position),) = places
-            self._progress(Waiting(state, position, self._started, away, *self._own(state), closed, gate))
+            self._progress(Waiting(state, position, self._started, away, *self._why_not_reentered(state), closed, gate))
             return
         blocked = {state.name for state, _ in self._blocked(snapshots, [state for state, _ in places])}
         state, position = max(places, key=lambda place: (place[0].name in blocked, place[1]))
-        own = self._own(state)
+        own = self._why_not_reentered(state)
         self._progress(Waiting(state, position, self._started, away, *own, closed, gate, tuple(places)))
 
     # The end.

@@ -61,7 +61,7 @@ def trace_of(pid: int | None = None) -> dict[str, Any]:
         stat = stat_of("self")
         return _trace(_place(), os.getpid(), None if stat is None else stat.started)
     # In a /proc of another namespace, the pid belongs to another process.
-    return _trace(_place(), pid, start_time(pid) if proc_is_mine() else None)
+    return _trace(_place(), pid, start_time(pid) if proc_shows_own_namespace() else None)
 
 
 def ancestry(pid: int | None = None) -> list[dict[str, Any]]:
@@ -70,7 +70,7 @@ def ancestry(pid: int | None = None) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     pid = os.getpid() if pid is None else pid
     younger: int | None = None
-    if not proc_is_mine():
+    if not proc_shows_own_namespace():
         return found
     while pid > 0 and len(found) < DEEPEST:
         stat = stat_of(pid)
@@ -85,7 +85,7 @@ def ancestry(pid: int | None = None) -> list[dict[str, Any]]:
 def caller() -> dict[str, Any]:
     """The trace of the process for which this one takes a step: its parent, or the caller of sudo."""
     place, pid = _place(), os.getppid()
-    stat = stat_of(pid) if proc_is_mine() else None
+    stat = stat_of(pid) if proc_shows_own_namespace() else None
     while stat is not None and stat.name in WRAPPERS and stat.parent > 1:
         pid = stat.parent
         stat = stat_of(pid)
@@ -162,7 +162,7 @@ def boot_id() -> str:
     return _first_line("/proc/sys/kernel/random/boot_id")
 
 
-def proc_is_mine() -> bool:
+def proc_shows_own_namespace() -> bool:
     """True if /proc shows the pid namespace of this process, so that its pids are valid here."""
     try:
         if os.readlink("/proc/self") != str(os.getpid()):
@@ -178,7 +178,7 @@ def proc_is_mine() -> bool:
 def _fate_here(pid: int, start: int) -> tuple[str, str]:
     if pid_is_free(pid):
         return GONE, ""
-    stat = stat_of(pid) if proc_is_mine() else None
+    stat = stat_of(pid) if proc_shows_own_namespace() else None
     if stat is None:
         return (GONE, "") if pid_is_free(pid) else (UNKNOWN, "it cannot be seen in /proc")
     return (GONE, "") if stat.started != start or not stat.is_alive else (ALIVE, "")

@@ -6,7 +6,7 @@ import os
 
 from distlock_core.base.plain_signal import signal
 from distlock_core.errors import ConfigError
-from distlock_core.process.identity import Stat, proc_is_mine, stat_of
+from distlock_core.process.identity import Stat, proc_shows_own_namespace, stat_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def check_visible() -> str:
 
     Returns a sentence about processes that cannot be seen, "" if all can.
     """
-    if not proc_is_mine():
+    if not proc_shows_own_namespace():
         is_there = os.path.exists("/proc/self/stat")
         raise ConfigError("/proc is that of another pid namespace" if is_there else "/proc is not mounted")
     if os.getuid() != 0 and parent_of(1) is None:

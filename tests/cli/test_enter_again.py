@@ -25,7 +25,7 @@ PATH = {"PATH": f"{sys.executable.rpartition('/')[0]}:/usr/bin:/bin"}
 ME = "--lock-name=x", "--id=node-1"
 
 
-# (ii) After a lock step.
+# (ii) After a step.
 
 
 def test_a_run_enters_what_its_owner_has_locked_in_a_step_and_leaves_it_locked(

@@ -220,7 +220,7 @@ def twins(request: pytest.FixtureRequest, start_etcd: Start) -> Iterator[tuple[C
     The second one is younger, by its revision.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Member, "_is_mine", lambda _: True)  # it looks for its own port among the members
+        patch.setattr(Member, "_answers_itself", lambda _: True)  # it looks for its own port among the members
         old, young = (start_etcd(version=request.param, extra_args=DEFAULTS) for _ in range(2))
     with old, young:
         assert cluster_id(old) == cluster_id(young), "they can be told by their ids"

@@ -118,7 +118,9 @@ locks:
       type: str
       sample: 26a859d6eaa464ad12d4e5e4f3bcb17e
     taker:
-      description: The process that a lock step was taken for, with C(host) and C(pid); null for any other hold.
+      description:
+        - The process for which the lock was acquired as a step (for example by C(distlock --lock)), with C(host) and
+          C(pid); null for any other hold.
       type: dict
       sample: null
     expect:
