@@ -11,6 +11,7 @@ import yaml
 from tests.support.ansible_controller import Controller, note, notes
 from tests.support.doc_blocks import recipe, with_stand_ins
 from tests.support.etcd_view import Etcd
+from tests.support.paths import ROOT
 from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
@@ -95,3 +96,28 @@ def test_the_recipe_of_the_page(controller: Controller, keys: Etcd, tmp_path: Pa
     assert code == 0, output
     assert notes(tmp_path) == ["work"]
     assert keys.keys() == []
+
+
+def test_the_example_for_percona(controller: Controller, keys: Etcd, tmp_path: Path) -> None:
+    """upgrade.yml, with a file in place of the package of upgrade_tasks.yml."""
+    example = ROOT / "examples" / "rollouts" / "percona"
+    package = {"ansible.builtin.package": {"name": "percona-server-server", "state": "latest"}}
+    (task,) = yaml.safe_load((example / "upgrade_tasks.yml").read_text())
+    assert task == {"name": "Upgrade Percona Server", **package}
+    dest = f"{tmp_path}/p-{{{{ inventory_hostname }}}}"
+    copy = {"name": "Upgrade", "ansible.builtin.copy": {"content": "new", "dest": dest}}
+    (controller.folder / "upgrade_tasks.yml").write_text(yaml.safe_dump([copy, note(tmp_path, "work")]))
+    (play,) = yaml.safe_load((example / "upgrade.yml").read_text())
+    words = play["tasks"][0]["vars"]
+    assert words["guarded_needed"] == [package]
+    words["guarded_needed"] = [copy]
+    words["guarded_gate"] = [{"ansible.builtin.command": f"ls {tmp_path}/healthy"}]
+    words["guarded_gate_for"] = 0
+    playbook = controller.folder / "upgrade.yml"
+    playbook.write_text(yaml.safe_dump([play]))
+    (tmp_path / "healthy").touch()
+    for _ in range(2):
+        code, output = controller.run(playbook, "-e", "target=all", hosts="h1,h2,h3")
+        assert code == 0, output
+        assert notes(tmp_path) == ["work"] * 3
+        assert keys.keys() == []

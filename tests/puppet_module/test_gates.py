@@ -13,6 +13,7 @@ from distlock_core.model.state import LockState
 from distlock_core.testing import Cluster
 from tests.support.doc_blocks import recipe, with_stand_ins
 from tests.support.etcd_view import Etcd
+from tests.support.paths import ROOT
 from tests.support.puppet_module_node import ModuleNode
 from tests.support.puppet_node import BIN, CHANGED, CHANGED_AND_FAILED, quoted
 
@@ -94,5 +95,25 @@ def test_the_recipe_of_the_page(node: ModuleNode, seen: Etcd, tmp_path: Path) ->
     assert "its gate is red" in said
     (tmp_path / "healthy").touch()
     code, said = node.apply(text)
+    assert code == CHANGED, said
+    assert seen.keys() == []
+
+
+def test_the_example_for_percona(node: ModuleNode, seen: Etcd, tmp_path: Path) -> None:
+    (tmp_path / "gate").write_text(f"#!/bin/sh\ntest -e {tmp_path}/healthy\n")
+    (tmp_path / "gate").chmod(0o755)
+    text = with_stand_ins(
+        (ROOT / "examples" / "rollouts" / "percona" / "upgrade.pp").read_text(),
+        ("package { 'percona-server-server':\n    ensure => latest,", f"file {{ '{tmp_path}/p':\n    ensure => file,"),
+        ("Package['percona-server-server']", f"File['{tmp_path}/p']"),
+        ("/usr/local/bin/all-nodes-synced", f"{tmp_path}/gate"),
+        ("timeout      => 3600", "timeout      => 0"),
+        ("gate_for     => 10", "gate_for     => 0"),
+    )
+    code, said = node.apply(f"{text} include percona_upgrade")
+    assert code == FAILED, said
+    assert "its gate is red" in said
+    (tmp_path / "healthy").touch()
+    code, said = node.apply(f"{text} include percona_upgrade")
     assert code == CHANGED, said
     assert seen.keys() == []

@@ -10,6 +10,7 @@ from distlock_core import connect
 from distlock_core.testing import Cluster
 from tests.support.doc_blocks import recipe, with_stand_ins
 from tests.support.etcd_view import Etcd
+from tests.support.paths import ROOT
 from tests.support.processes import wait_until
 from tests.support.salt_minions import Minion
 
@@ -75,3 +76,19 @@ def test_the_recipe_of_the_page(minion: Minion, keys: Etcd, tmp_path: Path) -> N
     done = minion.apply("page")
     assert [state.result for state in done.values()] == [True] * 3, done
     assert keys.keys() == []
+
+
+def test_the_example_for_percona(minion: Minion, keys: Etcd, tmp_path: Path) -> None:
+    text = (ROOT / "examples" / "rollouts" / "percona" / "upgrade.sls").read_text()
+    package = (("pkg.latest: []", f"file.managed: [{{name: {tmp_path}/p}}, {{contents: new}}]"), ("- pkg:", "- file:"))
+    gate = ("/usr/local/bin/all-nodes-synced", f"test -e {tmp_path}/healthy")
+    text = with_stand_ins(text, *package, gate, ("timeout: -1", "timeout: 0"), ("gate_for: 10", "gate_for: 0"))
+    assert minion.apply("percona", text=text)["one node at a time"].result is False
+    assert not (tmp_path / "p").exists()
+    (tmp_path / "healthy").touch()
+    done = minion.apply("percona")
+    assert [state.result for state in done.values()] == [True] * 3, done
+    assert keys.keys() == []
+    (tmp_path / "healthy").unlink()  # nobody is asked where nothing is to be done
+    done = minion.apply("percona")
+    assert [state.changes for state in done.values()] == [{}] * 3, done

@@ -1,0 +1,16 @@
+#!/bin/sh
+# Upgrade this node of a Percona cluster of three, from cron on every node at the same time.
+#
+# - A node without an upgrade takes no lock.
+# - One node after the other; nobody begins before all three are in the cluster and synced.
+# - A failed upgrade freezes the lock: no other node follows before a person has looked and thawed it with
+#   distlock --thaw --lock-name=percona_prod
+exec distlock \
+    --lock-name=percona_prod \
+    --reason="Upgrade of Percona Server" \
+    --unless="yum --quiet check-update percona-server-server" \
+    --gate=/usr/local/bin/all-nodes-synced \
+    --gate-timeout=30m \
+    --gate-for=10 \
+    --on-failure=freeze \
+    -- yum --assumeyes update percona-server-server
