@@ -70,19 +70,25 @@ commands_of() {
 }
 install=$(commands_of README.md)
 wheels=$(commands_of docs/puppet.md)
+ansible=$(commands_of docs/ansible.md)
 check='distlock --version; distlock-etcd --help >/dev/null; distlock-puppet --help >/dev/null; etcdlocker --help >/dev/null'
 # The folder is all that pip takes.
 from_wheels='python3 -m venv /tmp/of_wheels
 /tmp/of_wheels/bin/pip --quiet install --no-index --find-links=/srv/wheels distlock-core
 /tmp/of_wheels/bin/distlock --version'
-rm -rf "$root/opt/distlock" "$root/root/distlock" "$root/srv/wheels" "$root/tmp/of_wheels" "$root"/usr/local/bin/*
+with_ansible='make collection >/dev/null
+ansible-galaxy collection install dist/distlock-distlock-*.tar.gz >/dev/null
+ansible-doc --list distlock.distlock | grep -q "^distlock.distlock.distlock "'
+rm -rf "$root/opt/distlock" "$root/opt/ansible" "$root/root/distlock" "$root/srv/wheels" "$root/tmp/of_wheels" "$root"/usr/local/bin/*
 git clone --quiet . "$root/root/distlock"
 unshare --mount --pid --fork --kill-child bash -c "$as_root" bash "$root" "$root" env -i "${settings[@]}" \
     PATH=/usr/local/bin:/usr/bin:/bin HOME=/root bash -euc "cd /root/distlock
 $install
 $check
 $wheels
-$from_wheels"
+$from_wheels
+$ansible
+$with_ansible"
 
 enter=(/bin/sh -c 'cd "$HOME/distlock" && exec "$@"' sh)
 unshare --mount --pid --fork --kill-child bash -c "$script" bash "$root" "$user" "${settings[@]}" "${enter[@]}" "$@"

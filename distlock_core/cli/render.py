@@ -42,7 +42,7 @@ def as_json(document: dict[str, Any]) -> str:
     import json  # not needed for output to people
 
     try:
-        return json.dumps(document, allow_nan=False)
+        return json.dumps(document, allow_nan=False, check_circular=False)  # no document contains itself
     except ValueError:
         # Python parses NaN and Infinity in a foreign record, but JSON has no such numbers.
         return json.dumps(json.loads(json.dumps(document), parse_constant=str))
