@@ -92,6 +92,7 @@ def take(
     dry_run: bool = False,
     cancel: Cancel | None = None,
     progress: Callable[[Waiting], None] | None = None,
+    realm: Realm | None = None,
 ) -> Taken:
     """Make sure that the settings' owner holds the lock. A hold that this run already has is left unchanged.
 
@@ -103,6 +104,7 @@ def take(
     With `bound` the lock ends with `run` (and with all processes that have inherited the pipe `family`; with `children`
     also with all its descendants). Otherwise it is persistent, or with `unrenewed` expires after its ttl. A dry run
     raises whatever the real run would raise. `progress` is called while waiting, and may raise.
+    `realm` is the realm of the settings, if the caller has it open.
     """
     if bound:
         settings = checked(settings._replace(while_pid=run, ttl=settings.ttl or run_ttl()))
@@ -112,7 +114,7 @@ def take(
     # A step may be entered again by the same owner; a lock bound to a run belongs to that run alone.
     taker = taker_of(taker, run)
     details = None if binding is None else {**trace_of(binding.pid), "taker": dict(taker)}
-    realm = connection.realm_of(settings)
+    realm = realm or connection.realm_of(settings)
     lock = connection.lock_of(realm, settings, step=binding is None, details=details, taker=taker, token=token)
     mine = RunHolds(explicit_owner(settings), run, run_owners, taker)
     reentry, waits, busy = None, None, None

@@ -14,6 +14,7 @@ import pytest
 from distlock_core import LockState, connect
 from distlock_core.testing import Cluster
 from tests.support.etcd_view import Etcd
+from tests.support.playbooks import BIN
 from tests.support.processes import wait_until
 from tests.support.puppet_module_node import ModuleNode
 from tests.support.puppet_node import CHANGED, CHANGED_AND_FAILED, UNCHANGED, quoted
@@ -62,6 +63,27 @@ def test_a_run_locks_finds_its_own_lock_again_and_unlocks(node: ModuleNode, show
     assert code == CHANGED, said
     assert "percona_prod, which was held by puppet:db1, is unlocked" in said
     assert not show("percona_prod").holders
+
+
+def test_a_resource_starts_one_process_whether_it_changes_something_or_not(
+    node: ModuleNode, show: Show, tmp_path: Path
+) -> None:
+    log, program = tmp_path / "started", tmp_path / "bin/distlock-puppet"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$$" >> {log}\nexec {BIN}/distlock-puppet "$@"\n')
+    program.chmod(0o755)
+    node.env["PATH"] = f"{program.parent}:{node.env['PATH']}"
+    locked = "distlock { 'web': }"
+    for number, expected in enumerate((CHANGED, UNCHANGED), start=1):
+        code, said = node.apply(locked)
+        assert code == expected, said
+        assert len(log.read_text().split()) == number
+    code, said = node.apply("distlock { 'web': ensure => unlocked }")
+    assert code == CHANGED, said
+    started = log.read_text().split()
+    assert len(started) == 3
+    assert not show("web").holders
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
 
 
 def test_noop_changes_nothing_and_reports_what_a_run_would_do(node: ModuleNode, seen: Etcd) -> None:

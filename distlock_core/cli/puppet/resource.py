@@ -2,6 +2,7 @@
 
 Fields of the request: `want` ("locked", "unlocked" or "run_lock"), `settings` by config key, `owner` (if the settings
 have no `id`), `run` (pid of Puppet's run), and optionally `dry_run`, `bound` (the lock ends with the run) and `force`.
+With `more` another request may follow the answer: the process waits for it until stdin ends.
 
 The answer is an object under the key `want`. It has `changed`, `owner`, the `holder`, the hold `before` that was taken
 over, `waits` (the obstacle that a real run would wait for), `waited` (the story of a real wait), and `around` (the hold
@@ -21,10 +22,10 @@ from distlock_core.adapters.advice import PUPPET
 from distlock_core.adapters.run_holds import bound_to, hold_around
 from distlock_core.adapters.settings import read_settings
 from distlock_core.cli.acquire import until
-from distlock_core.cli.outcome import fail, out
+from distlock_core.cli.outcome import OK, fail, out
 from distlock_core.cli.render import as_json, holder_json
 from distlock_core.cli.signals import interrupt_on_signals
-from distlock_core.connection import realm_of
+from distlock_core.connection import connect_arguments, realm_of
 from distlock_core.errors import Cancelled, ConfigError, DistlockError
 from distlock_core.lock.wait_story import Waited
 from distlock_core.model.wording import is_held_by
@@ -35,8 +36,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from distlock_core.lock.realm import Realm
     from distlock_core.model.state import Holder
+    from distlock_core.settings.table import Settings
 
+_REALMS: dict[str, Realm] = {}
 LONGEST_REQUEST = 2**20  # bytes
 FIELDS: dict[str, type] = {
     "want": str,
@@ -46,14 +50,21 @@ FIELDS: dict[str, type] = {
     "run": int,
     "bound": bool,
     "force": bool,
+    "more": bool,
 }
 
 
 def run() -> int:
-    """Carry out the request on stdin, and return the exit code."""
+    """Carry out the requests on stdin, and return the exit code."""
+    requests = sys.stdin.buffer
     try:
-        request = read(sys.stdin.buffer.readline(LONGEST_REQUEST))
-        return out(as_json({request["want"]: ANSWERS[request["want"]](request)}))
+        line = requests.readline(LONGEST_REQUEST)
+        while True:
+            request = read(line)
+            code = out(as_json({request["want"]: ANSWERS[request["want"]](request)}))
+            line = requests.readline(LONGEST_REQUEST) if request.get("more") and code == OK else b""
+            if not line:
+                return code
     except Cancelled as error:
         error.message = "called off before the lock was taken; nothing is left behind"
         return fail(error, json=True, to_stderr=False)
@@ -96,6 +107,7 @@ def _locked(request: dict[str, Any]) -> dict[str, Any]:
         dry_run=request.get("dry_run", False),
         cancel=until(interrupt_on_signals(), (run, started)),
         children=True,
+        realm=_realm(settings),
     )
     return {
         "changed": taken.changed,
@@ -110,7 +122,7 @@ def _locked(request: dict[str, Any]) -> dict[str, Any]:
 def _unlocked(request: dict[str, Any]) -> dict[str, Any]:
     settings = read_settings(request["settings"], request["owner"])
     force, run = request.get("force", False), request["run"]
-    realm = realm_of(settings)
+    realm = _realm(settings)
     around = None if force else hold_around(settings.lockname, realm)
     holder = None
     if around is None:
@@ -123,6 +135,14 @@ def _run_lock(request: dict[str, Any]) -> dict[str, Any]:
     holder = bound_to(request["run"], realm_of(settings).show(settings.lockname))
     waited = None if holder is None else Waited.read(holder.record.details.get("waited"))
     return {"story": None if holder is None or waited is None else f"{is_held_by(holder)}, {waited}"}
+
+
+def _realm(settings: Settings) -> Realm:
+    """The realm of these settings. A request that follows another one uses its connection."""
+    reach = repr(connect_arguments(settings))
+    if reach not in _REALMS:
+        _REALMS[reach] = realm_of(settings)
+    return _REALMS[reach]
 
 
 def _shown(holder: Holder | None) -> dict[str, Any] | None:

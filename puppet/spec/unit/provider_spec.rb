@@ -10,13 +10,25 @@ describe Puppet::Type.type(:distlock).provider(:cli) do
   let(:mine) { { 'owner' => "puppet:#{Puppet[:certname]}", 'state' => 'held', 'token' => 7, 'lock' => 'x' } }
   let(:me) { mine['owner'] }
 
-  before(:each) do
-    allow(PuppetX::Distlock::Command).to receive(:ask) do |program, words, request: nil|
-      asked << [program, words, request]
-      answer = answers.shift
-      raise answer if answer.is_a?(Exception)
+  let(:started) { [] }
+  let(:ended) { [] }
 
-      answer
+  def answer_to(*question)
+    asked << question
+    answer = answers.shift
+    raise answer if answer.is_a?(Exception)
+
+    answer
+  end
+
+  before(:each) do
+    allow(PuppetX::Distlock::Command).to receive(:ask) { |program, words| answer_to(program, words, nil) }
+    allow(PuppetX::Distlock::Conversation).to receive(:new) do |program, words|
+      started << program
+      conversation = instance_double(PuppetX::Distlock::Conversation)
+      allow(conversation).to receive(:ask) { |request| answer_to(program, words, request) }
+      allow(conversation).to receive(:close) { ended << program }
+      conversation
     end
   end
 
@@ -40,6 +52,23 @@ describe Puppet::Type.type(:distlock).provider(:cli) do
     expect([program, words]).to eq(['distlock-puppet', ['resource']])
     expect(request).to include(want: :locked, owner: me, run: Process.pid, bound: false, force: false, dry_run: true)
     expect(request[:settings]).to eq(lockname: 'x', reason: '$(id)', timeout: 5, endpoints: 'http://a,http://b')
+  end
+
+  it 'looks and changes in one process, which ends with the change' do
+    answers << locked << locked(holder: mine)
+    changing = provider
+    expect([changing.look(:locked), started.size, ended.size]).to eq([:unlocked, 1, 0])
+    changing.lock
+    expect([started.size, ended.size]).to eq([1, 1])
+    expect(asked.map { |_, _, request| request.values_at(:dry_run, :more) }).to eq([[true, true], [false, false]])
+  end
+
+  it 'leaves no process behind where nothing is changed' do
+    answers << locked(changed: false, holder: mine) << refused.new('busy', 'x is held by node-3') << locked
+    looking = provider
+    [:locked, :held].each { |found| expect(looking.look(:locked)).to eq(found) }
+    expect(provider(noop: true).look(:locked)).to eq(:unlocked)
+    expect([started.size, ended.size]).to eq([3, 3])
   end
 
   it 'sees a lock of its own as locked' do

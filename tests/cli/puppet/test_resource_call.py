@@ -49,6 +49,33 @@ def test_each_request_opens_one_connection(ask: Ask, proxy: Proxy) -> None:
         assert proxy.accepted == number
 
 
+def test_a_look_and_the_change_after_it_need_one_process_and_one_connection(
+    distlock_env: dict[str, str], proxy: Proxy, seen: Etcd
+) -> None:
+    command = os.path.join(os.path.dirname(sys.executable), "distlock-puppet")
+    request = {"owner": "puppet:db1", "run": os.getpid(), "settings": {"lockname": "x", "endpoints": proxy.url}}
+    with subprocess.Popen(
+        [command, "resource"], env=distlock_env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for want, dry_run in (("locked", True), ("locked", False), ("unlocked", True)):
+            process.stdin.write(json.dumps({**request, "want": want, "dry_run": dry_run, "more": True}) + "\n")
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())[want]["changed"]
+            assert len(seen.keys()) == (0 if want == "locked" and dry_run else 1)
+        process.stdin.close()
+        assert process.wait(20) == 0
+        assert process.stdout.read() == ""
+    assert proxy.accepted == 1
+
+
+def test_without_more_the_first_answer_is_the_last(ask: Ask, run_distlock: Any) -> None:
+    line = json.dumps({"want": "locked", "owner": "puppet:db1", "run": os.getpid(), "settings": {"lockname": "x"}})
+    done = run_distlock("resource", input=f"{line}\n{line}\n", command="distlock-puppet")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 1)
+
+
 def test_a_dry_run_writes_nothing_and_reports_the_same(ask: Ask, seen: Etcd) -> None:
     code, answer = ask("locked", {"dry_run": True})
     assert (code, answer["locked"]["changed"], answer["locked"]["holder"]) == (0, True, None)

@@ -17,6 +17,28 @@ module PuppetX::Distlock
     end
   end
 
+  # A program that answers several requests, so that a look and the change after it need one process.
+  class Conversation
+    def initialize(program, words)
+      @path = Command.path_of(program)
+      @pid, @requests, *@streams = Command.start([@path, *words])
+    end
+
+    # Sends a request, and returns the answer.
+    #
+    # @raise [Refused]
+    def ask(request)
+      Command.send_request(@requests, request)
+      Command.answer_in(*Command.read(@pid, @streams, nil, line: true), @path)
+    end
+
+    # The program ends when it sees the end of its standard input.
+    def close
+      [@requests, *@streams].each(&:close)
+      Command.finish(@pid, Command::PATIENCE)
+    end
+  end
+
   # Runs distlock's commands without a shell. Secrets are passed over standard input.
   module Command
     # Searched after PATH, which a service may have shortened.
@@ -40,10 +62,19 @@ module PuppetX::Distlock
     # @param bound time limit in seconds, after which it is ended
     # @raise [Refused]
     def self.ask(program, words, request: nil, bound: nil)
-      path = find(program)
-      raise Refused.new('missing', "#{program} is not installed: is `include distlock` missing?") if path.nil?
-
+      path = path_of(program)
       printed, complained = run([path, *words], request, bound)
+      answer_in(printed, complained, path)
+    end
+
+    def self.path_of(program)
+      find(program) || raise(Refused.new('missing', "#{program} is not installed: is `include distlock` missing?"))
+    end
+
+    # The JSON object that a program has printed.
+    #
+    # @raise [Refused]
+    def self.answer_in(printed, complained, path)
       answer = parse(printed)
       if answer.nil?
         last = one_line(complained.lines.last || 'nothing')
@@ -78,17 +109,25 @@ module PuppetX::Distlock
 
     # The command is ended if Puppet is told to stop. It detects by itself that Puppet has been killed.
     def self.run(command, request, bound)
+      pid, ours, *streams = start(command)
+      send_request(ours, request)
+      read(pid, streams, bound)
+    ensure
+      [ours, *streams].compact.each(&:close)
+      finish(pid, bound.nil? ? PATIENCE : 0) unless pid.nil?
+    end
+
+    # Starts a program. Returns its pid, a pipe to its standard input, and those from its standard output and error.
+    def self.start(command)
       input, ours = IO.pipe
       theirs, output = IO.pipe
       complaints, errors = IO.pipe
       pid = Process.spawn(ENVIRONMENT, [command.first, command.first], *command.drop(1),
                           in: input, out: output, err: errors)
-      [input, output, errors].each(&:close)
-      send_request(ours, request)
-      read(pid, [theirs, complaints], bound)
+      [pid, ours, theirs, complaints]
     ensure
-      [ours, theirs, complaints, input, output, errors].compact.reject(&:closed?).each(&:close)
-      finish(pid, bound.nil? ? PATIENCE : 0) unless pid.nil?
+      [input, output, errors].compact.each(&:close)
+      [ours, theirs, complaints].compact.each(&:close) if pid.nil?
     end
 
     def self.send_request(pipe, request)
@@ -97,13 +136,13 @@ module PuppetX::Distlock
       nil # it has ended already, and its answer says why
     end
 
-    # Reads both streams to the end, and returns their contents.
-    def self.read(pid, streams, bound)
+    # Reads both streams to the end (with `line`: until the first of them has a line), and returns their contents.
+    def self.read(pid, streams, bound, line: false)
       texts = streams.to_h { |stream| [stream, +''] }
       open = streams.dup
       deadline = bound && now + bound
       stopped = nil
-      until open.empty?
+      until open.empty? || (line && texts[streams.first].end_with?("\n"))
         ready, = IO.select(open, nil, nil, deadline ? (deadline - now).clamp(0, STEP) : STEP)
         (ready || []).each { |stream| open.delete(stream) unless take(stream, texts[stream]) }
         if stopped.nil? && stop_requested?

@@ -73,6 +73,8 @@ Puppet::Type.type(:distlock).provide(:cli) do
     found = planned || look_now(wanted)
     plans[plan_key] = wanted if resource.noop? && found != wanted && @refused.nil?
     found
+  ensure
+    leave if resource.noop? || found.nil? || found == wanted || @refused
   end
 
   def lock
@@ -96,6 +98,7 @@ Puppet::Type.type(:distlock).provide(:cli) do
   private
 
   def look_now(wanted)
+    leave
     @refused = @seen = @waits = nil
     answer = ask(wanted, dry_run: true)
     return of_unlocked(answer) if wanted == :unlocked
@@ -141,6 +144,15 @@ Puppet::Type.type(:distlock).provide(:cli) do
     ask(wanted)
   rescue PuppetX::Distlock::Refused => e
     raise Puppet::Error, e.message
+  ensure
+    leave
+  end
+
+  # The process that has looked makes the change too, if Puppet asks for one.
+  def leave
+    @conversation&.close
+  ensure
+    @conversation = nil
   end
 
   def ask(wanted, dry_run: false)
@@ -151,9 +163,11 @@ Puppet::Type.type(:distlock).provide(:cli) do
       bound: run_end?,
       force: resource[:force] ? true : false,
       dry_run: dry_run,
+      more: dry_run,
       settings: settings,
     }
-    PuppetX::Distlock::Command.ask('distlock-puppet', ['resource'], request: request)[wanted.to_s]
+    @conversation ||= PuppetX::Distlock::Conversation.new('distlock-puppet', ['resource'])
+    @conversation.ask(request)[wanted.to_s]
   end
 
   def run_end?
