@@ -29,7 +29,7 @@ $(TRIAL_READY): pyproject.toml tools/pinned.txt tools/environment.py $(wildcard 
 	@$(PYTHON) tools/environment.py .envs/trial embedded
 
 $(BENCH_READY): pyproject.toml tools/pinned.txt tools/environment.py $(wildcard tools/constraints/*.txt)
-	@$(PYTHON) tools/environment.py .envs/bench ansible embedded etcd3
+	@$(PYTHON) tools/environment.py .envs/bench ansible embedded etcd3 salt
 
 $(FLEET_READY): pyproject.toml tools/pinned.txt tools/environment.py $(wildcard tools/constraints/*.txt)
 	@$(PYTHON) tools/environment.py .envs/fleet embedded plot
@@ -84,6 +84,7 @@ pins: ## Renew tools/constraints/, the versions of what .venv takes, for each Py
 bench: $(BENCH_READY) ## Measure
 	$(BENCH)/python -m compileall -q distlock_core
 	$(BENCH)/python -m bench
+	$(BENCH)/python -m bench.adapters
 
 bench-fleet: $(FLEET_READY) ## Simulate a fleet on three members, and draw build/bench/fleet.svg (NODES=10000)
 	$(FLEET)/python -m bench.fleet $(if $(NODES),--nodes=$(NODES))
