@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from distlock_core.lock.lock import Lock
     from distlock_core.lock.monitor import Session
     from distlock_core.lock.realm import Realm
+    from distlock_core.rollout.gate import Gate
 
 TTL = 10  # seconds, by default
 AT_ONCE = 2.0  # seconds that a shutdown tries to release the lock while etcd is away; after that the lease expires
@@ -59,12 +60,14 @@ class LockManager:
         owner: str | None = None,
         ride_out: bool = False,
         listener: Callable[[Notice], object] | None = None,
+        gate: Gate | None = None,
     ) -> None:
         """Contend for the lock `name` in `realm`.
 
         `ttl`: seconds after which the lock is free when its holder is gone. It is renewed every `refresh` seconds
         (default: ttl/3). `value`, `reason` and `owner` (default: the host's name and a random id) are shown to others
-        while the lock is held. `listener`: see `add_listener()`. Raises `ConfigError`. An etcd that is away is no
+        while the lock is held. `listener`: see `add_listener()`. `gate`: asked before the lock is acquired, not at its
+        release. Raises `ConfigError`. An etcd that is away is no
         error: the manager waits for it.
         """
         if not isinstance(name, str):
@@ -76,6 +79,7 @@ class LockManager:
         self._ttl, self._refresh = ttl, refresh
         self._ride_out = ride_out
         self._value, self._reason = value, reason
+        self._gate = gate
         self._new_lock()  # raises here if an argument is wrong
         self._pid = os.getpid()
         self._hold: _Hold | None = None
@@ -263,6 +267,7 @@ class LockManager:
             background=False,
             # A dead waiter must not block others for longer than a dead holder does.
             ticket_ttl=min(TICKET_TTL, self._ttl),
+            gate=None if self._gate is None else self._gate.only_before(),
         )
 
     def _announce(self) -> None:

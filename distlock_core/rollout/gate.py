@@ -72,6 +72,11 @@ class Gate:
         self._next_at = 0.0
         self._green_since: float | None = None
 
+    def only_before(self) -> Gate:
+        """The same gate, but not asked after the work."""
+        words = {"timeout": self.timeout, "every": self._every, "steady": self._steady}
+        return Gate(self._check, before=self.before, after=False, environ=self._environ, **words)
+
     @property
     def story(self) -> str:
         """Why it is not passed, in words."""

@@ -18,6 +18,9 @@
 #   How many seconds the lock outlives the machine.
 # @param reason
 #   Why the lock is taken; shown to everybody who looks or waits.
+# @param gate
+#   A program that exits with 0 if the cluster is healthy. Before that, no run acquires the lock. It is not asked at the end
+#   of a run.
 # @param noop_runs
 #   Whether noop runs acquire the lock too, for resources that have `noop => false`.
 # @param ensure
@@ -36,6 +39,7 @@ class distlock::run_lock (
   Optional[Distlock::Timeout] $lock_timeout = undef,
   Optional[Integer[1]] $ttl = undef,
   Optional[Pattern[/\A[A-Za-z0-9 _.,:;@%+=()\/-]{1,200}\z/]] $reason = undef,
+  Optional[Distlock::Plainpath] $gate = undef,
   Boolean $noop_runs = false,
   Enum['present', 'absent'] $ensure = 'present',
   Enum['main', 'agent', 'user'] $section = 'main',
@@ -67,7 +71,7 @@ class distlock::run_lock (
     undef   => '',
     default => " --config=${config_file}",
   }
-  $how = { 'timeout' => $lock_timeout, 'ttl' => $ttl }.filter |$_, $value| { $value =~ NotUndef }
+  $how = { 'timeout' => $lock_timeout, 'ttl' => $ttl, 'gate' => $gate }.filter |$_, $value| { $value =~ NotUndef }
   $words = $how.map |$option, $value| { " --${option}=${value}" }.join('')
   $always = $noop_runs ? {
     true    => ' --noop-runs',

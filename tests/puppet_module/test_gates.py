@@ -117,3 +117,28 @@ def test_the_example_for_percona(node: ModuleNode, seen: Etcd, tmp_path: Path) -
     code, said = node.apply(f"{text} include percona_upgrade")
     assert code == CHANGED, said
     assert seen.keys() == []
+
+
+def test_a_whole_run_begins_only_while_the_cluster_is_healthy(
+    node: ModuleNode, seen: Etcd, show: Callable[[], LockState], tmp_path: Path
+) -> None:
+    """The prerun_command that distlock::run_lock sets, in a run of its own."""
+    (tmp_path / "gate").write_text(f"#!/bin/sh\necho lag 12\ntest -e {tmp_path}/healthy\n")
+    (tmp_path / "gate").chmod(0o755)
+    conf = tmp_path / "puppet.conf"
+    code, said = node.apply(
+        f"class {{ 'distlock::run_lock': lock_name => 'x', gate => '{tmp_path}/gate', puppet_conf => '{conf}',"
+        f" program => '{BIN}/distlock-puppet' }}"
+    )
+    assert code == CHANGED, said
+    (prerun,) = re.findall(r"^\s*prerun_command *= *(.*)$", conf.read_text(), re.MULTILINE)
+    assert f"--gate={tmp_path}/gate" in prerun
+    text = f"file {{ '{tmp_path}/work': ensure => file }}"
+    (node.confdir / "puppet.conf").write_text(conf.read_text())
+    code, said = node.apply(text)
+    assert "x is free; its gate is red: lag 12" in said
+    assert not (tmp_path / "work").exists()
+    (tmp_path / "healthy").touch()
+    code, said = node.apply(text)
+    assert code == CHANGED, said
+    assert (tmp_path / "work").exists()

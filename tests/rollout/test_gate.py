@@ -14,7 +14,7 @@ from typing import Any, Callable
 import pytest
 
 import distlock_core
-from distlock_core import Gate, GateClosed, Interrupt, LockLost, NotSettled
+from distlock_core import Gate, GateClosed, Interrupt, LockLost, LockManager, NotSettled
 from distlock_core.errors import AcquireTimeout, Cancelled
 from distlock_core.testing import Cluster
 from tests.rollout.test_needed import DISTLOCK, pid_in
@@ -441,3 +441,17 @@ def test_a_callable_that_hangs_delays_no_renewal(scene: Scene) -> None:
     threading.Timer(5, over.set).start()
     lock.release()
     assert scene.get("x") is None
+
+
+def test_a_manager_stands_for_a_lock_only_while_its_gate_is_green(scene: Scene) -> None:
+    is_healthy = threading.Event()
+    gate = Gate(is_healthy.is_set, every=0.05, timeout=BOUND)
+    with LockManager(scene.realm(), "x", ttl=5, gate=gate) as manager:
+        scene.until_in_line("x", 1)
+        pause(1)
+        assert not manager.have_lock()
+        assert scene.get("x") is None
+        is_healthy.set()
+        until(manager.have_lock)
+        is_healthy.clear()
+    assert scene.get("x") is None  # it does not wait for a gate as it ends
