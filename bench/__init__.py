@@ -1,1 +1,1 @@
-"""What a lock costs, measured side by side with other tools in one run: ``python -m bench``."""
+"""Benchmarks: the cost of a lock, compared with other tools in the same run: ``python -m bench``."""

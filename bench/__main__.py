@@ -1,4 +1,4 @@
-"""Runs the measurements and prints them: ``python -m bench --help``."""
+"""Runs the benchmarks and prints the results: ``python -m bench --help``."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _options() -> argparse.Namespace:
     unknown = sorted(set(named) - set(PARTS) - set(TOOLS))
     if unknown:
         parser.error(f"--only: {', '.join(unknown)}: neither a part nor a tool")
-    # Naming parts says nothing about tools, and the other way round.
+    # --only for parts selects no tools, and vice versa.
     options.only = [part for part in PARTS if part in named] or list(PARTS)
     options.only += [tool for tool in TOOLS if tool in named] or list(TOOLS)
     return options

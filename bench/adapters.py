@@ -39,7 +39,7 @@ STRACE = shutil.which("strace")
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one step on average, beyond a run with none; `cpu` in seconds."""
+    """Average cost of one step, compared with a run without steps; `cpu` in seconds."""
 
     name: str
     commits: float
@@ -66,7 +66,7 @@ class Bench:
         self._trace = folder / "trace"
 
     def measure(self, adapter: Adapter) -> list[Cost]:
-        """The counts of one run, and the cheapest CPU time of a few others: the rest is noise."""
+        """The counts of one run, and the lowest CPU time of several others, as anything above it is noise."""
         base, *found = (self._kind(f"{adapter.name}: {kind}", adapter, kind) for kind in adapter.kinds)
         return [_per_step(each, base) for each in found]
 
@@ -80,7 +80,7 @@ class Bench:
         commits, requests = self._server.commits(), len(self._proxy.requests)
         connections = self._proxy.accepted
         self._processes.run([*self._tracer(), *adapter.kinds[kind]], adapter.env, BOUND)
-        commits = self._server.commits() - commits  # waits until nothing is written any more
+        commits = self._server.commits() - commits  # waits until etcd is idle
         requests = len(self._proxy.requests) - requests
         connections = self._proxy.accepted - connections
         programs = sum(line.endswith("= 0") for line in self._trace.read_text().splitlines())
@@ -162,7 +162,7 @@ def puppet(folder: Path, env: Mapping[str, str]) -> Adapter | None:
 
 
 def _succeeding(command: list[str]) -> list[str]:
-    """With --detailed-exitcodes 2 is a success with changes; without, a failed resource would go unnoticed."""
+    """With --detailed-exitcodes, 2 means success with changes; without it, a failed resource would go unnoticed."""
     return ["/bin/sh", "-c", '"$@"; code=$?; test $code -eq 0 -o $code -eq 2', "sh", *command]
 
 

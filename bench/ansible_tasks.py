@@ -42,9 +42,9 @@ def is_there() -> bool:
 
 
 def measure(processes: Processes, at: Environment, endpoint: str) -> list[AnsibleTasks]:
-    """The cheapest of a few rounds: the rest is noise."""
+    """The lowest figures of several rounds, as anything above them is noise."""
     env = {**playbook_environment(at), "DISTLOCK_ENDPOINTS": endpoint, "DISTLOCK_PREFIX": at.prefix}
-    bare = os.path.realpath(sys.executable)  # that of no virtual environment
+    bare = os.path.realpath(sys.executable)  # outside any virtual environment
     return [_measure(processes, at.folder, env, python, python != bare) for python in (bare, at.python)]
 
 
@@ -69,7 +69,7 @@ def _measure(processes: Processes, folder: Path, env: Mapping[str, str], python:
 
 
 def playbook_environment(at: Environment) -> dict[str, str]:
-    """The environment of `ansible-playbook`, with the collection as it is built from this tree."""
+    """The environment of `ansible-playbook`, with the collection built from this tree."""
     collections = at.folder / "collections"
     build = [sys.executable, str(ROOT / "tools/build_collection.py"), "--tree", "--into", str(collections)]
     done = subprocess.run(build, capture_output=True, text=True, timeout=BOUND, check=False)

@@ -1,4 +1,4 @@
-"""Compares the counts of this tree with those expected: ``python -m bench.check``, ``--renew`` writes them anew."""
+"""Compares this tree's counts with the expected ones: ``python -m bench.check``; ``--renew`` updates the latter."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from distlock_core.testing import Cluster, Tls
 
 EXPECTED = Path(__file__).with_name("expected.json")
 RENEW = "make bench-check RENEW=yes"
-# How far a count may go up or down, as a share. Bytes have the lengths of pids and names in them; how many events of a
-# watch arrive in one piece, and so how often it is read, is up to the scheduler.
-INSTRUCTIONS = 0.05  # a TLS handshake is never the same twice
+# Relative tolerance of each count. The number of bytes varies with the lengths of pids and names; the number of reads
+# with how many events of a watch arrive together, which depends on the scheduler.
+INSTRUCTIONS = 0.05  # TLS handshakes vary
 TOLERANCES = {
     "alone": {"commits": 0.0, "requests": 0.0, "bytes sent": 0.1, "bytes read": 0.1},
     "hand-over": {"commits": 0.15, "requests": 0.5, "bytes read": 0.5},
@@ -31,7 +31,7 @@ TOLERANCES = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.check", description="Counts, compared with those expected.")
-    parser.add_argument("--renew", action="store_true", help=f"write {EXPECTED.name} anew")
+    parser.add_argument("--renew", action="store_true", help=f"update {EXPECTED.name}")
     renew = parser.parse_args().renew
     try:
         found = measured()
@@ -45,13 +45,13 @@ def main() -> int:
         if "instructions" not in found and before:
             found["instructions"] = before["instructions"]  # no valgrind here
         EXPECTED.write_text(json.dumps(found, indent=1) + "\n")
-        print(f"bench-check: {EXPECTED.name} is written anew; see: git diff {EXPECTED.relative_to(Path.cwd())}")
+        print(f"bench-check: {EXPECTED.name} is updated; see: git diff {EXPECTED.relative_to(Path.cwd())}")
         return 0
     lines = differences(json.loads(EXPECTED.read_text()), found)
     for line in lines:
         print(f"bench-check: {line}", file=sys.stderr)
     if lines:
-        print(f"bench-check: if that is intended, write the new counts with: {RENEW}", file=sys.stderr)
+        print(f"bench-check: if that is intended, update the expected counts with: {RENEW}", file=sys.stderr)
         return 1
     print("bench-check: all counts are as expected")
     return 0
@@ -95,13 +95,13 @@ def measured() -> dict[str, Any]:
 
 
 def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """One line for each count that is not as expected."""
+    """One line for each unexpected count."""
     ours, theirs = found.get("instructions"), expected.get("instructions")
     is_same = theirs is not None and theirs["interpreter"] == counts.interpreter()
     lines = []
     for case, modules in found["modules"].items():
         for whose, names in modules.items():
-            if whose == "own" or is_same:  # which modules of its own Python loads differs from version to version
+            if whose == "own" or is_same:  # Python's own modules differ between its versions
                 lines += _changed(case, set(expected["modules"].get(case, {}).get(whose, ())), set(names))
     for part, tolerances in TOLERANCES.items():
         for case, values in found[part].items():
@@ -119,7 +119,7 @@ def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
 
 def _changed(case: str, expected: set[str], found: set[str]) -> list[str]:
     if len(found) == len(expected):
-        return []  # one that was renamed costs nothing
+        return []  # a renamed module costs nothing
     names = [f"+ {name}" for name in sorted(found - expected)] + [f"- {name}" for name in sorted(expected - found)]
     return [f"modules, {case}: {len(expected)} expected, {len(found)} loaded: {', '.join(names)}"]
 

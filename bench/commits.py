@@ -1,4 +1,4 @@
-"""What an uncontended lock and unlock cost etcd: raft commits, each of them a write to every member's disk."""
+"""Raft commits of an uncontended lock and unlock; each commit is a write to the disk of every member."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CYCLES = 20
 
 @dataclass(frozen=True)
 class Commits:
-    """Per lock and unlock; a lease left behind costs one more commit when it ends."""
+    """Commits per lock and unlock; a lease that is left behind costs one more when it expires."""
 
     tool: str
     commits: float
@@ -40,14 +40,14 @@ def measure(processes: Processes, tools: Sequence[Tool], failed: Callable[[Tool,
 
 
 def idle(server: Server, seconds: float = 3.0) -> float:
-    """Commits per second while nobody does anything: what the figures would have to be corrected by."""
+    """Commits per second of an idle etcd, by which the figures would have to be corrected."""
     before, started = server.commits(), time.monotonic()
     time.sleep(seconds)
     return (server.commits() - before) / (time.monotonic() - started)
 
 
 def _of(processes: Processes, tool: Tool, server: Server) -> Commits:
-    # Once before: what is paid only once, as the folder in v2, is not counted.
+    # A run before the measurement, so that one-time costs (such as the folder in v2) are not counted.
     processes.run(tool.argv("commits", ["/bin/true"]), tool.env)
     commits, leases = server.commits(), server.leases()
     for _ in range(CYCLES):

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from bench.tools import Tool
 
 CYCLES = 5
-SHORT, LONG = 4, 24  # waiters: what does not grow with the line is the same per hand-over in both
+SHORT, LONG = 4, 24  # waiters: a cost that does not grow with the queue is the same per hand-over in both
 BOUND = 60.0
 
 
 def modules(tools: Mapping[str, Tool]) -> dict[str, dict[str, list[str]]]:
-    """The modules that a run loads beyond bare Python, distlock's own and others: of the first, and what others add."""
+    """The modules that each case loads in addition to bare Python and to the cases before it: distlock's and others."""
     found: dict[str, dict[str, list[str]]] = {}
     known: set[str] = set()
     for case, tool in tools.items():
@@ -57,7 +57,7 @@ def run_alone(processes: Processes, meter: Meter, tool: Tool) -> dict[str, float
 
 
 def hand_over(server: Server, meter: Meter, prefix: str, waiters: int, ttl: int | None = None) -> dict[str, float]:
-    """Commits, requests and bytes of one hand-over in a line of this length, by the library."""
+    """Commits, requests and bytes of one hand-over in a queue of this length, with the library."""
     with lined_up(server, meter.endpoint, prefix, f"counted-{waiters}-{ttl}", waiters, ttl) as line:
         commits, before = server.commits(), meter.traffic()
     line.drained()
@@ -67,24 +67,24 @@ def hand_over(server: Server, meter: Meter, prefix: str, waiters: int, ttl: int 
 
 
 def instructions(at: Environment, tools: Mapping[str, Tool]) -> dict[str, float] | None:
-    """Those of a run, as a multiple of those of bare Python. None without valgrind."""
+    """The instructions of a run, as a multiple of those of bare Python. None without valgrind."""
     if shutil.which("valgrind") is None:
         return None
     bare = _instructions([at.python, "-c", "pass"], at.variables)
     found = {}
     for case, tool in tools.items():
-        patient = {**tool.env, "DISTLOCK_CONNECT_TIMEOUT": "60"}  # everything takes twenty times as long there
+        patient = {**tool.env, "DISTLOCK_CONNECT_TIMEOUT": "60"}  # valgrind is about twenty times slower
         found[case] = round(_instructions(tool.argv("instructions", ["/bin/true"]), patient) / bare, 3)
     return found
 
 
 def interpreter() -> str:
-    """What the number of instructions depends on."""
+    """The interpreter and machine, on which the number of instructions depends."""
     return f"{platform.python_implementation()} {platform.python_version()} {platform.machine()}"
 
 
 def _instructions(argv: list[str], env: Mapping[str, str]) -> int:
-    # Of the process itself: a child that it forks has a number of its own, in a line with its pid.
+    # The count of the process itself; a forked child has a separate one, on a line with its pid.
     command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", *argv]
     done = subprocess.run(
         command, env={**env, "PYTHONHASHSEED": "0"}, capture_output=True, text=True, timeout=BOUND, check=False

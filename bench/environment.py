@@ -1,4 +1,4 @@
-"""What every measured tool runs in: an environment as after a plain install, and no settings from outside."""
+"""The environment of all measured tools: as after a plain install, without any settings from outside."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Environment:
 
     @classmethod
     def make(cls, folder: Path) -> Environment:
-        # Etcd is ours alone; the random part is for the day when somebody points this at one that is not.
+        # This etcd has no other users; the random part is a safeguard in case it is ever run against one that has.
         python = _plain_python(folder)
         return cls(folder, python, _script(folder), _clean_variables(folder), f"/bench-{secrets.token_hex(4)}/")
 
@@ -47,14 +47,14 @@ def _plain_python(folder: Path) -> str:
 
 
 def _script(folder: Path) -> str:
-    """The console script as uv and pip write it. Older versions, pip 23 for one, write one that also imports `re`."""
+    """The console script as uv and pip write it; that of older versions (such as pip 23) imports `re`, too."""
     script = folder / "distlock"
     script.write_text("import sys\nfrom distlock_core.cli.start import distlock\nsys.exit(distlock())\n")
     return str(script)
 
 
 def _clean_variables(folder: Path) -> dict[str, str]:
-    """The environment's variables without those that steer a lock or an interpreter, and with an empty home."""
+    """The environment variables, without those that configure a lock or an interpreter, and with an empty home."""
     steering = ("DISTLOCK", "ETCD", "LOCKNAME", "NODE_OPTIONS", "PYTHON")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(steering)}
     return {**kept, "HOME": str(folder), "no_proxy": "127.0.0.1"}

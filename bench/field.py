@@ -1,4 +1,4 @@
-"""Who takes part in this run, who does not, and why."""
+"""The tools that take part in this run, and the reasons why others do not."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TOOLS = (
 
 
 class Field:
-    """The tools that can run here; what fails on the way is noted beside what could not start."""
+    """The tools that can run here, and notes about those that cannot start or fail later."""
 
     def __init__(self, only: Collection[str]) -> None:
         self._only = only
@@ -48,7 +48,7 @@ class Field:
         server: Server,
         only: Collection[str],
     ) -> Field:
-        """Find the tools of these names; the etcd that one of them needs for itself ends with the stack."""
+        """Find the tools with these names; an etcd that is started for one of them ends with the stack."""
         field = cls(only)
 
         def etcdlocker() -> tools.Tool:
@@ -86,7 +86,7 @@ class Field:
         return field
 
     def failed(self, tool: tools.Tool, why: str) -> None:
-        """Say at once, and again at the end, that a tool has no figures in one part."""
+        """Report now, and again at the end, that a tool has no figures in one part."""
         say(f"{tool.name}: {why}")
         before = self.left_out.get(tool.name)
         if before is None:
@@ -95,7 +95,7 @@ class Field:
             self.left_out[tool.name] = f"{before}; {why}"
 
     def drop(self, tool: tools.Tool, why: str) -> None:
-        """The same for one that cannot even take a free lock: nothing else is asked of it."""
+        """Report a tool that cannot acquire even a free lock, and exclude it from all other parts."""
         self.failed(tool, why)
         self.tools.remove(tool)
 
@@ -125,7 +125,7 @@ class Secured:
 
 
 def say(text: str) -> None:
-    """Progress, which is not part of the result."""
+    """Print progress, which is not part of the results."""
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 

@@ -88,7 +88,7 @@ def ticket_ttl_of(nodes: int, options: argparse.Namespace) -> int:
 
 
 def measure(nodes: int, options: argparse.Namespace, until: float) -> Fleet:
-    """One size, on a cluster of its own. Raises `ToolFailedError` if it has not ended at the moment `until`."""
+    """Measure one size, on a separate cluster. Raises `ToolFailedError` if it has not ended by `until`."""
     with Cluster.start(members=3) as cluster, contextlib.ExitStack() as stack:
         members, server, prefix = Members(cluster), Server(cluster), "/fleet/"
         with contextlib.ExitStack() as holds:
@@ -241,7 +241,7 @@ def main() -> int:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # for etcd and the workers
     sizes = sorted({max(min(SMALLEST, options.nodes), int(options.nodes * share)) for share in SHARES})
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that what was started is ended
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that all child processes are ended
     found: list[Fleet] = []
     until = time.monotonic() + options.limit
     for size in sizes:

@@ -29,7 +29,7 @@ def main() -> int:
     first, last = map(int, options.nodes.split(":"))
     endpoints = options.endpoints.split(",")
     failures: list[str] = []
-    # Nodes do not come in the same millisecond: so many at a time are on their way into the queue.
+    # Nodes do not arrive in the same millisecond: only this number joins the queue at a time.
     entrance = threading.BoundedSemaphore(ARRIVING)
 
     def stand(node: int) -> None:
@@ -40,7 +40,7 @@ def main() -> int:
                 inside.set()
                 entrance.release()
 
-        # Each begins at another member, as clients with shuffled lists do.
+        # Each starts with a different member, as clients with shuffled lists do.
         turn = node % len(endpoints)
         try:
             with connect(endpoints[turn:] + endpoints[:turn], options.prefix, connect_timeout=60) as realm:

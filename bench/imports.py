@@ -1,4 +1,4 @@
-"""Where the start of the command line goes: what Python itself says about each import."""
+"""Start-up time of the command line by import, as measured by Python."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class Import:
-    """Milliseconds: of the module alone, and with all that it was the first to import."""
+    """Milliseconds of the module alone, and including the modules that it was the first to import."""
 
     module: str
     alone: float
@@ -28,7 +28,7 @@ class Import:
 
 @dataclass(frozen=True)
 class Imports:
-    """Of one run of the command line, beside those of bare Python."""
+    """The imports of one run of the command line, without those of bare Python."""
 
     modules: int
     total: float
@@ -46,7 +46,7 @@ def measure(distlock: Tool) -> Imports:
 
 
 def of(python: str, arguments: Sequence[str], env: Mapping[str, str]) -> dict[str, Import]:
-    """Each module's cheapest of a few runs: what is above it is noise, not the import."""
+    """Each module's lowest time of several runs, as anything above it is noise."""
     best: dict[str, Import] = {}
     for _ in range(RUNS):
         run = subprocess.run(

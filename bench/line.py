@@ -1,4 +1,4 @@
-"""A line of waiters in few processes: threads that use the library, each with a connection of its own."""
+"""A queue of waiters in few processes: threads that use the library, each over a separate connection."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SENT = "etcd_network_client_grpc_sent_bytes_total"
 
 
 class Line:
-    """Waiters for one lock, in the order in which they came; each of them releases as soon as it holds the lock."""
+    """Waiters for one lock, in order of arrival; each releases the lock as soon as it holds it."""
 
     def __init__(self, endpoint: str, prefix: str, name: str, ttl: int | None = None) -> None:
         self.prefix, self.name = prefix, name
@@ -45,7 +45,7 @@ class Line:
             threading.stack_size(before)
 
     def drained(self) -> None:
-        """Wait until all have had their turn. Raises `ToolFailedError`."""
+        """Wait until every waiter has held the lock. Raises `ToolFailedError`."""
         deadline = time.monotonic() + DRAINED + len(self._threads) / 10
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -65,7 +65,7 @@ class Line:
 def lined_up(
     server: Server, endpoint: str, prefix: str, name: str, waiters: int, ttl: int | None = None
 ) -> Iterator[Line]:
-    """A lock that is held until the end of the block, and waiters for it, all of them in the queue."""
+    """A lock that is held until the end of the block, and waiters that have all joined its queue."""
     with ExitStack() as stack:
         realm = stack.enter_context(connect(endpoint, prefix))
         stack.enter_context(realm.lock(name))
@@ -79,7 +79,7 @@ def lined_up(
 
 @dataclass(frozen=True)
 class LineDrain:
-    """From the release by the holder until the last one has released."""
+    """Figures from the release by the holder to the release by the last waiter."""
 
     waiters: int
     seconds: float
@@ -93,7 +93,7 @@ class LineDrain:
 
 
 def drain(server: Server, prefix: str, waiters: int) -> LineDrain:
-    """Waiters in as many processes as a fleet of that size has: one would run 1,000 threads in turn."""
+    """Waiters spread over several processes, as a single one would run 1,000 threads in turn."""
     from bench.fleet import output_of, workers_of
 
     prefix = f"{prefix}line-{waiters}/"
@@ -115,7 +115,7 @@ def drain(server: Server, prefix: str, waiters: int) -> LineDrain:
 
 
 def _cpu(work: Callable[[], object]) -> float:
-    """Seconds of CPU of this thread: all the waiters are threads beside it."""
+    """CPU seconds of this thread only, since the waiters are threads of the same process."""
     best = float("inf")
     for _ in range(3):
         before = time.thread_time()

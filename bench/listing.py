@@ -1,4 +1,4 @@
-"""What it costs to list a realm, beside the CPU that json.loads takes for the same reply of etcd."""
+"""Cost of listing a realm, compared with the CPU time of json.loads for the same reply from etcd."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOTE = '{"how":"released","owner":"node-1","token":4711,"since":1795263660,"run"
 
 @dataclass(frozen=True)
 class Listing:
-    """Seconds of CPU, the cheapest of a few runs; of a process, less that of one that lists no lock."""
+    """Lowest CPU seconds of several runs; for a process, minus those of a process that lists no lock."""
 
     locks: int
     notes: int  # of other names

@@ -1,4 +1,4 @@
-"""A forwarder in front of etcd that counts what passes: requests, and bytes in each direction."""
+"""A forwarder in front of etcd that counts requests, and bytes in each direction."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PIECE = 65536
 
 @dataclass
 class Traffic:
-    """What passed since the start; `read` is what the clients received."""
+    """Totals since the start; `read` is the number of bytes that clients received."""
 
     requests: int = 0
     sent: int = 0
@@ -30,7 +30,7 @@ class Traffic:
 
 
 class Meter:
-    """Forwards to one endpoint over plain HTTP, from a port of its own; leaving the ``with`` block ends it."""
+    """Forwards a free port to one endpoint over plain HTTP, until the end of the ``with`` block."""
 
     def __init__(self, endpoint: str) -> None:
         target = urllib.parse.urlsplit(endpoint)
@@ -103,7 +103,7 @@ class Meter:
 
 
 def _pieces(source: socket.socket, target: socket.socket) -> Iterator[bytes]:
-    """What is read from the source, and is on its way to the target; the end of one is passed on to the other."""
+    """Bytes read from the source that are to be written to the target; the end of the source ends the target."""
     with contextlib.suppress(OSError):
         while True:
             piece = source.recv(_PIECE)

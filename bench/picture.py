@@ -1,4 +1,4 @@
-"""Draws the figures of a simulated fleet: ``python -m bench.picture FLEET.json PICTURE.svg``."""
+"""Plots the figures of a simulated fleet: ``python -m bench.picture FLEET.json PICTURE.svg``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts what is measured, waits for it with a bound, and leaves nothing behind, whatever happens."""
+"""Starts the measured processes, waits for them with a time limit, and leaves none behind."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ GRACE = 3.0  # seconds between SIGTERM and SIGKILL
 
 
 class ToolFailedError(Exception):
-    """A measured tool failed or took too long: it is reported, and left out of what follows."""
+    """A measured tool failed or took too long: it is reported, and excluded from the other parts."""
 
 
 class InterruptedBySignalError(BaseException):
-    """Not an Exception: nothing on the way up may take it for the failure of one tool."""
+    """A BaseException, so that no caller mistakes it for the failure of one tool."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -33,7 +33,7 @@ class InterruptedBySignalError(BaseException):
 
 
 class Processes:
-    """Every process of the run; leaving the ``with`` block stops those that are left."""
+    """All processes of the run; those still running are stopped at the end of the ``with`` block."""
 
     def __init__(self) -> None:
         self._running: dict[int, subprocess.Popen[bytes]] = {}
@@ -50,7 +50,7 @@ class Processes:
         self.stop(list(self._running.values()))
 
     def start(self, argv: Sequence[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        """Start in a group of its own, so that Ctrl-C reaches us alone and a group can be killed as a whole."""
+        """Start it in a separate process group, which Ctrl-C does not reach and which can be killed as a whole."""
         errors = tempfile.NamedTemporaryFile(prefix="bench-stderr-")  # noqa: SIM115 - closed with its process
         with self._uninterrupted():
             process = subprocess.Popen(
@@ -66,7 +66,7 @@ class Processes:
         return process
 
     def run(self, argv: Sequence[str], env: Mapping[str, str], bound: float = 30.0) -> float:
-        """The seconds from the start to the end of a process that succeeded."""
+        """Seconds from the start to the successful end of a process."""
         with self.bounded(bound):
             started = time.perf_counter()
             process = self.start(argv, env)
@@ -77,7 +77,7 @@ class Processes:
 
     @contextlib.contextmanager
     def bounded(self, seconds: float) -> Iterator[None]:
-        """Kill what was started inside and is still there after so many seconds; leave nothing of it in any case."""
+        """Kill processes started in the block that still run after this number of seconds, or at its end."""
         # A timer, and a wait() without a timeout: with one, wait() polls at up to 50 ms and so measures itself.
         before = set(self._running)
         expired = threading.Event()
@@ -103,7 +103,7 @@ class Processes:
             self.stop(started_inside())
 
     def wait_all(self, processes: Sequence[subprocess.Popen[bytes]], bound: float) -> int:
-        """Wait for the end of each; how many had not come to it after so many seconds, and were killed."""
+        """Wait for all to end; return how many were killed because they still ran after this number of seconds."""
         late: list[subprocess.Popen[bytes]] = []
 
         def expire() -> None:
@@ -121,7 +121,7 @@ class Processes:
         return len(late)
 
     def finish(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
-        """Wait for the end of each and check that it succeeded; one failure is told with what it printed."""
+        """Wait for all to end; raise the first failure, with the output of that process."""
         failure = None
         for process in processes:
             code = process.wait()
@@ -135,7 +135,7 @@ class Processes:
             raise ToolFailedError(failure)
 
     def stop(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
-        """SIGTERM, up to GRACE seconds, then SIGKILL to the whole group of each."""
+        """Send SIGTERM, wait up to GRACE seconds, then send SIGKILL to each process group."""
         for process in processes:
             if process.returncode is None:
                 process.terminate()
@@ -144,7 +144,7 @@ class Processes:
             while process.returncode is None and not _ended(process.pid) and time.monotonic() < deadline:
                 time.sleep(0.01)
             if process.returncode is None:
-                # Before the process is reaped: afterwards the number of the group may be somebody else's.
+                # Before the process is reaped, as its group id may be reused afterwards.
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -155,7 +155,7 @@ class Processes:
 
     @contextlib.contextmanager
     def _uninterrupted(self) -> Iterator[None]:
-        """A signal between the birth of a process and its entry in our list would leave it behind: deliver it after."""
+        """Defer signals from the start of a process until it is on the list, or it would be left behind."""
         self._deferring = True
         try:
             yield
@@ -166,14 +166,14 @@ class Processes:
 
     def _interrupt(self, number: int, _frame: FrameType | None) -> None:
         if self._signal is not None:
-            return  # we are stopping already, which is bounded: a second Ctrl-C must not stop that
+            return  # already stopping, with a time limit: a second Ctrl-C must not interrupt that
         self._signal = number
         if not self._deferring:
             raise InterruptedBySignalError(number)
 
 
 def wait_until(what: str, condition: Callable[[], bool], bound: float, pause: float = 0.02) -> None:
-    """Poll a condition, with a bound."""
+    """Poll a condition, with a time limit."""
     deadline = time.monotonic() + bound
     while not condition():
         if time.monotonic() > deadline:
@@ -182,7 +182,7 @@ def wait_until(what: str, condition: Callable[[], bool], bound: float, pause: fl
 
 
 def cpu_of_children() -> float:
-    """Seconds of CPU of all children that have ended."""
+    """CPU seconds of all children that have ended."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return children.ru_utime + children.ru_stime
 

@@ -13,7 +13,7 @@ _retry = tenacity.retry
 
 
 def _retry_as_it_was(wait: Callable[[int, float], float], **others: Any) -> Any:
-    """With tenacity 5 and later, the lock's own wait() is called with the one argument that it does not expect."""
+    """Adapts the lock's wait(), which tenacity 5 and later calls with an argument that it does not expect."""
     return _retry(wait=lambda state: wait(state.attempt_number, state.seconds_since_start or 0.0), **others)
 
 
@@ -22,7 +22,7 @@ tenacity.retry = _retry_as_it_was  # type: ignore[assignment]
 
 def main() -> int:
     host, port = sys.argv[1].split(":")
-    # Its Lock does not renew its lease, and leaves one behind at each try: none may end during the measurements.
+    # Its Lock does not renew its lease, and leaves one behind at each attempt: none may expire during the measurements.
     lock = etcd3.client(host=host, port=int(port)).lock(sys.argv[2], ttl=3600)
     if not lock.acquire(timeout=None):
         return 1

@@ -1,4 +1,4 @@
-"""What one process costs its node while it holds a lock, waits for one, or keeps one for another process."""
+"""Cost for a node of a process that holds a lock, waits for one, or keeps one for another process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bench.processes import Processes
     from bench.tools import Tool
 
-SETTLED = 2.0  # seconds for all to fall asleep
+SETTLED = 2.0  # seconds until all processes are idle
 OBSERVED = 30.0  # some wake every 10 or 20 s only
 KEEPER_ENDS = 5.0
 
@@ -35,7 +35,7 @@ class Resident:
 
 
 def observe(processes: Processes, tools: Sequence[Tool], failed: Callable[[Tool, str], None]) -> list[Resident]:
-    """All at once, over the same seconds."""
+    """Observe all of them at the same time."""
     with contextlib.ExitStack() as stack, processes.bounded(2 * QUEUED + OBSERVED):
         pids: list[tuple[Tool, str, int]] = []
         for tool in tools:
@@ -64,7 +64,7 @@ def observe(processes: Processes, tools: Sequence[Tool], failed: Callable[[Tool,
 
 @contextlib.contextmanager
 def _kept(processes: Processes, tool: Tool) -> Iterator[int]:
-    """The pid of a keeper; it has ended when the block has."""
+    """The pid of a keeper, which is ended with the block."""
     assert tool.keep is not None
     kept = processes.start(["/bin/sleep", "3600"], tool.env)
     keeper = None

@@ -1,4 +1,4 @@
-"""An etcd as the measurements see it: its counters, its keys, its leases."""
+"""An etcd for the measurements: its counters, keys and leases."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _QUIET = 0.3  # seconds without a commit after which a tool's work counts as don
 
 
 class Server:
-    """A cluster of one member that nobody else uses."""
+    """A cluster of one member, without other users."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.endpoint = cluster.endpoints[0]
@@ -34,7 +34,7 @@ class Server:
             raise ToolFailedError(f"this etcd has no metric {name}") from None
 
     def commits(self) -> int:
-        """Proposals committed, once none has been added for a moment (some tools clean up after their end)."""
+        """Committed proposals, read once etcd has been idle for a moment, as some tools clean up after their end."""
         deadline = time.monotonic() + 5.0
         count, since = self._committed(), time.monotonic()
         while time.monotonic() - since < _QUIET and time.monotonic() < deadline:
@@ -55,7 +55,7 @@ class Server:
         self._post("/v3/kv/txn", {"success": puts})
 
     def raw_range(self, prefix: str) -> bytes:
-        """The reply of etcd with all keys that begin so, as it comes."""
+        """The raw reply of etcd with all keys that have this prefix."""
         return self._ask("/v3/kv/range", {"key": _base64(prefix), "range_end": _base64(_after(prefix))}, 120.0)
 
     def leases(self) -> int:
@@ -74,7 +74,7 @@ class Server:
 
 
 def _opener(cluster: Cluster) -> urllib.request.OpenerDirector:
-    # A proxy of the environment must not get between us and the loopback interface.
+    # A proxy from the environment must not be used for the loopback interface.
     handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
     if cluster.tls is not None:
         handlers.append(urllib.request.HTTPSHandler(context=cluster.tls.context()))

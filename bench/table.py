@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Report:
-    """What was measured so far; None: that part did not run."""
+    """The results so far; None for a part that did not run."""
 
     machine: dict[str, Any]
     left_out: dict[str, str]
@@ -160,12 +160,12 @@ class Report:
 
 
 def growth(cost: float, first: float, size: float) -> str:
-    """How many times as fast as the size the cost has grown: a square shows as the ratio of the sizes."""
+    """Growth of the cost relative to the growth of the size: 1 for linear, the ratio of the sizes for quadratic."""
     return f"{cost / first / size:.1f}" if first > 0 else "-"
 
 
 def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A title, and columns as wide as they need to be: the first to the left, numbers to the right."""
+    """A titled table with columns of minimal width: the first aligned left, numbers right."""
     widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(len(heads))]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])

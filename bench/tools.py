@@ -1,4 +1,4 @@
-"""The tools that are compared: how each is told to run a command under a lock, and how its waiters are counted."""
+"""The compared tools: how each runs a command under a lock, and how its waiters are counted."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Tool:
     argv: Callable[[str, Sequence[str]], list[str]]  # of a lock's name and a command
     env: Mapping[str, str]
     server: Server | None = None  # None: its lock is not in etcd
-    waiters: Callable[[str], int] | None = None  # grows by one with each that waits; None: not counted, so no drain
+    waiters: Callable[[str], int] | None = None  # the number of waiters; None: cannot be counted
     keep: Callable[[str, int], list[str]] | None = None  # of a lock's name and the pid that it is kept for
 
     @staticmethod
     def keeper(said: str) -> int:
-        """The pid of the keeper, from what the call of `keep` has printed."""
+        """The pid of the keeper, from the output of `keep`."""
         return int(json.loads(said)["locks"][0]["keeper"])
 
 
@@ -88,7 +88,7 @@ def distlock(
 
 
 def _config_file(at: Environment, server: Server, name: str, prefix: str) -> Path:
-    """The example of the docs, with this etcd in it."""
+    """The example from the docs, with this etcd's endpoint."""
     path = at.folder / f"{name}.yaml"
     lines = [
         "endpoints:",
@@ -106,7 +106,7 @@ def _config_file(at: Environment, server: Server, name: str, prefix: str) -> Pat
 def etcdctl(at: Environment, server: Server, binary: str) -> Tool:
     name = "etcdctl" if server.cacert is None else "etcdctl-tls"
     prefix = f"{at.prefix}{name}/"
-    # It leaves its lease behind, which must not end while somebody else is measured.
+    # It leaves its lease behind, which must not expire while another tool is measured.
     secure = [] if server.cacert is None else [f"--cacert={server.cacert}"]
     start = [binary, f"--endpoints={server.endpoint}", *secure, "lock", "--ttl=3600"]
     return Tool(
@@ -125,7 +125,7 @@ def flock(at: Environment) -> Tool:
 def python_etcd3(at: Environment, server: Server) -> Tool:
     script = str(Path(__file__).with_name("python_etcd3_lock.py"))
     address = server.endpoint.partition("//")[2]
-    # Its waiters write no keys: they are seen as watchers, on an etcd that nobody else watches.
+    # Its waiters write no keys: they are counted as watchers, on an etcd without other watchers.
     return Tool(
         "python-etcd3",
         lambda lock, command: [at.python, script, address, at.prefix + lock, *command],
@@ -142,7 +142,7 @@ def etcdlocker(at: Environment, server: Server) -> Tool:
     address = server.endpoint.partition("//")[2]
 
     def argv(lock: str, command: Sequence[str]) -> list[str]:
-        # -i is unique to each: two runs of one id both enter.
+        # A separate -i for each: two runs with the same id would both enter.
         options = ["-e", address, "-i", os.urandom(6).hex(), "-k", at.prefix + lock, "-t", "60"]
         return [node, script, *options, "--", *command]
 
@@ -167,13 +167,13 @@ def missing_python_etcd3() -> str | None:
 
 
 def missing_etcdlocker(processes: Processes) -> str | None:
-    """Installs it into a cache folder that git ignores, the first time."""
+    """Installs it into a cache folder that git ignores, unless it is there."""
     if not shutil.which("node") or not shutil.which("npm"):
         return "no node and npm: apt-get install nodejs npm"
     if (NODE_CACHE / "node_modules" / "etcd-lock").exists():
         return None
     NODE_CACHE.mkdir(parents=True, exist_ok=True)
-    # Without install scripts: what they build is for calls that the tool never makes.
+    # Without install scripts, as the tool never uses what they build.
     install = ["npm", "install", "--prefix", str(NODE_CACHE), "--ignore-scripts", "--no-audit", "--no-fund", ETCD_LOCK]
     try:
         processes.run(install, os.environ, bound=120.0)  # with the configuration of npm in the home folder

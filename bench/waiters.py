@@ -1,4 +1,4 @@
-"""A line of real processes that wait for one lock: how long it takes to drain, and what that costs etcd."""
+"""A queue of real processes that wait for one lock: the time until it is drained, and the cost for etcd."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from bench.server import Server
     from bench.tools import Tool
 
-QUEUED = 120.0  # seconds for all to be in the queue: 60 interpreters start on few cores
+QUEUED = 120.0  # seconds until all are in the queue: 60 interpreters start on few cores
 DRAINED = 10.0  # and a second more for each waiter
-SETTLED = 1.0  # seconds for the last in the queue to fall asleep
+SETTLED = 1.0  # seconds until the last in the queue is idle
 
 
 @dataclass(frozen=True)
 class Drain:
-    """From the release by the holder to the end of the last waiter's process."""
+    """Figures from the release by the holder to the end of the last waiter's process."""
 
     tool: str
     waiters: int
@@ -52,7 +52,7 @@ def drain(
                 found.append(_drain(processes, tool, tool.server, size))
             except ToolFailedError as failure:
                 failed(tool, f"{size} waiters: {failure}")
-                running.remove(tool)  # a longer line would fail too, and take its bound to do so
+                running.remove(tool)  # a longer queue would fail as well, after its whole time limit
     return found
 
 
@@ -74,7 +74,7 @@ def _drain(processes: Processes, tool: Tool, server: Server, size: int) -> Drain
 
 @contextlib.contextmanager
 def held(processes: Processes, tool: Tool, lock: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A run of the tool that holds the lock until the end of the block: its command reads a pipe that we hold open."""
+    """A run of the tool that holds the lock until the end of the block: its command reads from a pipe until then."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         pipe = Path(folder) / "hold"
         os.mkfifo(pipe)
@@ -100,7 +100,7 @@ def held(processes: Processes, tool: Tool, lock: str) -> Iterator[subprocess.Pop
 def line_up(processes: Processes, tool: Tool, lock: str, size: int) -> list[subprocess.Popen[bytes]]:
     count = tool.waiters
     assert count is not None
-    before = count(lock)  # the holder, and whoever else is counted with the waiters
+    before = count(lock)  # the holder, and others that are counted like waiters
     waiters = [processes.start(tool.argv(lock, ["/bin/true"]), tool.env) for _ in range(size)]
 
     def settled() -> bool:

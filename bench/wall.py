@@ -1,4 +1,4 @@
-"""How long one lock, a command and an unlock take: whole processes, in rounds so that noise hits everyone alike."""
+"""Wall-clock time of a lock, a command and an unlock: whole processes, in rounds, so that noise affects all alike."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Wall:
-    """Milliseconds; the ratio is that of the medians, to bare Python's."""
+    """Milliseconds; the ratio compares the median with that of bare Python."""
 
     tool: str
     p10: float
@@ -32,7 +32,7 @@ def measure(
     seconds: dict[str, list[float]] = {tool.name: [] for tool in (base, *tools)}
     running = [base, *tools]
     for number in range(rounds + 1):
-        # Rotated, so that nobody always runs in the caches that the same neighbour left.
+        # Rotated, so that no tool always runs with the caches that the same tool has left.
         turn = number % len(running)
         for tool in running[turn:] + running[:turn]:
             try:
@@ -42,7 +42,7 @@ def measure(
                 running.remove(tool)
                 del seconds[tool.name]
                 continue
-            if number > 0:  # the first round fills the disk's caches
+            if number > 0:  # the first round warms up the caches
                 seconds[tool.name].append(took)
     bare = statistics.median(seconds[base.name])
     return [_summary(name, values, bare) for name, values in seconds.items()]

@@ -31,7 +31,7 @@ SOURCES = f"{UTILS}/_sources.py"
 FROM_THE_TOP = {"CHANGELOG.md": "CHANGELOG.md", "LICENSE": "LICENSES/Apache-2.0.txt"}
 LEFT_OUT = ("__pycache__", "*.pyc", "*~", ".*", "output")
 
-# Its style is that of its own project, whose checks it has passed; part of it runs as a process of its own.
+# It follows the style of its own project, whose checks it has passed; part of it runs as a separate process.
 PYLINT = (
     "# pylint: disable=ansible-bad-function,comparison-with-itself,disallowed-name,"
     "raising-non-exception,unidiomatic-typecheck\n"

@@ -50,7 +50,7 @@ def supported() -> list[str]:
 
 
 def interpreters(versions: list[str]) -> dict[str, str]:
-    """The path of each of these versions that is installed and runs; the one that runs this comes before others."""
+    """The path of each of these versions that is installed and works; the running interpreter takes precedence."""
     folders = [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
     folders += sorted(Path.home().glob(".pyenv/versions/*/bin"))
     paths = {f"{sys.version_info[0]}.{sys.version_info[1]}": [sys.executable]}

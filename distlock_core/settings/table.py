@@ -273,8 +273,8 @@ class Settings(Value):
     state_dir: str | None = setting(
         read_path,
         None,
-        "directory where this machine notes the locks that it holds under an --id, to go on after a reboot; "
-        "default /var/lib/distlock, for users $XDG_STATE_HOME/distlock",
+        "directory for this machine's notes of the locks that it holds under an --id, which let it enter them again "
+        "after a reboot; default /var/lib/distlock, for users $XDG_STATE_HOME/distlock",
         placeholder="FOLDER",
     )
     connect_timeout: float = setting(

@@ -51,7 +51,7 @@
 # @param owner
 #   Default: `puppet:` and the certname. The same owner can enter its own lock again.
 # @param config
-#   distlock's config file. Default: that of the class `distlock` if it is included, else distlock's own.
+#   Path of distlock's config file. Default: as for the class `distlock`, if included, else distlock's default file.
 # @param program
 #   The path of distlock-puppet. Default: where the class `distlock` installs it, else it is searched in `path`.
 # @param timeout

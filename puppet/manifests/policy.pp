@@ -27,7 +27,7 @@
 # @param owner
 #   Who has set it. Default: `puppet:` and the certname.
 # @param config
-#   distlock's config file. Default: that of the class `distlock` if it is included, else distlock's own.
+#   Path of distlock's config file. Default: as for the class `distlock`, if included, else distlock's default file.
 # @param program
 #   The path of distlock-puppet. Default: where the class `distlock` installs it, else it is searched in `path`.
 # @param environment

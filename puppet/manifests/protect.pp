@@ -45,7 +45,7 @@
 # @param gate_for
 #   Seconds for which the gate must have been green.
 # @param config
-#   distlock's config file. Default: that of the class `distlock` if it is included, else distlock's own.
+#   Path of distlock's config file. Default: as for the class `distlock`, if included, else distlock's default file.
 define distlock::protect (
   Array[Type[Resource], 1] $resources,
   Distlock::Name $lock_name = $title,

@@ -33,7 +33,7 @@
 # @param program
 #   The path of distlock-puppet. Default: where the class `distlock` installs it, else `/usr/local/bin/distlock-puppet`.
 # @param config
-#   distlock's config file. Default: that of the class `distlock` if it is included, else distlock's own.
+#   Path of distlock's config file. Default: as for the class `distlock`, if included, else distlock's default file.
 class distlock::run_lock (
   Optional[Distlock::Word] $lock_name = undef,
   Optional[Distlock::Timeout] $lock_timeout = undef,
