@@ -213,7 +213,9 @@ def _finish(request: Request, lock: Lock, ended: CommandEnd, mask: SignalMask) -
         unsettled = settle(request, lock, mask)
         if unsettled is not None:
             why = _because(request, f"not healthy after {_shown(request)} on {hostname()}: {unsettled.why}")
-            return _end_hold(request, lock, code or unsettled.code, mask, _kept(why))
+            code = code or unsettled.code
+            ending = _frozen(why, code) if settings.on_failure == "freeze" else _kept(why)
+            return _end_hold(request, lock, code, mask, ending)
     cooldown = hold_of(lock).cooldown or settings.cooldown  # the policy's comes first
     if code == OK and cooldown is not None and not hold_of(lock).stays:
         return _end_hold(request, lock, code, mask, _cooling(cooldown))

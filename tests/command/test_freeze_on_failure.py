@@ -147,6 +147,22 @@ def test_a_command_that_ends_well_without_its_lock_freezes_nothing(spawn_distloc
     assert in_etcd.keys() == []
 
 
+@LIFETIMES
+def test_a_gate_that_stays_red_after_the_command_freezes_it(
+    run_distlock: Run, in_etcd: Etcd, lifetime: list[str]
+) -> None:
+    gate = ("--gate=echo lagging; false", "--gate-at=after", "--gate-timeout=1", "--gate-every=0.2")
+    done = run_distlock(*FREEZE, *lifetime, *gate, "--", "true")
+    assert done.returncode != 0
+    frozen = freeze_of(run_distlock)
+    assert frozen is not None
+    assert "not healthy after true on" in frozen["reason"]
+    assert "lagging" in frozen["reason"]
+    assert frozen["exit_code"] == done.returncode
+    assert in_etcd.keys() == ["x/freeze"]
+    assert in_etcd.new_leases() == set()
+
+
 @pytest.mark.parametrize("outer", ["a step", "a command"])
 def test_inside_a_hold_of_its_owner_the_hold_stays_and_the_lock_is_frozen(
     run_distlock: Run, in_etcd: Etcd, outer: str

@@ -54,6 +54,8 @@ options:
     type: str
 extends_documentation_fragment:
   - distlock.distlock.connection
+  - distlock.distlock.connection.actiongroups
+  - ansible.builtin.action_common_attributes
 attributes:
   check_mode:
     support: full
