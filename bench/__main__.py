@@ -19,6 +19,7 @@ from bench.server import Server
 from bench.table import Report
 from distlock_core.testing import BinaryNotFound, Cluster, etcd_version
 
+QUICK = ("--rounds=10", "--waiters=10,60", "--lines=10,100")
 PARTS = ("wall", "commits", "drain", "line", "list", "imports", "resident", "ansible")
 
 
@@ -107,17 +108,19 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--waiters",
         metavar="N[,N]",
-        default="1,10,60,200",
-        help="lengths of the queue that is drained (default: 1,10,60,200)",
+        default="1,10,30,60,200",
+        help="lengths of the queue that is drained (default: %(default)s)",
     )
     parser.add_argument(
         "--lines",
         metavar="N[,N]",
         default="10,100,1000",
-        help="lengths of the lines of threads (default: 10,100,1000)",
+        help="lengths of the lines of threads (default: %(default)s)",
     )
+    parser.add_argument("--quick", action="store_true", help=f"fewer and smaller: {' '.join(QUICK)}")
     parser.add_argument("--json", metavar="FILE", help="write all figures there too")
-    options = parser.parse_args()
+    given = sys.argv[1:]
+    options = parser.parse_args([*QUICK, *given] if "--quick" in given else given)
     if options.rounds < 2:
         parser.error("--rounds: at least 2, or there is nothing to take a median of")
     try:
