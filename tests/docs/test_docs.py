@@ -40,7 +40,7 @@ OWN_OPTIONS = {*OPERATIONS, "force", "token", "older-than", "dry-run", "for", "c
 ETCD_OPTIONS = {"members", "data-dir", "port", "etcd-version"}  # of distlock-etcd
 ETCDLOCKER_OPTIONS = {option.rstrip("=") for option in etcdlocker.LONG}
 PUPPET_OPTIONS = set(arguments.OWN)  # of distlock-puppet
-BENCH_OPTIONS = {"rounds", "only", "waiters", "nodes", "lines"}
+BENCH_OPTIONS = {"rounds", "only", "waiters", "nodes", "lines", "quick"}
 OTHERS_OPTIONS = {"rev", "endpoints", "enable-v2", "bump-revision", "enable-grpc-gateway"}  # of etcd and etcdctl
 OTHERS_OPTIONS |= {"client-cert-auth", "auto-compaction-retention", "host-whitelist"}
 OTHERS_OPTIONS |= {"assumeyes"}  # of yum
