@@ -47,6 +47,9 @@ def read_settings(
     found.update({key: BY_KEY[key].value(value, "owner" if key == "id" else key) for key, value in said.items()})
     names = {key: "owner" if key == "id" else key if key in said else f"{where}: {key}" for key in found}
     settings = load(found, names=names)
+    if settings.lockname.startswith("['") and settings.lockname.endswith("']"):
+        # Ansible converts a list into such a text.
+        raise ConfigError(f"name: {settings.lockname} is a list, but one lock is taken here: name it by a string")
     if len(settings.lock_names) > 1:
         raise ConfigError(f"{names.get('lockname', settings.origins['lockname'])}: {several(settings.lock_names)}")
     settings = settings._replace(realm_arguments=tuple((key, found[key]) for key in said))

@@ -200,5 +200,7 @@ def test_a_run_that_was_killed_is_continued_with_all_its_locks(
 def test_who_takes_one_lock_refuses_a_list_in_one_line(scene: Scene) -> None:
     with pytest.raises(ConfigError, match="lockname: rack and web are named, but one lock is taken here"):
         read_settings({"lockname": ["rack", "web"], "endpoints": scene.cluster.endpoints}, "salt:m0")
+    with pytest.raises(ConfigError, match="is a list, but one lock is taken here"):
+        read_settings({"lockname": "['rack', 'web']", "endpoints": scene.cluster.endpoints}, "ansible:m0")
     with pytest.raises(DistlockError, match="contends for one lock"):
         LockManager(scene.realm(), ["rack", "web"])  # type: ignore[arg-type]

@@ -202,13 +202,18 @@ def test_a_wait_says_which_lock_is_busy_and_the_place_in_each_queue(scene: Scene
     scene.until_in_line("rack", 0)
 
 
-def test_a_ticket_that_is_deleted_costs_the_place_in_all_queues(scene: Scene) -> None:
+@pytest.mark.parametrize("name", BOTH)
+def test_a_ticket_that_is_deleted_costs_the_place_in_all_queues(scene: Scene, name: str) -> None:
     scene.put("web")
     waiter = queue(scene, BOTH)
-    (ticket,) = scene.line("rack")
+    (ticket,) = scene.line(name)
     scene.delete(ticket.key.decode()[len(scene.prefix) :])
-    until(lambda: len(scene.line("rack")) == len(scene.line("web")) == 1)
-    assert scene.line("rack")[0].create_revision == scene.line("web")[0].create_revision > ticket.create_revision
+
+    def revisions() -> list[int]:
+        return [kv.create_revision for one in BOTH for kv in scene.line(one)]
+
+    until(lambda: len(revisions()) == 2 and min(revisions()) > ticket.create_revision)
+    assert len(set(revisions())) == 1
     scene.delete("web")
     waiter.result(PROMPT).release()
     scene.assert_clean()
@@ -221,6 +226,7 @@ CHANGES: dict[str, Callable[[Scene, str], Any]] = {
     "another slot": lambda scene, name: scene.put(f"{name}/slot/1"),
     "a waiter": lambda scene, name: scene.put(f"{name}/queue/1"),
     "frozen": lambda scene, name: scene.put(f"{name}/freeze"),
+    "its policy": lambda scene, name: scene.put(f"__policy/{name}", '1;admin;{"slots":5}'),
     "its note": lambda scene, name: scene.put(f"__last/{name}"),
     "the realm's freeze": lambda scene, _: scene.put("__freeze"),
     "the mutex": lambda scene, _: scene.put("__internal_lock/1"),
