@@ -11,8 +11,8 @@ from typing import Callable
 
 import pytest
 
-from distlock_core import Lock
-from distlock_core.testing import Cluster
+from distlock_core import ConfigError, Lock
+from distlock_core.testing import Cluster, Proxy
 from tests.support.scene import BOUND, Scene
 
 
@@ -77,3 +77,35 @@ def test_an_acquisition_from_the_queue_is_at_most_six_commits(quiet: Scene) -> N
         turn.result(BOUND)
     # The first release is the holder's own.
     assert (commits(quiet) - before - 1) / waiters <= 6
+
+
+def test_a_policy_and_a_window_cost_no_commit_more(quiet: Scene) -> None:
+    realm = quiet.realm()
+    before = commits(quiet)
+    realm.set_policy("web", slots=2, window="Mon-Sun", expect=60)
+    assert commits(quiet) - before == 1
+    before = commits(quiet)
+    realm.set_policy("web", slots=2)  # as it is
+    realm.policy("web")
+    realm.policies()
+    with realm.lock("web", window="Sat", expect=5):
+        pass
+    assert commits(quiet) - before == 2
+    with pytest.raises(ConfigError):
+        realm.set_policy("web", slots=0)
+    assert commits(quiet) - before == 2
+
+
+def test_a_policy_and_a_window_cost_no_request_more(scene: Scene) -> None:
+    with Proxy(scene.cluster.endpoints[0]) as proxy:
+        realm = scene.realm(proxy.url)
+        asked = []
+        for window in (None, "Mon-Sun"):
+            with proxy.changed:
+                before = len(proxy.requests)
+            with realm.lock("web", window=window):
+                pass
+            with proxy.changed:
+                asked.append(len(proxy.requests) - before)
+            scene.realm().set_policy("web", slots=2, expect=60)
+        assert asked[1] <= asked[0]
