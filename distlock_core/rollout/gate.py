@@ -201,7 +201,7 @@ def settle(lock: Lock, gate: Gate, cancel: Cancel | None = None) -> None:
                 return
             if patience.over():
                 waited = f"{lock.name}: not released: within {gate.timeout:g}s {gate.story}"
-                raise NotSettled(waited, hints=[see(lock.name)])
+                raise NotSettled(waited, hints=[see(lock.names[0])])
     finally:
         gate.stop()
 

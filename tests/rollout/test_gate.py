@@ -455,3 +455,14 @@ def test_a_manager_stands_for_a_lock_only_while_its_gate_is_green(scene: Scene) 
         until(manager.have_lock)
         is_healthy.clear()
     assert scene.get("x") is None  # it does not wait for a gate as it ends
+
+
+def test_a_gate_of_several_locks_is_asked_once_and_keeps_all_of_them(run_distlock: Run, health: Health) -> None:
+    both = ("--lock-name=x", "--lock-name=y", "--gate-every=0.1", health.gate)
+    refused = run_distlock(*both, "--nowait", "--", "true")
+    assert (refused.returncode, health.asked) == (1, 1)
+    done = run_distlock(*both, "--gate-at=after", "--gate-timeout=1", "--", "true")
+    assert done.returncode == 1
+    assert "See: distlock --show --lock-name=x" in one_line(done.stderr)
+    listed = json.loads(run_distlock("--list", "--json").stdout)["locks"]
+    assert [(lock["lock"], lock["state"]) for lock in listed] == [("x", "kept"), ("y", "kept")]
