@@ -65,12 +65,21 @@ def test_a_client_without_a_user_is_advised_to_set_one(auth_site: Site) -> None:
 @pytest.mark.parametrize(
     ("grants", "said"),
     [
-        ([("readwrite", "/elsewhere/")], "may not read {p}web, {p}web/slot/*, {p}web/queue/*, {p}__freeze and 3 more;"),
+        ([("readwrite", "/elsewhere/")], "may not read {p}web, {p}web/slot/*, {p}web/queue/*, {p}__freeze and 4 more;"),
         ([("read", "")], "may not write {p}web;"),
         ([("read", ""), ("write", "web")], "may not write {p}__last/web;"),
-        ([("readwrite", "web"), ("readwrite", "__last/web")], "may not read {p}__freeze, {p}__internal_lock/*;"),
         (
-            [("readwrite", "web"), ("readwrite", "__last/web"), ("read", "__freeze"), ("read", "__internal_lock/")],
+            [("readwrite", "web"), ("readwrite", "__last/web")],
+            "may not read {p}__freeze, {p}__internal_lock/*, {p}__policy/web;",
+        ),
+        (
+            [
+                ("readwrite", "web"),
+                ("readwrite", "__last/web"),
+                ("read", "__freeze"),
+                ("read", "__policy/web"),
+                ("read", "__internal_lock/"),
+            ],
             "may not read {p}__pruned/at;",
         ),
     ],
