@@ -139,7 +139,7 @@ def test_puppet_strings_without_a_warning_and_with_everything_documented(
     found = json.loads(target.read_text())
     names = {kind: {item["name"] for item in found[kind]} for kind in found}
     assert names["puppet_classes"] == {"distlock", "distlock::run_lock"}
-    assert names["defined_types"] == {"distlock::exec", "distlock::protect"}
+    assert names["defined_types"] == {"distlock::exec", "distlock::policy", "distlock::protect"}
     assert names["resource_types"] == {"distlock", "distlock_protect", "distlock_puppet_conf"}
     assert names["puppet_functions"] == {"distlock::config_file"}
     for item in (*found["puppet_classes"], *found["defined_types"]):

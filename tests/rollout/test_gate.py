@@ -16,12 +16,12 @@ import pytest
 import distlock_core
 from distlock_core import Gate, GateClosed, Interrupt, LockLost, LockManager, NotSettled
 from distlock_core.errors import AcquireTimeout, Cancelled
-from distlock_core.testing import Cluster
+from distlock_core.testing import Cluster, Proxy
 from tests.rollout.test_needed import DISTLOCK, pid_in
 from tests.support.doc_blocks import recipe
 from tests.support.etcd_view import Etcd
 from tests.support.processes import BOUND, Output, Process, is_running, one_line, pause, wait_until
-from tests.support.scene import Scene, until
+from tests.support.scene import TXN, Scene, puts, until
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Spawn = Callable[..., Process]
@@ -191,6 +191,31 @@ def test_an_answer_is_good_for_one_claim(scene: Scene) -> None:
     go_red.clear()
     future.result(BOUND)
     assert answers[-1]
+    lock.release()
+
+
+def test_a_gate_that_goes_red_before_a_refused_claim_is_asked_again(scene: Scene, proxy: Proxy) -> None:
+    """Another acquires and releases the lock between the answer and the claim, and leaves the cluster unhealthy."""
+    answers: list[bool] = []
+    unhealthy = threading.Event()
+
+    def is_healthy() -> bool:
+        answers.append(not unhealthy.is_set())
+        return answers[-1]
+
+    held = proxy.hold_request(TXN, puts(scene.key("x")))
+    lock = scene.realm(proxy.url).lock("x", gate=Gate(is_healthy, every=0.05, after=False))
+    future = scene.start(partial(lock.acquire, BOUND))
+    held.wait()
+    assert answers == [True]
+    scene.put("__last/x", '1;other;{"how":"released"}')
+    unhealthy.set()
+    held.release()
+    until(lambda: len(answers) > 3)
+    assert not any(answers[1:])
+    assert scene.get("x") is None
+    unhealthy.clear()
+    future.result(BOUND)
     lock.release()
 
 
