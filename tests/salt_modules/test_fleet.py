@@ -300,8 +300,9 @@ def test_a_lock_until_the_runs_end_in_an_orchestration_ends_with_that(
 
 def test_the_commands_by_hand_run_look_and_unlock(fleet: Fleet, etcd: Cluster, lock_name: str) -> None:
     salt = shlex.join(fleet.command("", tool="salt"))
-    runs, shows, unlocks = recipe("Salt by hand").splitlines()
-    held = connect(etcd.endpoints).lock(lock_name, "node-3", step=True)
+    runs, shows, unlocks, freezes, thaws = recipe("Salt by hand").splitlines()
+    realm = connect(etcd.endpoints)
+    held = realm.lock(lock_name, "node-3", step=True)
 
     def by_hand(command: str, *replaced: tuple[str, str]) -> Any:
         command = with_stand_ins(command, ("salt ", f"{salt} "), ("percona_prod", lock_name), *replaced)
@@ -318,7 +319,12 @@ def test_the_commands_by_hand_run_look_and_unlock(fleet: Fleet, etcd: Cluster, l
     (shown,) = by_hand(shows, ("db1", "m0"))
     assert (shown["owner"], shown["token"]) == ("node-3", held.token)
     by_hand(unlocks, ("db1", "m0"), ("4711", str(held.token)))
-    assert not connect(etcd.endpoints).show(lock_name).holders
+    assert not realm.show(lock_name).holders
+    by_hand(freezes, ("db1", "m0"))
+    (freeze,) = realm.show(lock_name).freezes
+    assert freeze.reason == "Replication lags"
+    by_hand(thaws, ("db1", "m0"))
+    assert realm.show(lock_name).freezes == ()
 
 
 def test_the_master_can_list_the_locks_of_all_minions(fleet: Fleet, etcd: Cluster, realm_prefix: str) -> None:
