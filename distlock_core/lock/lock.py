@@ -155,7 +155,8 @@ class Lock:
         touched), and `EtcdUnavailable` after `release_timeout` seconds: then the lock may remain. With a gate, it is
         released once that is green; if it is not in time, the lock is kept, and this raises `NotSettled`.
         """
-        self._settle(cancel)
+        if self._spec.gate is not None:
+            self._settle(cancel)
         self._current.end(lambda hold, patience: hold.release(patience), self.release_timeout, cancel)
 
     def keep(self, reason: str, cancel: Cancel | None = None) -> None:
@@ -177,7 +178,8 @@ class Lock:
 
     def cool(self, seconds: int, cancel: Cancel | None = None) -> None:
         """Leave the lock taken for `seconds` seconds, after which etcd releases it. Raises as `release`."""
-        self._settle(cancel)
+        if self._spec.gate is not None:
+            self._settle(cancel)
         self._current.end(lambda hold, patience: hold.cool(seconds, patience), self.release_timeout, cancel)
 
     def update(self, value: str | None = None, *, reason: str | None = None, cancel: Cancel | None = None) -> None:

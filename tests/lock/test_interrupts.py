@@ -95,8 +95,8 @@ print(tried, left)
 def test_an_interrupt_at_any_line_leaves_no_lock(
     etcd34: Cluster, realm_prefix: str, in_etcd: Etcd, stage: str, ttl: int
 ) -> None:
-    # The first events are the call itself and the line that begins what holds interrupts back: see the next test.
-    first = {"exit": 3, "release": 6, "enter": 1}[stage]
+    # The first events are the call itself and the lines that begin what holds interrupts back: see the next test.
+    first = {"exit": 3, "release": 7, "enter": 1}[stage]
     stride = 31 if ttl else 11
     argv = [sys.executable, "-c", _SWEEP, etcd34.endpoints[0], realm_prefix, stage, str(ttl), str(first), str(stride)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
