@@ -78,7 +78,7 @@ _SALT = {
     "thaw": "To thaw it: distlock.thaw {lock}{realm}",
     "thaw_realm": "To thaw it: distlock.thaw{realm}",
     "replace_freeze": "To replace it: force=True",
-    "policy": "See: distlock.show {lock}{realm}",
+    "policy": "See: distlock.policy {lock}{realm}",
     "settle": (
         "Check with distlock.show {lock}{realm}; if that run holds it: distlock.unlock {lock} owner={owner}{realm}"
     ),
@@ -134,7 +134,7 @@ _PUPPET = {
     "same_slots": "Use the same number everywhere: slots => {slots}",
     "thaw": "To thaw it: distlock --thaw --lock-name={lock}{realm}",
     "thaw_realm": "To thaw it: distlock --thaw{realm}",
-    "replace_freeze": "To replace it: distlock --freeze --force",
+    "replace_freeze": "To replace it: --force",
     "policy": "See: distlock --policy --lock-name={lock}{realm}",
     "settle": (
         "Check with distlock --show --lock-name={lock}{realm}; if that run holds it: "

@@ -125,6 +125,35 @@ def check_same_slots(site: Site) -> None:
     site.lock("me", **yaml.safe_load(found[1]))
 
 
+def check_thaw(site: Site) -> None:
+    site.at.freeze(NAME)
+    assert site.play(behind("To thaw it: ", site.refused())).outcome == "ok"
+    site.lock("me")
+
+
+def check_thaw_realm(site: Site) -> None:
+    site.at.freeze()
+    assert site.play(behind("To thaw it: ", site.refused())).outcome == "ok"
+    site.lock("me")
+
+
+def check_replace_freeze(site: Site) -> None:
+    site.at.freeze(NAME, owner="other")
+    option = yaml.safe_load(site.worded(hints.REPLACE_FREEZE).partition("To replace it: ")[2])
+    done = site.play({f"{MODULE}_freeze": {"name": NAME, **option, **site.where}})
+    assert done.outcome == "ok", done
+    freeze = site.at.frozen(NAME)
+    assert freeze is not None
+    assert freeze.by != "other"
+
+
+def check_policy(site: Site) -> None:
+    site.at.set_policy(NAME, slots=2)
+    done = site.play(behind("See: ", site.worded(hints.POLICY)))
+    assert done.outcome == "ok", done
+    assert done["locks"][0]["policy"]["slots"] == 2
+
+
 CHECKS = {name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")}
 NO_TASK = {
     "change_token": "the module changes no value of a lock",

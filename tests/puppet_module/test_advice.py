@@ -18,7 +18,7 @@ from tests.support.puppet_node import quoted
 
 pytestmark = pytest.mark.timeout(240)
 NAME = "a lock; or $HOME"
-PRINTED = {hints.SHOW, hints.SAME_SLOTS, hints.UNLOCK_FORCE}
+PRINTED = {hints.SHOW, hints.SAME_SLOTS, hints.UNLOCK_FORCE, hints.THAW, hints.THAW_REALM, hints.POLICY}
 SENTENCES = {
     hints.ENTER: "To release it anyway: ",
     hints.UNLOCK_DEAD_RUN: "If you are sure that it has ended: ",
@@ -30,6 +30,7 @@ NO_COMMAND = {
     hints.SAME_OWNER: "names the parameter `owner`, and no command",
     hints.RAW_PREFIX: "names a setting of the config file, and no command",
     hints.SET_ENDPOINTS: "names a parameter, and no command",
+    hints.REPLACE_FREEZE: "the types freeze nothing",
     hints.SHOW_KEY: "names etcdctl, for a raw key outside any realm",
 }
 
@@ -91,6 +92,12 @@ def test_printed_advice_works(new_site: Callable[..., Site], etcd: Cluster) -> N
     assert "Use the same number everywhere: slots => 2" in said
     assert "held by   other" in site.pasted(behind("See: ", said))
     site.releases(behind("To break it: ", site.apply("ensure => unlocked")))
+
+    for name in (NAME, None):
+        site.at.freeze(name)
+        site.pasted(behind("To thaw it: ", site.apply("owner => 'me'")))
+    site.at.set_policy(NAME, slots=1)
+    assert "SLOTS" in site.pasted(behind("See: ", site.worded(hints.POLICY)))
 
 
 def test_advice_after_faults_works(new_site: Callable[..., Site], etcd: Cluster) -> None:

@@ -118,6 +118,32 @@ def check_choose_token(site: Site) -> None:
     site.releases([f"token={token}" if word == "token=TOKEN" else word for word in command])
 
 
+def check_thaw(site: Site) -> None:
+    site.at.freeze(NAME)
+    site.minion.call(*behind("To thaw it: ", site.refused("lock")))
+    site.lock("me")
+
+
+def check_thaw_realm(site: Site) -> None:
+    site.at.freeze()
+    site.minion.call(*behind("To thaw it: ", site.refused("lock")))
+    site.lock("me")
+
+
+def check_replace_freeze(site: Site) -> None:
+    site.at.freeze(NAME, owner="other")
+    site.minion.call("distlock.freeze", NAME, *behind("To replace it: ", site.refused("freeze")), *site.where)
+    freeze = site.at.frozen(NAME)
+    assert freeze is not None
+    assert freeze.by != "other"
+
+
+def check_policy(site: Site) -> None:
+    put(site, f"__policy/{NAME}", '1;admin;{"quorum":3}')
+    shown = site.minion.call(*behind("See: ", site.refused("lock")))
+    assert "quorum" in str(shown)
+
+
 def check_settle(site: Site) -> None:
     site.lock("other")
     line = worded(site, Hint(hints.SETTLE, lock=NAME, owner="other", run="r"))
@@ -130,8 +156,8 @@ CHECKS = {name.removeprefix("check_"): check for name, check in list(globals().i
 NO_COMMAND = {
     "change_token": "Salt changes no value of a lock",
     "same_owner": "names the argument `owner`, and no call",
-    "raw_prefix": "names a setting of the minion, and no call",
-    "set_endpoints": "names a setting of the minion, and no call",
+    "raw_prefix": "names a setting of the minion: tried below",
+    "set_endpoints": "names a setting of the minion: tried below",
     "show_key": "names etcdctl, for a raw key outside any realm",
 }
 
@@ -155,3 +181,19 @@ def test_the_advice_works_in_an_etcd_with_tls(
     site.lock("other")
     site.shows(behind("See: ", site.refused("lock")), "other")
     site.releases(behind("To break it: ", site.refused("unlock")))
+
+
+def test_advice_that_names_a_setting_of_the_minion_works(
+    new_minion: Callable[..., Minion], etcd: Cluster, realm_prefix: str
+) -> None:
+    settings: dict[str, Any] = {"endpoints": etcd.endpoints, "prefix": f"{realm_prefix}/twice"}
+    said = new_minion("m1", distlock=settings).refused("distlock.lock", NAME)
+    found = re.search(r"If the Go original uses this prefix: (\w+): True under distlock: in minion config", said)
+    assert found is not None, said
+    assert new_minion("m2", distlock={**settings, found[1]: True}).call("distlock.lock", NAME)["token"]
+
+    said = new_minion("m3", distlock={"prefix": realm_prefix, "connect_timeout": 1}).refused("distlock.lock", NAME)
+    found = re.search(r"No endpoint is configured: set (\w+) under distlock: in minion config", said)
+    assert found is not None, said
+    told = new_minion("m4", distlock={"prefix": realm_prefix, found[1]: etcd.endpoints})
+    assert told.call("distlock.lock", NAME)["token"]
