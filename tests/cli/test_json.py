@@ -38,8 +38,10 @@ HOLDER = {
     "run",
     "taker",
     "keeper",
+    "expect",
+    "overdue",
 }
-LOCK = {*HOLDER, "waiters", "waiting", "last", "frozen", "freezes"}
+LOCK = {*HOLDER, "waiters", "waiting", "last", "frozen", "freezes", "policy"}
 WAITER = {"owner", "host", "since", "reason"}
 
 
@@ -98,6 +100,9 @@ def test_list_and_show_give_holders_and_waiters(
         "last": None,
         "frozen": None,
         "freezes": [],
+        "policy": None,
+        "expect": None,
+        "overdue": False,
     }
     assert before <= waiter.pop("since") <= time.time()
     assert waiter == {"owner": "w1", "host": socket.gethostname(), "reason": "r1"}
