@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ from typing import Any, Callable
 
 import pytest
 
-from distlock_core import AcquireTimeout, ConfigError, LockBusy, LockLost, LockNotFound, NotHolder, connect
+from distlock_core import AcquireTimeout, ConfigError, LockBusy, LockLost, LockNotFound, NotHolder, aio, connect
 from distlock_core.base.deadline import Patience
 from distlock_core.errors import Cancelled
 from distlock_core.lock.lease import Lease
@@ -573,4 +574,17 @@ def test_a_connection_over_grpc_waits_for_several_too(scene: Scene) -> None:
     scene.delete("web")
     waiter.result(PROMPT).release()
     realm.close()
+    scene.assert_clean()
+
+
+def test_asyncio_has_the_same(scene: Scene) -> None:
+    async def use() -> None:
+        async with aio.connect(scene.cluster.endpoints, scene.prefix) as realm:
+            async with realm.lock(BOTH) as lock:
+                assert list(lock.tokens) == list(lock.names) == BOTH == [holder.lock for holder in lock.holders]
+                assert [bool(state.holders) for state in await realm.show_all(BOTH)] == [True, True]
+            await realm.lock(BOTH, "me", step=True).acquire(0)
+            assert [holder.lock for holder in await realm.unlock_all(BOTH)] == BOTH
+
+    asyncio.run(use())
     scene.assert_clean()
