@@ -149,7 +149,9 @@ class PuppetNode:
 
     def _start(self, command: list[str]) -> PuppetRun:
         output = self._folder / f"run-{len(self._runs)}"
-        self._runs.append(PuppetRun(command, self._env, output, self._start_process))
+        # An agent shows a title in place of its command line, and forks its runs.
+        start = self._start_process if command[1] == "apply" else exec_new
+        self._runs.append(PuppetRun(command, self._env, output, start))
         return self._runs[-1]
 
 
