@@ -49,11 +49,6 @@ class StandbyThread:
         """True in a forked child of the process that made it."""
         return self._pid != os.getpid()
 
-    @property
-    def is_working(self) -> bool:
-        """True from `hand()` until the work has ended or is recalled."""
-        return self._pid == os.getpid() and self._post.idle.locked() and not self._post.left_to_itself
-
     def hand(self, work: Callable[[Interrupt], object]) -> None:
         """Do `work`, which must end soon after its interrupt is set. To be called only while the thread is idle."""
         if self._pid != os.getpid():

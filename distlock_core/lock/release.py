@@ -30,14 +30,6 @@ class HeldKey(Value):
     is_own: Callable[[KeyValue], bool]
 
 
-def release_key(
-    etcd: Etcd, held: HeldKey, ending: EndNote, patience: Patience, in_doubt: list[bytes] | None = None
-) -> bool:
-    """Delete the key of one hold: see `release_keys()`. False: the hold is already gone."""
-    (is_released,) = release_keys(etcd, [held], [ending], patience, in_doubt)
-    return is_released
-
-
 def release_keys(
     etcd: Etcd,
     held: Sequence[HeldKey],

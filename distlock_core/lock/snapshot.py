@@ -130,11 +130,6 @@ class Snapshots(Value):
         """True if a ticket is missing, so that the place in that queue is lost. Only for a waiter with tickets."""
         return any(one.ahead is None for one in self.each)
 
-    @property
-    def is_first(self) -> bool:
-        """True for a waiter that is first in every queue."""
-        return not any(one.ahead is None or one.ahead for one in self.each)
-
     def held_under(self, run: str) -> tuple[Holder | None, ...]:
         """The holds of the acquisition with this run id, one for each lock."""
         return tuple(one.held_under(run) for one in self.each)
