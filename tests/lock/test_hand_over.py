@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import time
+from concurrent.futures import Future
 from typing import Any, Callable
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from distlock_core.base.deadline import Patience, now
 from distlock_core.etcd.values import Event, KeyValue
 from distlock_core.lock import near
-from distlock_core.lock.lock import hold_of
+from distlock_core.lock.lock import Lock, hold_of
 from distlock_core.lock.snapshot import Snapshot
 from distlock_core.model.keys import Keys
 from distlock_core.model.state import Holder
@@ -29,14 +30,20 @@ def until_near(scene: Scene, proxy: Proxy) -> None:
     _until_quiet(lambda: len(proxy.wait_for_requests(TXN, 0)))
 
 
+def held_and_next(scene: Scene, proxy: Proxy, **options: Any) -> tuple[Lock, Future[Lock]]:
+    """A held lock, and the next in its queue, behind the proxy, which watches the lock itself."""
+    holder = scene.realm().lock("web").acquire(0)
+    waiter = scene.queue(scene.realm(proxy.url).lock("web", **options))
+    until_near(scene, proxy)
+    return holder, waiter
+
+
 def claims(proxy: Proxy, scene: Scene) -> int:
     return sum(puts(scene.key("web"))(body) for body in proxy.wait_for_requests(TXN, 0))
 
 
 def test_a_waiter_claims_at_a_release_without_a_read(scene: Scene, proxy: Proxy) -> None:
-    holder = scene.realm().lock("web").acquire(0)
-    waiter = scene.queue(scene.realm(proxy.url).lock("web"))
-    until_near(scene, proxy)
+    holder, waiter = held_and_next(scene, proxy)
     asked = len(proxy.wait_for_requests(TXN))
     holder.release()
     assert waiter.result(PROMPT).held
@@ -114,9 +121,7 @@ def test_the_third_in_the_queue_gets_ready_while_the_first_holds_the_lock(scene:
 def test_a_claim_without_a_read_is_refused_by_what_came_after_the_release(
     scene: Scene, proxy: Proxy, taken: str
 ) -> None:
-    holder = scene.realm().lock("web").acquire(0)
-    waiter = scene.queue(scene.realm(proxy.url).lock("web"))
-    until_near(scene, proxy)
+    holder, waiter = held_and_next(scene, proxy)
     held = proxy.hold_request(TXN, puts(scene.key("web")))
     holder.release()
     held.wait()
@@ -132,9 +137,7 @@ def test_a_claim_without_a_read_is_refused_by_what_came_after_the_release(
 
 def test_a_claim_without_a_read_is_void_once_the_last_end_was_written_again(scene: Scene, proxy: Proxy) -> None:
     """So a claim that was held up is never applied after somebody has settled it."""
-    holder = scene.realm().lock("web").acquire(0)
-    waiter = scene.queue(scene.realm(proxy.url).lock("web"))
-    until_near(scene, proxy)
+    holder, waiter = held_and_next(scene, proxy)
     held = proxy.hold_request(TXN, puts(scene.key("web")))
     holder.release()
     held.wait()
@@ -148,9 +151,7 @@ def test_a_claim_without_a_read_is_void_once_the_last_end_was_written_again(scen
 
 
 def test_a_claim_without_a_read_is_refused_without_its_ticket(scene: Scene, proxy: Proxy) -> None:
-    holder = scene.realm().lock("web").acquire(0)
-    waiter = scene.queue(scene.realm(proxy.url).lock("web"))
-    until_near(scene, proxy)
+    holder, waiter = held_and_next(scene, proxy)
     (ticket,) = scene.line("web")
     other = scene.queue(scene.realm().lock("web", "other"))
     held = proxy.hold_request(TXN, puts(scene.key("web")))
@@ -167,9 +168,7 @@ def test_a_claim_without_a_read_is_refused_without_its_ticket(scene: Scene, prox
 
 
 def test_a_lost_reply_to_a_claim_without_a_read_is_settled(scene: Scene, proxy: Proxy) -> None:
-    holder = scene.realm().lock("web").acquire(0)
-    waiter = scene.queue(scene.realm(proxy.url).lock("web"))
-    until_near(scene, proxy)
+    holder, waiter = held_and_next(scene, proxy)
     proxy.lose_reply(TXN, puts(scene.key("web")))
     holder.release()
     lock = waiter.result(PROMPT)
@@ -227,9 +226,7 @@ def granted(proxy: Proxy) -> int:
 
 
 def test_the_lease_of_the_next_holder_is_granted_ahead_of_its_turn(scene: Scene, proxy: Proxy) -> None:
-    holder = scene.realm().lock("web").acquire(0)
-    waiter = scene.queue(scene.realm(proxy.url).lock("web", ttl=TTL))
-    until_near(scene, proxy)
+    holder, waiter = held_and_next(scene, proxy, ttl=TTL)
     assert granted(proxy) == 2  # the ticket's, and the hold's
     latest = now()
     time.sleep(0.5)
@@ -243,9 +240,7 @@ def test_the_lease_of_the_next_holder_is_granted_ahead_of_its_turn(scene: Scene,
 
 
 def test_a_lease_that_was_granted_ahead_is_renewed_in_the_queue(scene: Scene, proxy: Proxy) -> None:
-    holder = scene.realm().lock("web").acquire(0)
-    waiter = scene.queue(scene.realm(proxy.url).lock("web", ttl=3, refresh=0.5))
-    until_near(scene, proxy)
+    holder, waiter = held_and_next(scene, proxy, ttl=3, refresh=0.5)
     time.sleep(4)
     assert len(proxy.wait_for_requests(KEEPALIVE, 5)) >= 5
     holder.release()
@@ -260,9 +255,7 @@ def test_a_lease_that_was_granted_ahead_is_renewed_in_the_queue(scene: Scene, pr
 
 def test_a_lease_that_was_granted_ahead_and_is_gone_is_granted_anew(scene: Scene, proxy: Proxy) -> None:
     before = scene.leases()
-    holder = scene.realm().lock("web").acquire(0)
-    waiter = scene.queue(scene.realm(proxy.url).lock("web", ttl=TTL))
-    until_near(scene, proxy)
+    holder, waiter = held_and_next(scene, proxy, ttl=TTL)
     (ticket,) = scene.line("web")
     (ahead,) = scene.leases() - before - {ticket.lease}
     scene.revoke(ahead)
@@ -274,9 +267,7 @@ def test_a_lease_that_was_granted_ahead_and_is_gone_is_granted_anew(scene: Scene
 
 def test_a_lease_whose_renewal_is_overdue_is_not_used_for_a_claim(scene: Scene, proxy: Proxy) -> None:
     """As after a suspension: it may have little time left, so that the hold begins with a lease of its own."""
-    holder = scene.realm().lock("web").acquire(0)
-    waiter = scene.queue(scene.realm(proxy.url).lock("web", ttl=3, refresh=0.5))
-    until_near(scene, proxy)
+    holder, waiter = held_and_next(scene, proxy, ttl=3, refresh=0.5)
     proxy.lose_request(KEEPALIVE, times=1000)
     time.sleep(1.5)
     sent = now()
