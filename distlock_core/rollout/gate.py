@@ -200,7 +200,7 @@ def settle(lock: Lock, gate: Gate, cancel: Cancel | None = None) -> None:
             if gate.is_green(patience.until(moment)):
                 return
             if patience.over():
-                waited = f"{lock.name}: not released: within {gate.timeout:g}s {gate.story}"
+                waited = f"{lock.name}: not released: after {gate.timeout:g}s {gate.story}"
                 raise NotSettled(waited, hints=[see(lock.names[0])])
     finally:
         gate.stop()
@@ -231,7 +231,7 @@ def settle_step(realm: Realm, holder: Holder, gate: Gate, cancel: Cancel | None 
                 return
             if patience.over():
                 name = holder.lock
-                raise NotSettled(f"{name}: not released: within {gate.timeout:g}s {gate.story}", hints=[see(name)])
+                raise NotSettled(f"{name}: not released: after {gate.timeout:g}s {gate.story}", hints=[see(name)])
             if _is_over(realm, holder):
                 raise LockLost(f"{holder.lock} was lost while it settled", hints=[see(holder.lock)])
     except (NotSettled, Cancelled) as error:

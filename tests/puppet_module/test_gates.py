@@ -74,7 +74,7 @@ def test_a_gate_that_is_red_after_the_work_keeps_the_lock(
     }[kind]
     code, said = node.apply(work)
     assert code in (FAILED, CHANGED_AND_FAILED), said
-    assert re.search(r"x: not released: within 1s its gate is red: lag", said)
+    assert re.search(r"x: not released: after 1s its gate is red: lag", said)
     (holder,) = show().holders
     assert holder.record.state == "kept"
     assert "its gate is red: lag $(id)" in holder.reason

@@ -262,7 +262,7 @@ def test_a_gate_that_is_not_green_in_time_keeps_the_lock(
     assert done.returncode == code
     error = json.loads(done.stderr)["error"]
     assert error["kind"] == "gate"
-    assert error["message"].startswith("x: not released: within 1s its gate is red: lag 12: the lock is left taken")
+    assert error["message"].startswith("x: not released: after 1s its gate is red: lag 12: the lock is left taken")
     lock = shown(run_distlock)
     assert (lock["state"], lock["lifetime"]) == ("kept", "persistent")
     assert lock["reason"].startswith("not healthy after sh on ")
@@ -424,7 +424,7 @@ def test_a_block_whose_gate_stays_red_keeps_the_lock_and_raises(scene: Scene) ->
 
     gate = Gate(lags, every=0.05, timeout=0.5, before=False)
     lock = scene.realm().lock("x", ttl=60, gate=gate)
-    with pytest.raises(NotSettled, match=r"within 0.5s its gate is red: ValueError: lag 12"), lock:
+    with pytest.raises(NotSettled, match=r"after 0.5s its gate is red: ValueError: lag 12"), lock:
         pass
     assert not lock.held
     record = scene.record("x")

@@ -47,7 +47,7 @@ def test_a_red_gate_refuses_the_lock_and_keeps_one_whose_work_is_done(
     done = minion.apply("gated")
     assert done["take"].result is True, done
     assert done["give"].result is False
-    assert "x: not released: within 1s its gate is red: lag 12" in done["give"].comment
+    assert "x: not released: after 1s its gate is red: lag 12" in done["give"].comment
     (holder,) = connect(etcd.endpoints, realm_prefix).show("x").holders
     assert (holder.record.state, holder.reason) == ("kept", "not healthy after the work: its gate is red: lag 12")
 
