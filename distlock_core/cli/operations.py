@@ -1,0 +1,176 @@
+"""The operations: all that a call of distlock does instead of running a command."""
+
+from __future__ import annotations
+
+import os
+
+from distlock_core.cli.acquire import acquire, acquire_bound, lock_for, realm
+from distlock_core.cli.arguments import Request, UsageError
+from distlock_core.cli.outcome import OK, fail, out, say
+from distlock_core.errors import DistlockError, LockLost
+from distlock_core.model.keys import Keys
+from distlock_core.process import nesting
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def carry_out(request: Request) -> int:
+    """Carry out an operation, report an error in one line, and return the exit code."""
+    try:
+        return OPERATIONS[request.operation](request)
+    except DistlockError as error:
+        settings = request.settings
+        busy, quiet = settings.busy_exit_code, settings.quiet
+        return fail(error, json=settings.json, to_stderr=False, busy=busy, quiet=quiet)
+
+
+def _lock(request: Request) -> int:
+    if request.settings.while_pid is not None:
+        holders = acquire_bound(request)
+    else:
+        lock = lock_for(request)
+        acquire(request, lock)
+        holders = lock.holders
+    if request.settings.json:
+        from distlock_core.cli.render import as_json, locks_json
+        from distlock_core.model.state import LockState
+
+        # The hold as acquired, not read again: if etcd is away now, this is no failure.
+        states = [LockState(holder.lock, (holder,), 0) for holder in holders]
+        return out(as_json({"locks": [lock for state in states for lock in locks_json(state)]}))
+    return OK
+
+
+def _list(request: Request) -> int:
+    from distlock_core.cli.states import list_all
+
+    return list_all(request)
+
+
+def _show(request: Request) -> int:
+    from distlock_core.cli.states import show
+
+    return show(request)
+
+
+def _get(request: Request) -> int:
+    from distlock_core.cli.states import get
+
+    return get(request)
+
+
+def _unlock(request: Request) -> int:
+    from distlock_core.cli.unlock import unlock
+
+    return unlock(request)
+
+
+def _watch(request: Request) -> int:
+    from distlock_core.cli.watch import watch
+
+    return watch(request)
+
+
+def _freeze(request: Request) -> int:
+    from distlock_core.cli.freeze import freeze
+
+    return freeze(request)
+
+
+def _thaw(request: Request) -> int:
+    from distlock_core.cli.freeze import thaw
+
+    return thaw(request)
+
+
+def _prune(request: Request) -> int:
+    from distlock_core.cli.prune import prune
+
+    return prune(request)
+
+
+def _policy(request: Request) -> int:
+    from distlock_core.cli.policy import policy
+
+    return policy(request)
+
+
+def _update(request: Request) -> int:
+    settings, token = request.settings, request.token
+    if token is None:
+        token = nesting.token_of(os.environ, Keys(settings.prefix, settings.lockname))
+    reason = settings.reason if "reason" in settings.given else None  # None leaves it unchanged
+    holder = realm(request).update(settings.lockname, settings.value, reason=reason, owner=settings.id, token=token)
+    if settings.json:
+        from distlock_core.cli.render import as_json, holder_json
+
+        return out(as_json({"updated": holder_json(holder)}))
+    if settings.verbose:
+        say(f"updated {holder.lock}, token {holder.token}")
+    return OK
+
+
+def _verify(request: Request) -> int:
+    settings = request.settings
+    names = settings.lock_names
+    tokens = [_token_to_verify(request, name) for name in names]
+    states = realm(request).show_all(names)
+    for state, token in zip(states, tokens):
+        if all(holder.token != token for holder in state.holders):
+            raise LockLost(f"token {token} does not hold {state.name}", state=state, states=states)
+    if settings.json:
+        from distlock_core.cli.render import as_json, one_or_all
+
+        verified = [{"lock": name, "token": token} for name, token in zip(names, tokens)]
+        return out(as_json({"verified": one_or_all(verified)}))
+    if settings.verbose:
+        for name, token in zip(names, tokens):
+            say(f"token {token} holds {name}")
+    return OK
+
+
+def _token_to_verify(request: Request, name: str) -> int:
+    """The token from the options, else the inherited one of this lock."""
+    token = request.token
+    if token is None:
+        keys = Keys(request.settings.prefix, name)
+        several = len(request.settings.lock_names) > 1
+        token = nesting.token_of(os.environ, keys) if several else nesting.token(os.environ, keys)
+    if token is None:
+        which = f" of {name}" if name != request.settings.lockname else ""
+        raise UsageError(
+            f"--verify needs the token{which} to look for: --token=N, or DISTLOCK_TOKEN from the command's own"
+        )
+    return token
+
+
+def _help(_: Request) -> int:
+    from distlock_core.cli.help import HELP
+
+    return out(HELP.rstrip())
+
+
+def _version(_: Request) -> int:
+    from distlock_core import __version__
+
+    return out(f"distlock {__version__}")
+
+
+OPERATIONS: dict[str, Callable[[Request], int]] = {
+    "list": _list,
+    "show": _show,
+    "get": _get,
+    "watch": _watch,
+    "update": _update,
+    "verify": _verify,
+    "freeze": _freeze,
+    "thaw": _thaw,
+    "prune": _prune,
+    "policy": _policy,
+    "lock": _lock,
+    "unlock": _unlock,
+    "help": _help,
+    "version": _version,
+}
