@@ -6,7 +6,7 @@ import os
 
 from distlock_core.base.deadline import FOREVER
 from distlock_core.base.value import Value
-from distlock_core.cli import acquire, environment
+from distlock_core.cli import acquire
 from distlock_core.cli.arguments import Request
 from distlock_core.cli.outcome import FAILED, LOST, NO_LIFE, NOT_STARTED, OK, OVERDUE, fail, say, warn
 from distlock_core.cli.signals import interrupt_on_signals
@@ -20,6 +20,7 @@ from distlock_core.errors import Cancelled, DistlockError, Frozen, LockLost, Not
 from distlock_core.hints import UNLOCK_LATER, Hint
 from distlock_core.lock.lock import hold_of
 from distlock_core.model.ttl import DEFAULT_TTL
+from distlock_core.process import nesting
 from distlock_core.process.identity import hostname
 
 TYPE_CHECKING = False
@@ -149,7 +150,9 @@ def _supervise(request: Request, lock: Lock, mask: SignalMask, equipment: Equipm
         lock.lease is not None or settings.wait_for == "tree",
     )
     command = ["node", *request.command] if settings.node else request.command
-    return Supervisor(command, environment.for_command(os.environ, lock), mask, policy, equipment.prefork).run()
+    return Supervisor(
+        command, nesting.for_command(os.environ, lock.holders, lock.lease), mask, policy, equipment.prefork
+    ).run()
 
 
 def _tell(request: Request, cause: str, line: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from distlock_core.base.value import Value
-from distlock_core.cli import environment
 from distlock_core.cli.arguments import Request
 from distlock_core.cli.outcome import FAILED, fail, say
 from distlock_core.cli.signals import interrupt_on_signals
@@ -13,6 +12,7 @@ from distlock_core.command.end import ExitedBySignal
 from distlock_core.command.signal_mask import SignalMask, name_of
 from distlock_core.errors import Cancelled, DistlockError, LockLost, NotSettled
 from distlock_core.lock.lock import hold_of
+from distlock_core.process import nesting
 from distlock_core.rollout.gate import gate_of
 from distlock_core.rollout.gate import settle as until_green
 
@@ -36,7 +36,7 @@ def settle(request: Request, lock: Lock, mask: SignalMask) -> Unsettled | None:
     settings = request.settings
     if hold_of(lock).stays:
         return None  # it neither takes nor releases: the outer one does, and its gate
-    gate = gate_of(settings, environment.for_command(os.environ, lock))
+    gate = gate_of(settings, nesting.for_command(os.environ, lock.holders, lock.lease))
     interrupt = interrupt_on_signals()
     mask.restore()
     if settings.verbose:

@@ -6,12 +6,12 @@ import os
 
 from distlock_core.base.deadline import Patience, Wait, now
 from distlock_core.base.plain_signal import signal
-from distlock_core.cli import acquire, environment
+from distlock_core.cli import acquire
 from distlock_core.cli.arguments import Request
 from distlock_core.cli.outcome import OK, fail, say
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.errors import Cancelled, DistlockError
-from distlock_core.process.nesting import without_own
+from distlock_core.process import nesting
 from distlock_core.rollout.needed import Work, first_patience, renewing
 
 TYPE_CHECKING = False
@@ -33,7 +33,7 @@ class WorkCheck:
     def code_before_lock(self) -> int | None:
         """The exit code of a run for which no lock is needed, None if there is work. Errors are reported."""
         wait = Wait.of(self._request.settings.timeout)
-        environ = without_own(os.environ)
+        environ = nesting.without_own(os.environ)
         return self._code(environ, first_patience(wait, self.interrupt), self._request.settings.lockname)
 
     def code_under_lock(self, lock: Lock) -> int | None:
@@ -43,7 +43,9 @@ class WorkCheck:
         """
         limit = self._request.limit
         patience = Patience(now() + limit, self.interrupt)
-        return self._code(environment.for_command(os.environ, lock), patience, lock.name, renewing(lock))
+        return self._code(
+            nesting.for_command(os.environ, lock.holders, lock.lease), patience, lock.name, renewing(lock)
+        )
 
     def _code(
         self, environ: Mapping[str, str], patience: Patience, name: str, meanwhile: Meanwhile | None = None

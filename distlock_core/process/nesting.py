@@ -1,4 +1,4 @@
-"""Nesting: the locks held around this process, which it has inherited in its environment."""
+"""Nesting: the locks held around this process, which it has inherited in its environment, and those of its command."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from distlock_core.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from distlock_core.model.keys import Keys
+    from distlock_core.model.state import Holder
 
 TOKEN = "DISTLOCK_TOKEN"  # noqa: S105 - a number that all may see: the fencing token of the lock in the first line of DISTLOCK_HELD
 HELD = "DISTLOCK_HELD"  # the key in etcd; a line more, `TOKEN KEY`, for each lock held further out
@@ -62,3 +63,22 @@ def without_own(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment of a line of shell that is asked before there is a lock: without what steers this call alone."""
     own = {f"DISTLOCK_{word}" for word in FOR_THIS_CALL} | {LEASE}
     return {name: value for name, value in environ.items() if name not in own}
+
+
+def for_command(environ: Mapping[str, str], holders: Sequence[Holder], lease: int | None) -> dict[str, str]:
+    """The environment of a command under the locks of these holders.
+
+    The variables have the first lock; the others of several follow in DISTLOCK_HELD, as those held further out do.
+    """
+    child = without_own(environ)
+    # Keys as bytes, independent of the locale.
+    held = [(os.fsdecode(holder.key), holder.token) for holder in holders]
+    (first, token), *others = held
+    own_keys = {key for key, _ in held}
+    around = [(os.fsdecode(key), number) for key, number in held_around(environ).items()]
+    outer = [(key, number) for key, number in around if key not in own_keys]
+    child[TOKEN] = str(token)
+    if lease is not None:
+        child[LEASE] = f"{lease:x}"
+    child[HELD] = "\n".join([first, *(f"{number} {key}" for key, number in (*others, *outer))])
+    return child

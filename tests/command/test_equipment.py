@@ -178,7 +178,7 @@ def test_in_a_full_control_group_it_runs_or_acquires_nothing(
         ("os.pipe", "OSError(24, 'Too many open files')", LEASED),
         ("os.waitid", "OSError(12, 'Cannot allocate memory')", LEASED),
         ("distlock_core.process.table.become_subreaper", "OSError(1, 'prctl')", LEASED),
-        ("distlock_core.cli.environment.for_command", "MemoryError()", PERSISTENT),
+        ("distlock_core.process.nesting.for_command", "MemoryError()", PERSISTENT),
     ],
 )
 def test_a_command_that_cannot_be_started_leaves_no_lock(
