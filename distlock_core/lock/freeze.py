@@ -13,8 +13,10 @@ from distlock_core.etcd.values import Compare, Delete, Get, KeyValue, LeaseGone,
 from distlock_core.hints import REPLACE_FREEZE, Hint
 from distlock_core.lock.lease import GIVE_UP, Lease
 from distlock_core.lock.release import UNEXPECTED
-from distlock_core.model.freeze import Freeze
+from distlock_core.model.checks import check_owner, check_text
+from distlock_core.model.freeze import Freeze, freeze_record
 from distlock_core.model.wording import is_frozen_by
+from distlock_core.process.identity import hostname, new_run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +40,14 @@ class FreezeKey:
         """The present freeze with its time left, None if there is none."""
         found = self._read(patience)
         return None if found is None else with_ttl_left(self._etcd, found, patience)
+
+    def freeze(
+        self, owner: str | None, reason: str, seconds: int | None, patience: Patience, *, force: bool = False
+    ) -> Freeze:
+        """Freeze, as this owner (default: the host name). Raises as `put()`, and `ConfigError`."""
+        by = hostname() if owner is None else check_owner(owner)
+        record = freeze_record(by, check_text(reason, "reason"), new_run(), seconds, host=hostname())
+        return self.put(record, seconds, patience, force=force)
 
     def put(self, record: bytes, seconds: int | None, patience: Patience, *, force: bool = False) -> Freeze:
         """Freeze, with this new `freeze_record()`. `force` replaces a present freeze, otherwise it raises `Frozen`.

@@ -1,21 +1,83 @@
-"""Listing: the keys to read for a list of a realm's locks, without the notes of all names that were ever used."""
+"""Listing: the states of locks are read: of a realm's, without the notes of all names ever used, or of those named."""
 
 from __future__ import annotations
 
+from distlock_core.base.text import printable
+from distlock_core.errors import LockNotFound
 from distlock_core.etcd.values import Get, KeyValue, prefix_end
-from distlock_core.lock.status import name_of
-from distlock_core.model.keys import last_prefix
+from distlock_core.lock.snapshot import once
+from distlock_core.lock.status import all_states, name_of, state_of
+from distlock_core.model.keys import Keys, ends, last_prefix
+from distlock_core.model.state import LockState
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from distlock_core.base.deadline import Patience
+    from distlock_core.etcd.client import Etcd
     from distlock_core.etcd.values import Range
 
+    NewPatience = Callable[[], Patience]  # a time limit for each call of its own
     Read = Callable[[Sequence[Get]], Sequence[Range]]
 
 FEW = 1000  # notes that are read together with the locks, in one request; enough for most realms
 BATCH = 100  # keys in one transaction: etcd's default limit is 128 operations
+
+
+def list_states(etcd: Etcd, prefix: str, mutex: str, patience: NewPatience, *, brief: bool = False) -> list[LockState]:
+    """Every lock that is held, waited for or frozen, by name. A `brief` list has no notes and no times left."""
+
+    def read(gets: Sequence[Get]) -> Sequence[Range]:
+        return etcd.read(gets, patience()).ranges()
+
+    found = keys_of_realm(read, prefix, mutex, brief=brief)
+    states = all_states(found, prefix, mutex)
+    if not any(kv.lease for kv in found):
+        return states
+    known: dict[int, int] = {}
+    return [_with_ttl_left(etcd, state, patience(), known, brief=brief) for state in states]
+
+
+def read_states(etcd: Etcd, locks: Sequence[Keys], patience: NewPatience) -> list[LockState]:
+    """The states of these locks, from one read."""
+    wanted = [_gets(keys) for keys in locks]
+    union = once(get for gets in wanted for get in gets)
+    found = dict(zip(union, etcd.read(union, patience()).ranges()))
+    states = [state_of(keys, [kv for get in gets for kv in found[get].kvs]) for keys, gets in zip(locks, wanted)]
+    return [_with_ttl_left(etcd, state, patience(), {}) for state in states]
+
+
+def read_value(etcd: Etcd, keys: Keys, patience: Patience) -> str | None:
+    """The value of a lock, of several slots that of the lowest. Raises `LockNotFound`."""
+    found = etcd.read([Get(keys.lock), Get(*ends(keys.slots))], patience).ranges()
+    holders = state_of(keys, [kv for one in found for kv in one.kvs]).holders
+    if not holders:
+        raise LockNotFound(f"{printable(keys.name)} is not locked")
+    return holders[0].value
+
+
+def _gets(keys: Keys) -> list[Get]:
+    """The reads for the state of one lock."""
+    gets = [Get(keys.lock), Get(*ends(keys.slots)), Get(*ends(keys.queue)), Get(keys.last)]
+    return [*gets, Get(keys.freeze), Get(keys.lock_freeze), Get(keys.policy)]
+
+
+def _with_ttl_left(
+    etcd: Etcd, state: LockState, patience: Patience, known: dict[int, int], *, brief: bool = False
+) -> LockState:
+    """The same with the seconds that its leases have left (if `brief`, its freezes). Each lease is asked once."""
+
+    def left(lease: int) -> int | None:
+        if lease and lease not in known:
+            known[lease] = etcd.time_to_live(lease, patience)
+        return known.get(lease)
+
+    freezes = tuple(freeze._replace(ttl_left=left(freeze.kv.lease)) for freeze in state.freezes)
+    if brief:
+        return state._replace(freezes=freezes)
+    holders = tuple(holder._replace(ttl_left=left(holder.lease)) for holder in state.holders)
+    return state._replace(freezes=freezes, holders=holders)
 
 
 def keys_of_realm(read: Read, prefix: str, mutex: str, *, brief: bool = False) -> list[KeyValue]:

@@ -9,10 +9,12 @@ from distlock_core.base.text import printable
 from distlock_core.errors import ConfigError, OutcomeUnknown
 from distlock_core.etcd.values import Compare, Delete, Get, KeyValue, Put
 from distlock_core.hints import POLICY, Hint
+from distlock_core.model.checks import check_owner, check_text
 from distlock_core.model.keys import Keys, ends, policy_prefix
 from distlock_core.model.policy import Policy, fields_of
 from distlock_core.model.policy_change import PolicyChange
 from distlock_core.model.record import Record
+from distlock_core.process.identity import hostname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +35,27 @@ def read_policies(etcd: Etcd, prefix: str, patience: Patience) -> list[Policy]:
     start = policy_prefix(prefix)
     found = etcd.read([Get(*ends(start))], patience).ranges()[0].kvs
     return [Policy.parse(kv.key[len(start) :].decode(errors="backslashreplace"), kv) for kv in found]
+
+
+def set_policy(
+    etcd: Etcd,
+    keys: Keys,
+    fields: Mapping[str, Any],
+    owner: str | None,
+    reason: str | None,
+    patience: Patience,
+    *,
+    replace: bool = False,
+    dry_run: bool = False,
+) -> PolicyChange:
+    """Set the fields that are not None, as this owner (default: the host name). Raises as `change_policy()`."""
+    given = {field: value for field, value in fields.items() if value is not None}
+    if not given:
+        raise ConfigError("a policy needs at least one of slots, cooldown, window and expect")
+    by = hostname() if owner is None else check_owner(owner)
+    if reason is not None:
+        check_text(reason, "reason")
+    return change_policy(etcd, keys, by, given, reason, patience, replace=replace, dry_run=dry_run)
 
 
 def change_policy(

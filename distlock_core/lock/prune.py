@@ -13,7 +13,7 @@ import time
 
 from distlock_core.base.deadline import RETRY_PAUSE, Patience
 from distlock_core.base.value import Value
-from distlock_core.errors import OutcomeUnknown
+from distlock_core.errors import ConfigError, OutcomeUnknown
 from distlock_core.etcd.values import Compare, Delete, Get, KeyValue, Put
 from distlock_core.model.keys import ends, last_prefix, prune_mark
 from distlock_core.model.record import Record
@@ -51,7 +51,9 @@ class Prune:
         self._last = last_prefix(prefix)
 
     def run(self, older_than: float, by: str, *, dry_run: bool = False) -> Pruned:
-        """Delete the notes that are older than `older_than` seconds. Raises as the calls of `Etcd`."""
+        """Delete the notes that are older than `older_than` seconds. Raises `ConfigError`, and as `Etcd`."""
+        if not older_than > 0:
+            raise ConfigError(f"older_than: expected a number of seconds above 0, found {older_than!r}")
         before = time.time() - older_than
         old: list[KeyValue] = []
         kept = 0

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from distlock_core.base.deadline import Patience
 from distlock_core.base.text import printable
-from distlock_core.errors import ConfigError, LockNotFound, NotHolder
-from distlock_core.etcd.values import Get, KeyValue
+from distlock_core.errors import ConfigError
 from distlock_core.lock.lease import TICKET_TTL
 from distlock_core.lock.lock import Lock
-from distlock_core.lock.rewrite import describing
-from distlock_core.lock.snapshot import once
 from distlock_core.lock.spec import CONNECT_TIMEOUT, RELEASE_TIMEOUT, LockSpec
 from distlock_core.model.checks import check_name, check_names, check_owner, check_prefix, check_text
-from distlock_core.model.keys import DEFAULT_MUTEX, DEFAULT_PREFIX, Keys, ends
+from distlock_core.model.keys import DEFAULT_MUTEX, DEFAULT_PREFIX, Keys
 from distlock_core.model.state import Holder, LockState
 from distlock_core.process.identity import hostname
 
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
 
     from distlock_core.base.deadline import Cancel
     from distlock_core.etcd.client import Etcd
-    from distlock_core.etcd.values import Range
     from distlock_core.events.watch import Watching
     from distlock_core.lock.freeze import FreezeKey
     from distlock_core.lock.loss import Loss
@@ -136,18 +132,9 @@ class Realm:
         `brief` takes half the time, and less with leased locks, each of which costs a request otherwise: `last` and
         `ttl_left` are then None.
         """
-        from distlock_core.lock.listing import keys_of_realm
-        from distlock_core.lock.status import all_states
+        from distlock_core.lock.listing import list_states
 
-        def read(gets: Sequence[Get]) -> Sequence[Range]:
-            return self._etcd.read(gets, Patience.lasting(self._connect_timeout, cancel)).ranges()
-
-        found = keys_of_realm(read, self.prefix, self._mutex, brief=brief)
-        states = all_states(found, self.prefix, self._mutex)
-        if not any(kv.lease for kv in found):
-            return states
-        known: dict[int, int] = {}
-        return [self._with_ttl_left(state, cancel, known, brief=brief) for state in states]
+        return list_states(self._etcd, self.prefix, self._mutex, lambda: self._patience(cancel), brief=brief)
 
     def show(self, name: str, *, cancel: Cancel | None = None) -> LockState:
         """Return one lock: its holders, its queue in order, and how its last hold ended."""
@@ -155,15 +142,9 @@ class Realm:
 
     def show_all(self, names: Sequence[str], *, cancel: Cancel | None = None) -> builtins.list[LockState]:
         """Return the same for several locks, in the order of `names`, from one read."""
-        from distlock_core.lock.status import state_of
+        from distlock_core.lock.listing import read_states
 
-        locks = self._locks(names)
-        wanted = [_gets(keys) for keys in locks]
-        union = once(get for gets in wanted for get in gets)
-        outcome = self._etcd.read(union, Patience.lasting(self._connect_timeout, cancel))
-        found = dict(zip(union, outcome.ranges()))
-        states = [state_of(keys, [kv for get in gets for kv in found[get].kvs]) for keys, gets in zip(locks, wanted)]
-        return [self._with_ttl_left(state, cancel) for state in states]
+        return read_states(self._etcd, self._locks(names), lambda: self._patience(cancel))
 
     def get(self, name: str, *, cancel: Cancel | None = None) -> str | None:
         """Return the value of a lock, None if its holder gave it none.
@@ -171,13 +152,9 @@ class Realm:
         With several slots it is the value of the lowest; `show()` returns all. Raises `LockNotFound` if the lock is not
         held, `EtcdUnavailable`, `AccessDenied`.
         """
-        from distlock_core.lock.status import state_of
+        from distlock_core.lock.listing import read_value
 
-        keys = self._keys(name)
-        holders = state_of(keys, self._read([Get(keys.lock), Get(*ends(keys.slots))], cancel)).holders
-        if not holders:
-            raise LockNotFound(f"{printable(name)} is not locked")
-        return holders[0].value
+        return read_value(self._etcd, self._keys(name), self._patience(cancel))
 
     def update(
         self,
@@ -195,21 +172,10 @@ class Realm:
         reason unchanged, "" empties them. Raises `LockNotFound`, `NotHolder`, `ConfigError`, `EtcdUnavailable`,
         `AccessDenied`, and `OutcomeUnknown` if it is unknown whether the hold was changed.
         """
-        from distlock_core.lock.status import gone
-        from distlock_core.lock.update import update_hold
+        from distlock_core.lock.update import update_by_name
 
-        for text, what in ((value, "value"), (reason, "reason")):
-            if text is not None:
-                check_text(text, what)
-        if token is None:
-            owner = hostname() if owner is None else check_owner(owner)
-        keys = self._keys(name)
-        state = self.show(name, cancel=cancel)
-        patience = Patience.lasting(self._connect_timeout, cancel)
-        done = update_hold(self._etcd, keys, state, owner, token, describing(value, reason), patience)
-        if done is None:
-            raise gone(self.show(name))
-        return Holder.parse(keys, done)
+        keys, timeout = self._keys(name), self._connect_timeout
+        return update_by_name(self._etcd, keys, owner, token, value, reason, timeout, cancel)
 
     def unlock(
         self,
@@ -249,19 +215,12 @@ class Realm:
 
         If one of them is not locked, or may not be unlocked, this raises the error of `unlock()` and deletes none.
         """
-        from distlock_core.lock.unlock import hold_to_unlock
+        from distlock_core.lock.unlock import holds_to_unlock
 
         if owner is not None:
             check_owner(owner)
-        try:
-            holders = [
-                hold_to_unlock(state, owner, token, taker, self._state_dir, force=force)
-                for state in self.show_all(names, cancel=cancel)
-            ]
-        except (LockNotFound, NotHolder) as error:
-            if len(names) > 1:
-                error.message += "; none of the locks was unlocked"
-            raise
+        states = self.show_all(names, cancel=cancel)
+        holders = holds_to_unlock(states, owner, token, taker, self._state_dir, force=force)
         return self.end_all(holders, owner, cooldown=cooldown, cancel=cancel)
 
     def end(
@@ -327,13 +286,7 @@ class Realm:
         `Frozen`, unless `force` replaces it. Raises `ConfigError`, `EtcdUnavailable`, `AccessDenied`, and
         `OutcomeUnknown` if it is unknown whether it is frozen; it is safe to call it again.
         """
-        from distlock_core.model.freeze import freeze_record
-        from distlock_core.process.identity import new_run
-
-        key = self._freeze_key(name)
-        by = hostname() if owner is None else check_owner(owner)
-        record = freeze_record(by, check_text(reason, "reason"), new_run(), seconds, host=hostname())
-        return key.put(record, seconds, Patience.lasting(self._connect_timeout, cancel), force=force)
+        return self._freeze_key(name).freeze(owner, reason, seconds, self._patience(cancel), force=force)
 
     def thaw(self, name: str | None = None, *, cancel: Cancel | None = None) -> Freeze:
         """End the freeze of a lock, or without a name that of the realm, whoever has put it, and return it.
@@ -341,14 +294,14 @@ class Realm:
         Each freeze is ended by itself: a thawed lock in a frozen realm stays frozen. Only the freeze just read is
         ended, never a newer one. Raises `NotFrozen`, `EtcdUnavailable`, `AccessDenied`, `OutcomeUnknown`.
         """
-        return self._freeze_key(name).remove(Patience.lasting(self._connect_timeout, cancel))
+        return self._freeze_key(name).remove(self._patience(cancel))
 
     def frozen(self, name: str | None = None, *, cancel: Cancel | None = None) -> Freeze | None:
         """Return the freeze of a lock itself, or without a name that of the realm; None if there is none.
 
         `show()` returns both for a lock. Raises `EtcdUnavailable`, `AccessDenied`.
         """
-        return self._freeze_key(name).find(Patience.lasting(self._connect_timeout, cancel))
+        return self._freeze_key(name).find(self._patience(cancel))
 
     def prune(self, older_than: float, *, dry_run: bool = False, cancel: Cancel | None = None) -> Pruned:
         """Delete the notes on how the last hold of a lock ended that are older than `older_than` seconds.
@@ -359,8 +312,6 @@ class Realm:
         """
         from distlock_core.lock.prune import Prune
 
-        if not older_than > 0:
-            raise ConfigError(f"older_than: expected a number of seconds above 0, found {older_than!r}")
         prune = Prune(self._etcd, self.prefix, self._connect_timeout, self._release_timeout, cancel)
         return prune.run(older_than, hostname(), dry_run=dry_run)
 
@@ -368,13 +319,13 @@ class Realm:
         """Return the policy of a lock, None if it has none. Raises `EtcdUnavailable`, `AccessDenied`."""
         from distlock_core.lock.policies import read_policy
 
-        return read_policy(self._etcd, self._keys(name), Patience.lasting(self._connect_timeout, cancel))
+        return read_policy(self._etcd, self._keys(name), self._patience(cancel))
 
     def policies(self, *, cancel: Cancel | None = None) -> builtins.list[Policy]:
         """Return the policies of all locks that have one, by name. Raises as `policy()`."""
         from distlock_core.lock.policies import read_policies
 
-        return read_policies(self._etcd, self.prefix, Patience.lasting(self._connect_timeout, cancel))
+        return read_policies(self._etcd, self.prefix, self._patience(cancel))
 
     def set_policy(
         self,
@@ -396,36 +347,18 @@ class Realm:
         `reason` are shown to others. A `dry_run` changes nothing. Raises `ConfigError`, `EtcdUnavailable`,
         `AccessDenied`, and `OutcomeUnknown` if it is unknown whether it was changed; it is safe to call it again.
         """
+        from distlock_core.lock.policies import set_policy
+
         fields = {"slots": slots, "cooldown": cooldown, "window": window, "expect": expect}
-        given = {field: value for field, value in fields.items() if value is not None}
-        if not given:
-            raise ConfigError("a policy needs at least one of slots, cooldown, window and expect")
-        return self._change_policy(name, given, reason, owner, cancel, replace=replace, dry_run=dry_run)
+        keys, patience = self._keys(name), self._patience(cancel)
+        return set_policy(self._etcd, keys, fields, owner, reason, patience, replace=replace, dry_run=dry_run)
 
     def clear_policy(self, name: str, *, dry_run: bool = False, cancel: Cancel | None = None) -> PolicyChange:
         """Remove the policy of a lock: each caller's own settings apply from now on. Raises as `set_policy()`."""
-        return self._change_policy(name, {}, None, None, cancel, replace=True, dry_run=dry_run)
-
-    def _change_policy(
-        self,
-        name: str,
-        given: Mapping[str, Any],
-        reason: str | None,
-        owner: str | None,
-        cancel: Cancel | None,
-        *,
-        replace: bool,
-        dry_run: bool,
-    ) -> PolicyChange:
         from distlock_core.lock.policies import change_policy
 
-        by = hostname() if owner is None else check_owner(owner)
-        if reason is not None:
-            check_text(reason, "reason")
-        patience = Patience.lasting(self._connect_timeout, cancel)
-        return change_policy(
-            self._etcd, self._keys(name), by, given, reason, patience, replace=replace, dry_run=dry_run
-        )
+        keys, patience = self._keys(name), self._patience(cancel)
+        return change_policy(self._etcd, keys, hostname(), {}, None, patience, replace=True, dry_run=dry_run)
 
     def watch(self, name: str | None = None, *, freezes: bool = False) -> Watching:
         """Return an iterator over the events of a lock, or of every lock of the realm: `acquired`, `changed`, ...
@@ -434,36 +367,11 @@ class Realm:
         reports `frozen` and `thawed`: of the lock, or without a name of every lock and of the realm. Raises
         `ConfigError`.
         """
-        from distlock_core.events.follow import Follower
-        from distlock_core.events.watch import Watching
+        from distlock_core.lock.watching import watch_lock, watch_realm
 
         if name is None:
-            from distlock_core.lock.status import frozen_by, held_by
-
-            prefix, mutex = self.prefix, self._mutex
-            everything = ends(prefix.encode())
-            return Watching(
-                Follower(
-                    self._etcd,
-                    everything,
-                    lambda key: held_by(key, prefix, mutex),
-                    self._connect_timeout,
-                    lambda key: frozen_by(key, prefix, mutex) if freezes else None,
-                )
-            )
-        keys = self._keys(name)
-        # The range includes other names too, such as NAME-b, which are filtered out.
-        span = keys.lock, keys.lock + b"0"
-        holds = keys.is_held_by
-        return Watching(
-            Follower(
-                self._etcd,
-                span,
-                lambda key: keys if holds(key) else None,
-                self._connect_timeout,
-                lambda key: name if freezes and key == keys.lock_freeze else None,
-            )
-        )
+            return watch_realm(self._etcd, self.prefix, self._mutex, self._connect_timeout, freezes=freezes)
+        return watch_lock(self._etcd, self._keys(name), self._connect_timeout, freezes=freezes)
 
     def load_all(self) -> None:
         """Import the modules that monitor and end a hold now, so that no import can fail while a lock is held."""
@@ -501,32 +409,8 @@ class Realm:
             raise ConfigError("no lock is named: the list of names is empty")
         return tuple(Keys(self.prefix, name, self._mutex) for name in check_names(names, self._mutex))
 
-    def _read(self, gets: Sequence[Get], cancel: Cancel | None = None) -> builtins.list[KeyValue]:
-        outcome = self._etcd.read(gets, Patience.lasting(self._connect_timeout, cancel))
-        return [kv for found in outcome.ranges() for kv in found.kvs]
-
-    def _with_ttl_left(
-        self,
-        state: LockState,
-        cancel: Cancel | None = None,
-        known: dict[int, int] | None = None,
-        *,
-        brief: bool = False,
-    ) -> LockState:
-        """The same with the seconds that its leases have left (if `brief`, its freezes). Each lease is asked once."""
-        patience = Patience.lasting(self._connect_timeout, cancel)
-        known = {} if known is None else known
-
-        def left(lease: int) -> int | None:
-            if lease and lease not in known:
-                known[lease] = self._etcd.time_to_live(lease, patience)
-            return known.get(lease)
-
-        freezes = tuple(freeze._replace(ttl_left=left(freeze.kv.lease)) for freeze in state.freezes)
-        if brief:
-            return state._replace(freezes=freezes)
-        holders = tuple(holder._replace(ttl_left=left(holder.lease)) for holder in state.holders)
-        return state._replace(freezes=freezes, holders=holders)
+    def _patience(self, cancel: Cancel | None) -> Patience:
+        return Patience.lasting(self._connect_timeout, cancel)
 
 
 def _windows(text: str) -> Windows:
@@ -536,12 +420,6 @@ def _windows(text: str) -> Windows:
         return parse_windows(text)
     except ConfigError as error:
         raise ConfigError(f"window: expected {error.message}, found {ascii(text)[:60]}") from None
-
-
-def _gets(keys: Keys) -> list[Get]:
-    """The reads for the state of one lock."""
-    gets = [Get(keys.lock), Get(*ends(keys.slots)), Get(*ends(keys.queue)), Get(keys.last)]
-    return [*gets, Get(keys.freeze), Get(keys.lock_freeze), Get(keys.policy)]
 
 
 # For code that looks after a hold of another process. Not part of the library's public interface.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distlock_core.base.deadline import Patience
-from distlock_core.errors import DistlockError
+from distlock_core.errors import DistlockError, LockNotFound, NotHolder
 from distlock_core.hints import UNLOCK_FORCE
 from distlock_core.lock.lease import GIVE_UP, Lease
 from distlock_core.lock.release import HeldKey, release_keys
@@ -38,6 +38,24 @@ def hold_to_unlock(
 
         refuse_anothers_step(holder, taker, state_dir)
     return holder
+
+
+def holds_to_unlock(
+    states: Sequence[LockState],
+    owner: str | None,
+    token: int | None,
+    taker: Mapping[str, Any] | None,
+    state_dir: str | None,
+    *,
+    force: bool,
+) -> list[Holder]:
+    """Select the hold to end of each lock, as `hold_to_unlock()`: of all or of none."""
+    try:
+        return [hold_to_unlock(state, owner, token, taker, state_dir, force=force) for state in states]
+    except (LockNotFound, NotHolder) as error:
+        if len(states) > 1:
+            error.message += "; none of the locks was unlocked"
+        raise
 
 
 def end_holds(

@@ -2,24 +2,55 @@
 
 from __future__ import annotations
 
+from distlock_core.base.deadline import Patience
 from distlock_core.errors import NotHolder
 from distlock_core.etcd.values import KeyValue, LeaseGone
 from distlock_core.hints import CHANGE_TOKEN
+from distlock_core.lock.listing import read_states
 from distlock_core.lock.release import HeldKey
-from distlock_core.lock.rewrite import amend, leave_taken
-from distlock_core.lock.status import one_of
+from distlock_core.lock.rewrite import amend, describing, leave_taken
+from distlock_core.lock.status import gone, one_of
+from distlock_core.model.checks import check_owner, check_text
 from distlock_core.model.record import Record, token_of
+from distlock_core.model.state import Holder
 from distlock_core.model.wording import taken
+from distlock_core.process.identity import hostname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from distlock_core.base.deadline import Patience
+    from distlock_core.base.deadline import Cancel
     from distlock_core.etcd.client import Etcd
     from distlock_core.model.keys import Keys
-    from distlock_core.model.state import Holder, LockState
+    from distlock_core.model.state import LockState
+
+
+def update_by_name(
+    etcd: Etcd,
+    keys: Keys,
+    owner: str | None,
+    token: int | None,
+    value: str | None,
+    reason: str | None,
+    timeout: float,
+    cancel: Cancel | None,
+) -> Holder:
+    """Change value and reason of a hold that is there now; None leaves them. Without a token it is that of `owner`.
+
+    `timeout` (seconds) is for each step. Raises as `update_hold()`, and `ConfigError`.
+    """
+    for text, what in ((value, "value"), (reason, "reason")):
+        if text is not None:
+            check_text(text, what)
+    if token is None:
+        owner = hostname() if owner is None else check_owner(owner)
+    (state,) = read_states(etcd, [keys], lambda: Patience.lasting(timeout, cancel))
+    done = update_hold(etcd, keys, state, owner, token, describing(value, reason), Patience.lasting(timeout, cancel))
+    if done is None:
+        raise gone(*read_states(etcd, [keys], lambda: Patience.lasting(timeout)))
+    return Holder.parse(keys, done)
 
 
 def update_hold(
