@@ -18,10 +18,11 @@ from distlock_core.errors import AcquireTimeout, AnotherCluster, EtcdUnavailable
 from distlock_core.etcd.values import LeaseGone
 from distlock_core.lock import refusals
 from distlock_core.lock.claim import Claims
+from distlock_core.lock.entries import Entries, claims_any
 from distlock_core.lock.lease import GIVE_UP
 from distlock_core.lock.queue import Queue
 from distlock_core.lock.snapshot import Snapshots
-from distlock_core.lock.spec import LockSpec, Rules, ticket_record
+from distlock_core.lock.spec import LockSpec, ticket_record
 from distlock_core.model.state import LockState
 
 TYPE_CHECKING = False
@@ -30,15 +31,10 @@ if TYPE_CHECKING:
 
     from distlock_core.base.deadline import Cancel
     from distlock_core.etcd.client import Etcd
-    from distlock_core.etcd.values import KeyValue
     from distlock_core.hints import Hint
-    from distlock_core.lock.claim import Entry
     from distlock_core.lock.reentry import Reentry
-    from distlock_core.lock.refusals import Blocked
     from distlock_core.lock.ruling import Closed
-    from distlock_core.lock.snapshot import Snapshot
     from distlock_core.lock.spec import Acquired, Gate
-    from distlock_core.model.keys import Keys
 
 MUTEX_GRACE = 1.0  # seconds to wait for a Go client to leave its mutex, even with a timeout of 0
 OUTSIDE = 60.0  # seconds between two reads outside the caller's own window
@@ -90,12 +86,10 @@ class Acquisition:
         longest = connect_timeout + MUTEX_GRACE if wait.is_none else wait.seconds
         self._patience = Patience(self._started + longest, cancel)
         self.queue = Queue(etcd, spec.locks, spec.ticket_ttl)
+        self._entries = Entries(spec, self.queue)
         self._claims = Claims(etcd, spec, self.queue)
         self._was_queued = False
         self._mutex_since: float | None = None
-        self._own_rules = Rules.of(spec)
-        self._rulings: dict[str, tuple[int, Rules]] = {}  # by lock: revision of its policy, and the rules under it
-        self._closed: dict[str, Closed] = {}  # by lock: its windows, if they are closed
         self._gate = spec.gate if spec.gate is not None and spec.gate.before else None
         self._is_green = False
 
@@ -132,10 +126,10 @@ class Acquisition:
         Writes nothing. Raises as `run()` does without waiting.
         """
         snapshots = self._read(self._patience.within(self._contact))
-        entries = self._entries(snapshots)
+        entries = self._entries.find(snapshots)
         if not isinstance(entries, tuple):
-            raise refusals.busy(entries, snapshots.states(self._locks), self._last_to_open())
-        if _claims_any(entries) and snapshots.each[0].mutex_busy:
+            raise refusals.busy(entries, snapshots.states(self._locks), self._entries.last_to_open())
+        if claims_any(entries) and snapshots.each[0].mutex_busy:
             raise refusals.mutex_busy(snapshots.states(self._locks))
         return tuple(None if isinstance(entry, int) else entry for entry in entries)
 
@@ -162,123 +156,19 @@ class Acquisition:
             # A ticket was deleted, has expired, or was created anew by another client: the place is lost.
             self.queue.leave()
             return self._read(self._call())
-        entries = self._entries(snapshots)
+        entries = self._entries.find(snapshots)
         if not isinstance(entries, tuple):
             if self._nowait:
-                raise refusals.busy(entries, snapshots.states(self._locks), self._last_to_open())
-            return self._wait_outside(snapshots) if self._leaves_the_queue(snapshots) else self._wait(snapshots)
-        if _claims_any(entries) and snapshots.each[0].mutex_busy:
+                raise refusals.busy(entries, snapshots.states(self._locks), self._entries.last_to_open())
+            return self._wait_outside(snapshots) if self._entries.leaves_the_queue(snapshots) else self._wait(snapshots)
+        if claims_any(entries) and snapshots.each[0].mutex_busy:
             return self._wait_for_mutex(snapshots) if self._nowait else self._wait(snapshots)
-        if self._gate is not None and _claims_any(entries) and not self._is_green:
+        if self._gate is not None and claims_any(entries) and not self._is_green:
             return self._ask(self._gate, snapshots)
         self._is_green = False  # an answer is good for one claim
-        return self._claims.take(snapshots, entries, self._rules_of(snapshots), self._call)
-
-    # How each lock can be taken now.
-
-    def _entries(self, snapshots: Snapshots) -> tuple[Entry, ...] | list[Blocked]:
-        """How each lock can be taken now; if that is not possible for all of them, those that it is not possible for.
-
-        Notes which windows are closed. Raises `LimitConflict`, `ConfigError` for a policy that cannot be followed, and
-        `LockBusy` if the owner holds some of the locks and others are not free, as nobody waits while holding.
-        """
-        entries: list[Entry] = []
-        blocked: list[Blocked] = []
-        self._closed = {}
-        for keys, snapshot in zip(self._locks, snapshots.each):
-            entry: Entry | None = self._reentry(keys, snapshot)
-            if entry is None:
-                state = snapshot.state(keys.name)
-                entry = self._free_slot(snapshot, state, self._rules(keys, snapshot))
-                if entry is None or keys.name in self._closed:
-                    blocked.append((state, self._why_not_reentered(state)))
-                    continue
-            entries.append(entry)
-        entered = [entry for entry in entries if not isinstance(entry, int)]
-        if entered and len(self._locks) > 1:
-            refusal = refusals.holds_some(entered, blocked, len(self._locks))
-            if refusal is not None:
-                raise refusal
-        return blocked or tuple(entries)
-
-    def _reentry(self, keys: Keys, snapshot: Snapshot) -> Reentry | None:
-        """The hold of the same owner that can be re-entered. Raises if the hold named by its token cannot."""
-        if not self._spec.explicit or not (snapshot.holders or self._spec.named):
-            return None
-        from distlock_core.lock.reentry import find_reentry
-
-        reentry = find_reentry(snapshot.holders, self._spec)
-        if reentry is None and self._spec.named is not None:
-            from distlock_core.lock.reentry_refusals import refuse_named
-
-            raise refuse_named(snapshot.state(keys.name), self._spec)
-        return reentry
-
-    def _why_not_reentered(self, state: LockState) -> tuple[str, list[Hint]]:
-        """Why the hold of the same owner cannot be re-entered, with hints how it can, and which window is closed."""
-        shut = self._closed.get(state.name)
-        closed = "" if shut is None else str(shut)
-        if not self._spec.explicit or not state.holders:
-            return closed, []
-        from distlock_core.lock.reentry_refusals import why_not
-
-        why, hints = why_not(state, self._spec)
-        return "; ".join(filter(None, (why, closed))), hints
-
-    def _rules(self, keys: Keys, snapshot: Snapshot) -> Rules:
-        """The rules for a claim of this lock. Notes whether its windows are closed. Raises as `rules_under()`."""
-        rules = self._own_rules
-        if snapshot.policy is not None:
-            rules = self._under_policy(keys, snapshot.policy)
-        if rules.windows is not None:
-            from distlock_core.lock.ruling import closed
-
-            shut = closed(rules)
-            if shut is not None:
-                self._closed[keys.name] = shut
-        self.queue.follows = rules.slots == 1 and len(self._locks) == 1
-        return rules
-
-    def _under_policy(self, keys: Keys, policy: KeyValue) -> Rules:
-        revision, rules = self._rulings.get(keys.name, (0, self._own_rules))
-        if revision != policy.mod_revision:
-            from distlock_core.lock.ruling import rules_under
-
-            rules = rules_under(self._spec, keys, policy)
-            self._rulings[keys.name] = policy.mod_revision, rules
-        return rules
-
-    def _rules_of(self, snapshots: Snapshots) -> list[Rules]:
-        """The rules for each lock, as `_entries()` has found them."""
-        return [
-            self._own_rules if one.policy is None else self._rulings.get(keys.name, (0, self._own_rules))[1]
-            for keys, one in zip(self._locks, snapshots.each)
-        ]
-
-    def _free_slot(self, snapshot: Snapshot, state: LockState, rules: Rules) -> int | None:
-        """The slot that can be claimed now, None if this attempt has to wait. Raises `LimitConflict`."""
-        conflict = None if rules.sets_slots else refusals.other_limit(state, rules.slots)
-        if conflict is not None:
-            raise conflict
-        return snapshot.free_slot(rules.slots) if snapshot.is_my_turn and not snapshot.freezes else None
+        return self._claims.take(snapshots, entries, self._entries.rules_of(snapshots), self._call)
 
     # Waiting.
-
-    def _last_to_open(self) -> Closed | None:
-        """The closed windows that open last, None if all are open."""
-        if not self._closed:
-            return None
-        return max(self._closed.values(), key=lambda closed: closed.seconds_left)
-
-    def _leaves_the_queue(self, snapshots: Snapshots) -> bool:
-        """True outside the caller's own window, unless it is in the queue and its turn has not come yet.
-
-        A first waiter that may not acquire the lock would hold up all others, whose windows may be open.
-        """
-        if all(closed.for_everybody for closed in self._closed.values()):
-            return False
-        each = zip(snapshots.each, self._rules_of(snapshots))
-        return not self.queue.tickets or any(one.could_be_claimed(rules.slots) for one, rules in each)
 
     def _wait_outside(self, snapshots: Snapshots) -> Snapshots:
         """Wait outside the queue until the window opens. The policy may change meanwhile."""
@@ -286,7 +176,7 @@ class Acquisition:
         if self.queue.tickets:
             self.queue.leave()
         self._was_queued = True
-        closed = self._last_to_open()
+        closed = self._entries.last_to_open()
         self._report(snapshots)
         self._patience.pause(OUTSIDE if closed is None else min(OUTSIDE, closed.seconds_left))
         if self._patience.over():
@@ -331,7 +221,7 @@ class Acquisition:
             self._was_queued = True
         else:
             self._report(snapshots)
-            patience, closed = self._patience, self._last_to_open()
+            patience, closed = self._patience, self._entries.last_to_open()
             if closed is not None:
                 patience = patience.within(closed.seconds_left)
             elif self.queue.is_near(snapshots):
@@ -376,32 +266,25 @@ class Acquisition:
             for state, one in zip(states, snapshots.each)
         ]
 
-    def _blocked(self, snapshots: Snapshots, states: Sequence[LockState]) -> list[Blocked]:
-        """The locks that this attempt waits for; all of them if none is blocked. `states`: those to be shown."""
-        each = zip(states, snapshots.each, self._rules_of(snapshots))
-        blocked = [
-            state for state, one, rules in each if not one.could_be_claimed(rules.slots) or state.name in self._closed
-        ]
-        return [(state, self._why_not_reentered(state)) for state in blocked or states]
-
     def _timeout(self, snapshots: Snapshots, away: str = "", gate: str = "") -> AcquireTimeout:
         states = self._others(snapshots)
-        return refusals.timeout(self._blocked(snapshots, states), states, now() - self._started, away, gate)
+        return refusals.timeout(self._entries.blocked(snapshots, states), states, now() - self._started, away, gate)
 
     def _report(self, snapshots: Snapshots, away: str = "", gate: str = "") -> None:
         if self._progress is None:
             return
-        positions, closed = self.queue.positions(snapshots), self._last_to_open()
-        if self._closed and not self.queue.tickets:
+        positions, closed = self.queue.positions(snapshots), self._entries.last_to_open()
+        if self._entries.closed and not self.queue.tickets:
             positions = [0 for _ in positions]
         places = list(zip(snapshots.states(self._locks), positions))
         if len(places) == 1:
             ((state, position),) = places
-            self._progress(Waiting(state, position, self._started, away, *self._why_not_reentered(state), closed, gate))
+            own = self._entries.why_not_reentered(state)
+            self._progress(Waiting(state, position, self._started, away, *own, closed, gate))
             return
-        blocked = {state.name for state, _ in self._blocked(snapshots, [state for state, _ in places])}
+        blocked = {state.name for state, _ in self._entries.blocked(snapshots, [state for state, _ in places])}
         state, position = max(places, key=lambda place: (place[0].name in blocked, place[1]))
-        own = self._why_not_reentered(state)
+        own = self._entries.why_not_reentered(state)
         self._progress(Waiting(state, position, self._started, away, *own, closed, gate, tuple(places)))
 
     # The end.
@@ -438,8 +321,3 @@ class Acquisition:
         """The patience for one call; in the queue, short enough to renew the tickets in time."""
         lease = self.queue.lease
         return self._patience.within(self._contact if lease is None else lease.ttl * CALL_IN_QUEUE)
-
-
-def _claims_any(entries: Sequence[Entry]) -> bool:
-    """True if a free slot would be claimed, which the Go original's mutex has to allow."""
-    return any(isinstance(entry, int) for entry in entries)

@@ -16,10 +16,11 @@ from distlock_core.process.identity import new_run
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, Union
+    from typing import Any
 
     from distlock_core.etcd.client import Etcd
     from distlock_core.etcd.values import Op, Outcome
+    from distlock_core.lock.entries import Entry
     from distlock_core.lock.queue import Queue
     from distlock_core.lock.reentry import Reentry
     from distlock_core.lock.snapshot import Snapshot
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from distlock_core.model.keys import Keys
 
     Call = Callable[[], Patience]
-    Entry = Union[int, Reentry]  # how a lock can be taken now: a free slot, or a hold of the same owner
 
 LONGEST_AHEAD = 3600  # seconds; a lease with a longer ttl is not granted in advance, as it would outlive a dead waiter
 
