@@ -311,7 +311,7 @@ def note(event, arguments):
     if event in watched and armed and (name.startswith("distlock-") or name == "MainThread"):
         seen.append((event, arguments[0] if arguments else ""))
 
-import distlock_core.lock.unlock  # what another program uses, here
+import distlock_core.lock.listing, distlock_core.lock.unlock  # what another program uses, here
 armed = True
 sys.addaudithook(note)
 wait(lambda: lock.session.deadline - now() > 3.9)  # a renewal
