@@ -9,17 +9,18 @@ import os
 
 from distlock_core.base.deadline import Patience, now
 from distlock_core.base.text import printable
-from distlock_core.errors import DistlockError, LockLost, NotHolder
+from distlock_core.errors import DistlockError, NotHolder
 from distlock_core.etcd.values import Get, KeyValue, LeaseGone
 from distlock_core.hints import see
 from distlock_core.lock.ending import Ending, held_keys
 from distlock_core.lock.lease import GIVE_UP
+from distlock_core.lock.loss import lost_error
 from distlock_core.lock.release import UNEXPECTED, HeldKey
 from distlock_core.lock.rewrite import amend, rehang
 from distlock_core.lock.spec import NESTED, STEP, Acquired, LockSpec
 from distlock_core.model.record import Record, token_of
 from distlock_core.model.state import Holder
-from distlock_core.model.wording import held_by, listed
+from distlock_core.model.wording import held_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from distlock_core.base.deadline import Cancel
     from distlock_core.base.standby_thread import StandbyThread
+    from distlock_core.errors import LockLost
     from distlock_core.etcd.client import Etcd
     from distlock_core.events.hold_notifier import HoldNotifier
     from distlock_core.lock.lease import Lease
@@ -241,15 +243,8 @@ class Hold:
     def loss_error(self, lost: Sequence[Acquired] = ()) -> LockLost:
         """The `LockLost` error, with the reason of the loss. `lost`: the locks concerned, if that is known."""
         loss = self._session.loss if self._session is not None else None
-        names = [one.keys.name for one in lost or self.acquired]
-        if loss is not None:
-            why, names = loss.why, [one.keys.name for one in self.acquired]
-        elif len(names) == 1:
-            why = "its key was deleted, or belongs to another hold"
-        else:
-            why = "a key was deleted, or belongs to another hold"
-        verb = "was" if len(names) == 1 else "were"
-        return LockLost(f"{listed(names)} {verb} lost: {why}", hints=list(map(see, names)))
+        some = lost if lost and loss is None else self.acquired
+        return lost_error([one.keys.name for one in some], loss)
 
     def _end(self, how: Callable[[Ending], Sequence[Acquired]], patience: Patience, *, stays: bool) -> None:
         """End the hold with `how`, which returns the locks that were lost before, and clean up.

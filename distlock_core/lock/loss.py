@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 
 from distlock_core.base.value import Value
+from distlock_core.errors import LockLost
+from distlock_core.hints import see
 from distlock_core.model.record import HoldEnd, Record, token_of
-from distlock_core.model.wording import clock, owner_of
+from distlock_core.model.wording import clock, listed, owner_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,3 +56,15 @@ def ended(last: Sequence[KeyValue], token: int, name: str | None = None) -> Loss
         return None
     when = f" at {clock(note.at)}" if note.at else ""
     return Loss(f"{name or 'it'} was {note.how} by {owner_of(note.by)}{when}", time.time(), note.how == "released")
+
+
+def lost_error(names: Sequence[str], loss: Loss | None) -> LockLost:
+    """The error for the loss of these locks. `loss`: its reason, if it is known."""
+    if loss is not None:
+        why = loss.why
+    elif len(names) == 1:
+        why = "its key was deleted, or belongs to another hold"
+    else:
+        why = "a key was deleted, or belongs to another hold"
+    verb = "was" if len(names) == 1 else "were"
+    return LockLost(f"{listed(names)} {verb} lost: {why}", hints=list(map(see, names)))
