@@ -270,7 +270,7 @@ def _check_together(operation: str, options: Mapping[str, Any], settings: Settin
             raise UsageError(f"--{name} goes with {where}")
     _check_gate(operation, options, settings)
     if token is not None and operation in ("run", "lock") and settings.id is None:
-        raise UsageError("--token selects a step of an owner: it goes with --id")
+        raise UsageError("--token=N names the --lock to enter, and only its owner may enter it: add --id")
     if operation == "update" and settings.value is None and "reason" not in settings.given:
         raise UsageError("--update needs --value=TEXT or --reason=TEXT")
     if "refresh" in options and operation == "lock" and not bound:

@@ -37,12 +37,14 @@ Usage:
   distlock --watch [--lock-name=NAME] [OPTIONS]
       print the events of one lock, or of every lock
   distlock --prune --older-than=AGE [--dry-run] [OPTIONS]
-      delete the notes on how holds ended that are older than AGE
+      delete those notes on ended holds that are older than AGE
   distlock --policy [--lock-name=NAME] [OPTIONS]
-      show what holds for everybody who acquires a lock, or that lock
+      show the policies: the rules for everybody who acquires a lock; with
+      --lock-name: that lock's policy
   distlock --policy --lock-name=NAME [--slots=N] [--cooldown=SECONDS]
            [--window=TIMES] [--expect=SECONDS] [--clear] [--dry-run]
-      set it; --clear: remove what is not named, or all of it
+      set that lock's policy; --clear also removes the fields that are not
+      named, or the whole policy if none is
 
 Examples:
   distlock --lock-name=percona_prod --reason="Upgrade RPMs" -- yum upgrade

@@ -139,9 +139,9 @@ def _token_to_verify(request: Request, name: str) -> int:
         several = len(request.settings.lock_names) > 1
         token = nesting.token_of(os.environ, keys) if several else nesting.token(os.environ, keys)
     if token is None:
-        which = f" of {name}" if name != request.settings.lockname else ""
+        which = f"the token of {name}" if name != request.settings.lockname else "a token"
         raise UsageError(
-            f"--verify needs the token{which} to look for: --token=N, or DISTLOCK_TOKEN from the command's own"
+            f"--verify needs {which}: give --token=N, or run it inside the command, which has it in its environment"
         )
     return token
 

@@ -52,7 +52,10 @@ class Equipment:
             self.heartbeat.close()
 
     def _load(self) -> str:
-        what = "a command is only run here if it can be ended with all that it has started (ttl, heartbeat)"
+        what = (
+            "the command is not started: with these settings (such as ttl or heartbeat), distlock must be able to end "
+            "it and all that it starts, but"
+        )
         try:
             from distlock_core.command import kill  # noqa: F401 - loaded while no lock depends on it
             from distlock_core.command.signal_mask import CATCHABLE
@@ -62,13 +65,13 @@ class Equipment:
             table.load()
             self.pending = SignalFd(CATCHABLE)
         except ImportError as error:
-            raise ConfigError(f"{what}, and this Python has no {error.name or error}") from error
+            raise ConfigError(f"{what} this Python has no {error.name or error}") from error
         except OSError as error:
-            raise ConfigError(f"{what}, and that cannot be had: {error.strerror or error}") from error
+            raise ConfigError(f"{what} the system refuses: {error.strerror or error}") from error
         try:
             hidden = table.check_visible()
         except ConfigError as error:
-            raise ConfigError(f"{what}, and that cannot be seen: {error}. See: mount -t proc proc /proc") from None
+            raise ConfigError(f"{what} {error}. See: mount -t proc proc /proc") from None
         return (
             f"{hidden}: what the command starts as another user cannot be seen, and is not ended with it"
             if hidden

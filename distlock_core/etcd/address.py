@@ -21,7 +21,10 @@ def parse_endpoint(text: str, default_scheme: str = "http") -> Address:
     """Parse `http://host:port`; scheme, port and a trailing slash are optional. Raises `ConfigError`."""
     if "@" in text:
         # The text before the `@` may be a password, so it is not repeated.
-        raise ConfigError("an endpoint has no user in its URL: set user, and a password as the documentation says")
+        raise ConfigError(
+            "an endpoint's URL must not contain a user or password: use the setting user, and DISTLOCK_PASSWORD or "
+            "password_file"
+        )
     scheme, separator, rest = text.strip().partition("://")
     if not separator:
         scheme, rest = default_scheme, text.strip()

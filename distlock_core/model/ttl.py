@@ -38,8 +38,9 @@ def check_ttl(ttl: int, refresh: float | None = None, kill_after: float = 0.0) -
         )
     spare = ttl - refresh_of(ttl, refresh) - kill_after
     if spare < RIDE_OUT - 1e-6:
+        instead = ", or a shorter refresh or kill_after" if ttl > RIDE_OUT else ""
         raise ConfigError(
-            f"ttl {ttl}s leaves {max(spare, 0):.2g}s to ride out a failover of etcd, after refresh and kill_after: "
-            f"at least {RIDE_OUT:g}s is needed; use a longer ttl",
+            f"ttl {ttl}s is too short: refresh and kill_after leave {max(spare, 0):.2g}s of it for a failover of etcd, "
+            f"and at least {RIDE_OUT:g}s is needed; use a longer ttl{instead}",
             about=("ttl", "refresh", "kill_after"),
         )

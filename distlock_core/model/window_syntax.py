@@ -116,10 +116,16 @@ def _day(word: str) -> int | None:
 
 def _times(word: str) -> tuple[int, int]:
     """Start and end in minutes since midnight; an end that is not after the start is on the next day."""
-    first, dash, last = word.partition("-")
+    first, _, last = word.partition("-")
+    if not first or not last:
+        missing = "end" if first else "start"
+        raise ConfigError(f"{EXAMPLE} ({printable(word)} has no {missing}: write a span such as 22:00-04:00)")
     start, end = _minute(first), _minute(last)
-    if not dash or start is None or end is None or start == DAY:
-        raise ConfigError(f"{EXAMPLE} ({printable(word)} is not a time from 00:00-00:01 to 23:59-24:00)")
+    if start is None or end is None:
+        wrong = first if start is None else last
+        raise ConfigError(f"{EXAMPLE} ({printable(wrong)} is not a time: write one from 00:00 to 24:00)")
+    if start == DAY:
+        raise ConfigError(f"{EXAMPLE} (24:00 can only be an end: start at 00:00 of the next day)")
     if start == end:
         raise ConfigError(f"{EXAMPLE} ({printable(word)} has no length; a whole day is 00:00-24:00)")
     return start, end if end > start else end + DAY

@@ -190,8 +190,8 @@ class Settings(Value):
     on_failure: str = setting(
         read_choice("release", "keep", "freeze"),
         "release",
-        "what to do when the command fails, until a person has looked; keep: leave the lock taken; freeze: release it, "
-        "and let nobody acquire it",
+        "what happens to the lock if the command fails. keep: it stays taken; freeze: it is released, but nobody can "
+        "acquire it. Both last until a person ends them",
         placeholder="release|keep|freeze",
     )
     record_arguments: bool = setting(
@@ -244,7 +244,8 @@ class Settings(Value):
     gate_timeout: float = setting(
         read_span,
         600.0,
-        "how long to wait for the gate after the command, before the lock is kept; and for one answer of the gate",
+        "longest wait for a green gate after the command; then the lock is kept. Also the longest that one answer may "
+        "take",
         placeholder="SECONDS",
     )
     gate_every: float = setting(read_span, 5.0, "pause between two questions to the gate", placeholder="SECONDS")

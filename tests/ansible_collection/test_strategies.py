@@ -408,7 +408,7 @@ def test_an_error_of_one_host_fails_that_host_in_one_clear_line(
         "h3": ("distlock_timeout", "soon", "distlock_timeout"),
         "h4": ("distlock_on_failure", "panic", "panic"),
         "h5": ("distlock_endpoints", "http://127.0.0.1:1", "no etcd answered within"),
-        "h6": ("distlock_ttl", 1, "ttl 1s leaves"),
+        "h6": ("distlock_ttl", 1, "ttl 1s is too short"),
         "h7": ("distlock_owner", "a;b", "owner"),
     }
     inventory = tmp_path / "inventory.yml"

@@ -289,13 +289,13 @@ def test_a_value_out_of_range_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        (["--ttl=1"], "ttl 1s leaves "),
+        (["--ttl=1"], "ttl 1s is too short: refresh and kill_after leave 0.5s of it"),
         (["--ttl=5", "--refresh=5"], "below the ttl"),
         (["--ttl=5", "--refresh=6"], "below the ttl"),
-        (["--ttl=5", "--refresh=4.5"], "ttl 5s leaves "),
-        (["--ttl=5", "--kill-after=3"], "ttl 5s leaves "),
-        (["--ttl=5", "--kill-after=60"], "ttl 5s leaves 0s "),
-        (["--ttl=6", "--refresh=3", "--kill-after=2.5"], "ttl 6s leaves 0.5s "),
+        (["--ttl=5", "--refresh=4.5"], "; use a longer ttl, or a shorter refresh or kill_after ("),
+        (["--ttl=5", "--kill-after=3"], "ttl 5s is too short: "),
+        (["--ttl=5", "--kill-after=60"], "leave 0s of it"),
+        (["--ttl=6", "--refresh=3", "--kill-after=2.5"], "leave 0.5s of it"),
         (["--refresh=2"], "it goes with --ttl"),
         (["--node"], "--ttl or --heartbeat"),
         (["--while-pid=1"], "--while-pid goes with --lock"),

@@ -38,7 +38,7 @@ def test_inside_it_verify_finds_the_token_of_each(run_distlock: Run, scene: Scen
     assert done.returncode == 0, done.stderr
     assert done.stderr.count(" holds ") == 2
     again = run_distlock("--verify", *BOTH)
-    assert "--verify needs the token of rack to look for" in again.stderr
+    assert "--verify needs the token of rack: give --token=N" in again.stderr
     scene.put("rack")
     lost = run_distlock("--verify", *BOTH, f"--token={scene.get('rack').create_revision}")  # type: ignore[union-attr]
     assert lost.returncode == 2

@@ -75,7 +75,9 @@ def test_without_ctypes_nothing_is_taken_that_may_have_to_be_ended(
 ) -> None:
     done = run_distlock("-c", WITHOUT, "_ctypes", *options, "--", "echo", "ran", command=sys.executable)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "this Python has no _ctypes" in assert_in_one_line(done.stderr)
+    assert "must be able to end it and all that it starts, but this Python has no _ctypes" in assert_in_one_line(
+        done.stderr
+    )
     in_etcd.assert_nothing_left()
 
 

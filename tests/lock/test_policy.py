@@ -149,7 +149,7 @@ def test_a_claim_on_its_way_is_refused_when_the_policy_is_removed(scene_each: Sc
         ('1;admin;{"slots":2,"quorum":true}', "does not know its field quorum"),
         ('1;admin;{"slots":0}', "its slots: expected a whole number from 1 to 1000"),
         ('1;admin;{"slots":true}', "its slots: expected a whole number"),
-        ('1;admin;{"window":"Mon 25:00-26:00"}', "25:00-26:00 is not a time"),
+        ('1;admin;{"window":"Mon 25:00-26:00"}', "25:00 is not a time"),
         ('1;admin;{"window":"Mon local"}', "local is another one on each machine"),
         ('1;admin;{"window":"Mon Mars/Phobos"}', "it has no Mars/Phobos"),
         ('1;admin;{"window":7}', "its window: expected a text"),

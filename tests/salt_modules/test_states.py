@@ -295,7 +295,7 @@ WRONG: dict[str, tuple[dict[str, object], str]] = {
     "timeout": ({"timeout": "soon"}, "timeout: expected a number of seconds, found 'soon'"),
     "until": ({"until": "tomorrow"}, "until: expected unlocked or run_end, found 'tomorrow'"),
     "ttl": ({"ttl": 5}, "ttl and on_loss apply to a lock that ends with the run: they go with until: run_end"),
-    "short_ttl": ({"until": "run_end", "ttl": 1}, "ttl 1s leaves"),
+    "short_ttl": ({"until": "run_end", "ttl": 1}, "ttl 1s is too short"),
     "no_etcd": ({"endpoints": "http://127.0.0.1:1"}, "no etcd answered within"),
     "ftp": ({"endpoints": "ftp://nowhere"}, "ftp://nowhere"),
     "owner": ({"owner": "a;b"}, "owner"),

@@ -230,7 +230,10 @@ def test_contradicting_settings_are_refused_without_showing_the_password(environ
         ("password:hunter2:\n", "unknown key 'password'"),
         ("password: 'hunter2\n", "not valid YAML"),
         ("user: 'node:hunter2'\n", "user: expected a user's name alone"),
-        ("endpoints: ['http://node:hunter2@127.0.0.1:2379']\n", "an endpoint has no user in its URL"),
+        (
+            "endpoints: ['http://node:hunter2@127.0.0.1:2379']\n",
+            "an endpoint's URL must not contain a user or password",
+        ),
     ],
 )
 @pytest.mark.parametrize("json_", [False, True])
