@@ -9,7 +9,8 @@ from distlock_core.hints import SAME_OWNER, Hint
 from distlock_core.lock.reentry import is_inside
 from distlock_core.model.record import HELD
 from distlock_core.model.wording import taken
-from distlock_core.process.identity import ALIVE, fate, is_same, trace_of
+from distlock_core.process.fate import ALIVE, fate
+from distlock_core.process.identity import is_same, trace_of
 from distlock_core.process.nesting import held_around
 
 TYPE_CHECKING = False

@@ -28,7 +28,8 @@ from distlock_core.lock.spec import TAKEN_OVER
 from distlock_core.lock.wait_story import Watcher
 from distlock_core.model.record import ATTENDED, COOLING, HELD
 from distlock_core.model.wording import is_held_by, taken
-from distlock_core.process.identity import GONE, trace_of
+from distlock_core.process.fate import GONE
+from distlock_core.process.identity import trace_of
 from distlock_core.settings.load import checked
 
 TYPE_CHECKING = False

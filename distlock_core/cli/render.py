@@ -10,7 +10,8 @@ from distlock_core.errors import DistlockError
 from distlock_core.model.record import COOLING, HELD, HoldEnd
 from distlock_core.model.state import Holder, LockState, Waiter
 from distlock_core.model.wording import clock, duration, frozen_by, owner_of
-from distlock_core.process.identity import ALIVE, GONE, hostname
+from distlock_core.process.fate import ALIVE, GONE
+from distlock_core.process.identity import hostname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from distlock_core.errors import ConfigError
 from distlock_core.keeper import pid_keeper
 from distlock_core.keeper.handover import part_with
 from distlock_core.model.ttl import DEFAULT_TTL
-from distlock_core.process.identity import pid_is_free, proc_shows_own_namespace, start_time
+from distlock_core.process.fate import pid_is_free
+from distlock_core.process.identity import proc_shows_own_namespace, start_time
 from distlock_core.settings.origin import origin
 from distlock_core.settings.readers import absolute
 

@@ -14,7 +14,7 @@ from distlock_core.base.text import printable
 from distlock_core.errors import DistlockError, LockLost
 from distlock_core.keeper.detach import FAMILY, READY, open_log, spawn, stand_alone
 from distlock_core.process.alive import WhileAlive, WhileChildrenAlive
-from distlock_core.process.identity import is_gone
+from distlock_core.process.fate import is_gone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

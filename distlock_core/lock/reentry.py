@@ -13,7 +13,8 @@ from distlock_core.base.value import Value
 from distlock_core.lock.spec import NESTED, STEP, TAKEN_OVER, encoded, run_details
 from distlock_core.model.record import HELD, Record, record_of
 from distlock_core.process import run_notes
-from distlock_core.process.identity import ALIVE, GONE, ancestry, boot_id, fate, is_same, pid_is_free
+from distlock_core.process.fate import ALIVE, GONE, fate, pid_is_free
+from distlock_core.process.identity import ancestry, boot_id, is_same
 from distlock_core.process.nesting import held_around
 
 TYPE_CHECKING = False
@@ -117,7 +118,7 @@ def _step_reentry(holder: Holder, spec: LockSpec, step: Record, before: bytes, l
 
 
 def what_of_run(holder: Holder, state_dir: str | None) -> tuple[str, str]:
-    """The fate of the run that holds the lock, and of its command, as from `identity.fate()`.
+    """The fate of the run that holds the lock, and of its command, as from `fate.fate()`.
 
     The run is alive too if the environment of a process on this machine shows that it runs under this hold.
     """
@@ -140,7 +141,7 @@ def what_of_run(holder: Holder, state_dir: str | None) -> tuple[str, str]:
 
 
 def what_of_step(holder: Holder, step: Record, state_dir: str | None) -> tuple[str, str]:
-    """The fate of the processes that a step was taken for, and of its keeper, as from `identity.fate()`."""
+    """The fate of the processes that a step was taken for, and of its keeper, as from `fate.fate()`."""
     remembered = run_notes.boot_of(state_dir, step.run)
     for theirs in takers_of(step):
         found = fate(theirs, remembered)

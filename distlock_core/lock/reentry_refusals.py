@@ -8,7 +8,8 @@ from distlock_core.hints import ENTER, UNLOCK_DEAD_RUN, UNLOCK_STEP, Hint, see
 from distlock_core.lock.reentry import is_of, is_own, taker_of, takers_of, what_of_run, what_of_step
 from distlock_core.model.record import HELD, Record
 from distlock_core.model.wording import held_by, taken
-from distlock_core.process.identity import ALIVE, GONE, is_identified
+from distlock_core.process.fate import ALIVE, GONE
+from distlock_core.process.identity import is_identified
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

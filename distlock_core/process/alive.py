@@ -9,7 +9,7 @@ import select
 from distlock_core.base.deadline import FOREVER, Interrupt, now
 from distlock_core.base.plain_signal import signal
 from distlock_core.errors import DistlockError
-from distlock_core.process.identity import is_gone
+from distlock_core.process.fate import is_gone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

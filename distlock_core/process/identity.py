@@ -1,13 +1,8 @@
-"""Identity of processes: their traces in records, whether two traces mean the same process, and whether it is gone.
-
-"Not seen" never counts as "gone": if something cannot be read (hidepid, another namespace, no boot id), the answer
-is "unknown".
-"""
+"""Identity of processes: their traces in records, and whether two traces mean the same process."""
 
 from __future__ import annotations
 
 import binascii
-import errno
 import os
 
 from distlock_core.base.value import Value
@@ -19,7 +14,6 @@ if TYPE_CHECKING:
 
     Trace = Mapping[str, Any]
 
-ALIVE, GONE, UNKNOWN = "alive", "gone", "unknown"
 FIELDS = ("host", "machine", "boot", "ns", "time_ns", "pid", "start")
 # Programs that only run another program, and end with it: a step is never taken for them.
 WRAPPERS = {
@@ -37,7 +31,6 @@ WRAPPERS = {
     b"strace",
 }
 DEEPEST = 256  # most ancestors of a process that are examined
-LARGEST_PID = 2**22  # the kernel's own limit
 
 
 def hostname() -> str:
@@ -59,14 +52,14 @@ def trace_of(pid: int | None = None) -> dict[str, Any]:
     """
     if pid is None or pid == os.getpid():
         stat = stat_of("self")
-        return _trace(_place(), os.getpid(), None if stat is None else stat.started)
+        return _trace(own_place(), os.getpid(), None if stat is None else stat.started)
     # In a /proc of another namespace, the pid belongs to another process.
-    return _trace(_place(), pid, start_time(pid) if proc_shows_own_namespace() else None)
+    return _trace(own_place(), pid, start_time(pid) if proc_shows_own_namespace() else None)
 
 
 def ancestry(pid: int | None = None) -> list[dict[str, Any]]:
     """The traces of a process (default: this one) and of its visible ancestors, youngest first."""
-    place = _place()
+    place = own_place()
     found: list[dict[str, Any]] = []
     pid = os.getpid() if pid is None else pid
     younger: int | None = None
@@ -84,7 +77,7 @@ def ancestry(pid: int | None = None) -> list[dict[str, Any]]:
 
 def caller() -> dict[str, Any]:
     """The trace of the process for which this one takes a step: its parent, or the caller of sudo."""
-    place, pid = _place(), os.getppid()
+    place, pid = own_place(), os.getppid()
     stat = stat_of(pid) if proc_shows_own_namespace() else None
     while stat is not None and stat.name in WRAPPERS and stat.parent > 1:
         pid = stat.parent
@@ -100,52 +93,6 @@ def is_same(trace: Trace, other: Trace) -> bool:
 def is_identified(trace: Trace) -> bool:
     """True if the trace identifies one process for good: boot, pid and start time are known."""
     return all(trace.get(field) for field in ("host", "boot", "pid", "start"))
-
-
-def fate(trace: Trace, remembered_boot: str | None = None) -> tuple[str, str]:
-    """The state of a process: `ALIVE`, `GONE` or `UNKNOWN`, and a sentence about why it is unknown.
-
-    `remembered_boot` is the boot in which this machine has noted the acquisition that the trace belongs to. Only with
-    such a note does another boot id prove that the process is gone, since clones and containers share names and machine
-    ids.
-    """
-    host, boot, pid, start = (trace.get(field) for field in ("host", "boot", "pid", "start"))
-    place = _place()
-    if not (isinstance(pid, int) and isinstance(start, int) and 0 < pid <= LARGEST_PID):
-        return UNKNOWN, "no process is named"
-    if host != place["host"]:
-        return UNKNOWN, "it is on another host"
-    if (trace.get("machine") or "") != place["machine"]:
-        return UNKNOWN, "it is on another machine of that name"
-    if not boot or not place["boot"]:
-        return UNKNOWN, "the boot id cannot be read"
-    if boot != place["boot"]:
-        if remembered_boot == boot:
-            return (
-                (GONE, "")
-                if place["machine"]
-                else (UNKNOWN, "it ran before another boot, and there is no /etc/machine-id")
-            )
-        return UNKNOWN, "it ran before another boot, and this machine has no note that it was here"
-    if trace.get("ns") is None or any(trace.get(name) != place[name] for name in ("ns", "time_ns")):
-        return UNKNOWN, "it is in another namespace (a container?)"
-    return _fate_here(pid, start)
-
-
-def is_gone(pid: int, start: int) -> bool:
-    """True if the process with that pid and start time, of this machine, boot and namespace, is provably gone."""
-    return _fate_here(pid, start)[0] == GONE
-
-
-def pid_is_free(pid: int) -> bool:
-    """True if no process of this namespace has that pid. EPERM proves that it is in use."""
-    try:
-        os.kill(pid, 0)
-    except OSError as error:
-        return error.errno == errno.ESRCH
-    except OverflowError:
-        return True
-    return False
 
 
 def start_time(pid: int) -> int | None:
@@ -173,15 +120,6 @@ def proc_shows_own_namespace() -> bool:
     except OSError:
         return False
     return not nested or len(nested[0]) == 1
-
-
-def _fate_here(pid: int, start: int) -> tuple[str, str]:
-    if pid_is_free(pid):
-        return GONE, ""
-    stat = stat_of(pid) if proc_shows_own_namespace() else None
-    if stat is None:
-        return (GONE, "") if pid_is_free(pid) else (UNKNOWN, "it cannot be seen in /proc")
-    return (GONE, "") if stat.started != start or not stat.is_alive else (ALIVE, "")
 
 
 class Stat(Value):
@@ -215,7 +153,7 @@ def stat_of(pid: int | str) -> Stat | None:
         return None
 
 
-def _place() -> dict[str, Any]:
+def own_place() -> dict[str, Any]:
     """The fields that all traces of processes seen from here have in common."""
     return {
         "host": hostname(),

@@ -151,7 +151,7 @@ def test_a_misspelt_variable_is_warned_about_with_a_suggestion() -> None:
     variables = {
         "DISTLOCK_PREFX": "/secret/",
         "DISTLOCK_LOCK_NAME": "x",
-        "DISTLOCK_WHATEVER": "x",
+        "DISTLOCK_ZZZ": "x",
         "distlock_prefix": "/x/",
         "DISTLOCK_INTERNALLOCK": "theirs",
         # What is not distlock's own wish.
@@ -160,7 +160,7 @@ def test_a_misspelt_variable_is_warned_about_with_a_suggestion() -> None:
     }
     warnings = load({}, variables).warnings
     assert [line.partition(" is ")[0].rpartition(" ")[2] for line in warnings] == [
-        *("DISTLOCK_INTERNALLOCK", "DISTLOCK_LOCK_NAME", "DISTLOCK_PREFX", "DISTLOCK_WHATEVER", "distlock_prefix"),
+        *("DISTLOCK_INTERNALLOCK", "DISTLOCK_LOCK_NAME", "DISTLOCK_PREFX", "DISTLOCK_ZZZ", "distlock_prefix"),
     ]
     of_file, name, prefix, nothing, lower = warnings
     assert of_file.endswith("is ignored: internallock goes into the config file")

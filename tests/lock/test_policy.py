@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 import threading
@@ -277,13 +278,13 @@ def test_an_unlock_by_its_owner_cools_down_and_a_broken_or_cooling_lock_does_not
 
 
 def test_a_difference_is_told_once(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
-    realm = scene.realm()
-    realm.set_policy("web", slots=3, cooldown=1, window=open_now())
+    realm, name = scene.realm(), f"web-{secrets.token_hex(4)}"  # a process is told once about each name
+    realm.set_policy(name, slots=3, cooldown=1, window=open_now())
     for _ in range(2):
-        realm.lock("web", slots=1, expect=60).acquire(0).release()
-    realm.lock("web", slots=3).acquire(0).release()
-    realm.lock("web").acquire(0).release()
-    assert [record.message for record in caplog.records] == ["web has a policy with slots=3: 1 is not used"]
+        realm.lock(name, slots=1, expect=60).acquire(0).release()
+    realm.lock(name, slots=3).acquire(0).release()
+    realm.lock(name).acquire(0).release()
+    assert [record.message for record in caplog.records] == [f"{name} has a policy with slots=3: 1 is not used"]
 
 
 def test_a_hold_is_overdue_as_its_holder_or_the_policy_expects(scene_each: Scene) -> None:

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from distlock_core import LockBusy, LockNotFound, NotHolder, Realm
-from distlock_core.process.identity import ALIVE, GONE, UNKNOWN, fate, is_same, trace_of
+from distlock_core.process.fate import ALIVE, GONE, UNKNOWN, fate
+from distlock_core.process.identity import is_same, trace_of
 from tests.support.processes import Process
 from tests.support.scene import Scene
 

@@ -21,7 +21,8 @@ import pytest
 
 import distlock_core
 from distlock_core.process import run_notes
-from distlock_core.process.identity import GONE, UNKNOWN, ancestry, fate, is_gone, is_same, start_time, trace_of
+from distlock_core.process.fate import GONE, UNKNOWN, fate, is_gone
+from distlock_core.process.identity import ancestry, is_same, start_time, trace_of
 from distlock_core.testing import Cluster
 from tests.support.processes import Process, line_of, python
 from tests.support.realm_view import BOUND, RealmView, eventually, one_line

@@ -10,7 +10,7 @@ import time
 
 from ansible.utils.display import Display
 from ansible_collections.distlock.distlock.plugins.module_utils._states import LOCKED, OF_A_HOST, UNLOCKED
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.identity import GONE, fate
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.fate import GONE, fate
 from ansible_collections.distlock.distlock.plugins.plugin_utils._tied import Tied
 
 SHORTEST_WAIT = 0.1  # seconds; 0 would not wait at all

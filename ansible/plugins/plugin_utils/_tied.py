@@ -11,10 +11,8 @@ import select
 import signal
 
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.base.threads import start_thread
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.identity import (
-    is_gone,
-    start_time,
-)
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.fate import is_gone
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.identity import start_time
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.table import descendants
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.tree import Tree
 
