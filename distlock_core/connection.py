@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from distlock_core.etcd.auth.access import Access
     from distlock_core.lock.lock import Lock
     from distlock_core.lock.spec import Gate
-    from distlock_core.settings.table import Settings
+    from distlock_core.settings.options import Settings
 
 DEFAULT_ENDPOINTS = ("http://127.0.0.1:2379",)
 FILES = ("cacert", "cert", "key", "password_file")

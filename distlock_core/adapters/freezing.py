@@ -6,13 +6,13 @@ from distlock_core import connection
 from distlock_core.adapters.settings import explicit_owner
 from distlock_core.base.value import Value
 from distlock_core.errors import DistlockError, Frozen, NotFrozen
+from distlock_core.settings.options import Setting
 from distlock_core.settings.readers import read_whole_seconds
-from distlock_core.settings.table import Setting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.model.freeze import Freeze
-    from distlock_core.settings.table import Settings
+    from distlock_core.settings.options import Settings
 
 
 class Frost(Value):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from distlock_core.connection import realm_of
 from distlock_core.errors import ConfigError
 from distlock_core.model.policy import FIELDS, Policy
-from distlock_core.settings.table import BY_KEY
+from distlock_core.settings.options import BY_KEY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.model.policy_change import PolicyChange
-    from distlock_core.settings.table import Settings
+    from distlock_core.settings.options import Settings
 
 
 def set_exactly(

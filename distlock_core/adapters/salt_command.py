@@ -14,14 +14,14 @@ from distlock_core.connection import realm_of
 from distlock_core.errors import ConfigError, DistlockError
 from distlock_core.hints import from_fields
 from distlock_core.lock.wait_story import WAITED
-from distlock_core.settings.table import SETTINGS
+from distlock_core.settings.options import SETTINGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from distlock_core.settings.table import Settings
+    from distlock_core.settings.options import Settings
 
 # No options on the command line: every user can read it in the process list.
 COMMAND = "import sys; sys.path.append(sys.argv.pop(1)); from distlock_core.cli.distlock import main; main()"

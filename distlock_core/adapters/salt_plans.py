@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from distlock_core.settings.table import Settings
+    from distlock_core.settings.options import Settings
 
 KEY = "distlock.planned"
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from typing import Any
 
-    from distlock_core.adapters.steps import Taken
+    from distlock_core.adapters.acquire_release import Taken
     from distlock_core.errors import DistlockError
     from distlock_core.model.state import Holder
 

@@ -6,14 +6,14 @@ import logging
 import os
 import signal
 
-from distlock_core.adapters import steps
+from distlock_core.adapters import acquire_release
 from distlock_core.errors import DistlockError
 from distlock_core.process.table import children
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distlock_core.model.state import Holder
-    from distlock_core.settings.table import Settings
+    from distlock_core.settings.options import Settings
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,6 @@ def release(settings: Settings, run: int, holder: Holder) -> None:
     try:
         for pid in left:
             os.kill(pid, signal.SIGKILL)  # the kernel would, a moment after the lock is free
-        steps.release(settings, token=holder.token)
+        acquire_release.release(settings, token=holder.token)
     except (DistlockError, OSError) as error:
         log.warning("distlock: %s ends by its ttl: %s", holder.lock, error)

@@ -6,15 +6,15 @@ import os
 
 from distlock_core.adapters.settings import read_settings
 from distlock_core.errors import ConfigError
+from distlock_core.settings.options import Setting
 from distlock_core.settings.readers import read_text
-from distlock_core.settings.table import Setting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from distlock_core.settings.table import Settings
+    from distlock_core.settings.options import Settings
 
 SECTION = "distlock"
 PROFILES = "profiles"

@@ -7,15 +7,15 @@ from distlock_core.model.ttl import DEFAULT_TTL
 from distlock_core.model.wording import are
 from distlock_core.process.identity import trace_of
 from distlock_core.settings.load import checked, load
+from distlock_core.settings.options import BY_KEY, TOKEN, Setting
 from distlock_core.settings.readers import read_bool
-from distlock_core.settings.table import BY_KEY, TOKEN, Setting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from distlock_core.settings.table import Settings
+    from distlock_core.settings.options import Settings
 
 CONTAINER_TTL = 20
 FIRST_PID_NAMESPACE = 0xEFFFFFFC  # inode of the initial pid namespace, the same on every machine

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from distlock_core.base.deadline import Interrupt
     from distlock_core.lock.acquire import Waiting
     from distlock_core.lock.lock import Lock
-    from distlock_core.lock.loss import Loss
+    from distlock_core.lock.loss_reasons import Loss
     from distlock_core.lock.realm import Realm
     from distlock_core.model.state import Holder
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.events.notices import Notice
-    from distlock_core.lock.loss import Loss
+    from distlock_core.lock.loss_reasons import Loss
     from distlock_core.lock.prune import Pruned
     from distlock_core.lock.realm import Realm
     from distlock_core.model.freeze import Freeze

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from distlock_core.lock.realm import Realm
     from distlock_core.lock.wait_story import Waited, Watcher
     from distlock_core.model.state import Holder
-    from distlock_core.process.alive import WhileAlive
+    from distlock_core.process.while_alive import WhileAlive
 
     QuitRequest = TypeVar("QuitRequest", Interrupt, InterruptOrHangup)
 
@@ -155,7 +155,7 @@ def until(quit_request: QuitRequest, process: tuple[int, int] | None) -> QuitReq
     """A cancel that is set by `quit_request`, or by the end of a process (pid and start time)."""
     if process is None:
         return quit_request
-    from distlock_core.process.alive import WhileAlive
+    from distlock_core.process.while_alive import WhileAlive
 
     return WhileAlive(*process, quit_request=quit_request)
 

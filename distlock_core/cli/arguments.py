@@ -1,7 +1,7 @@
 """Parsing of the command line of `distlock`: Go's flag syntax, as in the original, and the operations.
 
 One or two dashes, `-name value` or `-name=value`; a flag also takes `=true` and `=false`. The first word that is no
-option begins the command, with or without a `--` before it. The options themselves are in `settings/table.py`.
+option begins the command, with or without a `--` before it. The options themselves are in `settings/options.py`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from distlock_core.model.checks import check_name
 from distlock_core.model.ttl import DEFAULT_TTL
 from distlock_core.model.wording import are
 from distlock_core.settings.load import checked, load
+from distlock_core.settings.options import SETTINGS, TOKEN, Setting, Settings
 from distlock_core.settings.readers import BETWEEN_NAMES, read_bool, read_span, read_whole_seconds
-from distlock_core.settings.table import SETTINGS, TOKEN, Setting, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from distlock_core.model.checks import check_key, check_owner
 from distlock_core.model.keys import Keys
 from distlock_core.model.ttl import check_ttl, kill_after_of
 from distlock_core.process.identity import hostname
+from distlock_core.settings.options import Settings
 from distlock_core.settings.readers import read_bool, read_span, read_whole_seconds, utf8
-from distlock_core.settings.table import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from distlock_core.settings.table import SETTINGS, Setting
+from distlock_core.settings.options import SETTINGS, Setting
 
 WIDTH = 79  # columns
 

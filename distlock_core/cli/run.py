@@ -12,8 +12,8 @@ from distlock_core.cli.outcome import FAILED, LOST, NO_LIFE, NOT_STARTED, OK, OV
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.command import end as causes
 from distlock_core.command.end import CommandEnd
+from distlock_core.command.end_conditions import EndConditions
 from distlock_core.command.equipment import Equipment
-from distlock_core.command.policy import Policy
 from distlock_core.command.signal_mask import SignalMask, name_of
 from distlock_core.command.supervisor import Supervisor
 from distlock_core.errors import Cancelled, DistlockError, Frozen, LockLost, NotStarted
@@ -138,7 +138,7 @@ def _prefork(request: Request) -> Prefork | None:
 
 def _supervise(request: Request, lock: Lock, mask: SignalMask, equipment: Equipment) -> CommandEnd:
     settings = request.settings
-    policy = Policy(
+    conditions = EndConditions(
         lock.session,
         settings.kills_on_loss,
         settings.time_to_end,
@@ -151,7 +151,7 @@ def _supervise(request: Request, lock: Lock, mask: SignalMask, equipment: Equipm
     )
     command = ["node", *request.command] if settings.node else request.command
     return Supervisor(
-        command, nesting.for_command(os.environ, lock.holders, lock.lease), mask, policy, equipment.prefork
+        command, nesting.for_command(os.environ, lock.holders, lock.lease), mask, conditions, equipment.prefork
     ).run()
 
 

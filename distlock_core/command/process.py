@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from distlock_core.command.policy import Policy
+    from distlock_core.command.end_conditions import EndConditions
     from distlock_core.command.prefork import Prefork
     from distlock_core.process.table import Process
     from distlock_core.process.tree import Tree
@@ -28,13 +28,17 @@ class Command:
     """A command. `pid` is 0 before its start."""
 
     def __init__(
-        self, words: Sequence[str], environ: Mapping[str, str], mask: set[int | signal.Signals], policy: Policy
+        self,
+        words: Sequence[str],
+        environ: Mapping[str, str],
+        mask: set[int | signal.Signals],
+        conditions: EndConditions,
     ) -> None:
         """`mask`: the signals that the command blocks."""
         self._words = words
         self._environ = environ
         self._mask = mask
-        self._policy = policy
+        self._conditions = conditions
         self._started: int | None = None  # start time as in /proc
         self._tree: Tree | None = None
         self.pid = 0
@@ -44,10 +48,10 @@ class Command:
 
     def start(self, prefork: Prefork | None = None) -> None:
         """Start the command; a `prefork` process becomes it. Raises `NotStarted`, `TooLate`."""
-        policy = self._policy
-        changed = {**self._environ, **(policy.heartbeat.variables if policy.heartbeat is not None else {})}
+        conditions = self._conditions
+        changed = {**self._environ, **(conditions.heartbeat.variables if conditions.heartbeat is not None else {})}
         environ = {name: value for name, value in changed.items() if value is not None}
-        if policy.sees_tree:
+        if conditions.sees_tree:
             from distlock_core.command.kill import has_no_child
             from distlock_core.process.identity import stat_of
             from distlock_core.process.table import become_subreaper, descendants
@@ -60,18 +64,18 @@ class Command:
             become_subreaper()
         if prefork is not None:
             self.pid = prefork.open(environ, self._mask)
-        elif policy.sees_tree or policy.heartbeat is not None:
+        elif conditions.sees_tree or conditions.heartbeat is not None:
             self.pid = spawn.start_by_fork(
                 self._words,
                 environ,
                 self._mask,
-                inherited=None if policy.heartbeat is None else policy.heartbeat.inherited,
-                tied=policy.leased,
-                not_after=policy.last_moment,
+                inherited=None if conditions.heartbeat is None else conditions.heartbeat.inherited,
+                tied=conditions.leased,
+                not_after=conditions.last_moment,
             )
         else:
             self.pid = spawn.start(self._words, environ, self._mask)
-        if policy.sees_tree:
+        if conditions.sees_tree:
             stat = stat_of(self.pid)
             self._started = None if stat is None else stat.started
         else:
@@ -79,8 +83,8 @@ class Command:
                 self.pidfd = os.pidfd_open(self.pid)
             except (AttributeError, OSError):
                 pass  # a kernel before 5.3: the end is noticed a little later
-        if policy.heartbeat is not None:
-            policy.heartbeat.started()
+        if conditions.heartbeat is not None:
+            conditions.heartbeat.started()
 
     @property
     def tree(self) -> Tree:
@@ -90,7 +94,7 @@ class Command:
 
             self._tree = Tree(
                 self.pid,
-                subreaper=self._policy.sees_tree,
+                subreaper=self._conditions.sees_tree,
                 strangers=self.strangers,
                 started=self._started,
                 is_child=self.ended is None,
@@ -136,7 +140,7 @@ class Command:
         Under a lease the whole tree is stopped, since the lease is not renewed meanwhile. `may_go_on` is called when
         this process is continued.
         """
-        if not self._policy.leased:
+        if not self._conditions.leased:
             job_control.stop()
             return
         frozen = self.tree.freeze(now() + LONGEST_FREEZE)
@@ -156,7 +160,7 @@ class Command:
                 self.reap()
                 if self.ended is None:
                     os.kill(self.pid, signal.SIGKILL)
-                if self._policy.sees_tree or self._policy.kill_on_loss:
+                if self._conditions.sees_tree or self._conditions.kill_on_loss:
                     self.tree.kill(now())
                     living = self.tree.living()
             except Exception:  # noqa: BLE001, S110 - tried again

@@ -24,14 +24,14 @@ from distlock_core.command.process import Command
 from distlock_core.command.signal_mask import STOPPING, name_of
 from distlock_core.command.spawn import TooLate
 from distlock_core.errors import NotStarted
-from distlock_core.lock.loss import Loss
+from distlock_core.lock.loss_reasons import Loss
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from distlock_core.command.end_conditions import EndConditions
     from distlock_core.command.kill import TreeKiller
-    from distlock_core.command.policy import Policy
     from distlock_core.command.prefork import Prefork
     from distlock_core.command.signal_mask import SignalMask
 
@@ -47,13 +47,13 @@ class Supervisor:
         command: Sequence[str],
         environ: Mapping[str, str],
         mask: SignalMask,
-        policy: Policy,
+        conditions: EndConditions,
         prefork: Prefork | None = None,
     ) -> None:
         """`prefork`: a process that waits to become the command, if there is one."""
-        self._command = Command(command, environ, mask.before, policy)
+        self._command = Command(command, environ, mask.before, conditions)
         self._mask = mask
-        self._policy = policy
+        self._conditions = conditions
         self._prefork = prefork
         self._passed_on: set[int] = set()
         self._told_to_stop = False
@@ -70,9 +70,9 @@ class Supervisor:
         Daemons that remain after a normal end are left alone. Whatever fails in here, the command has ended when this
         returns, or is among the `unkillable`.
         """
-        policy = self._policy
+        conditions = self._conditions
         try:
-            if policy.leased and now() >= policy.last_moment:
+            if conditions.leased and now() >= conditions.last_moment:
                 return self._too_late()  # distlock was stopped for too long: start nothing
             self._start()
             while not self._is_over():
@@ -92,18 +92,18 @@ class Supervisor:
         except BaseException as error:  # noqa: BLE001 - no error may leave the command without supervision
             return self._break_off(error)
         finally:
-            policy.session.stop()
+            conditions.session.stop()
             self._close_heartbeat()
             self._mask.close()
             self._command.close()
-            policy.reporter.close()
+            conditions.reporter.close()
 
     def _start(self) -> None:
         self._command.start(self._prefork)
         self._watch_at = now() + SHORT
-        self._late_at = now() + self._policy.limit
+        self._late_at = now() + self._conditions.limit
         thread = get_ident()
-        self._policy.session.on_lost = lambda _: signal.pthread_kill(thread, signal.SIGCHLD)
+        self._conditions.session.on_lost = lambda _: signal.pthread_kill(thread, signal.SIGCHLD)
 
     def _too_late(self) -> CommandEnd:
         self._find_loss()
@@ -111,10 +111,10 @@ class Supervisor:
 
     def _next_signal(self) -> signal.struct_siginfo | None:
         moments = [self._watch_at, self._late_at]
-        if self._policy.leased and self._loss is None:
+        if self._conditions.leased and self._loss is None:
             moments.append(min(self._last_moment, now() + LONGEST_SLEEP))
-        if self._policy.heartbeat is not None and self._killer is None:
-            moments.append(self._policy.heartbeat.next_moment())
+        if self._conditions.heartbeat is not None and self._killer is None:
+            moments.append(self._conditions.heartbeat.next_moment())
         if self._killer is not None:
             moments.append(self._killer.next_moment())
         return self._mask.next(min(moments), self._command.pidfd)
@@ -147,18 +147,18 @@ class Supervisor:
 
     def _handle_without_command(self, number: int) -> None:
         """Handle a signal while the command's descendants are waited for: it goes to all of them, or ends them."""
-        if self._killer is not None or not self._policy.wait_for_tree:
+        if self._killer is not None or not self._conditions.wait_for_tree:
             return
         if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-            self._end_tree(now() + self._policy.kill_after)
+            self._end_tree(now() + self._conditions.kill_after)
         else:
             tree = self._command.tree
             tree.send(number, tree.living())
 
     def _reap(self) -> None:
         """Reap ended children. If the command has stopped, and a shell controls this job, stop too."""
-        if self._policy.heartbeat is not None and self._command.ended is None:
-            self._policy.heartbeat.receive()
+        if self._conditions.heartbeat is not None and self._command.ended is None:
+            self._conditions.heartbeat.receive()
         if self._command.reap():
             self._has_stopped = True
             if self._killer is None and (self._told_to_stop or job_control.in_the_foreground()):
@@ -175,14 +175,14 @@ class Supervisor:
     # Conditions that end the command early.
 
     def _look_at_lock(self) -> None:
-        session = self._policy.session
+        session = self._conditions.session
         if now() >= self._watch_at:
             self._watch_at = FOREVER
             if not self._is_done():
                 session.start()
         if self._loss is not None or self._is_done():
             return
-        if self._policy.kill_on_loss and self._policy.is_renewal_late:
+        if self._conditions.kill_on_loss and self._conditions.is_renewal_late:
             from distlock_core.process.table import take_precedence
 
             # The tree may have to be ended soon: measure how long a scan takes.
@@ -191,23 +191,25 @@ class Supervisor:
 
     @property
     def _last_moment(self) -> float:
-        """`Policy.last_moment`, or earlier for a tree whose scan takes long."""
-        return self._policy.last_moment - (self._command.pace if self._policy.kill_on_loss else 0.0)
+        """`EndConditions.last_moment`, or earlier for a tree whose scan takes long."""
+        return self._conditions.last_moment - (self._command.pace if self._conditions.kill_on_loss else 0.0)
 
     def _find_loss(self) -> None:
-        policy = self._policy
-        self._loss = policy.session.loss
-        if self._loss is None and policy.leased and now() >= self._last_moment:
-            silence = now() - policy.session.deadline + (policy.session.lease.ttl if policy.session.lease else 0)
+        conditions = self._conditions
+        self._loss = conditions.session.loss
+        if self._loss is None and conditions.leased and now() >= self._last_moment:
+            silence = (
+                now() - conditions.session.deadline + (conditions.session.lease.ttl if conditions.session.lease else 0)
+            )
             self._loss = Loss(f"etcd has confirmed no renewal for {silence:.1f}s", time.time())
         if self._loss is None:
             return
         self._cause = LOST
-        kill = policy.kill_on_loss
+        kill = conditions.kill_on_loss
         if kill and self._command.pid:
             # After the deadline another may already hold the lock: no time is left for SIGTERM.
-            late = policy.leased and now() >= policy.session.deadline
-            self._end_tree(now() + (0.0 if late else policy.kill_after))
+            late = conditions.leased and now() >= conditions.session.deadline
+            self._end_tree(now() + (0.0 if late else conditions.kill_after))
         what = "the command is ended" if kill else "the command RUNS ON WITHOUT ITS LOCK"
         when = time.strftime("%H:%M:%S", time.localtime(self._loss.at))
         self._say(
@@ -221,26 +223,26 @@ class Supervisor:
         self._late_at = FOREVER
         if self._killer is None:
             self._cause = self._cause or OVERDUE
-            self._end_tree(now() + self._policy.kill_after)
-            self._say(OVERDUE, f"the command has not ended within {self._policy.limit:g}s; it is ended")
+            self._end_tree(now() + self._conditions.kill_after)
+            self._say(OVERDUE, f"the command has not ended within {self._conditions.limit:g}s; it is ended")
 
     def _look_at_life(self) -> None:
-        policy = self._policy
-        if policy.heartbeat is None or (self._command.ended is not None and self._killer is None):
+        conditions = self._conditions
+        if conditions.heartbeat is None or (self._command.ended is not None and self._killer is None):
             return
         # Read even while the command is being ended: a full socket would block it in its clean-up.
-        why = policy.heartbeat.beat()
+        why = conditions.heartbeat.beat()
         if why and self._killer is None:
             self._cause = self._cause or HUNG
-            self._end_tree(now() + policy.kill_after)
+            self._end_tree(now() + conditions.kill_after)
             self._say(HUNG, f"the command shows no life: {why}; it is ended")
 
     def _look_at_end(self) -> None:
         """If the command was ended from outside, end its descendants too: none may outlive the lock."""
-        if self._command.ended is None or self._killer is not None or not self._policy.sees_tree:
+        if self._command.ended is None or self._killer is not None or not self._conditions.sees_tree:
             return
         if self._was_ended_from_outside(self._command.ended) and self._command.tree.living():
-            self._end_tree(now() + self._policy.kill_after)
+            self._end_tree(now() + self._conditions.kill_after)
 
     def _was_ended_from_outside(self, ended: CommandEnd) -> bool:
         """True if a signal has ended the command, or if it exited as after a signal that asked it to end."""
@@ -249,8 +251,8 @@ class Supervisor:
 
     def _close_heartbeat(self) -> None:
         try:
-            if self._policy.heartbeat is not None:
-                self._policy.heartbeat.close()
+            if self._conditions.heartbeat is not None:
+                self._conditions.heartbeat.close()
         except OSError:
             pass  # the command is over
 
@@ -260,13 +262,13 @@ class Supervisor:
         if self._killer is not None:
             self._killer.hurry(kill_at)
             return
-        policy = self._policy
+        conditions = self._conditions
         self._killer = TreeKiller(
             self._command.tree,
             kill_at,
-            dead_by=lambda: policy.dead_by,
-            head_start=head_start(policy.kill_after),
-            subreaper=policy.sees_tree,
+            dead_by=lambda: conditions.dead_by,
+            head_start=head_start(conditions.kill_after),
+            subreaper=conditions.sees_tree,
             strangers=bool(self._command.strangers),
         )
 
@@ -282,11 +284,11 @@ class Supervisor:
         """True if the command has ended, and no descendant has to be ended or waited for."""
         if self._command.ended is None or self._killer is not None:
             return False
-        return not self._policy.wait_for_tree or not self._command.has_descendants
+        return not self._conditions.wait_for_tree or not self._command.has_descendants
 
     def _say(self, cause: str, line: str) -> None:
         """Report by the reporter's thread: the kill must not wait for a reader of the output."""
-        self._policy.reporter.say(lambda: self._policy.tell(cause, line))
+        self._conditions.reporter.say(lambda: self._conditions.tell(cause, line))
 
     def _break_off(self, error: BaseException) -> CommandEnd:
         left = self._command.kill()

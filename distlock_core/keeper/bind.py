@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from distlock_core.lock.lock import Lock
     from distlock_core.model.state import Holder
-    from distlock_core.settings.table import Settings
+    from distlock_core.settings.options import Settings
 
 
 class Binding(Value):

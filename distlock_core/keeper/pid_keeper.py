@@ -13,8 +13,8 @@ from distlock_core.base.deadline import Patience
 from distlock_core.base.text import printable
 from distlock_core.errors import DistlockError, LockLost
 from distlock_core.keeper.detach import FAMILY, READY, open_log, spawn, stand_alone
-from distlock_core.process.alive import WhileAlive, WhileChildrenAlive
 from distlock_core.process.fate import is_gone
+from distlock_core.process.while_alive import WhileAlive, WhileChildrenAlive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from distlock_core.base.text import printable
 from distlock_core.errors import Cancelled, DistlockError, LockLost
 from distlock_core.keeper import detach
 from distlock_core.model.wording import in_queue
-from distlock_core.process.alive import QUIT_AFTER
 from distlock_core.process.nesting import held_around
+from distlock_core.process.while_alive import QUIT_AFTER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from distlock_core.etcd.values import Get, KeyValue, LeaseGone
 from distlock_core.hints import see
 from distlock_core.lock.ending import Ending, held_keys
 from distlock_core.lock.lease import GIVE_UP
-from distlock_core.lock.loss import lost_error
+from distlock_core.lock.loss_reasons import lost_error
 from distlock_core.lock.release import UNEXPECTED, HeldKey
 from distlock_core.lock.rewrite import amend, rehang
 from distlock_core.lock.spec import NESTED, STEP, Acquired, LockSpec
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from distlock_core.etcd.client import Etcd
     from distlock_core.events.hold_notifier import HoldNotifier
     from distlock_core.lock.lease import Lease
-    from distlock_core.lock.loss import Loss
+    from distlock_core.lock.loss_reasons import Loss
     from distlock_core.lock.monitor import Session
     from distlock_core.lock.queue import Queue
 

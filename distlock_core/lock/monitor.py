@@ -12,7 +12,7 @@ from distlock_core.base.threads import report
 from distlock_core.errors import Cancelled
 from distlock_core.etcd.values import REREAD, Get, KeyValue
 from distlock_core.lock.lease import GIVE_UP
-from distlock_core.lock.loss import CANNOT_GO_ON, Loss, ended, key_deleted, lease_gone, replaced, unconfirmed
+from distlock_core.lock.loss_reasons import CANNOT_GO_ON, Loss, ended, key_deleted, lease_gone, replaced, unconfirmed
 from distlock_core.model.record import token_of
 from distlock_core.model.ttl import longest_call
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from distlock_core.etcd.client import Etcd
     from distlock_core.events.watch import Watching
     from distlock_core.lock.freeze import FreezeKey
-    from distlock_core.lock.loss import Loss
+    from distlock_core.lock.loss_reasons import Loss
     from distlock_core.lock.prune import Pruned
     from distlock_core.lock.spec import Gate
     from distlock_core.model.freeze import Freeze

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from distlock_core.lock.realm import Realm
     from distlock_core.model.state import Holder
     from distlock_core.rollout.call import Call
-    from distlock_core.settings.table import Settings
+    from distlock_core.settings.options import Settings
 
     Check = Union[str, Callable[[], object]]
 

@@ -7,7 +7,7 @@ import os
 from distlock_core.errors import ConfigError
 from distlock_core.model.checks import check_names, check_owner, check_plain, check_prefix, check_text
 from distlock_core.model.ttl import check_ttl
-from distlock_core.settings.table import BY_KEY, DEFAULT_FILE, IN_FILE, SETTINGS, Settings
+from distlock_core.settings.options import BY_KEY, DEFAULT_FILE, IN_FILE, SETTINGS, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from distlock_core.errors import ConfigError
-from distlock_core.settings.table import IN_FILE
+from distlock_core.settings.options import IN_FILE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.settings.table import Settings
+    from distlock_core.settings.options import Settings
 
 
 def origin(settings: Settings, key: str) -> str:

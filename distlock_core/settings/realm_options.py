@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from distlock_core.base.text import for_shell
+from distlock_core.settings.options import SETTINGS
 from distlock_core.settings.readers import read_path
-from distlock_core.settings.table import SETTINGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -43,8 +43,8 @@ from contextlib import contextmanager
 from salt.exceptions import CommandExecutionError
 
 try:
+    from distlock_core.adapters import acquire_release, salt_command
     from distlock_core.adapters import policy as lock_policy
-    from distlock_core.adapters import salt_command, steps
     from distlock_core.adapters import salt_settings as minion_settings
     from distlock_core.adapters.advice import SALT
     from distlock_core.adapters.freezing import ensure_frozen, ensure_thawed, read_duration
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from distlock_core.settings.table import Settings
+    from distlock_core.settings.options import Settings
 
     __salt__: dict[str, Any]
     __opts__: dict[str, Any]
@@ -166,7 +166,7 @@ def lock(
         pid = None if while_pid is None else settings.while_pid
         if pid is None and (ttl is not None or on_loss is not None):
             raise ConfigError("ttl and on_loss apply to a lock that is bound to a process: they go with while_pid")
-        holder = steps.take(settings, run=pid, taker=trace_of(), bound=pid is not None).holder
+        holder = acquire_release.take(settings, run=pid, taker=trace_of(), bound=pid is not None).holder
         assert holder is not None
         return _known(holder_json(holder))
 
@@ -213,7 +213,7 @@ def unlock(
             connect_timeout=connect_timeout,
             release_timeout=release_timeout,
         )
-        holder = steps.release(
+        holder = acquire_release.release(
             settings,
             taker=trace_of(),
             token=read_token(token),
@@ -364,7 +364,7 @@ def verify(
             profile, lockname=name, id=owner, endpoints=endpoints, prefix=prefix, connect_timeout=connect_timeout
         )
         try:
-            steps.check(settings, read_token(token), taker=trace_of())
+            acquire_release.check(settings, read_token(token), taker=trace_of())
         except (LockNotFound, NotHolder):
             return False
         return True

@@ -60,8 +60,8 @@ import sys
 from salt.exceptions import CommandExecutionError
 
 try:
+    from distlock_core.adapters import acquire_release, salt_plans, salt_reports, salt_run_end
     from distlock_core.adapters import policy as lock_policy
-    from distlock_core.adapters import salt_plans, salt_reports, salt_run_end, steps
     from distlock_core.adapters import salt_settings as minion_settings
     from distlock_core.adapters.freezing import ensure_frozen, ensure_thawed, read_duration
     from distlock_core.adapters.run_holds import hold_around
@@ -84,7 +84,7 @@ if TYPE_CHECKING:
 
     from distlock_core.model.policy_change import PolicyChange
     from distlock_core.model.state import Holder
-    from distlock_core.settings.table import Settings
+    from distlock_core.settings.options import Settings
 
     __salt__: dict[str, Any]
     __opts__: dict[str, Any]
@@ -212,9 +212,11 @@ def locked(
         if _plans().of(settings) == "locked":
             return _done(ret, True, f"{name} would be held by {settings.id} at this point")
         if _plans().of(settings) == "unlocked":
-            taken = steps.Taken(None, True)
+            taken = acquire_release.Taken(None, True)
         else:
-            taken = steps.take(settings, run=run, taker=_taker(), bound=bound, children=True, dry_run=__opts__["test"])
+            taken = acquire_release.take(
+                settings, run=run, taker=_taker(), bound=bound, children=True, dry_run=__opts__["test"]
+            )
     except DistlockError as error:
         return _done(ret, False, salt_reports.said(error))
     if not taken.changed:
@@ -304,7 +306,7 @@ def unlocked(
             if around is not None:
                 return _done(ret, True, f"{is_held_by(around)}, by the command around this run, which releases it")
             taker, dry_run = _taker(), __opts__["test"]
-            ended = steps.release(settings, run=run, taker=taker, force=forced, dry_run=dry_run, realm=realm)
+            ended = acquire_release.release(settings, run=run, taker=taker, force=forced, dry_run=dry_run, realm=realm)
             old = salt_reports.shown(ended)
     except DistlockError as error:
         return _done(ret, False, salt_reports.said(error))
@@ -354,7 +356,7 @@ def held(
             return _done(ret, True, f"{name} would be held by {settings.id} at this point")
         if planned == "unlocked":
             return _done(ret, False, f"{name} would be held by nobody at this point, not by {settings.id}")
-        return _done(ret, True, is_held_by(steps.check(settings, taker=_taker())))
+        return _done(ret, True, is_held_by(acquire_release.check(settings, taker=_taker())))
     except DistlockError as error:
         return _done(ret, False, salt_reports.said(error))
 

@@ -11,7 +11,7 @@ from typing import Any, Callable, NamedTuple
 import pytest
 import yaml
 
-from distlock_core.settings.table import SETTINGS
+from distlock_core.settings.options import SETTINGS
 from distlock_core.testing import Proxy
 from tests.support.lease_settings import OF_LEASES
 from tests.support.lease_view import BOUND, Seen, line_of, one_line, python, wait_dead, wait_until

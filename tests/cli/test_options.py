@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from distlock_core.settings.load import load
-from distlock_core.settings.table import SETTINGS
+from distlock_core.settings.options import SETTINGS
 from distlock_core.testing import Cluster, Proxy
 from tests.support.access_settings import OF_ACCESS
 from tests.support.lease_settings import OF_LEASES

@@ -20,7 +20,7 @@ from distlock_core.cli.arguments import OPERATIONS, parse
 from distlock_core.cli.puppet import arguments
 from distlock_core.process.nesting import FOR_THIS_CALL, HELD, LEASE, TOKEN
 from distlock_core.settings.load import load
-from distlock_core.settings.table import SETTINGS
+from distlock_core.settings.options import SETTINGS
 from distlock_core.testing import Cluster
 from tests.support.paths import ROOT
 from tests.support.processes import Process

@@ -14,7 +14,7 @@ from typing import Any, Callable
 
 import pytest
 
-from distlock_core.adapters.run_lock import start_run_keeper
+from distlock_core.adapters.ansible_run_lock import start_run_keeper
 from distlock_core.adapters.settings import read_settings
 from distlock_core.testing import Cluster, Proxy
 from tests.support.lease_view import BOUND, Seen, lives, wait_until

@@ -368,7 +368,7 @@ def test_without_pidfd_in_the_kernel_the_end_is_still_seen(start: Callable[..., 
     code = """
 import os, select, sys
 sys.path.insert(0, sys.argv[1])
-from distlock_core.process.alive import WhileAlive
+from distlock_core.process.while_alive import WhileAlive
 from distlock_core.process.identity import start_time
 def missing(pid):
     raise OSError(38, "Function not implemented")
@@ -573,10 +573,10 @@ def test_a_keeper_that_is_signalled_with_its_process_releases_when_that_has_ende
 
 def test_a_keeper_is_no_descendant_of_a_caller_that_lives_on(seen: Seen, distlock_env: dict[str, str]) -> None:
     code = (
-        "import os\nfrom distlock_core.adapters import steps\n"
+        "import os\nfrom distlock_core.adapters import acquire_release\n"
         "from distlock_core.adapters.settings import read_settings\n"
         "settings = read_settings({'lockname': 'x', 'ttl': 300}, 'me')\n"
-        "taken = steps.take(settings, run=os.getpid(), bound=True)\n"
+        "taken = acquire_release.take(settings, run=os.getpid(), bound=True)\n"
         "print(taken.holder.keeper, flush=True)\ninput()"
     )
     pipe = subprocess.PIPE

@@ -11,7 +11,7 @@ from typing import Any, Callable
 import pytest
 
 from distlock_core import DistlockError, LockLost, Realm, connect
-from distlock_core.adapters.run_lock import start_run_keeper
+from distlock_core.adapters.ansible_run_lock import start_run_keeper
 from distlock_core.adapters.settings import read_settings
 from distlock_core.keeper.run_keeper import RunKeeper, wait_for
 from distlock_core.keeper.run_keeper_process import COOL, FREEZE, KEEP, RELEASE

@@ -11,7 +11,7 @@ import pytest
 
 from distlock_core import Lock, LockLost, Realm, connect
 from distlock_core.base.deadline import now
-from distlock_core.lock.loss import Loss
+from distlock_core.lock.loss_reasons import Loss
 from distlock_core.testing import Cluster, Proxy
 from tests.support.etcd_view import Etcd
 from tests.support.process_trees import Key, until_after

@@ -13,8 +13,8 @@ from typing import Callable
 import pytest
 
 from distlock_core import Holder, connect
-from distlock_core.process.alive import LOOK
 from distlock_core.process.table import descendants
+from distlock_core.process.while_alive import LOOK
 from distlock_core.testing import Cluster
 from tests.support.etcd_view import Etcd
 from tests.support.processes import is_running, line_of, present, wait_until

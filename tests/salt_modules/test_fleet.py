@@ -14,7 +14,7 @@ from typing import Any, Callable
 import pytest
 
 from distlock_core import Holder, connect
-from distlock_core.process.alive import LOOK
+from distlock_core.process.while_alive import LOOK
 from distlock_core.testing import Cluster
 from tests.support.doc_blocks import recipe, with_stand_ins
 from tests.support.processes import Process, is_running, present, wait_until

@@ -12,7 +12,7 @@ from typing import Callable
 import pytest
 
 from distlock_core import Holder, Realm, connect
-from distlock_core.process.alive import LOOK
+from distlock_core.process.while_alive import LOOK
 from distlock_core.testing import Cluster
 from tests.support.etcd_view import Etcd
 from tests.support.processes import Process, is_running, present, wait_until

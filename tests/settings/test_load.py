@@ -10,6 +10,7 @@ import pytest
 from distlock_core.errors import ConfigError
 from distlock_core.settings import load as loading
 from distlock_core.settings.load import load
+from distlock_core.settings.options import BY_KEY, SETTINGS, Settings
 from distlock_core.settings.readers import (
     read_bool,
     read_endpoints,
@@ -20,7 +21,6 @@ from distlock_core.settings.readers import (
     read_whole,
     read_whole_seconds,
 )
-from distlock_core.settings.table import BY_KEY, SETTINGS, Settings
 
 
 @pytest.fixture(autouse=True)

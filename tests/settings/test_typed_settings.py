@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from distlock_core.settings import table
-from distlock_core.settings.table import BY_KEY, SETTINGS, Settings
+from distlock_core.settings import options
+from distlock_core.settings.options import BY_KEY, SETTINGS, Settings
 
 USES = """\
-from distlock_core.settings.table import Settings, setting
+from distlock_core.settings.options import Settings, setting
 from distlock_core.settings.readers import read_text, read_whole
 
 def use(settings: Settings) -> None:
@@ -47,7 +47,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     path.write_text(USES + "".join(f"    {line}\n" for line in lines))
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", f"--cache-dir={folder / 'cache'}", str(path)],
-        cwd=Path(table.__file__).parents[2],
+        cwd=Path(options.__file__).parents[2],
         capture_output=True,
         text=True,
         check=False,

@@ -29,8 +29,8 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.er
     ConfigError,
     DistlockError,
 )
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.alive import WhileAlive
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.identity import start_time
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.while_alive import WhileAlive
 from ansible_collections.distlock.distlock.plugins.plugin_utils._controller import Run, fill_in
 from ansible_collections.distlock.distlock.plugins.plugin_utils._facts import refuse_facts_in_arguments, written_in
 from ansible_collections.distlock.distlock.plugins.plugin_utils._lockstep import is_in_lockstep, rivals, shares_workers

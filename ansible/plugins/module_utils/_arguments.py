@@ -9,7 +9,7 @@ The name of an option is its key in the config file; DISTLOCK_ and the name in c
 
 from __future__ import annotations
 
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.settings.table import SETTINGS
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.settings.options import SETTINGS
 
 _CONNECTION = {
     "endpoints": {

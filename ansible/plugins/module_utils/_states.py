@@ -11,7 +11,7 @@ import re
 import time
 
 from ansible_collections.distlock.distlock.plugins.module_utils._arguments import connection_arguments, connection_spec
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import steps
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import acquire_release
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import ANSIBLE
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.run_holds import RunHolds
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.settings import read_settings
@@ -135,7 +135,7 @@ class _Task:
             self._refuse_to_wait_for_ever(waiting.state)
 
         try:
-            done = steps.take(
+            done = acquire_release.take(
                 settings,
                 run=run,
                 taker=self._taker,
@@ -192,7 +192,7 @@ class _Task:
 
     def check(self):
         try:
-            holder = steps.check(self._settings, self._params["token"], taker=self._taker)
+            holder = acquire_release.check(self._settings, self._params["token"], taker=self._taker)
         except NotHolder as error:
             holder = self._mine.among(error.state)
             if holder is None or self._params["token"] is not None:
@@ -220,13 +220,15 @@ class _Task:
     def _release(self, realm, dry=False):
         token, force = self._params["token"], self._params["force"]
         try:
-            return steps.release(self._settings, taker=self._taker, token=token, force=force, dry_run=dry, realm=realm)
+            return acquire_release.release(
+                self._settings, taker=self._taker, token=token, force=force, dry_run=dry, realm=realm
+            )
         except NotHolder as error:
             holder = self._mine.among(error.state)
             if holder is None or token not in (None, holder.token):
                 raise
             settings = self._settings._replace(id=holder.owner)
-            return steps.release(settings, taker=self._taker, token=token, dry_run=dry, realm=realm)
+            return acquire_release.release(settings, taker=self._taker, token=token, dry_run=dry, realm=realm)
 
     def _is_of_this_run(self, holder):
         """True for a hold of another host of this run."""

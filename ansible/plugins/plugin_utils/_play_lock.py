@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.run_lock import start_run_keeper
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.ansible_run_lock import (
+    start_run_keeper,
+)
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError, LockLost
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.keeper.run_keeper_process import (
     AFTER_FAILURE,

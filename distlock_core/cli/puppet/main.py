@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from distlock_core.adapters import steps
+from distlock_core.adapters import acquire_release
 from distlock_core.adapters.run_holds import bound_to
 from distlock_core.adapters.settings import read_settings
 from distlock_core.base.text import printable
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from distlock_core.cli.puppet.run import Run
     from distlock_core.cli.run import NewLock
-    from distlock_core.settings.table import Settings
+    from distlock_core.settings.options import Settings
 
 MINE, FREE, OTHERS, UNKNOWN = 0, 1, 2, 3  # the exit codes of `check`
 LONGEST_LOOK = 10.0  # seconds that a run waits for its keeper to scan the run's descendants
@@ -114,7 +114,7 @@ def _acquire(call: Call) -> int:
         raise cancelled(interrupt)
     try:
         cancel = until(interrupt, (around.pid, started))
-        found = steps.take(settings, run=around.pid, bound=True, children=True, cancel=cancel)
+        found = acquire_release.take(settings, run=around.pid, bound=True, children=True, cancel=cancel)
     except Cancelled:
         raise cancelled(interrupt) from None
     assert found.holder is not None
@@ -139,7 +139,7 @@ def _release(call: Call) -> int:
         _wait_for_a_look(holder.keeper)
         pids = ", ".join(map(str, sorted(left)))
         return out(f"{name} stays taken until process {pids}, which this run has started, has ended")
-    steps.release(settings._replace(id=holder.owner), run=around.pid, token=holder.token)
+    acquire_release.release(settings._replace(id=holder.owner), run=around.pid, token=holder.token)
     return out(f"{name} is released")
 
 
@@ -197,7 +197,7 @@ def _check(call: Call) -> int:
 
 def _holds(settings: Settings, taker: Mapping[str, Any] | None) -> bool:
     try:
-        steps.check(settings, taker=taker)
+        acquire_release.check(settings, taker=taker)
     except (LockNotFound, NotHolder):
         return False
     return True
@@ -249,8 +249,8 @@ def _left_running(around: Run, keeper: int | None) -> set[int]:
 
     The keeper knows the orphans among them, such as the children of a command that Puppet has ended.
     """
-    from distlock_core.process.alive import awaited_by
     from distlock_core.process.table import children, parent_of
+    from distlock_core.process.while_alive import awaited_by
 
     me, chain = os.getpid(), {around.pid}
     while me > 0 and me != around.pid:

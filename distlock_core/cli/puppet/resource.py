@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import sys
 
-from distlock_core.adapters import steps
+from distlock_core.adapters import acquire_release
 from distlock_core.adapters.advice import PUPPET
 from distlock_core.adapters.run_holds import bound_to, hold_around
 from distlock_core.adapters.settings import read_settings
@@ -30,7 +30,7 @@ from distlock_core.errors import Cancelled, ConfigError, DistlockError
 from distlock_core.lock.wait_story import Waited
 from distlock_core.model.wording import is_held_by
 from distlock_core.process.identity import start_time
-from distlock_core.settings.table import SETTINGS
+from distlock_core.settings.options import SETTINGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from distlock_core.lock.realm import Realm
     from distlock_core.model.state import Holder
-    from distlock_core.settings.table import Settings
+    from distlock_core.settings.options import Settings
 
 _REALMS: dict[str, Realm] = {}
 LONGEST_REQUEST = 2**20  # bytes
@@ -100,7 +100,7 @@ def _locked(request: dict[str, Any]) -> dict[str, Any]:
     started = start_time(run)
     if started is None:
         raise ConfigError(f"stdin: there is no process {run}")
-    taken = steps.take(
+    taken = acquire_release.take(
         settings,
         run=run,
         bound=request.get("bound", False),
@@ -126,7 +126,9 @@ def _unlocked(request: dict[str, Any]) -> dict[str, Any]:
     around = None if force else hold_around(settings.lockname, realm)
     holder = None
     if around is None:
-        holder = steps.release(settings, run=run, force=force, dry_run=request.get("dry_run", False), realm=realm)
+        holder = acquire_release.release(
+            settings, run=run, force=force, dry_run=request.get("dry_run", False), realm=realm
+        )
     return {"changed": holder is not None, "owner": settings.id, "holder": _shown(holder), "around": _shown(around)}
 
 

@@ -16,7 +16,7 @@ from distlock_core import ConfigError
 from distlock_core.etcd.address import parse_endpoint
 from distlock_core.etcd.auth.access import Access
 from distlock_core.settings.load import load
-from distlock_core.settings.table import SETTINGS, Settings
+from distlock_core.settings.options import SETTINGS, Settings
 from distlock_core.testing import Cluster, Tls
 from tests.support.access_settings import OF_ACCESS
 from tests.support.secured_site import BOUND, Run, Site, Spawn, line_of, one_line, wait_until

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from ansible_collections.distlock.distlock.plugins.module_utils import _arguments as arguments
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.settings.table import SETTINGS
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.settings.options import SETTINGS
 
 
 def test_every_option_is_a_setting_by_the_same_word():

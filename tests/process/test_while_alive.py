@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from distlock_core.adapters import steps
+from distlock_core.adapters import acquire_release
 from distlock_core.adapters.settings import read_settings
 from distlock_core.connection import realm_of
 from distlock_core.process import table
-from distlock_core.process.alive import WhileAlive, WhileChildrenAlive
 from distlock_core.process.identity import start_time
 from distlock_core.process.table import Process, children, parent_of
+from distlock_core.process.while_alive import WhileAlive, WhileChildrenAlive
 from distlock_core.process.while_read import WhileRead
 from distlock_core.testing import Cluster
 from tests.support.etcd_view import Etcd
@@ -143,7 +143,7 @@ def test_in_a_container_that_was_entered_an_orphan_is_waited_for_too() -> None:
     if os.geteuid() != 0:
         pytest.skip("namespaces of its own take root")
     named = _assert_that_an_orphan_is_waited_for_and_a_daemon_is_not.__name__
-    inside = f"import os, tests.process.test_alive as t; assert os.getsid(0) == 0; t.{named}()"
+    inside = f"import os, tests.process.test_while_alive as t; assert os.getsid(0) == 0; t.{named}()"
     unshare = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
     here = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(
@@ -208,7 +208,7 @@ def test_a_lock_bound_to_a_family_stays_until_its_last_process_is_gone(
 ) -> None:
     keys = Etcd(etcd, realm_prefix)
     settings = read_settings({"lockname": "x", "endpoints": etcd.endpoints, "prefix": realm_prefix}, "us")
-    taken = steps.take(settings, run=parent.pid, bound=True, family=parent.family)
+    taken = acquire_release.take(settings, run=parent.pid, bound=True, family=parent.family)
     assert taken.holder is not None
     keeper = taken.holder.keeper or 0
     assert len(os.listdir(f"/proc/{keeper}/fd")) < 12

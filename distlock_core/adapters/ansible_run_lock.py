@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.keeper.run_keeper import RunKeeper
-    from distlock_core.settings.table import Settings
+    from distlock_core.settings.options import Settings
 
 ENDED_EARLY = "the run was ended before it was done"  # reason of a hold that is then kept
 

@@ -1,4 +1,4 @@
-"""Policy: the conditions that end a command early, and the moment by which its processes must be dead."""
+"""EndConditions: the conditions that end a command early, and the moment by which its processes must be dead."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LATE = 1.0  # seconds by which a renewal may come late before a loss is prepared for
 
 
-class Policy(Value):
+class EndConditions(Value):
     """The conditions that end a command early. `tell` reports why: it gets the cause, and a line for people."""
 
     session: Session

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from distlock_core.lock.realm import Realm
     from distlock_core.lock.wait_story import Waited
     from distlock_core.model.state import Holder
-    from distlock_core.settings.table import Settings
+    from distlock_core.settings.options import Settings
 
 
 def _reaching(function: Step) -> Step:
