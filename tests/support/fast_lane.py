@@ -10,7 +10,7 @@ from __future__ import annotations
 
 # By package of distlock_core, and by module that stands beside them: paths below the folder of that name in tests/.
 LANE: dict[str, tuple[str, ...]] = {
-    "adapters": ("test_steps.py",),
+    "adapters": ("test_acquire_release.py",),
     "aio": ("test_lock.py",),
     "base": ("",),
     "cli": (
@@ -81,8 +81,8 @@ LANE: dict[str, tuple[str, ...]] = {
     ),
     "model": ("",),
     "process": (
-        "test_alive.py::test_a_family_is_gone_when_its_last_process_is",
-        "test_alive.py::test_a_caller_is_gone_when_its_end_of_the_pipe_is_closed",
+        "test_while_alive.py::test_a_family_is_gone_when_its_last_process_is",
+        "test_while_alive.py::test_a_caller_is_gone_when_its_end_of_the_pipe_is_closed",
     ),
     "settings": ("test_load.py", "test_config_file.py"),
     "testing": ("test_faults.py",),
