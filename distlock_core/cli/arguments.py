@@ -89,15 +89,15 @@ def parse(arguments: Sequence[str]) -> Request:
     advise_with({})
     options, command = _split(arguments)
     operations = [name for name in OPERATIONS if options.pop(name, False)]
-    force, token = options.pop("force", False), options.pop("token", None)
-    older_than, dry_run = options.pop("older-than", None), options.pop("dry-run", False)
-    lasts = options.pop("for", None)
-    clear = options.pop("clear", False)
     for name in ("help", "version"):
         if name in operations:
-            return Request(name, Settings(), [])
+            return Request(name, Settings(), [])  # whatever else is there: a person asks how it is done
     _check(operations, options, command)
     operation = operations[0] if operations else "run"
+    _check_that_they_go(operation, options)
+    force, token = options.pop("force", False), options.pop("token", None)
+    older_than, dry_run = options.pop("older-than", None), options.pop("dry-run", False)
+    lasts, clear = options.pop("for", None), options.pop("clear", False)
     given = {_BY_OPTION[name].key: value for name, value in options.items()}
     settings = load(given, names={_BY_OPTION[name].key: f"--{name}" for name in options})
     advise_with(given)
@@ -121,10 +121,10 @@ def parse(arguments: Sequence[str]) -> Request:
     elif settings.while_pid is not None and settings.ttl is None:
         settings = checked(settings._replace(ttl=DEFAULT_TTL))
     _check_together(operation, options, settings, token)
-    _check_prune(operation, options, older_than, dry_run)
-    if lasts is not None and operation != "freeze":
-        raise UsageError("--for goes with --freeze: it ends the freeze after that time")
-    _check_policy(operation, options, settings, clear=clear)
+    if operation == "prune" and older_than is None:
+        raise UsageError("--prune needs an age: --older-than=30d keeps what is younger than 30 days")
+    if operation == "policy":
+        _check_policy(options, settings, clear=clear, dry_run=dry_run)
     _check_names(operation, settings)
     return Request(
         operation,
@@ -236,38 +236,95 @@ def _check(operations: Sequence[str], options: dict[str, Any], command: Sequence
         )
 
 
-# Options that apply only to a command, or only to a lease.
-_FOR_A_COMMAND = (
-    *("on-failure", "record-arguments", "wait-for", "heartbeat", "node", "kill-after", "on-loss", "only-if", "unless"),
+# The reasons for which an option goes with an operation, by operation.
+_REACH = dict.fromkeys(
+    ("run", *OPERATIONS[:-2]), "says which etcd and realm the operation is about, and how to talk to it"
 )
-_FOR_A_LEASE = ("refresh",)
-# Options that apply only to some operations.
-_GO_WITH = {
-    "value": (("run", "lock", "update"), "-- COMMAND, with --lock, or with --update"),
-    "ttl": (("run", "lock"), "-- COMMAND, or with --lock"),
-    "while-pid": (("lock",), "--lock: with a command, the lock is held while the command runs"),
-    **dict.fromkeys(
-        ("gate", "gate-timeout", "gate-every", "gate-for", "gate-at"),
-        (("run", "lock", "unlock"), "-- COMMAND, or with --lock or --unlock"),
-    ),
-    "cooldown": (("run", "unlock", "policy"), "-- COMMAND, or with --unlock or --policy"),
-    "window": (("run", "lock", "policy"), "-- COMMAND, or with --lock or --policy"),
-    "expect": (("run", "lock", "policy"), "-- COMMAND, or with --lock or --policy"),
+_OUTPUT = dict.fromkeys(_REACH, "says how the operation reports")
+_CLAIM = {"run": "is about the acquisition, before the command", "lock": "is about the acquisition"}
+_COMMAND = {"run": "is about the command under the lock"}
+_LEASE = {**_COMMAND, "lock": "is about the lease that a keeper renews: with --while-pid"}
+_GATE = {**_CLAIM, "unlock": "is about the gate that is asked before the release"}
+_KEEPER = {"lock": "is about the keeper of the lock"}
+_POLICY = {**_CLAIM, "policy": "is a rule that a policy can have"}
+_ORIGINAL = "has no effect, and is accepted because the Go original accepts it"
+_LIKE_THE_ORIGINAL = {"unlock": _ORIGINAL, "list": _ORIGINAL}
+_WAIT = {**_CLAIM, **_LIKE_THE_ORIGINAL}
+
+# All options, and the operations that each goes with: with others it is refused.
+GOES_WITH: dict[str, dict[str, str]] = {
+    **dict.fromkeys(("endpoints", "discovery-srv", "transport", "prefix", "raw-prefix", "config"), _REACH),
+    **dict.fromkeys(("cacert", "cert", "key", "tls-server-name", "user", "password-file"), _REACH),
+    **dict.fromkeys(("connect-timeout", "max-answer"), _REACH),
+    **dict.fromkeys(("json", "quiet", "verbose"), _OUTPUT),
+    "lock-name": {name: "names the lock" for name in _REACH if name != "prune"},
+    "reason": {
+        **_CLAIM,
+        "update": "is what an update can change",
+        "freeze": "is shown to all who want to acquire",
+        "policy": "is shown with the rules that are set",
+        **_LIKE_THE_ORIGINAL,
+    },
+    "value": {**_CLAIM, "update": "is what an update can change"},
+    **dict.fromkeys(("timeout", "nowait"), _WAIT),
+    "id": {
+        **_CLAIM,
+        "unlock": "is the owner whose hold is released",
+        "update": "is the owner whose hold is changed",
+        "freeze": "is the owner of the freeze",
+        "policy": "is shown with the rules that are set",
+    },
+    "token": {
+        **dict.fromkeys(("run", "lock"), "names the step of the owner that is entered: with --id"),
+        "unlock": "names the hold that is released",
+        "update": "names the hold that is changed",
+        "verify": "is what is looked for",
+    },
+    "force": {"unlock": "also releases another owner's hold", "freeze": "replaces a freeze"},
+    "state-dir": {
+        **_CLAIM,
+        "unlock": "has the notes that tell whether a hold's process is gone",
+        "show": "has the notes that tell whether a hold's process is gone",
+    },
+    "busy-exit-code": _CLAIM,
+    "release-timeout": {
+        "run": "limits the release after the command",
+        "lock": "limits the undoing of an attempt, and the release by a keeper",
+        "unlock": "limits the release",
+        "prune": "limits the deletion",
+    },
+    "ttl": _CLAIM,
+    **dict.fromkeys(("slots", "window", "expect"), _POLICY),
+    "cooldown": {**_COMMAND, "unlock": "leaves the lock taken for that time", "policy": _POLICY["policy"]},
+    **dict.fromkeys(("refresh", "kill-after", "on-loss"), _LEASE),
+    **dict.fromkeys(("while-pid", "log-file"), _KEEPER),
+    **dict.fromkeys(("on-failure", "record-arguments", "wait-for", "heartbeat", "node", "only-if", "unless"), _COMMAND),
+    **dict.fromkeys(("gate", "gate-timeout", "gate-every", "gate-for", "gate-at"), _GATE),
+    "older-than": {"prune": "is the age from which on notes are deleted"},
+    "dry-run": dict.fromkeys(("prune", "policy"), "only says what would be changed"),
+    "for": {"freeze": "is the time after which the freeze ends"},
+    "clear": {"policy": "removes the rules of a policy"},
 }
 
 
+def _check_that_they_go(operation: str, options: Mapping[str, Any]) -> None:
+    """Refuse options without meaning for this operation. `=false` of a flag asks for nothing."""
+    for name, value in options.items():
+        if operation not in GOES_WITH[name] and value is not False:
+            from distlock_core.cli.misplaced import misplaced
+
+            wanted = [one for one, reason in GOES_WITH[name].items() if reason is not _ORIGINAL]
+            raise UsageError(misplaced(name, operation, wanted))
+
+
 def _check_together(operation: str, options: Mapping[str, Any], settings: Settings, token: int | None) -> None:
-    """Refuse options without effect here. Settings in file and environment for other calls are simply not used."""
+    """Refuse options without effect beside the others. Settings of file and environment may be for other calls."""
     bound = operation == "lock" and settings.while_pid is not None
-    for name in _FOR_A_COMMAND:
-        if name in options and operation != "run" and not (bound and name in ("kill-after", "on-loss")):
-            raise UsageError(f"--{name} applies to a command under the lock: it goes with -- COMMAND")
-    for name in _FOR_A_LEASE:
-        if name in options and settings.ttl is None:
-            raise UsageError(f"--{name} applies to a lease: it goes with --ttl")
-    for name, (operations, where) in _GO_WITH.items():
-        if name in options and operation not in operations:
-            raise UsageError(f"--{name} goes with {where}")
+    for name in ("kill-after", "on-loss"):
+        if name in options and operation == "lock" and not bound:
+            raise UsageError(f"--{name} goes with -- COMMAND or --while-pid: nothing looks after this lock")
+    if "refresh" in options and settings.ttl is None:
+        raise UsageError("--refresh applies to a lease: it goes with --ttl")
     _check_gate(operation, options, settings)
     if token is not None and operation in ("run", "lock") and settings.id is None:
         raise UsageError("--token=N names the --lock to enter, and only its owner may enter it: add --id")
@@ -303,24 +360,7 @@ def _check_names(operation: str, settings: Settings) -> None:
         raise UsageError(f"--unlock --gate is about one lock, but {are(names)} named")
 
 
-def _check_prune(operation: str, options: Mapping[str, Any], older_than: float | None, dry_run: bool) -> None:
-    if operation != "prune":
-        if older_than is not None:
-            raise UsageError("--older-than goes with --prune")
-        if dry_run and operation != "policy":
-            raise UsageError("--dry-run goes with --prune or --policy")
-        return
-    if older_than is None:
-        raise UsageError("--prune needs an age: --older-than=30d keeps what is younger than 30 days")
-    if "lock-name" in options:
-        raise UsageError("--prune applies to all locks of a realm: leave out --lock-name")
-
-
-def _check_policy(operation: str, options: Mapping[str, Any], settings: Settings, *, clear: bool) -> None:
-    if operation != "policy":
-        if clear:
-            raise UsageError("--clear goes with --policy")
-        return
+def _check_policy(options: Mapping[str, Any], settings: Settings, *, clear: bool, dry_run: bool) -> None:
     changes = [name for name in ("slots", "cooldown", "window", "expect") if name in options]
     if (changes or clear) and not settings.lockname:
         raise UsageError(
@@ -329,3 +369,7 @@ def _check_policy(operation: str, options: Mapping[str, Any], settings: Settings
     for name in ("reason", "id"):
         if name in options and not changes:
             raise UsageError(f"--{name} goes with a policy to be set: with --slots, --cooldown, --window or --expect")
+    if dry_run and not changes and not clear:
+        raise UsageError(
+            "--dry-run goes with a policy to be changed: with --slots, --cooldown, --window, --expect or --clear"
+        )

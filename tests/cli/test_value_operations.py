@@ -126,4 +126,4 @@ def test_an_update_leaves_a_running_commands_hold_intact(hold: Hold, run_distloc
 @pytest.mark.parametrize("operation", ["--unlock", "--list", "--show", "--get", "--verify"])
 def test_a_value_where_nothing_carries_it_is_refused(run_distlock: Run, operation: str) -> None:
     done: Any = run_distlock("--lock-name=db", operation, "--value=x")
-    assert one_line(done.stderr) == "distlock: --value goes with -- COMMAND, with --lock, or with --update"
+    assert one_line(done.stderr) == "distlock: --value goes with -- COMMAND, --lock or --update"

@@ -377,7 +377,7 @@ def test_an_unlock_whose_gate_stays_red_or_that_is_ended_keeps_the_lock(
         (["--gate-timeout=9", "--", "true"], "--gate-timeout is about a gate: it goes with --gate=CMD"),
         (["--gate=x", "--gate-for=9", "--gate-timeout=9", "--", "true"], "--gate-for must be shorter"),
         (["--gate=x", "--gate-at=after", "--lock"], "--gate-at=after goes with -- COMMAND"),
-        (["--gate=x", "--show"], "--gate goes with -- COMMAND, or with --lock or --unlock"),
+        (["--gate=x", "--show"], "--gate goes with -- COMMAND, --lock or --unlock"),
         (["--gate=x", "--gate-at=before", "--unlock"], "--gate-at=before goes with -- COMMAND or --lock"),
     ],
 )
