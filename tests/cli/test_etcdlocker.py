@@ -198,7 +198,7 @@ def test_verbose_reports_each_step(run: Run, key: str, option: str) -> None:
         (["-t", "0", "--", "true"], {}, "ttl: "),
         (["-t", "-5", "--", "true"], {}, "ttl: "),
         (["-t", "9000000001", "--", "true"], {}, "ttl: "),
-        (["-t", "2", "--", "true"], {}, "ttl 2s leaves "),
+        (["-t", "2", "--", "true"], {}, "ttl 2s is too short"),
         (["-r", "20", "--", "true"], {}, "refresh"),
         (["-r", "0", "--", "true"], {}, "refresh: "),
         (["-r", "soon", "--", "true"], {}, "refresh: "),
