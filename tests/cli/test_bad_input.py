@@ -132,6 +132,10 @@ def test_the_command_refuses_a_config_file(
         (["--verify", "--token=3"], "--lock-name=NAME is required"),
         ([*RUN], "--lock-name=NAME is required"),
         (["--lock-name=", *RUN], "--lock-name=NAME is required"),
+        (
+            ["--lock-name=x", "--token=3", *RUN],
+            "--token=N names the --lock to enter, and only its owner may enter it: add --id",
+        ),
         (["--lock-name=held", "--verify"], "--verify needs a token: give --token=N, or run it inside the command"),
         (["--lock-nmae=x", *RUN], "unknown option '--lock-nmae=x'; did you mean --lock-name? See: distlock --help"),
         (["--lockname=x", *RUN], "did you mean --lock-name?"),
