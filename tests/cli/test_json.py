@@ -261,8 +261,8 @@ def test_not_started(run_distlock: Run, realm: RealmView) -> None:
 def test_unreachable(run_distlock: Run, proxy: Proxy, operation: str) -> None:
     proxy.cut()
     what = ["--", "echo", "ran"] if operation == "command" else [operation]
-    env = {"DISTLOCK_ENDPOINTS": proxy.url}
-    done = run_distlock("--json", "--lock-name=x", "--connect-timeout=0.3", "--release-timeout=0.3", *what, env=env)
+    env = {"DISTLOCK_ENDPOINTS": proxy.url, "DISTLOCK_RELEASE_TIMEOUT": "0.3"}
+    done = run_distlock("--json", "--lock-name=x", "--connect-timeout=0.3", *what, env=env)
     assert done.returncode == 1
     found = error(done.stderr if operation == "command" else done.stdout)
     assert found["kind"] == "unreachable"
