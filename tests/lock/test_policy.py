@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from distlock_core import ConfigError, Interrupt, LimitConflict, LockBusy, OutsideWindow
+from distlock_core.base import warn_once
 from distlock_core.base.deadline import Patience
 from distlock_core.errors import Cancelled
 from distlock_core.model.keys import Keys, ends
@@ -277,14 +278,16 @@ def test_an_unlock_by_its_owner_cools_down_and_a_broken_or_cooling_lock_does_not
     assert scene.get("web") is None
 
 
-def test_a_difference_is_told_once(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_difference_is_told_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     realm, name = scene.realm(), f"web-{secrets.token_hex(4)}"  # a process is told once about each name
     realm.set_policy(name, slots=3, cooldown=1, window=open_now())
+    told: list[str] = []
+    monkeypatch.setattr(warn_once, "tell", told.append)
     for _ in range(2):
         realm.lock(name, slots=1, expect=60).acquire(0).release()
     realm.lock(name, slots=3).acquire(0).release()
     realm.lock(name).acquire(0).release()
-    assert [record.message for record in caplog.records] == [f"{name} has a policy with slots=3: 1 is not used"]
+    assert told == [f"{name} has a policy with slots=3: 1 is not used"]
 
 
 def test_a_hold_is_overdue_as_its_holder_or_the_policy_expects(scene_each: Scene) -> None:

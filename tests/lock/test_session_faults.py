@@ -57,7 +57,7 @@ class Faults:
                     monkeypatch.setattr(kind, name, classmethod(self._wrap(where, found.__func__)))
                 elif callable(found) and hasattr(found, "__code__"):
                     monkeypatch.setattr(kind, name, self._wrap(where, found))
-        for module in ("monitor", "lease", "loss"):
+        for module in ("monitor", "lease", "loss_reasons"):
             for name in ("now", "clock", "owner_of"):
                 where = f"distlock_core.lock.{module}.{name}"
                 try:
