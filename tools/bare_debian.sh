@@ -51,17 +51,25 @@ for name in PIP_CERT PIP_INDEX_URL PIP_DEFAULT_TIMEOUT https_proxy no_proxy; do
         settings+=("$name=${!name}")
     fi
 done
-# Namespaces of its own, so that nothing stays mounted, and no process is left behind. It has its own /proc.
-script='
+# Namespaces of its own, so that nothing stays mounted, and no process is left behind. It has its own /proc. The shell is
+# the first process of its namespace: when a signal ends it, the kernel ends all others.
+ends='
+set -m
+trap "exit 143" TERM
+trap "exit 130" INT HUP
+'
+script="$ends"'
 root=$1 user=$2; shift 2
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
-exec chroot --userspec="$user:$user" --groups= "$root" env -i "$@"
+chroot --userspec="$user:$user" --groups= "$root" env -i "$@" <&0 &
+wait $!
 '
-as_root='
+as_root="$ends"'
 mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" || exit
 shift
-exec chroot "$@"
+chroot "$@" <&0 &
+wait $!
 '
 # The commands of a page that this script runs: those below its mark.
 commands_of() {
