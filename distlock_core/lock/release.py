@@ -68,7 +68,8 @@ def release_keys(
         reads = [mutex_of, *(get for one, _ in left for get in (Get(one.kv.key), Get(one.keys.last)))]
         to_freeze = [] if freeze is None else [one.keys.lock_freeze for one, _ in left]
         reads += [Get(key, keys_only=True) for key in to_freeze]
-        compares += [Compare("CREATE", "EQUAL", key, 0) for key in to_freeze if key not in frozen]
+        # A freeze of others that is thawed meanwhile fails the release, which then brings its own.
+        compares += [Compare("CREATE", "GREATER" if key in frozen else "EQUAL", key, 0) for key in to_freeze]
         then += [Put(key, freeze or b"") for key in to_freeze if key not in frozen]
         outcome, full = _send(etcd, compares, then, reads, patience)
         if outcome is not None and outcome.succeeded:
@@ -87,7 +88,7 @@ def release_keys(
             else:
                 # Check all notes in doubt: a delayed one can be applied after the next was sent.
                 released[one.kv.key] = any(kv.value in in_doubt for kv in last.kvs)
-        frozen.update(kv.key for present in found[2 * len(left) :] for kv in present.kvs)
+        frozen = {kv.key for present in found[2 * len(left) :] for kv in present.kvs}
         left = rest
         if full is not None and freeze is not None and any(one.keys.lock_freeze not in frozen for one, _ in left):
             raise full

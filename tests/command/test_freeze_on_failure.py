@@ -222,6 +222,21 @@ def test_a_freeze_that_comes_between_does_not_keep_it_from_being_released(scene_
     assert scene_each.realm().frozen("web") == first
 
 
+def test_a_freeze_that_is_thawed_meanwhile_does_not_stand_in_for_its_own(scene: Scene, proxy: Proxy) -> None:
+    lock = scene.realm(proxy.url).lock("web", "me").acquire(0)
+    scene.realm().freeze("web", owner="boss")
+    fails, succeeds = (proxy.hold_request(TXN, deletes(scene.key("web"))) for _ in range(2))
+    end = scene.start(lambda: lock.freeze("failed"))
+    fails.wait()
+    fails.release()
+    succeeds.wait()
+    scene.realm().thaw("web")
+    succeeds.release()
+    end.result(BOUND)
+    assert scene.get("web") is None
+    assert scene.record("web/freeze").owner == "me"
+
+
 def test_the_next_waiter_does_not_get_in_between(scene_each: Scene) -> None:
     """Released and frozen at one revision: the first waiter, which claims without a read, is refused."""
     lock = scene_each.realm().lock("web", "me").acquire(0)
