@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import time
 import urllib.request
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from distlock_core.testing import Cluster
 
 _QUIET = 0.3  # seconds without a commit after which a tool's work counts as done
+# etcd closes a connection on which no request arrives soon, which happens while hundreds of processes start.
+_ATTEMPTS = 5
 
 
 class Server:
@@ -69,6 +72,13 @@ class Server:
 
     def _ask(self, path: str, body: dict[str, Any], bound: float) -> bytes:
         request = urllib.request.Request(self.endpoint + path, json.dumps(body).encode(), method="POST")
+        for _ in range(_ATTEMPTS - 1):
+            # Nothing that is asked for here does harm if it is done twice.
+            with contextlib.suppress(ConnectionError):
+                return self._answer(request, bound)
+        return self._answer(request, bound)
+
+    def _answer(self, request: urllib.request.Request, bound: float) -> bytes:
         with self._http.open(request, timeout=bound) as answer:
             return bytes(answer.read())
 

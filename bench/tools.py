@@ -35,6 +35,7 @@ class Tool:
     server: Server | None = None  # None: its lock is not in etcd
     waiters: Callable[[str], int] | None = None  # the number of waiters; None: cannot be counted
     keep: Callable[[str, int], list[str]] | None = None  # of a lock's name and the pid that it is kept for
+    longest: int | None = None  # queue that is measured
 
     @staticmethod
     def keeper(said: str) -> int:
@@ -84,6 +85,8 @@ def distlock(
         server,
         lambda lock: server.keys_under(f"{prefix}{lock}/queue/"),
         None if ttl is None else keep,
+        # 200 of them start so slowly that their reads time out, and a client that then leaves ends an etcd 3.5.1.
+        60 if transport == "grpc" else None,
     )
 
 

@@ -47,6 +47,10 @@ def drain(
     running = [tool for tool in tools if tool.waiters is not None]
     for size in sizes:
         for tool in list(running):
+            if tool.longest is not None and size > tool.longest:
+                failed(tool, f"{size} waiters: not measured, at most {tool.longest}")
+                running.remove(tool)
+                continue
             try:
                 assert tool.server is not None
                 found.append(_drain(processes, tool, tool.server, size))
