@@ -15,8 +15,9 @@ import sys
 
 import distlock_core
 
-# The start of a module's name, and the package that it cannot do without. All others are imported where they are used.
-NEED_AN_EXTRA = {"distlock_core.saltext.modules.distlock": "salt", "distlock_core.saltext.states.distlock": "salt"}
+# The packages that these modules cannot do without. All others are imported where they are used.
+SALT = ("modules.distlock", "modules.distlock_freeze", "modules.distlock_policy", "modules.distlock_run")
+NEED_AN_EXTRA = {f"distlock_core.saltext.{name}": "salt" for name in (*SALT, "states.distlock_run")}
 FEWEST = 120  # modules, or the wheel is not whole
 
 

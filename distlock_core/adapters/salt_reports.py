@@ -1,36 +1,62 @@
-"""Reports of Salt's states and functions: refused arguments, changes, and listeners of a run."""
+"""Reports of Salt's states and functions: errors, refused arguments, changes, and listeners of a run."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 from distlock_core.adapters.advice import SALT
 from distlock_core.base.nearest import did_you_mean
-from distlock_core.errors import ConfigError
+from distlock_core.errors import ConfigError, DistlockError
 from distlock_core.model.wording import owner_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
     from distlock_core.adapters.acquire_release import Taken
-    from distlock_core.errors import DistlockError
     from distlock_core.model.state import Holder
 
+STATES = ("locked", "unlocked", "held", "frozen", "thawed", "run", "policy", "policy_absent")
 
-def refuse(given: Iterable[str], function: str, functions: Mapping[str, Collection[str]]) -> None:
-    """Raise `ConfigError` for the first argument that a function does not have, naming the function that has it.
 
-    `functions` maps each function to its arguments. Arguments that Salt adds (`__id__`, `__pub_jid`) are accepted.
+def refuse(given: Iterable[str], state: str, loaded: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for the first argument that a state does not have, naming the states that have it.
+
+    `loaded` is Salt's `__states__`. Arguments that Salt adds (`__id__`, `__pub_jid`) are accepted.
     """
     for word in given:
         if word.startswith("__"):
             continue
-        of_others = [f"distlock.{name}" for name, words in functions.items() if word in words]
+        of_others = [f"distlock.{other}" for other in STATES if word in _arguments(loaded, other)]
         if of_others:
-            raise ConfigError(f"{word}: not an argument of distlock.{function}, only of {' and '.join(of_others)}")
-        known = {*functions[function]} - {"name"}
+            raise ConfigError(f"{word}: not an argument of distlock.{state}, only of {' and '.join(of_others)}")
+        known = {*_arguments(loaded, state)} - {"name"}
         hint = did_you_mean(word, known) or f"; known are {', '.join(sorted(known))}"
-        raise ConfigError(f"{word}: not an argument of distlock.{function}{hint}")
+        raise ConfigError(f"{word}: not an argument of distlock.{state}{hint}")
+
+
+def _arguments(loaded: Mapping[str, Any], state: str) -> tuple[str, ...]:
+    code = loaded[f"distlock.{state}"].__code__
+    names: tuple[str, ...] = code.co_varnames[: code.co_argcount]
+    return names
+
+
+@contextmanager
+def raised_as(kind: type[Exception]) -> Iterator[None]:
+    """Raise an error of distlock as one of this kind, with its advice: Salt prints its own kind in one line."""
+    try:
+        yield
+    except DistlockError as error:
+        raise kind(said(error)) from None
+
+
+def known(fields: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the fields without a value, which would be most of the output."""
+    found = {word: value for word, value in fields.items() if value is not None}
+    if "waiters" in found:
+        found["waiters"] = [known(waiter) for waiter in found["waiters"]]
+    return found
 
 
 def said(error: DistlockError) -> str:

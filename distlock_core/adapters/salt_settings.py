@@ -6,18 +6,34 @@ import os
 
 from distlock_core.adapters.settings import read_settings
 from distlock_core.errors import ConfigError
-from distlock_core.settings.options import Setting
+from distlock_core.settings.options import BY_KEY, Setting
 from distlock_core.settings.readers import read_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from typing import Any
 
     from distlock_core.settings.options import Settings
 
 SECTION = "distlock"
 PROFILES = "profiles"
+KEYS = {"name": "lockname", "owner": "id"}  # of arguments that are not named like their setting
+
+
+def of_call(
+    salt: Mapping[str, Callable[..., Any]],
+    opts: Mapping[str, Any],
+    given: Mapping[str, Any],
+    without: Collection[str] = (),
+) -> Settings:
+    """Return the settings of a call with these arguments, which are its `locals()`. Raises `ConfigError`.
+
+    Arguments that are no settings are ignored; so are those in `without`, which mean something else in this call.
+    """
+    keys = {word: KEYS.get(word, word) for word in given if word not in without}
+    arguments = {key: given[word] for word, key in keys.items() if key in BY_KEY}
+    return read(salt, opts, arguments, given.get("profile"))
 
 
 def read(

@@ -13,7 +13,7 @@ import pytest
 from distlock_core.testing import Cluster
 from tests.support.etcd_view import Etcd
 from tests.support.needs import SALT, missing
-from tests.support.salt_minions import BIN, Fleet, Minion
+from tests.support.salt_minions import BIN, SYNCED, Fleet, Minion, synced
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +50,7 @@ def fleet(salt_is_there: None, etcd: Cluster) -> Iterator[Fleet]:
     fleet = Fleet(minions)
     try:
         for name, found in fleet.salt("*", "saltutil.sync_all").items():
-            assert found["modules"] == ["modules.distlock"], (name, found)
+            assert synced(found) == SYNCED, (name, found)
         yield fleet
     finally:
         fleet.stop()

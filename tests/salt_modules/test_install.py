@@ -14,9 +14,10 @@ import pytest
 from distlock_core.testing import Cluster
 from tests.support.doc_blocks import recipe, with_stand_ins
 from tests.support.paths import ROOT
-from tests.support.salt_minions import EXAMPLES, Minion
+from tests.support.salt_minions import EXAMPLES, SYNCED, Minion, synced
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
+FILES = ("distlock.py", "distlock_freeze.py", "distlock_policy.py", "distlock_run.py")
 
 # Asks Salt's own loader from which file it takes the modules.
 WHERE = """
@@ -25,8 +26,11 @@ opts = salt.config.minion_config(sys.argv[1] + "/minion")
 opts["file_client"] = "local"
 opts["grains"] = {}
 modules = salt.loader.minion_mods(opts)
-for loaded, name in ((modules, "distlock.list"), (salt.loader.states(opts, modules, {}, None), "distlock.locked")):
-    print(loaded[name].__code__.co_filename if name in loaded else loaded.missing_fun_string(name))
+states = salt.loader.states(opts, modules, {}, None)
+for loaded, names in ((modules, ("list", "freeze", "policy", "run")), (states, ("locked", "frozen", "policy", "run"))):
+    for name in names:
+        name = f"distlock.{name}"
+        print(loaded[name].__code__.co_filename if name in loaded else loaded.missing_fun_string(name))
 """
 
 
@@ -75,7 +79,7 @@ def test_the_wheels_entry_point_brings_the_modules(
     minion: Minion, wheel_folder: Path, etcd: Cluster, realm_prefix: str
 ) -> None:
     assert where(minion, path=wheel_folder) == [
-        str(wheel_folder / "distlock_core/saltext" / kind / "distlock.py") for kind in ("modules", "states")
+        str(wheel_folder / "distlock_core/saltext" / kind / file) for kind in ("modules", "states") for file in FILES
     ]
     env = {"PYTHONPATH": str(wheel_folder)}
     assert minion.call("distlock.lock", "x", env=env)["owner"] == "salt:m0"
@@ -84,10 +88,9 @@ def test_the_wheels_entry_point_brings_the_modules(
 
 def test_modules_synced_from_file_roots_precede_the_wheel(new_minion: Callable[..., Minion]) -> None:
     minion = new_minion(file_roots={"base": [str(ROOT / "salt")]})
-    synced = minion.call("saltutil.sync_all")
-    assert (synced["modules"], synced["states"]) == (["modules.distlock"], ["states.distlock"])
+    assert synced(minion.call("saltutil.sync_all")) == SYNCED
     cached = minion.folder / "var/cache/salt/minion/extmods"
-    assert where(minion) == [str(cached / kind / "distlock.py") for kind in ("modules", "states")]
+    assert where(minion) == [str(cached / kind / file) for kind in ("modules", "states") for file in FILES]
     assert minion.call("distlock.list") == []
 
 
@@ -96,8 +99,9 @@ def test_without_the_package_salt_names_what_is_missing(new_minion: Callable[...
     minion.call("saltutil.sync_all")
     # Stands in for a Python that has no distlock-core.
     (tmp_path / "distlock_core.py").write_text("raise ImportError('no distlock_core here')")
-    function, state = where(minion, path=tmp_path)
-    for line in (function, state):
+    lines = where(minion, path=tmp_path)
+    assert len(lines) == 2 * len(FILES)
+    for line in lines:
         assert "the Python package distlock-core is missing" in line
         assert "salt-pip install distlock_core-VERSION-py3-none-any.whl" in line
 

@@ -26,6 +26,11 @@ from tests.support.processes import Process
 BIN = Path(sys.executable).parent
 COMMANDS = ("salt-call", "salt", "salt-run")
 EXAMPLES = ROOT / "examples" / "salt"
+# What `saltutil.sync_all` reports of the modules of this repository.
+SYNCED = tuple(
+    sorted(f"{kind}.{path.stem}" for path in (ROOT / "salt" / f"_{kind}").glob("*.py"))
+    for kind in ("modules", "states")
+)
 CALL_TIMEOUT = 110.0  # seconds after which a call counts as hung, on a busy machine
 START_TIMEOUT = 200.0  # seconds for master and minions to answer the first ping, on a busy machine
 STOP_TIMEOUT = 20.0
@@ -74,6 +79,11 @@ def age(pid: int) -> float:
     with open(f"/proc/{pid}/stat", "rb") as stat, open("/proc/uptime", encoding="ascii") as uptime:
         ticks = int(stat.read().rpartition(b")")[2].split()[19])
         return float(uptime.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+
+
+def synced(report: dict[str, list[str]]) -> tuple[list[str], ...]:
+    """The modules and states that `saltutil.sync_all` has brought."""
+    return sorted(report["modules"]), sorted(report["states"])
 
 
 class State(dict[str, Any]):

@@ -1,0 +1,1 @@
+../../../salt/_modules/distlock_freeze.py

@@ -1,0 +1,1 @@
+../../../salt/_states/distlock_run.py
