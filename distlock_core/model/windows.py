@@ -55,11 +55,21 @@ class Windows(Value):
 
     def opens_at(self, at: float) -> float | None:
         """The first moment from `at` on at which they are open; None if there is none within two years."""
-        return at if self.is_open(at) else self._next_change(at, to_open=True)
-
-    def closes_at(self, at: float) -> float | None:
-        """The end of the time for which they are open at `at`; None if they are closed, or have no end in two years."""
-        return self._next_change(at, to_open=False) if self.is_open(at) else None
+        if self.is_open(at):
+            return at
+        zone = zone_of(self.zone)
+        today = _midnight(at, zone)
+        has_dates = any(span.date for span in self.shut)
+        best: float | None = None
+        for number in range(-2, MANY_DAYS if has_dates else FEW_DAYS):
+            day = today + timedelta(days=number)
+            if best is not None and _instant(day, 0, zone) > best:
+                break
+            for minute in self._openings(day):
+                moment = float(_instant(day, minute, zone))
+                if moment > at and (best is None or moment < best) and self.is_open(moment):
+                    best = moment
+        return best
 
     def clock(self, at: float) -> str:
         """A Unix time in the windows' zone: `Mon 2026-11-30 22:00 Europe/Berlin`."""
@@ -75,27 +85,14 @@ class Windows(Value):
             if span.begins_on(day)
         )
 
-    def _next_change(self, at: float, *, to_open: bool) -> float | None:
-        zone = zone_of(self.zone)
-        today = _midnight(at, zone)
-        has_dates = any(span.date for span in self.shut)
-        best: float | None = None
-        for number in range(-2, MANY_DAYS if has_dates else FEW_DAYS):
-            day = today + timedelta(days=number)
-            if best is not None and _instant(day, 0, zone) > best:
-                break
-            for minute in self._edges(day, starts=to_open):
-                moment = float(_instant(day, minute, zone))
-                if moment > at and (best is None or moment < best) and self.is_open(moment) == to_open:
-                    best = moment
-        return best
-
-    def _edges(self, day: datetime, *, starts: bool) -> Iterator[int]:
-        """Where the windows can open (or close), in minutes since this day's midnight."""
-        for spans, begin in ((self.open, starts), (self.shut, not starts)):
-            for span in spans:
-                if span.begins_on(day):
-                    yield span.start if begin else span.end
+    def _openings(self, day: datetime) -> Iterator[int]:
+        """When the windows can open, in minutes since this day's midnight."""
+        for span in self.open:
+            if span.begins_on(day):
+                yield span.start
+        for span in self.shut:
+            if span.begins_on(day):
+                yield span.end
 
 
 def zone_of(name: str) -> tzinfo | None:
