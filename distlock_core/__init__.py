@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from distlock_core.events.notices import Notice
     from distlock_core.events.ownership import Ownership
     from distlock_core.lock.lock import Lock
-    from distlock_core.lock.monitor import Session
+    from distlock_core.lock.session import Session
     from distlock_core.lock.realm import Realm
     from distlock_core.manager import LockManager
     from distlock_core.model.freeze import Freeze
@@ -63,7 +63,7 @@ _HOMES = {
     "acquire_if_needed": "rollout.needed",
     "settle": "rollout.gate",
     "connect": "connection",
-    "Session": "lock.monitor",
+    "Session": "lock.session",
 }
 
 __all__ = [

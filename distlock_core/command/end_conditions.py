@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from distlock_core.command.equipment import Reporter
     from distlock_core.command.heartbeat import Heartbeat
-    from distlock_core.lock.monitor import Session
+    from distlock_core.lock.session import Session
 
 LATE = 1.0  # seconds by which a renewal may come late before a loss is prepared for
 

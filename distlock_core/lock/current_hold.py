@@ -92,7 +92,7 @@ class CurrentHold:
         """Prepare the monitoring of the next hold (thread, descriptors, modules). Raises `DistlockError`."""
         if self._standby is None:
             from distlock_core.base.standby_thread import StandbyThread
-            from distlock_core.lock import monitor  # noqa: F401 - loaded while no lock is held
+            from distlock_core.lock import session  # noqa: F401 - loaded while no lock is held
 
             self._etcd.load_all()
             self._standby = StandbyThread("distlock-session")

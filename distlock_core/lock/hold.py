@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from distlock_core.events.hold_notifier import HoldNotifier
     from distlock_core.lock.lease import Lease
     from distlock_core.lock.loss_reasons import Loss
-    from distlock_core.lock.monitor import Session
+    from distlock_core.lock.session import Session
     from distlock_core.lock.queue import Queue
 
 
@@ -89,7 +89,7 @@ class Hold:
     def session(self) -> Session:
         """The session that monitors the hold, started or not."""
         if self._session is None:
-            from distlock_core.lock.monitor import Session
+            from distlock_core.lock.session import Session
 
             held = held_keys(self.acquired, self._owner if self._is_step else None)
             self._session = Session(self._etcd, held, self.lease, self._on_lost, self._standby)
@@ -146,7 +146,7 @@ class Hold:
 
     def _hang(self, ttl: int | None, refresh: float | None, patience: Patience) -> bool:
         """Move its keys to a new lease with this ttl; the tokens stay. False: a key belongs to another hold."""
-        from distlock_core.lock.monitor import move
+        from distlock_core.lock.session import move
 
         session = self.session
         was_running = session.is_running

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from distlock_core.events.ownership import Ownership
     from distlock_core.lock.hold import Hold
     from distlock_core.lock.loss_reasons import Loss
-    from distlock_core.lock.monitor import Session
+    from distlock_core.lock.session import Session
     from distlock_core.lock.reentry import Reentry
 
     One = TypeVar("One")

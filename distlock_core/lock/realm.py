@@ -375,7 +375,7 @@ class Realm:
 
     def load_all(self) -> None:
         """Import the modules that monitor and end a hold now, so that no import can fail while a lock is held."""
-        from distlock_core.lock import freeze, monitor  # noqa: F401
+        from distlock_core.lock import freeze, session  # noqa: F401
 
         self._etcd.load_all()
 

@@ -9,7 +9,7 @@ import pytest
 
 from distlock_core import LockManager, aio
 from distlock_core.lock.lock import Lock
-from distlock_core.lock.monitor import Session
+from distlock_core.lock.session import Session
 from distlock_core.lock.realm import Realm
 from tests.support.paths import ROOT
 

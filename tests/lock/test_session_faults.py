@@ -17,7 +17,7 @@ from distlock_core.base.deadline import Interrupt, Patience, now
 from distlock_core.etcd.http import gateway, http1, reply, sender, watch
 from distlock_core.lock.lease import Lease
 from distlock_core.lock.lock import hold_of
-from distlock_core.lock.monitor import Session
+from distlock_core.lock.session import Session
 from distlock_core.model.record import Record
 from distlock_core.testing import Cluster
 from tests.support.etcd_view import Etcd
@@ -35,7 +35,7 @@ NET = {"Session.run", "Session._outlast", "Session._lose", "Session._tell", "Ses
 
 # Some of what it surely calls.
 PARTS = {
-    *("Session._keep", "Session._look", "Session._watch", "Session._judge", "monitor.now", "Patience.wait"),
+    *("Session._keep", "Session._look", "Session._watch", "Session._judge", "session.now", "Patience.wait"),
     *("Lease.renew", "Gateway.keep_alive", "Sender.send", "GatewayWatch.wait"),
 }
 
@@ -57,7 +57,7 @@ class Faults:
                     monkeypatch.setattr(kind, name, classmethod(self._wrap(where, found.__func__)))
                 elif callable(found) and hasattr(found, "__code__"):
                     monkeypatch.setattr(kind, name, self._wrap(where, found))
-        for module in ("monitor", "lease", "loss_reasons"):
+        for module in ("session", "lease", "loss_reasons"):
             for name in ("now", "clock", "owner_of"):
                 where = f"distlock_core.lock.{module}.{name}"
                 try:
@@ -170,7 +170,7 @@ def test_whatever_the_loop_raises_the_hold_continues_or_is_lost_by_its_deadline(
         assert open_questions == []
         once_and_lost = [each.fault for each in cared if each.fault and not each.fault[2] and each.is_told]
         # Who cannot look at the clock cannot hold anything until then; everything else is ridden out.
-        assert {fault[0] for fault in once_and_lost} <= {"Session._judge", "monitor.now", "Session._last_moment"}
+        assert {fault[0] for fault in once_and_lost} <= {"Session._judge", "session.now", "Session._last_moment"}
         assert sum(each.is_told for each in cared) > len(cared) / 5  # what raises for ever, for the most part
     finally:
         for each in cared:
