@@ -26,7 +26,7 @@ THAW = "thaw"  # lock
 THAW_REALM = "thaw_realm"
 REPLACE_FREEZE = "replace_freeze"
 POLICY = "policy"  # lock: its policy cannot be followed
-SETTLE = "settle"  # lock, owner, run: it is unknown whether this run holds it
+RESOLVE = "resolve"  # lock, owner, run: it is unknown whether this run holds it
 RAW_PREFIX = "raw_prefix"  # setting
 SET_ENDPOINTS = "set_endpoints"  # no endpoint is configured
 
@@ -47,7 +47,7 @@ DATA = {
     THAW_REALM: (),
     REPLACE_FREEZE: (),
     POLICY: ("lock",),
-    SETTLE: ("lock", "owner", "run"),
+    RESOLVE: ("lock", "owner", "run"),
     RAW_PREFIX: ("setting",),
     SET_ENDPOINTS: (),
 }
@@ -68,7 +68,7 @@ PYTHON = {
     THAW_REALM: "To thaw it: realm.thaw()",
     REPLACE_FREEZE: "To replace it: force=True",
     POLICY: "See: realm.policy({lock})",
-    SETTLE: "Check with realm.show({lock}); if that run holds it: realm.unlock({lock})",
+    RESOLVE: "Check with realm.show({lock}); if that run holds it: realm.unlock({lock})",
     RAW_PREFIX: "If the Go original uses this prefix: connect(..., raw_prefix=True)",
     SET_ENDPOINTS: "No endpoint is given: connect('http://HOST:2379')",
 }
@@ -102,9 +102,9 @@ def see(name: str) -> Hint:
     return Hint(SHOW_KEY, key=name) if "/" in name else Hint(SHOW, lock=name)
 
 
-def settle(name: str, owner: str, run: str) -> Hint:
+def resolve(name: str, owner: str, run: str) -> Hint:
     """The hint to find out whether this run holds a lock. For a raw key it is the key that shows it."""
-    return see(name) if "/" in name else Hint(SETTLE, lock=name, owner=owner, run=run)
+    return see(name) if "/" in name else Hint(RESOLVE, lock=name, owner=owner, run=run)
 
 
 def from_fields(found: Iterable[Mapping[str, Any]]) -> tuple[Hint, ...]:

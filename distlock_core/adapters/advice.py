@@ -79,7 +79,7 @@ _SALT = {
     "thaw_realm": "To thaw it: distlock.thaw{realm}",
     "replace_freeze": "To replace it: force=True",
     "policy": "See: distlock.policy {lock}{realm}",
-    "settle": (
+    "resolve": (
         "Check with distlock.show {lock}{realm}; if that run holds it: distlock.unlock {lock} owner={owner}{realm}"
     ),
     "raw_prefix": ("If the Go original uses this prefix: raw_prefix: True under distlock: in minion config or pillar"),
@@ -102,7 +102,7 @@ _ANSIBLE = {
     "thaw_realm": "To thaw it: distlock.distlock.distlock_freeze with state: thawed{realm}",
     "replace_freeze": "To replace it: force: true",
     "policy": "See: distlock.distlock.distlock_info with name: {lock}{realm}",
-    "settle": (
+    "resolve": (
         "Check with distlock.distlock.distlock_info with name: {lock}{realm}; if that run holds it: "
         + _UNLOCKED
         + "owner: {owner}{realm}"
@@ -136,7 +136,7 @@ _PUPPET = {
     "thaw_realm": "To thaw it: distlock --thaw{realm}",
     "replace_freeze": "To replace it: --force",
     "policy": "See: distlock --policy --lock-name={lock}{realm}",
-    "settle": (
+    "resolve": (
         "Check with distlock --show --lock-name={lock}{realm}; if that run holds it: "
         "distlock --unlock --lock-name={lock}{realm}"
     ),

@@ -107,6 +107,8 @@ def _equip(request: Request) -> Equipment:
     settings = request.settings
     if settings.on_failure == "freeze":
         from distlock_core.lock import freeze  # noqa: F401 - loaded while no lock is held
+    if settings.gate is not None:
+        from distlock_core.cli import gate_after  # noqa: F401 - as above
     equipment = Equipment(
         ends_trees=_ends_trees(request), prefork=lambda: _prefork(request), heartbeat=lambda: _heartbeat(request)
     )
@@ -211,9 +213,9 @@ def _finish(request: Request, lock: Lock, ended: CommandEnd, mask: SignalMask) -
         if settings.on_failure == "keep" and ended.cause != causes.LOST:
             return _end_hold(request, lock, code, mask, _kept(why))
     if settings.gate is not None and "after" in settings.gate_at and ended.cause != causes.LOST:
-        from distlock_core.cli.settle import settle
+        from distlock_core.cli.gate_after import wait_for_gate
 
-        unsettled = settle(request, lock, mask)
+        unsettled = wait_for_gate(request, lock, mask)
         if unsettled is not None:
             why = _because(request, f"not healthy after {_shown(request)} on {hostname()}: {unsettled.why}")
             code = code or unsettled.code

@@ -147,9 +147,9 @@ class Acquisition:
     def _step(self, snapshots: Snapshots) -> tuple[Acquired, ...] | Snapshots:
         """Take the next step for these snapshots; return the locks, or the next snapshots."""
         if self._claims.in_doubt:
-            settled = self._claims.settle(self._call())
-            if settled is not None:
-                return settled
+            resolved = self._claims.settle(self._call())
+            if resolved is not None:
+                return resolved
             self._claims.drop_lease()
             return self._read(self._call())
         if self.queue.tickets and snapshots.has_lost_place:

@@ -12,7 +12,7 @@ from distlock_core.errors import (
     OutcomeUnknown,
     OutsideWindow,
 )
-from distlock_core.hints import SAME_OWNER, SAME_SLOTS, THAW, THAW_REALM, Hint, see, settle
+from distlock_core.hints import SAME_OWNER, SAME_SLOTS, THAW, THAW_REALM, Hint, resolve, see
 from distlock_core.lock.spec import NESTED
 from distlock_core.model.state import LockState
 from distlock_core.model.wording import listed, taken
@@ -131,5 +131,5 @@ def unknown(names: Sequence[str], owner: str, run: str, why: str) -> OutcomeUnkn
     return OutcomeUnknown(
         f"unknown whether {listed(names)} {locked}: {why}. etcd may still apply the claim of run {run}",
         run=run,
-        hints=[settle(name, owner, run) for name in names],
+        hints=[resolve(name, owner, run) for name in names],
     )

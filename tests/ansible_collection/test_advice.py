@@ -105,9 +105,9 @@ def check_choose_token(site: Site) -> None:
     site.releases(behind("): ", line.replace("token: TOKEN", f"token: {token}")))
 
 
-def check_settle(site: Site) -> None:
+def check_resolve(site: Site) -> None:
     site.lock("other")
-    look, _, unlock = site.worded(hints.SETTLE, run="r").partition("; if that run holds it: ")
+    look, _, unlock = site.worded(hints.RESOLVE, run="r").partition("; if that run holds it: ")
     site.shows(behind("Check with ", look), "other")
     site.releases(behind("", unlock))
 

@@ -215,9 +215,9 @@ def check_unlock_later(site: Site) -> None:
     assert site.free()
 
 
-def check_settle(site: Site) -> None:
+def check_resolve(site: Site) -> None:
     site.locked("--id=other")
-    line = words_of(site, Hint(hints.SETTLE, lock=NAME, owner="other", run="r"))
+    line = words_of(site, Hint(hints.RESOLVE, lock=NAME, owner="other", run="r"))
     look, _, unlock = line.removeprefix("Check with ").partition("; if that run holds it: ")
     assert "held by   other" in pasted(look).stdout
     assert pasted(unlock).returncode == 0

@@ -298,7 +298,7 @@ def test_unreachable_at_the_release_names_the_remedy_and_keeps_the_commands_code
 def test_unknown_names_the_run(run_distlock: Run, proxy: Proxy, realm: RealmView) -> None:
     # Applied, its reply lost, and etcd unreachable afterwards: the outcome is unknown.
     proxy.lose_reply("/v3/kv/txn", when=_is_claim, times=1)
-    proxy.lose_request("/v3/kv/txn", when=_is_settling, times=1000)
+    proxy.lose_request("/v3/kv/txn", when=_is_resolving, times=1000)
     env = {"DISTLOCK_ENDPOINTS": proxy.url}
     done = run_distlock("--json", "--lock-name=x", "--timeout=1.5", "--lock", env=env)
     found = error(done.stdout)
@@ -309,10 +309,10 @@ def test_unknown_names_the_run(run_distlock: Run, proxy: Proxy, realm: RealmView
 
 
 def _is_claim(body: bytes) -> bool:
-    return _first_put(body) is not None and not _is_settling(body)
+    return _first_put(body) is not None and not _is_resolving(body)
 
 
-def _is_settling(body: bytes) -> bool:
+def _is_resolving(body: bytes) -> bool:
     key = _first_put(body)
     return key is not None and b"__last/" in base64.b64decode(key)
 

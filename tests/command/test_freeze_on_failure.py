@@ -200,7 +200,7 @@ def test_the_freeze_costs_no_commit(quiet: Cluster, run_distlock: Run) -> None:
 
 
 @pytest.mark.parametrize("lost", ["reply", "request"])
-def test_a_lost_release_is_settled_and_the_lock_is_frozen_once(scene: Scene, proxy: Proxy, lost: str) -> None:
+def test_a_lost_release_is_resolved_and_the_lock_is_frozen_once(scene: Scene, proxy: Proxy, lost: str) -> None:
     lock = scene.realm(proxy.url).lock("web", "me").acquire(0)
     (proxy.lose_reply if lost == "reply" else proxy.lose_request)(TXN, deletes(scene.key("web")))
     lock.freeze("failed", exit_code=3)

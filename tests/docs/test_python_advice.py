@@ -175,7 +175,7 @@ def check_policy(site: Site) -> None:
     assert (policy.lock, policy.by) == (NAME, "admin")
 
 
-def check_settle(site: Site) -> None:
+def check_resolve(site: Site) -> None:
     """A claim is applied, but its reply is lost, and etcd does not answer until the caller gives up."""
     with Proxy(site.cluster.endpoints[0]) as proxy:
         held = proxy.hold_reply(TXN, puts(site.prefix.encode() + NAME.encode()))

@@ -172,7 +172,7 @@ def test_a_revoke_whose_reply_is_lost_is_sent_again(newer: Cell) -> None:
     assert revoking.result() is None
 
 
-def test_a_claim_whose_reply_is_lost_is_settled(newer: Cell) -> None:
+def test_a_claim_whose_reply_is_lost_is_resolved(newer: Cell) -> None:
     proxy, url = newer.proxy()
     lock = newer.realm(newer.dial(url)).lock("web", "me")
     assert not lock.held

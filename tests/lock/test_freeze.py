@@ -181,7 +181,7 @@ def test_unlocking_and_breaking_do_not_thaw(scene: Scene) -> None:
 
 
 @both
-def test_a_lost_freeze_and_a_lost_thaw_are_settled(
+def test_a_lost_freeze_and_a_lost_thaw_are_resolved(
     scene: Scene, proxy: Proxy, lose: Callable[..., None], name: str | None
 ) -> None:
     realm = scene.realm(proxy.url)

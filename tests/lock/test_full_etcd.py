@@ -247,7 +247,7 @@ class CrossesTheLimit:
 
 
 @pytest.mark.parametrize("ttl", [None, 20])
-def test_a_write_that_was_applied_but_refused_is_settled(scene: Scene, ttl: int | None) -> None:
+def test_a_write_that_was_applied_but_refused_is_resolved(scene: Scene, ttl: int | None) -> None:
     etcd = CrossesTheLimit(gateway(*scene.endpoints))
     lock = Realm(etcd, scene.prefix).lock("web", ttl=ttl, background=False).acquire(0)
     assert lock.verify()

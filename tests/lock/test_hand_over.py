@@ -136,7 +136,7 @@ def test_a_claim_without_a_read_is_refused_by_what_came_after_the_release(
 
 
 def test_a_claim_without_a_read_is_void_once_the_last_end_was_written_again(scene: Scene, proxy: Proxy) -> None:
-    """So a claim that was held up is never applied after somebody has settled it."""
+    """So a claim that was held up is never applied after somebody has resolved it."""
     holder, waiter = held_and_next(scene, proxy)
     held = proxy.hold_request(TXN, puts(scene.key("web")))
     holder.release()
@@ -167,7 +167,7 @@ def test_a_claim_without_a_read_is_refused_without_its_ticket(scene: Scene, prox
     assert waiter.result(PROMPT).token > token
 
 
-def test_a_lost_reply_to_a_claim_without_a_read_is_settled(scene: Scene, proxy: Proxy) -> None:
+def test_a_lost_reply_to_a_claim_without_a_read_is_resolved(scene: Scene, proxy: Proxy) -> None:
     holder, waiter = held_and_next(scene, proxy)
     proxy.lose_reply(TXN, puts(scene.key("web")))
     holder.release()

@@ -1,4 +1,4 @@
-"""A lost reply is unknown, not a failure: the write is settled, made void, or reported as in doubt."""
+"""A lost reply is unknown, not a failure: the write is resolved, made void, or reported as in doubt."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def cancel(request: pytest.FixtureRequest) -> Any:
 # Lost, and etcd still there: it is as if nothing had been lost.
 
 
-def test_a_lost_claim_is_settled(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
+def test_a_lost_claim_is_resolved(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
     lose(TXN, puts(scene.key("web")))
     lock = scene.realm(proxy.url).lock("web").acquire(0)
     kv = scene.get("web")
@@ -53,7 +53,7 @@ def test_a_lost_claim_is_settled(scene: Scene, proxy: Proxy, lose: Callable[...,
     scene.assert_clean()
 
 
-def test_a_lost_claim_of_a_waiter_is_settled(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
+def test_a_lost_claim_of_a_waiter_is_resolved(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
     scene.put("web")
     waiter = scene.queue(scene.realm(proxy.url).lock("web"))
     lose(TXN, puts(scene.key("web")))
@@ -79,7 +79,7 @@ def test_a_lost_queue_entry_leaves_one_ticket_and_one_lease(
     scene.assert_clean()
 
 
-def test_a_lost_release_is_settled(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
+def test_a_lost_release_is_resolved(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
     lock = scene.realm(proxy.url).lock("web").acquire(0)
     lose(TXN, deletes(scene.key("web")))
     lock.release()
@@ -87,7 +87,7 @@ def test_a_lost_release_is_settled(scene: Scene, proxy: Proxy, lose: Callable[..
     assert scene.record("__last/web").text("how") == "released"
 
 
-def test_a_release_in_doubt_twice_is_settled(scene: Scene, proxy: Proxy) -> None:
+def test_a_release_in_doubt_twice_is_resolved(scene: Scene, proxy: Proxy) -> None:
     """The first arrives only when the second is under way, and so it is the first that is applied."""
     lock = scene.realm(proxy.url).lock("web").acquire(0)
     first = proxy.hold_request(TXN, deletes(scene.key("web")))
@@ -107,7 +107,7 @@ def test_a_release_in_doubt_twice_is_settled(scene: Scene, proxy: Proxy) -> None
 # Delayed on its way, and forwarded when its caller no longer waits: it must be void.
 
 
-def test_a_claim_that_arrives_after_its_doubt_was_settled_is_void(scene: Scene, proxy: Proxy) -> None:
+def test_a_claim_that_arrives_after_its_doubt_was_resolved_is_void(scene: Scene, proxy: Proxy) -> None:
     held = proxy.hold_request(TXN, puts(scene.key("web")))
     claim = scene.acquire(scene.realm(proxy.url).lock("web"), 0)
     held.wait()
@@ -141,7 +141,7 @@ def test_a_claim_that_arrives_after_its_timeout_is_void(scene: Scene, proxy: Pro
     scene.assert_clean()
 
 
-@pytest.mark.parametrize("ending", ["settled", "called away", "timeout"])
+@pytest.mark.parametrize("ending", ["resolved", "called away", "timeout"])
 def test_a_waiters_claim_that_arrives_late_is_void(scene: Scene, proxy: Proxy, cancel: Any, ending: str) -> None:
     scene.put("web")
     timeout = 3.0 if ending == "timeout" else -1
@@ -149,7 +149,7 @@ def test_a_waiters_claim_that_arrives_late_is_void(scene: Scene, proxy: Proxy, c
     held = proxy.hold_request(TXN, puts(scene.key("web")))
     scene.delete("web")
     held.wait()
-    if ending == "settled":
+    if ending == "resolved":
         held.drop()
         waiter.result(PROMPT).release()
     else:
@@ -198,7 +198,7 @@ def went_away(scene: Scene, proxy: Proxy, *, silent: bool, ticket: bool, timeout
 
 @pytest.mark.parametrize("silent", [False, True], ids=["refusing", "silent"])
 @pytest.mark.parametrize("ticket", [False, True], ids=["newcomer", "waiter"])
-def test_an_outcome_not_settled_before_the_deadline_is_unknown(
+def test_an_outcome_not_resolved_before_the_deadline_is_unknown(
     scene: Scene, proxy: Proxy, silent: bool, ticket: bool
 ) -> None:
     unknown = went_away(scene, proxy, silent=silent, ticket=ticket)

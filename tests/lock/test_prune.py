@@ -109,7 +109,7 @@ def test_a_lost_reply_is_outlasted(scene: Scene, proxy: Proxy, what: str, lost: 
 
 
 def void_claim(scene: Scene, proxy: Proxy) -> Callable[[], bool]:
-    """A first claim of `web` that is held up, is settled, and so must be void for ever: how to let it arrive."""
+    """A first claim of `web` that is held up, is resolved, and so must be void for ever: how to let it arrive."""
     held = proxy.hold_request(TXN, puts(scene.key("web")))
     claim = scene.acquire(scene.realm(proxy.url).lock("web"), 0)
     held.wait()
@@ -178,7 +178,7 @@ def test_a_reentry_held_up_over_a_prune_is_refused(scene: Scene, proxy: Proxy) -
     held = proxy.hold_request(TXN, puts(scene.key("web")))
     entry = scene.acquire(scene.realm(proxy.url).lock("web", "me", token=step.token), 0)
     held.wait()
-    end(scene, "web", 365)  # as settling it writes
+    end(scene, "web", 365)  # as what resolves a lost reply writes
     scene.realm().prune(30 * DAY)
     before = scene.under()
     assert not scene.replay(held.body)

@@ -224,7 +224,7 @@ def lost(proxy: Proxy, scene: Scene, what: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["reply", "request"])
-def test_a_lost_entry_and_a_lost_exit_are_settled(scene: Scene, proxy: Proxy, what: str) -> None:
+def test_a_lost_entry_and_a_lost_exit_are_resolved(scene: Scene, proxy: Proxy, what: str) -> None:
     step = scene.realm().lock("web", "node-1", step=True).acquire(0)
     lost(proxy, scene, what)
     inner = scene.realm(proxy.url).lock("web", "node-1").acquire(0)

@@ -254,7 +254,7 @@ def test_unlock_reports_a_lock_that_disappeared_meanwhile(scene: Scene, proxy: P
         unlock.result(BOUND)
 
 
-def test_an_unlock_in_doubt_is_settled(scene: Scene, proxy: Proxy) -> None:
+def test_an_unlock_in_doubt_is_resolved(scene: Scene, proxy: Proxy) -> None:
     scene.put("web", "1;node-9;{}")
     proxy.lose_reply(TXN, deletes(scene.key("web")))
     assert scene.realm(proxy.url).unlock("web").owner == "node-9"

@@ -160,13 +160,13 @@ def test_whatever_the_loop_raises_the_hold_continues_or_is_lost_by_its_deadline(
     ]
     latest = max(each.lock.session.deadline for each in cared)
 
-    def is_settled(each: Cared) -> bool:
+    def is_resolved(each: Cared) -> bool:
         if each.is_told:
             return True
         return each.lock.session.deadline > latest and each.lock.held and each.lock.verify()
 
     try:
-        open_questions = [each.fault for each in cared if not _comes(lambda each=each: is_settled(each))]  # type: ignore[misc]
+        open_questions = [each.fault for each in cared if not _comes(lambda each=each: is_resolved(each))]  # type: ignore[misc]
         assert open_questions == []
         once_and_lost = [each.fault for each in cared if each.fault and not each.fault[2] and each.is_told]
         # Who cannot look at the clock cannot hold anything until then; everything else is ridden out.

@@ -309,7 +309,7 @@ def test_more_than_sixteen_and_a_name_twice_are_refused(scene: Scene) -> None:
 # A lost reply.
 
 
-def test_a_lost_claim_is_settled(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
+def test_a_lost_claim_is_resolved(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
     lose(TXN, puts(scene.key("web")))
     lock = scene.realm(proxy.url).lock(BOTH, ttl=30).acquire(0)
     assert lock.tokens == {name: scene.get(name).create_revision for name in BOTH}  # type: ignore[union-attr]
@@ -318,7 +318,7 @@ def test_a_lost_claim_is_settled(scene: Scene, proxy: Proxy, lose: Callable[...,
     scene.assert_clean()
 
 
-def test_a_lost_claim_of_a_waiter_is_settled(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
+def test_a_lost_claim_of_a_waiter_is_resolved(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
     scene.put("web")
     waiter = queue(scene, BOTH, scene.realm(proxy.url))
     lose(TXN, puts(scene.key("rack")))
@@ -346,7 +346,7 @@ def test_a_lost_queue_entry_leaves_one_ticket_in_each_queue(
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_a_claim_that_arrives_after_it_was_settled_is_void(scene: Scene, proxy: Proxy, name: str) -> None:
+def test_a_claim_that_arrives_after_it_was_resolved_is_void(scene: Scene, proxy: Proxy, name: str) -> None:
     """Whichever note has changed since: the claim requires all of them."""
     held = proxy.hold_request(TXN, puts(scene.key("rack")))
     claim = scene.acquire(scene.realm(proxy.url).lock(BOTH), 0)
@@ -370,7 +370,7 @@ def test_a_claim_that_arrives_after_its_timeout_is_void(scene: Scene, proxy: Pro
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_a_claim_of_which_a_key_is_deleted_before_it_is_settled_is_undone_and_repeated(
+def test_a_claim_of_which_a_key_is_deleted_before_it_is_resolved_is_undone_and_repeated(
     scene: Scene, proxy: Proxy, name: str
 ) -> None:
     reply = proxy.hold_reply(TXN, puts(scene.key("web")))
@@ -398,7 +398,7 @@ def test_an_interrupted_claim_is_undone_for_all(scene: Scene, proxy: Proxy) -> N
     scene.assert_clean()
 
 
-def test_a_lost_release_is_settled(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
+def test_a_lost_release_is_resolved(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
     lock = scene.realm(proxy.url).lock(BOTH).acquire(0)
     lose(TXN, deletes(scene.key("web")))
     lock.release()
@@ -407,7 +407,7 @@ def test_a_lost_release_is_settled(scene: Scene, proxy: Proxy, lose: Callable[..
 
 
 @pytest.mark.parametrize("end", ["keep", "cool"])
-def test_a_lost_keep_or_cooldown_is_settled(scene: Scene, proxy: Proxy, lose: Callable[..., None], end: str) -> None:
+def test_a_lost_keep_or_cooldown_is_resolved(scene: Scene, proxy: Proxy, lose: Callable[..., None], end: str) -> None:
     lock = scene.realm(proxy.url).lock(BOTH, ttl=30).acquire(0)
     lose(TXN, puts(scene.key("web")))
     if end == "keep":

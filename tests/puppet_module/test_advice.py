@@ -102,7 +102,7 @@ def test_printed_advice_works(new_site: Callable[..., Site], etcd: Cluster) -> N
 
 def test_advice_after_faults_works(new_site: Callable[..., Site], etcd: Cluster) -> None:
     site = new_site(etcd)
-    assert SENTENCES.keys() | PRINTED | NO_COMMAND.keys() | {hints.SETTLE, hints.CHOOSE_TOKEN} == DATA.keys()
+    assert SENTENCES.keys() | PRINTED | NO_COMMAND.keys() | {hints.RESOLVE, hints.CHOOSE_TOKEN} == DATA.keys()
     for code, words in SENTENCES.items():
         token = site.lock()
         site.releases(behind(words, site.worded(code, token=token)))
@@ -111,7 +111,7 @@ def test_advice_after_faults_works(new_site: Callable[..., Site], etcd: Cluster)
     command = behind("): ", site.worded(hints.CHOOSE_TOKEN, tokens=[token]))
     site.releases(command.replace("=TOKEN", f"={token}"))
     site.lock()
-    look, _, unlock = site.worded(hints.SETTLE, run="r").partition("; if that run holds it: ")
+    look, _, unlock = site.worded(hints.RESOLVE, run="r").partition("; if that run holds it: ")
     assert "held by   other" in site.pasted(behind("Check with ", look))
     site.releases(unlock)
 

@@ -144,9 +144,9 @@ def check_policy(site: Site) -> None:
     assert "quorum" in str(shown)
 
 
-def check_settle(site: Site) -> None:
+def check_resolve(site: Site) -> None:
     site.lock("other")
-    line = worded(site, Hint(hints.SETTLE, lock=NAME, owner="other", run="r"))
+    line = worded(site, Hint(hints.RESOLVE, lock=NAME, owner="other", run="r"))
     look, _, unlock = line.partition("Check with ")[2].partition("; if that run holds it: ")
     site.shows(shlex.split(look), "other")
     site.releases(shlex.split(unlock))

@@ -80,7 +80,7 @@ def test_a_write_that_a_member_without_a_leader_refuses_is_sent_again(proxy: Pro
 
 
 @pytest.mark.parametrize("what", ["500, plain text", "JSON cut short", "etcd without a leader"])
-def test_a_claim_that_is_answered_with_it_is_settled(scene: Scene, proxy: Proxy, what: str) -> None:
+def test_a_claim_that_is_answered_with_it_is_resolved(scene: Scene, proxy: Proxy, what: str) -> None:
     lock = scene.realm(proxy.url).lock("web")
     proxy.garble(TXN, BROKEN[what][0], times=2)
     lock.acquire(BOUND)

@@ -13,8 +13,7 @@ from distlock_core.command.signal_mask import SignalMask, name_of
 from distlock_core.errors import Cancelled, DistlockError, LockLost, NotSettled
 from distlock_core.lock.lock import hold_of
 from distlock_core.process import nesting
-from distlock_core.rollout.gate import gate_of
-from distlock_core.rollout.gate import settle as until_green
+from distlock_core.rollout.gate import gate_of, settle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ class Unsettled(Value):
     code: int
 
 
-def settle(request: Request, lock: Lock, mask: SignalMask) -> Unsettled | None:
+def wait_for_gate(request: Request, lock: Lock, mask: SignalMask) -> Unsettled | None:
     """Wait until the gate is green: None then, or if the lock is lost, which its release reports.
 
     A signal ends the wait. The lock is then to be kept, as nobody has seen that the cluster is healthy.
@@ -42,7 +41,7 @@ def settle(request: Request, lock: Lock, mask: SignalMask) -> Unsettled | None:
     if settings.verbose:
         say(f"{lock.name}: the command is done; waiting for the gate")
     try:
-        until_green(lock, gate, interrupt)
+        settle(lock, gate, interrupt)
     except LockLost:
         return None
     except Cancelled:
