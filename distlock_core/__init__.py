@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from distlock_core.events.notices import Notice
     from distlock_core.events.ownership import Ownership
     from distlock_core.lock.lock import Lock
-    from distlock_core.lock.session import Session
     from distlock_core.lock.realm import Realm
+    from distlock_core.lock.session import Session
     from distlock_core.manager import LockManager
     from distlock_core.model.freeze import Freeze
     from distlock_core.model.policy import Policy

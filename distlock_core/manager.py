@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from distlock_core.events.ownership import Ownership
     from distlock_core.lock.lock import Lock
-    from distlock_core.lock.session import Session
     from distlock_core.lock.realm import Realm
+    from distlock_core.lock.session import Session
     from distlock_core.rollout.gate import Gate
 
 TTL = 10  # seconds, by default

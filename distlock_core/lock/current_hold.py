@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from distlock_core.base.deadline import Cancel
     from distlock_core.base.standby_thread import StandbyThread
     from distlock_core.etcd.client import Etcd
-    from distlock_core.events.hold_notifier import HoldNotifier
+    from distlock_core.lock.hold_notifier import HoldNotifier
     from distlock_core.lock.loss_reasons import Loss
     from distlock_core.lock.queue import Queue
     from distlock_core.lock.spec import Acquired, LockSpec

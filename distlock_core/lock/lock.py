@@ -5,9 +5,9 @@ from __future__ import annotations
 from distlock_core.base.deadline import NO_WAIT, Patience, Wait, now
 from distlock_core.base.uninterrupted import Uninterrupted, in_main_thread
 from distlock_core.errors import ConfigError, DistlockError, Frozen, LockBusy
-from distlock_core.events.hold_notifier import HoldNotifier
 from distlock_core.lock.acquire import Acquisition, Waiting
 from distlock_core.lock.current_hold import CurrentHold
+from distlock_core.lock.hold_notifier import HoldNotifier
 from distlock_core.lock.lease import Lease
 from distlock_core.lock.rewrite import describing
 from distlock_core.lock.spec import CONNECT_TIMEOUT, RELEASE_TIMEOUT, Acquired, LockSpec
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from distlock_core.events.ownership import Ownership
     from distlock_core.lock.hold import Hold
     from distlock_core.lock.loss_reasons import Loss
-    from distlock_core.lock.session import Session
     from distlock_core.lock.reentry import Reentry
+    from distlock_core.lock.session import Session
 
     One = TypeVar("One")
 

@@ -9,8 +9,8 @@ import pytest
 
 from distlock_core import LockManager, aio
 from distlock_core.lock.lock import Lock
-from distlock_core.lock.session import Session
 from distlock_core.lock.realm import Realm
+from distlock_core.lock.session import Session
 from tests.support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
