@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distlock_core.cli.arguments import Request
+from distlock_core.cli.command_line import Request
 from distlock_core.cli.outcome import say
 from distlock_core.errors import Cancelled
 from distlock_core.model.wording import are

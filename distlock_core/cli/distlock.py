@@ -6,7 +6,7 @@ import os
 import sys
 
 from distlock_core.base import warn_once
-from distlock_core.cli.arguments import Request, error_form, parse
+from distlock_core.cli.command_line import Request, error_form, parse
 from distlock_core.cli.outcome import fail, warn
 from distlock_core.cli.program import as_a_program
 from distlock_core.errors import DistlockError

@@ -12,7 +12,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from distlock_core.base.nearest import did_you_mean
-from distlock_core.cli.arguments import Request, UsageError, advise_with
+from distlock_core.cli.command_line import Request, advise_with
+from distlock_core.cli.option_rules import UsageError
 from distlock_core.cli.outcome import FAILED, fail, out
 from distlock_core.errors import ConfigError, DistlockError
 from distlock_core.model.checks import check_key, check_owner

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from distlock_core.base.value import Value
-from distlock_core.cli.arguments import Request
+from distlock_core.cli.command_line import Request
 from distlock_core.cli.outcome import FAILED, fail, say
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.command.end import ExitedBySignal

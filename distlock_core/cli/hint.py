@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distlock_core.base.text import for_shell, printable
-from distlock_core.cli.arguments import AdviceData
+from distlock_core.cli.command_line import AdviceData
 from distlock_core.hints import sentence
 
 TYPE_CHECKING = False

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from distlock_core.cli.acquire import acquire, acquire_bound, lock_for, realm
-from distlock_core.cli.arguments import Request, UsageError
+from distlock_core.cli.command_line import Request
+from distlock_core.cli.option_rules import UsageError
 from distlock_core.cli.outcome import OK, fail, out, say
 from distlock_core.errors import DistlockError, LockLost
 from distlock_core.model.keys import Keys

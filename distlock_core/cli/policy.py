@@ -12,7 +12,7 @@ from distlock_core.model.wording import clock, owner_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.cli.arguments import Request
+    from distlock_core.cli.command_line import Request
     from distlock_core.model.policy_change import PolicyChange
 
 COLUMNS = ("LOCK", "SLOTS", "COOLDOWN", "WINDOW", "EXPECT", "SET BY", "SINCE", "REASON")

@@ -7,7 +7,7 @@ from distlock_core.cli.outcome import OK, out, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.cli.arguments import Request
+    from distlock_core.cli.command_line import Request
 
 
 def prune(request: Request) -> int:

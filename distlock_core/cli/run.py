@@ -7,7 +7,7 @@ import os
 from distlock_core.base.deadline import FOREVER
 from distlock_core.base.value import Value
 from distlock_core.cli import acquire
-from distlock_core.cli.arguments import Request
+from distlock_core.cli.command_line import Request
 from distlock_core.cli.outcome import FAILED, LOST, NO_LIFE, NOT_STARTED, OK, OVERDUE, fail, say, warn
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.command import end as causes

@@ -7,7 +7,7 @@ import sys
 
 from distlock_core.base.text import printable
 from distlock_core.cli.acquire import realm
-from distlock_core.cli.arguments import Request
+from distlock_core.cli.command_line import Request
 from distlock_core.cli.outcome import OK, out, say
 from distlock_core.cli.render import as_json, card, frozen_json, locks_json, table
 from distlock_core.model.wording import are, is_frozen_by

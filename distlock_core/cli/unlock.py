@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distlock_core.cli.acquire import cancelled, realm
-from distlock_core.cli.arguments import Request
+from distlock_core.cli.command_line import Request
 from distlock_core.cli.outcome import OK, out, say
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.errors import Cancelled

@@ -7,7 +7,7 @@ import os
 from distlock_core.base.deadline import Patience, Wait, now
 from distlock_core.base.plain_signal import signal
 from distlock_core.cli import acquire
-from distlock_core.cli.arguments import Request
+from distlock_core.cli.command_line import Request
 from distlock_core.cli.outcome import OK, fail, say
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.errors import Cancelled, DistlockError

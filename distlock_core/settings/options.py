@@ -336,4 +336,13 @@ def _table() -> tuple[Setting, ...]:
 
 SETTINGS = _table()
 BY_KEY = {one.key: one for one in SETTINGS}
-TOKEN = Setting("token", "token", read_whole(1, 2**63 - 1), None)  # belongs to one call, so no file or variable has it
+TOKEN = Setting("token", "token", read_whole(1, 2**63 - 1), None)
+# Options that belong to one call of the command, so no file or variable has them.
+OF_ONE_CALL = {
+    "force": Setting("force", "force", read_bool, False, flag=True),
+    "token": TOKEN,
+    "older-than": Setting("older_than", "older-than", read_span, None, placeholder="AGE"),
+    "for": Setting("for", "for", read_whole_seconds, None, placeholder="SECONDS"),
+    "clear": Setting("clear", "clear", read_bool, False, flag=True),
+    "dry-run": Setting("dry_run", "dry-run", read_bool, False, flag=True),
+}

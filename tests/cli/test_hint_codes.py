@@ -174,7 +174,7 @@ def check_unlock_dead_run(site: Site) -> None:
 def words_of(site: Site, hint: Hint) -> str:
     """For what takes a fault of etcd to come about: the hint alone, as the command line words it."""
     program = (
-        "import sys; from distlock_core.cli.arguments import parse; from distlock_core.cli.hint import advice; "
+        "import sys; from distlock_core.cli.command_line import parse; from distlock_core.cli.hint import advice; "
         "from distlock_core.hints import Hint; parse(sys.argv[2:]); print(advice(eval(sys.argv[1])))"
     )
     env = {**os.environ, **{key: value for key, value in site.env.items() if value is not None}}

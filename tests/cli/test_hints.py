@@ -12,7 +12,7 @@ from typing import Callable
 
 import pytest
 
-from distlock_core.cli.arguments import advise_with
+from distlock_core.cli.command_line import advise_with
 from distlock_core.cli.hint import in_commands
 from distlock_core.errors import LockBusy
 from distlock_core.hints import see as hint_to_see

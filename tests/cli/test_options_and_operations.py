@@ -9,9 +9,9 @@ from typing import Callable
 
 import pytest
 
-from distlock_core.cli.arguments import _OWN as OWN
-from distlock_core.cli.arguments import GOES_WITH, OPERATIONS, UsageError, parse
-from distlock_core.settings.options import SETTINGS
+from distlock_core.cli.command_line import parse
+from distlock_core.cli.option_rules import GOES_WITH, OPERATIONS, UsageError
+from distlock_core.settings.options import OF_ONE_CALL, SETTINGS
 from tests.support.realm_view import RealmView, one_line
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -35,8 +35,8 @@ VALUES = {
     "ttl": "60",
     "gate-timeout": "60",
 }
-FLAGS = {one.option for one in (*SETTINGS, *OWN.values()) if one.flag}
-OPTIONS = [*(one.option for one in SETTINGS if "option" in one.scope), *OWN]
+FLAGS = {one.option for one in (*SETTINGS, *OF_ONE_CALL.values()) if one.flag}
+OPTIONS = [*(one.option for one in SETTINGS if "option" in one.scope), *OF_ONE_CALL]
 NEEDED = {"update": ["--value=new"], "prune": ["--older-than=30d"]}  # by the operation
 BOUND = f"--while-pid={os.getpid()}"
 BESIDE = {  # what an option needs beside it, for this operation or for all

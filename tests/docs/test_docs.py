@@ -16,7 +16,8 @@ from typing import Callable
 import pytest
 
 from distlock_core.cli import etcdlocker
-from distlock_core.cli.arguments import OPERATIONS, parse
+from distlock_core.cli.command_line import parse
+from distlock_core.cli.option_rules import OPERATIONS
 from distlock_core.cli.puppet import arguments
 from distlock_core.process.nesting import FOR_THIS_CALL, HELD, LEASE, TOKEN
 from distlock_core.settings.load import load

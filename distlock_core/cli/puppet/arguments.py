@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from distlock_core.base.deadline import FOREVER
 from distlock_core.base.nearest import did_you_mean
 from distlock_core.base.value import Value
-from distlock_core.cli.arguments import UsageError
+from distlock_core.cli.option_rules import UsageError
 from distlock_core.settings.options import SETTINGS, Setting
 from distlock_core.settings.readers import read_bool, read_seconds, read_text, utf8
 

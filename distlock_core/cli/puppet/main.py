@@ -14,7 +14,7 @@ from distlock_core.adapters import acquire_release
 from distlock_core.adapters.run_holds import bound_to
 from distlock_core.adapters.settings import read_settings
 from distlock_core.base.text import printable
-from distlock_core.cli.arguments import Request, advise_with
+from distlock_core.cli.command_line import Request, advise_with
 from distlock_core.cli.outcome import FAILED, OK, fail, out, warn
 from distlock_core.cli.puppet import run as puppet_run
 from distlock_core.cli.puppet.arguments import HELP, Call, parse, wants_help
@@ -145,7 +145,7 @@ def _release(call: Call) -> int:
 
 def _policy(call: Call) -> int:
     from distlock_core.adapters import policy
-    from distlock_core.cli.arguments import UsageError
+    from distlock_core.cli.option_rules import UsageError
     from distlock_core.model.policy import FIELDS
     from distlock_core.model.policy_change import difference
 
