@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any, Callable
 
 import pytest
@@ -14,6 +15,7 @@ from distlock_core.adapters.advice import ANSIBLE
 from distlock_core.errors import DistlockError
 from distlock_core.hints import DATA, Hint
 from distlock_core.testing import Cluster
+from tests.support.ansible_controller import Controller
 from tests.support.playbooks import Played, Task
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
@@ -157,9 +159,9 @@ def check_policy(site: Site) -> None:
 CHECKS = {name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")}
 NO_TASK = {
     "change_token": "the module changes no value of a lock",
-    "same_owner": "names the argument `owner`, and no task",
-    "raw_prefix": "names a setting of the config file, and no task",
-    "set_endpoints": "names a setting of the controller, and no task",
+    "same_owner": "names an option, of the command around the run too: tried below",
+    "raw_prefix": "names a setting of the config file: tried below",
+    "set_endpoints": "names settings of tasks and of the controller: tried below",
     "show_key": "names etcdctl, for a raw key outside any realm",
 }
 
@@ -182,3 +184,67 @@ def test_the_advice_works_in_an_etcd_with_tls(
     site.lock("other")
     site.shows(behind("See: ", site.refused()), "other")
     site.releases(behind("To break it: ", site.refused(state="unlocked")))
+
+
+def on_host(*tasks: dict[str, Any], **words: Any) -> list[dict[str, Any]]:
+    named = [{"name": f"{number}", **task, "ignore_errors": True} for number, task in enumerate(tasks)]
+    return [{"hosts": "all", "gather_facts": False, **words, "tasks": named}]
+
+
+def test_the_advice_to_give_both_the_same_owner_works(controller: Controller) -> None:
+    def run(outer: list[str], inner: dict[str, str]) -> tuple[int, str]:
+        distlock = [str(controller.bin / "distlock"), f"--lock-name={NAME}", *outer, "--"]
+        controller.wrap = lambda command: [*distlock, *command]
+        task = {MODULE: {"name": NAME, "timeout": 60, **inner}}
+        code, output = controller.run([{"hosts": "all", "gather_facts": False, "tasks": [task]}])
+        return code, " ".join(output.split())
+
+    code, output = run([], {})
+    assert code == 2, output
+    found = re.search(r"Give both the same (\w+), so that the inner one can enter it", output)
+    assert found is not None, output
+    code, output = run(["--id=both"], {found[1]: "both"})  # `--id` is the owner for the command around the run
+    assert code == 0, output
+
+
+def test_the_advice_about_a_prefix_of_the_go_original_works(
+    playbook: Callable[..., Played], realm_prefix: str, tmp_path: Path
+) -> None:
+    task = {MODULE: {"name": NAME, "prefix": f"{realm_prefix}/twice"}}
+    said = playbook(json.dumps(on_host(task))).task("0")["msg"]
+    found = re.search(r"If the Go original uses this prefix: (\w+: \w+) in the config file$", said)
+    assert found is not None, said
+    config = tmp_path / "distlock.yaml"
+    config.write_text(f"{found[1]}\n")
+    task[MODULE]["config"] = str(config)
+    done = playbook(json.dumps(on_host(task))).task("0")
+    assert done.outcome == "ok", done
+
+
+def test_the_advice_to_set_endpoints_works_in_each_way(
+    playbook: Callable[..., Played], etcd: Cluster, realm_prefix: str
+) -> None:
+    nowhere: dict[str, str | None] = {"DISTLOCK_ENDPOINTS": None}
+    locked = {MODULE: {"name": NAME, "connect_timeout": 1}}
+    said = playbook(json.dumps(on_host(locked)), env=nowhere).task("0")["msg"]
+    found = re.search(
+        r"No endpoint is configured: set (\w+) in the task, (\w+) for a strategy or lookup, "
+        r"or (\w+) on the controller$",
+        said,
+    )
+    assert found is not None, said
+    argument, variable, environment = found.groups()
+
+    in_task = {MODULE: {**locked[MODULE], "owner": "me", argument: etcd.endpoints}}
+    looked = {"ansible.builtin.debug": {"msg": f"{{{{ lookup('distlock.distlock.holder', {NAME!r}) }}}}"}}
+    played = playbook(json.dumps(on_host(in_task, looked, vars={variable: etcd.endpoints})), env=nowhere)
+    assert played.task("0").outcome == "ok", played.text
+    assert played.task("1")["msg"] == "me", played.text
+    strategy = {"strategy": "distlock.distlock.linear", "vars": {"distlock_name": "y", variable: etcd.endpoints}}
+    played = playbook(json.dumps(on_host({"ansible.builtin.ping": {}}, **strategy)), env=nowhere)
+    assert played.task("0").outcome == "ok", played.text
+
+    unlocked = {MODULE: {"name": NAME, "owner": "me", "state": "unlocked", "force": True}}
+    played = playbook(json.dumps(on_host(unlocked)), env={environment: ",".join(etcd.endpoints)})
+    assert played.task("0").outcome == "ok", played.text
+    assert connect(etcd.endpoints, realm_prefix).list() == []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+from pathlib import Path
 from typing import Any, Callable
 
 import pytest
@@ -14,7 +16,7 @@ from distlock_core.errors import DistlockError
 from distlock_core.hints import DATA, Hint
 from distlock_core.testing import Cluster, environment
 from tests.support.puppet_module_node import ModuleNode
-from tests.support.puppet_node import quoted
+from tests.support.puppet_node import CHANGED, CHANGED_AND_FAILED, FAILED, quoted
 
 pytestmark = pytest.mark.timeout(240)
 NAME = "a lock; or $HOME"
@@ -27,9 +29,9 @@ SENTENCES = {
 }
 NO_COMMAND = {
     hints.CHANGE_TOKEN: "the type changes no value of a lock",
-    hints.SAME_OWNER: "names the parameter `owner`, and no command",
-    hints.RAW_PREFIX: "names a setting of the config file, and no command",
-    hints.SET_ENDPOINTS: "names a parameter, and no command",
+    hints.SAME_OWNER: "names a parameter of two resources: tried below",
+    hints.RAW_PREFIX: "names a setting of the config file: tried below",
+    hints.SET_ENDPOINTS: "names a parameter: tried below",
     hints.REPLACE_FREEZE: "the types freeze nothing",
     hints.SHOW_KEY: "names etcdctl, for a raw key outside any realm",
 }
@@ -123,3 +125,58 @@ def test_the_advice_works_in_an_etcd_with_tls(
     site = new_site(cluster, **cluster.settings)
     site.lock()
     site.releases(behind("To break it: ", site.apply("ensure => unlocked")))
+
+
+def test_the_advice_to_give_both_the_same_owner_works(node: ModuleNode) -> None:
+    def run(lock: str, outer: str, inner: str) -> tuple[int, str]:
+        return node.apply(
+            f"distlock {{ '{lock}': until => run_end, {outer} }}"
+            f" -> distlock {{ 'inner': lock_name => '{lock}', timeout => 60, {inner} }}"
+        )
+
+    code, said = run(NAME, "owner => 'outer'", "owner => 'inner'")
+    assert code == CHANGED_AND_FAILED, said
+    found = re.search(r"Give both the same (\w+), so that the inner one can enter it", said)
+    assert found is not None, said
+    same = f"{found[1]} => 'both'"
+    code, said = run("another", same, same)
+    assert code == CHANGED, said
+
+
+def test_the_advice_about_a_prefix_of_the_go_original_works(
+    node: ModuleNode, realm_prefix: str, tmp_path: Path
+) -> None:
+    resource = f"distlock {{ '{NAME}': prefix => '{realm_prefix}/twice'"
+    code, said = node.apply(f"{resource} }}")
+    assert code == FAILED, said
+    found = re.search(r"If the Go original uses this prefix: (\w+: \w+) in the config file", said)
+    assert found is not None, said
+    config = tmp_path / "distlock.yaml"
+    config.write_text(f"{found[1]}\n")
+    code, said = node.apply(f"{resource}, config => '{config}' }}")
+    assert code == CHANGED, said
+
+
+def test_the_advice_to_set_endpoints_works_in_a_resource_and_in_the_class(
+    new_node: Callable[..., ModuleNode], etcd: Cluster, tmp_path: Path
+) -> None:
+    node = new_node(DISTLOCK_ENDPOINTS="")
+    resource = f"distlock {{ '{NAME}': connect_timeout => 1"
+    code, said = node.apply(f"{resource} }}")
+    assert code == FAILED, said
+    found = re.search(
+        r"No endpoint is configured: set (\w+ =>) \[\.{3}\] of the class distlock, or of this resource", said
+    )
+    assert found is not None, said
+    given = f"{found[1]} {quoted(*etcd.endpoints)}"
+    code, said = node.apply(f"{resource}, {given} }}")
+    assert code == CHANGED, said
+
+    config = tmp_path / "distlock.yaml"
+    written = (
+        f"install => 'none', config_file => '{config}', config_owner => {os.getuid()}, config_group => {os.getgid()}"
+    )
+    code, said = node.apply(
+        f"class {{ 'distlock': {written}, {given} }} -> distlock {{ 'other': config => '{config}' }}"
+    )
+    assert code == CHANGED, said

@@ -15,7 +15,7 @@ from distlock_core.errors import DistlockError
 from distlock_core.hints import DATA, Hint
 from distlock_core.testing import Cluster
 from tests.support.etcd_view import Etcd, b64
-from tests.support.salt_minions import Minion
+from tests.support.salt_minions import Minion, State
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 NAME = "it's a lock; or $HOME"
@@ -155,7 +155,7 @@ def check_resolve(site: Site) -> None:
 CHECKS = {name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")}
 NO_COMMAND = {
     "change_token": "Salt changes no value of a lock",
-    "same_owner": "names the argument `owner`, and no call",
+    "same_owner": "names an argument of two states: tried below",
     "raw_prefix": "names a setting of the minion: tried below",
     "set_endpoints": "names a setting of the minion: tried below",
     "show_key": "names etcdctl, for a raw key outside any realm",
@@ -197,3 +197,21 @@ def test_advice_that_names_a_setting_of_the_minion_works(
     assert found is not None, said
     told = new_minion("m4", distlock={"prefix": realm_prefix, found[1]: etcd.endpoints})
     assert told.call("distlock.lock", NAME)["token"]
+
+
+def test_the_advice_to_give_both_the_same_owner_works(minion: Minion) -> None:
+    def run(lock: str, outer: dict[str, str], inner: dict[str, str]) -> State:
+        steps = minion.steps(
+            outer=("distlock.locked", {"name": lock, "until": "run_end", **outer}),
+            inner=("distlock.locked", {"name": lock, "timeout": 60, **inner}),
+        )
+        assert steps["outer"].result is True, steps
+        return steps["inner"]
+
+    refused = run(NAME, {"owner": "outer"}, {"owner": "inner"})
+    assert refused.result is False, refused
+    found = re.search(r"Give both the same (\w+), so that the inner one can enter it$", refused.comment)
+    assert found is not None, refused
+    same = {found[1]: "both"}
+    entered = run("another", same, same)
+    assert entered.result is True, entered
