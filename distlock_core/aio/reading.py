@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from distlock_core.base.deadline import Interrupt
     from distlock_core.events.ownership import Ownership
     from distlock_core.events.watch import Watching
+    from distlock_core.history.entries import Entry  # noqa: F401 - in quotes below
+    from distlock_core.history.history import History
 
 Item = TypeVar("Item")
 Reading = TypeVar("Reading", bound="AsyncReading")  # type: ignore[type-arg] # of any item
@@ -70,6 +72,14 @@ class AsyncWatching(AsyncReading[LockEvent]):
     def __init__(self, watching: Watching) -> None:
         """Made by `AsyncRealm.watch()`."""
         super().__init__(watching)
+
+
+class AsyncHistory(AsyncReading["Entry"]):
+    """`History` for asyncio: past and present holds, waits and freezes."""
+
+    def __init__(self, history: History) -> None:
+        """Made by `AsyncRealm.history()`."""
+        super().__init__(history)
 
 
 class AsyncOwnership(AsyncReading[bool]):

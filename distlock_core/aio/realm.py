@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from distlock_core import connection
 from distlock_core.aio.lock import AsyncLock
 from distlock_core.aio.manager import AsyncLockManager
-from distlock_core.aio.reading import AsyncWatching
+from distlock_core.aio.reading import AsyncHistory, AsyncWatching
 from distlock_core.aio.tasks import in_thread
 from distlock_core.lock.lease import GIVE_UP
 
@@ -104,6 +104,11 @@ class AsyncRealm:
 
     def watch(self, name: str | None = None, *, freezes: bool = False) -> AsyncWatching:
         return AsyncWatching(self.sync.watch(name, freezes=freezes))
+
+    def history(
+        self, name: str | Sequence[str] | None = None, *, since: float | None = None, follow: bool = False
+    ) -> AsyncHistory:
+        return AsyncHistory(self.sync.history(name, since=since, follow=follow))
 
     def manager(
         self, name: str, *arguments: Any, listener: Callable[[Notice], object] | None = None, **options: Any

@@ -41,7 +41,7 @@ class Request(Value):
 
     `limit`: time limit of the command, in seconds. `waits_for` (pid, start time): a process whose end ends the wait.
     `tells_wait`: report the wait once the lock is acquired. `older_than` (seconds) and `dry_run` are for `prune`,
-    `dry_run` and `clear` for `policy`, and `lasts` (seconds) is for `freeze`.
+    `dry_run` and `clear` for `policy`, `lasts` (seconds) is for `freeze`, `since` (seconds) and `follow` for `history`.
     """
 
     operation: str
@@ -56,6 +56,8 @@ class Request(Value):
     dry_run: bool = False
     lasts: int | None = None
     clear: bool = False
+    since: float | None = None
+    follow: bool = False
 
 
 class AdviceData:
@@ -85,6 +87,7 @@ def parse(arguments: Sequence[str]) -> Request:
     force, token = options.pop("force", False), options.pop("token", None)
     older_than, dry_run = options.pop("older-than", None), options.pop("dry-run", False)
     lasts, clear = options.pop("for", None), options.pop("clear", False)
+    since, follow = options.pop("since", None), options.pop("follow", False)
     given = {_BY_OPTION[name].key: value for name, value in options.items()}
     settings = load(given, names={_BY_OPTION[name].key: f"--{name}" for name in options})
     advise_with(given)
@@ -123,6 +126,8 @@ def parse(arguments: Sequence[str]) -> Request:
         dry_run=dry_run,
         lasts=lasts,
         clear=clear,
+        since=since,
+        follow=follow,
     )
 
 

@@ -36,6 +36,8 @@ Usage:
       list every lock, or that one
   distlock --watch [--lock-name=NAME] [OPTIONS]
       print the events of one lock, or of every lock
+  distlock --history [--lock-name=NAME] [--since=AGE] [--follow] [OPTIONS]
+      print who held what, when, for how long, who waited, and how it ended
   distlock --prune --older-than=AGE [--dry-run] [OPTIONS]
       delete those notes on ended holds that are older than AGE
   distlock --policy [--lock-name=NAME] [OPTIONS]
@@ -92,6 +94,8 @@ HELP = (
     + _option("--older-than=AGE", "for --prune: 30d, 12h; younger notes are kept")
     + _option("--dry-run", "for --prune and --policy: only say what would be done")
     + _option("--clear", "for --policy: remove the policy, or replace it by what is named")
+    + _option("--since=AGE", "for --history: 2h, 7d; what ended before is left out")
+    + _option("--follow", "for --history: go on with what happens from now on")
     + "  --help, --version\n"
     + _OUTRO
 )

@@ -92,6 +92,12 @@ def _prune(request: Request) -> int:
     return prune(request)
 
 
+def _history(request: Request) -> int:
+    from distlock_core.cli.history import history
+
+    return history(request)
+
+
 def _policy(request: Request) -> int:
     from distlock_core.cli.policy import policy
 
@@ -170,6 +176,7 @@ OPERATIONS: dict[str, Callable[[Request], int]] = {
     "thaw": _thaw,
     "prune": _prune,
     "policy": _policy,
+    "history": _history,
     "lock": _lock,
     "unlock": _unlock,
     "help": _help,

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 OPERATIONS = (
     *("lock", "unlock", "list", "show", "get", "watch", "update", "verify", "freeze", "thaw", "policy", "prune"),
-    *("help", "version"),
+    *("history", "help", "version"),
 )
-WITHOUT_A_LOCK = ("list", "watch", "freeze", "thaw", "policy", "prune", "help", "version")
-WITH_SEVERAL = ("run", "lock", "unlock", "list", "show", "verify", "prune")  # may be given several --lock-name
-OF_A_REALM = ("list", "freeze", "thaw", "policy")  # without --lock-name, whatever file and environment say
+WITHOUT_A_LOCK = ("list", "watch", "freeze", "thaw", "policy", "prune", "history", "help", "version")
+# May be given several --lock-name.
+WITH_SEVERAL = ("run", "lock", "unlock", "list", "show", "verify", "prune", "history")
+OF_A_REALM = ("list", "freeze", "thaw", "policy", "history")  # without --lock-name, whatever file and environment say
 
 
 class UsageError(DistlockError):
@@ -43,7 +44,7 @@ def check_operation(operations: Sequence[str], options: Mapping[str, Any], comma
     if not operations and not command:
         raise UsageError(
             "nothing to do: give a command to run under the lock, or one of --lock, --unlock, --list, --show, "
-            "--get, --watch, --update, --verify, --freeze, --thaw, --policy, --prune. See: distlock --help"
+            "--get, --watch, --update, --verify, --freeze, --thaw, --policy, --prune, --history. See: distlock --help"
         )
 
 
@@ -115,6 +116,8 @@ GOES_WITH: dict[str, dict[str, str]] = {
     "dry-run": dict.fromkeys(("prune", "policy"), "only says what would be changed"),
     "for": {"freeze": "is the time after which the freeze ends"},
     "clear": {"policy": "removes the rules of a policy"},
+    "since": {"history": "leaves out what ended before that time"},
+    "follow": {"history": "goes on with what happens from now on"},
 }
 
 

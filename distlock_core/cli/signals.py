@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 
 from distlock_core.base.deadline import Interrupt
 from distlock_core.base.plain_signal import signal
@@ -25,6 +26,19 @@ def interrupt_on_signals(count: int = 1) -> Interrupt:
         if signal.getsignal(number) not in (signal.SIG_IGN, _HANDLER):
             signal.signal(number, _HANDLER)
     return interrupt
+
+
+def interrupt_when_the_reader_goes(interrupt: Interrupt) -> None:
+    """Set `interrupt` when stdout's reader goes away, even while nothing is written, as `tail -f` does."""
+    from distlock_core.base.threads import start_thread
+
+    def wait() -> None:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)  # errors are always reported
+        poll.poll()
+        interrupt.set()
+
+    start_thread(wait, "distlock-reader")
 
 
 class _Countdown:

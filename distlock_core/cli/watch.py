@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import select
 import sys
 import time
 
 from distlock_core.base.text import printable
-from distlock_core.base.threads import start_thread
 from distlock_core.cli.acquire import realm
 from distlock_core.cli.command_line import Request
 from distlock_core.cli.outcome import FAILED, OK, give_up, say
 from distlock_core.cli.render import as_json, ended_json, frozen_json, holder_json
-from distlock_core.cli.signals import interrupt_on_signals
+from distlock_core.cli.signals import interrupt_on_signals, interrupt_when_the_reader_goes
 from distlock_core.command.end import ExitedBySignal
 from distlock_core.errors import Cancelled
 from distlock_core.events.follow import LOCK_RELEASED, THAWED
@@ -20,7 +18,6 @@ from distlock_core.model.wording import frozen_by, held_by, owner_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.base.deadline import Interrupt
     from distlock_core.events.follow import LockEvent
 
 
@@ -30,7 +27,7 @@ def watch(request: Request) -> int:
     if sys.stdout is None:
         return OK  # stdout is closed
     interrupt = interrupt_on_signals()
-    start_thread(lambda: _notice_that_the_reader_goes(interrupt), "distlock-reader")
+    interrupt_when_the_reader_goes(interrupt)
     with realm(request).watch(settings.lockname or None, freezes=True) as watching:
         try:
             while True:
@@ -44,14 +41,6 @@ def watch(request: Request) -> int:
                 return OK
             say(f"cannot write to stdout: {error.strerror}")
             return FAILED
-
-
-def _notice_that_the_reader_goes(interrupt: Interrupt) -> None:
-    """Set `interrupt` when stdout's reader goes away, even while nothing is written, as `tail -f` does."""
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)  # errors are always reported
-    poll.poll()
-    interrupt.set()
 
 
 def _line(event: LockEvent) -> str:

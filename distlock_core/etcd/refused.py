@@ -51,10 +51,10 @@ class Refused(Exception):
         return self.code == INVALID_ARGUMENT and self.message == CUT_SHORT
 
 
-def watch_ended(said: str, *, compacted: bool) -> WatchEnded:
-    """The error for a watch that etcd has ended with this message."""
+def watch_ended(said: str, compacted: int = 0) -> WatchEnded:
+    """The error for a watch that etcd has ended with this message. `compacted`: its compact_revision."""
     if compacted:
-        return Compacted(said)
+        return Compacted(said, compacted)
     return (WatchRefused if any(word in said for word in REFUSALS) else WatchEnded)(said)
 
 

@@ -100,7 +100,14 @@ class WatchEnded(Exception):
 
 
 class Compacted(WatchEnded):
-    """The history at the beginning of a watch has been compacted."""
+    """The history at the beginning of a watch has been compacted.
+
+    `revision` is the oldest one that can still be read, 0 if that is unknown.
+    """
+
+    def __init__(self, message: str, revision: int = 0) -> None:
+        super().__init__(message)
+        self.revision = revision
 
 
 def prefix_end(prefix: bytes) -> bytes:

@@ -84,6 +84,7 @@ class Follower:
         seconds.
         """
         self.news: deque[LockEvent] = deque()
+        self.is_over = False  # it never is
         self._etcd = etcd
         self._span = span
         self._keys_of = keys_of

@@ -1,38 +1,50 @@
-"""Watching: an iterator over the events of a lock, or of every lock of a realm, that any thread may close."""
+"""Feed: an iterator over what a source delivers, that any thread may close. Watching: one over the events of locks."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from typing import Generic, Protocol, TypeVar
 
 from distlock_core.base.deadline import FOREVER, Interrupt, Patience
 from distlock_core.errors import Cancelled
+from distlock_core.events.follow import LockEvent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
     from types import TracebackType
 
-    from distlock_core.events.follow import Follower, LockEvent
+    from typing_extensions import Self
+
+Item = TypeVar("Item")
 
 
-class Watching:
-    """Iterator over the events of locks (`LockEvent`), as they happen. Made by `Realm.watch()`.
+class Source(Protocol[Item]):
+    """Appends items to `news`, one `advance()` after another, until it `is_over`."""
 
-    It begins with an `acquired` for every existing hold, and then delivers every event, even across an outage, a
-    failover or a restart of etcd. It ends when any thread closes it. Raises `EtcdUnavailable` if etcd does not answer
-    at the start, `AnotherCluster` if the endpoints now belong to another cluster, and `AccessDenied`.
-    """
+    news: deque[Item]
+    is_over: bool
 
-    def __init__(self, follower: Follower) -> None:
-        self._follower = follower
+    def advance(self, patience: Patience, /) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Feed(Generic[Item]):
+    """Iterator over the items of a source. It ends with the source, or when any thread closes it."""
+
+    def __init__(self, source: Source[Item]) -> None:
+        self._source = source
         self._turn = threading.Lock()  # one reader at a time
         self._guard = threading.RLock()  # guards the fields below; reentrant, as a signal handler may close
         self._closed = False
         self._waiting: Interrupt | None = None
 
-    def __iter__(self) -> Watching:
+    def __iter__(self) -> Iterator[Item]:
         return self
 
-    def __next__(self) -> LockEvent:
+    def __next__(self) -> Item:
         interrupt = Interrupt()
         try:
             return self.take(interrupt)
@@ -41,12 +53,12 @@ class Watching:
         finally:
             interrupt.close()
 
-    def take(self, interrupt: Interrupt) -> LockEvent:
-        """Return the next event. Raises `Cancelled` if it is closed, and if the interrupt is set.
+    def take(self, interrupt: Interrupt) -> Item:
+        """Return the next item. Raises `Cancelled` if there is none left or it is closed, and if the interrupt is set.
 
-        After an interrupt it can be called again, and no event is lost.
+        After an interrupt it can be called again, and no item is lost.
         """
-        news = self._follower.news
+        news = self._source.news
         with self._turn:
             with self._guard:
                 self._waiting = interrupt
@@ -56,18 +68,20 @@ class Watching:
             try:
                 patience.check()
                 while not news:
-                    self._follower.advance(patience)
+                    if self._source.is_over:
+                        raise Cancelled("there is no more")
+                    self._source.advance(patience)
                     patience.check()
                 return news.popleft()
             finally:
                 with self._guard:
                     self._waiting = None
                     if self._closed:
-                        self._follower.close()
+                        self._source.close()
 
-    def give_back(self, event: LockEvent) -> None:
-        """Put back an event that was taken but not used, for the next call."""
-        self._follower.news.appendleft(event)
+    def give_back(self, item: Item) -> None:
+        """Put back an item that was taken but not used, for the next call."""
+        self._source.news.appendleft(item)
 
     def close(self) -> None:
         """End the iteration at once, in whichever thread it waits, and close the watch."""
@@ -76,9 +90,9 @@ class Watching:
             if self._waiting is not None:
                 self._waiting.set()
             else:
-                self._follower.close()
+                self._source.close()
 
-    def __enter__(self) -> Watching:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -88,3 +102,12 @@ class Watching:
 
     def __del__(self) -> None:
         self.close()
+
+
+class Watching(Feed[LockEvent]):
+    """Iterator over the events of locks (`LockEvent`), as they happen. Made by `Realm.watch()`.
+
+    It begins with an `acquired` for every existing hold, and then delivers every event, even across an outage, a
+    failover or a restart of etcd. It ends when any thread closes it. Raises `EtcdUnavailable` if etcd does not answer
+    at the start, `AnotherCluster` if the endpoints now belong to another cluster, and `AccessDenied`.
+    """

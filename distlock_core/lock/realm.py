@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from distlock_core.base.deadline import Cancel
     from distlock_core.etcd.client import Etcd
     from distlock_core.events.watch import Watching
+    from distlock_core.history.history import History
     from distlock_core.lock.freeze import FreezeKey
     from distlock_core.lock.loss_reasons import Loss
     from distlock_core.lock.prune import Pruned
@@ -372,6 +373,23 @@ class Realm:
         if name is None:
             return watch_realm(self._etcd, self.prefix, self._mutex, self._connect_timeout, freezes=freezes)
         return watch_lock(self._etcd, self._keys(name), self._connect_timeout, freezes=freezes)
+
+    def history(
+        self, name: str | Sequence[str] | None = None, *, since: float | None = None, follow: bool = False
+    ) -> History:
+        """Return an iterator over the past of a lock, of several, or without a name of the whole realm.
+
+        It is read from etcd's own revisions, and reaches back until where etcd has compacted them; see `History` and
+        its entries. Nothing is written for it. `since` is a Unix time: what ended before is left out. With `follow` it
+        goes on after the present, without an end, and each hold, wait and freeze comes when it begins and again when it
+        ends. Raises `ConfigError`.
+        """
+        from distlock_core.lock.past import history_of
+
+        names = () if name is None else [keys.name for keys in self._locks(name)]
+        return history_of(
+            self._etcd, self.prefix, self._mutex, names, self._connect_timeout, since=since, follow=follow
+        )
 
     def load_all(self) -> None:
         """Import the modules that monitor and end a hold now, so that no import can fail while a lock is held."""

@@ -6,12 +6,14 @@ token. Changes are applied to the current record, so that concurrent changes by 
 
 from __future__ import annotations
 
+import time
+
 from distlock_core.base.deadline import RETRY_PAUSE, Patience
 from distlock_core.errors import EtcdUnavailable, OutcomeUnknown
 from distlock_core.etcd.values import Compare, Get, KeyValue, LeaseGone, Put
 from distlock_core.lock.lease import Lease
 from distlock_core.lock.release import UNEXPECTED, HeldKey
-from distlock_core.model.record import COOLING, EndNote, Record, record_of
+from distlock_core.model.record import COOLING, EndNote, Record, in_state, record_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,11 +146,10 @@ def leave_taken(
     lease: int = 0,
     also: Callable[[HeldKey], Op] | None = None,
 ) -> list[KeyValue | None]:
-    """Rewrite the records with `changes`, detached from their holder's lease. Returns as `rewrite`."""
+    """Rewrite the records with `changes` of state, detached from their holder's lease. Returns as `rewrite`."""
 
     def changed(one: HeldKey) -> Put:
-        record = record_of(one.kv)
-        return Put(one.kv.key, record._replace(details={**record.details, **changes}).encode(), lease)
+        return Put(one.kv.key, in_state(record_of(one.kv), changes).encode(), lease)
 
     return rewrite(etcd, held, changed, patience, also)
 
@@ -159,7 +160,8 @@ def cool_down(etcd: Etcd, held: Sequence[HeldKey], lease: Lease, by: str, patien
     def ended(one: HeldKey) -> Put:
         return Put(one.keys.last, EndNote("cooled", by).record(one.kv))
 
-    found = leave_taken(etcd, held, {"state": COOLING}, patience, lease.id, ended)
+    until = int(time.time()) + lease.ttl
+    found = leave_taken(etcd, held, {"state": COOLING, "until": until}, patience, lease.id, ended)
     if not any(found):
         lease.revoke(patience)
     return found

@@ -11,7 +11,7 @@ from distlock_core.lock.release import HeldKey
 from distlock_core.lock.rewrite import amend, describing, leave_taken
 from distlock_core.lock.status import gone, one_of
 from distlock_core.model.checks import check_owner, check_text
-from distlock_core.model.record import Record, token_of
+from distlock_core.model.record import Record, in_state, token_of
 from distlock_core.model.state import Holder
 from distlock_core.model.wording import taken
 from distlock_core.process.identity import hostname
@@ -93,6 +93,8 @@ def mark_hold(
         return any(leave_taken(etcd, held, changes, patience))
 
     def changed(record: Record) -> Record:
+        if "state" in changes:
+            return in_state(record, changes)
         return record._replace(details={**record.details, **changes})
 
     try:

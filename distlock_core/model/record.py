@@ -10,6 +10,7 @@ from distlock_core.etcd.values import KeyValue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 MOST_DIGITS = 18  # of the seconds of a record
@@ -101,6 +102,13 @@ def record_of(kv: KeyValue) -> Record:
     """The record of a hold, for a rewrite: with its token in it if that is not the create_revision."""
     record = Record.parse(kv.value)
     return record._replace(details={**record.details, "token": token_of(kv)}) if record.is_taken_over else record
+
+
+def in_state(record: Record, changes: Mapping[str, Any]) -> Record:
+    """The record with changes, one of them its state, and the time of that."""
+    if record.state == changes.get("state") and record.number("state_since") is not None:
+        return record._replace(details={**record.details, **changes})  # again, after a lost reply
+    return record._replace(details={**record.details, **changes, "state_since": int(time.time())})
 
 
 class HoldEnd(Value):

@@ -14,7 +14,7 @@ from distlock_core.errors import Cancelled, CheckFailed, DistlockError, LockLost
 from distlock_core.hints import see
 from distlock_core.lock.lock import hold_of
 from distlock_core.lock.realm import mark
-from distlock_core.model.record import KEPT, SETTLING
+from distlock_core.model.record import KEPT, SETTLING, in_state
 from distlock_core.process.nesting import without_own
 from distlock_core.rollout.needed import renewing
 from distlock_core.rollout.shell import Shell
@@ -209,7 +209,7 @@ def settle(lock: Lock, gate: Gate, cancel: Cancel | None = None) -> None:
 def _note(lock: Lock, cancel: Cancel | None) -> bool:
     """Write the state into the record. False if etcd is away: to be tried again."""
     try:
-        hold_of(lock).amend(lambda record: record._replace(details={**record.details, "state": SETTLING}), cancel)
+        hold_of(lock).amend(lambda record: in_state(record, {"state": SETTLING}), cancel)
     except (LockLost, NotHolder):
         raise
     except DistlockError:

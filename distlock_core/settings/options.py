@@ -345,4 +345,6 @@ OF_ONE_CALL = {
     "for": Setting("for", "for", read_whole_seconds, None, placeholder="SECONDS"),
     "clear": Setting("clear", "clear", read_bool, False, flag=True),
     "dry-run": Setting("dry_run", "dry-run", read_bool, False, flag=True),
+    "since": Setting("since", "since", read_span, None, placeholder="AGE"),
+    "follow": Setting("follow", "follow", read_bool, False, flag=True),
 }

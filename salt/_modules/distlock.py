@@ -43,6 +43,7 @@ from salt.exceptions import CommandExecutionError
 
 try:
     from distlock_core.adapters import acquire_release
+    from distlock_core.adapters.past import entries_of
     from distlock_core.adapters.salt_reports import known, raised_as
     from distlock_core.adapters.salt_settings import of_call
     from distlock_core.adapters.settings import read_flag, read_token
@@ -232,6 +233,37 @@ def list_(
     with raised_as(CommandExecutionError):
         settings = of_call(__salt__, __opts__, locals())
         return [known(lock) for state in realm_of(settings).list() for lock in locks_json(state)]
+
+
+def history(
+    name: list[str] | str | None = None,
+    since: float | str | None = None,
+    endpoints: list[str] | str | None = None,
+    prefix: str | None = None,
+    profile: str | None = None,
+    connect_timeout: float | None = None,
+) -> list[dict[str, Any]]:
+    """
+    Return who held the lock, when and for how long, how long each owner waited, and how each hold ended: one entry for
+    each hold, wait and freeze. The first entry says how far back that reaches: until where etcd has compacted its
+    revisions. Nothing is written. Fields that are unknown, or do not apply, are left out.
+
+    name
+        The lock, or a list of locks; by default all locks of the realm.
+
+    since
+        Leave out what ended before: that many seconds ago, or with a unit as ``2h`` or ``7d``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 distlock.history percona_prod since=2h
+        salt db1 distlock.history
+    """
+    with raised_as(CommandExecutionError):
+        settings = of_call(__salt__, __opts__, locals(), without=("name",))
+        return [known(entry) for entry in entries_of(realm_of(settings), name, since)]
 
 
 def verify(

@@ -37,7 +37,7 @@ BIN = os.path.dirname(sys.executable)
 COMMAND_TIMEOUT = 60.0
 IN_LINE_TIMEOUT = 30.0  # seconds until the background command of the tour is in the queue
 
-OWN_OPTIONS = {*OPERATIONS, "force", "token", "older-than", "dry-run", "for", "clear"}
+OWN_OPTIONS = {*OPERATIONS, "force", "token", "older-than", "dry-run", "for", "clear", "since", "follow"}
 ETCD_OPTIONS = {"members", "data-dir", "port", "etcd-version"}  # of distlock-etcd
 ETCDLOCKER_OPTIONS = {option.rstrip("=") for option in etcdlocker.LONG}
 PUPPET_OPTIONS = set(arguments.OWN)  # of distlock-puppet
@@ -161,7 +161,7 @@ def test_the_example_config_file_is_one(tmp_path: Path) -> None:
     assert set(settings.given) >= {"endpoints", "prefix", "timeout"}
 
 
-@pytest.mark.parametrize(("page", "count"), [("README.md", 1), ("docs/library.md", 7)])
+@pytest.mark.parametrize(("page", "count"), [("README.md", 1), ("docs/library.md", 7), ("docs/history.md", 1)])
 def test_the_python_examples_run(page: str, count: int, etcd: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     examples = [example for example in blocks(page, "tried") if "connect(" in example]
     assert len(examples) == count
@@ -241,7 +241,9 @@ def alike(output: str) -> str:
     return re.sub(r"[ \t]+", " ", re.sub(r"\b(pid|process) \d+", r"\1 N", output)).strip()
 
 
-@pytest.mark.parametrize(("page", "at_least"), [("README.md", 8), ("docs/cli.md", 6), ("docs/rollouts.md", 2)])
+@pytest.mark.parametrize(
+    ("page", "at_least"), [("README.md", 8), ("docs/cli.md", 6), ("docs/rollouts.md", 2), ("docs/history.md", 1)]
+)
 def test_the_commands_work_as_printed(tour: Tour, page: str, at_least: int) -> None:
     marked = re.findall(r"<!-- tried(: in line|: goes on)? -->\n```console\n(.*?)```", read(page), re.DOTALL)
     assert len(marked) >= at_least

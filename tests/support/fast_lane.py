@@ -60,6 +60,10 @@ LANE: dict[str, tuple[str, ...]] = {
         "test_ownership.py",
         "test_watching.py::test_neighbours_the_queue_and_keys_that_are_no_lock_are_left_out",
     ),
+    "history": (
+        "test_reducer.py",
+        "test_reading.py::test_a_history_has_holds_waits_breaks_and_freezes_as_they_were",
+    ),
     "keeper": (
         "test_pid_keeper.py::test_the_lock_is_released_when_the_process_ends",
         "test_run_keeper.py::test_a_refusal_is_reported_with_its_kind",

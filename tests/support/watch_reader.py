@@ -26,8 +26,8 @@ class Reader:
     def _wait_for_the_beginning(self) -> None:
         """Wait until it has read the present state: later changes must be reported."""
         deadline = time.monotonic() + BEGINNING
-        follower = self.watch._follower
-        while follower._revision is None and self._thread.is_alive() and time.monotonic() < deadline:
+        source: Any = self.watch._source
+        while source._revision is None and self._thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.002)
 
     def _read(self) -> None:

@@ -18,6 +18,17 @@ options:
     description:
       - Only this lock, whether it is held or not. Without it, every lock that is held or waited for.
     type: str
+  history:
+    description:
+      - Also return what has happened, as O(name) or the whole realm has it in etcd's revisions.
+    type: bool
+    default: false
+    version_added: 0.1.0
+  since:
+    description:
+      - With O(history=true), leave out what ended before; a number of seconds, or with a unit as V(2h) or V(7d).
+    type: str
+    version_added: 0.1.0
 extends_documentation_fragment:
   - distlock.distlock.connection
   - distlock.distlock.connection.actiongroups
@@ -48,6 +59,19 @@ EXAMPLES = r"""
 - name: Look at one lock
   distlock.distlock.distlock_info:
     name: percona_prod
+
+- name: Look at what happened in the last two hours
+  distlock.distlock.distlock_info:
+    name: percona_prod
+    history: true
+    since: 2h
+  register: past
+
+- name: Stop if a node's lock was broken or has expired
+  ansible.builtin.assert:
+    that: past.history | selectattr('kind', 'eq', 'hold') | selectattr('ended') | map(attribute='ended.how')
+      | intersect(['broken', 'expired']) | length == 0
+    quiet: true
 """
 
 RETURN = r"""
@@ -164,6 +188,123 @@ locks:
           it has no policy.
       type: dict
       sample: null
+history:
+  description:
+    - What happened, one entry for each hold, wait and freeze, in the order of their ends; what still lasts comes last.
+      The first entry says how far back that reaches. Fields that do not apply to the kind of an entry are missing.
+  returned: with O(history=true)
+  type: list
+  elements: dict
+  contains:
+    kind:
+      description: V(reach), V(hold), V(wait), V(freeze), or V(gap) for a part of the history that could not be read.
+      type: str
+      sample: hold
+    lock:
+      description: Name of the lock; null for a freeze of the whole realm.
+      type: str
+      sample: percona_prod
+    owner:
+      description: Owner of the hold, the wait or the freeze; null if it is unknown.
+      type: str
+      sample: ansible:db1@deploy:4711
+    host:
+      description: Host of its process.
+      type: str
+      sample: db1
+    slot:
+      description: Number of the slot, counted from 0.
+      type: int
+      sample: 0
+    token:
+      description: Fencing token of the hold.
+      type: int
+      sample: 4711
+    run:
+      description: Random id of the acquisition.
+      type: str
+      sample: 26a859d6eaa464ad12d4e5e4f3bcb17e
+    reason:
+      description: Reason given by its owner.
+      type: str
+      sample: Upgrade of Percona Server
+    since:
+      description: Its beginning, as Unix time in seconds; null if that is not exactly known.
+      type: int
+      sample: 1795263499
+    since_between:
+      description: The earliest and the latest possible time of its beginning, if that is not exactly known.
+      type: list
+      elements: int
+      sample: null
+    until:
+      description: Its end; null if it lasts, or if that is not exactly known.
+      type: int
+      sample: 1795263751
+    until_between:
+      description: The earliest and the latest possible time of its end, if that is not exactly known.
+      type: list
+      elements: int
+      sample: null
+    waited:
+      description: Seconds in the queue before the hold; null if unknown.
+      type: int
+      sample: 110
+    state:
+      description: Its last state, V(held), V(settling), V(kept) or V(cooling).
+      type: str
+      sample: held
+    phases:
+      description: The states that a hold went through, with C(state), C(since), C(since_between) and C(reason).
+      type: list
+      elements: dict
+      sample: []
+    ended:
+      description:
+        - How it ended; null if it lasts. It has C(how) (V(released), V(broken), V(cooled), V(expired), V(deleted),
+          V(taken_over), V(unknown), V(left), V(thawed) or V(replaced)), C(by) whom, C(why), and C(sure), which is
+          false if etcd's revisions cannot tell it from another way to end.
+      type: dict
+      sample:
+        how: released
+        by: ansible:db1@deploy:4711
+        why: null
+        sure: true
+    froze:
+      description: Whether the release of a hold froze the lock.
+      type: bool
+      sample: false
+    limit:
+      description: Time at which a freeze was to end by itself; null if never.
+      type: int
+      sample: null
+    revision:
+      description:
+        - etcd's revision at its beginning, null if that was before the history; of V(reach), the revision from which on
+          everything is known.
+      type: int
+      sample: 4711
+    because:
+      description: Why the history reaches no further, V(first), V(compacted) or V(asked).
+      type: str
+      sample: compacted
+    at:
+      description: When the history begins; null if that is not exactly known.
+      type: int
+      sample: null
+    at_between:
+      description: The earliest and the latest possible time of that.
+      type: list
+      elements: int
+      sample: [1795263012, 1795263100]
+    after_revision:
+      description: The last revision before a gap.
+      type: int
+      sample: 4722
+    before_revision:
+      description: The first revision after a gap.
+      type: int
+      sample: 5000
 kind:
   description: Kind of failure in one word, such as V(unreachable) or V(config).
   returned: on failure
@@ -178,6 +319,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils import (  # pyli
 )
 from ansible_collections.distlock.distlock.plugins.module_utils._arguments import connection_arguments, connection_spec
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import ANSIBLE
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.past import entries_of
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.settings import read_settings
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.cli.render import locks_json
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.connection import realm_of
@@ -185,9 +327,10 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.er
 
 
 def main():
-    module = AnsibleModule({"name": {"type": "str"}, **connection_spec()}, supports_check_mode=True)
+    own = {"name": {"type": "str"}, "history": {"type": "bool", "default": False}, "since": {"type": "str"}}
+    module = AnsibleModule({**own, **connection_spec()}, supports_check_mode=True)
     try:
-        module.exit_json(changed=False, locks=look(module.params))
+        module.exit_json(changed=False, **look(module.params))
     except DistlockError as error:
         module.fail_json(msg=ANSIBLE.said(error), kind=error.kind)
 
@@ -195,6 +338,8 @@ def main():
 def look(params):
     arguments = {"lockname": params["name"], **connection_arguments(params)}
     settings = read_settings(arguments, "ansible")
+    if params["since"] is not None and not params["history"]:
+        raise ConfigError("since is about the history: it needs history: true")
     realm = realm_of(settings)
     if params["name"] is None:
         states = realm.list()
@@ -202,7 +347,10 @@ def look(params):
         states = [realm.show(settings.lockname)]
     else:
         raise ConfigError("no lock is named: name is empty")
-    return [lock for state in states for lock in locks_json(state)]
+    found = {"locks": [lock for state in states for lock in locks_json(state)]}
+    if params["history"]:
+        found["history"] = entries_of(realm, params["name"], params["since"])
+    return found
 
 
 if __name__ == "__main__":

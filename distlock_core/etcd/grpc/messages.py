@@ -48,7 +48,7 @@ def found(answer: Any) -> Range:
 def events(answer: Any) -> list[Event]:
     """The events of one message of a watch. Raises `WatchEnded` if the message ends the watch."""
     if answer.canceled:
-        raise watch_ended(" ".join(str(answer).split())[:300], compacted=bool(answer.compact_revision))
+        raise watch_ended(" ".join(str(answer).split())[:300], answer.compact_revision)
     return [Event(event.type == event.DELETE, _key_value(event.kv)) for event in answer.events]
 
 

@@ -47,12 +47,12 @@ def read_events(message: Any, check_cluster: Callable[[int], None]) -> list[Even
     """
     result = message.get("result") if isinstance(message, dict) else None
     if not isinstance(result, dict):
-        raise watch_ended(quoted(message), compacted=False)
+        raise watch_ended(quoted(message))
     header = _object(result.get("header", {}))
     if "cluster_id" in header:
         check_cluster(_whole(header["cluster_id"]))
     if _truth(result, "canceled"):
-        raise watch_ended(quoted(message), compacted=bool(_number(result, "compact_revision")))
+        raise watch_ended(quoted(message), _number(result, "compact_revision"))
     return [_event(_object(event)) for event in _list(result, "events")]
 
 

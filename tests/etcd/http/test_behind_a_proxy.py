@@ -101,13 +101,14 @@ def test_a_watcher_behind_a_buffering_proxy_sees_all_lasting_changes(
 ) -> None:
     scene.put("a")
     watching = scene.realm(nginx().url).watch()
+    source: Any = watching._source
     assert next(watching).lock == "a"
     found = scene.start(lambda: [next(watching) for _ in range(3)])
     until(lambda: told)
     scene.put("b")
-    until(lambda: len(watching._follower.news) or len(watching._follower._told) == 2)
+    until(lambda: len(source.news) or len(source._told) == 2)
     scene.delete("a")
-    until(lambda: len(watching._follower._told) == 1)
+    until(lambda: len(source._told) == 1)
     scene.put("c")
     assert [(event.kind, event.lock) for event in found.result(BOUND)] == [
         ("acquired", "b"),
