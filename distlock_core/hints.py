@@ -15,7 +15,7 @@ SHOW = "show"  # lock
 SHOW_KEY = "show_key"  # key: a raw key, outside any realm
 ENTER = "enter"  # lock, owner, token (of the same owner's step)
 UNLOCK_DEAD_RUN = "unlock_dead_run"  # lock, owner, token
-UNLOCK_FORCE = "unlock_force"  # lock
+BREAK = "break"  # lock, token: of another owner's hold
 UNLOCK_STEP = "unlock_step"  # lock, owner, token
 UNLOCK_LATER = "unlock_later"  # lock, owner, token: the release has failed
 CHOOSE_TOKEN = "choose_token"  # noqa: S105 - lock, owner (null: anyone's), tokens: several holds match
@@ -36,7 +36,7 @@ DATA = {
     SHOW_KEY: ("key",),
     ENTER: ("lock", "owner", "token"),
     UNLOCK_DEAD_RUN: ("lock", "owner", "token"),
-    UNLOCK_FORCE: ("lock",),
+    BREAK: ("lock", "token"),
     UNLOCK_STEP: ("lock", "owner", "token"),
     UNLOCK_LATER: ("lock", "owner", "token"),
     CHOOSE_TOKEN: ("lock", "owner", "tokens"),
@@ -57,7 +57,7 @@ PYTHON = {
     SHOW_KEY: "See the key {key} in etcd",
     ENTER: "To enter it anyway: realm.lock({lock}, {owner}, token={token})",
     UNLOCK_DEAD_RUN: "If you are sure that it has ended: realm.unlock({lock}, token={token})",
-    UNLOCK_FORCE: "To break it: realm.unlock({lock}, force=True)",
+    BREAK: "To break it: realm.break_hold(realm.to_unlock({lock}, token={token}), 'WHY')",
     UNLOCK_STEP: "To release it anyway: realm.unlock({lock}, token={token})",
     UNLOCK_LATER: "When etcd is back: realm.unlock({lock}, token={token})",
     CHOOSE_TOKEN: "Choose one with token= ({tokens})",

@@ -21,10 +21,11 @@ from distlock_core.errors import (
     LockNotFound,
     NotHolder,
 )
-from distlock_core.hints import UNLOCK_FORCE, Hint, see
+from distlock_core.hints import see
 from distlock_core.lock.reentry import what_of_run
 from distlock_core.lock.reentry_refusals import refuse_anothers_step
 from distlock_core.lock.spec import TAKEN_OVER
+from distlock_core.lock.status import breaks
 from distlock_core.lock.wait_story import Watcher
 from distlock_core.model.record import ATTENDED, COOLING, HELD
 from distlock_core.model.wording import is_held_by, taken
@@ -244,7 +245,7 @@ def _refuse_another_runs(holder: Holder, taker: Mapping[str, Any], settings: Set
     if not ends_with(holder, taker) and what_of_run(holder, settings.state_dir)[0] != GONE:
         raise NotHolder(
             f"{is_held_by(holder)}, bound to another run of this owner, which may be running: left alone",
-            hints=[Hint(UNLOCK_FORCE, lock=holder.lock), see(holder.lock)],
+            hints=[breaks(holder), see(holder.lock)],
         )
 
 

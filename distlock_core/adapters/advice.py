@@ -68,7 +68,7 @@ _SALT = {
     "show_key": "See: etcdctl get --prefix {key}",
     "enter": "To release it anyway: distlock.unlock {lock} owner={owner} token={token}{realm}",
     "unlock_dead_run": ("If you are sure that it has ended: distlock.unlock {lock} owner={owner} token={token}{realm}"),
-    "unlock_force": "To break it: distlock.unlock {lock} force=True{realm}",
+    "break": "To break it: distlock.break_lock {lock} token={token} reason=WHY{realm}",
     "unlock_step": "To release it anyway: distlock.unlock {lock} owner={owner} token={token}{realm}",
     "unlock_later": "When etcd is back: distlock.unlock {lock} owner={owner} token={token}{realm}",
     "choose_token": "Choose one (TOKEN is one of {tokens}): distlock.unlock {lock} owner={owner} token=TOKEN{realm}",
@@ -91,7 +91,9 @@ _ANSIBLE = {
     "show_key": "See: etcdctl get --prefix {key}",
     "enter": "To enter it anyway: token: {token}",
     "unlock_dead_run": ("If you are sure that it has ended: " + _UNLOCKED + "owner: {owner}, token: {token}{realm}"),
-    "unlock_force": "To break it: " + _UNLOCKED + "force: true{realm}",
+    "break": (
+        "To break it: distlock.distlock.distlock with state: broken, name: {lock}, token: {token}, reason: WHY{realm}"
+    ),
     "unlock_step": "To release it anyway: " + _UNLOCKED + "owner: {owner}, token: {token}{realm}",
     "unlock_later": "When etcd is back: " + _UNLOCKED + "owner: {owner}, token: {token}{realm}",
     "choose_token": ("Choose one (TOKEN is one of {tokens}): " + _UNLOCKED + "owner: {owner}, token: TOKEN{realm}"),
@@ -125,7 +127,7 @@ _PUPPET = {
     "show_key": "See: etcdctl get --prefix {key}",
     "enter": "To release it anyway: " + _UNLOCK + "--token={token}{realm}",
     "unlock_dead_run": "If you are sure that it has ended: " + _UNLOCK + "--token={token}{realm}",
-    "unlock_force": "To break it: " + _UNLOCK + "--force{realm}",
+    "break": "To break it: distlock --break --lock-name={lock} --token={token}{realm}",
     "unlock_step": "To release it anyway: " + _UNLOCK + "--token={token}{realm}",
     "unlock_later": "When etcd is back: " + _UNLOCK + "--token={token}{realm}",
     "choose_token": "Choose one (TOKEN is one of {tokens}): " + _UNLOCK + "--token=TOKEN{realm}",

@@ -73,6 +73,11 @@ class AsyncRealm:
             lambda interrupt: self.sync.unlock(name, owner, cancel=interrupt, **options), grace=GIVE_UP
         )
 
+    async def break_hold(self, holder: Holder, reason: str, owner: str | None = None) -> Holder:
+        return await in_thread(
+            lambda interrupt: self.sync.break_hold(holder, reason, owner, cancel=interrupt), grace=GIVE_UP
+        )
+
     async def freeze(self, name: str | None = None, **options: Any) -> Freeze:
         return await in_thread(lambda interrupt: self.sync.freeze(name, cancel=interrupt, **options))
 

@@ -41,7 +41,8 @@ class Request(Value):
 
     `limit`: time limit of the command, in seconds. `waits_for` (pid, start time): a process whose end ends the wait.
     `tells_wait`: report the wait once the lock is acquired. `older_than` (seconds) and `dry_run` are for `prune`,
-    `dry_run` and `clear` for `policy`, `lasts` (seconds) is for `freeze`, `since` (seconds) and `follow` for `history`.
+    `dry_run` and `clear` for `policy`, `dry_run` and `yes` for `break`, `lasts` (seconds) is for `freeze`, `since`
+    (seconds) and `follow` for `history`.
     """
 
     operation: str
@@ -58,6 +59,7 @@ class Request(Value):
     clear: bool = False
     since: float | None = None
     follow: bool = False
+    yes: bool = False
 
 
 class AdviceData:
@@ -86,7 +88,7 @@ def parse(arguments: Sequence[str]) -> Request:
     check_that_they_go(operation, options)
     force, token = options.pop("force", False), options.pop("token", None)
     older_than, dry_run = options.pop("older-than", None), options.pop("dry-run", False)
-    lasts, clear = options.pop("for", None), options.pop("clear", False)
+    lasts, clear, yes = options.pop("for", None), options.pop("clear", False), options.pop("yes", False)
     since, follow = options.pop("since", None), options.pop("follow", False)
     given = {_BY_OPTION[name].key: value for name, value in options.items()}
     settings = load(given, names={_BY_OPTION[name].key: f"--{name}" for name in options})
@@ -94,7 +96,7 @@ def parse(arguments: Sequence[str]) -> Request:
     if operation in OF_A_REALM and "lock-name" not in options:
         # File and environment name a lock to be acquired; these are about all locks.
         settings = settings._replace(lockname="")
-    if operation == "freeze":
+    if operation in ("freeze", "break"):
         settings = settings._replace(reason=options.get("reason", ""))  # as for an update
     if operation == "policy":
         # File and environment are meant for locks to be acquired, and must not get into a policy.
@@ -128,6 +130,7 @@ def parse(arguments: Sequence[str]) -> Request:
         clear=clear,
         since=since,
         follow=follow,
+        yes=yes,
     )
 
 

@@ -1,4 +1,4 @@
-"""distlock: run a command under a lock; lock, unlock, list, show, get, watch, update, verify, freeze, thaw, prune."""
+"""distlock: run a command under a lock, or carry out one of the operations on locks."""
 
 from __future__ import annotations
 

@@ -20,6 +20,8 @@ Usage:
       acquire it, and keep it while a process lives
   distlock --lock-name=NAME --unlock [OPTIONS]
       release it, whoever holds it
+  distlock --lock-name=NAME --break [--reason=TEXT] [--yes] [OPTIONS]
+      show another's hold, ask, end exactly that hold, and note who and why
   distlock --lock-name=NAME --show [OPTIONS]
       show the holder, since when, why, and the waiters
   distlock --lock-name=NAME --get [OPTIONS]
@@ -88,11 +90,14 @@ def _option(head: str, text: str) -> str:
 HELP = (
     _INTRO
     + "".join(_entry(setting) for setting in SETTINGS if "option" in setting.scope)
-    + _option("--token=N", "for --verify, --unlock and --update: the token of the lock; with --id, enter that --lock")
+    + _option(
+        "--token=N", "for --verify, --unlock, --break and --update: the token of the lock; with --id, enter that --lock"
+    )
     + _option("--force", "for --unlock with --id: also release another owner's lock; for --freeze: replace a freeze")
     + _option("--for=SECONDS", "for --freeze: end it after that time, as 2h; without it, only --thaw ends it")
     + _option("--older-than=AGE", "for --prune: 30d, 12h; younger notes are kept")
-    + _option("--dry-run", "for --prune and --policy: only say what would be done")
+    + _option("--dry-run", "for --prune, --policy and --break: only say what would be done")
+    + _option("--yes", "for --break: do not ask; needs --reason")
     + _option("--clear", "for --policy: remove the policy, or replace it by what is named")
     + _option("--since=AGE", "for --history: 2h, 7d; what ended before is left out")
     + _option("--follow", "for --history: go on with what happens from now on")

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _KEEPER = "as the log of the keeper, it needs --lock --while-pid"
-_BREAK = "distlock --unlock --force --lock-name=NAME breaks another's hold first"
+_BREAK = "distlock --break --lock-name=NAME breaks another's hold first"
 _WAIT = "this operation does not wait for a lock; --connect-timeout limits the contact with etcd"
 _FREEZE_ENDS = "a freeze of anybody is thawed"
 # What to do instead, by option and operation, or by option alone.

@@ -68,6 +68,12 @@ def _unlock(request: Request) -> int:
     return unlock(request)
 
 
+def _break(request: Request) -> int:
+    from distlock_core.cli.breaking import break_hold
+
+    return break_hold(request)
+
+
 def _watch(request: Request) -> int:
     from distlock_core.cli.watch import watch
 
@@ -179,6 +185,7 @@ OPERATIONS: dict[str, Callable[[Request], int]] = {
     "history": _history,
     "lock": _lock,
     "unlock": _unlock,
+    "break": _break,
     "help": _help,
     "version": _version,
 }

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from distlock_core.settings.options import Settings
 
 OPERATIONS = (
-    *("lock", "unlock", "list", "show", "get", "watch", "update", "verify", "freeze", "thaw", "policy", "prune"),
-    *("history", "help", "version"),
+    *("lock", "unlock", "break", "list", "show", "get", "watch", "update", "verify", "freeze", "thaw", "policy"),
+    *("prune", "history", "help", "version"),
 )
 WITHOUT_A_LOCK = ("list", "watch", "freeze", "thaw", "policy", "prune", "history", "help", "version")
 # May be given several --lock-name.
@@ -43,7 +43,7 @@ def check_operation(operations: Sequence[str], options: Mapping[str, Any], comma
         raise UsageError("--quiet and --verbose contradict each other: use one of them")
     if not operations and not command:
         raise UsageError(
-            "nothing to do: give a command to run under the lock, or one of --lock, --unlock, --list, --show, "
+            "nothing to do: give a command to run under the lock, or one of --lock, --unlock, --break, --list, --show, "
             "--get, --watch, --update, --verify, --freeze, --thaw, --policy, --prune, --history. See: distlock --help"
         )
 
@@ -73,6 +73,7 @@ GOES_WITH: dict[str, dict[str, str]] = {
     "reason": {
         **_CLAIM,
         "update": "is what an update can change",
+        "break": "says why the hold is broken",
         "freeze": "is shown to all who want to acquire",
         "policy": "is shown with the rules that are set",
         **_LIKE_THE_ORIGINAL,
@@ -82,6 +83,7 @@ GOES_WITH: dict[str, dict[str, str]] = {
     "id": {
         **_CLAIM,
         "unlock": "is the owner whose hold is released",
+        "break": "is who breaks the hold",
         "update": "is the owner whose hold is changed",
         "freeze": "is the owner of the freeze",
         "policy": "is shown with the rules that are set",
@@ -89,6 +91,7 @@ GOES_WITH: dict[str, dict[str, str]] = {
     "token": {
         **dict.fromkeys(("run", "lock"), "names the step of the owner that is entered: with --id"),
         "unlock": "names the hold that is released",
+        "break": "names the hold that is broken",
         "update": "names the hold that is changed",
         "verify": "is what is looked for",
     },
@@ -96,13 +99,14 @@ GOES_WITH: dict[str, dict[str, str]] = {
     "state-dir": {
         **_CLAIM,
         "unlock": "has the notes that tell whether a hold's process is gone",
+        "break": "has the notes that tell whether a hold's process is gone",
         "show": "has the notes that tell whether a hold's process is gone",
     },
     "busy-exit-code": _CLAIM,
     "release-timeout": {
         "run": "limits the release after the command",
         "lock": "limits the undoing of an attempt, and the release by a keeper",
-        "unlock": "limits the release",
+        **dict.fromkeys(("unlock", "break"), "limits the release"),
         "prune": "limits the deletion",
     },
     "ttl": _CLAIM,
@@ -113,7 +117,8 @@ GOES_WITH: dict[str, dict[str, str]] = {
     **dict.fromkeys(("on-failure", "record-arguments", "wait-for", "heartbeat", "node", "only-if", "unless"), _COMMAND),
     **dict.fromkeys(("gate", "gate-timeout", "gate-every", "gate-for", "gate-at"), _GATE),
     "older-than": {"prune": "is the age from which on notes are deleted"},
-    "dry-run": dict.fromkeys(("prune", "policy"), "only says what would be changed"),
+    "dry-run": dict.fromkeys(("prune", "policy", "break"), "only says what would be changed"),
+    "yes": {"break": "breaks the hold without asking"},
     "for": {"freeze": "is the time after which the freeze ends"},
     "clear": {"policy": "removes the rules of a policy"},
     "since": {"history": "leaves out what ended before that time"},

@@ -121,7 +121,7 @@ def ended_json(last: HoldEnd | None) -> dict[str, Any] | None:
     if last is None or not last.how:
         return None
     ended = {"how": last.how, "by": last.by, "at": last.at, "owner": last.owner, "token": last.token}
-    return {**ended, "took": list(last.took)}
+    return {**ended, "took": list(last.took), "why": last.why or None}
 
 
 def frozen_json(freeze: Freeze) -> dict[str, Any]:
@@ -199,29 +199,30 @@ def card(state: LockState, prefix: str, state_dir: str | None = None) -> str:
     lines = [printable(state.name)]
     for freeze in state.freezes:
         whole = "the realm, " if freeze.lock is None else ""
-        lines += [_field("frozen", f"{whole}by {frozen_by(freeze)}")]
+        lines += [field("frozen", f"{whole}by {frozen_by(freeze)}")]
     if state.policy is not None:
-        lines.append(_field("policy", policy_of(state)))
+        lines.append(field("policy", policy_of(state)))
     for holder in state.holders:
-        lines += _holder_lines(holder, state_dir)
+        lines += holder_lines(holder, state_dir)
     if not state.holders:
-        lines.append(_field("held by", "nobody"))
+        lines.append(field("held by", "nobody"))
         last = state.last
         if last is not None and last.how:
             when = f" at {clock(last.at)}" if last.at else ""
             whose = "" if last.owner == last.by else f", was held by {owner_of(last.owner or None)}"
-            lines.append(_field("last", f"{printable(last.how)} by {owner_of(last.by)}{when}{whose}"))
+            why = f': "{printable(last.why)}"' if last.why else ""
+            lines.append(field("last", f"{printable(last.how)} by {owner_of(last.by)}{when}{whose}{why}"))
         elif not state.waiting:
             where = f"no lock of this name is known under {printable(prefix)}"
             from distlock_core.cli.hint import realm_options
 
             see = f"distlock --list{realm_options()} has those held"
-            lines.append(_field("last", f"never held: {where}. Is it spelled right? {see}"))
+            lines.append(field("last", f"never held: {where}. Is it spelled right? {see}"))
     took = state.last.took if state.last is not None else ()
     if took:
         newest = " (the last one at the end)" if len(took) > 1 else ""
-        lines.append(_field("took", ", ".join(map(duration, took)) + newest))
-    lines.append(_field("waiting", str(state.waiting)))
+        lines.append(field("took", ", ".join(map(duration, took)) + newest))
+    lines.append(field("waiting", str(state.waiting)))
     for place, waiter in enumerate(state.waiters, 1):
         since = "" if waiter.since is None else f" since {clock(waiter.since)}"
         host = f" on {printable(waiter.host)}" if waiter.host and waiter.host != waiter.owner else ""
@@ -247,36 +248,36 @@ def policy_of(state: LockState) -> str:
     return words if opens is None else f"{words}; closed until {windows.clock(opens)}"
 
 
-def _holder_lines(holder: Holder, state_dir: str | None) -> list[str]:
+def holder_lines(holder: Holder, state_dir: str | None) -> list[str]:
     record = holder.record
-    lines = [_field("held by", owner_of(holder.owner) + (f" (slot {holder.slot})" if holder.slot else ""))]
+    lines = [field("held by", owner_of(holder.owner) + (f" (slot {holder.slot})" if holder.slot else ""))]
     if holder.since is not None:
         late = f", OVERDUE: expected {duration(holder.expect or 0)}" if holder.is_overdue(time.time()) else ""
-        lines.append(_field("since", f"{clock(holder.since)} ({duration(time.time() - holder.since)}{late})"))
+        lines.append(field("since", f"{clock(holder.since)} ({duration(time.time() - holder.since)}{late})"))
     if holder.reason:
-        lines.append(_field("reason", printable(holder.reason)))
+        lines.append(field("reason", printable(holder.reason)))
     if holder.value is not None:
-        lines.append(_field("value", printable(holder.value)))
-    lines.append(_field("token", str(holder.token)))
+        lines.append(field("value", printable(holder.value)))
+    lines.append(field("token", str(holder.token)))
     if record.state != HELD:
-        lines.append(_field("state", printable(record.state)))
+        lines.append(field("state", printable(record.state)))
     left = "" if holder.ttl_left is None else f", {duration(holder.ttl_left)} left"
     if left and not _ends_by_itself(holder):
         left += " unless renewed"
-    lines.append(_field("lifetime", holder.lifetime + left))
+    lines.append(field("lifetime", holder.lifetime + left))
     if holder.keeper is not None:
-        lines.append(_field("keeper", f"process {holder.keeper}"))
+        lines.append(field("keeper", f"process {holder.keeper}"))
     if record.text("host"):
         pid = record.number("pid")
         process = "" if pid is None else f", pid {pid}{_life(holder, state_dir)}"
-        lines.append(_field("host", printable(record.text("host")) + process))
+        lines.append(field("host", printable(record.text("host")) + process))
     taker = record.details.get("taker")
     if record.text("kind") == "lock" and isinstance(taker, dict) and holder.keeper is None:
         from distlock_core.lock.reentry import what_of_step
 
         gone = " (gone)" if what_of_step(holder, record, state_dir)[0] == GONE else ""
         where = printable(str(taker.get("host")))
-        lines.append(_field("taken for", f"process {printable(str(taker.get('pid')))} on {where}{gone}"))
+        lines.append(field("taken for", f"process {printable(str(taker.get('pid')))} on {where}{gone}"))
     return lines
 
 
@@ -300,5 +301,5 @@ def _life(holder: Holder, state_dir: str | None) -> str:
     return f" ({why})" if kind == ALIVE and why else ""
 
 
-def _field(name: str, text: str) -> str:
+def field(name: str, text: str) -> str:
     return f"  {name:10}{text}"

@@ -56,7 +56,8 @@ def _line(event: LockEvent) -> str:
     if event.value is not None:
         words.append(f'value "{printable(event.value)}"')
     if event.ended is not None:
-        words.append(f"{printable(event.ended.how)} by {owner_of(event.ended.by)}")
+        why = f': "{printable(event.ended.why)}"' if event.ended.why else ""
+        words.append(f"{printable(event.ended.how)} by {owner_of(event.ended.by)}{why}")
     return "; ".join(words)
 
 

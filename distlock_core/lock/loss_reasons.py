@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from distlock_core.base.text import shortened
 from distlock_core.base.value import Value
 from distlock_core.errors import LockLost
 from distlock_core.hints import see
@@ -55,7 +56,8 @@ def ended(last: Sequence[KeyValue], token: int, name: str | None = None) -> Loss
     if note is None or not note.how or note.token != token:
         return None
     when = f" at {clock(note.at)}" if note.at else ""
-    return Loss(f"{name or 'it'} was {note.how} by {owner_of(note.by)}{when}", time.time(), note.how == "released")
+    why = f': "{shortened(note.why)}"' if note.why else ""
+    return Loss(f"{name or 'it'} was {note.how} by {owner_of(note.by)}{when}{why}", time.time(), note.how == "released")
 
 
 def lost_error(names: Sequence[str], loss: Loss | None) -> LockLost:

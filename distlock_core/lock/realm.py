@@ -251,6 +251,23 @@ class Realm:
                 raise gone(self.show(holder.lock))
         return [*holders]
 
+    def break_hold(
+        self, holder: Holder, reason: str, owner: str | None = None, *, cancel: Cancel | None = None
+    ) -> Holder:
+        """End another owner's hold exactly as `show()` or `to_unlock()` has returned it, and return it.
+
+        `reason` and `owner` (default: the host name) are left in the lock's `last`. If the record has changed since, if
+        only its reason or its state, the hold is left alone: look again. Its process is not ended, and learns of it as
+        of any loss. Raises `LockNotFound`, `NotHolder`, `ConfigError`, `EtcdUnavailable`, `AccessDenied`.
+        """
+        from distlock_core.lock.break_hold import break_hold, changed
+
+        by = hostname() if owner is None else check_owner(owner)
+        keys, patience = self._keys(holder.lock), Patience.lasting(self._release_timeout, cancel)
+        if not break_hold(self._etcd, keys, holder, by, reason, patience, self._state_dir):
+            raise changed(self.show(holder.lock), holder)
+        return holder
+
     def to_unlock(
         self,
         name: str,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from distlock_core.base.text import printable
 from distlock_core.errors import LockNotFound, NotHolder
-from distlock_core.hints import CHANGE_TOKEN, CHOOSE_TOKEN, Hint, see
+from distlock_core.hints import BREAK, CHOOSE_TOKEN, Hint, see
 from distlock_core.model.freeze import Freeze, freezes_of
 from distlock_core.model.keys import RESERVED, Keys, freeze_key, last_prefix, policy_prefix
 from distlock_core.model.record import MAYBE_TAKEN_OVER, token_of
 from distlock_core.model.records import parse_records
 from distlock_core.model.state import Holder, LockState, Waiter
-from distlock_core.model.wording import taken
+from distlock_core.model.wording import MOST_NAMED, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def one_of(state: LockState, owner: str | None, token: int | None, otherwise: st
             why = f"with token {tokens}, not {token}: left alone"
         else:
             why = f"not by {printable(owner or '')}: left alone"
-            hints = [_otherwise(otherwise, state), *hints]
+            hints = [*_otherwise(otherwise, state), *hints]
         raise NotHolder(f"{taken(state)}, {why}", state=state, hints=hints)
     if len(fitting) > 1:
         hints = [Hint(CHOOSE_TOKEN, lock=state.name, owner=owner, tokens=[holder.token for holder in fitting])]
@@ -157,10 +157,15 @@ def one_of(state: LockState, owner: str | None, token: int | None, otherwise: st
     return fitting[0]
 
 
-def _otherwise(code: str, state: LockState) -> Hint:
-    if code == CHANGE_TOKEN:
-        return Hint(code, lock=state.name, tokens=[holder.token for holder in state.holders])
-    return Hint(code, lock=state.name)
+def _otherwise(code: str, state: LockState) -> list[Hint]:
+    if code == BREAK:
+        return [breaks(holder) for holder in state.holders[:MOST_NAMED]]
+    return [Hint(code, lock=state.name, tokens=[holder.token for holder in state.holders])]
+
+
+def breaks(holder: Holder) -> Hint:
+    """The hint that breaks this hold, and no later one."""
+    return Hint(BREAK, lock=holder.lock, token=holder.token)
 
 
 def gone(state: LockState) -> LockNotFound | NotHolder:

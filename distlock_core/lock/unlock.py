@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distlock_core.base.deadline import Patience
 from distlock_core.errors import DistlockError, LockNotFound, NotHolder
-from distlock_core.hints import UNLOCK_FORCE
+from distlock_core.hints import BREAK
 from distlock_core.lock.lease import GIVE_UP, Lease
 from distlock_core.lock.release import HeldKey, release_keys
 from distlock_core.lock.rewrite import cool_down
@@ -32,7 +32,7 @@ def hold_to_unlock(
     force: bool,
 ) -> Holder:
     """Select the hold to end. Raises `LockNotFound`, and `NotHolder` if it must not be ended with these arguments."""
-    holder = one_of(state, None if force else owner, token, UNLOCK_FORCE)
+    holder = one_of(state, None if force else owner, token, BREAK)
     if owner is not None and token is None and not force:
         from distlock_core.lock.reentry_refusals import refuse_anothers_step
 
@@ -82,7 +82,12 @@ def end_holds(
         cooling = [one for one, seconds in zip(holds, cooled) if seconds is not None]
         found = cool_down(etcd, _held(cooling), Lease(etcd, longest, patience), by, patience)
         done.update(zip(_keys(cooling), (kv is not None for kv in found)))
-    ended = [holder for _, holder in holds if done[holder.key]]
+    clean_up(etcd, [holder for _, holder in holds if done[holder.key]], state_dir)
+    return [done[holder.key] for _, holder in holds]
+
+
+def clean_up(etcd: Etcd, ended: Sequence[Holder], state_dir: str | None) -> None:
+    """Remove what is left of holds that were ended by name: notes, and leases that no process looks after."""
     for holder in ended:
         if holder.record.explicit:
             from distlock_core.process.run_notes import forget
@@ -90,7 +95,6 @@ def end_holds(
             forget(state_dir, holder.record.run)
     for lease in {holder.lease for holder in ended if holder.lease and holder.is_unattended}:
         _drop_lease(etcd, lease)
-    return [done[holder.key] for _, holder in holds]
 
 
 def _cooldown_of(holder: Holder, by: str, cooldown: int | None) -> int | None:

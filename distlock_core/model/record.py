@@ -114,7 +114,8 @@ def in_state(record: Record, changes: Mapping[str, Any]) -> Record:
 class HoldEnd(Value):
     """How the last hold of a lock ended: `how` is released, broken or cooled, "" if no hold has ended yet.
 
-    `by` is the owner that ended it, `at` the Unix time in seconds; `owner` and `token` are those of the hold.
+    `by` is the owner that ended it, `at` the Unix time in seconds; `owner` and `token` are those of the hold. `why` is
+    the reason that was given for breaking it.
     """
 
     how: str
@@ -123,12 +124,13 @@ class HoldEnd(Value):
     owner: str
     token: int | None
     took: tuple[int, ...] = ()  # seconds that up to eight holds took, the last one at the end
+    why: str = ""
 
     @classmethod
     def parse(cls, value: bytes) -> HoldEnd:
         record = Record.parse(value)
         how, token, took = record.text("how"), record.number("token"), times_of(record)
-        return cls(how, record.owner, record.since, record.text("owner"), token, took)
+        return cls(how, record.owner, record.since, record.text("owner"), token, took, record.text("why"))
 
 
 def times_of(record: Record) -> tuple[int, ...]:
@@ -140,11 +142,12 @@ def times_of(record: Record) -> tuple[int, ...]:
 
 
 class EndNote(Value):
-    """The note to be written about the end of a hold; `how` and `by` as in `HoldEnd`, as which it is read."""
+    """The note to be written about the end of a hold; `how`, `by` and `why` as in `HoldEnd`, as which it is read."""
 
     how: str
     by: str
     counts: bool = True  # False for a claim that is undone: it was no hold
+    why: str = ""
 
     def record(self, kv: KeyValue) -> bytes:
         ended, now = Record.parse(kv.value), int(time.time())
@@ -154,6 +157,8 @@ class EndNote(Value):
             "token": token_of(kv),
             "since": ended.since,
         }
+        if self.why:
+            details["why"] = self.why
         if ended.text("reason"):
             details["reason"] = ended.text("reason")
         if ended.run:

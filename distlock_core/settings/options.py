@@ -347,4 +347,5 @@ OF_ONE_CALL = {
     "dry-run": Setting("dry_run", "dry-run", read_bool, False, flag=True),
     "since": Setting("since", "since", read_span, None, placeholder="AGE"),
     "follow": Setting("follow", "follow", read_bool, False, flag=True),
+    "yes": Setting("yes", "yes", read_bool, False, flag=True),
 }

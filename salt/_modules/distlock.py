@@ -43,6 +43,7 @@ from salt.exceptions import CommandExecutionError
 
 try:
     from distlock_core.adapters import acquire_release
+    from distlock_core.adapters.breaking import break_hold
     from distlock_core.adapters.past import entries_of
     from distlock_core.adapters.salt_reports import known, raised_as
     from distlock_core.adapters.salt_settings import of_call
@@ -190,6 +191,45 @@ def unlock(
         if holder is None:
             raise LockNotFound(f"{settings.lockname} is not locked")
         return known(holder_json(holder))
+
+
+def break_lock(
+    name: str,
+    token: int,
+    reason: str,
+    owner: str | None = None,
+    endpoints: list[str] | str | None = None,
+    prefix: str | None = None,
+    profile: str | None = None,
+    connect_timeout: float | None = None,
+    release_timeout: float | None = None,
+) -> dict[str, Any]:
+    """
+    End the hold of another owner, and return what it was. Look with ``distlock.show`` first: ``token`` names the hold
+    that was shown, and no later one is ended. It is an error if that hold has ended or changed. The process that holds
+    it is not ended.
+
+    token
+        The fencing token of the hold.
+
+    reason
+        Why it is broken; ``distlock.show`` has it in ``last``, with the owner that has broken it.
+
+    owner
+        Who breaks it. Default: ``salt:`` and the minion's id.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 distlock.break_lock percona_prod token=4711 reason='db3 is down, the upgrade was rolled back'
+    """
+    with raised_as(CommandExecutionError):
+        settings = of_call(__salt__, __opts__, locals())
+        broken = break_hold(settings, read_token(token))
+        if broken is None:
+            raise LockNotFound(f"no hold of {settings.lockname} has token {token}: it ended, or never existed")
+        return known(holder_json(broken))
 
 
 def show(

@@ -93,7 +93,8 @@ def test_anothers_lock_is_named_and_left_alone_without_force(playbook: Run, keys
     assert '"RAM swap"' in take["msg"]
     go = played.task("go")
     assert (go.outcome, go["kind"], go["changed"], go["owner"]) == ("failed", "not_holder", False, "node-3")
-    assert f"left alone. To break it: {MODULE} with state: unlocked, name: x, force: true" in go["msg"]
+    broken = f"{MODULE} with state: broken, name: x, token: {theirs.token}, reason: WHY"
+    assert f"left alone. To break it: {broken}" in go["msg"]
     assert (played.task("go of mine").outcome, played.task("go of mine")["changed"]) == ("failed", False)
     for name in ("take", "go", "go of mine", "held"):
         assert "--" not in played.task(name)["msg"], "an option of the command line"
@@ -101,6 +102,54 @@ def test_anothers_lock_is_named_and_left_alone_without_force(playbook: Run, keys
     assert played.task("held with token").outcome == "ok"
     assert (played.task("break")["changed"], played.task("break")["owner"]) == (True, "node-3")
     keys.assert_nothing_left()
+
+
+def test_a_hold_is_broken_by_its_token_once_and_with_a_reason(playbook: Run, keys: Etcd, realm: Realm) -> None:
+    keys.lock("x", owner="node-3")
+    token = realm.show("x").holders[0].token
+    broken: dict[str, Any] = {"state": "broken", "reason": "node-3 is down"}
+    steps = (
+        step("no token", **broken),
+        step("no reason", state="broken", token=token),
+        step("mixed", **broken, token=token, force=True),
+        step("another", **broken, token=token + 1),
+        step("planned", {"check_mode": True}, **broken, token=token),
+        step("break", **broken, token=token),
+        step("again", **broken, token=token),
+    )
+    played = playbook(play(*steps), "--diff")
+    for name, words in (
+        ("no token", "its token is missing"),
+        ("no reason", "is not broken without a reason"),
+        ("mixed", "force cannot be used with state: broken"),
+    ):
+        assert (played.task(name).outcome, played.task(name)["changed"]) == ("failed", False)
+        assert words in played.task(name)["msg"]
+    assert (played.task("another").outcome, played.task("another")["changed"]) == ("ok", False)
+    planned = played.task("planned")
+    assert (planned["changed"], planned["msg"]) == (True, "x, which was held by node-3, would be broken")
+    done = played.task("break")
+    assert (done["changed"], done["owner"], done["token"]) == (True, "node-3", token)
+    assert done["diff"] == {"before": "x: held by node-3\n", "after": "x: not held\n"}
+    again = played.task("again")
+    assert (again["changed"], again["msg"]) == (False, f"no hold of x has token {token}")
+    last = realm.show("x").last
+    assert last is not None
+    assert (last.how, last.why) == ("broken", "node-3 is down")
+    assert (last.by or "").startswith("ansible:h1@")
+    keys.assert_nothing_left()
+
+
+def test_in_check_mode_a_broken_lock_is_free_for_the_tasks_behind_it(playbook: Run, keys: Etcd, realm: Realm) -> None:
+    keys.lock("x", owner="node-3")
+    token = realm.show("x").holders[0].token
+    played = playbook(
+        play(step("break", state="broken", token=token, reason="it is down"), step("take")),
+        "--check",
+    )
+    assert played.task("break")["changed"]
+    assert (played.task("take")["changed"], played.task("take").outcome) == (True, "ok")
+    assert keys.keys() == ["x"]
 
 
 def test_a_waiting_host_queues_and_reports_its_position(spawn_playbook: Spawn, keys: Etcd, realm: Realm) -> None:

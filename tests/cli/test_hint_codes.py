@@ -91,10 +91,14 @@ def check_show(site: Site) -> None:
     assert "held by   other" in pasted(behind("See: ", site.said("--unlock", "--token=1"))).stdout
 
 
-def check_unlock_force(site: Site) -> None:
+def check_break(site: Site) -> None:
     site.locked("--id=other")
-    assert pasted(behind("To break it: ", site.said("--unlock", "--id=me"))).returncode == 0
+    command = behind("To break it: ", site.said("--unlock", "--id=me"))
+    assert pasted(command, "--yes", "--reason=it is dead").returncode == 0
     assert site.free()
+    site.locked("--id=newer")
+    assert "left alone" in pasted(command, "--yes", "--reason=it is dead").stderr
+    assert not site.free()
 
 
 def check_same_slots(site: Site) -> None:
@@ -167,7 +171,8 @@ def check_unlock_dead_run(site: Site) -> None:
     )
     site.realm.put(f"else where/{NAME}", f"1500000000;me;{details}")
     said = site.said("--id=me", "--nowait", "--", "true")
-    assert pasted(behind("If you are sure that it has ended: ", said)).returncode == 0
+    command = behind("If you are sure that it has ended: ", said)
+    assert pasted(command, "--yes", "--reason=it is dead").returncode == 0
     assert site.free()
 
 

@@ -132,9 +132,9 @@ def test_settings_of_file_and_environment_are_for_other_calls_and_refused_nowher
         assert parse(words(operation, "json")).operation == operation
 
 
-TOKEN = "--token goes with -- COMMAND, --lock, --unlock, --update or --verify"
+TOKEN = "--token goes with -- COMMAND, --lock, --unlock, --break, --update or --verify"
 FORCE = "--force goes with --unlock or --freeze"
-BREAK = "distlock --unlock --force --lock-name=NAME breaks another's hold first"
+BREAK = "distlock --break --lock-name=NAME breaks another's hold first"
 WAIT = "this operation does not wait for a lock; --connect-timeout limits the contact with etcd"
 
 

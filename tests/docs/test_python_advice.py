@@ -104,7 +104,7 @@ def check_unlock_dead_run(site: Site) -> None:
     site.releases(behind("If you are sure that it has ended: ", line))
 
 
-def check_unlock_force(site: Site) -> None:
+def check_break(site: Site) -> None:
     site.realm.lock(NAME, "other").acquire(0)
     site.releases(behind("To break it: ", said(lambda: site.realm.unlock(NAME, "me"))))
 

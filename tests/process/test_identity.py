@@ -119,7 +119,7 @@ def test_a_run_that_lives_is_not_entered_from_where_it_cannot_be_seen(
     assert "that is a run of the same owner, process " in said
     assert "which may be running (" in said
     assert why in said
-    assert f"--unlock --lock-name=x --token={realm.token('x')}" in said
+    assert f"--break --lock-name=x --token={realm.token('x')}" in said
     assert realm.entries() == before
 
 

@@ -20,7 +20,7 @@ from tests.support.puppet_node import CHANGED, CHANGED_AND_FAILED, FAILED, quote
 
 pytestmark = pytest.mark.timeout(240)
 NAME = "a lock; or $HOME"
-PRINTED = {hints.SHOW, hints.SAME_SLOTS, hints.UNLOCK_FORCE, hints.THAW, hints.THAW_REALM, hints.POLICY}
+PRINTED = {hints.SHOW, hints.SAME_SLOTS, hints.BREAK, hints.THAW, hints.THAW_REALM, hints.POLICY}
 SENTENCES = {
     hints.ENTER: "To release it anyway: ",
     hints.UNLOCK_DEAD_RUN: "If you are sure that it has ended: ",
@@ -93,7 +93,7 @@ def test_printed_advice_works(new_site: Callable[..., Site], etcd: Cluster) -> N
     said = site.apply("slots => 3")
     assert "Use the same number everywhere: slots => 2" in said
     assert "held by   other" in site.pasted(behind("See: ", said))
-    site.releases(behind("To break it: ", site.apply("ensure => unlocked")))
+    site.releases(behind("To break it: ", site.apply("ensure => unlocked")) + " --yes --reason=gone")
 
     for name in (NAME, None):
         site.at.freeze(name)
@@ -124,7 +124,7 @@ def test_the_advice_works_in_an_etcd_with_tls(
     cluster = etcd_cell("3.5", "tls")
     site = new_site(cluster, **cluster.settings)
     site.lock()
-    site.releases(behind("To break it: ", site.apply("ensure => unlocked")))
+    site.releases(behind("To break it: ", site.apply("ensure => unlocked")) + " --yes --reason=gone")
 
 
 def test_the_advice_to_give_both_the_same_owner_works(node: ModuleNode) -> None:

@@ -135,7 +135,7 @@ def test_another_nodes_lock_fails_skips_what_requires_it_and_is_left_alone(
     assert "Notify[guarded]: Skipping because of failed dependencies" in said
     refused = re.search(r"not_mine is held by puppet:db2 .*, not by puppet:db1: left alone\. (.*)", said)
     assert refused is not None
-    assert refused[1].startswith("To break it: distlock --unlock --lock-name=not_mine --force")
+    assert refused[1].startswith("To break it: distlock --break --lock-name=not_mine --token=")
     assert "broken, which was held by puppet:db2, is unlocked" in said
     assert "own, which was held by puppet:db1, is unlocked in 60 s" in said
     assert "Distlock[spanning]/ensure" not in said

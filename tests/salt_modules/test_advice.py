@@ -65,7 +65,7 @@ def check_show(site: Site) -> None:
     site.shows(behind("See: ", site.refused("lock")), "other")
 
 
-def check_unlock_force(site: Site) -> None:
+def check_break(site: Site) -> None:
     site.lock("other")
     site.releases(behind("To break it: ", site.refused("unlock")))
 

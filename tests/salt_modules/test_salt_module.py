@@ -39,6 +39,23 @@ def test_refusals_are_one_line_and_a_return_code(minion: Minion, keys: Etcd) -> 
     assert keys.keys() == ["x"]
 
 
+def test_a_hold_is_broken_by_its_token_and_with_a_reason(minion: Minion, keys: Etcd) -> None:
+    keys.lock("x", owner="node-3")
+    (shown,) = minion.call("distlock.show", "x")
+    token = f"token={shown['token']}"
+    later = f"token={shown['token'] + 1}"
+    assert f"no hold of x has {later.replace('=', ' ')}" in minion.refused(
+        "distlock.break_lock", "x", later, "reason=y"
+    )
+    assert "is not broken without a reason" in minion.refused("distlock.break_lock", "x", token, "reason=''")
+    assert keys.keys() == ["x"]
+    assert minion.call("distlock.break_lock", "x", token, "reason=node-3 is down")["owner"] == "node-3"
+    (shown,) = minion.call("distlock.show", "x")
+    last = shown["last"]
+    assert (last["how"], last["by"], last["why"]) == ("broken", "salt:m0", "node-3 is down")
+    keys.assert_nothing_left()
+
+
 def test_a_command_runs_under_the_lock_and_returns_what_run_all_does(minion: Minion, keys: Etcd) -> None:
     script = "echo out $DISTLOCK_HELD; echo err >&2; exit 3"
     done = minion.call("distlock.run", "x", script, "python_shell=True", "env={'A': 'b'}")
@@ -77,7 +94,8 @@ def test_every_function_has_an_example_of_its_command_line(minion: Minion) -> No
     documented = minion.call("sys.doc", "distlock")
     named = {name.partition(".")[2] for name in documented}
     policies = {"policy", "set_policy", "clear_policy"}
-    assert named == {"freeze", "list", "lock", "run", "show", "thaw", "unlock", "verify"} | policies
+    others = {"break_lock", "freeze", "history", "list", "lock", "run", "show", "thaw", "unlock", "verify"}
+    assert named == others | policies
     for name, text in documented.items():
         assert "CLI Example:" in text, name
         assert name in text

@@ -13,6 +13,7 @@ import signal
 from ansible import constants, context
 from ansible.plugins.action import ActionBase
 from ansible_collections.distlock.distlock.plugins.module_utils._states import (
+    BROKEN,
     HELD,
     LOCKED,
     RUN_END,
@@ -58,6 +59,7 @@ MEANS_NOTHING = {
         "cooldown",
         "force",
     ),
+    BROKEN: ("until", "timeout", "slots", "window", "expect", "ttl", "on_loss", "lockstep", "cooldown", "force"),
 }
 
 
@@ -98,7 +100,7 @@ class ActionModule(ActionBase):
             arguments["lockstep"] = is_in_lockstep(self._task.get_play())
         if arguments["state"] == LOCKED and arguments["timeout"] not in (None, 0):
             self._refuse_to_wait_for_ever(arguments, task_vars, run, at_run_end)
-        foreseen = plan.foreseen() if plan else None
+        foreseen = plan.foreseen() if plan and arguments["state"] != BROKEN else None
         if foreseen:
             return foreseen
         done = self._here(arguments, run) if at_run_end else self._there(arguments, task_vars, run)

@@ -13,6 +13,7 @@ import time
 from ansible_collections.distlock.distlock.plugins.module_utils._arguments import connection_arguments, connection_spec
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import acquire_release
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import ANSIBLE
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.breaking import break_hold
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.run_holds import RunHolds
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.settings import read_settings
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.base.text import printable
@@ -36,7 +37,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.pr
     TOKEN as TOKEN_AROUND,
 )
 
-LOCKED, UNLOCKED, HELD = "locked", "unlocked", "held"
+LOCKED, UNLOCKED, HELD, BROKEN = "locked", "unlocked", "held", "broken"
 RUN_END = "run_end"
 
 # The default owners, which the action plugin inserts.
@@ -50,7 +51,7 @@ SETTING = {"name": "lockname", "owner": "id"}
 def argument_spec():
     return {
         "name": {"type": "str", "required": True},
-        "state": {"type": "str", "choices": [LOCKED, UNLOCKED, HELD], "default": LOCKED},
+        "state": {"type": "str", "choices": [LOCKED, UNLOCKED, HELD, BROKEN], "default": LOCKED},
         "until": {"type": "str", "choices": [UNLOCKED, RUN_END], "default": UNLOCKED},
         "reason": {"type": "str"},
         "timeout": {"type": "float"},
@@ -86,6 +87,8 @@ def carry_out(params, check_mode, cancel=None, run=None, family=None):
             report.update(task.lock(cancel, run, family))
         elif params["state"] == UNLOCKED:
             report.update(task.unlock())
+        elif params["state"] == BROKEN:
+            report.update(task.break_hold())
         else:
             report.update(task.check())
     except DistlockError as error:
@@ -190,6 +193,18 @@ class _Task:
             **_shown(ended),
         }
 
+    def break_hold(self):
+        broken = break_hold(self._settings, self._params["token"], dry_run=self._dry)
+        if broken is None:
+            return {"msg": f"no hold of {self.name} has token {self._params['token']}"}
+        would = "would be" if self._dry else "is"
+        return {
+            "changed": True,
+            "diff": {"before": _diff(self.name, broken.owner), "after": _diff(self.name, None)},
+            "msg": f"{self.name}, which was held by {owner_of(broken.owner)}, {would} broken",
+            **_shown(broken),
+        }
+
     def check(self):
         try:
             holder = acquire_release.check(self._settings, self._params["token"], taker=self._taker)
@@ -205,7 +220,7 @@ class _Task:
         if state is None and isinstance(error, NotHolder):
             state = error.state = realm_of(self._settings).show(self._settings.lockname)
         report = _refused(error)
-        if not self._asks:
+        if not self._asks or self._params["state"] == BROKEN:  # a hold to be broken is that of its token, no other
             return report
         for holder in () if state is None else state.holders:
             taker = holder.record.details.get("taker")

@@ -28,8 +28,11 @@ options:
         host of the same run counts as this host's own if the task has C(run_once), or that host has failed or is
         unreachable.
       - V(held) fails unless this owner holds the lock now. Use it right before a dangerous step. It changes nothing.
+      - V(broken) ends the hold that has this O(token), whoever has it, and leaves O(reason) and O(owner) in the C(last)
+        of the lock. Look at it with M(distlock.distlock.distlock_info) first. If that hold has ended, nothing is
+        changed; if only its record has changed since it was read, the task fails. Its process is not ended.
     type: str
-    choices: [locked, unlocked, held]
+    choices: [locked, unlocked, held, broken]
     default: locked
   until:
     description:
@@ -44,6 +47,7 @@ options:
   reason:
     description:
       - Why the lock is taken. It is shown to everybody who looks or waits.
+      - With O(state=broken), why the hold is broken. It is required then.
     type: str
   timeout:
     description:
@@ -102,6 +106,7 @@ options:
   token:
     description:
       - With O(state=unlocked) and O(state=held), only the acquisition with this fencing token.
+      - With O(state=broken), the fencing token of the hold that is broken. It is required then.
       - With O(state=locked), continue with the lock of this O(owner) that has this fencing token, whichever run
         acquired it.
     type: int
@@ -181,6 +186,13 @@ EXAMPLES = r"""
   until: taken is not failed
   retries: 10
   delay: 30
+
+- name: Break the hold of a node that is gone, as it was shown
+  distlock.distlock.distlock:
+    name: percona_prod
+    state: broken
+    token: 4711
+    reason: db3 is down, and its upgrade was rolled back
 
 - name: Stop here unless the lock is still held
   distlock.distlock.distlock:

@@ -166,8 +166,8 @@ locks:
       sample: 0
     last:
       description:
-        - How the last hold ended; null if there was none. It has C(how), C(by), C(at), C(owner), C(token), and C(took),
-          the seconds that up to eight holds took.
+        - How the last hold ended; null if there was none. It has C(how), C(by), C(at), C(owner), C(token), C(took), the
+          seconds that up to eight holds took, and C(why), the reason for which it was broken.
       type: dict
       sample: null
     frozen:

@@ -10,7 +10,7 @@ import hashlib
 import os
 
 from ansible import constants
-from ansible_collections.distlock.distlock.plugins.module_utils._states import HELD, LOCKED, UNLOCKED
+from ansible_collections.distlock.distlock.plugins.module_utils._states import BROKEN, HELD, LOCKED, UNLOCKED
 
 
 class Plan:
@@ -46,7 +46,8 @@ class Plan:
         return None
 
     def note(self, at_run_end):
-        self._write(self._arguments["state"], (self._runs_path,) if at_run_end else (self._path,))
+        state = UNLOCKED if self._arguments["state"] == BROKEN else self._arguments["state"]
+        self._write(state, (self._runs_path,) if at_run_end else (self._path,))
 
     def _write(self, what, paths=None):
         for path in paths or {self._path, self._runs_path}:
