@@ -26,6 +26,7 @@ THAW = "thaw"  # lock
 THAW_REALM = "thaw_realm"
 REPLACE_FREEZE = "replace_freeze"
 POLICY = "policy"  # lock: its policy cannot be followed
+OPEN_WINDOW = "open_window"  # lock: the window of its policy is closed
 RESOLVE = "resolve"  # lock, owner, run: it is unknown whether this run holds it
 RAW_PREFIX = "raw_prefix"  # setting
 SET_ENDPOINTS = "set_endpoints"  # no endpoint is configured
@@ -47,6 +48,7 @@ DATA = {
     THAW_REALM: (),
     REPLACE_FREEZE: (),
     POLICY: ("lock",),
+    OPEN_WINDOW: ("lock",),
     RESOLVE: ("lock", "owner", "run"),
     RAW_PREFIX: ("setting",),
     SET_ENDPOINTS: (),
@@ -68,6 +70,7 @@ PYTHON = {
     THAW_REALM: "To thaw it: realm.thaw()",
     REPLACE_FREEZE: "To replace it: force=True",
     POLICY: "See: realm.policy({lock})",
+    OPEN_WINDOW: "To open it at all times: realm.set_policy({lock}, window='Mon-Sun')",
     RESOLVE: "Check with realm.show({lock}); if that run holds it: realm.unlock({lock})",
     RAW_PREFIX: "If the Go original uses this prefix: connect(..., raw_prefix=True)",
     SET_ENDPOINTS: "No endpoint is given: connect('http://HOST:2379')",

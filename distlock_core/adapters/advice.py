@@ -79,6 +79,7 @@ _SALT = {
     "thaw_realm": "To thaw it: distlock.thaw{realm}",
     "replace_freeze": "To replace it: force=True",
     "policy": "See: distlock.policy {lock}{realm}",
+    "open_window": "Its window is in its policy: distlock.policy {lock}{realm}",
     "resolve": (
         "Check with distlock.show {lock}{realm}; if that run holds it: distlock.unlock {lock} owner={owner}{realm}"
     ),
@@ -104,6 +105,7 @@ _ANSIBLE = {
     "thaw_realm": "To thaw it: distlock.distlock.distlock_freeze with state: thawed{realm}",
     "replace_freeze": "To replace it: force: true",
     "policy": "See: distlock.distlock.distlock_info with name: {lock}{realm}",
+    "open_window": "Its window is in its policy: distlock.distlock.distlock_info with name: {lock}{realm}",
     "resolve": (
         "Check with distlock.distlock.distlock_info with name: {lock}{realm}; if that run holds it: "
         + _UNLOCKED
@@ -138,6 +140,7 @@ _PUPPET = {
     "thaw_realm": "To thaw it: distlock --thaw{realm}",
     "replace_freeze": "To replace it: --force",
     "policy": "See: distlock --policy --lock-name={lock}{realm}",
+    "open_window": "To open it at all times: distlock --policy --lock-name={lock} --window=Mon-Sun{realm}",
     "resolve": (
         "Check with distlock --show --lock-name={lock}{realm}; if that run holds it: "
         "distlock --unlock --lock-name={lock}{realm}"

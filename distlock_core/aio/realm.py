@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.events.notices import Notice
+    from distlock_core.lock.explain import Explanation
     from distlock_core.lock.loss_reasons import Loss
     from distlock_core.lock.prune import Pruned
     from distlock_core.lock.realm import Realm
@@ -103,6 +104,9 @@ class AsyncRealm:
         return await in_thread(
             lambda interrupt: self.sync.unlock_all(names, owner, cancel=interrupt, **options), grace=GIVE_UP
         )
+
+    async def explain(self, name: str, owner: str | None = None, **options: Any) -> Explanation:
+        return await in_thread(lambda interrupt: self.sync.explain(name, owner, cancel=interrupt, **options))
 
     async def prune(self, older_than: float, *, dry_run: bool = False) -> Pruned:
         return await in_thread(lambda interrupt: self.sync.prune(older_than, dry_run=dry_run, cancel=interrupt))

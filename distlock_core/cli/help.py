@@ -24,6 +24,8 @@ Usage:
       show another's hold, ask, end exactly that hold, and note who and why
   distlock --lock-name=NAME --show [OPTIONS]
       show the holder, since when, why, and the waiters
+  distlock --lock-name=NAME --explain [OPTIONS]
+      would it be acquired now, and if not, why: every condition; reads only
   distlock --lock-name=NAME --get [OPTIONS]
       print the value that it carries
   distlock --lock-name=NAME --update --value=TEXT [OPTIONS]

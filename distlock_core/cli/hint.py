@@ -27,6 +27,7 @@ COMMANDS = {
     "thaw_realm": "To thaw it: distlock --thaw{realm}",
     "replace_freeze": "To replace it: --force",
     "policy": "See: distlock --policy --lock-name={lock}{realm}",
+    "open_window": "To open it at all times: distlock --policy --lock-name={lock} --window=Mon-Sun{realm}",
     "resolve": (
         "Check with distlock --show --lock-name={lock}{realm}; if that run holds it: "
         "distlock --unlock --lock-name={lock}{realm}"

@@ -56,6 +56,12 @@ def _show(request: Request) -> int:
     return show(request)
 
 
+def _explain(request: Request) -> int:
+    from distlock_core.cli.explain import explain
+
+    return explain(request)
+
+
 def _get(request: Request) -> int:
     from distlock_core.cli.states import get
 
@@ -174,6 +180,7 @@ def _version(_: Request) -> int:
 OPERATIONS: dict[str, Callable[[Request], int]] = {
     "list": _list,
     "show": _show,
+    "explain": _explain,
     "get": _get,
     "watch": _watch,
     "update": _update,

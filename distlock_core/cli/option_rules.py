@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from distlock_core.settings.options import Settings
 
 OPERATIONS = (
-    *("lock", "unlock", "break", "list", "show", "get", "watch", "update", "verify", "freeze", "thaw", "policy"),
-    *("prune", "history", "help", "version"),
+    *("lock", "unlock", "break", "list", "show", "explain", "get", "watch", "update", "verify", "freeze", "thaw"),
+    *("policy", "prune", "history", "help", "version"),
 )
 WITHOUT_A_LOCK = ("list", "watch", "freeze", "thaw", "policy", "prune", "history", "help", "version")
 # May be given several --lock-name.
@@ -44,7 +44,8 @@ def check_operation(operations: Sequence[str], options: Mapping[str, Any], comma
     if not operations and not command:
         raise UsageError(
             "nothing to do: give a command to run under the lock, or one of --lock, --unlock, --break, --list, --show, "
-            "--get, --watch, --update, --verify, --freeze, --thaw, --policy, --prune, --history. See: distlock --help"
+            "--explain, --get, --watch, --update, --verify, --freeze, --thaw, --policy, --prune, --history. "
+            "See: distlock --help"
         )
 
 
@@ -59,6 +60,7 @@ _LEASE = {**_COMMAND, "lock": "is about the lease that a keeper renews: with --w
 _GATE = {**_CLAIM, "unlock": "is about the gate that is asked before the release"}
 _KEEPER = {"lock": "is about the keeper of the lock"}
 _POLICY = {**_CLAIM, "policy": "is a rule that a policy can have"}
+_EXPLAINED = {**_POLICY, "explain": "is how the lock would be acquired"}
 _ORIGINAL = "has no effect, and is accepted because the Go original accepts it"
 _LIKE_THE_ORIGINAL = {"unlock": _ORIGINAL, "list": _ORIGINAL}
 _WAIT = {**_CLAIM, **_LIKE_THE_ORIGINAL}
@@ -84,6 +86,7 @@ GOES_WITH: dict[str, dict[str, str]] = {
         **_CLAIM,
         "unlock": "is the owner whose hold is released",
         "break": "is who breaks the hold",
+        "explain": "is the owner who would be let in, or not",
         "update": "is the owner whose hold is changed",
         "freeze": "is the owner of the freeze",
         "policy": "is shown with the rules that are set",
@@ -100,9 +103,9 @@ GOES_WITH: dict[str, dict[str, str]] = {
         **_CLAIM,
         "unlock": "has the notes that tell whether a hold's process is gone",
         "break": "has the notes that tell whether a hold's process is gone",
-        "show": "has the notes that tell whether a hold's process is gone",
+        **dict.fromkeys(("show", "explain"), "has the notes that tell whether a hold's process is gone"),
     },
-    "busy-exit-code": _CLAIM,
+    "busy-exit-code": {**_CLAIM, "explain": "is the exit code if this owner would not be let in"},
     "release-timeout": {
         "run": "limits the release after the command",
         "lock": "limits the undoing of an attempt, and the release by a keeper",
@@ -110,7 +113,8 @@ GOES_WITH: dict[str, dict[str, str]] = {
         "prune": "limits the deletion",
     },
     "ttl": _CLAIM,
-    **dict.fromkeys(("slots", "window", "expect"), _POLICY),
+    **dict.fromkeys(("slots", "window"), _EXPLAINED),
+    "expect": _POLICY,
     "cooldown": {**_COMMAND, "unlock": "leaves the lock taken for that time", "policy": _POLICY["policy"]},
     **dict.fromkeys(("refresh", "kill-after", "on-loss"), _LEASE),
     **dict.fromkeys(("while-pid", "log-file"), _KEEPER),

@@ -386,6 +386,11 @@ def hold_of(lock: Lock) -> Hold:
     return lock._current.require()
 
 
+def spec_of(lock: Lock) -> LockSpec:
+    """The request that this object stands for."""
+    return lock._spec
+
+
 def cooldown_of(lock: Lock) -> int | None:
     """Seconds for which the lock is to stay taken after a success, None if it is not held or not to cool down."""
     hold = lock._current.hold

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from distlock_core.etcd.client import Etcd
     from distlock_core.events.watch import Watching
     from distlock_core.history.history import History
+    from distlock_core.lock.explain import Explanation
     from distlock_core.lock.freeze import FreezeKey
     from distlock_core.lock.loss_reasons import Loss
     from distlock_core.lock.prune import Pruned
@@ -320,6 +321,27 @@ class Realm:
         `show()` returns both for a lock. Raises `EtcdUnavailable`, `AccessDenied`.
         """
         return self._freeze_key(name).find(self._patience(cancel))
+
+    def explain(
+        self,
+        name: str,
+        owner: str | None = None,
+        *,
+        slots: int | None = None,
+        window: str | None = None,
+        inside: Mapping[bytes, int] | None = None,
+        cancel: Cancel | None = None,
+    ) -> Explanation:
+        """Explain whether a lock would be acquired now, and if not, why: every condition of the claim, with its value.
+
+        The arguments are those of `lock()`. It reads only, and what it has read may change at any moment. A gate is not
+        asked. Raises `ConfigError`, `EtcdUnavailable`, `AccessDenied`.
+        """
+        from distlock_core.lock.explain import explain
+        from distlock_core.lock.lock import spec_of
+
+        spec = spec_of(self.lock(name, owner, slots=slots, window=window, inside=inside))
+        return explain(self._etcd, spec, lambda: self._patience(cancel))
 
     def prune(self, older_than: float, *, dry_run: bool = False, cancel: Cancel | None = None) -> Pruned:
         """Delete the notes on how the last hold of a lock ended that are older than `older_than` seconds.

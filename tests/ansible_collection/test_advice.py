@@ -156,6 +156,13 @@ def check_policy(site: Site) -> None:
     assert done["locks"][0]["policy"]["slots"] == 2
 
 
+def check_open_window(site: Site) -> None:
+    site.at.set_policy(NAME, window="Mon 03:00-04:00")
+    done = site.play(behind("Its window is in its policy: ", site.worded(hints.OPEN_WINDOW)))
+    assert done.outcome == "ok", done
+    assert "Mon 03:00-04:00" in done["locks"][0]["policy"]["window"]
+
+
 CHECKS = {name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")}
 NO_TASK = {
     "change_token": "the module changes no value of a lock",

@@ -14,18 +14,18 @@ from typing import Any, Callable
 import pytest
 
 import distlock_core
-from distlock_core import connect, hints
+from distlock_core import hints
 from distlock_core.adapters import advice
 from distlock_core.cli import hint as commands
 from distlock_core.errors import DistlockError, LockBusy
 from distlock_core.hints import DATA, PYTHON, Hint
 from distlock_core.testing import Cluster
+from tests.support.advice_site import BIN, NAME, Site, behind, pasted
 from tests.support.realm_view import RealmView, one_line
+from tests.support.time_windows import closed_now
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-NAME = "it's a lock; or $HOME"
 ROOT = Path(distlock_core.__file__).parent
-BIN = os.path.dirname(sys.executable)
 TABLES = {
     "python": PYTHON,
     "distlock": commands.COMMANDS,
@@ -33,50 +33,6 @@ TABLES = {
     "ansible": advice.ANSIBLE.table,
     "puppet": advice.PUPPET.table,
 }
-
-
-def pasted(line: str, *more: str) -> subprocess.CompletedProcess[str]:
-    """Run in a shell that knows nothing of the call."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith("DISTLOCK_")}
-    env["PATH"] = f"{BIN}:{env['PATH']}"
-    words = " ".join([line, *map(shlex.quote, more)])
-    return subprocess.run(["sh", "-c", words], env=env, capture_output=True, text=True, timeout=100, check=False)
-
-
-def behind(words: str, line: str) -> str:
-    """The command in a sentence that begins like this."""
-    found = re.search(rf"{re.escape(words)}(.*?)(?:\. [A-Z]|$)", line)
-    assert found is not None, line
-    return found[1]
-
-
-class Site:
-    """A realm that only this call's options, or variables, name."""
-
-    def __init__(self, run: Run, etcd: Cluster, realm: RealmView, by_variables: bool) -> None:
-        self.realm, self._run = realm, run
-        self.endpoint, self.prefix = etcd.endpoints[0], f"{realm.prefix}else where/"
-        self.where = [f"--endpoints={self.endpoint}", f"--prefix={self.prefix}"]
-        self.env: dict[str, str | None] = {"DISTLOCK_ENDPOINTS": None, "DISTLOCK_PREFIX": None}
-        if by_variables:
-            self.where, self.env = [], {"DISTLOCK_ENDPOINTS": self.endpoint, "DISTLOCK_PREFIX": self.prefix}
-        self.at = connect(self.endpoint, self.prefix)
-
-    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self._run(*self.where, f"--lock-name={NAME}", *arguments, env=self.env)
-
-    def said(self, *arguments: str) -> str:
-        """The message of a refused call."""
-        done = self(*arguments)
-        assert done.returncode == 1, done
-        return str(one_line(done.stderr))
-
-    def locked(self, *arguments: str) -> int:
-        assert self("--lock", *arguments).returncode == 0
-        return self.at.show(NAME).holders[-1].token
-
-    def free(self) -> bool:
-        return self.at.show(NAME).holders == ()
 
 
 @pytest.fixture(params=["options", "variables"])
@@ -202,6 +158,14 @@ def check_thaw_realm(site: Site) -> None:
 def check_policy(site: Site) -> None:
     site.realm.put(f"else where/__policy/{NAME}", '1;admin;{"quorum":3}')
     assert "does not know its field quorum" in pasted(behind("See: ", site.said("--nowait", "--", "true"))).stdout
+
+
+def check_open_window(site: Site) -> None:
+    site.at.set_policy(NAME, window=closed_now())
+    words = "To open it at all times: "
+    (line,) = [line for line in site("--explain").stdout.splitlines() if words in line]
+    assert pasted(behind(words, line)).returncode == 0
+    assert site("--nowait", "--", "true").returncode == 0
 
 
 def check_replace_freeze(site: Site) -> None:

@@ -145,7 +145,7 @@ WAIT = "this operation does not wait for a lock; --connect-timeout limits the co
         (["--list", "--force"], FORCE),
         (["--show", "--lock-name=x", "--token=5"], TOKEN),
         (["--freeze", "--token=4"], TOKEN),
-        (["--show", "--lock-name=x", "--slots=3"], "--slots goes with -- COMMAND, --lock or --policy"),
+        (["--show", "--lock-name=x", "--slots=3"], "--slots goes with -- COMMAND, --lock, --policy or --explain"),
         (["--list", "--ttl=5"], "--ttl goes with -- COMMAND or --lock"),
         (["--show", "--lock-name=x", "--timeout=5"], f"--timeout goes with -- COMMAND or --lock: {WAIT}"),
         (["--unlock", "--lock-name=x", "--only-if=true"], "--only-if goes with -- COMMAND"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -14,6 +13,7 @@ from distlock_core.lock.wait_story import WAITED
 from distlock_core.model.freeze import Freeze
 from distlock_core.model.record import Record
 from distlock_core.model.state import LockState
+from tests.support.doc_blocks import json_documents
 from tests.support.paths import ROOT
 
 LOCK = set(locks_json(LockState("x", (), 0))[0])
@@ -28,25 +28,20 @@ def returned(module: str) -> dict[str, Any]:
     return documented
 
 
-def documents() -> list[dict[str, Any]]:
-    """The JSON documents on the page about the command."""
-    page = (ROOT / "docs/cli.md").read_text(encoding="utf-8").partition("\n## JSON\n")[2].partition("\n## ")[0]
-    blocks = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
-    return [json.loads(line) for block in blocks for line in block.splitlines()]
-
-
 def test_the_documents_on_the_page_have_every_field() -> None:
-    found = {kind: document for document in documents() for kind in document if document.get("event") != "frozen"}
+    found = {kind: document for document in json_documents() for kind in document if document.get("event") != "frozen"}
     frozen = set(frozen_json(Freeze(None, Record(None, None, {}), KeyValue(b"", b"", 0, 0, 0))))
     for kind in ("frozen", "thawed"):
         assert set(found[kind][kind]) == frozen | {"lock", "prefix"}
-    (event,) = [document for document in documents() if document.get("event") == "frozen"]
+    (event,) = [document for document in json_documents() if document.get("event") == "frozen"]
     assert set(event) == frozen | {"event", "lock", "revision"}
     holder = LOCK - SHARED
     for lock in (*found["locks"]["locks"], *found["waiting"]["waiting"]["locks"]):
         assert set(lock) == LOCK
     for kind in ("unlocked", "updated"):
         assert set(found[kind][kind]) == holder
+    about = {"by", "why", "dry_run", "process", "machine", "keeper_process"}
+    assert set(found["broken"]["broken"]) == holder | about
     assert set(found["event"]) == holder | {"event", "revision", "ended"}
     assert {"lock", "token", *WAITED} < set(found["acquired"]["acquired"])
 

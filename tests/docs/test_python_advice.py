@@ -17,6 +17,7 @@ from distlock_core.process.identity import trace_of
 from distlock_core.testing import Cluster, Proxy
 from tests.support.etcd_view import Etcd, b64
 from tests.support.scene import TXN, puts
+from tests.support.time_windows import closed_now
 
 NAME = 'it\'s a lock; or "$HOME"'
 NOBODY = "http://127.0.0.1:1"
@@ -173,6 +174,13 @@ def check_policy(site: Site) -> None:
     site.put(f"__policy/{NAME}", '1;admin;{"quorum":3}')
     policy = site.typed(behind("See: ", said(lambda: site.realm.lock(NAME).acquire(0))))
     assert (policy.lock, policy.by) == (NAME, "admin")
+
+
+def check_open_window(site: Site) -> None:
+    site.realm.set_policy(NAME, window=closed_now())
+    (window,) = [one for one in site.realm.explain(NAME).conditions if one.topic == "window"]
+    site.typed(behind("To open it at all times: ", hints.sentence(window.hints[0], hints.PYTHON, repr)))
+    site.realm.lock(NAME).acquire(0).release()
 
 
 def check_resolve(site: Site) -> None:

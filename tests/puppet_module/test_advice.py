@@ -20,7 +20,7 @@ from tests.support.puppet_node import CHANGED, CHANGED_AND_FAILED, FAILED, quote
 
 pytestmark = pytest.mark.timeout(240)
 NAME = "a lock; or $HOME"
-PRINTED = {hints.SHOW, hints.SAME_SLOTS, hints.BREAK, hints.THAW, hints.THAW_REALM, hints.POLICY}
+PRINTED = {hints.SHOW, hints.SAME_SLOTS, hints.BREAK, hints.THAW, hints.THAW_REALM, hints.POLICY, hints.OPEN_WINDOW}
 SENTENCES = {
     hints.ENTER: "To release it anyway: ",
     hints.UNLOCK_DEAD_RUN: "If you are sure that it has ended: ",
@@ -100,6 +100,10 @@ def test_printed_advice_works(new_site: Callable[..., Site], etcd: Cluster) -> N
         site.pasted(behind("To thaw it: ", site.apply("owner => 'me'")))
     site.at.set_policy(NAME, slots=1)
     assert "SLOTS" in site.pasted(behind("See: ", site.worded(hints.POLICY)))
+    site.pasted(behind("To open it at all times: ", site.worded(hints.OPEN_WINDOW)))
+    policy = site.at.policy(NAME)
+    assert policy is not None
+    assert (policy.slots, policy.window) == (1, "Mon-Sun")
 
 
 def test_advice_after_faults_works(new_site: Callable[..., Site], etcd: Cluster) -> None:

@@ -144,6 +144,12 @@ def check_policy(site: Site) -> None:
     assert "quorum" in str(shown)
 
 
+def check_open_window(site: Site) -> None:
+    site.at.set_policy(NAME, window="Mon 03:00-04:00")
+    shown = site.minion.call(*behind("Its window is in its policy: ", worded(site, Hint(hints.OPEN_WINDOW, lock=NAME))))
+    assert "Mon 03:00-04:00" in str(shown)
+
+
 def check_resolve(site: Site) -> None:
     site.lock("other")
     line = worded(site, Hint(hints.RESOLVE, lock=NAME, owner="other", run="r"))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.support.paths import ROOT
 
@@ -51,3 +52,9 @@ def with_stand_ins(text: str, *replaced: tuple[str, str]) -> str:
         assert old in text, (old, text)
         text = text.replace(old, new)
     return text
+
+
+def json_documents() -> list[dict[str, Any]]:
+    """The JSON documents on the page about the command."""
+    found = [block.text for block in blocks() if block.page == "docs/cli.md" and block.language == "json"]
+    return [json.loads(line) for text in found for line in text.splitlines()]
