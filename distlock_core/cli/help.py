@@ -37,7 +37,7 @@ Usage:
   distlock --thaw [--lock-name=NAME] [OPTIONS]
       end that freeze: the waiters go on in their order
   distlock --list [--lock-name=NAME] [OPTIONS]
-      list every lock, or that one
+      list every lock, or that one, or those of a pattern: 'es-*', 'db?'
   distlock --watch [--lock-name=NAME] [OPTIONS]
       print the events of one lock, or of every lock
   distlock --history [--lock-name=NAME] [--since=AGE] [--follow] [OPTIONS]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from distlock_core.base.columns import cut_to
 from distlock_core.base.deadline import now
 from distlock_core.base.text import printable
 from distlock_core.cli.render import as_json, locks_json, say, tell, turn_json
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from distlock_core.model.state import LockState
 
 LIVE_PERIOD = 1.0  # seconds
-CUT = "..."
 
 
 class Progress:
@@ -115,7 +115,7 @@ def live_line(waiting: Waiting, width: int) -> str:
         line += f", {waiting.gate}"
     elif holders:
         line += ", held by " + " and ".join(holders)
-    return _cut(line, width)
+    return cut_to(printable(line), width)
 
 
 def places(waiting: Waiting) -> tuple[tuple[LockState, int], ...]:
@@ -138,23 +138,6 @@ def _document(waiting: Waiting) -> dict[str, Any]:
     if waiting.places:
         document["positions"] = {state.name: position for state, position in waiting.places}
     return document
-
-
-def _cut(text: str, width: int) -> str:
-    """The beginning of the text that fits into `width` columns of a terminal."""
-    text = printable(text)
-    if text.isascii():
-        return text if len(text) <= width else text[: max(0, width - len(CUT))] + CUT[:width]
-    from unicodedata import east_asian_width
-
-    # A combining character belongs to the character before it.
-    ends, total = [], 0
-    for character in text:
-        total += 2 if east_asian_width(character) in "WF" else 1
-        ends.append(total)
-    if total <= width:
-        return text
-    return text[: sum(end <= width - len(CUT) for end in ends)] + CUT[:width]
 
 
 def _can_redraw() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
+from distlock_core.base.columns import columns_of, padded
 from distlock_core.base.text import printable
 from distlock_core.errors import DistlockError
 from distlock_core.model.record import COOLING, HELD, HoldEnd
@@ -169,8 +170,8 @@ def table(states: Sequence[LockState]) -> str:
 
 def aligned(rows: Sequence[tuple[str, ...]]) -> str:
     """Rows of equal length as a table."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+    widths = [max(map(columns_of, column)) for column in zip(*rows)]
+    return "\n".join("  ".join(map(padded, row, widths)).rstrip() for row in rows)
 
 
 def _rows(state: LockState) -> list[tuple[str, ...]]:

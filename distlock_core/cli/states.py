@@ -10,17 +10,20 @@ from distlock_core.cli.acquire import realm
 from distlock_core.cli.command_line import Request
 from distlock_core.cli.outcome import OK, out, say
 from distlock_core.cli.render import as_json, card, frozen_json, locks_json, table
-from distlock_core.model.wording import are, is_frozen_by
+from distlock_core.model.name_patterns import is_pattern, matches
+from distlock_core.model.wording import are, is_frozen_by, listed
 
 
 def list_all(request: Request) -> int:
     names, prefix = request.settings.lock_names, request.settings.prefix
     found = realm(request)
-    if names:
+    if names and not any(map(is_pattern, names)):
         shown = found.show_all(names)
     else:
         gc.disable()  # it would search all locks again and again, and find nothing
         shown = found.list(brief=not request.settings.json)
+        if names:
+            shown = [state for state in shown if any(matches(name, state.name) for name in names)]
     states = [state for state in shown if state.holders or state.waiting or state.is_frozen_itself]
     whole = next((freeze for freeze in shown[0].freezes if freeze.lock is None), None) if shown else found.frozen()
     if request.settings.json:
@@ -34,7 +37,10 @@ def list_all(request: Request) -> int:
         return out(table(states))
     if not request.settings.quiet:
         none = " and none of them is waited for" if len(names) > 1 else " and nobody waits for it"
-        say(f"{are(names)} not locked under {prefix},{none}" if names else f"no locks under {prefix}")
+        if any(map(is_pattern, names)):
+            say(f"no locks under {prefix} match {listed(names)}")
+        else:
+            say(f"{are(names)} not locked under {prefix},{none}" if names else f"no locks under {prefix}")
     return OK
 
 

@@ -13,6 +13,7 @@ from typing import Callable
 
 import pytest
 
+from distlock_core.base.columns import columns_of
 from tests.support.processes import Process
 from tests.support.realm_view import BOUND, Holding, RealmView, eventually, one_line
 
@@ -413,6 +414,34 @@ def test_list_is_a_table_for_people(hold: Hold, spawn_distlock: Spawn, run_distl
     assert cells[1][2:4] == ["-", "-"]
     assert re.fullmatch(r"\d\d:\d\d", cells[2][2])
     assert re.fullmatch(r"\d+s", cells[2][3])
+
+
+def test_list_takes_names_and_patterns(run_distlock: Run, realm: RealmView) -> None:
+    for name in ("es-1", "es-2", "db-1", "e*s"):
+        realm.put(name, GO_RECORD)
+    run_distlock("--freeze", "--lock-name=es-9")
+
+    def listed(*names: str) -> list[str]:
+        done = run_distlock("--list", "--json", *(f"--lock-name={name}" for name in names))
+        return [lock["lock"] for lock in json.loads(done.stdout)["locks"]]
+
+    assert listed("es-*") == ["es-1", "es-2", "es-9"]
+    assert listed("db?1", "es-2") == ["db-1", "es-2"]
+    assert listed("e*s") == ["e*s"]
+    assert listed("*") == ["db-1", "e*s", "es-1", "es-2", "es-9"]
+    assert listed("es-1", "db-1") == ["es-1", "db-1"]
+    nothing = run_distlock("--list", "--lock-name=x*")
+    assert (nothing.returncode, nothing.stdout) == (0, "")
+    assert nothing.stderr == f"distlock: no locks under {realm.prefix} match x*\n"
+
+
+def test_list_counts_columns_and_not_characters(run_distlock: Run, realm: RealmView) -> None:
+    realm.put("升级", "1500000000;データベース;wide")
+    realm.put("percona_prod", "1500000000;node-1;plain")
+    realm.put("zoé", "1500000000;e\u0301;accents")
+    heading, *rows = run_distlock("--list").stdout.splitlines()
+    for row, reason in zip(rows, ("plain", "accents", "wide")):
+        assert columns_of(row.partition(reason)[0]) == heading.index("REASON")
 
 
 def test_list_stays_in_its_realm(run_distlock: Run, realm: RealmView) -> None:
