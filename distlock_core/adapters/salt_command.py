@@ -86,7 +86,7 @@ def home_of(account: pwd.struct_passwd) -> str:
 
 def environment(settings: Settings) -> dict[str, str]:
     """Return the settings as variables: a distlock inside the command uses the same etcd and prefix."""
-    skipped = ("nowait", "json", "quiet", "verbose", "while_pid", "log_file", "busy_exit_code")
+    skipped = {"nowait", "json", "quiet", "verbose", "while_pid", "log_file", "busy_exit_code", "unreachable_exit_code"}
     found = {}
     for setting in SETTINGS:
         value, is_set = settings.by_key(setting.key), setting.key in (*settings.given, "lockname", "id", "timeout")

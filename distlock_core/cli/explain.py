@@ -31,7 +31,9 @@ def explain(request: Request) -> int:
         window=settings.window,
         inside=held_around(os.environ),
     )
-    done = out(as_json({"explained": _json(found)}) if settings.json else _text(found))
+    done = OK
+    if settings.json or not settings.quiet:
+        done = out(as_json({"explained": _json(found)}) if settings.json else _text(found))
     return done if done != OK or found.lets_in else settings.busy_exit_code
 
 

@@ -7,7 +7,7 @@ import os
 from distlock_core.cli.acquire import acquire, acquire_bound, lock_for, realm
 from distlock_core.cli.command_line import Request
 from distlock_core.cli.option_rules import UsageError
-from distlock_core.cli.outcome import OK, fail, out, say
+from distlock_core.cli.outcome import OK, not_done, out, say
 from distlock_core.errors import DistlockError, LockLost
 from distlock_core.model.keys import Keys
 from distlock_core.process import nesting
@@ -22,9 +22,7 @@ def carry_out(request: Request) -> int:
     try:
         return OPERATIONS[request.operation](request)
     except DistlockError as error:
-        settings = request.settings
-        busy, quiet = settings.busy_exit_code, settings.quiet
-        return fail(error, json=settings.json, to_stderr=False, busy=busy, quiet=quiet)
+        return not_done(error, request.settings, to_stderr=False)
 
 
 def _lock(request: Request) -> int:

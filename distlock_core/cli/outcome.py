@@ -5,27 +5,45 @@ from __future__ import annotations
 import os
 import sys
 
-from distlock_core.errors import AcquireTimeout, Cancelled, DistlockError, LockBusy, LockLost, NotStarted
+from distlock_core.errors import (
+    AcquireTimeout,
+    Cancelled,
+    DistlockError,
+    EtcdUnavailable,
+    LockBusy,
+    LockLost,
+    NotStarted,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from distlock_core.settings.options import Settings
+
 OK, FAILED, LOST, NOT_STARTED, NO_LIFE = 0, 1, 2, 3, 4
 OVERDUE = 124  # as of timeout(1)
 
 
-def fail(error: DistlockError, *, json: bool, to_stderr: bool, busy: int = FAILED, quiet: bool = False) -> int:
-    """Report an error, and return its exit code. JSON goes to stdout, unless stdout belongs to a command.
+def not_done(error: DistlockError, settings: Settings, *, to_stderr: bool) -> int:
+    """As `fail()`, with the exit codes that the settings name for a busy lock and for an etcd that is away.
 
-    A busy lock is no failure if `busy` is 0; with `quiet` it is then not reported, as cron would mail it.
+    A busy lock is no failure if its code is 0; with `quiet` it is then not reported, as cron would mail it.
     """
+    is_busy = isinstance(error, (LockBusy, AcquireTimeout))
+    if is_busy and settings.quiet and settings.busy_exit_code == OK:
+        return OK
+    code = fail(error, json=settings.json, to_stderr=to_stderr)
+    if is_busy:
+        return settings.busy_exit_code
+    return settings.unreachable_exit_code if isinstance(error, EtcdUnavailable) else code
+
+
+def fail(error: DistlockError, *, json: bool, to_stderr: bool) -> int:
+    """Report an error, and return its exit code. JSON goes to stdout, unless stdout belongs to a command."""
     from distlock_core.cli.render import as_json, error_json, say, tell
 
-    is_busy = isinstance(error, (LockBusy, AcquireTimeout))
-    if quiet and is_busy and busy == OK:
-        return OK
     if json:
         (tell if to_stderr else out)(as_json(error_json(error)))
     else:
@@ -34,8 +52,6 @@ def fail(error: DistlockError, *, json: bool, to_stderr: bool, busy: int = FAILE
         from distlock_core.command.end import ExitedBySignal
 
         return ExitedBySignal(128 + error.signal)
-    if is_busy:
-        return busy
     return LOST if isinstance(error, LockLost) else NOT_STARTED if isinstance(error, NotStarted) else FAILED
 
 

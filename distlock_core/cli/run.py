@@ -8,7 +8,7 @@ from distlock_core.base.deadline import FOREVER
 from distlock_core.base.value import Value
 from distlock_core.cli import acquire
 from distlock_core.cli.command_line import Request
-from distlock_core.cli.outcome import FAILED, LOST, NO_LIFE, NOT_STARTED, OK, OVERDUE, fail, say, warn
+from distlock_core.cli.outcome import FAILED, LOST, NO_LIFE, NOT_STARTED, OK, OVERDUE, fail, not_done, say, warn
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.command import end as causes
 from distlock_core.command.end import CommandEnd
@@ -69,7 +69,7 @@ def _run(request: Request, new_lock: NewLock | None, work: WorkCheck | None = No
     except DistlockError as error:
         if equipment is not None:
             equipment.close()
-        return fail(error, json=settings.json, to_stderr=True, busy=settings.busy_exit_code, quiet=settings.quiet)
+        return not_done(error, settings, to_stderr=True)
     except Exception as error:  # noqa: BLE001 - any error (no memory, for example) is reported in one line
         if equipment is not None:
             equipment.close()

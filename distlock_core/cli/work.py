@@ -8,7 +8,7 @@ from distlock_core.base.deadline import Patience, Wait, now
 from distlock_core.base.plain_signal import signal
 from distlock_core.cli import acquire
 from distlock_core.cli.command_line import Request
-from distlock_core.cli.outcome import OK, fail, say
+from distlock_core.cli.outcome import OK, not_done, say
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.errors import Cancelled, DistlockError
 from distlock_core.process import nesting
@@ -62,7 +62,7 @@ class WorkCheck:
             error = DistlockError(f"{name}: the command was not started: {type(found).__name__}: {found}")
         else:
             return OK if why and self._report(name, why) else None
-        return fail(error, json=settings.json, to_stderr=True, busy=settings.busy_exit_code, quiet=settings.quiet)
+        return not_done(error, settings, to_stderr=True)
 
     def _report(self, name: str, why: str) -> bool:
         settings = self._request.settings

@@ -166,6 +166,9 @@ class Settings(Value):
     busy_exit_code: int = setting(
         read_whole(0, 255), 1, "exit code when the lock is held by another, or the wait timed out", placeholder="N"
     )
+    unreachable_exit_code: int = setting(
+        read_whole(0, 255), 1, "exit code when no etcd answers, before a command has run", placeholder="N"
+    )
     ttl: int | None = setting(
         read_whole_seconds,
         None,

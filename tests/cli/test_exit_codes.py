@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -92,6 +93,40 @@ def test_not_acquired_is_1_for_busy_timeout_and_no_etcd(run_distlock: Run, realm
     ):
         done = run_distlock("--lock-name=x", *arguments, "--", "echo", "ran", env=env)
         assert (done.returncode, done.stdout) == (1, "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--lock-name=x", "--", "true"],
+        ["--lock-name=x", "--nowait", "--only-if=true", "--", "true"],
+        *(["--lock-name=x", operation] for operation in ("--lock", "--unlock", "--show", "--explain", "--get")),
+        ["--lock-name=x", "--verify", "--token=7"],
+        ["--lock-name=x", "--break", "--yes", "--reason=why"],
+        ["--list"],
+        ["--freeze"],
+        ["--thaw"],
+        ["--policy"],
+        ["--prune", "--older-than=1d"],
+    ],
+    ids=" ".join,
+)
+def test_an_etcd_that_is_away_has_its_exit_code(run_distlock: Run, arguments: list[str]) -> None:
+    away = ["--endpoints=http://127.0.0.1:1", "--connect-timeout=0.1", "--busy-exit-code=75"]
+    away = away if arguments[-1] in ("true", "--lock", "--explain") else away[:2]
+    done = run_distlock(*away, "--unreachable-exit-code=69", *arguments)
+    assert done.returncode == 69
+    assert "no etcd answered" in one_line(done.stderr)
+    done = run_distlock(*away, "--json", *arguments, env={"DISTLOCK_UNREACHABLE_EXIT_CODE": "70"})
+    assert done.returncode == 70
+    assert json.loads(done.stderr or done.stdout)["error"]["kind"] == "unreachable"
+
+
+def test_its_exit_code_is_for_an_etcd_that_is_away_alone(run_distlock: Run, realm: RealmView) -> None:
+    realm.put("x", "1500000000;node-1;{}")
+    for arguments in (["--nowait", "--", "true"], ["--unlock", "--id=me"], ["--verify", "--token=1"], ["--bad"]):
+        assert run_distlock("--lock-name=x", "--unreachable-exit-code=69", *arguments).returncode in (1, 2)
+    assert run_distlock("--lock-name=y", "--unreachable-exit-code=69", "--", "sh", "-c", "exit 5").returncode == 5
 
 
 def test_a_busy_exit_code_of_zero_is_no_failure_of_a_cron_job(run_distlock: Run, realm: RealmView) -> None:

@@ -240,6 +240,17 @@ def test_busy_exit_code_is_for_busy_and_timed_out(
     assert run_distlock("--lock-name=y", "--unlock", *options, env=env).returncode == 1
 
 
+@ways("unreachable_exit_code")
+def test_unreachable_exit_code_is_for_an_etcd_that_is_away(run_distlock: Run, realm: RealmView, give: Give) -> None:
+    options, env = give("unreachable_exit_code", 69)
+    away = ["--endpoints=http://127.0.0.1:1", "--connect-timeout=0.1"]
+    for operation in (["--", "true"], ["--lock"], ["--show"]):
+        assert run_distlock("--lock-name=x", *away, *options, *operation, env=env).returncode == 69
+    # Only for that: a lock that is held is another matter.
+    realm.put("x", "1500000000;other;reason")
+    assert run_distlock("--lock-name=x", "--nowait", *options, "--", "true", env=env).returncode == 1
+
+
 @pytest.mark.parametrize("patience", ["--nowait", "--timeout=0.3"])
 def test_quiet_prints_nothing_about_busy_where_that_is_no_error(
     run_distlock: Run, realm: RealmView, patience: str
