@@ -15,7 +15,8 @@ from distlock_core.process.tree import Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from distlock_core.base.deadline import Patience
     from distlock_core.process.table import Process
@@ -27,6 +28,7 @@ PASS = 0.01  # seconds between two looks at a tree that is being ended
 SLICE = 0.05  # seconds by which an end may be noticed late where the kernel has no descriptors of processes
 READ, READS = 65536, 64  # bytes of one read, and the most reads in a row: a line may print without end
 KEPT = 4096  # bytes at the end of its output
+GUARD = b"read -r line || kill -s KILL 0"  # 0: its process group
 RESET = (signal.SIGPIPE, signal.SIGXFSZ)  # which Python ignores
 
 
@@ -34,7 +36,8 @@ class Shell:
     """A line that `/bin/sh -c` reads, started by the constructor, with no input.
 
     It runs in a process group of its own, so that Ctrl-C reaches this process alone, and the whole group can be ended.
-    Call `wait()` until it returns a status, or `end()`.
+    A guard, the first process of the group, kills it if this process dies. Call `wait()` until it returns a status, or
+    `end()`.
     """
 
     def __init__(self, line: str, environ: Mapping[str, str], output: int | None = None) -> None:
@@ -58,16 +61,10 @@ class Shell:
             (os.POSIX_SPAWN_DUP2, theirs, 1),
             (os.POSIX_SPAWN_DUP2, theirs, 2),
         ]
+        self._guard: _Guard | None = None
         try:
-            self.pid = os.posix_spawn(
-                SHELL,
-                [os.fsencode(SHELL), b"-c", line.encode("utf-8", "surrogateescape")],
-                environ,
-                file_actions=streams,
-                setpgroup=0,
-                setsigmask=[],
-                setsigdef=RESET,
-            )
+            self._guard = _Guard()
+            self.pid = _spawn(line.encode("utf-8", "surrogateescape"), environ, streams, self._guard.pid)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             self._close()
@@ -130,14 +127,17 @@ class Shell:
 
     def _living(self, tree: Tree) -> set[Process]:
         """The living processes of the tree, and of the group: an orphan is still a member of that."""
-        # The number of the group is not reused before the shell is reaped.
-        return tree.living() | {
-            (pid, started) for pid in _members(self.pid) for started in [start_time(pid)] if started
-        }
+        guard = self._guard
+        if guard is None:
+            return tree.living()
+        # The number of the group is not reused before the guard is reaped.
+        members = _members(guard.pid) - {guard.pid}
+        return tree.living() | {(pid, started) for pid in members for started in [start_time(pid)] if started}
 
     def _kill_group(self) -> None:
         try:
-            os.killpg(self.pid, signal.SIGKILL)
+            if self._guard is not None:
+                os.killpg(self._guard.pid, signal.SIGKILL)
         except OSError:
             pass  # none of its processes is left, or none may be signalled
 
@@ -173,6 +173,55 @@ class Shell:
             if descriptor is not None:
                 os.close(descriptor)
         self._descriptor = self._reader = None
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.dismiss()
+
+
+class _Guard:
+    """A process that leads a group, and kills it when this process is gone: then its input ends without a line."""
+
+    def __init__(self) -> None:
+        reader, self._writer = os.pipe()
+        streams = [
+            (os.POSIX_SPAWN_DUP2, reader, 0),
+            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ]
+        try:
+            self.pid = _spawn(GUARD, {}, streams, 0)
+        except (OSError, ValueError):
+            os.close(self._writer)
+            raise
+        finally:
+            os.close(reader)
+
+    def dismiss(self) -> None:
+        """End it, and leave the group alone."""
+        try:
+            os.write(self._writer, b"\n")
+        except OSError:
+            pass  # it has been killed with its group
+        os.close(self._writer)
+        try:
+            if os.waitpid(self.pid, os.WNOHANG)[0] == 0:
+                os.kill(self.pid, signal.SIGKILL)  # it may be stopped
+                os.waitpid(self.pid, 0)
+        except (ChildProcessError, ProcessLookupError):
+            pass  # another part of this process takes the status of all children
+
+
+def _spawn(line: bytes, environ: Mapping[str, str], streams: Sequence[Any], group: int) -> int:
+    """Start a shell that reads a line, in a process group (0: a new one), and return its pid."""
+    return os.posix_spawn(
+        SHELL,
+        [os.fsencode(SHELL), b"-c", line],
+        environ,
+        file_actions=streams,
+        setpgroup=group,
+        setsigmask=[],
+        setsigdef=RESET,
+    )
 
 
 def _members(group: int) -> set[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import threading
@@ -142,6 +143,31 @@ def test_a_signal_ends_a_gate_with_all_that_it_started(
     ends(process, 128 + signal.SIGTERM)
     assert [pid for pid in pids if is_running(pid)] == []
     in_etcd.assert_nothing_left()
+
+
+@pytest.mark.parametrize("at", ["queued", "nowait", "after"])
+def test_a_gate_ends_with_a_distlock_that_is_killed(
+    spawn_distlock: Spawn, in_etcd: Etcd, tmp_path: Path, at: str
+) -> None:
+    """With all that it has started: nothing else would end it."""
+    words = {"queued": [], "nowait": ["--nowait"], "after": ["--gate-at=after"]}[at]
+    process = spawn_distlock(*CALL, f"--gate={HANGS.format(folder=tmp_path)}", *words, "--", "echo", "ran")
+    pids = [pid_in(tmp_path / name) for name in ("gate", "deaf")]
+    process.kill()
+    process.wait(BOUND)
+    wait_until(lambda: not any(is_running(pid) for pid in pids), "the gate has ended")
+
+
+def test_a_gate_may_leave_processes_behind_and_kill_its_group(run_distlock: Run, tmp_path: Path) -> None:
+    left = f"sleep 60 > /dev/null 2>&1 & echo $! > {tmp_path}/left"
+    done = run_distlock(*CALL, f"--gate={left}", "--gate-at=before", "--nowait", "--", "echo", "ran")
+    assert (done.returncode, done.stdout) == (0, "ran\n")
+    pid = pid_in(tmp_path / "left")
+    assert is_running(pid)
+    os.kill(pid, signal.SIGKILL)
+    done = run_distlock(*CALL, "--gate=kill -s KILL 0", "--gate-at=before", "--nowait", "--", "echo", "ran")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "its gate is red: signal 9 has ended it" in one_line(done.stderr)
 
 
 def test_a_gate_that_answers_slowly_loses_no_place(spawn_distlock: Spawn, scene: Scene, tmp_path: Path) -> None:

@@ -206,6 +206,15 @@ def test_a_signal_ends_a_check_with_all_that_it_started(
     in_etcd.assert_nothing_left()
 
 
+@pytest.mark.parametrize("when", ["first", "second"])
+def test_a_check_ends_with_a_distlock_that_is_killed(spawn_distlock: Spawn, tmp_path: Path, when: str) -> None:
+    process = spawn_distlock(f"--only-if={hanging(when, tmp_path)}", *CALL, "echo", "ran")
+    pids = pids_of(tmp_path)
+    process.kill()
+    process.wait(BOUND)
+    wait_until(lambda: not any(is_running(pid) for pid in pids), "the check has ended")
+
+
 def test_the_timeout_ends_the_first_check(run_distlock: Run, in_etcd: Etcd, tmp_path: Path) -> None:
     line = f"--only-if={hanging('first', tmp_path)}"
     done = run_distlock(line, "--timeout=1", "--busy-exit-code=75", *CALL, "echo", "ran")
