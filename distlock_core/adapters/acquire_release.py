@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from distlock_core import connection
 from distlock_core.adapters.run_holds import RunHolds, ends_with, taker_of
-from distlock_core.adapters.settings import explicit_owner, run_ttl
+from distlock_core.adapters.settings import check_settles, explicit_owner, run_ttl
 from distlock_core.base.deadline import Wait
 from distlock_core.base.text import printable
 from distlock_core.base.value import Value
@@ -194,6 +194,7 @@ def release(
     the caller has it open: its connection is reused.
     """
     name, owner, cooldown = settings.lockname, explicit_owner(settings), settings.cooldown
+    check_settles(settings)
     found = realm or connection.realm_of(settings)
     try:
         mine = taker_of(taker, run)

@@ -57,7 +57,16 @@ def read_settings(
         settings = settings._replace(id=owner)
     if not settings.given & {"timeout", "nowait"}:
         settings = settings._replace(timeout=0.0)
+    of_a_gate = [key for key in said if key.startswith("gate_")]
+    if of_a_gate and settings.gate is None:
+        raise ConfigError(f"{of_a_gate[0]} is about a gate: it goes with gate")
     return checked(settings)
+
+
+def check_settles(settings: Settings) -> None:
+    """Raise `ConfigError` if the gate of these settings cannot be green in time after the work."""
+    if settings.gate is not None and "after" in settings.gate_at and settings.gate_for >= settings.gate_timeout:
+        raise ConfigError("gate_for must be shorter than gate_timeout, or no gate is green in time")
 
 
 def several(names: Sequence[str]) -> str:

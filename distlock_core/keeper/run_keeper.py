@@ -36,12 +36,16 @@ class KeeperHold(Value):
 class RunKeeper:
     """A run keeper, as seen by the run. `update()` processes the keeper's messages; it never blocks.
 
-    `waiting` names the holders that it waits for. `hold` is its hold, None before and afterwards. `trouble` is why
-    there is none: refused, lost, or not certainly released. `over` is True when no more messages will come.
+    `waiting` names the holders that it waits for, `settling` says why its gate does not let the lock go yet. `hold` is
+    its hold, None before and afterwards. `trouble` is why there is none: refused, lost, not certainly released, or (of
+    kind `gate`) kept. `over` is True when no more messages will come.
     """
 
     def __init__(self, name: str, orders: Mapping[str, Any], realm_settings: Mapping[str, Any] | None = None) -> None:
-        """Start it. Orders: `connection`, `spec` (arguments of `Realm.lock()`), `timeout`, `kill_after`, `at_end`.
+        """Start it.
+
+        Orders: `connection`, `spec` (arguments of `Realm.lock()`), `timeout`, `kill_after`, `at_end`, and `gate`, None
+        or the arguments of `RunGate`.
 
         The lock is leased. A hold without a renewal counts as lost `kill_after` seconds before the lease can expire.
         `at_end` (the arguments of `end_hold()`) is used when the run ends without calling `end_hold()`. Its errors get
@@ -49,6 +53,7 @@ class RunKeeper:
         """
         self.name = name
         self.waiting = ""
+        self.settling = ""
         self.hold: KeeperHold | None = None
         self.trouble: DistlockError | None = None
         self.over = False
@@ -89,7 +94,8 @@ class RunKeeper:
         """Ask it to end its hold.
 
         `how` is `release`, `keep` or `freeze` (with a reason), or `cool`, with the seconds that apply if the lock's
-        policy has no cooldown; None releases it then.
+        policy has no cooldown; None releases it then. `release` and `cool` wait for the gate, if there is one: if it is
+        not green in time, the lock is kept or frozen. `unused` releases a lock under which nothing was done.
 
         Returns at once: `over` is set when that is done, and `trouble` if it failed.
         """
@@ -103,6 +109,8 @@ class RunKeeper:
     def _take_in(self, said: dict[str, Any]) -> None:
         if "waiting" in said:
             self.waiting = said["waiting"]
+        elif "settling" in said:
+            self.settling = said["settling"]
         elif "hold" in said:
             self.waiting = ""
             self.hold = KeeperHold(*said["hold"])

@@ -23,10 +23,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from distlock_core.keeper.run_gate import RunGate
     from distlock_core.lock.acquire import Waiting
     from distlock_core.lock.lock import Lock
 
 RELEASE, KEEP, FREEZE, COOL = "release", "keep", "freeze", "cool"  # orders to end the hold
+UNUSED = "unused"  # the order to release a lock under which nothing has been done, without its gate
 AFTER_FAILURE = (KEEP, FREEZE)  # the settings of `on_failure` that stop others until a person has looked
 
 
@@ -36,7 +38,8 @@ def main(orders: dict[str, Any]) -> None:
     log = detach.open_log(orders.get("log_file"))
     run = _Run()
     try:
-        lock = _get(orders, run)
+        gate = None if orders["gate"] is None else _gate(orders["gate"])
+        lock = _get(orders, run, gate)
     except Cancelled:
         sys.exit(0)
     except Exception as error:  # noqa: BLE001 - reported to the run; the attempt has left nothing behind
@@ -60,11 +63,20 @@ def main(orders: dict[str, Any]) -> None:
         log(f"{name}: asked to quit while its run is alive; the lock expires with its lease", True)
         return
     how, detail = order or orders["at_end"]
+    unsettled: DistlockError | None = None
     try:
+        if gate is not None and how in (RELEASE, COOL):
+            unsettled = gate.settle(lock, run.quit, lambda story: _say(settling=story))
+        if gate is not None and unsettled is not None:
+            how, detail = FREEZE if gate.freezes else KEEP, gate.why(lock)
         _end_hold(lock, how, detail)
     except Exception as error:  # noqa: BLE001 - any error is reported and logged
         _say(**_message_of(error))
         log(f"{name}: the run of {owner} is over, and its lock may not be released: {error}", True)
+        return
+    if unsettled is not None:
+        log(f"{name}: the work of {owner} is over: {unsettled}", True)
+        _say(**_message_of(unsettled))
         return
     _say(done=how)
     if order is None:
@@ -122,14 +134,14 @@ class _WaitReport:
 
     def __call__(self, waiting: Waiting) -> None:
         holders = tuple(holder.token for holder in waiting.state.holders)
-        change = (holders, waiting.state.freezes, bool(waiting.away), waiting.position)
+        change = (holders, waiting.state.freezes, bool(waiting.away), waiting.position, bool(waiting.gate))
         if change != self._shown:
             self._shown = change
-            away = f"; {waiting.away}" if waiting.away else ""
-            _say(waiting=f"{in_queue(waiting.state, waiting.position, waiting.closed)}{away}")
+            more = "".join(f"; {words}" for words in (waiting.gate, waiting.away) if words)
+            _say(waiting=f"{in_queue(waiting.state, waiting.position, waiting.closed)}{more}")
 
 
-def _get(orders: dict[str, Any], run: _Run) -> Lock:
+def _get(orders: dict[str, Any], run: _Run, gate: RunGate | None) -> Lock:
     from distlock_core.connection import connect
 
     realm = connect(**orders["connection"])
@@ -138,8 +150,17 @@ def _get(orders: dict[str, Any], run: _Run) -> Lock:
     spec = {**orders["spec"]}
     details = {**spec.pop("details", {}), "keeper": os.getpid()}
     inside = held_around(orders["around"])
-    lock = realm.lock(**spec, inside=inside, details=details, background=False)
+    question = None if gate is None else gate.question
+    lock = realm.lock(**spec, inside=inside, details=details, background=False, gate=question)
+    if gate is not None:
+        lock.prepare()  # the thread that renews the lease while the lock settles
     return lock.acquire(orders["timeout"], run, _WaitReport())
+
+
+def _gate(orders: dict[str, Any]) -> RunGate:
+    from distlock_core.keeper.run_gate import RunGate
+
+    return RunGate(**orders)
 
 
 def _end_hold(lock: Lock, how: str, detail: Any) -> None:

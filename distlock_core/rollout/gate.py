@@ -180,18 +180,18 @@ def gate_of(settings: Settings, environ: Mapping[str, str] | None = None) -> Gat
     )
 
 
-def settle(lock: Lock, gate: Gate, cancel: Cancel | None = None) -> None:
+def settle(lock: Lock, gate: Gate, cancel: Cancel | None = None, tell: Callable[[str], None] | None = None) -> None:
     """Return once the gate is green. Until then the held lock is in the state `settling`, in which nobody re-enters it.
 
-    A lease is renewed meanwhile. Raises `NotSettled` if the gate is not green within its timeout: the lock is still
-    held, for the caller to keep it. Raises `LockLost`, `Cancelled`. A hold that was re-entered, and goes on when this
-    one ends, does not settle.
+    A lease is renewed meanwhile. `tell` is called with the gate's story at each change. Raises `NotSettled` if the gate
+    is not green within its timeout: the lock is still held, for the caller to keep it. Raises `LockLost`, `Cancelled`.
+    A hold that was re-entered, and goes on when this one ends, does not settle.
     """
     hold = hold_of(lock)
     if hold.stays:
         return
     patience = Patience.lasting(gate.timeout, cancel)
-    renew, is_noted = renewing(lock), False
+    renew, is_noted, told = renewing(lock), False, ""
     try:
         hold.session.start()  # which renews a lease, and sees a loss
         while True:
@@ -199,6 +199,9 @@ def settle(lock: Lock, gate: Gate, cancel: Cancel | None = None) -> None:
             is_noted = is_noted or _note(lock, cancel)
             if gate.is_green(patience.until(moment)):
                 return
+            if tell is not None and gate.story != told:
+                told = gate.story
+                tell(told)
             if patience.over():
                 waited = f"{lock.name}: not released: after {gate.timeout:g}s {gate.story}"
                 raise NotSettled(waited, hints=[see(lock.names[0])])

@@ -58,6 +58,10 @@ MEANS_NOTHING = {
         "lockstep",
         "cooldown",
         "force",
+        "gate",
+        "gate_timeout",
+        "gate_every",
+        "gate_for",
     ),
     BROKEN: ("until", "timeout", "slots", "window", "expect", "ttl", "on_loss", "lockstep", "cooldown", "force"),
 }
@@ -75,7 +79,8 @@ class ActionModule(ActionBase):
         at_run_end = arguments["state"] == LOCKED and arguments["until"] == RUN_END
         try:
             self._refuse_what_means_nothing(arguments)
-            refuse_facts_in_arguments(self._task, task_vars, self._templar, self._task.resolved_action)
+            of_controller = ("gate",) if at_run_end else ()
+            refuse_facts_in_arguments(self._task, task_vars, self._templar, self._task.resolved_action, of_controller)
             fill_in(arguments, {word for word in options if at_run_end or word not in OF_A_RUN}, SETTING)
             done = self._carry_out(arguments, at_run_end, task_vars)
         except DistlockError as error:

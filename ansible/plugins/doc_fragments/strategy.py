@@ -84,6 +84,47 @@ options:
     vars: [{name: distlock_expect}]
     env: [{name: DISTLOCK_EXPECT}]
     ini: [{section: distlock, key: expect}]
+  distlock_gate:
+    description:
+      - Line of shell that exits with 0 if the cluster is healthy. The controller asks it, without facts of the hosts.
+      - It is asked before the lock is acquired, by the first in the queue, and before the lock is released. In the
+        meantime the state of the lock is C(settling).
+      - If it is not green in time after the work, the lock is kept for a person to look at, or frozen with
+        O(distlock_on_failure=freeze). The play, or the host, has failed then.
+    type: str
+    vars: [{name: distlock_gate}]
+    env: [{name: DISTLOCK_GATE}]
+    ini: [{section: distlock, key: gate}]
+  distlock_gate_timeout:
+    description:
+      - Longest wait for a green O(distlock_gate) after the work, in seconds, and the longest that one answer may take.
+        The default is 600.
+    type: float
+    vars: [{name: distlock_gate_timeout}]
+    env: [{name: DISTLOCK_GATE_TIMEOUT}]
+    ini: [{section: distlock, key: gate_timeout}]
+  distlock_gate_every:
+    description:
+      - Pause between two questions to O(distlock_gate), in seconds. The default is 5.
+    type: float
+    vars: [{name: distlock_gate_every}]
+    env: [{name: DISTLOCK_GATE_EVERY}]
+    ini: [{section: distlock, key: gate_every}]
+  distlock_gate_for:
+    description:
+      - Time for which O(distlock_gate) must have been green, in seconds. The default is 0.
+    type: float
+    vars: [{name: distlock_gate_for}]
+    env: [{name: DISTLOCK_GATE_FOR}]
+    ini: [{section: distlock, key: gate_for}]
+  distlock_gate_at:
+    description:
+      - When O(distlock_gate) is asked. V(before,after), the default, is both.
+    type: str
+    choices: ["before,after", before, after]
+    vars: [{name: distlock_gate_at}]
+    env: [{name: DISTLOCK_GATE_AT}]
+    ini: [{section: distlock, key: gate_at}]
   distlock_ttl:
     description:
       - How many seconds the lock outlives the controller's machine. It is renewed while the run lives.

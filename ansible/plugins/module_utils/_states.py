@@ -47,6 +47,12 @@ OF_A_RUN = re.compile(r"ansible:(?P<run>[^@]+:\d+\.[0-9a-f]{8})$")
 # Options whose setting has another name.
 SETTING = {"name": "lockname", "owner": "id"}
 
+# Options that are settings of the lock.
+WORDS = (
+    *("name", "reason", "timeout", "owner", "slots", "window", "expect", "ttl", "on_loss", "cooldown"),
+    *("gate", "gate_timeout", "gate_every", "gate_for"),
+)
+
 
 def argument_spec():
     return {
@@ -62,6 +68,10 @@ def argument_spec():
         "ttl": {"type": "int"},
         "on_loss": {"type": "str", "choices": ["continue", "kill"]},
         "cooldown": {"type": "int"},
+        "gate": {"type": "str"},
+        "gate_timeout": {"type": "float"},
+        "gate_every": {"type": "float"},
+        "gate_for": {"type": "float"},
         "force": {"type": "bool", "default": False},
         "token": {"type": "int", "no_log": False},
         "lockstep": {"type": "bool"},
@@ -102,8 +112,7 @@ class _Task:
         self._params = params
         self._dry = check_mode
         self.name = printable(params["name"])
-        words = ("name", "reason", "timeout", "owner", "slots", "window", "expect", "ttl", "on_loss", "cooldown")
-        arguments = {SETTING.get(word, word): params[word] for word in words}
+        arguments = {SETTING.get(word, word): params[word] for word in WORDS}
         self._settings = read_settings({**arguments, **connection_arguments(params)}, "ansible:" + hostname())
         self.warnings = list(self._settings.warnings)
         if not self._settings.lockname:

@@ -98,6 +98,28 @@ options:
       - With O(state=unlocked), seconds that the lock stays taken afterwards, so that the node can settle before the
         next one begins.
     type: int
+  gate:
+    description:
+      - Line of shell that exits with 0 if the cluster is healthy. The host runs it; with O(until=run_end), the
+        controller.
+      - With O(state=locked), the lock is not acquired before that. The first in the queue asks, and nobody holds the
+        lock meanwhile.
+      - With O(state=unlocked), the lock is not released before that. If it is not green in time, the task fails, and
+        the lock is kept for a person to look at.
+    type: str
+  gate_timeout:
+    description:
+      - With O(state=unlocked), longest wait for a green O(gate), in seconds. Also the longest that one answer may take.
+        The default is V(600).
+    type: float
+  gate_every:
+    description:
+      - Pause between two questions to O(gate), in seconds. The default is V(5).
+    type: float
+  gate_for:
+    description:
+      - Time for which O(gate) must have been green, in seconds. The default is V(0).
+    type: float
   force:
     description:
       - With O(state=unlocked), also break another owner's lock. Look at the lock first.

@@ -40,6 +40,8 @@ def fill_in(arguments, options, setting):
     asked = any(arguments.get(word) or said.get(word) for word in ("endpoints", "discovery_srv"))
     if not asked or any(arguments.get(word) for word in CREDENTIALS):
         said = {word: value for word, value in said.items() if word not in CREDENTIALS}
+    if not (arguments.get("gate") or said.get("gate")):
+        said = {word: value for word, value in said.items() if not word.startswith("gate_")}
     for word, value in said.items():
         option = next((option for option, key in setting.items() if key == word), word)
         if option in options and arguments.get(option) is None:

@@ -75,8 +75,8 @@ def rendered_without_facts(names, variables, templar):
         return {name: _rendered(render, name, clean[name]) for name in names if clean.get(name) is not None}
 
 
-def refuse_facts_in_arguments(task, task_vars, templar, action):
-    """Raise `ConfigError` if an argument of the connection depends on the facts of a host.
+def refuse_facts_in_arguments(task, task_vars, templar, action, also=()):
+    """Raise `ConfigError` if an argument of the connection, or one of `also`, depends on the facts of a host.
 
     The arguments of a task are rendered before its action plugin sees them, so they are rendered again without facts.
     """
@@ -88,7 +88,7 @@ def refuse_facts_in_arguments(task, task_vars, templar, action):
         own = {name: value for name, value in task_vars.items() if name not in known and not _is_fact(name, task_vars)}
         clean = templar.copy_with_new_env(available_variables={**own, **known})
         for word, value in _as_written(task, action, clean).items():
-            if word not in CHECKED or not _is_template(value):
+            if word not in (*CHECKED, *also) or not _is_template(value):
                 continue
             # In a dictionary, since newer versions of Ansible leave an omitted value out of it, and raise it elsewhere.
             plain = _rendered(clean, word, {word: value}).get(word)
@@ -105,6 +105,8 @@ def _rendered(clean, word, value):
 
 
 def _refusal(word):
+    if word not in CONNECTION:
+        return f"{word} depends on facts, and a host must not choose what the controller runs: {ADVICE}"
     return f"{word} depends on facts, and a host must not choose the etcd that is asked for a lock: {ADVICE}"
 
 

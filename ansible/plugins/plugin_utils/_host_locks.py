@@ -15,10 +15,16 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.er
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.keeper.run_keeper import wait_for
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.keeper.run_keeper_process import (
     AFTER_FAILURE,
-    RELEASE,
+    UNUSED,
 )
 from ansible_collections.distlock.distlock.plugins.plugin_utils._hosts import complain, display, say, warn_not_released
-from ansible_collections.distlock.distlock.plugins.plugin_utils._play_lock import BEYOND, end_hold, stopped_by
+from ansible_collections.distlock.distlock.plugins.plugin_utils._play_lock import (
+    Settling,
+    end_hold,
+    is_unsettled,
+    longest_end,
+    stopped_by,
+)
 from ansible_collections.distlock.distlock.plugins.plugin_utils._story import Waiting
 
 TO_COME, WAITS, HOLDS, PARTS, DONE = "to come", "waits", "holds", "parts", "done"
@@ -36,6 +42,7 @@ class Turn:
         self.keeper = None
         self.shown = ""
         self.wait = Waiting(host, settings.lockname)
+        self.settling = Settling()
         self.stop = False
         self.given_up = None
 
@@ -51,7 +58,7 @@ class HostLocks:
     def __init__(self, wanted, play):
         self._play = play
         self._turns = {host: Turn(host, settings) for host, settings in wanted.items()}
-        self._kept = {}  # by queue: the host whose failure left a lock taken, or frozen
+        self._kept = {}  # by queue: what keeps the hosts of this run from going on
 
     def keep_back(self, host):
         """True if no task of this host may start now."""
@@ -85,6 +92,8 @@ class HostLocks:
                 self._give_up(turn)
             if turn.stage == HOLDS:
                 self._go_on(turn, state)
+            if turn.stage == PARTS:
+                turn.settling.show(turn.keeper, turn.host)
             if turn.stage == PARTS and turn.keeper.over:
                 self._parted(turn)
             if turn.stop:
@@ -99,10 +108,8 @@ class HostLocks:
             wait_for([turn.keeper for turn in busy], REST)
 
     def finish(self, advance):
-        """Make sure that every lock is released, at the end of the play and within the release timeout."""
-        deadline = (
-            time.monotonic() + BEYOND + max((turn.settings.release_timeout for turn in self._turns.values()), default=0)
-        )
+        """Make sure that every lock is released, at the end of the play and within the time that may take."""
+        deadline = time.monotonic() + max((longest_end(turn.settings) for turn in self._turns.values()), default=0)
         advance()
         while any(turn.stage != DONE for turn in self._turns.values()):
             if time.monotonic() > deadline:
@@ -147,26 +154,29 @@ class HostLocks:
         if through:
             turn.stage = PARTS
             if failed and turn.settings.on_failure in AFTER_FAILURE:
-                self._kept.setdefault(turn.line, turn.host)
+                self._kept.setdefault(turn.line, f"{stopped_by(turn.settings)} after {turn.host} has failed")
             end_hold(turn.keeper, turn.settings, self._play, {turn.host} if failed else set())
 
     def _give_up(self, turn):
         """Refuse to wait until a person has looked, and then repeat what has failed on another host."""
-        name, host = turn.settings.lockname, self._kept[turn.line]
-        turn.given_up = DistlockError(
-            f"{name} is {stopped_by(turn.settings)} after {host} has failed, so no other host of this run goes on"
-        )
+        name, why = turn.settings.lockname, self._kept[turn.line]
+        turn.given_up = DistlockError(f"{name} is {why}, so no other host of this run goes on")
         if turn.stage == TO_COME:
             self._fail(turn, turn.given_up)
         else:
             turn.stage = PARTS
-            turn.keeper.end_hold(RELEASE)
+            turn.keeper.end_hold(UNUSED)
 
     def _parted(self, turn):
         if turn.given_up is not None:
             self._fail(turn, turn.given_up)
             return
         trouble = turn.keeper.trouble
+        if is_unsettled(trouble):
+            how = stopped_by(turn.settings)
+            self._kept.setdefault(turn.line, f"{how}, as its gate was not green after {turn.host}")
+            self._fail(turn, trouble)
+            return
         if isinstance(trouble, LockLost):
             self._fail(turn, trouble)
         elif trouble is not None:

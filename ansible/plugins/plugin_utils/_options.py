@@ -26,8 +26,8 @@ display = Display()
 WORD = "distlock_"
 CLOSE = 0.85  # similarity (0 to 1) at which an unknown name counts as a misspelling
 SETTING = {"name": "lockname", "owner": "id"}  # all other options have the name of the setting
-# These choose the etcd cluster, or files that the controller reads and writes.
-OF_THE_CONTROLLER = {WORD + word for word in (*CONNECTION, "log_file")}
+# These choose the etcd cluster, or files that the controller reads and writes, or a line that its shell reads.
+OF_THE_CONTROLLER = {WORD + word for word in (*CONNECTION, "log_file", "gate")}
 SCOPE = "scope"  # an option of the strategy, not a setting
 
 
@@ -60,6 +60,9 @@ class Options:
             raise ConfigError(" ".join(str(error).split())) from error
         options = {name[len(WORD) :]: value for name, value in found.items() if name.startswith(WORD)}
         own = {SCOPE: options.pop(SCOPE, None)}
+        if options["gate"] is None:
+            # Those that the environment has for other plays are no mistake of this one.
+            options = {word: value for word, value in options.items() if word[:5] != "gate_" or WORD + word in said}
         suffix = suffix_of_run(os.getpid())
         owner = f"ansible:{host}@{suffix}" if host else f"ansible:{suffix}"
         arguments = {SETTING.get(name, name): _plain(value) for name, value in options.items()}

@@ -11,11 +11,15 @@ import time
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.ansible_run_lock import (
     start_run_keeper,
 )
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError, LockLost
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import (
+    DistlockError,
+    LockLost,
+    NotSettled,
+)
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.keeper.run_keeper_process import (
     AFTER_FAILURE,
     COOL,
-    KEEP,
+    FREEZE,
     RELEASE,
 )
 from ansible_collections.distlock.distlock.plugins.plugin_utils._hosts import (
@@ -88,10 +92,12 @@ class PlayLock:
         stops = self._failed and self._settings.on_failure in AFTER_FAILURE
         end_hold(keeper, self._settings, self._play, self._failed)
         self._failed.clear()
-        deadline = time.monotonic() + self._settings.release_timeout + BEYOND
+        deadline = time.monotonic() + longest_end(self._settings)
+        settling = Settling()
         while not keeper.over and time.monotonic() < deadline:
             keeper.wait(LOOK)
-        if isinstance(keeper.trouble, LockLost):
+            settling.show(keeper)
+        if isinstance(keeper.trouble, LockLost) or is_unsettled(keeper.trouble):
             self._fail(keeper.trouble)
         elif stops and self._to_come:
             how = stopped_by(self._settings)
@@ -120,9 +126,32 @@ class PlayLock:
         complain(trouble)
 
 
+class Settling:
+    """Shows why the gate of a lock does not let it go yet, once for each reason."""
+
+    def __init__(self):
+        self._shown = ""
+
+    def show(self, keeper, host=None):
+        if keeper.settling != self._shown:
+            self._shown = keeper.settling
+            say(f"{f'{host}: ' if host else ''}{keeper.name} is settling: {self._shown}")
+
+
+def longest_end(settings):
+    """Seconds that the end of a hold may take: its gate, and then its release."""
+    settles = settings.gate is not None and "after" in settings.gate_at
+    return settings.release_timeout + BEYOND + (settings.gate_timeout if settles else 0)
+
+
+def is_unsettled(trouble):
+    """True if the lock was not released, because its gate was not green in time."""
+    return trouble is not None and trouble.kind == NotSettled.kind
+
+
 def stopped_by(settings):
-    """What keeps everybody else from going on after a failure."""
-    return "left taken" if settings.on_failure == KEEP else "frozen"
+    """What keeps everybody else from going on, after a failure or as the gate was not green in time."""
+    return "frozen" if settings.on_failure == FREEZE else "left taken"
 
 
 def end_hold(keeper, settings, what, failed):
