@@ -1,10 +1,10 @@
-"""A singleton: of all instances of this program, on any number of machines, exactly one does the job.
+"""A singleton: of all instances of this program, on any number of machines, one at a time does the job.
 
     python examples/singleton.py [--endpoints=http://127.0.0.1:2379] [--file=job.log]
 
-Start it several times. Kill the instance that works, in any way: another one takes over, at once if the first could
-release the lock, else within the ttl. The job here is to write a line into a file, with the token of the lock: a reader
-recognises the lines of an older holder by their smaller token.
+Start several instances, then kill the working one in any way: another one takes over, at once if the killed one could
+still release the lock, otherwise within the ttl. The job appends a line with the lock's token to a file: a reader
+recognizes the lines of an earlier holder by their smaller token.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`distlock --policy`: show, set or remove what holds for everybody who acquires a lock."""
+"""`distlock --policy`: show, set or remove the policy of a lock."""
 
 from __future__ import annotations
 

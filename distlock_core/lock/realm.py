@@ -381,7 +381,7 @@ class Realm:
         dry_run: bool = False,
         cancel: Cancel | None = None,
     ) -> PolicyChange:
-        """Set what holds for everybody who acquires a lock, from now on. Return what the policy was, and what it is.
+        """Set the policy of a lock, for everybody who acquires it from now on. Return what it was, and what it is.
 
         Fields that are None stay as they are; with `replace` they are removed. `owner` (default: the host name) and
         `reason` are shown to others. A `dry_run` changes nothing. Raises `ConfigError`, `EtcdUnavailable`,

@@ -1,4 +1,4 @@
-"""Policy: what holds for everybody who acquires a lock. It is data: nothing in it is ever executed. Pure.
+"""Policy: rules for everybody who acquires a lock. It is data: nothing in it is ever executed. Pure.
 
 Its record is that of a lock (`model/record.py`): who has set it, when, and a JSON object with the fields of `FIELDS`.
 """

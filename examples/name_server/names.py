@@ -1,6 +1,6 @@
-"""Looks up names, and follows them: the client of the services in service.py.
+"""Looks up a name, or follows all names: the client for the services in service.py.
 
-python examples/name_server/names.py db    # where it is now
+python examples/name_server/names.py db    # its address now
 python examples/name_server/names.py       # every name, and every change of it, until Ctrl-C
 """
 
@@ -26,7 +26,7 @@ def look_up(realm: Realm, name: str) -> int:
     try:
         print(realm.get(name))
     except LockNotFound:
-        print(f"{name} is nowhere", file=sys.stderr)
+        print(f"no service has the name {name}", file=sys.stderr)
         return 1
     return 0
 

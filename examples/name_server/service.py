@@ -1,8 +1,8 @@
-"""A service that can be found by its name: it holds the lock of that name, and the lock carries its address.
+"""A service that can be found by its name: it holds the lock of that name, and the lock's value is its address.
 
     python examples/name_server/service.py db 10.1.1.1 [--endpoints=http://127.0.0.1:2379]
 
-Start a second one for the same name with another address: it stands by, and takes the name when the first is gone.
+Start a second one for the same name with another address: it stands by, and takes over the name if the first ends.
 """
 
 from __future__ import annotations

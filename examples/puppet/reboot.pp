@@ -1,5 +1,5 @@
-# A reboot in the middle, which the lock survives: the first run locks, installs and reboots, and ends there. The first
-# run after the boot finds its own lock and the installed update, checks the node, and unlocks.
+# An upgrade with a reboot, during which the lock stays. The first run locks, installs and reboots. The first run after
+# the reboot finds its own lock and the installed update, checks the node, and unlocks.
 class reboot_node (
   String[1] $lock = 'percona_prod',
   Array[String[1]] $is_done = ['/usr/local/sbin/runs-the-newest-kernel'],

@@ -1,8 +1,8 @@
-# Upgrade a cluster, one node at a time. Every node has this class; `due` comes from Hiera, or from a fact of your own.
+# Upgrade a cluster, one node at a time. Every node has this class; `due` comes from Hiera, or from a custom fact.
 #
-# A node that does not get the lock fails at its first resource, the rest is skipped, and its next run tries again. If
-# the upgrade fails, the lock stays, and no other node follows: look, repair, and run Puppet again on this node, which
-# continues with its own lock.
+# On a node that does not get the lock, the first resource fails and the others are skipped; its next run tries again.
+# If the upgrade fails, the lock stays, and no other node is upgraded. Repair the node and run Puppet on it again: it
+# continues under its own lock.
 class upgrade_node (
   Boolean $due = false,
   String[1] $lock = 'percona_prod',

@@ -1,6 +1,6 @@
 # A lock around whole Puppet runs: a run applies nothing while another node's run is in progress.
 #
-# It takes effect from the second run on, because the first run has begun without it.
+# It takes effect with the second run: the first one, which sets it up, has begun without the lock.
 class whole_run (
   Array[String[1]] $endpoints = ['http://10.0.0.1:2379', 'http://10.0.0.2:2379', 'http://10.0.0.3:2379'],
   String[1] $lock = 'percona_prod',

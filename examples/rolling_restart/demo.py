@@ -138,14 +138,14 @@ def report(windows: list[Window], readers: Readers, locked: bool) -> int:
         if readers.failures:
             say("this is what the lock is for: without it all nodes restart at once, and the cluster loses its quorum")
         else:
-            say("no read failed this time, by luck: the nodes restarted at once, and nothing kept a quorum together")
+            say("no read failed this time, by luck: all nodes restarted at once, and nothing protected the quorum")
         return 0
     ordered = sorted(windows, key=lambda w: w.held_from)
     if any(later.held_from < earlier.to for earlier, later in zip(ordered, ordered[1:])):
-        say("two nodes held the lock at the same time: this must not be")
+        say("two nodes held the lock at the same time: this must never happen")
         return 1
     if readers.failures:
-        say(f"{readers.failures} reads failed, under the lock: this must not be")
+        say(f"{readers.failures} reads failed under the lock: this must never happen")
         return 1
     say("one node at a time, and no read failed. See the difference: make demo LOCK=no")
     return 0

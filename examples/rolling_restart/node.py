@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.parse
 
-INSTALL_SECONDS = 4.0  # longer than the clients' patience: three at once must be noticed
+INSTALL_SECONDS = 4.0  # longer than the clients wait, so that reads fail if all three are down
 HEALTHY_TIMEOUT = 20.0
 
 
@@ -26,7 +26,7 @@ def main() -> int:
     service(services, "stop", name)
     time.sleep(INSTALL_SECONDS)  # the new packages
     service(services, "start", name)
-    # The next node must not begin before this one takes part again: the lock protects the health of all.
+    # Keep the lock until this member is healthy again, so that the next node does not begin before.
     if not all_healthy(endpoints.split(","), HEALTHY_TIMEOUT):
         print(f"{name}: the cluster is not healthy after {HEALTHY_TIMEOUT:g} s", file=sys.stderr)
         return 1

@@ -10,7 +10,7 @@ import urllib.parse
 from collections.abc import Iterator, Sequence
 
 READERS = 4
-TRY_TIMEOUT = 0.5  # seconds; a read of a member that was cut off is retried at the next one
+TRY_TIMEOUT = 0.5  # seconds; a read without an answer is retried with the next member
 PAUSE = 0.05
 
 

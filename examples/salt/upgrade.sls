@@ -1,9 +1,9 @@
 # Upgrade one node of a cluster, one node at a time: lock, package, service, health check, unlock.
 #
-#   salt 'db*' state.apply upgrade                                    one upgrades, the others fail and say who does
+#   salt 'db*' state.apply upgrade                                    one node upgrades, the others fail and name it
 #   salt 'db*' state.apply upgrade pillar='{"upgrade": {"timeout": -1}}'   each waits for its turn
 #
-# If any step fails, the lock stays with this node, and no other node runs into the same problem. Repair the node, and
+# If any step fails, the lock stays with this node, and no other node runs into the same problem. Repair the node and
 # apply the state again: it continues under its own lock.
 {% set upgrade = pillar.get('upgrade', {}) %}
 
@@ -19,7 +19,7 @@ upgrade the package:
     - require:
       - distlock: one node at a time
 
-# The upgrade may have taken long: check that the lock is still held, because somebody may have broken it by hand.
+# Check that the lock is still held: somebody may have released it by hand during the upgrade.
 still our turn:
   distlock.held:
     - name: {{ upgrade.get('lock', 'percona_prod') }}

@@ -1,5 +1,5 @@
-# The same upgrade with a lock that ends with this state run, however it ends: done, failed, killed, or with the whole
-# machine (then after `ttl` seconds). A failed node does not prevent the others from following.
+# The same upgrade, but the lock is released when this state run ends, whether it succeeds, fails or is killed. If the
+# whole machine dies, the lock expires after `ttl` seconds. The other nodes are upgraded even if one has failed.
 {% set upgrade = pillar.get('upgrade', {}) %}
 
 one node at a time:

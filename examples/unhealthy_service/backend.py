@@ -1,9 +1,10 @@
-"""A service that is called only while it is healthy: it then holds a lock, which carries its address.
+"""A service that holds a lock while it is healthy. The lock's value is its address, where callers find it.
 
     python examples/unhealthy_service/backend.py [--sick-file=/tmp/sick] [--endpoints=http://127.0.0.1:2379]
 
-While the file exists the service counts as unhealthy, and releases its lock: callers stop. Remove the file, and they
-return. If the service is killed, or hangs for longer than the ttl, its lock expires, and callers stop as well.
+While the file exists the service counts as unhealthy and releases its lock, so that nobody calls it. When the file is
+removed, it acquires the lock again, and the calls continue. If the service is killed, or hangs for longer than the ttl,
+its lock expires, and the calls stop as well.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python examples/unhealthy_service/caller.py [--endpoints=http://127.0.0.1:2379]
 
-One thread watches the lock, and knows the address; the other thread calls. No failed call is needed to find out that
-the service is gone.
+One thread watches the lock for the service's address, and the other one calls that address. The caller learns from the
+lock that the service is gone, not from calls that fail.
 """
 
 from __future__ import annotations

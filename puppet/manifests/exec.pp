@@ -26,7 +26,7 @@
 #   Why the lock is taken; shown to everybody who looks or waits.
 # @param ttl
 #   Lease the lock for this many seconds: it expires with its holder, and a command whose lock is lost is killed. Without
-#   a ttl the lock survives a crash, until a person has looked.
+#   a ttl the lock stays after a crash, until an operator unlocks it.
 # @param slots
 #   Number of simultaneous holders allowed; the same number everywhere.
 # @param window
@@ -35,19 +35,19 @@
 # @param expect
 #   Time that the hold is expected to take, such as `20m`: after it, the hold is shown as OVERDUE.
 # @param on_failure
-#   What to do if the command fails, until a person has looked. `keep` leaves the lock taken; `freeze` releases it, and
-#   lets nobody acquire it, in any slot.
+#   What to do with the lock if the command fails. `keep` leaves it taken until an operator unlocks it. `freeze` releases
+#   it, and nobody can acquire it, in any slot, until an operator thaws it.
 # @param cooldown
 #   Seconds that the lock stays taken after success.
 # @param gate
-#   Program and arguments that exit with 0 if the cluster is healthy. Before that, the lock is not acquired, and not
-#   released. No shell interprets them.
+#   Program and arguments that exit with 0 if the cluster is healthy. Until then the lock is neither acquired nor released.
+#   No shell interprets them.
 # @param gate_timeout
 #   Seconds to wait for the gate before the lock is released; after that the lock is kept, and the resource fails.
 # @param gate_every
-#   Seconds between two questions to the gate.
+#   Seconds between two runs of the gate.
 # @param gate_for
-#   Seconds for which the gate must have been green.
+#   Seconds for which the gate must have been green without interruption.
 # @param owner
 #   Default: `puppet:` and the certname. The same owner can enter its own lock again.
 # @param config

@@ -1,7 +1,7 @@
-# @summary What holds for everybody who acquires a lock, with whatever tool: its policy in etcd.
+# @summary The policy of a lock in etcd, which applies to everybody who acquires the lock, with any tool.
 #
-# It comes before what a node, a play or a minion says. A change applies at once, with more slots or fewer; whoever holds
-# the lock goes on. Declare it on one node: the last one to apply it decides.
+# It overrides the settings of nodes, plays and minions. A change applies at once, whether it allows more slots or fewer;
+# present holders are not affected. Declare it on one node: the last one to apply it decides.
 #
 # @example
 #   distlock::policy { 'percona_prod':
@@ -23,9 +23,9 @@
 # @param expect
 #   Time that a hold is expected to take, such as `20m`: after it, the hold is shown as OVERDUE.
 # @param reason
-#   Why it is so; shown to everybody who looks.
+#   Why this policy was set; shown to everybody who looks.
 # @param owner
-#   Who has set it. Default: `puppet:` and the certname.
+#   Who has set it, as others see it. Default: `puppet:` and the certname.
 # @param config
 #   Path of distlock's config file. Default: as for the class `distlock`, if included, else distlock's default file.
 # @param program

@@ -1,4 +1,4 @@
-# @summary A lock that is acquired only in a run that changes one of the protected resources, and right before it does.
+# @summary A lock that is acquired right before a run changes one of the protected resources, and in no other run.
 #
 # In a run in which all of them are in sync, the lock is not acquired, and nothing is written to etcd. If it is refused,
 # the protected resources that are out of sync fail, and so does what requires them; the rest of the catalog is applied.
@@ -34,16 +34,16 @@
 # @param slots
 #   Number of simultaneous holders allowed; the same number everywhere.
 # @param cooldown
-#   Seconds that the lock stays taken after it is released, so that the node can settle before the next one begins.
+#   Seconds that the lock stays taken after success, so that the node can settle before the next one begins.
 # @param gate
-#   Program and arguments that exit with 0 if the cluster is healthy. Before that, the lock is not acquired, and not
-#   released. No shell interprets them.
+#   Program and arguments that exit with 0 if the cluster is healthy. Until then the lock is neither acquired nor released.
+#   No shell interprets them.
 # @param gate_timeout
 #   Seconds to wait for the gate before the lock is released; after that the lock is kept, and the resource fails.
 # @param gate_every
-#   Seconds between two questions to the gate.
+#   Seconds between two runs of the gate.
 # @param gate_for
-#   Seconds for which the gate must have been green.
+#   Seconds for which the gate must have been green without interruption.
 # @param config
 #   Path of distlock's config file. Default: as for the class `distlock`, if included, else distlock's default file.
 define distlock::protect (

@@ -19,8 +19,8 @@
 # @param reason
 #   Why the lock is taken; shown to everybody who looks or waits.
 # @param gate
-#   A program that exits with 0 if the cluster is healthy. Before that, no run acquires the lock. It is not asked at the end
-#   of a run.
+#   A program that exits with 0 if the cluster is healthy. Until then no run acquires the lock. It is not run at the end of
+#   a Puppet run.
 # @param noop_runs
 #   Whether noop runs acquire the lock too, for resources that have `noop => false`.
 # @param ensure

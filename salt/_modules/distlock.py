@@ -168,7 +168,7 @@ def unlock(
         Only the acquisition with this fencing token.
 
     force : False
-        Also another owner's lock; look with ``distlock.show`` first.
+        Release the lock even if another owner holds it. Look with ``distlock.show`` first.
 
     cooldown
         Seconds that the lock stays taken afterwards.

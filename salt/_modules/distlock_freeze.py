@@ -50,8 +50,9 @@ def freeze(
     connect_timeout: float | None = None,
 ) -> dict[str, Any]:
     """
-    Let nobody acquire the lock, or without a name any lock of the realm, until it is thawed. Holders go on, waiters
-    keep their places and say who has frozen it. It is an error if it is already frozen: that freeze is left as it is.
+    Let nobody acquire the lock, or without a name any lock of the realm, until it is thawed. Present holders are not
+    affected; waiters keep their places, and report who has frozen it. It is an error if it is already frozen: that
+    freeze is left as it is.
 
     reason
         Why it is frozen; shown to everybody who looks or waits.

@@ -41,8 +41,8 @@ def policy(
     connect_timeout: float | None = None,
 ) -> dict[str, dict[str, Any]]:
     """
-    Return what holds for everybody who acquires a lock, by the lock's name: ``slots``, ``cooldown``, ``window`` and
-    ``expect``, as far as they are set, who has set them, when and why. Without ``name`` of all locks of the realm.
+    Return the policy of a lock, by the lock's name: ``slots``, ``cooldown``, ``window`` and ``expect`` as far as they
+    are set, and who has set them, when and why. Without ``name``, return the policies of all locks of the realm.
 
     CLI Example:
 
@@ -75,8 +75,9 @@ def set_policy(
     connect_timeout: float | None = None,
 ) -> dict[str, Any]:
     """
-    Set what holds for everybody who acquires the lock, from now on: exactly what is named. A change applies at once,
-    with more slots or fewer; whoever holds the lock goes on. It comes before what a minion, a play or a catalog says.
+    Set the policy of a lock to exactly what is named. It applies to everybody who acquires the lock, and overrides the
+    settings of minions, plays and catalogs. A change applies at once, whether it allows more slots or fewer; present
+    holders are not affected.
 
     slots
         Number of simultaneous holders allowed.
@@ -111,8 +112,8 @@ def clear_policy(
     connect_timeout: float | None = None,
 ) -> bool:
     """
-    Remove the policy of the lock: what each minion, play or catalog says applies from now on. Return False if it had
-    none.
+    Remove the policy of the lock: from now on the settings of each minion, play or catalog apply. Return False if it
+    had none.
 
     CLI Example:
 

@@ -77,8 +77,8 @@ def run(
         ``continue``. Without a ttl the lock is persistent, and stays if the machine dies.
 
     on_failure : release
-        What to do if the command fails, until a person has looked: ``keep`` leaves the lock taken; ``freeze`` releases
-        it, and lets nobody acquire it, in any slot.
+        What to do with the lock if the command fails: ``keep`` leaves it taken until an operator unlocks it; ``freeze``
+        releases it, and nobody can acquire it, in any slot, until an operator thaws it.
 
     cooldown
         Seconds that the lock stays taken after success.

@@ -143,9 +143,9 @@ def locked(
         Time that the hold is expected to take; after it, it is shown as OVERDUE.
 
     gate
-        A line of shell that exits with 0 if the cluster is healthy. Before that, the lock is not acquired. It is asked
-        every ``gate_every`` (5) seconds, must have been green for ``gate_for`` (0) seconds, and may take
-        ``gate_timeout`` (600) seconds to answer.
+        A line of shell that exits with 0 if the cluster is healthy. Until then the lock is not acquired. It runs every
+        ``gate_every`` (5) seconds, must have succeeded for ``gate_for`` (0) seconds, and each run may take
+        ``gate_timeout`` (600) seconds.
 
     endpoints, prefix, profile, refresh, kill_after, connect_timeout, release_timeout
         As in the configuration of distlock; usually from minion config or pillar.
@@ -181,7 +181,7 @@ def unlocked(
         Default: ``salt:`` and the minion's id.
 
     force : False
-        Also break another owner's lock. Look with ``distlock.show`` first.
+        Release the lock even if another owner holds it. Look with ``distlock.show`` first.
 
     cooldown
         Seconds that the lock stays taken afterwards, so that the node can settle before the next one begins.
@@ -191,7 +191,8 @@ def unlocked(
         ``settling``.
 
     gate_timeout : 600
-        How long to wait for that, in seconds. After it the state fails, and the lock is kept for a person to look at.
+        How long to wait for that, in seconds. After it the state fails, and the lock is kept until an operator unlocks
+        it.
 
     endpoints, prefix, profile, connect_timeout, release_timeout
         As for ``distlock.locked``.

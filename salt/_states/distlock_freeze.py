@@ -44,8 +44,8 @@ def frozen(
     **more: Any,
 ) -> dict[str, Any]:
     """
-    Ensure that the lock is frozen: nobody acquires it until it is thawed. Holders go on, and waiters keep their places.
-    A present freeze is left as it is, whoever has put it, unless ``force`` is set.
+    Ensure that the lock is frozen: nobody acquires it until it is thawed. Present holders are not affected, and waiters
+    keep their places. A present freeze is left as it is, whoever has put it, unless ``force`` is set.
 
     name
         Name of the lock.
@@ -54,8 +54,7 @@ def frozen(
         Freeze the whole realm, that is every lock of it; ``name`` is then any text.
 
     force : False
-        Replace a freeze of another owner or with another reason, and one without a time limit by one with ``duration``,
-        or the reverse.
+        Replace a present freeze if it has another owner or reason, or if only one of the two has a ``duration``.
 
     reason, duration, owner
         As for the function ``distlock.freeze``.

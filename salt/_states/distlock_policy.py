@@ -46,8 +46,9 @@ def policy(
     **more: Any,
 ) -> dict[str, Any]:
     """
-    Ensure that the policy of a lock is exactly this: it holds for everybody who acquires the lock, whatever a minion, a
-    play or a catalog says. A change applies at once, with more slots or fewer; whoever holds the lock goes on.
+    Ensure that the policy of a lock is exactly this. It applies to everybody who acquires the lock, and overrides the
+    settings of minions, plays and catalogs. A change applies at once, whether it allows more slots or fewer; present
+    holders are not affected.
 
     name
         Name of the lock.
@@ -97,7 +98,7 @@ def policy_absent(
     **more: Any,
 ) -> dict[str, Any]:
     """
-    Ensure that a lock has no policy: what each minion, play or catalog says applies.
+    Ensure that a lock has no policy: the settings of each minion, play or catalog apply.
 
     name
         Name of the lock.

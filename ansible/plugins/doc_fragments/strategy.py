@@ -47,9 +47,9 @@ options:
   distlock_on_failure:
     description:
       - What to do with the lock if the work under it has failed, a host was unreachable, or a signal ended the run.
-      - V(release), the default, releases it. V(keep) leaves it taken, until a person has looked and unlocks it.
-      - V(freeze) releases it, and freezes it in the same transaction. Nobody acquires it, in any slot or with any tool,
-        until a person has looked and thaws it.
+      - V(release), the default, releases it. V(keep) leaves it taken until an operator unlocks it.
+      - V(freeze) releases it, and freezes it in the same transaction. Nobody can acquire it, in any slot or with any
+        tool, until an operator thaws it.
     type: str
     choices: [release, keep, freeze]
     vars: [{name: distlock_on_failure}]

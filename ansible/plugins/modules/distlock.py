@@ -122,7 +122,7 @@ options:
     type: float
   force:
     description:
-      - With O(state=unlocked), also break another owner's lock. Look at the lock first.
+      - With O(state=unlocked), release the lock even if another owner holds it. Find out first who does, and why.
     type: bool
     default: false
   token:
@@ -180,7 +180,7 @@ EXAMPLES = r"""
       ansible.builtin.meta: flush_handlers
       tags: always
   always:
-    - name: Let the next one in
+    - name: Release the lock
       distlock.distlock.distlock:
         name: percona_prod
         state: unlocked

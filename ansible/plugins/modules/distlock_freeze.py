@@ -14,12 +14,13 @@ author: the distlock authors (@distlock)
 description:
   - While a lock is frozen nobody acquires it, in any slot or with any tool. While a realm is frozen, nobody acquires
     any lock of it.
-  - Holders go on, waiters keep their places in the queue, and say who has frozen it, when and why.
+  - Present holders are not affected. Waiters keep their places in the queue, and report who has frozen it, when and
+    why.
 options:
   name:
     description:
       - Name of the lock. Without it, the whole realm is frozen or thawed.
-      - Each freeze is thawed by itself, so a thawed lock in a frozen realm stays frozen.
+      - The two freezes are independent, so a thawed lock in a frozen realm stays frozen.
     type: str
   state:
     description:
@@ -44,8 +45,7 @@ options:
     type: str
   force:
     description:
-      - Replace a freeze of another owner or with another reason, and one without a time limit by one with O(duration),
-        or the reverse.
+      - Replace a present freeze if it has another owner or reason, or if only one of the two has a O(duration).
     type: bool
     default: false
 extends_documentation_fragment:

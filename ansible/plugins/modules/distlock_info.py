@@ -184,8 +184,7 @@ locks:
       sample: []
     policy:
       description:
-        - What holds for everybody who acquires the lock, with C(slots), C(cooldown), C(window) and C(expect); null if
-          it has no policy.
+        - The policy of the lock, with C(slots), C(cooldown), C(window) and C(expect); null if it has none.
       type: dict
       sample: null
 history:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: distlock_policy
-short_description: Sets what holds for everybody who acquires a lock in etcd
+short_description: Sets or removes the policy of a lock in etcd
 version_added: 0.1.0
 author: the distlock authors (@distlock)
 description:
-  - Sets or removes the policy of a lock. It applies to everybody who acquires the lock, with whatever tool, and comes
-    before what a node, a play or a minion says.
-  - A change applies at once, with more slots or fewer. Whoever holds the lock goes on.
+  - Sets or removes the policy of a lock. It applies to everybody who acquires the lock, with any tool, and overrides
+    the settings of nodes, plays and minions.
+  - A change applies at once, whether it allows more slots or fewer. Present holders are not affected.
 options:
   name:
     description:
@@ -46,11 +46,11 @@ options:
     type: str
   reason:
     description:
-      - Why it is so. It is shown to everybody who looks.
+      - Why this policy was set. It is shown to everybody who looks.
     type: str
   owner:
     description:
-      - Name of the one who sets it. The default is C(ansible:) and the host name.
+      - Who has set it, as others see it. The default is C(ansible:) and the host name.
     type: str
 extends_documentation_fragment:
   - distlock.distlock.connection

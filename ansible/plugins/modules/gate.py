@@ -14,12 +14,12 @@ author: the distlock authors (@distlock)
 description:
   - Runs the modules of some tasks again and again, until all of them succeed.
   - The role P(distlock.distlock.guarded#role) does so for its variable C(guarded_gate).
-  - It is never changed. In check mode it is skipped.
+  - The task never reports a change. In check mode it is skipped.
 options:
   tasks:
     description:
-      - Tasks, each with one module and its arguments, and with a C(name) at most. Keywords such as C(when) or C(loop)
-        are refused; C(become) and the like are those of this task.
+      - Tasks, each with one module, its arguments, and optionally a C(name). Keywords such as C(when) or C(loop) are
+        refused. C(become) and the like apply to them if they are set on this task.
     type: list
     elements: dict
     required: true
@@ -32,7 +32,7 @@ options:
     type: float
     default: 5
   steady:
-    description: Time for which all of them must have succeeded, in seconds.
+    description: Time for which all of them must have succeeded without interruption, in seconds.
     type: float
     default: 0
 extends_documentation_fragment:

@@ -18,8 +18,8 @@ description:
 options:
   tasks:
     description:
-      - Tasks, each with one module and its arguments, and with a C(name) at most. Keywords such as C(when) or C(loop)
-        are refused; C(become) and the like are those of this task.
+      - Tasks, each with one module, its arguments, and optionally a C(name). Keywords such as C(when) or C(loop) are
+        refused. C(become) and the like apply to them if they are set on this task.
       - A task that fails, or whose module does not run in check mode, is an error.
     type: list
     elements: dict

@@ -1,6 +1,6 @@
-# Upgrade a Percona cluster of three: every node has this class. A run without an upgrade takes no lock; nobody begins
-# before all three are in the cluster and synced. If the upgrade fails, or the cluster is not healthy within half an hour
-# after it, the lock stays, and no other node follows.
+# Upgrade a Percona cluster of three nodes, which all have this class. A run that finds no upgrade takes no lock. An
+# upgrade begins only when all three nodes are in the cluster and synced. If it fails, or the cluster is not healthy
+# within half an hour after it, the lock stays, and no other node is upgraded.
 class percona_upgrade {
   package { 'percona-server-server':
     ensure => latest,

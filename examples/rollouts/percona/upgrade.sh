@@ -1,9 +1,9 @@
 #!/bin/sh
-# Upgrade this node of a Percona cluster of three, from cron on every node at the same time.
+# Upgrade this node of a Percona cluster of three. cron starts it on every node at the same time.
 #
-# - A node without an upgrade takes no lock.
-# - One node after the other; nobody begins before all three are in the cluster and synced.
-# - A failed upgrade freezes the lock: no other node follows before a person has looked and thawed it with
+# - A node that finds no upgrade takes no lock.
+# - One node is upgraded at a time, and only when all three nodes are in the cluster and synced.
+# - A failed upgrade freezes the lock: no other node is upgraded until an operator has thawed it with
 #   distlock --thaw --lock-name=percona_prod
 exec distlock \
     --lock-name=percona_prod \

@@ -1,7 +1,7 @@
 # Upgrade a Percona cluster of three, one node at a time: salt 'db*' state.apply upgrade
 #
-# A node without an upgrade takes no lock. Nobody begins before all three are in the cluster and synced. If the upgrade
-# fails, or the cluster is not healthy within half an hour after it, the lock stays, and no other node follows.
+# A node that finds no upgrade takes no lock. An upgrade begins only when all three nodes are in the cluster and synced.
+# If it fails, or the cluster is not healthy within half an hour after it, the lock stays: no other node is upgraded.
 one node at a time:
   distlock.locked:
     - name: percona_prod

@@ -155,7 +155,7 @@ Puppet::Type.newtype(:distlock) do
   end
 
   newparam(:force, boolean: true, parent: Puppet::Parameter::Boolean) do
-    desc "With `ensure => unlocked`: also break another owner's lock. Look with `distlock --show` first."
+    desc 'With `ensure => unlocked`: release the lock even if another owner holds it. Look with `distlock --show` first.'
   end
 
   newparam(:cooldown) do
@@ -192,8 +192,8 @@ Puppet::Type.newtype(:distlock) do
 
   newparam(:gate) do
     desc <<~DOC
-      Program and arguments, in an array, that exits with 0 if the cluster is healthy. Before that, the lock is not acquired,
-      and not released. No shell interprets them.
+      Program and arguments, in an array, that exits with 0 if the cluster is healthy. Until then the lock is neither acquired
+      nor released. No shell interprets them.
     DOC
 
     validate do |value|
@@ -206,20 +206,20 @@ Puppet::Type.newtype(:distlock) do
   newparam(:gate_timeout) do
     desc <<~DOC
       How long to wait, in seconds, for the gate before the lock is released; after that the resource fails, and the lock is
-      kept for a person to look at. Also the time limit of one answer. Default: 600.
+      kept until an operator unlocks it. Also the time limit of one run of the gate. Default: 600.
     DOC
 
     munge { |value| Puppet::Type::Distlock.seconds(value, 'gate_timeout', 1e-3..1e9) }
   end
 
   newparam(:gate_every) do
-    desc 'Pause between two questions to the gate, in seconds. Default: 5.'
+    desc 'Pause between two runs of the gate, in seconds. Default: 5.'
 
     munge { |value| Puppet::Type::Distlock.seconds(value, 'gate_every', 1e-3..1e9) }
   end
 
   newparam(:gate_for) do
-    desc 'Time for which the gate must have been green, in seconds. Default: 0.'
+    desc 'Time for which the gate must have been green without interruption, in seconds. Default: 0.'
 
     munge { |value| Puppet::Type::Distlock.seconds(value, 'gate_for', 0..1e9) }
   end
