@@ -40,8 +40,8 @@ class Request(Value):
     """The request of one call of distlock: an operation, or `run` for a command under the lock.
 
     `limit`: time limit of the command, in seconds. `waits_for` (pid, start time): a process whose end ends the wait.
-    `tells_wait`: report the wait once the lock is acquired. `older_than` (seconds) and `dry_run` are for `prune`,
-    `dry_run` and `clear` for `policy`, `dry_run` and `yes` for `break`, `lasts` (seconds) is for `freeze`, `since`
+    `tells_wait`: report the wait once the lock is acquired. `dry_run`: only say what would be done. `older_than`
+    (seconds) is for `prune`, `clear` for `policy`, `yes` for `break`, `lasts` (seconds) for `freeze`, and `since`
     (seconds) and `follow` for `history`.
     """
 

@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
     if request.settings.warnings and not request.settings.quiet:
         warn(request.settings.warnings, json=request.settings.json)
     warn_once.tell = lambda line: _warn(request, line)
-    if request.operation == "run":
+    if request.operation == "run" and not request.dry_run:
         from distlock_core.cli.run import run as run_command
 
         return run_command(request)

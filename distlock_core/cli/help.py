@@ -98,7 +98,10 @@ HELP = (
     + _option("--force", "for --unlock with --id: also release another owner's lock; for --freeze: replace a freeze")
     + _option("--for=SECONDS", "for --freeze: end it after that time, as 2h; without it, only --thaw ends it")
     + _option("--older-than=AGE", "for --prune: 30d, 12h; younger notes are kept")
-    + _option("--dry-run", "for --prune, --policy and --break: only say what would be done")
+    + _option(
+        "--dry-run",
+        "for -- COMMAND, --lock, --unlock, --break, --freeze, --policy and --prune: only say what would be done",
+    )
     + _option("--yes", "for --break: do not ask; needs --reason")
     + _option("--clear", "for --policy: remove the policy, or replace it by what is named")
     + _option("--since=AGE", "for --history: 2h, 7d; what ended before is left out")

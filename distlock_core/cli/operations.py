@@ -25,7 +25,16 @@ def carry_out(request: Request) -> int:
         return not_done(error, request.settings, to_stderr=False)
 
 
+def _run(request: Request) -> int:
+    """Only of a dry run: a command is run by `cli/run.py`."""
+    from distlock_core.cli.planning import plan_acquisition
+
+    return plan_acquisition(request)
+
+
 def _lock(request: Request) -> int:
+    if request.dry_run:
+        return _run(request)
     if request.settings.while_pid is not None:
         holders = acquire_bound(request)
     else:
@@ -67,6 +76,10 @@ def _get(request: Request) -> int:
 
 
 def _unlock(request: Request) -> int:
+    if request.dry_run:
+        from distlock_core.cli.planning import plan_unlock
+
+        return plan_unlock(request)
     from distlock_core.cli.unlock import unlock
 
     return unlock(request)
@@ -85,6 +98,10 @@ def _watch(request: Request) -> int:
 
 
 def _freeze(request: Request) -> int:
+    if request.dry_run:
+        from distlock_core.cli.planning import plan_freeze
+
+        return plan_freeze(request)
     from distlock_core.cli.freeze import freeze
 
     return freeze(request)
@@ -188,6 +205,7 @@ OPERATIONS: dict[str, Callable[[Request], int]] = {
     "prune": _prune,
     "policy": _policy,
     "history": _history,
+    "run": _run,
     "lock": _lock,
     "unlock": _unlock,
     "break": _break,

@@ -122,7 +122,10 @@ GOES_WITH: dict[str, dict[str, str]] = {
     **dict.fromkeys(("on-failure", "record-arguments", "wait-for", "heartbeat", "node", "only-if", "unless"), _COMMAND),
     **dict.fromkeys(("gate", "gate-timeout", "gate-every", "gate-for", "gate-at"), _GATE),
     "older-than": {"prune": "is the age from which on notes are deleted"},
-    "dry-run": dict.fromkeys(("prune", "policy", "break"), "only says what would be changed"),
+    "dry-run": {
+        **dict.fromkeys(("run", "lock"), "only says whether the lock would be acquired"),
+        **dict.fromkeys(("unlock", "break", "freeze", "policy", "prune"), "only says what would be changed"),
+    },
     "yes": {"break": "breaks the hold without asking"},
     "for": {"freeze": "is the time after which the freeze ends"},
     "clear": {"policy": "removes the rules of a policy"},

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from distlock_core.base.deadline import Cancel
+    from distlock_core.errors import Frozen, LockBusy
     from distlock_core.etcd.client import Etcd
     from distlock_core.hints import Hint
     from distlock_core.lock.reentry import Reentry
@@ -125,13 +126,35 @@ class Acquisition:
 
         Writes nothing. Raises as `run()` does without waiting.
         """
+        found = self.foresee()
+        if not isinstance(found, tuple):
+            raise found
+        return found
+
+    def foresee(self) -> tuple[Reentry | None, ...] | LockBusy | Frozen:
+        """As `preview()`, but an attempt that may wait gets the error with what it would wait for.
+
+        Raises what `run()` would raise without waiting at all.
+        """
         snapshots = self._read(self._patience.within(self._contact))
-        entries = self._entries.find(snapshots)
-        if not isinstance(entries, tuple):
-            raise refusals.busy(entries, snapshots.states(self._locks), self._entries.last_to_open())
-        if claims_any(entries) and snapshots.each[0].mutex_busy:
-            raise refusals.mutex_busy(snapshots.states(self._locks))
-        return tuple(None if isinstance(entry, int) else entry for entry in entries)
+        entries, states = self._entries.find(snapshots), snapshots.states(self._locks)
+        if isinstance(entries, tuple):
+            if not (claims_any(entries) and snapshots.each[0].mutex_busy):
+                return tuple(None if isinstance(entry, int) else entry for entry in entries)
+            busy: LockBusy | Frozen = refusals.mutex_busy(states)
+        else:
+            busy = refusals.busy(entries, states, self._entries.last_to_open())
+            self._refuse_a_circle(states)
+        if self._nowait:
+            raise busy
+        return busy
+
+    def _refuse_a_circle(self, states: Sequence[LockState]) -> None:
+        """Refuse to wait for a command around this one, which would never end."""
+        for state in () if self._nowait else states:
+            circle = refusals.waits_for_itself(state, self._spec.inside)
+            if circle is not None:
+                raise circle
 
     def _until_held(self) -> tuple[Acquired, ...]:
         snapshots = self._read(self._patience.within(self._contact))
@@ -213,10 +236,7 @@ class Acquisition:
         seen: Snapshots | None = None
         self._forget_gate()
         if not self.queue.tickets:
-            for state in snapshots.states(self._locks):
-                circle = refusals.waits_for_itself(state, self._spec.inside)
-                if circle is not None:
-                    raise circle
+            self._refuse_a_circle(snapshots.states(self._locks))
             seen = self.queue.join(ticket_record(self._spec), self._call())
             self._was_queued = True
         else:

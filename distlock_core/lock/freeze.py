@@ -85,10 +85,7 @@ class FreezeKey:
                 found = Freeze.parse(self._lock, KeyValue(self._key, put.value, born, revision, put.lease))
                 break
             if not force:
-                raise Frozen(
-                    f"{is_frozen_by(with_ttl_left(self._etcd, found, patience))}: left as it is",
-                    hints=[Hint(REPLACE_FREEZE)],
-                )
+                raise already_frozen(with_ttl_left(self._etcd, found, patience))
             before = found
         if before is not None:
             self._drop_lease(before)
@@ -143,6 +140,11 @@ class FreezeKey:
                 self._etcd.revoke(freeze.kv.lease, Patience.lasting(GIVE_UP))
             except DistlockError:
                 pass
+
+
+def already_frozen(present: Freeze) -> Frozen:
+    """The error for what is frozen already."""
+    return Frozen(f"{is_frozen_by(present)}: left as it is", hints=[Hint(REPLACE_FREEZE)])
 
 
 def with_ttl_left(etcd: Etcd, freeze: Freeze, patience: Patience) -> Freeze:

@@ -402,6 +402,11 @@ def preview_of_all(lock: Lock) -> tuple[Reentry | None, ...]:
     return Acquisition(lock._etcd, lock._spec, NO_WAIT, lock._connect_timeout).preview()
 
 
+def foresee_all(lock: Lock, timeout: float) -> tuple[Reentry | None, ...] | LockBusy | Frozen:
+    """As `preview_of_all()` for a call that may wait: then the error is returned that says what it would wait for."""
+    return Acquisition(lock._etcd, lock._spec, Wait.of(timeout), lock._connect_timeout).foresee()
+
+
 def resume(lock: Lock, found: Sequence[KeyValue], run: str, slots: Sequence[int], refresh: float | None) -> None:
     """Continue a leased hold that another process has acquired and handed over: one key and slot for each lock.
 

@@ -99,7 +99,10 @@ def test_file_and_environment_do_not_get_into_a_policy(
         (["--policy", "--lock-name=x", "--slots=2", "--ttl=5"], "--ttl goes with -- COMMAND"),
         (["--policy", "--list"], "mutually exclusive"),
         (["--show", "--lock-name=x", "--clear"], "--clear goes with --policy"),
-        (["--show", "--lock-name=x", "--dry-run"], "--dry-run goes with --prune or --policy"),
+        (
+            ["--show", "--lock-name=x", "--dry-run"],
+            "--dry-run goes with -- COMMAND, --lock, --unlock, --break, --freeze, --policy or --prune",
+        ),
         (["--show", "--lock-name=x", "--window=Mon"], "--window goes with -- COMMAND"),
         (["--unlock", "--lock-name=x", "--expect=5"], "--expect goes with -- COMMAND"),
         (["--policy", "true"], "--policy runs no command"),

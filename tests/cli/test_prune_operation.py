@@ -67,7 +67,10 @@ def test_as_json(run_distlock: Run, realm: RealmView) -> None:
             "--prune applies to all locks of a realm: leave out --lock-name",
         ),
         (["--list", "--older-than=1d"], "--older-than goes with --prune"),
-        (["--lock-name=x", "--dry-run", "--", "true"], "--dry-run goes with --prune or --policy"),
+        (
+            ["--lock-name=x", "--dry-run", "--show"],
+            "--dry-run goes with -- COMMAND, --lock, --unlock, --break, --freeze, --policy or --prune",
+        ),
         (["--prune", "--list", "--older-than=1d"], "--list and --prune are mutually exclusive: use one of them"),
     ],
 )
