@@ -161,7 +161,10 @@ def cool_down(etcd: Etcd, held: Sequence[HeldKey], lease: Lease, by: str, patien
         return Put(one.keys.last, EndNote("cooled", by).record(one.kv))
 
     until = int(time.time()) + lease.ttl
-    found = leave_taken(etcd, held, {"state": COOLING, "until": until}, patience, lease.id, ended)
+    changes: dict[str, Any] = {"state": COOLING, "until": until}
+    if len(held) > 1:
+        changes["together"] = len(held)
+    found = leave_taken(etcd, held, changes, patience, lease.id, ended)
     if not any(found):
         lease.revoke(patience)
     return found

@@ -142,6 +142,8 @@ def run_details(spec: LockSpec, run: str) -> dict[str, Any]:
     details = {"run": run, "kind": spec.kind, **me}
     if spec.kind == "lock":
         details["taker"] = dict(spec.taker or me)
+        if spec.ttl is not None and len(spec.locks) > 1:
+            details["together"] = len(spec.locks)  # on one lease
     if spec.value is not None:
         details["value"] = spec.value
     details.update(spec.details or {})

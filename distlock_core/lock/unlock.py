@@ -93,8 +93,12 @@ def clean_up(etcd: Etcd, ended: Sequence[Holder], state_dir: str | None) -> None
             from distlock_core.process.run_notes import forget
 
             forget(state_dir, holder.record.run)
-    for lease in {holder.lease for holder in ended if holder.lease and holder.is_unattended}:
-        _drop_lease(etcd, lease)
+    unattended = [holder for holder in ended if holder.lease and holder.is_unattended]
+    for lease in {holder.lease for holder in unattended}:
+        on_it = [holder for holder in unattended if holder.lease == lease]
+        # Locks that were taken, or cool down, together have one lease: it must not end those that are left.
+        if len(on_it) >= max(holder.record.number("together") or 1 for holder in on_it):
+            _drop_lease(etcd, lease)
 
 
 def _cooldown_of(holder: Holder, by: str, cooldown: int | None) -> int | None:

@@ -422,6 +422,38 @@ def test_a_lost_keep_or_cooldown_is_resolved(scene: Scene, proxy: Proxy, lose: C
 # The end, and the loss.
 
 
+@pytest.mark.parametrize("how", ["cool", "step", "unlock with a cooldown"])
+@pytest.mark.parametrize("broken", [False, True], ids=["unlocked", "broken"])
+def test_to_end_one_of_those_on_one_lease_leaves_the_others(scene: Scene, how: str, broken: bool) -> None:
+    realm = scene.realm()
+    if how == "step":
+        realm.lock(BOTH, "me", step=True, ttl=60).acquire(0)
+    else:
+        lock = realm.lock(BOTH, "me", ttl=60).acquire(0)
+        if how == "cool":
+            lock.cool(600)
+        else:
+            realm.unlock_all(BOTH, "me", cooldown=600)
+    first, second = BOTH
+    if broken:
+        realm.break_hold(realm.show(first).holders[0], "it is not needed")
+    else:
+        realm.unlock(first)
+    assert realm.show(first).holders == ()
+    assert [holder.owner for holder in realm.show(second).holders] == ["me"]
+    realm.unlock(second)
+    assert realm.show(second).holders == ()
+
+
+@pytest.mark.parametrize("how", ["cool", "step"])
+def test_to_end_all_of_those_on_one_lease_ends_the_lease(scene: Scene, how: str) -> None:
+    lock = scene.realm().lock(BOTH, "me", step=how == "step", ttl=60).acquire(0)
+    if how == "cool":
+        lock.cool(600)
+    scene.realm().unlock_all(BOTH)
+    scene.assert_clean()
+
+
 @pytest.mark.parametrize("name", BOTH)
 def test_the_loss_of_one_is_the_loss_of_all(scene: Scene, name: str) -> None:
     told: list[Any] = []
