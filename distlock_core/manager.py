@@ -17,6 +17,7 @@ from distlock_core.events.ownership import Readers
 from distlock_core.lock.lease import TICKET_TTL
 from distlock_core.lock.lock import hold_of
 from distlock_core.model.checks import check_text
+from distlock_core.model.keys import DEFAULT_RANK
 from distlock_core.process.identity import hostname
 
 TYPE_CHECKING = False
@@ -61,14 +62,15 @@ class LockManager:
         ride_out: bool = False,
         listener: Callable[[Notice], object] | None = None,
         gate: Gate | None = None,
+        rank: int = DEFAULT_RANK,
     ) -> None:
         """Contend for the lock `name` in `realm`.
 
         `ttl`: seconds after which the lock is free when its holder is gone. It is renewed every `refresh` seconds
         (default: ttl/3). `value`, `reason` and `owner` (default: the host's name and a random id) are shown to others
         while the lock is held. `listener`: see `add_listener()`. `gate`: asked before the lock is acquired, not at its
-        release. Raises `ConfigError`. An etcd that is away is no
-        error: the manager waits for it.
+        release. Of the managers that wait, those with a lower `rank` (0 to 99) take over first. Raises `ConfigError`.
+        An etcd that is away is no error: the manager waits for it.
         """
         if not isinstance(name, str):
             raise ConfigError("a LockManager contends for one lock: name it by a string")
@@ -79,7 +81,7 @@ class LockManager:
         self._ttl, self._refresh = ttl, refresh
         self._ride_out = ride_out
         self._value, self._reason = value, reason
-        self._gate = gate
+        self._gate, self._rank = gate, rank
         self._new_lock()  # raises here if an argument is wrong
         self._pid = os.getpid()
         self._hold: _Hold | None = None
@@ -268,6 +270,7 @@ class LockManager:
             # A dead waiter must not block others for longer than a dead holder does.
             ticket_ttl=min(TICKET_TTL, self._ttl),
             gate=None if self._gate is None else self._gate.only_before(),
+            rank=self._rank,
         )
 
     def _announce(self) -> None:

@@ -86,7 +86,7 @@ class Acquisition:
         self._contact = connect_timeout if wait.is_none else min(connect_timeout, wait.seconds)
         longest = connect_timeout + MUTEX_GRACE if wait.is_none else wait.seconds
         self._patience = Patience(self._started + longest, cancel)
-        self.queue = Queue(etcd, spec.locks, spec.ticket_ttl)
+        self.queue = Queue(etcd, spec.locks, spec.rank, spec.ticket_ttl)
         self._entries = Entries(spec, self.queue)
         self._claims = Claims(etcd, spec, self.queue)
         self._was_queued = False

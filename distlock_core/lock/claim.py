@@ -108,7 +108,7 @@ class Claims:
         then: list[Op] = [Put(key, record, lease)]
         if ticket is not None:
             then.append(Delete(ticket.key))
-        conditions = claim_conditions(keys, snapshot, ticket, slot, rules.slots)
+        conditions = claim_conditions(keys, self._spec.rank, snapshot, ticket, slot, rules.slots)
         kv = KeyValue(key, record, 0, 0, lease)
         acquired = Acquired(keys, kv, self._run, slot, lease=self.lease, cooldown=rules.cooldown)
         return acquired, conditions, then
@@ -134,14 +134,14 @@ class Claims:
     ) -> tuple[Acquired, ...] | Snapshots:
         self._note()
         self._doubt = claim
-        reads = gets_of_all(self._locks, self._queue.tickets)
+        reads = gets_of_all(self._locks, self._spec.rank, self._queue.tickets)
         try:
             outcome = self._etcd.txn(conditions, then, reads, call())
         except (OutcomeUnknown, Cancelled):
             raise
         except NoSpace:
             # etcd applies the write that exceeds the quota, although it reports an error. Nothing is in flight now.
-            found = self._etcd.read(gets_of_all(self._locks, ()), call())
+            found = self._etcd.read(gets_of_all(self._locks, self._spec.rank, ()), call())
             self.won = self._won(claim, found, call())
             self._doubt = None
             if self.won is None:
@@ -155,7 +155,7 @@ class Claims:
         if not outcome.succeeded:
             self._doubt = None
             self.drop_lease()
-            return Snapshots.parse(self._locks, outcome, self._queue.tickets)
+            return Snapshots.parse(self._locks, self._spec.rank, outcome, self._queue.tickets)
         won = self.won = tuple(_at(outcome.revision, one) for one in claim.acquired)
         self._doubt = None
         return won
@@ -165,7 +165,7 @@ class Claims:
 
         If another client has deleted some of them since, the others are undone.
         """
-        holders = Snapshots.parse(self._locks, outcome, ()).held_under(self._run)
+        holders = Snapshots.parse(self._locks, self._spec.rank, outcome, ()).held_under(self._run)
         found = tuple(one._replace(kv=holder.kv) for one, holder in zip(claim.acquired, holders) if holder is not None)
         if found and len(found) < len(holders):
             self.undo(found, patience)
@@ -239,7 +239,7 @@ class Claims:
         unchanged = self._notes_unchanged(claim.snapshots)
         note = claim.snapshots.each[0].last
         again = Put(self._locks[0].last, note.value if note else Record(0, "", {"how": ""}).encode())
-        reads = gets_of_all(self._locks, ())
+        reads = gets_of_all(self._locks, self._spec.rank, ())
         try:
             outcome = self._etcd.txn(unchanged, [again, *reads], reads, patience)
         except NoSpace as full:

@@ -32,12 +32,21 @@ def after(snapshot: Snapshot, events: Iterable[Event], keys: Keys, read_at: int)
         elif kv.key == keys.last and not deleted:
             snapshot = snapshot._replace(last=kv)
         elif deleted and any(kv.key == ticket.key for ticket in snapshot.ahead or ()):
-            left = tuple(ticket for ticket in snapshot.ahead or () if ticket.key != kv.key)
-            snapshot = snapshot._replace(ahead=left, waiting=snapshot.waiting - 1)
+            snapshot = _without(snapshot, kv.key)
         else:
-            return None  # its own ticket, another slot, a freeze, the mutex, the policy, or a note that was pruned
+            # Its own ticket, a waiter with a lower rank, another slot, a freeze, the mutex, the policy, a pruned note.
+            return None
         snapshot = snapshot._replace(revision=max(snapshot.revision, kv.mod_revision))
     return snapshot
+
+
+def _without(snapshot: Snapshot, ticket: bytes) -> Snapshot:
+    """The snapshot without a ticket ahead. Those of lower ranks are known one by one here, and come first."""
+    keys = [kv.key for kv in snapshot.ahead or ()]
+    at = keys.index(ticket)
+    ahead = (*(snapshot.ahead or ())[:at], *(snapshot.ahead or ())[at + 1 :])
+    outranked = snapshot.outranked - (at < snapshot.outranked)
+    return snapshot._replace(ahead=ahead, waiting=snapshot.waiting - 1, outranked=outranked)
 
 
 def is_incomplete(snapshot: Snapshot) -> bool:

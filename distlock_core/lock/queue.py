@@ -6,7 +6,7 @@ from distlock_core.base.deadline import RETRY_PAUSE, Patience, jittered, now
 from distlock_core.etcd.values import REREAD, Compacted, WatchEnded
 from distlock_core.lock.lease import TICKET_TTL, Lease
 from distlock_core.lock.snapshot import NEAREST, Snapshots, gets_of_all
-from distlock_core.model.keys import ends
+from distlock_core.model.keys import DEFAULT_RANK, ends
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,18 +28,24 @@ COUNTING = 1.0  # seconds, for each place in the queue, between two reads of all
 class Queue:
     """The place of one waiter in the queue of each of its locks, if it has one.
 
-    It watches the two tickets just ahead of its own. The first two in the queue watch the lock itself, and update their
-    snapshots from the events alone. So a release and a claim wake two waiters each, however many there are, and the
-    next holder needs no read when the lock is released, even if the hold before was too short to prepare for it.
+    It watches the two tickets just ahead of its own: of its own rank if there are two, else also of lower ranks. The
+    first two in the queue watch the lock itself, and update their snapshots from the events alone. So a release and a
+    claim wake two waiters each, however many there are, and the next holder needs no read when the lock is released,
+    even if the hold before was too short to prepare for it.
 
     A waiter for several locks watches the ticket just ahead of it in each queue in which it is not first. Once it is
     first in all, it watches all the locks, and reads after each event. So does one for a lock with several slots.
+
+    Who watches the locks also watches for waiters with a lower rank, which may join ahead of it at any time. The others
+    need not: before their turn comes, one of the two tickets goes, and then they read.
     """
 
-    def __init__(self, etcd: Etcd, locks: Sequence[Keys], ttl: int = TICKET_TTL) -> None:
+    def __init__(self, etcd: Etcd, locks: Sequence[Keys], rank: int = DEFAULT_RANK, ttl: int = TICKET_TTL) -> None:
         """`ttl` (seconds): how long the tickets survive without a renewal."""
         self._etcd = etcd
         self._locks = locks
+        self._rank = rank
+        self._below = [keys.below_rank(rank) for keys in locks]
         self._ttl = ttl
         # With several slots, a read is needed to know their holders; with several locks, to know all at one revision.
         self.follows = len(locks) == 1
@@ -51,7 +57,8 @@ class Queue:
         self._followed: Snapshots | None = None  # the last snapshots, as updated from events
         self._read_at = 0  # revision of the read on which that snapshot is based
         self._reread_at = 0.0
-        self._positions = [0 for _ in locks]  # as last counted; nobody joins ahead, so they are never too low
+        # Within the rank, as last counted; nobody of the same rank joins ahead, so they are never too low.
+        self._positions = [0 for _ in locks]
         self._count_at = 0.0
 
     @property
@@ -64,28 +71,25 @@ class Queue:
 
         Raises as `take_tickets()`; the next `join()` or `leave()` removes what may remain.
         """
-        from distlock_core.lock.ticket import take_tickets
+        from distlock_core.lock.ticket import Ticket, take_tickets
 
         self._drop_leftover(None)
         lease = self._leftover = Lease(self._etcd, self._ttl, None, of_ticket=True)
         lease.grant(self._ttl, patience)
-        reads = gets_of_all(self._locks, ())
-        self.tickets, joined = take_tickets(self._etcd, self._locks, lease, record, reads, patience)
+        wanted = tuple(Ticket(keys.ticket(lease.id, self._rank), 0, lease) for keys in self._locks)
+        reads = gets_of_all(self._locks, self._rank, wanted)
+        self.tickets, joined = take_tickets(self._etcd, wanted, record, reads, patience)
         self._leftover = None
         self._count_at = 0.0
         if joined is None:
             return None
-        snapshots = Snapshots.parse(self._locks, joined, self.tickets)
-        # At this revision, all other tickets are ahead.
-        return self._counted(
-            snapshots._replace(each=tuple(one._replace(position=one.waiting) for one in snapshots.each))
-        )
+        return self._counted(Snapshots.parse(self._locks, self._rank, joined, self.tickets))
 
     def read(self, patience: Patience) -> Snapshots:
         """Read the locks, and the place in their queues."""
         counts = bool(self.tickets) and now() >= self._count_at
-        outcome = self._etcd.read(gets_of_all(self._locks, self.tickets, count=counts), patience)
-        return self._counted(Snapshots.parse(self._locks, outcome, self.tickets, counted=counts))
+        outcome = self._etcd.read(gets_of_all(self._locks, self._rank, self.tickets, count=counts), patience)
+        return self._counted(Snapshots.parse(self._locks, self._rank, outcome, self.tickets, counted=counts))
 
     @property
     def _front(self) -> int:
@@ -97,11 +101,13 @@ class Queue:
         found = []
         for known, one in zip(self._positions, snapshots.each):
             if one.ahead is None:
-                found.append(one.waiting + 1)
-            elif len(one.ahead) < NEAREST:
-                found.append(len(one.ahead) + 1)
+                found.append(one.outranked + 1)
+                continue
+            older = len(one.ahead) - min(one.outranked, NEAREST)
+            if older < NEAREST:
+                found.append(one.outranked + older + 1)
             else:
-                found.append(max(NEAREST + 1, min(known, one.waiting)))
+                found.append(one.outranked + max(NEAREST + 1, min(known, one.waiting - one.outranked)))
         return found
 
     def is_near(self, snapshots: Snapshots) -> bool:
@@ -202,6 +208,8 @@ class Queue:
         That watch starts at the current revision, as etcd serves watches that start in the past only every 100 ms.
         """
         ahead, is_near = self._ahead(snapshots), self.is_near(snapshots)
+        if is_near:
+            ahead = self._of_own_rank(ahead)
         is_enough = is_near is self._watches_locks and self._watched.issuperset(ahead)
         if self._watch is not None and is_enough and self._watch.endpoint == self._etcd.endpoint:
             return self._watch
@@ -215,13 +223,15 @@ class Queue:
         return self._watch
 
     def _watch_locks(self, ahead: Sequence[bytes], patience: Patience) -> None:
+        """Watch the locks, these tickets, and the queues of all lower ranks."""
         self.stop_watching()
+        ahead = self._of_own_rank(ahead)
         ranges: list[tuple[bytes, bytes | None]] = [(key, None) for key in ahead]
         for keys, ticket in zip(self._locks, self.tickets):
             alone = [ticket.key, keys.lock, keys.freeze, keys.lock_freeze, keys.policy]
             if len(self._locks) == 1:
                 alone.append(keys.last)
-            ranges += [*((key, None) for key in alone), ends(keys.slots), ends(keys.mutex)]
+            ranges += [*((key, None) for key in alone), ends(keys.slots), ends(keys.mutex), keys.below_rank(self._rank)]
         self._watch = self._etcd.watch(list(dict.fromkeys(ranges)), 0, patience)
         self._watched = frozenset(ahead)
         self._watches_locks = True
@@ -236,3 +246,6 @@ class Queue:
     def _ahead(self, snapshots: Snapshots) -> list[bytes]:
         """The tickets just ahead of this waiter's in each queue, as many as it watches."""
         return [kv.key for one in snapshots.each for kv in (one.ahead or ())[-self._front :]]
+
+    def _of_own_rank(self, tickets: Sequence[bytes]) -> list[bytes]:
+        return [key for key in tickets if not any(start <= key < end for start, end in self._below)]

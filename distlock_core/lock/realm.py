@@ -8,8 +8,8 @@ from distlock_core.errors import ConfigError
 from distlock_core.lock.lease import TICKET_TTL
 from distlock_core.lock.lock import Lock
 from distlock_core.lock.spec import CONNECT_TIMEOUT, RELEASE_TIMEOUT, LockSpec
-from distlock_core.model.checks import check_name, check_names, check_owner, check_prefix, check_text
-from distlock_core.model.keys import DEFAULT_MUTEX, DEFAULT_PREFIX, Keys
+from distlock_core.model.checks import check_name, check_names, check_owner, check_prefix, check_rank, check_text
+from distlock_core.model.keys import DEFAULT_MUTEX, DEFAULT_PREFIX, DEFAULT_RANK, Keys
 from distlock_core.model.state import Holder, LockState
 from distlock_core.process.identity import hostname
 
@@ -78,10 +78,11 @@ class Realm:
         ticket_ttl: int = TICKET_TTL,
         cooldown: int | None = None,
         gate: Gate | None = None,
+        rank: int = DEFAULT_RANK,
     ) -> Lock:
         """Return a lock, not yet acquired. Raises `ConfigError`.
 
-        Several names, in a list, are several locks that are acquired together or not at all, at most 16. While it is
+        Several names, in a list, are several locks that are acquired together or not at all, at most 14. While it is
         held it publishes its `value` (an address, a state), for `get()` and `watch()`. `owner` is shown to others
         (default: the host name); if it is given, the same owner can re-enter a lock that it holds as a `step`, or that
         its dead run has left. `slots` is the number of simultaneous holders allowed (default: 1). `window` has the
@@ -94,7 +95,8 @@ class Realm:
         (`trace_of()`) of the process that a step is taken for (default: this process); that process and its descendants
         can re-enter the step, others only with its `token`, or once that process is provably gone. A `gate` is asked by
         the first in the queue before it claims the lock, and by `release()`, which raises `NotSettled` and keeps the
-        lock if it is not green in time.
+        lock if it is not green in time. Waiters with a lower `rank` (0 to 99) are served first, those with the same one
+        in the order of arrival.
         """
         spec = LockSpec(
             self._locks(name),
@@ -117,6 +119,7 @@ class Realm:
             cooldown=cooldown,
             given={"slots": slots, "window": window, "expect": expect, "cooldown": cooldown},
             gate=gate,
+            rank=check_rank(rank),
         )
         return Lock(
             self._etcd,

@@ -30,9 +30,13 @@ NEAREST = 2  # tickets ahead of a waiter's own that an ordinary read shows, howe
 class Snapshot(Value):
     """A lock at one revision, as a waiter sees it.
 
-    `ahead`: the tickets just ahead of the waiter's own, the eldest first: `NEAREST` of them at most, or all if the read
-    was for them. None if its own ticket is not in the queue. `position` in the queue counts from 1, and is 0 if this
-    read does not tell it. `crowded`: there are more slot keys than a lock can have slots, so some were not read.
+    `ahead`: known tickets ahead of the waiter's own, in the order in which they are served, if there are any: up to
+    `NEAREST` of lower ranks, then those of its rank just before its own (`NEAREST` of them, or all if the read was for
+    them). None if its own ticket is not in the queue. `outranked`: the number of all waiters with a lower rank; without
+    a ticket also those with the same rank, which are all that are ahead then. `position` among the waiters of its rank
+    counts from 1, and is 0 if this read does not tell it.
+
+    `crowded`: there are more slot keys than a lock can have slots, so some were not read.
     """
 
     revision: int
@@ -45,16 +49,23 @@ class Snapshot(Value):
     crowded: bool = False
     position: int = 0
     policy: KeyValue | None = None
+    outranked: int = 0
 
     @classmethod
     def parse(cls, keys: Keys, outcome: Outcome, ticket: Ticket | None, *, counted: bool = False) -> Snapshot:
         """Parse the results of `gets()`, which are the last ones of the outcome. `counted`: of its `count`."""
-        lock, slots, queue, freeze, mutex, last, own_freeze, policy = outcome.ranges()[-8:]
+        found = outcome.ranges()[-9 if ticket is None else -10 :]
+        lock, slots, queue, freeze, mutex, last, own_freeze, policy, lower = found[:9]
         ahead: tuple[KeyValue, ...] | None = None
         position = 0
-        if ticket is not None and queue.kvs and queue.kvs[0].create_revision == ticket.create_revision:
-            ahead = queue.kvs[:0:-1]
-            position = len(queue.kvs) if counted or len(ahead) < NEAREST else 0
+        if ticket is not None:
+            own = found[9]
+            if own.kvs and own.kvs[0].create_revision == ticket.create_revision:
+                ahead = (*sorted(lower.kvs, key=keys.order), *own.kvs[:0:-1])
+                if ticket.create_revision == outcome.revision:
+                    position = own.total  # it has just joined: all others are ahead
+                elif counted or len(own.kvs) <= NEAREST:
+                    position = len(own.kvs)
         return cls(
             outcome.revision,
             tuple(Holder.parse(keys, kv) for kv in (*lock.kvs, *slots.kvs)),
@@ -66,12 +77,13 @@ class Snapshot(Value):
             slots.total > len(slots.kvs),
             position,
             policy.kvs[0] if policy.kvs else None,
+            lower.total,
         )
 
     @property
     def is_my_turn(self) -> bool:
-        """True for the first in the queue; without a ticket, if the queue is empty."""
-        return self.waiting == 0 if self.ahead is None else not self.ahead
+        """True for the first in the queue; without a ticket, if it would be."""
+        return not self.outranked if self.ahead is None else not self.ahead
 
     def free_slot(self, slots: int) -> int | None:
         """The lowest free slot. A lock with one slot is free only if no slot is held.
@@ -94,7 +106,10 @@ class Snapshot(Value):
     def state(self, name: str) -> LockState:
         """The state for messages and listings."""
         note = self.last.value if self.last else None
-        state = LockState(name, self.holders, self.waiting, note=note, freezes=self.freezes, mutex_busy=self.mutex_busy)
+        position = self.outranked + 1 if self.ahead is None else 0
+        state = LockState(
+            name, self.holders, self.waiting, (), note, self.freezes, mutex_busy=self.mutex_busy, position=position
+        )
         if self.policy is None:
             return state
         from distlock_core.model.policy import Policy
@@ -110,13 +125,13 @@ class Snapshots(Value):
 
     @classmethod
     def parse(
-        cls, locks: Sequence[Keys], outcome: Outcome, tickets: Sequence[Ticket], *, counted: bool = False
+        cls, locks: Sequence[Keys], rank: int, outcome: Outcome, tickets: Sequence[Ticket], *, counted: bool = False
     ) -> Snapshots:
         """Parse the results of `gets_of_all()`, which are the last ones of the outcome. `counted`: of its `count`."""
         if len(locks) == 1:
             only = Snapshot.parse(locks[0], outcome, tickets[0] if tickets else None, counted=counted)
             return cls(outcome.revision, (only,))
-        wanted = [gets(keys, ticket) for keys, ticket in zip(locks, _or_none(locks, tickets))]
+        wanted = [gets(keys, rank, ticket, count=counted) for keys, ticket in zip(locks, _or_none(locks, tickets))]
         union = once(get for one in wanted for get in one)
         found = dict(zip(union, outcome.ranges()[-len(union) :]))
         each = [
@@ -139,19 +154,24 @@ class Snapshots(Value):
         return tuple(one.state(keys.name) for keys, one in zip(locks, self.each))
 
 
-def gets(keys: Keys, ticket: Ticket | None, *, count: bool = False) -> list[Get]:
+def gets(keys: Keys, rank: int, ticket: Ticket | None, *, count: bool = False) -> list[Get]:
     """The reads for a `Snapshot`. What they return does not grow with the queue, except for a `count`.
 
-    They include the ticket and its `NEAREST` ahead (with `count` all ahead), or without a ticket the queue's youngest:
-    so they show the same for a ticket that is put in the same transaction.
+    With a ticket they include the ticket, its `NEAREST` ahead of the same rank (with `count` all of them), and the
+    youngest of lower ranks; without one, only how many would be ahead. A ticket that is put in the same transaction has
+    the create_revision 0 here.
     """
-    newest = 0 if ticket is None else ticket.create_revision
-    limit = 0 if count else NEAREST + 1
-    queue = Get(*ends(keys.queue), keys_only=True, limit=limit, max_create_revision=newest, youngest_first=True)
     mutex = Get(*ends(keys.mutex), keys_only=True, limit=1)
     slots = Get(*ends(keys.slots), limit=MOST_SLOTS)
+    queue = Get(*ends(keys.queue), keys_only=True, limit=1)
     of_lock = [Get(keys.lock), slots, queue, Get(keys.freeze), mutex, Get(keys.last)]
-    return [*of_lock, Get(keys.lock_freeze), Get(keys.policy)]
+    of_lock += [Get(keys.lock_freeze), Get(keys.policy)]
+    if ticket is None:
+        return [*of_lock, Get(*keys.up_to_rank(rank), keys_only=True, limit=1)]
+    newest, limit = ticket.create_revision, 0 if count else NEAREST + 1
+    lower = Get(*keys.below_rank(rank), keys_only=True, limit=NEAREST, youngest_first=True)
+    own = Get(*keys.of_rank(rank), keys_only=True, limit=limit, max_create_revision=newest, youngest_first=True)
+    return [*of_lock, lower, own]
 
 
 def _freezes(keys: Keys, found: tuple[KeyValue, ...]) -> tuple[Freeze, ...]:
@@ -162,11 +182,11 @@ def _freezes(keys: Keys, found: tuple[KeyValue, ...]) -> tuple[Freeze, ...]:
     return freezes_of(keys, found)
 
 
-def gets_of_all(locks: Sequence[Keys], tickets: Sequence[Ticket], *, count: bool = False) -> list[Get]:
+def gets_of_all(locks: Sequence[Keys], rank: int, tickets: Sequence[Ticket], *, count: bool = False) -> list[Get]:
     """The reads for `Snapshots`. What the locks of a realm share is read once."""
     if len(locks) == 1:
-        return gets(locks[0], tickets[0] if tickets else None, count=count)
-    wanted = [gets(keys, ticket, count=count) for keys, ticket in zip(locks, _or_none(locks, tickets))]
+        return gets(locks[0], rank, tickets[0] if tickets else None, count=count)
+    wanted = [gets(keys, rank, ticket, count=count) for keys, ticket in zip(locks, _or_none(locks, tickets))]
     return once(get for one in wanted for get in one)
 
 
@@ -179,7 +199,9 @@ def _or_none(locks: Sequence[Keys], tickets: Sequence[Ticket]) -> Sequence[Ticke
     return tickets or (None,) * len(locks)
 
 
-def claim_conditions(keys: Keys, snapshot: Snapshot, ticket: Ticket | None, slot: int, slots: int) -> list[Compare]:
+def claim_conditions(
+    keys: Keys, rank: int, snapshot: Snapshot, ticket: Ticket | None, slot: int, slots: int
+) -> list[Compare]:
     """The conditions for claiming a free slot: everything that the snapshot shows as free is still free."""
     if slots == 1:
         conditions = [_absent(keys.slot(slot)), _absent(*ends(keys.slots))]
@@ -190,14 +212,21 @@ def claim_conditions(keys: Keys, snapshot: Snapshot, ticket: Ticket | None, slot
             Compare("MOD", "LESS", keys.lock, snapshot.revision + 1),
             Compare("MOD", "LESS", keys.slots, snapshot.revision + 1, ends(keys.slots)[1]),
         ]
-    if ticket is None:
-        conditions.append(_absent(*ends(keys.queue)))
-    else:
-        born = ticket.create_revision
-        conditions.append(Compare("CREATE", "EQUAL", ticket.key, born))
-        conditions.append(Compare("CREATE", "GREATER", keys.queue, born - 1, ends(keys.queue)[1]))
+    conditions += my_turn(keys, rank, ticket)
     rest = [mutex_free(keys), *not_frozen(keys), policy_unchanged(keys, snapshot)]
     return [*conditions, *rest, *_not_void(keys, snapshot)]
+
+
+def my_turn(keys: Keys, rank: int, ticket: Ticket | None) -> list[Compare]:
+    """The conditions that no waiter is ahead: none has a lower rank, and none of the same rank is older."""
+    if ticket is None:
+        return [_absent(*keys.up_to_rank(rank))]
+    born, (start, end) = ticket.create_revision, keys.of_rank(rank)
+    return [
+        Compare("CREATE", "EQUAL", ticket.key, born),
+        Compare("CREATE", "GREATER", start, born - 1, end),
+        _absent(*keys.below_rank(rank)),
+    ]
 
 
 def not_frozen(keys: Keys) -> list[Compare]:

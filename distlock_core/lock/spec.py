@@ -7,7 +7,7 @@ import time
 from distlock_core.base.value import Value
 from distlock_core.etcd.values import KeyValue
 from distlock_core.lock.lease import TICKET_TTL, Lease
-from distlock_core.model.keys import Keys
+from distlock_core.model.keys import DEFAULT_RANK, Keys
 from distlock_core.model.record import ATTENDED, Record, times_of, token_of
 from distlock_core.process.identity import hostname, trace_of
 
@@ -65,6 +65,7 @@ class LockSpec(Value):
     cooldown: int | None = None  # seconds for which it stays taken after a success
     given: Mapping[str, Any] | None = None  # settings named by the caller that a policy can override, by field
     gate: Gate | None = None  # asked by the first in the queue before it claims, and before a release
+    rank: int = DEFAULT_RANK  # of a waiter: those with a lower one are served first
 
 
 class Rules(Value):

@@ -54,7 +54,7 @@ def state_of(keys: Keys, found: Sequence[KeyValue]) -> LockState:
         key = kv.key
         if key == keys.lock or key.startswith(keys.slots):
             holders.append(Holder.parse(keys, kv))
-        elif key.startswith(keys.queue):
+        elif key.startswith(keys.exclusive):
             queue.append(kv)
         elif key == keys.last:
             last = kv
@@ -62,12 +62,12 @@ def state_of(keys: Keys, found: Sequence[KeyValue]) -> LockState:
             freezes.append(kv)
         elif key == keys.policy:
             policy = kv
-    queue.sort(key=lambda kv: kv.create_revision)
+    queue.sort(key=keys.order)
     state = LockState(
         keys.name,
         tuple(sorted(holders, key=lambda holder: holder.slot)),
         len(queue),
-        tuple(Waiter.parse(kv) for kv in queue),
+        tuple(Waiter.parse(kv, keys.rank_of(kv.key)) for kv in queue),
         last.value if last else None,
         freezes_of(keys, freezes),
     )
@@ -117,7 +117,7 @@ def _held_once(alone: dict[str, KeyValue], shared: dict[bytes, KeyValue], prefix
         holder = new(Holder, (name, 0, record, token, modified, lease, key, value, kv, None, expect, None))
         encoded = name.encode()
         note = shared.get(last + encoded)
-        fields = (name, (holder,), 0, (), None if note is None else note.value, freezes, None, False)
+        fields = (name, (holder,), 0, (), None if note is None else note.value, freezes, None, False, 0)
         state = new(LockState, fields)
         policy = shared.get(policies + encoded)
         states.append(state if policy is None else _under(state, policy))

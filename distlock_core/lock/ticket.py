@@ -7,7 +7,6 @@ from distlock_core.base.value import Value
 from distlock_core.errors import OutcomeUnknown
 from distlock_core.etcd.values import Compare, Get, LeaseGone, Outcome, Put
 from distlock_core.lock.lease import Lease
-from distlock_core.model.keys import Keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Ticket(Value):
-    """A key in the queue of one lock. The queue is ordered by `create_revision`."""
+    """A key in the queue of one lock. The queue is ordered by rank, within a rank by `create_revision`."""
 
     key: bytes
     create_revision: int
@@ -25,19 +24,21 @@ class Ticket(Value):
 
 
 def take_tickets(
-    etcd: Etcd, locks: Sequence[Keys], lease: Lease, record: bytes, reads: Sequence[Get], patience: Patience
+    etcd: Etcd, wanted: Sequence[Ticket], record: bytes, reads: Sequence[Get], patience: Patience
 ) -> tuple[tuple[Ticket, ...], Outcome | None]:
-    """Join the end of each lock's queue in one transaction, so that all tickets have the same create_revision.
+    """Join each lock's queue with these tickets in one transaction, so that all have the same create_revision.
 
-    So all queues have the same order of waiters, and nobody waits in a circle. Also returns the outcome, with the
-    results of these `reads` right after the join; None if only the answer to a repeated request has arrived.
+    They also have the same rank. So all queues have the same order of waiters, and nobody waits in a circle.
+
+    Returns the tickets as they are in etcd, and the outcome, with the results of these `reads` right after the join;
+    None if only the answer to a repeated request has arrived.
 
     Raises as `Etcd` does; the tickets may exist anyway, until their lease expires. Raises `LeaseGone` if that lease
     expired meanwhile, or if another client has deleted one of the tickets: then queue again.
     """
-    keys = [lock.ticket(lease.id) for lock in locks]
+    keys = [ticket.key for ticket in wanted]
     absent = [Compare("CREATE", "EQUAL", key, 0) for key in keys]
-    puts = [Put(key, record, lease.id) for key in keys]
+    puts = [Put(ticket.key, record, ticket.lease.id) for ticket in wanted]
     while True:
         try:
             outcome = etcd.txn(absent, [*puts, *reads], [Get(key) for key in keys], patience)
@@ -45,8 +46,8 @@ def take_tickets(
             patience.pause(RETRY_PAUSE)
             continue  # no other waiter uses these keys, so a retry shows the outcome
         if outcome.succeeded:
-            return tuple(Ticket(key, outcome.revision, lease) for key in keys), outcome
+            return tuple(ticket._replace(create_revision=outcome.revision) for ticket in wanted), outcome
         born = {kv.key: kv.create_revision for found in outcome.ranges() for kv in found.kvs}
         if len(born) < len(keys) or len(set(born.values())) > 1:
             raise LeaseGone
-        return tuple(Ticket(key, born[key], lease) for key in keys), None
+        return tuple(ticket._replace(create_revision=born[ticket.key]) for ticket in wanted), None

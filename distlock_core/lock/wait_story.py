@@ -50,7 +50,7 @@ class Watcher:
     def __init__(self, progress: Callable[[Waiting], None] | None = None, busy: LockState | None = None) -> None:
         self._progress = progress
         self._since = now()
-        self._position = 0 if busy is None else busy.waiting + 1
+        self._position = 0 if busy is None else busy.position or busy.waiting + 1
         self._behind = "" if busy is None else _behind(busy)
 
     def __call__(self, waiting: Waiting) -> None:

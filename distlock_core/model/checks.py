@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from distlock_core.errors import ConfigError
 from distlock_core.hints import RAW_PREFIX, Hint
-from distlock_core.model.keys import DEFAULT_MUTEX, RESERVED
+from distlock_core.model.keys import DEFAULT_MUTEX, LAST_RANK, RESERVED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MOST_LOCKS = 16  # taken together: etcd's default limit is 128 operations in one transaction
+MOST_LOCKS = 14  # taken together: etcd's default limit is 128 operations in one transaction
 LONGEST_NAME = 255  # bytes of UTF-8
 LONGEST = 1024  # bytes of UTF-8 in an owner, a prefix or a raw key
 LONGEST_SHOWN = 60  # characters of a wrong value in a message
@@ -58,6 +58,13 @@ def check_owner(owner: str) -> str:
     if ";" in owner:
         raise ConfigError(f"illegal owner (id) {_shown(owner)}: it must not contain ';'")
     return _check_length(check_plain(owner, "owner (id)"), "owner (id)")
+
+
+def check_rank(rank: int) -> int:
+    """Return `rank` if it is valid. Raises `ConfigError`."""
+    if type(rank) is not int or not 0 <= rank <= LAST_RANK:
+        raise ConfigError(f"rank: expected a whole number from 0 to {LAST_RANK}, found {ascii(rank)[:LONGEST_SHOWN]}")
+    return rank
 
 
 def check_prefix(prefix: str, *, raw: bool = False) -> str:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from distlock_core.etcd.values import prefix_end
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from distlock_core.etcd.values import KeyValue
+
 DEFAULT_PREFIX = "/distlock/"
 DEFAULT_MUTEX = "__internal_lock"
 RESERVED = "__"
+DEFAULT_RANK = 50
+LAST_RANK = 99  # the first one is 0
 
 
 class Keys:
@@ -35,14 +41,37 @@ class Keys:
         self.lock = key.encode()
         self.slots = self.lock + b"/slot/"
         self.queue = self.lock + b"/queue/"
+        self.exclusive = self.queue + b"x/"
         self.lock_freeze = self.lock + b"/freeze"
 
     def slot(self, number: int) -> bytes:
         """The key of a slot. Slot 0 is the lock's key itself."""
         return self.slots + b"%d" % number if number else self.lock
 
-    def ticket(self, lease: int) -> bytes:
-        return self.queue + b"%016x" % lease
+    def ticket(self, lease: int, rank: int = DEFAULT_RANK) -> bytes:
+        """The key of a waiter. The queue is ordered by rank, within a rank by `create_revision`."""
+        return self.exclusive + b"%02d/%016x" % (rank, lease)
+
+    def rank_of(self, ticket: bytes) -> int:
+        """The rank of a waiter from its ticket's key. A key in another format counts as the default rank."""
+        digits = ticket[len(self.exclusive) :].partition(b"/")[0]
+        return int(digits) if len(digits) == 2 and digits.isdigit() else DEFAULT_RANK
+
+    def order(self, ticket: KeyValue) -> tuple[int, int]:
+        """The sort key of tickets in the order in which they are served."""
+        return self.rank_of(ticket.key), ticket.create_revision
+
+    def of_rank(self, rank: int) -> tuple[bytes, bytes]:
+        """The range of all tickets with this rank."""
+        return ends(self.exclusive + b"%02d/" % rank)
+
+    def below_rank(self, rank: int) -> tuple[bytes, bytes]:
+        """The range of all tickets with a lower rank, which are served first."""
+        return self.exclusive, self.of_rank(rank)[0]
+
+    def up_to_rank(self, rank: int) -> tuple[bytes, bytes]:
+        """The range of all tickets with this rank or a lower one."""
+        return self.exclusive, self.of_rank(rank)[1]
 
     def is_held_by(self, key: bytes) -> bool:
         """True for the key of a slot, False for a ticket and for the keys of other locks."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distlock_core.base.value import Value
 from distlock_core.etcd.values import KeyValue
-from distlock_core.model.keys import Keys
+from distlock_core.model.keys import DEFAULT_RANK, Keys
 from distlock_core.model.record import COOLING, KEPT, HoldEnd, Record, token_of
 
 TYPE_CHECKING = False
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Waiter(Value):
-    """A waiter in the queue of a lock. `since` is a Unix time in seconds."""
+    """A waiter in the queue of a lock. `since` is a Unix time in seconds. Those with a lower rank are served first."""
 
     owner: str | None
     host: str
@@ -25,11 +25,13 @@ class Waiter(Value):
     reason: str
     lease: int
     create_revision: int
+    rank: int = DEFAULT_RANK
 
     @classmethod
-    def parse(cls, kv: KeyValue) -> Waiter:
+    def parse(cls, kv: KeyValue, rank: int = DEFAULT_RANK) -> Waiter:
         record = Record.parse(kv.value)
-        return cls(record.owner, record.text("host"), record.since, record.text("reason"), kv.lease, kv.create_revision)
+        host, reason = record.text("host"), record.text("reason")
+        return cls(record.owner, host, record.since, reason, kv.lease, kv.create_revision, rank)
 
 
 class Holder(Value):
@@ -126,6 +128,7 @@ class LockState(Value):
     freezes: tuple[Freeze, ...] = ()
     policy: Policy | None = None
     mutex_busy: bool = False  # a client of the Go original is inside its mutex: no acquisition is possible
+    position: int = 0  # the place in the queue that a refused caller would have got, from 1; 0 if it was not read
 
     @property
     def last(self) -> HoldEnd | None:

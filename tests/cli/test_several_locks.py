@@ -64,7 +64,7 @@ def test_they_come_from_a_list_in_the_file_and_from_lines_in_the_variable(
         ([*BOTH, "--lock-name=rack", "--", "true"], "the lock 'rack' is named twice: name it once"),
         ([*BOTH, "--lock-name=", "--", "true"], "the lock's name is empty"),
         (["--lock-name=a\nb", "--", "true"], "it must not contain control characters"),
-        ([f"--lock-name=n{number}" for number in range(17)] + ["--lock"], "17 locks are named: at most 16"),
+        ([f"--lock-name=n{number}" for number in range(15)] + ["--lock"], "15 locks are named: at most 14"),
         (["--get", *BOTH], "--get is about one lock, but rack and web are named"),
         (["--watch", *BOTH], "--watch is about one lock, but rack and web are named"),
         (["--freeze", *BOTH], "--freeze is about one lock, but rack and web are named"),

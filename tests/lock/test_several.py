@@ -20,7 +20,8 @@ from distlock_core.errors import Cancelled
 from distlock_core.lock.lease import Lease
 from distlock_core.lock.lock import hold_of
 from distlock_core.lock.snapshot import Snapshots, claim_conditions, gets_of_all, once
-from distlock_core.lock.ticket import take_tickets
+from distlock_core.lock.ticket import Ticket, take_tickets
+from distlock_core.model.checks import MOST_LOCKS
 from distlock_core.model.keys import Keys
 from distlock_core.model.record import Record
 from distlock_core.testing import Cluster, Proxy
@@ -225,7 +226,7 @@ def test_a_ticket_that_is_deleted_costs_the_place_in_all_queues(scene: Scene, na
 CHANGES: dict[str, Callable[[Scene, str], Any]] = {
     "held": lambda scene, name: scene.put(name),
     "another slot": lambda scene, name: scene.put(f"{name}/slot/1"),
-    "a waiter": lambda scene, name: scene.put(f"{name}/queue/1"),
+    "a waiter": lambda scene, name: scene.put(f"{name}/queue/x/50/1"),
     "frozen": lambda scene, name: scene.put(f"{name}/freeze"),
     "its policy": lambda scene, name: scene.put(f"__policy/{name}", '1;admin;{"slots":5}'),
     "its note": lambda scene, name: scene.put(f"__last/{name}"),
@@ -264,21 +265,25 @@ def test_a_waiters_claim_requires_all_its_tickets(scene: Scene, proxy: Proxy, na
     held.drop()
 
 
-def test_sixteen_locks_fit_into_one_transaction_of_etcd(scene: Scene) -> None:
+def test_as_many_locks_as_are_allowed_fit_into_one_transaction_of_etcd(scene: Scene) -> None:
     """Counted from the real conditions and reads, with the slots and tickets that add to them."""
-    names = [f"{number:x}" * 20 for number in range(16)]
+    names = [f"{number:x}" * 20 for number in range(MOST_LOCKS)]
     locks = [Keys(scene.prefix, name) for name in names]
     etcd = gateway(*scene.cluster.endpoints)
     patience = Patience.lasting(BOUND)
-    record, before = Record(1, "me", {}).encode(), gets_of_all(locks, ())
-    tickets, _ = take_tickets(etcd, locks, Lease(etcd, 10, patience), record, before, patience)
+    lease = Lease(etcd, 10, patience)
+    wanted = [Ticket(keys.ticket(lease.id, 70), 0, lease) for keys in locks]
+    record, before = Record(1, "me", {}).encode(), gets_of_all(locks, 70, wanted)
+    tickets, _ = take_tickets(etcd, wanted, record, before, patience)
     assert len(locks) + len(before) <= MOST_OPERATIONS
-    reads = gets_of_all(locks, tickets)
-    snapshots = Snapshots.parse(locks, etcd.read(reads, patience), tickets)
+    reads = gets_of_all(locks, 70, tickets)
+    snapshots = Snapshots.parse(locks, 70, etcd.read(reads, patience), tickets)
     assert len(reads) <= MOST_OPERATIONS
     for slots in (1, 3):
         parts = zip(locks, snapshots.each, tickets)
-        conditions = once(one for keys, shot, ticket in parts for one in claim_conditions(keys, shot, ticket, 0, slots))
+        conditions = once(
+            one for keys, shot, ticket in parts for one in claim_conditions(keys, 70, shot, ticket, 0, slots)
+        )
         assert len(conditions) <= MOST_OPERATIONS
     tickets[0].lease.give_up()
     holder = scene.realm().lock(names, slots=3, ttl=30).acquire(0)
@@ -288,16 +293,16 @@ def test_sixteen_locks_fit_into_one_transaction_of_etcd(scene: Scene) -> None:
     assert alone.exception(BOUND) is not None  # another number of slots
     waiter.result().release()
     holder.release()
-    single = scene.realm().lock(names[15]).acquire(0)
+    single = scene.realm().lock(names[-1]).acquire(0)
     queued = queue(scene, names)
     single.release()
     queued.result(PROMPT).release()
     scene.assert_clean()
 
 
-def test_more_than_sixteen_and_a_name_twice_are_refused(scene: Scene) -> None:
-    with pytest.raises(ConfigError, match="17 locks are named: at most 16"):
-        scene.realm().lock([f"n{number}" for number in range(17)])
+def test_too_many_and_a_name_twice_are_refused(scene: Scene) -> None:
+    with pytest.raises(ConfigError, match=f"{MOST_LOCKS + 1} locks are named: at most {MOST_LOCKS}"):
+        scene.realm().lock([f"n{number}" for number in range(MOST_LOCKS + 1)])
     with pytest.raises(ConfigError, match="the lock 'a' is named twice"):
         scene.realm().lock(["a", "b", "a"])
     with pytest.raises(ConfigError, match="no lock is named"):

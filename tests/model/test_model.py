@@ -73,7 +73,7 @@ def test_where_a_lock_lives() -> None:
     keys = Keys("/distlock/", "x", "__internal_lock")
     assert keys.lock == keys.slot(0) == b"/distlock/x"
     assert keys.slot(3) == b"/distlock/x/slot/3"
-    assert keys.ticket(255) == b"/distlock/x/queue/00000000000000ff"
+    assert keys.ticket(255) == b"/distlock/x/queue/x/50/00000000000000ff"
     assert keys.last == b"/distlock/__last/x"
     assert keys.prune_mark == b"/distlock/__pruned/at"
     assert keys.freeze == b"/distlock/__freeze"
@@ -185,9 +185,9 @@ def test_a_holder_is_parsed_from_key_and_value() -> None:
 
 
 def test_a_waiter_is_parsed_from_its_ticket() -> None:
-    waiter = Waiter.parse(KeyValue(b"/p/x/queue/1", b'9;me;{"host":"h","reason":"r"}', 41, 41, 7))
+    waiter = Waiter.parse(KeyValue(b"/p/x/queue/x/50/1", b'9;me;{"host":"h","reason":"r"}', 41, 41, 7))
     assert (waiter.owner, waiter.host, waiter.since, waiter.reason, waiter.lease) == ("me", "h", 9, "r", 7)
-    odd = Waiter.parse(KeyValue(b"/p/x/queue/1", b"\xff", 41, 41, 0))
+    odd = Waiter.parse(KeyValue(b"/p/x/queue/x/50/1", b"\xff", 41, 41, 0))
     assert (odd.owner, odd.host, odd.since) == (None, "", None)
 
 
