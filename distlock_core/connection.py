@@ -156,4 +156,5 @@ def lock_of(
         taker=taker,
         token=token,
         gate=gate,
+        rank=settings.rank,
     )

@@ -41,6 +41,7 @@ def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, A
         "slots": settings.slots if "slots" in settings.given else None,
         "window": settings.window,
         "expect": settings.expect,
+        "rank": settings.rank,
         "cooldown": settings.cooldown,
         "ttl": settings.ttl,
         "refresh": settings.refresh,

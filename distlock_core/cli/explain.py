@@ -29,6 +29,7 @@ def explain(request: Request) -> int:
         settings.id,
         slots=settings.slots if "slots" in settings.given else None,
         window=settings.window,
+        rank=settings.rank,
         inside=held_around(os.environ),
     )
     done = OK

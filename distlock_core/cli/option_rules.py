@@ -106,6 +106,7 @@ GOES_WITH: dict[str, dict[str, str]] = {
         **dict.fromkeys(("show", "explain"), "has the notes that tell whether a hold's process is gone"),
     },
     "unreachable-exit-code": dict.fromkeys(_REACH, "is the exit code if no etcd answers"),
+    "rank": {**_CLAIM, "explain": _EXPLAINED["explain"]},
     "busy-exit-code": {**_CLAIM, "explain": "is the exit code if this owner would not be let in"},
     "release-timeout": {
         "run": "limits the release after the command",

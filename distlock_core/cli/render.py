@@ -8,6 +8,7 @@ import time
 from distlock_core.base.columns import columns_of, padded
 from distlock_core.base.text import printable
 from distlock_core.errors import DistlockError
+from distlock_core.model.keys import DEFAULT_RANK
 from distlock_core.model.record import COOLING, HELD, HoldEnd
 from distlock_core.model.state import Holder, LockState, Waiter
 from distlock_core.model.wording import clock, duration, frozen_by, owner_of
@@ -155,7 +156,13 @@ def turn_json(waiting: Waiting) -> dict[str, Any]:
 
 
 def waiter_json(waiter: Waiter) -> dict[str, Any]:
-    return {"owner": waiter.owner, "host": waiter.host or None, "since": waiter.since, "reason": waiter.reason}
+    return {
+        "owner": waiter.owner,
+        "host": waiter.host or None,
+        "since": waiter.since,
+        "reason": waiter.reason,
+        "rank": waiter.rank,
+    }
 
 
 def _no_holder(name: str) -> dict[str, Any]:
@@ -228,7 +235,8 @@ def card(state: LockState, prefix: str, state_dir: str | None = None) -> str:
         since = "" if waiter.since is None else f" since {clock(waiter.since)}"
         host = f" on {printable(waiter.host)}" if waiter.host and waiter.host != waiter.owner else ""
         reason = f': "{printable(waiter.reason)}"' if waiter.reason else ""
-        lines.append(f"  {place:8}. {owner_of(waiter.owner)}{host}{since}{reason}")
+        rank = f" (rank {waiter.rank})" if waiter.rank != DEFAULT_RANK else ""
+        lines.append(f"  {place:8}. {owner_of(waiter.owner)}{rank}{host}{since}{reason}")
     return "\n".join(lines)
 
 

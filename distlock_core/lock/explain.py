@@ -43,7 +43,7 @@ class Explanation(Value):
 def explain(etcd: Etcd, spec: LockSpec, patience: Callable[[], Patience]) -> Explanation:
     """Explain the claim of one lock that this attempt would send now. Two reads; raises as they do."""
     (keys,) = spec.locks
-    queue = Queue(etcd, spec.locks)
+    queue = Queue(etcd, spec.locks, spec.rank)
     snapshots = queue.read(patience())
     entries = Entries(spec, queue)
     trouble: DistlockError | None = None
@@ -64,7 +64,7 @@ def explain(etcd: Etcd, spec: LockSpec, patience: Callable[[], Patience]) -> Exp
         trouble = refusals.waits_for_itself(state, spec.inside)
     situation = Situation(keys, spec, snapshot, state, rules, entry, why, trouble, entries.closed.get(keys.name))
     if entry is None or isinstance(entry, int):
-        compares = claim_conditions(keys, snapshot, None, entry or 0, rules.slots)
+        compares = claim_conditions(keys, spec.rank, snapshot, None, entry or 0, rules.slots)
     else:
         compares = [] if entry.how == NESTED else reentry_conditions(keys, snapshot, entry.holder)
     failing, revision = _failing(etcd, compares, patience()) if compares else ([], snapshots.revision)

@@ -332,6 +332,7 @@ class Realm:
         *,
         slots: int | None = None,
         window: str | None = None,
+        rank: int = DEFAULT_RANK,
         inside: Mapping[bytes, int] | None = None,
         cancel: Cancel | None = None,
     ) -> Explanation:
@@ -343,7 +344,7 @@ class Realm:
         from distlock_core.lock.explain import explain
         from distlock_core.lock.lock import spec_of
 
-        spec = spec_of(self.lock(name, owner, slots=slots, window=window, inside=inside))
+        spec = spec_of(self.lock(name, owner, slots=slots, window=window, rank=rank, inside=inside))
         return explain(self._etcd, spec, lambda: self._patience(cancel))
 
     def prune(self, older_than: float, *, dry_run: bool = False, cancel: Cancel | None = None) -> Pruned:

@@ -130,9 +130,11 @@ def _queue(of: Situation) -> Told:
         return None  # whoever holds the lock does not queue
     number = of.state.waiting
     if of.snapshot.is_my_turn:
-        return Condition("queue", True, "nobody is waiting")
+        return Condition("queue", True, f"{waiting(number)}, with higher ranks" if number else "nobody is waiting")
     who = "those who wait, by giving up; or their turns come: whoever waits too is served after them"
-    return Condition("queue", False, waiting(number), who, (see(of.state.name),))
+    ahead = of.state.position - 1
+    value = waiting(number) if ahead == number else f"{waiting(number)}, {ahead} of them with the same or a lower rank"
+    return Condition("queue", False, value, who, (see(of.state.name),))
 
 
 def _mutex(of: Situation) -> Told:

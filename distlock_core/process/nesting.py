@@ -21,7 +21,7 @@ LONGEST_TOKEN = 19  # digits of a 64-bit integer
 # Settings of this call alone: a distlock inside the command must not use them by accident.
 FOR_THIS_CALL = (
     *("LOCKNAME", "REASON", "VALUE", "TIMEOUT", "NOWAIT", "ID", "SLOTS", "TTL", "REFRESH", "KILL_AFTER", "ON_LOSS"),
-    *("WINDOW", "EXPECT"),
+    *("WINDOW", "EXPECT", "RANK"),
     *("ON_FAILURE", "RECORD_ARGUMENTS", "WAIT_FOR", "COOLDOWN", "HEARTBEAT", "NODE", "WHILE_PID"),
     *("ONLY_IF", "UNLESS", "GATE", "GATE_TIMEOUT", "GATE_EVERY", "GATE_FOR", "GATE_AT"),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from distlock_core.base.value import Value
 from distlock_core.errors import ConfigError
-from distlock_core.model.keys import DEFAULT_MUTEX, DEFAULT_PREFIX
+from distlock_core.model.keys import DEFAULT_MUTEX, DEFAULT_PREFIX, DEFAULT_RANK, LAST_RANK
 from distlock_core.model.ttl import kill_after_of
 from distlock_core.settings.readers import (
     BETWEEN_NAMES,
@@ -163,6 +163,13 @@ class Settings(Value):
         placeholder="OWNER",
     )
     slots: int = setting(read_whole(1, 1000), 1, "number of simultaneous holders allowed", placeholder="N")
+    rank: int = setting(
+        read_whole(0, LAST_RANK),
+        DEFAULT_RANK,
+        f"place in the queue: waiters with a lower rank (0 to {LAST_RANK}) are served first, within a rank in the "
+        "order of arrival",
+        placeholder="N",
+    )
     busy_exit_code: int = setting(
         read_whole(0, 255), 1, "exit code when the lock is held by another, or the wait timed out", placeholder="N"
     )

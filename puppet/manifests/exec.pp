@@ -34,6 +34,8 @@
 #   comes before it.
 # @param expect
 #   Time that the hold is expected to take, such as `20m`: after it, the hold is shown as OVERDUE.
+# @param rank
+#   Waiters with a lower rank are served first, and those with the same rank in the order of arrival. Default: 50.
 # @param on_failure
 #   What to do with the lock if the command fails. `keep` leaves it taken until an operator unlocks it. `freeze` releases
 #   it, and nobody can acquire it, in any slot, until an operator thaws it.
@@ -94,6 +96,7 @@ define distlock::exec (
   Optional[Integer[1, 1000]] $slots = undef,
   Optional[String[1]] $window = undef,
   Optional[Variant[Integer[1], String[1]]] $expect = undef,
+  Optional[Integer[0, 99]] $rank = undef,
   Optional[Enum['release', 'keep', 'freeze']] $on_failure = undef,
   Optional[Integer[1]] $cooldown = undef,
   Optional[Array[String[1], 1]] $gate = undef,
@@ -139,6 +142,7 @@ define distlock::exec (
     'slots'           => $slots,
     'window'          => $window,
     'expect'          => $expect,
+    'rank'            => $rank,
     'on-failure'      => $on_failure,
     'cooldown'        => $cooldown,
     'id'              => $owner,

@@ -33,6 +33,8 @@
 #   With `until => run_end`: `kill` ends the run if the lock is lost; `continue`, the default, writes a warning to syslog.
 # @param slots
 #   Number of simultaneous holders allowed; the same number everywhere.
+# @param rank
+#   Waiters with a lower rank are served first, and those with the same rank in the order of arrival. Default: 50.
 # @param cooldown
 #   Seconds that the lock stays taken after success, so that the node can settle before the next one begins.
 # @param gate
@@ -56,6 +58,7 @@ define distlock::protect (
   Optional[Integer[1]] $ttl = undef,
   Optional[Enum['continue', 'kill']] $on_loss = undef,
   Optional[Integer[1, 1000]] $slots = undef,
+  Optional[Integer[0, 99]] $rank = undef,
   Optional[Integer[1]] $cooldown = undef,
   Optional[Array[String[1], 1]] $gate = undef,
   Optional[Variant[Integer[1], Float[0.001]]] $gate_timeout = undef,
@@ -78,6 +81,7 @@ define distlock::protect (
     ttl          => $ttl,
     on_loss      => $on_loss,
     slots        => $slots,
+    rank         => $rank,
     cooldown     => $cooldown,
     config       => $config_file,
     gate         => $gate,

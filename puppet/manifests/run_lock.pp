@@ -18,6 +18,8 @@
 #   How many seconds the lock outlives the machine.
 # @param reason
 #   Why the lock is taken; shown to everybody who looks or waits.
+# @param rank
+#   Waiters with a lower rank are served first, and those with the same rank in the order of arrival. Default: 50.
 # @param gate
 #   A program that exits with 0 if the cluster is healthy. Until then no run acquires the lock. It is not run at the end of
 #   a Puppet run.
@@ -39,6 +41,7 @@ class distlock::run_lock (
   Optional[Distlock::Timeout] $lock_timeout = undef,
   Optional[Integer[1]] $ttl = undef,
   Optional[Pattern[/\A[A-Za-z0-9 _.,:;@%+=()\/-]{1,200}\z/]] $reason = undef,
+  Optional[Integer[0, 99]] $rank = undef,
   Optional[Distlock::Plainpath] $gate = undef,
   Boolean $noop_runs = false,
   Enum['present', 'absent'] $ensure = 'present',
@@ -71,7 +74,8 @@ class distlock::run_lock (
     undef   => '',
     default => " --config=${config_file}",
   }
-  $how = { 'timeout' => $lock_timeout, 'ttl' => $ttl, 'gate' => $gate }.filter |$_, $value| { $value =~ NotUndef }
+  $given = { 'timeout' => $lock_timeout, 'ttl' => $ttl, 'rank' => $rank, 'gate' => $gate }
+  $how = $given.filter |$_, $value| { $value =~ NotUndef }
   $words = $how.map |$option, $value| { " --${option}=${value}" }.join('')
   $always = $noop_runs ? {
     true    => ' --noop-runs',

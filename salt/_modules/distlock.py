@@ -85,6 +85,7 @@ def lock(
     slots: int | None = None,
     window: list[str] | str | None = None,
     expect: str | float | None = None,
+    rank: int | None = None,
     while_pid: int | None = None,
     ttl: int | None = None,
     on_loss: str | None = None,
@@ -116,6 +117,9 @@ def lock(
 
     expect
         Time that the hold is expected to take; after it, it is shown as OVERDUE.
+
+    rank : 50
+        Waiters with a lower rank, from 0 to 99, are served first; within a rank in the order of arrival.
 
     while_pid
         Keep the lock while this process lives, and no longer.

@@ -41,6 +41,7 @@ def run(
     slots: int | None = None,
     window: list[str] | str | None = None,
     expect: str | float | None = None,
+    rank: int | None = None,
     ttl: int | None = None,
     on_loss: str | None = None,
     on_failure: str | None = None,
@@ -83,7 +84,7 @@ def run(
     cooldown
         Seconds that the lock stays taken after success.
 
-    window, expect
+    window, expect, rank
         As for ``distlock.lock``.
 
     runas

@@ -94,6 +94,7 @@ def locked(
     slots: int | None = None,
     window: list[str] | str | None = None,
     expect: str | float | None = None,
+    rank: int | None = None,
     endpoints: list[str] | str | None = None,
     prefix: str | None = None,
     profile: str | None = None,
@@ -141,6 +142,9 @@ def locked(
 
     expect
         Time that the hold is expected to take; after it, it is shown as OVERDUE.
+
+    rank : 50
+        Waiters with a lower rank, from 0 to 99, are served first; within a rank in the order of arrival.
 
     gate
         A line of shell that exits with 0 if the cluster is healthy. Until then the lock is not acquired. It runs every

@@ -44,6 +44,7 @@ def run(
     slots: int | None = None,
     window: list[str] | str | None = None,
     expect: str | float | None = None,
+    rank: int | None = None,
     ttl: int | None = None,
     on_loss: str | None = None,
     on_failure: str | None = None,
@@ -77,7 +78,7 @@ def run(
     success_retcodes : 0
         Exit codes that count as success.
 
-    reason, timeout, owner, slots, window, expect, ttl, on_loss, on_failure, cooldown, runas, cwd, env, stdin
+    reason, timeout, owner, slots, window, expect, rank, ttl, on_loss, on_failure, cooldown, runas, cwd, env, stdin
         As for the function ``distlock.run``; so is ``output_loglevel``.
 
     endpoints, prefix, profile, connect_timeout, release_timeout

@@ -195,6 +195,16 @@ def test_slots_are_the_number_of_simultaneous_holders(run_distlock: Run, realm: 
     assert sorted(realm.entries()) == ["x", "x/slot/1"]
 
 
+@ways("rank")
+def test_a_waiter_with_a_lower_rank_is_served_first(run_distlock: Run, realm: RealmView, give: Give) -> None:
+    realm.put("x/queue/x/50/0000000000000001", "1500000000;other;{}")
+    for rank, code in ((51, 1), (50, 1), (49, 0), (0, 0)):
+        options, env = give("rank", rank)
+        done = run_distlock("--lock-name=x", "--nowait", *options, "--", "true", env=env)
+        assert done.returncode == code
+        assert code == 0 or "x is free, but 1 is waiting" in one_line(done.stderr)
+
+
 @ways("window")
 def test_nothing_is_acquired_outside_of_the_window(run_distlock: Run, realm: RealmView, give: Give) -> None:
     options, env = give("window", closed_now())

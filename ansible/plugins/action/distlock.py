@@ -45,7 +45,7 @@ OF_A_RUN = ("ttl", "on_loss")
 
 MEANS_NOTHING = {
     LOCKED: ("cooldown", "force"),
-    UNLOCKED: ("until", "reason", "timeout", "slots", "window", "expect", "ttl", "on_loss", "lockstep"),
+    UNLOCKED: ("until", "reason", "timeout", "slots", "window", "expect", "rank", "ttl", "on_loss", "lockstep"),
     HELD: (
         "until",
         "reason",
@@ -53,6 +53,7 @@ MEANS_NOTHING = {
         "slots",
         "window",
         "expect",
+        "rank",
         "ttl",
         "on_loss",
         "lockstep",

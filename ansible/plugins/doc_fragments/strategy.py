@@ -23,7 +23,7 @@ options:
   distlock_timeout:
     description:
       - Longest wait for the lock, in seconds. V(0), the default, fails at once if another holds it or is ahead in the
-        queue, V(-1) waits forever. Waiters are served in order of arrival.
+        queue, V(-1) waits forever. Waiters are served in order of O(distlock_rank), then of arrival.
     type: float
     vars: [{name: distlock_timeout}]
     env: [{name: DISTLOCK_TIMEOUT}]
@@ -125,6 +125,14 @@ options:
     vars: [{name: distlock_gate_at}]
     env: [{name: DISTLOCK_GATE_AT}]
     ini: [{section: distlock, key: gate_at}]
+  distlock_rank:
+    description:
+      - Waiters with a lower rank, from 0 to 99, are served first, and those with the same rank in order of arrival. So
+        replicas can go before the primary. The default is 50.
+    type: int
+    vars: [{name: distlock_rank}]
+    env: [{name: DISTLOCK_RANK}]
+    ini: [{section: distlock, key: rank}]
   distlock_ttl:
     description:
       - How many seconds the lock outlives the controller's machine. It is renewed while the run lives.

@@ -50,7 +50,7 @@ SETTING = {"name": "lockname", "owner": "id"}
 # Options that are settings of the lock.
 WORDS = (
     *("name", "reason", "timeout", "owner", "slots", "window", "expect", "ttl", "on_loss", "cooldown"),
-    *("gate", "gate_timeout", "gate_every", "gate_for"),
+    *("rank", "gate", "gate_timeout", "gate_every", "gate_for"),
 )
 
 
@@ -65,6 +65,7 @@ def argument_spec():
         "slots": {"type": "int"},
         "window": {"type": "str"},
         "expect": {"type": "str"},
+        "rank": {"type": "int"},
         "ttl": {"type": "int"},
         "on_loss": {"type": "str", "choices": ["continue", "kill"]},
         "cooldown": {"type": "int"},
@@ -298,7 +299,7 @@ def _refused(error):
 def _position(error):
     """The position in the queue that a wait would have had."""
     state = getattr(error, "state", None)
-    return 0 if state is None else state.waiting + 1
+    return 0 if state is None else state.position or state.waiting + 1
 
 
 def _shown(holder):

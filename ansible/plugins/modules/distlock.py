@@ -52,7 +52,7 @@ options:
   timeout:
     description:
       - Longest wait, in seconds. V(0) fails at once if another holds the lock or is ahead in the queue, V(-1) waits
-        forever. Waiters are served in order of arrival. The default is V(0).
+        forever. Waiters are served in order of O(rank), then of arrival. The default is V(0).
       - During the wait, the output says for whom, since when and from which position in the queue. A run or task that
         ends in the meantime gives up its place.
       - A wait is refused at once if it could never end, which is the case if a strategy takes all hosts through one
@@ -82,6 +82,11 @@ options:
     description:
       - Time that the hold is expected to take, such as V(20m). After it, the hold is shown as OVERDUE.
     type: str
+  rank:
+    description:
+      - Waiters with a lower rank, from 0 to 99, are served first, and those with the same rank in order of arrival. So
+        replicas can go before the primary, whichever came first. The default is V(50).
+    type: int
   ttl:
     description:
       - With O(until=run_end), how many seconds the lock outlives the machine of the controller. The default is V(60).

@@ -156,7 +156,7 @@ locks:
       type: bool
       sample: false
     waiters:
-      description: The waiters in order, with C(owner), C(host), C(since) and C(reason).
+      description: The waiters in the order of the queue, with C(owner), C(host), C(since), C(reason) and C(rank).
       type: list
       elements: dict
       sample: []

@@ -57,7 +57,8 @@ class Turn:
 class HostLocks:
     def __init__(self, wanted, play):
         self._play = play
-        self._turns = {host: Turn(host, settings) for host, settings in wanted.items()}
+        in_order = sorted(wanted.items(), key=lambda one: one[1].rank)  # within a rank as in the inventory
+        self._turns = {host: Turn(host, settings) for host, settings in in_order}
         self._kept = {}  # by queue: what keeps the hosts of this run from going on
 
     def keep_back(self, host):

@@ -15,8 +15,9 @@ description:
   - Acquires a lock in etcd for each host before its first task starts, including the gathering of facts, and releases
     it when the host has finished the play, including its handlers. So hosts are changed one after the other, even if
     several controllers are at work, or Salt, Puppet and shells with the same lock. C(serial) is not needed.
-  - The hosts of one run that name the same lock take it in the order of the inventory. Only one of them at a time (with
-    O(distlock_slots) up to that many) waits in the queue with those of other runs. While a host waits, others go on.
+  - The hosts of one run that name the same lock take it in the order of O(distlock_rank), and within a rank in that of
+    the inventory. Only one of them at a time (with O(distlock_slots) up to that many) waits in the queue with those of
+    other runs. While a host waits, others go on.
   - A lock is held by a process on the controller that ends when the run and all of its workers are gone, however they
     ended.
   - When a host's lock is lost in mid-play, no further task starts on it, and the host has failed. A task that is

@@ -36,7 +36,7 @@ BY_OPTION = {
 # Options that apply only to some operations.
 _GETTING = ("exec", "acquire")
 MEANT_FOR = {
-    **dict.fromkeys(("timeout", "nowait", "ttl", "refresh", "kill-after", "on-loss"), _GETTING),
+    **dict.fromkeys(("timeout", "nowait", "rank", "ttl", "refresh", "kill-after", "on-loss"), _GETTING),
     **dict.fromkeys(("reason", "slots", "window", "expect"), (*_GETTING, "policy")),
     **dict.fromkeys(("command-timeout", "on-failure", "heartbeat", "only-if", "unless"), ("exec",)),
     **dict.fromkeys(("busy-exit-code", "unreachable-exit-code"), ("exec",)),

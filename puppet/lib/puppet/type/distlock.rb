@@ -91,6 +91,13 @@ Puppet::Type.newtype(:distlock) do
     raise ArgumentError, "#{word}: expected a number of seconds#{range.begin.positive? ? ' above 0' : ''}, got #{value.inspect}"
   end
 
+  # @raise [ArgumentError] for anything but a whole number from 0 to 99.
+  def self.rank(value)
+    raise ArgumentError, "rank: expected a whole number from 0 to 99, got #{value.inspect}" unless %r{\A\d{1,2}\z}.match?(value.to_s)
+
+    value.to_i
+  end
+
   newparam(:timeout) do
     desc <<~DOC
       Longest wait, in seconds; 0 fails at once, -1 waits forever. Default: the setting in the environment or config file
@@ -152,6 +159,15 @@ Puppet::Type.newtype(:distlock) do
 
   newparam(:expect) do
     desc 'Time that the hold is expected to take, such as `20m`: after it, the hold is shown as OVERDUE.'
+  end
+
+  newparam(:rank) do
+    desc <<~DOC
+      Waiters with a lower rank, from 0 to 99, are served first, and those with the same rank in the order of arrival.
+      Default: 50.
+    DOC
+
+    munge { |value| Puppet::Type::Distlock.rank(value) }
   end
 
   newparam(:force, boolean: true, parent: Puppet::Parameter::Boolean) do
@@ -262,7 +278,7 @@ Puppet::Type.newtype(:distlock) do
 
   validate do
     wanted = self[:ensure]
-    locking = [:reason, :timeout, :until, :slots, :window, :expect].reject { |word| self[word].nil? }
+    locking = [:reason, :timeout, :until, :slots, :window, :expect, :rank].reject { |word| self[word].nil? }
     unlocking = [:force, :cooldown].reject { |word| self[word].nil? || self[word] == false }
     binding = [:ttl, :on_loss].reject { |word| self[word].nil? }
     raise ArgumentError, "#{locking.join(', ')}: goes with ensure => locked" if wanted == :unlocked && locking.any?

@@ -75,6 +75,10 @@ Puppet::Type.newtype(:distlock_protect) do
     desc 'Number of simultaneous holders allowed; the same number everywhere. Default: 1.'
   end
 
+  newparam(:rank) do
+    desc 'Waiters with a lower rank, from 0 to 99, are served first, as for `distlock`. Default: 50.'
+  end
+
   newparam(:cooldown) do
     desc 'Seconds that the lock stays taken after its release.'
   end

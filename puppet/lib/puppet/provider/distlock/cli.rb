@@ -175,8 +175,8 @@ Puppet::Type.type(:distlock).provide(:cli) do
   end
 
   def settings
-    words = [:reason, :timeout, :ttl, :on_loss, :slots, :window, :expect, :cooldown, :prefix, :config, :connect_timeout,
-             :gate, :gate_timeout, :gate_every, :gate_for]
+    words = [:reason, :timeout, :ttl, :on_loss, :slots, :window, :expect, :rank, :cooldown, :prefix, :config,
+             :connect_timeout, :gate, :gate_timeout, :gate_every, :gate_for]
     given = words.to_h { |word| [word, resource[word]] }
     given.merge(lockname: resource.lock, id: resource[:owner], endpoints: urls).compact
   end
