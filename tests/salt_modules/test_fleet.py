@@ -18,7 +18,7 @@ from distlock_core.process.while_alive import LOOK
 from distlock_core.testing import Cluster
 from tests.support.doc_blocks import recipe, with_stand_ins
 from tests.support.processes import Process, is_running, present, wait_until
-from tests.support.salt_minions import CALL_TIMEOUT, Fleet, State, age, clean_environment, states
+from tests.support.salt_minions import CALL_TIMEOUT, Fleet, State, age, clean_environment, start_salt, states
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -74,17 +74,7 @@ def start(fleet: Fleet) -> Iterator[Apply]:
     started: list[Process] = []
 
     def start(target: str, *words: str) -> Process:
-        started.append(
-            Process(
-                fleet.command(target, *words),
-                env=clean_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                start_new_session=True,
-            )
-        )
+        started.append(start_salt(fleet.command(target, *words)))
         return started[-1]
 
     yield start

@@ -1,6 +1,6 @@
-"""`salt-call`, `salt` and `salt-run`, with what Salt's loader imports in the course of a call.
+"""Salt's programs, with what its loader imports in the course of a call or a job.
 
-Nothing of distlock is imported here: each call does that itself.
+Nothing of distlock is imported here: each call and each job does that itself.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from tests.support.preloaded.server import become_requested
 
 DURING_A_CALL = (
     "salt.cli.call",
+    "salt.cli.daemons",
     "salt.cli.run",
     "salt.cli.salt",
     "dns.resolver",
@@ -32,7 +33,13 @@ DURING_A_CALL = (
     "salt.utils.yamlloader_old",
     "salt.wheel",
 )
-PROGRAMS = {"salt": scripts.salt_main, "salt-call": scripts.salt_call, "salt-run": scripts.salt_run}
+PROGRAMS = {
+    "salt": scripts.salt_main,
+    "salt-call": scripts.salt_call,
+    "salt-master": scripts.salt_master,
+    "salt-minion": scripts.salt_minion,
+    "salt-run": scripts.salt_run,
+}
 
 for name in DURING_A_CALL:
     try:
