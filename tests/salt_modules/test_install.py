@@ -34,7 +34,7 @@ for loaded, names in ((modules, ("list", "freeze", "policy", "run")), (states, (
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def wheel(salt_is_there: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The result of `make wheel`, from a copy, since a build writes into its tree."""
     source = tmp_path_factory.mktemp("source")
@@ -48,7 +48,7 @@ def wheel(salt_is_there: None, tmp_path_factory: pytest.TempPathFactory) -> Path
     return wheel
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def wheel_folder(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """That wheel, unpacked by pip, beside Salt and its protobuf."""
     target = tmp_path_factory.mktemp("installed")

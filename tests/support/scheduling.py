@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-ON_ONE_WORKER = ("test_fleet.py", "test_transports.py")
+ON_ONE_WORKER = ("test_fleet.py",)  # the fixture of all its tests is a session's, in conftest.py
+SHARED_BY_A_FILE = re.compile(r'^@pytest\.fixture\(.*scope="module"', re.MULTILINE)
 # Their tests are at work all the time, most others wait for much of theirs.
 BUSY = ("ansible_collection", "puppet", "puppet_module", "puppet_runs", "salt_modules")
 # Some of theirs last half a minute, whatever the machine: at the end, others would be idle meanwhile.
-LONG = ("test_docs.py", "test_examples.py", "test_races.py", "test_soak.py")
+LONG = ("test_docs.py", "test_examples.py", "test_gate.py", "test_long_line.py", "test_races.py", "test_soak.py")
 WORKERS_A_CORE = 4
 MEMORY_OF_A_WORKER = 700_000_000  # bytes: its etcds, and what its tests start
 CELL = re.compile(r"\b3\.\d-(?:plain|tls|auth)\b")  # of the contract: one etcd each
@@ -38,11 +42,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
         def _split_scope(self, nodeid: str) -> str:
-            path = nodeid.partition("::")[0]
-            cell = CELL.search(nodeid)
-            if cell is not None:
-                return f"contract of {cell.group()}"
-            return path if path.endswith(ON_ONE_WORKER) else nodeid
+            return shared_by(config.rootpath, nodeid) or nodeid
 
     if config.getvalue("dist") != "load":
         return None
@@ -51,17 +51,48 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Scheduling(config, log)
 
 
+def shared_by(root: Path, nodeid: str) -> str:
+    """The name of those tests that share a costly fixture with this one; empty if there is none."""
+    cell = CELL.search(nodeid)
+    if cell is not None:
+        return f"contract of {cell.group()}"
+    path = nodeid.partition("::")[0]
+    return path if path.endswith(ON_ONE_WORKER) or _has_shared_fixture(root / path) else ""
+
+
+@functools.cache
+def _has_shared_fixture(path: Path) -> bool:
+    """True for a file with a fixture for the whole file: among several workers, each test would have its own."""
+    return SHARED_BY_A_FILE.search(path.read_text(encoding="utf-8")) is not None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Among several workers, those that are busy all the time and those that wait take turns, so no core is idle."""
+    """Among several workers, those that are busy all the time and those that wait take turns, so no core is idle.
+
+    What takes long, and what runs on one worker, begins in the first half.
+    """
     if not hasattr(config, "workerinput"):
         return
-    first = [item for item in items if item.path.name in ON_ONE_WORKER]
-    long = [item for item in items if item.path.name in LONG]
-    busy = [item for item in items if item.path.parent.name in BUSY and item.path.name not in ON_ONE_WORKER]
-    taken = {*first, *long, *busy}
-    others = [item for item in items if item not in taken]
-    places = [(-1.0, item) for item in first] + [(0.0, item) for item in long]
-    # The last tenth is the others': they are short.
-    places += [(0.9 * (number + 1) / len(busy), item) for number, item in enumerate(busy)]
-    places += [((number + 1) / len(others), item) for number, item in enumerate(others)]
+    groups: dict[str, list[pytest.Item]] = {}
+    kinds: dict[str, list[pytest.Item]] = {"first": [], "long": [], "busy": [], "others": []}
+    for item in items:
+        group = shared_by(config.rootpath, item.nodeid)
+        if group.endswith(ON_ONE_WORKER):
+            kinds["first"].append(item)
+        elif group:
+            groups.setdefault(group, []).append(item)
+        elif item.path.name in LONG:
+            kinds["long"].append(item)
+        else:
+            kinds["busy" if item.path.parent.name in BUSY else "others"].append(item)
+    places = [(-1.0, item) for item in kinds["first"]]
+    places += [(place, item) for place, group in _spread(list(groups.values()), 0.5) for item in group]
+    places += _spread(kinds["long"], 0.5)
+    places += _spread(kinds["busy"], 0.9)  # the last tenth is the others': they are short
+    places += _spread(kinds["others"], 1.0)
     items[:] = [item for _, item in sorted(places, key=lambda place: place[0])]
+
+
+def _spread(what: Sequence[Any], end: float) -> list[tuple[float, Any]]:
+    """Each with its place between the beginning, 0, and `end`."""
+    return [(end * number / len(what), one) for number, one in enumerate(what)]

@@ -80,7 +80,7 @@ def test_tls_server_name_is_the_name_that_counts(tls35: Site, run_distlock: Run,
     assert "its certificate is not one for another)" in one_line(done.stderr)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def no_gateway(start_etcd: Callable[..., Cluster]) -> Cluster:
     """An etcd with its JSON gateway disabled."""
     return start_etcd(extra_args=["--enable-grpc-gateway=false"])
@@ -99,7 +99,7 @@ def test_transport_selects_the_driver(no_gateway: Cluster, realm_prefix: str, ru
     assert "expected auto or http or grpc" in one_line(run_distlock("--list", *options, env={**env, **given}).stderr)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def users(start_etcd: Callable[..., Cluster]) -> Cluster:
     """An etcd with users and without TLS, and the user `node` with an odd password."""
     cluster = start_etcd()
