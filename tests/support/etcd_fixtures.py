@@ -41,15 +41,24 @@ def etcd(start_etcd: Callable[..., Cluster]) -> Cluster:
 
 
 @pytest.fixture(scope="session")
-def etcd34(start_etcd: Callable[..., Cluster]) -> Cluster:
+def etcd34(request: pytest.FixtureRequest) -> Cluster:
     """As `etcd`, but 3.4."""
-    return start_etcd(version="3.4")
+    return _of_version("3.4", request)
 
 
 @pytest.fixture(scope="session")
-def etcd35(start_etcd: Callable[..., Cluster]) -> Cluster:
+def etcd35(request: pytest.FixtureRequest) -> Cluster:
     """As `etcd`, but 3.5."""
-    return start_etcd(version="3.5")
+    return _of_version("3.5", request)
+
+
+def _of_version(version: str, request: pytest.FixtureRequest) -> Cluster:
+    """`etcd` itself where it has this version, otherwise another one: an idle etcd takes time, too."""
+    if need_tool(f"etcd {version}") == need_tool("etcd"):
+        cluster: Cluster = request.getfixturevalue("etcd")
+    else:
+        cluster = request.getfixturevalue("start_etcd")(version=version)
+    return cluster
 
 
 @pytest.fixture(params=["3.4", "3.5"])
