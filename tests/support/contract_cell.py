@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import threading
-import time
 import urllib.parse
 from collections.abc import Sequence
 from typing import Any, Callable
@@ -15,6 +14,7 @@ from distlock_core.etcd.auth.access import Access
 from distlock_core.etcd.transport import dial
 from distlock_core.etcd.values import Compare, Delete, Event, Get, KeyValue, Outcome, Put, Range, prefix_end
 from distlock_core.testing import Cluster, Proxy
+from tests.support.polling import poll
 
 TRANSPORTS = {"gateway": "http", "grpc": "grpc"}
 VERSIONS = ("3.4", "3.5")
@@ -103,10 +103,7 @@ def new_lease() -> int:
 
 def until(condition: Callable[[], Any], timeout: float = BOUND) -> None:
     """Wait for it, with a bound."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"it did not come about within {timeout:g} s"
-        time.sleep(0.01)
+    assert poll(condition, timeout), f"it did not come about within {timeout:g} s"
 
 
 def events_of(watch: Any, count: int) -> list[Event]:

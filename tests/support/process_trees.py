@@ -13,7 +13,7 @@ from typing import Callable
 
 from distlock_core.base.deadline import now
 from distlock_core.testing import Cluster
-from tests.support.processes import BOUND, Output, Process, is_running, python, wait_until
+from tests.support.processes import BOUND, Output, Process, is_running, pause, python, wait_until
 
 PERIOD = 0.004  # seconds between two signs of life
 SLOW = 8.0  # seconds by which a busy machine may delay an immediate event; below the 10 s between reads
@@ -179,7 +179,8 @@ def finish(process: Process, bound: float = BOUND) -> tuple[int, str]:
 
 def until_after(moment: float) -> None:
     """Wait until a moment on the clock of `now()`: for tests about the passing of time itself."""
-    wait_until(lambda: now() > moment, "the clock", BOUND + max(0.0, moment - now()))
+    while (left := moment - now()) >= 0:
+        pause(left + 0.001)
 
 
 def figure(what: str, seconds: float) -> None:

@@ -14,6 +14,8 @@ import sys
 import time
 from typing import IO, Any, Callable, TypeVar
 
+from tests.support.polling import poll
+
 BOUND = 30.0  # seconds after which an event that a test waits for counts as missing; a busy machine is slow
 
 # Prints each signal that arrives, once per arrival. Ends at SIGUSR2.
@@ -60,13 +62,9 @@ def witness(*names: str) -> list[str]:
 
 def wait_until(condition: Callable[[], Any], what: str, bound: float = BOUND) -> Any:
     """Return the value of `condition` as soon as it is true: for sources without events, such as /proc."""
-    deadline = time.monotonic() + bound
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"not within {bound:g} s: {what}"
-        pause(0.01)
+    found = poll(condition, bound)
+    assert found, f"not within {bound:g} s: {what}"
+    return found
 
 
 def pause(seconds: float) -> None:

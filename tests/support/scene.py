@@ -20,6 +20,7 @@ from distlock_core.etcd.http.gateway import Gateway
 from distlock_core.etcd.values import Compare, Delete, Get, KeyValue, Outcome, Put, prefix_end
 from distlock_core.model.record import Record
 from distlock_core.testing import Cluster
+from tests.support.polling import poll
 
 TXN, WATCH, GRANT, KEEPALIVE, REVOKE = (
     "/v3/kv/txn",
@@ -164,10 +165,7 @@ def gateway(*urls: str) -> Gateway:
 
 def until(condition: Callable[[], Any], timeout: float = BOUND) -> None:
     """Wait for it, with a bound."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"it did not come about within {timeout:g} s"
-        time.sleep(0.01)
+    assert poll(condition, timeout), f"it did not come about within {timeout:g} s"
 
 
 def post(url: str, path: str, body: bytes) -> Any:
