@@ -58,8 +58,8 @@ def assembled_modules(
     They come from the cache of a run of this session: of this collection, and this Ansible.
     """
     modules = {
-        "distlock.distlock.distlock": {"name": ""},  # they are refused as soon as they start
-        "distlock.distlock.distlock_info": {"name": ""},
+        # They are refused as soon as they start.
+        **{f"distlock.distlock.distlock{rest}": {"name": ""} for rest in ("", "_freeze", "_info", "_policy")},
         "ansible.builtin.command": {"argv": ["true"]},
         "ansible.builtin.ping": {},
     }
