@@ -97,7 +97,7 @@ def test_joining_reads_the_same_in_every_line_and_needs_no_read_behind_it(
 def test_reading_again_costs_the_same_in_every_line(
     scene: Scene, proxy: Proxy, received: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue, "REREAD", 0.2)
+    monkeypatch.setattr(queue, "REREAD", 0.05)  # six times that where the queue is long
     monkeypatch.setattr(queue, "COUNTING", NEVER)
 
     def reread(name: str, length: int) -> float:
