@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
@@ -36,10 +37,14 @@ class Cluster3:
         self._health = f"rmdir {folder}/busy && echo done >> {folder}/ended"
 
     def pillar(self, **more: Any) -> str:
-        ignore = f"trap '' TERM; echo $$ > {self.folder}/pid.new; mv {self.folder}/pid.new {self.folder}/pid; "
         gate = f"while ! test -e {self.gate}; do sleep 0.05; done"
         if more.pop("stubborn", False):
-            gate = f"sh -c {shlex.quote(ignore + gate)}; true"  # below a shell that does not ignore it
+            ignore = f"trap '' TERM; echo $$ > {self.folder}/pid.new; mv {self.folder}/pid.new {self.folder}/pid; "
+            # One process, since Salt's functions fail where one that they are about to signal has just ended.
+            wait = self.folder / "wait.py"
+            wait.write_text(f"import os, time\nwhile not os.path.exists({str(self.gate)!r}):\n    time.sleep(0.05)\n")
+            # Below a shell that does not ignore it.
+            gate = f"sh -c {shlex.quote(f'{ignore}exec {sys.executable} -IS {wait}')}; true"
         steps = {"package": self._package, "service": gate, "health": self._health}
         upgrade = {"lock": self.lock, **steps, **more}
         return "pillar=" + json.dumps({"upgrade": upgrade, "distlock": {"prefix": self._prefix}})

@@ -14,7 +14,7 @@ import pytest
 from distlock_core.testing import Cluster
 from tests.support.doc_blocks import recipe, with_stand_ins
 from tests.support.paths import ROOT
-from tests.support.salt_minions import EXAMPLES, SYNCED, Minion, synced
+from tests.support.salt_minions import CALL_TIMEOUT, EXAMPLES, SYNCED, Minion, synced
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 FILES = ("distlock.py", "distlock_freeze.py", "distlock_policy.py", "distlock_run.py")
@@ -69,7 +69,7 @@ def where(minion: Minion, *options: str, path: Path | None = None) -> list[str]:
         cwd=minion.folder,  # not the repository, where Python would find the package by itself
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=CALL_TIMEOUT,
         check=True,
     )
     return done.stdout.splitlines()

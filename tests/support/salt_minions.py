@@ -225,7 +225,8 @@ class Fleet:
     def salt(self, target: str, *arguments: str, timeout: float = CALL_TIMEOUT) -> dict[str, Any]:
         """The return value of each minion, by id."""
         done = run_salt(self.command(target, *arguments), timeout=timeout)
-        assert "Traceback" not in done.stdout + done.stderr
+        said = done.stdout + done.stderr
+        assert "Traceback" not in said, said
         try:
             answer: dict[str, Any] = json.loads(done.stdout or "{}")
         except ValueError:
