@@ -18,11 +18,12 @@ from distlock_core.lock.lease import TICKET_TTL
 from distlock_core.lock.lock import hold_of
 from distlock_core.model.checks import check_text
 from distlock_core.model.keys import DEFAULT_RANK
+from distlock_core.model.wording import listed
 from distlock_core.process.identity import hostname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from distlock_core.events.ownership import Ownership
@@ -39,6 +40,9 @@ LONGEST_GOODBYE = 10.0  # further seconds that the thread may take to clean up
 class LockManager:
     """Contends for a lock from its construction until `shutdown()`: of several managers, one holds the lock.
 
+    With a list of names it contends for several locks, which are acquired together or not at all. While it waits it
+    holds none of them, and `have_lock()` is True while it holds all of them.
+
     A thread waits for the lock, renews it, and waits in the queue again when it is lost: the manager recovers by itself
     from anything that happens to holders and to etcd. `have_lock()` may be called from any thread, and is never True in
     two managers at once. It is pessimistic: False from the first renewal that fails until etcd has confirmed that the
@@ -52,7 +56,7 @@ class LockManager:
     def __init__(
         self,
         realm: Realm,
-        name: str,
+        name: str | Sequence[str],
         ttl: int = TTL,
         *,
         refresh: float | None = None,
@@ -64,7 +68,7 @@ class LockManager:
         gate: Gate | None = None,
         rank: int = DEFAULT_RANK,
     ) -> None:
-        """Contend for the lock `name` in `realm`.
+        """Contend for the lock `name` in `realm`, or for several locks, named in a list.
 
         `ttl`: seconds after which the lock is free when its holder is gone. It is renewed every `refresh` seconds
         (default: ttl/3). `value`, `reason` and `owner` (default: the host's name and a random id) are shown to others
@@ -72,21 +76,20 @@ class LockManager:
         release. Of the managers that wait, those with a lower `rank` (0 to 99) take over first. Raises `ConfigError`.
         An etcd that is away is no error: the manager waits for it.
         """
-        if not isinstance(name, str):
-            raise ConfigError("a LockManager contends for one lock: name it by a string")
         self.id = os.urandom(4).hex()
-        self.name = name
+        self._names = name if isinstance(name, str) else tuple(name)
         self.owner = f"{hostname()}:{self.id}" if owner is None else owner
         self._realm = realm
         self._ttl, self._refresh = ttl, refresh
         self._ride_out = ride_out
         self._value, self._reason = value, reason
         self._gate, self._rank = gate, rank
-        self._new_lock()  # raises here if an argument is wrong
+        self.names = self._new_lock().names  # raises here if an argument is wrong
+        self.name = name if isinstance(name, str) else listed(self.names)
         self._pid = os.getpid()
         self._hold: _Hold | None = None
         self._trouble: str | None = None
-        self._said = Notice(REMOVED, name, 0)
+        self._said = Notice(REMOVED, self.name, 0)
         self._listeners = Listeners()
         self._readers = Readers()
         self._using = threading.Lock()  # a Lock is for one thread at a time
@@ -101,15 +104,25 @@ class LockManager:
 
     def have_lock(self) -> bool:
         """True while the lock is certainly held. Local and instant: it sends nothing, and compares the clock."""
-        return self.token is not None
+        return bool(self.tokens)
 
     @property
     def token(self) -> int | None:
-        """The fencing token while `have_lock()`, else None. Pass it to the resource that is changed under the lock."""
+        """The fencing token while `have_lock()`, else None. Pass it to the resource that is changed under the lock.
+
+        Raises `ConfigError` for several locks: see `tokens`.
+        """
+        if len(self.names) > 1:
+            raise ConfigError(f"{self.name} are several locks: ask for the token of each (tokens)")
+        return self.tokens.get(self.names[0])
+
+    @property
+    def tokens(self) -> dict[str, int]:
+        """The fencing token of each lock, by name, while `have_lock()`; else an empty dictionary."""
         hold = self._hold
         if hold is None or self._stop.is_set() or self._pid != os.getpid():
-            return None
-        return hold.token if hold.is_sure(self._ride_out) else None
+            return {}
+        return {**hold.tokens} if hold.is_sure(self._ride_out) else {}
 
     @property
     def trouble(self) -> str | None:
@@ -236,7 +249,7 @@ class LockManager:
             with self._using:
                 if wanted != (self._value, self._reason):  # changed while waiting in the queue
                     lock.update(self._value, reason=self._reason, cancel=self._stop)
-                self._hold = _Hold(lock, session, lock.token)
+                self._hold = _Hold(lock, session, lock.tokens)
             self._announce()
             session.run(self._stop)
         finally:
@@ -260,7 +273,7 @@ class LockManager:
 
     def _new_lock(self) -> Lock:
         return self._realm.lock(
-            self.name,
+            self._names,
             self.owner,
             self._reason,
             value=self._value,
@@ -284,7 +297,7 @@ class LockManager:
             kind = ACQUIRED
         if kind == said.kind:
             return
-        self._said = Notice(kind, self.name, said.token if hold is None else hold.token)
+        self._said = Notice(kind, self.name, said.token if hold is None else max(hold.tokens.values()))
         self._readers.report(kind == ACQUIRED)
         self._listeners.tell(self._said)
 
@@ -299,7 +312,7 @@ class _Hold(Value):
 
     lock: Lock
     session: Session
-    token: int
+    tokens: Mapping[str, int]
 
     def is_sure(self, ride_out: bool) -> bool:
         session = self.session

@@ -1,4 +1,4 @@
-"""Acquire, release and check a lock for one step of Salt, Ansible or Puppet, with a dry run.
+"""Acquire, release and check a lock, or several together, for one step of Salt, Ansible or Puppet, with a dry run.
 
 Each tool reads its arguments, calls one of these functions, and reports the result. Every owner is explicit. All raise
 `DistlockError`.
@@ -22,20 +22,21 @@ from distlock_core.errors import (
     NotHolder,
 )
 from distlock_core.hints import see
+from distlock_core.lock.lock import preview_of_all
 from distlock_core.lock.reentry import what_of_run
 from distlock_core.lock.reentry_refusals import refuse_anothers_step
 from distlock_core.lock.spec import TAKEN_OVER
 from distlock_core.lock.status import breaks
 from distlock_core.lock.wait_story import Watcher
 from distlock_core.model.record import ATTENDED, COOLING, HELD
-from distlock_core.model.wording import is_held_by, taken
+from distlock_core.model.wording import are_held_by, is_held_by, listed, taken
 from distlock_core.process.fate import GONE
 from distlock_core.process.identity import trace_of
 from distlock_core.settings.load import checked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import Any, TypeVar
 
     Step = TypeVar("Step", bound=Callable[..., Any])
@@ -45,8 +46,9 @@ if TYPE_CHECKING:
     from distlock_core.lock.acquire import Waiting
     from distlock_core.lock.lock import Lock
     from distlock_core.lock.realm import Realm
+    from distlock_core.lock.reentry import Reentry
     from distlock_core.lock.wait_story import Waited
-    from distlock_core.model.state import Holder
+    from distlock_core.model.state import Holder, LockState
     from distlock_core.settings.options import Settings
 
 
@@ -66,17 +68,22 @@ def _reaching(function: Step) -> Step:
 
 
 class Taken(Value):
-    """The result of `take()`: the hold (None in a dry run that would make one), and whether it is new.
+    """The result of `take()`: the hold of each lock (none in a dry run that would make one), and whether one is new.
 
-    `before` is the owner's previous hold, taken over from a dead run. `waits` is, in a dry run, the error that a wait
-    would begin with; `waited` is the story of a real wait.
+    `before` has the owner's previous holds that were taken over from a dead run. `waits` is, in a dry run, the error
+    that a wait would begin with; `waited` is the story of a real wait.
     """
 
-    holder: Holder | None
+    holders: tuple[Holder, ...]
     changed: bool
-    before: Holder | None = None
+    before: tuple[Holder, ...] = ()
     waits: LockBusy | Frozen | None = None
     waited: Waited | None = None
+
+    @property
+    def holder(self) -> Holder | None:
+        """The hold of one lock, None if it has none."""
+        return self.holders[0] if self.holders else None
 
 
 @_reaching
@@ -97,6 +104,9 @@ def take(
     realm: Realm | None = None,
 ) -> Taken:
     """Make sure that the settings' owner holds the lock. A hold that this run already has is left unchanged.
+
+    Several locks are acquired together or not at all. Those that are free are acquired in the transaction that enters
+    this owner's steps among the others; holds that end with this run do not go together with others.
 
     `run` is the process that represents this run: a hold bound to it belongs to this run, as does one of the owners
     `run_owners`, which ends with this run too. `taker` is the trace (from `trace_of()`, on that process's machine) of
@@ -119,57 +129,75 @@ def take(
     realm = realm or connection.realm_of(settings)
     lock = connection.lock_of(realm, settings, step=binding is None, details=details, taker=taker, token=token)
     mine = RunHolds(explicit_owner(settings), run, run_owners, taker)
-    reentry, waits, busy = None, None, None
+    waits, busy = None, None
+    entries: tuple[Reentry | None, ...] = ()
     try:
-        reentry = lock.preview()
+        entries = preview_of_all(lock)
     except (LockBusy, Frozen) as error:
-        found = mine.among(error.state)
-        if found is not None:
+        found = mine.among_all(error.states)
+        if found:
             return Taken(found, False)
         if dry_run and Wait.of(settings.timeout).is_none:
             raise
         error.realm_settings = dict(settings.realm_arguments)
         waits, busy = error, error.state
-    if reentry is not None and reentry.how != TAKEN_OVER:
-        if dry_run or not reentry.adopts:
-            return Taken(reentry.holder, False)
+    entered = [entry for entry in entries if entry is not None and entry.how != TAKEN_OVER]
+    if entered and len(entered) == len(entries):
+        if dry_run or not any(entry.adopts for entry in entered):
+            return Taken(tuple(entry.holder for entry in entered), False)
         # The step's taker is gone: from now on the step is this run's, and no other run enters it.
         binding, plain = None, settings._replace(reason="", value=None, ttl=settings.ttl if unrenewed else None)
         lock = connection.lock_of(realm, plain, step=True, taker=taker, token=token)
-    before = reentry.holder if reentry is not None and reentry.how == TAKEN_OVER else None
+    elif entered and bound:
+        raise _stays(entered, lock)
+    before = tuple(entry.holder for entry in entries if entry is not None and entry.how == TAKEN_OVER)
     if dry_run:
-        return Taken(None, True, before, waits)
+        return Taken((), True, before, waits)
     watcher = Watcher(progress, busy)
     try:
         lock.acquire(settings.timeout, cancel, mine.stop_needless_wait(watcher))
     except (LockBusy, Frozen, AcquireTimeout) as error:
         # Another process of this run may have acquired it meanwhile.
-        found = mine.among(error.state)
-        if found is None:
+        found = mine.among_all(error.states)
+        if not found:
             raise
         return Taken(found, False)
+    _check_that_it_goes_on(lock, cancel)
+    story = watcher.story()
+    holders = _leave(lock, binding, settings, story)
+    adopted = [entry.holder.token for entry in entered] == [holder.token for holder in holders]
+    return Taken(holders, not adopted, before, waited=story)
+
+
+def _check_that_it_goes_on(lock: Lock, cancel: Cancel | None) -> None:
+    """Raise `Cancelled`, with the lock released, if the caller was interrupted as it was acquired."""
     if cancel is not None and cancel.is_set():
         lock.release()
         raise Cancelled("interrupted")
-    story = watcher.story()
-    holder = _leave(lock, binding, settings, story)
-    adopted = reentry is not None and reentry.adopts and reentry.holder.token == holder.token
-    return Taken(holder, not adopted, before, waited=story)
 
 
-def _leave(lock: Lock, binding: Binding | None, settings: Settings, story: Waited | None) -> Holder:
+def _stays(entered: Sequence[Reentry], lock: Lock) -> LockBusy:
+    """The error for several locks that are to end with the run, some of which are steps that do not."""
+    stay = listed([entry.holder.lock for entry in entered])
+    return LockBusy(
+        f"{are_held_by([entry.holder for entry in entered])}: this owner's own, until it is unlocked, while "
+        f"{lock.name} are to end with this run: unlock {stay} first",
+        hints=[see(entry.holder.lock) for entry in entered],
+    )
+
+
+def _leave(lock: Lock, binding: Binding | None, settings: Settings, story: Waited | None) -> tuple[Holder, ...]:
     """Leave a held lock as it is, or hand it to a keeper, which adds the story of the wait to the record."""
     if binding is None:
         from distlock_core.keeper.handover import part_with
 
-        holder = lock.holder
+        holders = lock.holders
         part_with(lock)
-        return holder
+        return holders
     from distlock_core.keeper.bind import hand_to_keeper
 
     binding = binding._replace(waited=story and story.fields())
-    (holder,) = hand_to_keeper(lock, binding, connection.connect_arguments(settings))
-    return holder
+    return hand_to_keeper(lock, binding, connection.connect_arguments(settings))
 
 
 @_reaching
@@ -183,8 +211,10 @@ def release(
     dry_run: bool = False,
     realm: Realm | None = None,
     cancel: Cancel | None = None,
-) -> Holder | None:
-    """Make sure that the settings' owner does not hold the lock. Return the hold that was ended, None if it was free.
+) -> tuple[Holder, ...]:
+    """Make sure that the settings' owner does not hold the lock. Return the hold that was ended, none if it was free.
+
+    Of several locks those that are held are released in one transaction, or none if one of them must not be.
 
     Raises `NotHolder` for a step of another process than `taker` (as for `take()`) that may be alive, unless its
     `token` or `force` is given; and, if `run` or `taker` identifies this run, for a lock that ends with another run
@@ -193,37 +223,65 @@ def release(
     (raises `NotSettled`), unless `force` is given; `cancel` ends that wait. `realm` is the realm of the settings, if
     the caller has it open: its connection is reused.
     """
-    name, owner, cooldown = settings.lockname, explicit_owner(settings), settings.cooldown
+    names, owner, cooldown = settings.lock_names, explicit_owner(settings), settings.cooldown
     check_settles(settings)
-    found = realm or connection.realm_of(settings)
+    found, mine = realm or connection.realm_of(settings), taker_of(taker, run)
+    any_run = token is not None or force or (run is None and taker is None)
+    holders = []
     try:
-        mine = taker_of(taker, run)
-        holder = found.to_unlock(name, owner, token=token, force=force, taker=mine)
-        if not (token is not None or force or (run is None and taker is None)):
-            _refuse_another_runs(holder, mine, settings)
-        if holder.record.state == COOLING and cooldown is not None:
-            return None
-        if dry_run:
-            return holder
-        if settings.gate is not None and "after" in settings.gate_at and holder.owner == owner and not force:
-            from distlock_core.rollout.gate import gate_of, settle_step
+        for state in found.show_all(names):
+            holder = _hold_to_release(state, settings, token, mine, force=force)
+            if holder is None or (holder.record.state == COOLING and cooldown is not None):
+                continue
+            if not any_run:
+                _refuse_another_runs(holder, mine, settings)
+            holders.append(holder)
+    except NotHolder as error:
+        if len(names) > 1:
+            error.message += "; none of the locks was unlocked"
+        raise
+    if dry_run or not holders:
+        return tuple(holders)
+    if settings.gate is not None and "after" in settings.gate_at and not force:
+        from distlock_core.rollout.gate import gate_of, settle_steps
 
-            if holder.record.state in ATTENDED:
-                settle_step(found, holder, gate_of(settings), cancel)
-        return found.end(holder, owner, cooldown=cooldown)
+        settling = [one for one in holders if one.owner == owner and one.record.state in ATTENDED]
+        if settling:
+            settle_steps(found, settling, gate_of(settings), cancel)
+    try:
+        found.end_all(holders, owner, cooldown=cooldown)
+    except LockNotFound:
+        return () if len(holders) == 1 else tuple(holders)  # another client was faster with one of them
+    return tuple(holders)
+
+
+def _hold_to_release(
+    state: LockState, settings: Settings, token: int | None, taker: Mapping[str, Any], *, force: bool
+) -> Holder | None:
+    """The hold that this owner may end, None if nobody holds the lock. Raises `NotHolder`."""
+    from distlock_core.lock.unlock import hold_to_unlock
+
+    try:
+        return hold_to_unlock(state, explicit_owner(settings), token, taker, settings.state_dir, force=force)
     except LockNotFound:
         return None
 
 
 @_reaching
-def check(settings: Settings, token: int | None = None, *, taker: Mapping[str, Any] | None = None) -> Holder:
-    """Return the hold of the settings' owner, or the one with this `token`. Raises `LockNotFound`, `NotHolder`.
+def check(
+    settings: Settings, token: int | None = None, *, taker: Mapping[str, Any] | None = None
+) -> tuple[Holder, ...]:
+    """Return the hold of the settings' owner, or the one with this `token`, of each of several locks.
 
     With a `taker`, as for `take()`, a step of the same owner for another process that may be alive does not count, nor
-    does a lock that ends with another run.
+    does a lock that ends with another run. Raises `LockNotFound`, `NotHolder` for the first lock without a hold.
     """
-    name, owner = settings.lockname, explicit_owner(settings)
-    state = connection.realm_of(settings).show(name)
+    states = connection.realm_of(settings).show_all(settings.lock_names)
+    return tuple(_check_one(state, settings, token, taker) for state in states)
+
+
+def _check_one(state: LockState, settings: Settings, token: int | None, taker: Mapping[str, Any] | None) -> Holder:
+    name, owner = state.name, explicit_owner(settings)
     for holder in state.holders:
         mine = holder.owner == owner if token is None else holder.token == token
         if mine and holder.record.state == HELD:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from distlock_core.adapters.settings import check_settles, explicit_owner, run_ttl
+from distlock_core.adapters.settings import check_settles, explicit_owner, run_ttl, shown_name
 from distlock_core.connection import connect_arguments
 from distlock_core.process.identity import trace_of
 from distlock_core.process.nesting import without_own
@@ -33,9 +33,8 @@ def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, A
 
     check_settles(settings)
     settings = checked(settings._replace(ttl=settings.ttl or run_ttl()))
-    name = settings.lockname
     spec = {
-        "name": name,
+        "name": settings.lock_names,
         "owner": explicit_owner(settings),
         "reason": settings.reason or reason,
         "slots": settings.slots if "slots" in settings.given else None,
@@ -56,7 +55,7 @@ def start_run_keeper(settings: Settings, reason: str = "", taker: Mapping[str, A
         "gate": _gate(settings),
         "at_end": (settings.on_failure, ENDED_EARLY) if settings.on_failure in AFTER_FAILURE else (RELEASE, None),
     }
-    return RunKeeper(name, orders, dict(settings.realm_arguments))
+    return RunKeeper(shown_name(settings), orders, dict(settings.realm_arguments))
 
 
 def _gate(settings: Settings) -> dict[str, Any] | None:

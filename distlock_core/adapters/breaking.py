@@ -7,6 +7,7 @@ from distlock_core.adapters.settings import explicit_owner
 from distlock_core.base.text import printable
 from distlock_core.errors import ConfigError, DistlockError, LockNotFound
 from distlock_core.lock.break_hold import hold_to_break
+from distlock_core.model.wording import are
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ def break_hold(settings: Settings, token: int | None, *, dry_run: bool = False) 
     """
     realm, name = connection.realm_of(settings), settings.lockname
     try:
+        if len(settings.lock_names) > 1:
+            raise ConfigError(f"{are(settings.lock_names)} named, but one hold is broken at a time: name its lock")
         if token is None:
             raise ConfigError(f"which hold of {printable(name)} is to be broken is not said: its token is missing")
         if not settings.reason:

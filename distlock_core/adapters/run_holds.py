@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 
-from distlock_core.errors import LockBusy
-from distlock_core.hints import SAME_OWNER, Hint
+from distlock_core.errors import LockBusy, NotHolder
+from distlock_core.hints import SAME_OWNER, Hint, see
 from distlock_core.lock.reentry import is_inside
 from distlock_core.model.record import HELD
-from distlock_core.model.wording import taken
+from distlock_core.model.wording import are_held_by, listed, taken
 from distlock_core.process.fate import ALIVE, fate
 from distlock_core.process.identity import is_same, trace_of
 from distlock_core.process.nesting import held_around
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import Any
 
     from distlock_core.lock.acquire import Waiting
@@ -57,6 +57,23 @@ class RunHolds:
                     return holder
         return None
 
+    def among_all(self, states: Sequence[LockState]) -> tuple[Holder, ...]:
+        """This run's hold of each lock, none if it holds none of them.
+
+        Raises `LockBusy` if it holds only some: it would wait for the others while holding.
+        """
+        found = [self.among(state) for state in states]
+        held = tuple(holder for holder in found if holder is not None)
+        if held and len(held) < len(states):
+            others = listed([state.name for state, holder in zip(states, found) if holder is None])
+            raise LockBusy(
+                f"{are_held_by(held)}: that is this run, which does not hold {others}: "
+                "locks are acquired together or not at all, so name all of them the first time",
+                state=next(state for state, holder in zip(states, found) if holder is None),
+                hints=[see(holder.lock) for holder in held],
+            )
+        return held
+
     def stop_needless_wait(self, progress: Callable[[Waiting], None] | None) -> Callable[[Waiting], None]:
         """Return a progress callback that stops the wait for a lock if it could only end with this run itself.
 
@@ -65,15 +82,17 @@ class RunHolds:
         """
 
         def look(waiting: Waiting) -> None:
-            state = waiting.state
-            if self.among(state) is not None:
-                raise LockBusy(f"{taken(state)}: that is this run", state=state)
-            if state.holders and all(self._is_bound(holder.record) for holder in state.holders):
-                raise LockBusy(
-                    f"{taken(state)}, until this run ends, so waiting for it in this run would never end",
-                    state=state,
-                    hints=[Hint(SAME_OWNER, lock=state.name)],
-                )
+            states = [state for state, _ in waiting.places] or [waiting.state]
+            if self.among_all(states):
+                raise LockBusy(f"{'; '.join(map(taken, states))}: that is this run", state=states[0], states=states)
+            for state in states:
+                if state.holders and all(self._is_bound(holder.record) for holder in state.holders):
+                    raise LockBusy(
+                        f"{taken(state)}, until this run ends, so waiting for it in this run would never end",
+                        state=state,
+                        states=states,
+                        hints=[Hint(SAME_OWNER, lock=state.name)],
+                    )
             if progress is not None:
                 progress(waiting)
 
@@ -90,17 +109,27 @@ class RunHolds:
         return for_me or self._is_bound(record)
 
 
-def hold_around(name: str, realm: Realm) -> Holder | None:
-    """Return the hold of the command around this process (`distlock -- COMMAND`), None if there is none.
+def holds_around(names: Sequence[str], realm: Realm) -> tuple[Holder, ...]:
+    """Return the holds of the command around this process (`distlock -- COMMAND`), none if it holds none of the locks.
 
-    It ends with that command: a step inside the command leaves it alone.
+    They end with that command: a step inside the command leaves them alone. Raises `NotHolder` if the command holds
+    only some of the locks.
     """
     inside = held_around(os.environ)
-    for holder in realm.show(name).holders:
-        is_command = holder.record.text("kind") == "run" and holder.keeper is None
-        if is_command and (inside.get(holder.key) == holder.token or is_inside(holder)):
-            return holder
-    return None
+    states = realm.show_all(names)
+    around = tuple(holder for state in states for holder in state.holders if _is_around(holder, inside))
+    if around and len({holder.lock for holder in around}) < len(names):
+        held = listed([holder.lock for holder in around])
+        raise NotHolder(
+            f"{are_held_by(around)}: by the command around this run, which releases it: name the others without {held}",
+            hints=[see(holder.lock) for holder in around],
+        )
+    return around
+
+
+def _is_around(holder: Holder, inside: Mapping[bytes, int]) -> bool:
+    is_command = holder.record.text("kind") == "run" and holder.keeper is None
+    return is_command and (inside.get(holder.key) == holder.token or is_inside(holder))
 
 
 def bound_to(run: int | None, state: LockState | None, owner: str | None = None) -> Holder | None:

@@ -103,17 +103,18 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def enclosing_lock(settings: Settings) -> dict[str, str]:
-    """Return the variables with which the command enters a lock that ends with this state run, if there is one."""
-    state = realm_of(settings).show(settings.lockname)
+    """Return the variables with which the command enters locks that end with this state run, if there are any."""
+    states = realm_of(settings).show_all(settings.lock_names)
     # A `parallel: true` state is a child of the run.
-    held = [bound_to(pid, state, settings.id) for pid in (os.getpid(), os.getppid())]
-    for holder in held:
-        if holder is not None:
+    for pid in (os.getpid(), os.getppid()):
+        held = [holder for state in states for holder in [bound_to(pid, state, settings.id)] if holder is not None]
+        if held:
             first, *outer = os.environ.get("DISTLOCK_HELD", "").split("\n")
             around = [f"{os.environ.get('DISTLOCK_TOKEN', '')} {first}", *outer] if first else []
+            others = [f"{holder.token} {holder.key.decode()}" for holder in held[1:]]
             return {
-                "DISTLOCK_HELD": "\n".join([holder.key.decode(), *around]),
-                "DISTLOCK_TOKEN": str(holder.token),
+                "DISTLOCK_HELD": "\n".join([held[0].key.decode(), *others, *around]),
+                "DISTLOCK_TOKEN": str(held[0].token),
             }
     return {}
 

@@ -6,11 +6,11 @@ import atexit
 import os
 
 from distlock_core.adapters import acquire_release, salt_reports, salt_run_end
-from distlock_core.adapters.run_holds import hold_around
-from distlock_core.adapters.settings import explicit_owner, in_container, read_flag
+from distlock_core.adapters.run_holds import holds_around
+from distlock_core.adapters.settings import explicit_owner, in_container, read_flag, shown_name
 from distlock_core.connection import realm_of
 from distlock_core.errors import ConfigError
-from distlock_core.model.wording import is_held_by
+from distlock_core.model.wording import are, are_held_by, listed, tokens_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,29 +34,28 @@ def locked(call: StateCall) -> dict[str, Any]:
         )
     planned = call.plans.of(settings)
     if planned == "locked":
-        return call.done(True, f"{call.name} would be held by {settings.id} at this point")
+        return call.done(True, f"{shown_name(settings)} would be held by {settings.id} at this point")
     if planned == "unlocked":
-        taken = acquire_release.Taken(None, True)
+        taken = acquire_release.Taken((), True)
     else:
         taken = acquire_release.take(
             settings, run=run, taker=call.taker, bound=bound, children=True, dry_run=call.is_test
         )
     if not taken.changed:
-        assert taken.holder is not None
-        stays = bound and taken.holder.lifetime == "persistent"
+        stays = bound and any(holder.lifetime == "persistent" for holder in taken.holders)
         lifetime = "; it stays until it is unlocked, also after this run" if stays else ""
-        return call.done(True, f"already: {is_held_by(taken.holder)}{lifetime}")
-    changes = {call.name: salt_reports.change(taken, explicit_owner(settings))}
+        return call.done(True, f"already: {are_held_by(taken.holders)}{lifetime}")
+    changes = salt_reports.acquired(taken, settings.lock_names, explicit_owner(settings))
     end = ", until this run ends" if bound else ""
-    if taken.holder is None:
+    if not taken.holders:
         call.plans.add(settings, "locked")
         first = f"would wait: {salt_reports.said(taken.waits)} Then " if taken.waits else ""
-        return call.done(None, f"{first}{call.name} would be locked by {settings.id}{end}", changes)
+        return call.done(None, f"{first}{shown_name(settings)} would be locked by {settings.id}{end}", changes)
     if bound and run == os.getpid() and in_container():
-        atexit.register(salt_run_end.release, settings, run, taken.holder)
+        atexit.register(salt_run_end.release, settings, run, taken.holders)
     how = "taken over from this owner's run that has ended" if taken.before else "locked"
     story = f", {taken.waited}" if taken.waited else ""
-    said = f"{call.name} is {how} by {settings.id}, token {taken.holder.token}{end}{story}"
+    said = f"{are(settings.lock_names)} {how} by {settings.id}, {tokens_of(taken.holders)}{end}{story}"
     return call.done(True, said, changes)
 
 
@@ -76,35 +75,39 @@ def unlocked(call: StateCall) -> dict[str, Any]:
     forced = read_flag(call.given["force"], "force")
     planned = call.plans.of(settings)
     if planned == "locked":
-        old: str | None = settings.id
+        old: dict[str, str | None] = dict.fromkeys(settings.lock_names, settings.id)
     elif planned:
-        old = None
+        old = {}
     else:
         realm = realm_of(settings)
-        around = None if forced else hold_around(settings.lockname, realm)
-        if around is not None:
-            return call.done(True, f"{is_held_by(around)}, by the command around this run, which releases it")
+        around = () if forced else holds_around(settings.lock_names, realm)
+        if around:
+            return call.done(True, f"{are_held_by(around)}, by the command around this run, which releases it")
         ended = acquire_release.release(
             settings, run=call.run, taker=call.taker, force=forced, dry_run=call.is_test, realm=realm
         )
-        old = salt_reports.shown(ended)
-    if old is None:
-        return call.done(True, f"{call.name} is not locked")
-    changes = {call.name: {"old": old, "new": None if settings.cooldown is None else f"{old} (cooling)"}}
+        old = {holder.lock: salt_reports.shown(holder) for holder in ended}
+    if not old:
+        return call.done(True, f"{are(settings.lock_names)} not locked")
+    cools = settings.cooldown is not None
+    changes = {lock: {"old": owner, "new": f"{owner} (cooling)" if cools else None} for lock, owner in old.items()}
+    names, owners = listed(list(old)), " and ".join(dict.fromkeys(map(str, old.values())))
+    warnings = _late(call, settings)
     if call.is_test:
         call.plans.add(settings, "unlocked")
-        said = f"{call.name}, held by {old}, would be unlocked{_cooling(settings)}"
-        return call.done(None, said, changes, warnings=_late(call))
-    said = f"{call.name}, which was held by {old}, is unlocked{_cooling(settings)}"
-    return call.done(True, said, changes, warnings=_late(call))
+        said = f"{names}, held by {owners}, would be unlocked{_cooling(settings)}"
+        return call.done(None, said, changes, warnings=warnings)
+    was, is_now = ("was", "is") if len(old) == 1 else ("were", "are")
+    said = f"{names}, which {was} held by {owners}, {is_now} unlocked{_cooling(settings)}"
+    return call.done(True, said, changes, warnings=warnings)
 
 
-def _late(call: StateCall) -> list[str]:
+def _late(call: StateCall, settings: Settings) -> list[str]:
     """A warning of states that act without the lock."""
     late = call.listeners
     if not late:
         return []
-    what = f"`listen` acts after all other states, and so without the lock {call.name}: {', '.join(late)}."
+    what = f"`listen` acts after all other states, and so without the lock {shown_name(settings)}: {', '.join(late)}."
     return [f"{what} Use `watch`, or a lock with until: {RUN_END}"]
 
 
@@ -117,7 +120,7 @@ def held(call: StateCall) -> dict[str, Any]:
     settings = call.settings()
     planned = call.plans.of(settings)
     if planned == "locked":
-        return call.done(True, f"{call.name} would be held by {settings.id} at this point")
+        return call.done(True, f"{shown_name(settings)} would be held by {settings.id} at this point")
     if planned == "unlocked":
-        return call.done(False, f"{call.name} would be held by nobody at this point, not by {settings.id}")
-    return call.done(True, is_held_by(acquire_release.check(settings, taker=call.taker)))
+        return call.done(False, f"{shown_name(settings)} would be held by nobody at this point, not by {settings.id}")
+    return call.done(True, are_held_by(acquire_release.check(settings, taker=call.taker)))

@@ -21,14 +21,16 @@ class Plans:
         self._test = test
 
     def of(self, settings: Settings) -> str:
-        """Return "locked" or "unlocked" for a lock with a plan, "" without one."""
+        """Return "locked" or "unlocked" for a lock with a plan, or for several with the same plan; else ""."""
         if not self._test:
             return ""
         plans: dict[object, str] = self._context.get(KEY, {})
-        return plans.get(self._key(settings), "")
+        found = {plans.get(key, "") for key in self._keys(settings)}
+        return found.pop() if len(found) == 1 else ""
 
     def add(self, settings: Settings, state: str) -> None:
-        self._context.setdefault(KEY, {})[self._key(settings)] = state
+        self._context.setdefault(KEY, {}).update(dict.fromkeys(self._keys(settings), state))
 
-    def _key(self, settings: Settings) -> tuple[object, ...]:
-        return self._run, ",".join(settings.endpoints or ()), settings.prefix, settings.lockname, settings.id
+    def _keys(self, settings: Settings) -> list[tuple[object, ...]]:
+        realm = self._run, ",".join(settings.endpoints or ()), settings.prefix
+        return [(*realm, name, settings.id) for name in settings.lock_names]

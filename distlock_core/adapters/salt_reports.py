@@ -78,10 +78,11 @@ def shown(holder: Holder | None) -> str | None:
     return None if holder is None else owner_of(holder.owner)
 
 
-def change(taken: Taken, owner: str) -> dict[str, Any]:
-    """The `changes` of a state that acquired a lock, with the story of the wait if there was one."""
+def acquired(taken: Taken, names: Iterable[str], owner: str) -> dict[str, Any]:
+    """The `changes` of a state that acquired locks, by their names, with the story of the wait if there was one."""
     story = {} if taken.waited is None else taken.waited.fields()
-    return {"old": shown(taken.before), "new": owner, **story}
+    before = {holder.lock: shown(holder) for holder in taken.before}
+    return {name: {"old": before.get(name), "new": owner, **story} for name in names}
 
 
 def listeners(lowstate: Iterable[Mapping[str, Any]], me: str | None) -> list[str]:

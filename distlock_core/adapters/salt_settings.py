@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from distlock_core.adapters.settings import read_settings
+from distlock_core.adapters.settings import LOCK_NAMES, read_settings
 from distlock_core.errors import ConfigError
 from distlock_core.settings.options import BY_KEY, Setting
 from distlock_core.settings.readers import read_text
@@ -32,7 +32,7 @@ def of_call(
     Arguments that are no settings are ignored; so are those in `without`, which mean something else in this call.
     """
     keys = {word: KEYS.get(word, word) for word in given if word not in without}
-    arguments = {key: given[word] for word, key in keys.items() if key in BY_KEY}
+    arguments = {key: given[word] for word, key in keys.items() if key in (*BY_KEY, LOCK_NAMES)}
     return read(salt, opts, arguments, given.get("profile"))
 
 
@@ -44,6 +44,8 @@ def read(
     The minion's config overrides the pillar, and a profile overrides the settings beside the profiles. Raises
     `ConfigError`.
     """
+    if "lockname" in arguments and arguments["lockname"] is None and arguments.get(LOCK_NAMES) is None:
+        raise ConfigError(f"no lock is named: name{f' or {LOCK_NAMES}' if LOCK_NAMES in arguments else ''} is required")
     config, where = _section(salt["config.get"], profile)
     owner = f"salt:{opts['id']}"
     settings = read_settings(arguments, owner, config, where)

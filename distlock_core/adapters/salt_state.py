@@ -6,6 +6,7 @@ import os
 
 from distlock_core.adapters import salt_reports, salt_settings
 from distlock_core.adapters.salt_plans import Plans
+from distlock_core.adapters.settings import LOCK_NAMES
 from distlock_core.errors import DistlockError
 from distlock_core.process.identity import trace_of
 
@@ -57,7 +58,14 @@ class StateCall:
 
     def settings(self, without: Sequence[str] = ()) -> Settings:
         """The settings of this call; see `of_call()`. Raises `ConfigError`."""
-        return salt_settings.of_call(self._module["__salt__"], self._module["__opts__"], self.given, without)
+        given = {**self.given, "name": self.lock_name}
+        return salt_settings.of_call(self._module["__salt__"], self._module["__opts__"], given, without)
+
+    @property
+    def lock_name(self) -> str | None:
+        """The name of the lock; None with `lock_names`, where the name of the state is its id."""
+        is_id = self.given.get(LOCK_NAMES) is not None and self.name == self._low.get("__id__")
+        return None if is_id else self.name
 
     @property
     def run(self) -> int | None:

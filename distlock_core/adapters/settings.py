@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from distlock_core.errors import ConfigError
 from distlock_core.model.ttl import DEFAULT_TTL
-from distlock_core.model.wording import are
+from distlock_core.model.wording import are, listed
 from distlock_core.process.identity import trace_of
 from distlock_core.settings.load import checked, load
 from distlock_core.settings.options import BY_KEY, TOKEN, Setting
-from distlock_core.settings.readers import read_bool
+from distlock_core.settings.readers import read_bool, read_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from typing import Any
 
     from distlock_core.settings.options import Settings
 
+LOCK_NAMES = "lock_names"  # the argument that names several locks
 CONTAINER_TTL = 20
 FIRST_PID_NAMESPACE = 0xEFFFFFFC  # inode of the initial pid namespace, the same on every machine
 
@@ -30,9 +31,14 @@ def read_settings(
     """Merge the settings: arguments, then the tool's `config`, then environment and file, then the defaults.
 
     An argument of None counts as not given. `owner` is the default of `id`; the default of `timeout` is not to wait.
-    Raises `ConfigError`, which names the argument, or `where` in the config the value is.
+    A call that can take several locks has the argument `lock_names`, a list or None. Raises `ConfigError`, which names
+    the argument, or `where` in the config the value is.
     """
+    takes_several = LOCK_NAMES in arguments
     said = {key: value for key, value in arguments.items() if value is not None}
+    several = said.pop(LOCK_NAMES, None)
+    if several is not None:
+        said["lockname"] = _read_lock_names(several, said.get("lockname"))
     found: dict[str, Any] = {}
     for key, value in (config or {}).items():
         if key not in BY_KEY:
@@ -46,12 +52,11 @@ def read_settings(
         found.pop("nowait", None)
     found.update({key: BY_KEY[key].value(value, "owner" if key == "id" else key) for key, value in said.items()})
     names = {key: "owner" if key == "id" else key if key in said else f"{where}: {key}" for key in found}
+    if several is not None:
+        names["lockname"] = LOCK_NAMES
     settings = load(found, names=names)
-    if settings.lockname.startswith("['") and settings.lockname.endswith("']"):
-        # Ansible converts a list into such a text.
-        raise ConfigError(f"name: {settings.lockname} is a list, but one lock is taken here: name it by a string")
-    if len(settings.lock_names) > 1:
-        raise ConfigError(f"{names.get('lockname', settings.origins['lockname'])}: {several(settings.lock_names)}")
+    if several is None:
+        settings = _with_one_name(settings, takes_several, is_said="lockname" in said)
     settings = settings._replace(realm_arguments=tuple((key, found[key]) for key in said))
     if settings.id is None:
         settings = settings._replace(id=owner)
@@ -69,9 +74,32 @@ def check_settles(settings: Settings) -> None:
         raise ConfigError("gate_for must be shorter than gate_timeout, or no gate is green in time")
 
 
-def several(names: Sequence[str]) -> str:
-    """Why several locks are refused by a tool that takes one."""
-    return f"{are(names)} named, but one lock is taken here: several go with the command distlock"
+def _with_one_name(settings: Settings, takes_several: bool, *, is_said: bool) -> Settings:
+    """The settings for a call without `lock_names`. Raises `ConfigError` if it has given a list as the name."""
+    instead = f"name several with {LOCK_NAMES}" if takes_several else "only one is possible here"
+    if settings.lockname.startswith("['") and settings.lockname.endswith("']"):
+        # Ansible converts a list into such a text.
+        raise ConfigError(f"name: {settings.lockname} is a list, and a name is a string: {instead}")
+    if len(settings.lock_names) > 1:
+        if is_said:
+            raise ConfigError(f"lockname: {are(settings.lock_names)} named: {instead}")
+        if not takes_several:
+            return settings._replace(lockname="")  # those of a file are not those of this call
+    return settings
+
+
+def _read_lock_names(names: object, name: object) -> str:
+    """The locks of the argument `lock_names`, as the setting has them. Raises `ConfigError`."""
+    if name is not None:
+        raise ConfigError(f"name and {LOCK_NAMES}: the locks are named twice: use one of the two")
+    if not isinstance(names, (list, tuple)) or not names or "" in names:
+        raise ConfigError(f"{LOCK_NAMES}: expected a list of names, found {ascii(names)[:60]}")
+    return str(Setting("lockname", LOCK_NAMES, read_names, "").value(list(names), LOCK_NAMES))
+
+
+def shown_name(settings: Settings) -> str:
+    """The name of the lock, or of several, for a message."""
+    return listed(settings.lock_names)
 
 
 def explicit_owner(settings: Settings) -> str:

@@ -21,7 +21,10 @@ LAST_CALL = 5.0  # seconds that `close()` waits for a listener
 
 
 class Notice(Value):
-    """A change of state: `kind` is ACQUIRED (held), UNKNOWN (held or lost) or REMOVED (no longer held)."""
+    """A change of state: `kind` is ACQUIRED (held), UNKNOWN (held or lost) or REMOVED (no longer held).
+
+    Of several locks that are held together, `lock` has all names in one phrase.
+    """
 
     kind: str
     lock: str

@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 
 
 class KeeperHold(Value):
-    """The hold of a run keeper."""
+    """The hold of a run keeper. Several locks that were acquired together have one token."""
 
-    lock: str
+    lock: str  # of several, their names in one phrase
     owner: str
     token: int
     since: int
+    lock_names: tuple[str, ...]
 
 
 class RunKeeper:
@@ -113,7 +114,8 @@ class RunKeeper:
             self.settling = said["settling"]
         elif "hold" in said:
             self.waiting = ""
-            self.hold = KeeperHold(*said["hold"])
+            lock, owner, token, since, names = said["hold"]
+            self.hold = KeeperHold(lock, owner, token, since, tuple(names))
         else:
             if said.get("message"):
                 kind = LockLost if said["kind"] == LockLost.kind else DistlockError

@@ -15,7 +15,7 @@ from distlock_core.base.deadline import Interrupt, now
 from distlock_core.base.text import printable
 from distlock_core.errors import Cancelled, DistlockError, LockLost
 from distlock_core.keeper import detach
-from distlock_core.model.wording import in_queue
+from distlock_core.model.wording import in_queues
 from distlock_core.process.nesting import held_around
 from distlock_core.process.while_alive import QUIT_AFTER
 
@@ -47,7 +47,8 @@ def main(orders: dict[str, Any]) -> None:
         sys.exit(1)
     run.holds = True
     name, owner = printable(lock.name), printable(lock.owner)
-    _say(hold=[lock.name, lock.owner, lock.token, lock.since])
+    # The fencing token of several locks is that of the transaction that has acquired them.
+    _say(hold=[lock.name, lock.owner, max(lock.tokens.values()), lock.since, lock.names])
     lock.session.kill_after = orders["kill_after"]
     lock.session.run(run)
     loss = lock.session.loss
@@ -133,12 +134,13 @@ class _WaitReport:
         self._since = now()
 
     def __call__(self, waiting: Waiting) -> None:
-        holders = tuple(holder.token for holder in waiting.state.holders)
-        change = (holders, waiting.state.freezes, bool(waiting.away), waiting.position, bool(waiting.gate))
+        places = waiting.places or ((waiting.state, waiting.position),)
+        states = [(tuple(holder.token for holder in one.holders), one.freezes, at) for one, at in places]
+        change = (states, bool(waiting.away), bool(waiting.gate))
         if change != self._shown:
             self._shown = change
             more = "".join(f"; {words}" for words in (waiting.gate, waiting.away) if words)
-            _say(waiting=f"{in_queue(waiting.state, waiting.position, waiting.closed)}{more}")
+            _say(waiting=f"{in_queues(places, waiting.closed)}{more}")
 
 
 def _get(orders: dict[str, Any], run: _Run, gate: RunGate | None) -> Lock:

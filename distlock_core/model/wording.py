@@ -75,6 +75,22 @@ def is_held_by(holder: Holder) -> str:
     return f"{printable(holder.lock)} is held by {held_by(holder)}"
 
 
+def are_held_by(holders: Sequence[Holder]) -> str:
+    """Holds of several locks in one phrase."""
+    return "; ".join(map(is_held_by, holders))
+
+
+def tokens_of(holders: Sequence[Holder]) -> str:
+    """The fencing tokens of several locks, which are the same if they were acquired together: `token 4711`."""
+    numbers = dict.fromkeys(holder.token for holder in holders)
+    return f"token{'' if len(numbers) == 1 else 's'} {' and '.join(map(str, numbers))}"
+
+
+def owners_of(holders: Sequence[Holder]) -> str:
+    """The owners of several locks in one phrase."""
+    return " and ".join(dict.fromkeys(owner_of(holder.owner) for holder in holders))
+
+
 def waiting(number: int) -> str:
     """The number of waiters in words: `2 are waiting`."""
     return f"{number} {'is' if number == 1 else 'are'} waiting"
@@ -99,6 +115,18 @@ def in_queue(state: LockState, position: int, closed: object = None) -> str:
     """The same for a waiter: `percona_prod is held by node-3 since 12:03 (4m12s); position 2 of 4 in the queue`."""
     shut = "" if closed is None else f"; {closed}"
     return f"{taken(state._replace(waiting=0))}{shut}; {place(state, position)}"
+
+
+def in_queues(places: Sequence[tuple[LockState, int]], closed: object = None) -> str:
+    """The same for a waiter in the queues of several locks: the busy ones with their holders, then each place."""
+    if len(places) == 1:
+        ((state, position),) = places
+        return in_queue(state, position, closed)
+    busy = [state for state, position in places if state.holders or state.freezes or position > 1]
+    words = [taken(state._replace(waiting=0)) for state in busy or [state for state, _ in places]]
+    shut = [] if closed is None else [str(closed)]
+    at = [f"{printable(state.name)}: {place(state, position)}" for state, position in places]
+    return "; ".join([*words, *shut, *at])
 
 
 def place(state: LockState, position: int) -> str:

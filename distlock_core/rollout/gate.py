@@ -15,13 +15,14 @@ from distlock_core.hints import see
 from distlock_core.lock.lock import hold_of
 from distlock_core.lock.realm import mark
 from distlock_core.model.record import KEPT, SETTLING, in_state
+from distlock_core.model.wording import listed
 from distlock_core.process.nesting import without_own
 from distlock_core.rollout.needed import renewing
 from distlock_core.rollout.shell import Shell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Union
 
     from distlock_core.base.deadline import Cancel
@@ -221,30 +222,51 @@ def _note(lock: Lock, cancel: Cancel | None) -> bool:
 
 
 def settle_step(realm: Realm, holder: Holder, gate: Gate, cancel: Cancel | None = None) -> None:
-    """As `settle()`, for a step, which no process looks after: then its release may follow.
+    """`settle_steps()` for one step."""
+    settle_steps(realm, [holder], gate, cancel)
 
-    If the gate is not green in time, or the wait is cancelled, the lock is kept.
+
+def settle_steps(realm: Realm, holders: Sequence[Holder], gate: Gate, cancel: Cancel | None = None) -> None:
+    """As `settle()`, for steps, which no process looks after: then their release may follow.
+
+    If the gate is not green in time, or the wait is cancelled, the locks are kept; so are the others if one of several
+    is lost meanwhile.
     """
     patience = Patience.lasting(gate.timeout, cancel)
-    is_marked = False
+    unmarked = list(holders)
     try:
         while True:
-            is_marked = is_marked or _mark(realm, holder)
+            unmarked = [holder for holder in unmarked if not _mark(realm, holder)]
             if gate.is_green(patience.within(LOOK)):
                 return
             if patience.over():
-                name = holder.lock
-                raise NotSettled(f"{name}: not released: after {gate.timeout:g}s {gate.story}", hints=[see(name)])
-            if _is_over(realm, holder):
-                raise LockLost(f"{holder.lock} was lost while it settled", hints=[see(holder.lock)])
+                names = listed([holder.lock for holder in holders])
+                hints = [see(holder.lock) for holder in holders]
+                raise NotSettled(f"{names}: not released: after {gate.timeout:g}s {gate.story}", hints=hints)
+            for holder in holders:
+                if _is_over(realm, holder):
+                    raise LockLost(f"{holder.lock} was lost while it settled", hints=[see(holder.lock)])
     except (NotSettled, Cancelled) as error:
         why = gate.story if isinstance(error, NotSettled) else f"{error.message}; {gate.story}"
-        reason = f"not healthy after the work: {why}" + (f" ({holder.reason})" if holder.reason else "")
-        mark(realm, holder, {"state": KEPT, "reason": reason}, keep=True)
-        error.message += ": the lock is left taken for a person to look at"
+        for holder in holders:
+            _keep(realm, holder, why)
+        locks = "the lock is" if len(holders) == 1 else "the locks are"
+        error.message += f": {locks} left taken for a person to look at"
+        raise
+    except LockLost as error:
+        for holder in holders if len(holders) > 1 else ():
+            try:
+                _keep(realm, holder, error.message)
+            except DistlockError:
+                pass  # the lost one; or etcd is away, and they stay in the state `settling`
         raise
     finally:
         gate.stop()
+
+
+def _keep(realm: Realm, holder: Holder, why: str) -> None:
+    reason = f"not healthy after the work: {why}" + (f" ({holder.reason})" if holder.reason else "")
+    mark(realm, holder, {"state": KEPT, "reason": reason}, keep=True)
 
 
 def _mark(realm: Realm, holder: Holder) -> bool:

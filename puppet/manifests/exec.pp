@@ -19,6 +19,9 @@
 #   Program and arguments.
 # @param lock_name
 #   Name of the lock. Default: the title.
+# @param lock_names
+#   Several locks instead of `lock_name`, which are acquired together or not at all. The title is then any text.
+#   Their order makes no difference.
 # @param lock_timeout
 #   Seconds to wait for the lock: 0 fails at once, -1 waits forever. Default: the setting in the environment or config file
 #   of the node, else 0.
@@ -89,7 +92,8 @@
 #   As for `exec`.
 define distlock::exec (
   Array[String, 1] $command,
-  Distlock::Name $lock_name = $title,
+  Optional[Distlock::Name] $lock_name = undef,
+  Optional[Array[Distlock::Name, 1]] $lock_names = undef,
   Optional[Distlock::Timeout] $lock_timeout = undef,
   Optional[String[1]] $reason = undef,
   Optional[Integer[1]] $ttl = undef,
@@ -133,6 +137,18 @@ define distlock::exec (
     default => join($gate.map |$word| { "'${regsubst($word, "'", "'\\\\''", 'G')}'" }, ' '),
   }
 
+  # One lock is named by an argument, several by options.
+  if $lock_names != undef and $lock_name != undef {
+    fail("distlock::exec { '${title}': } lock_name, lock_names: use one of the two")
+  }
+  $lock_words = $lock_names ? {
+    undef   => [assert_type(Distlock::Name, $lock_name ? {
+    undef   => $title,
+    default => $lock_name,
+  })],
+    default => $lock_names.map |$name| { "--lock-name=${name}" },
+  }
+
   $options = {
     'certname'        => getvar('trusted.certname'),
     'command-timeout' => $timeout,
@@ -156,7 +172,7 @@ define distlock::exec (
 
   exec { "distlock: ${title}":
     provider    => 'distlock',
-    command     => [distlock::program($program), 'exec'] + $words + [$lock_name, '--'] + $command,
+    command     => [distlock::program($program), 'exec'] + $words + $lock_words + ['--'] + $command,
     unless      => $unless,
     onlyif      => $onlyif,
     creates     => $creates,

@@ -16,6 +16,9 @@
 #   service) needs the lock too.
 # @param lock_name
 #   Name of the lock. Default: the title.
+# @param lock_names
+#   Several locks instead of `lock_name`, which are acquired together or not at all. The title is then any text.
+#   Their order makes no difference.
 # @param reason
 #   Why the lock is taken; shown to everybody who looks or waits.
 # @param timeout
@@ -50,7 +53,8 @@
 #   Path of distlock's config file. Default: as for the class `distlock`, if included, else distlock's default file.
 define distlock::protect (
   Array[Type[Resource], 1] $resources,
-  Distlock::Name $lock_name = $title,
+  Optional[Distlock::Name] $lock_name = undef,
+  Optional[Array[Distlock::Name, 1]] $lock_names = undef,
   Optional[String[1]] $reason = undef,
   Optional[Distlock::Timeout] $timeout = undef,
   Optional[String[1]] $owner = undef,
@@ -71,8 +75,20 @@ define distlock::protect (
     default => $config,
   }
 
+  if $lock_names != undef and $lock_name != undef {
+    fail("distlock::protect { '${title}': } lock_name, lock_names: use one of the two")
+  }
+  $one_name = $lock_names ? {
+    undef   => assert_type(Distlock::Name, $lock_name ? {
+    undef   => $title,
+    default => $lock_name,
+  }),
+    default => undef,
+  }
+
   distlock_protect { $title:
-    lock_name    => $lock_name,
+    lock_name    => $one_name,
+    lock_names   => $lock_names,
     resources    => $resources,
     reason       => $reason,
     timeout      => $timeout,

@@ -11,6 +11,9 @@
 #
 # @param lock_name
 #   Name of the lock.
+# @param lock_names
+#   Several locks instead of `lock_name`, which are acquired together or not at all. Their order makes no
+#   difference.
 # @param lock_timeout
 #   Seconds to wait for the lock: 0 fails at once, -1 waits forever. Default: the setting in the environment or config file
 #   of the node, else 0.
@@ -38,6 +41,7 @@
 #   Path of distlock's config file. Default: as for the class `distlock`, if included, else distlock's default file.
 class distlock::run_lock (
   Optional[Distlock::Word] $lock_name = undef,
+  Optional[Array[Distlock::Word, 1]] $lock_names = undef,
   Optional[Distlock::Timeout] $lock_timeout = undef,
   Optional[Integer[1]] $ttl = undef,
   Optional[Pattern[/\A[A-Za-z0-9 _.,:;@%+=()\/-]{1,200}\z/]] $reason = undef,
@@ -50,8 +54,15 @@ class distlock::run_lock (
   Optional[Distlock::Plainpath] $program = undef,
   Optional[Distlock::Plainpath] $config = undef,
 ) {
-  if $ensure == 'present' and $lock_name == undef {
+  if $ensure == 'present' and $lock_name == undef and $lock_names == undef {
     fail('distlock::run_lock: lock_name is required')
+  }
+  if $lock_names != undef and $lock_name != undef {
+    fail('distlock::run_lock: lock_name, lock_names: use one of the two')
+  }
+  $lock_words = $lock_names ? {
+    undef   => $lock_name,
+    default => join($lock_names.map |$name| { "--lock-name=${name}" }, ' '),
   }
 
   $of_class = getvar('distlock::install') ? {
@@ -88,17 +99,17 @@ class distlock::run_lock (
 
   distlock_puppet_conf { "${section}/prerun_command":
     ensure      => $ensure,
-    value       => "${found} acquire${words}${always}${where}${why} ${lock_name}",
+    value       => "${found} acquire${words}${always}${where}${why} ${lock_words}",
     path        => $puppet_conf,
     guards_noop => $noop_runs,
-    lock        => $lock_name,
+    lock        => $lock_names ? { undef => $lock_name, default => $lock_names },
     program     => $found,
     config      => $config_file,
   }
 
   distlock_puppet_conf { "${section}/postrun_command":
     ensure => $ensure,
-    value  => "${found} release${where} ${lock_name}",
+    value  => "${found} release${where} ${lock_words}",
     path   => $puppet_conf,
   }
 

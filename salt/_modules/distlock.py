@@ -51,6 +51,7 @@ try:
     from distlock_core.cli.render import holder_json, locks_json
     from distlock_core.connection import realm_of
     from distlock_core.errors import ConfigError, LockNotFound, NotHolder
+    from distlock_core.model.wording import are
     from distlock_core.process.identity import trace_of
 
     MISSING = ""
@@ -59,7 +60,10 @@ except ImportError as error:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
+
+    from distlock_core.model.state import Holder
 
     __salt__: dict[str, Any]
     __opts__: dict[str, Any]
@@ -78,7 +82,7 @@ def __virtual__() -> str | tuple[bool, str]:
 
 
 def lock(
-    name: str,
+    name: str | None = None,
     reason: str | None = None,
     timeout: float | None = None,
     owner: str | None = None,
@@ -93,12 +97,17 @@ def lock(
     prefix: str | None = None,
     profile: str | None = None,
     connect_timeout: float | None = None,
-) -> dict[str, Any]:
+    lock_names: list[str] | None = None,
+) -> dict[str, Any] | list[dict[str, Any]]:
     """
     Acquire the lock, and leave it held. A lock that this owner already holds is left unchanged.
 
     name
         Name of the lock.
+
+    lock_names
+        Several locks instead, which are acquired together or not at all. Their order makes no difference.
+        The return is then a list.
 
     reason
         Why the lock is taken; shown to everybody who looks or waits.
@@ -142,19 +151,19 @@ def lock(
 
         salt db1 distlock.lock percona_prod reason='Replace RAM'
         salt db1 distlock.lock percona_prod timeout=600
+        salt db1 distlock.lock lock_names='[rack-7, percona_prod]' timeout=600
     """
     with raised_as(CommandExecutionError):
         settings = of_call(__salt__, __opts__, locals())
         pid = None if while_pid is None else settings.while_pid
         if pid is None and (ttl is not None or on_loss is not None):
             raise ConfigError("ttl and on_loss apply to a lock that is bound to a process: they go with while_pid")
-        holder = acquire_release.take(settings, run=pid, taker=trace_of(), bound=pid is not None).holder
-        assert holder is not None
-        return known(holder_json(holder))
+        holders = acquire_release.take(settings, run=pid, taker=trace_of(), bound=pid is not None).holders
+        return _one_or_all(holders, lock_names)
 
 
 def unlock(
-    name: str,
+    name: str | None = None,
     owner: str | None = None,
     token: int | None = None,
     force: bool = False,
@@ -164,9 +173,14 @@ def unlock(
     profile: str | None = None,
     connect_timeout: float | None = None,
     release_timeout: float | None = None,
-) -> dict[str, Any]:
+    lock_names: list[str] | None = None,
+) -> dict[str, Any] | list[dict[str, Any]]:
     """
     Release the lock, if this owner holds it, and return what was held. It is an error if it was not locked.
+
+    lock_names
+        Several locks instead, which are released in one transaction, or none of them if one may not be. Those that are
+        not locked are left out of the return, a list.
 
     token
         Only the acquisition with this fencing token.
@@ -186,15 +200,15 @@ def unlock(
     """
     with raised_as(CommandExecutionError):
         settings = of_call(__salt__, __opts__, locals())
-        holder = acquire_release.release(
+        holders = acquire_release.release(
             settings,
             taker=trace_of(),
             token=read_token(token),
             force=read_flag(force, "force"),
         )
-        if holder is None:
-            raise LockNotFound(f"{settings.lockname} is not locked")
-        return known(holder_json(holder))
+        if not holders:
+            raise LockNotFound(f"{are(settings.lock_names)} not locked")
+        return _one_or_all(holders, lock_names)
 
 
 def break_lock(
@@ -237,15 +251,17 @@ def break_lock(
 
 
 def show(
-    name: str,
+    name: str | None = None,
     endpoints: list[str] | str | None = None,
     prefix: str | None = None,
     profile: str | None = None,
     connect_timeout: float | None = None,
+    lock_names: list[str] | None = None,
 ) -> list[dict[str, Any]]:
     """
     Return who holds the lock, since when and why, and the queue in order: one entry for each holder. A lock that
-    nobody holds has one entry without an owner. Fields that are unknown, or do not apply, are left out.
+    nobody holds has one entry without an owner. Fields that are unknown, or do not apply, are left out. ``lock_names``
+    shows several locks, from one read.
 
     CLI Example:
 
@@ -255,7 +271,8 @@ def show(
     """
     with raised_as(CommandExecutionError):
         settings = of_call(__salt__, __opts__, locals())
-        return [known(lock) for lock in locks_json(realm_of(settings).show(settings.lockname))]
+        states = realm_of(settings).show_all(settings.lock_names)
+        return [known(lock) for state in states for lock in locks_json(state)]
 
 
 def list_(
@@ -311,16 +328,18 @@ def history(
 
 
 def verify(
-    name: str,
+    name: str | None = None,
     owner: str | None = None,
     token: int | None = None,
     endpoints: list[str] | str | None = None,
     prefix: str | None = None,
     profile: str | None = None,
     connect_timeout: float | None = None,
+    lock_names: list[str] | None = None,
 ) -> bool:
     """
-    Return True if this owner holds the lock now (with a token: if that acquisition does), else False.
+    Return True if this owner holds the lock now (with a token: if that acquisition does), else False. With
+    ``lock_names``: if it holds all of them.
 
     CLI Example:
 
@@ -336,3 +355,9 @@ def verify(
         except (LockNotFound, NotHolder):
             return False
         return True
+
+
+def _one_or_all(holders: Sequence[Holder], lock_names: object) -> dict[str, Any] | list[dict[str, Any]]:
+    """The hold of the lock, or a list for a call that has named its locks in a list."""
+    found = [known(holder_json(holder)) for holder in holders]
+    return found[0] if lock_names is None else found

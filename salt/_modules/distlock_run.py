@@ -33,8 +33,8 @@ def __virtual__() -> str | bool:
 
 
 def run(
-    name: str,
-    cmd: str | list[str],
+    name: str | None = None,
+    cmd: str | list[str] | None = None,
     reason: str | None = None,
     timeout: float | None = None,
     owner: str | None = None,
@@ -57,6 +57,7 @@ def run(
     profile: str | None = None,
     connect_timeout: float | None = None,
     release_timeout: float | None = None,
+    lock_names: list[str] | None = None,
 ) -> dict[str, Any]:
     """
     Run a command under the lock, and return what ``cmd.run_all`` does: ``pid``, ``retcode``, ``stdout``, ``stderr``.
@@ -65,6 +66,9 @@ def run(
     ``stderr``. The pid is that of distlock, which supervises the command. Under the lock of a step of the same owner
     (``distlock.lock``, ``distlock.locked``) the command runs inside that lock. After a wait the return also has
     ``waited_for``, ``waited`` (seconds) and ``position``.
+
+    lock_names
+        Several locks instead of ``name``, as for ``distlock.lock``.
 
     cmd
         The command, a list of words or a string that is split into words. No shell interprets it without
@@ -103,7 +107,7 @@ def run(
     """
     with raised_as(CommandExecutionError):
         settings = of_call(__salt__, __opts__, locals())
-        words = salt_command.words(cmd, python_shell=python_shell)
+        words = salt_command.words("" if cmd is None else cmd, python_shell=python_shell)
         runas = runas or __context__.get("runas")  # set by a state
         if runas:
             account = salt_command.account(runas)

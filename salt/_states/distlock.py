@@ -106,6 +106,7 @@ def locked(
     gate_every: float | None = None,
     gate_for: float | None = None,
     gate_timeout: float | None = None,
+    lock_names: list[str] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
     """
@@ -113,6 +114,10 @@ def locked(
 
     name
         Name of the lock.
+
+    lock_names
+        Several locks instead, which are acquired together or not at all; ``name`` is then left out. Their
+        order makes no difference: minions that name them in opposite orders never wait for each other.
 
     reason
         Why the lock is taken; shown to everybody who looks or waits.
@@ -171,6 +176,7 @@ def unlocked(
     gate_every: float | None = None,
     gate_for: float | None = None,
     gate_timeout: float | None = None,
+    lock_names: list[str] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
     """
@@ -180,6 +186,10 @@ def unlocked(
 
     name
         Name of the lock.
+
+    lock_names
+        Several locks instead, as for ``distlock.locked``: they are released in one transaction, or none of them if one
+        may not be.
 
     owner
         Default: ``salt:`` and the minion's id.
@@ -211,6 +221,7 @@ def held(
     prefix: str | None = None,
     profile: str | None = None,
     connect_timeout: float | None = None,
+    lock_names: list[str] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
     """
@@ -219,6 +230,9 @@ def held(
 
     name
         Name of the lock.
+
+    lock_names
+        Several locks instead, all of which it must hold.
 
     owner
         Default: ``salt:`` and the minion's id.

@@ -13,8 +13,10 @@ from salt.exceptions import CommandExecutionError
 try:
     from distlock_core.adapters import salt_reports
     from distlock_core.adapters.salt_state import StateCall
+    from distlock_core.adapters.settings import shown_name
     from distlock_core.errors import ConfigError
     from distlock_core.lock.wait_story import WAITED
+    from distlock_core.model.wording import listed
 
     IS_INSTALLED = True
 except ImportError:
@@ -61,6 +63,7 @@ def run(
     profile: str | None = None,
     connect_timeout: float | None = None,
     release_timeout: float | None = None,
+    lock_names: list[str] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
     """
@@ -70,6 +73,9 @@ def run(
 
     name
         Name of the lock.
+
+    lock_names
+        Several locks instead, as for ``distlock.locked``.
 
     cmd
         The command, a list of words or a string that is split into words. No shell interprets it without
@@ -104,19 +110,19 @@ def _run(call: StateCall) -> dict[str, Any]:
     good = salt_reports.exit_codes(given.pop("success_retcodes", None))
     if call.is_test:
         settings = call.settings()
-        return call.done(
-            None, f"the command would be run under {call.name}", {call.name: {"old": None, "new": settings.id}}
-        )
+        changes: dict[str, Any] = {name: {"old": None, "new": settings.id} for name in settings.lock_names}
+        return call.done(None, f"the command would be run under {shown_name(settings)}", changes)
     for word in ("name", "more"):
         given.pop(word)
     try:
-        done = __salt__["distlock.run"](call.name, cmd, **given)
+        done = __salt__["distlock.run"](call.lock_name, cmd, **given)
     except CommandExecutionError as error:
         return call.done(False, str(error))
+    locks = listed(given["lock_names"]) if "lock_names" in given else call.name
     changes = {field: done[field] for field in ("pid", "retcode", "stdout", "stderr", *WAITED) if field in done}
     story = f", {done['story']}" if done.get("story") else ""
     if done["retcode"] in good:
-        return call.done(True, f"the command was run under {call.name}{story}", changes)
+        return call.done(True, f"the command was run under {locks}{story}", changes)
     why = done["stderr"].splitlines()[-1:] if done["retcode"] == LOST else []
     said = f": {why[0]}" if why else ""
-    return call.done(False, f"the command, run under {call.name}{story}, ended with {done['retcode']}{said}", changes)
+    return call.done(False, f"the command, run under {locks}{story}, ended with {done['retcode']}{said}", changes)

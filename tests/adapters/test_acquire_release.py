@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Iterator
 from typing import Any, Callable
 
 import pytest
@@ -15,25 +12,10 @@ from distlock_core.adapters.ansible_run_lock import start_run_keeper
 from distlock_core.adapters.settings import read_settings
 from distlock_core.process.identity import trace_of
 from distlock_core.settings.options import Settings
+from tests.adapters.conftest import NewRun, end
 from tests.support.scene import Scene
 
-NewRun = Callable[[], subprocess.Popen[bytes]]
 Read = Callable[..., Settings]
-
-
-@pytest.fixture
-def new_run() -> Iterator[NewRun]:
-    """new_run() -> a process that a lock can be taken for; it lives until it is killed."""
-    runs: list[subprocess.Popen[bytes]] = []
-
-    def start() -> subprocess.Popen[bytes]:
-        runs.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))
-        return runs[-1]
-
-    yield start
-    for run in runs:
-        run.kill()
-        run.communicate()
 
 
 @pytest.fixture
@@ -43,11 +25,6 @@ def read(scene: Scene) -> Read:
         return read_settings(said, owner)
 
     return read
-
-
-def end(run: subprocess.Popen[bytes]) -> None:
-    run.kill()
-    run.wait()
 
 
 def test_a_second_run_of_the_same_owner_is_busy_until_the_first_one_is_gone(
@@ -77,9 +54,10 @@ def test_a_second_run_of_the_same_owner_is_busy_until_the_first_one_is_gone(
     assert scene.record("web").text("reason") == "why"
     with pytest.raises(LockBusy, match=f"taken for process {second.pid} on "):
         acquire_release.take(read(), taker=trace_of(third.pid))
-    assert acquire_release.check(read(), taker=trace_of(second.pid)).token == token
-    ended = acquire_release.release(read(), taker=trace_of(second.pid))
-    assert ended is not None
+    (held,) = acquire_release.check(read(), taker=trace_of(second.pid))
+    assert held.token == token
+    (ended,) = acquire_release.release(read(), taker=trace_of(second.pid))
+    assert ended.token == token
     scene.assert_clean()
 
 
@@ -94,7 +72,7 @@ def test_a_run_that_names_the_token_enters_and_releases(scene: Scene, read: Read
     assert (entered.changed, entered.holder and entered.holder.token) == (False, token)
     with pytest.raises(NotHolder):
         acquire_release.release(read(), taker=trace_of(first.pid))
-    assert acquire_release.release(read(), taker=trace_of(first.pid), token=token) is not None
+    assert acquire_release.release(read(), taker=trace_of(first.pid), token=token)
     with pytest.raises(LockNotFound):
         acquire_release.take(read(), taker=trace_of(first.pid), token=token)
     scene.assert_clean()

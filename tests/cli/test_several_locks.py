@@ -11,9 +11,6 @@ from typing import Any, Callable
 
 import pytest
 
-from distlock_core import ConfigError, LockManager
-from distlock_core.adapters.settings import read_settings
-from distlock_core.errors import DistlockError
 from tests.support.scene import BOUND, Scene, until
 
 BOTH = ("--lock-name=rack", "--lock-name=web")
@@ -195,12 +192,3 @@ def test_a_run_that_was_killed_is_continued_with_all_its_locks(
     os.kill(command, 9)
     until(lambda: run_distlock("--id=me", *BOTH, "--nowait", "--", "true").returncode == 0)
     scene.assert_clean()
-
-
-def test_who_takes_one_lock_refuses_a_list_in_one_line(scene: Scene) -> None:
-    with pytest.raises(ConfigError, match="lockname: rack and web are named, but one lock is taken here"):
-        read_settings({"lockname": ["rack", "web"], "endpoints": scene.cluster.endpoints}, "salt:m0")
-    with pytest.raises(ConfigError, match="is a list, but one lock is taken here"):
-        read_settings({"lockname": "['rack', 'web']", "endpoints": scene.cluster.endpoints}, "ansible:m0")
-    with pytest.raises(DistlockError, match="contends for one lock"):
-        LockManager(scene.realm(), ["rack", "web"])  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Callable
 
 import pytest
@@ -23,7 +23,7 @@ def stand(realm: Realm, proxy: Proxy) -> Iterator[Callable[..., LockManager]]:
     """stand(name="x", ttl=3, realm=..., **options) -> LockManager, behind the proxy, shut down with the test."""
     managers: list[LockManager] = []
 
-    def stand(name: str = "x", ttl: int = 3, realm: Realm = realm, **options: Any) -> LockManager:
+    def stand(name: str | Sequence[str] = "x", ttl: int = 3, realm: Realm = realm, **options: Any) -> LockManager:
         managers.append(LockManager(realm, name, ttl, **options))
         return managers[-1]
 

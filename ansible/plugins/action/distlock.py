@@ -16,6 +16,8 @@ from ansible_collections.distlock.distlock.plugins.module_utils._states import (
     BROKEN,
     HELD,
     LOCKED,
+    NAMES,
+    RULES,
     RUN_END,
     SETTING,
     TAKES_ALL_WORKERS,
@@ -24,6 +26,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils._states import (
     WAITS_FOR_EVER_AT_RUN_END,
     argument_spec,
     carry_out,
+    named,
 )
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import ANSIBLE
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import (
@@ -64,7 +67,19 @@ MEANS_NOTHING = {
         "gate_every",
         "gate_for",
     ),
-    BROKEN: ("until", "timeout", "slots", "window", "expect", "ttl", "on_loss", "lockstep", "cooldown", "force"),
+    BROKEN: (
+        "lock_names",
+        "until",
+        "timeout",
+        "slots",
+        "window",
+        "expect",
+        "ttl",
+        "on_loss",
+        "lockstep",
+        "cooldown",
+        "force",
+    ),
 }
 
 
@@ -76,13 +91,15 @@ class ActionModule(ActionBase):
         if is_deselected(self._task, task_vars):
             return {**result, "changed": False, "skipped": True, "skip_reason": "Not selected by the tags of this run"}
         options = argument_spec()
-        arguments = self.validate_argument_spec(options)[1]
+        arguments = self.validate_argument_spec(options, **RULES)[1]
         at_run_end = arguments["state"] == LOCKED and arguments["until"] == RUN_END
         try:
             self._refuse_what_means_nothing(arguments)
             of_controller = ("gate",) if at_run_end else ()
             refuse_facts_in_arguments(self._task, task_vars, self._templar, self._task.resolved_action, of_controller)
-            fill_in(arguments, {word for word in options if at_run_end or word not in OF_A_RUN}, SETTING)
+            # The locks are those of the task, whatever the environment names.
+            left_out = (*NAMES, *(() if at_run_end else OF_A_RUN))
+            fill_in(arguments, {word for word in options if word not in left_out}, SETTING)
             done = self._carry_out(arguments, at_run_end, task_vars)
         except DistlockError as error:
             done = {"failed": True, "changed": False, "msg": ANSIBLE.said(error), "kind": error.kind}
@@ -154,7 +171,7 @@ class ActionModule(ActionBase):
         waiting = len(others) + 1 - (arguments["slots"] or 1)
         if waiting <= 0:
             return
-        name = arguments["name"]
+        name = named(arguments)
         if arguments["lockstep"] or at_run_end:
             who = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
             why = WAITS_FOR_EVER_AT_RUN_END if at_run_end else WAITS_FOR_EVER

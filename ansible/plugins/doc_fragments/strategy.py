@@ -15,11 +15,18 @@ OWN = r"""
 options:
   distlock_name:
     description:
-      - Name of the lock. It must be set in one of these ways.
+      - Name of the lock. This or O(distlock_lock_names) must be set.
     type: str
     vars: [{name: distlock_name}]
     env: [{name: DISTLOCK_LOCKNAME}]
     ini: [{section: distlock, key: name}]
+  distlock_lock_names:
+    description:
+      - Several locks instead, which are acquired together or not at all. Their order makes no difference.
+    type: list
+    elements: str
+    vars: [{name: distlock_lock_names}]
+    ini: [{section: distlock, key: lock_names}]
   distlock_timeout:
     description:
       - Longest wait for the lock, in seconds. V(0), the default, fails at once if another holds it or is ahead in the

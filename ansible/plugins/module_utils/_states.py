@@ -15,7 +15,11 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.ad
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import ANSIBLE
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.breaking import break_hold
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.run_holds import RunHolds
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.settings import read_settings
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.settings import (
+    LOCK_NAMES,
+    read_settings,
+    shown_name,
+)
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.base.text import printable
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.connection import realm_of
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import (
@@ -26,10 +30,14 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.er
     NotHolder,
 )
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.model.wording import (
-    in_queue,
-    is_held_by,
+    are,
+    are_held_by,
+    in_queues,
+    listed,
     owner_of,
+    owners_of,
     taken,
+    tokens_of,
 )
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.identity import hostname, is_same
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.nesting import HELD as HELD_AROUND
@@ -49,14 +57,15 @@ SETTING = {"name": "lockname", "owner": "id"}
 
 # Options that are settings of the lock.
 WORDS = (
-    *("name", "reason", "timeout", "owner", "slots", "window", "expect", "ttl", "on_loss", "cooldown"),
+    *("name", LOCK_NAMES, "reason", "timeout", "owner", "slots", "window", "expect", "ttl", "on_loss", "cooldown"),
     *("rank", "gate", "gate_timeout", "gate_every", "gate_for"),
 )
 
 
 def argument_spec():
     return {
-        "name": {"type": "str", "required": True},
+        "name": {"type": "str"},
+        "lock_names": {"type": "list", "elements": "str"},
         "state": {"type": "str", "choices": [LOCKED, UNLOCKED, HELD, BROKEN], "default": LOCKED},
         "until": {"type": "str", "choices": [UNLOCKED, RUN_END], "default": UNLOCKED},
         "reason": {"type": "str"},
@@ -81,6 +90,16 @@ def argument_spec():
     }
 
 
+# For AnsibleModule, and for an action plugin.
+NAMES = ("name", LOCK_NAMES)
+RULES = {"mutually_exclusive": [NAMES], "required_one_of": [NAMES]}
+
+
+def named(params):
+    """The name of the lock, or the names of several in one phrase."""
+    return params["name"] if params[LOCK_NAMES] is None else listed(params[LOCK_NAMES] or [""])
+
+
 def carry_out(params, check_mode, cancel=None, run=None, family=None):
     """Bring the lock into the state, and return the result of the task, with `failed` if that was not possible.
 
@@ -88,7 +107,7 @@ def carry_out(params, check_mode, cancel=None, run=None, family=None):
     `step`, `of_this_run`, `waits` and `again` in what is returned are for the action plugin, which takes them out.
     """
     started = time.monotonic()
-    report = {"changed": False, "lock": params["name"], "owner": None, "token": None, "since": None, "position": 0}
+    report = {"changed": False, "lock": named(params), "owner": None, "token": None, "since": None, "position": 0}
     task = None
     try:
         task = _Task(params, check_mode)
@@ -112,12 +131,13 @@ class _Task:
     def __init__(self, params, check_mode):
         self._params = params
         self._dry = check_mode
-        self.name = printable(params["name"])
         arguments = {SETTING.get(word, word): params[word] for word in WORDS}
         self._settings = read_settings({**arguments, **connection_arguments(params)}, "ansible:" + hostname())
         self.warnings = list(self._settings.warnings)
-        if not self._settings.lockname:
+        if not (params["name"] or params[LOCK_NAMES]):
             raise ConfigError("no lock is named: name is empty")
+        self.name = shown_name(self._settings)
+        self._names = self._settings.lock_names
         self.owner = self._settings.id
         # With a default owner, the holds of this run under its own name count, too.
         default = OF_A_HOST.match(self.owner) or OF_A_RUN.match(self.owner)
@@ -145,7 +165,8 @@ class _Task:
 
         def progress(waiting):
             positions.append(waiting.position)
-            self._refuse_to_wait_for_ever(waiting.state)
+            for state in [state for state, _ in waiting.places] or [waiting.state]:
+                self._refuse_to_wait_for_ever(state)
 
         try:
             done = acquire_release.take(
@@ -169,38 +190,48 @@ class _Task:
             return report
         position = done.waited.fields() if done.waited else {"position": 0, "waited_for": ""}
         if not done.changed:
-            return {"msg": "already: " + is_held_by(done.holder), **_shown(done.holder), **position}
+            return {"msg": "already: " + are_held_by(done.holders), **self._shown(done.holders), **position}
         ends = ", until this run ends" if until == RUN_END else ""
-        before, after = _diff(self.name, done.before and done.before.owner), _diff(self.name, self.owner)
+        owners = {holder.lock: holder.owner for holder in done.before}
+        before = "".join(_diff(name, owners.get(name)) for name in self._names)
+        after = "".join(_diff(name, self.owner) for name in self._names)
         report = {"changed": True, "diff": {"before": before, "after": after}, **position}
-        if done.holder is None:
+        if not done.holders:
             first = "would wait: " + ANSIBLE.said(done.waits) + " Then " if done.waits else ""
             return {**report, "msg": f"{first}{self.name} would be locked by {printable(self.owner)}{ends}"}
         how = "taken over from this owner's run that has ended" if done.before else "locked"
         waited = f", {done.waited}" if done.waited else ""
-        msg = f"{self.name} is {how} by {printable(self.owner)}, token {done.holder.token}{ends}{waited}"
-        return {**report, **_shown(done.holder), "msg": msg}
+        msg = f"{are(self._names)} {how} by {printable(self.owner)}, {tokens_of(done.holders)}{ends}{waited}"
+        return {**report, **self._shown(done.holders), "msg": msg}
 
     def unlock(self):
         realm = realm_of(self._settings)
         mine = self._release(realm, dry=True)
-        if mine is None:
-            return {"msg": self.name + " is not locked"}
-        if _is_a_plays(mine) and not self._params["force"]:
-            return {"msg": is_held_by(mine) + ", for its play: it ends with that", **_shown(mine)}
+        if not mine:
+            return {"msg": are(self._names) + " not locked", **self._shown(())}
+        plays = [holder for holder in mine if _is_a_plays(holder)]
+        if plays and not self._params["force"]:
+            if len(plays) < len(self._names):
+                raise NotHolder(
+                    f"{are_held_by(plays)}, for its play: name the others without it",
+                    state=realm.show(plays[0].lock),
+                )
+            return {"msg": are_held_by(plays) + ", for its play: it ends with that", **self._shown(plays)}
         ended = mine if self._dry else self._release(realm)
-        if ended is None:
-            return {"msg": self.name + " is not locked"}  # released meanwhile
+        if not ended:
+            return {"msg": are(self._names) + " not locked", **self._shown(())}  # released meanwhile
         cooldown = self._settings.cooldown
         cooling = "" if cooldown is None else f" in {cooldown}s"
-        who = owner_of(ended.owner)
-        would = "would be" if self._dry else "is"
-        after = None if cooldown is None else ended.owner
+        was, is_now = ("was", "is") if len(ended) == 1 else ("were", "are")
+        would = "would be" if self._dry else is_now
+        before = "".join(_diff(holder.lock, holder.owner) for holder in ended)
+        after = "".join(_diff(one.lock, None if cooldown is None else one.owner, cooling) for one in ended)
+        names = listed([holder.lock for holder in ended])
         return {
             "changed": True,
-            "diff": {"before": _diff(self.name, ended.owner), "after": _diff(self.name, after, cooling)},
-            "msg": f"{self.name}, which was held by {who}, {would} unlocked{cooling}",
-            **_shown(ended),
+            "diff": {"before": before, "after": after},
+            "msg": f"{names}, which {was} held by {owners_of(ended)}, {would} unlocked{cooling}",
+            **self._shown(ended),
         }
 
     def break_hold(self):
@@ -217,29 +248,40 @@ class _Task:
 
     def check(self):
         try:
-            holder = acquire_release.check(self._settings, self._params["token"], taker=self._taker)
+            holders = acquire_release.check(self._settings, self._params["token"], taker=self._taker)
         except NotHolder as error:
-            holder = self._mine.among(error.state)
-            if holder is None or self._params["token"] is not None:
+            holders = self._of_this_run(self._states(error))
+            if len(holders) < len(self._names) or self._params["token"] is not None:
                 raise
-        return {"msg": is_held_by(holder), **_shown(holder)}
+        return {"msg": are_held_by(holders), **self._shown(holders)}
+
+    def _of_this_run(self, states):
+        """The holds of this run under the names that it uses by default."""
+        return [holder for holder in map(self._mine.among, states) if holder is not None]
+
+    def _states(self, error):
+        """The states of all locks, of which an error may show one."""
+        if len(self._names) == 1:
+            return [error.state]
+        return realm_of(self._settings).show_all(self._names)
 
     def refused(self, error):
         """The result for an error, with details that only the controller can check."""
         state = getattr(error, "state", None)
         if state is None and isinstance(error, NotHolder):
-            state = error.state = realm_of(self._settings).show(self._settings.lockname)
+            state = error.state = realm_of(self._settings).show(self._names[0])
         report = _refused(error)
         if not self._asks or self._params["state"] == BROKEN:  # a hold to be broken is that of its token, no other
             return report
-        for holder in () if state is None else state.holders:
+        states = getattr(error, "states", ()) or (() if state is None else (state,))
+        for holder in [holder for state in states for holder in state.holders]:
             taker = holder.record.details.get("taker")
             if holder.owner == self.owner and isinstance(taker, dict) and holder.record.text("kind") == "lock":
                 report["step"] = {"token": holder.token, "taker": taker}
             elif self._run and self._is_of_this_run(holder):
                 report["of_this_run"] = {"token": holder.token, "owner": holder.owner}
         if state is not None and isinstance(error, (LockBusy, Frozen)):
-            report["waits"] = in_queue(state, _position(error))
+            report["waits"] = in_queues([(one, one.waiting + 1) for one in states])
         return report
 
     def _release(self, realm, dry=False):
@@ -249,11 +291,21 @@ class _Task:
                 self._settings, taker=self._taker, token=token, force=force, dry_run=dry, realm=realm
             )
         except NotHolder as error:
-            holder = self._mine.among(error.state)
-            if holder is None or token not in (None, holder.token):
+            states = [state for state in self._states(error) if state.holders]
+            holders = self._of_this_run(states)
+            if not holders or len(holders) < len(states) or any(token not in (None, one.token) for one in holders):
                 raise
-            settings = self._settings._replace(id=holder.owner)
+            settings = self._settings._replace(id=holders[0].owner)
             return acquire_release.release(settings, taker=self._taker, token=token, dry_run=dry, realm=realm)
+
+    def _shown(self, holders):
+        """The fields of the hold; with `lock_names` those of each under `locks`, and those that all have in common."""
+        if self._params[LOCK_NAMES] is None:
+            return _shown(holders[0]) if holders else {}
+        common = _shown(holders[0]) if holders else {}
+        if len({holder.token for holder in holders}) > 1:
+            common["token"] = None
+        return {**common, "locks": [{"lock": holder.lock, **_shown(holder)} for holder in holders]}
 
     def _is_of_this_run(self, holder):
         """True for a hold of another host of this run."""

@@ -18,9 +18,16 @@ description:
 options:
   name:
     description:
-      - Name of the lock.
+      - Name of the lock. This or O(lock_names) is required.
     type: str
-    required: true
+  lock_names:
+    description:
+      - Several locks instead of O(name), which are acquired together or not at all. While it waits for
+        them, the task holds none. Their order makes no difference.
+      - O(state=unlocked) releases them in one transaction, or none of them if one may not be released. O(state=held)
+        fails unless all of them are held.
+    type: list
+    elements: str
   state:
     description:
       - V(locked) acquires the lock. The task fails if another holds it, and says who, since when and why.
@@ -221,6 +228,11 @@ EXAMPLES = r"""
     token: 4711
     reason: db3 is down, and its upgrade was rolled back
 
+- name: Take the lock of the rack and that of the cluster, or none of them
+  distlock.distlock.distlock:
+    lock_names: ["{{ rack }}", elastic_prod]
+    timeout: -1
+
 - name: Stop here unless the lock is still held
   distlock.distlock.distlock:
     name: percona_prod
@@ -229,10 +241,18 @@ EXAMPLES = r"""
 
 RETURN = r"""
 lock:
-  description: Name of the lock.
+  description: Name of the lock; with O(lock_names), their names in one phrase.
   returned: always
   type: str
   sample: percona_prod
+locks:
+  description:
+    - The hold of each lock, with C(lock), C(owner), C(token), C(since), C(reason) and C(lifetime). Locks that were
+      acquired together have the same token.
+  returned: with O(lock_names), unless the task fails
+  type: list
+  elements: dict
+  sample: []
 owner:
   description:
     - Present owner of the lock; after O(state=unlocked), the previous one. If the task fails or leaves the lock alone,
@@ -295,12 +315,12 @@ from ansible_collections.distlock.distlock.plugins.module_utils import (  # pyli
     _installed,  # noqa: F401
     _python,  # noqa: F401
 )
-from ansible_collections.distlock.distlock.plugins.module_utils._states import argument_spec, carry_out
+from ansible_collections.distlock.distlock.plugins.module_utils._states import RULES, argument_spec, carry_out
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.while_read import WhileRead
 
 
 def main():
-    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True, **RULES)
     report = carry_out(module.params, module.check_mode, WhileRead())
     if report.get("failed"):
         module.fail_json(**report)

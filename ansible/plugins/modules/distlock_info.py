@@ -18,6 +18,11 @@ options:
     description:
       - Only this lock, whether it is held or not. Without it, every lock that is held or waited for.
     type: str
+  lock_names:
+    description:
+      - Only these locks, whether they are held or not, from one read.
+    type: list
+    elements: str
   history:
     description:
       - Also return what has happened, as O(name) or the whole realm has it in etcd's revisions.
@@ -319,7 +324,10 @@ from ansible_collections.distlock.distlock.plugins.module_utils import (  # pyli
 from ansible_collections.distlock.distlock.plugins.module_utils._arguments import connection_arguments, connection_spec
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import ANSIBLE
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.past import entries_of
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.settings import read_settings
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.settings import (
+    LOCK_NAMES,
+    read_settings,
+)
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.cli.render import locks_json
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.connection import realm_of
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError, DistlockError
@@ -327,7 +335,10 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.er
 
 def main():
     own = {"name": {"type": "str"}, "history": {"type": "bool", "default": False}, "since": {"type": "str"}}
-    module = AnsibleModule({**own, **connection_spec()}, supports_check_mode=True)
+    own[LOCK_NAMES] = {"type": "list", "elements": "str"}
+    module = AnsibleModule(
+        {**own, **connection_spec()}, supports_check_mode=True, mutually_exclusive=[("name", LOCK_NAMES)]
+    )
     try:
         module.exit_json(changed=False, **look(module.params))
     except DistlockError as error:
@@ -335,15 +346,17 @@ def main():
 
 
 def look(params):
-    arguments = {"lockname": params["name"], **connection_arguments(params)}
-    settings = read_settings(arguments, "ansible")
+    named = {"lockname": params["name"], LOCK_NAMES: params[LOCK_NAMES]}
+    settings = read_settings({**named, **connection_arguments(params)}, "ansible")
     if params["since"] is not None and not params["history"]:
         raise ConfigError("since is about the history: it needs history: true")
+    if params["history"] and params[LOCK_NAMES] is not None:
+        raise ConfigError("history is that of one lock, or of the whole realm: it does not go with lock_names")
     realm = realm_of(settings)
-    if params["name"] is None:
+    if params["name"] is None and params[LOCK_NAMES] is None:
         states = realm.list()
-    elif params["name"]:
-        states = [realm.show(settings.lockname)]
+    elif settings.lockname:
+        states = realm.show_all(settings.lock_names)
     else:
         raise ConfigError("no lock is named: name is empty")
     found = {"locks": [lock for state in states for lock in locks_json(state)]}

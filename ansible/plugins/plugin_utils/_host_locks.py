@@ -11,6 +11,8 @@ import time
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.ansible_run_lock import (
     start_run_keeper,
 )
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.settings import shown_name
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.connection import realm_of
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError, LockLost
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.keeper.run_keeper import wait_for
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.keeper.run_keeper_process import (
@@ -37,11 +39,12 @@ class Turn:
     def __init__(self, host, settings):
         self.host = host
         self.settings = settings
-        self.line = (str(settings.endpoints), settings.prefix, settings.lockname)
+        realm = (str(settings.endpoints), settings.prefix)
+        self.lines = [(*realm, name) for name in settings.lock_names]
         self.stage = TO_COME
         self.keeper = None
         self.shown = ""
-        self.wait = Waiting(host, settings.lockname)
+        self.wait = Waiting(host, shown_name(settings))
         self.settling = Settling()
         self.stop = False
         self.given_up = None
@@ -59,6 +62,7 @@ class HostLocks:
         self._play = play
         in_order = sorted(wanted.items(), key=lambda one: one[1].rank)  # within a rank as in the inventory
         self._turns = {host: Turn(host, settings) for host, settings in in_order}
+        self._slots = {}  # by queue: what the lock's policy says, else the settings
         self._kept = {}  # by queue: what keeps the hosts of this run from going on
 
     def keep_back(self, host):
@@ -89,7 +93,7 @@ class HostLocks:
                     self._start(turn)
             if turn.stage == WAITS:
                 self._look(turn)
-            if turn.stage in (TO_COME, WAITS) and turn.line in self._kept:
+            if turn.stage in (TO_COME, WAITS) and any(line in self._kept for line in turn.lines):
                 self._give_up(turn)
             if turn.stage == HOLDS:
                 self._go_on(turn, state)
@@ -123,10 +127,18 @@ class HostLocks:
 
     def _has_room(self, turn):
         """Limit the waiters of this run in one queue to the number of slots."""
-        there = [
-            other for other in self._turns.values() if other.line == turn.line and other.stage in (WAITS, HOLDS, PARTS)
-        ]
-        return len(there) < turn.settings.slots
+        there = [line for other in self._turns.values() if other.stage in (WAITS, HOLDS, PARTS) for line in other.lines]
+        return all(there.count(line) < self._slots_of(line, turn.settings) for line in turn.lines)
+
+    def _slots_of(self, line, settings):
+        """Looked up once: a policy that changes during the play holds for its claims, not for the number of waiters."""
+        if line not in self._slots:
+            try:
+                policy = realm_of(settings).policy(line[-1])
+            except DistlockError:
+                policy = None  # whoever acquires the lock reports it
+            self._slots[line] = settings.slots if policy is None or policy.slots is None else policy.slots
+        return self._slots[line]
 
     def _start(self, turn):
         try:
@@ -155,12 +167,13 @@ class HostLocks:
         if through:
             turn.stage = PARTS
             if failed and turn.settings.on_failure in AFTER_FAILURE:
-                self._kept.setdefault(turn.line, f"{stopped_by(turn.settings)} after {turn.host} has failed")
+                for line in turn.lines:
+                    self._kept.setdefault(line, f"{stopped_by(turn.settings)} after {turn.host} has failed")
             end_hold(turn.keeper, turn.settings, self._play, {turn.host} if failed else set())
 
     def _give_up(self, turn):
         """Refuse to wait until a person has looked, and then repeat what has failed on another host."""
-        name, why = turn.settings.lockname, self._kept[turn.line]
+        (name, why), *_ = ((line[-1], self._kept[line]) for line in turn.lines if line in self._kept)
         turn.given_up = DistlockError(f"{name} is {why}, so no other host of this run goes on")
         if turn.stage == TO_COME:
             self._fail(turn, turn.given_up)
@@ -175,7 +188,8 @@ class HostLocks:
         trouble = turn.keeper.trouble
         if is_unsettled(trouble):
             how = stopped_by(turn.settings)
-            self._kept.setdefault(turn.line, f"{how}, as its gate was not green after {turn.host}")
+            for line in turn.lines:
+                self._kept.setdefault(line, f"{how}, as its gate was not green after {turn.host}")
             self._fail(turn, trouble)
             return
         if isinstance(trouble, LockLost):

@@ -12,6 +12,7 @@ from ansible.executor.play_iterator import FailedStates, IteratingStates
 from ansible.utils.display import Display
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import acquire_release
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import PLAY
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.settings import shown_name
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError
 
 display = Display()
@@ -47,7 +48,13 @@ def preview(settings):
 
 def would_hold(settings):
     """The variable distlock_held in check mode: the hold of a real run, without fields that only a real hold has."""
-    return {"lock": settings.lockname, "owner": settings.id, "token": None, "since": None}
+    return {
+        "lock": shown_name(settings),
+        "owner": settings.id,
+        "token": None,
+        "since": None,
+        "lock_names": settings.lock_names,
+    }
 
 
 def say(line):

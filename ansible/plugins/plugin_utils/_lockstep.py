@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ansible.errors import AnsibleError
 from ansible.parsing.mod_args import ModuleArgsParser
+from ansible_collections.distlock.distlock.plugins.module_utils._states import LOCK_NAMES
 
 NOT_IN_LOCKSTEP = ("free", "host_pinned")  # the last part of their names, in any collection
 
@@ -22,7 +23,7 @@ def shares_workers(play):
 
 
 def rivals(task, task_vars, templar, default_owner):
-    """Return the other hosts of the batch that acquire the lock of this task, as other owners.
+    """Return the other hosts of the batch that acquire the lock of this task, or one of several, as other owners.
 
     What they are told is rendered with their variables. A host for which that cannot be done is left out: once it
     waits, it is seen who holds the lock. `default_owner` gives a host's.
@@ -35,14 +36,17 @@ def rivals(task, task_vars, templar, default_owner):
     found = []
     for host in batch:
         other = mine if host == me else wanted.by(host)
-        if other is not None and mine is not None and (other.line == mine.line and other.owner != mine.owner):
+        if other is not None and mine is not None and other.names & mine.names and other.is_rival_of(mine):
             found.append(host)
     return found
 
 
 class _Wish:
-    def __init__(self, line, owner):
-        self.line, self.owner = line, owner
+    def __init__(self, names, realm, owner):
+        self.names, self.realm, self.owner = frozenset(names), realm, owner
+
+    def is_rival_of(self, other):
+        return self.realm == other.realm and self.owner != other.owner
 
 
 class _Wanted:
@@ -69,12 +73,20 @@ class _Wanted:
             templar = self._templar.copy_with_new_env(available_variables=variables)
             if not self._applies(variables, templar):
                 return None
-            name, prefix, owner, endpoints = (
-                templar.template(self._arguments.get(word)) for word in ("name", "prefix", "owner", "endpoints")
-            )
+            words = ("name", LOCK_NAMES, "prefix", "owner", "endpoints")
+            # In a dictionary, since newer versions of Ansible leave an omitted value out of it, and raise it elsewhere.
+            rendered = templar.template({word: self._arguments[word] for word in words if word in self._arguments})
         except (AnsibleError, AttributeError, KeyError):
             return None
-        return _Wish((name, prefix, str(endpoints)), owner or self._default_owner(host))
+        omitted = self._task_vars.get("omit")
+        said = {word: value for word, value in rendered.items() if omitted is None or value != omitted}
+        names = said.get(LOCK_NAMES)
+        if names is None:
+            names = [said.get("name")]
+        elif isinstance(names, str):
+            names = [name.strip() for name in names.split(",")]
+        realm = (said.get("prefix"), str(said.get("endpoints")))
+        return _Wish(names, realm, said.get("owner") or self._default_owner(host))
 
     def _applies(self, variables, templar):
         if hasattr(self._task, "_resolve_conditional"):

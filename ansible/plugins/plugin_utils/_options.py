@@ -16,7 +16,10 @@ from ansible.template import Templar
 from ansible.utils.display import Display
 from ansible.utils.plugin_docs import get_docstring
 from ansible_collections.distlock.distlock.plugins.module_utils._arguments import CONNECTION
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.settings import read_settings
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.settings import (
+    LOCK_NAMES,
+    read_settings,
+)
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError
 from ansible_collections.distlock.distlock.plugins.plugin_utils._controller import suffix_of_run
 from ansible_collections.distlock.distlock.plugins.plugin_utils._facts import ADVICE, refuse_injected, without_facts
@@ -59,6 +62,10 @@ class Options:
         except AnsibleError as error:
             raise ConfigError(" ".join(str(error).split())) from error
         options = {name[len(WORD) :]: value for name, value in found.items() if name.startswith(WORD)}
+        # Those of a variable replace those of environment and ansible.cfg.
+        for word, other in (("name", LOCK_NAMES), (LOCK_NAMES, "name")):
+            if said.get(WORD + word) is not None and said.get(WORD + other) is None:
+                options[other] = None
         own = {SCOPE: options.pop(SCOPE, None)}
         if options["gate"] is None:
             # Those that the environment has for other plays are no mistake of this one.
@@ -68,7 +75,7 @@ class Options:
         arguments = {SETTING.get(name, name): _plain(value) for name, value in options.items()}
         settings = read_settings(arguments, owner)
         if not settings.lockname:
-            raise ConfigError("no lock is named: set the variable distlock_name")
+            raise ConfigError("no lock is named: set the variable distlock_name or distlock_lock_names")
         return settings, own
 
 

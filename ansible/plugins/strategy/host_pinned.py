@@ -23,7 +23,8 @@ description:
   - When a host's lock is lost in mid-play, no further task starts on it, and the host has failed. A task that is
     already running is not ended.
   - Check mode acquires nothing, and says what would be in the way.
-  - While it is held, the host's variable C(distlock_held) has the keys C(lock), C(owner), C(token) and C(since).
+  - While it is held, the host's variable C(distlock_held) has the keys C(lock), C(owner), C(token), C(since) and
+    C(lock_names).
 extends_documentation_fragment:
   - distlock.distlock.strategy
 notes:

@@ -19,7 +19,8 @@ description:
     ended.
   - When the lock is lost in mid-play, no further task starts and the play fails. Running tasks are not ended.
   - Check mode acquires nothing, and says what would be in the way.
-  - While it is held, the variable C(distlock_held) has the keys C(lock), C(owner), C(token) and C(since).
+  - While it is held, the variable C(distlock_held) has the keys C(lock), C(owner), C(token), C(since) and
+    C(lock_names).
 options:
   distlock_scope:
     description:
@@ -60,6 +61,7 @@ from functools import partial
 
 from ansible import constants
 from ansible.plugins.strategy.linear import StrategyModule as LinearStrategy
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.settings import shown_name
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import (
     ConfigError,
     DistlockError,
@@ -146,9 +148,9 @@ class StrategyModule(LinearStrategy):
         settings, own = self._read(options, play, names[0])
         for name in names[1:]:
             other = self._read(options, play, name)[0]
-            if other.lockname != settings.lockname:
+            if set(other.lock_names) != set(settings.lock_names):
                 raise ConfigError(
-                    f"{names[0]} names the lock {settings.lockname}, {name} names {other.lockname}: "
+                    f"{names[0]} names the lock {shown_name(settings)}, {name} names {shown_name(other)}: "
                     "under linear all hosts of a play have one; for one of each host's own use "
                     "the strategy distlock.distlock.host_pinned"
                 )

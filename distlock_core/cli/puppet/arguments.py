@@ -8,8 +8,9 @@ from distlock_core.base.deadline import FOREVER
 from distlock_core.base.nearest import did_you_mean
 from distlock_core.base.value import Value
 from distlock_core.cli.option_rules import UsageError
+from distlock_core.model.wording import are
 from distlock_core.settings.options import SETTINGS, Setting
-from distlock_core.settings.readers import read_bool, read_seconds, read_text, utf8
+from distlock_core.settings.readers import BETWEEN_NAMES, read_bool, read_seconds, read_text, utf8
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ OPERATIONS = ("exec", "acquire", "release", "check", "policy")
 CERTNAME = "DISTLOCK_CERTNAME"
 SEE = "See: distlock-puppet --help"
 
-# Options that do not apply here: reports are for people, and the lock's name is an argument.
+# Options that do not apply here: reports are for people, and the name of one lock is an argument.
 LEFT_OUT = ("lock-name", "json", "node", "while-pid")
 OWN = {
     "certname": Setting("certname", "certname", read_text, ""),
@@ -32,6 +33,8 @@ BY_OPTION = {
     **{setting.option: setting for setting in SETTINGS if "option" in setting.scope and setting.option not in LEFT_OUT},
     **OWN,
 }
+
+NAME = Setting("lockname", "lock-name", read_text, "")
 
 # Options that apply only to some operations.
 _GETTING = ("exec", "acquire")
@@ -64,6 +67,8 @@ Usage:
       --expect; --absent: remove it; --dry-run: exit 0 only if it is so already
 
 Options:
+  --lock-name=NAME           instead of NAME, and several times: the locks are
+                             acquired together or not at all
   --timeout=SECONDS          longest wait for the lock; 0 (the default): do not
                              wait, -1: forever
   --command-timeout=SECONDS  exec: longest time that the command may run, not
@@ -84,10 +89,10 @@ acquired. release: 0 this run holds nothing any more; 1 it failed.
 
 
 class Call(Value):
-    """The request of one call. `arguments` are settings by key, as text."""
+    """The request of one call. `arguments` are settings by key, as text. `names`: of the lock, or of several."""
 
     operation: str
-    name: str
+    names: tuple[str, ...]
     arguments: Mapping[str, str]
     command: list[str]
     certname: str
@@ -102,9 +107,11 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> Call:
     operation, *rest = words or [""]
     if operation not in OPERATIONS:
         raise UsageError(f"expected one of {', '.join(OPERATIONS)}, found {operation!a}. {SEE}")
-    name, options, command = _split(rest, takes_command=operation == "exec")
-    if not name:
+    names, options, command = _split(rest, takes_command=operation == "exec")
+    if not names:
         raise UsageError(f"{operation}: no lock is named. {SEE}")
+    if len(names) > 1 and operation == "policy":
+        raise UsageError(f"policy is about one lock, but {are(names)} named. {SEE}")
     if operation == "exec" and not command:
         raise UsageError(f"exec: no command is given. {SEE}")
     for option in options:
@@ -112,7 +119,8 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> Call:
         if operation not in meant_for:
             raise UsageError(f"--{option} cannot be used with {operation}, only with {' and '.join(meant_for)}. {SEE}")
     own = {option: options.pop(option) for option in OWN if option in options}
-    arguments = {"lockname": name, **{BY_OPTION[option].key: text for option, text in options.items()}}
+    arguments = {"lockname": BETWEEN_NAMES.join(names)}
+    arguments.update((BY_OPTION[option].key, text) for option, text in options.items())
     limit: Any = OWN["command-timeout"].value(own.get("command-timeout", 0.0), "option --command-timeout")
     certname = own.get("certname") or environ.get(CERTNAME, "")
     noop_runs = bool(OWN["noop-runs"].value(own.get("noop-runs", False), "option --noop-runs"))
@@ -120,22 +128,25 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> Call:
         bool(OWN[flag].value(own.get(flag, False), f"option --{flag}")) for flag in ("absent", "dry-run")
     )
     limit = limit if limit > 0 else FOREVER
-    return Call(operation, name, arguments, command, certname, limit, noop_runs, absent, dry_run)
+    return Call(operation, names, arguments, command, certname, limit, noop_runs, absent, dry_run)
 
 
-def _split(words: Sequence[str], *, takes_command: bool) -> tuple[str, dict[str, str], list[str]]:
-    """The lock's name, the options and the command. Options may precede or follow the name."""
-    name, options, rest = "", {}, list(words)
+def _split(words: Sequence[str], *, takes_command: bool) -> tuple[tuple[str, ...], dict[str, str], list[str]]:
+    """The names of the locks, the options and the command. Options may precede or follow the name."""
+    name, names, options, rest = "", [], {}, list(words)
     while rest:
         word = rest.pop(0)
         if word == "--":
             break
         if word.startswith("-") and word != "-":
             option, equals, text = word.lstrip("-").partition("=")
+            if option == NAME.option:
+                names.append(_value(word, option, text if equals else None, rest))
+                continue
             if option in options:
                 raise UsageError(f"option --{option} is given twice: use it once. {SEE}")
             options[option] = _value(word, option, text if equals else None, rest)
-        elif not name:
+        elif not name and not (names and takes_command):
             name = utf8(word)
         elif takes_command:
             rest.insert(0, word)
@@ -144,11 +155,13 @@ def _split(words: Sequence[str], *, takes_command: bool) -> tuple[str, dict[str,
             raise UsageError(f"unexpected argument {word!a}. {SEE}")
     if rest and not takes_command:
         raise UsageError(f"a command goes with exec, but {rest[0]!a} is given. {SEE}")
-    return name, options, rest
+    if name and names:
+        raise UsageError(f"{name!a} and --{NAME.option}: the locks are named twice: use one of the two. {SEE}")
+    return ((name,) if name else tuple(names)), options, rest
 
 
 def _value(word: str, option: str, text: str | None, rest: list[str]) -> str:
-    setting = BY_OPTION.get(option)
+    setting = NAME if option == NAME.option else BY_OPTION.get(option)
     if setting is None:
         raise UsageError(f"unknown option {word!a}{did_you_mean(option, BY_OPTION, '--{}') or '.'} {SEE}")
     if text is None and setting.flag:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from distlock_core.adapters import acquire_release
 from distlock_core.adapters.run_holds import bound_to
-from distlock_core.adapters.settings import read_settings
+from distlock_core.adapters.settings import LOCK_NAMES, read_settings
 from distlock_core.base.text import printable
 from distlock_core.cli.command_line import Request, advise_with
 from distlock_core.cli.outcome import FAILED, OK, fail, out, warn
@@ -29,10 +29,12 @@ from distlock_core.errors import (
     LockNotFound,
     NotHolder,
 )
+from distlock_core.lock.lock import preview_of_all
 from distlock_core.model.record import HELD
-from distlock_core.model.wording import is_held_by, taken
+from distlock_core.model.wording import are, are_held_by, listed, taken
 from distlock_core.process.identity import start_time, trace_of
 from distlock_core.process.nesting import held_around
+from distlock_core.settings.readers import BETWEEN_NAMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ def _acquire(call: Call) -> int:
     from distlock_core.cli.signals import interrupt_on_signals
 
     around = _run_around()
-    name = printable(call.name)
+    name = listed(call.names)
     certname, noop = call.certname or around.certname, False if call.noop_runs else around.noop
     if noop is None or not (certname or noop):
         asked, configured = around.ask()
@@ -117,30 +119,33 @@ def _acquire(call: Call) -> int:
         found = acquire_release.take(settings, run=around.pid, bound=True, children=True, cancel=cancel)
     except Cancelled:
         raise cancelled(interrupt) from None
-    assert found.holder is not None
     story = "" if found.waited is None else f", {found.waited}"
     if story:
         # Puppet does not show the output of a prerun_command that succeeds.
-        _to_syslog(f"{is_held_by(found.holder)}{story}")
-    return out(f"{is_held_by(found.holder)}{story if found.changed else ', as before this run'}")
+        _to_syslog(f"{are_held_by(found.holders)}{story}")
+    return out(f"{are_held_by(found.holders)}{story if found.changed else ', as before this run'}")
 
 
 def _release(call: Call) -> int:
     around = _run_around()
     settings = _settings(call, "release")
-    state = realm_of(settings).show(call.name)
-    holder = bound_to(around.pid, state)
-    name = printable(call.name)
-    if holder is None:
-        return out(f"{name}: nothing to release, this run has not taken it; {taken(state)}")
-    left = _left_running(around, holder.keeper)
+    states = realm_of(settings).show_all(call.names)
+    holders = [holder for state in states for holder in [bound_to(around.pid, state)] if holder is not None]
+    if not holders:
+        it = "it" if len(call.names) == 1 else "them"
+        now = "; ".join(map(taken, states))
+        return out(f"{listed(call.names)}: nothing to release, this run has not taken {it}; {now}")
+    names = [holder.lock for holder in holders]
+    keeper, several = holders[0].keeper, len(names) > 1
+    left = _left_running(around, keeper)
     if left:
         # The run lives until this process ends, so the keeper can still scan them, and waits for their end.
-        _wait_for_a_look(holder.keeper)
-        pids = ", ".join(map(str, sorted(left)))
-        return out(f"{name} stays taken until process {pids}, which this run has started, has ended")
-    acquire_release.release(settings._replace(id=holder.owner), run=around.pid, token=holder.token)
-    return out(f"{name} is released")
+        _wait_for_a_look(keeper)
+        pids, stay = ", ".join(map(str, sorted(left))), "stay" if several else "stays"
+        return out(f"{listed(names)} {stay} taken until process {pids}, which this run has started, has ended")
+    settings = settings._replace(lockname=BETWEEN_NAMES.join(names), id=holders[0].owner)
+    acquire_release.release(settings, run=around.pid, token=holders[0].token)
+    return out(f"{are(names)} released")
 
 
 def _policy(call: Call) -> int:
@@ -157,7 +162,7 @@ def _policy(call: Call) -> int:
         raise UsageError("--absent removes the whole policy: leave out --slots, --cooldown, --window and --expect")
     else:
         change = policy.remove(settings, dry_run=call.dry_run)
-    code = out(f"{printable(call.name)}: {difference(change, dry_run=call.dry_run)}")
+    code = out(f"{listed(call.names)}: {difference(change, dry_run=call.dry_run)}")
     return FAILED if call.dry_run and change.changed else code
 
 
@@ -186,12 +191,16 @@ def _wait_for_a_look(keeper: int | None) -> None:
 def _check(call: Call) -> int:
     around = puppet_run.find()
     settings = _settings(call, call.certname or _certname(around))
-    state = realm_of(settings).show(call.name)
+    states = realm_of(settings).show_all(call.names)
     taker = None if around is None else trace_of(around.pid)
     # A lock of another run of this node counts as another's.
-    mine = any(holder.owner == settings.id and holder.record.state == HELD for holder in state.holders)
-    code = MINE if mine and _holds(settings, taker) else OTHERS if state.holders or state.frozen is not None else FREE
-    said = out(taken(state if state.holders == () else state._replace(freezes=())))
+    mine = all(
+        any(holder.owner == settings.id and holder.record.state == HELD for holder in state.holders) for state in states
+    )
+    is_free = all(not state.holders and state.frozen is None for state in states)
+    code = MINE if mine and _holds(settings, taker) else FREE if is_free else OTHERS
+    shown = [state if state.holders == () else state._replace(freezes=()) for state in states]
+    said = out("; ".join(map(taken, shown)))
     return UNKNOWN if said != OK else code
 
 
@@ -207,7 +216,12 @@ def _holds(settings: Settings, taker: Mapping[str, Any] | None) -> bool:
 
 
 def _settings(call: Call, certname: str) -> Settings:
-    arguments = {key: value for key, value in call.arguments.items() if value != "" or key == "config"}
+    arguments: dict[str, object] = {
+        key: value for key, value in call.arguments.items() if value != "" or key == "config"
+    }
+    if len(call.names) > 1:
+        del arguments["lockname"]
+        arguments[LOCK_NAMES] = call.names
     settings = read_settings(arguments, f"{OWNER}{certname}")._replace(json=False, node=False, while_pid=None)
     if not settings.quiet:
         warn(settings.warnings, json=False)
@@ -236,11 +250,12 @@ def _new_lock(settings: Settings, around: Run | None) -> NewLock:
 
     if around is not None:
         try:
-            lock_of(realm, settings, inside=inside).preview()
+            preview_of_all(lock_of(realm, settings, inside=inside))
         except (LockBusy, Frozen, LimitConflict) as error:
-            own = bound_to(around.pid, error.state, settings.id)
-            if own is not None:
-                inside[own.key] = own.token
+            for state in error.states:
+                own = bound_to(around.pid, state, settings.id)
+                if own is not None:
+                    inside[own.key] = own.token
     return lambda details: lock_of(realm, settings, inside=inside, details=details)
 
 

@@ -1,13 +1,14 @@
 """`distlock-puppet resource`, for the native type: a request as one line of JSON on stdin, the answer on stdout.
 
-Fields of the request: `want` ("locked", "unlocked" or "run_lock"), `settings` by config key, `owner` (if the settings
-have no `id`), `run` (pid of Puppet's run), and optionally `dry_run`, `bound` (the lock ends with the run) and `force`.
+Fields of the request: `want` ("locked", "unlocked" or "run_lock"), `settings` by config key (with `lock_names`, a list,
+instead of `lockname` for several locks), `owner` (if the settings have no `id`), `run` (pid of Puppet's run), and
+optionally `dry_run`, `bound` (the lock ends with the run) and `force`.
 With `more` another request may follow the answer: the process waits for it until stdin ends.
 
-The answer is an object under the key `want`. It has `changed`, `owner`, the `holder`, the hold `before` that was taken
-over, `waits` (the obstacle that a real run would wait for), `waited` (the story of a real wait), and `around` (the hold
-of a command around this run, which is left alone). "run_lock" acquires nothing: its answer is the `story` of this run's
-wait in prerun_command, null without one.
+The answer is an object under the key `want`. It has `changed`, `owner`, the `holder` (of several locks the first one,
+and all of them in `holders`), the hold `before` that was taken over, `waits` (the obstacle that a real run would wait
+for), `waited` (the story of a real wait), and `around` (the hold of a command around this run, which is left alone).
+"run_lock" acquires nothing: its answer is the `story` of this run's wait in prerun_command, null without one.
 
 Nothing of it appears in a process list. The place in the queue is given up when the run ends.
 """
@@ -19,8 +20,8 @@ import sys
 
 from distlock_core.adapters import acquire_release
 from distlock_core.adapters.advice import PUPPET
-from distlock_core.adapters.run_holds import bound_to, hold_around
-from distlock_core.adapters.settings import read_settings
+from distlock_core.adapters.run_holds import bound_to, holds_around
+from distlock_core.adapters.settings import LOCK_NAMES, read_settings
 from distlock_core.cli.acquire import until
 from distlock_core.cli.outcome import OK, fail, out
 from distlock_core.cli.render import as_json, holder_json
@@ -28,12 +29,13 @@ from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.connection import connect_arguments, realm_of
 from distlock_core.errors import Cancelled, ConfigError, DistlockError
 from distlock_core.lock.wait_story import Waited
-from distlock_core.model.wording import is_held_by
+from distlock_core.model.wording import are_held_by
 from distlock_core.process.identity import start_time
 from distlock_core.settings.options import SETTINGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from distlock_core.lock.realm import Realm
@@ -86,16 +88,21 @@ def read(line: bytes) -> dict[str, Any]:
     for field, value in request.items():
         if field not in FIELDS or type(value) is not FIELDS[field]:  # a bool is an int to isinstance()
             raise ConfigError(f"stdin: {field!a} is unknown, or of the wrong type")
-    if not request.get("owner") or not request.get("run") or not request.get("settings", {}).get("lockname"):
+    names = [request.get("settings", {}).get(word) for word in ("lockname", LOCK_NAMES)]
+    if not request.get("owner") or not request.get("run") or not any(names):
         raise ConfigError("stdin: `owner`, `run` and, among the settings, `lockname` are required")
-    unknown = set(request["settings"]) - {setting.key for setting in SETTINGS}
+    unknown = set(request["settings"]) - {setting.key for setting in SETTINGS} - {LOCK_NAMES}
     if unknown:
         raise ConfigError(f"stdin: there is no setting {min(unknown)!a}")
     return request
 
 
+def _settings(request: dict[str, Any]) -> Settings:
+    return read_settings({LOCK_NAMES: None, **request["settings"]}, request["owner"])
+
+
 def _locked(request: dict[str, Any]) -> dict[str, Any]:
-    settings = read_settings(request["settings"], request["owner"])
+    settings = _settings(request)
     run = request["run"]
     started = start_time(run)
     if started is None:
@@ -112,31 +119,32 @@ def _locked(request: dict[str, Any]) -> dict[str, Any]:
     return {
         "changed": taken.changed,
         "owner": settings.id,
-        "holder": _shown(taken.holder),
-        "before": _shown(taken.before),
+        **_shown(taken.holders),
+        "before": _first(taken.before),
         "waits": "" if taken.waits is None else PUPPET.said(taken.waits),
         "waited": None if taken.waited is None else {**taken.waited.fields(), "story": str(taken.waited)},
     }
 
 
 def _unlocked(request: dict[str, Any]) -> dict[str, Any]:
-    settings = read_settings(request["settings"], request["owner"])
+    settings = _settings(request)
     force, run = request.get("force", False), request["run"]
     realm = _realm(settings)
-    around = None if force else hold_around(settings.lockname, realm)
-    holder = None
-    if around is None:
-        holder = acquire_release.release(
+    around = () if force else holds_around(settings.lock_names, realm)
+    ended: tuple[Holder, ...] = ()
+    if not around:
+        ended = acquire_release.release(
             settings, run=run, force=force, dry_run=request.get("dry_run", False), realm=realm
         )
-    return {"changed": holder is not None, "owner": settings.id, "holder": _shown(holder), "around": _shown(around)}
+    return {"changed": bool(ended), "owner": settings.id, **_shown(ended), "around": _first(around)}
 
 
 def _run_lock(request: dict[str, Any]) -> dict[str, Any]:
-    settings = read_settings(request["settings"], request["owner"])
-    holder = bound_to(request["run"], realm_of(settings).show(settings.lockname))
-    waited = None if holder is None else Waited.read(holder.record.details.get("waited"))
-    return {"story": None if holder is None or waited is None else f"{is_held_by(holder)}, {waited}"}
+    settings = _settings(request)
+    states = realm_of(settings).show_all(settings.lock_names)
+    holders = [holder for state in states for holder in [bound_to(request["run"], state)] if holder is not None]
+    waited = Waited.read(holders[0].record.details.get("waited")) if holders else None
+    return {"story": None if waited is None else f"{are_held_by(holders)}, {waited}"}
 
 
 def _realm(settings: Settings) -> Realm:
@@ -147,8 +155,12 @@ def _realm(settings: Settings) -> Realm:
     return _REALMS[reach]
 
 
-def _shown(holder: Holder | None) -> dict[str, Any] | None:
-    return None if holder is None else holder_json(holder)
+def _shown(holders: Sequence[Holder]) -> dict[str, Any]:
+    return {"holder": _first(holders), "holders": [holder_json(holder) for holder in holders]}
+
+
+def _first(holders: Sequence[Holder]) -> dict[str, Any] | None:
+    return holder_json(holders[0]) if holders else None
 
 
 ANSWERS = {"locked": _locked, "unlocked": _unlocked, "run_lock": _run_lock}

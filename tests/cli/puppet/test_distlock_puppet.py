@@ -321,9 +321,36 @@ def test_a_run_is_known_by_its_words(words: str, section: str, certname: str, no
     assert (run.section, run.certname, run.noop) == (section, certname, noop)
 
 
+def test_several_locks_are_named_by_options_and_run_one_command(run_distlock: Call, in_etcd: Etcd) -> None:
+    both = ["--lock-name=rack", "--lock-name", "web"]
+    call = parse(["exec", *both, "--", "ls"], {})
+    assert (call.names, call.command) == (("rack", "web"), ["ls"])
+    assert parse(["exec", *both, "ls", "-l"], {}).command == ["ls", "-l"]
+    inside = f"{BIN}/distlock --list"
+    done = run_distlock("exec", "--certname=db1", *both, "--", "sh", "-c", inside, command="distlock-puppet")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("puppet:db1") == 2
+    in_etcd.lock("web", "node-3")
+    for operation, *more in (("exec", "--", "true"), ("check",)):
+        done = run_distlock(operation, "--certname=db1", *both, *more, command="distlock-puppet")
+        assert done.returncode in (1, 2)
+        assert "web is held by node-3 since" in done.stdout + done.stderr
+    in_etcd.unlock("web")
+    assert run_distlock("check", "--certname=db1", *both, command="distlock-puppet").returncode == 1
+    for words, said in (
+        (["check", "x", *both], "'x' and --lock-name: the locks are named twice: use one of the two"),
+        (["policy", *both, "--slots=2"], "policy is about one lock, but rack and web are named"),
+        (["check", "--certname=db1", "--lock-name=a", "--lock-name=a"], "the lock 'a' is named twice: name it once"),
+    ):
+        done = run_distlock(*words, command="distlock-puppet")
+        assert said in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert in_etcd.keys() == []
+
+
 def test_options_may_precede_or_follow_the_name_and_the_command_is_left_alone() -> None:
     call = parse(["exec", "--timeout", "-1", "x", "--ttl=9", "--command-timeout=2", "--", "ls", "--", "-l"], {})
-    assert (call.name, call.command, call.limit) == ("x", ["ls", "--", "-l"], 2)
+    assert (call.names, call.command, call.limit) == (("x",), ["ls", "--", "-l"], 2)
     assert call.arguments == {"lockname": "x", "timeout": "-1", "ttl": "9"}
     assert parse(["exec", "x", "ls", "--ttl=3"], {}).command == ["ls", "--ttl=3"]
     assert parse(["exec", "x", "ls"], {}).limit == FOREVER
@@ -357,7 +384,7 @@ def test_the_help_names_all_options_of_this_command(run_distlock: Call) -> None:
     done = run_distlock("--help", command="distlock-puppet")
     assert (done.returncode, done.stdout) == (0, HELP)
     named = set(re.findall(r"--([a-z][a-z-]+)", HELP))
-    assert named <= {*BY_OPTION, "help"}
+    assert named <= {*BY_OPTION, "lock-name", "help"}
     assert all(f"distlock-puppet {operation} NAME" in HELP for operation in OPERATIONS)
 
 

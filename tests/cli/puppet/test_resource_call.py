@@ -39,7 +39,7 @@ def test_locked_is_no_change_the_second_time_and_unlocked_neither(ask: Ask) -> N
     code, answer = ask("locked")
     assert (code, answer["locked"]["changed"], answer["locked"]["holder"]["token"]) == (0, False, holder["token"])
     assert ask("unlocked")[1]["unlocked"]["holder"]["token"] == holder["token"]
-    free = {"changed": False, "owner": "puppet:db1", "holder": None, "around": None}
+    free = {"changed": False, "owner": "puppet:db1", "holder": None, "holders": [], "around": None}
     assert ask("unlocked") == (0, {"unlocked": free})
 
 

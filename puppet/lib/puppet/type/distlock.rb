@@ -75,6 +75,19 @@ Puppet::Type.newtype(:distlock) do
     end
   end
 
+  newparam(:lock_names) do
+    desc <<~DOC
+      Several locks, in an array, which are acquired together or not at all. The title is then any text. Their
+      order makes no difference. `ensure => unlocked` releases them in one transaction, or none of them.
+    DOC
+
+    validate do |value|
+      names = Array(value)
+      raise ArgumentError, 'lock_names: expected names' unless names.any? && names.all? { |name| name.is_a?(String) && !name.empty? }
+    end
+    munge { |value| Array(value) }
+  end
+
   newparam(:reason) do
     desc 'Why the lock is taken; shown to everybody who looks or waits.'
 
@@ -281,6 +294,7 @@ Puppet::Type.newtype(:distlock) do
     locking = [:reason, :timeout, :until, :slots, :window, :expect, :rank].reject { |word| self[word].nil? }
     unlocking = [:force, :cooldown].reject { |word| self[word].nil? || self[word] == false }
     binding = [:ttl, :on_loss].reject { |word| self[word].nil? }
+    raise ArgumentError, 'lock_name, lock_names: use one of the two' unless self[:lock_name].nil? || self[:lock_names].nil?
     raise ArgumentError, "#{locking.join(', ')}: goes with ensure => locked" if wanted == :unlocked && locking.any?
     raise ArgumentError, "#{unlocking.join(', ')}: goes with ensure => unlocked" if wanted == :locked && unlocking.any?
     if binding.any? && self[:until] != :run_end
@@ -288,8 +302,13 @@ Puppet::Type.newtype(:distlock) do
     end
   end
 
+  def locks
+    self[:lock_names] || [self[:lock_name] || self[:name]]
+  end
+
+  # The name of the lock, or of several in one phrase, for messages.
   def lock
-    self[:lock_name] || self[:name]
+    PuppetX::Distlock::Unguarded.listed(locks)
   end
 
   # Puppet skips a resource excluded by --tags, --skip_tags or noop, but still applies the resources that require it. Such

@@ -34,6 +34,12 @@ Puppet::Type.newtype(:distlock_protect) do
     desc 'Name of the lock: for a second resource with the same lock, which needs a different title.'
   end
 
+  newparam(:lock_names) do
+    desc 'Several locks, in an array, as for `distlock`. The title is then any text.'
+
+    munge { |value| Array(value) }
+  end
+
   newparam(:resources, array_matching: :all) do
     desc 'References to the protected resources. A class or a defined type stands for all that it contains.'
 
@@ -122,8 +128,13 @@ Puppet::Type.newtype(:distlock_protect) do
     end
   end
 
+  def locks
+    self[:lock_names] || [self[:lock_name] || self[:name]]
+  end
+
+  # The name of the lock, or of several in one phrase, for messages.
   def lock
-    self[:lock_name] || self[:name]
+    PuppetX::Distlock::Unguarded.listed(locks)
   end
 
   def guard

@@ -48,7 +48,7 @@ Puppet::Type.newtype(:distlock_puppet_conf) do
   end
 
   newparam(:lock) do
-    desc 'The lock of whole runs: if this run has waited for it, its log says so.'
+    desc 'The lock of whole runs, or several in an array: if this run has waited for it, its log says so.'
   end
 
   newparam(:program) do
@@ -83,15 +83,16 @@ Puppet::Type.newtype(:distlock_puppet_conf) do
   def tell_wait
     return if self[:lock].nil? || Puppet[:prerun_command] != self[:value] || (Puppet[:noop] && !self[:guards_noop])
 
+    names = Array(self[:lock])
     request = {
       want: 'run_lock', run: Process.pid, owner: "puppet:#{Puppet[:certname]}",
-      settings: { lockname: self[:lock], config: self[:config] }.compact
+      settings: { **(names.length > 1 ? { lock_names: names } : { lockname: names.first }), config: self[:config] }.compact
     }
     answer = PuppetX::Distlock::Command.ask(self[:program] || 'distlock-puppet', ['resource'], request: request, bound: STORY_BOUND)
     story = answer.dig('run_lock', 'story')
     notice(PuppetX::Distlock::Command.one_line(story)) unless story.nil?
   rescue PuppetX::Distlock::Refused => e
-    debug("whether this run has waited for #{self[:lock]} is not known: #{e.message}")
+    debug("whether this run has waited for #{names.join(' and ')} is not known: #{e.message}")
   end
 
   validate do

@@ -30,7 +30,7 @@ class PuppetX::Distlock::Guard
     resource.extend(Generating) if resource.respond_to?(:eval_generate)
   end
 
-  # Acquires the lock unless this run has. Once refused, it is refused for the rest of the run, without another wait.
+  # Acquires the lock, or all of several, unless this run has. Once refused, it is refused for the rest of the run, without another wait.
   #
   # @raise [Puppet::Error]
   def acquire
@@ -39,7 +39,7 @@ class PuppetX::Distlock::Guard
 
     provider = distlock(:locked).provider
     if provider.look(:locked) == :locked
-      @resource.notice("#{@resource.lock} is already held by this node")
+      @resource.notice("#{@resource.lock} #{@resource.locks.length > 1 ? 'are' : 'is'} already held by this node")
     else
       provider.lock
       @resource.notice(provider.done)
@@ -56,7 +56,7 @@ class PuppetX::Distlock::Guard
   rescue Puppet::Error => e
     raise if @taken
 
-    @resource.warning("unknown whether #{@resource.lock} is still held from an earlier run: #{e.message}")
+    @resource.warning("unknown whether #{@resource.lock} #{@resource.locks.length > 1 ? 'are' : 'is'} still held from an earlier run: #{e.message}")
     false
   end
 
@@ -73,7 +73,7 @@ class PuppetX::Distlock::Guard
   def distlock(wanted)
     words = (WORDS - FOR[wanted]).to_h { |word| [word, @resource[word]] }.compact
     words[:until] = @resource[:until] if wanted == :locked
-    Puppet::Type.type(:distlock).new(name: @resource.lock, ensure: wanted, noop: false, **words)
+    Puppet::Type.type(:distlock).new(name: @resource.lock, lock_names: @resource.locks, ensure: wanted, noop: false, **words)
   end
 
   # A resource whose changes need the lock.

@@ -7,6 +7,11 @@ module PuppetX::Distlock; end unless defined?(PuppetX::Distlock)
 module PuppetX::Distlock::Unguarded
   SHOWN = 3 # names in a message
 
+  # Names in one phrase: a, b and c.
+  def self.listed(names)
+    [names[0..-2].join(', '), names.last].reject(&:empty?).join(' and ')
+  end
+
   # The applied resources that require a lock which this run excludes.
   def self.by(resource)
     return [] unless left_out?(resource) || resource.noop?

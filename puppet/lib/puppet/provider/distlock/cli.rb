@@ -2,6 +2,7 @@
 
 require 'time'
 require_relative '../../../puppet_x/distlock/command' unless defined?(PuppetX::Distlock::Command)
+require_relative '../../../puppet_x/distlock/unguarded' unless defined?(PuppetX::Distlock::Unguarded)
 
 Puppet::Type.type(:distlock).provide(:cli) do
   desc <<~DOC
@@ -51,8 +52,8 @@ Puppet::Type.type(:distlock).provide(:cli) do
 
   # For `puppet resource distlock NAME`: the present state of the lock.
   def show
-    lock = resource.lock
-    holds = PuppetX::Distlock::Command.ask('distlock', ['--json', '--show', "--lock-name=#{lock}"])['locks']
+    names = resource.locks.map { |name| "--lock-name=#{name}" }
+    holds = PuppetX::Distlock::Command.ask('distlock', ['--json', '--show', *names])['locks']
     @property_hash = self.class.description(resource[:name], holds)
     @property_hash[:ensure]
   rescue PuppetX::Distlock::Refused => e
@@ -69,9 +70,9 @@ Puppet::Type.type(:distlock).provide(:cli) do
   #
   # @raise [Puppet::Error] if the state cannot be read
   def look(wanted)
-    planned = resource.noop? ? plans[plan_key] : nil
-    found = planned || look_now(wanted)
-    plans[plan_key] = wanted if resource.noop? && found != wanted && @refused.nil?
+    planned = resource.noop? ? plans.values_at(*plan_keys).uniq : []
+    found = (planned.length == 1 && planned.first) || look_now(wanted)
+    plan_keys.each { |key| plans[key] = wanted } if resource.noop? && found != wanted && @refused.nil?
     found
   ensure
     leave if resource.noop? || found.nil? || found == wanted || @refused
@@ -80,19 +81,23 @@ Puppet::Type.type(:distlock).provide(:cli) do
   def lock
     Puppet.notice("#{resource.ref}: waits for its turn: #{@waits}") unless @waits.to_s.empty?
     answer = change(:locked)
-    token = answer.dig('holder', 'token')
+    tokens = holds(answer).map { |hold| hold['token'] }.uniq
     story = answer.dig('waited', 'story')
     waited = story.nil? ? '' : ", #{story}"
     how = answer['before'].nil? ? 'locked' : "taken over from this owner's run that has ended, locked"
     ends = run_end? ? ', until this run ends' : ''
-    @done = "#{resource.lock} is #{how} by #{answer['owner']}, token #{token}#{ends}#{waited}"
+    token = "token#{'s' if tokens.length > 1} #{tokens.join(' and ')}"
+    @done = "#{resource.lock} #{are(resource.locks)} #{how} by #{answer['owner']}, #{token}#{ends}#{waited}"
   end
 
   def unlock
     answer = change(:unlocked)
-    owner = answer.dig('holder', 'owner') || 'an unknown owner'
+    ended = holds(answer)
+    owners = ended.map { |hold| hold['owner'] || 'an unknown owner' }.uniq.join(' and ')
+    names = ended.length > 1 ? PuppetX::Distlock::Unguarded.listed(ended.map { |hold| hold['lock'] }) : resource.lock
     later = resource[:cooldown].nil? ? '' : " in #{resource[:cooldown]} s"
-    @done = "#{resource.lock}, which was held by #{owner}, is unlocked#{later}"
+    was = ended.length > 1 ? 'were' : 'was'
+    @done = "#{names}, which #{was} held by #{owners}, #{are(ended)} unlocked#{later}"
   end
 
   private
@@ -131,13 +136,24 @@ Puppet::Type.type(:distlock).provide(:cli) do
       resource.notice("#{resource.lock} is left to the command around this run, which holds it as #{around['owner']}")
       return :unlocked
     end
-    hold = answer['holder']
-    return :unlocked if hold.nil?
-    return :cooling if hold['state'] == 'cooling'
-    return :locked if hold['owner'] == answer['owner'] && hold['state'] == 'held'
+    found = holds(answer)
+    return :unlocked if found.empty?
+    return :cooling if found.all? { |hold| hold['state'] == 'cooling' }
 
-    @seen = "held by #{hold['owner'] || 'an unknown owner'}"
+    others = found.reject { |hold| hold['owner'] == answer['owner'] && hold['state'] == 'held' }
+    return :locked if others.empty?
+
+    @seen = "held by #{others.first['owner'] || 'an unknown owner'}"
     :held
+  end
+
+  # The holds of an answer, one for each lock.
+  def holds(answer)
+    answer['holders'] || [answer['holder']].compact
+  end
+
+  def are(things)
+    things.length > 1 ? 'are' : 'is'
   end
 
   def change(wanted)
@@ -178,15 +194,16 @@ Puppet::Type.type(:distlock).provide(:cli) do
     words = [:reason, :timeout, :ttl, :on_loss, :slots, :window, :expect, :rank, :cooldown, :prefix, :config,
              :connect_timeout, :gate, :gate_timeout, :gate_every, :gate_for]
     given = words.to_h { |word| [word, resource[word]] }
-    given.merge(lockname: resource.lock, id: resource[:owner], endpoints: urls).compact
+    names = resource.locks.length > 1 ? { lock_names: resource.locks } : { lockname: resource.locks.first }
+    given.merge(**names, id: resource[:owner], endpoints: urls).compact
   end
 
   def urls
     resource[:endpoints] && Array(resource[:endpoints]).join(',')
   end
 
-  def plan_key
-    [resource.lock, resource[:owner], resource[:prefix], resource[:config], urls]
+  def plan_keys
+    resource.locks.map { |name| [name, resource[:owner], resource[:prefix], resource[:config], urls] }
   end
 
   # The planned locks of a noop run: later resources of the catalog find them as a real run would have left them.
