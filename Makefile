@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 LOCK ?= yes
-EXTRAS := ansible embedded etcd3 salt srv dev
+EXTRAS := ansible embedded etcd3 plot salt srv dev
 BIN := .venv/bin
 READY := .venv/.ready
 TRIAL := .envs/trial/bin
@@ -14,7 +14,7 @@ BENCH := .envs/bench/bin
 BENCH_READY := .envs/bench/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-wheel test-puppetserver test-bare soak check gates format coverage pins bench bench-check bench-fleet collection wheel clean
+.PHONY: help demo test test-fast test-wheel test-puppetserver test-bare soak check gates format coverage pins bench bench-check bench-fleet pictures collection wheel clean
 
 help: ## Say what can be made
 	@echo 'make WHAT, where WHAT is one of:'
@@ -93,6 +93,9 @@ bench-fleet: $(FLEET_READY) ## Simulate a fleet on three members, and draw build
 bench-check: $(READY) ## Compare counts (modules, instructions, commits, bytes) with those expected (RENEW=yes: write them anew)
 	$(BIN)/python -m compileall -q distlock_core
 	$(BIN)/python -m bench.check $(if $(RENEW),--renew)
+
+pictures: $(READY) ## Draw the pictures of docs/history.md
+	$(BIN)/python tools/draw_pictures.py docs
 
 collection: $(TRIAL_READY) ## Build the Ansible collection into dist/
 	$(TRIAL)/python tools/build_collection.py

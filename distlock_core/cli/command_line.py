@@ -15,6 +15,7 @@ from distlock_core.cli.option_rules import (
     UsageError,
     check_names,
     check_operation,
+    check_plot,
     check_policy,
     check_that_they_go,
     check_together,
@@ -41,8 +42,8 @@ class Request(Value):
 
     `limit`: time limit of the command, in seconds. `waits_for` (pid, start time): a process whose end ends the wait.
     `tells_wait`: report the wait once the lock is acquired. `dry_run`: only say what would be done. `older_than`
-    (seconds) is for `prune`, `clear` for `policy`, `yes` for `break`, `lasts` (seconds) for `freeze`, and `since`
-    (seconds) and `follow` for `history`.
+    (seconds) is for `prune`, `clear` for `policy`, `yes` for `break`, `lasts` (seconds) for `freeze`; `since`
+    (seconds), `follow` and `plot` (a file, - for the terminal) are for `history`.
     """
 
     operation: str
@@ -60,6 +61,7 @@ class Request(Value):
     since: float | None = None
     follow: bool = False
     yes: bool = False
+    plot: str | None = None
 
 
 class AdviceData:
@@ -89,7 +91,7 @@ def parse(arguments: Sequence[str]) -> Request:
     force, token = options.pop("force", False), options.pop("token", None)
     older_than, dry_run = options.pop("older-than", None), options.pop("dry-run", False)
     lasts, clear, yes = options.pop("for", None), options.pop("clear", False), options.pop("yes", False)
-    since, follow = options.pop("since", None), options.pop("follow", False)
+    since, follow, plot = options.pop("since", None), options.pop("follow", False), options.pop("plot", None)
     given = {_BY_OPTION[name].key: value for name, value in options.items()}
     settings = load(given, names={_BY_OPTION[name].key: f"--{name}" for name in options})
     advise_with(given)
@@ -117,6 +119,7 @@ def parse(arguments: Sequence[str]) -> Request:
         raise UsageError("--prune needs an age: --older-than=30d keeps what is younger than 30 days")
     if operation == "policy":
         check_policy(options, settings, clear=clear, dry_run=dry_run)
+    check_plot(plot, options, follow=follow)
     check_names(operation, settings)
     return Request(
         operation,
@@ -131,6 +134,7 @@ def parse(arguments: Sequence[str]) -> Request:
         since=since,
         follow=follow,
         yes=yes,
+        plot=plot,
     )
 
 

@@ -42,6 +42,8 @@ Usage:
       print the events of one lock, or of every lock
   distlock --history [--lock-name=NAME] [--since=AGE] [--follow] [OPTIONS]
       print who held what, when, for how long, who waited, and how it ended
+  distlock --history --plot=FILE [--lock-name=NAME] [--since=AGE] [OPTIONS]
+      draw that as a timeline, as .svg, .png or .html, or with - here
   distlock --prune --older-than=AGE [--dry-run] [OPTIONS]
       delete those notes on ended holds that are older than AGE
   distlock --policy [--lock-name=NAME] [OPTIONS]
@@ -105,6 +107,7 @@ HELP = (
     + _option("--yes", "for --break: do not ask; needs --reason")
     + _option("--clear", "for --policy: remove the policy, or replace it by what is named")
     + _option("--since=AGE", "for --history: 2h, 7d; what ended before is left out")
+    + _option("--plot=FILE", "for --history: draw it into an .svg, .png or .html file, or with - in the terminal")
     + _option("--follow", "for --history: go on with what happens from now on")
     + "  --help, --version\n"
     + _OUTRO

@@ -37,6 +37,10 @@ def history(request: Request) -> int:
     names = settings.lock_names or None
     with realm(request).history(names, since=since, follow=request.follow) as found:
         try:
+            if request.plot is not None:
+                from distlock_core.cli.history_plot import plot
+
+                return plot(request, request.plot, found, since, interrupt)
             return _as_json(found, interrupt) if settings.json else _as_table(request, found, interrupt)
         except OSError as error:
             give_up(sys.stdout)

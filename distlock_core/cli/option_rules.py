@@ -131,6 +131,7 @@ GOES_WITH: dict[str, dict[str, str]] = {
     "for": {"freeze": "is the time after which the freeze ends"},
     "clear": {"policy": "removes the rules of a policy"},
     "since": {"history": "leaves out what ended before that time"},
+    "plot": {"history": "is the file of a picture of it"},
     "follow": {"history": "goes on with what happens from now on"},
 }
 
@@ -176,6 +177,20 @@ def _check_gate(operation: str, options: Mapping[str, Any], settings: Settings) 
         raise UsageError("--gate-at=before goes with -- COMMAND or --lock: --unlock asks the gate after the work")
     if operation in ("run", "unlock") and settings.gate_for >= settings.gate_timeout and settings.gate is not None:
         raise UsageError("--gate-for must be shorter than --gate-timeout, or no gate is green in time")
+
+
+def check_plot(plot: str | None, options: Mapping[str, Any], *, follow: bool) -> None:
+    """Refuse a picture that cannot be drawn, before etcd is asked."""
+    if plot is None:
+        return
+    for name, given in (("follow", follow), ("json", options.get("json"))):
+        if given:
+            raise UsageError(f"--plot draws a picture, and --{name} prints entries: use one of them")
+    if plot != "-":
+        from distlock_core.cli.plot_file import check_that_it_can_be_drawn, kind_of
+
+        kind_of(plot)
+        check_that_it_can_be_drawn()
 
 
 def check_names(operation: str, settings: Settings) -> None:

@@ -59,10 +59,14 @@ if TYPE_CHECKING:
         def revoke(self, lease: int, patience: Patience) -> None:
             """End a lease and delete its keys. A lease that is already gone is no error."""
 
-        def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> Watch:
+        def watch(
+            self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience, *, polls: bool = True
+        ) -> Watch:
             """Watch keys, or ranges with an end, from a revision on.
 
-            Revision 0 means from now on: every change after the return is reported, and at once.
+            Revision 0 means from now on: every change after the return is reported, and at once. Where a proxy keeps
+            watches from opening, the result is one that `polls` and has no events; if it may not, this raises
+            `EtcdUnavailable`.
             """
 
         def load_all(self) -> None:

@@ -100,8 +100,10 @@ class Either:
     def revoke(self, lease: int, patience: Patience) -> None:
         self._ask(lambda etcd: etcd.revoke(lease, patience))
 
-    def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> Watch:
-        return self._ask(lambda etcd: etcd.watch(ranges, revision, patience))
+    def watch(
+        self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience, *, polls: bool = True
+    ) -> Watch:
+        return self._ask(lambda etcd: etcd.watch(ranges, revision, patience, polls=polls))
 
     def load_all(self) -> None:
         self._chosen.load_all()

@@ -12,7 +12,7 @@ from collections import deque
 from itertools import groupby
 
 from distlock_core.base.deadline import Backoff, Patience, now
-from distlock_core.errors import AnotherCluster, DistlockError, EtcdUnavailable
+from distlock_core.errors import AnotherCluster, EtcdUnavailable
 from distlock_core.etcd.refused import WatchRefused
 from distlock_core.etcd.values import REREAD, Compacted, WatchEnded
 from distlock_core.history.pages import Pages, TooOld
@@ -33,8 +33,8 @@ QUIET, QUIET_AT_FIRST = 0.5, 1.5
 SHORT_LIVED = 20  # watches in a row that ended without an event, after which the history cannot be read
 RECHECK = 3.0  # seconds for a new watch to deliver what the old one has missed
 NO_WATCH = (
-    "the history cannot be read here: it takes a watch, and none opens behind this proxy. Name a member of etcd itself "
-    "as the endpoint"
+    ". A read was answered: a proxy that buffers, for example, lets no watch open, which a history takes. Name a "
+    "member of etcd itself as the endpoint"
 )
 
 
@@ -122,13 +122,23 @@ class HistoryReader:
                 self._begin_late(self._since, revision, patience)
         if self._stream is None:
             revision = self._reducer.revision + 1
-            self._stream = self._etcd.watch([self._pages.span], revision, patience.within(self._contact))
+            self._stream = self._watch(revision, patience.within(self._contact))
             self._heard_at, self._has_heard = now(), False
         self._take(self._stream.wait(patience.until(self._next_look())))
         if self._is_complete and not self._is_told:
             self._arrive(patience)
         elif self._is_told and now() >= self._check_at:
             self._check(patience)
+
+    def _watch(self, revision: int, patience: Patience) -> Watch:
+        try:
+            return self._etcd.watch([self._pages.span], revision, patience, polls=False)
+        except AnotherCluster:
+            raise
+        except EtcdUnavailable as trouble:
+            # Reads are answered: before the past is told, there was one just before.
+            trouble.message += NO_WATCH
+            raise
 
     def _begin_late(self, since: float, newest: int, patience: Patience) -> None:
         """Begin at a revision shortly before this Unix time, if there is much before it."""
@@ -207,8 +217,6 @@ class HistoryReader:
 
     def _go_on_from(self, revision: int, patience: Patience) -> None:
         """Begin at the oldest revision that can be read, or go on there if changes before it were not read in time."""
-        if not revision:
-            raise DistlockError(NO_WATCH)
         try:
             if self._has_begun:
                 self._skip(revision, patience)

@@ -358,4 +358,5 @@ OF_ONE_CALL = {
     "since": Setting("since", "since", read_span, None, placeholder="AGE"),
     "follow": Setting("follow", "follow", read_bool, False, flag=True),
     "yes": Setting("yes", "yes", read_bool, False, flag=True),
+    "plot": Setting("plot", "plot", read_text, None, placeholder="FILE"),
 }

@@ -2,13 +2,15 @@
 
 With distlock only one member is down at any moment, the cluster keeps its quorum, and no read fails. With --no-lock
 all three are down together. Everything is real: the etcd that stores the lock, the cluster that is upgraded, and the
-distlock command. It needs no root, listens on loopback only, and removes everything that it created.
+distlock command. It needs no root, listens on loopback only, and removes everything that it created, but for
+the picture in build/demo.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import signal
@@ -31,6 +33,7 @@ PATIENCE = 2.0  # seconds until a read counts as failed
 BOUND = 75.0  # seconds for all three upgrades; about 18 are usual
 BAR = 48
 HERE = os.path.dirname(os.path.abspath(__file__))
+PICTURES = os.path.join(os.path.dirname(os.path.dirname(HERE)), "build", "demo")
 DISTLOCK = os.path.join(os.path.dirname(sys.executable), "distlock")
 
 
@@ -60,7 +63,7 @@ def main() -> int:
         signal.signal(number, stop)
     try:
         return demo(locked=not args.no_lock)
-    except (BinaryNotFound, NotStarted, NotReady, Failed, TimeoutError, OSError) as e:
+    except (BinaryNotFound, NotStarted, NotReady, Failed, subprocess.SubprocessError, TimeoutError, OSError) as e:
         print(f"demo: {e}", file=sys.stderr)
         return 1
     except Stopped:
@@ -81,13 +84,15 @@ def demo(locked: bool) -> int:
         say("three nodes upgrade now, " + ("each under the same lock" if locked else "WITHOUT a lock"))
         windows = upgrade_all(locks, target, services, locked)
         readers.wait_for_reads(readers.reads + 20)
-    return report(windows, readers, locked)
+        code = report(windows, readers, locked)
+        if locked:
+            draw(locks)
+    return code
 
 
 def upgrade_all(locks: Cluster, target: Cluster, services: Services, locked: bool) -> list[Window]:
     """One process a node, all started at the same time."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith("DISTLOCK_")}
-    env["DISTLOCK_ENDPOINTS"] = ",".join(locks.endpoints)
+    env = environment(locks)
     nodes: dict[str, subprocess.Popen[str]] = {}
     began = time.time()
     try:
@@ -101,6 +106,11 @@ def upgrade_all(locks: Cluster, target: Cluster, services: Services, locked: boo
     finally:
         for node in nodes.values():
             end(node)
+
+
+def environment(locks: Cluster) -> dict[str, str]:
+    env = {key: value for key, value in os.environ.items() if not key.startswith("DISTLOCK_")}
+    return {**env, "DISTLOCK_ENDPOINTS": ",".join(locks.endpoints)}
 
 
 def node_command(name: str, services: str, endpoints: str, locked: bool) -> list[str]:
@@ -149,6 +159,20 @@ def report(windows: list[Window], readers: Readers, locked: bool) -> int:
         return 1
     say("one node at a time, and no read failed. See the difference: make demo LOCK=no")
     return 0
+
+
+def draw(locks: Cluster) -> None:
+    """Show what happened as etcd has it in its own revisions, here and, where matplotlib is installed, in a file."""
+    look = [DISTLOCK, "--history", f"--lock-name={LOCK_NAME}", "--quiet"]
+    say(f"the same, as distlock reads it back from etcd: distlock --history --lock-name={LOCK_NAME} --plot=-")
+    print(flush=True)
+    subprocess.run([*look, "--plot=-"], env=environment(locks), check=True, timeout=BOUND)
+    print(flush=True)
+    if importlib.util.find_spec("matplotlib") is not None:
+        os.makedirs(PICTURES, exist_ok=True)
+        path = os.path.join(PICTURES, "rollout.svg")
+        subprocess.run([*look, f"--plot={path}"], env=environment(locks), check=True, timeout=BOUND)
+        say(f"and as a picture: {os.path.relpath(path)}")
 
 
 def end(node: subprocess.Popen[str]) -> None:

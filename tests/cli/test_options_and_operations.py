@@ -34,6 +34,7 @@ VALUES = {
     "while-pid": str(os.getpid()),
     "ttl": "60",
     "gate-timeout": "60",
+    "plot": "-",
 }
 FLAGS = {one.option for one in (*SETTINGS, *OF_ONE_CALL.values()) if one.flag}
 OPTIONS = [*(one.option for one in SETTINGS if "option" in one.scope), *OF_ONE_CALL]

@@ -37,7 +37,7 @@ BIN = os.path.dirname(sys.executable)
 COMMAND_TIMEOUT = 60.0
 IN_LINE_TIMEOUT = 30.0  # seconds until the background command of the tour is in the queue
 
-OWN_OPTIONS = {*OPERATIONS, "force", "token", "older-than", "dry-run", "for", "clear", "since", "follow", "yes"}
+OWN_OPTIONS = {*OPERATIONS, "force", "token", "older-than", "dry-run", "for", "clear", "since", "follow", "plot", "yes"}
 ETCD_OPTIONS = {"members", "data-dir", "port", "etcd-version"}  # of distlock-etcd
 ETCDLOCKER_OPTIONS = {option.rstrip("=") for option in etcdlocker.LONG}
 PUPPET_OPTIONS = set(arguments.OWN)  # of distlock-puppet

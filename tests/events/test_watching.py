@@ -279,8 +279,8 @@ class Deaf:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._etcd, name)
 
-    def watch(self, *arguments: Any) -> Any:
-        return DeafWatch(self._etcd.watch(*arguments), self._hears)
+    def watch(self, *arguments: Any, **options: Any) -> Any:
+        return DeafWatch(self._etcd.watch(*arguments, **options), self._hears)
 
 
 class DeafWatch:
@@ -327,11 +327,11 @@ class Late:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._etcd, name)
 
-    def watch(self, *arguments: Any) -> Any:
+    def watch(self, *arguments: Any, **options: Any) -> Any:
         first, self._first = self._first, None
         if first is not None:
             first()
-        return self._etcd.watch(*arguments)
+        return self._etcd.watch(*arguments, **options)
 
 
 def test_a_change_between_a_read_and_the_watch_is_reported_at_once(scene: Scene, follow: Follow) -> None:

@@ -16,7 +16,7 @@ from distlock_core.history import pages, reading, start
 from distlock_core.history.history import History
 from distlock_core.testing import Cluster, Proxy
 from tests.support.realm_view import RealmView
-from tests.support.scene import BOUND, Scene, gateway, until
+from tests.support.scene import BOUND, WATCH, Scene, gateway, until
 
 
 def told(history: History, kind: str = "hold") -> list[Any]:
@@ -301,6 +301,14 @@ def test_a_user_without_rights_gets_the_right_that_is_missing(
 def test_without_an_etcd_it_says_so() -> None:
     with pytest.raises(EtcdUnavailable):
         list(connect("http://127.0.0.1:1", connect_timeout=1).history())
+
+
+def test_behind_a_proxy_that_lets_no_watch_open_it_says_so(etcd: Cluster, proxy: Proxy, realm_prefix: str) -> None:
+    with connect(etcd.endpoints, realm_prefix).lock("db", "a"):
+        pass
+    proxy.hold_reply(WATCH)
+    with pytest.raises(EtcdUnavailable, match="lets no watch open, which a history takes"):
+        list(connect([proxy.url], realm_prefix, connect_timeout=1).history())
 
 
 def test_it_ends_where_the_first_read_found_the_present(scene: Scene) -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, Callable
 
@@ -244,8 +243,8 @@ class DeafEtcd:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._etcd, name)
 
-    def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> Watch:
-        return DeafWatch(self._etcd.watch(ranges, revision, patience))
+    def watch(self, *arguments: Any, **options: Any) -> Watch:
+        return DeafWatch(self._etcd.watch(*arguments, **options))
 
 
 class DeafWatch:
@@ -278,9 +277,9 @@ class LateEtcd(DeafEtcd):
         super().__init__(etcd)
         self._meanwhile = meanwhile
 
-    def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> Watch:
+    def watch(self, *arguments: Any, **options: Any) -> Watch:
         self._meanwhile()
-        return DeafWatch(self._etcd.watch([(b"/elsewhere", None)], revision, patience))
+        return DeafWatch(self._etcd.watch([(b"/elsewhere", None)], *arguments[1:], **options))
 
 
 def test_a_waiter_that_gives_up_frees_its_place_for_the_next(scene: Scene) -> None:

@@ -79,7 +79,14 @@ class Grpc:
         request = self._rpc.LeaseRevokeRequest(ID=lease)
         self._call(self._leases("LeaseRevoke"), request, patience, benign=NOT_FOUND)
 
-    def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> GrpcWatch:
+    def watch(
+        self,
+        ranges: Sequence[tuple[bytes, bytes | None]],
+        revision: int,
+        patience: Patience,
+        *,
+        polls: bool = True,  # noqa: ARG002 - gRPC passes no proxy that buffers
+    ) -> GrpcWatch:
         requests = [messages.watch(self._rpc, key, end, revision) for key, end in ranges]
 
         def ask(attempt: Attempt, token: str) -> GrpcWatch:

@@ -132,7 +132,9 @@ class Gateway:
     def revoke(self, lease: int, patience: Patience) -> None:
         self._call("/v3/lease/revoke", {"ID": str(lease)}, read_ttl, patience, benign=NOT_FOUND)
 
-    def watch(self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience) -> Watch:
+    def watch(
+        self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience, *, polls: bool = True
+    ) -> Watch:
         # Several create requests in one body: the gateway reads one after another, so one stream serves all.
         requests = [
             {"create_request": {"key": b64(key), "start_revision": str(revision), **range_json(end)}}
@@ -144,6 +146,10 @@ class Gateway:
             suspect = None if self._login is None else self._login.suspect
             return self.sender.open_watch(attempt, body, token, 1 if revision else len(ranges), suspect)
 
+        if not polls:
+            watch = ask_in_turn(self._endpoints, lambda attempt: self._as_user(attempt, open_watch), patience)
+            assert watch is not None
+            return watch
         if self._opener is None:
             from distlock_core.etcd.http.polling import Opener
 
