@@ -45,8 +45,9 @@ class LockManager:
 
     A thread waits for the lock, renews it, and waits in the queue again when it is lost: the manager recovers by itself
     from anything that happens to holders and to etcd. `have_lock()` may be called from any thread, and is never True in
-    two managers at once. It is pessimistic: False from the first renewal that fails until etcd has confirmed that the
-    lock is still held. With `ride_out` it stays True until the deadline, the moment at which another could have it.
+    two managers at once, unless both are `shared`. It is pessimistic: False from the first renewal that fails until
+    etcd has confirmed that the lock is still held. With `ride_out` it stays True until the deadline, the moment at
+    which another could have it.
 
     Every method may be called from any thread, from a listener and from a signal handler. A manager belongs to the
     process that made it: in a forked child `have_lock()` is False, `shutdown()` does nothing, and `update()` and
@@ -67,13 +68,15 @@ class LockManager:
         listener: Callable[[Notice], object] | None = None,
         gate: Gate | None = None,
         rank: int = DEFAULT_RANK,
+        shared: bool = False,
     ) -> None:
         """Contend for the lock `name` in `realm`, or for several locks, named in a list.
 
         `ttl`: seconds after which the lock is free when its holder is gone. It is renewed every `refresh` seconds
         (default: ttl/3). `value`, `reason` and `owner` (default: the host's name and a random id) are shown to others
         while the lock is held. `listener`: see `add_listener()`. `gate`: asked before the lock is acquired, not at its
-        release. Of the managers that wait, those with a lower `rank` (0 to 99) take over first. Raises `ConfigError`.
+        release. Of the managers that wait, those with a lower `rank` (0 to 99) take over first. `shared`: beside any
+        number of other shared holders, but beside no exclusive one. Raises `ConfigError`.
         An etcd that is away is no error: the manager waits for it.
         """
         self.id = os.urandom(4).hex()
@@ -83,7 +86,7 @@ class LockManager:
         self._ttl, self._refresh = ttl, refresh
         self._ride_out = ride_out
         self._value, self._reason = value, reason
-        self._gate, self._rank = gate, rank
+        self._gate, self._rank, self._shared = gate, rank, shared
         self.names = self._new_lock().names  # raises here if an argument is wrong
         self.name = name if isinstance(name, str) else listed(self.names)
         self._pid = os.getpid()
@@ -284,6 +287,7 @@ class LockManager:
             ticket_ttl=min(TICKET_TTL, self._ttl),
             gate=None if self._gate is None else self._gate.only_before(),
             rank=self._rank,
+            shared=self._shared,
         )
 
     def _announce(self) -> None:

@@ -118,29 +118,29 @@ def take(
     raises whatever the real run would raise. `progress` is called while waiting, and may raise.
     `realm` is the realm of the settings, if the caller has it open.
     """
-    if bound:
-        settings = checked(settings._replace(while_pid=run, ttl=settings.ttl or run_ttl()))
-    elif not unrenewed:
-        settings = settings._replace(ttl=None, refresh=None)
+    settings = _with_its_life(settings, run, bound=bound, unrenewed=unrenewed)
     binding = _binding(settings, family, children) if bound else None
     # A step may be entered again by the same owner; a lock bound to a run belongs to that run alone.
     taker = taker_of(taker, run)
     details = None if binding is None else {**trace_of(binding.pid), "taker": dict(taker)}
     realm = realm or connection.realm_of(settings)
     lock = connection.lock_of(realm, settings, step=binding is None, details=details, taker=taker, token=token)
-    mine = RunHolds(explicit_owner(settings), run, run_owners, taker)
+    mine = RunHolds(explicit_owner(settings), run, run_owners, taker, exclusive=not settings.shared)
     waits, busy = None, None
-    entries: tuple[Reentry | None, ...] = ()
+    previews: tuple[tuple[Reentry | None, LockState], ...] = ()
     try:
-        entries = preview_of_all(lock)
+        previews = preview_of_all(lock)
     except (LockBusy, Frozen) as error:
         found = mine.among_all(error.states)
-        if found:
-            return Taken(found, False)
-        if dry_run and Wait.of(settings.timeout).is_none:
+        if not found and dry_run and Wait.of(settings.timeout).is_none:
             raise
         error.realm_settings = dict(settings.realm_arguments)
         waits, busy = error, error.state
+    else:
+        found = _shared_holds(settings, mine, previews)
+    if found:
+        return Taken(found, False)
+    entries = [entry for entry, _ in previews]
     entered = [entry for entry in entries if entry is not None and entry.how != TAKEN_OVER]
     if entered and len(entered) == len(entries):
         if dry_run or not any(entry.adopts for entry in entered):
@@ -169,11 +169,27 @@ def take(
     return Taken(holders, not adopted, before, waited=story)
 
 
+def _with_its_life(settings: Settings, run: int | None, *, bound: bool, unrenewed: bool) -> Settings:
+    """The settings with the ttl that fits the lifetime of the lock."""
+    if bound:
+        return checked(settings._replace(while_pid=run, ttl=settings.ttl or run_ttl()))
+    return settings if unrenewed else settings._replace(ttl=None, refresh=None)
+
+
 def _check_that_it_goes_on(lock: Lock, cancel: Cancel | None) -> None:
     """Raise `Cancelled`, with the lock released, if the caller was interrupted as it was acquired."""
     if cancel is not None and cancel.is_set():
         lock.release()
         raise Cancelled("interrupted")
+
+
+def _shared_holds(
+    settings: Settings, mine: RunHolds, previews: Sequence[tuple[Reentry | None, LockState]]
+) -> tuple[Holder, ...]:
+    """The shared holds that this run already has, although it could have others beside them."""
+    if not settings.shared or any(entry is not None for entry, _ in previews):
+        return ()
+    return mine.among_all([state for _, state in previews])
 
 
 def _stays(entered: Sequence[Reentry], lock: Lock) -> LockBusy:
@@ -274,7 +290,8 @@ def check(
     """Return the hold of the settings' owner, or the one with this `token`, of each of several locks.
 
     With a `taker`, as for `take()`, a step of the same owner for another process that may be alive does not count, nor
-    does a lock that ends with another run. Raises `LockNotFound`, `NotHolder` for the first lock without a hold.
+    does a lock that ends with another run. A shared hold counts only with `shared` in the settings, or by its `token`.
+    Raises `LockNotFound`, `NotHolder` for the first lock without a hold.
     """
     states = connection.realm_of(settings).show_all(settings.lock_names)
     return tuple(_check_one(state, settings, token, taker) for state in states)
@@ -283,7 +300,8 @@ def check(
 def _check_one(state: LockState, settings: Settings, token: int | None, taker: Mapping[str, Any] | None) -> Holder:
     name, owner = state.name, explicit_owner(settings)
     for holder in state.holders:
-        mine = holder.owner == owner if token is None else holder.token == token
+        fits = settings.shared or not holder.is_shared
+        mine = holder.owner == owner and fits if token is None else holder.token == token
         if mine and holder.record.state == HELD:
             if taker is not None and token is None:
                 refuse_anothers_step(holder, taker, settings.state_dir)
@@ -294,6 +312,8 @@ def _check_one(state: LockState, settings: Settings, token: int | None, taker: M
                         hints=[see(name)],
                     )
             return holder
+    if token is None and any(holder.owner == owner and holder.is_shared for holder in state.holders):
+        raise NotHolder(f"{taken(state)}: shared, and not exclusively", state=state, hints=[see(name)])
     who = printable(owner) if token is None else f"token {token}"
     if state.holders:
         raise NotHolder(f"{taken(state)}, not by {who}", state=state, hints=[see(name)])

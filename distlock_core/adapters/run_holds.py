@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from distlock_core.base.text import printable
 from distlock_core.errors import LockBusy, NotHolder
 from distlock_core.hints import SAME_OWNER, Hint, see
 from distlock_core.lock.reentry import is_inside
@@ -37,21 +38,26 @@ class RunHolds:
         run: int | None,
         run_owners: Collection[str] = (),
         taker: Mapping[str, Any] | None = None,
+        *,
+        exclusive: bool = False,
     ) -> None:
         """`run` is the process that represents this run, None if there is none; `run_owners` are further owners of it.
 
-        `taker` is the trace of the process for which this run takes locks.
+        `taker` is the trace of the process for which this run takes locks. If `exclusive`, its shared holds do not
+        count: they are not what the run asks for.
         """
         self._owner = owner
         self._run_owners = run_owners
         self._run = None if run is None else trace_of(run)
         self._taker = taker
+        self._exclusive = exclusive
 
     def among(self, state: LockState | None) -> Holder | None:
         """The first hold of this run among the holders of a lock, None if there is none."""
         for holder in () if state is None else state.holders:
             record = holder.record
-            if record.explicit and record.state == HELD:
+            counts = not (holder.is_shared and self._exclusive)
+            if counts and record.explicit and record.state == HELD:
                 bound_as_me = self._owner in (None, holder.owner) and self._is_bound(record)
                 if bound_as_me or (holder.owner in self._run_owners and self._is_for_me(record)):
                     return holder
@@ -86,6 +92,7 @@ class RunHolds:
             if self.among_all(states):
                 raise LockBusy(f"{'; '.join(map(taken, states))}: that is this run", state=states[0], states=states)
             for state in states:
+                self._refuse_to_become_exclusive(state)
                 if state.holders and all(self._is_bound(holder.record) for holder in state.holders):
                     raise LockBusy(
                         f"{taken(state)}, until this run ends, so waiting for it in this run would never end",
@@ -97,6 +104,14 @@ class RunHolds:
                 progress(waiting)
 
         return look
+
+    def _refuse_to_become_exclusive(self, state: LockState) -> None:
+        if self._exclusive and any(holder.is_shared and self._is_bound(holder.record) for holder in state.holders):
+            raise LockBusy(
+                f"{printable(state.name)} is held shared by this run until its end, and a shared hold cannot become "
+                "exclusive, so waiting would never end: acquire it exclusively in the first place, or shared here too",
+                state=state,
+            )
 
     def _is_bound(self, record: Record) -> bool:
         """True for a hold bound to this run's process, which is alive."""

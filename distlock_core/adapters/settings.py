@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LOCK_NAMES = "lock_names"  # the argument that names several locks
 CONTAINER_TTL = 20
+CONTRADICT = "slots and shared contradict each other: the number of shared holders has no limit"
 FIRST_PID_NAMESPACE = 0xEFFFFFFC  # inode of the initial pid namespace, the same on every machine
 
 
@@ -57,6 +58,8 @@ def read_settings(
     settings = load(found, names=names)
     if several is None:
         settings = _with_one_name(settings, takes_several, is_said="lockname" in said)
+    if settings.shared and "slots" in said:
+        raise ConfigError(CONTRADICT)
     settings = settings._replace(realm_arguments=tuple((key, found[key]) for key in said))
     if settings.id is None:
         settings = settings._replace(id=owner)

@@ -27,9 +27,10 @@ def explain(request: Request) -> int:
     found = realm(request).explain(
         settings.lockname,
         settings.id,
-        slots=settings.slots if "slots" in settings.given else None,
+        slots=settings.slots if "slots" in settings.given and not settings.shared else None,
         window=settings.window,
         rank=settings.rank,
+        shared=settings.shared,
         inside=held_around(os.environ),
     )
     done = OK

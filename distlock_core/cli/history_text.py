@@ -39,7 +39,7 @@ def row(entry: PastHold | PastWait | PastFreeze, at: float) -> tuple[str, ...]:
     held, ended = _span(entry.since, entry.ended, at), end_of(entry)
     waited, owner = NEVER, owner_of(entry.owner)
     if isinstance(entry, PastHold):
-        lock += f" (slot {entry.slot})" if entry.slot else ""
+        lock += " (shared)" if entry.is_shared else f" (slot {entry.slot})" if entry.slot else ""
         waited = UNKNOWN if entry.waited is None else duration(entry.waited)
     elif isinstance(entry, PastWait):
         waited, held = held, NEVER

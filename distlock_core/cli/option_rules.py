@@ -107,6 +107,7 @@ GOES_WITH: dict[str, dict[str, str]] = {
     },
     "unreachable-exit-code": dict.fromkeys(_REACH, "is the exit code if no etcd answers"),
     "rank": {**_CLAIM, "explain": _EXPLAINED["explain"]},
+    "shared": {**_CLAIM, "explain": _EXPLAINED["explain"]},
     "busy-exit-code": {**_CLAIM, "explain": "is the exit code if this owner would not be let in"},
     "release-timeout": {
         "run": "limits the release after the command",
@@ -155,6 +156,9 @@ def check_together(operation: str, options: Mapping[str, Any], settings: Setting
     if "refresh" in options and settings.ttl is None:
         raise UsageError("--refresh applies to a lease: it goes with --ttl")
     _check_gate(operation, options, settings)
+    if "slots" in options and settings.shared and operation != "policy":
+        where = settings.origins.get("shared", "--shared")
+        raise UsageError(f"--slots and {where} contradict each other: the number of shared holders has no limit")
     if token is not None and operation in ("run", "lock") and settings.id is None:
         raise UsageError("--token=N names the --lock to enter, and only its owner may enter it: add --id")
     if operation == "update" and settings.value is None and "reason" not in settings.given:

@@ -11,7 +11,7 @@ from distlock_core.errors import DistlockError
 from distlock_core.model.keys import DEFAULT_RANK
 from distlock_core.model.record import COOLING, HELD, HoldEnd
 from distlock_core.model.state import Holder, LockState, Waiter
-from distlock_core.model.wording import clock, duration, frozen_by, owner_of
+from distlock_core.model.wording import clock, duration, frozen_by, owner_of, place_of
 from distlock_core.process.fate import ALIVE, GONE
 from distlock_core.process.identity import hostname
 
@@ -106,7 +106,8 @@ def holder_json(holder: Holder) -> dict[str, Any]:
         "reason": text("reason"),
         "value": details.get("value"),
         "state": record.state,
-        "slot": holder.slot,
+        "slot": None if holder.is_shared else holder.slot,
+        "shared": holder.is_shared,
         "keeper": record.number("keeper"),
         "run": text("run") or None,
         "taker": _process_json(details.get("taker")),
@@ -162,12 +163,16 @@ def waiter_json(waiter: Waiter) -> dict[str, Any]:
         "since": waiter.since,
         "reason": waiter.reason,
         "rank": waiter.rank,
+        "shared": waiter.is_shared,
     }
 
 
 def _no_holder(name: str) -> dict[str, Any]:
     fields = ("owner", "since", "held_seconds", "token", "lifetime", "ttl_left", "host", "pid", "reason", "value")
-    return {"lock": name, **dict.fromkeys((*fields, "state", "slot", "keeper", "run", "taker", "expect", "overdue"))}
+    return {
+        "lock": name,
+        **dict.fromkeys((*fields, "state", "slot", "shared", "keeper", "run", "taker", "expect", "overdue")),
+    }
 
 
 def table(states: Sequence[LockState]) -> str:
@@ -192,7 +197,8 @@ def _rows(state: LockState) -> list[tuple[str, ...]]:
         held = "-" if holder.since is None else duration(time.time() - holder.since)
         if holder.is_overdue(time.time()):
             held += " OVERDUE"
-        label = _labelled(name, *([f"slot {holder.slot}"] if holder.slot else []), *frozen)
+        beside = [place_of(holder)] if holder.slot or holder.is_shared else []
+        label = _labelled(name, *beside, *frozen)
         owner = owner_of(holder.owner) + ("" if holder.record.state == HELD else f" ({printable(holder.record.state)})")
         rows.append((label, owner, since, held, str(state.waiting), printable(holder.reason)))
     return rows
@@ -236,7 +242,8 @@ def card(state: LockState, prefix: str, state_dir: str | None = None) -> str:
         host = f" on {printable(waiter.host)}" if waiter.host and waiter.host != waiter.owner else ""
         reason = f': "{printable(waiter.reason)}"' if waiter.reason else ""
         rank = f" (rank {waiter.rank})" if waiter.rank != DEFAULT_RANK else ""
-        lines.append(f"  {place:8}. {owner_of(waiter.owner)}{rank}{host}{since}{reason}")
+        shared = " (shared)" if waiter.is_shared else ""
+        lines.append(f"  {place:8}. {owner_of(waiter.owner)}{shared}{rank}{host}{since}{reason}")
     return "\n".join(lines)
 
 
@@ -259,7 +266,8 @@ def policy_of(state: LockState) -> str:
 
 def holder_lines(holder: Holder, state_dir: str | None) -> list[str]:
     record = holder.record
-    lines = [field("held by", owner_of(holder.owner) + (f" (slot {holder.slot})" if holder.slot else ""))]
+    beside = f" ({place_of(holder)})" if holder.slot or holder.is_shared else ""
+    lines = [field("held by", owner_of(holder.owner) + beside)]
     if holder.since is not None:
         late = f", OVERDUE: expected {duration(holder.expect or 0)}" if holder.is_overdue(time.time()) else ""
         lines.append(field("since", f"{clock(holder.since)} ({duration(time.time() - holder.since)}{late})"))

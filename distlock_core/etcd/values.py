@@ -41,8 +41,8 @@ class Compare(Value):
 class Get(Value):
     """A read of a key, or with `range_end` of `[key, range_end)`, at the present or at a given `revision`.
 
-    The order is by key, with `youngest_first` by descending create_revision, with `newest_first` by descending
-    mod_revision.
+    The order is by key, with `last_first` by descending key, with `youngest_first` by descending create_revision, with
+    `newest_first` by descending mod_revision.
     """
 
     key: bytes
@@ -53,6 +53,7 @@ class Get(Value):
     max_create_revision: int = 0
     newest_first: bool = False
     revision: int = 0
+    last_first: bool = False
 
 
 class Put(Value):

@@ -78,6 +78,7 @@ class PastHold(Value):
     ended: End | None = None
     froze: bool = False
     revision: int = 0
+    is_shared: bool = False  # then it has no slot
 
     @property
     def kind(self) -> str:
@@ -97,6 +98,7 @@ class PastHold(Value):
             "kind": self.kind,
             "lock": self.lock,
             "slot": self.slot,
+            "shared": self.is_shared,
             "owner": self.owner,
             "host": self.host or None,
             "token": self.token,

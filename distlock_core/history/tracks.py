@@ -30,6 +30,7 @@ class Place(Value):
     kind: str
     lock: str | None
     slot: int | None = None
+    is_shared: bool = False
 
 
 HOLD, TICKET, NOTE, FREEZE = "hold", "ticket", "note", "freeze"
@@ -64,6 +65,7 @@ class HoldTrack:
     def __init__(self, place: Place, kv: KeyValue, since: Mark, waited: int | None, revision: int) -> None:
         self.lock = place.lock or ""
         self.slot = place.slot
+        self.is_shared = place.is_shared
         self.kv = kv
         self.token = token_of(kv)
         self.record = Record.parse(kv.value)
@@ -116,6 +118,7 @@ class HoldTrack:
             None if ended is None else ended.end(planned),
             self.froze and ended is not None,
             self.revision,
+            self.is_shared,
         )
 
 

@@ -86,7 +86,7 @@ class Acquisition:
         self._contact = connect_timeout if wait.is_none else min(connect_timeout, wait.seconds)
         longest = connect_timeout + MUTEX_GRACE if wait.is_none else wait.seconds
         self._patience = Patience(self._started + longest, cancel)
-        self.queue = Queue(etcd, spec.locks, spec.rank, spec.ticket_ttl)
+        self.queue = Queue(etcd, spec.locks, spec.place, spec.ticket_ttl)
         self._entries = Entries(spec, self.queue)
         self._claims = Claims(etcd, spec, self.queue)
         self._was_queued = False
@@ -121,8 +121,8 @@ class Acquisition:
             self._claims.undo(self._claims.won, Patience.lasting(GIVE_UP))
             self._claims.drop_lease()
 
-    def preview(self) -> tuple[Reentry | None, ...]:
-        """Return for each lock the hold that would be re-entered now, or None if a free slot would be claimed.
+    def preview(self) -> tuple[tuple[Reentry | None, LockState], ...]:
+        """Return for each lock the hold that would be re-entered, None if a free slot would be claimed, and its state.
 
         Writes nothing. Raises as `run()` does without waiting.
         """
@@ -131,7 +131,7 @@ class Acquisition:
             raise found
         return found
 
-    def foresee(self) -> tuple[Reentry | None, ...] | LockBusy | Frozen:
+    def foresee(self) -> tuple[tuple[Reentry | None, LockState], ...] | LockBusy | Frozen:
         """As `preview()`, but an attempt that may wait gets the error with what it would wait for.
 
         Raises what `run()` would raise without waiting at all.
@@ -140,7 +140,7 @@ class Acquisition:
         entries, states = self._entries.find(snapshots), snapshots.states(self._locks)
         if isinstance(entries, tuple):
             if not (claims_any(entries) and snapshots.each[0].mutex_busy):
-                return tuple(None if isinstance(entry, int) else entry for entry in entries)
+                return tuple(zip((None if isinstance(entry, int) else entry for entry in entries), states))
             busy: LockBusy | Frozen = refusals.mutex_busy(states)
         else:
             busy = refusals.busy(entries, states, self._entries.last_to_open())
@@ -152,7 +152,7 @@ class Acquisition:
     def _refuse_a_circle(self, states: Sequence[LockState]) -> None:
         """Refuse to wait for a command around this one, which would never end."""
         for state in () if self._nowait else states:
-            circle = refusals.waits_for_itself(state, self._spec.inside)
+            circle = refusals.waits_for_itself(state, self._spec)
             if circle is not None:
                 raise circle
 

@@ -104,11 +104,12 @@ class Claims:
         self, keys: Keys, snapshot: Snapshot, slot: int, ticket: Ticket | None, lease: int, rules: Rules
     ) -> tuple[Acquired, list[Compare], list[Op]]:
         """The hold of a free slot, with the conditions and writes that make it."""
-        key, record = keys.slot(slot), claim_record(self._spec, self._own_details(), rules, snapshot.last)
+        key = keys.shared_hold(self._run) if rules.shared else keys.slot(slot)
+        record = claim_record(self._spec, self._own_details(), rules, snapshot.last)
         then: list[Op] = [Put(key, record, lease)]
         if ticket is not None:
             then.append(Delete(ticket.key))
-        conditions = claim_conditions(keys, self._spec.rank, snapshot, ticket, slot, rules.slots)
+        conditions = claim_conditions(keys, self._spec.place, snapshot, ticket, key, rules.slots)
         kv = KeyValue(key, record, 0, 0, lease)
         acquired = Acquired(keys, kv, self._run, slot, lease=self.lease, cooldown=rules.cooldown)
         return acquired, conditions, then
@@ -134,14 +135,14 @@ class Claims:
     ) -> tuple[Acquired, ...] | Snapshots:
         self._note()
         self._doubt = claim
-        reads = gets_of_all(self._locks, self._spec.rank, self._queue.tickets)
+        reads = gets_of_all(self._locks, self._spec.place, self._queue.tickets)
         try:
             outcome = self._etcd.txn(conditions, then, reads, call())
         except (OutcomeUnknown, Cancelled):
             raise
         except NoSpace:
             # etcd applies the write that exceeds the quota, although it reports an error. Nothing is in flight now.
-            found = self._etcd.read(gets_of_all(self._locks, self._spec.rank, ()), call())
+            found = self._etcd.read(_holds_of(claim), call())
             self.won = self._won(claim, found, call())
             self._doubt = None
             if self.won is None:
@@ -155,19 +156,20 @@ class Claims:
         if not outcome.succeeded:
             self._doubt = None
             self.drop_lease()
-            return Snapshots.parse(self._locks, self._spec.rank, outcome, self._queue.tickets)
+            return Snapshots.parse(self._locks, self._spec.place, outcome, self._queue.tickets)
         won = self.won = tuple(_at(outcome.revision, one) for one in claim.acquired)
         self._doubt = None
         return won
 
     def _won(self, claim: Claim, outcome: Outcome, patience: Patience) -> tuple[Acquired, ...] | None:
-        """The holds of a claim that nothing can apply any more, from a read of all locks. None if they do not exist.
+        """The holds of a claim that nothing can apply any more, from a read of their keys. None if they do not exist.
 
         If another client has deleted some of them since, the others are undone.
         """
-        holders = Snapshots.parse(self._locks, self._spec.rank, outcome, ()).held_under(self._run)
-        found = tuple(one._replace(kv=holder.kv) for one, holder in zip(claim.acquired, holders) if holder is not None)
-        if found and len(found) < len(holders):
+        read = zip(claim.acquired, outcome.ranges()[-len(claim.acquired) :])
+        there = ((one, kv) for one, result in read for kv in result.kvs)
+        found = tuple(one._replace(kv=kv) for one, kv in there if Record.parse(kv.value).run == self._run)
+        if found and len(found) < len(claim.acquired):
             self.undo(found, patience)
             return None
         return found or None
@@ -239,7 +241,7 @@ class Claims:
         unchanged = self._notes_unchanged(claim.snapshots)
         note = claim.snapshots.each[0].last
         again = Put(self._locks[0].last, note.value if note else Record(0, "", {"how": ""}).encode())
-        reads = gets_of_all(self._locks, self._spec.rank, ())
+        reads = _holds_of(claim)
         try:
             outcome = self._etcd.txn(unchanged, [again, *reads], reads, patience)
         except NoSpace as full:
@@ -329,6 +331,11 @@ class Claims:
 
     def _unknown(self, why: str) -> OutcomeUnknown:
         return refusals.unknown([keys.name for keys in self._locks], self._spec.owner, self._run, why)
+
+
+def _holds_of(claim: Claim) -> list[Get]:
+    """The reads that show whether a claim was applied."""
+    return [Get(one.kv.key) for one in claim.acquired]
 
 
 def _at(revision: int, acquired: Acquired) -> Acquired:

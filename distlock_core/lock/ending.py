@@ -123,7 +123,7 @@ class Ending:
         return self._until_done(cool, patience, stays=True)
 
     def _delete(self, acquired: Sequence[Acquired], patience: Patience, freeze: bytes | None = None) -> list[Acquired]:
-        notes = [EndNote("released", self._owner)] * len(acquired)
+        notes = [EndNote("released", self._owner, not one.keys.is_shared(one.kv.key)) for one in acquired]
         done = release_keys(self._etcd, held_keys(acquired), notes, patience, self._in_doubt, freeze)
         self._ended.update(one.kv.key for one in acquired)
         return [one for one, is_released in zip(acquired, done) if not is_released]

@@ -115,10 +115,10 @@ class Entries:
 
     def _free_slot(self, snapshot: Snapshot, state: LockState, rules: Rules) -> int | None:
         """The slot that can be claimed now, None if this attempt has to wait. Raises `LimitConflict`."""
-        conflict = None if rules.sets_slots else refusals.other_limit(state, rules.slots)
+        conflict = None if rules.sets_slots or rules.shared else refusals.other_limit(state, rules.slots)
         if conflict is not None:
             raise conflict
-        return snapshot.free_slot(rules.slots) if snapshot.is_my_turn and not snapshot.freezes else None
+        return snapshot.free_slot(rules) if snapshot.is_my_turn and not snapshot.freezes else None
 
     def last_to_open(self) -> Closed | None:
         """The closed windows that open last, None if all are open."""
@@ -134,14 +134,12 @@ class Entries:
         if all(closed.for_everybody for closed in self.closed.values()):
             return False
         each = zip(snapshots.each, self.rules_of(snapshots))
-        return not self._queue.tickets or any(one.could_be_claimed(rules.slots) for one, rules in each)
+        return not self._queue.tickets or any(one.could_be_claimed(rules) for one, rules in each)
 
     def blocked(self, snapshots: Snapshots, states: Sequence[LockState]) -> list[Blocked]:
         """The locks that this attempt waits for; all of them if none is blocked. `states`: those to be shown."""
         each = zip(states, snapshots.each, self.rules_of(snapshots))
-        blocked = [
-            state for state, one, rules in each if not one.could_be_claimed(rules.slots) or state.name in self.closed
-        ]
+        blocked = [state for state, one, rules in each if not one.could_be_claimed(rules) or state.name in self.closed]
         return [(state, self.why_not_reentered(state)) for state in blocked or states]
 
 

@@ -43,7 +43,7 @@ class Explanation(Value):
 def explain(etcd: Etcd, spec: LockSpec, patience: Callable[[], Patience]) -> Explanation:
     """Explain the claim of one lock that this attempt would send now. Two reads; raises as they do."""
     (keys,) = spec.locks
-    queue = Queue(etcd, spec.locks, spec.rank)
+    queue = Queue(etcd, spec.locks, spec.place)
     snapshots = queue.read(patience())
     entries = Entries(spec, queue)
     trouble: DistlockError | None = None
@@ -61,10 +61,11 @@ def explain(etcd: Etcd, spec: LockSpec, patience: Callable[[], Patience]) -> Exp
     (snapshot,), (rules,) = snapshots.each, entries.rules_of(snapshots)
     state = snapshot.state(keys.name)
     if trouble is None and entry is None:
-        trouble = refusals.waits_for_itself(state, spec.inside)
+        trouble = refusals.waits_for_itself(state, spec)
     situation = Situation(keys, spec, snapshot, state, rules, entry, why, trouble, entries.closed.get(keys.name))
     if entry is None or isinstance(entry, int):
-        compares = claim_conditions(keys, spec.rank, snapshot, None, entry or 0, rules.slots)
+        key = keys.shared_hold("this-one") if spec.shared else keys.slot(entry or 0)
+        compares = claim_conditions(keys, spec.place, snapshot, None, key, rules.slots)
     else:
         compares = [] if entry.how == NESTED else reentry_conditions(keys, snapshot, entry.holder)
     failing, revision = _failing(etcd, compares, patience()) if compares else ([], snapshots.revision)

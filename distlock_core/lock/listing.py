@@ -49,8 +49,11 @@ def read_states(etcd: Etcd, locks: Sequence[Keys], patience: NewPatience) -> lis
 
 
 def read_value(etcd: Etcd, keys: Keys, patience: Patience) -> str | None:
-    """The value of a lock, of several slots that of the lowest. Raises `LockNotFound`."""
-    found = etcd.read([Get(keys.lock), Get(*ends(keys.slots))], patience).ranges()
+    """The value of a lock: of several slots that of the lowest, of several shared holders that of the eldest.
+
+    Raises `LockNotFound`.
+    """
+    found = etcd.read([Get(keys.lock), Get(*keys.beside)], patience).ranges()
     holders = state_of(keys, [kv for one in found for kv in one.kvs]).holders
     if not holders:
         raise LockNotFound(f"{printable(keys.name)} is not locked")
@@ -59,7 +62,7 @@ def read_value(etcd: Etcd, keys: Keys, patience: Patience) -> str | None:
 
 def _gets(keys: Keys) -> list[Get]:
     """The reads for the state of one lock."""
-    gets = [Get(keys.lock), Get(*ends(keys.slots)), Get(*ends(keys.queue)), Get(keys.last)]
+    gets = [Get(keys.lock), Get(*keys.beside), Get(*ends(keys.queue)), Get(keys.last)]
     return [*gets, Get(keys.freeze), Get(keys.lock_freeze), Get(keys.policy)]
 
 

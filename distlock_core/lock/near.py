@@ -23,10 +23,12 @@ def after(snapshot: Snapshot, events: Iterable[Event], keys: Keys, read_at: int)
     For the first two waiters of a lock with one slot. `read_at` is the revision of the read on which the snapshot is
     based; older events are already included.
     """
+    if snapshot.crowded:
+        return None  # not all holders are known
     for deleted, kv in events:
         if kv.mod_revision <= read_at:
             continue
-        if kv.key == keys.lock:
+        if kv.key == keys.lock or keys.is_shared(kv.key):
             others = tuple(holder for holder in snapshot.holders if holder.key != kv.key)
             snapshot = snapshot._replace(holders=others if deleted else (Holder.parse(keys, kv), *others))
         elif kv.key == keys.last and not deleted:

@@ -60,5 +60,6 @@ def place_of(key: bytes, prefix: str, mutex: str) -> Place | None:
         return None
     keys = Keys(prefix, name, mutex)
     if keys.is_held_by(key):
-        return Place(HOLD, name, keys.slot_of(key))
+        is_shared = keys.is_shared(key)
+        return Place(HOLD, name, None if is_shared else keys.slot_of(key), is_shared)
     return Place(TICKET, name) if key.startswith(keys.queue) else None

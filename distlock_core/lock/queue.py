@@ -6,7 +6,7 @@ from distlock_core.base.deadline import RETRY_PAUSE, Patience, jittered, now
 from distlock_core.etcd.values import REREAD, Compacted, WatchEnded
 from distlock_core.lock.lease import TICKET_TTL, Lease
 from distlock_core.lock.snapshot import NEAREST, Snapshots, gets_of_all
-from distlock_core.model.keys import DEFAULT_RANK, ends
+from distlock_core.model.keys import ends
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from distlock_core.etcd.client import Etcd, Watch
     from distlock_core.etcd.values import Event
     from distlock_core.lock.ticket import Ticket
-    from distlock_core.model.keys import Keys
+    from distlock_core.model.keys import Keys, Place
 
 OPENING = 3.0  # time limit for opening a watch, in seconds
 THE_REST = 0.02  # seconds to wait for the remaining events of a transaction that arrive separately
@@ -40,12 +40,12 @@ class Queue:
     need not: before their turn comes, one of the two tickets goes, and then they read.
     """
 
-    def __init__(self, etcd: Etcd, locks: Sequence[Keys], rank: int = DEFAULT_RANK, ttl: int = TICKET_TTL) -> None:
+    def __init__(self, etcd: Etcd, locks: Sequence[Keys], place: Place, ttl: int = TICKET_TTL) -> None:
         """`ttl` (seconds): how long the tickets survive without a renewal."""
         self._etcd = etcd
         self._locks = locks
-        self._rank = rank
-        self._below = [keys.below_rank(rank) for keys in locks]
+        self._place = place
+        self._below = [keys.below_rank(place.rank) for keys in locks]
         self._ttl = ttl
         # With several slots, a read is needed to know their holders; with several locks, to know all at one revision.
         self.follows = len(locks) == 1
@@ -76,25 +76,25 @@ class Queue:
         self._drop_leftover(None)
         lease = self._leftover = Lease(self._etcd, self._ttl, None, of_ticket=True)
         lease.grant(self._ttl, patience)
-        wanted = tuple(Ticket(keys.ticket(lease.id, self._rank), 0, lease) for keys in self._locks)
-        reads = gets_of_all(self._locks, self._rank, wanted)
+        wanted = tuple(Ticket(keys.ticket(lease.id, self._place), 0, lease) for keys in self._locks)
+        reads = gets_of_all(self._locks, self._place, wanted)
         self.tickets, joined = take_tickets(self._etcd, wanted, record, reads, patience)
         self._leftover = None
         self._count_at = 0.0
         if joined is None:
             return None
-        return self._counted(Snapshots.parse(self._locks, self._rank, joined, self.tickets))
+        return self._counted(Snapshots.parse(self._locks, self._place, joined, wanted))
 
     def read(self, patience: Patience) -> Snapshots:
         """Read the locks, and the place in their queues."""
         counts = bool(self.tickets) and now() >= self._count_at
-        outcome = self._etcd.read(gets_of_all(self._locks, self._rank, self.tickets, count=counts), patience)
-        return self._counted(Snapshots.parse(self._locks, self._rank, outcome, self.tickets, counted=counts))
+        outcome = self._etcd.read(gets_of_all(self._locks, self._place, self.tickets, count=counts), patience)
+        return self._counted(Snapshots.parse(self._locks, self._place, outcome, self.tickets, counted=counts))
 
     @property
     def _front(self) -> int:
         """The number of waiters at the front of a queue that watch the locks."""
-        return NEAREST if self.follows else 1
+        return NEAREST if self.follows and not self._place.shared else 1
 
     def positions(self, snapshots: Snapshots) -> list[int]:
         """The place in each queue, from 1; without tickets, the place that they would get."""
@@ -231,7 +231,12 @@ class Queue:
             alone = [ticket.key, keys.lock, keys.freeze, keys.lock_freeze, keys.policy]
             if len(self._locks) == 1:
                 alone.append(keys.last)
-            ranges += [*((key, None) for key in alone), ends(keys.slots), ends(keys.mutex), keys.below_rank(self._rank)]
+            ranges += [
+                *((key, None) for key in alone),
+                keys.beside,
+                ends(keys.mutex),
+                keys.below_rank(self._place.rank),
+            ]
         self._watch = self._etcd.watch(list(dict.fromkeys(ranges)), 0, patience)
         self._watched = frozenset(ahead)
         self._watches_locks = True

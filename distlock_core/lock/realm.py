@@ -64,6 +64,7 @@ class Realm:
         value: str | None = None,
         timeout: float | None = None,
         slots: int | None = None,
+        shared: bool = False,
         window: str | None = None,
         expect: int | None = None,
         ttl: int | None = None,
@@ -85,7 +86,8 @@ class Realm:
         Several names, in a list, are several locks that are acquired together or not at all, at most 14. While it is
         held it publishes its `value` (an address, a state), for `get()` and `watch()`. `owner` is shown to others
         (default: the host name); if it is given, the same owner can re-enter a lock that it holds as a `step`, or that
-        its dead run has left. `slots` is the number of simultaneous holders allowed (default: 1). `window` has the
+        its dead run has left. `slots` is the number of simultaneous holders allowed (default: 1). With `shared`
+        it is held together with any number of other shared holders, but with no exclusive one. `window` has the
         times outside of which the lock is not acquired, `expect` the seconds that the hold is expected to take. With a
         `cooldown` (seconds) a `with` block that ends without an exception leaves the lock taken for that time. The
         lock's policy, if it has one, comes before these four. `timeout` (seconds) is that of `with`. With a `ttl`
@@ -98,6 +100,8 @@ class Realm:
         lock if it is not green in time. Waiters with a lower `rank` (0 to 99) are served first, those with the same one
         in the order of arrival.
         """
+        if shared and slots is not None:
+            raise ConfigError("slots and shared contradict each other: the number of shared holders has no limit")
         spec = LockSpec(
             self._locks(name),
             hostname() if owner is None else check_owner(owner),
@@ -120,6 +124,7 @@ class Realm:
             given={"slots": slots, "window": window, "expect": expect, "cooldown": cooldown},
             gate=gate,
             rank=check_rank(rank),
+            shared=shared,
         )
         return Lock(
             self._etcd,
@@ -333,6 +338,7 @@ class Realm:
         slots: int | None = None,
         window: str | None = None,
         rank: int = DEFAULT_RANK,
+        shared: bool = False,
         inside: Mapping[bytes, int] | None = None,
         cancel: Cancel | None = None,
     ) -> Explanation:
@@ -344,7 +350,7 @@ class Realm:
         from distlock_core.lock.explain import explain
         from distlock_core.lock.lock import spec_of
 
-        spec = spec_of(self.lock(name, owner, slots=slots, window=window, rank=rank, inside=inside))
+        spec = spec_of(self.lock(name, owner, slots=slots, window=window, rank=rank, shared=shared, inside=inside))
         return explain(self._etcd, spec, lambda: self._patience(cancel))
 
     def prune(self, older_than: float, *, dry_run: bool = False, cancel: Cancel | None = None) -> Pruned:

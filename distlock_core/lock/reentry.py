@@ -68,14 +68,23 @@ def find_reentry(holders: Iterable[Holder], spec: LockSpec) -> Reentry | None:
 
     Both sides must have given the same owner explicitly, and the hold must be in state held. In addition, one of these
     must be true: this process runs inside the hold; the hold is a step whose taker is this process or its ancestor, or
-    is gone, or whose token is given; the hold's run and that run's command are gone.
+    is gone, or whose token is given; the hold's run and that run's command are gone. A shared hold is entered by a
+    shared acquisition only. That enters an exclusive hold only as a part of what holds it, or with its token.
     """
     for holder in holders:
         if is_own(holder, spec) and spec.named in (None, holder.token):
             reentry = _reentry(holder, spec)
-            if reentry is not None:
+            if reentry is not None and _is_fitting(reentry, spec):
                 return reentry
     return None
+
+
+def _is_fitting(reentry: Reentry, spec: LockSpec) -> bool:
+    if reentry.holder.is_shared or not spec.shared:
+        return reentry.holder.is_shared is spec.shared
+    # What a dead run has left exclusively is not for a shared one to release.
+    is_part = reentry.how == NESTED or (reentry.how == STEP and not reentry.adopts)
+    return is_part or spec.named is not None
 
 
 def is_own(holder: Holder, spec: LockSpec) -> bool:
@@ -161,6 +170,16 @@ def _runs_inside(record: Record) -> bool:
     """True below a distlock that runs a command. A program that uses the library may have unrelated children."""
     has_command = isinstance(record.details.get("command"), dict)
     return has_command and any(is_same(record.details, trace) for trace in ancestry()[1:])
+
+
+def is_own_step(holder: Holder, spec: LockSpec) -> bool:
+    """True for a step of the same owner that was taken for this process or an ancestor."""
+    record = holder.record
+    return (
+        is_own(holder, spec)
+        and record.text("kind") == "lock"
+        and any(is_of(theirs, spec.taker) for theirs in takers_of(record))
+    )
 
 
 def is_of(theirs: Mapping[str, Any], taker: Mapping[str, Any] | None) -> bool:

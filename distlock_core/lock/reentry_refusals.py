@@ -27,6 +27,9 @@ def why_not(state: LockState, spec: LockSpec) -> tuple[str, list[Hint]]:
             continue
         record = holder.record
         step = record if record.text("kind") == "lock" else None
+        if step is not None and holder.is_shared and not spec.shared:
+            hint = Hint(UNLOCK_STEP, lock=state.name, owner=holder.owner, token=holder.token)
+            return "that is a shared step of the same owner, which cannot become exclusive", [hint]
         if step is None:
             told = what_of_run(holder, spec.state_dir)
             whose = f"that is a run of the same owner, {_process(record.details)}, {_lives(told)}"

@@ -19,10 +19,11 @@ from distlock_core.model.wording import listed, taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from distlock_core.lock.reentry import Reentry
     from distlock_core.lock.ruling import Closed
+    from distlock_core.lock.spec import LockSpec
 
     # A lock that cannot be taken now, and why a hold of the caller's owner there cannot be re-entered, with hints.
     Blocked = tuple[LockState, tuple[str, list[Hint]]]
@@ -94,7 +95,7 @@ def _hints(blocked: Sequence[Blocked]) -> list[Hint]:
 def other_limit(state: LockState, slots: int) -> LimitConflict | None:
     """The error if a holder uses a different number of slots, which waiting cannot resolve."""
     for holder in state.holders:
-        if holder.record.limit != slots:
+        if holder.record.limit != slots and not holder.is_shared:
             return LimitConflict(
                 f"{taken(state)}; it is held with {holder.record.limit} slot(s), but {slots} were requested",
                 state=state,
@@ -103,14 +104,23 @@ def other_limit(state: LockState, slots: int) -> LimitConflict | None:
     return None
 
 
-def waits_for_itself(state: LockState, inside: Mapping[bytes, int]) -> LockBusy | None:
+def waits_for_itself(state: LockState, spec: LockSpec) -> LockBusy | None:
     """The error if the lock is held by a command around this one, so that waiting would never end."""
-    from distlock_core.lock.reentry import is_inside
+    from distlock_core.lock.reentry import is_inside, is_own_step
 
+    name = printable(state.name)
     for holder in state.holders:
-        if inside.get(holder.key) == holder.token or is_inside(holder):
+        is_around = spec.inside.get(holder.key) == holder.token or is_inside(holder)
+        if holder.is_shared and not spec.shared and (is_around or is_own_step(holder, spec)):
+            who = "the command around this one" if is_around else "an earlier step of the same run"
             return LockBusy(
-                f"{printable(state.name)} is held by the command around this one, so waiting would never end",
+                f"{name} is held shared by {who}, and a shared hold cannot become exclusive, so waiting would never "
+                "end: acquire it exclusively there, or shared here too",
+                state=state,
+            )
+        if is_around:
+            return LockBusy(
+                f"{name} is held by the command around this one, so waiting would never end",
                 state=state,
                 hints=[Hint(SAME_OWNER, lock=state.name)],
             )

@@ -158,7 +158,7 @@ def cool_down(etcd: Etcd, held: Sequence[HeldKey], lease: Lease, by: str, patien
     """Leave the keys taken until this lease expires, without a process. Returns as `rewrite`."""
 
     def ended(one: HeldKey) -> Put:
-        return Put(one.keys.last, EndNote("cooled", by).record(one.kv))
+        return Put(one.keys.last, EndNote("cooled", by, not one.keys.is_shared(one.kv.key)).record(one.kv))
 
     until = int(time.time()) + lease.ttl
     changes: dict[str, Any] = {"state": COOLING, "until": until}

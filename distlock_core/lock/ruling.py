@@ -59,6 +59,7 @@ def rules_under(spec: LockSpec, keys: Keys, kv: KeyValue) -> Rules:
         policy.cooldown or spec.cooldown,
         policy.slots is not None,
         windows is not None,
+        spec.shared,
     )
 
 

@@ -7,7 +7,7 @@ import time
 from distlock_core.base.value import Value
 from distlock_core.etcd.values import KeyValue
 from distlock_core.lock.lease import TICKET_TTL, Lease
-from distlock_core.model.keys import DEFAULT_RANK, Keys
+from distlock_core.model.keys import DEFAULT_RANK, Keys, Place
 from distlock_core.model.record import ATTENDED, Record, times_of, token_of
 from distlock_core.process.identity import hostname, trace_of
 
@@ -66,6 +66,12 @@ class LockSpec(Value):
     given: Mapping[str, Any] | None = None  # settings named by the caller that a policy can override, by field
     gate: Gate | None = None  # asked by the first in the queue before it claims, and before a release
     rank: int = DEFAULT_RANK  # of a waiter: those with a lower one are served first
+    shared: bool = False  # beside any number of other shared holders, but beside no exclusive one
+
+    @property
+    def place(self) -> Place:
+        """What decides about its place in the queues, beside its arrival."""
+        return Place(self.rank, self.shared)
 
 
 class Rules(Value):
@@ -77,11 +83,12 @@ class Rules(Value):
     cooldown: int | None  # seconds
     sets_slots: bool = False  # the policy does, so that holders with another number of slots are no conflict
     sets_windows: bool = False  # the policy does, so that they are the same for everybody
+    shared: bool = False  # the claim is for a shared hold, which no number of slots limits
 
     @classmethod
     def of(cls, spec: LockSpec) -> Rules:
         """The rules without a policy."""
-        return cls(spec.slots, spec.windows, spec.expect, spec.cooldown)
+        return cls(spec.slots, spec.windows, spec.expect, spec.cooldown, shared=spec.shared)
 
 
 class Acquired(Value):
@@ -129,7 +136,7 @@ def ticket_record(spec: LockSpec) -> bytes:
 def claim_record(spec: LockSpec, details: Mapping[str, Any], rules: Rules, last: KeyValue | None) -> bytes:
     """The record of a holder. `details`: its `run_details()`. `last`: the note about the hold before it."""
     own = dict(details)
-    if rules.slots != 1:
+    if rules.slots != 1 and not rules.shared:
         own["limit"] = rules.slots
     if rules.expect is not None:
         own["expect"] = rules.expect

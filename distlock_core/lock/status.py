@@ -9,7 +9,7 @@ from distlock_core.model.freeze import Freeze, freezes_of
 from distlock_core.model.keys import RESERVED, Keys, freeze_key, last_prefix, policy_prefix
 from distlock_core.model.record import MAYBE_TAKEN_OVER, token_of
 from distlock_core.model.records import parse_records
-from distlock_core.model.state import Holder, LockState, Waiter
+from distlock_core.model.state import Holder, LockState, Waiter, in_order
 from distlock_core.model.wording import MOST_NAMED, taken
 
 TYPE_CHECKING = False
@@ -27,7 +27,7 @@ def name_of(key: bytes, prefix: str, mutex: str) -> str | None:
         return None
     if not name or name.startswith(RESERVED) or name == mutex:
         return None
-    return name if not separator or rest.startswith(("slot/", "queue/")) or rest == "freeze" else None
+    return name if not separator or rest.startswith(("slot/", "shared/", "queue/")) or rest == "freeze" else None
 
 
 def held_by(key: bytes, prefix: str, mutex: str) -> Keys | None:
@@ -52,9 +52,9 @@ def state_of(keys: Keys, found: Sequence[KeyValue]) -> LockState:
     freezes = []
     for kv in found:
         key = kv.key
-        if key == keys.lock or key.startswith(keys.slots):
+        if keys.is_held_by(key):
             holders.append(Holder.parse(keys, kv))
-        elif key.startswith(keys.exclusive):
+        elif key.startswith(keys.queue):
             queue.append(kv)
         elif key == keys.last:
             last = kv
@@ -65,9 +65,9 @@ def state_of(keys: Keys, found: Sequence[KeyValue]) -> LockState:
     queue.sort(key=keys.order)
     state = LockState(
         keys.name,
-        tuple(sorted(holders, key=lambda holder: holder.slot)),
+        in_order(holders),
         len(queue),
-        tuple(Waiter.parse(kv, keys.rank_of(kv.key)) for kv in queue),
+        tuple(Waiter.parse(kv, keys.place_of(kv.key)) for kv in queue),
         last.value if last else None,
         freezes_of(keys, freezes),
     )
@@ -114,7 +114,7 @@ def _held_once(alone: dict[str, KeyValue], shared: dict[bytes, KeyValue], prefix
         if MAYBE_TAKEN_OVER in value:
             token = token_of(kv)
         expect = record.number("expect")
-        holder = new(Holder, (name, 0, record, token, modified, lease, key, value, kv, None, expect, None))
+        holder = new(Holder, (name, 0, record, token, modified, lease, key, value, kv, None, expect, None, False))
         encoded = name.encode()
         note = shared.get(last + encoded)
         fields = (name, (holder,), 0, (), None if note is None else note.value, freezes, None, False, 0)

@@ -91,7 +91,8 @@ def topic_of(keys: Keys, key: bytes) -> str:
 
 def _holders(of: Situation) -> Condition:
     holders, slots = of.state.holders, of.rules.slots
-    number = "" if slots == 1 else f"{len(holders)} of {slots} slots are taken"
+    in_slots = sum(not holder.is_shared for holder in holders)
+    number = "" if slots == 1 or of.rules.shared else f"{in_slots} of {slots} slots are taken"
     if not isinstance(of.entry, int) and of.entry is not None:
         around = "; that is the command around this one" if of.entry.how == NESTED else "; it can be entered again"
         return Condition("holders", True, f"held by {held_by(of.entry.holder)}{around}", is_always_told=True)
@@ -105,7 +106,7 @@ def _holders(of: Situation) -> Condition:
             value += f"; it is held with {holders[0].record.limit} slot(s), but {slots} were requested"
         else:
             value += "; that is the command around this one, so waiting would never end"
-    free = of.snapshot.free_slot(slots) is not None and conflict is None
+    free = of.snapshot.free_slot(of.rules) is not None and conflict is None
     if free:
         return Condition("holders", True, value)
     return Condition("holders", False, value, _who_ends(holders), tuple(dict.fromkeys(hints)))
@@ -130,10 +131,12 @@ def _queue(of: Situation) -> Told:
         return None  # whoever holds the lock does not queue
     number = of.state.waiting
     if of.snapshot.is_my_turn:
-        return Condition("queue", True, f"{waiting(number)}, with higher ranks" if number else "nobody is waiting")
+        others = "shared too, or with higher ranks" if of.spec.shared else "with higher ranks"
+        return Condition("queue", True, f"{waiting(number)}, {others}" if number else "nobody is waiting")
     who = "those who wait, by giving up; or their turns come: whoever waits too is served after them"
     ahead = of.state.position - 1
-    value = waiting(number) if ahead == number else f"{waiting(number)}, {ahead} of them with the same or a lower rank"
+    which = "exclusive, or with a lower rank" if of.spec.shared else "with the same or a lower rank"
+    value = waiting(number) if ahead == number else f"{waiting(number)}, {ahead} of them {which}"
     return Condition("queue", False, value, who, (see(of.state.name),))
 
 

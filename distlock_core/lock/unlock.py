@@ -76,7 +76,9 @@ def end_holds(
     done: dict[bytes, bool] = {}
     deleted = [one for one, seconds in zip(holds, cooled) if seconds is None]
     if deleted:
-        notes = [EndNote("released" if holder.owner == by else "broken", by) for _, holder in deleted]
+        notes = [
+            EndNote("released" if holder.owner == by else "broken", by, not holder.is_shared) for _, holder in deleted
+        ]
         done.update(zip(_keys(deleted), release_keys(etcd, _held(deleted), notes, patience)))
     if longest is not None:
         cooling = [one for one, seconds in zip(holds, cooled) if seconds is not None]

@@ -26,7 +26,7 @@ def forecast(state: LockState, position: int, at: float) -> Forecast | None:
     """The likely turn of the waiter at this position (from 1); None if nothing is known about it.
 
     Each hold is assumed to take the median of those before it, and the policy's cooldown. Nothing is known about a lock
-    that is kept, cooling, frozen or overdue.
+    that is kept, cooling, frozen or overdue, nor about shared holds, whose length is not remembered.
     """
     took = state.last.took if state.last is not None else ()
     if not took or state.frozen is not None or not state.holders:
@@ -36,7 +36,7 @@ def forecast(state: LockState, position: int, at: float) -> Forecast | None:
     slots = state.slots
     left = []
     for holder in state.holders:
-        if holder.since is None or holder.record.state != HELD or holder.is_overdue(at):
+        if holder.since is None or holder.record.state != HELD or holder.is_shared or holder.is_overdue(at):
             return None
         left.append(max(0.0, each - (at - holder.since)))
     # When each slot is free. Holders above the number of slots, from before it was reduced, make no room.

@@ -1,7 +1,8 @@
-"""Keys: the keys in etcd of a lock, its slots, its queue and its realm."""
+"""Keys: the keys in etcd of a lock, its slots, its shared holders, its queue and its realm."""
 
 from __future__ import annotations
 
+from distlock_core.base.value import Value
 from distlock_core.etcd.values import prefix_end
 
 TYPE_CHECKING = False
@@ -13,6 +14,14 @@ DEFAULT_MUTEX = "__internal_lock"
 RESERVED = "__"
 DEFAULT_RANK = 50
 LAST_RANK = 99  # the first one is 0
+EXCLUSIVE, SHARED = b"exclusive/", b"shared/"  # the kinds of tickets, in this order: see `up_to()`
+
+
+class Place(Value):
+    """What decides about a waiter's place in a queue, beside its arrival. Lower ranks are served first."""
+
+    rank: int = DEFAULT_RANK
+    shared: bool = False
 
 
 class Keys:
@@ -40,42 +49,59 @@ class Keys:
         self.name = name
         self.lock = key.encode()
         self.slots = self.lock + b"/slot/"
+        self.shared = self.lock + b"/shared/"
         self.queue = self.lock + b"/queue/"
-        self.exclusive = self.queue + b"x/"
         self.lock_freeze = self.lock + b"/freeze"
 
     def slot(self, number: int) -> bytes:
         """The key of a slot. Slot 0 is the lock's key itself."""
         return self.slots + b"%d" % number if number else self.lock
 
-    def ticket(self, lease: int, rank: int = DEFAULT_RANK) -> bytes:
-        """The key of a waiter. The queue is ordered by rank, within a rank by `create_revision`."""
-        return self.exclusive + b"%02d/%016x" % (rank, lease)
+    def shared_hold(self, run: str) -> bytes:
+        """The key of the shared hold of the acquisition with this run id."""
+        return self.shared + run.encode()
 
-    def rank_of(self, ticket: bytes) -> int:
-        """The rank of a waiter from its ticket's key. A key in another format counts as the default rank."""
-        digits = ticket[len(self.exclusive) :].partition(b"/")[0]
-        return int(digits) if len(digits) == 2 and digits.isdigit() else DEFAULT_RANK
+    @property
+    def beside(self) -> tuple[bytes, bytes]:
+        """The range of all holds but that of slot 0: shared ones, then the other slots. No other key lies in it."""
+        return self.shared, prefix_end(self.slots)
+
+    def ticket(self, lease: int, place: Place) -> bytes:
+        """The key of a waiter. The queue is ordered by rank, within a rank by `create_revision`."""
+        return self.queue + b"%02d/%s%016x" % (place.rank, SHARED if place.shared else EXCLUSIVE, lease)
+
+    def place_of(self, ticket: bytes) -> Place:
+        """The place of a waiter from its ticket's key. A key in another format is exclusive, of the default rank."""
+        digits, _, rest = ticket[len(self.queue) :].partition(b"/")
+        rank = int(digits) if len(digits) == 2 and digits.isdigit() else DEFAULT_RANK
+        return Place(rank, rest.startswith(SHARED))
 
     def order(self, ticket: KeyValue) -> tuple[int, int]:
         """The sort key of tickets in the order in which they are served."""
-        return self.rank_of(ticket.key), ticket.create_revision
-
-    def of_rank(self, rank: int) -> tuple[bytes, bytes]:
-        """The range of all tickets with this rank."""
-        return ends(self.exclusive + b"%02d/" % rank)
+        return self.place_of(ticket.key).rank, ticket.create_revision
 
     def below_rank(self, rank: int) -> tuple[bytes, bytes]:
         """The range of all tickets with a lower rank, which are served first."""
-        return self.exclusive, self.of_rank(rank)[0]
+        return self.queue, self.queue + b"%02d/" % rank
 
-    def up_to_rank(self, rank: int) -> tuple[bytes, bytes]:
-        """The range of all tickets with this rank or a lower one."""
-        return self.exclusive, self.of_rank(rank)[1]
+    def rivals(self, place: Place) -> tuple[bytes, bytes]:
+        """The range of the tickets with the same rank that are served first if they are older.
+
+        A shared waiter does not wait for other shared ones.
+        """
+        return ends(self.below_rank(place.rank)[1] + (EXCLUSIVE if place.shared else b""))
+
+    def up_to(self, place: Place) -> tuple[bytes, bytes]:
+        """The range of all tickets that keep a newcomer waiting: those with a lower rank, and its rivals."""
+        return self.queue, self.rivals(place)[1]
 
     def is_held_by(self, key: bytes) -> bool:
-        """True for the key of a slot, False for a ticket and for the keys of other locks."""
-        return key == self.lock or key.startswith(self.slots)
+        """True for the key of a slot or of a shared hold, False for a ticket and for the keys of other locks."""
+        return key == self.lock or key.startswith((self.slots, self.shared))
+
+    def is_shared(self, key: bytes) -> bool:
+        """True for the key of a shared hold."""
+        return key.startswith(self.shared)
 
     def slot_of(self, key: bytes) -> int:
         """The number of a slot from its key. A key in another format counts as slot 0."""

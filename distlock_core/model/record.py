@@ -146,7 +146,7 @@ class EndNote(Value):
 
     how: str
     by: str
-    counts: bool = True  # False for a claim that is undone: it was no hold
+    counts: bool = True  # False for a claim that is undone, as it was no hold, and for a shared hold
     why: str = ""
 
     def record(self, kv: KeyValue) -> bytes:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from distlock_core.base.value import Value
 from distlock_core.etcd.values import KeyValue
-from distlock_core.model.keys import DEFAULT_RANK, Keys
+from distlock_core.model.keys import DEFAULT_RANK, Keys, Place
 from distlock_core.model.record import COOLING, KEPT, HoldEnd, Record, token_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distlock_core.model.policy import Policy
+    from collections.abc import Iterable
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
     from distlock_core.model.freeze import Freeze
+    from distlock_core.model.policy import Policy
 
 
 class Waiter(Value):
@@ -26,16 +25,17 @@ class Waiter(Value):
     lease: int
     create_revision: int
     rank: int = DEFAULT_RANK
+    is_shared: bool = False
 
     @classmethod
-    def parse(cls, kv: KeyValue, rank: int = DEFAULT_RANK) -> Waiter:
+    def parse(cls, kv: KeyValue, place: Place) -> Waiter:
         record = Record.parse(kv.value)
         host, reason = record.text("host"), record.text("reason")
-        return cls(record.owner, host, record.since, reason, kv.lease, kv.create_revision, rank)
+        return cls(record.owner, host, record.since, reason, kv.lease, kv.create_revision, *place)
 
 
 class Holder(Value):
-    """A holder of a lock or of one of its slots. `owner` is None if the value `stored` in etcd is no record."""
+    """A holder of a lock, of one of its slots, or a shared one. `owner` is None if the value `stored` is no record."""
 
     lock: str
     slot: int
@@ -49,6 +49,7 @@ class Holder(Value):
     ttl_left: int | None = None
     expect: int | None = None  # seconds that the hold is expected to take, by the lock's policy or its holder
     cooldown: int | None = None  # seconds, by the lock's policy
+    is_shared: bool = False  # held together with any number of other shared holders; it has no slot then
 
     @classmethod
     def parse(cls, keys: Keys, kv: KeyValue) -> Holder:
@@ -66,6 +67,8 @@ class Holder(Value):
             kv,
             None,
             record.number("expect"),
+            None,
+            keys.is_shared(kv.key),
         )
 
     @property
@@ -114,6 +117,11 @@ class Holder(Value):
         return self.record.state == COOLING or (self.record.text("kind") == "lock" and self.keeper is None)
 
 
+def in_order(holders: Iterable[Holder]) -> tuple[Holder, ...]:
+    """The holders of one lock: by their slots, then the shared ones, the eldest first."""
+    return tuple(sorted(holders, key=lambda holder: (holder.is_shared, holder.slot, holder.token)))
+
+
 class LockState(Value):
     """The state of a lock at one revision. `waiters` are in the order of the queue.
 
@@ -150,7 +158,7 @@ class LockState(Value):
         """The number of slots: by the policy, or as the holders assume it."""
         if self.policy is not None and self.policy.slots is not None:
             return self.policy.slots
-        return max((holder.record.limit for holder in self.holders), default=1)
+        return max((holder.record.limit for holder in self.holders if not holder.is_shared), default=1)
 
     def under(self, policy: Policy | None) -> LockState:
         """The same state with its policy, of which each holder has its part."""

@@ -56,11 +56,16 @@ def owner_of(owner: str | None) -> str:
     return "an unknown owner" if owner is None else shortened(owner)
 
 
+def place_of(holder: Holder) -> str:
+    """The place of a holder beside others: `slot 2`, or `shared`."""
+    return "shared" if holder.is_shared else f"slot {holder.slot}"
+
+
 def held_by(holder: Holder) -> str:
     """A holder in one phrase: `node-3 since 12:03 (4m12s): "Upgrade RPMs"`."""
     words = owner_of(holder.owner)
-    if holder.slot:
-        words += f" (slot {holder.slot})"
+    if holder.slot or holder.is_shared:
+        words += f" ({place_of(holder)})"
     if holder.record.state != "held":
         words += f" ({printable(holder.record.state)})"
     if holder.since is not None:

@@ -20,8 +20,8 @@ LONGEST_TOKEN = 19  # digits of a 64-bit integer
 
 # Settings of this call alone: a distlock inside the command must not use them by accident.
 FOR_THIS_CALL = (
-    *("LOCKNAME", "REASON", "VALUE", "TIMEOUT", "NOWAIT", "ID", "SLOTS", "TTL", "REFRESH", "KILL_AFTER", "ON_LOSS"),
-    *("WINDOW", "EXPECT", "RANK"),
+    *("LOCKNAME", "REASON", "VALUE", "TIMEOUT", "NOWAIT", "ID", "SLOTS", "SHARED", "TTL", "REFRESH", "KILL_AFTER"),
+    *("ON_LOSS", "WINDOW", "EXPECT", "RANK"),
     *("ON_FAILURE", "RECORD_ARGUMENTS", "WAIT_FOR", "COOLDOWN", "HEARTBEAT", "NODE", "WHILE_PID"),
     *("ONLY_IF", "UNLESS", "GATE", "GATE_TIMEOUT", "GATE_EVERY", "GATE_FOR", "GATE_AT"),
 )
@@ -43,7 +43,7 @@ def token(environ: Mapping[str, str], keys: Keys) -> int | None:
 def token_of(environ: Mapping[str, str], keys: Keys) -> int | None:
     """The inherited token of this lock, None if it is not held around this process."""
     for key, number in held_around(environ).items():
-        if key == keys.lock or key.startswith(keys.slots):
+        if keys.is_held_by(key):
             return number
     return None
 

@@ -170,6 +170,12 @@ class Settings(Value):
         "order of arrival",
         placeholder="N",
     )
+    shared: bool = setting(
+        read_bool,
+        False,
+        "share the lock with any number of other shared holders, but with no exclusive one",
+        flag=True,
+    )
     busy_exit_code: int = setting(
         read_whole(0, 255), 1, "exit code when the lock is held by another, or the wait timed out", placeholder="N"
     )

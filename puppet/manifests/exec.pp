@@ -32,6 +32,8 @@
 #   a ttl the lock stays after a crash, until an operator unlocks it.
 # @param slots
 #   Number of simultaneous holders allowed; the same number everywhere.
+# @param shared
+#   Whether the lock is held together with any number of other shared holders, but with no exclusive one.
 # @param window
 #   Times outside of which the lock is not acquired, such as `Mon-Fri 22:00-04:00 Europe/Berlin, !Sat`. A policy of the lock
 #   comes before it.
@@ -98,6 +100,7 @@ define distlock::exec (
   Optional[String[1]] $reason = undef,
   Optional[Integer[1]] $ttl = undef,
   Optional[Integer[1, 1000]] $slots = undef,
+  Optional[Boolean] $shared = undef,
   Optional[String[1]] $window = undef,
   Optional[Variant[Integer[1], String[1]]] $expect = undef,
   Optional[Integer[0, 99]] $rank = undef,
@@ -156,6 +159,7 @@ define distlock::exec (
     'reason'          => $reason,
     'ttl'             => $ttl,
     'slots'           => $slots,
+    'shared'          => $shared,
     'window'          => $window,
     'expect'          => $expect,
     'rank'            => $rank,

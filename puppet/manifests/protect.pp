@@ -38,6 +38,8 @@
 #   Number of simultaneous holders allowed; the same number everywhere.
 # @param rank
 #   Waiters with a lower rank are served first, and those with the same rank in the order of arrival. Default: 50.
+# @param shared
+#   Whether the lock is held together with any number of other shared holders, but with no exclusive one.
 # @param cooldown
 #   Seconds that the lock stays taken after success, so that the node can settle before the next one begins.
 # @param gate
@@ -63,6 +65,7 @@ define distlock::protect (
   Optional[Enum['continue', 'kill']] $on_loss = undef,
   Optional[Integer[1, 1000]] $slots = undef,
   Optional[Integer[0, 99]] $rank = undef,
+  Optional[Boolean] $shared = undef,
   Optional[Integer[1]] $cooldown = undef,
   Optional[Array[String[1], 1]] $gate = undef,
   Optional[Variant[Integer[1], Float[0.001]]] $gate_timeout = undef,
@@ -98,6 +101,7 @@ define distlock::protect (
     on_loss      => $on_loss,
     slots        => $slots,
     rank         => $rank,
+    shared       => $shared,
     cooldown     => $cooldown,
     config       => $config_file,
     gate         => $gate,

@@ -28,6 +28,8 @@
 #   a Puppet run.
 # @param noop_runs
 #   Whether noop runs acquire the lock too, for resources that have `noop => false`.
+# @param shared
+#   Whether the lock is held together with any number of other shared holders, but with no exclusive one.
 # @param ensure
 #   `absent` removes the two settings if they run distlock-puppet.
 # @param section
@@ -48,6 +50,7 @@ class distlock::run_lock (
   Optional[Integer[0, 99]] $rank = undef,
   Optional[Distlock::Plainpath] $gate = undef,
   Boolean $noop_runs = false,
+  Boolean $shared = false,
   Enum['present', 'absent'] $ensure = 'present',
   Enum['main', 'agent', 'user'] $section = 'main',
   Optional[Distlock::Path] $puppet_conf = undef,
@@ -92,6 +95,10 @@ class distlock::run_lock (
     true    => ' --noop-runs',
     default => '',
   }
+  $together = $shared ? {
+    true    => ' --shared',
+    default => '',
+  }
   $why = $reason ? {
     undef   => '',
     default => " --reason='${reason}'",
@@ -99,7 +106,7 @@ class distlock::run_lock (
 
   distlock_puppet_conf { "${section}/prerun_command":
     ensure      => $ensure,
-    value       => "${found} acquire${words}${always}${where}${why} ${lock_words}",
+    value       => "${found} acquire${words}${always}${together}${where}${why} ${lock_words}",
     path        => $puppet_conf,
     guards_noop => $noop_runs,
     lock        => $lock_names ? { undef => $lock_name, default => $lock_names },

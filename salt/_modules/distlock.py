@@ -87,6 +87,7 @@ def lock(
     timeout: float | None = None,
     owner: str | None = None,
     slots: int | None = None,
+    shared: bool | str | None = None,
     window: list[str] | str | None = None,
     expect: str | float | None = None,
     rank: int | None = None,
@@ -120,6 +121,9 @@ def lock(
 
     slots : 1
         Number of simultaneous holders allowed; the same number everywhere.
+
+    shared : False
+        Hold the lock together with any number of other shared holders, but with no exclusive one.
 
     window
         Times outside of which the lock is not acquired, such as ``Mon-Fri 22:00-04:00 Europe/Berlin, !Sat``.

@@ -39,6 +39,7 @@ def run(
     timeout: float | None = None,
     owner: str | None = None,
     slots: int | None = None,
+    shared: bool | str | None = None,
     window: list[str] | str | None = None,
     expect: str | float | None = None,
     rank: int | None = None,
@@ -88,7 +89,7 @@ def run(
     cooldown
         Seconds that the lock stays taken after success.
 
-    window, expect, rank
+    slots, shared, window, expect, rank
         As for ``distlock.lock``.
 
     runas

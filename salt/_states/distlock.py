@@ -92,6 +92,7 @@ def locked(
     ttl: int | None = None,
     on_loss: str | None = None,
     slots: int | None = None,
+    shared: bool | str | None = None,
     window: list[str] | str | None = None,
     expect: str | float | None = None,
     rank: int | None = None,
@@ -141,6 +142,9 @@ def locked(
 
     slots : 1
         Number of simultaneous holders allowed; the same number everywhere.
+
+    shared : False
+        Hold the lock together with any number of other shared holders, but with no exclusive one.
 
     window
         Times outside of which the lock is not acquired, such as ``Mon-Fri 22:00-04:00 Europe/Berlin, !Sat``.
@@ -217,6 +221,7 @@ def unlocked(
 def held(
     name: str,
     owner: str | None = None,
+    shared: bool | str | None = None,
     endpoints: list[str] | str | None = None,
     prefix: str | None = None,
     profile: str | None = None,
@@ -236,6 +241,9 @@ def held(
 
     owner
         Default: ``salt:`` and the minion's id.
+
+    shared : False
+        A shared hold is enough.
 
     endpoints, prefix, profile, connect_timeout
         As for ``distlock.locked``.

@@ -44,6 +44,7 @@ def run(
     timeout: float | None = None,
     owner: str | None = None,
     slots: int | None = None,
+    shared: bool | str | None = None,
     window: list[str] | str | None = None,
     expect: str | float | None = None,
     rank: int | None = None,
@@ -84,8 +85,8 @@ def run(
     success_retcodes : 0
         Exit codes that count as success.
 
-    reason, timeout, owner, slots, window, expect, rank, ttl, on_loss, on_failure, cooldown, runas, cwd, env, stdin
-        As for the function ``distlock.run``; so is ``output_loglevel``.
+    reason, timeout, owner, slots, shared, window, expect, rank, ttl, on_loss, on_failure, cooldown
+        As for the function ``distlock.run``; so are ``runas``, ``cwd``, ``env``, ``stdin`` and ``output_loglevel``.
 
     endpoints, prefix, profile, connect_timeout, release_timeout
         As for ``distlock.locked``.

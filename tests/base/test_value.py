@@ -17,7 +17,7 @@ GET = Get(b"x", limit=2)
 def test_fields_are_given_in_order_or_by_name_and_the_rest_has_its_defaults() -> None:
     assert Get(b"x", None, False, False, 2) == Get(limit=2, key=b"x") == GET
     assert (GET.key, GET.limit, GET.max_create_revision) == (b"x", 2, 0)
-    assert GET == (b"x", None, False, False, 2, 0, False, 0)
+    assert GET == (b"x", None, False, False, 2, 0, False, 0, False)
     assert (
         repr(HoldEnd("released", None, 1, "me", token=7))
         == "HoldEnd(how='released', by=None, at=1, owner='me', token=7, took=())"

@@ -71,7 +71,7 @@ def test_several_locks_are_planned_together(run_distlock: Run, realm: RealmView)
     ("arrange", "options", "words"),
     [
         (lambda realm: realm.put("x", OTHERS), [], "x is held by node-9 since"),
-        (lambda realm: realm.put("x/queue/x/50/0001", OTHERS), [], "x is free, but 1 is waiting"),
+        (lambda realm: realm.put("x/queue/50/exclusive/0001", OTHERS), [], "x is free, but 1 is waiting"),
         (lambda realm: realm.put("x/freeze", OTHERS), [], "x is frozen by node-9"),
         (lambda realm: realm.put("__internal_lock/1", ""), [], "inside the realm's mutex"),
         (lambda realm: None, [f"--window={closed_now()}"], "outside the window"),

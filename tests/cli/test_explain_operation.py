@@ -61,7 +61,7 @@ def test_the_command_of_a_condition_that_fails_makes_it_hold(site: Site, case: s
 
 
 def test_conditions_that_only_time_changes_are_shown_too(site: Site) -> None:
-    site.realm.put(f"else where/{NAME}/queue/x/50/0001", "1500000000;node-9;{}")
+    site.realm.put(f"else where/{NAME}/queue/50/exclusive/0001", "1500000000;node-9;{}")
     site.realm.put("else where/__internal_lock/694d", "")
     site.realm.put(f"else where/__policy/{NAME}", '1;admin;{"quorum":3}')
     code, found = explained(site, "--busy-exit-code=75")

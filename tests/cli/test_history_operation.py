@@ -53,6 +53,16 @@ def test_the_table_has_a_row_for_each_hold_wait_and_freeze(run_distlock: Run, lo
     assert re.fullmatch(r"distlock: the history (is whole|reaches back to revision \d+).*", one_line(done.stderr))
 
 
+def test_shared_holds_are_marked(run_distlock: Run, locks: Realm) -> None:
+    with locks.lock("db", "a", shared=True), locks.lock("db", "b", shared=True):
+        pass
+    locks.lock("db", "c").acquire(0).release()
+    found = lines(run_distlock("--history", "--json"))
+    holds = [(one["owner"], one["shared"], one["slot"], one["ended"]["how"]) for one in found if one["kind"] == "hold"]
+    assert sorted(holds) == [("a", True, None, "released"), ("b", True, None, "released"), ("c", False, 0, "released")]
+    assert run_distlock("--history").stdout.count("db (shared)") == 2
+
+
 def test_a_failure_that_is_kept_says_since_when_and_why(run_distlock: Run) -> None:
     failing = ("--lock-name=db", "--id=a", "--on-failure=keep", "--reason=Upgrade", "--", "false")
     assert run_distlock(*failing).returncode == 1

@@ -35,6 +35,7 @@ HOLDER = {
     "value",
     "state",
     "slot",
+    "shared",
     "run",
     "taker",
     "keeper",
@@ -42,7 +43,7 @@ HOLDER = {
     "overdue",
 }
 LOCK = {*HOLDER, "waiters", "waiting", "last", "frozen", "freezes", "policy"}
-WAITER = {"owner", "host", "since", "reason"}
+WAITER = {"owner", "host", "since", "reason", "rank", "shared"}
 
 
 def locks(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
@@ -94,6 +95,7 @@ def test_list_and_show_give_holders_and_waiters(
         "value": None,
         "state": "held",
         "slot": 0,
+        "shared": False,
         "waiting": 1,
         "keeper": None,
         "taker": None,
@@ -105,7 +107,8 @@ def test_list_and_show_give_holders_and_waiters(
         "overdue": False,
     }
     assert before <= waiter.pop("since") <= time.time()
-    assert waiter == {"owner": "w1", "host": socket.gethostname(), "reason": "r1"}
+    found = {"owner": "w1", "host": socket.gethostname(), "reason": "r1", "rank": 50, "shared": False}
+    assert waiter == found
 
 
 def test_a_free_lock_has_no_owner(run_distlock: Run) -> None:

@@ -563,7 +563,7 @@ HOSTILE = "\x1b[2J\x1b]0;owned\x07 \x9b31m \r\n\t back\x08\u202e\u2028 \x7f end"
 def test_texts_from_etcd_are_escaped_for_terminals(run_distlock: Run, realm: RealmView, form: str) -> None:
     realm.put("x", form.format(HOSTILE))
     realm.put("y\x1b[31m", "1500000000;o;r")
-    realm.put("x/queue/x/50/1", f"1500000000;{HOSTILE};" + '{"reason": "\\u001b[2J\\n", "host": "\\u001b[2J"}')
+    realm.put("x/queue/50/exclusive/1", f"1500000000;{HOSTILE};" + '{"reason": "\\u001b[2J\\n", "host": "\\u001b[2J"}')
     for operation in (
         ["--list"],
         ["--lock-name=x", "--show"],

@@ -197,12 +197,21 @@ def test_slots_are_the_number_of_simultaneous_holders(run_distlock: Run, realm: 
 
 @ways("rank")
 def test_a_waiter_with_a_lower_rank_is_served_first(run_distlock: Run, realm: RealmView, give: Give) -> None:
-    realm.put("x/queue/x/50/0000000000000001", "1500000000;other;{}")
+    realm.put("x/queue/50/exclusive/0000000000000001", "1500000000;other;{}")
     for rank, code in ((51, 1), (50, 1), (49, 0), (0, 0)):
         options, env = give("rank", rank)
         done = run_distlock("--lock-name=x", "--nowait", *options, "--", "true", env=env)
         assert done.returncode == code
         assert code == 0 or "x is free, but 1 is waiting" in one_line(done.stderr)
+
+
+@ways("shared")
+def test_shared_holders_hold_it_together(run_distlock: Run, realm: RealmView, give: Give) -> None:
+    options, env = give("shared", True)
+    taken = [run_distlock("--lock-name=x", "--lock", "--nowait", *options, env=env).returncode for _ in range(3)]
+    assert taken == [0, 0, 0]
+    assert all(key.startswith("x/shared/") for key in realm.entries())
+    assert run_distlock("--lock-name=x", "--lock", "--nowait").returncode == 1
 
 
 @ways("window")

@@ -30,7 +30,7 @@ def test_replicas_go_before_the_primary_whichever_came_first(
         command = ["sh", "-c", f"echo {name} >> {tmp_path}/ran"]
         waiters.append(spawn_distlock("--lock-name=x", f"--id={name}", rank, "--", *command))
         wait_until(lambda: len(tickets(realm)) == number, "in the queue")  # noqa: B023 - called at once
-    assert sorted(key.split("/")[3] for key in tickets(realm)) == ["10", "10", "50", "90"]
+    assert sorted(key.split("/")[2] for key in tickets(realm)) == ["10", "10", "50", "90"]
     card = run_distlock("--show", "--lock-name=x").stdout
     order = [line.split(". ")[1].split(" on ")[0].split(" since ")[0] for line in card.splitlines() if ". " in line]
     assert order == ["replica (rank 10)", "second (rank 10)", "any", "primary (rank 90)"]
@@ -54,7 +54,7 @@ def test_a_waiter_reports_its_place_among_all_ranks(run_distlock: Run, realm: Re
     realm.put("x", "1500000000;other;reason")
     for rank, count in ((10, 2), (50, 1), (90, 3)):
         for number in range(count):
-            realm.put(f"x/queue/x/{rank}/{number:016x}", "1500000000;someone;{}")
+            realm.put(f"x/queue/{rank}/exclusive/{number:016x}", "1500000000;someone;{}")
     for rank, place in ((0, 1), (10, 3), (50, 4), (70, 4), (90, 7)):
         done = run_distlock("--lock-name=x", f"--rank={rank}", "--timeout=0.5", "--", "true")
         assert f"; position {place} of 7 in the queue" in done.stderr.splitlines()[0]
@@ -77,8 +77,8 @@ def test_a_bad_rank_is_one_line_and_nothing_is_taken(run_distlock: Run, realm: R
 
 
 def test_an_explanation_is_about_a_rank(run_distlock: Run, realm: RealmView) -> None:
-    realm.put("x/queue/x/50/0000000000000001", "1500000000;someone;{}")
-    realm.put("x/queue/x/90/0000000000000002", "1500000000;someone;{}")
+    realm.put("x/queue/50/exclusive/0000000000000001", "1500000000;someone;{}")
+    realm.put("x/queue/90/exclusive/0000000000000002", "1500000000;someone;{}")
     for rank, code, said in (
         (49, 0, "2 are waiting, with higher ranks"),
         (50, 1, "2 are waiting, 1 of them with the same or a lower rank"),

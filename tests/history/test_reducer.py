@@ -56,10 +56,10 @@ class Story:
         self, since: int, owner: str, name: str = "db", *, ticket: str = "", lease: int = 0, **more: Any
     ) -> int:
         claim = record(since, owner, run=f"run-{since}", **more)
-        return self.put({name: claim}, delete=(f"{name}/queue/x/50/{ticket}",) if ticket else (), lease=lease)
+        return self.put({name: claim}, delete=(f"{name}/queue/50/exclusive/{ticket}",) if ticket else (), lease=lease)
 
     def queue(self, since: int, owner: str, ticket: str, name: str = "db") -> int:
-        return self.put({f"{name}/queue/x/50/{ticket}": record(since, owner, host="h")}, lease=int(ticket))
+        return self.put({f"{name}/queue/50/exclusive/{ticket}": record(since, owner, host="h")}, lease=int(ticket))
 
     def release(self, at: int, token: int, name: str = "db", how: str = "released", by: str = "a", **more: Any) -> int:
         note = record(at, by, how=how, token=token, **more.pop("note", {}))
@@ -104,7 +104,7 @@ def test_a_waiter_that_leaves_the_queue_is_told_between_the_changes_around_it() 
     story = Story()
     token = story.acquire(100, "a")
     story.queue(110, "b", "1")
-    story.put({}, delete=("db/queue/x/50/1",))
+    story.put({}, delete=("db/queue/50/exclusive/1",))
     assert story.told() == []  # nothing says yet when that was at the latest
     story.release(160, token)
     wait, _ = story.told()
@@ -216,7 +216,7 @@ def test_a_note_that_is_written_again_says_nothing_about_the_present() -> None:
     story.release(110, token)
     note = record(110, "a", how="released", token=token)
     story.queue(200, "b", "1")
-    story.put({}, delete=("db/queue/x/50/1",))
+    story.put({}, delete=("db/queue/50/exclusive/1",))
     story.put({NOTE + "db": note})  # makes a claim void
     story.reducer.settle(300)
     _, wait = story.told()

@@ -61,7 +61,7 @@ def test_neighbours_by_name_are_left_alone(scene_each: Scene) -> None:
     for name in NEIGHBOURS:
         scene_each.put(name)
         scene_each.put(f"{name}/slot/1")
-        scene_each.put(f"{name}/queue/x/50/0000000000000001")
+        scene_each.put(f"{name}/queue/50/exclusive/0000000000000001")
     before = scene_each.under()
     lock = scene_each.realm().lock("web").acquire(0)
     assert [holder.key for holder in scene_each.realm().show("web").holders] == [scene_each.key("web")]
@@ -82,12 +82,12 @@ def test_another_realm_is_another_lock(scene_each: Scene) -> None:
 
 
 def test_a_newcomer_does_not_overtake_the_queue_when_the_lock_is_free(scene_each: Scene) -> None:
-    scene_each.put("web/queue/x/50/0000000000000001")
+    scene_each.put("web/queue/50/exclusive/0000000000000001")
     with pytest.raises(LockBusy, match="free, but 1 is waiting"):
         scene_each.realm().lock("web").acquire(0)
     newcomer = scene_each.queue(scene_each.realm().lock("web"))
     assert scene_each.get("web") is None
-    scene_each.delete("web/queue/x/50/0000000000000001")
+    scene_each.delete("web/queue/50/exclusive/0000000000000001")
     newcomer.result(PROMPT).release()
     scene_each.assert_clean()
 

@@ -15,7 +15,7 @@ from distlock_core.etcd.values import Event, KeyValue
 from distlock_core.lock import near
 from distlock_core.lock.lock import Lock, hold_of
 from distlock_core.lock.snapshot import Snapshot
-from distlock_core.model.keys import Keys
+from distlock_core.model.keys import Keys, Place
 from distlock_core.model.state import Holder
 from distlock_core.testing import Proxy
 from tests.support.scene import BOUND, GRANT, KEEPALIVE, PROMPT, REVOKE, TXN, WATCH, Scene, puts, reads, until
@@ -351,11 +351,11 @@ def test_the_parts_of_a_release_may_come_in_any_order() -> None:
 def test_the_parts_of_a_hand_over_to_the_first_may_come_in_any_order() -> None:
     """The second in the queue sees the lock free for itself only when the first has released it."""
     first, lock, note = (
-        event(KEYS.ticket(1), 10, deleted=True),
+        event(KEYS.ticket(1, Place()), 10, deleted=True),
         event(KEYS.lock, 10),
         event(KEYS.last, 9),
     )
-    second = first_in_line()._replace(ahead=(KeyValue(KEYS.ticket(1), b"", 5, 5, 0),), waiting=2)
+    second = first_in_line()._replace(ahead=(KeyValue(KEYS.ticket(1, Place()), b"", 5, 5, 0),), waiting=2)
     story = (RELEASED[0], note, first, lock, *RELEASED_AGAIN)
     for events in itertools.permutations(story):
         revisions = [[one.kv.mod_revision for one in events if one.kv.key == key] for key in (KEYS.lock, KEYS.last)]
@@ -379,11 +379,11 @@ def test_half_a_release_is_incomplete() -> None:
 
 
 def test_half_a_claim_by_the_first_is_incomplete_for_the_second() -> None:
-    second = first_in_line()._replace(ahead=(KeyValue(KEYS.ticket(1), b"", 5, 5, 0),), waiting=2)
+    second = first_in_line()._replace(ahead=(KeyValue(KEYS.ticket(1, Place()), b"", 5, 5, 0),), waiting=2)
     claimed = near.after(second, [*RELEASED, event(KEYS.lock, 10)], KEYS, 8)
     assert claimed is not None
     assert near.is_incomplete(claimed)
-    whole = near.after(claimed, [event(KEYS.ticket(1), 10, deleted=True)], KEYS, 8)
+    whole = near.after(claimed, [event(KEYS.ticket(1, Place()), 10, deleted=True)], KEYS, 8)
     assert whole is not None
     assert not near.is_incomplete(whole)
     updated = Event(False, KeyValue(KEYS.lock, b"1;x;y", 7, 9, 0))
@@ -394,7 +394,7 @@ def test_half_a_claim_by_the_first_is_incomplete_for_the_second() -> None:
 
 def test_events_that_the_read_has_shown_change_nothing() -> None:
     before = first_in_line()
-    assert near.after(before, [event(KEYS.lock, 8, deleted=True), event(KEYS.ticket(1), 5)], KEYS, 8) == before
+    assert near.after(before, [event(KEYS.lock, 8, deleted=True), event(KEYS.ticket(1, Place()), 5)], KEYS, 8) == before
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ def test_events_that_the_read_has_shown_change_nothing() -> None:
         event(KEYS.lock_freeze, 9),
         event(KEYS.lock_freeze, 9, deleted=True),
         event(KEYS.mutex + b"1", 9),
-        event(KEYS.ticket(2), 9, deleted=True),
+        event(KEYS.ticket(2, Place()), 9, deleted=True),
         event(KEYS.last, 9, deleted=True),
     ],
 )

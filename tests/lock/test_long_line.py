@@ -39,7 +39,7 @@ def received(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 def crowd(scene: Scene, name: str, count: int) -> None:
     """Put tickets of others into the queue."""
     etcd = gateway(*scene.endpoints)
-    tickets = [Put(scene.key(f"{name}/queue/x/50/{number:016x}"), b"1;other;{}") for number in range(count)]
+    tickets = [Put(scene.key(f"{name}/queue/50/exclusive/{number:016x}"), b"1;other;{}") for number in range(count)]
     for first in range(0, count, OPS):
         etcd.txn([], tickets[first : first + OPS], [], Patience.lasting(BOUND))
     etcd.close()
@@ -109,7 +109,7 @@ def test_reading_again_costs_the_same_in_every_line(
         until(lambda: asked(proxy) >= seen + 15)
         found = (received() - bytes_seen) / (asked(proxy) - seen)
         scene.delete(name)
-        scene.clear(f"{name}/queue/x/50/0000")
+        scene.clear(f"{name}/queue/50/exclusive/0000")
         waiter.result(BOUND).release()
         return found
 
@@ -125,7 +125,7 @@ def test_a_waiter_far_back_knows_its_position(scene: Scene, monkeypatch: pytest.
     scene.queue(scene.realm().lock("web"), progress=seen.append)
     until(lambda: seen)
     assert seen[0].position == LONG + 1
-    scene.clear("web/queue/x/50/00000000000000")  # 256 of them, all but the last 44
+    scene.clear("web/queue/50/exclusive/00000000000000")  # 256 of them, all but the last 44
     until(lambda: seen[-1].position == LONG - 256 + 1)
     assert {waiting.position for waiting in seen} == {LONG + 1, LONG - 256 + 1}
 
@@ -140,9 +140,9 @@ def test_a_position_that_was_not_counted_again_is_not_beyond_the_end_of_the_queu
     crowd(scene, "web", LONG)
     scene.queue(scene.realm().lock("web"), progress=seen.append)
     until(lambda: seen)
-    scene.clear("web/queue/x/50/00000000000000")
+    scene.clear("web/queue/50/exclusive/00000000000000")
     until(lambda: seen[-1].position == LONG - 256 + 1)
-    scene.clear("web/queue/x/50/00000000000001")
+    scene.clear("web/queue/50/exclusive/00000000000001")
     until(lambda: seen[-1].position == 1)
 
 

@@ -18,7 +18,7 @@ from distlock_core.etcd.values import Get
 from distlock_core.lock.lease import Lease
 from distlock_core.lock.snapshot import Snapshot, claim_conditions, gets
 from distlock_core.lock.ticket import Ticket, take_tickets
-from distlock_core.model.keys import DEFAULT_RANK, Keys
+from distlock_core.model.keys import Keys, Place
 from distlock_core.model.record import Record
 from distlock_core.testing import Proxy
 from tests.support.paths import ROOT
@@ -29,7 +29,9 @@ Meanwhile = Callable[[Scene], object]
 MEANWHILE: dict[str, tuple[Meanwhile, type[Exception]]] = {
     "the lock is taken": (lambda scene: scene.put("web"), LockBusy),
     "another slot is taken": (lambda scene: scene.put("web/slot/1"), LockBusy),
-    "somebody queues": (lambda scene: scene.put("web/queue/x/50/0000000000000001"), LockBusy),
+    "it is shared": (lambda scene: scene.put("web/shared/1f"), LockBusy),
+    "somebody queues to share it": (lambda scene: scene.put("web/queue/50/shared/0000000000000001"), LockBusy),
+    "somebody queues": (lambda scene: scene.put("web/queue/50/exclusive/0000000000000001"), LockBusy),
     "a Go client enters its mutex": (lambda scene: scene.put("__internal_lock/694d"), LockBusy),
     "the realm is frozen": (lambda scene: scene.put("__freeze"), Frozen),
     "the lock is frozen": (lambda scene: scene.put("web/freeze"), Frozen),
@@ -109,11 +111,11 @@ def test_a_claim_whose_ticket_was_deleted_is_refused_and_queues_again(scene_each
     scene_each.delete("web")
     held.wait()
     scene_each.clear("web/queue/")
-    scene_each.put("web/queue/x/50/0000")  # who came meanwhile is before it now
+    scene_each.put("web/queue/50/exclusive/0000")  # who came meanwhile is before it now
     held.release()
     proxy_each.wait_for_requests(GRANT, 2)
     assert scene_each.get("web") is None
-    scene_each.delete("web/queue/x/50/0000")
+    scene_each.delete("web/queue/50/exclusive/0000")
     assert waiter.result(PROMPT).held
 
 
@@ -140,16 +142,16 @@ def test_a_ticket_claims_only_when_none_is_older(scene_each: Scene, older: bool)
     etcd = gateway(*scene_each.cluster.endpoints)
     patience = Patience.lasting(BOUND)
     if older:
-        scene_each.put("web/queue/x/50/ffff")
+        scene_each.put("web/queue/50/exclusive/ffff")
     record = Record(1, "me", {}).encode()
     lease = Lease(etcd, 10, patience)
-    wanted = Ticket(keys.ticket(lease.id), 0, lease)
+    wanted = Ticket(keys.ticket(lease.id, Place()), 0, lease)
     (ticket,), _ = take_tickets(etcd, [wanted], record, (), patience)
-    scene_each.put("web/queue/x/50/0000")  # younger: of no concern
-    snapshot = Snapshot.parse(keys, etcd.read(gets(keys, DEFAULT_RANK, ticket), patience), ticket)
+    scene_each.put("web/queue/50/exclusive/0000")  # younger: of no concern
+    snapshot = Snapshot.parse(keys, Place(), etcd.read(gets(keys, Place(), ticket), patience), ticket)
     assert snapshot.is_my_turn is not older
     for slots in (1, 2):
-        conditions = claim_conditions(keys, DEFAULT_RANK, snapshot, ticket, 0, slots)
+        conditions = claim_conditions(keys, Place(), snapshot, ticket, keys.lock, slots)
         assert etcd.txn(conditions, [Get(keys.lock)], [], patience).succeeded is not older
     ticket.lease.give_up()
 

@@ -18,7 +18,7 @@ SOMEBODY = "1;somebody;{}"
 
 def ticket(rank: int, name: str = "web") -> str:
     """The ticket of a waiter that never claims."""
-    return f"{name}/queue/x/{rank:02}/0000000000000001"
+    return f"{name}/queue/{rank:02}/exclusive/0000000000000001"
 
 
 def served_in_order(scene: Scene, ranks: list[int], slots: int = 1) -> None:
@@ -164,7 +164,7 @@ def test_several_locks_are_waited_for_with_one_rank(scene: Scene) -> None:
     for number, (name, (locks, rank)) in enumerate(orders.items(), 1):
         waiters.append(scene.start(partial(take_turn, realm.lock(locks, rank=rank), name)))
         scene.until_in_line("web", number)
-    tickets = [kv.key.decode().split("/queue/x/")[1][:2] for kv in scene.line("rack")]
+    tickets = [kv.key.decode().split("/queue/")[1][:2] for kv in scene.line("rack")]
     assert tickets == ["90", "10"]
     holder.release()
     for waiter in waiters:
@@ -182,15 +182,15 @@ def test_it_knows_its_position_among_all_ranks(scene: Scene, monkeypatch: pytest
     scene.put("web")
     for rank, count in ((10, 5), (50, 4), (90, 3)):
         for number in range(count):
-            scene.put(f"web/queue/x/{rank}/{number:016x}", SOMEBODY)
+            scene.put(f"web/queue/{rank}/exclusive/{number:016x}", SOMEBODY)
     scene.queue(scene.realm().lock("web"), progress=seen.append)
     until(lambda: seen)
     assert (seen[0].position, seen[0].state.waiting) == (10, 13)
     scene.put(ticket(20), SOMEBODY)
     until(lambda: (seen[-1].position, seen[-1].state.waiting) == (11, 14))
-    scene.clear("web/queue/x/10/")
+    scene.clear("web/queue/10/exclusive/")
     until(lambda: seen[-1].position == 6)
-    scene.clear("web/queue/x/50/000000000000000")  # 16 hexadecimal digits: not its own
+    scene.clear("web/queue/50/exclusive/000000000000000")  # 16 hexadecimal digits: not its own
     until(lambda: seen[-1].position == 2)
     scene.put(ticket(21), SOMEBODY)
     until(lambda: seen[-1].position == 3)
@@ -199,15 +199,15 @@ def test_it_knows_its_position_among_all_ranks(scene: Scene, monkeypatch: pytest
 def test_a_waiter_behind_lower_ranks_reads_only_when_its_turn_may_come(scene: Scene, proxy: Proxy) -> None:
     scene.put("web")
     for number in range(20):
-        scene.put(f"web/queue/x/10/{number:016x}", SOMEBODY)
+        scene.put(f"web/queue/10/exclusive/{number:016x}", SOMEBODY)
     waiter = scene.queue(scene.realm(proxy.url).lock("web"))
     until(lambda: proxy.streams == 1)
     asked = len(proxy.wait_for_requests(TXN))
     for number in range(18):
-        scene.delete(f"web/queue/x/10/{number:016x}")
+        scene.delete(f"web/queue/10/exclusive/{number:016x}")
     scene.put("other")
     assert len(proxy.wait_for_requests(TXN)) == asked
-    scene.clear("web/queue/x/10/")
+    scene.clear("web/queue/10/exclusive/")
     scene.delete("web")
     assert waiter.result(PROMPT).held
 
@@ -272,9 +272,9 @@ def test_a_lost_queue_entry_with_a_rank_leaves_one_ticket(
 ) -> None:
     scene.put("web")
     scene.put(ticket(60), SOMEBODY)
-    lose(path, puts_under(scene.key("web/queue/x/07/")) if path == TXN else None)
+    lose(path, puts_under(scene.key("web/queue/07/exclusive/")) if path == TXN else None)
     waiter = scene.queue(scene.realm(proxy.url).lock("web", rank=7))
-    assert [kv.key.decode().split("/queue/x/")[1][:2] for kv in scene.line("web")] == ["60", "07"]
+    assert [kv.key.decode().split("/queue/")[1][:2] for kv in scene.line("web")] == ["60", "07"]
     scene.delete("web")
     waiter.result(PROMPT).release()
     assert len(scene.line("web")) == 1

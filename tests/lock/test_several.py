@@ -22,7 +22,7 @@ from distlock_core.lock.lock import hold_of
 from distlock_core.lock.snapshot import Snapshots, claim_conditions, gets_of_all, once
 from distlock_core.lock.ticket import Ticket, take_tickets
 from distlock_core.model.checks import MOST_LOCKS
-from distlock_core.model.keys import Keys
+from distlock_core.model.keys import Keys, Place
 from distlock_core.model.record import Record
 from distlock_core.testing import Cluster, Proxy
 from tests.support.paths import ROOT
@@ -50,7 +50,8 @@ def quiet(start_etcd: Callable[..., Cluster], realm_prefix: str) -> Iterator[Sce
 def queue(scene: Scene, names: list[str], realm: Any = None, **options: Any) -> Any:
     """Acquire them in the background, and return once there is a ticket in the queue of each."""
     before = {name: len(scene.line(name)) for name in names}
-    waiter = scene.acquire((realm or scene.realm()).lock(names), **options)
+    shared = options.pop("shared", False)
+    waiter = scene.acquire((realm or scene.realm()).lock(names, shared=shared), **options)
     until(lambda: waiter.done() or all(len(scene.line(name)) > before[name] for name in names))
     assert not waiter.done(), waiter
     return waiter
@@ -226,7 +227,9 @@ def test_a_ticket_that_is_deleted_costs_the_place_in_all_queues(scene: Scene, na
 CHANGES: dict[str, Callable[[Scene, str], Any]] = {
     "held": lambda scene, name: scene.put(name),
     "another slot": lambda scene, name: scene.put(f"{name}/slot/1"),
-    "a waiter": lambda scene, name: scene.put(f"{name}/queue/x/50/1"),
+    "shared": lambda scene, name: scene.put(f"{name}/shared/1f"),
+    "a shared waiter": lambda scene, name: scene.put(f"{name}/queue/50/shared/1"),
+    "a waiter": lambda scene, name: scene.put(f"{name}/queue/50/exclusive/1"),
     "frozen": lambda scene, name: scene.put(f"{name}/freeze"),
     "its policy": lambda scene, name: scene.put(f"__policy/{name}", '1;admin;{"slots":5}'),
     "its note": lambda scene, name: scene.put(f"__last/{name}"),
@@ -265,36 +268,43 @@ def test_a_waiters_claim_requires_all_its_tickets(scene: Scene, proxy: Proxy, na
     held.drop()
 
 
-def test_as_many_locks_as_are_allowed_fit_into_one_transaction_of_etcd(scene: Scene) -> None:
+@pytest.mark.parametrize("shared", [False, True])
+def test_as_many_locks_as_are_allowed_fit_into_one_transaction_of_etcd(scene: Scene, shared: bool) -> None:
     """Counted from the real conditions and reads, with the slots and tickets that add to them."""
     names = [f"{number:x}" * 20 for number in range(MOST_LOCKS)]
     locks = [Keys(scene.prefix, name) for name in names]
     etcd = gateway(*scene.cluster.endpoints)
     patience = Patience.lasting(BOUND)
     lease = Lease(etcd, 10, patience)
-    wanted = [Ticket(keys.ticket(lease.id, 70), 0, lease) for keys in locks]
-    record, before = Record(1, "me", {}).encode(), gets_of_all(locks, 70, wanted)
+    place = Place(70, shared)
+    wanted = [Ticket(keys.ticket(lease.id, place), 0, lease) for keys in locks]
+    record, before = Record(1, "me", {}).encode(), gets_of_all(locks, place, wanted)
     tickets, _ = take_tickets(etcd, wanted, record, before, patience)
     assert len(locks) + len(before) <= MOST_OPERATIONS
-    reads = gets_of_all(locks, 70, tickets)
-    snapshots = Snapshots.parse(locks, 70, etcd.read(reads, patience), tickets)
+    reads = gets_of_all(locks, place, tickets)
+    snapshots = Snapshots.parse(locks, place, etcd.read(reads, patience), tickets)
     assert len(reads) <= MOST_OPERATIONS
     for slots in (1, 3):
-        parts = zip(locks, snapshots.each, tickets)
-        conditions = once(
-            one for keys, shot, ticket in parts for one in claim_conditions(keys, 70, shot, ticket, 0, slots)
-        )
-        assert len(conditions) <= MOST_OPERATIONS
+        for held in (tickets, [None] * len(locks)):
+            conditions = once(
+                one
+                for keys, shot, ticket in zip(locks, snapshots.each, held)
+                for one in claim_conditions(
+                    keys, place, shot, ticket, keys.shared_hold("1f") if shared else keys.lock, slots
+                )
+            )
+            assert len(conditions) <= MOST_OPERATIONS
     tickets[0].lease.give_up()
-    holder = scene.realm().lock(names, slots=3, ttl=30).acquire(0)
-    waiter = scene.acquire(scene.realm().lock(names, slots=3))
+    together: dict[str, Any] = {"shared": True} if shared else {"slots": 3}
+    holder = scene.realm().lock(names, ttl=30, **together).acquire(0)
+    waiter = scene.acquire(scene.realm().lock(names, **together))
     assert waiter.result(BOUND).tokens.keys() == set(names)
-    alone = scene.acquire(scene.realm().lock(names[3], slots=2))
-    assert alone.exception(BOUND) is not None  # another number of slots
+    alone = scene.acquire(scene.realm().lock(names[3], slots=2), 0)
+    assert alone.exception(BOUND) is not None  # another number of slots, or exclusive
     waiter.result().release()
     holder.release()
     single = scene.realm().lock(names[-1]).acquire(0)
-    queued = queue(scene, names)
+    queued = queue(scene, names, shared=shared)
     single.release()
     queued.result(PROMPT).release()
     scene.assert_clean()

@@ -28,7 +28,11 @@ def realm(locks: int) -> list[KeyValue]:
     keys = [f"l{number:05}" for number in range(locks)]
     found = [kv("__freeze", 1), *(kv(f"__last/{key}", 2) for key in keys)]
     for number, key in enumerate(keys, 3):
-        found += [kv(key, number), kv(f"{key}/queue/x/50/{number:016x}", number), kv(f"{key}/slot/1", number, "web-2")]
+        found += [
+            kv(key, number),
+            kv(f"{key}/queue/50/exclusive/{number:016x}", number),
+            kv(f"{key}/slot/1", number, "web-2"),
+        ]
     return found
 
 
@@ -57,9 +61,9 @@ KEYS = st.sampled_from(
         "a/freeze",
         "__policy/a",
         "__policy/b",
-        "a/queue/x/50/1",
-        "a/queue/x/50/2",
-        "b/queue/x/50/1",
+        "a/queue/50/exclusive/1",
+        "a/queue/50/exclusive/2",
+        "b/queue/50/exclusive/1",
         "a/else",
         "",
         "\ud800",

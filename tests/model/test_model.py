@@ -7,7 +7,7 @@ import pytest
 from distlock_core.errors import ConfigError
 from distlock_core.etcd.values import KeyValue
 from distlock_core.model.checks import check_name, check_owner, check_prefix, check_text
-from distlock_core.model.keys import Keys, ends
+from distlock_core.model.keys import Keys, Place, ends
 from distlock_core.model.record import HoldEnd, Record
 from distlock_core.model.state import Holder, Waiter
 
@@ -73,7 +73,9 @@ def test_where_a_lock_lives() -> None:
     keys = Keys("/distlock/", "x", "__internal_lock")
     assert keys.lock == keys.slot(0) == b"/distlock/x"
     assert keys.slot(3) == b"/distlock/x/slot/3"
-    assert keys.ticket(255) == b"/distlock/x/queue/x/50/00000000000000ff"
+    assert keys.shared_hold("1f") == b"/distlock/x/shared/1f"
+    assert keys.ticket(255, Place()) == b"/distlock/x/queue/50/exclusive/00000000000000ff"
+    assert keys.ticket(255, Place(7, shared=True)) == b"/distlock/x/queue/07/shared/00000000000000ff"
     assert keys.last == b"/distlock/__last/x"
     assert keys.prune_mark == b"/distlock/__pruned/at"
     assert keys.freeze == b"/distlock/__freeze"
@@ -90,7 +92,7 @@ def test_the_ranges_of_a_lock_hold_nothing_of_another(other: str) -> None:
     another = Keys("/p/", other)
     for start in (keys.slots, keys.queue):
         begin, end = ends(start)
-        for key in (another.lock, another.slot(1), another.ticket(1), another.last):
+        for key in (another.lock, another.slot(1), another.ticket(1, Place()), another.last):
             assert not begin <= key < end
         assert all(begin <= key < end for key in (start, start + b"0", start + b"\xff" * 9))
 
@@ -185,9 +187,11 @@ def test_a_holder_is_parsed_from_key_and_value() -> None:
 
 
 def test_a_waiter_is_parsed_from_its_ticket() -> None:
-    waiter = Waiter.parse(KeyValue(b"/p/x/queue/x/50/1", b'9;me;{"host":"h","reason":"r"}', 41, 41, 7))
+    place = Place(30, shared=True)
+    waiter = Waiter.parse(KeyValue(b"/p/x/queue/30/shared/1", b'9;me;{"host":"h","reason":"r"}', 41, 41, 7), place)
     assert (waiter.owner, waiter.host, waiter.since, waiter.reason, waiter.lease) == ("me", "h", 9, "r", 7)
-    odd = Waiter.parse(KeyValue(b"/p/x/queue/x/50/1", b"\xff", 41, 41, 0))
+    assert (waiter.rank, waiter.is_shared) == (30, True)
+    odd = Waiter.parse(KeyValue(b"/p/x/queue/50/exclusive/1", b"\xff", 41, 41, 0), Place())
     assert (odd.owner, odd.host, odd.since) == (None, "", None)
 
 

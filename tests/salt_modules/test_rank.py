@@ -22,7 +22,7 @@ def realm(etcd: Cluster, realm_prefix: str) -> Realm:
 @pytest.fixture
 def waited_for(keys: Etcd) -> Etcd:
     """The lock x is free, but somebody with the default rank waits for it, and for something else."""
-    keys.lock("x/queue/x/50/0000000000000001", "someone")
+    keys.lock("x/queue/50/exclusive/0000000000000001", "someone")
     return keys
 
 

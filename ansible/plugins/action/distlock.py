@@ -48,7 +48,19 @@ OF_A_RUN = ("ttl", "on_loss")
 
 MEANS_NOTHING = {
     LOCKED: ("cooldown", "force"),
-    UNLOCKED: ("until", "reason", "timeout", "slots", "window", "expect", "rank", "ttl", "on_loss", "lockstep"),
+    UNLOCKED: (
+        "until",
+        "reason",
+        "timeout",
+        "slots",
+        "shared",
+        "window",
+        "expect",
+        "rank",
+        "ttl",
+        "on_loss",
+        "lockstep",
+    ),
     HELD: (
         "until",
         "reason",
@@ -72,6 +84,7 @@ MEANS_NOTHING = {
         "until",
         "timeout",
         "slots",
+        "shared",
         "window",
         "expect",
         "ttl",
@@ -168,6 +181,8 @@ class ActionModule(ActionBase):
             return
         default_owner = (lambda _: run.owner) if at_run_end else run.owner_for
         others = rivals(self._task, task_vars, self._templar, default_owner)
+        if arguments["shared"]:
+            return  # they hold it together
         waiting = len(others) + 1 - (arguments["slots"] or 1)
         if waiting <= 0:
             return

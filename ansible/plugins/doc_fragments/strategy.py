@@ -76,6 +76,13 @@ options:
     vars: [{name: distlock_slots}]
     env: [{name: DISTLOCK_SLOTS}]
     ini: [{section: distlock, key: slots}]
+  distlock_shared:
+    description:
+      - Hold the lock together with any number of other shared holders, but with no exclusive one.
+    type: bool
+    vars: [{name: distlock_shared}]
+    env: [{name: DISTLOCK_SHARED}]
+    ini: [{section: distlock, key: shared}]
   distlock_window:
     description:
       - Times outside of which the lock is not acquired, such as V(Mon-Fri 22:00-04:00 Europe/Berlin, !Sat), in UTC

@@ -57,7 +57,8 @@ SETTING = {"name": "lockname", "owner": "id"}
 
 # Options that are settings of the lock.
 WORDS = (
-    *("name", LOCK_NAMES, "reason", "timeout", "owner", "slots", "window", "expect", "ttl", "on_loss", "cooldown"),
+    *("name", LOCK_NAMES, "reason", "timeout", "owner", "slots", "shared", "window", "expect", "ttl", "on_loss"),
+    "cooldown",
     *("rank", "gate", "gate_timeout", "gate_every", "gate_for"),
 )
 
@@ -72,6 +73,7 @@ def argument_spec():
         "timeout": {"type": "float"},
         "owner": {"type": "str"},
         "slots": {"type": "int"},
+        "shared": {"type": "bool"},
         "window": {"type": "str"},
         "expect": {"type": "str"},
         "rank": {"type": "int"},
@@ -146,8 +148,10 @@ class _Task:
         facts = params["run"] or {}
         self._taker = facts.get("taker")
         self._asks = bool(facts.get("asks"))  # the controller wants details of a refusal, to act on them
+        # To end a hold, it does not matter whether it is shared.
+        self._asks_for_exclusive = params["state"] in (LOCKED, HELD) and not self._settings.shared
         self._first = bool(facts.get("first"))  # only try: the controller reports the holder before the wait
-        self._mine = RunHolds(None, None, self._run_owners, self._taker)
+        self._mine = RunHolds(None, None, self._run_owners, self._taker, exclusive=self._asks_for_exclusive)
         for word in (HELD_AROUND, TOKEN_AROUND):  # the locks around the run, unknown to this host
             if facts.get(word):
                 os.environ[word] = facts[word]
@@ -318,7 +322,9 @@ class _Task:
         """Refuse if only this run could release the lock, under a strategy that goes task by task."""
         if not (self._params["lockstep"] and self._run and state.holders):
             return
-        if all(self._is_of_this_run(holder) for holder in state.holders):
+        # Any shared holder keeps an exclusive one out, and only the last slot does.
+        blocked = any if self._asks_for_exclusive and state.holders[0].is_shared else all
+        if blocked(self._is_of_this_run(holder) for holder in state.holders):
             raise LockBusy(f"{taken(state)}. That is this run, and {WAITS_FOR_EVER}", state=state)
 
 

@@ -80,6 +80,11 @@ options:
     description:
       - Number of simultaneous holders allowed; the same number everywhere. The default is V(1).
     type: int
+  shared:
+    description:
+      - With O(state=locked), hold the lock together with any number of other shared holders, but with no exclusive one.
+      - With O(state=held), a shared hold is enough.
+    type: bool
   window:
     description:
       - Times outside of which the lock is not acquired, such as V(Mon-Fri 22:00-04:00 Europe/Berlin, !Sat), in UTC

@@ -135,9 +135,13 @@ locks:
       type: str
       sample: held
     slot:
-      description: Number of the slot, counted from 0.
+      description: Number of the slot, counted from 0; null for a shared hold.
       type: int
       sample: 0
+    shared:
+      description: Whether other shared holders can hold the lock at the same time.
+      type: bool
+      sample: false
     keeper:
       description: Process id of the keeper that renews a bound lock.
       type: int
@@ -217,9 +221,13 @@ history:
       type: str
       sample: db1
     slot:
-      description: Number of the slot, counted from 0.
+      description: Number of the slot, counted from 0; null for a shared hold.
       type: int
       sample: 0
+    shared:
+      description: Whether other shared holders can hold the lock at the same time.
+      type: bool
+      sample: false
     token:
       description: Fencing token of the hold.
       type: int

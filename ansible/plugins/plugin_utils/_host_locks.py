@@ -126,7 +126,9 @@ class HostLocks:
             advance()
 
     def _has_room(self, turn):
-        """Limit the waiters of this run in one queue to the number of slots."""
+        """Limit the waiters of this run in one queue to the number of slots. Shared holders have no limit."""
+        if turn.settings.shared:
+            return True
         there = [line for other in self._turns.values() if other.stage in (WAITS, HOLDS, PARTS) for line in other.lines]
         return all(there.count(line) < self._slots_of(line, turn.settings) for line in turn.lines)
 

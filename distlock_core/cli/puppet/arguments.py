@@ -39,7 +39,7 @@ NAME = Setting("lockname", "lock-name", read_text, "")
 # Options that apply only to some operations.
 _GETTING = ("exec", "acquire")
 MEANT_FOR = {
-    **dict.fromkeys(("timeout", "nowait", "rank", "ttl", "refresh", "kill-after", "on-loss"), _GETTING),
+    **dict.fromkeys(("timeout", "nowait", "rank", "shared", "ttl", "refresh", "kill-after", "on-loss"), _GETTING),
     **dict.fromkeys(("reason", "slots", "window", "expect"), (*_GETTING, "policy")),
     **dict.fromkeys(("command-timeout", "on-failure", "heartbeat", "only-if", "unless"), ("exec",)),
     **dict.fromkeys(("busy-exit-code", "unreachable-exit-code"), ("exec",)),
@@ -79,7 +79,7 @@ Options:
   --certname=NAME            the node's name; default: the run's own, then
                              `puppet config print certname`
   and the other options of distlock: --endpoints, --prefix, --config, --id,
-  --slots, --on-loss, --log-file ...
+  --slots, --shared, --on-loss, --log-file ...
 
 exec exits with the command's own code; 128+n when signal n ended it; 1 not
 acquired (--busy-exit-code=N); 2 the lock was lost; 3 not started; 124 ended by

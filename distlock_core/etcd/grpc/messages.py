@@ -72,6 +72,8 @@ def _op(rpc: Any, op: Op) -> Any:
     order = {"sort_target": "CREATE", "sort_order": "DESCEND"} if op.youngest_first else {}
     if op.newest_first:
         order = {"sort_target": "MOD", "sort_order": "DESCEND"}
+    if op.last_first:
+        order = {"sort_target": "KEY", "sort_order": "DESCEND"}
     get = rpc.RangeRequest(
         key=op.key,
         range_end=op.range_end or b"",

@@ -119,6 +119,8 @@ def op_json(op: Op) -> dict[str, Any]:
         get.update(sort_target="CREATE", sort_order="DESCEND")
     if op.newest_first:
         get.update(sort_target="MOD", sort_order="DESCEND")
+    if op.last_first:
+        get.update(sort_target="KEY", sort_order="DESCEND")
     if op.revision:
         get["revision"] = str(op.revision)
     if op.keys_only:

@@ -65,7 +65,10 @@ def test_a_client_without_a_user_is_advised_to_set_one(auth_site: Site) -> None:
 @pytest.mark.parametrize(
     ("grants", "said"),
     [
-        ([("readwrite", "/elsewhere/")], "may not read {p}web, {p}web/slot/*, {p}web/queue/*, {p}__freeze and 5 more;"),
+        (
+            [("readwrite", "/elsewhere/")],
+            "may not read {p}web, {p}web/shared/ to {p}web/slot0, {p}web/queue/*, {p}__freeze and 5 more;",
+        ),
         ([("read", "")], "may not write {p}web;"),
         ([("read", ""), ("write", "web")], "may not write {p}__last/web;"),
         (

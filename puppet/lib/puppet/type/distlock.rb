@@ -163,6 +163,10 @@ Puppet::Type.newtype(:distlock) do
     end
   end
 
+  newparam(:shared, boolean: true, parent: Puppet::Parameter::Boolean) do
+    desc 'Hold the lock together with any number of other shared holders, but with no exclusive one. Default: false.'
+  end
+
   newparam(:window) do
     desc <<~DOC
       Times outside of which the lock is not acquired, such as `Mon-Fri 22:00-04:00 Europe/Berlin, !Sat`. A policy of the
@@ -291,7 +295,7 @@ Puppet::Type.newtype(:distlock) do
 
   validate do
     wanted = self[:ensure]
-    locking = [:reason, :timeout, :until, :slots, :window, :expect, :rank].reject { |word| self[word].nil? }
+    locking = [:reason, :timeout, :until, :slots, :shared, :window, :expect, :rank].reject { |word| self[word].nil? }
     unlocking = [:force, :cooldown].reject { |word| self[word].nil? || self[word] == false }
     binding = [:ttl, :on_loss].reject { |word| self[word].nil? }
     raise ArgumentError, 'lock_name, lock_names: use one of the two' unless self[:lock_name].nil? || self[:lock_names].nil?

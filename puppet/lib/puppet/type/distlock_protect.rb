@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require 'puppet/parameter/boolean'
 require_relative '../../puppet_x/distlock/guard' unless defined?(PuppetX::Distlock::Guard)
 require_relative '../../puppet_x/distlock/unguarded' unless defined?(PuppetX::Distlock::Unguarded)
 
@@ -83,6 +84,10 @@ Puppet::Type.newtype(:distlock_protect) do
 
   newparam(:rank) do
     desc 'Waiters with a lower rank, from 0 to 99, are served first, as for `distlock`. Default: 50.'
+  end
+
+  newparam(:shared, boolean: true, parent: Puppet::Parameter::Boolean) do
+    desc 'Hold the lock together with any number of other shared holders, but with no exclusive one. Default: false.'
   end
 
   newparam(:cooldown) do

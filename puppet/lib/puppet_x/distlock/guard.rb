@@ -9,9 +9,10 @@ module PuppetX::Distlock; end unless defined?(PuppetX::Distlock)
 # are preceded here, on the protected resources only, by the acquisition. If that is refused, the change fails, as it
 # would by an error of its own.
 class PuppetX::Distlock::Guard
-  WORDS = [:reason, :timeout, :owner, :ttl, :on_loss, :slots, :rank, :cooldown, :endpoints, :prefix, :config,
+  WORDS = [:reason, :timeout, :owner, :ttl, :on_loss, :slots, :shared, :rank, :cooldown, :endpoints, :prefix, :config,
            :connect_timeout, :gate, :gate_timeout, :gate_every, :gate_for].freeze
-  FOR = { locked: [:cooldown], unlocked: [:reason, :timeout, :ttl, :on_loss, :slots, :rank] }.freeze # what does not go with each
+  # What does not go with each.
+  FOR = { locked: [:cooldown], unlocked: [:reason, :timeout, :ttl, :on_loss, :slots, :shared, :rank] }.freeze
 
   # Description of the last change, for the report.
   attr_reader :done

@@ -191,7 +191,7 @@ Puppet::Type.type(:distlock).provide(:cli) do
   end
 
   def settings
-    words = [:reason, :timeout, :ttl, :on_loss, :slots, :window, :expect, :rank, :cooldown, :prefix, :config,
+    words = [:reason, :timeout, :ttl, :on_loss, :slots, :shared, :window, :expect, :rank, :cooldown, :prefix, :config,
              :connect_timeout, :gate, :gate_timeout, :gate_every, :gate_for]
     given = words.to_h { |word| [word, resource[word]] }
     names = resource.locks.length > 1 ? { lock_names: resource.locks } : { lockname: resource.locks.first }
