@@ -91,7 +91,7 @@ Puppet::Type.newtype(:distlock_protect) do
   end
 
   newparam(:cooldown) do
-    desc 'Seconds that the lock stays taken after its release.'
+    desc 'Seconds that the lock stays taken after success.'
   end
 
   newparam(:endpoints) do
@@ -119,11 +119,11 @@ Puppet::Type.newtype(:distlock_protect) do
   end
 
   newparam(:gate_every) do
-    desc 'Pause between two questions to the gate, in seconds. Default: 5.'
+    desc 'Pause between two runs of the gate, in seconds. Default: 5.'
   end
 
   newparam(:gate_for) do
-    desc 'Time for which the gate must have been green, in seconds. Default: 0.'
+    desc 'Time for which the gate must have been green without interruption, in seconds. Default: 0.'
   end
 
   validate do
