@@ -175,7 +175,7 @@ class HistoryReader:
             if revision > self._reducer.revision:
                 self._reducer.change(revision, list(group))
         if events and self._is_told:
-            self._reducer.settle(int(time.time()))  # they have just happened
+            self._reducer.advance_to(int(time.time()))  # they have just happened
 
     def _arrive(self, patience: Patience) -> None:
         """Check what is known of the present that the first read has shown, and tell what still lasts."""
@@ -187,7 +187,7 @@ class HistoryReader:
                 self._skip(revision, patience)
         except TooOld:
             pass  # by now: then it is not checked
-        self._reducer.settle(at)
+        self._reducer.advance_to(at)
         self._reducer.tell_open()
         self._is_told, self._check_at = True, now() + REREAD
         self.is_over = not self._follows
@@ -207,7 +207,7 @@ class HistoryReader:
             elif self._suspect == self._reducer.revision or revision < self._reducer.revision:
                 self.close()
                 self._skip(revision, patience)
-                self._reducer.settle(int(time.time()))
+                self._reducer.advance_to(int(time.time()))
                 self._suspect = None
             else:
                 self.close()  # a new watch is asked for all that has happened since
@@ -229,7 +229,7 @@ class HistoryReader:
         if self._present is None or revision > self._present[0]:
             self._present = revision, 0, int(time.time())
         if self._is_told:
-            self._reducer.settle(int(time.time()))
+            self._reducer.advance_to(int(time.time()))
 
     def _skip(self, revision: int, patience: Patience) -> None:
         present = list(self._pages.locks(revision, patience))

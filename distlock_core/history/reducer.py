@@ -172,7 +172,7 @@ class Reducer:
         self.revision = revision
         self._outbox.flush()
 
-    def settle(self, at: int) -> None:
+    def advance_to(self, at: int) -> None:
         """All changes so far were made before this time: nothing is missing up to it."""
         self._times.tick(at)
         self._outbox.flush()

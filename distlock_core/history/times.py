@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class Mark:
     """A moment of which so far only the earliest possible time may be known."""
 
-    def __init__(self, moment: Moment, *, is_settled: bool = True) -> None:
+    def __init__(self, moment: Moment, *, is_final: bool = True) -> None:
         self.moment = moment
-        self.is_settled = is_settled
+        self.is_final = is_final
 
     @classmethod
     def exact(cls, at: int) -> Mark:
@@ -38,7 +38,7 @@ class Times:
         """The moment of the present change: this time, or one that is to be bounded."""
         if at is not None:
             return Mark.exact(at)
-        mark = Mark(Moment(self._last if earliest is None else earliest, None), is_settled=False)
+        mark = Mark(Moment(self._last if earliest is None else earliest, None), is_final=False)
         self._open.append(mark)
         return mark
 
@@ -48,7 +48,7 @@ class Times:
             earliest = mark.moment.earliest
             # The clocks of two machines may disagree.
             mark.moment = Moment(None, at) if earliest is None else Moment(min(earliest, at), max(earliest, at))
-            mark.is_settled = True
+            mark.is_final = True
         self._open.clear()
         self._last = at
 
@@ -75,7 +75,7 @@ class Outbox:
     def flush(self) -> None:
         done = 0
         for build, marks in self._waiting:
-            if not all(mark.is_settled for mark in marks):
+            if not all(mark.is_final for mark in marks):
                 break
             self._tell(build())
             done += 1

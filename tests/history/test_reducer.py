@@ -126,7 +126,7 @@ def test_a_deletion_without_a_note_of_this_hold_is_no_release() -> None:
     story = Story()
     token = story.acquire(100, "a")
     story.release(150, token + 1000)  # a note about another hold
-    story.reducer.settle(170)
+    story.reducer.advance_to(170)
     (hold,) = story.told()
     assert (hold.ended.how, hold.ended.by) == ("deleted", None)
 
@@ -148,7 +148,7 @@ def test_one_key_of_a_lease_that_goes_alone_was_perhaps_deleted() -> None:
     story = Story()
     story.put({"db": record(100, "a", run="r"), "web": record(100, "a", run="r")}, lease=7)
     story.put({}, delete=("db",))
-    story.reducer.settle(200)
+    story.reducer.advance_to(200)
     (hold,) = story.told()
     assert (hold.ended.how, hold.ended.is_sure) == ("expired", False)
 
@@ -218,7 +218,7 @@ def test_a_note_that_is_written_again_says_nothing_about_the_present() -> None:
     story.queue(200, "b", "1")
     story.put({}, delete=("db/queue/50/exclusive/1",))
     story.put({NOTE + "db": note})  # makes a claim void
-    story.reducer.settle(300)
+    story.reducer.advance_to(300)
     _, wait = story.told()
     assert wait.ended.at == Moment(200, 300)
 
@@ -228,7 +228,7 @@ def test_a_number_of_another_program_bounds_nothing() -> None:
     story.acquire(100, "a", lease=7)
     story.put({}, delete=("db",))
     story.put({"web": b"1;someone;by hand"})
-    story.reducer.settle(300)
+    story.reducer.advance_to(300)
     (hold,) = story.told()
     assert hold.ended.at == Moment(100, 300)
 
@@ -289,7 +289,7 @@ def test_what_lasts_comes_at_the_end_in_order_of_beginning() -> None:
     story.acquire(100, "a", "web")
     story.acquire(110, "b")
     story.queue(120, "c", "1")
-    story.reducer.settle(200)
+    story.reducer.advance_to(200)
     assert story.told() == []
     story.reducer.tell_open()
     assert [(entry.kind, entry.owner, entry.ended) for entry in story.told()] == [
@@ -336,7 +336,7 @@ def test_a_gap_says_what_is_missing_and_how_far_the_notes_help() -> None:
     noted = story.kv(NOTE + "db", record(390, "a", how="released", token=first), 89)
     passed = story.kv(NOTE + "passed", record(395, "e", how="released", owner="e", since=300, token=80), 88)
     story.reducer.skip(100, (stays, new), (noted, passed))
-    story.reducer.settle(500)
+    story.reducer.advance_to(500)
     gap, *rest = story.told()
     assert gap == Gap(before, 100, exact(120), Moment(120, 500))
     assert [(one.lock, one.owner, one.ended.how, one.ended.at) for one in rest] == [
