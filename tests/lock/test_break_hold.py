@@ -78,7 +78,7 @@ def test_the_transaction_itself_compares_what_was_shown(scene: Scene, proxy: Pro
     assert scene.under() == before
 
 
-def test_a_lost_reply_is_settled(scene: Scene, proxy: Proxy) -> None:
+def test_a_lost_reply_is_resolved(scene: Scene, proxy: Proxy) -> None:
     scene.put("web", "1;node-9;{}")
     holder = shown(scene)
     proxy.lose_reply(TXN, deletes(scene.key("web")))

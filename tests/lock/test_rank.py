@@ -254,7 +254,7 @@ def lose(request: pytest.FixtureRequest, proxy: Proxy) -> Callable[..., None]:
     return proxy.lose_reply if request.param == "reply" else proxy.lose_request
 
 
-def test_a_lost_claim_with_a_rank_is_settled(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
+def test_a_lost_claim_with_a_rank_is_resolved(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
     scene.put("web")
     scene.put(ticket(80), SOMEBODY)
     waiter = scene.queue(scene.realm(proxy.url).lock("web", rank=70))

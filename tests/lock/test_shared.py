@@ -351,7 +351,7 @@ def test_a_shared_waiter_whose_ticket_was_deleted_queues_again(scene_each: Scene
 # Lost replies.
 
 
-def test_a_lost_shared_claim_is_settled(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
+def test_a_lost_shared_claim_is_resolved(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
     lose(TXN, puts_under(scene.key("web/shared/")))
     lock = share(scene.realm(proxy.url)).acquire(0)
     assert len(shared_keys(scene)) == 1
@@ -360,7 +360,7 @@ def test_a_lost_shared_claim_is_settled(scene: Scene, proxy: Proxy, lose: Callab
     scene.assert_clean()
 
 
-def test_a_lost_shared_claim_is_settled_among_more_holders_than_a_read_shows(
+def test_a_lost_shared_claim_is_resolved_among_more_holders_than_a_read_shows(
     scene: Scene, proxy: Proxy, lose: Callable[..., None]
 ) -> None:
     etcd = gateway(*scene.cluster.endpoints)
@@ -379,7 +379,7 @@ def test_a_lost_shared_claim_is_settled_among_more_holders_than_a_read_shows(
     scene.assert_clean()
 
 
-def test_a_lost_shared_claim_of_a_waiter_is_settled(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
+def test_a_lost_shared_claim_of_a_waiter_is_resolved(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
     scene.put("web")
     waiter = scene.queue(share(scene.realm(proxy.url)))
     lose(TXN, puts_under(scene.key("web/shared/")))
@@ -405,7 +405,7 @@ def test_a_lost_entry_into_the_queue_leaves_one_ticket_and_one_lease(
     scene.assert_clean()
 
 
-def test_a_claim_that_arrives_after_its_doubt_was_settled_is_void(scene: Scene, proxy: Proxy) -> None:
+def test_a_claim_that_arrives_after_its_doubt_was_resolved_is_void(scene: Scene, proxy: Proxy) -> None:
     held = proxy.hold_request(TXN, puts_under(scene.key("web/shared/")))
     claim = scene.acquire(share(scene.realm(proxy.url, connect_timeout=1)), 4)
     held.wait()
@@ -416,7 +416,7 @@ def test_a_claim_that_arrives_after_its_doubt_was_settled_is_void(scene: Scene, 
     held.drop()
 
 
-def test_a_lost_shared_release_is_settled(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
+def test_a_lost_shared_release_is_resolved(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
     lock = share(scene.realm(proxy.url)).acquire(0)
     lose(TXN, deletes(lock.key.encode()))
     lock.release()
