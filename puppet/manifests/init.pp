@@ -85,7 +85,7 @@ class distlock (
   Optional[Distlock::Path] $password_file = undef,
   Optional[String[1]] $discovery_srv = undef,
   Optional[Enum['auto', 'http', 'grpc']] $transport = undef,
-  Optional[Variant[Integer[1], Float[0.001]]] $connect_timeout = undef,
+  Optional[Distlock::Duration] $connect_timeout = undef,
   Distlock::Settings $settings = {},
   String[1] $ensure = 'present',
   Enum['venv', 'package', 'none'] $install = 'venv',

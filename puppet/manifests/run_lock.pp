@@ -45,7 +45,7 @@ class distlock::run_lock (
   Optional[Distlock::Word] $lock_name = undef,
   Optional[Array[Distlock::Word, 1]] $lock_names = undef,
   Optional[Distlock::Timeout] $lock_timeout = undef,
-  Optional[Integer[1]] $ttl = undef,
+  Optional[Distlock::Duration] $ttl = undef,
   Optional[Pattern[/\A[A-Za-z0-9 _.,:;@%+=()\/-]{1,200}\z/]] $reason = undef,
   Optional[Integer[0, 99]] $rank = undef,
   Optional[Distlock::Plainpath] $gate = undef,

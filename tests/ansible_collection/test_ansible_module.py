@@ -242,6 +242,30 @@ REFUSED: dict[str, dict[str, Any]] = {
 }
 
 
+def test_a_time_may_have_a_unit(playbook: Run, keys: Etcd, realm: Realm) -> None:
+    gate = {"name": "gate", "distlock.distlock.gate": {"tasks": [{"ping": {}}], "timeout": "1m", "every": "0.1s"}}
+    wrong = {"name": "wrong gate", "distlock.distlock.gate": {"tasks": [{"ping": {}}], "every": "soon"}}
+    played = playbook(
+        play(
+            step("take", ttl="10m", timeout="0.5s", connect_timeout="1m"),
+            step("go", state="unlocked", cooldown="2m"),
+            step("busy", timeout="0.5s", owner="other"),
+            step("wrong", timeout="5 minutes"),
+            gate,
+            {**wrong, "ignore_errors": True},
+        )
+    )
+    assert played.task("take")["lifetime"] == "leased"
+    assert played.task("go")["msg"].endswith("is unlocked in 120s")
+    assert 60 < (realm.show("x").holders[0].ttl_left or 0) <= 120
+    assert played.task("busy")["kind"] == "timeout"
+    wrong_time = played.task("wrong")
+    assert (wrong_time["kind"], wrong_time.outcome) == ("config", "failed")
+    assert wrong_time["msg"] == "timeout: expected a number of seconds, found '5 minutes'"
+    assert played.task("gate").outcome == "ok"
+    assert played.task("wrong gate")["msg"] == "every: expected a number of seconds, found 'soon'"
+
+
 def test_hosts_that_would_wait_for_each_other_for_ever_are_refused_at_once(playbook: Run, keys: Etcd) -> None:
     steps = [step(row, {"vars": {"group_lock": "x"}}, **arguments) for row, arguments in REFUSED.items()]
     played = playbook(play(*steps), hosts=("h1", "h2"))

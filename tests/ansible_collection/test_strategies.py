@@ -405,7 +405,7 @@ def test_an_error_of_one_host_fails_that_host_in_one_clear_line(
     wrong = {
         "h1": ("distlock_name", "", "no lock is named: set the variable distlock_name"),
         "h2": ("distlock_name", "{{ nowhere }}", "nowhere"),
-        "h3": ("distlock_timeout", "soon", "distlock_timeout"),
+        "h3": ("distlock_timeout", "soon", "distlock_timeout: expected a number of seconds, found 'soon'"),
         "h4": ("distlock_on_failure", "panic", "panic"),
         "h5": ("distlock_endpoints", "http://127.0.0.1:1", "no etcd answered within"),
         "h6": ("distlock_ttl", 1, "ttl 1s is too short"),

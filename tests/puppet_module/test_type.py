@@ -41,6 +41,27 @@ def looked(file: Path) -> dict[str, Any]:
     return {lock["lock"]: lock for lock in found}
 
 
+def test_a_time_may_have_a_unit(node: ModuleNode, etcd: Cluster, realm_prefix: str) -> None:
+    realm = connect(etcd.endpoints, realm_prefix)
+    code, said = node.apply("distlock { 'x': timeout => '0.5s', connect_timeout => '1m' }")
+    assert code == CHANGED, said
+    code, said = node.apply("distlock { 'x': ensure => unlocked, cooldown => '2m' }")
+    assert (code, "is unlocked in 120 s" in said) == (CHANGED, True), said
+    assert 60 < (realm.show("x").holders[0].ttl_left or 0) <= 120
+    code, said = node.apply("distlock { 'y': timeout => '5 minutes' }")
+    assert "timeout: expected a number of seconds, got" in said
+    code, said = node.apply(
+        f"""
+        distlock::exec {{ 'z':
+          command => ['/bin/true'], timeout => '1m', lock_timeout => '10s', cooldown => '2m',
+          path    => split('{node.env["PATH"]}', ':'),
+        }}
+        """
+    )
+    assert code == CHANGED, said
+    assert 60 < (realm.show("z").holders[0].ttl_left or 0) <= 120
+
+
 def test_a_run_locks_finds_its_own_lock_again_and_unlocks(node: ModuleNode, show: Show, tmp_path: Path) -> None:
     reason = 'it\'s "odd"; $(id) `id` ä \\\\ %'
     lock = f"distlock {{ 'percona_prod': reason => '{reason.replace(chr(39), chr(92) + chr(39))}' }}"

@@ -12,6 +12,7 @@ import signal
 
 from ansible import constants, context
 from ansible.plugins.action import ActionBase
+from ansible_collections.distlock.distlock.plugins.module_utils._arguments import with_seconds
 from ansible_collections.distlock.distlock.plugins.module_utils._states import (
     BROKEN,
     HELD,
@@ -80,18 +81,8 @@ MEANS_NOTHING = {
         "gate_for",
     ),
     BROKEN: (
-        "lock_names",
-        "until",
-        "timeout",
-        "slots",
-        "shared",
-        "window",
-        "expect",
-        "ttl",
-        "on_loss",
-        "lockstep",
-        "cooldown",
-        "force",
+        *("lock_names", "until", "timeout", "slots", "shared", "window", "expect", "ttl", "on_loss", "lockstep"),
+        *("cooldown", "force", "rank", "gate", "gate_timeout", "gate_every", "gate_for"),
     ),
 }
 
@@ -110,6 +101,7 @@ class ActionModule(ActionBase):
             self._refuse_what_means_nothing(arguments)
             of_controller = ("gate",) if at_run_end else ()
             refuse_facts_in_arguments(self._task, task_vars, self._templar, self._task.resolved_action, of_controller)
+            arguments = with_seconds(arguments)
             # The locks are those of the task, whatever the environment names.
             left_out = (*NAMES, *(() if at_run_end else OF_A_RUN))
             fill_in(arguments, {word for word in options if word not in left_out}, SETTING)

@@ -10,15 +10,21 @@ import time
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.settings.readers import (
+    read_span,
+    read_span_or_none,
+)
 from ansible_collections.distlock.distlock.plugins.plugin_utils._selection import is_deselected
 from ansible_collections.distlock.distlock.plugins.plugin_utils._tasks import given_tasks, has_failed, why
 
 OPTIONS = {
     "tasks": {"type": "list", "elements": "dict", "required": True},
-    "timeout": {"type": "float", "default": 600},
-    "every": {"type": "float", "default": 5},
-    "steady": {"type": "float", "default": 0},
+    "timeout": {"type": "raw", "default": 600},
+    "every": {"type": "raw", "default": 5},
+    "steady": {"type": "raw", "default": 0},
 }
+TIMES = {"timeout": read_span_or_none, "every": read_span, "steady": read_span_or_none}
 
 
 class ActionModule(ActionBase):
@@ -31,6 +37,12 @@ class ActionModule(ActionBase):
         if self._task.check_mode:
             return {**result, "changed": False, "skipped": True, "skip_reason": "Nothing is waited for in check mode"}
         result.update(changed=False, asked=0)
+        for word, read in TIMES.items():
+            try:
+                arguments[word] = read(arguments[word])
+            except ConfigError as error:
+                found = f"{word}: expected {error}, found {arguments[word]!r}"
+                return {**result, "failed": True, "msg": found}
         try:
             return {**result, **self._wait(given_tasks(arguments["tasks"]), arguments, task_vars)}
         except AnsibleError as error:

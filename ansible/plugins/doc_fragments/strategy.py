@@ -29,9 +29,9 @@ options:
     ini: [{section: distlock, key: lock_names}]
   distlock_timeout:
     description:
-      - Longest wait for the lock, in seconds. V(0), the default, fails at once if another holds it or is ahead in the
-        queue, V(-1) waits forever. Waiters are served in order of O(distlock_rank), then of arrival.
-    type: float
+      - Longest wait for the lock, in seconds or as V(10m). V(0), the default, fails at once if another holds it or is
+        ahead in the queue, V(-1) waits forever. Waiters are served in order of O(distlock_rank), then of arrival.
+    type: raw
     vars: [{name: distlock_timeout}]
     env: [{name: DISTLOCK_TIMEOUT}]
     ini: [{section: distlock, key: timeout}]
@@ -65,7 +65,7 @@ options:
   distlock_cooldown:
     description:
       - Seconds that the lock stays taken after success, so that the cluster can settle before the next one begins.
-    type: int
+    type: raw
     vars: [{name: distlock_cooldown}]
     env: [{name: DISTLOCK_COOLDOWN}]
     ini: [{section: distlock, key: cooldown}]
@@ -113,21 +113,21 @@ options:
     description:
       - Longest wait for a green O(distlock_gate) after the work, in seconds, and the longest that one answer may take.
         The default is 600.
-    type: float
+    type: raw
     vars: [{name: distlock_gate_timeout}]
     env: [{name: DISTLOCK_GATE_TIMEOUT}]
     ini: [{section: distlock, key: gate_timeout}]
   distlock_gate_every:
     description:
       - Pause between two questions to O(distlock_gate), in seconds. The default is 5.
-    type: float
+    type: raw
     vars: [{name: distlock_gate_every}]
     env: [{name: DISTLOCK_GATE_EVERY}]
     ini: [{section: distlock, key: gate_every}]
   distlock_gate_for:
     description:
       - Time for which O(distlock_gate) must have been green, in seconds. The default is 0.
-    type: float
+    type: raw
     vars: [{name: distlock_gate_for}]
     env: [{name: DISTLOCK_GATE_FOR}]
     ini: [{section: distlock, key: gate_for}]
@@ -151,7 +151,7 @@ options:
     description:
       - How many seconds the lock outlives the controller's machine. It is renewed while the run lives.
         The default is 60.
-    type: int
+    type: raw
     vars: [{name: distlock_ttl}]
     env: [{name: DISTLOCK_TTL}]
     ini: [{section: distlock, key: ttl}]
@@ -159,7 +159,7 @@ options:
     description:
       - How many seconds before its lease can expire the lock counts as lost, if etcd confirms no renewal.
         The default is a sixth of O(distlock_ttl).
-    type: float
+    type: raw
     vars: [{name: distlock_kill_after}]
     env: [{name: DISTLOCK_KILL_AFTER}]
     ini: [{section: distlock, key: kill_after}]

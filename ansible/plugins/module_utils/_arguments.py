@@ -58,15 +58,22 @@ _CONNECTION = {
     },
     "password_file": {"type": "path", "description": ["File that contains that password and nothing else."]},
     "connect_timeout": {
-        "type": "float",
-        "description": ["Time limit for the first contact with etcd, in seconds. The default is V(5)."],
+        "type": "raw",
+        "description": ["Time limit for the first contact with etcd, in seconds or as V(10s). The default is V(5)."],
     },
     "release_timeout": {
-        "type": "float",
-        "description": ["How many seconds to retry a release while etcd is away. The default is V(30)."],
+        "type": "raw",
+        "description": [
+            "How long to retry a release while etcd is away, in seconds or as V(2m). The default is V(30)."
+        ],
     },
 }
 _KNOWN = {setting.key: setting for setting in SETTINGS}
+# Options that take a time: seconds, or with a unit as 10m or 2h.
+_TIMES = (
+    *("timeout", "ttl", "cooldown", "kill_after", "gate_timeout", "gate_every", "gate_for"),
+    *("connect_timeout", "release_timeout"),
+)
 
 CONNECTION = {word: option for word, option in _CONNECTION.items() if word in _KNOWN}
 
@@ -77,6 +84,12 @@ def connection_spec():
         word: {"no_log": False, **{name: value for name, value in option.items() if name != "description"}}
         for word, option in CONNECTION.items()
     }
+
+
+def with_seconds(arguments, prefix=""):
+    """The arguments, with their times as numbers of seconds. Raises `ConfigError`, which names `prefix` and option."""
+    times = {word: arguments[word] for word in _TIMES if arguments.get(word) is not None}
+    return {**arguments, **{word: _KNOWN[word].value(value, prefix + word) for word, value in times.items()}}
 
 
 def connection_arguments(params):

@@ -58,15 +58,15 @@ options:
     type: str
   timeout:
     description:
-      - Longest wait, in seconds. V(0) fails at once if another holds the lock or is ahead in the queue, V(-1) waits
-        forever. Waiters are served in order of O(rank), then of arrival. The default is V(0).
+      - Longest wait, in seconds or as V(10m). V(0) fails at once if another holds the lock or is ahead in the queue,
+        V(-1) waits forever. Waiters are served in order of O(rank), then of arrival. The default is V(0).
       - During the wait, the output says for whom, since when and from which position in the queue. A run or task that
         ends in the meantime gives up its place.
       - A wait is refused at once if it could never end, which is the case if a strategy takes all hosts through one
         task after the other and several of them want the lock. Use C(serial=1), a strategy like
         P(ansible.builtin.host_pinned#strategy), or C(guarded_one_by_one) of the role C(distlock.distlock.guarded).
       - A wait under P(ansible.builtin.free#strategy) that would occupy all C(forks) is refused too.
-    type: float
+    type: raw
   owner:
     description:
       - Name of the holder. Nobody else releases the lock without O(force).
@@ -103,7 +103,7 @@ options:
     description:
       - With O(until=run_end), how many seconds the lock outlives the machine of the controller. The default is V(60).
       - With O(until=unlocked), the lock expires after this many seconds. Nobody renews it. There is no default.
-    type: int
+    type: raw
   on_loss:
     description:
       - With O(until=run_end), what to do if the lock is lost in the middle of the run. V(continue), the default, writes
@@ -112,9 +112,9 @@ options:
     choices: [continue, kill]
   cooldown:
     description:
-      - With O(state=unlocked), seconds that the lock stays taken afterwards, so that the node can settle before the
-        next one begins.
-    type: int
+      - With O(state=unlocked), seconds (or V(2m)) that the lock stays taken afterwards, so that the node can settle
+        before the next one begins.
+    type: raw
   gate:
     description:
       - Line of shell that exits with 0 if the cluster is healthy. The host runs it; with O(until=run_end), the
@@ -128,15 +128,15 @@ options:
     description:
       - With O(state=unlocked), longest wait for a green O(gate), in seconds. Also the longest that one answer may take.
         The default is V(600).
-    type: float
+    type: raw
   gate_every:
     description:
       - Pause between two questions to O(gate), in seconds. The default is V(5).
-    type: float
+    type: raw
   gate_for:
     description:
       - Time for which O(gate) must have been green, in seconds. The default is V(0).
-    type: float
+    type: raw
   force:
     description:
       - With O(state=unlocked), release the lock even if another owner holds it. Find out first who does, and why.

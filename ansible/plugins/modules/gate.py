@@ -25,15 +25,15 @@ options:
     required: true
   timeout:
     description: How long to wait, in seconds. After that the task fails.
-    type: float
+    type: raw
     default: 600
   every:
     description: Pause before the tasks run again, in seconds.
-    type: float
+    type: raw
     default: 5
   steady:
     description: Time for which all of them must have succeeded without interruption, in seconds.
-    type: float
+    type: raw
     default: 0
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes

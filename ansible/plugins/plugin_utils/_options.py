@@ -15,7 +15,7 @@ from ansible.plugins.loader import fragment_loader
 from ansible.template import Templar
 from ansible.utils.display import Display
 from ansible.utils.plugin_docs import get_docstring
-from ansible_collections.distlock.distlock.plugins.module_utils._arguments import CONNECTION
+from ansible_collections.distlock.distlock.plugins.module_utils._arguments import CONNECTION, with_seconds
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.settings import (
     LOCK_NAMES,
     read_settings,
@@ -66,6 +66,7 @@ class Options:
         for word, other in (("name", LOCK_NAMES), (LOCK_NAMES, "name")):
             if said.get(WORD + word) is not None and said.get(WORD + other) is None:
                 options[other] = None
+        options = with_seconds(options, WORD)
         own = {SCOPE: options.pop(SCOPE, None)}
         if options["gate"] is None:
             # Those that the environment has for other plays are no mistake of this one.

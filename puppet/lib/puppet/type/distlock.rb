@@ -94,9 +94,12 @@ Puppet::Type.newtype(:distlock) do
     validate { |value| raise ArgumentError, 'reason: expected a string' unless value.is_a?(String) }
   end
 
-  # `puppet resource` passes numbers as strings.
+  UNITS = { 's' => 1, 'm' => 60, 'h' => 3600, 'd' => 86_400 }.freeze # seconds
+
+  # A number of seconds, or a time with a unit, as 10m. `puppet resource` passes numbers as strings.
   def self.seconds(value, word, range)
-    number = Float(value.to_s)
+    digits, unit = value.to_s.match(/\A(.*?)([smhd]?)\z/m).captures
+    number = Float(digits) * UNITS.fetch(unit, 1)
     raise ArgumentError unless range.cover?(number) && number.finite?
 
     number == number.to_i ? number.to_i : number
