@@ -68,6 +68,11 @@ class distlock::run_lock (
     default => join($lock_names.map |$name| { "--lock-name=${name}" }, ' '),
   }
 
+  $locks = $lock_names ? {
+    undef   => $lock_name,
+    default => $lock_names,
+  }
+
   $of_class = getvar('distlock::install') ? {
     'venv'    => "${getvar('distlock::command_dir')}/distlock-puppet",
     'package' => '/usr/bin/distlock-puppet',
@@ -109,7 +114,7 @@ class distlock::run_lock (
     value       => "${found} acquire${words}${always}${together}${where}${why} ${lock_words}",
     path        => $puppet_conf,
     guards_noop => $noop_runs,
-    lock        => $lock_names ? { undef => $lock_name, default => $lock_names },
+    lock        => $locks,
     program     => $found,
     config      => $config_file,
   }
