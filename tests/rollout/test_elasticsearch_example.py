@@ -50,8 +50,14 @@ class Nodes:
             ("--gate-for=10", "--gate-for=0.3"),
         )
         env = {**self._env, "PATH": f"{node}:{self._env['PATH']}"}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return Process(["sh", "-c", script], env=env, text=True, stdin=subprocess.DEVNULL, **pipes)
+        return Process(
+            ["sh", "-c", script],
+            env=env,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
 
 @pytest.fixture
