@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import shutil
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from distlock_core.testing import Cluster
 from tests.support.doc_blocks import blocks, marked, recipe, with_stand_ins
 from tests.support.needs import need
 from tests.support.paths import ROOT
+from tests.support.polling import is_readable
 from tests.support.processes import wait_until
 from tests.support.recipe_node import BIN, Node, finish
 
@@ -254,7 +254,7 @@ def test_etcdctl_shows_unlocks_and_watches(node: Node, cluster: Cluster) -> None
     assert watching.stdout is not None
     realm.lock("other").acquire()
     # It may have been opened too late for the first one.
-    seen = wait_until(lambda: _turn(realm) and select.select([watching.stdout], [], [], 0.1)[0], "an event")
+    seen = wait_until(lambda: _turn(realm) and is_readable(watching.stdout, 0.1), "an event")
     assert seen
     os.killpg(watching.pid, signal.SIGTERM)
     assert "/distlock/" in finish(watching)[1]
@@ -305,7 +305,7 @@ def test_the_library_for_asyncio(cluster: Cluster, tmp_path: Path) -> None:
         told = process.stdout
         assert re.fullmatch(r"token \d+ True\n", process.stdout.readline())
         realm = connect(cluster.endpoints[0])
-        wait_until(lambda: _turn(realm) and select.select([told], [], [], 0.1)[0], "an event")
+        wait_until(lambda: _turn(realm) and is_readable(told, 0.1), "an event")
         assert process.stdout.readline() in ("acquired another\n", "released percona_prod\n", "released another\n")
         process.terminate()
 

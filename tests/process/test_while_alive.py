@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from distlock_core.process.while_alive import WhileAlive, WhileChildrenAlive
 from distlock_core.process.while_read import WhileRead
 from distlock_core.testing import Cluster
 from tests.support.etcd_view import Etcd
+from tests.support.polling import is_readable
 from tests.support.processes import BOUND, python, wait_until
 
 # Forks a child; both have the write end of a pipe, whose number is the argument. Prints the child, closes it on a line.
@@ -95,7 +95,7 @@ def handlers() -> Iterator[None]:
 
 
 def is_ready(cancel: Any, seconds: float = 0) -> bool:
-    return bool(select.select([cancel], [], [], seconds)[0])
+    return is_readable(cancel, seconds)
 
 
 @pytest.mark.parametrize("first", ["parent", "child"])

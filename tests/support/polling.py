@@ -1,7 +1,9 @@
-"""Waiting for what reports no event."""
+"""Waiting: for what reports no event, and for something to read."""
 
 from __future__ import annotations
 
+import math
+import select
 import time
 from typing import Any, Callable
 
@@ -21,3 +23,10 @@ def poll(condition: Callable[[], Any], bound: float) -> Any:
         if found or waited >= bound:
             return found
         time.sleep(min(LONGEST, max(SHORTEST, waited * SHARE)))
+
+
+def is_readable(source: Any, seconds: float) -> bool:
+    """True as soon as there is something to read, or its end. select() takes no descriptor beyond 1023."""
+    poll = select.poll()
+    poll.register(source, select.POLLIN)
+    return bool(poll.poll(math.ceil(max(0.0, seconds) * 1000)))

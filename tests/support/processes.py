@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import signal
 import subprocess
 import sys
 import time
 from typing import IO, Any, Callable, TypeVar
 
-from tests.support.polling import poll
+from tests.support.polling import is_readable, poll
 
 BOUND = 30.0  # seconds after which an event that a test waits for counts as missing; a busy machine is slow
 
@@ -68,13 +67,13 @@ def wait_until(condition: Callable[[], Any], what: str, bound: float = BOUND) ->
 
 
 def pause(seconds: float) -> None:
-    select.select([], [], [], seconds)
+    time.sleep(seconds)
 
 
 def line_of(process: subprocess.Popen[str]) -> str:
     """The next line on a process's stdout, with a bound."""
     assert process.stdout is not None
-    assert select.select([process.stdout], [], [], BOUND)[0], "it has said nothing"
+    assert is_readable(process.stdout, BOUND), "it has said nothing"
     line: str = process.stdout.readline()
     return line.rstrip("\n")
 
@@ -159,7 +158,7 @@ class Output:
         return self.text
 
     def _read(self, seconds: float) -> bool:
-        if not select.select([self._fd], [], [], max(0.0, seconds))[0]:
+        if not is_readable(self._fd, seconds):
             return False
         try:
             data = os.read(self._fd, 65536)

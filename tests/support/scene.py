@@ -153,6 +153,8 @@ class Scene:
         self.curtain.set()
         for thread in self._threads:
             thread.join(5)
+        if not any(thread.is_alive() for thread in self._threads):
+            self.curtain.close()
         self._etcd.close()
 
     def _do(self, *ops: Any) -> Outcome:
