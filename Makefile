@@ -6,6 +6,7 @@ LOCK ?= yes
 EXTRAS := ansible embedded etcd3 plot salt srv dev
 BIN := .venv/bin
 READY := .venv/.ready
+COLLECTED := .pytest_cache/collected
 TRIAL := .envs/trial/bin
 TRIAL_READY := .envs/trial/.ready
 FLEET := .envs/fleet/bin
@@ -37,9 +38,12 @@ $(FLEET_READY): pyproject.toml tools/pinned.txt tools/environment.py $(wildcard 
 demo: $(TRIAL_READY) ## Upgrade three real etcd members, one at a time, under a lock (LOCK=no: without it)
 	$(TRIAL)/python examples/rolling_restart/demo.py $(if $(filter no,$(LOCK)),--no-lock)
 
-# Collected once before: the workers would otherwise compile all test files at the same time, each for itself.
-test: $(READY) ## Run all tests, against real etcd
+# The workers would otherwise compile all test files at the same time, each for itself.
+$(COLLECTED): $(READY) $(shell find tests -name '*.py')
 	@$(BIN)/python -m pytest --collect-only --quiet > /dev/null || true
+	@mkdir -p $(@D) && touch $@
+
+test: $(READY) $(COLLECTED) ## Run all tests, against real etcd
 	$(BIN)/python -m pytest -n auto
 
 test-wheel: $(READY) ## Install the wheel alone in the oldest and the newest Python here, and run fast tests against it

@@ -32,10 +32,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(subprocess.run(build, stdout=subprocess.PIPE, text=True, check=True, timeout=BOUND).stdout.strip())
 
 
-@pytest.fixture(params=["oldest", "newest"])
-def clean(request: pytest.FixtureRequest, wheel: Path, tmp_path: Path) -> Iterator[Path]:
+@pytest.fixture(params=["oldest", "newest"], scope="module")
+def clean(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """An environment with the wheel and PyYAML (without its part in C, which is for one Python), and nothing else."""
-    home = tmp_path / "env"
+    home = tmp_path_factory.mktemp("clean") / "env"
     python = interpreters()[0 if request.param == "oldest" else -1]
     subprocess.run([python, "-m", "venv", str(home)], check=True, timeout=BOUND)
     installed = home / "bin/python"
