@@ -33,6 +33,7 @@ FROZEN = "frozen"  # of bars
 BREAK, LOSS, FROZE = "broken", "lost", "froze"  # of marks
 STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 604800)  # seconds
 LEAST = 1.0  # seconds that a picture spans
+EARLIEST = 946684800  # Unix time of the year 2000
 
 
 class Bar(Value):
@@ -130,7 +131,7 @@ def _bars(entry: PastHold | PastWait, now: float) -> list[Bar]:
     if entry.waited:
         title = f"{who} waited for {lock} for {duration(entry.waited)}{because}"
         found.append(Bar(WAITING, start - entry.waited, start, title))
-    sure = now if entry.ended is None else _earliest(entry.ended.at, start)
+    sure = now if entry.ended is None else _earliest(entry.ended.at, now, start)
     end = _last(entry, now)
     phases = entry.phases or ()
     states = [(phase.state, _first(phase.since, now), phase.reason) for phase in phases] or [(HELD, start, "")]
@@ -158,20 +159,25 @@ def _marks(entry: PastHold | PastWait, now: float) -> list[Mark]:
     return found
 
 
-def _first(moment: Moment, otherwise: float) -> float:
-    return _earliest(moment, otherwise if moment.latest is None else moment.latest)
+def _first(moment: Moment, now: float) -> float:
+    return _sane(moment.earliest, now, _sane(moment.latest, now, now))
 
 
-def _earliest(moment: Moment, otherwise: float) -> float:
-    return otherwise if moment.earliest is None else moment.earliest
+def _earliest(moment: Moment, now: float, otherwise: float) -> float:
+    return _sane(moment.earliest, now, otherwise)
 
 
-def _latest(moment: Moment, otherwise: float) -> float:
-    return otherwise if moment.latest is None else moment.latest
+def _latest(moment: Moment, now: float) -> float:
+    return _sane(moment.latest, now, now)
 
 
 def _last(entry: PastHold | PastWait | PastFreeze, now: float) -> float:
     return now if entry.ended is None else _latest(entry.ended.at, now)
+
+
+def _sane(at: int | None, now: float, otherwise: float) -> float:
+    """A time of this century that is not after now: the number in another program's record may be anything."""
+    return otherwise if at is None or at < EARLIEST else min(at, now)
 
 
 def ticks(start: float, end: float, most: int) -> list[Tick]:

@@ -367,3 +367,36 @@ def test_a_hold_is_monitored_and_released_without_a_new_thread(scene: Scene, mon
 
     run(main)
     scene.assert_clean()
+
+
+def test_a_history_is_an_async_iterator_that_ends_with_the_present(scene: Scene) -> None:
+    async def main() -> list[Any]:
+        locks = realm(scene)
+        async with locks.lock("db", "a", "Upgrade"):
+            pass
+        async with locks.history("db") as history:
+            return [entry async for entry in history]
+
+    reach, hold = run(main)
+    assert reach.kind == "reach"
+    assert (hold.owner, hold.reason, hold.ended.how) == ("a", "Upgrade", "released")
+
+
+def test_closing_a_history_that_follows_ends_the_task_that_reads_it(scene: Scene) -> None:
+    async def main() -> list[Any]:
+        locks = realm(scene)
+        history = locks.history(follow=True)
+        found: list[Any] = []
+
+        async def read() -> None:
+            found.extend([entry async for entry in history])
+
+        reader = asyncio.ensure_future(read())
+        await asyncio.sleep(0)
+        async with locks.lock("db", "a"):
+            pass
+        await history.aclose()
+        await asyncio.wait_for(reader, PROMPTLY)
+        return found
+
+    assert {entry.kind for entry in run(main)} <= {"reach", "hold"}

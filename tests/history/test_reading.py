@@ -11,7 +11,7 @@ import pytest
 
 from distlock_core import AccessDenied, DistlockError, EtcdUnavailable, Realm, connect
 from distlock_core.base.deadline import Patience
-from distlock_core.etcd.values import Delete, Put
+from distlock_core.etcd.values import Delete, Put, WatchEnded
 from distlock_core.history import pages, reading, start
 from distlock_core.history.history import History
 from distlock_core.testing import Cluster, Proxy
@@ -309,6 +309,28 @@ def test_behind_a_proxy_that_lets_no_watch_open_it_says_so(etcd: Cluster, proxy:
     proxy.hold_reply(WATCH)
     with pytest.raises(EtcdUnavailable, match="lets no watch open, which a history takes"):
         list(connect([proxy.url], realm_prefix, connect_timeout=1).history())
+
+
+@pytest.mark.parametrize("after", [0, 7, 100])
+def test_a_connection_that_breaks_in_the_middle_loses_and_repeats_nothing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    for number in range(10):
+        with scene.realm().lock("db", f"n{number}"):
+            pass
+    true_take, cuts = reading.HistoryReader._take, [after, after]
+
+    def take(self: Any, events: Any) -> None:
+        revisions = sorted({event.kv.mod_revision for event in events})
+        if cuts and revisions:
+            last = revisions[min(cuts.pop(), len(revisions) - 1)]
+            true_take(self, [event for event in events if event.kv.mod_revision <= last])
+            raise WatchEnded("the stream ended")
+        true_take(self, events)
+
+    monkeypatch.setattr(reading.HistoryReader, "_take", take)
+    found = told(scene.realm().history())
+    assert [hold.owner for hold in found] == [f"n{number}" for number in range(10)]
 
 
 def test_it_ends_where_the_first_read_found_the_present(scene: Scene) -> None:

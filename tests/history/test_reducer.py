@@ -6,7 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from distlock_core.cli import plot_terminal
+from distlock_core.cli.history_text import HEADING, row
+from distlock_core.cli.timeline import timeline
 from distlock_core.etcd.values import Event, KeyValue
 from distlock_core.history.entries import Gap, Moment, PastFreeze, PastHold, PastWait, Reach
 from distlock_core.history.reducer import Reducer
@@ -355,3 +360,87 @@ def test_memory_does_not_grow_with_the_history() -> None:
     assert len(story.reducer.keys()) == 0
     assert len(story.reducer._outbox._waiting) == 0
     assert len(story.reducer._times._open) == 0
+
+
+VALUES = [
+    b"",
+    b"\xff\xfe",
+    b"free text",
+    b"5;go-client;reason",
+    b"99999999999999999;x;{}",
+    record(100, "a", run="r1", host="h"),
+    record(200, "a", run="r1", state="kept", state_since=210, reason="why"),
+    record(200, "a", run="r2", taken_over=True),
+    record(300, "b", run="r3", state="cooling", state_since=1, until=400),
+    record(50, "b", how="released", token=3, since=40, owner="a", run="r1"),
+    record(60, "c", how="broken", token="x", since="y", owner=7, why=[1]),
+    record(70, "c", run="f", until="never", host=3),
+]
+KEYS = [
+    "db",
+    "db/slot/1",
+    "db/slot/x",
+    "db/queue/1",
+    "db/queue/x/50/2",
+    "db/freeze",
+    "__freeze",
+    "__last/db",
+    "web",
+    "é",
+]
+
+
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(KEYS),
+            st.one_of(st.none(), st.tuples(st.sampled_from(VALUES), st.sampled_from([0, 0, 7]))),
+            min_size=1,
+            max_size=3,
+        ),
+        max_size=30,
+    ),
+    st.booleans(),
+    st.integers(0, 30),
+)
+def test_whatever_is_in_etcd_becomes_entries_with_sensible_times(
+    changes: list[dict[str, tuple[bytes, int] | None]], live: bool, gap_after: int
+) -> None:
+    story = Story(live=live)
+    there: dict[str, KeyValue] = {}
+    revision = 1
+    for number, change in enumerate(changes):
+        revision += 1
+        events = []
+        for name, put in change.items():
+            if put is None:
+                if there.pop(name, None):
+                    events.append(Event(True, KeyValue(story.key(name), b"", 0, revision, 0)))
+                continue
+            value, lease = put
+            born = there[name].create_revision if name in there else revision
+            there[name] = KeyValue(story.key(name), value, born, revision, lease)
+            events.append(Event(False, there[name]))
+        if number == gap_after:
+            present = list(there.values())
+            story.reducer.skip(revision, present, [kv for kv in present if b"__last" in kv.key])
+        elif events:
+            story.reducer.change(revision, events)
+    followed = {kv.key: kv.mod_revision for name, kv in there.items() if "__last" not in name}
+    assert story.reducer.keys() == followed
+    story.reducer.advance_to(1000)
+    if not live:
+        story.reducer.tell_open()
+    for entry in story.entries:
+        for moment in entry.moments:
+            assert moment.earliest is None or moment.latest is None or moment.earliest <= moment.latest
+        json.dumps(entry.fields())
+        if entry.kind not in ("reach", "gap"):
+            assert len(row(entry, 1000)) == len(HEADING)
+    if not live:
+        assert [
+            entry for entry in story.entries if entry.kind != "gap" and entry.moments[0].between == (None, None)
+        ] == []
+    picture = timeline(story.entries, 1000)
+    assert picture.start < picture.end
+    plot_terminal.draw(picture, 80, colour=True, ascii_only=True)
