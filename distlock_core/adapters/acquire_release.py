@@ -102,6 +102,7 @@ def take(
     cancel: Cancel | None = None,
     progress: Callable[[Waiting], None] | None = None,
     realm: Realm | None = None,
+    on_failure: str = "release",
 ) -> Taken:
     """Make sure that the settings' owner holds the lock. A hold that this run already has is left unchanged.
 
@@ -115,11 +116,12 @@ def take(
 
     With `bound` the lock ends with `run` (and with all processes that have inherited the pipe `family`; with `children`
     also with all its descendants). Otherwise it is persistent, or with `unrenewed` expires after its ttl. A dry run
-    raises whatever the real run would raise. `progress` is called while waiting, and may raise.
+    raises whatever the real run would raise. `progress` is called while waiting, and may raise. With `on_failure`
+    (`keep`, `freeze`) a run to which it is bound counts as failed if it ends without its release: see `end_failed()`.
     `realm` is the realm of the settings, if the caller has it open.
     """
     settings = _with_its_life(settings, run, bound=bound, unrenewed=unrenewed)
-    binding = _binding(settings, family, children) if bound else None
+    binding = _binding(settings, family, children)._replace(on_failure=on_failure) if bound else None
     # A step may be entered again by the same owner; a lock bound to a run belongs to that run alone.
     taker = taker_of(taker, run)
     details = None if binding is None else {**trace_of(binding.pid), "taker": dict(taker)}
@@ -281,6 +283,32 @@ def _hold_to_release(
         return hold_to_unlock(state, explicit_owner(settings), token, taker, settings.state_dir, force=force)
     except LockNotFound:
         return None
+
+
+@_reaching
+def end_failed(
+    settings: Settings, reason: str, *, run: int, holders: Sequence[Holder] = (), realm: Realm | None = None
+) -> tuple[Holder, ...]:
+    """Keep the lock of the settings' owner after a failure, or release and freeze it, as `on_failure` says.
+
+    Several locks are kept, or released and frozen, in one transaction. `holders`: its holds, if they are known. Returns
+    them. Raises as `release()`.
+    """
+    from distlock_core.lock.realm import end_frozen, keep_holds
+
+    owner = explicit_owner(settings)
+    found = realm or connection.realm_of(settings)
+    if not holders:
+        mine = taker_of(None, run)
+        held = [
+            _hold_to_release(state, settings, None, mine, force=False) for state in found.show_all(settings.lock_names)
+        ]
+        holders = [one for one in held if one is not None]
+    if settings.on_failure == "freeze":
+        end_frozen(found, holders, owner, reason)
+    else:
+        keep_holds(found, holders, reason)
+    return tuple(holders)
 
 
 @_reaching

@@ -128,14 +128,15 @@ def outcome(result: dict[str, Any], realm_settings: Mapping[str, Any]) -> dict[s
 
 
 def _read_errors(result: dict[str, Any], realm_settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Raise the error that prevented the command from running; a lost lock is part of the result."""
+    """Raise the error that prevented the command from running; what came after it is part of the result."""
     *lines, last = (result.get("stderr") or "").split("\n")
     try:
         error = json.loads(last)["error"]
         kind, message, hints = error["kind"], error["message"], error.get("hints") or ()
     except (ValueError, TypeError, KeyError):
         return result
-    if kind not in ("lost", "unreachable") and result["retcode"] != 0:
+    has_run = kind in ("lost", "unreachable") or (kind == "gate" and "locks" not in error)
+    if not has_run and result["retcode"] != 0:
         refused = DistlockError(message, hints=from_fields(hints))
         refused.realm_settings = realm_settings
         raise refused

@@ -38,6 +38,7 @@ class Binding(Value):
     family: int | None = None
     children: bool = False  # also kept while a descendant of the process lives
     waited: Mapping[str, Any] | None = None  # the wait for the lock, for the record
+    on_failure: str = "release"  # the setting: what to do if the process ends, and nobody has noted a success
 
     @classmethod
     def of(cls, settings: Settings, family: int | None = None) -> Binding:

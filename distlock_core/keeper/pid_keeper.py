@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.lock.lock import Lock
+    from distlock_core.lock.realm import Realm
+
+RELEASE, FREEZE = "release", "freeze"  # values of `on_failure`, beside `keep`
+SUCCEEDED = "succeeded"  # the detail of a record whose lock is to be released
+ENDED_EARLY = "the run has ended without saying that it has succeeded"
 
 
 def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) -> int:
@@ -29,8 +34,9 @@ def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) ->
 
     `connection` are the arguments of `connect()`. The plan has `pid` and its `start` time, `ttl`, `refresh`, `on_loss`,
     `kill_after`, `log_file`, `family` (the read end of a pipe, as in `WhileAlive`), `children` (True to also wait for
-    the process's descendants), and `waited` (the record's fields about the wait for the lock). Raises `DistlockError`
-    if the keeper does not start: the lock then still belongs to the caller.
+    the process's descendants), `waited` (the record's fields about the wait for the lock), and `on_failure`: with
+    `keep` or `freeze` a process counts as failed unless the record says `succeeded`. Raises `DistlockError` if the
+    keeper does not start: the lock then still belongs to the caller.
     """
     from distlock_core.keeper.handover import hand_over
 
@@ -59,7 +65,7 @@ def main(plan: dict[str, Any]) -> None:
     stand_alone(leave_open=2 if plan.get("family") is None else FAMILY)
     log = open_log(plan["log_file"])
     try:
-        lock, until = _begin(plan)
+        realm, lock, until = _begin(plan)
         null = os.open(os.devnull, os.O_RDWR)
     except Exception as error:  # noqa: BLE001 - reported to the caller, who keeps the lock
         print(json.dumps({"error": str(error) or type(error).__name__}), flush=True)
@@ -70,10 +76,10 @@ def main(plan: dict[str, Any]) -> None:
     os.dup2(null, 1)
     os.close(null)
     lock.session.run(until)
-    _end(plan, lock, until, log)
+    _end(plan, realm, lock, until, log)
 
 
-def _begin(plan: dict[str, Any]) -> tuple[Lock, WhileAlive]:
+def _begin(plan: dict[str, Any]) -> tuple[Realm, Lock, WhileAlive]:
     from distlock_core.connection import connect
     from distlock_core.keeper.handover import take_over
     from distlock_core.lock.lock import hold_of
@@ -88,16 +94,17 @@ def _begin(plan: dict[str, Any]) -> tuple[Lock, WhileAlive]:
     realm.load_all()
     # Needed at the end, when nothing may be loadable any more.
     from distlock_core.command import kill  # noqa: F401
+    from distlock_core.lock import freeze, status  # noqa: F401
     from distlock_core.process import table  # noqa: F401
 
     lock = take_over(realm, plan["lock"], plan["refresh"])
     hold_of(lock).note(noted(plan, os.getpid()))
     if plan["on_loss"] == "kill":
         lock.session.kill_after = plan["kill_after"]
-    return lock, until
+    return realm, lock, until
 
 
-def _end(plan: dict[str, Any], lock: Lock, until: WhileAlive, log: Callable[[str, bool], None]) -> None:
+def _end(plan: dict[str, Any], realm: Realm, lock: Lock, until: WhileAlive, log: Callable[[str, bool], None]) -> None:
     name, pid, loss = printable(lock.name), plan["pid"], lock.session.loss
     if loss is not None:
         kill = plan["on_loss"] == "kill"
@@ -113,18 +120,36 @@ def _end(plan: dict[str, Any], lock: Lock, until: WhileAlive, log: Callable[[str
     elif not _has_ended(until):
         log(f"{name}: asked to quit while process {pid} is alive; the lock expires in {plan['ttl']}s", True)
     else:
-        _release(lock, pid, log)
+        _release(plan, realm, lock, log)
 
 
-def _release(lock: Lock, pid: int, log: Callable[[str, bool], None]) -> None:
-    name = printable(lock.name)
+def _release(plan: dict[str, Any], realm: Realm, lock: Lock, log: Callable[[str, bool], None]) -> None:
+    name, pid, how = printable(lock.name), plan["pid"], plan.get("on_failure", RELEASE)
     try:
-        lock.release()
-        log(f"{name}: process {pid} has ended; released", False)
+        if how == RELEASE or _has_succeeded(realm, lock):
+            lock.release()
+            log(f"{name}: process {pid} has ended; released", False)
+        elif how == FREEZE:
+            lock.freeze(ENDED_EARLY)
+            log(f"{name}: {ENDED_EARLY}: process {pid}; frozen", True)
+        else:
+            lock.keep(ENDED_EARLY)
+            log(f"{name}: {ENDED_EARLY}: process {pid}; left taken", True)
     except LockLost:
         log(f"{name}: process {pid} has ended; its lock had been lost before", False)
     except DistlockError as error:
         log(f"{name}: process {pid} has ended, and its lock runs out by itself: {error}", True)
+
+
+def _has_succeeded(realm: Realm, lock: Lock) -> bool:
+    """True if the record says so. While etcd is away nobody knows, and the lock is not released."""
+    try:
+        states = realm.show_all(lock.names)
+    except DistlockError:
+        return False
+    tokens = lock.tokens
+    held = [one for state in states for one in state.holders if one.token == tokens[state.name]]
+    return len(held) == len(tokens) and all(one.record.details.get(SUCCEEDED) is True for one in held)
 
 
 def _has_ended(until: WhileAlive) -> bool:

@@ -504,3 +504,32 @@ def mark(realm: Realm, holder: Holder, changes: Mapping[str, Any], *, keep: bool
     patience = Patience.lasting(realm._connect_timeout)
     if not mark_hold(realm._etcd, realm._keys(holder.lock), holder, changes, patience, keep=keep):
         raise LockLost(f"{printable(holder.lock)} was lost: the hold has ended meanwhile", hints=[see(holder.lock)])
+
+
+def keep_holds(realm: Realm, holders: Sequence[Holder], reason: str) -> None:
+    """Leave holds taken until an operator unlocks them, in one transaction. Those that have ended are left out."""
+    from distlock_core.lock.update import keep_shown
+
+    holds = [(realm._keys(holder.lock), holder) for holder in holders]
+    keep_shown(realm._etcd, holds, check_text(reason, "reason"), Patience.lasting(realm._release_timeout))
+
+
+def end_frozen(realm: Realm, holders: Sequence[Holder], owner: str, reason: str) -> None:
+    """Release holds, and freeze their locks in the same transaction. A present freeze is left as it is.
+
+    If a hold has ended meanwhile, its lock is frozen all the same. Raises as `Realm.end()`.
+    """
+    from distlock_core.errors import Frozen
+    from distlock_core.lock.unlock import end_holds
+    from distlock_core.model.freeze import freeze_record
+    from distlock_core.process.identity import new_run
+
+    record = freeze_record(check_owner(owner), check_text(reason, "reason"), new_run(), host=hostname())
+    patience = Patience.lasting(realm._release_timeout)
+    holds = [(realm._keys(holder.lock), holder) for holder in holders]
+    done = end_holds(realm._etcd, holds, owner, None, patience, realm._state_dir, record)
+    for holder in [holder for holder, is_ended in zip(holders, done) if not is_ended]:
+        try:
+            realm.freeze(holder.lock, reason=reason, owner=owner)
+        except Frozen:
+            pass

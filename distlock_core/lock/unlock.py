@@ -65,13 +65,16 @@ def end_holds(
     cooldown: int | None,
     patience: Patience,
     state_dir: str | None,
+    freeze: bytes | None = None,
 ) -> list[bool]:
     """Delete these holds in one transaction, or leave them to cool down for `cooldown` seconds.
+
+    With the record of a `freeze` they are deleted, and their locks frozen, in one transaction.
 
     The policy's cooldown comes first, for a hold that its own owner ends; of several the longest. Returns for each
     whether this has ended it: False if it has ended in the meantime.
     """
-    cooled = [_cooldown_of(holder, by, cooldown) for _, holder in holds]
+    cooled = [_cooldown_of(holder, by, cooldown) if freeze is None else None for _, holder in holds]
     longest = max((seconds for seconds in cooled if seconds is not None), default=None)
     done: dict[bytes, bool] = {}
     deleted = [one for one, seconds in zip(holds, cooled) if seconds is None]
@@ -79,7 +82,7 @@ def end_holds(
         notes = [
             EndNote("released" if holder.owner == by else "broken", by, not holder.is_shared) for _, holder in deleted
         ]
-        done.update(zip(_keys(deleted), release_keys(etcd, _held(deleted), notes, patience)))
+        done.update(zip(_keys(deleted), release_keys(etcd, _held(deleted), notes, patience, None, freeze)))
     if longest is not None:
         cooling = [one for one, seconds in zip(holds, cooled) if seconds is not None]
         found = cool_down(etcd, _held(cooling), Lease(etcd, longest, patience), by, patience)

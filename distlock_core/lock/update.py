@@ -11,14 +11,14 @@ from distlock_core.lock.release import HeldKey
 from distlock_core.lock.rewrite import amend, describing, leave_taken
 from distlock_core.lock.status import gone, one_of
 from distlock_core.model.checks import check_owner, check_text
-from distlock_core.model.record import Record, in_state, token_of
+from distlock_core.model.record import KEPT, Record, in_state, token_of
 from distlock_core.model.state import Holder
 from distlock_core.model.wording import taken
 from distlock_core.process.identity import hostname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from distlock_core.base.deadline import Cancel
@@ -84,11 +84,7 @@ def mark_hold(
     etcd: Etcd, keys: Keys, holder: Holder, changes: Mapping[str, Any], patience: Patience, *, keep: bool
 ) -> bool:
     """Put `changes` into the record of a hold; to `keep` it, detach it from its lease. False: it has ended since."""
-
-    def is_shown(found: KeyValue) -> bool:
-        return token_of(found) == holder.token and Record.parse(found.value).owner == holder.owner
-
-    held = [HeldKey(keys, holder.kv, is_shown)]
+    held = [HeldKey(keys, holder.kv, _is_shown(holder))]
     if keep:
         return any(leave_taken(etcd, held, changes, patience))
 
@@ -101,3 +97,13 @@ def mark_hold(
         return any(amend(etcd, held, changed, patience))
     except LeaseGone:
         return False
+
+
+def keep_shown(etcd: Etcd, holds: Sequence[tuple[Keys, Holder]], reason: str, patience: Patience) -> None:
+    """Leave these holds taken, detached from their lease, in one transaction. Those that have ended are left out."""
+    held = [HeldKey(keys, holder.kv, _is_shown(holder)) for keys, holder in holds]
+    leave_taken(etcd, held, {"state": KEPT, "reason": reason}, patience)
+
+
+def _is_shown(holder: Holder) -> Callable[[KeyValue], bool]:
+    return lambda found: token_of(found) == holder.token and Record.parse(found.value).owner == holder.owner

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 BY_VARIABLE = {setting.variable: setting for setting in SETTINGS if "env" in setting.scope}
-# Variables that are no settings: those of a command under a lock, and the certname for distlock-puppet.
-OTHER_VARIABLES = ("DISTLOCK_TOKEN", "DISTLOCK_HELD", "DISTLOCK_LEASE", "DISTLOCK_CERTNAME")
+# Variables that are no settings: those of a command under a lock, and for distlock-puppet the certname, and how the run
+# around it has gone.
+OTHER_VARIABLES = ("DISTLOCK_TOKEN", "DISTLOCK_HELD", "DISTLOCK_LEASE", "DISTLOCK_CERTNAME", "DISTLOCK_PUPPET_RUN")
 OF_KUBERNETES = ("DISTLOCK_SERVICE_", "DISTLOCK_PORT")  # set in pods beside a service named distlock
 LOOPBACK = ("127.", "localhost", "[::1]")  # nothing leaves this machine
 

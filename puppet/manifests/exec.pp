@@ -30,6 +30,8 @@
 # @param ttl
 #   Lease the lock for this many seconds: it expires with its holder, and a command whose lock is lost is killed. Without
 #   a ttl the lock stays after a crash, until an operator unlocks it.
+# @param on_loss
+#   What to do with the command if the lock is lost: `kill`, the default with a ttl, or `continue`.
 # @param slots
 #   Number of simultaneous holders allowed; the same number everywhere.
 # @param shared
@@ -99,6 +101,7 @@ define distlock::exec (
   Optional[Distlock::Timeout] $lock_timeout = undef,
   Optional[String[1]] $reason = undef,
   Optional[Distlock::Duration] $ttl = undef,
+  Optional[Enum['continue', 'kill']] $on_loss = undef,
   Optional[Integer[1, 1000]] $slots = undef,
   Optional[Boolean] $shared = undef,
   Optional[String[1]] $window = undef,
@@ -158,6 +161,7 @@ define distlock::exec (
     'timeout'         => $lock_timeout,
     'reason'          => $reason,
     'ttl'             => $ttl,
+    'on-loss'         => $on_loss,
     'slots'           => $slots,
     'shared'          => $shared,
     'window'          => $window,

@@ -40,6 +40,15 @@
 #   Waiters with a lower rank are served first, and those with the same rank in the order of arrival. Default: 50.
 # @param shared
 #   Whether the lock is held together with any number of other shared holders, but with no exclusive one.
+# @param window
+#   Times outside of which the lock is not acquired, such as `Mon-Fri 22:00-04:00 Europe/Berlin, !Sat`. A policy of the lock
+#   comes before it.
+# @param expect
+#   Time that the hold is expected to take, such as `20m`: after it, the hold is shown as OVERDUE.
+# @param on_failure
+#   What to do with the lock at the end of a run in which a protected resource has failed, or the gate was not green in
+#   time, until an operator unlocks or thaws it: `keep` leaves it taken, also with `until => run_end`; `freeze` releases it,
+#   and lets nobody acquire it, in any slot. Default: as `until` says.
 # @param cooldown
 #   Seconds that the lock stays taken after success, so that the node can settle before the next one begins.
 # @param gate
@@ -66,6 +75,9 @@ define distlock::protect (
   Optional[Integer[1, 1000]] $slots = undef,
   Optional[Integer[0, 99]] $rank = undef,
   Optional[Boolean] $shared = undef,
+  Optional[String[1]] $window = undef,
+  Optional[Variant[Integer[1], String[1]]] $expect = undef,
+  Optional[Enum['keep', 'freeze']] $on_failure = undef,
   Optional[Distlock::Duration] $cooldown = undef,
   Optional[Array[String[1], 1]] $gate = undef,
   Optional[Distlock::Duration] $gate_timeout = undef,
@@ -102,6 +114,9 @@ define distlock::protect (
     slots        => $slots,
     rank         => $rank,
     shared       => $shared,
+    window       => $window,
+    expect       => $expect,
+    on_failure   => $on_failure,
     cooldown     => $cooldown,
     config       => $config_file,
     gate         => $gate,

@@ -23,9 +23,31 @@
 #   Why the lock is taken; shown to everybody who looks or waits.
 # @param rank
 #   Waiters with a lower rank are served first, and those with the same rank in the order of arrival. Default: 50.
+# @param owner
+#   Default: `puppet:` and the certname.
+# @param slots
+#   Number of simultaneous holders allowed; the same number everywhere.
+# @param window
+#   Times outside of which no run acquires the lock, such as `Mon-Fri 22:00-04:00 Europe/Berlin, !Sat`. A policy of the lock
+#   comes before it.
+# @param expect
+#   Time that a run is expected to take, such as `20m`: after it, the hold is shown as OVERDUE.
+# @param on_loss
+#   `kill` ends a run whose lock is lost; `continue`, the default, writes a warning to syslog.
+# @param on_failure
+#   What to do with the lock if the run fails, is told to stop, or is killed, until a person has looked: `keep` leaves it
+#   taken; `freeze` releases it, and lets nobody acquire it, in any slot. A run has failed if one of its resources has.
+# @param cooldown
+#   Seconds that the lock stays taken after a run that has not failed.
 # @param gate
 #   A program that exits with 0 if the cluster is healthy. Until then no run acquires the lock. It is not run at the end of
 #   a Puppet run.
+# @param gate_timeout
+#   Seconds that one answer of the gate may take.
+# @param gate_every
+#   Seconds between two questions to the gate.
+# @param gate_for
+#   Seconds for which the gate must have been green.
 # @param noop_runs
 #   Whether noop runs acquire the lock too, for resources that have `noop => false`.
 # @param shared
@@ -48,7 +70,17 @@ class distlock::run_lock (
   Optional[Distlock::Duration] $ttl = undef,
   Optional[Pattern[/\A[A-Za-z0-9 _.,:;@%+=()\/-]{1,200}\z/]] $reason = undef,
   Optional[Integer[0, 99]] $rank = undef,
+  Optional[Distlock::Word] $owner = undef,
+  Optional[Integer[1, 1000]] $slots = undef,
+  Optional[Pattern[/\A[A-Za-z0-9 _.,:\/!+-]{1,500}\z/]] $window = undef,
+  Optional[Distlock::Duration] $expect = undef,
+  Optional[Enum['continue', 'kill']] $on_loss = undef,
+  Optional[Enum['release', 'keep', 'freeze']] $on_failure = undef,
+  Optional[Distlock::Duration] $cooldown = undef,
   Optional[Distlock::Plainpath] $gate = undef,
+  Optional[Distlock::Duration] $gate_timeout = undef,
+  Optional[Distlock::Duration] $gate_every = undef,
+  Optional[Variant[Integer[0], Float[0.0], Distlock::Duration]] $gate_for = undef,
   Boolean $noop_runs = false,
   Boolean $shared = false,
   Enum['present', 'absent'] $ensure = 'present',
@@ -93,9 +125,23 @@ class distlock::run_lock (
     undef   => '',
     default => " --config=${config_file}",
   }
-  $given = { 'timeout' => $lock_timeout, 'ttl' => $ttl, 'rank' => $rank, 'gate' => $gate }
-  $how = $given.filter |$_, $value| { $value =~ NotUndef }
-  $words = $how.map |$option, $value| { " --${option}=${value}" }.join('')
+  $how = {
+    'timeout'      => $lock_timeout,
+    'ttl'          => $ttl,
+    'id'           => $owner,
+    'slots'        => $slots,
+    'rank'         => $rank,
+    'expect'       => $expect,
+    'on-loss'      => $on_loss,
+    'on-failure'   => $on_failure,
+    'gate'         => $gate,
+    'gate-timeout' => $gate_timeout,
+    'gate-every'   => $gate_every,
+    'gate-for'     => $gate_for,
+  }
+  $words = $how.filter |$_, $value| { $value =~ NotUndef }.map |$option, $value| { " --${option}=${value}" }.join('')
+  $end = { 'on-failure' => $on_failure, 'cooldown' => $cooldown }
+  $end_words = $end.filter |$_, $value| { $value =~ NotUndef }.map |$option, $value| { " --${option}=${value}" }.join('')
   $always = $noop_runs ? {
     true    => ' --noop-runs',
     default => '',
@@ -108,10 +154,14 @@ class distlock::run_lock (
     undef   => '',
     default => " --reason='${reason}'",
   }
+  $when = $window ? {
+    undef   => '',
+    default => " --window='${window}'",
+  }
 
   distlock_puppet_conf { "${section}/prerun_command":
     ensure      => $ensure,
-    value       => "${found} acquire${words}${always}${together}${where}${why} ${lock_words}",
+    value       => "${found} acquire${words}${always}${together}${where}${when}${why} ${lock_words}",
     path        => $puppet_conf,
     guards_noop => $noop_runs,
     lock        => $locks,
@@ -121,7 +171,7 @@ class distlock::run_lock (
 
   distlock_puppet_conf { "${section}/postrun_command":
     ensure => $ensure,
-    value  => "${found} release${where} ${lock_words}",
+    value  => "${found} release${end_words}${where} ${lock_words}",
     path   => $puppet_conf,
   }
 

@@ -94,6 +94,10 @@ def lock(
     while_pid: int | None = None,
     ttl: int | None = None,
     on_loss: str | None = None,
+    gate: str | None = None,
+    gate_every: float | None = None,
+    gate_for: float | None = None,
+    gate_timeout: float | None = None,
     endpoints: list[str] | str | None = None,
     prefix: str | None = None,
     profile: str | None = None,
@@ -143,6 +147,11 @@ def lock(
     on_loss : continue
         With ``while_pid``: ``kill`` ends that process and its children when the lock is lost.
 
+    gate
+        A line of shell that exits with 0 if the cluster is healthy. Before that, the lock is not acquired. It is asked
+        every ``gate_every`` (5) seconds, must have been green for ``gate_for`` (0) seconds, and may take
+        ``gate_timeout`` (600) seconds to answer.
+
     endpoints, prefix, profile
         Where the lock is; by default as minion config or pillar say.
 
@@ -172,6 +181,10 @@ def unlock(
     token: int | None = None,
     force: bool = False,
     cooldown: int | None = None,
+    gate: str | None = None,
+    gate_every: float | None = None,
+    gate_for: float | None = None,
+    gate_timeout: float | None = None,
     endpoints: list[str] | str | None = None,
     prefix: str | None = None,
     profile: str | None = None,
@@ -194,6 +207,13 @@ def unlock(
 
     cooldown
         Seconds that the lock stays taken afterwards.
+
+    gate, gate_every, gate_for
+        As for ``distlock.lock``: the lock is released once the cluster is healthy. Until then its state is
+        ``settling``.
+
+    gate_timeout : 600
+        How long to wait for that, in seconds. After it the function fails, and the lock is kept.
 
     CLI Example:
 

@@ -47,6 +47,10 @@ def run(
     on_loss: str | None = None,
     on_failure: str | None = None,
     cooldown: int | None = None,
+    gate: str | None = None,
+    gate_every: float | None = None,
+    gate_for: float | None = None,
+    gate_timeout: float | None = None,
     runas: str | None = None,
     cwd: str | None = None,
     env: dict[str, str] | None = None,
@@ -91,6 +95,13 @@ def run(
 
     slots, shared, window, expect, rank
         As for ``distlock.lock``.
+
+    gate, gate_every, gate_for
+        As for ``distlock.lock``, and asked again after the command: the lock is released once the cluster is healthy.
+
+    gate_timeout : 600
+        How long to wait for that, in seconds. After it the lock is kept, ``retcode`` is 1 if the command has succeeded,
+        and ``stderr`` has a line about it.
 
     runas
         The user that runs the command, in that user's home unless ``cwd`` is given. distlock itself runs as the user

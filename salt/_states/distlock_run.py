@@ -52,6 +52,10 @@ def run(
     on_loss: str | None = None,
     on_failure: str | None = None,
     cooldown: int | None = None,
+    gate: str | None = None,
+    gate_every: float | None = None,
+    gate_for: float | None = None,
+    gate_timeout: float | None = None,
     runas: str | None = None,
     cwd: str | None = None,
     env: dict[str, str] | None = None,
@@ -86,7 +90,8 @@ def run(
         Exit codes that count as success.
 
     reason, timeout, owner, slots, shared, window, expect, rank, ttl, on_loss, on_failure, cooldown
-        As for the function ``distlock.run``; so are ``runas``, ``cwd``, ``env``, ``stdin`` and ``output_loglevel``.
+        As for the function ``distlock.run``; so are ``gate``, ``gate_every``, ``gate_for``, ``gate_timeout``,
+        ``runas``, ``cwd``, ``env``, ``stdin`` and ``output_loglevel``.
 
     endpoints, prefix, profile, connect_timeout, release_timeout
         As for ``distlock.locked``.
@@ -124,6 +129,7 @@ def _run(call: StateCall) -> dict[str, Any]:
     story = f", {done['story']}" if done.get("story") else ""
     if done["retcode"] in good:
         return call.done(True, f"the command was run under {locks}{story}", changes)
-    why = done["stderr"].splitlines()[-1:] if done["retcode"] == LOST else []
+    last = done["stderr"].splitlines()[-1:]
+    why = [line for line in last if done["retcode"] == LOST or line.startswith("distlock: ")]
     said = f": {why[0]}" if why else ""
     return call.done(False, f"the command, run under {locks}{story}, ended with {done['retcode']}{said}", changes)

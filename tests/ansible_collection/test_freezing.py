@@ -94,7 +94,10 @@ def test_check_mode_writes_nothing(playbook: Run, realm: Realm, keys: Etcd) -> N
     assert keys.keys() == ["y/freeze"]
 
 
-@pytest.mark.parametrize(("on_failure", "failing"), [("freeze", True), ("freeze", False), ("release", True)])
+@pytest.mark.parametrize(
+    ("on_failure", "failing"),
+    [("freeze", True), ("freeze", False), ("release", True), ("keep", True), ("keep", False)],
+)
 def test_the_role_freezes_its_lock_after_a_failure(
     playbook: Run, realm: Realm, keys: Etcd, tmp_path: Path, on_failure: str, failing: bool
 ) -> None:
@@ -110,6 +113,9 @@ def test_the_role_freezes_its_lock_after_a_failure(
     assert (played.code != 0) is failing, played.text
     freeze = realm.frozen("x")
     assert (freeze is not None) is (failing and on_failure == "freeze")
+    if failing and on_failure == "keep":
+        assert keys.keys() == ["x"]
+        return
     if freeze is None:
         keys.assert_nothing_left()
         return

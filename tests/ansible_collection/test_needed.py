@@ -8,8 +8,10 @@ from typing import Any, Callable
 import pytest
 import yaml
 
+from distlock_core.testing import Cluster
 from tests.support.ansible_controller import Controller, note, notes
 from tests.support.doc_blocks import recipe, with_stand_ins
+from tests.support.etcd_fixtures import commits
 from tests.support.etcd_view import Etcd
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
@@ -57,6 +59,22 @@ def test_the_role_takes_no_lock_where_nothing_would_change(
     assert code == 2, output
     assert "node-3" in output
     assert (tmp_path / "package").read_text() == "old"
+
+
+def test_a_nightly_run_without_work_is_no_commit(
+    controller: Controller, quiet_etcd: Cluster, tmp_path: Path, work: Callable[..., dict[str, Any]]
+) -> None:
+    (tmp_path / "package").write_text("new")
+    there = {"DISTLOCK_ENDPOINTS": quiet_etcd.endpoints[0]}
+    before = commits(quiet_etcd)
+    code, output = controller.run([work([upgrade(tmp_path)])], hosts="h1,h2", **there)
+    assert code == 0, output
+    assert commits(quiet_etcd) == before
+    (tmp_path / "package").write_text("old")
+    code, output = controller.run([work([upgrade(tmp_path)])], **there)
+    assert code == 0, output
+    assert notes(tmp_path) == ["work-1"]
+    assert commits(quiet_etcd) - before == 2  # the lock and its release, as without the check
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ from typing import Callable
 
 import pytest
 
+from distlock_core.testing import Cluster
 from tests.puppet_module.test_type import look, looked
 from tests.support.doc_blocks import recipe, with_stand_ins
+from tests.support.etcd_fixtures import commits
 from tests.support.etcd_view import Etcd
 from tests.support.puppet_module_node import ModuleNode
 from tests.support.puppet_node import CHANGED, CHANGED_AND_FAILED, UNCHANGED
@@ -64,6 +66,25 @@ def test_a_run_in_which_all_are_in_sync_acquires_nothing_and_writes_nothing(
     code, said = nowhere.apply(manifest(tmp_path))
     assert code == UNCHANGED, said
     assert "unknown whether x is still held from an earlier run" in said
+
+
+def test_a_nightly_run_without_work_is_no_commit(
+    new_node: Callable[..., ModuleNode], quiet_etcd: Cluster, tmp_path: Path
+) -> None:
+    node = new_node("db1", DISTLOCK_ENDPOINTS=quiet_etcd.endpoints[0])
+    text = f"""
+        file {{ '{tmp_path}/package': content => 'new' }}
+        distlock::protect {{ 'x': resources => [File['{tmp_path}/package']] }}
+        distlock::exec {{ 'y': command => ['/bin/true'], unless => '/bin/true' }}
+    """
+    before = commits(quiet_etcd)
+    code, said = node.apply(text)
+    assert code == CHANGED, said
+    assert commits(quiet_etcd) - before == 2  # the lock and its release
+    before = commits(quiet_etcd)
+    code, said = node.apply(text)
+    assert code == UNCHANGED, said
+    assert commits(quiet_etcd) == before
 
 
 def test_a_refused_lock_fails_what_is_out_of_sync_and_the_rest_goes_on(

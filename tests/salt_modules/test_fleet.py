@@ -328,3 +328,79 @@ def test_the_master_can_list_the_locks_of_all_minions(fleet: Fleet, etcd: Cluste
     assert set(returned) == set(fleet.names)
     for locks in returned.values():
         assert [(lock["lock"], lock["owner"], lock["reason"]) for lock in locks] == [("listed", "somebody", "by hand")]
+
+
+ROLLOUT = """
+take:
+  distlock.locked:
+    - name: {lock}
+    - timeout: {{{{ pillar['upgrade']['timeout'] }}}}
+    - gate: &gate test -e {folder}/healthy
+    - gate_every: 0.1
+    - prereq:
+      - file: work
+work:
+  file.managed:
+    - name: {folder}/{{{{ grains['id'] }}}}
+    - contents: {{{{ pillar['upgrade']['contents'] }}}}
+during:
+  cmd.run:
+    - name: |
+        mkdir {folder}/in-{{{{ grains['id'] }}}}
+        ls -d {folder}/in-* | wc -l >> {folder}/together
+        sleep 1
+        rmdir {folder}/in-{{{{ grains['id'] }}}}
+        {{{{ pillar['upgrade']['then'] }}}}
+    - onchanges: [{{file: work}}]
+give:
+  distlock.unlocked:
+    - name: {lock}
+    - gate: *gate
+    - gate_every: 0.1
+    - require: [{{cmd: during}}]
+    - onchanges: [{{distlock: take}}]
+nobody else:
+  distlock.frozen:
+    - name: {lock}
+    - reason: the upgrade failed
+    - onfail: [{{cmd: during}}]
+"""
+
+
+def test_a_roll_out_needs_work_and_health_goes_by_the_policy_and_stops_at_a_failure(
+    fleet: Fleet, nodes: Cluster3, etcd: Cluster, realm_prefix: str, lock_name: str
+) -> None:
+    """Needed, gate, policy and freeze, each from the master."""
+    realm, folder, names = connect(etcd.endpoints, realm_prefix), nodes.folder, ("m0", "m1", "m2")
+    (fleet.sls / "rollout.sls").write_text(ROLLOUT.format(lock=lock_name, folder=folder))
+
+    def apply(contents: str, then: str = "true", timeout: int = -1) -> dict[str, dict[str, State]]:
+        words = nodes.pillar(contents=contents, then=then, timeout=timeout)
+        return {name: states(found) for name, found in fleet.salt("m*", "state.apply", "rollout", words).items()}
+
+    # Set by one minion, for all: the others' states say nothing of it.
+    fleet.salt("m0", "distlock.set_policy", lock_name, "slots=2", f"prefix={realm_prefix}")
+    (folder / "healthy").touch()
+    done = apply("first")
+    assert all(done[name]["give"].changes for name in names), done
+    together = [int(line) for line in (folder / "together").read_text().split()]
+    assert (len(together), max(together)) == (3, 2)
+
+    (folder / "healthy").unlink()  # nobody asks, as there is no work
+    before = realm.show(lock_name)
+    done = apply("first")
+    assert all(not state.changes for name in names for state in done[name].values()), done
+    assert realm.show(lock_name) == before
+
+    done = apply("second", timeout=0)
+    assert all("its gate is red" in done[name]["take"].comment for name in names), done
+
+    (folder / "healthy").touch()
+    done = apply("second", "exit 1", timeout=20)
+    freeze = realm.frozen(lock_name)
+    assert freeze is not None
+    assert freeze.reason == "the upgrade failed"
+    refused = [name for name in names if done[name]["take"].result is False]
+    assert len(refused) == 1, done
+    assert "is frozen by salt:" in done[refused[0]]["take"].comment
+    assert len((folder / "together").read_text().split()) == 5

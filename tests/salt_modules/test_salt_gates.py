@@ -67,6 +67,70 @@ def test_a_minion_waits_in_the_queue_for_its_gate(
     assert not realm.show("x").holders
 
 
+COMMAND = """
+upgrade:
+  distlock.run:
+    - name: x
+    - cmd: [sh, -c, "echo worked; rm {folder}/healthy"]
+    - gate: echo asked >> {folder}/asked; echo lag 12; test -e {folder}/healthy
+    - gate_every: 0.1
+    - gate_timeout: 1
+    - on_failure: {on_failure}
+"""
+
+
+@pytest.mark.parametrize("on_failure", ["release", "freeze"])
+def test_a_command_has_a_gate_before_and_after(
+    minion: Minion, keys: Etcd, etcd: Cluster, realm_prefix: str, tmp_path: Path, on_failure: str
+) -> None:
+    realm = connect(etcd.endpoints, realm_prefix)
+    done = minion.apply("command", text=COMMAND.format(folder=tmp_path, on_failure=on_failure))["upgrade"]
+    assert (done.result, done.changes) == (False, {})
+    assert "x is free; its gate is red: lag 12" in done.comment
+    assert keys.keys() == []
+    (tmp_path / "healthy").touch()
+    done = minion.apply("command")["upgrade"]
+    assert (done.result, done.changes["stdout"], done.changes["retcode"]) == (False, "worked", 1)
+    assert "x: not released: after 1s its gate is red: lag 12" in done.comment
+    holders, freeze = realm.show("x").holders, realm.frozen("x")
+    assert [one.record.state for one in holders] == ([] if on_failure == "freeze" else ["kept"])
+    assert (freeze is not None) is (on_failure == "freeze")
+
+
+def test_the_functions_have_a_gate_too(
+    minion: Minion, keys: Etcd, etcd: Cluster, realm_prefix: str, tmp_path: Path
+) -> None:
+    gate = (f"gate=echo lag 12; test -e {tmp_path}/healthy", "gate_every=0.1", "gate_timeout=1")
+    assert "its gate is red: lag 12" in minion.refused("distlock.lock", "x", *gate)
+    assert keys.keys() == []
+    (tmp_path / "healthy").touch()
+    minion.call("distlock.lock", "x", *gate)
+    assert keys.keys() == ["x"]
+    (tmp_path / "healthy").unlink()
+    assert "x: not released: after 1s its gate is red: lag 12" in minion.refused("distlock.unlock", "x", *gate)
+    (holder,) = connect(etcd.endpoints, realm_prefix).show("x").holders
+    assert holder.record.state == "kept"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("gate_every: 1", "gate_every is about a gate: it goes with gate"),
+        ("gate: ''", "gate: expected a line of shell"),
+        ("gate: 5", "gate: expected a string"),
+        ("gate: 'true', gate_every: -1", "gate_every: expected a number of seconds above 0"),
+        ("gate: 'true', gate_timeout: .inf", "gate_timeout: expected a number of seconds"),
+        ("gate: 'true', gate_for: 600", "gate_for must be shorter than gate_timeout"),
+    ],
+)
+def test_a_gate_that_makes_no_sense_releases_nothing(minion: Minion, keys: Etcd, words: str, said: str) -> None:
+    keys.lock("x", owner=f"salt:{minion.id}")
+    done = minion.apply("bad", text=f"x:\n  distlock.unlocked: [{{ {words.replace(', ', ' }, { ')} }}]\n")
+    assert done["x"].result is False
+    assert said in done["x"].comment
+    assert keys.keys() == ["x"]
+
+
 def test_the_recipe_of_the_page(minion: Minion, keys: Etcd, tmp_path: Path) -> None:
     gate = ("- gate: /usr/local/bin/all-nodes-synced", f"- gate: test -e {tmp_path}/healthy")
     package = (("pkg.latest:", f"file.managed:\n    - name: {tmp_path}/p\n    - contents: new"), ("- pkg:", "- file:"))

@@ -12,6 +12,7 @@ import yaml
 from distlock_core import Realm, connect
 from distlock_core.testing import Cluster
 from tests.support.doc_blocks import recipe, with_stand_ins
+from tests.support.etcd_fixtures import commits
 from tests.support.etcd_view import Etcd
 from tests.support.processes import wait_until
 from tests.support.salt_minions import BIN, Minion, states
@@ -80,6 +81,21 @@ def test_with_prereq_the_lock_is_asked_for_only_where_there_is_something_to_do(
         done = node.apply("prereq")
     assert all_true(done), done
     assert [state.changes for state in done.values()] == [{}, {}, {}]
+
+
+def test_a_nightly_run_without_work_is_no_commit(
+    new_minion: Callable[..., Minion], quiet_etcd: Cluster, tmp_path: Path
+) -> None:
+    minion = new_minion(distlock={"endpoints": list(quiet_etcd.endpoints)})
+    managed = f"file.managed:\n    - name: {tmp_path}/package\n    - contents: new"
+    text = with_stand_ins(recipe("Salt prereq"), ("pkg.latest: []", managed), ("- pkg:", "- file:"))
+    command = "\nupgrade:\n  distlock.run: [{name: y}, {cmd: 'true'}, {unless: 'true'}]\n"
+    before = commits(quiet_etcd)
+    assert all_true(minion.apply("nightly", text=text + command))
+    assert commits(quiet_etcd) - before == 2  # the lock and its release
+    before = commits(quiet_etcd)
+    assert all_true(minion.apply("nightly"))
+    assert commits(quiet_etcd) == before
 
 
 def test_with_prereq_and_run_end_the_lock_is_held_until_the_end_of_a_run_that_has_work(

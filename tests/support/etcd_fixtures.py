@@ -119,6 +119,18 @@ def cluster3(start_etcd: Callable[..., Cluster]) -> Iterator[Cluster]:
 
 
 @pytest.fixture
+def quiet_etcd(start_etcd: Callable[..., Cluster]) -> Iterator[Cluster]:
+    """One member for one test, whose `commits()` are those of the test alone."""
+    with start_etcd(version="3.5") as cluster:
+        yield cluster
+
+
+def commits(cluster: Cluster) -> float:
+    """The writes that an etcd of one member has agreed on so far, including those that failed."""
+    return cluster.members[0].metric("etcd_server_proposals_committed_total")
+
+
+@pytest.fixture
 def proxy(etcd: Cluster) -> Iterator[Proxy]:
     """A Proxy in front of `etcd`."""
     with Proxy(etcd.endpoints[0]) as proxy:

@@ -41,10 +41,11 @@ _GETTING = ("exec", "acquire")
 MEANT_FOR = {
     **dict.fromkeys(("timeout", "nowait", "rank", "shared", "ttl", "refresh", "kill-after", "on-loss"), _GETTING),
     **dict.fromkeys(("reason", "slots", "window", "expect"), (*_GETTING, "policy")),
-    **dict.fromkeys(("command-timeout", "on-failure", "heartbeat", "only-if", "unless"), ("exec",)),
+    **dict.fromkeys(("command-timeout", "heartbeat", "only-if", "unless"), ("exec",)),
     **dict.fromkeys(("busy-exit-code", "unreachable-exit-code"), ("exec",)),
     **dict.fromkeys(("gate", "gate-timeout", "gate-every", "gate-for"), _GETTING),
     "gate-at": ("exec",),
+    "on-failure": ("exec", "acquire", "release"),
     "cooldown": ("exec", "release", "policy"),
     **dict.fromkeys(("absent", "dry-run"), ("policy",)),
     **dict.fromkeys(("log-file", "noop-runs"), ("acquire",)),
@@ -75,6 +76,8 @@ Options:
                              counting the wait; 0: no limit
   --ttl=SECONDS              lease the lock (acquire: 60)
   --noop-runs                acquire: acquire it in a noop run too
+  --on-failure=keep|freeze   exec: if the command fails; acquire, release: if the
+                             run fails, as the class distlock::run_lock finds
   --reason=TEXT              why the lock is taken; shown to all waiters
   --certname=NAME            the node's name; default: the run's own, then
                              `puppet config print certname`

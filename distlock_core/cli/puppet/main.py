@@ -29,10 +29,12 @@ from distlock_core.errors import (
     LockNotFound,
     NotHolder,
 )
+from distlock_core.keeper.pid_keeper import SUCCEEDED
 from distlock_core.lock.lock import preview_of_all
+from distlock_core.lock.realm import mark
 from distlock_core.model.record import HELD
 from distlock_core.model.wording import are, are_held_by, listed, taken
-from distlock_core.process.identity import start_time, trace_of
+from distlock_core.process.identity import hostname, start_time, trace_of
 from distlock_core.process.nesting import held_around
 from distlock_core.settings.readers import BETWEEN_NAMES
 
@@ -43,11 +45,14 @@ if TYPE_CHECKING:
 
     from distlock_core.cli.puppet.run import Run
     from distlock_core.cli.run import NewLock
+    from distlock_core.model.state import Holder
     from distlock_core.settings.options import Settings
 
 MINE, FREE, OTHERS, UNKNOWN = 0, 1, 2, 3  # the exit codes of `check`
 LONGEST_LOOK = 10.0  # seconds that a run waits for its keeper to scan the run's descendants
 OWNER = "puppet:"
+OUTCOME, DONE = "DISTLOCK_PUPPET_RUN", "done"  # how the run has gone, from the module
+RELEASE = "release"
 # distlock-puppet enters no hold by its token.
 WORDS = {"enter": "To release it anyway: distlock --unlock --lock-name={lock} --token={token}{realm}"}
 
@@ -116,7 +121,14 @@ def _acquire(call: Call) -> int:
         raise cancelled(interrupt)
     try:
         cancel = until(interrupt, (around.pid, started))
-        found = acquire_release.take(settings, run=around.pid, bound=True, children=True, cancel=cancel)
+        found = acquire_release.take(
+            settings,
+            run=around.pid,
+            bound=True,
+            children=True,
+            cancel=cancel,
+            on_failure=call.arguments.get("on_failure", RELEASE),
+        )
     except Cancelled:
         raise cancelled(interrupt) from None
     story = "" if found.waited is None else f", {found.waited}"
@@ -137,15 +149,33 @@ def _release(call: Call) -> int:
         return out(f"{listed(call.names)}: nothing to release, this run has not taken {it}; {now}")
     names = [holder.lock for holder in holders]
     keeper, several = holders[0].keeper, len(names) > 1
+    on_failure = call.arguments.get("on_failure", RELEASE)  # not from file and environment, which are about commands
+    if on_failure != RELEASE and os.environ.get(OUTCOME) != DONE:
+        return _end_failed(settings, holders, around)
     left = _left_running(around, keeper)
     if left:
         # The run lives until this process ends, so the keeper can still scan them, and waits for their end.
         _wait_for_a_look(keeper)
+        for holder in holders if on_failure != RELEASE else ():
+            mark(realm_of(settings), holder, {SUCCEEDED: True})
         pids, stay = ", ".join(map(str, sorted(left))), "stay" if several else "stays"
         return out(f"{listed(names)} {stay} taken until process {pids}, which this run has started, has ended")
     settings = settings._replace(lockname=BETWEEN_NAMES.join(names), id=holders[0].owner)
     acquire_release.release(settings, run=around.pid, token=holders[0].token)
     return out(f"{are(names)} released")
+
+
+def _end_failed(settings: Settings, holders: Sequence[Holder], around: Run) -> int:
+    """Keep or freeze the locks of a run that has failed, or that has not said how it has gone."""
+    how = os.environ.get(OUTCOME) or "nobody has seen how it has gone: the catalog needs the class distlock::run_lock"
+    given = holders[0].reason
+    reason = f"Puppet's run on {hostname()}: {how}" + (f" ({given})" if given else "")
+    owner = holders[0].owner or settings.id
+    acquire_release.end_failed(settings._replace(id=owner), reason, run=around.pid, holders=holders)
+    what = "frozen" if settings.on_failure == "freeze" else "left taken"
+    line = f"{are([holder.lock for holder in holders])} {what} for a person to look at: {printable(reason)}"
+    _to_syslog(line)
+    return out(line)
 
 
 def _policy(call: Call) -> int:

@@ -1,14 +1,16 @@
 """`distlock-puppet resource`, for the native type: a request as one line of JSON on stdin, the answer on stdout.
 
-Fields of the request: `want` ("locked", "unlocked" or "run_lock"), `settings` by config key (with `lock_names`, a list,
-instead of `lockname` for several locks), `owner` (if the settings have no `id`), `run` (pid of Puppet's run), and
-optionally `dry_run`, `bound` (the lock ends with the run) and `force`.
+Fields of the request: `want` ("locked", "unlocked", "failed" or "run_lock"), `settings` by config key (with
+`lock_names`, a list, instead of `lockname` for several locks), `owner` (if the settings have no `id`), `run` (pid of
+Puppet's run), and optionally `dry_run`, `bound` (the lock ends with the run) and `force`.
 With `more` another request may follow the answer: the process waits for it until stdin ends.
 
 The answer is an object under the key `want`. It has `changed`, `owner`, the `holder` (of several locks the first one,
 and all of them in `holders`), the hold `before` that was taken over, `waits` (the obstacle that a real run would wait
 for), `waited` (the story of a real wait), and `around` (the hold of a command around this run, which is left alone).
-"run_lock" acquires nothing: its answer is the `story` of this run's wait in prerun_command, null without one.
+"failed" keeps or freezes the lock, as the setting `on_failure` says, with the reason in the field `failed`; its answer
+has the `holder`. "run_lock" acquires nothing: its answer is the `story` of this run's wait in prerun_command, null
+without one.
 
 Nothing of it appears in a process list. The place in the queue is given up when the run ends.
 """
@@ -52,6 +54,7 @@ FIELDS: dict[str, type] = {
     "run": int,
     "bound": bool,
     "force": bool,
+    "failed": str,
     "more": bool,
 }
 
@@ -84,7 +87,7 @@ def read(line: bytes) -> dict[str, Any]:
     except ValueError:
         request = None
     if not isinstance(request, dict) or request.get("want") not in tuple(ANSWERS):
-        raise ConfigError("stdin: expected one line of JSON, with a `want` of locked, unlocked or run_lock")
+        raise ConfigError("stdin: expected one line of JSON, with a `want` of locked, unlocked, failed or run_lock")
     for field, value in request.items():
         if field not in FIELDS or type(value) is not FIELDS[field]:  # a bool is an int to isinstance()
             raise ConfigError(f"stdin: {field!a} is unknown, or of the wrong type")
@@ -139,6 +142,11 @@ def _unlocked(request: dict[str, Any]) -> dict[str, Any]:
     return {"changed": bool(ended), "owner": settings.id, **_shown(ended), "around": _first(around)}
 
 
+def _failed(request: dict[str, Any]) -> dict[str, Any]:
+    ended = acquire_release.end_failed(_settings(request), request.get("failed", ""), run=request["run"])
+    return _shown(ended)
+
+
 def _run_lock(request: dict[str, Any]) -> dict[str, Any]:
     settings = _settings(request)
     states = realm_of(settings).show_all(settings.lock_names)
@@ -163,4 +171,4 @@ def _first(holders: Sequence[Holder]) -> dict[str, Any] | None:
     return holder_json(holders[0]) if holders else None
 
 
-ANSWERS = {"locked": _locked, "unlocked": _unlocked, "run_lock": _run_lock}
+ANSWERS = {"locked": _locked, "unlocked": _unlocked, "failed": _failed, "run_lock": _run_lock}

@@ -365,7 +365,7 @@ def test_options_may_precede_or_follow_the_name_and_the_command_is_left_alone() 
         "exec -- ls",
         "acquire x -- ls",
         "acquire x --command-timeout=3",
-        "acquire x --on-failure=keep",
+        "check x --on-failure=keep",
         "acquire x --cooldown=5",
         "release x --ttl=5",
         "check x --timeout=5",

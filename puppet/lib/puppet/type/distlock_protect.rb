@@ -2,6 +2,7 @@
 
 require 'puppet/parameter/boolean'
 require_relative '../../puppet_x/distlock/guard' unless defined?(PuppetX::Distlock::Guard)
+require_relative '../../puppet_x/distlock/outcome' unless defined?(PuppetX::Distlock::Outcome)
 require_relative '../../puppet_x/distlock/unguarded' unless defined?(PuppetX::Distlock::Unguarded)
 
 Puppet::Type.newtype(:distlock_protect) do
@@ -88,6 +89,23 @@ Puppet::Type.newtype(:distlock_protect) do
 
   newparam(:shared, boolean: true, parent: Puppet::Parameter::Boolean) do
     desc 'Hold the lock together with any number of other shared holders, but with no exclusive one. Default: false.'
+  end
+
+  newparam(:window) do
+    desc 'Times outside of which the lock is not acquired, as for `distlock`.'
+  end
+
+  newparam(:expect) do
+    desc 'Time that the hold is expected to take, as for `distlock`.'
+  end
+
+  newparam(:on_failure) do
+    desc <<~DOC
+      What to do with the lock if a protected resource fails, or the gate is not green in time, until a person has looked:
+      `keep` leaves it taken, `freeze` releases it, and lets nobody acquire it, in any slot.
+    DOC
+
+    newvalues(:keep, :freeze)
   end
 
   newparam(:cooldown) do

@@ -2,6 +2,7 @@
 
 require 'puppet/parameter/boolean'
 require_relative '../../puppet_x/distlock/command' unless defined?(PuppetX::Distlock::Command)
+require_relative '../../puppet_x/distlock/outcome' unless defined?(PuppetX::Distlock::Outcome)
 require_relative '../../puppet_x/distlock/unguarded' unless defined?(PuppetX::Distlock::Unguarded)
 
 Puppet::Type.newtype(:distlock_puppet_conf) do

@@ -9,10 +9,13 @@ module PuppetX::Distlock; end unless defined?(PuppetX::Distlock)
 # are preceded here, on the protected resources only, by the acquisition. If that is refused, the change fails, as it
 # would by an error of its own.
 class PuppetX::Distlock::Guard
-  WORDS = [:reason, :timeout, :owner, :ttl, :on_loss, :slots, :shared, :rank, :cooldown, :endpoints, :prefix, :config,
-           :connect_timeout, :gate, :gate_timeout, :gate_every, :gate_for].freeze
+  WORDS = [:reason, :timeout, :owner, :ttl, :on_loss, :slots, :shared, :window, :expect, :rank, :cooldown, :endpoints,
+           :prefix, :config, :connect_timeout, :gate, :gate_timeout, :gate_every, :gate_for].freeze
   # What does not go with each.
-  FOR = { locked: [:cooldown], unlocked: [:reason, :timeout, :ttl, :on_loss, :slots, :shared, :rank] }.freeze
+  FOR = {
+    locked: [:cooldown],
+    unlocked: [:reason, :timeout, :ttl, :on_loss, :slots, :shared, :window, :expect, :rank],
+  }.freeze
 
   # Description of the last change, for the report.
   attr_reader :done
@@ -68,7 +71,24 @@ class PuppetX::Distlock::Guard
     @done = provider.done
   end
 
+  # Called at the end of the run. If its lock was not released, it stops everybody, as `on_failure` says.
+  #
+  # @param trouble why the run has failed, nil if it has not
+  def run_is_over(trouble)
+    return if !@taken || @resource[:on_failure].nil?
+
+    stop_all(distlock(:unlocked).provider, trouble || "#{@resource.lock} was not released")
+  rescue StandardError => e
+    @resource.err("#{@resource.lock}: #{e.message}")
+  end
+
   private
+
+  def stop_all(provider, trouble)
+    frozen = @resource[:on_failure].to_s == 'freeze'
+    provider.end_failed(@resource[:on_failure].to_s, "#{trouble}#{" (#{@resource[:reason]})" if @resource[:reason]}")
+    @resource.warning("#{@resource.lock} is #{frozen ? 'frozen' : 'left taken'} for a person to look at")
+  end
 
   # A resource of the type `distlock`, in no catalog.
   def distlock(wanted)

@@ -100,6 +100,16 @@ Puppet::Type.type(:distlock).provide(:cli) do
     @done = "#{names}, which #{was} held by #{owners}, #{are(ended)} unlocked#{later}"
   end
 
+  # Keeps the lock, or releases and freezes it, after a failure.
+  #
+  # @param how keep or freeze
+  def end_failed(how, why)
+    request = { want: 'failed', owner: self.class.default_owner, run: Process.pid, failed: why, settings: settings.merge(on_failure: how) }
+    PuppetX::Distlock::Command.ask('distlock-puppet', ['resource'], request: request)
+  rescue PuppetX::Distlock::Refused => e
+    raise Puppet::Error, e.message
+  end
+
   private
 
   def look_now(wanted)
