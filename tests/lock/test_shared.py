@@ -416,6 +416,17 @@ def test_a_claim_that_arrives_after_its_doubt_was_resolved_is_void(scene: Scene,
     held.drop()
 
 
+def test_a_claim_that_arrives_twice_is_applied_once(scene: Scene, proxy: Proxy) -> None:
+    held = proxy.hold_request(TXN, puts_under(scene.key("web/shared/")))
+    claim = scene.acquire(share(scene.realm(proxy.url)), 0)
+    held.wait()
+    assert scene.replay(held.body)
+    assert not scene.replay(held.body)
+    held.drop()
+    claim.result(BOUND).release()
+    scene.assert_clean()
+
+
 def test_a_lost_shared_release_is_resolved(scene: Scene, proxy: Proxy, lose: Callable[..., None]) -> None:
     lock = share(scene.realm(proxy.url)).acquire(0)
     lose(TXN, deletes(lock.key.encode()))
