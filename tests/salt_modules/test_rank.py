@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import yaml
 
 from distlock_core import Realm, connect
 from distlock_core.testing import Cluster
@@ -57,4 +56,3 @@ def test_the_recipe_of_the_page(minion: Minion, realm: Realm) -> None:
     (state,) = minion.apply("rank", text=text).values()
     assert state.result is True
     assert realm.show("percona_prod").holders[0].owner == "salt:m0"
-    assert yaml.safe_load(text.replace("{{", "'{{").replace("}}", "}}'"))
