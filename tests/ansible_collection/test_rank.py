@@ -13,6 +13,7 @@ from distlock_core.testing import Cluster
 from tests.support.ansible_controller import Controller, note, notes
 from tests.support.doc_blocks import recipe, with_stand_ins
 from tests.support.etcd_view import Etcd
+from tests.support.paths import ROOT
 from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
@@ -106,3 +107,19 @@ def test_the_recipe_of_the_page(controller: Controller, tmp_path: Path) -> None:
     code, said = controller.run([found], hosts="h1,h2")
     assert code == 0, said
     assert notes(tmp_path) == ["h2", "h1"]
+
+
+def test_the_example_for_replicas(controller: Controller, keys: Etcd, tmp_path: Path) -> None:
+    text = (ROOT / "examples" / "rollouts" / "replicas" / "upgrade.yml").read_text()
+    (found,) = yaml.safe_load(
+        with_stand_ins(
+            text,
+            ("{{ target | default('db') }}", "all"),
+            ("mysql_role ==", "{'h1': 'primary'}.get(inventory_hostname, 'replica') =="),
+        )
+    )
+    found["tasks"] = [note(tmp_path, "{{ inventory_hostname }}")]
+    code, said = controller.run([found], hosts="h1,h2,h3")
+    assert code == 0, said
+    assert notes(tmp_path) == ["h2", "h3", "h1"]
+    wait_until(lambda: keys.keys() == [], "nothing left in etcd")

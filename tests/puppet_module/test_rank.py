@@ -10,6 +10,7 @@ from distlock_core import Realm, connect
 from distlock_core.testing import Cluster
 from tests.support.doc_blocks import recipe, with_stand_ins
 from tests.support.etcd_view import Etcd
+from tests.support.paths import ROOT
 from tests.support.puppet_module_node import ModuleNode
 from tests.support.puppet_node import CHANGED, UNCHANGED
 
@@ -76,3 +77,32 @@ def test_the_recipe_of_the_page(node: ModuleNode, realm: Realm) -> None:
     code, said = node.apply(text)
     assert code == CHANGED, said
     assert realm.show("percona_prod").last is not None
+
+
+def test_the_example_for_replicas(node: ModuleNode, seen: Etcd, tmp_path: Path) -> None:
+    text = with_stand_ins(
+        (ROOT / "examples" / "rollouts" / "replicas" / "upgrade.pp").read_text(),
+        (
+            "package { 'mysql-community-server':\n    ensure => latest,",
+            f"file {{ '{tmp_path}/p':\n    content => 'new',",
+        ),
+        ("Package['mysql-community-server']", f"File['{tmp_path}/p']"),
+        ("timeout   => 3600", "timeout   => 2"),
+        ("'/usr/local/bin/replicas-upgraded'", f"'/usr/bin/test', '-e', '{tmp_path}/green'"),
+    )
+    (tmp_path / "green").touch()
+    seen.lock("mysql_prod/queue/50/x0000000000000001", "someone")  # the primary is served after it, a replica before
+    code, said = node.apply(f"{text} class {{ 'mysql_upgrade': primary => true }}")
+    assert code not in (UNCHANGED, CHANGED), said
+    assert not (tmp_path / "p").exists()
+    code, said = node.apply(f"{text} class {{ 'mysql_upgrade': primary => false }}")
+    assert code == CHANGED, said
+    (tmp_path / "p").unlink()
+    seen.unlock("mysql_prod/queue/50/x0000000000000001")
+    (tmp_path / "green").unlink()
+    code, said = node.apply(f"{text} class {{ 'mysql_upgrade': primary => true }}")
+    assert code not in (UNCHANGED, CHANGED), said
+    (tmp_path / "green").touch()
+    code, said = node.apply(f"{text} class {{ 'mysql_upgrade': primary => true }}")
+    assert code == CHANGED, said
+    assert seen.keys() == []

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from distlock_core import Realm, connect
 from distlock_core.testing import Cluster
 from tests.support.doc_blocks import recipe, with_stand_ins
 from tests.support.etcd_view import Etcd
+from tests.support.paths import ROOT
 from tests.support.salt_minions import Minion
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
@@ -56,3 +59,32 @@ def test_the_recipe_of_the_page(minion: Minion, realm: Realm) -> None:
     (state,) = minion.apply("rank", text=text).values()
     assert state.result is True
     assert realm.show("percona_prod").holders[0].owner == "salt:m0"
+
+
+def test_the_example_for_replicas(minion: Minion, keys: Etcd, tmp_path: Path) -> None:
+    text = (ROOT / "examples" / "rollouts" / "replicas" / "upgrade.sls").read_text()
+    text = with_stand_ins(
+        text,
+        (
+            "mysql-community-server:\n  pkg.latest: []",
+            f"mysql-community-server:\n  file.managed:\n    - name: {tmp_path}/p",
+        ),
+        ("- pkg:", "- file:"),
+        ("- timeout: -1", "- timeout: 2"),
+        ("/usr/local/bin/replicas-upgraded", f"test -e {tmp_path}/green"),
+    )
+    keys.lock("mysql_prod/queue/50/x0000000000000001", "someone")  # the primary is served after it, a replica before
+    lock = "one node at a time, the primary last"
+    primary, replica = (text.replace("grains['mysql_role']", f"'{role}'") for role in ("primary", "replica"))
+    (tmp_path / "green").touch()
+    assert minion.apply("primary", text=primary)[lock].result is False
+    assert not (tmp_path / "p").exists()
+    assert all(state.result is True for state in minion.apply("replica", text=replica).values())
+    (tmp_path / "p").unlink()
+    keys.unlock("mysql_prod/queue/50/x0000000000000001")
+    (tmp_path / "green").unlink()
+    assert minion.apply("primary", text=primary)[lock].result is False
+    (tmp_path / "green").touch()
+    assert all(state.result is True for state in minion.apply("primary", text=primary).values())
+    assert (tmp_path / "p").exists()
+    assert keys.keys() == []
