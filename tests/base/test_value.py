@@ -20,7 +20,7 @@ def test_fields_are_given_in_order_or_by_name_and_the_rest_has_its_defaults() ->
     assert GET == (b"x", None, False, False, 2, 0, False, 0, False)
     assert (
         repr(HoldEnd("released", None, 1, "me", token=7))
-        == "HoldEnd(how='released', by=None, at=1, owner='me', token=7, took=())"
+        == "HoldEnd(how='released', by=None, at=1, owner='me', token=7, took=(), why='')"
     )
 
 
