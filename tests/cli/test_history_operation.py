@@ -175,3 +175,13 @@ def test_an_etcd_that_is_away_is_an_error(run_distlock: Run) -> None:
     done = run_distlock("--history", "--json", env={"DISTLOCK_ENDPOINTS": "http://127.0.0.1:1"})
     assert done.returncode == 1
     assert json.loads(done.stdout)["error"]["kind"] == "unreachable"
+
+
+def test_a_break_names_who_broke_it_and_why(run_distlock: Run, locks: Realm) -> None:
+    locks.lock("db", "node-1", "Upgrade").acquire()
+    broken = ("--lock-name=db", "--break", "--yes", "--id=admin", "--reason=its node is gone")
+    assert run_distlock(*broken).returncode == 0
+    _, hold = rows(run_distlock("--history"))
+    assert hold[5:] == ["broken by admin: its node is gone", "Upgrade"]
+    _, told = lines(run_distlock("--history", "--json"))
+    assert told["ended"] == {"how": "broken", "by": "admin", "why": "its node is gone", "sure": True}

@@ -28,12 +28,10 @@ options:
       - Also return what has happened, as O(name) or the whole realm has it in etcd's revisions.
     type: bool
     default: false
-    version_added: 0.1.0
   since:
     description:
       - With O(history=true), leave out what ended before; a number of seconds, or with a unit as V(2h) or V(7d).
     type: str
-    version_added: 0.1.0
 extends_documentation_fragment:
   - distlock.distlock.connection
   - distlock.distlock.connection.actiongroups
