@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from functools import partial
 from typing import Any, Callable
 
 import pytest
 
-from distlock_core import AcquireTimeout, ConfigError, Lock, LockBusy
+from distlock_core import AcquireTimeout, ConfigError, Lock, LockBusy, LockManager, aio
 from distlock_core.lock import queue
 from distlock_core.testing import Proxy
 from tests.support.scene import BOUND, GRANT, PROMPT, TXN, Scene, deletes, puts, puts_under, until
@@ -295,3 +296,30 @@ def test_a_lost_release_lets_the_lowest_rank_in(scene: Scene, proxy: Proxy, lose
 def test_a_bad_rank_is_refused(scene: Scene, rank: Any) -> None:
     with pytest.raises(ConfigError, match="rank: expected a whole number from 0 to 99, found"):
         scene.realm().lock("web", rank=rank)
+
+
+def test_of_managers_that_wait_the_lowest_rank_takes_over(scene: Scene) -> None:
+    holder = scene.realm().lock("web").acquire(0)
+    realm = scene.realm()
+    with LockManager(realm, "web", rank=90) as late:
+        scene.until_in_line("web", 1)
+        with LockManager(realm, "web", rank=10) as early:
+            scene.until_in_line("web", 2)
+            holder.release()
+            until(early.have_lock, PROMPT)
+            assert not late.have_lock()
+        until(late.have_lock, PROMPT)
+    with pytest.raises(ConfigError, match="rank: expected a whole number from 0 to 99"):
+        LockManager(realm, "web", rank=100)
+
+
+def test_a_rank_in_asyncio(scene: Scene) -> None:
+    scene.put(ticket(50), SOMEBODY)
+
+    async def take() -> None:
+        async with aio.connect(scene.endpoints, scene.prefix) as realm:
+            assert await realm.lock("web").try_acquire() is None
+            async with realm.lock("web", rank=10, timeout=0) as lock:
+                assert lock.held
+
+    asyncio.run(take())
