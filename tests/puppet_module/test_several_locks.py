@@ -149,6 +149,29 @@ def test_protect_takes_all_before_the_first_change_and_leaves_all_after_a_failur
     assert seen.keys() == []
 
 
+def test_a_whole_run_takes_all_and_releases_all(node: ModuleNode, seen: Etcd, tmp_path: Path) -> None:
+    """The prerun_command and postrun_command that distlock::run_lock sets, in a run of its own."""
+    conf = tmp_path / "puppet.conf"
+    code, said = node.apply(
+        f"class {{ 'distlock::run_lock': lock_names => {BOTH}, puppet_conf => '{conf}',"
+        f" program => '{BIN}/distlock-puppet' }}"
+    )
+    assert code == CHANGED, said
+    assert conf.read_text().count("--lock-name=rack --lock-name=web") == 2
+    (node.confdir / "puppet.conf").write_text(conf.read_text())
+    work = f"exec {{ 'look': command => {look(tmp_path / 'during', 'rack', 'web')} }}"
+    code, said = node.apply(work)
+    assert code == CHANGED, said
+    during = looked(tmp_path / "during")
+    assert {(lock["owner"], lock["lifetime"]) for lock in during.values()} == {("puppet:db1", "bound")}
+    assert seen.keys() == []
+    seen.lock("web", "node-3")
+    code, said = node.apply(f"file {{ '{tmp_path}/work': ensure => file }}")
+    assert "web is held by node-3 since" in said
+    assert not (tmp_path / "work").exists()
+    assert seen.keys() == ["web"]
+
+
 @pytest.mark.parametrize(
     ("manifest", "why"),
     [
