@@ -47,7 +47,9 @@ class Policy(Value):
         """Read the record of a policy. Whatever is in it, this raises nothing."""
         record = Record.parse(kv.value)
         found: dict[str, Any] = {}
-        trouble = "" if record.since is not None else "it is not a record of distlock"
+        trouble = (
+            "" if record.since is not None and not _is_damaged(kv.value, record) else "it is not a record of distlock"
+        )
         for field, value in record.details.items():
             if field in OTHERS or trouble:
                 continue
@@ -79,6 +81,12 @@ class Policy(Value):
     @property
     def windows(self) -> Windows | None:
         return None if self.window is None else parse_windows(self.window)
+
+
+def _is_damaged(value: bytes, record: Record) -> bool:
+    """True if what should be a JSON object is none: it is read as a reason then, and its rules would be lost."""
+    rest = value.split(b";", 2)[-1].decode("utf-8", "backslashreplace").strip()
+    return rest[:1] in ("{", "[") and record.text("reason").strip() == rest
 
 
 def checked(field: str, value: object) -> Any:

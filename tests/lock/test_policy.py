@@ -156,7 +156,10 @@ def test_a_claim_on_its_way_is_refused_when_the_policy_is_removed(scene_each: Sc
         ('1;admin;{"window":"Mon Mars/Phobos"}', "it has no Mars/Phobos"),
         ('1;admin;{"window":7}', "its window: expected a text"),
         ("garbage \x1b[31m", "not a record of distlock"),
+        ('1;admin;{"slots":2', "not a record of distlock"),  # cut off
+        ("1;admin;[]", "not a record of distlock"),
         ("1;admin;plain text", None),
+        ('1;admin;{"reason":"{as agreed}"}', None),
     ],
 )
 def test_nobody_acquires_under_a_policy_that_cannot_be_followed(scene: Scene, stored: str, said: str | None) -> None:
