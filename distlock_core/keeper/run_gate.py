@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from distlock_core.errors import Cancelled, DistlockError, LockLost, NotSettled
-from distlock_core.lock import freeze  # noqa: F401 - loaded while no lock is held
 from distlock_core.rollout.gate import Gate, settle
 
 TYPE_CHECKING = False
@@ -25,6 +24,7 @@ class RunGate:
         self.question = Gate(after=False, **words)  # no release asks it by itself
         self.freezes = on_failure == "freeze"
         self._after = after
+        from distlock_core.lock import freeze  # noqa: F401 - loaded while no lock is held
 
     def settle(self, lock: Lock, cancel: Cancel, tell: Callable[[str], None]) -> DistlockError | None:
         """Wait until the gate is green after the work. Returns why the lock must not be released, if it must not.

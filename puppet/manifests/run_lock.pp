@@ -110,14 +110,16 @@ class distlock::run_lock (
     'package' => '/usr/bin/distlock-puppet',
     default   => '/usr/local/bin/distlock-puppet',
   }
-  $found = assert_type(Distlock::Plainpath, $program ? {
+  $chosen = $program ? {
     undef   => $of_class,
     default => $program,
-  })
-  $config_file = assert_type(Optional[Distlock::Plainpath], $config ? {
+  }
+  $found = assert_type(Distlock::Plainpath, $chosen)
+  $file = $config ? {
     undef   => getvar('distlock::config_file'),
     default => $config,
-  })
+  }
+  $config_file = assert_type(Optional[Distlock::Plainpath], $file)
 
   # Puppet expects one string here. It contains nothing that a shell or puppet.conf would interpret. The lock stands
   # last: puppet.conf loses a quote at the end of a line.

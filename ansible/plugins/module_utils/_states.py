@@ -169,7 +169,7 @@ class _Task:
 
         def progress(waiting):
             positions.append(waiting.position)
-            for state in [state for state, _ in waiting.places] or [waiting.state]:
+            for state in [place[0] for place in waiting.places] or [waiting.state]:
                 self._refuse_to_wait_for_ever(state)
 
         try:

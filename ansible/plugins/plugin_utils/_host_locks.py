@@ -175,7 +175,7 @@ class HostLocks:
 
     def _give_up(self, turn):
         """Refuse to wait until a person has looked, and then repeat what has failed on another host."""
-        (name, why), *_ = ((line[-1], self._kept[line]) for line in turn.lines if line in self._kept)
+        name, why = next((line[-1], self._kept[line]) for line in turn.lines if line in self._kept)
         turn.given_up = DistlockError(f"{name} is {why}, so no other host of this run goes on")
         if turn.stage == TO_COME:
             self._fail(turn, turn.given_up)
