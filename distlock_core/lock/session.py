@@ -233,10 +233,10 @@ class Session:
         last: Sequence[KeyValue],
         patience: Patience,
     ) -> Loss:
-        """The loss of one key: who has it now, or how it was deleted. `name`: of the lock, if it is one of several."""
-        if found:
-            return replaced(found[0], token, name)
+        """The loss of one key: how it was deleted, or who has it now. `name`: of the lock, if it is one of several."""
         loss = ended(last, token, name)
+        if loss is None and found:
+            return replaced(found[0], token, name)
         if loss is None:
             lease = self.lease
             expired = lease is not None and self._etcd.time_to_live(lease.id, patience.within(GIVE_UP)) == 0

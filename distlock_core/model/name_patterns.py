@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 
 def is_pattern(name: str) -> bool:
     """True for a name with a `*` or a `?` in it. A lock whose own name has them matches itself."""
@@ -12,5 +10,7 @@ def is_pattern(name: str) -> bool:
 
 def matches(pattern: str, name: str) -> bool:
     """True if the whole name fits: `*` is any text, `?` any one character, and all else itself."""
+    import re  # costs a list without patterns much of its start
+
     parts = (".*" if part == "*" else "." if part == "?" else re.escape(part) for part in pattern)
     return re.fullmatch("".join(parts), name, re.DOTALL) is not None

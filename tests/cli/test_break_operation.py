@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Callable
 
 import pytest
@@ -232,16 +233,19 @@ def test_of_several_holders_the_token_chooses_one(run_distlock: Run, realm: Real
 
 
 def test_the_next_in_the_queue_is_let_in(
-    run_distlock: Run, spawn_distlock: Spawn, hold: Hold, realm: RealmView
+    run_distlock: Run, spawn_distlock: Spawn, hold: Hold, realm: RealmView, tmp_path: Path
 ) -> None:
     holder = hold("--lock-name=x", "--id=node-1")
-    waiter = spawn_distlock("--lock-name=x", "--", "echo", "ran")
+    told = tmp_path / "told"
+    # Its own end would be the newer note.
+    waiter = spawn_distlock("--lock-name=x", "--", "sh", "-c", f"until [ -e {told} ]; do sleep 0.05; done; echo ran")
     assert "x is held by node-1" in waiter.stderr.readline()
     assert run_distlock(*BREAK, *YES, "--id=admin").returncode == 0
+    assert "it was broken by admin at" in (said := holder.process.stderr.readline())
+    assert '"node-9 is down"' in said
+    told.touch()
     assert waiter.communicate(timeout=BOUND)[0] == "ran\n"
     assert holder.let_go() == 2
-    assert "it was broken by admin at" in (said := holder.process.stderr.read())
-    assert '"node-9 is down"' in said
 
 
 # What is known about the life behind a hold.

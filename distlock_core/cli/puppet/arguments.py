@@ -76,8 +76,8 @@ Options:
                              counting the wait; 0: no limit
   --ttl=SECONDS              lease the lock (acquire: 60)
   --noop-runs                acquire: acquire it in a noop run too
-  --on-failure=keep|freeze   exec: if the command fails; acquire, release: if the
-                             run fails, as the class distlock::run_lock finds
+  --on-failure=keep|freeze   exec: if the command fails; acquire, release: if
+                             the run fails, as distlock::run_lock finds
   --reason=TEXT              why the lock is taken; shown to all waiters
   --certname=NAME            the node's name; default: the run's own, then
                              `puppet config print certname`
