@@ -108,6 +108,7 @@ class Connection(threading.Thread):
         exchange = self._proxy.admit(head.path, bytes(body.content))
         if exchange.inward is not None and exchange.inward[0] == "cut_request":
             assert isinstance(exchange.inward[1], int)
+            self._proxy.damaged = len(raw)
             self._to_etcd().sendall(raw[: exchange.inward[1]])
             self._to_etcd().shutdown(socket.SHUT_WR)
             self._reply(exchange)

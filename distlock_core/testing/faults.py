@@ -57,7 +57,7 @@ class Proxy:
         self.blackholed = False
         self.muted = False
         self.latency = 0.0
-        self.damaged = 0  # size in bytes of the last reply that was cut or garbled
+        self.damaged = 0  # size in bytes of the last request or reply that was cut or garbled
         self._cut = False
         self._closed = False
         self._rules: list[_Rule] = []

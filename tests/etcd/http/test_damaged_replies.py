@@ -105,9 +105,13 @@ def test_a_request_cut_short_is_sent_again(scene: Scene, proxy: Proxy, what: str
 def test_a_read_cut_short_is_asked_again(scene: Scene, proxy: Proxy) -> None:
     etcd = gateway(proxy.url)
     scene.put("x")
-    for position in range(1, 400, STEP):
+    position = 1
+    # A whole read, half-closed, is not cut short: etcd 3.5.1 ends when a client leaves during a read.
+    while position == 1 or position < proxy.damaged:
         proxy.cut_request("*", position)
         assert etcd.read([Get(scene.key("x"))], Patience.lasting(BOUND)).ranges()[0].total == 1
+        position += STEP
+    assert position > 10 * STEP
 
 
 # Every field of every reply, in turn, with every kind of wrong value.
