@@ -128,7 +128,7 @@ def _bars(entry: PastHold | PastWait, now: float) -> list[Bar]:
         return [Bar(WAITING, start, end, f"{who} waited for {lock} for {duration(end - start)}{because}")]
     start = _first(entry.since, now)
     found = []
-    if entry.waited:
+    if entry.waited and start - entry.waited >= EARLIEST:
         title = f"{who} waited for {lock} for {duration(entry.waited)}{because}"
         found.append(Bar(WAITING, start - entry.waited, start, title))
     sure = now if entry.ended is None else _earliest(entry.ended.at, now, start)

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from distlock_core.cli import plot_terminal
@@ -402,6 +402,14 @@ KEYS = [
     ),
     st.booleans(),
     st.integers(0, 30),
+)
+@example(
+    [
+        {"db": None, "db/queue/1": (b"5;go-client;reason", 0)},
+        {"db": (b"99999999999999999;x;{}", 0), "db/queue/1": None},
+    ],
+    False,
+    0,
 )
 def test_whatever_is_in_etcd_becomes_entries_with_sensible_times(
     changes: list[dict[str, tuple[bytes, int] | None]], live: bool, gap_after: int
