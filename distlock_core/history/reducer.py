@@ -332,7 +332,7 @@ def _ended_before(lock: str, kv: KeyValue) -> PastHold | None:
         note.number("token"),
         note.run,
         note.text("reason"),
-        Moment(began, began),
+        Moment(began, ended if began is None else began),
         None,
         (),
         end,
