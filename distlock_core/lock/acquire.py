@@ -170,7 +170,7 @@ class Acquisition:
     def _step(self, snapshots: Snapshots) -> tuple[Acquired, ...] | Snapshots:
         """Take the next step for these snapshots; return the locks, or the next snapshots."""
         if self._claims.in_doubt:
-            resolved = self._claims.settle(self._call())
+            resolved = self._claims.resolve_once(self._call())
             if resolved is not None:
                 return resolved
             self._claims.drop_lease()

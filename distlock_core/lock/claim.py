@@ -8,7 +8,14 @@ from distlock_core.errors import Cancelled, DistlockError, NoSpace, OutcomeUnkno
 from distlock_core.etcd.values import Compare, Delete, Get, KeyValue, LeaseGone, Put
 from distlock_core.lock import refusals
 from distlock_core.lock.lease import Lease
-from distlock_core.lock.snapshot import Snapshots, claim_conditions, gets_of_all, once, reentry_conditions, unsettled
+from distlock_core.lock.snapshot import (
+    Snapshots,
+    claim_conditions,
+    gets_of_all,
+    note_unchanged,
+    once,
+    reentry_conditions,
+)
 from distlock_core.lock.spec import NESTED, NEW, Acquired, LockSpec, Rules, claim_record, run_details
 from distlock_core.model.record import EndNote, Record
 from distlock_core.process.identity import new_run
@@ -149,7 +156,7 @@ class Claims:
                 raise
             return self.won
         except (DistlockError, LeaseGone) as refused:
-            self._doubt = None  # refused, or never sent: there is nothing to settle
+            self._doubt = None  # refused, or never sent: there is nothing to resolve
             if isinstance(refused, LeaseGone):
                 self.drop_lease()
             raise
@@ -229,7 +236,7 @@ class Claims:
         if lease is not None:
             lease.give_up(patience)
 
-    def settle(self, patience: Patience) -> tuple[Acquired, ...] | None:
+    def resolve_once(self, patience: Patience) -> tuple[Acquired, ...] | None:
         """Determine the outcome of a claim without a reply, and invalidate it if it was not applied.
 
         Every claim requires that the `__last` notes of all its locks are unchanged. Rewriting one of them with the same
@@ -251,7 +258,7 @@ class Claims:
         return self.won
 
     def _notes_unchanged(self, snapshots: Snapshots) -> list[Compare]:
-        return [unsettled(keys, one) for keys, one in zip(self._locks, snapshots.each)]
+        return [note_unchanged(keys, one) for keys, one in zip(self._locks, snapshots.each)]
 
     def _void_in_a_full_etcd(self, claim: Claim, reads: Sequence[Get], patience: Patience, full: NoSpace) -> Outcome:
         """Invalidate a claim by deletes alone, and read its outcome.
@@ -275,13 +282,13 @@ class Claims:
         raise full
 
     def resolve(self, ending: BaseException, patience: Patience) -> tuple[Acquired, ...] | None:
-        """Settle a claim in doubt. Returns the holds if it was applied, None if it never will be.
+        """Resolve a claim in doubt. Returns the holds if it was applied, None if it never will be.
 
         Raises `OutcomeUnknown` if that cannot be determined.
         """
         while self._doubt is not None:
             try:
-                return self.settle(patience)
+                return self.resolve_once(patience)
             except OutcomeUnknown:
                 patience.pause(RETRY_PAUSE)
             except Exception as error:  # noqa: BLE001 - after any error the outcome of the claim is unknown

@@ -270,7 +270,7 @@ def _not_void(keys: Keys, snapshot: Snapshot) -> list[Compare]:
 
     Without the second condition, a claim that has read "no note" could succeed again after a prune.
     """
-    return [unsettled(keys, snapshot), Compare("MOD", "LESS", keys.prune_mark, snapshot.revision + 1)]
+    return [note_unchanged(keys, snapshot), Compare("MOD", "LESS", keys.prune_mark, snapshot.revision + 1)]
 
 
 def mutex_free(keys: Keys) -> Compare:
@@ -278,7 +278,7 @@ def mutex_free(keys: Keys) -> Compare:
     return _absent(*ends(keys.mutex))
 
 
-def unsettled(keys: Keys, snapshot: Snapshot) -> Compare:
+def note_unchanged(keys: Keys, snapshot: Snapshot) -> Compare:
     """The condition that the lock's `__last` note is unchanged. Rewriting the note invalidates all claims in flight."""
     return Compare("MOD", "EQUAL", keys.last, snapshot.last.mod_revision if snapshot.last else 0)
 
