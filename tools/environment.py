@@ -32,6 +32,7 @@ NO_VENV = (
 )
 # These come as source only, with extension modules in C.
 NEED_A_COMPILER = {"salt": "apt-get install gcc libc6-dev python3-dev"}
+# Run with -I: the metadata that an older build left in the working directory must not hide the installed ones.
 REQUIREMENTS = """
 import importlib.metadata, json, sys
 print(json.dumps(importlib.metadata.requires("distlock-core") or []))
@@ -123,7 +124,7 @@ def create(folder: Path) -> None:
 
 def requirements(python: Path, extras: list[str]) -> list[str]:
     """What the checkout needs with these extras, as pip takes it; what it names of itself is left out."""
-    found = json.loads(subprocess.run([str(python), "-c", REQUIREMENTS], capture_output=True, check=True).stdout)
+    found = json.loads(subprocess.run([str(python), "-I", "-c", REQUIREMENTS], capture_output=True, check=True).stdout)
     needed = []
     for requirement in found:
         what, _, marker = requirement.partition(";")
