@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent
 TOOLS = ROOT / "tools"
 VERSIONS = ["3.9", "3.10", "3.11", "3.12", "3.13", "3.14"]
 # What tests need beside the wheel; the versions are those of tools/constraints/.
-TEST_TOOLS = ["hypothesis", "pytest", "pytest-timeout", "pytest-xdist"]
+TEST_TOOLS = ["hypothesis", "prometheus-client", "pytest", "pytest-timeout", "pytest-xdist"]
 # Of the fast lane, what is about the sources and not about what is installed, and what needs an extra.
 OF_THE_SOURCES = ["tests/docs", "tests/test_layout.py"]
 NEEDS_AN_EXTRA = "grpc"

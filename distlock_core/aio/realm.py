@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from distlock_core.lock.prune import Pruned
     from distlock_core.lock.realm import Realm
     from distlock_core.model.freeze import Freeze
+    from distlock_core.model.metrics import Metrics
     from distlock_core.model.policy import Policy
     from distlock_core.model.policy_change import PolicyChange
     from distlock_core.model.state import Holder, LockState
@@ -59,6 +60,9 @@ class AsyncRealm:
 
     async def show_all(self, names: Sequence[str]) -> builtins.list[LockState]:
         return await in_thread(lambda interrupt: self.sync.show_all(names, cancel=interrupt))
+
+    async def metrics(self, names: Sequence[str] = ()) -> Metrics:
+        return await in_thread(lambda interrupt: self.sync.metrics(names, cancel=interrupt))
 
     async def get(self, name: str) -> str | None:
         return await in_thread(lambda interrupt: self.sync.get(name, cancel=interrupt))

@@ -25,7 +25,7 @@ from distlock_core.model.checks import check_name
 from distlock_core.model.ttl import DEFAULT_TTL
 from distlock_core.settings.load import checked, load
 from distlock_core.settings.options import OF_ONE_CALL, SETTINGS, Setting, Settings
-from distlock_core.settings.readers import BETWEEN_NAMES, read_bool
+from distlock_core.settings.readers import BETWEEN_NAMES, read_bool, read_bool_or_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 REPEATED = ("window",)  # several of them are a list
+STDOUT = "-"  # in place of a file's name
 
 _BY_OPTION = {setting.option: setting for setting in SETTINGS if "option" in setting.scope}
 
@@ -43,7 +44,7 @@ class Request(Value):
     `limit`: time limit of the command, in seconds. `waits_for` (pid, start time): a process whose end ends the wait.
     `tells_wait`: report the wait once the lock is acquired. `dry_run`: only say what would be done. `older_than`
     (seconds) is for `prune`, `clear` for `policy`, `yes` for `break`, `lasts` (seconds) for `freeze`; `since`
-    (seconds), `follow` and `plot` (a file, - for the terminal) are for `history`.
+    (seconds), `follow` and `plot` (a file, - for the terminal) are for `history`, `metrics_file` for `metrics`.
     """
 
     operation: str
@@ -62,6 +63,7 @@ class Request(Value):
     follow: bool = False
     yes: bool = False
     plot: str | None = None
+    metrics_file: str | None = None
 
 
 class AdviceData:
@@ -81,6 +83,7 @@ def parse(arguments: Sequence[str]) -> Request:
     """Read the command line, the environment and the config file. Raises `UsageError`, `ConfigError`."""
     advise_with({})
     options, command = _split(arguments)
+    file = options.get("metrics")
     operations = [name for name in OPERATIONS if options.pop(name, False)]
     for name in ("help", "version"):
         if name in operations:
@@ -135,6 +138,7 @@ def parse(arguments: Sequence[str]) -> Request:
         follow=follow,
         yes=yes,
         plot=plot,
+        metrics_file=file if isinstance(file, str) and file != STDOUT else None,
     )
 
 
@@ -208,7 +212,7 @@ def _take(rest: list[str]) -> tuple[str, Setting | None, str | None]:
     name = {"h": "help"}.get(name, name)
     setting = _BY_OPTION.get(name) or OF_ONE_CALL.get(name)
     if name in OPERATIONS:
-        setting = Setting(name, name, read_bool, False, flag=True)
+        setting = Setting(name, name, read_bool_or_path if name == "metrics" else read_bool, False, flag=True)
     if equals or setting is None:
         return name, setting, text
     if setting.flag:

@@ -44,6 +44,8 @@ Usage:
       print who held what, when, for how long, who waited, and how it ended
   distlock --history --plot=FILE [--lock-name=NAME] [--since=AGE] [OPTIONS]
       draw that as a timeline, as .svg, .png or .html, or with - here
+  distlock --metrics[=FILE] [--lock-name=NAME] [OPTIONS]
+      print the figures of the locks for Prometheus, or write them into FILE
   distlock --prune --older-than=AGE [--dry-run] [OPTIONS]
       delete those notes on ended holds that are older than AGE
   distlock --policy [--lock-name=NAME] [OPTIONS]

@@ -125,6 +125,12 @@ def _history(request: Request) -> int:
     return history(request)
 
 
+def _metrics(request: Request) -> int:
+    from distlock_core.cli.metrics import metrics
+
+    return metrics(request)
+
+
 def _policy(request: Request) -> int:
     from distlock_core.cli.policy import policy
 
@@ -205,6 +211,7 @@ OPERATIONS: dict[str, Callable[[Request], int]] = {
     "prune": _prune,
     "policy": _policy,
     "history": _history,
+    "metrics": _metrics,
     "run": _run,
     "lock": _lock,
     "unlock": _unlock,

@@ -15,12 +15,19 @@ if TYPE_CHECKING:
 
 OPERATIONS = (
     *("lock", "unlock", "break", "list", "show", "explain", "get", "watch", "update", "verify", "freeze", "thaw"),
-    *("policy", "prune", "history", "help", "version"),
+    *("policy", "prune", "history", "metrics", "help", "version"),
 )
-WITHOUT_A_LOCK = ("list", "watch", "freeze", "thaw", "policy", "prune", "history", "help", "version")
+WITHOUT_A_LOCK = ("list", "watch", "freeze", "thaw", "policy", "prune", "history", "metrics", "help", "version")
 # May be given several --lock-name.
-WITH_SEVERAL = ("run", "lock", "unlock", "list", "show", "verify", "prune", "history")
-OF_A_REALM = ("list", "freeze", "thaw", "policy", "history")  # without --lock-name, whatever file and environment say
+WITH_SEVERAL = ("run", "lock", "unlock", "list", "show", "verify", "prune", "history", "metrics")
+OF_A_REALM = (
+    "list",
+    "freeze",
+    "thaw",
+    "policy",
+    "history",
+    "metrics",
+)  # without --lock-name, whatever file and environment say
 
 
 class UsageError(DistlockError):
@@ -36,6 +43,8 @@ def check_operation(operations: Sequence[str], options: Mapping[str, Any], comma
         advice = "leave out one of them"
         if "lock-name" not in options and len(command) == 1:
             advice = f"a lock is named with --lock-name={printable(command[0])}"
+        if operations[0] == "metrics" and len(command) == 1:
+            advice = f"a file is named with --metrics={printable(command[0])}"
         raise UsageError(f"--{operations[0]} runs no command, but {command[0]!a} is given: {advice}")
     if options.get("nowait") and options.get("timeout", 0) > 0:
         raise UsageError("--nowait and --timeout contradict each other: use one of them")
@@ -44,7 +53,7 @@ def check_operation(operations: Sequence[str], options: Mapping[str, Any], comma
     if not operations and not command:
         raise UsageError(
             "nothing to do: give a command to run under the lock, or one of --lock, --unlock, --break, --list, --show, "
-            "--explain, --get, --watch, --update, --verify, --freeze, --thaw, --policy, --prune, --history. "
+            "--explain, --get, --watch, --update, --verify, --freeze, --thaw, --policy, --prune, --history, --metrics. "
             "See: distlock --help"
         )
 

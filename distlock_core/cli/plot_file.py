@@ -6,11 +6,11 @@ import html
 import io
 import os
 import re
-import tempfile
 import warnings
 
 from distlock_core.base.columns import columns_of, cut_to
 from distlock_core.base.text import printable
+from distlock_core.base.whole_file import write_whole
 from distlock_core.cli.timeline import BREAK, FROZE, FROZEN, LOSS, UNSURE, WAITING, span_of, ticks
 from distlock_core.errors import ConfigError
 from distlock_core.model.record import COOLING, HELD, KEPT, SETTLING
@@ -83,18 +83,9 @@ def draw(picture: Timeline, path: str, title: str) -> None:
         data = _with_titles(picture, data.decode()).encode()
     if kind == "html":
         data = _page(data.decode(), title).encode()
-    folder = os.path.dirname(os.path.abspath(path))
-    descriptor, temporary = tempfile.mkstemp(prefix=".distlock-", dir=folder)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(data)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    mask = os.umask(0)
+    os.umask(mask)
+    write_whole(path, data, 0o666 & ~mask)
 
 
 def _render(picture: Timeline, kind: str, title: str) -> bytes:

@@ -39,13 +39,13 @@ def list_states(etcd: Etcd, prefix: str, mutex: str, patience: NewPatience, *, b
     return [_with_ttl_left(etcd, state, patience(), known, brief=brief) for state in states]
 
 
-def read_states(etcd: Etcd, locks: Sequence[Keys], patience: NewPatience) -> list[LockState]:
-    """The states of these locks, from one read."""
+def read_states(etcd: Etcd, locks: Sequence[Keys], patience: NewPatience, *, brief: bool = False) -> list[LockState]:
+    """The states of these locks, from one read. If `brief`, without the times that leases have left."""
     wanted = [_gets(keys) for keys in locks]
     union = once(get for gets in wanted for get in gets)
     found = dict(zip(union, etcd.read(union, patience()).ranges()))
     states = [state_of(keys, [kv for get in gets for kv in found[get].kvs]) for keys, gets in zip(locks, wanted)]
-    return [_with_ttl_left(etcd, state, patience(), {}) for state in states]
+    return states if brief else [_with_ttl_left(etcd, state, patience(), {}) for state in states]
 
 
 def read_value(etcd: Etcd, keys: Keys, patience: Patience) -> str | None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from distlock_core.lock.prune import Pruned
     from distlock_core.lock.spec import Gate
     from distlock_core.model.freeze import Freeze
+    from distlock_core.model.metrics import Metrics
     from distlock_core.model.policy import Policy
     from distlock_core.model.policy_change import PolicyChange
     from distlock_core.model.windows import Windows
@@ -439,6 +440,17 @@ class Realm:
         return history_of(
             self._etcd, self.prefix, self._mutex, names, self._connect_timeout, since=since, follow=follow
         )
+
+    def metrics(self, names: Sequence[str] = (), *, cancel: Cancel | None = None) -> Metrics:
+        """Return the figures of all locks for Prometheus: `.text` is its text format.
+
+        With `names`, those of these locks: a name may be a pattern such as `es-*`. Raises `ConfigError`,
+        `EtcdUnavailable`, `AccessDenied`.
+        """
+        from distlock_core.lock.figures import read_metrics
+
+        checked = check_names(names, self._mutex) if names else ()
+        return read_metrics(self._etcd, self.prefix, self._mutex, checked, lambda: self._patience(cancel))
 
     def load_all(self) -> None:
         """Import the modules that monitor and end a hold now, so that no import can fail while a lock is held."""

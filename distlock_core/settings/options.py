@@ -13,6 +13,7 @@ from distlock_core.model.ttl import kill_after_of
 from distlock_core.settings.readers import (
     BETWEEN_NAMES,
     read_bool,
+    read_bool_or_path,
     read_choice,
     read_endpoints,
     read_go_duration,
@@ -66,7 +67,7 @@ class Setting(Value):
 
     def as_utf8(self, text: str) -> str:
         """An argument or a variable, decoded by `utf8()`. Names of files stay as the system gives them."""
-        return text if self.read is read_path else utf8(text)
+        return text if self.read in (read_path, read_bool_or_path) else utf8(text)
 
     def value(self, found: object, where: str) -> Any:
         """Read one value. Raises `ConfigError` with its place, what was expected and what was found."""

@@ -137,6 +137,16 @@ def read_path(text: object) -> str:
     return path
 
 
+def read_bool_or_path(text: object) -> bool | str:
+    """A flag that can name a file."""
+    try:
+        return read_bool(text)
+    except ConfigError:
+        if text == "":
+            raise ConfigError("the name of a file") from None
+        return read_path(text)
+
+
 def read_line(text: object) -> str:
     """A line that a shell reads. An empty one would be true without a check."""
     line = read_text(text)

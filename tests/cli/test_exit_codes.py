@@ -108,6 +108,7 @@ def test_not_acquired_is_1_for_busy_timeout_and_no_etcd(run_distlock: Run, realm
         ["--thaw"],
         ["--policy"],
         ["--prune", "--older-than=1d"],
+        ["--metrics"],
     ],
     ids=" ".join,
 )

@@ -45,6 +45,7 @@ BENCH_OPTIONS = {"rounds", "only", "waiters", "nodes", "lines", "quick"}
 OTHERS_OPTIONS = {"rev", "endpoints", "enable-v2", "bump-revision", "enable-grpc-gateway"}  # of etcd and etcdctl
 OTHERS_OPTIONS |= {"client-cert-auth", "auto-compaction-retention", "host-whitelist"}
 OTHERS_OPTIONS |= {"assumeyes"}  # of yum
+OTHERS_OPTIONS |= {"collector"}  # of node_exporter
 OTHERS_OPTIONS |= {"noop", "no-noop", "wait", "yes", "recursive"}  # of puppet, mysqladmin, apt-get, cp
 OTHERS_OPTIONS |= {"no-index", "find-links", "dest"}  # of pip
 OTHERS_OPTIONS |= {"tags", "skip-tags", "start-at-task", "skip", "parents"}  # of ansible-playbook, puppet, mkdir
@@ -161,7 +162,9 @@ def test_the_example_config_file_is_one(tmp_path: Path) -> None:
     assert set(settings.given) >= {"endpoints", "prefix", "timeout"}
 
 
-@pytest.mark.parametrize(("page", "count"), [("README.md", 1), ("docs/library.md", 7), ("docs/history.md", 1)])
+@pytest.mark.parametrize(
+    ("page", "count"), [("README.md", 1), ("docs/library.md", 7), ("docs/history.md", 1), ("docs/metrics.md", 1)]
+)
 def test_the_python_examples_run(page: str, count: int, etcd: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     examples = [example for example in blocks(page, "tried") if "connect(" in example]
     assert len(examples) == count

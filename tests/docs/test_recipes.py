@@ -68,8 +68,10 @@ EXAMPLES = {
     "ansible/tasks/schema_change.yml": "tests/ansible_collection/test_ansible_examples.py",
     "ansible/tasks/upgrade.yml": "tests/ansible_collection/test_ansible_examples.py",
     "cron/backup": "tests/docs/test_recipes.py",
+    "cron/distlock-metrics": "tests/cli/test_metrics_operation.py",
     "name_server/names.py": "tests/docs/test_examples.py",
     "name_server/service.py": "tests/docs/test_examples.py",
+    "prometheus/distlock.rules.yml": "tests/cli/test_metrics_operation.py",
     "puppet/reboot.pp": "tests/puppet_module/test_puppet_examples.py",
     "puppet/upgrade.pp": "tests/puppet_module/test_puppet_examples.py",
     "puppet/whole_run.pp": "tests/puppet_module/test_puppet_examples.py",
@@ -102,6 +104,8 @@ EXAMPLES = {
     "singleton.py": "tests/manager/test_singleton.py",
     "systemd/backup.service": "tests/docs/test_recipes.py",
     "systemd/backup.timer": "tests/docs/test_recipes.py",
+    "systemd/distlock-metrics.service": "tests/cli/test_metrics_operation.py",
+    "systemd/distlock-metrics.timer": "tests/cli/test_metrics_operation.py",
     "systemd/worker.service": "tests/docs/test_recipes.py",
     "unhealthy_service/backend.py": "tests/docs/test_examples.py",
     "unhealthy_service/caller.py": "tests/docs/test_examples.py",
@@ -364,7 +368,7 @@ def test_systemd_accepts_the_units(node: Node, unit: str, tmp_path: Path) -> Non
     units = shutil.copytree(ROOT / "examples/systemd", tmp_path / "units")
     verified = node.run(f"systemd-analyze verify --recursive-errors=no {units / unit}")
     assert verified == (0, "")
-    for command in re.findall(r"^ExecStart=(.+)$", (units / unit).read_text(), re.MULTILINE):
+    for command in re.findall(r"^ExecStart=(.+ -- .+)$", (units / unit).read_text(), re.MULTILINE):
         assert node.run(command) == (0, "")
         assert len(node.called) == 1
 
