@@ -17,7 +17,8 @@ import distlock_core
 
 # The packages that these modules cannot do without. All others are imported where they are used.
 SALT = ("modules.distlock", "modules.distlock_freeze", "modules.distlock_policy", "modules.distlock_run")
-NEED_AN_EXTRA = {f"distlock_core.saltext.{name}": "salt" for name in (*SALT, "states.distlock_run")}
+OTHERS = ("runners.distlock", "states.distlock_run")
+NEED_AN_EXTRA = {f"distlock_core.saltext.{name}": "salt" for name in (*SALT, *OTHERS)}
 FEWEST = 120  # modules, or the wheel is not whole
 
 

@@ -11,13 +11,15 @@ import re
 from distlock_core.base.text import printable
 from distlock_core.base.value import Value
 from distlock_core.errors import DistlockError
-from distlock_core.hints import in_words
+from distlock_core.hints import in_words, sentence
 from distlock_core.settings.realm_options import REALM_SETTINGS, as_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any, Final
+
+    from distlock_core.hints import Hint
 
 
 class Tool(Value):
@@ -31,10 +33,14 @@ class Tool(Value):
         """An error or another message, followed by its advice, in one line."""
         if not isinstance(error, DistlockError):
             return str(error)
-        realm = self.realm(
-            {key: value for key, value in error.realm_settings.items() if key in (*REALM_SETTINGS, "profile")}
-        )
-        return in_words(error.message, error.hints, self.table, self.quoted, realm=realm)
+        return in_words(error.message, error.hints, self.table, self.quoted, realm=self._realm(error.realm_settings))
+
+    def advice(self, hint: Hint, realm_settings: Mapping[str, Any]) -> str:
+        """One hint as a sentence. `realm_settings`: those of the call, that lead to the same realm."""
+        return sentence(hint, self.table, self.quoted, realm=self._realm(realm_settings))
+
+    def _realm(self, given: Mapping[str, Any]) -> str:
+        return self.realm({key: value for key, value in given.items() if key in (*REALM_SETTINGS, "profile")})
 
 
 def _words(value: object) -> str:
@@ -68,7 +74,7 @@ _SALT = {
     "show_key": "See: etcdctl get --prefix {key}",
     "enter": "To release it anyway: distlock.unlock {lock} owner={owner} token={token}{realm}",
     "unlock_dead_run": ("If you are sure that it has ended: distlock.unlock {lock} owner={owner} token={token}{realm}"),
-    "break": "To break it: distlock.break_lock {lock} token={token} reason=WHY{realm}",
+    "break": "To break it: distlock.break {lock} token={token} reason=WHY{realm}",
     "unlock_step": "To release it anyway: distlock.unlock {lock} owner={owner} token={token}{realm}",
     "unlock_later": "When etcd is back: distlock.unlock {lock} owner={owner} token={token}{realm}",
     "choose_token": "Choose one (TOKEN is one of {tokens}): distlock.unlock {lock} owner={owner} token=TOKEN{realm}",
@@ -85,6 +91,14 @@ _SALT = {
     ),
     "raw_prefix": ("If the Go original uses this prefix: raw_prefix: True under distlock: in minion config or pillar"),
     "set_endpoints": "No endpoint is configured: set endpoints under distlock: in minion config or pillar",
+}
+# At the master: each function is called by salt-run, and `show` has the policy.
+_SALT_RUN = {
+    **{code: words.replace("distlock.", "salt-run distlock.") for code, words in _SALT.items()},
+    "policy": "See: salt-run distlock.show {lock}{realm}",
+    "open_window": "Its window is in its policy: salt-run distlock.show {lock}{realm}",
+    "raw_prefix": "If the Go original uses this prefix: raw_prefix: True under distlock: in the master's config",
+    "set_endpoints": "No endpoint is configured: set endpoints under distlock: in the master's config",
 }
 _UNLOCKED = "distlock.distlock.distlock with state: unlocked, name: {lock}, "
 _ANSIBLE = {
@@ -150,6 +164,7 @@ _PUPPET = {
 }
 
 SALT: Final = Tool(_SALT, _for_shell, _salt_realm)
+SALT_RUN: Final = Tool(_SALT_RUN, _for_shell, _salt_realm)  # the runner
 ANSIBLE: Final = Tool(_ANSIBLE, _for_yaml, _ansible_realm)
 PLAY: Final = Tool(_PLAY, _for_yaml, _ansible_realm)  # a strategy
 PUPPET: Final = Tool(_PUPPET, _for_shell, as_options)

@@ -11,15 +11,23 @@ from distlock_core.model.wording import are
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from distlock_core.model.state import Holder
     from distlock_core.settings.options import Settings
 
 
-def break_hold(settings: Settings, token: int | None, *, dry_run: bool = False) -> Holder | None:
+def break_hold(
+    settings: Settings,
+    token: int | None,
+    *,
+    dry_run: bool = False,
+    look: Callable[[Holder], object] = lambda _: None,
+) -> Holder | None:
     """Make sure that the hold with this token has ended; return it, None if there is no such hold any more.
 
-    The settings have the lock, the reason, and the owner who breaks it. Raises as `Realm.break_hold()`, and
-    `ConfigError` without a token: it is what shows that somebody has looked.
+    The settings have the lock, the reason, and the owner who breaks it. `look` is called with the hold just before.
+    Raises as `Realm.break_hold()`, and `ConfigError` without a token: it is what shows that somebody has looked.
     """
     realm, name = connection.realm_of(settings), settings.lockname
     try:
@@ -33,6 +41,7 @@ def break_hold(settings: Settings, token: int | None, *, dry_run: bool = False) 
         if all(holder.token != token for holder in state.holders):
             return None
         holder = hold_to_break(state, token)
+        look(holder)
         return holder if dry_run else realm.break_hold(holder, settings.reason, explicit_owner(settings))
     except LockNotFound:
         return None  # it has ended meanwhile

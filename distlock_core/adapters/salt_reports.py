@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.adapters.acquire_release import Taken
+    from distlock_core.adapters.advice import Tool
     from distlock_core.model.state import Holder
 
 STATES = ("locked", "unlocked", "held", "frozen", "thawed", "run", "policy", "policy_absent")
@@ -43,12 +44,12 @@ def _arguments(loaded: Mapping[str, Any], state: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def raised_as(kind: type[Exception]) -> Iterator[None]:
+def raised_as(kind: type[Exception], tool: Tool = SALT) -> Iterator[None]:
     """Raise an error of distlock as one of this kind, with its advice: Salt prints its own kind in one line."""
     try:
         yield
     except DistlockError as error:
-        raise kind(said(error)) from None
+        raise kind(tool.said(error)) from None
 
 
 def known(fields: dict[str, Any]) -> dict[str, Any]:

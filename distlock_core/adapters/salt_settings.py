@@ -1,4 +1,7 @@
-"""Settings on a minion: arguments, then `distlock:` in minion config or pillar, then the command's own sources."""
+"""Settings on a minion or master: arguments, then `distlock:` in Salt's config, then the command's own sources.
+
+A minion's config is merged with its pillar. A runner at the master has the master's config alone.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
 SECTION = "distlock"
 PROFILES = "profiles"
+MINION, MASTER = "minion config or pillar", "the master's config"
 KEYS = {"name": "lockname", "owner": "id"}  # of arguments that are not named like their setting
 
 
@@ -31,22 +35,39 @@ def of_call(
 
     Arguments that are no settings are ignored; so are those in `without`, which mean something else in this call.
     """
+    return _of_call(salt["config.get"], opts, given, without, MINION)
+
+
+def of_runner_call(
+    runners: Mapping[str, Callable[..., Any]],
+    opts: Mapping[str, Any],
+    given: Mapping[str, Any],
+    without: Collection[str] = (),
+) -> Settings:
+    """Return the settings of a call of a runner, as `of_call()`. `runners` is its `__salt__`: Salt's other runners."""
+    get = runners["config.get"]
+    return _of_call(lambda path, default=None, **_: get(path, default), opts, given, without, MASTER)
+
+
+def _of_call(
+    get: Callable[..., Any], opts: Mapping[str, Any], given: Mapping[str, Any], without: Collection[str], source: str
+) -> Settings:
     keys = {word: KEYS.get(word, word) for word in given if word not in without}
     arguments = {key: given[word] for word, key in keys.items() if key in (*BY_KEY, LOCK_NAMES)}
-    return read(salt, opts, arguments, given.get("profile"))
+    return _read(get, opts, arguments, given.get("profile"), source)
 
 
-def read(
-    salt: Mapping[str, Callable[..., Any]], opts: Mapping[str, Any], arguments: Mapping[str, Any], profile: str | None
+def _read(
+    get: Callable[..., Any], opts: Mapping[str, Any], arguments: Mapping[str, Any], profile: str | None, source: str
 ) -> Settings:
-    """Return the settings of one call. `salt` and `opts` are Salt's `__salt__` and `__opts__`.
+    """Return the settings of one call. `get` is Salt's `config.get`, `opts` its `__opts__`.
 
-    The minion's config overrides the pillar, and a profile overrides the settings beside the profiles. Raises
+    A minion's config overrides the pillar, and a profile overrides the settings beside the profiles. Raises
     `ConfigError`.
     """
     if "lockname" in arguments and arguments["lockname"] is None and arguments.get(LOCK_NAMES) is None:
         raise ConfigError(f"no lock is named: name{f' or {LOCK_NAMES}' if LOCK_NAMES in arguments else ''} is required")
-    config, where = _section(salt["config.get"], profile)
+    config, where = _section(get, profile, source)
     owner = f"salt:{opts['id']}"
     settings = read_settings(arguments, owner, config, where)
     if profile is not None:
@@ -69,28 +90,25 @@ def text_of(value: object, word: str) -> str:
     return "" if value is None else str(Setting(word, word, read_text, "").value(value, word))
 
 
-def _section(get: Callable[..., Any], profile: str | None) -> tuple[dict[str, Any], str]:
-    config, where = _merged(get, SECTION), f"{SECTION}: in minion config or pillar"
+def _section(get: Callable[..., Any], profile: str | None, source: str) -> tuple[dict[str, Any], str]:
+    config, where = _merged(get, SECTION, source), f"{SECTION}: in {source}"
     profiles = config.pop(PROFILES, None) or {}
     if profile is None:
         return config, where
     if not isinstance(profiles, dict) or profile not in profiles:
         known = ", ".join(sorted(map(str, profiles))) if isinstance(profiles, dict) and profiles else "none"
-        raise ConfigError(
-            f"profile {str(profile)!a}: not in {SECTION}:{PROFILES} of minion config or pillar; known: {known}"
-        )
-    return {**config, **_merged(get, f"{SECTION}:{PROFILES}:{profile}")}, f"{SECTION}:{PROFILES}:{profile}"
+        raise ConfigError(f"profile {str(profile)!a}: not in {SECTION}:{PROFILES} of {source}; known: {known}")
+    path = f"{SECTION}:{PROFILES}:{profile}"
+    return {**config, **_merged(get, path, source)}, path
 
 
-def _merged(get: Callable[..., Any], path: str) -> dict[str, Any]:
+def _merged(get: Callable[..., Any], path: str, source: str) -> dict[str, Any]:
     """Minion config and pillar merged key by key: a password may be in one, and endpoints in the other."""
     merged: dict[str, Any] = {}
     for leave_out in ({"omit_opts": True}, {"omit_pillar": True, "omit_master": True}):
         found = get(path, {}, omit_grains=True, **leave_out)
         if not isinstance(found, dict):
-            raise ConfigError(
-                f"{path}: in minion config or pillar: expected keys and values, found {type(found).__name__}"
-            )
+            raise ConfigError(f"{path}: in {source}: expected keys and values, found {type(found).__name__}")
         for key, value in found.items():
             if key == PROFILES and isinstance(value, dict) and isinstance(merged.get(key), dict):
                 merged[key] = {**merged[key], **value}

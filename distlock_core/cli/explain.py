@@ -12,8 +12,6 @@ from distlock_core.cli.render import as_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from distlock_core.cli.command_line import Request
     from distlock_core.lock.explain import Explanation
     from distlock_core.lock.topics import Condition
@@ -35,7 +33,7 @@ def explain(request: Request) -> int:
     )
     done = OK
     if settings.json or not settings.quiet:
-        done = out(as_json({"explained": _json(found)}) if settings.json else _text(found))
+        done = out(as_json({"explained": found.fields(advice)}) if settings.json else _text(found))
     return done if done != OK or found.lets_in else settings.busy_exit_code
 
 
@@ -54,24 +52,3 @@ def _lines(condition: Condition) -> list[str]:
     if condition.who:
         lines.append(f"{indent}who can change it: {condition.who}")
     return [*lines, *(f"{indent}{advice(hint)}" for hint in condition.hints)]
-
-
-def _json(found: Explanation) -> dict[str, Any]:
-    return {
-        "lock": found.lock,
-        "owner": found.owner,
-        "lets_in": found.lets_in,
-        "how": found.how or None,
-        "revision": found.revision,
-        "conditions": [_condition_json(one) for one in found.conditions],
-    }
-
-
-def _condition_json(condition: Condition) -> dict[str, Any]:
-    return {
-        "topic": condition.topic,
-        "holds": condition.holds,
-        "value": condition.value,
-        "who": condition.who or None,
-        "hints": [{**hint.fields(), "advice": advice(hint)} for hint in condition.hints],
-    }

@@ -19,6 +19,7 @@ from distlock_core.lock.topics import TOPICS, Condition, Situation, topic_of, un
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from distlock_core.base.deadline import Patience
     from distlock_core.etcd.client import Etcd
@@ -38,6 +39,17 @@ class Explanation(Value):
     how: str
     revision: int
     conditions: tuple[Condition, ...]
+
+    def fields(self, advice: Callable[[Hint], str]) -> dict[str, Any]:
+        """The explanation for JSON. `advice` words the hints."""
+        return {
+            "lock": self.lock,
+            "owner": self.owner,
+            "lets_in": self.lets_in,
+            "how": self.how or None,
+            "revision": self.revision,
+            "conditions": [one.fields(advice) for one in self.conditions],
+        }
 
 
 def explain(etcd: Etcd, spec: LockSpec, patience: Callable[[], Patience]) -> Explanation:

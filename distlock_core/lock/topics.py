@@ -18,7 +18,7 @@ from distlock_core.model.wording import clock, frozen_by, held_by, owner_of, wai
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Union
+    from typing import Any, Union
 
     from distlock_core.errors import DistlockError
     from distlock_core.etcd.values import Compare
@@ -47,6 +47,16 @@ class Condition(Value):
     who: str = ""
     hints: tuple[Hint, ...] = ()
     is_always_told: bool = False  # even if it is no condition of the transaction
+
+    def fields(self, advice: Callable[[Hint], str]) -> dict[str, Any]:
+        """The condition for JSON. `advice` words the hints."""
+        return {
+            "topic": self.topic,
+            "holds": self.holds,
+            "value": self.value,
+            "who": self.who or None,
+            "hints": [{**hint.fields(), "advice": advice(hint)} for hint in self.hints],
+        }
 
 
 class Situation(Value):

@@ -43,15 +43,12 @@ from salt.exceptions import CommandExecutionError
 
 try:
     from distlock_core.adapters import acquire_release
-    from distlock_core.adapters.breaking import break_hold
-    from distlock_core.adapters.past import entries_of
-    from distlock_core.adapters.salt_reports import known, raised_as
+    from distlock_core.adapters.advice import SALT
+    from distlock_core.adapters.salt_reports import raised_as
     from distlock_core.adapters.salt_settings import of_call
-    from distlock_core.adapters.settings import read_flag, read_token
-    from distlock_core.cli.render import holder_json, locks_json
-    from distlock_core.connection import realm_of
+    from distlock_core.adapters.settings import read_token
+    from distlock_core.cli import salt
     from distlock_core.errors import ConfigError, LockNotFound, NotHolder
-    from distlock_core.model.wording import are
     from distlock_core.process.identity import trace_of
 
     MISSING = ""
@@ -60,16 +57,13 @@ except ImportError as error:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Any
-
-    from distlock_core.model.state import Holder
 
     __salt__: dict[str, Any]
     __opts__: dict[str, Any]
 
 __virtualname__ = "distlock"
-__func_alias__ = {"list_": "list"}
+__func_alias__ = {"break_": "break", "list_": "list"}  # both words are Python's
 
 
 def __virtual__() -> str | tuple[bool, str]:
@@ -172,7 +166,7 @@ def lock(
         if pid is None and (ttl is not None or on_loss is not None):
             raise ConfigError("ttl and on_loss apply to a lock that is bound to a process: they go with while_pid")
         holders = acquire_release.take(settings, run=pid, taker=trace_of(), bound=pid is not None).holders
-        return _one_or_all(holders, lock_names)
+        return salt.one_or_all(salt.holds(holders), lock_names)
 
 
 def unlock(
@@ -224,18 +218,10 @@ def unlock(
     """
     with raised_as(CommandExecutionError):
         settings = of_call(__salt__, __opts__, locals())
-        holders = acquire_release.release(
-            settings,
-            taker=trace_of(),
-            token=read_token(token),
-            force=read_flag(force, "force"),
-        )
-        if not holders:
-            raise LockNotFound(f"{are(settings.lock_names)} not locked")
-        return _one_or_all(holders, lock_names)
+        return salt.one_or_all(salt.unlock(settings, token, force), lock_names)
 
 
-def break_lock(
+def break_(
     name: str,
     token: int,
     reason: str,
@@ -247,9 +233,9 @@ def break_lock(
     release_timeout: float | None = None,
 ) -> dict[str, Any]:
     """
-    End the hold of another owner, and return what it was. Look with ``distlock.show`` first: ``token`` names the hold
-    that was shown, and no later one is ended. It is an error if that hold has ended or changed. The process that holds
-    it is not ended.
+    End the hold of another owner, and return what it was, with what this minion knows about its process, machine and
+    keeper. Look with ``distlock.show`` first: ``token`` names the hold that was shown, and no later one is ended. It is
+    an error if that hold has ended or changed. The process that holds it is not ended.
 
     token
         The fencing token of the hold.
@@ -264,14 +250,10 @@ def break_lock(
 
     .. code-block:: bash
 
-        salt db1 distlock.break_lock percona_prod token=4711 reason='db3 is down, the upgrade was rolled back'
+        salt db1 distlock.break percona_prod token=4711 reason='db3 is down, the upgrade was rolled back'
     """
     with raised_as(CommandExecutionError):
-        settings = of_call(__salt__, __opts__, locals())
-        broken = break_hold(settings, read_token(token))
-        if broken is None:
-            raise LockNotFound(f"no hold of {settings.lockname} has token {token}: it ended, or never existed")
-        return known(holder_json(broken))
+        return salt.break_one(of_call(__salt__, __opts__, locals()), token)
 
 
 def show(
@@ -294,9 +276,7 @@ def show(
         salt db1 distlock.show percona_prod
     """
     with raised_as(CommandExecutionError):
-        settings = of_call(__salt__, __opts__, locals())
-        states = realm_of(settings).show_all(settings.lock_names)
-        return [known(lock) for state in states for lock in locks_json(state)]
+        return salt.show(of_call(__salt__, __opts__, locals()))
 
 
 def list_(
@@ -316,8 +296,7 @@ def list_(
         salt db1 distlock.list profile=staging
     """
     with raised_as(CommandExecutionError):
-        settings = of_call(__salt__, __opts__, locals())
-        return [known(lock) for state in realm_of(settings).list() for lock in locks_json(state)]
+        return salt.list_all(of_call(__salt__, __opts__, locals()))
 
 
 def history(
@@ -347,8 +326,39 @@ def history(
         salt db1 distlock.history
     """
     with raised_as(CommandExecutionError):
-        settings = of_call(__salt__, __opts__, locals(), without=("name",))
-        return [known(entry) for entry in entries_of(realm_of(settings), name, since)]
+        return salt.history(of_call(__salt__, __opts__, locals(), without=("name",)), name, since)
+
+
+def explain(
+    name: str,
+    owner: str | None = None,
+    slots: int | None = None,
+    shared: bool | str | None = None,
+    window: list[str] | str | None = None,
+    rank: int | None = None,
+    endpoints: list[str] | str | None = None,
+    prefix: str | None = None,
+    profile: str | None = None,
+    connect_timeout: float | None = None,
+) -> dict[str, Any]:
+    """
+    Return whether this owner would acquire the lock now (``lets_in``), and every condition of that: ``topic``, whether
+    it ``holds``, its present ``value``, ``who`` can change it, and in ``hints`` the ``advice`` how. It only reads.
+
+    owner
+        Default: ``salt:`` and the minion's id.
+
+    slots, shared, window, rank
+        As for the call that is not let in.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 distlock.explain percona_prod
+    """
+    with raised_as(CommandExecutionError):
+        return salt.explain(of_call(__salt__, __opts__, locals()), SALT)
 
 
 def verify(
@@ -379,9 +389,3 @@ def verify(
         except (LockNotFound, NotHolder):
             return False
         return True
-
-
-def _one_or_all(holders: Sequence[Holder], lock_names: object) -> dict[str, Any] | list[dict[str, Any]]:
-    """The hold of the lock, or a list for a call that has named its locks in a list."""
-    found = [known(holder_json(holder)) for holder in holders]
-    return found[0] if lock_names is None else found

@@ -9,14 +9,9 @@ from __future__ import annotations
 from salt.exceptions import CommandExecutionError
 
 try:
-    from distlock_core.adapters.freezing import ensure_frozen, ensure_thawed, read_duration
-    from distlock_core.adapters.salt_reports import known, raised_as
-    from distlock_core.adapters.salt_settings import of_call, text_of
-    from distlock_core.adapters.settings import read_flag
-    from distlock_core.cli.render import frozen_json
-    from distlock_core.errors import Frozen, NotFrozen
-    from distlock_core.hints import REPLACE_FREEZE, Hint
-    from distlock_core.model.wording import is_frozen_by
+    from distlock_core.adapters.salt_reports import raised_as
+    from distlock_core.adapters.salt_settings import of_call
+    from distlock_core.cli import salt
 
     IS_INSTALLED = True
 except ImportError:
@@ -75,13 +70,7 @@ def freeze(
     """
     with raised_as(CommandExecutionError):
         settings, lock = _settings_and_name(locals())
-        text = text_of(reason, "reason")
-        seconds = read_duration(duration)
-        done = ensure_frozen(settings, lock, text, seconds, force=read_flag(force, "force"))
-        if not done.changed and done.freeze is not None:
-            raise Frozen(f"{is_frozen_by(done.freeze)}: left as it is", hints=[Hint(REPLACE_FREEZE)])
-        assert done.freeze is not None
-        return known({"lock": lock, **frozen_json(done.freeze)})
+        return salt.freeze(settings, lock, reason, duration, force)
 
 
 def thaw(
@@ -104,10 +93,7 @@ def thaw(
     """
     with raised_as(CommandExecutionError):
         settings, lock = _settings_and_name(locals())
-        ended = ensure_thawed(settings, lock)
-        if ended is None:
-            raise NotFrozen(f"{lock or 'the realm'} is not frozen")
-        return known({"lock": lock, **frozen_json(ended)})
+        return salt.thaw(settings, lock)
 
 
 def _settings_and_name(given: dict[str, Any]) -> tuple[Settings, str | None]:

@@ -30,6 +30,7 @@ TABLES = {
     "python": PYTHON,
     "distlock": commands.COMMANDS,
     "salt": advice.SALT.table,
+    "salt-run": advice.SALT_RUN.table,
     "ansible": advice.ANSIBLE.table,
     "puppet": advice.PUPPET.table,
 }

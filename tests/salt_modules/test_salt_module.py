@@ -44,12 +44,16 @@ def test_a_hold_is_broken_by_its_token_and_with_a_reason(minion: Minion, keys: E
     (shown,) = minion.call("distlock.show", "x")
     token = f"token={shown['token']}"
     later = f"token={shown['token'] + 1}"
-    assert f"no hold of x has {later.replace('=', ' ')}" in minion.refused(
-        "distlock.break_lock", "x", later, "reason=y"
-    )
-    assert "is not broken without a reason" in minion.refused("distlock.break_lock", "x", token, "reason=''")
+    assert f"no hold of x has {later.replace('=', ' ')}" in minion.refused("distlock.break", "x", later, "reason=y")
+    explained = minion.call("distlock.explain", "x")
+    holders = explained["conditions"][0]
+    assert (explained["lets_in"], explained["owner"], holders["topic"]) == (False, "salt:m0", "holders")
+    assert holders["hints"][0]["advice"] == f"To break it: distlock.break x {token} reason=WHY"
+    assert "is not broken without a reason" in minion.refused("distlock.break", "x", token, "reason=''")
     assert keys.keys() == ["x"]
-    assert minion.call("distlock.break_lock", "x", token, "reason=node-3 is down")["owner"] == "node-3"
+    broken = minion.call("distlock.break", "x", token, "reason=node-3 is down")
+    assert (broken["owner"], broken["by"], broken["why"]) == ("node-3", "salt:m0", "node-3 is down")
+    assert (broken["process"], broken["machine"]) == ("unknown", "unknown")  # the record says nothing of it
     (shown,) = minion.call("distlock.show", "x")
     last = shown["last"]
     assert (last["how"], last["by"], last["why"]) == ("broken", "salt:m0", "node-3 is down")
@@ -94,7 +98,7 @@ def test_every_function_has_an_example_of_its_command_line(minion: Minion) -> No
     documented = minion.call("sys.doc", "distlock")
     named = {name.partition(".")[2] for name in documented}
     policies = {"policy", "set_policy", "clear_policy"}
-    others = {"break_lock", "freeze", "history", "list", "lock", "run", "show", "thaw", "unlock", "verify"}
+    others = {"break", "explain", "freeze", "history", "list", "lock", "run", "show", "thaw", "unlock", "verify"}
     assert named == others | policies
     for name, text in documented.items():
         assert "CLI Example:" in text, name

@@ -68,7 +68,7 @@ def test_another_owners_lock_is_unlocked_only_by_force(minion: Minion, keys: Etc
         again=("distlock.unlocked", {"name": "x"}),
     )
     assert (done["plain"].result, done["plain"].changes) == (False, {})
-    advice = r"To break it: distlock\.break_lock x token=\d+ reason=WHY\. See: distlock\.show x"
+    advice = r"To break it: distlock\.break x token=\d+ reason=WHY\. See: distlock\.show x"
     assert re.search(advice, done["plain"].comment)
     assert done["quoted"].result is False
     assert (done["forced"].result, done["forced"].changes) == (True, {"x": {"old": "node-3", "new": None}})

@@ -188,6 +188,45 @@ class Minion:
         return done
 
 
+class MasterAlone:
+    """A master's config and folders, without a running master or minion."""
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        self.folder = folder
+        (folder / "var/cache/salt/master/proc").mkdir(parents=True)  # a master makes it when it starts
+        document = {"root_dir": str(folder), "user": getpass.getuser(), "interface": "127.0.0.1", **FAST, **config}
+        (folder / "master").write_text(yaml.safe_dump(document))
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """One call of `salt-run`."""
+        command = [str(BIN / "salt-run"), "--config-dir", str(self.folder), "--out=json", *arguments]
+        return run_salt(command)
+
+    def calls(self, *calls: tuple[str, dict[str, Any]]) -> list[Any]:
+        """What runners return, called in this order by Salt's own loader in one process; of an error its text."""
+        done = subprocess.run(
+            [sys.executable, "-c", CALLS, str(self.folder)],
+            input=json.dumps(calls),
+            env=clean_environment(),
+            capture_output=True,
+            text=True,
+            timeout=CALL_TIMEOUT,
+            check=True,
+        )
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+CALLS = """
+import json, sys, salt.config, salt.loader
+runners = salt.loader.runner(salt.config.master_config(sys.argv[1] + "/master"))
+for function, arguments in json.load(sys.stdin):
+    try:
+        print(json.dumps(runners[function](**arguments)))
+    except salt.exceptions.CommandExecutionError as error:
+        print(json.dumps(str(error)))
+"""
+
+
 class Fleet:
     """A real master and real minions. Ended with `stop()`."""
 

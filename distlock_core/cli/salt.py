@@ -1,0 +1,118 @@
+"""Salt's functions: what its execution module and its runner share, and the results as Salt prints them.
+
+The results have the fields of the command's JSON, without those that are unknown or do not apply.
+"""
+
+from __future__ import annotations
+
+import os
+
+from distlock_core.adapters import acquire_release
+from distlock_core.adapters.breaking import break_hold
+from distlock_core.adapters.freezing import ensure_frozen, ensure_thawed, read_duration
+from distlock_core.adapters.past import entries_of
+from distlock_core.adapters.salt_reports import known
+from distlock_core.adapters.salt_settings import text_of
+from distlock_core.adapters.settings import explicit_owner, read_flag, read_token
+from distlock_core.cli.render import frozen_json, holder_json, locks_json
+from distlock_core.connection import realm_of
+from distlock_core.errors import Frozen, LockNotFound, NotFrozen
+from distlock_core.hints import REPLACE_FREEZE, Hint
+from distlock_core.lock.holder_life import HolderLife
+from distlock_core.model.wording import are, is_frozen_by
+from distlock_core.process.identity import trace_of
+from distlock_core.process.nesting import held_around
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from distlock_core.adapters.advice import Tool
+    from distlock_core.model.freeze import Freeze
+    from distlock_core.model.state import Holder
+    from distlock_core.settings.options import Settings
+
+    Result = dict[str, Any]
+
+
+def holds(holders: Sequence[Holder]) -> list[Result]:
+    return [known(holder_json(holder)) for holder in holders]
+
+
+def one_or_all(found: list[Result], lock_names: object) -> Result | list[Result]:
+    """The result for one lock, or a list for a call that has named its locks in a list."""
+    return found[0] if lock_names is None else found
+
+
+def unlock(settings: Settings, token: object, force: object) -> list[Result]:
+    """Release the locks of the settings' owner. Raises `DistlockError`."""
+    named, forced = read_token(token), read_flag(force, "force")
+    holders = acquire_release.release(settings, taker=trace_of(), token=named, force=forced)
+    if not holders:
+        raise LockNotFound(f"{are(settings.lock_names)} not locked")
+    return holds(holders)
+
+
+def break_one(settings: Settings, token: object) -> Result:
+    """Break the hold with this token, and return it, with what is known here about the life behind it."""
+    named = read_token(token)
+    lives: list[HolderLife] = []  # read before this machine's notes on the hold are gone with it
+    broken = break_hold(settings, named, look=lambda holder: lives.append(HolderLife.of(holder, settings.state_dir)))
+    if broken is None:
+        raise LockNotFound(f"no hold of {settings.lockname} has token {named}: it ended, or never existed")
+    (life,) = lives
+    about = {"by": explicit_owner(settings), "why": settings.reason}
+    found = {"process": life.process, "machine": life.machine, "keeper_process": life.keeper}
+    return known({**holder_json(broken), **about, **found})
+
+
+def show(settings: Settings) -> list[Result]:
+    states = realm_of(settings).show_all(settings.lock_names)
+    return [known(lock) for state in states for lock in locks_json(state)]
+
+
+def list_all(settings: Settings) -> list[Result]:
+    return [known(lock) for state in realm_of(settings).list() for lock in locks_json(state)]
+
+
+def history(settings: Settings, name: Sequence[str] | str | None, since: object) -> list[Result]:
+    return [known(entry) for entry in entries_of(realm_of(settings), name, since)]
+
+
+def explain(settings: Settings, tool: Tool) -> Result:
+    """Whether the settings' owner would acquire the lock now, and each condition of that, with the tool's advice."""
+    found = realm_of(settings).explain(
+        settings.lockname,
+        explicit_owner(settings),
+        slots=settings.slots if "slots" in settings.given and not settings.shared else None,
+        window=settings.window,
+        rank=settings.rank,
+        shared=settings.shared,
+        inside=held_around(os.environ),
+    )
+    reach = dict(settings.realm_arguments)
+    fields = found.fields(lambda hint: tool.advice(hint, reach))
+    return known({**fields, "conditions": [known(one) for one in fields["conditions"]]})
+
+
+def freeze(settings: Settings, lock: str | None, reason: object, duration: object, force: object) -> Result:
+    """Freeze the lock, or without one the realm. Raises `Frozen` if it is frozen already, and not `force`."""
+    text, seconds = text_of(reason, "reason"), read_duration(duration)
+    done = ensure_frozen(settings, lock, text, seconds, force=read_flag(force, "force"))
+    assert done.freeze is not None
+    if not done.changed:
+        raise Frozen(f"{is_frozen_by(done.freeze)}: left as it is", hints=[Hint(REPLACE_FREEZE)])
+    return _freeze_result(settings, lock, done.freeze)
+
+
+def thaw(settings: Settings, lock: str | None) -> Result:
+    """End the freeze of the lock, or without one that of the realm. Raises `NotFrozen`."""
+    ended = ensure_thawed(settings, lock)
+    if ended is None:
+        raise NotFrozen(f"{lock or 'the realm'} is not frozen")
+    return _freeze_result(settings, lock, ended)
+
+
+def _freeze_result(settings: Settings, lock: str | None, freeze: Freeze) -> Result:
+    return known({"lock": lock, "prefix": settings.prefix, **frozen_json(freeze)})

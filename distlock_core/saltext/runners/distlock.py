@@ -1,0 +1,1 @@
+../../../salt/_runners/distlock.py
