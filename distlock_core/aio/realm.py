@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from distlock_core.lock.loss_reasons import Loss
     from distlock_core.lock.prune import Pruned
     from distlock_core.lock.realm import Realm
+    from distlock_core.lock.wait_until import Reached
     from distlock_core.model.freeze import Freeze
     from distlock_core.model.metrics import Metrics
     from distlock_core.model.policy import Policy
@@ -111,6 +112,9 @@ class AsyncRealm:
 
     async def explain(self, name: str, owner: str | None = None, **options: Any) -> Explanation:
         return await in_thread(lambda interrupt: self.sync.explain(name, owner, cancel=interrupt, **options))
+
+    async def wait(self, name: str | Sequence[str], until: str = "free", **options: Any) -> Reached:
+        return await in_thread(lambda interrupt: self.sync.wait(name, until, cancel=interrupt, **options))
 
     async def prune(self, older_than: float, *, dry_run: bool = False) -> Pruned:
         return await in_thread(lambda interrupt: self.sync.prune(older_than, dry_run=dry_run, cancel=interrupt))

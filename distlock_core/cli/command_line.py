@@ -19,6 +19,7 @@ from distlock_core.cli.option_rules import (
     check_policy,
     check_that_they_go,
     check_together,
+    check_until,
 )
 from distlock_core.errors import DistlockError
 from distlock_core.model.checks import check_name
@@ -44,7 +45,8 @@ class Request(Value):
     `limit`: time limit of the command, in seconds. `waits_for` (pid, start time): a process whose end ends the wait.
     `tells_wait`: report the wait once the lock is acquired. `dry_run`: only say what would be done. `older_than`
     (seconds) is for `prune`, `clear` for `policy`, `yes` for `break`, `lasts` (seconds) for `freeze`; `since`
-    (seconds), `follow` and `plot` (a file, - for the terminal) are for `history`, `metrics_file` for `metrics`.
+    (seconds), `follow` and `plot` (a file, - for the terminal) are for `history`, `metrics_file` for `metrics`,
+    `until` for `wait`.
     """
 
     operation: str
@@ -64,6 +66,7 @@ class Request(Value):
     yes: bool = False
     plot: str | None = None
     metrics_file: str | None = None
+    until: str = "free"
 
 
 class AdviceData:
@@ -94,6 +97,7 @@ def parse(arguments: Sequence[str]) -> Request:
     force, token = options.pop("force", False), options.pop("token", None)
     older_than, dry_run = options.pop("older-than", None), options.pop("dry-run", False)
     lasts, clear, yes = options.pop("for", None), options.pop("clear", False), options.pop("yes", False)
+    until = options.pop("until", "free")
     since, follow, plot = options.pop("since", None), options.pop("follow", False), options.pop("plot", None)
     given = {_BY_OPTION[name].key: value for name, value in options.items()}
     settings = load(given, names={_BY_OPTION[name].key: f"--{name}" for name in options})
@@ -122,6 +126,7 @@ def parse(arguments: Sequence[str]) -> Request:
         raise UsageError("--prune needs an age: --older-than=30d keeps what is younger than 30 days")
     if operation == "policy":
         check_policy(options, settings, clear=clear, dry_run=dry_run)
+    check_until(until, options)
     check_plot(plot, options, follow=follow)
     check_names(operation, settings)
     return Request(
@@ -139,6 +144,7 @@ def parse(arguments: Sequence[str]) -> Request:
         yes=yes,
         plot=plot,
         metrics_file=file if isinstance(file, str) and file != STDOUT else None,
+        until=until,
     )
 
 

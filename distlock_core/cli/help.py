@@ -26,6 +26,8 @@ Usage:
       show the holder, since when, why, and the waiters
   distlock --lock-name=NAME --explain [OPTIONS]
       would it be acquired now, and if not, why: every condition; reads only
+  distlock --lock-name=NAME --wait [--until=free|idle|thawed] [OPTIONS]
+      wait until it is free, and take nothing; idle: nobody waits either
   distlock --lock-name=NAME --get [OPTIONS]
       print the value that it carries
   distlock --lock-name=NAME --update --value=TEXT [OPTIONS]
@@ -108,6 +110,9 @@ HELP = (
     )
     + _option("--yes", "for --break: do not ask; needs --reason")
     + _option("--clear", "for --policy: remove the policy, or replace it by what is named")
+    + _option(
+        "--until=free|idle|thawed", "for --wait: free (default), idle: nobody holds it or waits, thawed: not frozen"
+    )
     + _option("--since=AGE", "for --history: 2h, 7d; what ended before is left out")
     + _option("--plot=FILE", "for --history: draw it into an .svg, .png or .html file, or with - in the terminal")
     + _option("--follow", "for --history: go on with what happens from now on")

@@ -97,6 +97,12 @@ def _watch(request: Request) -> int:
     return watch(request)
 
 
+def _wait(request: Request) -> int:
+    from distlock_core.cli.wait import wait
+
+    return wait(request)
+
+
 def _freeze(request: Request) -> int:
     if request.dry_run:
         from distlock_core.cli.planning import plan_freeze
@@ -204,6 +210,7 @@ OPERATIONS: dict[str, Callable[[Request], int]] = {
     "explain": _explain,
     "get": _get,
     "watch": _watch,
+    "wait": _wait,
     "update": _update,
     "verify": _verify,
     "freeze": _freeze,

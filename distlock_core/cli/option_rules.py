@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 OPERATIONS = (
     *("lock", "unlock", "break", "list", "show", "explain", "get", "watch", "update", "verify", "freeze", "thaw"),
-    *("policy", "prune", "history", "metrics", "help", "version"),
+    *("policy", "prune", "history", "metrics", "wait", "help", "version"),
 )
 WITHOUT_A_LOCK = ("list", "watch", "freeze", "thaw", "policy", "prune", "history", "metrics", "help", "version")
 # May be given several --lock-name.
-WITH_SEVERAL = ("run", "lock", "unlock", "list", "show", "verify", "prune", "history", "metrics")
+WITH_SEVERAL = ("run", "lock", "unlock", "list", "show", "verify", "prune", "history", "metrics", "wait")
 OF_A_REALM = (
     "list",
     "freeze",
@@ -41,7 +41,9 @@ def check_operation(operations: Sequence[str], options: Mapping[str, Any], comma
         raise UsageError(f"--{operations[0]} and --{operations[1]} are mutually exclusive: use one of them")
     if operations and command:
         advice = "leave out one of them"
-        if "lock-name" not in options and len(command) == 1:
+        if operations[0] == "wait":
+            advice = "a command waits for its lock by itself, and then holds it: leave out --wait"
+        elif "lock-name" not in options and len(command) == 1:
             advice = f"a lock is named with --lock-name={printable(command[0])}"
         if operations[0] == "metrics" and len(command) == 1:
             advice = f"a file is named with --metrics={printable(command[0])}"
@@ -53,7 +55,8 @@ def check_operation(operations: Sequence[str], options: Mapping[str, Any], comma
     if not operations and not command:
         raise UsageError(
             "nothing to do: give a command to run under the lock, or one of --lock, --unlock, --break, --list, --show, "
-            "--explain, --get, --watch, --update, --verify, --freeze, --thaw, --policy, --prune, --history, --metrics. "
+            "--explain, --get, --watch, --update, --verify, --freeze, --thaw, --policy, --prune, --history, --metrics, "
+            "--wait. "
             "See: distlock --help"
         )
 
@@ -72,7 +75,8 @@ _POLICY = {**_CLAIM, "policy": "is a rule that a policy can have"}
 _EXPLAINED = {**_POLICY, "explain": "is how the lock would be acquired"}
 _ORIGINAL = "has no effect, and is accepted because the Go original accepts it"
 _LIKE_THE_ORIGINAL = {"unlock": _ORIGINAL, "list": _ORIGINAL}
-_WAIT = {**_CLAIM, **_LIKE_THE_ORIGINAL}
+_WAIT = {**_CLAIM, "wait": "is how long the condition is waited for", **_LIKE_THE_ORIGINAL}
+_AWAITED = "is how the lock would be acquired once it is free"
 
 # All options, and the operations that each goes with: with others it is refused.
 GOES_WITH: dict[str, dict[str, str]] = {
@@ -115,9 +119,13 @@ GOES_WITH: dict[str, dict[str, str]] = {
         **dict.fromkeys(("show", "explain"), "has the notes that tell whether a hold's process is gone"),
     },
     "unreachable-exit-code": dict.fromkeys(_REACH, "is the exit code if no etcd answers"),
-    "rank": {**_CLAIM, "explain": _EXPLAINED["explain"]},
-    "shared": {**_CLAIM, "explain": _EXPLAINED["explain"]},
-    "busy-exit-code": {**_CLAIM, "explain": "is the exit code if this owner would not be let in"},
+    "rank": {**_CLAIM, "explain": _EXPLAINED["explain"], "wait": _AWAITED},
+    "shared": {**_CLAIM, "explain": _EXPLAINED["explain"], "wait": _AWAITED},
+    "busy-exit-code": {
+        **_CLAIM,
+        "explain": "is the exit code if this owner would not be let in",
+        "wait": "is the exit code if the condition is not met in time",
+    },
     "release-timeout": {
         "run": "limits the release after the command",
         "lock": "limits the undoing of an attempt, and the release by a keeper",
@@ -125,7 +133,7 @@ GOES_WITH: dict[str, dict[str, str]] = {
         "prune": "limits the deletion",
     },
     "ttl": _CLAIM,
-    **dict.fromkeys(("slots", "window"), _EXPLAINED),
+    **{name: {**_EXPLAINED, "wait": _AWAITED} for name in ("slots", "window")},
     "expect": _POLICY,
     "cooldown": {**_COMMAND, "unlock": "leaves the lock taken for that time", "policy": _POLICY["policy"]},
     **dict.fromkeys(("refresh", "kill-after", "on-loss"), _LEASE),
@@ -142,6 +150,7 @@ GOES_WITH: dict[str, dict[str, str]] = {
     "clear": {"policy": "removes the rules of a policy"},
     "since": {"history": "leaves out what ended before that time"},
     "plot": {"history": "is the file of a picture of it"},
+    "until": {"wait": "is the condition that is waited for"},
     "follow": {"history": "goes on with what happens from now on"},
 }
 
@@ -178,6 +187,13 @@ def check_together(operation: str, options: Mapping[str, Any], settings: Setting
         raise UsageError("--log-file is the log of the keeper: it needs --lock --while-pid")
     if settings.node and operation == "run" and settings.ttl is None and settings.heartbeat is None:
         raise UsageError("--node needs a time limit for the command's answer: use --ttl or --heartbeat")
+
+
+def check_until(until: str, options: Mapping[str, Any]) -> None:
+    """Refuse options without a meaning for what `--wait` waits for."""
+    for name in ("slots", "shared", "window", "rank") if until != "free" else ():
+        if name in options and options[name] is not False:
+            raise UsageError(f"--{name} is about a lock that is free: it goes with --until=free")
 
 
 def _check_gate(operation: str, options: Mapping[str, Any], settings: Settings) -> None:

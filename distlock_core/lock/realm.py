@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from distlock_core.lock.loss_reasons import Loss
     from distlock_core.lock.prune import Pruned
     from distlock_core.lock.spec import Gate
+    from distlock_core.lock.wait_until import Obstacle, Reached
     from distlock_core.model.freeze import Freeze
     from distlock_core.model.metrics import Metrics
     from distlock_core.model.policy import Policy
@@ -353,6 +354,39 @@ class Realm:
 
         spec = spec_of(self.lock(name, owner, slots=slots, window=window, rank=rank, shared=shared, inside=inside))
         return explain(self._etcd, spec, lambda: self._patience(cancel))
+
+    def wait(
+        self,
+        name: str | Sequence[str],
+        until: str = "free",
+        *,
+        timeout: float | None = None,
+        slots: int | None = None,
+        shared: bool = False,
+        window: str | None = None,
+        rank: int = DEFAULT_RANK,
+        inside: Mapping[bytes, int] | None = None,
+        cancel: Cancel | None = None,
+        progress: Callable[[Obstacle], None] | None = None,
+    ) -> Reached:
+        """Wait until a lock is free, and take nothing: no lock, no place in the queue. Return what was seen.
+
+        `until` is free: `lock()` with these arguments would acquire it at once, so that of several slots one is enough;
+        idle: nobody holds it and nobody waits for it, in any slot; or thawed: neither the lock nor the realm is frozen.
+        Of several names, all are at the same moment. Without `slots` the number of slots is that of the policy, else of
+        the present holders. The condition may be over by the return: others wait too, and whoever acquires the lock
+        comes first. `timeout` (seconds) 0 only looks; None and negative numbers wait forever. `progress` is called with
+        each `Obstacle`. Nothing is written to etcd. Raises `LockBusy`, `Frozen` (with a timeout of 0, and `LockBusy`
+        for a lock held around this process), `AcquireTimeout`, `LimitConflict`, `ConfigError`, `EtcdUnavailable`,
+        `AccessDenied`.
+        """
+        from distlock_core.base.deadline import Wait
+        from distlock_core.lock.lock import spec_of
+        from distlock_core.lock.wait_until import WaitUntil
+
+        spec = spec_of(self.lock(name, slots=slots, window=window, rank=rank, shared=shared, inside=inside))
+        wait = Wait.of(timeout)
+        return WaitUntil(self._etcd, spec, until, wait, self._connect_timeout, cancel, progress).run()
 
     def prune(self, older_than: float, *, dry_run: bool = False, cancel: Cancel | None = None) -> Pruned:
         """Delete the notes on how the last hold of a lock ended that are older than `older_than` seconds.

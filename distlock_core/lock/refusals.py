@@ -39,9 +39,9 @@ def busy(
     frozen = [state for state, _ in blocked if state.frozen is not None]
     if closed is not None and not frozen:
         opens, hints = closed.opens_at, _hints(blocked)
-        return OutsideWindow(_why(blocked), state=blocked[0][0], states=states, opens_at=opens, hints=hints)
+        return OutsideWindow(why_blocked(blocked), state=blocked[0][0], states=states, opens_at=opens, hints=hints)
     kind = Frozen if frozen else LockBusy
-    return kind(_why(blocked), state=(*frozen, blocked[0][0])[0], states=states, hints=_hints(blocked))
+    return kind(why_blocked(blocked), state=(*frozen, blocked[0][0])[0], states=states, hints=_hints(blocked))
 
 
 def mutex_busy(states: Sequence[LockState]) -> LockBusy:
@@ -57,7 +57,7 @@ def timeout(
     blocked: Sequence[Blocked], states: Sequence[LockState], seconds: float, away: str, gate: str = ""
 ) -> AcquireTimeout:
     silent = f"; {gate}" if gate else f"; last error: {away}" if away else ""
-    message = f"gave up after {seconds:.1f}s: {_why(blocked)}{silent}"
+    message = f"gave up after {seconds:.1f}s: {why_blocked(blocked)}{silent}"
     return AcquireTimeout(message, state=blocked[0][0], states=states, hints=_hints(blocked))
 
 
@@ -74,14 +74,15 @@ def holds_some(entered: Sequence[Reentry], blocked: Sequence[Blocked], number: i
         return None
     held = " and ".join(printable(entry.holder.lock) for entry in entered)
     return LockBusy(
-        f"{_why(blocked)}; this owner holds {held}, and waiting while holding could block others for ever: release "
-        f"{held}, or try again once {printable(blocked[0][0].name)} is free",
+        f"{why_blocked(blocked)}; this owner holds {held}, and waiting while holding could block others for ever: "
+        f"release {held}, or try again once {printable(blocked[0][0].name)} is free",
         state=blocked[0][0],
         hints=[see(blocked[0][0].name)],
     )
 
 
-def _why(blocked: Sequence[Blocked]) -> str:
+def why_blocked(blocked: Sequence[Blocked]) -> str:
+    """Why these locks cannot be taken now, in one line."""
     whole = [one for one in blocked if one[0].frozen is not None and one[0].frozen.lock is None]
     blocked = whole[:1] or blocked  # a freeze of the realm is the same for all of them
     return "; ".join(f"{taken(state)}{_because(own)}" for state, own in blocked)

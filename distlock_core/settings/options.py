@@ -365,5 +365,6 @@ OF_ONE_CALL = {
     "since": Setting("since", "since", read_span, None, placeholder="AGE"),
     "follow": Setting("follow", "follow", read_bool, False, flag=True),
     "yes": Setting("yes", "yes", read_bool, False, flag=True),
+    "until": Setting("until", "until", read_choice("free", "idle", "thawed"), "free", placeholder="free|idle|thawed"),
     "plot": Setting("plot", "plot", read_text, None, placeholder="FILE"),
 }

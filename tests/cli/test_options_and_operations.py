@@ -35,6 +35,7 @@ VALUES = {
     "ttl": "60",
     "gate-timeout": "60",
     "plot": "-",
+    "until": "idle",
 }
 FLAGS = {one.option for one in (*SETTINGS, *OF_ONE_CALL.values()) if one.flag}
 OPTIONS = [*(one.option for one in SETTINGS if "option" in one.scope), *OF_ONE_CALL]
@@ -146,9 +147,12 @@ WAIT = "this operation does not wait for a lock; --connect-timeout limits the co
         (["--list", "--force"], FORCE),
         (["--show", "--lock-name=x", "--token=5"], TOKEN),
         (["--freeze", "--token=4"], TOKEN),
-        (["--show", "--lock-name=x", "--slots=3"], "--slots goes with -- COMMAND, --lock, --policy or --explain"),
+        (
+            ["--show", "--lock-name=x", "--slots=3"],
+            "--slots goes with -- COMMAND, --lock, --policy, --explain or --wait",
+        ),
         (["--list", "--ttl=5"], "--ttl goes with -- COMMAND or --lock"),
-        (["--show", "--lock-name=x", "--timeout=5"], f"--timeout goes with -- COMMAND or --lock: {WAIT}"),
+        (["--show", "--lock-name=x", "--timeout=5"], f"--timeout goes with -- COMMAND, --lock or --wait: {WAIT}"),
         (["--unlock", "--lock-name=x", "--only-if=true"], "--only-if goes with -- COMMAND"),
     ],
 )

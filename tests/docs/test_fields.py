@@ -36,7 +36,9 @@ def test_the_documents_on_the_page_have_every_field() -> None:
     (event,) = [document for document in json_documents() if document.get("event") == "frozen"]
     assert set(event) == frozen | {"event", "lock", "revision"}
     holder = LOCK - SHARED
-    for lock in (*found["locks"]["locks"], *found["waiting"]["waiting"]["locks"]):
+    waited = [lock for one in json_documents() if "waiting" in one for lock in one["waiting"]["locks"]]
+    assert set(found["reached"]["reached"]) == {"until", "waited", "waited_for", "revision", "locks"}
+    for lock in (*found["locks"]["locks"], *found["reached"]["reached"]["locks"], *waited):
         assert set(lock) == LOCK
     for kind in ("unlocked", "updated"):
         assert set(found[kind][kind]) == holder
