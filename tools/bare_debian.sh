@@ -77,9 +77,11 @@ commands_of() {
         fail "$1 has no commands that are marked for this script"
 }
 install=$(commands_of README.md)
+share=$(commands_of docs/running.md)
 wheels=$(commands_of docs/puppet.md)
 ansible=$(commands_of docs/ansible.md)
 check='distlock --version; distlock-etcd --help >/dev/null; distlock-puppet --help >/dev/null; etcdlocker --help >/dev/null'
+shared='test -s /usr/local/share/man/man1/distlock.1 && test -s /usr/local/share/zsh/site-functions/_distlock'
 # The folder is all that pip takes.
 from_wheels='python3 -m venv /tmp/of_wheels
 /tmp/of_wheels/bin/pip --quiet install --no-index --find-links=/srv/wheels distlock-core
@@ -93,6 +95,8 @@ unshare --mount --pid --fork --kill-child bash -c "$as_root" bash "$root" "$root
     PATH=/usr/local/bin:/usr/bin:/bin HOME=/root bash -euc "cd /root/distlock
 $install
 $check
+$share
+$shared
 $wheels
 $from_wheels
 $ansible

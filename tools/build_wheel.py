@@ -3,7 +3,7 @@
 
     .venv/bin/python tools/build_wheel.py --into dist
 
-It takes the setuptools and wheel of the environment that runs it (tools/pinned.txt), and fetches nothing.
+It takes what the build needs from the environment that runs it (tools/pinned.txt), and fetches nothing.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ("distlock_core", "salt")  # modules of salt/ are linked in distlock_core/saltext/
-FILES = ("pyproject.toml", "LICENSE", "README.md")
+SOURCES = ("distlock_core", "salt", "tools/shell_files")  # modules of salt/ are linked in distlock_core/saltext/
+FILES = ("pyproject.toml", "MANIFEST.in", "LICENSE", "README.md")
 
 
 def main() -> int:

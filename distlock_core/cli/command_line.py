@@ -153,7 +153,7 @@ def error_form(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[bo
     json, operation = environ.get("DISTLOCK_JSON") or "false", False
     rest = list(arguments)
     while _begins_with_option(rest):
-        name, setting, text = _take(rest)
+        name, setting, text = take(rest)
         operation = operation or name in OPERATIONS
         if setting is not None and setting.key == "json":
             json = text or ""
@@ -168,7 +168,7 @@ def _split(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     rest = list(arguments)
     while _begins_with_option(rest):
         argument = rest[0]
-        name, setting, text = _take(rest)
+        name, setting, text = take(rest)
         if setting is None:
             known = (*_BY_OPTION, *OF_ONE_CALL, *OPERATIONS)
             raise UsageError(f"unknown option {argument!a}{_meant(name, known) or '.'} See: distlock --help")
@@ -211,7 +211,7 @@ def _begins_with_option(rest: list[str]) -> bool:
     return bool(rest) and rest[0].startswith("-") and rest[0] != "-"
 
 
-def _take(rest: list[str]) -> tuple[str, Setting | None, str | None]:
+def take(rest: list[str]) -> tuple[str, Setting | None, str | None]:
     """Remove an option and its value from the front. None for an unknown option, or for a missing value."""
     argument = rest.pop(0)
     name, equals, text = argument[2 if argument.startswith("--") else 1 :].partition("=")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
+COMPLETE = "--complete-lock-names"  # only as the first word; what follows is the line of a shell that completes it
+
 
 def main() -> NoReturn:
     """The console script."""
@@ -25,6 +27,10 @@ def main() -> NoReturn:
 
 def run(arguments: Sequence[str]) -> int:
     """Carry out the arguments, report an error in one line, and return the exit code."""
+    if arguments and arguments[0] == COMPLETE:
+        from distlock_core.cli.complete import print_names
+
+        return print_names(arguments[1:])
     try:
         request = parse(arguments)
     except DistlockError as error:

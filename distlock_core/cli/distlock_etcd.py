@@ -57,7 +57,7 @@ class _Once(argparse.Action):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until a signal. Return 0 after a signal, 1 after a failure, which is reported in one line on stderr."""
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
     for number in _SIGNALS:
         signal.signal(number, _stop)
     try:
@@ -117,15 +117,16 @@ def _choose_port(wanted: int | None, data_dir: str | None) -> int | None:
     return DEFAULT_PORT if is_free(DEFAULT_PORT) else None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def parser() -> argparse.ArgumentParser:
+    """The parser of its command line."""
+    made = _Parser(
         prog="distlock-etcd",
         description="Start a real etcd on this machine to try distlock out. Not for production.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
+    made.add_argument(
         "--members",
         action=_Once,
         type=_between(1, 9),
@@ -133,20 +134,20 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="number of members, 1 to 9 (default: 1)",
     )
-    parser.add_argument(
+    made.add_argument(
         "--data-dir", action=_Once, type=_folder, metavar="DIR", help="keep the data here (default: temporary)"
     )
-    parser.add_argument(
+    made.add_argument(
         "--port",
         action=_Once,
         type=_between(1, 65535),
         metavar="N",
         help=f"the first member's client port (default: the one that DIR had, {DEFAULT_PORT} if free, or a random one)",
     )
-    parser.add_argument(
+    made.add_argument(
         "--etcd-version", action=_Once, metavar="X.Y", help="which etcd, if several are installed: 3.4 or 3.5"
     )
-    return parser
+    return made
 
 
 def _between(lowest: int, highest: int) -> Callable[[str], int]:

@@ -560,6 +560,13 @@ def keep_holds(realm: Realm, holders: Sequence[Holder], reason: str) -> None:
     keep_shown(realm._etcd, holds, check_text(reason, "reason"), Patience.lasting(realm._release_timeout))
 
 
+def known_names(realm: Realm) -> list[str]:
+    """Names of locks that are or were held, or have a policy, for the completion of a line in a shell."""
+    from distlock_core.lock.listing import read_names
+
+    return read_names(realm._etcd, realm.prefix, realm._mutex, Patience.lasting(realm._connect_timeout))
+
+
 def end_frozen(realm: Realm, holders: Sequence[Holder], owner: str, reason: str) -> None:
     """Release holds, and freeze their locks in the same transaction. A present freeze is left as it is.
 

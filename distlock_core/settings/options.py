@@ -353,7 +353,7 @@ def _table() -> tuple[Setting, ...]:
 
 SETTINGS = _table()
 BY_KEY = {one.key: one for one in SETTINGS}
-TOKEN = Setting("token", "token", read_whole(1, 2**63 - 1), None)
+TOKEN = Setting("token", "token", read_whole(1, 2**63 - 1), None, placeholder="N")
 # Options that belong to one call of the command, so no file or variable has them.
 OF_ONE_CALL = {
     "force": Setting("force", "force", read_bool, False, flag=True),

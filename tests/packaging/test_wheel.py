@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +32,40 @@ def interpreters() -> list[str]:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = [sys.executable, str(TOOLS / "build_wheel.py"), "--into", str(tmp_path_factory.mktemp("wheel"))]
     return Path(subprocess.run(build, stdout=subprocess.PIPE, text=True, check=True, timeout=BOUND).stdout.strip())
+
+
+def test_wheel_and_source_distribution_have_completion_and_manual_pages(wheel: Path, tmp_path: Path) -> None:
+    """A wheel that is built from the source distribution, without a network, is the same as one from a checkout."""
+    source, unpacked = tmp_path / "source", tmp_path / "unpacked"
+    for name in ("distlock_core", "salt", "tools"):
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "MANIFEST.in", "LICENSE", "README.md"):
+        shutil.copy(ROOT / name, source)
+    build = "import setuptools.build_meta as b, sys; b.build_{0}(sys.argv[1])"
+    made = []
+    for kind, folder in (("sdist", source), ("wheel", unpacked)):
+        words = [sys.executable, "-c", build.format(kind), str(tmp_path)]
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=BOUND, check=False)
+        assert done.returncode == 0, done.stderr
+        if kind == "sdist":
+            (archive,) = tmp_path.glob("*.tar.gz")
+            shutil.unpack_archive(archive, tmp_path, filter="data" if hasattr(tarfile, "data_filter") else None)
+            (tmp_path / archive.name.removesuffix(".tar.gz")).rename(unpacked)
+        else:
+            made = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
+    assert sorted(made) == sorted(zipfile.ZipFile(wheel).namelist())
+    shared = {name.partition("/data/")[2] for name in made if "/data/" in name}
+    commands = ("distlock", "distlock-etcd", "distlock-puppet", "etcdlocker")
+    assert shared == {
+        place.format(command)
+        for command in commands
+        for place in (
+            "share/bash-completion/completions/{}",
+            "share/fish/vendor_completions.d/{}.fish",
+            "share/man/man1/{}.1",
+            "share/zsh/site-functions/_{}",
+        )
+    }
 
 
 @pytest.fixture(params=["oldest", "newest"], scope="module")
@@ -79,3 +115,4 @@ def test_its_commands_work(
     run("distlock", "--lock-name=web", "--unlock", "--id=me")
     for command in ("distlock", "etcdlocker", "distlock-etcd", "distlock-puppet"):
         assert run(command, "--help")
+        assert (clean.parent.parent / f"share/man/man1/{command}.1").read_text().startswith(".TH")

@@ -19,6 +19,7 @@ _INSTALL = {
     "salt-call": SALT,
     "puppet": "apt-get install puppet-agent",
     "ip": "apt-get install iproute2",
+    "man": "apt-get install man-db",
     "nginx": "apt-get install nginx-light",
     "openssl": "apt-get install openssl",
     "docker": "apt-get install docker.io",

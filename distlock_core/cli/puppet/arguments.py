@@ -16,25 +16,56 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-OPERATIONS = ("exec", "acquire", "release", "check", "policy")
+USES = {
+    "exec": "run a command under the lock",
+    "acquire": "acquire it for as long as this Puppet run lasts: for prerun_command",
+    "release": "release what this run has acquired: for postrun_command",
+    "check": "exit 0: held by this node, 1: free, 2: held by another, 3: unknown",
+    "policy": (
+        "set the lock's policy to exactly --slots, --cooldown, --window and --expect; --absent: remove it; --dry-run: "
+        "exit 0 only if it is so already"
+    ),
+}
+OPERATIONS = tuple(USES)
 CERTNAME = "DISTLOCK_CERTNAME"
 SEE = "See: distlock-puppet --help"
 
 # Options that do not apply here: reports are for people, and the name of one lock is an argument.
 LEFT_OUT = ("lock-name", "json", "node", "while-pid")
 OWN = {
-    "certname": Setting("certname", "certname", read_text, ""),
-    "command-timeout": Setting("command_timeout", "command-timeout", read_seconds, 0.0),
-    "absent": Setting("absent", "absent", read_bool, False, flag=True),
-    "dry-run": Setting("dry_run", "dry-run", read_bool, False, flag=True),
-    "noop-runs": Setting("noop_runs", "noop-runs", read_bool, False, flag=True),
+    "certname": Setting(
+        "certname",
+        "certname",
+        read_text,
+        "",
+        "the node's name; default: the run's own, then `puppet config print certname`",
+        placeholder="NAME",
+    ),
+    "command-timeout": Setting(
+        "command_timeout",
+        "command-timeout",
+        read_seconds,
+        0.0,
+        "longest time that the command may run, not counting the wait; 0: no limit",
+        placeholder="SECONDS",
+    ),
+    "absent": Setting("absent", "absent", read_bool, False, "remove the policy", flag=True),
+    "dry-run": Setting("dry_run", "dry-run", read_bool, False, "exit 0 only if the policy is so already", flag=True),
+    "noop-runs": Setting("noop_runs", "noop-runs", read_bool, False, "acquire it in a noop run too", flag=True),
 }
 BY_OPTION = {
     **{setting.option: setting for setting in SETTINGS if "option" in setting.scope and setting.option not in LEFT_OUT},
     **OWN,
 }
 
-NAME = Setting("lockname", "lock-name", read_text, "")
+NAME = Setting(
+    "lockname",
+    "lock-name",
+    read_text,
+    "",
+    "instead of NAME, and several times: the locks are acquired together or not at all",
+    placeholder="NAME",
+)
 
 # Options that apply only to some operations.
 _GETTING = ("exec", "acquire")
