@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distlock_core.cli.command_line import Request
-from distlock_core.cli.outcome import say
+from distlock_core.cli.outcome import say, tell
 from distlock_core.errors import Cancelled
 from distlock_core.model.wording import are
 
@@ -124,7 +124,7 @@ def _tell_wait(lock: Lock, story: Waited | None, request: Request) -> None:
     if story is None or request.settings.quiet:
         return
     if request.settings.json:
-        from distlock_core.cli.render import as_json, tell
+        from distlock_core.cli.json_output import as_json
 
         each = [{"lock": name, "token": token} for name, token in lock.tokens.items()]
         found = each[0] if len(each) == 1 else {"locks": each}

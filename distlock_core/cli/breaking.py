@@ -6,10 +6,11 @@ import sys
 
 from distlock_core.base.text import printable
 from distlock_core.cli.acquire import realm
+from distlock_core.cli.card import field, holder_lines
 from distlock_core.cli.command_line import Request
+from distlock_core.cli.json_output import as_json, holder_json
 from distlock_core.cli.option_rules import UsageError
-from distlock_core.cli.outcome import FAILED, OK, out, say, warn
-from distlock_core.cli.render import as_json, field, holder_json, holder_lines, tell
+from distlock_core.cli.outcome import FAILED, OK, out, say, tell, warn
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.lock.break_hold import hold_to_break
 from distlock_core.lock.holder_life import HolderLife

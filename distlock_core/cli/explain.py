@@ -7,8 +7,8 @@ import os
 from distlock_core.base.text import printable
 from distlock_core.cli.acquire import realm
 from distlock_core.cli.hint import advice
+from distlock_core.cli.json_output import as_json
 from distlock_core.cli.outcome import OK, out
-from distlock_core.cli.render import as_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from distlock_core.base.text import printable
 from distlock_core.cli.acquire import realm
 from distlock_core.cli.command_line import Request
+from distlock_core.cli.json_output import as_json, frozen_json
 from distlock_core.cli.outcome import OK, out, say
-from distlock_core.cli.render import as_json, frozen_json
 from distlock_core.model.wording import frozen_by, is_frozen_by
 
 TYPE_CHECKING = False

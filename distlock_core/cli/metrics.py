@@ -10,8 +10,8 @@ from distlock_core.base.text import printable
 from distlock_core.base.whole_file import write_whole
 from distlock_core.cli.acquire import realm
 from distlock_core.cli.command_line import Request
+from distlock_core.cli.json_output import as_json
 from distlock_core.cli.outcome import OK, out, say
-from distlock_core.cli.render import as_json
 from distlock_core.errors import ConfigError, DistlockError, EtcdUnavailable
 from distlock_core.model.metrics import Metrics, metrics_without_locks
 

@@ -42,7 +42,7 @@ def _lock(request: Request) -> int:
         acquire(request, lock)
         holders = lock.holders
     if request.settings.json:
-        from distlock_core.cli.render import as_json, locks_json
+        from distlock_core.cli.json_output import as_json, locks_json
         from distlock_core.model.state import LockState
 
         # The hold as acquired, not read again: if etcd is away now, this is no failure.
@@ -150,7 +150,7 @@ def _update(request: Request) -> int:
     reason = settings.reason if "reason" in settings.given else None  # None leaves it unchanged
     holder = realm(request).update(settings.lockname, settings.value, reason=reason, owner=settings.id, token=token)
     if settings.json:
-        from distlock_core.cli.render import as_json, holder_json
+        from distlock_core.cli.json_output import as_json, holder_json
 
         return out(as_json({"updated": holder_json(holder)}))
     if settings.verbose:
@@ -167,7 +167,7 @@ def _verify(request: Request) -> int:
         if all(holder.token != token for holder in state.holders):
             raise LockLost(f"token {token} does not hold {state.name}", state=state, states=states)
     if settings.json:
-        from distlock_core.cli.render import as_json, one_or_all
+        from distlock_core.cli.json_output import as_json, one_or_all
 
         verified = [{"lock": name, "token": token} for name, token in zip(names, tokens)]
         return out(as_json({"verified": one_or_all(verified)}))

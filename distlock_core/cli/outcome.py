@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from distlock_core.base.text import printable
 from distlock_core.errors import (
     AcquireTimeout,
     Cancelled,
@@ -42,9 +43,9 @@ def not_done(error: DistlockError, settings: Settings, *, to_stderr: bool) -> in
 
 def fail(error: DistlockError, *, json: bool, to_stderr: bool) -> int:
     """Report an error, and return its exit code. JSON goes to stdout, unless stdout belongs to a command."""
-    from distlock_core.cli.render import as_json, error_json, say, tell
-
     if json:
+        from distlock_core.cli.json_output import as_json, error_json
+
         (tell if to_stderr else out)(as_json(error_json(error)))
     else:
         say(_in_commands(error))
@@ -64,18 +65,25 @@ def _in_commands(error: DistlockError) -> str:
 
 
 def say(message: str) -> None:
-    """Write one line to stderr."""
-    from distlock_core.cli.render import say as say_it
+    """Write one line to stderr, prefixed with `distlock: `."""
+    tell(f"distlock: {printable(message)}")
 
-    say_it(message)
+
+def tell(line: str) -> None:
+    """Write a line to stderr. Errors are ignored, since a lock may still have to be released."""
+    if sys.stderr is not None:  # None if the caller has closed it
+        try:
+            print(line, file=sys.stderr, flush=True)
+        except OSError:
+            pass
 
 
 def warn(lines: Sequence[str], *, json: bool) -> None:
     """Write warnings to stderr, optionally as JSON."""
-    from distlock_core.cli.render import as_json, tell
-
     for line in lines:
         if json:
+            from distlock_core.cli.json_output import as_json
+
             tell(as_json({"warning": {"message": line}}))
         else:
             say(f"warning: {line}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from distlock_core.base.text import for_shell, printable
 from distlock_core.cli.acquire import lock_for, realm
 from distlock_core.cli.command_line import Request
+from distlock_core.cli.json_output import as_json, frozen_json, holder_json
 from distlock_core.cli.outcome import OK, out, say
-from distlock_core.cli.render import as_json, frozen_json, holder_json
 from distlock_core.model.wording import held_by, is_frozen_by, listed
 
 TYPE_CHECKING = False

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from distlock_core.base.text import printable
 from distlock_core.cli.acquire import realm
+from distlock_core.cli.json_output import as_json
 from distlock_core.cli.outcome import OK, out, say
-from distlock_core.cli.render import aligned, as_json
+from distlock_core.cli.table import aligned
 from distlock_core.model.policy import FIELDS, Policy, shown
 from distlock_core.model.policy_change import difference
 from distlock_core.model.wording import clock, owner_of

@@ -73,7 +73,7 @@ def _unexpected(error: Exception) -> int:
         trace = trace.tb_next
     line = f"unexpected error, a bug in distlock: {type(error).__name__}: {error}{place}"
     try:
-        from distlock_core.cli.render import say
+        from distlock_core.cli.outcome import say
 
         say(line)
     except Exception:  # noqa: BLE001 - memory or descriptors may be exhausted

@@ -8,7 +8,8 @@ import sys
 from distlock_core.base.columns import cut_to
 from distlock_core.base.deadline import now
 from distlock_core.base.text import printable
-from distlock_core.cli.render import as_json, locks_json, say, tell, turn_json
+from distlock_core.cli.json_output import as_json, locks_json, turn_json
+from distlock_core.cli.outcome import say, tell
 from distlock_core.lock.acquire import Waiting
 from distlock_core.model.wording import duration, listed, owner_of, place, taken
 

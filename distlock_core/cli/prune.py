@@ -14,7 +14,7 @@ def prune(request: Request) -> int:
     assert request.older_than is not None
     pruned = realm(request).prune(request.older_than, dry_run=request.dry_run)
     if request.settings.json:
-        from distlock_core.cli.render import as_json
+        from distlock_core.cli.json_output import as_json
 
         details = {"older_than": request.older_than, "dry_run": request.dry_run, "kept": pruned.kept}
         return out(as_json({"pruned": {"locks": list(pruned.names), **details}}))

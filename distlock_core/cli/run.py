@@ -8,7 +8,7 @@ from distlock_core.base.deadline import FOREVER
 from distlock_core.base.value import Value
 from distlock_core.cli import acquire
 from distlock_core.cli.command_line import Request
-from distlock_core.cli.outcome import FAILED, LOST, NO_LIFE, NOT_STARTED, OK, OVERDUE, fail, not_done, say, warn
+from distlock_core.cli.outcome import FAILED, LOST, NO_LIFE, NOT_STARTED, OK, OVERDUE, fail, not_done, say, tell, warn
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.command import end as causes
 from distlock_core.command.end import CommandEnd
@@ -161,7 +161,7 @@ def _tell(request: Request, cause: str, line: str) -> None:
     if not request.settings.json:
         say(line)
         return
-    from distlock_core.cli.render import as_json, tell
+    from distlock_core.cli.json_output import as_json
 
     if cause == causes.REFUSED:
         warn([line], json=True)

@@ -14,7 +14,7 @@ from distlock_core.adapters.past import entries_of
 from distlock_core.adapters.salt_reports import known
 from distlock_core.adapters.salt_settings import text_of
 from distlock_core.adapters.settings import explicit_owner, read_flag, read_token
-from distlock_core.cli.render import frozen_json, holder_json, locks_json
+from distlock_core.cli.json_output import frozen_json, holder_json, locks_json
 from distlock_core.connection import realm_of
 from distlock_core.errors import Frozen, LockNotFound, NotFrozen
 from distlock_core.hints import REPLACE_FREEZE, Hint

@@ -7,9 +7,11 @@ import sys
 
 from distlock_core.base.text import printable
 from distlock_core.cli.acquire import realm
+from distlock_core.cli.card import card
 from distlock_core.cli.command_line import Request
+from distlock_core.cli.json_output import as_json, frozen_json, locks_json
 from distlock_core.cli.outcome import OK, out, say
-from distlock_core.cli.render import as_json, card, frozen_json, locks_json, table
+from distlock_core.cli.table import table
 from distlock_core.model.name_patterns import is_pattern, matches
 from distlock_core.model.wording import are, is_frozen_by, listed
 

@@ -25,7 +25,7 @@ def unlock(request: Request) -> int:
         cancel=second,
     )
     if settings.json:
-        from distlock_core.cli.render import as_json, holder_json, one_or_all
+        from distlock_core.cli.json_output import as_json, holder_json, one_or_all
 
         return out(as_json({"unlocked": one_or_all([holder_json(holder) for holder in holders])}))
     from distlock_core.process.identity import hostname

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from distlock_core.cli.acquire import realm
-from distlock_core.cli.outcome import OK, out, say
-from distlock_core.cli.render import as_json, locks_json, tell
+from distlock_core.cli.json_output import as_json, locks_json
+from distlock_core.cli.outcome import OK, out, say, tell
 from distlock_core.cli.signals import InterruptOrHangup, interrupt_on_signals
 from distlock_core.errors import Cancelled
 from distlock_core.model.wording import are, duration

@@ -8,8 +8,8 @@ import time
 from distlock_core.base.text import printable
 from distlock_core.cli.acquire import realm
 from distlock_core.cli.command_line import Request
+from distlock_core.cli.json_output import as_json, ended_json, frozen_json, holder_json
 from distlock_core.cli.outcome import FAILED, OK, give_up, say
-from distlock_core.cli.render import as_json, ended_json, frozen_json, holder_json
 from distlock_core.cli.signals import interrupt_on_signals, interrupt_when_the_reader_goes
 from distlock_core.command.end import ExitedBySignal
 from distlock_core.errors import Cancelled

@@ -8,7 +8,7 @@ from distlock_core.base.deadline import Patience, Wait, now
 from distlock_core.base.plain_signal import signal
 from distlock_core.cli import acquire
 from distlock_core.cli.command_line import Request
-from distlock_core.cli.outcome import OK, not_done, say
+from distlock_core.cli.outcome import OK, not_done, say, tell
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.errors import Cancelled, DistlockError
 from distlock_core.process import nesting
@@ -67,7 +67,7 @@ class WorkCheck:
     def _report(self, name: str, why: str) -> bool:
         settings = self._request.settings
         if settings.json:
-            from distlock_core.cli.render import as_json, tell
+            from distlock_core.cli.json_output import as_json
 
             tell(as_json({"skipped": {"lock": name, "why": why}}))
         elif settings.verbose:

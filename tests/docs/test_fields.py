@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from distlock_core.cli.render import frozen_json, locks_json
+from distlock_core.cli.json_output import frozen_json, locks_json
 from distlock_core.etcd.values import KeyValue
 from distlock_core.lock.wait_story import WAITED
 from distlock_core.model.freeze import Freeze

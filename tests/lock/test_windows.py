@@ -203,8 +203,8 @@ def test_a_waiter_is_told_when_its_turn_is_likely(scene: Scene) -> None:
     scene.queue(realm.lock("web", "a"))
     scene.queue(realm.lock("web", "b"), progress=progress)
     until(lambda: len(progress) > 0)
+    from distlock_core.cli.json_output import turn_json
     from distlock_core.cli.progress import sentence
-    from distlock_core.cli.render import turn_json
 
     assert re.search(r"; position 2 of 2 in the queue, about 4m each: likely \d\d:\d\d$", sentence(progress[0]))
     turn = turn_json(progress[0])

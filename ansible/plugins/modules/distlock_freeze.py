@@ -119,7 +119,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.ad
 )
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.settings import read_settings
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.base.text import printable
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.cli.render import frozen_json
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.cli.json_output import frozen_json
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError, DistlockError
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.model.wording import (
     frozen_by,

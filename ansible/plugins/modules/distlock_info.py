@@ -334,7 +334,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.ad
     LOCK_NAMES,
     read_settings,
 )
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.cli.render import locks_json
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.cli.json_output import locks_json
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.connection import realm_of
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError, DistlockError
 

@@ -25,8 +25,8 @@ from distlock_core.adapters.advice import PUPPET
 from distlock_core.adapters.run_holds import bound_to, holds_around
 from distlock_core.adapters.settings import LOCK_NAMES, read_settings
 from distlock_core.cli.acquire import until
+from distlock_core.cli.json_output import as_json, holder_json
 from distlock_core.cli.outcome import OK, fail, out
-from distlock_core.cli.render import as_json, holder_json
 from distlock_core.cli.signals import interrupt_on_signals
 from distlock_core.connection import connect_arguments, realm_of
 from distlock_core.errors import Cancelled, ConfigError, DistlockError
