@@ -105,7 +105,8 @@ def acquire_bound(request: Request) -> tuple[Holder, ...]:
     from distlock_core.process.identity import trace_of
 
     settings = request.settings
-    binding = Binding.of(settings)
+    hooks = {key: settings.by_key(key) for key in ("on_lost", "on_released", "hook_timeout")}
+    binding = Binding.of(settings)._replace(**hooks)
     lock = lock_for(request, trace_of(binding.pid))
     interrupt = acquire(request, lock)
 

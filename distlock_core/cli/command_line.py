@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from distlock_core.cli.hooks import Hooks
+
 REPEATED = ("window",)  # several of them are a list
 STDOUT = "-"  # in place of a file's name
 
@@ -47,6 +49,7 @@ class Request(Value):
     (seconds) is for `prune`, `clear` for `policy`, `yes` for `break`, `lasts` (seconds) for `freeze`; `since`
     (seconds), `follow` and `plot` (a file, - for the terminal) are for `history`, `metrics_file` for `metrics`,
     `until` for `wait`.
+    `hooks`: those of the settings, once they are prepared.
     """
 
     operation: str
@@ -67,6 +70,7 @@ class Request(Value):
     plot: str | None = None
     metrics_file: str | None = None
     until: str = "free"
+    hooks: Hooks | None = None
 
 
 class AdviceData:
@@ -115,8 +119,9 @@ def parse(arguments: Sequence[str]) -> Request:
         settings = settings._replace(
             value=options.get("value"), reason=options.get("reason", ""), given=frozenset(given)
         )
-    if operation == "unlock" and "gate" not in options:
-        settings = settings._replace(gate=None)  # file and environment are meant for a lock to be acquired
+    if operation == "unlock":
+        # File and environment are meant for a lock to be acquired.
+        settings = settings._replace(gate=options.get("gate"), on_released=options.get("on-released"))
     if operation != "lock":
         settings = settings._replace(while_pid=None)
     elif settings.while_pid is not None and settings.ttl is None:

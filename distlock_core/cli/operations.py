@@ -35,12 +35,20 @@ def _run(request: Request) -> int:
 def _lock(request: Request) -> int:
     if request.dry_run:
         return _run(request)
+    if request.settings.on_acquired is not None and request.hooks is None:
+        from distlock_core.cli.hooked import with_hooks
+
+        return with_hooks(request, ["acquired"], _lock)
     if request.settings.while_pid is not None:
         holders = acquire_bound(request)
+        if request.hooks is not None:
+            request.hooks.acquired(holders, nesting.for_command(os.environ, holders, None))
     else:
         lock = lock_for(request)
         acquire(request, lock)
         holders = lock.holders
+        if request.hooks is not None:
+            request.hooks.acquired_by(lock, nesting.for_command(os.environ, holders, lock.lease))
     if request.settings.json:
         from distlock_core.cli.json_output import as_json, locks_json
         from distlock_core.model.state import LockState
@@ -82,7 +90,11 @@ def _unlock(request: Request) -> int:
         return plan_unlock(request)
     from distlock_core.cli.unlock import unlock
 
-    return unlock(request)
+    if request.settings.on_released is None:
+        return unlock(request)
+    from distlock_core.cli.hooked import with_hooks
+
+    return with_hooks(request, ["released"], unlock)
 
 
 def _break(request: Request) -> int:

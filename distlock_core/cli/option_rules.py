@@ -71,6 +71,8 @@ _COMMAND = {"run": "is about the command under the lock"}
 _LEASE = {**_COMMAND, "lock": "is about the lease that a keeper renews: with --while-pid"}
 _GATE = {**_CLAIM, "unlock": "is about the gate that is asked before the release"}
 _KEEPER = {"lock": "is about the keeper of the lock"}
+_HOOK = {"run": "is a hook of the acquisition", "lock": "is a hook of the acquisition"}
+_RELEASE_HOOK = {**_HOOK, "unlock": "is a hook of the release"}
 _POLICY = {**_CLAIM, "policy": "is a rule that a policy can have"}
 _EXPLAINED = {**_POLICY, "explain": "is how the lock would be acquired"}
 _ORIGINAL = "has no effect, and is accepted because the Go original accepts it"
@@ -140,6 +142,8 @@ GOES_WITH: dict[str, dict[str, str]] = {
     **dict.fromkeys(("while-pid", "log-file"), _KEEPER),
     **dict.fromkeys(("on-failure", "record-arguments", "wait-for", "heartbeat", "node", "only-if", "unless"), _COMMAND),
     **dict.fromkeys(("gate", "gate-timeout", "gate-every", "gate-for", "gate-at"), _GATE),
+    **dict.fromkeys(("on-acquired", "on-lost"), _HOOK),
+    **dict.fromkeys(("on-released", "hook-timeout"), _RELEASE_HOOK),
     "older-than": {"prune": "is the age from which on notes are deleted"},
     "dry-run": {
         **dict.fromkeys(("run", "lock"), "only says whether the lock would be acquired"),
@@ -174,6 +178,7 @@ def check_together(operation: str, options: Mapping[str, Any], settings: Setting
     if "refresh" in options and settings.ttl is None:
         raise UsageError("--refresh applies to a lease: it goes with --ttl")
     _check_gate(operation, options, settings)
+    _check_hooks(operation, options, settings)
     if "slots" in options and settings.shared and operation != "policy":
         where = settings.origins.get("shared", "--shared")
         raise UsageError(f"--slots and {where} contradict each other: the number of shared holders has no limit")
@@ -206,6 +211,16 @@ def _check_gate(operation: str, options: Mapping[str, Any], settings: Settings) 
         raise UsageError("--gate-at=before goes with -- COMMAND or --lock: --unlock asks the gate after the work")
     if operation in ("run", "unlock") and settings.gate_for >= settings.gate_timeout and settings.gate is not None:
         raise UsageError("--gate-for must be shorter than --gate-timeout, or no gate is green in time")
+
+
+def _check_hooks(operation: str, options: Mapping[str, Any], settings: Settings) -> None:
+    if "hook-timeout" in options and not settings.has_hooks:
+        raise UsageError("--hook-timeout is about a hook: it goes with --on-acquired, --on-lost or --on-released")
+    if operation == "lock" and settings.while_pid is None:
+        if "on-lost" in options:
+            raise UsageError("--on-lost goes with -- COMMAND or --while-pid: nothing looks after this lock")
+        if "on-released" in options:
+            raise UsageError("--on-released goes with -- COMMAND or --while-pid, or with the --unlock of this lock")
 
 
 def check_plot(plot: str | None, options: Mapping[str, Any], *, follow: bool) -> None:

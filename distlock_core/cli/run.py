@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 AFTER_LOSS = 2.0  # seconds that cleaning up after a loss may take
 LONGEST_REASON = 500  # characters of a command in a reason
+EVENTS = ("acquired", "lost", "released")  # those with a hook
 
 
 def run(request: Request, new_lock: NewLock | None = None) -> int:
@@ -47,6 +48,13 @@ def run(request: Request, new_lock: NewLock | None = None) -> int:
     command without supervision.
     """
     settings = request.settings
+    if settings.has_hooks and request.hooks is None:
+        from distlock_core.cli.hooked import with_hooks
+
+        try:
+            return with_hooks(request, EVENTS, lambda hooked: run(hooked, new_lock))
+        except DistlockError as error:
+            return not_done(error, settings, to_stderr=True)
     if settings.only_if is None and settings.unless is None:
         return _run(request, new_lock)
     from distlock_core.cli.work import WorkCheck
@@ -150,11 +158,13 @@ def _supervise(request: Request, lock: Lock, mask: SignalMask, equipment: Equipm
         request.limit,
         settings.wait_for == "tree",
         lock.lease is not None or settings.wait_for == "tree",
+        None if request.hooks is None else request.hooks.lost,
     )
     command = ["node", *request.command] if settings.node else request.command
-    return Supervisor(
-        command, nesting.for_command(os.environ, lock.holders, lock.lease), mask, conditions, equipment.prefork
-    ).run()
+    environ = nesting.for_command(os.environ, lock.holders, lock.lease)
+    if request.hooks is not None:
+        request.hooks.acquired_by(lock, environ)
+    return Supervisor(command, environ, mask, conditions, equipment.prefork).run()
 
 
 def _tell(request: Request, cause: str, line: str) -> None:
@@ -246,6 +256,7 @@ class _Ending(Value):
     call: Callable[[Lock, Interrupt | None], None]
     done: str
     failed: str
+    outcome: str = ""  # for the hook of the release, "" if the lock is not released
 
 
 def _kept(why: str) -> _Ending:
@@ -259,16 +270,17 @@ def _frozen(why: str, code: int) -> _Ending:
         lambda lock, cancel: lock.freeze(why, cancel, exit_code=int(code)),
         "frozen for a person to look at:",
         "could not be frozen, and may still be locked",
+        "frozen",
     )
 
 
 def _cooling(seconds: int) -> _Ending:
-    return _Ending(lambda lock, cancel: lock.cool(seconds, cancel), "cooling:", "could not be left taken")
+    return _Ending(lambda lock, cancel: lock.cool(seconds, cancel), "cooling:", "could not be left taken", "cooling")
 
 
 def _release(request: Request, lock: Lock, code: int, mask: SignalMask) -> int:
     done = "left held, as it was found:" if hold_of(lock).stays else "released"
-    ending = _Ending(lambda lock, cancel: lock.release(cancel), done, "may still be locked")
+    ending = _Ending(lambda lock, cancel: lock.release(cancel), done, "may still be locked", "released")
     return _end_hold(request, lock, code, mask, ending)
 
 
@@ -301,6 +313,8 @@ def _end_hold(request: Request, lock: Lock, code: int, mask: SignalMask, ending:
     try:
         ending.call(lock, second)
     except LockLost as error:
+        if request.hooks is not None:
+            request.hooks.lost(error.message)
         if code == LOST:
             return code
         lost = fail(error, json=settings.json, to_stderr=True)
@@ -316,4 +330,6 @@ def _end_hold(request: Request, lock: Lock, code: int, mask: SignalMask, ending:
         return code or FAILED
     if settings.verbose:
         say(f"{ending.done} {name}")
+    if request.hooks is not None and ending.outcome:
+        request.hooks.released(ending.outcome, code)
     return code

@@ -24,6 +24,12 @@ def unlock(request: Request) -> int:
         cooldown=settings.cooldown,
         cancel=second,
     )
+    if request.hooks is not None:
+        from distlock_core.lock.unlock import cooldown_of
+        from distlock_core.process.identity import hostname
+
+        cooled = [cooldown_of(holder, owner or hostname(), settings.cooldown) for holder in holders]
+        request.hooks.unlocked(holders, "released" if set(cooled) == {None} else "cooling")
     if settings.json:
         from distlock_core.cli.json_output import as_json, holder_json, one_or_all
 

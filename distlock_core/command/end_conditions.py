@@ -29,6 +29,7 @@ class EndConditions(Value):
     limit: float = FOREVER  # time limit of the command, in seconds
     wait_for_tree: bool = False  # wait for the last descendant, not only for the command
     sees_tree: bool = False  # all descendants are found, even orphans
+    on_lost: Callable[[str], None] | None = None  # called with the reason once the kill has begun; it must not block
 
     @property
     def leased(self) -> bool:

@@ -210,6 +210,8 @@ class Supervisor:
             # After the deadline another may already hold the lock: no time is left for SIGTERM.
             late = conditions.leased and now() >= conditions.session.deadline
             self._end_tree(now() + (0.0 if late else conditions.kill_after))
+        if conditions.on_lost is not None:
+            conditions.on_lost(self._loss.why)
         what = "the command is ended" if kill else "the command RUNS ON WITHOUT ITS LOCK"
         when = time.strftime("%H:%M:%S", time.localtime(self._loss.at))
         self._say(

@@ -39,6 +39,9 @@ class Binding(Value):
     children: bool = False  # also kept while a descendant of the process lives
     waited: Mapping[str, Any] | None = None  # the wait for the lock, for the record
     on_failure: str = "release"  # the setting: what to do if the process ends, and nobody has noted a success
+    on_lost: str | None = None  # the hooks
+    on_released: str | None = None
+    hook_timeout: float = 0.0
 
     @classmethod
     def of(cls, settings: Settings, family: int | None = None) -> Binding:

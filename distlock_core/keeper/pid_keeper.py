@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from distlock_core.keeper.hooks import KeeperHooks
     from distlock_core.lock.lock import Lock
     from distlock_core.lock.realm import Realm
 
@@ -34,8 +35,9 @@ def start(lock: Lock, connection: Mapping[str, Any], plan: Mapping[str, Any]) ->
 
     `connection` are the arguments of `connect()`. The plan has `pid` and its `start` time, `ttl`, `refresh`, `on_loss`,
     `kill_after`, `log_file`, `family` (the read end of a pipe, as in `WhileAlive`), `children` (True to also wait for
-    the process's descendants), `waited` (the record's fields about the wait for the lock), and `on_failure`: with
-    `keep` or `freeze` a process counts as failed unless the record says `succeeded`. Raises `DistlockError` if the
+    the process's descendants), `waited` (the record's fields about the wait for the lock), `on_failure`: with `keep`
+    or `freeze` a process counts as failed unless the record says `succeeded`, and the hooks `on_lost` and `on_released`
+    with their `hook_timeout`. Raises `DistlockError` if the
     keeper does not start: the lock then still belongs to the caller.
     """
     from distlock_core.keeper.handover import hand_over
@@ -65,7 +67,7 @@ def main(plan: dict[str, Any]) -> None:
     stand_alone(leave_open=2 if plan.get("family") is None else FAMILY)
     log = open_log(plan["log_file"])
     try:
-        realm, lock, until = _begin(plan)
+        realm, lock, until, hooks = _begin(plan, log)
         null = os.open(os.devnull, os.O_RDWR)
     except Exception as error:  # noqa: BLE001 - reported to the caller, who keeps the lock
         print(json.dumps({"error": str(error) or type(error).__name__}), flush=True)
@@ -76,10 +78,12 @@ def main(plan: dict[str, Any]) -> None:
     os.dup2(null, 1)
     os.close(null)
     lock.session.run(until)
-    _end(plan, realm, lock, until, log)
+    _end(plan, realm, lock, until, log, hooks)
 
 
-def _begin(plan: dict[str, Any]) -> tuple[Realm, Lock, WhileAlive]:
+def _begin(
+    plan: dict[str, Any], log: Callable[[str, bool], None]
+) -> tuple[Realm, Lock, WhileAlive, KeeperHooks | None]:
     from distlock_core.connection import connect
     from distlock_core.keeper.handover import take_over
     from distlock_core.lock.lock import hold_of
@@ -101,11 +105,24 @@ def _begin(plan: dict[str, Any]) -> tuple[Realm, Lock, WhileAlive]:
     hold_of(lock).note(noted(plan, os.getpid()))
     if plan["on_loss"] == "kill":
         lock.session.kill_after = plan["kill_after"]
-    return realm, lock, until
+    hooks = None
+    if plan.get("on_lost") or plan.get("on_released"):
+        from distlock_core.keeper.hooks import KeeperHooks
+
+        hooks = KeeperHooks(plan, lock, log)
+    return realm, lock, until, hooks
 
 
-def _end(plan: dict[str, Any], realm: Realm, lock: Lock, until: WhileAlive, log: Callable[[str, bool], None]) -> None:
+def _end(
+    plan: dict[str, Any],
+    realm: Realm,
+    lock: Lock,
+    until: WhileAlive,
+    log: Callable[[str, bool], None],
+    hooks: KeeperHooks | None,
+) -> None:
     name, pid, loss = printable(lock.name), plan["pid"], lock.session.loss
+    finish: Callable[[], None] | None = None
     if loss is not None:
         kill = plan["on_loss"] == "kill"
         if loss.orderly:
@@ -113,25 +130,33 @@ def _end(plan: dict[str, Any], realm: Realm, lock: Lock, until: WhileAlive, log:
         else:
             what = "it is ended" if kill else "it RUNS ON WITHOUT ITS LOCK"
             log(f"{name}: the lock of process {pid} was lost: {loss.why}; {what}", True)
+            finish = finish if hooks is None else hooks.start("lost", DISTLOCK_LOSS=loss.why)
             if kill:
                 _end_process(pid, plan["start"], plan["kill_after"], lock.session.deadline, log)
         if lock.session.lease is not None:
             lock.session.lease.give_up()
+        if finish is not None:
+            finish()
     elif not _has_ended(until):
         log(f"{name}: asked to quit while process {pid} is alive; the lock expires in {plan['ttl']}s", True)
     else:
-        _release(plan, realm, lock, log)
+        outcome = _release(plan, realm, lock, log)
+        if hooks is not None and outcome:
+            hooks.start("released", DISTLOCK_OUTCOME=outcome)()
 
 
-def _release(plan: dict[str, Any], realm: Realm, lock: Lock, log: Callable[[str, bool], None]) -> None:
+def _release(plan: dict[str, Any], realm: Realm, lock: Lock, log: Callable[[str, bool], None]) -> str:
+    """Release the lock as the plan says. Return how, for the hook, "" if it is not released."""
     name, pid, how = printable(lock.name), plan["pid"], plan.get("on_failure", RELEASE)
     try:
         if how == RELEASE or _has_succeeded(realm, lock):
             lock.release()
             log(f"{name}: process {pid} has ended; released", False)
+            return "released"
         elif how == FREEZE:
             lock.freeze(ENDED_EARLY)
             log(f"{name}: {ENDED_EARLY}: process {pid}; frozen", True)
+            return "frozen"
         else:
             lock.keep(ENDED_EARLY)
             log(f"{name}: {ENDED_EARLY}: process {pid}; left taken", True)
@@ -139,6 +164,7 @@ def _release(plan: dict[str, Any], realm: Realm, lock: Lock, log: Callable[[str,
         log(f"{name}: process {pid} has ended; its lock had been lost before", False)
     except DistlockError as error:
         log(f"{name}: process {pid} has ended, and its lock runs out by itself: {error}", True)
+    return ""
 
 
 def _has_succeeded(realm: Realm, lock: Lock) -> bool:

@@ -74,7 +74,7 @@ def end_holds(
     The policy's cooldown comes first, for a hold that its own owner ends; of several the longest. Returns for each
     whether this has ended it: False if it has ended in the meantime.
     """
-    cooled = [_cooldown_of(holder, by, cooldown) if freeze is None else None for _, holder in holds]
+    cooled = [cooldown_of(holder, by, cooldown) if freeze is None else None for _, holder in holds]
     longest = max((seconds for seconds in cooled if seconds is not None), default=None)
     done: dict[bytes, bool] = {}
     deleted = [one for one, seconds in zip(holds, cooled) if seconds is None]
@@ -106,7 +106,8 @@ def clean_up(etcd: Etcd, ended: Sequence[Holder], state_dir: str | None) -> None
             _drop_lease(etcd, lease)
 
 
-def _cooldown_of(holder: Holder, by: str, cooldown: int | None) -> int | None:
+def cooldown_of(holder: Holder, by: str, cooldown: int | None) -> int | None:
+    """Seconds for which a hold stays taken when `by` ends it, None if it does not: as its policy has it, if at all."""
     if holder.cooldown is not None and holder.owner == by and holder.record.state == HELD:
         return holder.cooldown
     return cooldown

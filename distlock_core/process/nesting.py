@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 TOKEN = "DISTLOCK_TOKEN"  # noqa: S105 - a number that all may see: the fencing token of the lock in the first line of DISTLOCK_HELD
 HELD = "DISTLOCK_HELD"  # the key in etcd; a line more, `TOKEN KEY`, for each lock held further out
 LEASE = "DISTLOCK_LEASE"
+# What a hook finds in its environment beside TOKEN: see `rollout/hooks.py`.
+HOOK_FACTS = (
+    *("DISTLOCK_EVENT", "DISTLOCK_LOCK_NAME", "DISTLOCK_OWNER", "DISTLOCK_LOCK_REASON", "DISTLOCK_SINCE"),
+    *("DISTLOCK_LOSS", "DISTLOCK_OUTCOME", "DISTLOCK_EXIT_CODE"),
+)
 LONGEST_TOKEN = 19  # digits of a 64-bit integer
 
 # Settings of this call alone: a distlock inside the command must not use them by accident.
@@ -24,6 +29,7 @@ FOR_THIS_CALL = (
     *("ON_LOSS", "WINDOW", "EXPECT", "RANK"),
     *("ON_FAILURE", "RECORD_ARGUMENTS", "WAIT_FOR", "COOLDOWN", "HEARTBEAT", "NODE", "WHILE_PID"),
     *("ONLY_IF", "UNLESS", "GATE", "GATE_TIMEOUT", "GATE_EVERY", "GATE_FOR", "GATE_AT"),
+    *("ON_ACQUIRED", "ON_LOST", "ON_RELEASED", "HOOK_TIMEOUT"),
 )
 
 

@@ -40,11 +40,15 @@ class Shell:
     `end()`.
     """
 
-    def __init__(self, line: str, environ: Mapping[str, str], output: int | None = None) -> None:
+    def __init__(
+        self, line: str, environ: Mapping[str, str], output: int | None = None, *, leaves: bool = True
+    ) -> None:
         """Start it. Both its outputs go to the descriptor `output`; without one, only its `last_line` is kept.
 
+        Processes of its group that it leaves when it ends by itself are left alone, or killed if it `leaves` none.
         Raises `CheckFailed`.
         """
+        self._leaves = leaves
         self._reaped = False
         self._tail = b""
         self._descriptor: int | None = None
@@ -93,6 +97,8 @@ class Shell:
                 ) from None
             if pid:
                 self._read()
+                if not self._leaves:
+                    self._kill_group()
                 self._close()
                 return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
             if self._descriptor is None:

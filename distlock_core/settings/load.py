@@ -7,6 +7,7 @@ import os
 from distlock_core.errors import ConfigError
 from distlock_core.model.checks import check_names, check_owner, check_plain, check_prefix, check_text
 from distlock_core.model.ttl import check_ttl
+from distlock_core.process.nesting import HOOK_FACTS
 from distlock_core.settings.options import BY_KEY, DEFAULT_FILE, IN_FILE, SETTINGS, Settings
 
 TYPE_CHECKING = False
@@ -123,6 +124,8 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
         for name in environ
         if name[:9].upper() == "DISTLOCK_" and name not in BY_VARIABLE and name not in OTHER_VARIABLES
     ]
+    if HOOK_FACTS[0] in environ:  # only there: DISTLOCK_LOCK_NAME alone is a misspelt DISTLOCK_LOCKNAME
+        unknown = [name for name in unknown if name not in HOOK_FACTS]
     warnings = []
     for name in sorted(unknown):
         if name.startswith(OF_KUBERNETES):

@@ -275,6 +275,30 @@ class Settings(Value):
         "when the gate is asked: before the lock is acquired, after the command",
         placeholder="before,after",
     )
+    on_acquired: str | None = setting(
+        read_line,
+        None,
+        "line of shell that is run when the lock has been acquired, beside the command",
+        placeholder="CMD",
+    )
+    on_lost: str | None = setting(
+        read_line,
+        None,
+        "line of shell that is run when the lock is lost, beside the end of the command",
+        placeholder="CMD",
+    )
+    on_released: str | None = setting(
+        read_line,
+        None,
+        "line of shell that is run when the lock has been released",
+        placeholder="CMD",
+    )
+    hook_timeout: float = setting(
+        read_span,
+        10.0,
+        "time after which such a line is ended, with all that it has started",
+        placeholder="SECONDS",
+    )
     heartbeat: float | None = setting(
         read_span,
         None,
@@ -331,6 +355,10 @@ class Settings(Value):
         if self.kill_after is not None:
             return self.kill_after
         return KILL_AFTER if self.ttl is None else kill_after_of(self.ttl)
+
+    @property
+    def has_hooks(self) -> bool:
+        return self.on_acquired is not None or self.on_lost is not None or self.on_released is not None
 
     @property
     def kills_on_loss(self) -> bool:

@@ -465,6 +465,33 @@ def test_gate_at_says_when_it_is_asked(run_distlock: Run, give: Give) -> None:
     assert run_distlock("--lock-name=x", gate, "--gate-timeout=1", *options, "--", "true", env=env).returncode == 0
 
 
+@ways("on_acquired")
+def test_on_acquired_is_run_when_the_lock_is_acquired(run_distlock: Run, give: Give) -> None:
+    options, env = give("on_acquired", "echo $DISTLOCK_EVENT")
+    assert run_distlock("--lock-name=x", *options, "--", "true", env=env).stderr == "acquired\n"
+
+
+@ways("on_lost")
+def test_on_lost_is_run_when_the_lock_is_lost(run_distlock: Run, give: Give) -> None:
+    options, env = give("on_lost", "echo $DISTLOCK_EVENT")
+    unlock = f"{os.path.dirname(sys.executable)}/distlock --unlock --lock-name=x"
+    done = run_distlock("--lock-name=x", *options, "--", "sh", "-c", unlock, env=env)
+    assert (done.returncode, "lost\n" in done.stderr.splitlines(keepends=True)) == (2, True)
+
+
+@ways("on_released")
+def test_on_released_is_run_when_the_lock_is_released(run_distlock: Run, give: Give) -> None:
+    options, env = give("on_released", "echo $DISTLOCK_EVENT")
+    assert run_distlock("--lock-name=x", *options, "--", "true", env=env).stderr == "released\n"
+
+
+@ways("hook_timeout")
+def test_hook_timeout_limits_a_hook(run_distlock: Run, give: Give) -> None:
+    options, env = give("hook_timeout", 0.3)
+    done = run_distlock("--lock-name=x", "--on-released=sleep 60", *options, "--", "true", env=env)
+    assert "on_released: it has not ended within 0.3s, and was ended" in one_line(done.stderr)
+
+
 def test_every_setting_is_exercised_in_this_file() -> None:
     assert {setting.key for setting in SETTINGS} - OF_LEASES - OF_ACCESS == COVERED
 

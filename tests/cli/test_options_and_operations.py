@@ -60,6 +60,10 @@ BESIDE = {  # what an option needs beside it, for this operation or for all
     ("reason", "policy"): ["--slots=2"],
     ("id", "policy"): ["--slots=2"],
     ("dry-run", "policy"): ["--slots=2"],
+    "hook-timeout": ["--on-released=true"],
+    ("hook-timeout", "lock"): ["--on-acquired=true"],
+    ("on-lost", "lock"): [BOUND],
+    ("on-released", "lock"): [BOUND],
 }
 
 

@@ -19,7 +19,7 @@ from distlock_core.cli import etcdlocker
 from distlock_core.cli.command_line import parse
 from distlock_core.cli.option_rules import OPERATIONS
 from distlock_core.cli.puppet import arguments
-from distlock_core.process.nesting import FOR_THIS_CALL, HELD, LEASE, TOKEN
+from distlock_core.process.nesting import FOR_THIS_CALL, HELD, HOOK_FACTS, LEASE, TOKEN
 from distlock_core.settings.load import load
 from distlock_core.settings.options import SETTINGS
 from distlock_core.testing import Cluster
@@ -110,7 +110,7 @@ def test_every_choice_named_exists(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_variable_named_exists(page: str) -> None:
     known = {setting.variable for setting in SETTINGS if "env" in setting.scope} | {TOKEN, HELD, LEASE}
-    known.add(arguments.CERTNAME)
+    known |= {arguments.CERTNAME, *HOOK_FACTS}
     known |= {f"DISTLOCK_{word}" for word in FOR_THIS_CALL}
     assert set(re.findall(r"\bDISTLOCK_[A-Z_]+", read(page))) - known == set()
 
