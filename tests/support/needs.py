@@ -22,6 +22,7 @@ _INSTALL = {
     "man": "apt-get install man-db",
     "nginx": "apt-get install nginx-light",
     "openssl": "apt-get install openssl",
+    "gcc": "apt-get install gcc libc6-dev",
     "docker": "apt-get install docker.io",
 }
 
