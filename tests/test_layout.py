@@ -15,7 +15,20 @@ PAGE = ROOT.parent / "docs" / "internals.md"
 # From the top down. `testing` stands beside them: it imports `embedded` and `errors` at most.
 ORDER = (
     *("cli", "saltext", "adapters", "aio", "keeper", "command", "connection", "manager", "rollout", "lock"),
-    *("history", "settings", "events", "process", "model", "etcd", "testing", "embedded", "base", "errors", "hints"),
+    *(
+        "doctor",
+        "history",
+        "settings",
+        "events",
+        "process",
+        "model",
+        "etcd",
+        "testing",
+        "embedded",
+        "base",
+        "errors",
+        "hints",
+    ),
 )
 OF_TUPLES = ("_replace", "_asdict", "_fields", "_make", "_field_defaults")  # public, in spite of their names
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
+    from distlock_core.doctor.finding import Examination
     from distlock_core.events.notices import Notice
     from distlock_core.lock.explain import Explanation
     from distlock_core.lock.loss_reasons import Loss
@@ -115,6 +116,9 @@ class AsyncRealm:
 
     async def wait(self, name: str | Sequence[str], until: str = "free", **options: Any) -> Reached:
         return await in_thread(lambda interrupt: self.sync.wait(name, until, cancel=interrupt, **options))
+
+    async def doctor(self, names: str | Sequence[str] = ()) -> Examination:
+        return await in_thread(lambda interrupt: self.sync.doctor(names, cancel=interrupt))
 
     async def prune(self, older_than: float, *, dry_run: bool = False) -> Pruned:
         return await in_thread(lambda interrupt: self.sync.prune(older_than, dry_run=dry_run, cancel=interrupt))

@@ -50,6 +50,7 @@ class Request(Value):
     (seconds), `follow` and `plot` (a file, - for the terminal) are for `history`, `metrics_file` for `metrics`,
     `until` for `wait`.
     `hooks`: those of the settings, once they are prepared.
+    `problems`: for `doctor`, what is wrong with the settings; it is left out of them.
     """
 
     operation: str
@@ -71,6 +72,7 @@ class Request(Value):
     metrics_file: str | None = None
     until: str = "free"
     hooks: Hooks | None = None
+    problems: tuple[str, ...] = ()
 
 
 class AdviceData:
@@ -104,7 +106,8 @@ def parse(arguments: Sequence[str]) -> Request:
     until = options.pop("until", "free")
     since, follow, plot = options.pop("since", None), options.pop("follow", False), options.pop("plot", None)
     given = {_BY_OPTION[name].key: value for name, value in options.items()}
-    settings = load(given, names={_BY_OPTION[name].key: f"--{name}" for name in options})
+    names = {_BY_OPTION[name].key: f"--{name}" for name in options}
+    settings, problems = _load(operation, given, names)
     advise_with(given)
     if operation in OF_A_REALM and "lock-name" not in options:
         # File and environment name a lock to be acquired; these are about all locks.
@@ -150,7 +153,17 @@ def parse(arguments: Sequence[str]) -> Request:
         plot=plot,
         metrics_file=file if isinstance(file, str) and file != STDOUT else None,
         until=until,
+        problems=problems,
     )
+
+
+def _load(operation: str, given: Mapping[str, Any], names: Mapping[str, str]) -> tuple[Settings, tuple[str, ...]]:
+    """The settings; for `doctor` as far as they can be read, and what is wrong with the others."""
+    if operation != "doctor":
+        return load(given, names=names), ()
+    from distlock_core.settings.salvage import salvage
+
+    return salvage(given, names)
 
 
 def error_form(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[bool, bool]:
@@ -166,6 +179,15 @@ def error_form(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[bo
         return read_bool(json), bool(rest) and not operation
     except DistlockError:
         return False, bool(rest) and not operation
+
+
+def is_for_doctor(arguments: Sequence[str]) -> bool:
+    """True if arguments that may be invalid ask for an examination."""
+    rest = list(arguments)
+    while _begins_with_option(rest):
+        if take(rest)[0] == "doctor":
+            return True
+    return False
 
 
 def _split(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

@@ -6,8 +6,8 @@ import os
 import sys
 
 from distlock_core.base import warn_once
-from distlock_core.cli.command_line import Request, error_form, parse
-from distlock_core.cli.outcome import fail, warn
+from distlock_core.cli.command_line import Request, error_form, is_for_doctor, parse
+from distlock_core.cli.outcome import NOT_EXAMINED, fail, warn
 from distlock_core.cli.program import as_a_program
 from distlock_core.errors import DistlockError
 from distlock_core.settings.load import unknown_variables
@@ -36,8 +36,9 @@ def run(arguments: Sequence[str]) -> int:
     except DistlockError as error:
         json, has_command = error_form(arguments, os.environ)
         warn(unknown_variables(os.environ), json=json)  # a misspelt one may be the missing setting
-        return fail(error, json=json, to_stderr=has_command)
-    if request.settings.warnings and not request.settings.quiet:
+        code = fail(error, json=json, to_stderr=has_command)
+        return NOT_EXAMINED if is_for_doctor(arguments) else code
+    if request.settings.warnings and not request.settings.quiet and request.operation != "doctor":
         warn(request.settings.warnings, json=request.settings.json)
     warn_once.tell = lambda line: _warn(request, line)
     if request.operation == "run" and not request.dry_run:

@@ -65,6 +65,11 @@ USES = (
         "print the figures of the locks for Prometheus, or write them into FILE",
     ),
     (
+        "doctor",
+        "--doctor [--lock-name=NAME] [OPTIONS]",
+        "examine etcd, certificates, rights, clocks, settings and locks; exit 0: ok, 1: a warning, 2: bad",
+    ),
+    (
         "prune",
         "--prune --older-than=AGE [--dry-run] [OPTIONS]",
         "delete those notes on ended holds that are older than AGE",

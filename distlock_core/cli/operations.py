@@ -149,6 +149,12 @@ def _metrics(request: Request) -> int:
     return metrics(request)
 
 
+def _doctor(request: Request) -> int:
+    from distlock_core.cli.doctor import doctor
+
+    return doctor(request)
+
+
 def _policy(request: Request) -> int:
     from distlock_core.cli.policy import policy
 
@@ -231,6 +237,7 @@ OPERATIONS: dict[str, Callable[[Request], int]] = {
     "policy": _policy,
     "history": _history,
     "metrics": _metrics,
+    "doctor": _doctor,
     "run": _run,
     "lock": _lock,
     "unlock": _unlock,

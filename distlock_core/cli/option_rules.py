@@ -15,19 +15,13 @@ if TYPE_CHECKING:
 
 OPERATIONS = (
     *("lock", "unlock", "break", "list", "show", "explain", "get", "watch", "update", "verify", "freeze", "thaw"),
-    *("policy", "prune", "history", "metrics", "wait", "help", "version"),
+    *("policy", "prune", "history", "metrics", "wait", "doctor", "help", "version"),
 )
-WITHOUT_A_LOCK = ("list", "watch", "freeze", "thaw", "policy", "prune", "history", "metrics", "help", "version")
+# Without --lock-name these are about a realm, the first of them whatever file and environment say.
+OF_A_REALM = ("list", "freeze", "thaw", "policy", "history", "metrics", "doctor")
+WITHOUT_A_LOCK = (*OF_A_REALM, "watch", "prune", "help", "version")
 # May be given several --lock-name.
-WITH_SEVERAL = ("run", "lock", "unlock", "list", "show", "verify", "prune", "history", "metrics", "wait")
-OF_A_REALM = (
-    "list",
-    "freeze",
-    "thaw",
-    "policy",
-    "history",
-    "metrics",
-)  # without --lock-name, whatever file and environment say
+WITH_SEVERAL = ("run", "lock", "unlock", "list", "show", "verify", "prune", "history", "metrics", "wait", "doctor")
 
 
 class UsageError(DistlockError):
@@ -56,7 +50,7 @@ def check_operation(operations: Sequence[str], options: Mapping[str, Any], comma
         raise UsageError(
             "nothing to do: give a command to run under the lock, or one of --lock, --unlock, --break, --list, --show, "
             "--explain, --get, --watch, --update, --verify, --freeze, --thaw, --policy, --prune, --history, --metrics, "
-            "--wait. "
+            "--wait, --doctor. "
             "See: distlock --help"
         )
 
@@ -75,6 +69,7 @@ _HOOK = {"run": "is a hook of the acquisition", "lock": "is a hook of the acquis
 _RELEASE_HOOK = {**_HOOK, "unlock": "is a hook of the release"}
 _POLICY = {**_CLAIM, "policy": "is a rule that a policy can have"}
 _EXPLAINED = {**_POLICY, "explain": "is how the lock would be acquired"}
+_DOCTOR = "is compared with etcd's election timeout"
 _ORIGINAL = "has no effect, and is accepted because the Go original accepts it"
 _LIKE_THE_ORIGINAL = {"unlock": _ORIGINAL, "list": _ORIGINAL}
 _WAIT = {**_CLAIM, "wait": "is how long the condition is waited for", **_LIKE_THE_ORIGINAL}
@@ -120,7 +115,7 @@ GOES_WITH: dict[str, dict[str, str]] = {
         "break": "has the notes that tell whether a hold's process is gone",
         **dict.fromkeys(("show", "explain"), "has the notes that tell whether a hold's process is gone"),
     },
-    "unreachable-exit-code": dict.fromkeys(_REACH, "is the exit code if no etcd answers"),
+    "unreachable-exit-code": {name: "is the exit code if no etcd answers" for name in _REACH if name != "doctor"},
     "rank": {**_CLAIM, "explain": _EXPLAINED["explain"], "wait": _AWAITED},
     "shared": {**_CLAIM, "explain": _EXPLAINED["explain"], "wait": _AWAITED},
     "busy-exit-code": {
@@ -134,11 +129,13 @@ GOES_WITH: dict[str, dict[str, str]] = {
         **dict.fromkeys(("unlock", "break"), "limits the release"),
         "prune": "limits the deletion",
     },
-    "ttl": _CLAIM,
+    "ttl": {**_CLAIM, "doctor": _DOCTOR},
     **{name: {**_EXPLAINED, "wait": _AWAITED} for name in ("slots", "window")},
     "expect": _POLICY,
     "cooldown": {**_COMMAND, "unlock": "leaves the lock taken for that time", "policy": _POLICY["policy"]},
-    **dict.fromkeys(("refresh", "kill-after", "on-loss"), _LEASE),
+    "refresh": {**_LEASE, "doctor": _DOCTOR},
+    "kill-after": {**_LEASE, "doctor": _DOCTOR},
+    "on-loss": _LEASE,
     **dict.fromkeys(("while-pid", "log-file"), _KEEPER),
     **dict.fromkeys(("on-failure", "record-arguments", "wait-for", "heartbeat", "node", "only-if", "unless"), _COMMAND),
     **dict.fromkeys(("gate", "gate-timeout", "gate-every", "gate-for", "gate-at"), _GATE),

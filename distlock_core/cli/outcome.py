@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from distlock_core.settings.options import Settings
 
 OK, FAILED, LOST, NOT_STARTED, NO_LIFE = 0, 1, 2, 3, 4
+NOT_EXAMINED = 3  # of `--doctor`, as of a monitoring plugin that cannot tell
 OVERDUE = 124  # as of timeout(1)
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from distlock_core.base.deadline import Patience
+    from distlock_core.etcd.facts import Site
     from distlock_core.etcd.values import Compare, Event, Get, Op, Outcome
 
     class Watch(Protocol):
@@ -68,6 +69,10 @@ if TYPE_CHECKING:
             watches from opening, the result is one that `polls` and has no events; if it may not, this raises
             `EtcdUnavailable`.
             """
+
+        @property
+        def site(self) -> Site:
+            """What leads to the cluster, for an examination of its members."""
 
         def load_all(self) -> None:
             """Load now all modules that calls would load on first use, so that this cannot fail later."""

@@ -100,6 +100,13 @@ class Endpoints:
     def count(self) -> int:
         return max(1, len(self._addresses))
 
+    def known(self, patience: Patience) -> tuple[list[Address], str]:
+        """All endpoints, the configured and the discovered ones, and why the discovery has failed, if it has."""
+        failures: dict[str, str] = {}
+        if self._discovery is not None:
+            self._discover(self._discovery, patience, failures)
+        return list(self._addresses), "; ".join(f"{what} ({why})" for what, why in failures.items())
+
     def answered(self, address: Address, cluster: int | None = None) -> None:
         """Ask this address first from now on. Raises `WrongCluster` if the cluster id has changed."""
         if cluster is not None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from distlock_core.base.deadline import Patience
     from distlock_core.etcd.auth.access import Access
     from distlock_core.etcd.client import Etcd, Watch
+    from distlock_core.etcd.facts import Site
     from distlock_core.etcd.values import Compare, Get, Op, Outcome
     from distlock_core.hints import Hint
 
@@ -104,6 +105,12 @@ class Either:
         self, ranges: Sequence[tuple[bytes, bytes | None]], revision: int, patience: Patience, *, polls: bool = True
     ) -> Watch:
         return self._ask(lambda etcd: etcd.watch(ranges, revision, patience, polls=polls))
+
+    @property
+    def site(self) -> Site:
+        from distlock_core.etcd.facts import Site
+
+        return Site(self._endpoints, self._access, "auto")
 
     def load_all(self) -> None:
         self._chosen.load_all()

@@ -42,7 +42,7 @@ def list_states(etcd: Etcd, prefix: str, mutex: str, patience: NewPatience, *, b
 
 def read_states(etcd: Etcd, locks: Sequence[Keys], patience: NewPatience, *, brief: bool = False) -> list[LockState]:
     """The states of these locks, from one read. If `brief`, without the times that leases have left."""
-    wanted = [_gets(keys) for keys in locks]
+    wanted = [reads_of(keys) for keys in locks]
     union = once(get for gets in wanted for get in gets)
     found = dict(zip(union, etcd.read(union, patience()).ranges()))
     states = [state_of(keys, [kv for get in gets for kv in found[get].kvs]) for keys, gets in zip(locks, wanted)]
@@ -76,7 +76,7 @@ def read_names(etcd: Etcd, prefix: str, mutex: str, patience: Patience) -> list[
     return sorted(name for name in names if name is not None)
 
 
-def _gets(keys: Keys) -> list[Get]:
+def reads_of(keys: Keys) -> list[Get]:
     """The reads for the state of one lock."""
     gets = [Get(keys.lock), Get(*keys.beside), Get(*ends(keys.queue)), Get(keys.last)]
     return [*gets, Get(keys.freeze), Get(keys.lock_freeze), Get(keys.policy)]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.base.deadline import Cancel
+    from distlock_core.doctor.finding import Examination
+    from distlock_core.doctor.locks import RealmFacts
     from distlock_core.etcd.client import Etcd
     from distlock_core.events.watch import Watching
     from distlock_core.history.history import History
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from distlock_core.model.policy import Policy
     from distlock_core.model.policy_change import PolicyChange
     from distlock_core.model.windows import Windows
+    from distlock_core.settings.options import Settings
 
 
 class Realm:
@@ -388,6 +391,14 @@ class Realm:
         wait = Wait.of(timeout)
         return WaitUntil(self._etcd, spec, until, wait, self._connect_timeout, cancel, progress).run()
 
+    def doctor(self, names: str | Sequence[str] = (), *, cancel: Cancel | None = None) -> Examination:
+        """Examine etcd, this client's certificates and rights, and the realm's locks, and return all findings.
+
+        With `names` only the locks that are named, and what this user needs for them. It works while etcd is away, and
+        changes nothing in etcd. Each endpoint gets the connect timeout, all at once. Raises `ConfigError`.
+        """
+        return examine(self, names, None, (), cancel)
+
     def prune(self, older_than: float, *, dry_run: bool = False, cancel: Cancel | None = None) -> Pruned:
         """Delete the notes on how the last hold of a lock ended that are older than `older_than` seconds.
 
@@ -535,7 +546,28 @@ def _windows(text: str) -> Windows:
         raise ConfigError(f"window: expected {error.message}, found {ascii(text)[:60]}") from None
 
 
-# For code that looks after a hold of another process. Not part of the library's public interface.
+# For code that looks after a hold of another process, or has settings. Not part of the library's public interface.
+
+
+def examine(
+    realm: Realm,
+    names: str | Sequence[str],
+    settings: Settings | None,
+    problems: Sequence[str],
+    cancel: Cancel | None = None,
+) -> Examination:
+    """`Realm.doctor()`, with the settings that have led to the realm, and what is wrong with them."""
+    from distlock_core.doctor.asking import Asking
+    from distlock_core.lock.realm_facts import read_realm_facts
+
+    locks = realm._locks(names) if names else ()
+
+    def read(patience: Callable[[], Patience]) -> RealmFacts:
+        return read_realm_facts(realm._etcd, realm.prefix, realm._mutex, locks, realm._state_dir, patience)
+
+    plain = [keys.name for keys in locks]
+    asking = Asking(realm._etcd, realm.prefix, realm._mutex, plain, realm._connect_timeout, read, cancel)
+    return asking.run(settings, problems)
 
 
 def mark(realm: Realm, holder: Holder, changes: Mapping[str, Any], *, keep: bool = False) -> None:

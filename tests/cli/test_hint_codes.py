@@ -232,7 +232,12 @@ def test_every_world_words_every_hint(world: str) -> None:
             assert not re.search(r"distlock --|(?<!etcdctl get )--[a-z]", line)
 
 
-OF_OTHERS = ("--host-whitelist", "--mount-proc")  # options of etcd and unshare
+OF_OTHERS = (
+    "--host-whitelist",
+    "--mount-proc",
+    "--auto-compaction-retention",
+    "--quota-backend-bytes",
+)  # options of etcd and unshare
 
 
 def test_the_core_has_no_word_of_a_command_line_in_its_messages() -> None:

@@ -155,7 +155,7 @@ WAIT = "this operation does not wait for a lock; --connect-timeout limits the co
             ["--show", "--lock-name=x", "--slots=3"],
             "--slots goes with -- COMMAND, --lock, --policy, --explain or --wait",
         ),
-        (["--list", "--ttl=5"], "--ttl goes with -- COMMAND or --lock"),
+        (["--list", "--ttl=5"], "--ttl goes with -- COMMAND, --lock or --doctor"),
         (["--show", "--lock-name=x", "--timeout=5"], f"--timeout goes with -- COMMAND, --lock or --wait: {WAIT}"),
         (["--unlock", "--lock-name=x", "--only-if=true"], "--only-if goes with -- COMMAND"),
     ],

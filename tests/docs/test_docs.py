@@ -44,7 +44,7 @@ ETCDLOCKER_OPTIONS = {option.rstrip("=") for option in etcdlocker.LONG}
 PUPPET_OPTIONS = set(arguments.OWN)  # of distlock-puppet
 BENCH_OPTIONS = {"rounds", "only", "waiters", "nodes", "lines", "quick"}
 OTHERS_OPTIONS = {"rev", "endpoints", "enable-v2", "bump-revision", "enable-grpc-gateway"}  # of etcd and etcdctl
-OTHERS_OPTIONS |= {"client-cert-auth", "auto-compaction-retention", "host-whitelist"}
+OTHERS_OPTIONS |= {"client-cert-auth", "auto-compaction-retention", "host-whitelist", "listen-metrics-urls"}
 OTHERS_OPTIONS |= {"assumeyes"}  # of yum
 OTHERS_OPTIONS |= {"collector"}  # of node_exporter
 OTHERS_OPTIONS |= {"noop", "no-noop", "wait", "yes", "recursive"}  # of puppet, mysqladmin, apt-get, cp

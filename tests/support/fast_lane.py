@@ -40,6 +40,7 @@ LANE: dict[str, tuple[str, ...]] = {
         "test_cluster.py::test_a_started_cluster_answers_at_once",
         "test_cluster.py::test_find_etcd_finds_the_version_asked_for",
     ),
+    "doctor": ("",),
     "etcd": (
         "test_leases.py::test_revoking_deletes_the_keys_and_twice_is_no_error[3.5-plain-gateway]",
         "test_reads_and_writes.py::test_all_fields_of_a_key_are_returned[3.5-plain-gateway]",

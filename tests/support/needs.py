@@ -24,6 +24,7 @@ _INSTALL = {
     "openssl": "apt-get install openssl",
     "gcc": "apt-get install gcc libc6-dev",
     "docker": "apt-get install docker.io",
+    "faketime": "apt-get install faketime",
 }
 
 

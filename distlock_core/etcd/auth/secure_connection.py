@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from distlock_core.base.deadline import Patience
     from distlock_core.etcd.auth.tls import Context, Tls
 
+DER = getattr(ssl, "ENCODING_DER", 2)
 LISTENING = 0.3  # seconds that finding out why an endpoint disconnects may take
 
 
@@ -47,6 +48,14 @@ class SecureConnection(Connection):
             return False
         except OSError:
             return True
+
+    def shown_certificates(self) -> tuple[bytes, ...]:
+        """The server's certificate, and those that it sends with it if this Python tells them, in DER."""
+        # From Python 3.10 on; its result is a list of certificates, or of their bytes.
+        chain = getattr(self._tls_socket, "get_unverified_chain", None)
+        found = [one if isinstance(one, bytes) else one.public_bytes(DER) for one in (chain() if chain else ()) or ()]
+        own = self._tls_socket.getpeercert(True)
+        return tuple(found) if found else (own,) if own else ()
 
     def _shake_hands(self, context: Context, patience: Patience) -> None:
         name = self._tls.expected_name(self.address)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from distlock_core.etcd.auth.access import Access
+    from distlock_core.etcd.facts import Site
     from distlock_core.etcd.grpc.channel import Metadata
     from distlock_core.etcd.values import Op
 
@@ -95,6 +96,12 @@ class Grpc:
         watch = ask_in_turn(self._endpoints, self._as_user(ask), patience)
         assert watch is not None
         return watch
+
+    @property
+    def site(self) -> Site:
+        from distlock_core.etcd.facts import Site
+
+        return Site(self._endpoints, self._access, "grpc")
 
     def load_all(self) -> None:
         """Nothing to do: the package was loaded as a whole."""

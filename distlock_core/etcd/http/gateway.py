@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from distlock_core.etcd.auth.access import Access
     from distlock_core.etcd.auth.login import Login
     from distlock_core.etcd.client import Watch
+    from distlock_core.etcd.facts import Site
     from distlock_core.etcd.http.polling import Opener
     from distlock_core.etcd.http.watch import GatewayWatch
     from distlock_core.etcd.values import Op
@@ -155,6 +156,12 @@ class Gateway:
 
             self._opener = Opener(self._endpoints)
         return self._opener.open(self, ranges, revision, patience, self._as_user, open_watch)
+
+    @property
+    def site(self) -> Site:
+        from distlock_core.etcd.facts import Site
+
+        return Site(self._endpoints, self._access, "http")
 
     def load_all(self) -> None:
         from distlock_core.etcd.http import cluster_check, polling, watch  # noqa: F401

@@ -29,12 +29,14 @@ class Connection:
         # Its address, and the number of other addresses to try if it stays silent.
         self._socket, self.where, self.others = open_socket(address, patience)
 
-    def open(self, path: str, body: bytes, patience: Patience, headers: dict[str, str] | None = None) -> Reply:
+    def open(
+        self, path: str, body: bytes, patience: Patience, headers: dict[str, str] | None = None, method: str = "POST"
+    ) -> Reply:
         """Send a request and read the head of the response. Raises `ConnectionLost`, `Cancelled`."""
         extra = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         host = f"[{self.address.host}]" if ":" in self.address.host else self.address.host
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: {host}:{self.address.port}\r\n"
+            f"{method} {path} HTTP/1.1\r\nHost: {host}:{self.address.port}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{extra}\r\n"
         )
         self._send(head.encode("latin-1") + body, patience)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
+    from distlock_core.etcd.facts import ListedMember, MemberStatus
     from distlock_core.etcd.values import Op
 
 LONGEST_NUMBER = 20  # digits of 64 bits
@@ -173,6 +174,44 @@ def read_members(answer: dict[str, Any]) -> list[str]:
         shown_member(_number(member, "ID"), member.get("name", ""), map(str, _list(member, "clientURLs")))
         for member in map(_object, _list(answer, "members"))
     ]
+
+
+def read_member_status(answer: dict[str, Any]) -> MemberStatus:
+    """A member's status. Raises one of `MALFORMED` for anything else."""
+    from distlock_core.etcd.facts import MemberStatus
+
+    header, version = _object(answer["header"]), answer["version"]
+    if not isinstance(version, str):
+        raise TypeError("no version")
+    return MemberStatus(
+        quoted(version),
+        _whole(header["cluster_id"]),
+        _whole(header["member_id"]),
+        _number(answer, "leader"),
+        _number(answer, "raftTerm"),
+        _number(answer, "raftIndex"),
+        _number(answer, "raftAppliedIndex"),
+        _number(answer, "dbSize"),
+        _number(answer, "dbSizeInUse"),
+        _number(answer, "dbSizeQuota"),
+        _truth(answer, "isLearner"),
+        tuple(map(quoted, _list(answer, "errors"))),
+    )
+
+
+def read_listed_members(answer: dict[str, Any]) -> tuple[ListedMember, ...]:
+    """The members of a cluster, for an examination."""
+    from distlock_core.etcd.facts import ListedMember
+
+    return tuple(
+        ListedMember(
+            _number(member, "ID"),
+            quoted(member.get("name", "")),
+            tuple(map(quoted, _list(member, "clientURLs"))),
+            _truth(member, "isLearner"),
+        )
+        for member in map(_object, _list(answer, "members"))
+    )
 
 
 def shown_member(member: int, name: object, urls: Iterable[str]) -> str:

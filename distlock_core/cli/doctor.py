@@ -1,0 +1,100 @@
+"""The operation `--doctor`: an examination of etcd, settings, rights and locks. It changes nothing in etcd."""
+
+from __future__ import annotations
+
+from distlock_core.base.text import printable
+from distlock_core.cli.acquire import realm
+from distlock_core.cli.hint import advice
+from distlock_core.cli.json_output import as_json
+from distlock_core.cli.outcome import OK, out
+from distlock_core.errors import ConfigError
+from distlock_core.lock.realm import examine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from distlock_core.cli.command_line import Request
+    from distlock_core.doctor.finding import EffectiveSetting, Examination, Finding
+
+# Exit codes as of a monitoring plugin; 3, for bad usage, is NOT_EXAMINED.
+CODES = {"ok": OK, "warn": 1, "bad": 2}
+STATUS, CHECK = 8, 22  # columns
+WIDTH = STATUS + CHECK  # before a message
+SUMMARY = (("bad", "bad"), ("warn", "to be looked at"), ("ok", "ok"), ("skipped", "not checked"))
+
+
+def doctor(request: Request) -> int:
+    """Print the findings. The exit code is 0, 1 with a warning, or 2 if something is bad."""
+    settings = request.settings
+    found = _examine(request)
+    if settings.json:
+        done = out(as_json({"doctor": _json(found)}))
+    elif found.status == "ok" and settings.quiet:
+        done = OK
+    else:
+        done = out(_text(found, quiet=settings.quiet, verbose=settings.verbose))
+    return CODES[found.status] if done == OK else done
+
+
+def _examine(request: Request) -> Examination:
+    from distlock_core.doctor.asking import examine_settings
+
+    settings, problems = request.settings, request.problems
+    if problems and not settings.given & {"endpoints", "discovery_srv"}:
+        return examine_settings(settings.prefix, settings, problems)
+    try:
+        return examine(realm(request), settings.lock_names, settings, problems)
+    except ConfigError as error:
+        return examine_settings(settings.prefix, settings, (*problems, error.message))
+
+
+def _text(found: Examination, *, quiet: bool, verbose: bool) -> str:
+    lines = []
+    for one in found.findings:
+        if not quiet or one.status in ("warn", "bad"):
+            lines += _lines(one)
+    if verbose:
+        lines += [f"{'':{STATUS}}{'setting':{CHECK}}{_setting(one)}" for one in found.settings]
+    counts = [(len(found.having(status)), words) for status, words in SUMMARY]
+    summary = ", ".join(f"{count} {words}" for count, words in counts if count)
+    return "\n".join([*lines, f"{found.status.upper()}: {summary}"])
+
+
+def _lines(one: Finding) -> list[str]:
+    mark = one.status if one.status in ("ok", "skipped") else one.status.upper()
+    lines = [f"{mark:{STATUS}}{one.check:{CHECK}}{printable(one.message)}"]
+    if one.advice:
+        lines.append(f"{'':{WIDTH}}{printable(one.advice)}")
+    return [*lines, *(f"{'':{WIDTH}}{advice(hint)}" for hint in one.hints)]
+
+
+def _setting(one: EffectiveSetting) -> str:
+    from distlock_core.doctor.config_files import shown
+
+    return f"{shown(one)} ({one.where or one.source})"
+
+
+def _json(found: Examination) -> dict[str, Any]:
+    return {
+        "status": found.status,
+        "at": found.at,
+        "prefix": found.realm,
+        "findings": [_finding_json(one) for one in found.findings],
+        "settings": [
+            {"key": one.key, "value": one.value, "secret": one.is_secret, "source": one.source, "where": one.where}
+            for one in found.settings
+        ],
+    }
+
+
+def _finding_json(one: Finding) -> dict[str, Any]:
+    return {
+        "check": one.check,
+        "status": one.status,
+        "about": one.about or None,
+        "message": one.message,
+        "advice": one.advice or None,
+        "hints": [{**hint.fields(), "advice": advice(hint)} for hint in one.hints],
+        "facts": dict(one.facts),
+    }
