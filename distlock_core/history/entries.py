@@ -91,7 +91,7 @@ class PastHold(Value):
 
     @property
     def moments(self) -> tuple[Moment, ...]:
-        return (self.since, *(phase.since for phase in self.phases), *(() if self.ended is None else (self.ended.at,)))
+        return _moments(self.since, self.ended, *(phase.since for phase in self.phases))
 
     def fields(self) -> dict[str, Any]:
         return {
@@ -133,7 +133,7 @@ class PastWait(Value):
 
     @property
     def moments(self) -> tuple[Moment, ...]:
-        return (self.since, *(() if self.ended is None else (self.ended.at,)))
+        return _moments(self.since, self.ended)
 
     def fields(self) -> dict[str, Any]:
         return {
@@ -168,7 +168,7 @@ class PastFreeze(Value):
 
     @property
     def moments(self) -> tuple[Moment, ...]:
-        return (self.since, *(() if self.ended is None else (self.ended.at,)))
+        return _moments(self.since, self.ended)
 
     def fields(self) -> dict[str, Any]:
         return {
@@ -241,6 +241,10 @@ class Gap(Value):
     def fields(self) -> dict[str, Any]:
         revisions = {"after_revision": self.after, "before_revision": self.before}
         return {"kind": self.kind, **revisions, **_times("since", self.since), **_times("until", self.until)}
+
+
+def _moments(since: Moment, ended: End | None, *between: Moment) -> tuple[Moment, ...]:
+    return (since, *between, *(() if ended is None else (ended.at,)))
 
 
 def _times(name: str, moment: Moment) -> dict[str, Any]:
