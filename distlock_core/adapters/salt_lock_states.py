@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 
-from distlock_core.adapters import acquire_release, salt_reports, salt_run_end
+from distlock_core.adapters import acquire, check, release, salt_reports, salt_run_end
 from distlock_core.adapters.run_holds import holds_around
 from distlock_core.adapters.settings import explicit_owner, in_container, read_flag, shown_name
 from distlock_core.connection import realm_of
@@ -36,11 +36,9 @@ def locked(call: StateCall) -> dict[str, Any]:
     if planned == "locked":
         return call.done(True, f"{shown_name(settings)} would be held by {settings.id} at this point")
     if planned == "unlocked":
-        taken = acquire_release.Taken((), True)
+        taken = acquire.Taken((), True)
     else:
-        taken = acquire_release.take(
-            settings, run=run, taker=call.taker, bound=bound, children=True, dry_run=call.is_test
-        )
+        taken = acquire.take(settings, run=run, taker=call.taker, bound=bound, children=True, dry_run=call.is_test)
     if not taken.changed:
         stays = bound and any(holder.lifetime == "persistent" for holder in taken.holders)
         lifetime = "; it stays until it is unlocked, also after this run" if stays else ""
@@ -83,7 +81,7 @@ def unlocked(call: StateCall) -> dict[str, Any]:
         around = () if forced else holds_around(settings.lock_names, realm)
         if around:
             return call.done(True, f"{are_held_by(around)}, by the command around this run, which releases it")
-        ended = acquire_release.release(
+        ended = release.release(
             settings, run=call.run, taker=call.taker, force=forced, dry_run=call.is_test, realm=realm
         )
         old = {holder.lock: salt_reports.shown(holder) for holder in ended}
@@ -123,4 +121,4 @@ def held(call: StateCall) -> dict[str, Any]:
         return call.done(True, f"{shown_name(settings)} would be held by {settings.id} at this point")
     if planned == "unlocked":
         return call.done(False, f"{shown_name(settings)} would be held by nobody at this point, not by {settings.id}")
-    return call.done(True, are_held_by(acquire_release.check(settings, taker=call.taker)))
+    return call.done(True, are_held_by(check.check(settings, taker=call.taker)))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
-    from distlock_core.adapters.acquire_release import Taken
+    from distlock_core.adapters.acquire import Taken
     from distlock_core.adapters.advice import Tool
     from distlock_core.model.state import Holder
 

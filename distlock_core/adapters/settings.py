@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distlock_core.errors import ConfigError
+from distlock_core.errors import ConfigError, DistlockError
 from distlock_core.model.ttl import DEFAULT_TTL
 from distlock_core.model.wording import are, listed
 from distlock_core.process.identity import trace_of
@@ -12,8 +12,10 @@ from distlock_core.settings.readers import read_bool, read_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
+    from collections.abc import Callable, Mapping
+    from typing import Any, TypeVar
+
+    Step = TypeVar("Step", bound=Callable[..., Any])
 
     from distlock_core.settings.options import Settings
 
@@ -134,3 +136,18 @@ def in_container() -> bool:
     """True in a pid namespace other than the machine's initial one: all processes end with its first process."""
     namespace = trace_of().get("ns")
     return namespace is not None and namespace != FIRST_PID_NAMESPACE
+
+
+def reaching(function: Step) -> Step:
+    """Decorator: errors of a step carry the settings needed to reach the same realm again."""
+    from functools import wraps
+
+    @wraps(function)
+    def call(settings: Settings, *arguments: Any, **named: Any) -> Any:
+        try:
+            return function(settings, *arguments, **named)
+        except DistlockError as error:
+            error.realm_settings = dict(settings.realm_arguments)
+            raise
+
+    return call  # type: ignore[return-value]

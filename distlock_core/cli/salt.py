@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from distlock_core.adapters import acquire_release
+from distlock_core.adapters import release
 from distlock_core.adapters.breaking import break_hold
 from distlock_core.adapters.freezing import ensure_frozen, ensure_thawed, read_duration
 from distlock_core.adapters.past import entries_of
@@ -48,7 +48,7 @@ def one_or_all(found: list[Result], lock_names: object) -> Result | list[Result]
 def unlock(settings: Settings, token: object, force: object) -> list[Result]:
     """Release the locks of the settings' owner. Raises `DistlockError`."""
     named, forced = read_token(token), read_flag(force, "force")
-    holders = acquire_release.release(settings, taker=trace_of(), token=named, force=forced)
+    holders = release.release(settings, taker=trace_of(), token=named, force=forced)
     if not holders:
         raise LockNotFound(f"{are(settings.lock_names)} not locked")
     return holds(holders)

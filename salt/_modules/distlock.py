@@ -42,7 +42,7 @@ import sys
 from salt.exceptions import CommandExecutionError
 
 try:
-    from distlock_core.adapters import acquire_release
+    from distlock_core.adapters import acquire, check
     from distlock_core.adapters.advice import SALT
     from distlock_core.adapters.salt_reports import raised_as
     from distlock_core.adapters.salt_settings import of_call
@@ -165,7 +165,7 @@ def lock(
         pid = None if while_pid is None else settings.while_pid
         if pid is None and (ttl is not None or on_loss is not None):
             raise ConfigError("ttl and on_loss apply to a lock that is bound to a process: they go with while_pid")
-        holders = acquire_release.take(settings, run=pid, taker=trace_of(), bound=pid is not None).holders
+        holders = acquire.take(settings, run=pid, taker=trace_of(), bound=pid is not None).holders
         return salt.one_or_all(salt.holds(holders), lock_names)
 
 
@@ -385,7 +385,7 @@ def verify(
     with raised_as(CommandExecutionError):
         settings = of_call(__salt__, __opts__, locals())
         try:
-            acquire_release.check(settings, read_token(token), taker=trace_of())
+            check.check(settings, read_token(token), taker=trace_of())
         except (LockNotFound, NotHolder):
             return False
         return True

@@ -9,7 +9,7 @@ from typing import Any, Callable
 import pytest
 
 from distlock_core import ConfigError, LockBusy, LockLost, LockNotFound, NotHolder, NotSettled
-from distlock_core.adapters import acquire_release
+from distlock_core.adapters import acquire, check, release
 from distlock_core.adapters.run_holds import holds_around
 from distlock_core.adapters.settings import read_settings
 from distlock_core.process.identity import trace_of
@@ -37,17 +37,17 @@ def tokens(scene: Scene) -> dict[str, int]:
 
 def test_they_are_taken_together_and_released_together(scene: Scene, read: Read) -> None:
     run = trace_of()
-    taken = acquire_release.take(read(reason="why"), taker=run)
+    taken = acquire.take(read(reason="why"), taker=run)
     assert taken.changed
     assert [holder.lock for holder in taken.holders] == [*BOTH]
     token = taken.holders[0].token
     assert tokens(scene) == {"rack": token, "web": token}  # one transaction
-    again = acquire_release.take(read("web", "rack"), taker=run)
+    again = acquire.take(read("web", "rack"), taker=run)
     assert (again.changed, [holder.lock for holder in again.holders]) == (False, ["web", "rack"])
-    assert [holder.token for holder in acquire_release.check(read(), taker=run)] == [token, token]
-    ended = acquire_release.release(read("web", "rack"), taker=run)
+    assert [holder.token for holder in check.check(read(), taker=run)] == [token, token]
+    ended = release.release(read("web", "rack"), taker=run)
     assert [holder.lock for holder in ended] == ["web", "rack"]
-    assert acquire_release.release(read(), taker=run) == ()
+    assert release.release(read(), taker=run) == ()
     scene.assert_clean()
 
 
@@ -58,7 +58,7 @@ def test_none_is_taken_while_one_is_held_and_it_is_named(
     other = scene.realm().lock("web", "node-3", "Upgrade RPMs").acquire(0)
     run = new_run()
     with pytest.raises(LockBusy) as busy:
-        acquire_release.take(read(), run=run.pid, bound=bound)
+        acquire.take(read(), run=run.pid, bound=bound)
     assert str(busy.value).startswith("web is held by node-3 since ")
     assert "rack" not in str(busy.value)
     assert [state.name for state in busy.value.states] == [*BOTH]
@@ -67,13 +67,13 @@ def test_none_is_taken_while_one_is_held_and_it_is_named(
 
 
 def test_a_dry_run_says_what_it_would_wait_for_and_takes_nothing(scene: Scene, read: Read) -> None:
-    assert acquire_release.take(read(), dry_run=True) == ((), True, (), None, None)
+    assert acquire.take(read(), dry_run=True) == ((), True, (), None, None)
     other = scene.realm().lock("web", "node-3").acquire(0)
-    found = acquire_release.take(read(timeout=-1), dry_run=True)
+    found = acquire.take(read(timeout=-1), dry_run=True)
     assert (found.holders, found.changed) == ((), True)
     assert "web is held by node-3" in str(found.waits)
     with pytest.raises(LockBusy):
-        acquire_release.take(read(), dry_run=True)
+        acquire.take(read(), dry_run=True)
     other.release()
     scene.assert_clean()
 
@@ -83,11 +83,11 @@ def test_opposite_orders_do_not_wait_for_each_other(scene: Scene, read: Read) ->
 
     def turns(owner: str, *names: str) -> None:
         for _ in range(25):
-            acquire_release.take(read(*names, owner=owner, timeout=60))
+            acquire.take(read(*names, owner=owner, timeout=60))
             inside.append(owner)
             assert len(inside) == 1
             inside.remove(owner)
-            assert len(acquire_release.release(read(*names, owner=owner))) == 2
+            assert len(release.release(read(*names, owner=owner))) == 2
 
     first = scene.start(lambda: turns("a", "rack", "web"))
     second = scene.start(lambda: turns("b", "web", "rack"))
@@ -98,24 +98,24 @@ def test_opposite_orders_do_not_wait_for_each_other(scene: Scene, read: Read) ->
 
 def test_the_rest_is_taken_with_a_step_of_ones_own_in_one_transaction(scene: Scene, read: Read) -> None:
     run = trace_of()
-    acquire_release.take(read("web"), taker=run)
+    acquire.take(read("web"), taker=run)
     before = tokens(scene)
-    taken = acquire_release.take(read(), taker=run)
+    taken = acquire.take(read(), taker=run)
     assert taken.changed
     assert [holder.token for holder in taken.holders] == [tokens(scene)["rack"], before["web"]]
     assert scene.record("web").run == scene.record("rack").run
-    assert len(acquire_release.release(read(), taker=run)) == 2
+    assert len(release.release(read(), taker=run)) == 2
     scene.assert_clean()
 
 
 def test_nobody_waits_for_the_rest_while_holding(scene: Scene, read: Read) -> None:
     run = trace_of()
-    acquire_release.take(read("web"), taker=run)
+    acquire.take(read("web"), taker=run)
     other = scene.realm().lock("rack", "node-3").acquire(0)
     with pytest.raises(LockBusy, match="this owner holds web, and waiting while holding could block others for ever"):
-        acquire_release.take(read(timeout=-1), taker=run)
+        acquire.take(read(timeout=-1), taker=run)
     other.release()
-    acquire_release.release(read(), taker=run)
+    release.release(read(), taker=run)
     scene.assert_clean()
 
 
@@ -123,24 +123,24 @@ def test_a_step_does_not_go_together_with_locks_that_end_with_the_run(
     scene: Scene, read: Read, new_run: NewRun
 ) -> None:
     run = new_run()
-    acquire_release.take(read("web"), run=run.pid)
+    acquire.take(read("web"), run=run.pid)
     with pytest.raises(LockBusy, match="until it is unlocked, while rack and web are to end with this run"):
-        acquire_release.take(read(), run=run.pid, bound=True)
+        acquire.take(read(), run=run.pid, bound=True)
     scene.assert_clean("web")
-    bound = acquire_release.take(read("rack", owner="other"), run=run.pid, bound=True)
+    bound = acquire.take(read("rack", owner="other"), run=run.pid, bound=True)
     assert bound.changed
     with pytest.raises(LockBusy, match=r"that is this run, which does not hold free: .*name all of them"):
-        acquire_release.take(read("rack", "free", owner="other", timeout=-1), run=run.pid, bound=True)
+        acquire.take(read("rack", "free", owner="other", timeout=-1), run=run.pid, bound=True)
     end(run)
     until(lambda: scene.get("rack") is None)
 
 
 def test_they_end_with_the_run_and_are_taken_once_by_it(scene: Scene, read: Read, new_run: NewRun) -> None:
     run = new_run()
-    taken = acquire_release.take(read(), run=run.pid, bound=True)
+    taken = acquire.take(read(), run=run.pid, bound=True)
     assert {holder.lifetime for holder in taken.holders} == {"bound"}
     assert len({holder.lease for holder in taken.holders}) == 1
-    again = acquire_release.take(read("web", "rack", timeout=-1), run=run.pid, bound=True)
+    again = acquire.take(read("web", "rack", timeout=-1), run=run.pid, bound=True)
     assert (again.changed, [holder.lock for holder in again.holders]) == (False, ["web", "rack"])
     end(run)
     until(lambda: not tokens(scene) and not scene.new_leases())
@@ -148,33 +148,33 @@ def test_they_end_with_the_run_and_are_taken_once_by_it(scene: Scene, read: Read
 
 def test_steps_of_a_dead_run_are_continued_and_belong_to_this_one(scene: Scene, read: Read, new_run: NewRun) -> None:
     first, second = new_run(), new_run()
-    token = acquire_release.take(read(), taker=trace_of(first.pid)).holders[0].token
+    token = acquire.take(read(), taker=trace_of(first.pid)).holders[0].token
     with pytest.raises(LockBusy, match=f"taken for process {first.pid} on "):
-        acquire_release.take(read(), taker=trace_of(second.pid))
+        acquire.take(read(), taker=trace_of(second.pid))
     with pytest.raises(NotHolder, match="none of the locks was unlocked"):
-        acquire_release.release(read(), taker=trace_of(second.pid))
+        release.release(read(), taker=trace_of(second.pid))
     end(first)
-    found = acquire_release.take(read(), taker=trace_of(second.pid))
+    found = acquire.take(read(), taker=trace_of(second.pid))
     assert (found.changed, [holder.token for holder in found.holders]) == (False, [token, token])
     for name in BOTH:
         assert scene.record(name).details["taker"] == trace_of(second.pid)
-    assert len(acquire_release.release(read(), taker=trace_of(second.pid), token=token)) == 2
+    assert len(release.release(read(), taker=trace_of(second.pid), token=token)) == 2
     scene.assert_clean()
 
 
 def test_none_is_released_if_one_is_anothers_and_those_that_are_free_do_no_harm(scene: Scene, read: Read) -> None:
     run = trace_of()
-    acquire_release.take(read("web"), taker=run)
+    acquire.take(read("web"), taker=run)
     scene.realm().lock("rack", "node-3", step=True).acquire(0)
     with pytest.raises(NotHolder, match=r"rack is held by node-3 .*; none of the locks was unlocked"):
-        acquire_release.release(read(), taker=run)
+        release.release(read(), taker=run)
     with pytest.raises(NotHolder, match="rack is held by node-3"):
-        acquire_release.check(read(), taker=run)
+        check.check(read(), taker=run)
     scene.assert_clean("rack", "web")
     scene.realm().unlock("rack")
     with pytest.raises(LockNotFound, match="rack is not locked"):
-        acquire_release.check(read(), taker=run)
-    assert [holder.lock for holder in acquire_release.release(read(), taker=run)] == ["web"]
+        check.check(read(), taker=run)
+    assert [holder.lock for holder in release.release(read(), taker=run)] == ["web"]
     scene.assert_clean()
 
 
@@ -193,10 +193,10 @@ def test_the_locks_of_a_command_around_are_left_to_it_only_if_they_are_all(scene
 
 
 def test_all_settle_and_all_are_kept_if_the_gate_stays_red(scene: Scene, read: Read) -> None:
-    holders = acquire_release.take(read(reason="Upgrade")).holders
-    acquire_release.release(read(gate="true"))
+    holders = acquire.take(read(reason="Upgrade")).holders
+    release.release(read(gate="true"))
     scene.assert_clean()
-    holders = acquire_release.take(read(reason="Upgrade")).holders
+    holders = acquire.take(read(reason="Upgrade")).holders
     states: list[str] = []
 
     def look() -> bool:
@@ -212,7 +212,7 @@ def test_all_settle_and_all_are_kept_if_the_gate_stays_red(scene: Scene, read: R
 
 
 def test_the_others_are_kept_if_one_is_lost_while_they_settle(scene: Scene, read: Read) -> None:
-    holders = acquire_release.take(read()).holders
+    holders = acquire.take(read()).holders
     asked = threading.Event()
 
     def look() -> bool:

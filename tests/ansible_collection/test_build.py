@@ -51,7 +51,7 @@ def test_the_collection_contains_the_required_parts_of_the_core_and_nothing_else
         core = [name for name in names if name.startswith(CORE) and name.endswith(".py")]
         texts = {name: archive.extractfile(name).read().decode() for name in core}  # type: ignore[union-attr]
     assert not (ROOT / "ansible" / CORE).exists()
-    for name in ("adapters/acquire_release.py", "keeper/pid_keeper.py", "etcd/http/gateway.py", "etcd/__init__.py"):
+    for name in ("adapters/acquire.py", "keeper/pid_keeper.py", "etcd/http/gateway.py", "etcd/__init__.py"):
         assert CORE + name in names
     for name in ("cli/distlock.py", "command/supervisor.py", "testing/__init__.py", "saltext/__init__.py"):
         assert CORE + name not in names

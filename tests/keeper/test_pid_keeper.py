@@ -573,10 +573,10 @@ def test_a_keeper_that_is_signalled_with_its_process_releases_when_that_has_ende
 
 def test_a_keeper_is_no_descendant_of_a_caller_that_lives_on(seen: Seen, distlock_env: dict[str, str]) -> None:
     code = (
-        "import os\nfrom distlock_core.adapters import acquire_release\n"
+        "import os\nfrom distlock_core.adapters import acquire\n"
         "from distlock_core.adapters.settings import read_settings\n"
         "settings = read_settings({'lockname': 'x', 'ttl': 300}, 'me')\n"
-        "taken = acquire_release.take(settings, run=os.getpid(), bound=True)\n"
+        "taken = acquire.take(settings, run=os.getpid(), bound=True)\n"
         "print(taken.holder.keeper, flush=True)\ninput()"
     )
     pipe = subprocess.PIPE

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from distlock_core.adapters import acquire_release
+from distlock_core.adapters import acquire
 from distlock_core.adapters.settings import read_settings
 from distlock_core.connection import realm_of
 from distlock_core.process import table
@@ -208,7 +208,7 @@ def test_a_lock_bound_to_a_family_stays_until_its_last_process_is_gone(
 ) -> None:
     keys = Etcd(etcd, realm_prefix)
     settings = read_settings({"lockname": "x", "endpoints": etcd.endpoints, "prefix": realm_prefix}, "us")
-    taken = acquire_release.take(settings, run=parent.pid, bound=True, family=parent.family)
+    taken = acquire.take(settings, run=parent.pid, bound=True, family=parent.family)
     assert taken.holder is not None
     keeper = taken.holder.keeper or 0
     assert len(os.listdir(f"/proc/{keeper}/fd")) < 12

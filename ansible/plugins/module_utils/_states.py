@@ -11,7 +11,7 @@ import re
 import time
 
 from ansible_collections.distlock.distlock.plugins.module_utils._arguments import connection_arguments, connection_spec
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import acquire_release
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import acquire, check, release
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import ANSIBLE
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.breaking import break_hold
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.run_holds import RunHolds
@@ -173,7 +173,7 @@ class _Task:
                 self._refuse_to_wait_for_ever(state)
 
         try:
-            done = acquire_release.take(
+            done = acquire.take(
                 settings,
                 run=run,
                 taker=self._taker,
@@ -252,7 +252,7 @@ class _Task:
 
     def check(self):
         try:
-            holders = acquire_release.check(self._settings, self._params["token"], taker=self._taker)
+            holders = check.check(self._settings, self._params["token"], taker=self._taker)
         except NotHolder as error:
             holders = self._of_this_run(self._states(error))
             if len(holders) < len(self._names) or self._params["token"] is not None:
@@ -291,7 +291,7 @@ class _Task:
     def _release(self, realm, dry=False):
         token, force = self._params["token"], self._params["force"]
         try:
-            return acquire_release.release(
+            return release.release(
                 self._settings, taker=self._taker, token=token, force=force, dry_run=dry, realm=realm
             )
         except NotHolder as error:
@@ -300,7 +300,7 @@ class _Task:
             if not holders or len(holders) < len(states) or any(token not in (None, one.token) for one in holders):
                 raise
             settings = self._settings._replace(id=holders[0].owner)
-            return acquire_release.release(settings, taker=self._taker, token=token, dry_run=dry, realm=realm)
+            return release.release(settings, taker=self._taker, token=token, dry_run=dry, realm=realm)
 
     def _shown(self, holders):
         """The fields of the hold; with `lock_names` those of each under `locks`, and those that all have in common."""

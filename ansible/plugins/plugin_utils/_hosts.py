@@ -10,7 +10,7 @@ import os
 
 from ansible.executor.play_iterator import FailedStates, IteratingStates
 from ansible.utils.display import Display
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import acquire_release
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters import acquire
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import PLAY
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.settings import shown_name
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import DistlockError
@@ -38,7 +38,7 @@ def at_work(workers, host=None):
 def preview(settings):
     """In check mode: report the obstacles of a real run. Writes nothing."""
     try:
-        waits = acquire_release.take(settings, run=os.getpid(), bound=True, dry_run=True).waits
+        waits = acquire.take(settings, run=os.getpid(), bound=True, dry_run=True).waits
     except DistlockError as error:
         display.warning(f"distlock: check mode takes no lock; a real run would fail now: {PLAY.said(error)}")
     else:

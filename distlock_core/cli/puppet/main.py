@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from distlock_core.adapters import acquire_release
+from distlock_core.adapters import acquire, check, release
 from distlock_core.adapters.run_holds import bound_to
 from distlock_core.adapters.settings import LOCK_NAMES, read_settings
 from distlock_core.base.text import printable
@@ -121,7 +121,7 @@ def _acquire(call: Call) -> int:
         raise cancelled(interrupt)
     try:
         cancel = until(interrupt, (around.pid, started))
-        found = acquire_release.take(
+        found = acquire.take(
             settings,
             run=around.pid,
             bound=True,
@@ -161,7 +161,7 @@ def _release(call: Call) -> int:
         pids, stay = ", ".join(map(str, sorted(left))), "stay" if several else "stays"
         return out(f"{listed(names)} {stay} taken until process {pids}, which this run has started, has ended")
     settings = settings._replace(lockname=BETWEEN_NAMES.join(names), id=holders[0].owner)
-    acquire_release.release(settings, run=around.pid, token=holders[0].token)
+    release.release(settings, run=around.pid, token=holders[0].token)
     return out(f"{are(names)} released")
 
 
@@ -171,7 +171,7 @@ def _end_failed(settings: Settings, holders: Sequence[Holder], around: Run) -> i
     given = holders[0].reason
     reason = f"Puppet's run on {hostname()}: {how}" + (f" ({given})" if given else "")
     owner = holders[0].owner or settings.id
-    acquire_release.end_failed(settings._replace(id=owner), reason, run=around.pid, holders=holders)
+    release.end_failed(settings._replace(id=owner), reason, run=around.pid, holders=holders)
     what = "frozen" if settings.on_failure == "freeze" else "left taken"
     line = f"{are([holder.lock for holder in holders])} {what} for a person to look at: {printable(reason)}"
     _to_syslog(line)
@@ -236,7 +236,7 @@ def _check(call: Call) -> int:
 
 def _holds(settings: Settings, taker: Mapping[str, Any] | None) -> bool:
     try:
-        acquire_release.check(settings, taker=taker)
+        check.check(settings, taker=taker)
     except (LockNotFound, NotHolder):
         return False
     return True

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import sys
 
-from distlock_core.adapters import acquire_release
+from distlock_core.adapters import acquire, release
 from distlock_core.adapters.advice import PUPPET
 from distlock_core.adapters.run_holds import bound_to, holds_around
 from distlock_core.adapters.settings import LOCK_NAMES, read_settings
@@ -110,7 +110,7 @@ def _locked(request: dict[str, Any]) -> dict[str, Any]:
     started = start_time(run)
     if started is None:
         raise ConfigError(f"stdin: there is no process {run}")
-    taken = acquire_release.take(
+    taken = acquire.take(
         settings,
         run=run,
         bound=request.get("bound", False),
@@ -136,14 +136,12 @@ def _unlocked(request: dict[str, Any]) -> dict[str, Any]:
     around = () if force else holds_around(settings.lock_names, realm)
     ended: tuple[Holder, ...] = ()
     if not around:
-        ended = acquire_release.release(
-            settings, run=run, force=force, dry_run=request.get("dry_run", False), realm=realm
-        )
+        ended = release.release(settings, run=run, force=force, dry_run=request.get("dry_run", False), realm=realm)
     return {"changed": bool(ended), "owner": settings.id, **_shown(ended), "around": _first(around)}
 
 
 def _failed(request: dict[str, Any]) -> dict[str, Any]:
-    ended = acquire_release.end_failed(_settings(request), request.get("failed", ""), run=request["run"])
+    ended = release.end_failed(_settings(request), request.get("failed", ""), run=request["run"])
     return _shown(ended)
 
 

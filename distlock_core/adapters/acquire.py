@@ -1,45 +1,33 @@
-"""Acquire, release and check a lock, or several together, for one step of Salt, Ansible or Puppet, with a dry run.
+"""Acquire a lock, or several together, for one step of Salt, Ansible or Puppet, with a dry run.
 
-Each tool reads its arguments, calls one of these functions, and reports the result. Every owner is explicit. All raise
-`DistlockError`.
+Each tool reads its arguments, calls `take()`, and reports the result. Every owner is explicit. Raises `DistlockError`.
 """
 
 from __future__ import annotations
 
 from distlock_core import connection
-from distlock_core.adapters.run_holds import RunHolds, ends_with, taker_of
-from distlock_core.adapters.settings import check_settles, explicit_owner, run_ttl
+from distlock_core.adapters.run_holds import RunHolds, taker_of
+from distlock_core.adapters.settings import explicit_owner, reaching, run_ttl
 from distlock_core.base.deadline import Wait
-from distlock_core.base.text import printable
 from distlock_core.base.value import Value
 from distlock_core.errors import (
     AcquireTimeout,
     Cancelled,
-    DistlockError,
     Frozen,
     LockBusy,
-    LockNotFound,
-    NotHolder,
 )
 from distlock_core.hints import see
 from distlock_core.lock.lock import preview_of_all
-from distlock_core.lock.reentry import what_of_run
-from distlock_core.lock.reentry_refusals import refuse_anothers_step
 from distlock_core.lock.spec import TAKEN_OVER
-from distlock_core.lock.status import breaks
 from distlock_core.lock.wait_story import Watcher
-from distlock_core.model.record import ATTENDED, COOLING, HELD
-from distlock_core.model.wording import are_held_by, is_held_by, listed, taken
-from distlock_core.process.fate import GONE
+from distlock_core.model.wording import are_held_by, listed
 from distlock_core.process.identity import trace_of
 from distlock_core.settings.load import checked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
-    from typing import Any, TypeVar
-
-    Step = TypeVar("Step", bound=Callable[..., Any])
+    from typing import Any
 
     from distlock_core.base.deadline import Cancel
     from distlock_core.keeper.bind import Binding
@@ -50,21 +38,6 @@ if TYPE_CHECKING:
     from distlock_core.lock.wait_story import Waited
     from distlock_core.model.state import Holder, LockState
     from distlock_core.settings.options import Settings
-
-
-def _reaching(function: Step) -> Step:
-    """Decorator: errors of a step carry the settings needed to reach the same realm again."""
-    from functools import wraps
-
-    @wraps(function)
-    def call(settings: Settings, *arguments: Any, **named: Any) -> Any:
-        try:
-            return function(settings, *arguments, **named)
-        except DistlockError as error:
-            error.realm_settings = dict(settings.realm_arguments)
-            raise
-
-    return call  # type: ignore[return-value]
 
 
 class Taken(Value):
@@ -86,7 +59,7 @@ class Taken(Value):
         return self.holders[0] if self.holders else None
 
 
-@_reaching
+@reaching
 def take(
     settings: Settings,
     *,
@@ -216,144 +189,6 @@ def _leave(lock: Lock, binding: Binding | None, settings: Settings, story: Waite
 
     binding = binding._replace(waited=story and story.fields())
     return hand_to_keeper(lock, binding, connection.connect_arguments(settings))
-
-
-@_reaching
-def release(
-    settings: Settings,
-    *,
-    run: int | None = None,
-    taker: Mapping[str, Any] | None = None,
-    token: int | None = None,
-    force: bool = False,
-    dry_run: bool = False,
-    realm: Realm | None = None,
-    cancel: Cancel | None = None,
-) -> tuple[Holder, ...]:
-    """Make sure that the settings' owner does not hold the lock. Return the hold that was ended, none if it was free.
-
-    Of several locks those that are held are released in one transaction, or none if one of them must not be.
-
-    Raises `NotHolder` for a step of another process than `taker` (as for `take()`) that may be alive, unless its
-    `token` or `force` is given; and, if `run` or `taker` identifies this run, for a lock that ends with another run
-    that may be alive. With a `cooldown` in the settings the lock stays taken for that time; a lock that already cools
-    down is left alone. With a `gate` the owner's lock is released once that is green, and kept if it is not in time
-    (raises `NotSettled`), unless `force` is given; `cancel` ends that wait. `realm` is the realm of the settings, if
-    the caller has it open: its connection is reused.
-    """
-    names, owner, cooldown = settings.lock_names, explicit_owner(settings), settings.cooldown
-    check_settles(settings)
-    found, mine = realm or connection.realm_of(settings), taker_of(taker, run)
-    any_run = token is not None or force or (run is None and taker is None)
-    holders = []
-    try:
-        for state in found.show_all(names):
-            holder = _hold_to_release(state, settings, token, mine, force=force)
-            if holder is None or (holder.record.state == COOLING and cooldown is not None):
-                continue
-            if not any_run:
-                _refuse_another_runs(holder, mine, settings)
-            holders.append(holder)
-    except NotHolder as error:
-        if len(names) > 1:
-            error.message += "; none of the locks was unlocked"
-        raise
-    if dry_run or not holders:
-        return tuple(holders)
-    if settings.gate is not None and "after" in settings.gate_at and not force:
-        from distlock_core.rollout.gate import gate_of, settle_steps
-
-        settling = [one for one in holders if one.owner == owner and one.record.state in ATTENDED]
-        if settling:
-            settle_steps(found, settling, gate_of(settings), cancel)
-    try:
-        found.end_all(holders, owner, cooldown=cooldown)
-    except LockNotFound:
-        return () if len(holders) == 1 else tuple(holders)  # another client was faster with one of them
-    return tuple(holders)
-
-
-def _hold_to_release(
-    state: LockState, settings: Settings, token: int | None, taker: Mapping[str, Any], *, force: bool
-) -> Holder | None:
-    """The hold that this owner may end, None if nobody holds the lock. Raises `NotHolder`."""
-    from distlock_core.lock.unlock import hold_to_unlock
-
-    try:
-        return hold_to_unlock(state, explicit_owner(settings), token, taker, settings.state_dir, force=force)
-    except LockNotFound:
-        return None
-
-
-@_reaching
-def end_failed(
-    settings: Settings, reason: str, *, run: int, holders: Sequence[Holder] = (), realm: Realm | None = None
-) -> tuple[Holder, ...]:
-    """Keep the lock of the settings' owner after a failure, or release and freeze it, as `on_failure` says.
-
-    Several locks are kept, or released and frozen, in one transaction. `holders`: its holds, if they are known. Returns
-    them. Raises as `release()`.
-    """
-    from distlock_core.lock.realm import end_frozen, keep_holds
-
-    owner = explicit_owner(settings)
-    found = realm or connection.realm_of(settings)
-    if not holders:
-        mine = taker_of(None, run)
-        held = [
-            _hold_to_release(state, settings, None, mine, force=False) for state in found.show_all(settings.lock_names)
-        ]
-        holders = [one for one in held if one is not None]
-    if settings.on_failure == "freeze":
-        end_frozen(found, holders, owner, reason)
-    else:
-        keep_holds(found, holders, reason)
-    return tuple(holders)
-
-
-@_reaching
-def check(
-    settings: Settings, token: int | None = None, *, taker: Mapping[str, Any] | None = None
-) -> tuple[Holder, ...]:
-    """Return the hold of the settings' owner, or the one with this `token`, of each of several locks.
-
-    With a `taker`, as for `take()`, a step of the same owner for another process that may be alive does not count, nor
-    does a lock that ends with another run. A shared hold counts only with `shared` in the settings, or by its `token`.
-    Raises `LockNotFound`, `NotHolder` for the first lock without a hold.
-    """
-    states = connection.realm_of(settings).show_all(settings.lock_names)
-    return tuple(_check_one(state, settings, token, taker) for state in states)
-
-
-def _check_one(state: LockState, settings: Settings, token: int | None, taker: Mapping[str, Any] | None) -> Holder:
-    name, owner = state.name, explicit_owner(settings)
-    for holder in state.holders:
-        fits = settings.shared or not holder.is_shared
-        mine = holder.owner == owner and fits if token is None else holder.token == token
-        if mine and holder.record.state == HELD:
-            if taker is not None and token is None:
-                refuse_anothers_step(holder, taker, settings.state_dir)
-                if not ends_with(holder, taker):
-                    raise NotHolder(
-                        f"{taken(state)}, bound to another run of this owner, not to this run",
-                        state=state,
-                        hints=[see(name)],
-                    )
-            return holder
-    if token is None and any(holder.owner == owner and holder.is_shared for holder in state.holders):
-        raise NotHolder(f"{taken(state)}: shared, and not exclusively", state=state, hints=[see(name)])
-    who = printable(owner) if token is None else f"token {token}"
-    if state.holders:
-        raise NotHolder(f"{taken(state)}, not by {who}", state=state, hints=[see(name)])
-    raise LockNotFound(f"{printable(name)} is not locked, so not held by {who}", state=state)
-
-
-def _refuse_another_runs(holder: Holder, taker: Mapping[str, Any], settings: Settings) -> None:
-    if not ends_with(holder, taker) and what_of_run(holder, settings.state_dir)[0] != GONE:
-        raise NotHolder(
-            f"{is_held_by(holder)}, bound to another run of this owner, which may be running: left alone",
-            hints=[breaks(holder), see(holder.lock)],
-        )
 
 
 def _binding(settings: Settings, family: int | None, children: bool) -> Binding:
