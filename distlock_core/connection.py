@@ -158,4 +158,5 @@ def lock_of(
         token=token,
         gate=gate,
         rank=settings.rank,
+        beat=None if step or settings.ttl is not None else settings.beat,
     )

@@ -8,7 +8,7 @@ from distlock_core.base.text import printable
 from distlock_core.cli.acquire import realm
 from distlock_core.cli.card import field, holder_lines
 from distlock_core.cli.command_line import Request
-from distlock_core.cli.json_output import as_json, holder_json
+from distlock_core.cli.json_output import as_json, holder_json, life_json
 from distlock_core.cli.option_rules import UsageError
 from distlock_core.cli.outcome import FAILED, OK, out, say, tell, warn
 from distlock_core.cli.signals import interrupt_on_signals
@@ -48,8 +48,7 @@ def break_hold(request: Request) -> int:
         found.break_hold(holder, reason, settings.id, cancel=interrupt_on_signals(2))
     if settings.json:
         about = {"by": settings.id or hostname(), "why": reason or None, "dry_run": request.dry_run}
-        lives = {"process": life.process, "machine": life.machine, "keeper_process": life.keeper}
-        return out(as_json({"broken": {**holder_json(holder), **about, **lives}}))
+        return out(as_json({"broken": {**holder_json(holder), **about, **life_json(life)}}))
     if not settings.quiet:
         verb = "would break" if request.dry_run else "broke"
         say(f"{verb} {holder.lock}, which {'is' if request.dry_run else 'was'} held by {held_by(holder)}")

@@ -6,9 +6,9 @@ import time
 
 from distlock_core.base.text import printable
 from distlock_core.model.keys import DEFAULT_RANK
-from distlock_core.model.record import COOLING, HELD
+from distlock_core.model.record import ATTENDED, COOLING, HELD
 from distlock_core.model.state import Holder, LockState
-from distlock_core.model.wording import clock, duration, frozen_by, owner_of, place_of
+from distlock_core.model.wording import clock, duration, frozen_by, owner_of, place_of, sign_of_life
 from distlock_core.process.fate import ALIVE, GONE
 from distlock_core.process.identity import hostname
 
@@ -22,7 +22,7 @@ def card(state: LockState, prefix: str, state_dir: str | None = None) -> str:
     if state.policy is not None:
         lines.append(field("policy", policy_of(state)))
     for holder in state.holders:
-        lines += holder_lines(holder, state_dir)
+        lines += [*holder_lines(holder, state_dir), *_life_lines(holder, state_dir)]
     if not state.holders:
         lines.append(field("held by", "nobody"))
         last = state.last
@@ -87,6 +87,8 @@ def holder_lines(holder: Holder, state_dir: str | None) -> list[str]:
     if left and not _ends_by_itself(holder):
         left += " unless renewed"
     lines.append(field("lifetime", holder.lifetime + left))
+    if holder.sign is not None:
+        lines.append(field("beat", sign_of_life(holder.sign)))
     if holder.keeper is not None:
         lines.append(field("keeper", f"process {holder.keeper}"))
     if record.text("host"):
@@ -101,6 +103,18 @@ def holder_lines(holder: Holder, state_dir: str | None) -> list[str]:
         where = printable(str(taker.get("host")))
         lines.append(field("taken for", f"process {printable(str(taker.get('pid')))} on {where}{gone}"))
     return lines
+
+
+def _life_lines(holder: Holder, state_dir: str | None) -> list[str]:
+    """Whether its process and its boot are gone, if that can be told on this machine."""
+    if holder.record.state not in ATTENDED or holder.record.text("host") != hostname():
+        return []
+    from distlock_core.lock.holder_life import ELSEWHERE, HolderLife
+
+    life = HolderLife.of(holder, state_dir)
+    is_step = holder.record.text("kind") == "lock" and holder.keeper is None
+    said = ("keeper", "process") if is_step else ("keeper",)  # by other lines: that of a step is `taken for`
+    return [] if life.machine == ELSEWHERE else [field(*line) for line in life.lines(holder) if line[0] not in said]
 
 
 def _ends_by_itself(holder: Holder) -> bool:

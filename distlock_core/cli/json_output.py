@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.lock.acquire import Waiting
+    from distlock_core.lock.holder_life import HolderLife
     from distlock_core.model.freeze import Freeze
     from distlock_core.model.policy import Policy
+    from distlock_core.model.sign_of_life import SignOfLife
 
 
 def as_json(document: dict[str, Any]) -> str:
@@ -90,7 +92,25 @@ def holder_json(holder: Holder) -> dict[str, Any]:
         "taker": _process_json(details.get("taker")),
         "expect": holder.expect,
         "overdue": holder.is_overdue(time.time()),
+        "beat": None if holder.sign is None else _sign_json(holder.sign),
     }
+
+
+def _sign_json(sign: SignOfLife) -> dict[str, Any]:
+    at = sign.at
+    return {
+        "every": sign.every,
+        "alive": sign.is_alive,
+        "silent_seconds": sign.silent,
+        "last": None if at is None else int(at),
+        "doubt": sign.doubt or None,
+    }
+
+
+def life_json(life: HolderLife | None) -> dict[str, Any]:
+    """What is known on this machine about the life behind a hold; None for a lock without a holder."""
+    words = (None, None, None) if life is None else (life.process, life.machine, life.keeper)
+    return dict(zip(("process", "machine", "keeper_process"), words))
 
 
 def _process_json(trace: object) -> dict[str, Any] | None:
@@ -148,5 +168,5 @@ def _no_holder(name: str) -> dict[str, Any]:
     fields = ("owner", "since", "held_seconds", "token", "lifetime", "ttl_left", "host", "pid", "reason", "value")
     return {
         "lock": name,
-        **dict.fromkeys((*fields, "state", "slot", "shared", "keeper", "run", "taker", "expect", "overdue")),
+        **dict.fromkeys((*fields, "state", "slot", "shared", "keeper", "run", "taker", "expect", "overdue", "beat")),
     }

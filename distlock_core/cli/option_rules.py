@@ -138,6 +138,7 @@ GOES_WITH: dict[str, dict[str, str]] = {
     "on-loss": _LEASE,
     **dict.fromkeys(("while-pid", "log-file"), _KEEPER),
     **dict.fromkeys(("on-failure", "record-arguments", "wait-for", "heartbeat", "node", "only-if", "unless"), _COMMAND),
+    "beat": {"run": "says that distlock is alive while the command runs"},
     **dict.fromkeys(("gate", "gate-timeout", "gate-every", "gate-for", "gate-at"), _GATE),
     **dict.fromkeys(("on-acquired", "on-lost"), _HOOK),
     **dict.fromkeys(("on-released", "hook-timeout"), _RELEASE_HOOK),
@@ -174,6 +175,9 @@ def check_together(operation: str, options: Mapping[str, Any], settings: Setting
             raise UsageError(f"--{name} goes with -- COMMAND or --while-pid: nothing looks after this lock")
     if "refresh" in options and settings.ttl is None:
         raise UsageError("--refresh applies to a lease: it goes with --ttl")
+    if "beat" in options and settings.ttl is not None:
+        where = settings.origins.get("ttl", "--ttl")
+        raise UsageError(f"--beat is for a lock without a lease: that of {where} ends it if distlock is gone")
     _check_gate(operation, options, settings)
     _check_hooks(operation, options, settings)
     if "slots" in options and settings.shared and operation != "policy":

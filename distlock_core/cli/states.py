@@ -9,7 +9,7 @@ from distlock_core.base.text import printable
 from distlock_core.cli.acquire import realm
 from distlock_core.cli.card import card
 from distlock_core.cli.command_line import Request
-from distlock_core.cli.json_output import as_json, frozen_json, locks_json
+from distlock_core.cli.json_output import as_json, frozen_json, life_json, locks_json
 from distlock_core.cli.outcome import OK, out, say
 from distlock_core.cli.table import table
 from distlock_core.model.name_patterns import is_pattern, matches
@@ -50,7 +50,13 @@ def show(request: Request) -> int:
     settings = request.settings
     states = realm(request).show_all(settings.lock_names)
     if settings.json:
-        return out(as_json({"locks": [lock for state in states for lock in locks_json(state)]}))
+        from distlock_core.lock.holder_life import HolderLife
+
+        locks = []
+        for state in states:
+            lives = [life_json(HolderLife.of(holder, settings.state_dir)) for holder in state.holders]
+            locks += [{**lock, **life} for lock, life in zip(locks_json(state), lives or [life_json(None)])]
+        return out(as_json({"locks": locks}))
     return out("\n\n".join(card(state, settings.prefix, settings.state_dir) for state in states))
 
 

@@ -39,6 +39,8 @@ def _rows(state: LockState) -> list[tuple[str, ...]]:
         held = "-" if holder.since is None else duration(time.time() - holder.since)
         if holder.is_overdue(time.time()):
             held += " OVERDUE"
+        if holder.alive is False:
+            held += " SILENT"
         beside = [place_of(holder)] if holder.slot or holder.is_shared else []
         label = _labelled(name, *beside, *frozen)
         owner = owner_of(holder.owner) + ("" if holder.record.state == HELD else f" ({printable(holder.record.state)})")

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
         def endpoint(self) -> str:
             """The endpoint that answered last."""
 
+        @property
+        def term(self) -> int:
+            """The raft term in the latest answer about a lease, 0 if unknown. It grows with each change of leader."""
+
         def read(self, gets: Sequence[Get], patience: Patience) -> Outcome:
             """Read several ranges at one revision."""
 

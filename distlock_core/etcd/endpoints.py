@@ -90,6 +90,7 @@ class Endpoints:
         self._last_failure: tuple[str, float] = ("", 0.0)  # its message and time
         self.cluster: int | None = None  # the cluster id in the first answer
         self._revision = 0  # the cluster's last known revision
+        self.term = 0  # the latest raft term in an answer about a lease
         self._members: frozenset[str] = frozenset()
 
     @property
@@ -138,6 +139,10 @@ class Endpoints:
                 f"{attempt.floor} before"
             )
         self._revision = max(self._revision, revision)
+
+    def note_term(self, term: int) -> None:
+        """Note the raft term of an answer about a lease. A member that lags behind may still have an older one."""
+        self.term = max(self.term, term)
 
     @property
     def knows_members(self) -> bool:

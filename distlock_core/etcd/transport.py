@@ -81,6 +81,10 @@ class Either:
     def endpoint(self) -> str:
         return self._endpoints.current.url
 
+    @property
+    def term(self) -> int:
+        return self._endpoints.term
+
     def read(self, gets: Sequence[Get], patience: Patience) -> Outcome:
         return self._ask(lambda etcd: etcd.read(gets, patience))
 

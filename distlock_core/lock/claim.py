@@ -8,6 +8,7 @@ from distlock_core.errors import Cancelled, DistlockError, NoSpace, OutcomeUnkno
 from distlock_core.etcd.values import Compare, Delete, Get, KeyValue, LeaseGone, Put
 from distlock_core.lock import refusals
 from distlock_core.lock.lease import Lease
+from distlock_core.lock.release import without_sign
 from distlock_core.lock.snapshot import (
     Snapshots,
     claim_conditions,
@@ -17,7 +18,7 @@ from distlock_core.lock.snapshot import (
     reentry_conditions,
 )
 from distlock_core.lock.spec import NESTED, NEW, Acquired, LockSpec, Rules, claim_record, run_details
-from distlock_core.model.record import EndNote, Record
+from distlock_core.model.record import EndNote, Record, beat_lease_of
 from distlock_core.process.identity import new_run
 
 TYPE_CHECKING = False
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from distlock_core.etcd.client import Etcd
     from distlock_core.etcd.values import Op, Outcome
+    from distlock_core.lock.beat import Beat
     from distlock_core.lock.entries import Entry
     from distlock_core.lock.queue import Queue
     from distlock_core.lock.reentry import Reentry
@@ -59,6 +61,7 @@ class Claims:
         self._queue = queue
         self._run = new_run()
         self.lease: Lease | None = None  # for the next claim
+        self._beat: Beat | None = None  # the same
         self._details: dict[str, Any] | None = None  # of the record
         self._is_full = False  # etcd was full and granted no lease in advance: retried at the claim
         self._doubt: Claim | None = None
@@ -83,6 +86,8 @@ class Claims:
             self.drop_lease()
             return nested
         lease = self._leased(call)
+        if self._spec.beat is not None and not lease:
+            self._start_beat(self._spec.beat, call)
         conditions: list[Compare] = []
         then: list[Op] = []
         acquired = []
@@ -95,6 +100,8 @@ class Claims:
             acquired.append(part[0])
             conditions += part[1]
             then += part[2]
+            if self._beat is not None:
+                then.append(self._beat.put(keys))
         return self._commit(Claim(snapshots, tuple(acquired)), once(conditions), then, call)
 
     def _nested(self, entries: Sequence[Entry]) -> tuple[Acquired, ...] | None:
@@ -112,13 +119,13 @@ class Claims:
     ) -> tuple[Acquired, list[Compare], list[Op]]:
         """The hold of a free slot, with the conditions and writes that make it."""
         key = keys.shared_hold(self._run) if rules.shared else keys.slot(slot)
-        record = claim_record(self._spec, self._own_details(), rules, snapshot.last)
+        record = claim_record(self._spec, {**self._own_details(), **self._beats()}, rules, snapshot.last)
         then: list[Op] = [Put(key, record, lease)]
         if ticket is not None:
             then.append(Delete(ticket.key))
         conditions = claim_conditions(keys, self._spec.place, snapshot, ticket, key, rules.slots)
         kv = KeyValue(key, record, 0, 0, lease)
-        acquired = Acquired(keys, kv, self._run, slot, lease=self.lease, cooldown=rules.cooldown)
+        acquired = Acquired(keys, kv, self._run, slot, lease=self.lease, cooldown=rules.cooldown, beat=self._beat)
         return acquired, conditions, then
 
     def _enter(
@@ -128,11 +135,15 @@ class Claims:
         from distlock_core.lock.reentry import reentry_record  # already loaded by the search for the hold
 
         holder = reentry.holder
-        record = reentry_record(self._spec, self._run, reentry)
+        record = reentry_record(self._spec, self._run, reentry, self._beats())
         kv = KeyValue(holder.key, record, holder.kv.create_revision, 0, lease)
         before, before_lease = reentry.before, reentry.before_lease
-        acquired = Acquired(keys, kv, self._run, holder.slot, reentry.how, before, before_lease, self.lease)
-        return acquired, reentry_conditions(keys, snapshot, holder), [Put(holder.key, record, lease)]
+        acquired = Acquired(
+            keys, kv, self._run, holder.slot, reentry.how, before, before_lease, self.lease, beat=self._beat
+        )
+        acquired = acquired._replace(stale_lease=beat_lease_of(holder.record))
+        then: list[Op] = [Put(holder.key, record, lease), *without_sign(keys, holder.kv)]
+        return acquired, reentry_conditions(keys, snapshot, holder), then
 
     def _tickets(self) -> Sequence[Ticket | None]:
         return self._queue.tickets or (None,) * len(self._locks)
@@ -230,11 +241,29 @@ class Claims:
         lease.grant(ttl, call())
         return lease
 
+    def _start_beat(self, every: int, call: Call) -> None:
+        """Grant the lease of the sign of life, unless it was granted for an earlier claim of this attempt."""
+        if self._beat is None:
+            from distlock_core.lock.beat import Beat
+
+            self._beat = Beat(self._etcd, every, self._spec.owner, self._run)
+            self._beat.grant(call())
+
+    def _beats(self) -> dict[str, Any]:
+        """The fields of the record that lead to its sign of life."""
+        if self._beat is None:
+            return {}
+        together = {"together": len(self._locks)} if len(self._locks) > 1 else {}
+        return {**self._beat.details, **together}
+
     def drop_lease(self, patience: Patience | None = None) -> None:
-        """Revoke the lease of a failed claim, within the patience (default: one second)."""
+        """Revoke the leases of a failed claim, within the patience (default: one second each)."""
         lease, self.lease = self.lease, None
+        beat, self._beat = self._beat, None
         if lease is not None:
             lease.give_up(patience)
+        if beat is not None:
+            beat.end(patience)
 
     def resolve_once(self, patience: Patience) -> tuple[Acquired, ...] | None:
         """Determine the outcome of a claim without a reply, and invalidate it if it was not applied.
@@ -329,12 +358,13 @@ class Claims:
 
     def _undoing(self, acquired: Acquired, without_note: bool) -> list[Op]:
         key = acquired.kv.key
+        sign = without_sign(acquired.keys, acquired.kv)
         if acquired.before:
-            return [Put(key, acquired.before, acquired.before_lease)]
+            return [Put(key, acquired.before, acquired.before_lease), *sign]
         if without_note:
-            return [Delete(key)]
+            return [Delete(key), *sign]
         note = EndNote("released", self._spec.owner, counts=False).record(acquired.kv)
-        return [Delete(key), Put(acquired.keys.last, note)]
+        return [Delete(key), *sign, Put(acquired.keys.last, note)]
 
     def _unknown(self, why: str) -> OutcomeUnknown:
         return refusals.unknown([keys.name for keys in self._locks], self._spec.owner, self._run, why)

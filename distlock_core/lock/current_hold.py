@@ -86,7 +86,8 @@ class CurrentHold:
 
     def will_be_monitored(self, spec: LockSpec) -> bool:
         """True if a hold with this request is monitored from its start."""
-        return (self._background and spec.ttl is not None) or self._notifier.has_readers
+        needs_it = spec.ttl is not None or spec.beat is not None
+        return (self._background and needs_it) or self._notifier.has_readers
 
     def prepare(self) -> None:
         """Prepare the monitoring of the next hold (thread, descriptors, modules). Raises `DistlockError`."""

@@ -16,7 +16,7 @@ from distlock_core.errors import (
 )
 from distlock_core.etcd.values import KeyValue, LeaseGone, Put
 from distlock_core.lock.lease import Lease
-from distlock_core.lock.release import UNEXPECTED, HeldKey, release_keys
+from distlock_core.lock.release import UNEXPECTED, HeldKey, release_keys, without_sign
 from distlock_core.lock.rewrite import cool_down, leave_taken, rewrite
 from distlock_core.lock.spec import NESTED, STEP, Acquired
 from distlock_core.model.record import KEPT, EndNote, Record
@@ -138,7 +138,7 @@ class Ending:
             return Put(there.key, inner or entered.before, entered.before_lease)
 
         try:
-            found = rewrite(self._etcd, held_keys(steps), step, patience)
+            found = rewrite(self._etcd, held_keys(steps), step, patience, lambda held: without_sign(held.keys, held.kv))
         except LeaseGone:
             if len(steps) > 1:
                 return [lost for one in steps for lost in self._restore([one], patience)]

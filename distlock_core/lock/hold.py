@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 
-from distlock_core.base.deadline import Patience, now
+from distlock_core.base.deadline import FOREVER, Patience, now
 from distlock_core.base.text import printable
 from distlock_core.errors import DistlockError, NotHolder
 from distlock_core.etcd.values import Get, KeyValue, LeaseGone
 from distlock_core.hints import see
 from distlock_core.lock.ending import Ending, held_keys
-from distlock_core.lock.lease import GIVE_UP
+from distlock_core.lock.lease import GIVE_UP, drop_lease
 from distlock_core.lock.loss_reasons import lost_error
 from distlock_core.lock.release import UNEXPECTED, HeldKey
 from distlock_core.lock.rewrite import amend, rehang
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from distlock_core.base.standby_thread import StandbyThread
     from distlock_core.errors import LockLost
     from distlock_core.etcd.client import Etcd
+    from distlock_core.lock.beat import Beat
     from distlock_core.lock.hold_notifier import HoldNotifier
     from distlock_core.lock.lease import Lease
     from distlock_core.lock.loss_reasons import Loss
@@ -92,7 +93,7 @@ class Hold:
             from distlock_core.lock.session import Session
 
             held = held_keys(self.acquired, self._owner if self._is_step else None)
-            self._session = Session(self._etcd, held, self.lease, self._on_lost, self._standby)
+            self._session = Session(self._etcd, held, self.lease, self._on_lost, self._standby, self._go_on)
             self._session.on_change = self._announce
         return self._session
 
@@ -100,6 +101,18 @@ class Hold:
     def lease(self) -> Lease | None:
         """The lease of all its keys, None if it is persistent."""
         return self.acquired[0].lease
+
+    @property
+    def _beat(self) -> Beat | None:
+        return self.acquired[0].beat
+
+    def _go_on(self, patience: Patience) -> float:
+        """Give the sign of life if it is due. Returns the time of the next one, on the `now()` clock."""
+        beat = self._beat
+        if beat is None or beat.is_over:
+            return FOREVER
+        beat.go_on([(one.keys, one.kv) for one in self.acquired], patience)
+        return beat.due_at
 
     @property
     def cooldown(self) -> int | None:
@@ -122,7 +135,8 @@ class Hold:
     def look_after(self) -> None:
         """Report the acquisition, and start monitoring in the background if requested."""
         self._notifier.report_acquired()
-        if (self._background and self._hung[0] is not None) or self._notifier.has_readers:
+        needs_it = self._hung[0] is not None or self._beat is not None
+        if (self._background and needs_it) or self._notifier.has_readers:
             self.session.start()
 
     def verify(self, cancel: Cancel | None = None) -> bool:
@@ -295,12 +309,16 @@ class Hold:
             forget(self._state_dir, self.acquired[0].run)
 
     def _leave_the_rest(self, *, with_lease: bool = True) -> None:
-        patience = Patience.lasting(GIVE_UP)  # for both
+        patience = Patience.lasting(GIVE_UP)  # for all of it
         if self._queue is not None:
             self._queue.leave(patience)
             self._queue = None
         if with_lease and self.lease is not None:
             self.lease.give_up(patience)
+        if self.is_over and self._beat is not None:
+            self._beat.end(patience)
+        for lease in {one.stale_lease for one in self.acquired if one.stale_lease}:
+            drop_lease(self._etcd, lease, patience)
 
     @property
     def _is_nested(self) -> bool:

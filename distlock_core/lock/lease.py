@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from distlock_core.base.deadline import Backoff, Patience, jittered, now
-from distlock_core.errors import Cancelled
+from distlock_core.errors import Cancelled, DistlockError
 from distlock_core.model.ttl import longest_call, refresh_of
 
 TYPE_CHECKING = False
@@ -18,6 +18,14 @@ GIVE_UP = 1.0  # seconds spent on cleaning up; what remains expires with its lea
 # Interval between two attempts of an unanswered renewal: a fortieth of the time from when it is due to the deadline,
 # so that an etcd that returns shortly before the deadline is still noticed.
 SHORTEST_STEP, LONGEST_STEP, STEPS = 0.1, 1.0, 40
+
+
+def drop_lease(etcd: Etcd, lease: int, patience: Patience) -> None:
+    """Revoke the lease of a hold that has ended and has no process to do so. After any error it expires."""
+    try:
+        etcd.revoke(lease, patience)
+    except DistlockError:
+        pass
 
 
 class Lease:

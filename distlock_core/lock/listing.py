@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
+
 from distlock_core.base.text import printable
 from distlock_core.errors import LockNotFound
 from distlock_core.etcd.values import Get, KeyValue, prefix_end
 from distlock_core.lock.snapshot import once
 from distlock_core.lock.status import all_states, name_of, state_of
 from distlock_core.model.keys import Keys, ends, last_prefix, policy_prefix
-from distlock_core.model.state import LockState
+from distlock_core.model.record import beat_lease_of
+from distlock_core.model.state import Holder, LockState
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from distlock_core.base.deadline import Patience
     from distlock_core.etcd.client import Etcd
@@ -34,10 +37,15 @@ def list_states(etcd: Etcd, prefix: str, mutex: str, patience: NewPatience, *, b
 
     found = keys_of_realm(read, prefix, mutex, brief=brief)
     states = all_states(found, prefix, mutex)
-    if not any(kv.lease for kv in found):
+    beats = any("beat" in holder.record.details for state in states for holder in state.holders)
+    if not beats and not any(kv.lease for kv in found):
         return states
-    known: dict[int, int] = {}
-    return [_with_ttl_left(etcd, state, patience(), known, brief=brief) for state in states]
+    leases = _Leases(etcd, patience)
+    states = [_with_ttl_left(state, leases, brief=brief) for state in states]
+    if not beats:
+        return states
+    signs = {kv.key: kv for kv in found if b"/alive/" in kv.key}
+    return [_with_signs(Keys(prefix, state.name, mutex), state, signs, leases) for state in states]
 
 
 def read_states(etcd: Etcd, locks: Sequence[Keys], patience: NewPatience, *, brief: bool = False) -> list[LockState]:
@@ -45,8 +53,12 @@ def read_states(etcd: Etcd, locks: Sequence[Keys], patience: NewPatience, *, bri
     wanted = [reads_of(keys) for keys in locks]
     union = once(get for gets in wanted for get in gets)
     found = dict(zip(union, etcd.read(union, patience()).ranges()))
-    states = [state_of(keys, [kv for get in gets for kv in found[get].kvs]) for keys, gets in zip(locks, wanted)]
-    return states if brief else [_with_ttl_left(etcd, state, patience(), {}) for state in states]
+    leases, states = _Leases(etcd, patience), []
+    for keys, gets in zip(locks, wanted):
+        kvs = [kv for get in gets for kv in found[get].kvs]
+        state = state_of(keys, kvs) if brief else _with_ttl_left(state_of(keys, kvs), leases)
+        states.append(_with_signs(keys, state, {kv.key: kv for kv in kvs}, leases))
+    return states
 
 
 def read_value(etcd: Etcd, keys: Keys, patience: Patience) -> str | None:
@@ -79,24 +91,45 @@ def read_names(etcd: Etcd, prefix: str, mutex: str, patience: Patience) -> list[
 def reads_of(keys: Keys) -> list[Get]:
     """The reads for the state of one lock."""
     gets = [Get(keys.lock), Get(*keys.beside), Get(*ends(keys.queue)), Get(keys.last)]
-    return [*gets, Get(keys.freeze), Get(keys.lock_freeze), Get(keys.policy)]
+    return [*gets, Get(keys.freeze), Get(keys.lock_freeze), Get(keys.policy), Get(*ends(keys.signs))]
 
 
-def _with_ttl_left(
-    etcd: Etcd, state: LockState, patience: Patience, known: dict[int, int], *, brief: bool = False
-) -> LockState:
-    """The same with the seconds that its leases have left (if `brief`, its freezes). Each lease is asked once."""
+class _Leases:
+    """The seconds that leases have left. Each is asked once."""
 
-    def left(lease: int) -> int | None:
-        if lease and lease not in known:
-            known[lease] = etcd.time_to_live(lease, patience)
-        return known.get(lease)
+    def __init__(self, etcd: Etcd, patience: NewPatience) -> None:
+        self.etcd = etcd
+        self._patience = patience
+        self._known: dict[int, int] = {}
 
-    freezes = tuple(freeze._replace(ttl_left=left(freeze.kv.lease)) for freeze in state.freezes)
+    def left(self, lease: int) -> int | None:
+        if lease and lease not in self._known:
+            self._known[lease] = self.etcd.time_to_live(lease, self._patience())
+        return self._known.get(lease)
+
+
+def _with_ttl_left(state: LockState, leases: _Leases, *, brief: bool = False) -> LockState:
+    """The same with the seconds that its leases have left; if `brief`, those of its freezes only."""
+    freezes = tuple(freeze._replace(ttl_left=leases.left(freeze.kv.lease)) for freeze in state.freezes)
     if brief:
         return state._replace(freezes=freezes)
-    holders = tuple(holder._replace(ttl_left=left(holder.lease)) for holder in state.holders)
+    holders = tuple(holder._replace(ttl_left=leases.left(holder.lease)) for holder in state.holders)
     return state._replace(freezes=freezes, holders=holders)
+
+
+def _with_signs(keys: Keys, state: LockState, signs: Mapping[bytes, KeyValue], leases: _Leases) -> LockState:
+    """The same with the last sign of life of each holder that gives them. `signs`: their keys, among others."""
+    if not any("beat" in holder.record.details for holder in state.holders):
+        return state
+    from distlock_core.model.sign_of_life import SignOfLife
+
+    def signed(holder: Holder) -> Holder:
+        record = holder.record
+        left = leases.left(beat_lease_of(record)) or 0
+        kv = signs.get(keys.sign_of_life(record.run))
+        return holder._replace(sign=SignOfLife.of(record, kv, left, leases.etcd.term, time.time()))
+
+    return state._replace(holders=tuple(map(signed, state.holders)))
 
 
 def keys_of_realm(read: Read, prefix: str, mutex: str, *, brief: bool = False) -> list[KeyValue]:

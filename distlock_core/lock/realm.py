@@ -11,6 +11,7 @@ from distlock_core.lock.spec import CONNECT_TIMEOUT, RELEASE_TIMEOUT, LockSpec
 from distlock_core.model.checks import check_name, check_names, check_owner, check_prefix, check_rank, check_text
 from distlock_core.model.keys import DEFAULT_MUTEX, DEFAULT_PREFIX, DEFAULT_RANK, Keys
 from distlock_core.model.state import Holder, LockState
+from distlock_core.model.ttl import check_beat
 from distlock_core.process.identity import hostname
 
 TYPE_CHECKING = False
@@ -85,6 +86,7 @@ class Realm:
         cooldown: int | None = None,
         gate: Gate | None = None,
         rank: int = DEFAULT_RANK,
+        beat: int | None = None,
     ) -> Lock:
         """Return a lock, not yet acquired. Raises `ConfigError`.
 
@@ -103,8 +105,12 @@ class Realm:
         can re-enter the step, others only with its `token`, or once that process is provably gone. A `gate` is asked by
         the first in the queue before it claims the lock, and by `release()`, which raises `NotSettled` and keeps the
         lock if it is not green in time. Waiters with a lower `rank` (0 to 99) are served first, those with the same one
-        in the order of arrival.
+        in the order of arrival. With a `beat` (seconds) a thread gives a sign of life at that interval while a lock
+        without a ttl is held, from which others see whether this process is alive (`Holder.alive`); it lets nobody in.
         """
+        if beat is not None and (step or ttl is not None):
+            what = "a step, which no process looks after" if step else "a ttl, whose lease says the same"
+            raise ConfigError(f"beat: a lock gives signs of life only without {what}", about=("beat",))
         if shared and slots is not None:
             raise ConfigError("slots and shared contradict each other: the number of shared holders has no limit")
         spec = LockSpec(
@@ -130,6 +136,7 @@ class Realm:
             gate=gate,
             rank=check_rank(rank),
             shared=shared,
+            beat=None if beat is None else check_beat(beat),
         )
         return Lock(
             self._etcd,

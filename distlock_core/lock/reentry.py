@@ -41,9 +41,12 @@ class Reentry(Value):
     adopts: bool = False
 
 
-def reentry_record(spec: LockSpec, run: str, reentry: Reentry) -> bytes:
-    """The record of a re-entered hold: its start is kept, and so are reason and value unless new ones are given."""
-    details = run_details(spec, run)
+def reentry_record(spec: LockSpec, run: str, reentry: Reentry, beats: Mapping[str, Any]) -> bytes:
+    """The record of a re-entered hold: its start is kept, and so are reason and value unless new ones are given.
+
+    `beats`: the fields of its sign of life.
+    """
+    details = {**run_details(spec, run), **beats}
     if reentry.holder.reason:
         details["reason"] = reentry.holder.reason
     if reentry.holder.value is not None:

@@ -8,7 +8,7 @@ from distlock_core.errors import NoSpace, OutcomeUnknown
 from distlock_core.etcd.values import Compare, Delete, Get, KeyValue, Put
 from distlock_core.lock.snapshot import mutex_free
 from distlock_core.model.keys import Keys, ends
-from distlock_core.model.record import EndNote
+from distlock_core.model.record import MAYBE_BEATS, EndNote, Record, beat_lease_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +28,14 @@ class HeldKey(Value):
     keys: Keys
     kv: KeyValue
     is_own: Callable[[KeyValue], bool]
+
+
+def without_sign(keys: Keys, kv: KeyValue) -> list[Delete]:
+    """The delete of the sign of life of a hold, if it gives one: for the transaction that ends or rewrites it."""
+    if MAYBE_BEATS not in kv.value:
+        return []
+    record = Record.parse(kv.value)
+    return [Delete(keys.sign_of_life(record.run))] if beat_lease_of(record) and record.run else []
 
 
 def release_keys(
@@ -63,6 +71,7 @@ def release_keys(
             compares.append(mutex_free(held[0].keys))
         notes = [ending.record(one.kv) for one, ending in left]
         then: list[Op] = [Delete(one.kv.key) for one, _ in left]
+        then += [sign for one, _ in left for sign in without_sign(one.keys, one.kv)]
         if not is_full:
             then += [Put(one.keys.last, note) for (one, _), note in zip(left, notes)]
         reads = [mutex_of, *(get for one, _ in left for get in (Get(one.kv.key), Get(one.keys.last)))]

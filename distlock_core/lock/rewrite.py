@@ -12,8 +12,8 @@ from distlock_core.base.deadline import RETRY_PAUSE, Patience
 from distlock_core.errors import EtcdUnavailable, OutcomeUnknown
 from distlock_core.etcd.values import Compare, Get, KeyValue, LeaseGone, Put
 from distlock_core.lock.lease import Lease
-from distlock_core.lock.release import UNEXPECTED, HeldKey
-from distlock_core.model.record import COOLING, EndNote, Record, in_state, record_of
+from distlock_core.lock.release import UNEXPECTED, HeldKey, without_sign
+from distlock_core.model.record import COOLING, EndNote, Record, in_state, record_of, without_beat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ def rewrite(
     held: Sequence[HeldKey],
     put_on: Callable[[HeldKey], Put],
     patience: Patience,
-    also: Callable[[HeldKey], Op] | None = None,
+    also: Callable[[HeldKey], Sequence[Op]] = lambda _: (),
     *,
     once: bool = False,
 ) -> list[KeyValue | None]:
     """Rewrite keys that still belong to the caller, in one transaction, and return them.
 
     None for a key that is gone, or belongs to another hold: the others are rewritten all the same. `put_on` returns the
-    put for the current key, `also` a second operation with it. A lost reply is resolved by a read. If that is not
+    put for the current key, `also` further operations with it. A lost reply is resolved by a read. If that is not
     answered either, this raises `EtcdUnavailable`, and a second call determines the outcome; for a caller that calls
     only `once`, it raises `OutcomeUnknown` instead. Raises `AccessDenied`, `NoSpace`, `LeaseGone`, `Cancelled`.
     """
@@ -44,7 +44,7 @@ def rewrite(
     left = list(held)
     while left:
         puts = [put_on(one) for one in left]
-        then: list[Op] = [*puts, *(() if also is None else map(also, left))]
+        then: list[Op] = [*puts, *(op for one in left for op in also(one))]
         reads = [Get(one.kv.key) for one in left]
         try:
             compares = [Compare("MOD", "EQUAL", one.kv.key, one.kv.mod_revision) for one in left]
@@ -144,21 +144,27 @@ def leave_taken(
     changes: Mapping[str, Any],
     patience: Patience,
     lease: int = 0,
-    also: Callable[[HeldKey], Op] | None = None,
+    also: Callable[[HeldKey], Sequence[Op]] = lambda _: (),
 ) -> list[KeyValue | None]:
-    """Rewrite the records with `changes` of state, detached from their holder's lease. Returns as `rewrite`."""
+    """Rewrite the records with `changes` of state, detached from their holder's lease. Returns as `rewrite`.
+
+    Their signs of life are deleted with it, since no process looks after them from now on.
+    """
 
     def changed(one: HeldKey) -> Put:
-        return Put(one.kv.key, in_state(record_of(one.kv), changes).encode(), lease)
+        return Put(one.kv.key, in_state(without_beat(record_of(one.kv)), changes).encode(), lease)
 
-    return rewrite(etcd, held, changed, patience, also)
+    def beside(one: HeldKey) -> list[Op]:
+        return [*without_sign(one.keys, one.kv), *also(one)]
+
+    return rewrite(etcd, held, changed, patience, beside)
 
 
 def cool_down(etcd: Etcd, held: Sequence[HeldKey], lease: Lease, by: str, patience: Patience) -> list[KeyValue | None]:
     """Leave the keys taken until this lease expires, without a process. Returns as `rewrite`."""
 
-    def ended(one: HeldKey) -> Put:
-        return Put(one.keys.last, EndNote("cooled", by, not one.keys.is_shared(one.kv.key)).record(one.kv))
+    def ended(one: HeldKey) -> list[Op]:
+        return [Put(one.keys.last, EndNote("cooled", by, not one.keys.is_shared(one.kv.key)).record(one.kv))]
 
     until = int(time.time()) + lease.ttl
     changes: dict[str, Any] = {"state": COOLING, "until": until}

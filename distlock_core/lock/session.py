@@ -53,8 +53,12 @@ class Session:
         lease: Lease | None,
         on_lost: Callable[[Loss], None] | None = None,
         standby: StandbyThread | None = None,
+        beat: Callable[[Patience], float] = lambda _: FOREVER,
     ) -> None:
-        """`standby` is the thread for `start()`, created before the claim. The caller remains responsible for it."""
+        """`standby` is the thread for `start()`, created before the claim. The caller remains responsible for it.
+
+        `beat` is called before its return value, a time on the `now()` clock, is over: it gives a sign of life.
+        """
         self._etcd = etcd
         self._held = held
         self._tokens = [token_of(one.kv) for one in held]
@@ -68,6 +72,8 @@ class Session:
         self.loss: Loss | None = None
         self._lost: threading.Event | None = None
         self.kill_after = 0.0  # seconds before the deadline by which a hold without a renewal counts as lost
+        self._beat = beat
+        self._beat_at = 0.0
         self._standby = standby
         self._is_given = standby is not None
         self._running = False
@@ -190,7 +196,9 @@ class Session:
             watch.close()
 
     def _keep(self, patience: Patience) -> None:
-        """Renew the lease if it is due, and detect its loss. Raises `EtcdUnavailable` only while in doubt."""
+        """Beat and renew the lease if that is due, and detect its loss. Raises `EtcdUnavailable` only in doubt."""
+        if self.loss is None and now() >= self._beat_at:
+            self._beat_at = self._beat(patience)
         if self.lease is None or self.loss is not None:
             return
         if self.endures and now() >= self.deadline:
@@ -249,10 +257,11 @@ class Session:
 
     @property
     def _next_moment(self) -> float:
-        """Time of the next action for the lease: its renewal, or the loss of the hold."""
+        """Time of the next action: a beat, the renewal of the lease, or the loss of the hold."""
         if self.lease is None:
-            return FOREVER
-        return self.lease.renew_at if self.overdue else min(self.lease.renew_at, self._last_moment)
+            return self._beat_at
+        moments = self._beat_at, self.lease.renew_at
+        return min(moments) if self.overdue else min(*moments, self._last_moment)
 
     def _call(self, patience: Patience) -> Patience:
         """The patience for one call, so short that a hanging member cannot delay the renewal."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from distlock_core.base.deadline import Cancel, Patience
+    from distlock_core.lock.beat import Beat
 
     class Gate(Protocol):
         """What an acquisition and a release need of `rollout.gate.Gate`."""
@@ -67,6 +68,7 @@ class LockSpec(Value):
     gate: Gate | None = None  # asked by the first in the queue before it claims, and before a release
     rank: int = DEFAULT_RANK  # of a waiter: those with a lower one are served first
     shared: bool = False  # beside any number of other shared holders, but beside no exclusive one
+    beat: int | None = None  # seconds between two signs of life of a persistent hold
 
     @property
     def place(self) -> Place:
@@ -94,7 +96,7 @@ class Rules(Value):
 class Acquired(Value):
     """The result for one lock: its key as last seen, how it was acquired, and its previous record in `before`, if any.
 
-    All locks of an acquisition have the same run and the same lease.
+    All locks of an acquisition have the same run, lease and beat.
     """
 
     keys: Keys
@@ -106,6 +108,8 @@ class Acquired(Value):
     before_lease: int = 0
     lease: Lease | None = None
     cooldown: int | None = None  # seconds for which it is to stay taken after a success
+    beat: Beat | None = None  # the same for all locks of an acquisition
+    stale_lease: int = 0  # of the sign of life of the dead run whose hold was entered, to be revoked
 
     @property
     def token(self) -> int:

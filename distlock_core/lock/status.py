@@ -114,7 +114,7 @@ def _held_once(alone: dict[str, KeyValue], shared: dict[bytes, KeyValue], prefix
         if MAYBE_TAKEN_OVER in value:
             token = token_of(kv)
         expect = record.number("expect")
-        holder = new(Holder, (name, 0, record, token, modified, lease, key, value, kv, None, expect, None, False))
+        holder = new(Holder, (name, 0, record, token, modified, lease, key, value, kv, None, expect, None, False, None))
         encoded = name.encode()
         note = shared.get(last + encoded)
         fields = (name, (holder,), 0, (), None if note is None else note.value, freezes, None, False, 0)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from distlock_core.base.deadline import Patience
-from distlock_core.errors import DistlockError, LockNotFound, NotHolder
+from distlock_core.errors import LockNotFound, NotHolder
 from distlock_core.hints import BREAK
-from distlock_core.lock.lease import GIVE_UP, Lease
+from distlock_core.lock.lease import GIVE_UP, Lease, drop_lease
 from distlock_core.lock.release import HeldKey, release_keys
 from distlock_core.lock.rewrite import cool_down
 from distlock_core.lock.status import one_of
-from distlock_core.model.record import HELD, EndNote, token_of
+from distlock_core.model.record import HELD, EndNote, beat_lease_of, token_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,12 +98,13 @@ def clean_up(etcd: Etcd, ended: Sequence[Holder], state_dir: str | None) -> None
             from distlock_core.process.run_notes import forget
 
             forget(state_dir, holder.record.run)
-    unattended = [holder for holder in ended if holder.lease and holder.is_unattended]
-    for lease in {holder.lease for holder in unattended}:
-        on_it = [holder for holder in unattended if holder.lease == lease]
+    left = [(holder.lease, holder) for holder in ended if holder.lease and holder.is_unattended]
+    left += [(beat_lease_of(holder.record), holder) for holder in ended if beat_lease_of(holder.record)]
+    for lease in {lease for lease, _ in left}:
+        on_it = [holder for one, holder in left if one == lease]
         # Locks that were taken, or cool down, together have one lease: it must not end those that are left.
         if len(on_it) >= max(holder.record.number("together") or 1 for holder in on_it):
-            _drop_lease(etcd, lease)
+            drop_lease(etcd, lease, Patience.lasting(GIVE_UP))
 
 
 def cooldown_of(holder: Holder, by: str, cooldown: int | None) -> int | None:
@@ -123,11 +124,3 @@ def _held(holds: Sequence[tuple[Keys, Holder]]) -> list[HeldKey]:
 
 def _is_shown(holder: Holder) -> Callable[[KeyValue], bool]:
     return lambda found: token_of(found) == holder.token
-
-
-def _drop_lease(etcd: Etcd, lease: int) -> None:
-    """Revoke the lease of a deleted hold that has no process to do so."""
-    try:
-        etcd.revoke(lease, Patience.lasting(GIVE_UP))
-    except DistlockError:
-        pass  # then it expires

@@ -62,6 +62,15 @@ class Keys:
         return self.shared + run.encode()
 
     @property
+    def signs(self) -> bytes:
+        """What the keys of all signs of life begin with."""
+        return self.lock + b"/alive/"
+
+    def sign_of_life(self, run: str) -> bytes:
+        """The key of the sign of life of the hold with this run id, for people only: no condition ever reads it."""
+        return self.signs + run.encode("utf-8", "backslashreplace")
+
+    @property
     def beside(self) -> tuple[bytes, bytes]:
         """The range of all holds but that of slot 0: shared ones, then the other slots. No other key lies in it."""
         return self.shared, prefix_end(self.slots)

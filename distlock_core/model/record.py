@@ -17,6 +17,7 @@ MOST_DIGITS = 18  # of the seconds of a record
 HELD, SETTLING, KEPT, COOLING = "held", "settling", "kept", "cooling"  # states of a record
 ATTENDED = (HELD, SETTLING)  # states of a hold that its own process looks after
 MOST_TIMES = 8  # holds whose length is remembered
+MAYBE_BEATS = b'"beat_lease"'  # is in the value of each hold with a sign of life
 MAYBE_TAKEN_OVER = b'"taken_over"'  # is in the value of each hold that was taken over
 
 
@@ -102,6 +103,20 @@ def record_of(kv: KeyValue) -> Record:
     """The record of a hold, for a rewrite: with its token in it if that is not the create_revision."""
     record = Record.parse(kv.value)
     return record._replace(details={**record.details, "token": token_of(kv)}) if record.is_taken_over else record
+
+
+def beat_lease_of(record: Record) -> int:
+    """The lease of a hold's sign of life, 0 if it has none."""
+    lease = record.number("beat_lease") or 0
+    return lease if 0 < lease < 2**63 else 0
+
+
+def without_beat(record: Record) -> Record:
+    """The record of a hold that gives no sign of life any more, as no process looks after it."""
+    if "beat" not in record.details:
+        return record
+    left = {field: value for field, value in record.details.items() if field not in ("beat", "beat_lease")}
+    return record._replace(details=left)
 
 
 def in_state(record: Record, changes: Mapping[str, Any]) -> Record:

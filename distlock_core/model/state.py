@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from distlock_core.model.freeze import Freeze
     from distlock_core.model.policy import Policy
+    from distlock_core.model.sign_of_life import SignOfLife
 
 
 class Waiter(Value):
@@ -50,6 +51,7 @@ class Holder(Value):
     expect: int | None = None  # seconds that the hold is expected to take, by the lock's policy or its holder
     cooldown: int | None = None  # seconds, by the lock's policy
     is_shared: bool = False  # held together with any number of other shared holders; it has no slot then
+    sign: SignOfLife | None = None  # its last sign of life, if its process gives them
 
     @classmethod
     def parse(cls, keys: Keys, kv: KeyValue) -> Holder:
@@ -94,6 +96,16 @@ class Holder(Value):
         if self.expect is None or self.since is None or self.record.state in (KEPT, COOLING):
             return False
         return at - self.since > self.expect
+
+    @property
+    def alive(self) -> bool | None:
+        """True if its process has given a sign of life lately, False if it is silent. None if that is unknown."""
+        return None if self.sign is None else self.sign.is_alive
+
+    @property
+    def last_beat(self) -> float | None:
+        """Unix time of its last sign of life, on this machine's clock. None if it is unknown."""
+        return None if self.sign is None else self.sign.at
 
     @property
     def lifetime(self) -> str:

@@ -6,6 +6,7 @@ from distlock_core.errors import ConfigError
 
 DEFAULT_TTL = 60  # of a lock that has to be leased, if no ttl is set
 LONGEST_TTL = 366 * 24 * 3600  # a longer lease is a mistake (etcd itself allows 285 years)
+LONGEST_BEAT = 24 * 3600  # between two signs of life
 RIDE_OUT = 1.0  # shortest outage that a leased hold must survive
 
 
@@ -44,3 +45,10 @@ def check_ttl(ttl: int, refresh: float | None = None, kill_after: float = 0.0) -
             f"and at least {RIDE_OUT:g}s is needed; use a longer ttl{instead}",
             about=("ttl", "refresh", "kill_after"),
         )
+
+
+def check_beat(beat: int) -> int:
+    """Return the seconds between two signs of life if they are valid. Raises `ConfigError`."""
+    if type(beat) is not int or not 1 <= beat <= LONGEST_BEAT:
+        raise ConfigError(f"the beat must be a whole number of seconds from 1 to {LONGEST_BEAT}, not {beat!a}")
+    return beat

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from distlock_core.model.freeze import Freeze
+    from distlock_core.model.sign_of_life import SignOfLife
 
 MOST_NAMED = 8  # holders that a message names
 
@@ -32,11 +33,11 @@ def duration(seconds: float) -> str:
     return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
 
 
-def clock(seconds: float) -> str:
+def clock(seconds: float, form: str = "%H:%M") -> str:
     """The local time of a Unix time: `12:03` if it is today, else with the date."""
     try:
         then, today = time.localtime(seconds), time.localtime()
-        return time.strftime("%H:%M" if then[:3] == today[:3] else "%Y-%m-%d %H:%M", then)
+        return time.strftime(form if then[:3] == today[:3] else f"%Y-%m-%d {form}", then)
     except (OverflowError, ValueError, OSError):
         return "an impossible time"
 
@@ -148,6 +149,27 @@ def place(state: LockState, position: int) -> str:
 
     turn = forecast(state, position, time.time())
     return words if turn is None else f"{words}, about {turn.each_in_words} each: likely {clock(turn.at)}"
+
+
+def sign_of_life(sign: SignOfLife) -> str:
+    """A sign of life in one phrase: `last sign of life 12:03:40, 4s ago (one every 15s)`.
+
+    The time is that of this machine's clock.
+    """
+    every = f"one every {duration(sign.every)}"
+    if sign.silent is None or sign.at is None:
+        return f"unknown: its key in etcd was deleted ({every})"
+    at, ago = clock(sign.at, "%H:%M:%S"), duration(sign.silent)
+    if sign.is_alive:
+        return f"last sign of life {at}, {ago} ago ({every})"
+    every += " is expected"
+    if sign.is_alive is None:
+        return f"unknown: no sign of life since {at}, {ago} ago, when etcd changed its leader ({every})"
+    if sign.doubt == "expired":
+        return f"SILENT for more than {ago} ({every})"
+    if sign.doubt:
+        return f"SILENT since {at}, {ago} ago, when etcd changed its leader, or for longer ({every})"
+    return f"SILENT: last sign of life {at}, {ago} ago ({every})"
 
 
 def frozen_by(freeze: Freeze) -> str:

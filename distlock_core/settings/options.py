@@ -12,6 +12,7 @@ from distlock_core.model.keys import DEFAULT_MUTEX, DEFAULT_PREFIX, DEFAULT_RANK
 from distlock_core.model.ttl import kill_after_of
 from distlock_core.settings.readers import (
     BETWEEN_NAMES,
+    read_beat,
     read_bool,
     read_bool_or_path,
     read_choice,
@@ -303,6 +304,12 @@ class Settings(Value):
         read_span,
         None,
         "longest time without a sign of life (sd_notify's WATCHDOG=1, or --node) before the command is killed",
+        placeholder="SECONDS",
+    )
+    beat: int | None = setting(
+        read_beat,
+        None,
+        "interval at which distlock gives a sign of life beside a lock without a ttl, for --show to tell from anywhere",
         placeholder="SECONDS",
     )
     node: bool = setting(read_bool, False, "the command is a Node.js module, which is pinged over IPC", flag=True)

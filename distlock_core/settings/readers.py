@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distlock_core.errors import ConfigError
-from distlock_core.model.ttl import LONGEST_TTL
+from distlock_core.model.ttl import LONGEST_BEAT, LONGEST_TTL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,10 +85,19 @@ def read_whole(low: int, high: int) -> Callable[[object], int]:
 
 def read_whole_seconds(text: object) -> int:
     """A whole number of seconds, optionally with a unit (10m, 2h, 1d), up to a year."""
+    return _whole_seconds(text, LONGEST_TTL)
+
+
+def read_beat(text: object) -> int:
+    """The same, up to a day."""
+    return _whole_seconds(text, LONGEST_BEAT)
+
+
+def _whole_seconds(text: object, longest: int) -> int:
     digits, factor = _unit(text)
     number = _whole(digits)
-    if number is None or not 1 <= number * factor <= LONGEST_TTL:
-        raise ConfigError(f"a whole number of seconds from 1 to {LONGEST_TTL}")
+    if number is None or not 1 <= number * factor <= longest:
+        raise ConfigError(f"a whole number of seconds from 1 to {longest}")
     return number * factor
 
 

@@ -48,6 +48,9 @@
 #   it, and nobody can acquire it, in any slot, until an operator thaws it.
 # @param cooldown
 #   Seconds that the lock stays taken after success.
+# @param beat
+#   Time between two signs of life of distlock beside a lock without a ttl, such as `15`, from which `distlock --show` tells
+#   anywhere whether it is alive. It lets nobody in.
 # @param gate
 #   Program and arguments that exit with 0 if the cluster is healthy. Until then the lock is neither acquired nor released.
 #   No shell interprets them.
@@ -109,6 +112,7 @@ define distlock::exec (
   Optional[Integer[0, 99]] $rank = undef,
   Optional[Enum['release', 'keep', 'freeze']] $on_failure = undef,
   Optional[Distlock::Duration] $cooldown = undef,
+  Optional[Distlock::Duration] $beat = undef,
   Optional[Array[String[1], 1]] $gate = undef,
   Optional[Distlock::Duration] $gate_timeout = undef,
   Optional[Distlock::Duration] $gate_every = undef,
@@ -169,6 +173,7 @@ define distlock::exec (
     'rank'            => $rank,
     'on-failure'      => $on_failure,
     'cooldown'        => $cooldown,
+    'beat'            => $beat,
     'id'              => $owner,
     'config'          => $config_file,
     'gate'            => $gate_words,

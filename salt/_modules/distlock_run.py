@@ -47,6 +47,7 @@ def run(
     on_loss: str | None = None,
     on_failure: str | None = None,
     cooldown: int | None = None,
+    beat: str | float | None = None,
     gate: str | None = None,
     gate_every: float | None = None,
     gate_for: float | None = None,
@@ -92,6 +93,10 @@ def run(
 
     cooldown
         Seconds that the lock stays taken after success.
+
+    beat
+        Seconds between two signs of life of distlock beside a lock without a ttl, so that ``distlock.show`` and
+        ``distlock.list`` tell from anywhere whether it is ``alive``, and when it was last.
 
     slots, shared, window, expect, rank
         As for ``distlock.lock``.

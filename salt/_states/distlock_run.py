@@ -52,6 +52,7 @@ def run(
     on_loss: str | None = None,
     on_failure: str | None = None,
     cooldown: int | None = None,
+    beat: str | float | None = None,
     gate: str | None = None,
     gate_every: float | None = None,
     gate_for: float | None = None,
@@ -89,7 +90,7 @@ def run(
     success_retcodes : 0
         Exit codes that count as success.
 
-    reason, timeout, owner, slots, shared, window, expect, rank, ttl, on_loss, on_failure, cooldown
+    reason, timeout, owner, slots, shared, window, expect, rank, ttl, on_loss, on_failure, cooldown, beat
         As for the function ``distlock.run``; so are ``gate``, ``gate_every``, ``gate_for``, ``gate_timeout``,
         ``runas``, ``cwd``, ``env``, ``stdin`` and ``output_loglevel``.
 

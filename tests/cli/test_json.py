@@ -41,7 +41,9 @@ HOLDER = {
     "keeper",
     "expect",
     "overdue",
+    "beat",
 }
+LIFE = {"process", "machine", "keeper_process"}  # of --show
 LOCK = {*HOLDER, "waiters", "waiting", "last", "frozen", "freezes", "policy"}
 WAITER = {"owner", "host", "since", "reason", "rank", "shared"}
 
@@ -54,7 +56,7 @@ def locks(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     assert set(document) <= {"locks", "frozen"}  # the realm, in a list
     found: list[dict[str, Any]] = document["locks"]
     for lock in found:
-        assert set(lock) == LOCK
+        assert set(lock) == LOCK | (LIFE if "--show" in done.args else set())
         assert all(set(waiter) == WAITER for waiter in lock["waiters"])
     return found
 
@@ -105,6 +107,8 @@ def test_list_and_show_give_holders_and_waiters(
         "policy": None,
         "expect": None,
         "overdue": False,
+        "beat": None,
+        **({"process": "alive", "machine": "here", "keeper_process": None} if "--show" in operation else {}),
     }
     assert before <= waiter.pop("since") <= time.time()
     found = {"owner": "w1", "host": socket.gethostname(), "reason": "r1", "rank": 50, "shared": False}
@@ -113,7 +117,7 @@ def test_list_and_show_give_holders_and_waiters(
 
 def test_a_free_lock_has_no_owner(run_distlock: Run) -> None:
     (lock,) = locks(run_distlock("--lock-name=x", "--show", "--json"))
-    assert lock == {**dict.fromkeys(LOCK), "lock": "x", "waiters": [], "waiting": 0, "freezes": []}
+    assert lock == {**dict.fromkeys(LOCK | LIFE), "lock": "x", "waiters": [], "waiting": 0, "freezes": []}
 
 
 def test_a_free_lock_has_its_last_end_and_the_freeze_of_the_realm(run_distlock: Run, realm: RealmView) -> None:

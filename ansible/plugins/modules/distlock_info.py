@@ -158,6 +158,13 @@ locks:
       description: Seconds that the hold is expected to take; null if nobody has said.
       type: int
       sample: null
+    beat:
+      description:
+        - What is known of the signs of life of the process that holds the lock; null if it gives none, by the setting
+          C(beat). Has C(every) (seconds between two signs), C(alive), which is false if it is silent, null if that is
+          unknown, C(silent_seconds), the Unix time C(last) of the last sign on this machine's clock, and a C(doubt).
+      type: dict
+      sample: null
     overdue:
       description: Whether the hold takes longer than that.
       type: bool

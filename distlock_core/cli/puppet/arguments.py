@@ -72,7 +72,7 @@ _GETTING = ("exec", "acquire")
 MEANT_FOR = {
     **dict.fromkeys(("timeout", "nowait", "rank", "shared", "ttl", "refresh", "kill-after", "on-loss"), _GETTING),
     **dict.fromkeys(("reason", "slots", "window", "expect"), (*_GETTING, "policy")),
-    **dict.fromkeys(("command-timeout", "heartbeat", "only-if", "unless"), ("exec",)),
+    **dict.fromkeys(("command-timeout", "heartbeat", "beat", "only-if", "unless"), ("exec",)),
     **dict.fromkeys(("busy-exit-code", "unreachable-exit-code"), ("exec",)),
     **dict.fromkeys(("gate", "gate-timeout", "gate-every", "gate-for"), _GETTING),
     "gate-at": ("exec",),

@@ -54,6 +54,10 @@ class Grpc:
     def endpoint(self) -> str:
         return self._endpoints.current.url
 
+    @property
+    def term(self) -> int:
+        return self._endpoints.term
+
     def read(self, gets: Sequence[Get], patience: Patience) -> Outcome:
         return self._transact([], gets, [], patience, once=False)
 
@@ -213,6 +217,8 @@ class Grpc:
                 # Answers about leases may come from a member that lags behind.
                 self._endpoints.check_history(answer.header.revision, attempt)
                 channel.is_known = True
+            else:
+                self._endpoints.note_term(answer.header.raft_term)
         except (ConnectFailed, ConnectionLost):
             self._channels.give_up(channel)
             raise

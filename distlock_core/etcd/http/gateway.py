@@ -62,6 +62,10 @@ class Gateway:
     def endpoint(self) -> str:
         return self._endpoints.current.url
 
+    @property
+    def term(self) -> int:
+        return self._endpoints.term
+
     def read(self, gets: Sequence[Get], patience: Patience) -> Outcome:
         try:
             return self._transact([], gets, [], patience)

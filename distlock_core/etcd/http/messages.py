@@ -165,7 +165,17 @@ def read_revision(answer: dict[str, Any]) -> int:
 
 def read_cluster(answer: dict[str, Any]) -> int:
     """The cluster id in an answer."""
-    return _whole(_object(answer.get("header") or _object(answer["result"])["header"])["cluster_id"])
+    return _whole(_header(answer)["cluster_id"])
+
+
+def read_term(answer: dict[str, Any]) -> int:
+    """The raft term in an answer, 0 if it has none."""
+    return _number(_header(answer), "raft_term")
+
+
+def _header(answer: dict[str, Any]) -> dict[str, Any]:
+    """The header of an answer, or of the first message of a stream."""
+    return _object(answer.get("header") or _object(answer["result"])["header"])
 
 
 def read_members(answer: dict[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ from distlock_core.etcd.http.messages import (
     read_answer,
     read_cluster,
     read_revision,
+    read_term,
 )
 from distlock_core.etcd.http.pool import Pool
 from distlock_core.etcd.http.reply import ConnectionLost, Reply
@@ -65,6 +66,8 @@ class Sender:
             self._endpoints.answered(address, read_cluster(answer))
             if path.startswith("/v3/kv/"):  # answers about leases may come from a member that lags behind
                 self._endpoints.check_history(read_revision(answer), attempt)
+            else:
+                self._endpoints.note_term(read_term(answer))
             return answer
         except Cancelled:
             connection.await_answer(Patience.lasting(LINGER))

@@ -31,7 +31,7 @@ describe 'distlock::exec' do
     let(:params) do
       {
         'command' => ['/bin/true'], 'lock_name' => 'percona_prod', 'lock_timeout' => -1, 'reason' => 'RPMs; `all`',
-        'ttl' => 60, 'slots' => 2, 'on_failure' => 'keep', 'cooldown' => 300, 'owner' => 'db1',
+        'ttl' => 60, 'slots' => 2, 'on_failure' => 'keep', 'cooldown' => 300, 'beat' => '1m', 'owner' => 'db1',
         'config' => '/d.yaml', 'program' => '/opt/distlock-puppet', 'timeout' => 3600
       }
     end
@@ -39,7 +39,7 @@ describe 'distlock::exec' do
     it 'says each as one word' do
       expect(run[:command].reject { |word| word.start_with?('--certname=') }).to eq(
         ['/opt/distlock-puppet', 'exec', '--command-timeout=3600', '--timeout=-1', '--reason=RPMs; `all`', '--ttl=60',
-         '--slots=2', '--on-failure=keep', '--cooldown=300', '--id=db1', '--config=/d.yaml', 'percona_prod', '--',
+         '--slots=2', '--on-failure=keep', '--cooldown=300', '--beat=1m', '--id=db1', '--config=/d.yaml', 'percona_prod', '--',
          '/bin/true']
       )
     end
