@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from distlock_core.model.policy import Policy
     from distlock_core.model.state import Holder, LockState, Waiter
     from distlock_core.rollout.gate import Gate, settle
+    from distlock_core.rollout.hooks import Hooks
     from distlock_core.rollout.needed import acquire_if_needed
 
 # Loaded on first use, so that a program pays for what it uses.
@@ -60,6 +61,7 @@ _HOMES = {
     "Interrupt": "base.deadline",
     "Realm": "lock.realm",
     "Gate": "rollout.gate",
+    "Hooks": "rollout.hooks",
     "acquire_if_needed": "rollout.needed",
     "settle": "rollout.gate",
     "connect": "connection",
@@ -79,6 +81,7 @@ __all__ = [
     "Gate",
     "GateClosed",
     "Holder",
+    "Hooks",
     "Interrupt",
     "LimitConflict",
     "Lock",

@@ -12,7 +12,7 @@ from distlock_core.base.text import printable
 from distlock_core.base.threads import start_thread
 from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled, ConfigError, DistlockError, NotHolder
-from distlock_core.events.notices import ACQUIRED, REMOVED, UNKNOWN, Listeners, Notice, log
+from distlock_core.events.notices import ACQUIRED, REMOVED, UNKNOWN, Listeners, Notice, log, warn
 from distlock_core.events.ownership import Readers
 from distlock_core.lock.lease import TICKET_TTL
 from distlock_core.lock.lock import hold_of
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from distlock_core.lock.realm import Realm
     from distlock_core.lock.session import Session
     from distlock_core.rollout.gate import Gate
+    from distlock_core.rollout.hook_thread import HookThreads
+    from distlock_core.rollout.hooks import Hooks
 
 TTL = 10  # seconds, by default
 AT_ONCE = 2.0  # seconds that a shutdown tries to release the lock while etcd is away; after that the lease expires
@@ -69,6 +71,7 @@ class LockManager:
         gate: Gate | None = None,
         rank: int = DEFAULT_RANK,
         shared: bool = False,
+        hooks: Hooks | None = None,
     ) -> None:
         """Contend for the lock `name` in `realm`, or for several locks, named in a list.
 
@@ -76,7 +79,8 @@ class LockManager:
         (default: ttl/3). `value`, `reason` and `owner` (default: the host's name and a random id) are shown to others
         while the lock is held. `listener`: see `add_listener()`. `gate`: asked before the lock is acquired, not at its
         release. Of the managers that wait, those with a lower `rank` (0 to 99) take over first. `shared`: beside any
-        number of other shared holders, but beside no exclusive one. Raises `ConfigError`.
+        number of other shared holders, but beside no exclusive one. `hooks`: lines of shell that are run when the lock
+        is acquired, lost or released, and that neither renewals nor releases wait for. Raises `ConfigError`.
         An etcd that is away is no error: the manager waits for it.
         """
         self.id = os.urandom(4).hex()
@@ -100,6 +104,11 @@ class LockManager:
         self._release_timeout = AT_ONCE
         self._stop = Interrupt()
         realm.load_all()
+        self._hooks: HookThreads | None = None
+        if hooks is not None:
+            from distlock_core.rollout.hook_thread import HookThreads
+
+            self._hooks = HookThreads(hooks, lambda line: warn("%s: %s", self.name, line))
         if listener is not None:
             self._listeners.add(listener)
         self._thread = start_thread(self._stand, "distlock-manager")
@@ -181,7 +190,7 @@ class LockManager:
 
         `have_lock()` is False from the start of the call. While etcd is away, the release is tried for `timeout`
         seconds; after that the lock expires within its ttl. A second call does nothing. The call waits at most some
-        seconds for a listener that hangs.
+        seconds for a listener that hangs, and for each hook up to its limit.
         """
         if self._pid != os.getpid():
             return
@@ -191,6 +200,8 @@ class LockManager:
         # Bounded: a signal handler may have interrupted an update() of the same manager, which cannot end before it.
         self._thread.join(timeout + LONGEST_GOODBYE)
         self._listeners.close()
+        if self._hooks is not None:
+            self._hooks.close()
         atexit.unregister(self.shutdown)
         if not self._thread.is_alive() and self._closing.acquire(blocking=False):  # once, and never given back
             self._stop.close()
@@ -254,6 +265,8 @@ class LockManager:
                     lock.update(self._value, reason=self._reason, cancel=self._stop)
                 self._hold = _Hold(lock, session, lock.tokens)
             self._announce()
+            if self._hooks is not None:
+                self._hooks.acquired(lock)
             session.run(self._stop)
         finally:
             self._hold = None
@@ -266,6 +279,8 @@ class LockManager:
 
     def _part_from(self, lock: Lock, session: Session | None) -> None:
         if session is not None and session.loss is not None:
+            if self._hooks is not None:
+                self._hooks.lost(session.loss.why)
             hold_of(lock).give_up()
             return
         lock.release_timeout = self._release_timeout
@@ -273,6 +288,9 @@ class LockManager:
             lock.release()
         except DistlockError as trouble:
             self._note(trouble)
+            return
+        if self._hooks is not None:
+            self._hooks.released()
 
     def _new_lock(self) -> Lock:
         return self._realm.lock(

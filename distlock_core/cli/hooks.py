@@ -7,8 +7,7 @@ from distlock_core.command.hook_process import HookProcess
 from distlock_core.errors import Cancelled
 from distlock_core.lock.lock import hold_of
 from distlock_core.model.wording import listed
-from distlock_core.process.nesting import HELD, LEASE, TOKEN
-from distlock_core.rollout.hooks import ACQUIRED, LOST, RELEASED, facts_of
+from distlock_core.rollout.hooks import ACQUIRED, LOST, RELEASED, facts_of, held_facts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,24 +43,22 @@ class Hooks:
             self.close()
             raise
 
-    def acquired_by(self, lock: Lock, environ: Mapping[str, str]) -> None:
+    def acquired_by(self, lock: Lock) -> None:
         """`acquired()`, unless the lock has entered a hold that goes on when it ends."""
         if hold_of(lock).stays:
             self._drop(ACQUIRED)
             self._drop(RELEASED)
-        self.acquired(lock.holders, environ)
+        self.acquired(lock.holders, lock.lease)
 
-    def acquired(self, holders: Sequence[Holder], environ: Mapping[str, str]) -> None:
-        """The locks are held: start the hook, beside what follows. `environ`: that of the command."""
-        self._name = listed([holder.lock for holder in holders])
-        self._facts = _facts(ACQUIRED, holders)
-        around = {name: environ[name] for name in (TOKEN, HELD, LEASE) if name in environ}
-        self._start(ACQUIRED, {**self._facts, **around})
+    def acquired(self, holders: Sequence[Holder], lease: int | None = None) -> None:
+        """The locks are held: start the hook, beside what follows."""
+        self._know(holders)
+        self._start(ACQUIRED, held_facts(holders, lease))
 
     def lost(self, why: str) -> None:
         """The lock is lost: start the hook. Never blocks or raises."""
         if self._facts:
-            self._start(LOST, {**self._facts, "DISTLOCK_EVENT": LOST, "DISTLOCK_LOSS": why})
+            self._start(LOST, {"DISTLOCK_LOSS": why})
             self._drop(RELEASED)
 
     def released(self, how: str, code: int | None = None) -> None:
@@ -69,15 +66,12 @@ class Hooks:
         if RELEASED not in self._processes or not self._facts:
             return
         self._wait(ACQUIRED)
-        more = {"DISTLOCK_EVENT": RELEASED, "DISTLOCK_OUTCOME": how}
-        if code is not None:
-            more["DISTLOCK_EXIT_CODE"] = str(int(code))
-        self._start(RELEASED, {**self._facts, **more})
+        ended = {} if code is None else {"DISTLOCK_EXIT_CODE": str(int(code))}
+        self._start(RELEASED, {"DISTLOCK_OUTCOME": how, **ended})
 
     def unlocked(self, holders: Sequence[Holder], how: str) -> None:
         """These holds, which another call has acquired, are released."""
-        self._facts = _facts(RELEASED, holders)
-        self._name = listed([holder.lock for holder in holders])
+        self._know(holders)
         self.released(how)
 
     def finish(self) -> None:
@@ -91,10 +85,14 @@ class Hooks:
         for event in list(self._processes):
             self._drop(event)
 
-    def _start(self, event: str, facts: Mapping[str, str]) -> None:
+    def _know(self, holders: Sequence[Holder]) -> None:
+        self._name = listed([holder.lock for holder in holders])
+        self._facts = facts_of(holders)
+
+    def _start(self, event: str, more: Mapping[str, str]) -> None:
         process = self._processes.get(event)
         if process is not None and not process.is_running:
-            process.start(facts)
+            process.start({**self._facts, "DISTLOCK_EVENT": event, **more})
 
     def _drop(self, event: str) -> None:
         process = self._processes.pop(event, None)
@@ -120,8 +118,3 @@ class Hooks:
         process.stop()
         process.wait()
         return f"{name_of(interrupt.signal or 0)} has ended it"
-
-
-def _facts(event: str, holders: Sequence[Holder]) -> dict[str, str]:
-    first = holders[0]
-    return facts_of(event, {one.lock: one.token for one in holders}, first.owner, first.reason, first.since)

@@ -42,13 +42,13 @@ def _lock(request: Request) -> int:
     if request.settings.while_pid is not None:
         holders = acquire_bound(request)
         if request.hooks is not None:
-            request.hooks.acquired(holders, nesting.for_command(os.environ, holders, None))
+            request.hooks.acquired(holders)
     else:
         lock = lock_for(request)
         acquire(request, lock)
         holders = lock.holders
         if request.hooks is not None:
-            request.hooks.acquired_by(lock, nesting.for_command(os.environ, holders, lock.lease))
+            request.hooks.acquired_by(lock)
     if request.settings.json:
         from distlock_core.cli.json_output import as_json, locks_json
         from distlock_core.model.state import LockState

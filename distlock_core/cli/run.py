@@ -163,7 +163,7 @@ def _supervise(request: Request, lock: Lock, mask: SignalMask, equipment: Equipm
     command = ["node", *request.command] if settings.node else request.command
     environ = nesting.for_command(os.environ, lock.holders, lock.lease)
     if request.hooks is not None:
-        request.hooks.acquired_by(lock, environ)
+        request.hooks.acquired_by(lock)
     return Supervisor(command, environ, mask, conditions, equipment.prefork).run()
 
 

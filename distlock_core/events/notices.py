@@ -94,6 +94,14 @@ def _call(listener: Callable[[Notice], object], notice: Notice) -> None:
         log("a listener failed at %s of %s", notice.kind, notice.lock, error=error)
 
 
+def warn(message: str, *words: str) -> None:
+    """Log a warning, as `log()` does an error."""
+    try:
+        logging.getLogger("distlock").warning(message, *words)
+    except Exception as trouble:  # noqa: BLE001
+        report(trouble)
+
+
 def log(message: str, *words: str, error: BaseException) -> None:
     """Log an error that must not stop the thread. Never raises, and imports nothing."""
     try:

@@ -16,8 +16,7 @@ class KeeperHooks:
     """The hooks that the keeper's plan has. They have the keeper's environment, and no output."""
 
     def __init__(self, plan: Mapping[str, Any], lock: Lock, log: Callable[[str, bool], None]) -> None:
-        first, tokens = lock.holders[0], lock.tokens
-        self._facts = facts_of("", tokens, first.owner, first.reason, first.since)
+        self._facts = facts_of(lock.holders)
         self._plan = plan
         self._name = lock.name
         self._log = log

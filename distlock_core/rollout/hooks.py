@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 
 from distlock_core.base.deadline import Patience, now
+from distlock_core.base.value import Value
 from distlock_core.errors import Cancelled, CheckFailed
-from distlock_core.process.nesting import HELD, HOOK_FACTS, TOKEN, without_own
+from distlock_core.process.nesting import HELD, HOOK_FACTS, LEASE, TOKEN, for_command, without_own
 from distlock_core.rollout.shell import Shell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from distlock_core.base.deadline import Cancel
+    from distlock_core.model.state import Holder
 
 ACQUIRED, LOST, RELEASED = "acquired", "lost", "released"
 FROZEN, COOLING = "frozen", "cooling"  # ways to release, beside RELEASED
@@ -22,21 +24,32 @@ LONGEST = 4096  # characters of a text in a variable: all of them together, and 
 NOT_FOUND = (126, 127)  # the shell's own exit codes, for a program that it cannot run or find
 
 
-def facts_of(
-    event: str, tokens: Mapping[str, int], owner: str | None, reason: str, since: int | None, **more: object
-) -> dict[str, str]:
-    """The variables of a hook. `tokens`: of each lock, by name. `more`: others of them, by the end of their name."""
+class Hooks(Value):
+    """The hooks of a `LockManager`: lines that `/bin/sh -c` reads, each run for at most `timeout` seconds."""
+
+    on_acquired: str | None = None
+    on_lost: str | None = None
+    on_released: str | None = None
+    timeout: float = TIMEOUT
+
+
+def facts_of(holders: Sequence[Holder]) -> dict[str, str]:
+    """The variables of a hook that are the same for each event."""
+    first = holders[0]
     facts = {
-        "EVENT": event,
-        "LOCK_NAME": "\n".join(tokens),
-        "TOKEN": next(iter(tokens.values()), None),
-        "OWNER": owner,
-        "LOCK_REASON": reason,
-        "SINCE": since,
-        **more,
+        "DISTLOCK_LOCK_NAME": "\n".join(holder.lock for holder in holders),
+        TOKEN: first.token,
+        "DISTLOCK_OWNER": first.owner,
+        "DISTLOCK_LOCK_REASON": first.reason,
+        "DISTLOCK_SINCE": first.since,
     }
-    known = {f"DISTLOCK_{name}": value for name, value in facts.items()}
-    return {name: str(value)[:LONGEST] for name, value in known.items() if value is not None}
+    return {name: str(value)[:LONGEST] for name, value in facts.items() if value is not None}
+
+
+def held_facts(holders: Sequence[Holder], lease: int | None) -> dict[str, str]:
+    """The variables of a hook that is run while the locks are held, as a command under them has them."""
+    environ = for_command(os.environ, holders, lease)
+    return {name: environ[name] for name in (TOKEN, HELD, LEASE) if name in environ}
 
 
 def environ_of(facts: Mapping[str, str]) -> dict[str, str]:

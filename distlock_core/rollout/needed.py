@@ -9,14 +9,13 @@ is an error, and nothing is taken.
 from __future__ import annotations
 
 import os
-import sys
 
 from distlock_core.base.deadline import FOREVER, Patience, Wait, now
 from distlock_core.base.value import Value
 from distlock_core.errors import AcquireTimeout, CheckFailed, DistlockError
 from distlock_core.lock.lock import hold_of
 from distlock_core.model.ttl import longest_call
-from distlock_core.rollout.shell import Shell
+from distlock_core.rollout.shell import Shell, stderr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,11 +135,7 @@ def _status(
     line: str, environ: Mapping[str, str] | None, patience: Patience, meanwhile: Meanwhile | None
 ) -> int | None:
     """The exit code of a line, -n for signal n; None if it was ended at the end of the patience."""
-    try:
-        output = sys.__stderr__.fileno() if sys.__stderr__ is not None else 2
-    except (OSError, ValueError):
-        output = 2  # closed
-    shell = Shell(line, os.environ if environ is None else environ, output)
+    shell = Shell(line, os.environ if environ is None else environ, stderr())
     try:
         while True:
             moment = FOREVER if meanwhile is None else meanwhile()

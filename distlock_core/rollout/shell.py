@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import time
 
 from distlock_core.base.deadline import now
@@ -30,6 +31,14 @@ READ, READS = 65536, 64  # bytes of one read, and the most reads in a row: a lin
 KEPT = 4096  # bytes at the end of its output
 GUARD = b"read -r line || kill -s KILL 0"  # 0: its process group
 RESET = (signal.SIGPIPE, signal.SIGXFSZ)  # which Python ignores
+
+
+def stderr() -> int:
+    """The descriptor of this process's stderr, for the output of a line."""
+    try:
+        return sys.__stderr__.fileno() if sys.__stderr__ is not None else 2
+    except (OSError, ValueError):
+        return 2  # closed
 
 
 class Shell:

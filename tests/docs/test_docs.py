@@ -164,7 +164,7 @@ def test_the_example_config_file_is_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "count"), [("README.md", 1), ("docs/library.md", 7), ("docs/history.md", 1), ("docs/metrics.md", 1)]
+    ("page", "count"), [("README.md", 1), ("docs/library.md", 8), ("docs/history.md", 1), ("docs/metrics.md", 1)]
 )
 def test_the_python_examples_run(page: str, count: int, etcd: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     examples = [example for example in blocks(page, "tried") if "connect(" in example]
