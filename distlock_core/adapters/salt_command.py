@@ -127,6 +127,17 @@ def outcome(result: dict[str, Any], realm_settings: Mapping[str, Any]) -> dict[s
     return _read_story(_read_errors(result, realm_settings))
 
 
+def was_lost(result: Mapping[str, Any]) -> bool:
+    """True if the result of `cmd.run_all` says that the lock was lost while the command ran."""
+    last = str(result.get("stderr") or "").rpartition("\n")[2]
+    if not last.startswith('{"error": '):
+        return False
+    try:
+        return bool(json.loads(last)["error"]["kind"] == "lost")
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
 def _read_errors(result: dict[str, Any], realm_settings: Mapping[str, Any]) -> dict[str, Any]:
     """Raise the error that prevented the command from running; what came after it is part of the result."""
     *lines, last = (result.get("stderr") or "").split("\n")

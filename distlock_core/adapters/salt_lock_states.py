@@ -9,14 +9,16 @@ from distlock_core.adapters import acquire, check, release, salt_reports, salt_r
 from distlock_core.adapters.run_holds import holds_around
 from distlock_core.adapters.settings import explicit_owner, in_container, read_flag, shown_name
 from distlock_core.connection import realm_of
-from distlock_core.errors import ConfigError
+from distlock_core.errors import ConfigError, NotSettled
 from distlock_core.model.wording import are, are_held_by, listed, tokens_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from distlock_core.adapters.salt_state import StateCall
+    from distlock_core.model.state import Holder
     from distlock_core.settings.options import Settings
 
 UNLOCKED, RUN_END = "unlocked", "run_end"  # values of `until`
@@ -38,7 +40,15 @@ def locked(call: StateCall) -> dict[str, Any]:
     if planned == "unlocked":
         taken = acquire.Taken((), True)
     else:
-        taken = acquire.take(settings, run=run, taker=call.taker, bound=bound, children=True, dry_run=call.is_test)
+        taken = acquire.take(
+            settings,
+            run=run,
+            taker=call.taker,
+            bound=bound,
+            children=True,
+            dry_run=call.is_test,
+            progress=call.bus.waiter(settings.id),
+        )
     if not taken.changed:
         stays = bound and any(holder.lifetime == "persistent" for holder in taken.holders)
         lifetime = "; it stays until it is unlocked, also after this run" if stays else ""
@@ -49,6 +59,7 @@ def locked(call: StateCall) -> dict[str, Any]:
         call.plans.add(settings, "locked")
         first = f"would wait: {salt_reports.said(taken.waits)} Then " if taken.waits else ""
         return call.done(None, f"{first}{shown_name(settings)} would be locked by {settings.id}{end}", changes)
+    call.bus.acquired(taken.holders)
     if bound and run == os.getpid() and in_container():
         atexit.register(salt_run_end.release, settings, run, taken.holders)
     how = "taken over from this owner's run that has ended" if taken.before else "locked"
@@ -72,6 +83,7 @@ def unlocked(call: StateCall) -> dict[str, Any]:
     settings = call.settings()
     forced = read_flag(call.given["force"], "force")
     planned = call.plans.of(settings)
+    ended: Sequence[Holder] = ()
     if planned == "locked":
         old: dict[str, str | None] = dict.fromkeys(settings.lock_names, settings.id)
     elif planned:
@@ -81,9 +93,13 @@ def unlocked(call: StateCall) -> dict[str, Any]:
         around = () if forced else holds_around(settings.lock_names, realm)
         if around:
             return call.done(True, f"{are_held_by(around)}, by the command around this run, which releases it")
-        ended = release.release(
-            settings, run=call.run, taker=call.taker, force=forced, dry_run=call.is_test, realm=realm
-        )
+        try:
+            ended = release.release(
+                settings, run=call.run, taker=call.taker, force=forced, dry_run=call.is_test, realm=realm
+            )
+        except NotSettled as error:
+            call.bus.failed("kept", settings.lock_names, settings.id, error.message)
+            raise
         old = {holder.lock: salt_reports.shown(holder) for holder in ended}
     if not old:
         return call.done(True, f"{are(settings.lock_names)} not locked")
@@ -95,6 +111,7 @@ def unlocked(call: StateCall) -> dict[str, Any]:
         call.plans.add(settings, "unlocked")
         said = f"{names}, held by {owners}, would be unlocked{_cooling(settings)}"
         return call.done(None, said, changes, warnings=warnings)
+    call.bus.ended(ended, settings.id, cools=cools)
     was, is_now = ("was", "is") if len(old) == 1 else ("were", "are")
     said = f"{names}, which {was} held by {owners}, {is_now} unlocked{_cooling(settings)}"
     return call.done(True, said, changes, warnings=warnings)

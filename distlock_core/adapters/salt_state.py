@@ -12,24 +12,48 @@ from distlock_core.process.identity import trace_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from typing import Any
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any, Protocol
 
+    from distlock_core.lock.acquire import Waiting
+    from distlock_core.model.freeze import Freeze
+    from distlock_core.model.state import Holder
     from distlock_core.settings.options import Settings
+
+    class EventBus(Protocol):
+        """Where states tell what they do to locks. Nothing in it raises."""
+
+        def waiter(self, owner: str | None) -> Callable[[Waiting], None]: ...
+
+        def acquired(self, holders: Iterable[Holder]) -> None: ...
+
+        def ended(self, holders: Iterable[Holder], by: str | None, *, cools: bool = ...) -> None: ...
+
+        def failed(self, event: str, names: Iterable[str], owner: str | None, why: str) -> None: ...
+
+        def freeze(self, event: str, freeze: Freeze) -> None: ...
 
 
 class StateCall:
     """One call of a state. `result()` carries it out."""
 
-    def __init__(self, state: str, module: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        state: str,
+        module: Mapping[str, Any],
+        given: Mapping[str, Any],
+        bus: Callable[[Mapping[str, Any], Mapping[str, Any]], EventBus],
+    ) -> None:
         """`module` is the `globals()` of the state's module, where Salt puts `__opts__` and the like.
 
-        `given` is the `locals()` of the state's function: its arguments, and in `more` those that it does not have.
+        `bus` makes Salt's event bus from its `__salt__` and `__opts__`. `given` is the `locals()` of the state's
+        function: its arguments, and in `more` those that it does not have.
         """
         self._state = state
         self._module = module
         self.given = given
         self.name: str = given["name"]
+        self.bus = bus(module["__salt__"], module["__opts__"])
         self.is_test: bool = module["__opts__"]["test"]
 
     def result(self, work: Callable[[StateCall], dict[str, Any]]) -> dict[str, Any]:

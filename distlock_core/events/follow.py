@@ -20,10 +20,12 @@ from distlock_core.model.state import Holder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from distlock_core.etcd.client import Etcd, Watch
     from distlock_core.model.freeze import Freeze
+
+    Endings = dict[tuple[bytes, "int | None"], HoldEnd]  # by the key and the token of the hold
 
 ON_ITS_WAY, HISTORY = 0.5, 3.0  # seconds to wait for events that a read has shown: in the open watch, in a new one
 SHORT_LIVED = 20  # watches in a row that ended without an event, after which the history counts as unavailable
@@ -37,8 +39,9 @@ class LockEvent(Value):
 
     `holder` is the hold concerned; after a release, its last state. `revision` is etcd's revision of the change, or of
     the read that revealed it. `ended` says how a released hold ended. It is None if that is unknown: the lease
-    expired, the key was deleted by other means, or another hold has ended since. An event of a freeze, which is only
-    reported on request, has that `freeze` in place of a holder; for the freeze of a realm, `lock` is "".
+    expired, the key was deleted by other means, or, in a watch of one lock, another hold has ended since. An event of a
+    freeze, which is only reported on request, has that `freeze` in place of a holder; for the freeze of a realm, `lock`
+    is "".
     """
 
     kind: str
@@ -123,6 +126,11 @@ class Follower:
                     raise
                 patience.pause(self._pauses.next())
 
+    def skip_present(self, patience: Patience) -> None:
+        """Read the holds and freezes that exist now, without an event for each. Raises as `advance()`."""
+        self._look(patience)
+        self.news.clear()
+
     def close(self) -> None:
         """Close the watch. `advance()` resumes after the last reported event."""
         self._pending.clear()
@@ -176,7 +184,7 @@ class Follower:
     def _fill_in(self, truth: dict[bytes, KeyValue], revision: int, patience: Patience) -> None:
         """Report the difference between the reported state and what was read."""
         gone = [kv for key, kv in self._told.items() if key not in truth or is_another(truth[key], kv)]
-        endings = self._endings({kv.key for kv in gone}, patience)
+        endings = self._read_endings({kv.key for kv in gone}, patience)
         for kv in gone:
             self._release(kv, revision, endings)
         for kv in sorted(truth.values(), key=lambda kv: kv.mod_revision):
@@ -200,7 +208,7 @@ class Follower:
         """Report the received events, up to a revision."""
         due = [event for event in self._pending if up_to is None or event.kv.mod_revision <= up_to]
         # Read before the first report, so that an error or cancellation leaves all events for the next call.
-        endings = self._endings({event.kv.key for event in due if event.deleted}, patience)
+        endings = self._endings(due, patience)
         for deleted, kv in due:
             self._pending.popleft()
             if kv.mod_revision <= self._floor:
@@ -231,16 +239,14 @@ class Follower:
                 self.news.append(LockEvent(kind, self._holder(kv), kv.mod_revision))
         self._told[kv.key] = kv
 
-    def _release(self, kv: KeyValue, revision: int, endings: Mapping[bytes, HoldEnd]) -> None:
+    def _release(self, kv: KeyValue, revision: int, endings: Endings) -> None:
         del self._told[kv.key]
         freeze = self._freeze(kv)
         if freeze is not None:
             self.news.append(LockEvent(THAWED, None, revision, freeze=freeze))
             return
         holder = self._holder(kv)
-        ended = endings.get(kv.key)
-        known = ended is not None and ended.token == holder.token
-        self.news.append(LockEvent(LOCK_RELEASED, holder, revision, ended if known else None))
+        self.news.append(LockEvent(LOCK_RELEASED, holder, revision, endings.get((kv.key, holder.token))))
 
     def _is_followed(self, key: bytes) -> bool:
         return self._keys_of(key) is not None or self._frozen_by(key) is not None
@@ -258,9 +264,32 @@ class Follower:
         assert keys is not None
         return Holder.parse(keys, kv)
 
-    def _endings(self, deleted: set[bytes], patience: Patience) -> dict[bytes, HoldEnd]:
-        """How the last holds of these locks ended, read from each lock's `__last` note; incomplete in an outage."""
-        endings: dict[bytes, HoldEnd] = {}
+    def _endings(self, due: Sequence[Event], patience: Patience) -> Endings:
+        """How the holds ended whose end is among these events, from each lock's `__last` note.
+
+        The note is written with the deletion, so it is the event beside it; it is read if it is not in the span.
+        """
+        beside = {(kv.key, kv.mod_revision): kv for deleted, kv in due if not deleted}
+        endings: Endings = {}
+        unseen = set()
+        for kv in (event.kv for event in due if event.deleted):
+            keys = self._keys_of(kv.key)
+            if keys is None:
+                continue
+            if not self._is_in_span(keys.last):
+                unseen.add(kv.key)
+            elif (keys.last, kv.mod_revision) in beside:
+                ended = HoldEnd.parse(beside[keys.last, kv.mod_revision].value)
+                endings[kv.key, ended.token] = ended
+        return {**endings, **self._read_endings(unseen, patience)}
+
+    def _is_in_span(self, key: bytes) -> bool:
+        first, end = self._span
+        return first <= key if end is None else first <= key < end
+
+    def _read_endings(self, deleted: set[bytes], patience: Patience) -> Endings:
+        """How the last holds of these locks ended, from a read of their notes; incomplete in an outage."""
+        endings: Endings = {}
         for key in deleted:
             keys = self._keys_of(key)
             try:
@@ -269,8 +298,8 @@ class Follower:
                 )
             except EtcdUnavailable:
                 break
-            for last in found:
-                endings.update((key, HoldEnd.parse(kv.value)) for kv in last.kvs)
+            for ended in (HoldEnd.parse(kv.value) for last in found for kv in last.kvs):
+                endings[key, ended.token] = ended
         return endings
 
 

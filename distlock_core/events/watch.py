@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
 from distlock_core.base.deadline import FOREVER, Interrupt, Patience
 from distlock_core.errors import Cancelled
-from distlock_core.events.follow import LockEvent
+from distlock_core.events.follow import Follower, LockEvent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,6 +60,17 @@ class Feed(Generic[Item]):
         After an interrupt it can be called again, and no item is lost.
         """
         news = self._source.news
+        with self._reading(interrupt) as patience:
+            while not news:
+                if self._source.is_over:
+                    raise Cancelled("there is no more")
+                self._source.advance(patience)
+                patience.check()
+            return news.popleft()
+
+    @contextmanager
+    def _reading(self, interrupt: Interrupt) -> Iterator[Patience]:
+        """The turn of one reader, which `close()` and the interrupt end with `Cancelled`."""
         with self._turn:
             with self._guard:
                 self._waiting = interrupt
@@ -67,12 +79,7 @@ class Feed(Generic[Item]):
             patience = Patience(FOREVER, interrupt)
             try:
                 patience.check()
-                while not news:
-                    if self._source.is_over:
-                        raise Cancelled("there is no more")
-                    self._source.advance(patience)
-                    patience.check()
-                return news.popleft()
+                yield patience
             finally:
                 with self._guard:
                     self._waiting = None
@@ -111,3 +118,23 @@ class Watching(Feed[LockEvent]):
     failover or a restart of etcd. It ends when any thread closes it. Raises `EtcdUnavailable` if etcd does not answer
     at the start, `AnotherCluster` if the endpoints now belong to another cluster, and `AccessDenied`.
     """
+
+    def __init__(self, follower: Follower) -> None:
+        super().__init__(follower)
+        self._follower = follower
+
+    def skip_present(self, interrupt: Interrupt) -> None:
+        """Begin with the next change instead, in a first call: the holds that exist now are no news."""
+        with self._reading(interrupt) as patience:
+            self._follower.skip_present(patience)
+
+    def poll(self, interrupt: Interrupt) -> list[LockEvent]:
+        """Wait for events, but no longer than until the follower reads again (10 s), and return them.
+
+        Raises as `take()`.
+        """
+        news = self._follower.news
+        with self._reading(interrupt) as patience:
+            if not news:
+                self._follower.advance(patience)
+            return [news.popleft() for _ in range(len(news))]

@@ -47,7 +47,8 @@ try:
     from distlock_core.adapters.salt_reports import raised_as
     from distlock_core.adapters.salt_settings import of_call
     from distlock_core.adapters.settings import read_token
-    from distlock_core.cli import salt
+    from distlock_core.cli.salt import functions
+    from distlock_core.cli.salt.bus import Bus
     from distlock_core.errors import ConfigError, LockNotFound, NotHolder
     from distlock_core.process.identity import trace_of
 
@@ -165,8 +166,13 @@ def lock(
         pid = None if while_pid is None else settings.while_pid
         if pid is None and (ttl is not None or on_loss is not None):
             raise ConfigError("ttl and on_loss apply to a lock that is bound to a process: they go with while_pid")
-        holders = acquire.take(settings, run=pid, taker=trace_of(), bound=pid is not None).holders
-        return salt.one_or_all(salt.holds(holders), lock_names)
+        bus = Bus(__salt__, __opts__)
+        taken = acquire.take(
+            settings, run=pid, taker=trace_of(), bound=pid is not None, progress=bus.waiter(settings.id)
+        )
+        if taken.changed:
+            bus.acquired(taken.holders)
+        return functions.one_or_all(functions.holds(taken.holders), lock_names)
 
 
 def unlock(
@@ -218,7 +224,7 @@ def unlock(
     """
     with raised_as(CommandExecutionError):
         settings = of_call(__salt__, __opts__, locals())
-        return salt.one_or_all(salt.unlock(settings, token, force), lock_names)
+        return functions.one_or_all(functions.unlock(settings, token, force, Bus(__salt__, __opts__)), lock_names)
 
 
 def break_(
@@ -253,7 +259,7 @@ def break_(
         salt db1 distlock.break percona_prod token=4711 reason='db3 is down, the upgrade was rolled back'
     """
     with raised_as(CommandExecutionError):
-        return salt.break_one(of_call(__salt__, __opts__, locals()), token)
+        return functions.break_one(of_call(__salt__, __opts__, locals()), token, Bus(__salt__, __opts__))
 
 
 def show(
@@ -276,7 +282,7 @@ def show(
         salt db1 distlock.show percona_prod
     """
     with raised_as(CommandExecutionError):
-        return salt.show(of_call(__salt__, __opts__, locals()))
+        return functions.show(of_call(__salt__, __opts__, locals()))
 
 
 def list_(
@@ -296,7 +302,7 @@ def list_(
         salt db1 distlock.list profile=staging
     """
     with raised_as(CommandExecutionError):
-        return salt.list_all(of_call(__salt__, __opts__, locals()))
+        return functions.list_all(of_call(__salt__, __opts__, locals()))
 
 
 def history(
@@ -326,7 +332,7 @@ def history(
         salt db1 distlock.history
     """
     with raised_as(CommandExecutionError):
-        return salt.history(of_call(__salt__, __opts__, locals(), without=("name",)), name, since)
+        return functions.history(of_call(__salt__, __opts__, locals(), without=("name",)), name, since)
 
 
 def explain(
@@ -358,7 +364,7 @@ def explain(
         salt db1 distlock.explain percona_prod
     """
     with raised_as(CommandExecutionError):
-        return salt.explain(of_call(__salt__, __opts__, locals()), SALT)
+        return functions.explain(of_call(__salt__, __opts__, locals()), SALT)
 
 
 def verify(

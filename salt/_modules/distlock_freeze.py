@@ -11,7 +11,8 @@ from salt.exceptions import CommandExecutionError
 try:
     from distlock_core.adapters.salt_reports import raised_as
     from distlock_core.adapters.salt_settings import of_call
-    from distlock_core.cli import salt
+    from distlock_core.cli.salt import functions
+    from distlock_core.cli.salt.bus import Bus
 
     IS_INSTALLED = True
 except ImportError:
@@ -70,7 +71,7 @@ def freeze(
     """
     with raised_as(CommandExecutionError):
         settings, lock = _settings_and_name(locals())
-        return salt.freeze(settings, lock, reason, duration, force)
+        return functions.freeze(settings, lock, reason, duration, force, Bus(__salt__, __opts__))
 
 
 def thaw(
@@ -93,7 +94,7 @@ def thaw(
     """
     with raised_as(CommandExecutionError):
         settings, lock = _settings_and_name(locals())
-        return salt.thaw(settings, lock)
+        return functions.thaw(settings, lock, Bus(__salt__, __opts__))
 
 
 def _settings_and_name(given: dict[str, Any]) -> tuple[Settings, str | None]:

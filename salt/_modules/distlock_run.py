@@ -12,6 +12,7 @@ try:
     from distlock_core.adapters import salt_command
     from distlock_core.adapters.salt_reports import raised_as
     from distlock_core.adapters.salt_settings import of_call
+    from distlock_core.cli.salt.bus import LOST, Bus
 
     IS_INSTALLED = True
 except ImportError:
@@ -140,6 +141,8 @@ def run(
             output_loglevel=output_loglevel,
             ignore_retcode=True,  # otherwise Salt would log every busy lock as an error
         )
+        if salt_command.was_lost(result):
+            Bus(__salt__, __opts__).failed(LOST, settings.lock_names, settings.id, "lost while a command ran under it")
         result = salt_command.outcome(result, dict(settings.realm_arguments))
         __context__["retcode"] = result["retcode"]
         return result

@@ -33,7 +33,7 @@ try:
     from distlock_core.adapters.advice import SALT_RUN
     from distlock_core.adapters.salt_reports import raised_as
     from distlock_core.adapters.salt_settings import of_runner_call
-    from distlock_core.cli import salt as calls
+    from distlock_core.cli.salt import functions
 
     MISSING = ""
 except ImportError as error:
@@ -80,7 +80,7 @@ def list_(
         salt-run distlock.list profile=staging
     """
     with raised_as(Refused, SALT_RUN):
-        return calls.list_all(of_runner_call(__salt__, __opts__, locals()))
+        return functions.list_all(of_runner_call(__salt__, __opts__, locals()))
 
 
 def show(
@@ -103,7 +103,7 @@ def show(
         salt-run distlock.show percona_prod
     """
     with raised_as(Refused, SALT_RUN):
-        return calls.show(of_runner_call(__salt__, __opts__, locals()))
+        return functions.show(of_runner_call(__salt__, __opts__, locals()))
 
 
 def unlock(
@@ -144,7 +144,7 @@ def unlock(
     """
     with raised_as(Refused, SALT_RUN):
         settings = of_runner_call(__salt__, __opts__, locals())
-        return calls.one_or_all(calls.unlock(settings, token, force), lock_names)
+        return functions.one_or_all(functions.unlock(settings, token, force), lock_names)
 
 
 def break_(
@@ -179,7 +179,7 @@ def break_(
         salt-run distlock.break percona_prod token=4711 reason='db3 is down, the upgrade was rolled back' owner=alice
     """
     with raised_as(Refused, SALT_RUN):
-        return calls.break_one(of_runner_call(__salt__, __opts__, locals()), token)
+        return functions.break_one(of_runner_call(__salt__, __opts__, locals()), token)
 
 
 def freeze(
@@ -219,7 +219,7 @@ def freeze(
     """
     with raised_as(Refused, SALT_RUN):
         settings = of_runner_call(__salt__, __opts__, locals(), without=("reason", *_realm_wide(name)))
-        return calls.freeze(settings, None if name is None else settings.lockname, reason, duration, force)
+        return functions.freeze(settings, None if name is None else settings.lockname, reason, duration, force)
 
 
 def thaw(
@@ -242,7 +242,7 @@ def thaw(
     """
     with raised_as(Refused, SALT_RUN):
         settings = of_runner_call(__salt__, __opts__, locals(), without=_realm_wide(name))
-        return calls.thaw(settings, None if name is None else settings.lockname)
+        return functions.thaw(settings, None if name is None else settings.lockname)
 
 
 def history(
@@ -272,7 +272,7 @@ def history(
         salt-run distlock.history
     """
     with raised_as(Refused, SALT_RUN):
-        return calls.history(of_runner_call(__salt__, __opts__, locals(), without=("name",)), name, since)
+        return functions.history(of_runner_call(__salt__, __opts__, locals(), without=("name",)), name, since)
 
 
 def explain(
@@ -304,7 +304,7 @@ def explain(
         salt-run distlock.explain percona_prod owner=salt:db1
     """
     with raised_as(Refused, SALT_RUN):
-        return calls.explain(of_runner_call(__salt__, __opts__, locals()), SALT_RUN)
+        return functions.explain(of_runner_call(__salt__, __opts__, locals()), SALT_RUN)
 
 
 def _realm_wide(name: str | None) -> tuple[str, ...]:

@@ -58,6 +58,7 @@ import sys
 try:
     from distlock_core.adapters import salt_lock_states
     from distlock_core.adapters.salt_state import StateCall
+    from distlock_core.cli.salt.bus import Bus
 
     MISSING = ""
 except ImportError as error:
@@ -163,7 +164,7 @@ def locked(
     endpoints, prefix, profile, refresh, kill_after, connect_timeout, release_timeout
         As in the configuration of distlock; usually from minion config or pillar.
     """
-    return StateCall("locked", globals(), locals()).result(salt_lock_states.locked)
+    return StateCall("locked", globals(), locals(), Bus).result(salt_lock_states.locked)
 
 
 def unlocked(
@@ -215,7 +216,7 @@ def unlocked(
     endpoints, prefix, profile, connect_timeout, release_timeout
         As for ``distlock.locked``.
     """
-    return StateCall("unlocked", globals(), locals()).result(salt_lock_states.unlocked)
+    return StateCall("unlocked", globals(), locals(), Bus).result(salt_lock_states.unlocked)
 
 
 def held(
@@ -248,7 +249,7 @@ def held(
     endpoints, prefix, profile, connect_timeout
         As for ``distlock.locked``.
     """
-    return StateCall("held", globals(), locals()).result(salt_lock_states.held)
+    return StateCall("held", globals(), locals(), Bus).result(salt_lock_states.held)
 
 
 def mod_watch(name: str, sfun: str | None = None, **words: Any) -> dict[str, Any]:
@@ -265,4 +266,4 @@ def mod_watch(name: str, sfun: str | None = None, **words: Any) -> dict[str, Any
         f"distlock.{sfun} with `listen` would lock {name} at the end of the run, after the states that need the lock: "
         "let those `require` it"
     )
-    return StateCall("mod_watch", globals(), locals()).done(False, comment)
+    return StateCall("mod_watch", globals(), locals(), Bus).done(False, comment)

@@ -13,6 +13,8 @@ try:
     from distlock_core.adapters.salt_settings import text_of
     from distlock_core.adapters.salt_state import StateCall
     from distlock_core.adapters.settings import read_flag
+    from distlock_core.cli.salt.bus import Bus
+    from distlock_core.events.follow import FROZEN, THAWED
     from distlock_core.model.wording import frozen_by, is_frozen_by
 
     IS_INSTALLED = True
@@ -62,7 +64,7 @@ def frozen(
     endpoints, prefix, profile, connect_timeout
         As for ``distlock.locked``.
     """
-    return StateCall("frozen", globals(), locals()).result(_frozen)
+    return StateCall("frozen", globals(), locals(), Bus).result(_frozen)
 
 
 def _frozen(call: StateCall) -> dict[str, Any]:
@@ -77,6 +79,7 @@ def _frozen(call: StateCall) -> dict[str, Any]:
     changes = {call.name: {"old": done.before and done.before.by, "new": settings.id}}
     if done.freeze is None:
         return call.done(None, f"{lock or 'the realm'} would be frozen by {settings.id}", changes)
+    call.bus.freeze(FROZEN, done.freeze)
     return call.done(True, is_frozen_by(done.freeze), changes)
 
 
@@ -102,7 +105,7 @@ def thawed(
     endpoints, prefix, profile, connect_timeout
         As for ``distlock.locked``.
     """
-    return StateCall("thawed", globals(), locals()).result(_thawed)
+    return StateCall("thawed", globals(), locals(), Bus).result(_thawed)
 
 
 def _thawed(call: StateCall) -> dict[str, Any]:
@@ -115,4 +118,5 @@ def _thawed(call: StateCall) -> dict[str, Any]:
     changes = {call.name: {"old": ended.by, "new": None}}
     if call.is_test:
         return call.done(None, f"{what}, frozen by {frozen_by(ended)}, would be thawed", changes)
+    call.bus.freeze(THAWED, ended)
     return call.done(True, f"{what}, which was frozen by {frozen_by(ended)}, is thawed", changes)

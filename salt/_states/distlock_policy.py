@@ -11,6 +11,7 @@ from __future__ import annotations
 try:
     from distlock_core.adapters import policy as lock_policy
     from distlock_core.adapters.salt_state import StateCall
+    from distlock_core.cli.salt.bus import Bus
     from distlock_core.model.policy import FIELDS
     from distlock_core.model.policy_change import difference
 
@@ -79,7 +80,7 @@ def policy(
             - cooldown: 2m
             - window: Mon-Fri 22:00-04:00 Europe/Berlin
     """
-    return StateCall("policy", globals(), locals()).result(_policy)
+    return StateCall("policy", globals(), locals(), Bus).result(_policy)
 
 
 def _policy(call: StateCall) -> dict[str, Any]:
@@ -106,7 +107,7 @@ def policy_absent(
     endpoints, prefix, profile, connect_timeout
         As for ``distlock.locked``.
     """
-    return StateCall("policy_absent", globals(), locals()).result(_policy_absent)
+    return StateCall("policy_absent", globals(), locals(), Bus).result(_policy_absent)
 
 
 def _policy_absent(call: StateCall) -> dict[str, Any]:

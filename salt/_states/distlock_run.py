@@ -14,6 +14,7 @@ try:
     from distlock_core.adapters import salt_reports
     from distlock_core.adapters.salt_state import StateCall
     from distlock_core.adapters.settings import shown_name
+    from distlock_core.cli.salt.bus import Bus
     from distlock_core.errors import ConfigError
     from distlock_core.lock.wait_story import WAITED
     from distlock_core.model.wording import listed
@@ -106,7 +107,7 @@ def run(
             - timeout: -1
             - unless: /usr/local/sbin/is-upgraded
     """
-    return StateCall("run", globals(), locals()).result(_run)
+    return StateCall("run", globals(), locals(), Bus).result(_run)
 
 
 def _run(call: StateCall) -> dict[str, Any]:

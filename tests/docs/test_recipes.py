@@ -99,6 +99,7 @@ EXAMPLES = {
     "rollouts/replicas/upgrade.yml": "tests/ansible_collection/test_rank.py",
     "salt/install.sls": "tests/salt_modules/test_install.py",
     "salt/orch/upgrade_cluster.sls": "tests/salt_modules/test_fleet.py",
+    "salt/reactor/freeze_lost_lock.sls": "tests/salt_modules/test_fleet.py",
     "salt/upgrade.sls": "tests/salt_modules/test_fleet.py",
     "salt/upgrade_run_end.sls": "tests/salt_modules/test_fleet.py",
     "singleton.py": "tests/manager/test_singleton.py",

@@ -185,6 +185,35 @@ def test_an_invalid_record_is_reported_nevertheless(scene: Scene, follow: Follow
     assert reader.wait(("released", token), ("acquired", again))[1].owner == "node-1"
 
 
+def test_every_end_in_a_realm_has_its_own_note(scene: Scene) -> None:
+    """The note of the first is gone by the time that the watch is read: the events beside the deletions have it."""
+    with scene.realm().watch() as watching:
+        interrupt = Interrupt()
+        watching.skip_present(interrupt)
+        told = cycle(scene, times=3)
+        seen: list[Any] = []
+        while len(seen) < len(told):
+            seen += watching.poll(interrupt)
+        assert [(event.kind, event.token) for event in seen] == told
+        assert [event.ended.token for event in seen if event.ended] == [token for _, token in told[::2]]
+        interrupt.close()
+
+
+def test_what_is_there_already_can_be_skipped(scene: Scene) -> None:
+    lock = scene.realm().lock("db").acquire()
+    token = lock.token
+    with scene.realm().watch() as watching:
+        interrupt = Interrupt()
+        watching.skip_present(interrupt)
+        lock.release()
+        (released,) = watching.poll(interrupt)
+        assert (released.kind, released.token) == ("released", token)
+        interrupt.set()
+        with pytest.raises(Cancelled):
+            watching.poll(interrupt)
+        interrupt.close()
+
+
 def test_a_name_that_is_none_is_refused(scene: Scene) -> None:
     with pytest.raises(ConfigError, match="illegal lock name"):
         scene.realm().watch("a/b")

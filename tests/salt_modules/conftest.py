@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+import yaml
 
 from distlock_core.testing import Cluster
+from tests.support.doc_blocks import recipe
 from tests.support.etcd_view import Etcd
 from tests.support.needs import SALT, missing
 from tests.support.salt_minions import BIN, SYNCED, Fleet, Minion, synced
@@ -42,12 +44,13 @@ def minion(new_minion: Callable[..., Minion]) -> Minion:
 def fleet(salt_is_there: None, etcd: Cluster) -> Iterator[Fleet]:
     """A master, the minions m0, m1, m2, and one without processes of its own for its jobs, `threaded`.
 
-    Its modules are those from file_roots. Only test_fleet.py uses it, and runs on one worker for that.
+    Its master has the reactor of docs/salt.md, its modules are those from file_roots. Only test_fleet.py uses it, and
+    runs on one worker for that.
     """
     section = {"endpoints": list(etcd.endpoints)}
     minions: dict[str, dict[str, Any]] = {f"m{number}": {"distlock": section} for number in range(3)}
     minions["threaded"] = {"distlock": section, "multiprocessing": False}
-    fleet = Fleet(minions)
+    fleet = Fleet(minions, {"distlock": section, **yaml.safe_load(recipe("Salt reactor"))})
     try:
         for name, found in fleet.salt("*", "saltutil.sync_all").items():
             assert synced(found) == SYNCED, (name, found)

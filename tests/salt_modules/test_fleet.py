@@ -404,3 +404,46 @@ def test_a_roll_out_needs_work_and_health_goes_by_the_policy_and_stops_at_a_fail
     assert len(refused) == 1, done
     assert "is frozen by salt:" in done[refused[0]]["take"].comment
     assert len((folder / "together").read_text().split()) == 5
+
+
+def test_events_reach_the_master_and_the_reactor_freezes_a_lost_lock(
+    fleet: Fleet, etcd: Cluster, lock_name: str, start: Apply
+) -> None:
+    """The reactor is `freeze_lost_lock`, of docs/salt.md. Its runner has no other realm than that of the config."""
+    realm, bus = connect(etcd.endpoints), fleet.listen()
+    by_beacon, by_minion = f"salt/beacon/m0/distlock/lock/{lock_name}/", f"distlock/lock/{lock_name}/"
+
+    def told(tag: str) -> dict[str, Any]:
+        return present(wait_until(lambda: bus.seen.get(tag), f"{tag}, not {[*bus.seen]}", CALL_TIMEOUT))
+
+    try:
+        refused = fleet.salt("m0", "beacons.add", "distlock", json.dumps([{"lock": [lock_name]}]))["m0"]
+        assert (refused["result"], "unknown key 'lock'; did you mean locks?" in str(refused)) == (False, True)
+        added = fleet.salt("m0", "beacons.add", "distlock", json.dumps([{"locks": [lock_name]}]))["m0"]
+        assert added["result"] is True, added
+        fleet.salt("m1", "distlock.lock", lock_name, "reason=Upgrade")
+        assert told(by_minion + "acquired")["owner"] == "salt:m1"
+        assert told(by_beacon + "acquired")["reason"] == "Upgrade"
+        waits = start("m2", "distlock.lock", lock_name, "timeout=-1")
+        assert told(by_minion + "waiting")["holders"] == ["salt:m1"]
+        fleet.salt("m1", "distlock.unlock", lock_name)
+        assert told(by_minion + "released")["ended"] == {"how": "released", "by": "salt:m1"}
+        assert told(by_beacon + "released")["owner"] == "salt:m1"
+        waits.communicate(timeout=CALL_TIMEOUT)
+        (holder,) = realm.show(lock_name).holders
+        fleet.runner("distlock.break", lock_name, f"token={holder.token}", "reason=m2 is down")
+        lost = told(by_beacon + "lost")
+        assert (lost["owner"], lost["ended"]["why"]) == ("salt:m2", "m2 is down")
+        assert realm.frozen(lock_name) is None  # somebody has ended it on purpose
+        del bus.seen[by_beacon + "lost"]
+        lock = realm.lock(lock_name, "node-3", ttl=60, background=False).acquire()
+        etcd.etcdctl("lease", "revoke", f"{lock.lease:x}")
+        assert "ended" not in told(by_beacon + "lost")
+        freeze = present(wait_until(lambda: realm.frozen(lock_name), "the freeze of the reactor", CALL_TIMEOUT))
+        assert freeze.by.endswith("_master")
+        assert freeze.reason.startswith("node-3 on ")
+        assert fleet.runner("distlock.thaw", lock_name)["reason"] == freeze.reason
+        assert told(by_beacon + "thawed")["lock"] == lock_name
+        assert fleet.salt("m0", "beacons.delete", "distlock")["m0"]["result"] is True
+    finally:
+        bus.stop()

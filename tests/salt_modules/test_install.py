@@ -18,6 +18,9 @@ from tests.support.salt_minions import CALL_TIMEOUT, EXAMPLES, SYNCED, Minion, s
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
 FILES = ("distlock.py", "distlock_freeze.py", "distlock_policy.py", "distlock_run.py")
+PATHS = [f"{kind}/{file}" for kind in ("modules", "states") for file in FILES] + [
+    f"{kind}/distlock.py" for kind in ("beacons", "runners")
+]
 
 # Asks Salt's own loader from which file it takes the modules.
 WHERE = """
@@ -27,7 +30,11 @@ opts["file_client"] = "local"
 opts["grains"] = {}
 modules = salt.loader.minion_mods(opts)
 states = salt.loader.states(opts, modules, {}, None)
-for loaded, names in ((modules, ("list", "freeze", "policy", "run")), (states, ("locked", "frozen", "policy", "run"))):
+beacons, runners = salt.loader.beacons(opts, modules), salt.loader.runner(opts)
+for loaded, names in (
+    (modules, ("list", "freeze", "policy", "run")), (states, ("locked", "frozen", "policy", "run")),
+    (beacons, ("beacon",)), (runners, ("show",)),
+):
     for name in names:
         name = f"distlock.{name}"
         print(loaded[name].__code__.co_filename if name in loaded else loaded.missing_fun_string(name))
@@ -75,12 +82,16 @@ def where(minion: Minion, *options: str, path: Path | None = None) -> list[str]:
     return done.stdout.splitlines()
 
 
+def put_runner(cached: Path) -> None:
+    """What `salt-run saltutil.sync_runners` does at a master."""
+    (cached / "runners").mkdir()
+    shutil.copy(ROOT / "salt/_runners/distlock.py", cached / "runners")
+
+
 def test_the_wheels_entry_point_brings_the_modules(
     minion: Minion, wheel_folder: Path, etcd: Cluster, realm_prefix: str
 ) -> None:
-    assert where(minion, path=wheel_folder) == [
-        str(wheel_folder / "distlock_core/saltext" / kind / file) for kind in ("modules", "states") for file in FILES
-    ]
+    assert where(minion, path=wheel_folder) == [str(wheel_folder / "distlock_core/saltext" / path) for path in PATHS]
     env = {"PYTHONPATH": str(wheel_folder)}
     assert minion.call("distlock.lock", "x", env=env)["owner"] == "salt:m0"
     assert [lock["lock"] for lock in minion.call("distlock.list", env=env)] == ["x"]
@@ -90,17 +101,19 @@ def test_modules_synced_from_file_roots_precede_the_wheel(new_minion: Callable[.
     minion = new_minion(file_roots={"base": [str(ROOT / "salt")]})
     assert synced(minion.call("saltutil.sync_all")) == SYNCED
     cached = minion.folder / "var/cache/salt/minion/extmods"
-    assert where(minion) == [str(cached / kind / file) for kind in ("modules", "states") for file in FILES]
+    put_runner(cached)
+    assert where(minion) == [str(cached / path) for path in PATHS]
     assert minion.call("distlock.list") == []
 
 
 def test_without_the_package_salt_names_what_is_missing(new_minion: Callable[..., Minion], tmp_path: Path) -> None:
     minion = new_minion(file_roots={"base": [str(ROOT / "salt")]})
     minion.call("saltutil.sync_all")
+    put_runner(minion.folder / "var/cache/salt/minion/extmods")
     # Stands in for a Python that has no distlock-core.
     (tmp_path / "distlock_core.py").write_text("raise ImportError('no distlock_core here')")
     lines = where(minion, path=tmp_path)
-    assert len(lines) == 2 * len(FILES)
+    assert len(lines) == len(PATHS)
     for line in lines:
         assert "the Python package distlock-core is missing" in line
         assert "salt-pip install distlock_core-VERSION-py3-none-any.whl" in line

@@ -31,6 +31,7 @@ LANE: dict[str, tuple[str, ...]] = {
         "test_distlock_puppet.py::test_options_may_precede_or_follow_the_name_and_the_command_is_left_alone",
         "test_resource_call.py::test_locked_is_no_change_the_second_time_and_unlocked_neither",
     ),
+    "cli/salt": ("test_beacon.py::test_each_end_is_told_from_the_others", "test_bus.py"),
     "command": (
         "test_on_failure.py",
         "test_supervisor.py::test_a_daemon_that_a_leased_command_leaves_is_neither_waited_for_nor_killed",

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any, Callable
@@ -29,7 +30,7 @@ EXAMPLES = ROOT / "examples" / "salt"
 # What `saltutil.sync_all` reports of the modules of this repository.
 SYNCED = tuple(
     sorted(f"{kind}.{path.stem}" for path in (ROOT / "salt" / f"_{kind}").glob("*.py"))
-    for kind in ("modules", "states")
+    for kind in ("modules", "states", "beacons")
 )
 CALL_TIMEOUT = 110.0  # seconds after which a call counts as hung, on a busy machine
 START_TIMEOUT = 200.0  # seconds for master and minions to answer the first ping, on a busy machine
@@ -85,8 +86,8 @@ def age(pid: int) -> float:
 
 
 def synced(report: dict[str, list[str]]) -> tuple[list[str], ...]:
-    """The modules and states that `saltutil.sync_all` has brought."""
-    return sorted(report["modules"]), sorted(report["states"])
+    """The modules, states and beacons that `saltutil.sync_all` has brought."""
+    return sorted(report["modules"]), sorted(report["states"]), sorted(report["beacons"])
 
 
 class State(dict[str, Any]):
@@ -230,7 +231,8 @@ for function, arguments in json.load(sys.stdin):
 class Fleet:
     """A real master and real minions. Ended with `stop()`."""
 
-    def __init__(self, minions: dict[str, dict[str, Any]]) -> None:
+    def __init__(self, minions: dict[str, dict[str, Any]], master: dict[str, Any]) -> None:
+        """The config of each minion by its name, and that of the master, besides what makes them a fleet."""
         # Not below pytest's folder: the path of a Unix socket ends at 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="distlock-salt-"))
         self.sls = self.folder / "sls"
@@ -250,6 +252,7 @@ class Fleet:
                 "worker_threads": 3,
                 "timeout": 20,
                 "file_roots": {"base": [str(EXAMPLES), str(ROOT / "salt"), str(self.sls)]},
+                **master,
             },
         )
         for name, config in minions.items():
@@ -282,6 +285,16 @@ class Fleet:
         assert done.stdout.lstrip().startswith("{"), (done.stdout, done.stderr)
         (returned,) = json.loads(done.stdout)["data"].values()
         return states(returned)
+
+    def runner(self, *arguments: str) -> Any:
+        """The return value of a runner, by `salt-run`."""
+        done = run_salt(self.command("", *arguments, tool="salt-run"))
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        return json.loads(done.stdout)
+
+    def listen(self) -> EventReader:
+        """Read the events about locks from the master's bus, from now on. The caller ends it."""
+        return EventReader(self.folder / "master" / "master")
 
     def log(self, name: str) -> str:
         return (self.folder / name / "var/log/salt/minion").read_text()
@@ -328,3 +341,47 @@ class Fleet:
         with (self.folder / f"{name}.out").open("wb") as out:
             command = [str(BIN / tool), "--config-dir", str(self.folder / name)]
             self._processes.append(start(command, clean_environment(), stdout=out, stderr=out))
+
+
+LISTEN = """
+import json, sys, salt.config, salt.utils.event
+opts = salt.config.master_config(sys.argv[1])
+with salt.utils.event.get_event("master", opts=opts, listen=True) as bus:
+    while not bus.connect_pub():
+        pass
+    print("ready", flush=True)
+    while True:
+        event = bus.get_event(wait=5, full=True, auto_reconnect=True)
+        if event and "distlock/" in event["tag"]:
+            data = event["data"]
+            print(json.dumps([event["tag"], data.get("data", data)]), flush=True)
+"""
+
+
+class EventReader:
+    """Reads events from a master's bus: `seen` has the data of each by its tag."""
+
+    def __init__(self, config: Path) -> None:
+        command = [sys.executable, "-c", LISTEN, str(config)]
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, env=clean_environment(), text=True
+        )
+        self.seen: dict[str, dict[str, Any]] = {}
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+        assert self._ready.wait(CALL_TIMEOUT), "the bus does not answer"
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line == "ready\n":
+                self._ready.set()
+            else:
+                tag, data = json.loads(line)
+                self.seen[tag] = data
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._thread.join(STOP_TIMEOUT)

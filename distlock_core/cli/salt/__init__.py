@@ -1,0 +1,1 @@
+"""What Salt loads beside its states: functions, runner, events and beacon."""

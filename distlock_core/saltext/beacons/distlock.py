@@ -1,0 +1,1 @@
+../../../salt/_beacons/distlock.py
