@@ -59,7 +59,7 @@ def assembled_modules(
     """
     modules = {
         # They are refused as soon as they start.
-        **{f"distlock.distlock.distlock{rest}": {"name": ""} for rest in ("", "_freeze", "_info", "_policy")},
+        **{f"distlock.distlock.distlock{rest}": {"name": ""} for rest in ("", "_freeze", "_info", "_policy", "_wait")},
         "ansible.builtin.command": {"argv": ["true"]},
         "ansible.builtin.ping": {},
     }

@@ -125,7 +125,7 @@ def test_documentation(gate: Gate) -> None:
 
 def test_ansible_doc_shows_every_plugin(gate: Gate) -> None:
     plugins = {
-        "module": ("distlock", "distlock_info", "distlock_freeze", "distlock_policy"),
+        "module": ("distlock", "distlock_info", "distlock_freeze", "distlock_policy", "distlock_wait"),
         "lookup": ("holder",),
         "strategy": ("linear", "host_pinned"),
     }

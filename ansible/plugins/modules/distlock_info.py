@@ -28,6 +28,33 @@ options:
       - Also return what has happened, as O(name) or the whole realm has it in etcd's revisions.
     type: bool
     default: false
+  explain:
+    description:
+      - Also return whether O(name) would be acquired now by O(owner), and if not, why; every condition, with its value,
+        who can change it, and how.
+    type: bool
+    default: false
+  owner:
+    description:
+      - With O(explain=true), who would acquire it. The default is C(ansible:) and the name of the host that runs the
+        module, which holds nothing.
+    type: str
+  slots:
+    description:
+      - With O(explain=true), the number of slots with which it would be acquired.
+    type: int
+  shared:
+    description:
+      - With O(explain=true), whether it would be acquired as a shared hold.
+    type: bool
+  rank:
+    description:
+      - With O(explain=true), the rank with which it would be acquired.
+    type: int
+  window:
+    description:
+      - With O(explain=true), the times outside of which it would not be acquired.
+    type: str
   since:
     description:
       - With O(history=true), leave out what ended before; a number of seconds, or with a unit as V(2h) or V(7d).
@@ -69,6 +96,16 @@ EXAMPLES = r"""
     history: true
     since: 2h
   register: past
+
+- name: Find out why a lock would not be acquired now
+  distlock.distlock.distlock_info:
+    name: percona_prod
+    explain: true
+  register: why
+
+- name: Show what stands in the way
+  ansible.builtin.debug:
+    msg: "{{ why.explained.conditions | rejectattr('holds') | map(attribute='value') }}"
 
 - name: Stop if a node's lock was broken or has expired
   ansible.builtin.assert:
@@ -322,6 +359,43 @@ history:
       description: The first revision after a gap.
       type: int
       sample: 5000
+explained:
+  description: Whether the lock would be acquired now, at one revision of etcd. It may change at any moment.
+  returned: with O(explain=true)
+  type: dict
+  contains:
+    lock:
+      description: Name of the lock.
+      type: str
+      sample: percona_prod
+    owner:
+      description: Who would acquire it.
+      type: str
+      sample: ansible:db1
+    lets_in:
+      description: Whether it would be acquired now.
+      type: bool
+      sample: false
+    how:
+      description: How it would be acquired, V(new), V(nested), V(step) or V(taken over); null if it would not be.
+      type: str
+      sample: null
+    revision:
+      description: etcd's revision of that moment.
+      type: int
+      sample: 4711
+    conditions:
+      description:
+        - Every condition, with C(topic), C(holds), C(value), C(who) can change it (null if nobody can), and C(hints),
+          of which each has a C(code), its data and an C(advice).
+      type: list
+      elements: dict
+      sample:
+        - topic: freeze
+          holds: false
+          value: the lock is frozen by admin since 12:03 (4m12s)
+          who: anybody, by a thaw
+          hints: []
 kind:
   description: Kind of failure in one word, such as V(unreachable) or V(config).
   returned: on failure
@@ -336,6 +410,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils import (  # pyli
 )
 from ansible_collections.distlock.distlock.plugins.module_utils._arguments import connection_arguments, connection_spec
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.advice import ANSIBLE
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.explaining import explanation
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.past import entries_of
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.adapters.settings import (
     LOCK_NAMES,
@@ -344,11 +419,24 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.ad
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.cli.json_output import locks_json
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.connection import realm_of
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError, DistlockError
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.identity import hostname
+
+OF_AN_ATTEMPT = ("slots", "shared", "rank", "window")
 
 
 def main():
-    own = {"name": {"type": "str"}, "history": {"type": "bool", "default": False}, "since": {"type": "str"}}
-    own[LOCK_NAMES] = {"type": "list", "elements": "str"}
+    own = {
+        "name": {"type": "str"},
+        LOCK_NAMES: {"type": "list", "elements": "str"},
+        "history": {"type": "bool", "default": False},
+        "since": {"type": "str"},
+        "explain": {"type": "bool", "default": False},
+        "owner": {"type": "str"},
+        "slots": {"type": "int"},
+        "shared": {"type": "bool"},
+        "rank": {"type": "int"},
+        "window": {"type": "str"},
+    }
     module = AnsibleModule(
         {**own, **connection_spec()}, supports_check_mode=True, mutually_exclusive=[("name", LOCK_NAMES)]
     )
@@ -359,8 +447,14 @@ def main():
 
 
 def look(params):
-    named = {"lockname": params["name"], LOCK_NAMES: params[LOCK_NAMES]}
-    settings = read_settings({**named, **connection_arguments(params)}, "ansible")
+    named = {"lockname": params["name"], LOCK_NAMES: params[LOCK_NAMES], "id": params["owner"]}
+    wanted = {word: params[word] for word in OF_AN_ATTEMPT}
+    settings = read_settings({**named, **wanted, **connection_arguments(params)}, "ansible:" + hostname())
+    for word in (*OF_AN_ATTEMPT, "owner"):
+        if params[word] not in (None, False) and not params["explain"]:
+            raise ConfigError(f"{word} is about an attempt to acquire the lock: it needs explain: true")
+    if params["explain"] and params["name"] is None:
+        raise ConfigError("explain is about one lock: it needs name")
     if params["since"] is not None and not params["history"]:
         raise ConfigError("since is about the history: it needs history: true")
     if params["history"] and params[LOCK_NAMES] is not None:
@@ -375,6 +469,9 @@ def look(params):
     found = {"locks": [lock for state in states for lock in locks_json(state)]}
     if params["history"]:
         found["history"] = entries_of(realm, params["name"], params["since"])
+    if params["explain"]:
+        reach = dict(settings.realm_arguments)
+        found["explained"] = explanation(settings, realm).fields(lambda hint: ANSIBLE.advice(hint, reach))
     return found
 
 

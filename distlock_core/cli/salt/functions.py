@@ -5,10 +5,9 @@ The results have the fields of the command's JSON, without those that are unknow
 
 from __future__ import annotations
 
-import os
-
 from distlock_core.adapters import release
 from distlock_core.adapters.breaking import break_hold
+from distlock_core.adapters.explaining import explanation
 from distlock_core.adapters.freezing import ensure_frozen, ensure_thawed, read_duration
 from distlock_core.adapters.past import entries_of
 from distlock_core.adapters.salt_reports import known
@@ -23,7 +22,6 @@ from distlock_core.hints import REPLACE_FREEZE, Hint
 from distlock_core.lock.holder_life import HolderLife
 from distlock_core.model.wording import are, is_frozen_by
 from distlock_core.process.identity import trace_of
-from distlock_core.process.nesting import held_around
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,15 +92,7 @@ def history(settings: Settings, name: Sequence[str] | str | None, since: object)
 
 def explain(settings: Settings, tool: Tool) -> Result:
     """Whether the settings' owner would acquire the lock now, and each condition of that, with the tool's advice."""
-    found = realm_of(settings).explain(
-        settings.lockname,
-        explicit_owner(settings),
-        slots=settings.slots if "slots" in settings.given and not settings.shared else None,
-        window=settings.window,
-        rank=settings.rank,
-        shared=settings.shared,
-        inside=held_around(os.environ),
-    )
+    found = explanation(settings, realm_of(settings))
     reach = dict(settings.realm_arguments)
     fields = found.fields(lambda hint: tool.advice(hint, reach))
     return known({**fields, "conditions": [known(one) for one in fields["conditions"]]})
