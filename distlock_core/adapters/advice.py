@@ -1,4 +1,4 @@
-"""The hints of an error in the words of Salt, Ansible and Puppet, with each tool's ways to show and unlock a lock.
+"""The hints of an error in the words of Salt, Ansible, Puppet and Bolt, with each one's ways to show and unlock a lock.
 
 If a task or state has named another realm than the node's settings, the advice names it too.
 """
@@ -61,7 +61,7 @@ def _for_yaml(text: str) -> str:
     return json.dumps(printable(text), ensure_ascii=False)
 
 
-def _salt_realm(given: Mapping[str, Any]) -> str:
+def _named_realm(given: Mapping[str, Any]) -> str:
     return "".join(f" {key}={_for_shell(_words(value))}" for key, value in given.items())
 
 
@@ -163,8 +163,34 @@ _PUPPET = {
     "set_endpoints": "No endpoint is configured: set endpoints => [...] of the class distlock, or of this resource",
 }
 
-SALT: Final = Tool(_SALT, _for_shell, _salt_realm)
-SALT_RUN: Final = Tool(_SALT_RUN, _for_shell, _salt_realm)  # the runner
+_TASK_UNLOCK = "bolt task run distlock::unlock name={lock} "
+# Of Bolt's tasks. The reader adds the targets.
+_BOLT = {
+    **_PUPPET,
+    "show": "See: bolt task run distlock::show name={lock}{realm}",
+    "enter": "To enter it anyway: token={token}",
+    "unlock_dead_run": "If you are sure that it has ended: " + _TASK_UNLOCK + "token={token}{realm}",
+    "break": "To break it: bolt task run distlock::break name={lock} token={token} reason=WHY{realm}",
+    "unlock_step": "To release it anyway: " + _TASK_UNLOCK + "token={token}{realm}",
+    "unlock_later": "When etcd is back: " + _TASK_UNLOCK + "token={token}{realm}",
+    "choose_token": "Choose one (TOKEN is one of {tokens}): " + _TASK_UNLOCK + "token=TOKEN{realm}",
+    "same_slots": "Use the same number everywhere: slots={slots}",
+    "thaw": "To thaw it: bolt task run distlock::thaw name={lock}{realm}",
+    "thaw_realm": "To thaw it: bolt task run distlock::thaw{realm}",
+    "replace_freeze": "To replace it: force=true",
+    "policy": "See: bolt task run distlock::show name={lock}{realm}",
+    "open_window": "Its window is in its policy: bolt task run distlock::show name={lock}{realm}",
+    "resolve": (
+        "Check with bolt task run distlock::show name={lock}{realm}; if that run holds it: "
+        + _TASK_UNLOCK
+        + "owner={owner}{realm}"
+    ),
+    "set_endpoints": "No endpoint is configured: set endpoints in the task, or in the target's config file",
+}
+
+SALT: Final = Tool(_SALT, _for_shell, _named_realm)
+SALT_RUN: Final = Tool(_SALT_RUN, _for_shell, _named_realm)  # the runner
 ANSIBLE: Final = Tool(_ANSIBLE, _for_yaml, _ansible_realm)
 PLAY: Final = Tool(_PLAY, _for_yaml, _ansible_realm)  # a strategy
 PUPPET: Final = Tool(_PUPPET, _for_shell, as_options)
+BOLT: Final = Tool(_BOLT, _for_shell, _named_realm)

@@ -33,6 +33,7 @@ TABLES = {
     "salt-run": advice.SALT_RUN.table,
     "ansible": advice.ANSIBLE.table,
     "puppet": advice.PUPPET.table,
+    "bolt": advice.BOLT.table,
 }
 
 
@@ -276,6 +277,7 @@ def test_python_is_advised_in_terms_of_the_library(site: Site) -> None:
             advice.ANSIBLE,
             'distlock.distlock.distlock_info with name: x, endpoints: http://u:1, prefix: "/a b/", password_file: /p',
         ),
+        (advice.BOLT, "bolt task run distlock::show name=x endpoints=http://u:1 prefix='/a b/' password_file=/p"),
         (
             advice.PUPPET,
             "distlock --show --lock-name=x --endpoints=http://u:1 --password-file=/p --prefix='/a b/'",

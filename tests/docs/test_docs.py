@@ -50,6 +50,7 @@ OTHERS_OPTIONS |= {"collector"}  # of node_exporter
 OTHERS_OPTIONS |= {"noop", "no-noop", "wait", "yes", "recursive"}  # of puppet, mysqladmin, apt-get, cp
 OTHERS_OPTIONS |= {"no-index", "find-links", "dest"}  # of pip
 OTHERS_OPTIONS |= {"tags", "skip-tags", "start-at-task", "skip", "parents"}  # of ansible-playbook, puppet, mkdir
+OTHERS_OPTIONS |= {"targets"}  # of bolt
 EXAMPLE_ENDPOINT = "http://127.0.0.1:2379"
 EXAMPLE_HOST = "node-1"
 

@@ -72,6 +72,10 @@ def run(words: Sequence[str]) -> int:
         from distlock_core.cli.puppet import resource
 
         return resource.run()
+    if words[:1] == ["task"]:
+        from distlock_core.cli.puppet import task
+
+        return task.run(words[1:])
     failed = UNKNOWN if words[:1] == ["check"] else FAILED
     try:
         call = parse(words, os.environ)
