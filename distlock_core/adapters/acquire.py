@@ -17,7 +17,7 @@ from distlock_core.errors import (
     LockBusy,
 )
 from distlock_core.hints import see
-from distlock_core.lock.lock import preview_of_all
+from distlock_core.lock.preview import preview_of_all
 from distlock_core.lock.spec import TAKEN_OVER
 from distlock_core.lock.wait_story import Watcher
 from distlock_core.model.wording import are_held_by, listed

@@ -106,7 +106,7 @@ def end_failed(
     Several locks are kept, or released and frozen, in one transaction. `holders`: its holds, if they are known. Returns
     them. Raises as `release()`.
     """
-    from distlock_core.lock.realm import end_frozen, keep_holds
+    from distlock_core.lock.others_holds import end_frozen, keep_holds
 
     owner = explicit_owner(settings)
     found = realm or connection.realm_of(settings)

@@ -10,7 +10,7 @@ import os
 from distlock_core.base.text import printable
 from distlock_core.cli.command_line import take
 from distlock_core.connection import realm_of
-from distlock_core.lock.realm import known_names
+from distlock_core.lock.known_names import known_names
 from distlock_core.settings.load import load
 from distlock_core.settings.realm_options import REALM_SETTINGS
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def plan_acquisition(request: Request) -> int:
     """Of a run, and of `--lock`. If it may wait, whoever it would wait for is no failure. Runs nothing."""
-    from distlock_core.lock.lock import foresee_all
+    from distlock_core.lock.preview import foresee_all
 
     settings = request.settings
     found = foresee_all(lock_for(request), settings.timeout)

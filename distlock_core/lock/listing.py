@@ -9,7 +9,7 @@ from distlock_core.errors import LockNotFound
 from distlock_core.etcd.values import Get, KeyValue, prefix_end
 from distlock_core.lock.snapshot import once
 from distlock_core.lock.status import all_states, name_of, state_of
-from distlock_core.model.keys import Keys, ends, last_prefix, policy_prefix
+from distlock_core.model.keys import Keys, ends, last_prefix
 from distlock_core.model.record import beat_lease_of
 from distlock_core.model.state import Holder, LockState
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     Read = Callable[[Sequence[Get]], Sequence[Range]]
 
 FEW = 1000  # notes that are read together with the locks, in one request; enough for most realms
-MOST_NAMES = 5000  # keys whose names are offered to a person who is typing, of each kind
 BATCH = 100  # keys in one transaction: etcd's default limit is 128 operations
 
 
@@ -71,21 +70,6 @@ def read_value(etcd: Etcd, keys: Keys, patience: Patience) -> str | None:
     if not holders:
         raise LockNotFound(f"{printable(keys.name)} is not locked")
     return holders[0].value
-
-
-def read_names(etcd: Etcd, prefix: str, mutex: str, patience: Patience) -> list[str]:
-    """Names of locks that are held, waited for, frozen or under a policy, or that were held before, sorted.
-
-    They are read in one request, without the records. Of very many keys some are left out.
-    """
-    start, last, policies = prefix.encode(), last_prefix(prefix), policy_prefix(prefix)
-    ranges = ((start, last), ends(last), ends(policies), (prefix_end(policies), prefix_end(start)))
-    names: set[str | None] = set()
-    for found in etcd.read([Get(*one, keys_only=True, limit=MOST_NAMES) for one in ranges], patience).ranges():
-        for kv in found.kvs:
-            noted = next((kv.key[len(one) :] for one in (last, policies) if kv.key.startswith(one)), None)
-            names.add(name_of(kv.key if noted is None else start + noted, prefix, mutex))
-    return sorted(name for name in names if name is not None)
 
 
 def reads_of(keys: Keys) -> list[Get]:

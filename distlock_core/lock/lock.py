@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from distlock_core.lock.loss_reasons import Loss
     from distlock_core.lock.reentry import Reentry
     from distlock_core.lock.session import Session
-    from distlock_core.model.state import LockState
 
     One = TypeVar("One")
 
@@ -143,7 +142,7 @@ class Lock:
         Returns the hold that would be re-entered, and how, or None if a free lock would be taken. Raises
         `LockBusy`, `Frozen`, `LimitConflict`, `EtcdUnavailable`, `AccessDenied`, and `ConfigError` for several locks.
         """
-        return self._only(preview_of_all(self))[0]
+        return self._only(acquisition_of(self, NO_WAIT).preview())[0]
 
     def verify(self, cancel: Cancel | None = None) -> bool:
         """True if the lock is still held, by a linearizable read. Raises `EtcdUnavailable`, `AccessDenied`."""
@@ -398,15 +397,9 @@ def cooldown_of(lock: Lock) -> int | None:
     return None if hold is None or hold.stays else hold.cooldown
 
 
-def preview_of_all(lock: Lock) -> tuple[tuple[Reentry | None, LockState], ...]:
-    """Return the preview and the state of each lock, in the order of their names. Raises as `Lock.preview()`."""
-    return Acquisition(lock._etcd, lock._spec, NO_WAIT, lock._connect_timeout).preview()
-
-
-def foresee_all(lock: Lock, timeout: float) -> tuple[Reentry | None, ...] | LockBusy | Frozen:
-    """As `preview_of_all()` for a call that may wait: then the error is returned that says what it would wait for."""
-    found = Acquisition(lock._etcd, lock._spec, Wait.of(timeout), lock._connect_timeout).foresee()
-    return tuple(reentry for reentry, _ in found) if isinstance(found, tuple) else found
+def acquisition_of(lock: Lock, wait: Wait) -> Acquisition:
+    """A new attempt to acquire the lock, which has not begun."""
+    return Acquisition(lock._etcd, lock._spec, wait, lock._connect_timeout)
 
 
 def resume(lock: Lock, found: Sequence[KeyValue], run: str, slots: Sequence[int], refresh: float | None) -> None:

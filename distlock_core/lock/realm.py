@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distlock_core.base.deadline import Patience
-from distlock_core.base.text import printable
+from distlock_core.base.value import Value
 from distlock_core.errors import ConfigError
 from distlock_core.lock.lease import TICKET_TTL
 from distlock_core.lock.lock import Lock
@@ -556,6 +556,27 @@ def _windows(text: str) -> Windows:
 # For code that looks after a hold of another process, or has settings. Not part of the library's public interface.
 
 
+class RealmParts(Value):
+    """What a realm is made of, for requests that are none of its own verbs."""
+
+    etcd: Etcd
+    prefix: str
+    mutex: str
+    connect_timeout: float
+    release_timeout: float
+    state_dir: str | None
+
+    def keys(self, name: str) -> Keys:
+        """The keys of a lock. Raises `ConfigError`."""
+        return Keys(self.prefix, check_name(name, self.mutex), self.mutex)
+
+
+def parts_of(realm: Realm) -> RealmParts:
+    """What this realm is made of."""
+    times = (realm._connect_timeout, realm._release_timeout)
+    return RealmParts(realm._etcd, realm.prefix, realm._mutex, *times, realm._state_dir)
+
+
 def examine(
     realm: Realm,
     names: str | Sequence[str],
@@ -575,53 +596,3 @@ def examine(
     plain = [keys.name for keys in locks]
     asking = Asking(realm._etcd, realm.prefix, realm._mutex, plain, realm._connect_timeout, read, cancel)
     return asking.run(settings, problems)
-
-
-def mark(realm: Realm, holder: Holder, changes: Mapping[str, Any], *, keep: bool = False) -> None:
-    """Put `changes` into the record of a hold; to `keep` it, detach it from its lease too.
-
-    Raises `LockLost` if it has ended meanwhile, and as `Realm.update()`.
-    """
-    from distlock_core.errors import LockLost
-    from distlock_core.hints import see
-    from distlock_core.lock.update import mark_hold
-
-    patience = Patience.lasting(realm._connect_timeout)
-    if not mark_hold(realm._etcd, realm._keys(holder.lock), holder, changes, patience, keep=keep):
-        raise LockLost(f"{printable(holder.lock)} was lost: the hold has ended meanwhile", hints=[see(holder.lock)])
-
-
-def keep_holds(realm: Realm, holders: Sequence[Holder], reason: str) -> None:
-    """Leave holds taken until an operator unlocks them, in one transaction. Those that have ended are left out."""
-    from distlock_core.lock.update import keep_shown
-
-    holds = [(realm._keys(holder.lock), holder) for holder in holders]
-    keep_shown(realm._etcd, holds, check_text(reason, "reason"), Patience.lasting(realm._release_timeout))
-
-
-def known_names(realm: Realm) -> list[str]:
-    """Names of locks that are or were held, or have a policy, for the completion of a line in a shell."""
-    from distlock_core.lock.listing import read_names
-
-    return read_names(realm._etcd, realm.prefix, realm._mutex, Patience.lasting(realm._connect_timeout))
-
-
-def end_frozen(realm: Realm, holders: Sequence[Holder], owner: str, reason: str) -> None:
-    """Release holds, and freeze their locks in the same transaction. A present freeze is left as it is.
-
-    If a hold has ended meanwhile, its lock is frozen all the same. Raises as `Realm.end()`.
-    """
-    from distlock_core.errors import Frozen
-    from distlock_core.lock.unlock import end_holds
-    from distlock_core.model.freeze import freeze_record
-    from distlock_core.process.identity import new_run
-
-    record = freeze_record(check_owner(owner), check_text(reason, "reason"), new_run(), host=hostname())
-    patience = Patience.lasting(realm._release_timeout)
-    holds = [(realm._keys(holder.lock), holder) for holder in holders]
-    done = end_holds(realm._etcd, holds, owner, None, patience, realm._state_dir, record)
-    for holder in [holder for holder, is_ended in zip(holders, done) if not is_ended]:
-        try:
-            realm.freeze(holder.lock, reason=reason, owner=owner)
-        except Frozen:
-            pass

@@ -13,7 +13,7 @@ from distlock_core.base.text import shortened
 from distlock_core.errors import Cancelled, CheckFailed, DistlockError, LockLost, NotHolder, NotSettled
 from distlock_core.hints import see
 from distlock_core.lock.lock import hold_of
-from distlock_core.lock.realm import mark
+from distlock_core.lock.others_holds import mark
 from distlock_core.model.record import KEPT, SETTLING, in_state
 from distlock_core.model.wording import listed
 from distlock_core.process.nesting import without_own

@@ -18,7 +18,7 @@ from distlock_core import Cancelled, ConfigError, Lock, LockBusy, LockLost, Real
 from distlock_core.base.deadline import Patience
 from distlock_core.lock.hold import Hold
 from distlock_core.lock.lock import hold_of
-from distlock_core.lock.realm import keep_holds
+from distlock_core.lock.others_holds import keep_holds
 from distlock_core.model.sign_of_life import LASTS
 from distlock_core.model.state import Holder
 from distlock_core.testing import Cluster, Proxy

@@ -30,8 +30,8 @@ from distlock_core.errors import (
     NotHolder,
 )
 from distlock_core.keeper.pid_keeper import SUCCEEDED
-from distlock_core.lock.lock import preview_of_all
-from distlock_core.lock.realm import mark
+from distlock_core.lock.others_holds import mark
+from distlock_core.lock.preview import preview_of_all
 from distlock_core.model.record import HELD
 from distlock_core.model.wording import are, are_held_by, listed, taken
 from distlock_core.process.identity import hostname, start_time, trace_of
