@@ -126,7 +126,7 @@ def test_puppet_strings_without_a_warning_and_with_everything_documented(
     run: Callable[..., subprocess.CompletedProcess[str]], module: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "strings.json"
-    sources = [*MANIFESTS, *MODULE.glob("lib/**/*.rb")]
+    sources = [*MANIFESTS, *MODULE.glob("lib/**/*.rb"), *MODULE.glob("tasks/*.json")]
     # It leaves a folder where it runs.
     command = ("puppet", "strings", "generate", "--color=false", "--format", "json", "--out", target, *sources)
     done = run(*command, cwd=tmp_path)
@@ -142,7 +142,8 @@ def test_puppet_strings_without_a_warning_and_with_everything_documented(
     assert names["defined_types"] == {"distlock::exec", "distlock::policy", "distlock::protect"}
     assert names["resource_types"] == {"distlock", "distlock_protect", "distlock_puppet_conf"}
     assert names["puppet_functions"] == {"distlock::config_file"}
-    for item in (*found["puppet_classes"], *found["defined_types"]):
+    assert names["puppet_tasks"] >= {"lock", "unlock", "show", "freeze", "thaw"}
+    for item in (*found["puppet_classes"], *found["defined_types"], *found["puppet_tasks"]):
         documented = {tag["name"]: tag["text"] for tag in item["docstring"]["tags"] if tag["tag_name"] == "param"}
         assert all(documented.values())
     for item in found["resource_types"]:

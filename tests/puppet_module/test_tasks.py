@@ -49,12 +49,13 @@ puts found.to_json
 """
 VALUES = [None, "x", "a/b", "__x", "", "/etc/x", 0, 1, -1, 1.5, "10m", "soon", True, ["x"], [], ["a/b"], "idle"]
 TIMES = [1, 1.5, "10m"]
+GATE = ("gate_timeout", "gate_every", "gate_for")
 # What each parameter accepts, by its name; None if it may be left out.
 ACCEPTED: dict[str, list[Any]] = {
     "name": ["x", "10m", "soon", "idle"],
     "lock_names": [["x"]],
     "timeout": [0, 1, -1, 1.5, "10m"],
-    **dict.fromkeys(("ttl", "expect", "cooldown", "duration", "since", "connect_timeout"), TIMES),
+    **dict.fromkeys(("ttl", "expect", "cooldown", "duration", "since", "connect_timeout", *GATE), TIMES),
     **{word: [1] for word in ("token", "slots")},
     "rank": [0, 1],
     **{word: [True] for word in ("shared", "force")},

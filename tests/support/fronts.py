@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def words() -> dict[str, set[str]]:
         "Puppet `run_lock`": _parameters("run_lock.pp"),
         "Puppet `protect`": _parameters("protect.pp"),
         "Puppet `distlock`": set(re.findall(r"newparam\(:(\w+)", _read("puppet/lib/puppet/type/distlock.rb"))),
+        "Puppet tasks": {word for name in ("lock", "unlock") for word in _task(name)["parameters"]},
     }
 
 
@@ -85,6 +87,10 @@ def _connection() -> Any:
 def _parameters(file: str) -> set[str]:
     head = _read(f"puppet/manifests/{file}").partition("\n) {")[0]
     return set(re.findall(r"^  [A-Z].*? \$(\w+)(?: =.*)?,$", head, re.MULTILINE))
+
+
+def _task(name: str) -> Any:
+    return json.loads(_read(f"puppet/tasks/{name}.json"))
 
 
 def _read(path: str) -> str:

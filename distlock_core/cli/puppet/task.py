@@ -52,10 +52,11 @@ REACH = (
     *("user", "password", "password_file", "connect_timeout"),
 )
 _CLAIM = ("slots", "shared", "rank", "window")
+_GATE = ("gate", "gate_timeout", "gate_every", "gate_for")
 # The parameters of each task, besides REACH, which all of them have.
 PARAMETERS: dict[str, tuple[str, ...]] = {
-    "lock": ("name", LOCK_NAMES, "reason", "timeout", "owner", "token", *_CLAIM, "expect", "ttl"),
-    "unlock": ("name", LOCK_NAMES, "owner", "token", "force", "cooldown"),
+    "lock": ("name", LOCK_NAMES, "reason", "timeout", "owner", "token", *_CLAIM, "expect", "ttl", *_GATE),
+    "unlock": ("name", LOCK_NAMES, "owner", "token", "force", "cooldown", *_GATE),
     "show": ("name", LOCK_NAMES),
     "freeze": ("name", "reason", "duration", "owner", "force"),
     "thaw": ("name",),
@@ -165,11 +166,13 @@ def _lock(task: Task) -> Result:
 
 def _unlock(task: Task) -> Result:
     settings, token, force = task.settings_of_a_lock(_target()), task.token, task.flag("force")
+    if "gate" not in task.given:
+        settings = settings._replace(gate=None)  # that of environment and file is meant for a lock to be acquired
     if not task.given.get("owner") and token is None and not force:
         settings = settings._replace(id=_owner_of_tasks(settings))
     elif not task.given.get("owner") and token is not None:
         settings = settings._replace(id=_owner_of_token(settings, token))
-    ended = release(settings, token=token, force=force, dry_run=task.noop)
+    ended = release(settings, token=token, force=force, dry_run=task.noop, cancel=task.cancel)
     found = {"changed": bool(ended), **_holds(ended)}
     if not ended:
         return {**found, "msg": are(settings.lock_names) + " not locked"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from pathlib import Path
 from typing import Any, Callable
 
 import pytest
@@ -94,6 +95,23 @@ def test_a_named_owner_goes_on_with_its_lock_and_several_are_taken_together(real
     assert [(one["lock"], one["token"]) for one in both["locks"]] == [("x", both["token"]), ("y", both["token"])]
     assert call("unlock", lock_names=["x", "y"])["msg"].startswith("x and y, which were held by bolt:")
     in_etcd.assert_nothing_left()
+
+
+def test_a_gate_is_asked_before_the_lock_is_acquired_and_before_it_is_released(
+    realm: Realm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    green = tmp_path / "green"
+    gate = f"test -e {green}"
+    assert refused("lock", name="x", gate=gate)[0] == "gate"
+    green.touch()
+    call("lock", name="x", gate=gate)
+    green.unlink()
+    kind, said = refused("unlock", name="x", gate=gate, gate_timeout=1, gate_every=0.2)
+    assert (kind, "gate" in said) == ("gate", True)
+    (holder,) = realm.show("x").holders
+    assert holder.record.state == "kept"
+    monkeypatch.setenv("DISTLOCK_GATE", "false")  # for locks to be acquired
+    assert call("unlock", name="x")["changed"]
 
 
 def test_show_has_the_fields_of_the_command(realm: Realm) -> None:
