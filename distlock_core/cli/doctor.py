@@ -12,8 +12,6 @@ from distlock_core.lock.realm import examine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from distlock_core.cli.command_line import Request
     from distlock_core.doctor.finding import EffectiveSetting, Examination, Finding
 
@@ -29,7 +27,7 @@ def doctor(request: Request) -> int:
     settings = request.settings
     found = _examine(request)
     if settings.json:
-        done = out(as_json({"doctor": _json(found)}))
+        done = out(as_json({"doctor": found.fields(advice)}))
     elif found.status == "ok" and settings.quiet:
         done = OK
     else:
@@ -73,28 +71,3 @@ def _setting(one: EffectiveSetting) -> str:
     from distlock_core.doctor.config_files import shown
 
     return f"{shown(one)} ({one.where or one.source})"
-
-
-def _json(found: Examination) -> dict[str, Any]:
-    return {
-        "status": found.status,
-        "at": found.at,
-        "prefix": found.realm,
-        "findings": [_finding_json(one) for one in found.findings],
-        "settings": [
-            {"key": one.key, "value": one.value, "secret": one.is_secret, "source": one.source, "where": one.where}
-            for one in found.settings
-        ],
-    }
-
-
-def _finding_json(one: Finding) -> dict[str, Any]:
-    return {
-        "check": one.check,
-        "status": one.status,
-        "about": one.about or None,
-        "message": one.message,
-        "advice": one.advice or None,
-        "hints": [{**hint.fields(), "advice": advice(hint)} for hint in one.hints],
-        "facts": dict(one.facts),
-    }

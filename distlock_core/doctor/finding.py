@@ -6,7 +6,7 @@ from distlock_core.base.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from distlock_core.hints import Hint
@@ -30,6 +30,18 @@ class Finding(Value):
     hints: tuple[Hint, ...] = ()  # the same as commands, in each tool's own words
     facts: Mapping[str, Any] = {}
 
+    def fields(self, advice: Callable[[Hint], str]) -> dict[str, Any]:
+        """The finding for JSON. `advice` words the hints."""
+        return {
+            "check": self.check,
+            "status": self.status,
+            "about": self.about or None,
+            "message": self.message,
+            "advice": self.advice or None,
+            "hints": [{**hint.fields(), "advice": advice(hint)} for hint in self.hints],
+            "facts": dict(self.facts),
+        }
+
 
 class EffectiveSetting(Value):
     """A setting that counts, and its source: default, file, environment or argument. `value` is None for a secret."""
@@ -39,6 +51,15 @@ class EffectiveSetting(Value):
     source: str
     where: str  # the option, the variable, or the file and its line; "" for a default
     is_secret: bool = False
+
+    def fields(self) -> dict[str, Any]:
+        return {
+            "key": self.key,
+            "value": self.value,
+            "secret": self.is_secret,
+            "source": self.source,
+            "where": self.where,
+        }
 
 
 class Examination(Value):
@@ -57,6 +78,16 @@ class Examination(Value):
     def having(self, status: str) -> tuple[Finding, ...]:
         """The findings with this status."""
         return tuple(one for one in self.findings if one.status == status)
+
+    def fields(self, advice: Callable[[Hint], str]) -> dict[str, Any]:
+        """The examination for JSON. `advice` words the hints."""
+        return {
+            "status": self.status,
+            "at": self.at,
+            "prefix": self.realm,
+            "findings": [one.fields(advice) for one in self.findings],
+            "settings": [one.fields() for one in self.settings],
+        }
 
 
 def skipped(check: str, why: str, about: str = "") -> Finding:

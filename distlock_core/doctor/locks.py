@@ -10,7 +10,7 @@ from distlock_core.model.freeze import Freeze
 from distlock_core.model.keys import RESERVED, policy_prefix
 from distlock_core.model.policy import Policy
 from distlock_core.model.record import KEPT, Record
-from distlock_core.model.wording import duration, held_by, is_held_by, listed, owner_of
+from distlock_core.model.wording import duration, held_by, is_held_by, listed, owner_of, sign_of_life
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ KNOWN = frozenset(
         *("reason", "value", "run", "kind", "explicit", "host", "pid", "start", "boot", "machine", "ns", "time_ns"),
         *("taker", "command", "taken_over", "token", "limit", "expect", "took", "state", "state_since", "together"),
         *("waited", "keeper", "step", "step_lease", "until", "exit_code"),
+        *("beat", "beat_lease", "every", "ttl", "term"),
         *("how", "owner", "since", "why", "older_than"),
     )
 )
@@ -52,6 +53,7 @@ def judge_realm(prefix: str, mutex: str, facts: RealmFacts, now: float) -> Itera
     yield from _kept(holders)
     yield from _overdue(holders, now)
     yield from _abandoned(holders, facts.gone)
+    yield from _silent(holders)
     yield from _unknown(holders)
     yield from _frozen(prefix, facts, now)
     yield from _tickets(facts, prefix)
@@ -84,6 +86,14 @@ def _abandoned(holders: Sequence[Holder], gone: Collection[int]) -> Iterator[Fin
         if holder.token in gone and not holder.lease and holder.record.state != KEPT:
             message = f"{is_held_by(holder)}, and its process on this machine is gone"
             yield _about("abandoned", WARN, message, holder, "nothing releases it by itself: look, then break it")
+
+
+def _silent(holders: Sequence[Holder]) -> Iterator[Finding]:
+    """Only holds that nothing will end, and whose process shows that it is alive: for the others, it is unknown."""
+    for holder in holders:
+        if holder.alive is False and holder.sign is not None:
+            message = f"{is_held_by(holder)}; {sign_of_life(holder.sign)}"
+            yield _about("silent", WARN, message, holder, "its process or machine may be gone: look, then break it")
 
 
 def _unknown(holders: Sequence[Holder]) -> Iterator[Finding]:

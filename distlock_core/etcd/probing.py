@@ -66,7 +66,7 @@ class Probing:
             try:
                 if one.via == "grpc":
                     return one if self._grpc is None else one._replace(later=self._grpc.status(address, patience))
-                return one._replace(later=HttpProbe(self._pool(), address, patience).status())
+                return one._replace(later=HttpProbe(self._pool(), address, self._site.access, patience).status())
             except (ConnectFailed, ConnectionLost, Refused, NoGateway, *MALFORMED):
                 return one
 
@@ -88,7 +88,7 @@ class Probing:
             except (ConnectFailed, ConfigError) as failure:
                 no_chain = failure.message if isinstance(failure, ConfigError) else str(failure)
         try:
-            found = HttpProbe(self._pool(), address, patience).look(key)
+            found = HttpProbe(self._pool(), address, self._site.access, patience).look(key)
         except ConfigError as error:
             found = EndpointFacts(address.url, failure=error.message, is_strange=True)
         if self._site.transport == "grpc":

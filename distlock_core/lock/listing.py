@@ -43,6 +43,19 @@ def list_states(etcd: Etcd, prefix: str, mutex: str, patience: NewPatience, *, b
     states = [_with_ttl_left(state, leases, brief=brief) for state in states]
     if not beats:
         return states
+    return _signed(states, found, prefix, mutex, leases)
+
+
+def with_signs_of_life(
+    etcd: Etcd, states: Sequence[LockState], found: Sequence[KeyValue], prefix: str, mutex: str, patience: NewPatience
+) -> list[LockState]:
+    """The same with the last sign of life of each holder that gives them. `found` has the keys of the realm."""
+    return _signed(states, found, prefix, mutex, _Leases(etcd, patience))
+
+
+def _signed(
+    states: Sequence[LockState], found: Sequence[KeyValue], prefix: str, mutex: str, leases: _Leases
+) -> list[LockState]:
     signs = {kv.key: kv for kv in found if b"/alive/" in kv.key}
     return [_with_signs(Keys(prefix, state.name, mutex), state, signs, leases) for state in states]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from distlock_core.doctor.locks import RealmFacts
 from distlock_core.etcd.values import Get
 from distlock_core.lock.holder_life import HolderLife
-from distlock_core.lock.listing import keys_of_realm, reads_of
+from distlock_core.lock.listing import keys_of_realm, reads_of, with_signs_of_life
 from distlock_core.lock.snapshot import once
 from distlock_core.lock.status import all_states, state_of
 from distlock_core.model.keys import ends
@@ -38,6 +38,7 @@ def read_realm_facts(
     else:
         found = keys_of_realm(read, prefix, mutex, brief=True)
         states = all_states(found, prefix, mutex)
+    states = with_signs_of_life(etcd, states, found, prefix, mutex, patience)
     inside = (prefix + mutex + "/").encode()
     leases = dict.fromkeys(kv.lease for kv in found if kv.lease and _is_asked(kv, prefix, inside))
     left = {lease: etcd.time_to_live(lease, patience()) for lease in list(leases)[:MOST_LEASES]}

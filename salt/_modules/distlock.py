@@ -367,6 +367,32 @@ def explain(
         return functions.explain(of_call(__salt__, __opts__, locals()), SALT)
 
 
+def doctor(
+    name: list[str] | str | None = None,
+    endpoints: list[str] | str | None = None,
+    prefix: str | None = None,
+    profile: str | None = None,
+    connect_timeout: float | None = None,
+) -> dict[str, Any]:
+    """
+    Examine etcd and the access of this minion to it, and return the worst ``status`` (ok, warn, bad) and all
+    ``findings``: each has its ``check``, its ``status``, a ``message``, and an ``advice`` where there is something to
+    do. It changes nothing, and also works while etcd does not answer.
+
+    name
+        The lock, or a list of locks, whose state and rights are examined; by default the whole realm.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 distlock.doctor
+        salt db1 distlock.doctor percona_prod
+    """
+    with raised_as(CommandExecutionError):
+        return functions.doctor(of_call(__salt__, __opts__, locals(), without=("name",)), name, SALT)
+
+
 def verify(
     name: str | None = None,
     owner: str | None = None,

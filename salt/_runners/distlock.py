@@ -307,6 +307,32 @@ def explain(
         return functions.explain(of_runner_call(__salt__, __opts__, locals()), SALT_RUN)
 
 
+def doctor(
+    name: list[str] | str | None = None,
+    endpoints: list[str] | str | None = None,
+    prefix: str | None = None,
+    profile: str | None = None,
+    connect_timeout: float | None = None,
+) -> dict[str, Any]:
+    """
+    Examine etcd and the access of this master to it, and return the worst ``status`` (ok, warn, bad) and all
+    ``findings``: each has its ``check``, its ``status``, a ``message``, and an ``advice`` where there is something to
+    do. It changes nothing, and also works while etcd does not answer.
+
+    name
+        The lock, or a list of locks, whose state and rights are examined; by default the whole realm.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run distlock.doctor
+        salt-run distlock.doctor percona_prod
+    """
+    with raised_as(Refused, SALT_RUN):
+        return functions.doctor(of_runner_call(__salt__, __opts__, locals(), without=("name",)), name, SALT_RUN)
+
+
 def _realm_wide(name: str | None) -> tuple[str, ...]:
     """The argument that is not read without a name: then it is about the realm, whatever else names a lock."""
     return ("name",) if name is None else ()

@@ -34,6 +34,8 @@ def test_the_module_returns_what_happened(playbook: Callable[..., Played], realm
         {"name": "one", INFO: {"name": "x", "history": True}},
         {"name": "none", INFO: {"name": "x"}},
         {"name": "alone", INFO: {"since": "2h"}, "ignore_errors": True},
+        {"name": "examined", INFO: {"name": "y", "doctor": True}},
+        {"name": "away", INFO: {"doctor": True, "endpoints": ["http://127.0.0.1:1"], "connect_timeout": 0.3}},
     ]
     played = playbook(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
     found = played.task("whole")["history"]
@@ -42,11 +44,23 @@ def test_the_module_returns_what_happened(playbook: Callable[..., Played], realm
     assert (hold["owner"], hold["reason"], hold["ended"]["how"]) == ("node-1", "Upgrade", "released")
     assert "history" not in played.task("none")
     assert "since is about the history: it needs history: true" in played.task("alone")["msg"]
+    examined = played.task("examined")
+    assert [lock["owner"] for lock in examined["locks"]] == ["node-2"]
+    by_check = {one["check"]: one for one in examined["doctor"]["findings"]}
+    assert (by_check["quorum"]["status"], by_check["locks"]["facts"]["held"]) == ("ok", 1)
+    assert set(examined["doctor"]) == set(_returned("doctor"))
+    away = played.task("away")
+    assert (away["locks"], away["doctor"]["status"]) == ([], "bad")
+
+
+def _returned(field: str) -> set[str]:
+    """The documented contents of a field of the module's result."""
+    text = (ROOT / "ansible/plugins/modules/distlock_info.py").read_text().partition('RETURN = r"""\n')[2]
+    return set(yaml.safe_load(text.partition('"""')[0])[field]["contains"])
 
 
 def test_its_documentation_has_every_field() -> None:
-    text = (ROOT / "ansible/plugins/modules/distlock_info.py").read_text().partition('RETURN = r"""\n')[2]
-    documented = set(yaml.safe_load(text.partition('"""')[0])["history"]["contains"])
+    documented = _returned("history")
     ended = End("released", Moment())
     entries: list[Any] = [
         Reach(1, Moment(), "first"),

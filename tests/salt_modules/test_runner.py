@@ -16,7 +16,7 @@ from tests.support.etcd_view import Etcd
 from tests.support.salt_minions import MasterAlone
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
-FUNCTIONS = {"break", "explain", "freeze", "history", "list", "show", "thaw", "unlock"}
+FUNCTIONS = {"break", "doctor", "explain", "freeze", "history", "list", "show", "thaw", "unlock"}
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_every_function_does_what_the_execution_modules_does(
 ) -> None:
     token = realm.lock("x", "node-3", "Upgrade", step=True).acquire().token
     realm.lock("mine", "salt:boss_master", step=True).acquire()
-    listed, why_not, broken, frozen, again, thawed, whole, thawed_whole, unlocked, gone, past, other = master.calls(
+    listed, why_not, broken, frozen, again, thawed, whole, thawed_whole, unlocked, gone, *rest = master.calls(
         ("distlock.list", {}),
         ("distlock.explain", {"name": "x", "owner": "salt:db1"}),
         ("distlock.break", {"name": "x", "token": token, "reason": "node-3 is down", "owner": "alice"}),
@@ -65,7 +65,10 @@ def test_every_function_does_what_the_execution_modules_does(
         ("distlock.unlock", {"name": "mine"}),
         ("distlock.history", {"name": "x", "since": "2h"}),
         ("distlock.list", {"profile": "elsewhere"}),
+        ("distlock.doctor", {"name": ["x", "y"]}),
+        ("distlock.doctor", {"endpoints": "http://127.0.0.1:1", "connect_timeout": 0.3}),
     )
+    past, other, well, away = rest
     assert [lock["lock"] for lock in listed] == ["mine", "x"]
     assert (why_not["lets_in"], why_not["owner"], why_not["conditions"][0]["topic"]) == (False, "salt:db1", "holders")
     (hint,) = why_not["conditions"][0]["hints"]
@@ -82,6 +85,11 @@ def test_every_function_does_what_the_execution_modules_does(
     assert [entry["kind"] for entry in past] == ["reach", "hold", "freeze", "freeze"]
     assert past[1]["ended"] == {"how": "broken", "by": "alice", "why": "node-3 is down", "sure": True}
     assert other == []
+    by_check = {one["check"]: one for one in well["findings"]}
+    assert (by_check["quorum"]["status"], by_check["rights"]["status"]) == ("ok", "ok")
+    assert by_check["locks"]["facts"] == {"held": 0, "waiting": 0}
+    assert "endpoints" in {one["key"] for one in well["settings"]}
+    assert (away["status"], [one["status"] for one in away["findings"] if one["check"] == "quorum"]) == ("bad", ["bad"])
     keys.assert_nothing_left()
 
 

@@ -59,6 +59,13 @@ options:
     description:
       - With O(history=true), leave out what ended before; a number of seconds, or with a unit as V(2h) or V(7d).
     type: str
+  doctor:
+    description:
+      - Also examine etcd, this node's access to it, and the locks of O(name), O(lock_names) or the whole realm.
+      - If etcd does not answer, or refuses this user, that is a finding and no failure of the task; the list of locks
+        is then empty.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - distlock.distlock.connection
   - distlock.distlock.connection.actiongroups
@@ -89,6 +96,13 @@ EXAMPLES = r"""
 - name: Look at one lock
   distlock.distlock.distlock_info:
     name: percona_prod
+
+- name: Stop before a roll-out if something is wrong with etcd or with this node's access to it
+  distlock.distlock.distlock_info:
+    name: percona_prod
+    doctor: true
+  register: examined
+  failed_when: examined.doctor.status == 'bad'
 
 - name: Look at what happened in the last two hours
   distlock.distlock.distlock_info:
@@ -396,6 +410,43 @@ explained:
           value: the lock is frozen by admin since 12:03 (4m12s)
           who: anybody, by a thaw
           hints: []
+doctor:
+  description: What the examination has found.
+  returned: with O(doctor=true)
+  type: dict
+  contains:
+    status:
+      description: The worst status of all findings, V(ok), V(warn) or V(bad).
+      type: str
+      sample: warn
+    at:
+      description: Unix time of the examination.
+      type: int
+      sample: 1795908688
+    prefix:
+      description: The realm.
+      type: str
+      sample: /distlock/
+    findings:
+      description:
+        - One entry for each check, with C(check), C(status) (also V(skipped)), C(about), C(message), C(advice),
+          C(hints) and C(facts).
+      type: list
+      elements: dict
+      sample:
+        - check: version
+          status: warn
+          about: http://10.0.0.1:2379
+          message: n1 (http://10.0.0.1:2379) is etcd 3.4.35
+          advice: update it to 3.4.36 or later
+          hints: []
+          facts:
+            version: 3.4.35
+    settings:
+      description: Each setting that counts, with C(key), C(value), C(secret), C(source) and C(where).
+      type: list
+      elements: dict
+      sample: []
 kind:
   description: Kind of failure in one word, such as V(unreachable) or V(config).
   returned: on failure
@@ -418,7 +469,13 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.ad
 )
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.cli.json_output import locks_json
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.connection import realm_of
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import ConfigError, DistlockError
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.errors import (
+    AccessDenied,
+    ConfigError,
+    DistlockError,
+    EtcdUnavailable,
+)
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.lock.realm import examine
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.identity import hostname
 
 OF_AN_ATTEMPT = ("slots", "shared", "rank", "window")
@@ -431,6 +488,7 @@ def main():
         "history": {"type": "bool", "default": False},
         "since": {"type": "str"},
         "explain": {"type": "bool", "default": False},
+        "doctor": {"type": "bool", "default": False},
         "owner": {"type": "str"},
         "slots": {"type": "int"},
         "shared": {"type": "bool"},
@@ -460,6 +518,18 @@ def look(params):
     if params["history"] and params[LOCK_NAMES] is not None:
         raise ConfigError("history is that of one lock, or of the whole realm: it does not go with lock_names")
     realm = realm_of(settings)
+    if params["doctor"]:
+        reach = dict(settings.realm_arguments)
+        names = () if params["name"] is None and params[LOCK_NAMES] is None else settings.lock_names
+        examined = examine(realm, names, settings, ()).fields(lambda hint: ANSIBLE.advice(hint, reach))
+        try:
+            return {**listed(realm, settings, params), "doctor": examined}
+        except (EtcdUnavailable, AccessDenied):
+            return {"locks": [], "doctor": examined}
+    return listed(realm, settings, params)
+
+
+def listed(realm, settings, params):
     if params["name"] is None and params[LOCK_NAMES] is None:
         states = realm.list()
     elif settings.lockname:

@@ -8,8 +8,9 @@ from distlock_core.etcd.facts import GRPC, EndpointFacts, ListedMember, MemberSt
 from distlock_core.etcd.grpc.channels import Channels
 from distlock_core.etcd.grpc.etcd3_package import load
 from distlock_core.etcd.happy_eyeballs import ConnectFailed
+from distlock_core.etcd.http.probe import wants_user
 from distlock_core.etcd.http.reply import MIB, ConnectionLost
-from distlock_core.etcd.refused import PERMISSION_DENIED, UNAUTHENTICATED, Refused, quoted
+from distlock_core.etcd.refused import Refused, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,16 +44,16 @@ class GrpcProbe:
             return found._replace(status=None, via="", failure=str(failure))
         except Refused as refusal:
             return found._replace(status=None, via="", failure=f"etcd refuses: {refusal.message}", is_strange=True)
-        reads, wants_user = "", False
+        reads, needs_user = "", False
         try:
             request = self._rpc.RangeRequest(key=key, keys_only=True, limit=1)
             channel.call(lambda raw: self._rpc.KVStub(raw).Range, request, WITH_LEADER, patience)
         except Refused as refusal:
-            wants_user = "user name is empty" in refusal.message or refusal.code in (PERMISSION_DENIED, UNAUTHENTICATED)
-            reads = "" if wants_user else refusal.message
+            needs_user = wants_user(refusal)
+            reads = "" if needs_user else refusal.message
         except (ConnectFailed, ConnectionLost) as failure:
             reads = str(failure)
-        return found._replace(reads=reads, wants_user=wants_user, members=self._members(channel, patience))
+        return found._replace(reads=reads, wants_user=needs_user, members=self._members(channel, patience))
 
     def status(self, address: Address, patience: Patience) -> MemberStatus:
         """A member's status. Raises as a call."""

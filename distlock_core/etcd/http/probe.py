@@ -1,7 +1,7 @@
 """Probe of one endpoint over HTTP/1.1: its status, its clock, its figures, and whether it serves reads.
 
-It asks without a user, and as a client that no leader has to serve: a member without a quorum then still tells about
-itself. Nothing is written, and no request is logged by etcd as a proposal.
+It asks without a user wherever etcd allows it, and as a client that no leader has to serve: a member without a quorum
+then still tells about itself. Nothing is written.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from distlock_core.etcd.http.messages import (
     read_answer,
     read_listed_members,
     read_member_status,
+    read_token,
 )
 from distlock_core.etcd.http.reply import MIB, ConnectionLost
 from distlock_core.etcd.refused import MALFORMED, PERMISSION_DENIED, UNAUTHENTICATED, Refused, quoted
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from distlock_core.base.deadline import Patience
     from distlock_core.etcd.address import Address
+    from distlock_core.etcd.auth.access import Access
     from distlock_core.etcd.http.http1 import Connection
     from distlock_core.etcd.http.pool import Pool
 
@@ -45,10 +47,12 @@ ELECTION = "election-timeout"
 class HttpProbe:
     """One look at one endpoint. Each question gets at most what is left of the patience."""
 
-    def __init__(self, pool: Pool, address: Address, patience: Patience) -> None:
+    def __init__(self, pool: Pool, address: Address, access: Access | None, patience: Patience) -> None:
         self._pool = pool
         self._address = address
+        self._access = access
         self._patience = patience
+        self._token = ""
         self._lead: tuple[float, float] | None = None
 
     def look(self, key: bytes) -> EndpointFacts:
@@ -79,27 +83,27 @@ class HttpProbe:
 
     def status(self) -> MemberStatus:
         """Its status. Raises as a call, and `NoGateway`, `Refused`, one of `MALFORMED`."""
-        return read_member_status(self._post("/v3/maintenance/status", {}))
+        return read_member_status(self._ask("/v3/maintenance/status"))
 
     def _listed(self) -> tuple[ListedMember, ...]:
         try:
-            return read_listed_members(self._post("/v3/cluster/member/list", {}))
+            return read_listed_members(self._ask("/v3/cluster/member/list"))
         except (ConnectFailed, ConnectionLost, Refused, *MALFORMED):
             return ()  # the rest does not depend on it
 
     def _with_read(self, found: EndpointFacts, key: bytes) -> EndpointFacts:
-        reads, wants_user = "", False
+        reads, needs_user = "", False
         try:
             self._post("/v3/kv/range", {"key": b64(key), "keys_only": True, "limit": "1"}, WITH_LEADER)
         except Refused as refusal:
             # etcd asks for the user after it has found its leader.
-            wants_user = NO_USER in refusal.message or refusal.code in (PERMISSION_DENIED, UNAUTHENTICATED)
-            reads = "" if wants_user else refusal.message
+            needs_user = wants_user(refusal)
+            reads = "" if needs_user else refusal.message
         except (ConnectFailed, ConnectionLost) as failure:
             reads = str(failure)
         except MALFORMED:
             reads = STRANGE
-        return found._replace(reads=reads, wants_user=wants_user)
+        return found._replace(reads=reads, wants_user=needs_user)
 
     def _counters(self) -> Counters | None:
         """The figures in its metrics; None where it has none here (`--listen-metrics-urls`, a proxy)."""
@@ -128,6 +132,17 @@ class HttpProbe:
             return None
         digits = flags.get(ELECTION, "")
         return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else None
+
+    def _ask(self, path: str) -> dict[str, Any]:
+        """Ask without a user; as the user only where etcd wants one, since a login costs it a commit."""
+        try:
+            return self._post(path, {}, {"Authorization": self._token} if self._token else None)
+        except Refused as refusal:
+            if self._token or not wants_user(refusal) or self._access is None or not self._access.user:
+                raise
+            login = {"name": self._access.user, "password": self._access.secret()}
+            self._token = read_token(self._post("/v3/auth/authenticate", login))
+        return self._ask(path)
 
     def _post(self, path: str, message: dict[str, Any], headers: dict[str, str] | None = None) -> dict[str, Any]:
         status, body = self._send(path, plain_json.dumps(message).encode(), headers, "POST")
@@ -176,6 +191,11 @@ class HttpProbe:
         from distlock_core.etcd.auth.secure_connection import is_tls_spoken
 
         return is_tls_spoken(self._address, self._patience)
+
+
+def wants_user(refusal: Refused) -> bool:
+    """True if etcd refuses a client because it has no user, or not the right one."""
+    return NO_USER in refusal.message or refusal.code in (PERMISSION_DENIED, UNAUTHENTICATED)
 
 
 def seconds_of(date: str | None) -> int | None:
