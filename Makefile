@@ -15,7 +15,7 @@ BENCH := .envs/bench/bin
 BENCH_READY := .envs/bench/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-wheel test-puppetserver test-bare soak check gates format coverage pins bench bench-check bench-fleet pictures collection wheel clean
+.PHONY: help demo test test-fast test-wheel test-puppetserver test-bare soak faults check gates format coverage pins bench bench-check bench-fleet pictures collection wheel clean
 
 help: ## Say what can be made
 	@echo 'make WHAT, where WHAT is one of:'
@@ -52,6 +52,10 @@ test-wheel: $(READY) ## Install the wheel alone in the oldest and the newest Pyt
 
 soak: $(TRIAL_READY) ## Kill managers and members for 5 minutes (SECONDS=300 SEED=N): the lock has to stay one
 	$(TRIAL)/python -m tests.support.soak.run $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(SEED),--seed=$(SEED))
+
+faults: $(TRIAL_READY) ## Disturb eight clients and their etcd for 10 minutes (MINUTES=10 SEED=N ETCD=BINARY), and check the history
+	$(TRIAL)/python -m tests.support.faults.run $(if $(MINUTES),--minutes=$(MINUTES)) $(if $(SEED),--seed=$(SEED)) \
+	    $(if $(ETCD),--etcd=$(ETCD))
 
 test-fast: $(READY) ## Run some tests of every package, against one real etcd, in under a minute
 	$(BIN)/python -m pytest -n auto $$($(BIN)/python -m tests.support.fast_lane)
