@@ -426,7 +426,7 @@ def test_events_reach_the_master_and_the_reactor_freezes_a_lost_lock(
         assert told(by_beacon + "acquired")["reason"] == "Upgrade"
         waits = start("m2", "distlock.lock", lock_name, "timeout=-1")
         assert told(by_minion + "waiting")["holders"] == ["salt:m1"]
-        fleet.salt("m1", "distlock.unlock", lock_name)
+        fleet.call("m1", "distlock.unlock", lock_name)
         assert told(by_minion + "released")["ended"] == {"how": "released", "by": "salt:m1"}
         assert told(by_beacon + "released")["owner"] == "salt:m1"
         waits.communicate(timeout=CALL_TIMEOUT)

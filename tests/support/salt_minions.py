@@ -286,6 +286,13 @@ class Fleet:
         (returned,) = json.loads(done.stdout)["data"].values()
         return states(returned)
 
+    def call(self, name: str, *arguments: str) -> Any:
+        """The return value of a function, by `salt-call` beside a running minion."""
+        command = [str(BIN / "salt-call"), "--config-dir", str(self.folder / name), "--out=json", *arguments]
+        done = run_salt(command)
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        return json.loads(done.stdout)["local"]
+
     def runner(self, *arguments: str) -> Any:
         """The return value of a runner, by `salt-run`."""
         done = run_salt(self.command("", *arguments, tool="salt-run"))
