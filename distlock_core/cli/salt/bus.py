@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 
 from distlock_core.adapters.salt_reports import known
 from distlock_core.base.threads import start_thread
@@ -88,13 +89,21 @@ class Bus:
     def _has_minion(self) -> bool:
         if self._opts.get("ipc_mode") == "tcp":
             return True
-        names = os.listdir(self._opts["sock_dir"])
-        return any(name.startswith("minion_event_") and name.endswith("_pull.ipc") for name in names)
+        folder = self._opts["sock_dir"]
+        names = [name for name in os.listdir(folder) if name.startswith("minion_event_") and name.endswith("_pull.ipc")]
+        return any(_listens(os.path.join(folder, name)) for name in names)
 
     def _is_masterless(self) -> bool:
         local = self._opts.get("local") or self._opts.get("file_client") == "local"
         has_none = local or self._opts.get("master_type") == "disable"
         return bool(has_none) and not self._opts.get("use_master_when_local")
+
+
+def _listens(path: str) -> bool:
+    """False for a socket that a minion has left behind: Salt would try for a second to connect to it."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(BOUND)
+        return probe.connect_ex(path) == 0
 
 
 def _fire(fire: Callable[..., object], data: dict[str, Any], tag: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 
@@ -23,8 +25,8 @@ from tests.support.scene import BOUND, Scene
 class Loop:
     """Salt's `event.fire`, which keeps what it is given."""
 
-    def __init__(self, folder: Path, **opts: Any) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, minions: list[socket.socket], **opts: Any) -> None:
+        self.folder, self.minions = folder, minions
         self.fired: list[tuple[Mapping[str, Any], str]] = []
         self.opts = {"sock_dir": str(folder), **opts}
         self.bus = Bus({"event.fire": self.fire}, self.opts)
@@ -32,13 +34,26 @@ class Loop:
     def fire(self, data: Mapping[str, Any], tag: str) -> None:
         self.fired.append((data, tag))
 
-    def run_minion(self) -> None:
-        (self.folder / "minion_event_0123456789_pull.ipc").touch()
+    def run_minion(self) -> socket.socket:
+        minion = socket.socket(socket.AF_UNIX)
+        minion.bind(str(self.folder / "minion_event_0123456789_pull.ipc"))
+        minion.listen()
+        self.minions.append(minion)
+        return minion
 
 
 @pytest.fixture
-def loop(tmp_path: Path) -> Loop:
-    return Loop(tmp_path)
+def new_loop() -> Iterator[Callable[..., Loop]]:
+    minions: list[socket.socket] = []
+    with tempfile.TemporaryDirectory() as folder:  # the path of a socket is short
+        yield lambda **opts: Loop(Path(folder), minions, **opts)
+    for minion in minions:
+        minion.close()
+
+
+@pytest.fixture
+def loop(new_loop: Callable[..., Loop]) -> Loop:
+    return new_loop()
 
 
 def test_a_minion_passes_events_on_to_its_master(loop: Loop) -> None:
@@ -58,15 +73,18 @@ def test_without_a_running_minion_nothing_is_sent(loop: Loop) -> None:
     (loop.folder / "master_event_pull.ipc").touch()
     loop.bus.tell("lost", "db", {})
     assert loop.fired == []
-    (loop.folder / "master_event_pull.ipc").unlink()
-    loop.folder.rmdir()
+    loop.run_minion().close()  # it leaves its socket behind
     loop.bus.tell("lost", "db", {})
+    assert loop.fired == []
+    Bus({"event.fire": loop.fire}, {"sock_dir": "/nowhere"}).tell("lost", "db", {})
     assert loop.fired == []
 
 
 @pytest.mark.parametrize("opts", [{"local": True}, {"file_client": "local"}, {"master_type": "disable"}])
-def test_a_minion_without_a_master_has_the_event_on_its_own_bus(tmp_path: Path, opts: dict[str, Any]) -> None:
-    loop = Loop(tmp_path, **opts)
+def test_a_minion_without_a_master_has_the_event_on_its_own_bus(
+    new_loop: Callable[..., Loop], opts: dict[str, Any]
+) -> None:
+    loop = new_loop(**opts)
     loop.run_minion()
     loop.bus.tell("frozen", None, {"by": "alice"})
     assert loop.fired == [({"by": "alice", "event": "frozen", "lock": None}, "distlock/realm/frozen")]
