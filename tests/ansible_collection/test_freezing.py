@@ -45,9 +45,10 @@ def test_a_lock_and_the_realm_are_frozen_and_thawed_once(playbook: Run, keys: Et
             step("gone", name="x", state="thawed"),
             step("whole", reason="maintenance"),
             step("thaw all", state="thawed"),
-            step("bad", name="x", duration="soon"),
+            step("bad", name="x", reason="audit", duration="soon"),
+            step("unexplained", name="x"),
             step("mixed", name="x", state="thawed", reason="why"),
-            step("empty", name=""),
+            step("empty", name="", reason="audit"),
         ),
         "--diff",
     )
@@ -73,6 +74,7 @@ def test_a_lock_and_the_realm_are_frozen_and_thawed_once(playbook: Run, keys: Et
     whole = played.task("whole")
     assert (whole["changed"], whole["lock"], whole["frozen"]["scope"]) == (True, None, "realm")
     assert played.task("thaw all")["changed"] is True
+    assert "state is frozen but all of the following are missing: reason" in played.task("unexplained")["msg"]
     for name, words in (
         ("bad", "duration: expected a whole number of seconds"),
         ("mixed", "they go with state: frozen"),
@@ -85,7 +87,7 @@ def test_a_lock_and_the_realm_are_frozen_and_thawed_once(playbook: Run, keys: Et
 
 def test_check_mode_writes_nothing(playbook: Run, realm: Realm, keys: Etcd) -> None:
     realm.freeze("y", owner="boss")
-    played = playbook(play(step("freeze", name="x"), step("thaw", name="y", state="thawed")), "--check")
+    played = playbook(play(step("freeze", name="x", reason="audit"), step("thaw", name="y", state="thawed")), "--check")
     freeze, thaw = played.task("freeze"), played.task("thaw")
     assert (freeze["changed"], freeze["frozen"]) == (True, None)
     assert freeze["msg"] == "x would be frozen by ansible:h1"

@@ -150,7 +150,7 @@ def test_what_is_missing_or_secret_is_said_as_an_error(bolt: Callable[..., Proce
         assert (code, missing["_error"]["kind"]) == (1, "distlock/missing")
         assert "is not installed on this target" in missing["_error"]["msg"]
     away = {"endpoints": "http://127.0.0.1:1", "connect_timeout": 0.2}
-    code, failed = ended(bolt("freeze", name="x", user="distlock", password=SECRET, **away))
+    code, failed = ended(bolt("freeze", name="x", reason="why", user="distlock", password=SECRET, **away))
     assert (code, failed["_error"]["kind"]) == (1, "distlock/unreachable")
     assert SECRET not in json.dumps(failed)
     code, failed = ended(bolt("freeze", name="x", pasword=SECRET))

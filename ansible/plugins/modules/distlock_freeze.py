@@ -33,6 +33,7 @@ options:
   reason:
     description:
       - Why it is frozen. It is shown to everybody who looks or waits.
+      - Required with O(state=frozen).
     type: str
   duration:
     description:
@@ -139,7 +140,8 @@ def main():
         "force": {"type": "bool", "default": False},
         **connection_spec(),
     }
-    module = AnsibleModule(spec, supports_check_mode=True)
+    wanted = [("state", "frozen", ["reason"])]
+    module = AnsibleModule(spec, supports_check_mode=True, required_if=wanted)
     try:
         module.exit_json(lock=module.params["name"], **carry_out(module.params, module.check_mode))
     except DistlockError as error:
@@ -158,7 +160,9 @@ def carry_out(params, check_mode):
         if duration is not None or params["reason"] is not None or params["force"]:
             raise ConfigError("reason, duration and force apply to a freeze: they go with state: frozen")
         return thawed(what, ensure_thawed(settings, name, dry_run=check_mode), check_mode)
-    reason = params["reason"] or ""
+    reason = params["reason"]
+    if not reason:
+        raise ConfigError(f"{what} is not frozen without a reason")
     done = ensure_frozen(settings, name, reason, duration, force=params["force"], dry_run=check_mode)
     found = done.freeze and frozen_json(done.freeze)
     if not done.changed:

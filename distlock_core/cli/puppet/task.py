@@ -195,6 +195,8 @@ def _show(task: Task) -> Result:
 
 def _freeze(task: Task) -> Result:
     settings, lock = task.settings(_target()), task.lock
+    if not task.given.get("reason"):
+        raise ConfigError(f"{_named(lock)} is not frozen without a reason")
     seconds, reason = read_duration(task.given.get("duration")), _reason(task, settings)
     done = ensure_frozen(settings, lock, reason, seconds, force=task.flag("force"), dry_run=task.noop)
     found = {"changed": done.changed, "lock": lock, "frozen": None if done.freeze is None else frozen_json(done.freeze)}

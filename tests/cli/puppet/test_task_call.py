@@ -132,13 +132,14 @@ def test_a_freeze_is_put_once_and_ended_once(realm: Realm) -> None:
     assert frozen["frozen"]["until"] - frozen["frozen"]["since"] == 7200
     assert call("freeze", name="x", reason="other")["changed"] is False
     assert call("freeze", name="x", reason="other", force=True)["frozen"]["reason"] == "other"
-    assert call("freeze", _noop=True) == {
+    assert "the realm is not frozen without a reason" in refused("freeze")[1]
+    assert call("freeze", reason="audit", _noop=True) == {
         "changed": True,
         "lock": None,
         "frozen": None,
         "msg": f"the realm would be frozen by {DEFAULT}",
     }
-    assert call("freeze")["frozen"]["scope"] == "realm"
+    assert call("freeze", reason="audit")["frozen"]["scope"] == "realm"
     assert "bolt task run distlock::thaw\n" in refused("lock", name="z")[1].replace(" endpoints", "\n endpoints") + "\n"
     assert call("thaw", _noop=True)["changed"]
     assert realm.frozen() is not None
@@ -163,7 +164,6 @@ def test_a_hold_is_broken_by_its_token_with_a_reason(realm: Realm, monkeypatch: 
     assert call("break", name="x", token=token, reason="down")["changed"] is False
     entries = call("history", name="x", since="1h")["history"]
     assert [entry["ended"]["how"] for entry in entries if entry["kind"] == "hold"] == ["broken"]
-    assert call("freeze", name="x")["frozen"]["reason"] == ""
 
 
 def test_wait_takes_nothing(realm: Realm, in_etcd: Etcd) -> None:
@@ -212,7 +212,7 @@ def test_the_environment_of_the_target_counts_but_names_no_lock(realm: Realm, mo
         ("unlock", {"name": "x", "force": "perhaps"}, "force: expected"),
         ("unlock", {"name": "x", "token": "many"}, "token: expected"),
         ("freeze", {"name": ""}, "no lock is named: name is empty"),
-        ("freeze", {"name": "x", "duration": "soon"}, "duration: expected"),
+        ("freeze", {"name": "x", "reason": "why", "duration": "soon"}, "duration: expected"),
         ("wait", {"name": "x", "until": "open"}, "until: expected one of free, idle, thawed"),
         ("wait", {"name": "x", "until": "idle", "rank": 3}, "rank is about a lock that is free"),
         ("wait", {"name": "x", "window": closed_now(), "timeout": 0}, "outside the window"),

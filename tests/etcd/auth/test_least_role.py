@@ -125,6 +125,15 @@ def test_the_role_for_one_lock_is_enough_for_that_lock_alone(
     assert say(node, "/v3/kv/put", {"key": b64(f"{node.prefix}__freeze"), "value": b64("1;x;{}")}, token) == DENIED
 
 
+def test_a_user_who_may_only_read_waits_until_a_lock_is_free(auth_site: Site, spawn_distlock: Spawn) -> None:
+    monitor = auth_site.node(f"monitor-{auth_site.prefix[3:9]}", ("read", auth_site.prefix))
+    lock = auth_site.realm().lock("percona_prod", "node-1").acquire(0)
+    waiter = spawn_distlock("--wait", "--lock-name=percona_prod", env=monitor.env)
+    assert "waiting until percona_prod is free: " in waiter.stderr.readline()
+    lock.release()
+    assert waiter.wait(BOUND) == 0
+
+
 # Refused operations.
 
 
