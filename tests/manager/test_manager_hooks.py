@@ -67,11 +67,10 @@ def test_a_hook_that_hangs_delays_nothing_but_the_end_of_a_shutdown(
     caplog.set_level(logging.WARNING, "distlock")
     hooks = noting(tmp_path)._replace(on_acquired=HANGS.format(tmp_path), timeout=3.5)
     manager = stand(ttl=2, hooks=hooks)
-    wait_until((tmp_path / "hook").exists, "the hook")
+    pid = int(wait_until(lambda: (tmp_path / "hook").exists() and (tmp_path / "hook").read_text().strip(), "the hook"))
     first = manager.token
     realm.unlock("x", "ops", force=True)
     noted(tmp_path, "lost", first)
-    pid = int((tmp_path / "hook").read_text())
     assert is_running(pid)
     wait_until(manager.have_lock, "the lock again")
     second = manager.token
