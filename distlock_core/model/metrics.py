@@ -30,6 +30,7 @@ OF_A_LOCK = {
     "distlock_held": "Whether anybody holds the lock, in whatever state (1), or not (0).",
     "distlock_holders": "Holders of the lock, by their state: held, settling, kept or cooling.",
     "distlock_overdue_holders": "Holders that hold the lock for longer than expected.",
+    "distlock_silent_holders": "Holders that are to give signs of life, and have been silent for three of them.",
     "distlock_slots": "Simultaneous holders that the lock allows.",
     "distlock_waiters": "Waiters in the queue of the lock.",
     "distlock_frozen": "Whether the lock or its realm is frozen, so that nobody can acquire the lock (1), or not (0).",
@@ -117,6 +118,7 @@ def _of_lock(state: LockState, at: float) -> Iterable[tuple[str, Mapping[str, st
     for kind, number in by_state.items():
         yield "distlock_holders", {"state": kind}, number
     yield "distlock_overdue_holders", {}, sum(holder.is_overdue(at) for holder in holders)
+    yield "distlock_silent_holders", {}, sum(holder.alive is False for holder in holders)
     yield "distlock_slots", {}, state.slots
     yield "distlock_waiters", {}, state.waiting
     yield "distlock_frozen", {}, int(bool(state.freezes))

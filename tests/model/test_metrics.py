@@ -10,8 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from distlock_core.etcd.values import KeyValue
 from distlock_core.lock.status import all_states
-from distlock_core.model.keys import DEFAULT_MUTEX
+from distlock_core.model.keys import DEFAULT_MUTEX, Keys
 from distlock_core.model.metrics import OF_A_LOCK, OF_A_REALM, Metrics, metrics_of, metrics_without_locks
+from distlock_core.model.sign_of_life import SignOfLife
+from distlock_core.model.state import Holder, LockState
 
 PREFIX = "/distlock/"
 AT = 1_795_263_600.0
@@ -62,12 +64,23 @@ def test_every_figure_of_a_lock() -> None:
         ("distlock_holders", "db", "kept"): 1,
         ("distlock_holders", "db", "cooling"): 0,
         ("distlock_overdue_holders", "db"): 1,  # a kept one is not overdue
+        ("distlock_silent_holders", "db"): 0,
         ("distlock_slots", "db"): 3,
         ("distlock_waiters", "db"): 2,
         ("distlock_frozen", "db"): 1,
         ("distlock_oldest_hold_timestamp_seconds", "db"): 1_795_262_000,
         ("distlock_oldest_wait_timestamp_seconds", "db"): 1_795_263_300,
     }
+
+
+def test_holders_without_a_sign_of_life_are_counted() -> None:
+    def holder(beat: int, silent: int | None) -> Holder:
+        keys = Keys(PREFIX, "x")
+        held = Holder.parse(keys, KeyValue(keys.lock, b"1;a;{}", 1, 1, 0))
+        return held._replace(sign=SignOfLife(beat, silent, "", AT))
+
+    state = LockState("x", (holder(15, 60), holder(15, 20), holder(15, None), holder(600, 60)), 0)
+    assert figures(metrics_of(PREFIX, [state], AT, frozen=False).text)["distlock_silent_holders", "x"] == 1
 
 
 def test_a_lock_that_is_only_waited_for() -> None:
