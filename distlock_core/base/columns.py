@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 CUT = "..."
+MARKS = ("Mn", "Me")  # combined with the character before, as are the vowels and final consonants of Hangul below
 
 
 def columns_of(text: str) -> int:
     """The number of columns that a printable text takes."""
     if text.isascii():
         return len(text)
-    from unicodedata import combining, east_asian_width
+    from unicodedata import category, east_asian_width
 
-    return sum(0 if combining(one) else 2 if east_asian_width(one) in "WF" else 1 for one in text)
+    return sum(
+        0 if category(one) in MARKS or "\u1160" <= one <= "\u11ff" else 2 if east_asian_width(one) in "WF" else 1
+        for one in text
+    )
 
 
 def padded(text: str, width: int) -> str:

@@ -101,7 +101,7 @@ EXAMPLES = """\
 
 HOW_OPTIONS_ARE_GIVEN = (
     "Options take one or two dashes; each can also be set in the environment or in the config file. Seconds can have a "
-    "unit: 90, 1.5, 10m, 2h, 1d."
+    "unit: 90, 1.5, 10m, 2h, 1h30m."
 )
 
 EXIT_CODE = (

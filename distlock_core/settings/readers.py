@@ -7,20 +7,22 @@ from distlock_core.model.ttl import LONGEST_BEAT, LONGEST_TTL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 LONGEST = 10**9  # seconds; a larger number is a mistake
 LONGEST_DIGITS = 100
 BETWEEN_NAMES = "\n"
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # seconds
+GO_UNITS = {"\0": 0.001, "s": 1, "m": 60, "h": 3600}  # seconds; \0 stands for ms
 
 
 def read_seconds(text: object) -> float:
-    """A number of seconds, optionally with a unit (10m, 2h, 1d). Fractions are allowed; negative is forever."""
-    number = _decimal(*_unit(text))
-    if number is None or abs(number) > LONGEST:
+    """A number of seconds, or a duration (10m, 2h, 1h30m). Fractions are allowed; negative is forever."""
+    numbers = [_decimal(digits, factor) for digits, factor in _parts(text, UNITS)]
+    seconds = sum(LONGEST + 1 if number is None else number for number in numbers)
+    if abs(seconds) > LONGEST:
         raise ConfigError("a number of seconds")
-    return number
+    return seconds
 
 
 def read_span(text: object) -> float:
@@ -31,11 +33,22 @@ def read_span(text: object) -> float:
     return number
 
 
-def _unit(text: object) -> tuple[object, int]:
-    """A value without its unit, and the unit in seconds."""
-    if not isinstance(text, str) or text.strip()[-1:] not in UNITS:
-        return text, 1
-    return text.strip()[:-1], UNITS[text.strip()[-1]]
+def _parts(text: object, units: Mapping[str, float]) -> list[tuple[object, float]]:
+    """The numbers of a duration with their units in seconds: of 10m, and of 1h30m or 2d07h, as distlock prints it."""
+    if not isinstance(text, str) or text.strip()[-1:] not in units:
+        return [(text, 1)]
+    parts: list[tuple[object, float]] = []
+    digits = ""
+    for one in text.strip():
+        if one not in units:
+            digits += one
+            continue
+        later = bool(parts)
+        if later and (units[one] >= parts[-1][1] or not digits[:1].isdigit() or str(parts[0][0])[:1] in ("-", "+")):
+            return [(None, 1)]
+        parts.append((digits.lstrip("0") or "0" if later else digits, units[one]))
+        digits = ""
+    return parts
 
 
 def _decimal(text: object, factor: float = 1) -> float | None:
@@ -59,17 +72,16 @@ def _has_leading_zero(digits: str) -> bool:
 
 
 def read_go_duration(text: object) -> float:
-    """A duration in Go's form, `5s` or `500ms`; a bare integer is in nanoseconds, as in Go."""
+    """A duration in Go's form, `5s`, `500ms` or `1m30s`; a bare integer is in nanoseconds, as in Go."""
     if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= LONGEST_DIGITS:
         text = 0 if _has_leading_zero(text) else int(text)
     if isinstance(text, int) and not isinstance(text, bool) and 0 < text <= LONGEST * 10**9:
         return text / 1e9
-    for unit, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)):
-        if isinstance(text, str) and text.endswith(unit):
-            seconds = _decimal(text[: -len(unit)], factor)
-            if seconds is not None and 0 < seconds <= LONGEST:
-                return seconds
-            break
+    if isinstance(text, str) and "\0" not in text and text[-1:] in GO_UNITS:
+        numbers = [_decimal(digits, factor) for digits, factor in _parts(text.replace("ms", "\0"), GO_UNITS)]
+        seconds = sum(0 if number is None else number for number in numbers)
+        if None not in numbers and 0 < seconds <= LONGEST:
+            return seconds
     raise ConfigError("a duration like 5s")
 
 
@@ -84,7 +96,7 @@ def read_whole(low: int, high: int) -> Callable[[object], int]:
 
 
 def read_whole_seconds(text: object) -> int:
-    """A whole number of seconds, optionally with a unit (10m, 2h, 1d), up to a year."""
+    """A whole number of seconds, or a duration (10m, 2h, 1h30m), up to a year."""
     return _whole_seconds(text, LONGEST_TTL)
 
 
@@ -94,11 +106,11 @@ def read_beat(text: object) -> int:
 
 
 def _whole_seconds(text: object, longest: int) -> int:
-    digits, factor = _unit(text)
-    number = _whole(digits)
-    if number is None or not 1 <= number * factor <= longest:
+    numbers = [(_whole(digits), int(factor)) for digits, factor in _parts(text, UNITS)]
+    seconds = sum(-1 if number is None else number * factor for number, factor in numbers)
+    if any(number is None for number, _ in numbers) or not 1 <= seconds <= longest:
         raise ConfigError(f"a whole number of seconds from 1 to {longest}")
-    return number * factor
+    return seconds
 
 
 def _whole(text: object) -> int | None:

@@ -9,7 +9,10 @@ from distlock_core.base.columns import columns_of, cut_to, padded
 
 @pytest.mark.parametrize(
     ("text", "width"),
-    [("", 0), ("node-1", 6), ("升级", 4), ("\uff44\uff42", 4), ("é", 1), ("e\u0301x", 2), ("🔒 x", 4), ("ﾊﾟ", 2)],
+    [
+        *(("", 0), ("node-1", 6), ("升级", 4), ("\uff44\uff42", 4), ("é", 1), ("e\u0301x", 2), ("🔒 x", 4), ("ﾊﾟ", 2)),
+        *(("กิ่", 1), ("कु", 1), ("1\ufe0f\u20e3", 1), ("\u1112\u1161\u11ab", 2), ("한글", 4), ("🇩🇪", 2), ("∑ü", 2)),
+    ],
 )
 def test_the_columns_of_a_text(text: str, width: int) -> None:
     assert columns_of(text) == width

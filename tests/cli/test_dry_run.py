@@ -13,6 +13,8 @@ from typing import Any, Callable
 
 import pytest
 
+from distlock_core.cli.option_rules import GOES_WITH
+from distlock_core.testing import Cluster
 from tests.support.doc_blocks import json_documents, recipe
 from tests.support.realm_view import Holding, RealmView, one_line
 from tests.support.time_windows import closed_now
@@ -205,3 +207,58 @@ def test_the_pages_example_looks_like_that(run_distlock: Run, realm: RealmView) 
         assert done.returncode == 0
         then = re.compile(r"since \d\d:\d\d \(\w+\)")
         assert then.sub("since then", done.stderr).strip() == then.sub("since then", expected).strip()
+
+
+DRY = {  # calls of each operation that would change something, and calls that would be refused
+    "run": (["--lock-name=free", "--ttl=60", "--id=me"], ["--lock-name=held", "--slots=3"], ["--lock-name=held"]),
+    "lock": (
+        ["--lock-name=free", "--lock-name=new", "--slots=2"],
+        ["--lock-name=frozen"],
+        ["--lock-name=mine", "--id=me"],
+    ),
+    "unlock": (
+        ["--lock-name=held"],
+        ["--lock-name=held", "--lock-name=mine"],
+        ["--lock-name=free"],
+        ["--lock-name=leased"],
+    ),
+    "break": (["--lock-name=held", "--reason=why", "--yes"], ["--lock-name=leased", "--reason=why", "--yes"]),
+    "freeze": ([], ["--lock-name=free", "--for=60"], ["--lock-name=frozen", "--force"], ["--lock-name=frozen"]),
+    "policy": (["--lock-name=free", "--slots=2"], ["--lock-name=ruled", "--clear"], ["--lock-name=ruled", "--slots=3"]),
+    "prune": (["--older-than=1s"], ["--older-than=1s", "--lock-name=past"]),
+}
+
+
+def test_a_dry_run_of_every_operation_writes_nothing_and_grants_no_lease(
+    run_distlock: Run, realm: RealmView, etcd: Cluster, tmp_path: Path
+) -> None:
+    assert DRY.keys() == GOES_WITH["dry-run"].keys()
+    realm.put("held", OTHERS)
+    realm.put("frozen/freeze", OTHERS)
+    realm.put("__last/past", '1500000000;node-9;{"how":"released"}')
+    for words in (
+        ["--lock-name=mine", "--id=me", "--lock"],
+        ["--lock-name=leased", "--lock", "--ttl=300"],
+        ["--lock-name=ruled", "--policy", "--slots=2"],
+    ):
+        assert run_distlock(*words).returncode == 0
+
+    def leases() -> set[str]:
+        return set(etcd.etcdctl("lease", "list").split())
+
+    unchanged_by: list[str] = []
+    revision, before, ran = realm.revision(), leases(), tmp_path / "ran"
+    for operation, calls in DRY.items():
+        for words in calls:
+            what = ["--", "touch", str(ran)] if operation == "run" else [f"--{operation}"]
+            done = (
+                run_distlock(*words, "--dry-run", "--timeout=0.2", *what)
+                if operation in ("run", "lock")
+                else (run_distlock(*words, "--dry-run", *what))
+            )
+            assert "Traceback" not in done.stderr
+            assert realm.revision() == revision, (operation, words, done.stderr)
+            unchanged_by.append(f"{operation} {done.returncode}")
+    assert {one for one in unchanged_by if one.endswith(" 0")} == {f"{operation} 0" for operation in DRY}
+    assert leases() <= before
+    assert not ran.exists()

@@ -16,8 +16,11 @@ from typing import Any, Callable, NamedTuple, TypeVar
 import pytest
 import yaml
 
+from distlock_core.cli.command_line import parse
+from distlock_core.cli.option_rules import OPERATIONS, UsageError
+from distlock_core.errors import DistlockError
 from distlock_core.settings.load import load
-from distlock_core.settings.options import SETTINGS
+from distlock_core.settings.options import OF_ONE_CALL, SETTINGS
 from distlock_core.testing import Cluster, Proxy
 from tests.support.access_settings import OF_ACCESS
 from tests.support.lease_settings import OF_LEASES
@@ -748,3 +751,22 @@ def test_yaml_is_loaded_only_for_a_file_beyond_the_plain_form(
         )
         loaded.append(done.stdout)
     assert loaded == ["False False False\n", "False False False\n", "True False False\n"]
+
+
+def test_no_option_of_any_table_can_be_given_twice() -> None:
+    tables = [*(one for one in SETTINGS if "option" in one.scope), *OF_ONE_CALL.values()]
+    values = {one.option: "" if one.flag else "=" + one.placeholder.split("|")[0] for one in tables}
+    values.update({"transport": "=http", "window": "=22:00-04:00"}, **dict.fromkeys(OPERATIONS, ""))
+    accepted = []
+    for name, value in values.items():
+        words = [f"--{name}{value}", f"-{name}{value}"]
+        if value and value[1:].isupper() and name not in ("lock-name", "reason", "value"):
+            words = [f"--{name}=1", f"-{name}=1"]
+        try:
+            parse([*words, "--", "true"])
+        except DistlockError as error:
+            if (type(error), error.message) == (UsageError, f"option --{name} is given twice: use it once"):
+                continue
+        accepted.append(name)
+    # Of several windows each counts; a lock that is named twice is refused as such.
+    assert accepted == ["lock-name", "window"]

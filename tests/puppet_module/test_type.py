@@ -43,7 +43,7 @@ def looked(file: Path) -> dict[str, Any]:
 
 def test_a_time_may_have_a_unit(node: ModuleNode, etcd: Cluster, realm_prefix: str) -> None:
     realm = connect(etcd.endpoints, realm_prefix)
-    code, said = node.apply("distlock { 'x': timeout => '0.5s', connect_timeout => '1m' }")
+    code, said = node.apply("distlock { 'x': timeout => '0.5s', connect_timeout => '1m30s' }")
     assert code == CHANGED, said
     code, said = node.apply("distlock { 'x': ensure => unlocked, cooldown => '2m' }")
     assert (code, "is unlocked in 120 s" in said) == (CHANGED, True), said
@@ -53,7 +53,7 @@ def test_a_time_may_have_a_unit(node: ModuleNode, etcd: Cluster, realm_prefix: s
     code, said = node.apply(
         f"""
         distlock::exec {{ 'z':
-          command => ['/bin/true'], timeout => '1m', lock_timeout => '10s', cooldown => '2m',
+          command => ['/bin/true'], timeout => '1m30s', lock_timeout => '10s', cooldown => '2m',
           path    => split('{node.env["PATH"]}', ':'),
         }}
         """

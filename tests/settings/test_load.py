@@ -36,6 +36,7 @@ def no_default_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     [
         *(("5", 5.0), ("0", 0.0), ("-1", -1.0), ("0.25", 0.25), (" 7 ", 7.0), (3, 3.0), (1.5, 1.5), ("1e3", 1000.0)),
         *(("5s", 5.0), ("10m", 600.0), ("1.5h", 5400.0), ("2d", 172800.0), (".5", 0.5)),
+        *(("1h30m", 5400.0), ("3h05m", 11100.0), ("2d07h", 198000.0), ("4m12s", 252.0), ("1d1h1m1.5s", 90061.5)),
     ],
 )
 def test_seconds(text: object, seconds: float) -> None:
@@ -47,6 +48,8 @@ def test_seconds(text: object, seconds: float) -> None:
     [
         *("", "x", "5x", "s", "nan", "inf", "-inf", "1e10", True, None, [5], {}, 10**400, "9" * 500, "400000d"),
         *("010", "-010", "00", "010s", "0x10", "0b1", "1_000", "1:30", "\u0661", "1 0"),  # not decimal, or not to all
+        *("1h30", "30m1h", "1h1h", "-1h30m", "1h-30m", "1h+30m", "h30m", "1hm", "1h 30m", "1h30min", "01h30m"),
+        *("1.2.3s", "1e999s", "1d" * 9, "999999h999999m", "1h\u0663m"),
     ],
 )
 def test_a_text_that_is_no_number_of_seconds(text: object) -> None:
@@ -62,14 +65,46 @@ def test_a_span_is_above_zero(text: object) -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("5s", 5), ("500ms", 0.5), ("2m", 120), ("1h", 3600), ("1.5s", 1.5), (5_000_000_000, 5), ("5000000000", 5)],
+    [
+        ("5s", 5),
+        ("500ms", 0.5),
+        ("2m", 120),
+        ("1h", 3600),
+        ("1.5s", 1.5),
+        ("1m30s", 90),
+        ("1h0m0s", 3600),
+        ("1s500ms", 1.5),
+        (5_000_000_000, 5),
+        ("5000000000", 5),
+    ],
 )
 def test_a_duration_as_go_writes_it(text: object, seconds: float) -> None:
     assert read_go_duration(text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(
-    "text", ["s", "-5s", "0s", 0, "0", "010", "05s", "1_0s", -1, True, None, "", "nans", "5ss", "5 parsecs", 1.5]
+    "text",
+    [
+        "s",
+        "-5s",
+        "0s",
+        0,
+        "0",
+        "010",
+        "05s",
+        "1_0s",
+        -1,
+        True,
+        None,
+        "",
+        "nans",
+        "5ss",
+        "5 parsecs",
+        1.5,
+        "5\0",
+        "1s1m",
+        "1d",
+    ],
 )
 def test_a_text_that_is_no_duration(text: object) -> None:
     with pytest.raises(ConfigError):
@@ -134,12 +169,16 @@ def test_a_quoted_text_is_not_read_as_a_number() -> None:
             read_text(other)
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("60", 60), (60, 60), ("10m", 600), ("366d", 31622400), ("1h", 3600)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("60", 60), (60, 60), ("10m", 600), ("366d", 31622400), ("1h", 3600), ("1h30m", 5400)]
+)
 def test_whole_seconds_may_have_a_unit(text: object, seconds: int) -> None:
     assert read_whole_seconds(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "1.5", "1.5m", "010", "367d", "31622401", "9" * 5000, True, ""])
+@pytest.mark.parametrize(
+    "text", ["0", "-1", "1.5", "1.5m", "1h1.5m", "365d24h1s", "1h30", "010", "367d", "31622401", "9" * 5000, True, ""]
+)
 def test_whole_seconds_have_an_upper_bound(text: object) -> None:
     with pytest.raises(ConfigError, match="a whole number of seconds from 1 to 31622400"):
         read_whole_seconds(text)

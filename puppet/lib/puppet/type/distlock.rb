@@ -96,10 +96,12 @@ Puppet::Type.newtype(:distlock) do
 
   UNITS = { 's' => 1, 'm' => 60, 'h' => 3600, 'd' => 86_400 }.freeze # seconds
 
-  # A number of seconds, or a time with a unit, as 10m. `puppet resource` passes numbers as strings.
+  # A number of seconds, or a time with units, as 10m or 1h30m. `puppet resource` passes numbers as strings.
   def self.seconds(value, word, range)
-    digits, unit = value.to_s.match(/\A(.*?)([smhd]?)\z/m).captures
-    number = Float(digits) * UNITS.fetch(unit, 1)
+    text = value.to_s
+    several = %r{\A(?=\d)(\d+d)?(\d+h)?(\d+m)?(\d+s)?\z}.match?(text)
+    parts = several ? text.scan(%r{(\d+)([dhms])}) : [text.match(/\A(.*?)([smhd]?)\z/m).captures]
+    number = parts.sum { |digits, unit| Float(digits) * UNITS.fetch(unit, 1) }
     raise ArgumentError unless range.cover?(number) && number.finite?
 
     number == number.to_i ? number.to_i : number
