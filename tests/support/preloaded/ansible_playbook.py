@@ -9,11 +9,13 @@ import atexit
 import importlib
 import os
 import sys
+from types import CodeType
 
 from ansible import cli, constants
 from ansible.cli.playbook import main
 from ansible.config import manager
 from ansible.plugins import loader
+from ansible.utils.collection_loader import _collection_finder as collection_finder
 
 from tests.support.preloaded.server import become_requested
 
@@ -37,6 +39,15 @@ DURING_A_RUN = (
 )
 
 
+kept = importlib.import_module("sitecustomize")  # that of the test session, which keeps what is compiled
+
+
+def compile_once(source: str | bytes, filename: str, **_: object) -> CodeType:
+    """In place of `compile`: Ansible's workers compile what their task needs of a collection, each for itself."""
+    code: CodeType = kept.compiled(filename, source.encode() if isinstance(source, str) else source)
+    return code
+
+
 def import_plugins() -> None:
     """Of the kinds that each run imports all of, and reads the documentation of."""
     loader.init_plugin_loader()
@@ -52,8 +63,12 @@ for name in DURING_A_RUN:
         importlib.import_module(name)
     except ImportError:
         pass  # another version of Ansible or Python
+if kept.FOLDER:
+    collection_finder.compile = compile_once
 import_plugins()
 become_requested()
+# As in sitecustomize: Python reads a module byte by byte from its standard input where this is set.
+os.environ.pop("PYTHONUNBUFFERED", None)
 cli.init_plugin_loader = lambda _=None: None  # that is done
 # The folder for the files of this run alone, which Ansible makes at its start.
 atexit.unregister(manager.cleanup_tmp_file)
