@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from distlock_core.embedded.binary import BinaryNotFound, etcd_version, find_etcd, find_etcdctl
 from distlock_core.embedded.member import READY_TIMEOUT, Member, NotStarted
@@ -50,6 +50,7 @@ class Cluster:
         port: int | None = None,
         timeout: float = READY_TIMEOUT,
         tls: Tls | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> Cluster:
         """Start `members` members and return when all of them answer.
 
@@ -57,7 +58,8 @@ class Cluster:
         `data_dir` is kept: the same folder later continues with the same data and ports, since a cluster identifies its
         members by their ports. Without it, stop() removes everything. `election_ms` must be at least five times
         `heartbeat_ms`; a lease's TTL has a minimum of 1.5 election timeouts, rounded up to whole seconds. `fsync=False`
-        is faster and only for tests; etcd before 3.5 ignores it. With `tls`, clients connect with TLS.
+        is faster and only for tests; etcd before 3.5 ignores it. With `tls`, clients connect with TLS. `env` is
+        added to the environment of the members.
 
         Raises BinaryNotFound, NotStarted or NotReady (with the tail of the log), OSError.
         """
@@ -67,7 +69,7 @@ class Cluster:
             options.append("--unsafe-no-fsync")
         options += [*(tls.flags if tls else ()), *extra_args]
         for attempt in range(1, _TRIES + 1):
-            cluster = cls._prepare(members, etcd, data_dir, options, port, tls)
+            cluster = cls._prepare(members, etcd, data_dir, options, port, tls, env or {})
             try:
                 cluster._start_all(timeout)
                 return cluster
@@ -178,6 +180,7 @@ class Cluster:
         options: Sequence[str],
         port: int | None,
         tls: Tls | None,
+        env: Mapping[str, str],
     ) -> Cluster:
         scratch = tempfile.mkdtemp(prefix="distlock-etcd-")
         home = os.path.abspath(data_dir or scratch)
@@ -207,7 +210,7 @@ class Cluster:
                 *options,
             ]
             log = os.path.join(scratch, f"{name}.log")
-            members.append(Member(name, client_url, peer_url, folder, log, argv, tls.context() if tls else None))
+            members.append(Member(name, client_url, peer_url, folder, log, argv, tls.context() if tls else None, env))
         return cls(members, etcd=etcd, scratch=scratch, keeps_data=data_dir is not None, tls=tls)
 
     def _start_all(self, timeout: float) -> None:

@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import time
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from distlock_core.embedded.spawn import spawn
 
@@ -39,6 +39,7 @@ class Member:
         log: str,
         argv: Sequence[str],
         tls: ssl.SSLContext | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.client_url = client_url
@@ -47,6 +48,7 @@ class Member:
         self.log = log
         self._argv = list(argv)
         self._tls = tls
+        self._env = dict(env or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._paused = False
 
@@ -67,7 +69,7 @@ class Member:
         # Settings of the system's etcd must not affect this one.
         env = {key: value for key, value in os.environ.items() if not key.startswith("ETCD")}
         with open(self.log, "ab") as log:
-            self._process = spawn(self._argv, env=env, output=log)
+            self._process = spawn(self._argv, env={**env, **self._env}, output=log)
         self._paused = False
 
     def stop(self, timeout: float = STOP_TIMEOUT) -> None:

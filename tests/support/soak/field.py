@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from distlock_core.embedded.spawn import spawn
-from distlock_core.testing import Cluster, Member
+from distlock_core.testing import Cluster, Member, find_etcd
+from tests.support.etcd_fixtures import thrifty
 from tests.support.paths import ROOT
 from tests.support.soak.spans import Span, clock, read
 
@@ -107,7 +108,8 @@ class Field:
 
     def __init__(self, ttl: int, contenders: int, etcd: str | None = None, kind: str = "") -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="distlock-soak-")
-        self.cluster = Cluster.start(3, etcd=etcd, heartbeat_ms=100, election_ms=600, fsync=False)
+        env = thrifty(etcd or find_etcd())
+        self.cluster = Cluster.start(3, etcd=etcd, heartbeat_ms=100, election_ms=600, fsync=False, env=env)
         arguments = [",".join(self.cluster.endpoints), PREFIX, NAME, str(ttl), kind]
         self.contenders = [Contender(place, Path(self._scratch.name), arguments) for place in range(1, contenders + 1)]
         self._later: list[Later] = []
