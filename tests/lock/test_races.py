@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 import time
 from functools import partial
@@ -21,7 +19,7 @@ from distlock_core.lock.ticket import Ticket, take_tickets
 from distlock_core.model.keys import Keys, Place
 from distlock_core.model.record import Record
 from distlock_core.testing import Proxy
-from tests.support.paths import ROOT
+from tests.support.racing import race
 from tests.support.scene import BOUND, GRANT, PROMPT, TXN, Scene, gateway, puts
 
 Meanwhile = Callable[[Scene], object]
@@ -158,17 +156,8 @@ def test_a_ticket_claims_only_when_none_is_older(scene_each: Scene, older: bool)
 
 def test_two_processes_racing_never_hold_together(scene_each: Scene, tmp_path: Path) -> None:
     turns = 100  # of each: 200 in all
-    argv = [sys.executable, str(ROOT / "tests/support/racer.py")]
-    argv += [scene_each.cluster.endpoints[0], scene_each.prefix, str(tmp_path), str(turns)]
-    racers = [subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    try:
-        for racer in racers:
-            _, said = racer.communicate(timeout=90)
-            assert racer.returncode == 0, said
-    finally:
-        for racer in racers:
-            racer.kill()
-            racer.wait()
+    with race("racer", [(scene_each.cluster.endpoints[0], scene_each.prefix, str(tmp_path), str(turns))] * 2) as racers:
+        racers.end(90)
     assert (tmp_path / "counter").read_text() == str(2 * turns)
     tokens = [int(line) for line in (tmp_path / "tokens").read_text().split()]
     assert tokens == sorted(set(tokens))

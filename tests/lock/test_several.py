@@ -25,7 +25,7 @@ from distlock_core.model.checks import MOST_LOCKS
 from distlock_core.model.keys import Keys, Place
 from distlock_core.model.record import Record
 from distlock_core.testing import Cluster, Proxy
-from tests.support.paths import ROOT
+from tests.support.racing import race
 from tests.support.scene import BOUND, GRANT, PROMPT, TXN, Scene, deletes, gateway, puts, puts_under, until
 
 BOTH = ["rack", "web"]
@@ -103,19 +103,10 @@ def test_each_lock_has_its_token_and_its_hold(scene: Scene) -> None:
 
 
 def test_opposite_orders_never_deadlock_and_never_hold_together(scene: Scene, tmp_path: Path) -> None:
-    turns = 250  # of each: 500 in all, and as many that hold one of them alone
-    argv = [sys.executable, str(ROOT / "tests/support/crossing_racer.py")]
-    argv += [scene.cluster.endpoints[0], scene.prefix, str(tmp_path), str(turns)]
-    orders = [["a", "b"], ["b", "a"], ["a"]]
-    racers = [subprocess.Popen([*argv, *names], stderr=subprocess.PIPE, text=True) for names in orders]
-    try:
-        for racer in racers:
-            _, said = racer.communicate(timeout=150)
-            assert racer.returncode == 0, said
-    finally:
-        for racer in racers:
-            racer.kill()
-            racer.wait()
+    turns = 100  # of each: 200 in all, and half as many that hold one of them alone
+    words = (scene.cluster.endpoints[0], scene.prefix, str(tmp_path), str(turns))
+    with race("crossing_racer", [(*words, *names) for names in (("a", "b"), ("b", "a"), ("a",))]) as racers:
+        racers.end(100)
     scene.assert_clean()
 
 

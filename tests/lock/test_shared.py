@@ -35,7 +35,7 @@ from distlock_core.lock.ticket import Ticket, take_tickets
 from distlock_core.model.keys import Keys, Place
 from distlock_core.model.record import HoldEnd, Record
 from distlock_core.testing import Cluster, Proxy
-from tests.support.paths import ROOT
+from tests.support.racing import race
 from tests.support.scene import BOUND, GRANT, PROMPT, REVOKE, TXN, Scene, deletes, gateway, puts, puts_under, until
 
 Meanwhile = Callable[[Scene], object]
@@ -234,20 +234,11 @@ def test_twenty_shared_and_five_exclusive_processes_never_overlap_wrongly_and_al
     scene: Scene, tmp_path: Any
 ) -> None:
     """Each notes in one file, under the lock, when it begins and ends."""
-    argv = [sys.executable, str(ROOT / "tests/support/sharing_racer.py"), scene.cluster.endpoints[0], scene.prefix]
     kinds = ["shared"] * 20 + ["exclusive"] * 5
     random.shuffle(kinds)
-    racers = [
-        subprocess.Popen([*argv, str(tmp_path / "log"), kind, "4"], stderr=subprocess.PIPE, text=True) for kind in kinds
-    ]
-    try:
-        for racer in racers:
-            _, said = racer.communicate(timeout=150)
-            assert racer.returncode == 0, said
-    finally:
-        for racer in racers:
-            racer.kill()
-            racer.wait()
+    words = (scene.cluster.endpoints[0], scene.prefix, str(tmp_path / "log"))
+    with race("sharing_racer", [(*words, kind, "4") for kind in kinds]) as racers:
+        racers.end(100)
     inside = {"shared": 0, "exclusive": 0}
     turns = dict.fromkeys(inside, 0)
     most = 0

@@ -1,4 +1,4 @@
-"""One of several processes that race for the same locks: crossing_racer.py ENDPOINT PREFIX FOLDER TURNS NAME...
+"""One of several processes that race for the same locks.
 
 Its work inside is safe only without another one inside of any of these locks: for each it makes a file that must not
 exist.
@@ -7,7 +7,6 @@ exist.
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 from distlock_core import connect
@@ -22,6 +21,3 @@ def main(endpoint: str, prefix: str, folder: str, turns: str, *names: str) -> No
                 os.close(os.open(Path(folder, name), os.O_CREAT | os.O_EXCL))
             for name in names:
                 Path(folder, name).unlink()
-
-
-main(*sys.argv[1:])

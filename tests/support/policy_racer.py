@@ -1,4 +1,4 @@
-"""One of many processes that race for the slots of a lock: policy_racer.py ENDPOINT PREFIX STOP.
+"""One of many processes that race for the slots of a lock.
 
 It acquires and releases the lock again and again, until the file STOP exists. It assumes one slot: the policy says how
 many there are.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 import time
 
 from distlock_core import AcquireTimeout, EtcdUnavailable, connect
@@ -21,7 +20,4 @@ def main(endpoint: str, prefix: str, stop: str) -> None:
             with realm.lock("web", timeout=2):
                 time.sleep(random.uniform(0.02, 0.06))
         except (AcquireTimeout, EtcdUnavailable):
-            pass  # fifty processes, and what else runs here, may be too much for an etcd
-
-
-main(*sys.argv[1:])
+            pass  # a dozen processes, and what else runs here, may be too much for an etcd

@@ -1,4 +1,4 @@
-"""One of several processes that race for a lock: racer.py ENDPOINT PREFIX FOLDER TURNS.
+"""One of several processes that race for a lock.
 
 Its work inside is safe only without another one inside: it makes a file that must not exist, and increments a counter
 by reading and writing it.
@@ -7,7 +7,6 @@ by reading and writing it.
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 from distlock_core import connect
@@ -24,6 +23,3 @@ def main(endpoint: str, prefix: str, folder: str, turns: str) -> None:
                 file.write(f"{lock.token}\n")
             counter.write_text(str(count + 1))
             inside.unlink()
-
-
-main(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""One of several processes that share a lock or hold it alone: sharing_racer.py ENDPOINT PREFIX LOG KIND TURNS.
+"""One of several processes that share a lock or hold it alone.
 
 Under the lock it appends `begin KIND` to the log, and `end KIND` before it releases.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 import time
 
 from distlock_core import connect
@@ -22,6 +21,3 @@ def main(endpoint: str, prefix: str, log: str, kind: str, turns: str) -> None:
             os.write(file, f"begin {kind}\n".encode())
             time.sleep(random.uniform(0.02, 0.06))
             os.write(file, f"end {kind}\n".encode())
-
-
-main(*sys.argv[1:])
