@@ -18,15 +18,28 @@ from distlock_core.testing import Proxy
 from tests.support.etcd_view import Etcd
 from tests.support.lease_view import DISTLOCK, Run
 from tests.support.process_trees import LOST, STAMP, Next, Spawn, Tree, figure, finish, growing_tree
-from tests.support.processes import BOUND, Output, Process, is_running, is_stopped, python, status_of, wait_until
+from tests.support.processes import (
+    BOUND,
+    Output,
+    Process,
+    is_running,
+    is_stopped,
+    pause,
+    python,
+    status_of,
+    wait_until,
+)
 
 LEASED = ("--lock-name=x", "--ttl=30")
 CUT_OFF = ("--lock-name=x", "--ttl=8", "--refresh=0.8", "--kill-after=3")
+# The command is asked to end 3 s after the last renewal, which is at most 0.8 s before the cut.
+CROWD_CUT_OFF = ("--lock-name=x", "--ttl=6", "--refresh=0.8", "--kill-after=3")
+CALM = 1.5  # seconds after the cut until a crowd takes the cores from everybody
 NOT_KILLABLE = 3
 
-# N processes that note their last sign of life in shared memory. They ignore SIGTERM, as do a few that fork and exit
-# without end, each in a new session. Some work without a pause once the file "go" is there. All
-# of them end when the file "end" is there, and after a minute in any case.
+# N processes that note their last sign of life in shared memory, and ignore SIGTERM. Once the file "go" is there, some
+# work without a pause, and a few more fork and exit without end, each in a new session. All of them end when the file
+# "end" is there, and after a minute in any case.
 CROWD = """
 import mmap, os, signal, struct, sys, time
 folder, many, hydras, busy = sys.argv[1], *map(int, sys.argv[2:])
@@ -49,6 +62,9 @@ for number in range(many):
                 time.sleep(0.25)
 for number in range(many, many + hydras):
     if os.fork() == 0:
+        while not os.path.exists(go):
+            live(number)
+            time.sleep(0.25)
         while True:
             live(number)
             if os.fork():
@@ -146,13 +162,14 @@ def test_a_large_or_restless_tree_is_dead_before_the_next_one_starts(
     if may_take_precedence and os.geteuid() != 0:
         pytest.skip("only root may raise its priority")
     with crowd(tmp_path / "crowd", many, hydras, busy) as all_of_it:
-        command = (DISTLOCK, *CUT_OFF, "--", *all_of_it.command)
+        command = (DISTLOCK, *CROWD_CUT_OFF, "--", *all_of_it.command)
         if os.geteuid() == 0 and not may_take_precedence:
             command = ("setpriv", "--bounding-set=-sys_nice", *command)
         process = spawn_distlock(*command[1:], command=command[0], env={"DISTLOCK_ENDPOINTS": proxy.url})
         Output(process.stdout).until("crowd")
         follower = Next(spawn_distlock(*Next.command("x")))
         proxy.blackhole()
+        pause(CALM)
         all_of_it.get_busy()
         started = follower.started()
         last = all_of_it.last_sign_of_life()
