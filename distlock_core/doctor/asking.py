@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from distlock_core.settings.options import Settings
 
 AGAIN = 1.0  # seconds that the second look at all endpoints may take
+WITH_USERS = "while auth is on"  # in the reason of a gateway that refuses a certificate with a common name
 NO_READS = "no endpoint serves reads"
 
 
@@ -79,14 +80,15 @@ class Asking:
     def _rights(self, facts: Sequence[EndpointFacts]) -> list[Finding]:
         access = self._etcd.site.access
         who = _who(access)
-        has_users = any(one.wants_user for one in facts)
+        # A client certificate with a common name is a user of its own, whom only gRPC takes.
+        has_users = any(one.wants_user or WITH_USERS in one.no_gateway for one in facts)
         try:
             granted = ask_rights(self._etcd, self._prefix, self._keys(), self._patience)
         except AccessDenied as denied:
             advice = "set user and password for a user of etcd, see docs/security.md"
             return [Finding("user", BAD, denied.message, "", advice), skipped("rights", "etcd refuses this client")]
         if has_users or access is None or not access.user:
-            words = f"etcd accepts {who}" if has_users else "etcd asks for no user"
+            words = f"{who} is accepted" if has_users else "etcd asks for no user"
             user = Finding("user", OK, words, facts={"auth": has_users})
         else:
             message = f"{who} is not needed: etcd's authentication is off, and anybody who reaches it may do everything"

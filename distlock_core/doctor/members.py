@@ -27,7 +27,8 @@ FULL_ADVICE = (
 def judge_members(found: Sequence[EndpointFacts], why_no_endpoint: str) -> Iterator[Finding]:
     """The findings about the members of a cluster, from what its endpoints have answered."""
     if why_no_endpoint:
-        yield Finding("endpoint", BAD, why_no_endpoint, advice="check discovery_srv, or set endpoints")
+        grade = WARN if any(one.status is not None for one in found) else BAD
+        yield Finding("endpoint", grade, why_no_endpoint, advice="check discovery_srv, or set endpoints")
     for one in found:
         yield _endpoint(one, [other for other in found if other is not one])
     answering = [one for one in found if one.status is not None]

@@ -88,10 +88,11 @@ def test_without_an_answer_there_is_no_quorum_and_nothing_is_said_about_versions
     assert "database" not in found
 
 
-def test_a_domain_without_records_is_bad() -> None:
-    found = judged(endpoint(1), why_no_endpoint="SRV records of example.com (there are none)")
-    assert "SRV records" in found["endpoint"][0].message
-    assert found["endpoint"][0].status == "bad"
+def test_a_domain_without_records_is_bad_where_no_other_endpoint_answers() -> None:
+    why = "SRV records of example.com (there are none)"
+    for found, grade in (((endpoint(1),), "warn"), ((AWAY,), "bad"), ((), "bad")):
+        one = judged(*found, why_no_endpoint=why)["endpoint"][0]
+        assert (one.status, one.message) == (grade, why)
 
 
 @pytest.mark.parametrize(
