@@ -343,6 +343,8 @@ def test_show_names_the_holder_and_the_waiters_in_order(
         f"  token     {holder.token}",
         "  lifetime  persistent",
         f"  host      {host}, pid {holder.process.pid}",
+        "  process   running",
+        "  machine   this one, not restarted since",
         "  waiting   2",
         rf'  {1:8}\. node-2 on {host} since \d\d:\d\d: "reason 2"',
         rf'  {2:8}\. node-3 on {host} since \d\d:\d\d: "reason 3"',
