@@ -67,6 +67,7 @@ EXAMPLES = {
     "ansible/tasks/backup.yml": "tests/ansible_collection/test_ansible_examples.py",
     "ansible/tasks/schema_change.yml": "tests/ansible_collection/test_ansible_examples.py",
     "ansible/tasks/upgrade.yml": "tests/ansible_collection/test_ansible_examples.py",
+    "counter.py": "tests/command/test_fencing.py",
     "cron/backup": "tests/docs/test_recipes.py",
     "cron/distlock-metrics": "tests/cli/test_metrics_operation.py",
     "name_server/names.py": "tests/docs/test_examples.py",
