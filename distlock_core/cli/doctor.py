@@ -8,7 +8,8 @@ from distlock_core.cli.hint import advice
 from distlock_core.cli.json_output import as_json
 from distlock_core.cli.outcome import OK, out
 from distlock_core.errors import ConfigError
-from distlock_core.lock.realm import examine
+from distlock_core.lock.examine import examine
+from distlock_core.lock.realm import parts_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _examine(request: Request) -> Examination:
     if problems and not settings.given & {"endpoints", "discovery_srv"}:
         return examine_settings(settings.prefix, settings, problems)
     try:
-        return examine(realm(request), settings.lock_names, settings, problems)
+        return examine(parts_of(realm(request)), settings.lock_names, settings, problems)
     except ConfigError as error:
         return examine_settings(settings.prefix, settings, (*problems, error.message))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from distlock_core.base.deadline import Patience
-from distlock_core.base.value import Value
 from distlock_core.errors import ConfigError
 from distlock_core.lock.lease import TICKET_TTL
 from distlock_core.lock.lock import Lock
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
     from distlock_core.base.deadline import Cancel
     from distlock_core.doctor.finding import Examination
-    from distlock_core.doctor.locks import RealmFacts
     from distlock_core.etcd.client import Etcd
     from distlock_core.events.watch import Watching
     from distlock_core.history.history import History
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from distlock_core.lock.freeze import FreezeKey
     from distlock_core.lock.loss_reasons import Loss
     from distlock_core.lock.prune import Pruned
+    from distlock_core.lock.realm_parts import RealmParts
     from distlock_core.lock.spec import Gate
     from distlock_core.lock.wait_until import Obstacle, Reached
     from distlock_core.model.freeze import Freeze
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from distlock_core.model.policy import Policy
     from distlock_core.model.policy_change import PolicyChange
     from distlock_core.model.windows import Windows
-    from distlock_core.settings.options import Settings
 
 
 class Realm:
@@ -404,7 +402,9 @@ class Realm:
         With `names` only the locks that are named, and what this user needs for them. It works while etcd is away, and
         changes nothing in etcd. Each endpoint gets the connect timeout, all at once. Raises `ConfigError`.
         """
-        return examine(self, names, None, (), cancel)
+        from distlock_core.lock.examine import examine
+
+        return examine(parts_of(self), names, None, (), cancel)
 
     def prune(self, older_than: float, *, dry_run: bool = False, cancel: Cancel | None = None) -> Pruned:
         """Delete the notes on how the last hold of a lock ended that are older than `older_than` seconds.
@@ -556,43 +556,9 @@ def _windows(text: str) -> Windows:
 # For code that looks after a hold of another process, or has settings. Not part of the library's public interface.
 
 
-class RealmParts(Value):
-    """What a realm is made of, for requests that are none of its own verbs."""
-
-    etcd: Etcd
-    prefix: str
-    mutex: str
-    connect_timeout: float
-    release_timeout: float
-    state_dir: str | None
-
-    def keys(self, name: str) -> Keys:
-        """The keys of a lock. Raises `ConfigError`."""
-        return Keys(self.prefix, check_name(name, self.mutex), self.mutex)
-
-
 def parts_of(realm: Realm) -> RealmParts:
     """What this realm is made of."""
+    from distlock_core.lock.realm_parts import RealmParts
+
     times = (realm._connect_timeout, realm._release_timeout)
     return RealmParts(realm._etcd, realm.prefix, realm._mutex, *times, realm._state_dir)
-
-
-def examine(
-    realm: Realm,
-    names: str | Sequence[str],
-    settings: Settings | None,
-    problems: Sequence[str],
-    cancel: Cancel | None = None,
-) -> Examination:
-    """`Realm.doctor()`, with the settings that have led to the realm, and what is wrong with them."""
-    from distlock_core.doctor.asking import Asking
-    from distlock_core.lock.realm_facts import read_realm_facts
-
-    locks = realm._locks(names) if names else ()
-
-    def read(patience: Callable[[], Patience]) -> RealmFacts:
-        return read_realm_facts(realm._etcd, realm.prefix, realm._mutex, locks, realm._state_dir, patience)
-
-    plain = [keys.name for keys in locks]
-    asking = Asking(realm._etcd, realm.prefix, realm._mutex, plain, realm._connect_timeout, read, cancel)
-    return asking.run(settings, problems)

@@ -19,8 +19,9 @@ from distlock_core.connection import realm_of
 from distlock_core.errors import Frozen, LockNotFound, NotFrozen, NotSettled
 from distlock_core.events.follow import FROZEN, THAWED
 from distlock_core.hints import REPLACE_FREEZE, Hint
+from distlock_core.lock.examine import examine
 from distlock_core.lock.holder_life import HolderLife
-from distlock_core.lock.realm import examine
+from distlock_core.lock.realm import parts_of
 from distlock_core.model.wording import are, is_frozen_by
 from distlock_core.process.identity import trace_of
 
@@ -102,7 +103,7 @@ def explain(settings: Settings, tool: Tool) -> Result:
 def doctor(settings: Settings, name: Sequence[str] | str | None, tool: Tool) -> Result:
     """All findings about etcd, this machine's access to it, and these locks or the whole realm."""
     reach = dict(settings.realm_arguments)
-    found = examine(realm_of(settings), name or (), settings, ())
+    found = examine(parts_of(realm_of(settings)), name or (), settings, ())
     fields = found.fields(lambda hint: tool.advice(hint, reach))
     shown = [known(one) for one in fields["settings"] if one["source"] != "default"]
     return {**fields, "findings": [known(one) for one in fields["findings"]], "settings": shown}
