@@ -43,7 +43,7 @@ class HookProcess:
             opened += os.pipe()
             opened += os.pipe()
             orders, self._orders, self._answers, answers = opened
-            # Blocked until the process is a session of its own: a signal of the terminal is for distlock.
+            # Blocked there for good: what a terminal or a service manager sends to all is for distlock, which ends it.
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, CATCHABLE)
             try:
                 parent = os.fork()
@@ -110,7 +110,6 @@ def _leave_and_serve(orders: int, answers: int, line: str, seconds: float) -> No
         for number in CATCHABLE:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # distlock may be gone before the answer
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         text = b""
         while not text.endswith(b"\n"):
             found = os.read(orders, CHUNK)

@@ -68,13 +68,18 @@ def events(folder: Path) -> list[str]:
 
 def is_left(mark: str) -> bool:
     """True if a process lives whose environment has this."""
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if mark.encode() in path.read_bytes() and int(path.parent.name) != os.getpid():
-                return True
-        except OSError:
-            pass
-    return False
+    return any(_has(path, mark) for path in Path("/proc").glob("[0-9]*/environ"))
+
+
+def _has(environ: Path, mark: str) -> bool:
+    return mark.encode() in _read(environ)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""  # of a process that has ended
 
 
 @pytest.fixture
@@ -322,6 +327,29 @@ def test_a_hook_has_no_descriptor_of_distlock_or_of_its_caller(spawn_distlock: S
     *shown, group, session = process.stderr.read().split()
     assert set(shown) <= {"0", "1", "2", "3"}  # 3: that of the listing itself
     assert str(process.pid) not in (group, session)  # so Ctrl-C does not reach it
+
+
+def test_a_signal_to_all_of_a_service_ends_no_hook_that_is_still_to_run(
+    spawn_distlock: Spawn, tmp_path: Path, mark: str
+) -> None:
+    """As systemd's KillMode=control-group sends it, to the processes that wait to run a hook, too."""
+    process = spawn_distlock(
+        "--lock-name=x", "--on-acquired=echo $PPID", "--on-released=echo released", "--", "sleep", "60"
+    )
+    served = int(process.stderr.readline())
+
+    def waiting() -> set[int]:
+        """Whatever is around but distlock, its command, and the process of the hook that has run."""
+        around = {path.parent for path in Path("/proc").glob("[0-9]*/environ") if _has(path, mark)}
+        names = {int(folder.name): _read(folder / "cmdline") for folder in around}
+        return {pid for pid, name in names.items() if not name.startswith(b"sleep")} - {process.pid, served}
+
+    (pid,) = wait_until(lambda: found if len(found := waiting()) == 1 else None, "the start of the command")
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(pid, number)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(BOUND) == 128 + signal.SIGTERM
+    assert process.stderr.read() == "released\n"
 
 
 @pytest.mark.parametrize("event", ["acquired", "released"])
