@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import Callable
 
 import pytest
 
+from distlock_core.testing import Cluster
 from tests.support.etcd_view import Etcd
 from tests.support.interpreters import interpreter
 from tests.support.needs import missing
 from tests.support.once import once
 from tests.support.paths import ROOT
 from tests.support.processes import wait_until
-from tests.support.salt_minions import BIN, SYNCED, Minion, synced
+from tests.support.salt_minions import BIN, SYNCED, MasterAlone, Minion, clean_environment, synced
 
 pytestmark = [pytest.mark.gates, pytest.mark.timeout(900)]  # the first time, a package index is waited for
 PAGE = ROOT / "docs" / "salt.md"
@@ -76,6 +78,26 @@ kept back:
     - name: touch {touched}
     - require:
       - distlock: refused
+"""
+
+
+# What a minion's loop does with a beacon, while one of its jobs acquires a lock.
+BEACON = """
+import json, sys, time, salt.config, salt.loader
+opts = salt.config.minion_config(sys.argv[1] + "/minion")
+opts["grains"] = {}
+modules = salt.loader.minion_mods(opts)
+beacons = salt.loader.beacons(opts, modules)
+config = [{"locks": ["by*"]}, {"_beacon_name": "distlock"}]
+valid, events = beacons["distlock.validate"](config[:1]), beacons["distlock.beacon"](config)
+until = time.monotonic() + 60
+while not events and time.monotonic() < until:
+    modules["distlock.lock"]("by it")
+    modules["distlock.unlock"]("by it")
+    time.sleep(0.2)
+    events = beacons["distlock.beacon"](config)
+beacons["distlock.close"](config)
+print(json.dumps([valid, events[0]["tag"], events[0]["owner"]]))
 """
 
 
@@ -143,3 +165,43 @@ def test_the_page_claims_what_is_tested() -> None:
         f"Tested with Salt {said.stdout.split()[1]}, and with `salt-call` of {' and '.join(reversed(RELEASES))}."
         in text
     )
+
+
+@pytest.mark.parametrize("version", RELEASES)
+def test_the_runner_and_the_beacon_work_with_each_salt(
+    new_minion: Callable[..., Minion],
+    keys: Etcd,
+    etcd: Cluster,
+    realm_prefix: str,
+    version: str,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "distlock_core").symlink_to(ROOT / "distlock_core")
+    bin_folder, env = salt(version, tmp_path_factory), {**clean_environment(), "PYTHONPATH": str(package)}
+    section = {"endpoints": list(etcd.endpoints), "prefix": realm_prefix}
+    folder = tmp_path / "master"
+    folder.mkdir()
+    master = MasterAlone(folder, {"distlock": section, "runner_dirs": [str(ROOT / "salt/_runners")]})
+    keys.lock("busy")
+
+    def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*words], env=env, capture_output=True, text=True, timeout=120, check=False)
+
+    done = run(bin_folder / "salt-run", "--config-dir", master.folder, "--out=json", "distlock.unlock", "busy")
+    assert done.returncode == 1, (done.stdout, done.stderr)
+    assert json.loads(done.stdout).startswith("busy is held by ")
+    done = run(bin_folder / "salt-run", "--config-dir", master.folder, "--out=json", "distlock.show", "busy")
+    assert (done.returncode, json.loads(done.stdout)[0]["lock"]) == (0, "busy")
+
+    minion = new_minion(
+        distlock=section,
+        module_dirs=[str(ROOT / "salt/_modules")],
+        beacons_dirs=[str(ROOT / "salt/_beacons")],
+    )
+    done = run(bin_folder / "python", "-c", BEACON, minion.folder)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    valid, tag, owner = json.loads(done.stdout)
+    assert (valid[0], tag, owner) == (True, "lock/by it/acquired", "salt:m0")
