@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -135,6 +136,9 @@ def test_each_end_is_told_from_the_others(scene: Scene) -> None:
     minion.until(("acquired", "go"))
     scene.delete("go")
     minion.until(("released", "go"))  # which writes no note when it releases
+    scene.put("rebooted", '1795263499;node-1;{"run": "before"}')
+    scene.put("rebooted", '1795263599;node-1;{"run": "after", "taken_over": true}')
+    minion.until(("acquired", "rebooted"), ("released", "rebooted"), ("acquired", "rebooted"))
     realm.freeze("kept", reason="audit", owner="alice")
     realm.freeze(owner="alice")
     realm.thaw()
@@ -223,11 +227,14 @@ def test_a_beacon_that_nobody_calls_any_more_ends_by_itself(scene: Scene, monkey
 def test_a_forked_job_neither_uses_nor_ends_it(scene: Scene) -> None:
     minion = Minion(scene)
     minion.begin()
-    pid = os.fork()
-    if pid == 0:
-        found = running()
-        close()
-        os._exit(0 if found is not None and not found.is_alive else 1)
+    found = present(running())
+    with found._guard:  # the thread is at work in the moment of the fork, and so for ever in the child
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(20)
+            is_alive = found.is_alive
+            close()
+            os._exit(1 if is_alive else 0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     with scene.realm().lock("db"):
         pass
