@@ -326,9 +326,11 @@ def test_a_lock_left_by_a_dead_run_without_a_keeper_is_its_nodes_at_once(
     nodes = [new_node(name, whole_run=True, prerun_command=acquire) for name in ("db1", "db2")]
     run = at_work(nodes[0], guarded)
     token = present(holder()).token
-    for pid in (present(present(holder()).keeper), run.pid, present(guarded.pid)):
+    keeper = present(present(holder()).keeper)
+    for pid in (keeper, run.pid, present(guarded.pid)):
         os.kill(pid, signal.SIGKILL)
     run.wait()
+    wait_until(lambda: not os.path.exists(f"/proc/{keeper}"), "its zombie is gone, whose pid counts as a keeper's")
     assert nodes[1].apply(look(tmp_path))[0] == 1
     code, said = nodes[0].apply(look(tmp_path))
     assert code == CHANGED, said
