@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from distlock_core.cli.hooks import Hooks
+    from distlock_core.settings.salvage import Problems
 
 REPEATED = ("window",)  # several of them are a list
 STDOUT = "-"  # in place of a file's name
@@ -72,7 +73,7 @@ class Request(Value):
     metrics_file: str | None = None
     until: str = "free"
     hooks: Hooks | None = None
-    problems: tuple[str, ...] = ()
+    problems: Problems | None = None
 
 
 class AdviceData:
@@ -157,10 +158,10 @@ def parse(arguments: Sequence[str]) -> Request:
     )
 
 
-def _load(operation: str, given: Mapping[str, Any], names: Mapping[str, str]) -> tuple[Settings, tuple[str, ...]]:
+def _load(operation: str, given: Mapping[str, Any], names: Mapping[str, str]) -> tuple[Settings, Problems | None]:
     """The settings; for `doctor` as far as they can be read, and what is wrong with the others."""
     if operation != "doctor":
-        return load(given, names=names), ()
+        return load(given, names=names), None
     from distlock_core.settings.salvage import salvage
 
     return salvage(given, names)

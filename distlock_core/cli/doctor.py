@@ -10,6 +10,7 @@ from distlock_core.cli.outcome import OK, out
 from distlock_core.errors import ConfigError
 from distlock_core.lock.examine import examine
 from distlock_core.lock.realm import parts_of
+from distlock_core.settings.salvage import Problems
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,13 +40,14 @@ def doctor(request: Request) -> int:
 def _examine(request: Request) -> Examination:
     from distlock_core.doctor.asking import examine_settings
 
-    settings, problems = request.settings, request.problems
-    if problems and not settings.given & {"endpoints", "discovery_srv"}:
-        return examine_settings(settings.prefix, settings, problems)
+    settings, (messages, lacks_file) = request.settings, request.problems or Problems()
+    if lacks_file and not settings.given & {"endpoints", "discovery_srv"}:
+        return examine_settings(settings.prefix, settings, messages)
+    knows_realm = not lacks_file or "prefix" in settings.given
     try:
-        return examine(parts_of(realm(request)), settings.lock_names, settings, problems)
+        return examine(parts_of(realm(request)), settings.lock_names, settings, messages, knows_realm=knows_realm)
     except ConfigError as error:
-        return examine_settings(settings.prefix, settings, (*problems, error.message))
+        return examine_settings(settings.prefix, settings, (*messages, error.message))
 
 
 def _text(found: Examination, *, quiet: bool, verbose: bool) -> str:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 AGAIN = 1.0  # seconds that the second look at all endpoints may take
 WITH_USERS = "while auth is on"  # in the reason of a gateway that refuses a certificate with a common name
+NO_PREFIX = "which realm is meant is unknown, as the settings are wrong or cannot be read"
 NO_READS = "no endpoint serves reads"
 
 
@@ -55,15 +56,16 @@ class Asking:
         self._read_realm = read_realm
         self._cancel = cancel
 
-    def run(self, settings: Settings | None, problems: Sequence[str] = ()) -> Examination:
+    def run(self, settings: Settings | None, problems: Sequence[str] = (), *, knows_realm: bool = True) -> Examination:
         """Ask everything. `settings` are the caller's, `problems` what is wrong with them. Raises `Cancelled`."""
         found, known = _of_settings(settings, problems)
         probing = Probing(self._etcd.site)
         try:
             facts = probing.look(freeze_key(self._prefix), self._patience())
-            serving = any(one.reads == "" for one in facts)
-            user = _part("rights", lambda: self._rights(facts) if serving else [skipped("rights", NO_READS)])
-            realm = _part("locks", lambda: self._realm() if serving else [skipped("locks", NO_READS)])
+            why = "" if any(one.reads == "" for one in facts) else NO_READS
+            why = why if knows_realm else NO_PREFIX
+            user = _part("rights", lambda: [skipped("rights", why)] if why else self._rights(facts))
+            realm = _part("locks", lambda: [skipped("locks", why)] if why else self._realm())
             facts = probing.look_again(facts, self._patience().within(AGAIN))
         finally:
             probing.close()

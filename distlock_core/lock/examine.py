@@ -23,8 +23,13 @@ def examine(
     settings: Settings | None,
     problems: Sequence[str],
     cancel: Cancel | None = None,
+    *,
+    knows_realm: bool = True,
 ) -> Examination:
-    """`Realm.doctor()`, with the settings that have led to the realm, and what is wrong with them."""
+    """`Realm.doctor()`, with the settings that have led to the realm, and what is wrong with them.
+
+    Unless `knows_realm`, its prefix is only the default, and its rights and locks are left alone.
+    """
     named = (names,) if isinstance(names, str) and names else names
     locks = tuple(map(of.keys, check_names(named, of.mutex))) if named else ()
 
@@ -33,4 +38,4 @@ def examine(
 
     plain = [keys.name for keys in locks]
     asking = Asking(of.etcd, of.prefix, of.mutex, plain, of.connect_timeout, read, cancel)
-    return asking.run(settings, problems)
+    return asking.run(settings, problems, knows_realm=knows_realm)

@@ -24,12 +24,17 @@ LOOPBACK = ("127.", "localhost", "[::1]")  # nothing leaves this machine
 
 
 def load(
-    options: Mapping[str, Any], environ: Mapping[str, str] | None = None, names: Mapping[str, str] | None = None
+    options: Mapping[str, Any],
+    environ: Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
+    *,
+    check: bool = True,
 ) -> Settings:
     """Merge all sources into the settings. `options` are those of the command line, by key, already read.
 
     An empty environment variable counts as unset; an empty `config` option means no file. `names` has what each
     option is called by whoever has given it. Raises `ConfigError`, which names the variable, or the file and the key.
+    `check` is False for a caller that checks what the types do not rule out.
     """
     environ = os.environ if environ is None else environ
     variables = _from_environment(environ)
@@ -56,7 +61,9 @@ def load(
         found["timeout"] = 0.0
     if found.get("password"):
         found["password_file"] = None  # both are set in one layer
-    settings = checked(Settings(**found, given=given, origins=origins))
+    settings = Settings(**found, given=given, origins=origins)
+    if check:
+        checked(settings)
     warnings = (problem, *unknown_variables(environ), *_too_open(settings, path, in_file), _in_clear(settings))
     return settings._replace(warnings=tuple(filter(None, warnings)))
 

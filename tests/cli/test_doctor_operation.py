@@ -305,6 +305,12 @@ def test_settings_that_are_wrong_are_left_out_and_the_rest_is_examined(
     # Where the endpoints are among what is wrong, no other etcd is asked in their place.
     unknown = examine(env={"DISTLOCK_CONFIG": str(config), "DISTLOCK_ENDPOINTS": None})
     assert unknown.status("endpoint") == unknown.status("locks") == ["skipped"]
+    realmless = examine(env={"DISTLOCK_CONFIG": str(config), "DISTLOCK_PREFIX": None})
+    assert (realmless.status("quorum"), realmless.status("rights"), realmless.status("locks")) == (
+        ["ok"],
+        ["skipped"],
+        ["skipped"],
+    )
     bad = examine("--endpoints=ftp://127.0.0.1")
     assert "unknown scheme 'ftp'" in bad.of("setting")[0]["message"]
     missing = examine("--config=/no/such.yaml")
