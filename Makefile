@@ -13,9 +13,11 @@ FLEET := .envs/fleet/bin
 FLEET_READY := .envs/fleet/.ready
 BENCH := .envs/bench/bin
 BENCH_READY := .envs/bench/.ready
+ETCD_PINS := tests/etcd_servers
+ETCDS := $(patsubst $(ETCD_PINS)/%.mod,build/etcd/%/etcd,$(wildcard $(ETCD_PINS)/[0-9]*.mod))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-wheel test-puppetserver test-bare soak faults check gates format coverage pins bench bench-check bench-fleet pictures collection wheel clean
+.PHONY: help demo etcd test test-fast test-wheel test-puppetserver test-bare soak faults check gates format coverage pins bench bench-check bench-fleet pictures collection wheel clean
 
 help: ## Say what can be made
 	@echo 'make WHAT, where WHAT is one of:'
@@ -37,6 +39,16 @@ $(FLEET_READY): pyproject.toml tools/pinned.txt tools/environment.py $(wildcard 
 
 demo: $(TRIAL_READY) ## Upgrade three real etcd members, one at a time, under a lock (LOCK=no: without it)
 	$(TRIAL)/python examples/rolling_restart/demo.py $(if $(filter no,$(LOCK)),--no-lock)
+
+# Servers and etcdctl from etcd's own modules: Go compares them with the checksums in X.Y.sum. What was built is renewed
+# only with its pins, and Go keeps what it has compiled for the next checkout.
+build/etcd/%/etcd: $(ETCD_PINS)/%.mod $(ETCD_PINS)/%.sum
+	@command -v go > /dev/null || { echo 'etcd $* is built with Go, which is missing here' >&2; exit 1; }
+	cd $(ETCD_PINS) && CGO_ENABLED=0 GOFLAGS= GOTOOLCHAIN=local GOWORK=off go build -modfile=$*.mod -mod=readonly -buildvcs=false \
+	    -trimpath -ldflags='-s -w' -o $(CURDIR)/$(@D)/ go.etcd.io/etcd/server/v3 go.etcd.io/etcd/etcdctl/v3
+	@mv $(@D)/server $@ && touch $@
+
+etcd: $(ETCDS) ## Build the newest etcd servers into build/etcd/, for the tests (needs Go; minutes, the first time)
 
 # The workers would otherwise compile all test files at the same time, each for itself.
 $(COLLECTED): $(READY) $(shell find tests -name '*.py')

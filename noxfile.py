@@ -86,3 +86,5 @@ def copy_without_package(folder: Path) -> None:
         if name and not name.startswith("distlock_core/") and os.path.lexists(ROOT / name):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
+    (folder / "build").mkdir()
+    (folder / "build/etcd").symlink_to(ROOT / "build/etcd")

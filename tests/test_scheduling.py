@@ -13,8 +13,8 @@ from tests.support.scheduling import shared_by
     [
         ("tests/settings/test_typed_settings.py::test_it[a]", "tests/settings/test_typed_settings.py"),
         ("tests/salt_modules/test_fleet.py::test_it", "tests/salt_modules/test_fleet.py"),
-        ("tests/etcd/test_watches.py::test_it[3.5-tls-grpc]", "contract of 3.5-tls"),
-        ("tests/etcd/test_refusals.py::test_it[3.4-auth]", "contract of 3.4-auth"),
+        ("tests/etcd/test_watches.py::test_it[3.10-tls-grpc]", "contract of 3.10-tls"),
+        ("tests/etcd/test_refusals.py::test_it[3.5.1-auth]", "contract of 3.5.1-auth"),
         ("tests/lock/test_release.py::test_it[3.4]", ""),
     ],
 )

@@ -71,11 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    etcd = find_etcd(args.etcd_version)
+    etcd = args.binary or find_etcd(args.etcd_version)
+    version = etcd_version(etcd)
     cluster = _start(args, etcd)
     try:
         what = "1 member" if args.members == 1 else f"{args.members} members"
-        _say(f"etcd {etcd_version(etcd)} with {what}, for trial and tests, not for production. Ctrl-C ends it.")
+        _say(f"etcd {version} with {what}, for trial and tests, not for production. Ctrl-C ends it.")
         if f":{DEFAULT_PORT}" not in cluster.endpoints[0]:
             _say(f"it is not at distlock's default endpoint (port {DEFAULT_PORT}): use the line on stdout")
         print(f"export DISTLOCK_ENDPOINTS={','.join(cluster.endpoints)}", flush=True)
@@ -144,9 +145,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help=f"the first member's client port (default: the one that DIR had, {DEFAULT_PORT} if free, or a random one)",
     )
-    made.add_argument(
-        "--etcd-version", action=_Once, metavar="X.Y", help="which etcd, if several are installed: 3.4 or 3.5"
+    which = made.add_mutually_exclusive_group()
+    which.add_argument(
+        "--etcd-version", action=_Once, metavar="X.Y", help="which etcd, if several are installed, such as 3.4"
     )
+    which.add_argument("--binary", action=_Once, type=_file, metavar="FILE", help="the etcd to run")
     return made
 
 
@@ -164,6 +167,13 @@ def _folder(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("it is empty")
     return os.path.abspath(text)
+
+
+def _file(text: str) -> str:
+    path = _folder(text)
+    if not os.path.isfile(path):
+        raise argparse.ArgumentTypeError(f"there is no file {path}")
+    return path
 
 
 def _stop(_number: int, _frame: object) -> NoReturn:

@@ -62,7 +62,9 @@ class Asking:
         probing = Probing(self._etcd.site)
         try:
             facts = probing.look(freeze_key(self._prefix), self._patience())
-            why = "" if any(one.reads == "" for one in facts) else NO_READS
+            # Newer versions tell their status only to a user whom they accept.
+            serving = any(one.reads == "" or (one.status is None and one.wants_user) for one in facts)
+            why = "" if serving else NO_READS
             why = why if knows_realm else NO_PREFIX
             user = _part("rights", lambda: [skipped("rights", why)] if why else self._rights(facts))
             realm = _part("locks", lambda: [skipped("locks", why)] if why else self._realm())

@@ -32,6 +32,10 @@ def judge_members(found: Sequence[EndpointFacts], why_no_endpoint: str) -> Itera
     for one in found:
         yield _endpoint(one, [other for other in found if other is not one])
     answering = [one for one in found if one.status is not None]
+    if not answering and any(one.wants_user for one in found):
+        yield skipped("version", "etcd tells its status to its users only")
+        yield skipped("quorum", "etcd tells its status to its users only")
+        return
     if not answering:
         yield skipped("version", "no etcd answers")
         yield Finding("quorum", BAD, "no etcd answers: nothing can be locked, released or shown", advice=_START)
@@ -58,6 +62,8 @@ def _endpoint(one: EndpointFacts, others: Sequence[EndpointFacts]) -> Finding:
         facts.update(failure=one.failure, seconds=None)
         helped = any(other.status is not None for other in others)
         message = f"{one.url}: {one.failure}"
+        if one.wants_user:
+            return Finding("endpoint", WARN, message, one.url, "set a user whom etcd accepts", facts=facts)
         if one.is_strange:
             advice = "correct this endpoint, or remove it from endpoints"
             return Finding("endpoint", BAD, message, one.url, _advice_on(one) or advice, facts=facts)

@@ -142,7 +142,13 @@ class Cluster:
         if self.auth is not None:
             env["ETCDCTL_USER"] = f"{self.auth.user}:{self.auth.password}"
         done = subprocess.run(
-            [self._etcdctl_path(), f"--endpoints={','.join(self.endpoints)}", f"--command-timeout={timeout:g}s", *args],
+            [
+                self._etcdctl_path(),
+                f"--endpoints={','.join(self.endpoints)}",
+                f"--command-timeout={timeout:g}s",
+                f"--dial-timeout={timeout:g}s",  # which the login has to keep too
+                *args,
+            ],
             env=env,
             input=input or "",
             capture_output=True,

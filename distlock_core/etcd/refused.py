@@ -20,6 +20,8 @@ TOO_MANY_REQUESTS, NO_LEADER = "too many requests", "etcdserver: no leader"
 # The gateway's error for an incomplete request, on a half-closed connection: it passes no part of it on.
 CUT_SHORT = "unexpected EOF"
 NO_SPACE = "database space exceeded"
+# The last of these is the answer of 3.5 over its gateway, with an ambiguous code.
+OUTDATED = ("user name is empty", "revision of auth store is old", "revision in header is old")
 MOST_QUOTED = 300  # characters of an etcd message that are shown
 # Reasons, by version of etcd, for ending a watch that this user may not open, or whose token is no longer valid.
 REFUSALS = ("permission denied", "invalid auth token", "auth store is old", "in header is old", "user name is empty")
@@ -45,6 +47,11 @@ class Refused(Exception):
     def undone(self) -> bool:
         """True if the request was certainly refused before anything was done: a write may be sent again."""
         return NO_LEADER in self.message or TOO_MANY_REQUESTS in self.message or self._cut_short
+
+    @property
+    def wants_login(self) -> bool:
+        """True if etcd wants a user's token, or another one: nothing was done."""
+        return self.code == UNAUTHENTICATED or any(words in self.message for words in OUTDATED)
 
     @property
     def _cut_short(self) -> bool:

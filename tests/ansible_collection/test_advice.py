@@ -16,6 +16,7 @@ from distlock_core.errors import DistlockError
 from distlock_core.hints import DATA, Hint
 from distlock_core.testing import Cluster
 from tests.support.ansible_controller import Controller
+from tests.support.etcd_servers import NEWEST
 from tests.support.playbooks import Played, Task
 
 pytestmark = pytest.mark.timeout(300)  # for a machine that is busy with other things
@@ -186,7 +187,7 @@ def test_the_advice_of_a_hint_works(site: Site, code: str) -> None:
 def test_the_advice_works_in_an_etcd_with_tls(
     playbook: Callable[..., Played], etcd_cell: Callable[[str, str], Cluster], realm_prefix: str
 ) -> None:
-    cluster = etcd_cell("3.5", "tls")
+    cluster = etcd_cell(NEWEST, "tls")
     site = Site(playbook, cluster, f"{realm_prefix}else where/", **cluster.settings)
     site.lock("other")
     site.shows(behind("See: ", site.refused()), "other")

@@ -11,6 +11,7 @@ from typing import Any, Callable
 
 import pytest
 
+from distlock_core.embedded.binary import etcd_version
 from distlock_core.embedded.ports import free_ports
 from tests.support.processes import Process
 
@@ -68,13 +69,18 @@ def test_a_port_is_used_and_a_taken_one_refused_in_one_line(spawn_etcd: Spawn, r
     _assert_one_line(second, f"port {port} on 127.0.0.1 is in use")
 
 
-def test_a_killed_member_ends_it_with_a_message(spawn_etcd: Spawn) -> None:
-    process = spawn_etcd()
+def test_the_binary_that_is_named_is_run_and_a_killed_member_ends_it_with_a_message(
+    spawn_etcd: Spawn, need: Callable[..., str]
+) -> None:
+    binary = need("etcd")
+    process = spawn_etcd("--binary", binary)
     _endpoints(process)
     (child,) = _children(process.pid)
+    assert os.readlink(f"/proc/{child}/exe") == os.path.realpath(binary)
     os.kill(child, signal.SIGKILL)
     _, stderr = process.communicate(timeout=ENDED)
     assert process.returncode == 1
+    assert f"etcd {etcd_version(binary)} with 1 member" in stderr
     assert "has ended by itself" in stderr
 
 
@@ -100,6 +106,10 @@ def test_sigkill_ends_etcd_too(spawn_etcd: Spawn) -> None:
         (["--data-dir", ""], "empty"),
         (["--data-dir", "/etc/passwd"], "/etc/passwd"),
         (["--etcd-version", "2.9"], "To install it"),
+        (["--binary", "/no/such/etcd"], "there is no file /no/such/etcd"),
+        (["--binary", "/etc/passwd"], "/etc/passwd cannot be run"),
+        (["--binary", "/bin/true"], "/bin/true does not say its version"),
+        (["--binary", "/bin/true", "--etcd-version", "3.5"], "not allowed with argument --binary"),
         (["--no-such-option"], "--no-such-option"),
         (["extra"], "extra"),
     ],

@@ -19,6 +19,7 @@ import pytest
 from distlock_core.doctor.locks import KNOWN
 from distlock_core.testing import Cluster, Tls, environment
 from tests.support.doc_blocks import json_documents, recipe
+from tests.support.etcd_servers import NEWEST, OLDEST
 from tests.support.etcd_view import Etcd, b64
 from tests.support.needs import need
 from tests.support.paths import ROOT
@@ -141,7 +142,7 @@ def test_what_stands_in_a_realm_is_found(examine: Examine, realm: RealmView, in_
 
 
 def test_three_members_one_two_and_three_of_them_gone(start_etcd: Callable[..., Cluster], examine: Examine) -> None:
-    with start_etcd(3, version="3.4") as cluster:
+    with start_etcd(3, version=OLDEST) as cluster:
         where = f"--endpoints={','.join(cluster.endpoints)}"
         first, second, third = cluster.members
         first.kill()
@@ -172,7 +173,7 @@ def test_three_members_one_two_and_three_of_them_gone(start_etcd: Callable[..., 
 
 
 def test_a_full_database(start_etcd: Callable[..., Cluster], examine: Examine) -> None:
-    with start_etcd(version="3.5", extra_args=["--quota-backend-bytes=100000"]) as cluster:
+    with start_etcd(extra_args=["--quota-backend-bytes=100000"]) as cluster:
         for number in range(3):
             try:
                 cluster.etcdctl("put", f"/x{number}", "x" * 60_000)
@@ -188,7 +189,7 @@ def test_a_full_database(start_etcd: Callable[..., Cluster], examine: Examine) -
 
 
 def test_users_and_their_roles(etcd_cell: Callable[[str, str], Cluster], examine: Examine, realm_prefix: str) -> None:
-    cluster = etcd_cell("3.5", "auth")
+    cluster = etcd_cell(NEWEST, "auth")
     assert cluster.tls is not None
     where = [f"--endpoints={cluster.endpoints[0]}", f"--prefix={realm_prefix}"]
     known = f"u{realm_prefix[3:9]}"
@@ -226,7 +227,7 @@ def test_certificates_that_have_ended_and_that_are_about_to(
     expired = tls._replace(server=tls.authority.issue(days=-1))
     client = tls.authority.issue(names=(), days=10)
     settings = {"cacert": tls.authority.cacert, "cert": client.cert, "key": client.key}
-    with start_etcd(version="3.5", tls=expired) as cluster:
+    with start_etcd(tls=expired) as cluster:
         found = examine(f"--endpoints={cluster.endpoints[0]}", env=environment(settings))
     assert found.one("endpoint")["status"] == "bad"
     assert "its certificate has expired" in found.one("endpoint")["message"]
@@ -256,20 +257,20 @@ def test_a_clock_that_is_wrong(distlock_env: dict[str, str], shift: str, grade: 
 
 
 def test_endpoints_that_are_no_etcd_and_one_of_another_cluster(
-    etcd: Cluster, etcd34: Cluster, examine: Examine, script: Callable[..., Script]
+    etcd: Cluster, oldest_etcd: Cluster, examine: Examine, script: Callable[..., Script]
 ) -> None:
     def web(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
 
     server = script(web)
     closed = f"http://127.0.0.1:{free_port()}"
-    found = examine(f"--endpoints={etcd.endpoints[0]},{server.url},{closed},{etcd34.endpoints[0]}")
+    found = examine(f"--endpoints={etcd.endpoints[0]},{server.url},{closed},{oldest_etcd.endpoints[0]}")
     assert [one["status"] for one in found.of("endpoint")] == ["ok", "bad", "warn", "ok"]
     assert "it answers, but not as etcd does (HTTP 200)" in found.of("endpoint")[1]["message"]
     assert "connection refused" in found.of("endpoint")[2]["message"]
     assert found.one("cluster")["status"] == "bad"
     assert len(found.one("cluster")["facts"]["clusters"]) == 2
-    assert {one["facts"]["version"][:3] for one in found.of("version")} == {"3.5", "3.4"}
+    assert {one["facts"]["version"][:3] for one in found.of("version")} == {NEWEST[:3], OLDEST}
 
 
 def free_port() -> int:
@@ -279,7 +280,7 @@ def free_port() -> int:
 
 
 def test_a_member_without_a_gateway(start_etcd: Callable[..., Cluster], examine: Examine) -> None:
-    with start_etcd(version="3.5", extra_args=["--enable-grpc-gateway=false"]) as cluster:
+    with start_etcd(extra_args=["--enable-grpc-gateway=false"]) as cluster:
         found = examine(f"--endpoints={cluster.endpoints[0]}")
         refused = examine(f"--endpoints={cluster.endpoints[0]}", "--transport=http")
     assert found.one("endpoint")["facts"]["via"] == "grpc"
@@ -409,19 +410,21 @@ def test_the_fields_that_count_as_known_are_those_of_the_page_about_keys() -> No
     assert documented - KNOWN == set(), "a field of records that the doctor takes for that of a newer version"
 
 
-def test_the_pages_example_looks_like_that(run_distlock: Run, etcd34: Cluster, realm_prefix: str) -> None:
+def test_the_pages_example_looks_like_that(run_distlock: Run, oldest_etcd: Cluster, realm_prefix: str) -> None:
     command, *expected = recipe("doctor").splitlines()
-    etcd34.etcdctl("put", f"{realm_prefix}percona_prod", '1500000000;node-9;{"state":"kept","reason":"yum failed"}')
-    done = run_distlock(*shlex.split(command)[2:], env={"DISTLOCK_ENDPOINTS": etcd34.endpoints[0]})
-    where = re.escape(f" --endpoints={etcd34.endpoints[0]} --prefix={realm_prefix}")
+    oldest_etcd.etcdctl(
+        "put", f"{realm_prefix}percona_prod", '1500000000;node-9;{"state":"kept","reason":"yum failed"}'
+    )
+    done = run_distlock(*shlex.split(command)[2:], env={"DISTLOCK_ENDPOINTS": oldest_etcd.endpoints[0]})
+    where = re.escape(f" --endpoints={oldest_etcd.endpoints[0]} --prefix={realm_prefix}")
 
     def alike(line: str) -> str:
-        line = re.sub(where, "", line).replace(etcd34.endpoints[0], "http://127.0.0.1:2379")
+        line = re.sub(where, "", line).replace(oldest_etcd.endpoints[0], "http://127.0.0.1:2379")
         return re.sub(r"\(\d+d\d\dh\)|--token=\d+|\d+ ok", "N", line).rstrip()
 
     assert [alike(line) for line in done.stdout.splitlines()] == [alike(line) for line in expected]
     (plugin,) = recipe("doctor for monitoring").splitlines()
-    checked = run_distlock(*shlex.split(plugin)[1:], env={"DISTLOCK_ENDPOINTS": etcd34.endpoints[0]})
+    checked = run_distlock(*shlex.split(plugin)[1:], env={"DISTLOCK_ENDPOINTS": oldest_etcd.endpoints[0]})
     assert (checked.returncode, checked.stdout) == (1, done.stdout)
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from distlock_core import Frozen, LockLost
 from distlock_core.testing import Cluster, Proxy
+from tests.support.etcd_servers import ENDS
 from tests.support.etcd_view import Etcd, text
 from tests.support.process_trees import LOST, Spawn, finish
 from tests.support.processes import BOUND, Output, one_line, wait_until
@@ -180,7 +181,7 @@ def test_inside_a_hold_of_its_owner_the_hold_stays_and_the_lock_is_frozen(
     assert in_etcd.keys() == ["x/freeze"]
 
 
-@pytest.fixture(params=["3.4", "3.5"])
+@pytest.fixture(params=ENDS)
 def quiet(start_etcd: Callable[..., Cluster], request: pytest.FixtureRequest, realm_prefix: str) -> Any:
     with start_etcd(version=request.param) as cluster:
         yield cluster

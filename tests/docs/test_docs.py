@@ -39,7 +39,7 @@ IN_LINE_TIMEOUT = 30.0  # seconds until the background command of the tour is in
 
 OWN_OPTIONS = {*OPERATIONS, "force", "token", "older-than", "dry-run", "for", "clear", "since", "follow", "plot", "yes"}
 OWN_OPTIONS |= {"until"}
-ETCD_OPTIONS = {"members", "data-dir", "port", "etcd-version"}  # of distlock-etcd
+ETCD_OPTIONS = {"members", "data-dir", "port", "etcd-version", "binary"}  # of distlock-etcd
 ETCDLOCKER_OPTIONS = {option.rstrip("=") for option in etcdlocker.LONG}
 PUPPET_OPTIONS = set(arguments.OWN)  # of distlock-puppet
 BENCH_OPTIONS = {"rounds", "only", "waiters", "nodes", "lines", "quick"}

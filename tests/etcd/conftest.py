@@ -1,4 +1,4 @@
-"""The cells of the contract: every driver, on every etcd, secured in every way; and realms in secured etcds."""
+"""The cells of the contract: every driver, on every etcd, secured in some way; and realms in secured etcds."""
 
 from __future__ import annotations
 
@@ -9,27 +9,38 @@ from typing import Any, Callable
 import pytest
 
 from distlock_core.testing import Cluster, Tls
-from tests.support.contract_cell import SECURITY, TRANSPORTS, VERSIONS, Cell
+from tests.support.contract_cell import SECURITY, TRANSPORTS, Cell
+from tests.support.etcd_servers import ENDS, NEWEST, VERSIONS
 from tests.support.exception_chains import chains_walked
 from tests.support.secured_site import Site
 
-CELLS = [(version, security, driver) for version in VERSIONS for security in SECURITY for driver in TRANSPORTS]
+BETWEEN = [version for version in VERSIONS if version not in ENDS]
+# TLS is the same for all of them, a login is not.
+CELLS = [
+    (version, security, driver)
+    for version in VERSIONS
+    for security in SECURITY
+    for driver in TRANSPORTS
+    if security != "tls" or version in ENDS
+]
 
 
 def cells_of(test: str) -> list[tuple[str, str, str]]:
-    """Four cells: each driver on each etcd, and each driver and each etcd both in the clear and through TLS.
+    """Each driver on the oldest and the newest etcd, in the clear and through TLS; one driver on each of the others.
 
     A driver reads, writes and watches by its own code, over a socket or over TLS, and each etcd answers in its own way.
     A login comes before, on the connection, and knows nothing of the request: one of the two with TLS has it. The name
-    of the test decides which of the twelve cells it gets, so each cell has its share of the tests.
+    of the test decides which cells it gets, so each cell has its share of the tests.
     """
-    odd, login = divmod(zlib.crc32(test.encode()) % 4, 2)
+    number = zlib.crc32(test.encode())
+    odd, login = divmod(number % 4, 2)
     through_tls = ("auth", "tls") if login else ("tls", "auth")
+    drivers = list(TRANSPORTS)
     return [
         (version, "plain" if (row + column + odd) % 2 else through_tls[row], driver)
-        for row, driver in enumerate(TRANSPORTS)
-        for column, version in enumerate(VERSIONS)
-    ]
+        for row, driver in enumerate(drivers)
+        for column, version in enumerate(ENDS)
+    ] + [(version, "plain", drivers[(number >> place) % 2]) for place, version in enumerate(BETWEEN, 2)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -47,7 +58,7 @@ def walked() -> Iterator[None]:
 
 @pytest.fixture
 def cell(request: pytest.FixtureRequest, etcd_cell: Callable[[str, str], Cluster]) -> Iterator[Cell]:
-    """The test runs over both drivers on both etcds, secured in one way or another: see `cells_of`."""
+    """The test runs over both drivers, and on all etcds, secured in one way or another: see `cells_of`."""
     yield from _opened(request.param, etcd_cell)
 
 
@@ -57,61 +68,66 @@ def everywhere(request: pytest.FixtureRequest, etcd_cell: Callable[[str, str], C
     yield from _opened(request.param, etcd_cell)
 
 
-@pytest.fixture(params=[one for one in CELLS if one[1] == "plain"], ids="-".join)
+@pytest.fixture(params=[one for one in CELLS if one[0] in ENDS and one[1] == "plain"], ids="-".join)
 def plain(request: pytest.FixtureRequest, etcd_cell: Callable[[str, str], Cluster]) -> Iterator[Cell]:
-    """The test runs over both drivers on both etcds, unsecured: where it takes its time, and security plays no part."""
+    """As `newer`, also on the oldest, and never secured: where it takes its time, and security plays no part."""
     yield from _opened(request.param, etcd_cell)
 
 
-@pytest.fixture(params=[one for one in CELLS if one[0] == "3.5" and one[1] != "tls"], ids="-".join)
+@pytest.fixture(params=[one for one in CELLS if one[0] == NEWEST and one[1] != "tls"], ids="-".join)
 def newer(request: pytest.FixtureRequest, etcd_cell: Callable[[str, str], Cluster]) -> Iterator[Cell]:
     """The test runs over both drivers, in the clear and through TLS (with a login), on one etcd: faults on the way.
 
-    Where 3.4 answers differently from 3.5, tests with `cell` show it; here the fault comes before there is an answer.
+    Where etcds answer differently, tests with `cell` show it; here the fault comes before there is an answer.
     """
     yield from _opened(request.param, etcd_cell)
 
 
-@pytest.fixture(params=[one for one in CELLS if one[:2] == ("3.5", "plain")], ids="-".join)
+@pytest.fixture(params=[one for one in CELLS if one[:2] == (NEWEST, "plain")], ids="-".join)
 def driver(request: pytest.FixtureRequest, etcd_cell: Callable[[str, str], Cluster]) -> Iterator[Cell]:
     """The test runs over both drivers: where neither security nor etcd's version plays a part."""
     yield from _opened(request.param, etcd_cell)
 
 
-@pytest.fixture(params=[one for one in CELLS if one[1] == "auth"], ids="-".join)
+# Of those between the ends, one driver each.
+SECURED = [(version, "auth", driver) for version in ENDS for driver in TRANSPORTS]
+SECURED += [(version, "auth", list(TRANSPORTS)[place % 2]) for place, version in enumerate(BETWEEN)]
+
+
+@pytest.fixture(params=SECURED, ids="-".join)
 def secured(request: pytest.FixtureRequest, etcd_cell: Callable[[str, str], Cluster]) -> Iterator[Cell]:
-    """The test runs over both drivers on both etcds, with TLS and auth on."""
+    """The test runs over both drivers, and on all etcds, with TLS and auth on."""
     yield from _opened(request.param, etcd_cell)
 
 
-@pytest.fixture(params=["3.4", "3.5"])
+@pytest.fixture(params=ENDS)
 def tls_site(request: pytest.FixtureRequest, etcd_cell: Callable[..., Cluster], realm_prefix: str) -> Site:
-    """TLS without users; the test runs on etcd 3.4 and on 3.5."""
+    """TLS without users; the test runs on the oldest and the newest etcd."""
     return Site(etcd_cell(request.param, "tls"), realm_prefix)
 
 
-@pytest.fixture(params=["3.4", "3.5"])
+@pytest.fixture(params=ENDS)
 def auth_site(request: pytest.FixtureRequest, etcd_cell: Callable[..., Cluster], realm_prefix: str) -> Site:
-    """TLS with authentication, seen by root; the test runs on etcd 3.4 and on 3.5."""
+    """TLS with authentication, seen by root; the test runs on the oldest and the newest etcd."""
     return Site(etcd_cell(request.param, "auth"), realm_prefix)
 
 
 @pytest.fixture
-def tls35(etcd_cell: Callable[..., Cluster], realm_prefix: str) -> Site:
-    """As `tls_site`, on etcd 3.5 alone."""
-    return Site(etcd_cell("3.5", "tls"), realm_prefix)
+def tls_newest(etcd_cell: Callable[..., Cluster], realm_prefix: str) -> Site:
+    """As `tls_site`, on the newest etcd alone."""
+    return Site(etcd_cell(NEWEST, "tls"), realm_prefix)
 
 
 @pytest.fixture(params=["http", "grpc"])
 def tls_both(request: pytest.FixtureRequest, etcd_cell: Callable[..., Cluster], realm_prefix: str) -> Site:
-    """As `tls35`; the test runs over both drivers."""
-    return Site(etcd_cell("3.5", "tls"), realm_prefix, transport=request.param)
+    """As `tls_newest`; the test runs over both drivers."""
+    return Site(etcd_cell(NEWEST, "tls"), realm_prefix, transport=request.param)
 
 
 @pytest.fixture
-def auth35(etcd_cell: Callable[..., Cluster], realm_prefix: str) -> Site:
-    """As `auth_site`, on etcd 3.5 alone."""
-    return Site(etcd_cell("3.5", "auth"), realm_prefix)
+def auth_newest(etcd_cell: Callable[..., Cluster], realm_prefix: str) -> Site:
+    """As `auth_site`, on the newest etcd alone."""
+    return Site(etcd_cell(NEWEST, "auth"), realm_prefix)
 
 
 @pytest.fixture(scope="session")

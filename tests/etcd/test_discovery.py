@@ -63,25 +63,27 @@ def test_members_that_speak_tls_are_found_and_verified_by_their_own_names(
     assert names.asked == [SECURE]
 
 
-def test_a_member_whose_certificate_is_for_another_name_is_refused(names: NameServer, tls35: Site) -> None:
+def test_a_member_whose_certificate_is_for_another_name_is_refused(names: NameServer, tls_newest: Site) -> None:
     """DNS may lie: what it names must have a certificate for that name."""
-    names.records[SECURE] = [srv(tls35.cluster.endpoints[0], "localhost.localdomain.")]
-    realm = connect(discovery_srv=DOMAIN, connect_timeout=1.0, **tls35.settings)
+    names.records[SECURE] = [srv(tls_newest.cluster.endpoints[0], "localhost.localdomain.")]
+    realm = connect(discovery_srv=DOMAIN, connect_timeout=1.0, **tls_newest.settings)
     with pytest.raises(EtcdUnavailable, match=r"is not one for localhost\.localdomain|does not resolve"):
         realm.list()
-    named = connect(discovery_srv=DOMAIN, connect_timeout=1.0, **tls35.settings, tls_server_name="etcd.example.test")
-    names.records[SECURE] = [srv(tls35.cluster.endpoints[0])]
+    named = connect(
+        discovery_srv=DOMAIN, connect_timeout=1.0, **tls_newest.settings, tls_server_name="etcd.example.test"
+    )
+    names.records[SECURE] = [srv(tls_newest.cluster.endpoints[0])]
     with pytest.raises(EtcdUnavailable, match=r"is not one for etcd\.example\.test"):
         named.list()
 
 
 def test_no_plain_members_are_discovered_where_tls_is_configured(
-    names: NameServer, tls35: Site, each_etcd: Cluster
+    names: NameServer, tls_newest: Site, each_etcd: Cluster
 ) -> None:
     """Who can answer for DNS could else switch TLS off by leaving out the records for it."""
     names.records[PLAIN] = [srv(each_etcd.endpoints[0])]
     with pytest.raises(EtcdUnavailable) as caught:
-        connect(discovery_srv=DOMAIN, connect_timeout=0.5, **tls35.settings).list()
+        connect(discovery_srv=DOMAIN, connect_timeout=0.5, **tls_newest.settings).list()
     assert f"SRV records of {DOMAIN} (there are none: no _etcd-client-ssl._tcp)" in caught.value.message
     assert PLAIN not in names.asked
 

@@ -15,7 +15,7 @@ from distlock_core.base.deadline import Interrupt, Patience
 from distlock_core.errors import Cancelled
 from distlock_core.etcd.values import Delete, Get, Put, WatchEnded
 from distlock_core.testing import Proxy
-from tests.support.contract_cell import BOUND, Cell, Started, new_lease, patience, until
+from tests.support.contract_cell import BOUND, Cell, Started, new_lease, patience, until, wait_until_noticed
 
 NOBODY = "127.0.0.1:9"
 
@@ -67,18 +67,6 @@ def test_a_member_that_is_away_leaves_the_others_their_share(newer: Cell, fault:
     since = time.monotonic()
     etcd.read([], patience(40))  # of which who is away would get half
     assert time.monotonic() - since < 15, "it was not remembered who answered"
-
-
-def wait_until_noticed(etcd: Any) -> None:
-    """gRPC notices a connection's end in a separate thread; requests sent before that are rightly in doubt."""
-    for channel in getattr(etcd, "_channels", ()):
-        wait_until_not_ready(channel)
-
-
-def wait_until_not_ready(channel: Any) -> None:
-    states: list[str] = []
-    channel.raw.subscribe(lambda state: states.append(state.name))
-    until(lambda: states and states[-1] != "READY")
 
 
 def test_a_connection_closed_while_idle_puts_nothing_in_doubt(newer: Cell) -> None:

@@ -18,12 +18,13 @@ from distlock_core.errors import AnotherCluster
 from distlock_core.etcd.transport import dial
 from distlock_core.etcd.values import Get, Put, WatchEnded
 from distlock_core.testing import Cluster, Member, Proxy
+from tests.support.etcd_servers import ENDS
 from tests.support.secured_site import BOUND, Run, Spawn, line_of, one_line, wait_until
 
 Start = Callable[..., Cluster]
 
 
-@pytest.mark.parametrize("version", ["3.4", "3.5"])
+@pytest.mark.parametrize("version", ENDS)
 def test_a_full_database_is_named_with_its_remedy(start_etcd: Start, run_distlock: Run, version: str) -> None:
     with start_etcd(version=version, extra_args=["--quota-backend-bytes=100000"]) as cluster:
         env: dict[str, str | None] = {"DISTLOCK_ENDPOINTS": cluster.endpoints[0]}
@@ -56,7 +57,7 @@ def fill(etcd: Any) -> None:
 
 
 def test_a_hold_survives_a_full_database(start_etcd: Start, realm_prefix: str) -> None:
-    with start_etcd(version="3.5", extra_args=["--quota-backend-bytes=100000"]) as cluster:
+    with start_etcd(extra_args=["--quota-backend-bytes=100000"]) as cluster:
         lost: list[object] = []
         lock = connect(cluster.endpoints, realm_prefix).lock("x", ttl=8, refresh=0.5, on_lost=lost.append).acquire(0)
         with pytest.raises(DistlockError, match="NOSPACE"):
@@ -68,14 +69,14 @@ def test_a_hold_survives_a_full_database(start_etcd: Start, realm_prefix: str) -
 
 
 def test_a_request_too_large_is_named(etcd_cell: Callable[[str, str], Cluster], realm_prefix: str) -> None:
-    for version in ("3.4", "3.5"):
+    for version in ENDS:
         for size in (1_600_000, 6_000_000):  # above etcd's own limit, and above gRPC's
             etcd = dial(etcd_cell(version, "plain").endpoints)
             with pytest.raises(ConfigError, match="shorten the reason or the value"):
                 etcd.txn([], [Put(realm_prefix.encode(), b"x" * size)], [], Patience.lasting(BOUND))
 
 
-@pytest.mark.parametrize("version", ["3.4", "3.5"])
+@pytest.mark.parametrize("version", ENDS)
 def test_a_member_without_quorum_is_named_and_replaced(start_etcd: Start, realm_prefix: str, version: str) -> None:
     with start_etcd(3, version=version) as cluster:
         alone, *others = cluster.members
@@ -97,7 +98,7 @@ def said(member: Member, prefix: str) -> str:
     return ""
 
 
-@pytest.mark.parametrize("version", ["3.4", "3.5"])
+@pytest.mark.parametrize("version", ENDS)
 def test_a_member_cut_off_from_its_cluster_is_replaced_by_the_others(
     start_etcd: Start, realm_prefix: str, version: str
 ) -> None:
@@ -118,9 +119,9 @@ def test_a_member_cut_off_from_its_cluster_is_replaced_by_the_others(
 
 
 @pytest.fixture
-def balancer(etcd34: Cluster) -> Iterator[Proxy]:
+def balancer(oldest_etcd: Cluster) -> Iterator[Proxy]:
     """A load balancer: one address, with clusters behind it that may change."""
-    with Proxy(etcd34.endpoints[0]) as proxy:
+    with Proxy(oldest_etcd.endpoints[0]) as proxy:
         yield proxy
 
 
@@ -143,11 +144,11 @@ def wait_until_not_connected(channel: Any) -> None:
 
 @pytest.mark.parametrize("transport", ["http", "grpc"])
 def test_another_cluster_behind_a_load_balancer_is_refused(
-    balancer: Proxy, etcd34: Cluster, etcd35: Cluster, realm_prefix: str, transport: str
+    balancer: Proxy, oldest_etcd: Cluster, etcd: Cluster, realm_prefix: str, transport: str
 ) -> None:
     realm = connect(balancer.url, realm_prefix, connect_timeout=1.0, release_timeout=1.0, transport=transport)
     lock = realm.lock("x").acquire(0)
-    lead_to(balancer, etcd35)
+    lead_to(balancer, etcd)
     with pytest.raises(AnotherCluster) as caught:
         lock.verify()
     assert f"{balancer.url} (another etcd cluster (" in caught.value.message
@@ -156,37 +157,37 @@ def test_another_cluster_behind_a_load_balancer_is_refused(
     # Nothing was written there, though a lock is taken on a new connection.
     with pytest.raises(EtcdUnavailable, match="another etcd cluster"):
         realm._etcd.txn([], [Put(f"{realm_prefix}y".encode(), b"")], [], Patience.lasting(1.0))
-    assert etcd35.etcdctl("get", "--prefix", realm_prefix) == ""
-    lead_to(balancer, etcd34)
+    assert etcd.etcdctl("get", "--prefix", realm_prefix) == ""
+    lead_to(balancer, oldest_etcd)
     lock.release()
     assert realm.list() == []
     # Nor where the write itself is the first to meet the other cluster.
-    lead_to(balancer, etcd35)
+    lead_to(balancer, etcd)
     wait_until_noticed(realm._etcd)
     with pytest.raises(EtcdUnavailable, match="another etcd cluster"):
         realm._etcd.txn([], [Put(f"{realm_prefix}y".encode(), b"")], [], Patience.lasting(1.0))
-    assert etcd35.etcdctl("get", "--prefix", realm_prefix) == ""
+    assert etcd.etcdctl("get", "--prefix", realm_prefix) == ""
 
 
 @pytest.mark.parametrize("transport", ["http", "grpc"])
 def test_a_watch_that_leads_to_another_cluster_ends(
-    balancer: Proxy, etcd35: Cluster, realm_prefix: str, transport: str
+    balancer: Proxy, etcd: Cluster, realm_prefix: str, transport: str
 ) -> None:
     """Even if the calls, on an open connection, still reach the right cluster. The watch would be silent forever."""
-    etcd = dial(balancer.url, transport=transport)
-    etcd.read([], Patience.lasting(BOUND))
-    balancer.target = ("127.0.0.1", int(etcd35.endpoints[0].rpartition(":")[2]))
+    client = dial(balancer.url, transport=transport)
+    client.read([], Patience.lasting(BOUND))
+    balancer.target = ("127.0.0.1", int(etcd.endpoints[0].rpartition(":")[2]))
     with pytest.raises((WatchEnded, AnotherCluster), match="another etcd cluster"):
-        etcd.watch([(f"{realm_prefix}x".encode(), None)], 1, Patience.lasting(1.0)).wait(Patience.lasting(BOUND))
-    assert etcd.read([], Patience.lasting(BOUND)).succeeded
-    etcd.close()
+        client.watch([(f"{realm_prefix}x".encode(), None)], 1, Patience.lasting(1.0)).wait(Patience.lasting(BOUND))
+    assert client.read([], Patience.lasting(BOUND)).succeeded
+    client.close()
 
 
 def test_waiters_and_watchers_learn_of_another_cluster_and_a_manager_continues(
-    balancer: Proxy, etcd34: Cluster, etcd35: Cluster, realm_prefix: str, spawn_distlock: Spawn
+    balancer: Proxy, oldest_etcd: Cluster, etcd: Cluster, realm_prefix: str, spawn_distlock: Spawn
 ) -> None:
     """Not waited out like an outage: without a timeout the wait would be endless."""
-    own = connect(etcd34.endpoints, realm_prefix)
+    own = connect(oldest_etcd.endpoints, realm_prefix)
     held = own.lock("x").acquire(0)
     env = {"DISTLOCK_ENDPOINTS": balancer.url, "DISTLOCK_CONNECT_TIMEOUT": "1"}
     waiter = spawn_distlock("--lock-name=x", "--quiet", "--", "true", env=env)
@@ -194,16 +195,16 @@ def test_waiters_and_watchers_learn_of_another_cluster_and_a_manager_continues(
     assert "acquired: x is held" in line_of(watcher)
     with LockManager(connect(balancer.url, realm_prefix, connect_timeout=1.0), "x", ttl=3) as manager:
         wait_until(lambda: own.show("x").waiting == 2, "both are in line")
-        lead_to(balancer, etcd35)
+        lead_to(balancer, etcd)
         for process in (waiter, watcher):
             assert process.wait(BOUND) == 1
             assert f"{balancer.url} (another etcd cluster (" in one_line(process.stderr.read())
         wait_until(lambda: "another etcd cluster" in (manager.trouble or ""), "the manager says it")
-        lead_to(balancer, etcd34)
+        lead_to(balancer, oldest_etcd)
         wait_until(lambda: own.show("x").waiting, "it is in line again")
         held.release()
         wait_until(manager.have_lock, "it is the manager's")
-    assert etcd35.etcdctl("get", "--prefix", realm_prefix) == ""
+    assert etcd.etcdctl("get", "--prefix", realm_prefix) == ""
 
 
 DEFAULTS = (
@@ -213,7 +214,7 @@ DEFAULTS = (
 )
 
 
-@pytest.fixture(scope="module", params=["3.4", "3.5"])
+@pytest.fixture(scope="module", params=ENDS)
 def twins(request: pytest.FixtureRequest, start_etcd: Start) -> Iterator[tuple[Cluster, Cluster]]:
     """Two etcds that have nothing to do with each other and, with etcd's default settings, the same cluster id.
 
@@ -293,29 +294,29 @@ def test_a_member_that_lags_behind_is_no_other_cluster(start_etcd: Start, realm_
                 etcd.close()  # the next write has a new connection
 
 
-def test_members_of_two_clusters_in_one_list_are_named(etcd34: Cluster, etcd35: Cluster, realm_prefix: str) -> None:
-    with Proxy(etcd34.endpoints[0]) as proxy:
-        realm = connect([proxy.url, *etcd35.endpoints], realm_prefix, connect_timeout=1.0)
+def test_members_of_two_clusters_in_one_list_are_named(oldest_etcd: Cluster, etcd: Cluster, realm_prefix: str) -> None:
+    with Proxy(oldest_etcd.endpoints[0]) as proxy:
+        realm = connect([proxy.url, *etcd.endpoints], realm_prefix, connect_timeout=1.0)
         assert realm.list() == []
         proxy.cut()
         with pytest.raises(EtcdUnavailable) as caught:
             realm.list()
         assert type(caught.value) is EtcdUnavailable  # the member that is away may come back: it is waited for
         assert f"{proxy.url} (connection refused)" in caught.value.message
-        assert f"{etcd35.endpoints[0]} (another etcd cluster (" in caught.value.message
+        assert f"{etcd.endpoints[0]} (another etcd cluster (" in caught.value.message
 
 
 def test_a_lease_is_not_lost_because_another_cluster_knows_nothing_of_it(
-    balancer: Proxy, etcd34: Cluster, etcd35: Cluster, realm_prefix: str
+    balancer: Proxy, oldest_etcd: Cluster, etcd: Cluster, realm_prefix: str
 ) -> None:
     lost: list[object] = []
     realm = connect(balancer.url, realm_prefix)
     with realm.lock("x", ttl=30, refresh=0.3, on_lost=lost.append) as lock:
-        lead_to(balancer, etcd35)
+        lead_to(balancer, etcd)
         asked = len(balancer.wait_for_requests("*", 0))
         balancer.wait_for_requests("*", asked + 6, BOUND)
         assert not lost
-        lead_to(balancer, etcd34)
+        lead_to(balancer, oldest_etcd)
         assert lock.verify()
 
 

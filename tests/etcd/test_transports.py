@@ -14,16 +14,17 @@ from distlock_core import EtcdUnavailable, connect
 from distlock_core.etcd.values import Get, Put
 from distlock_core.testing import Cluster, Tls
 from tests.support.contract_cell import BOUND, Cell, Started, patience, until
+from tests.support.etcd_servers import ENDS
 
 
-@pytest.fixture(scope="module", params=["3.4", "3.5"])
+@pytest.fixture(scope="module", params=ENDS)
 def without_gateway(request: pytest.FixtureRequest, start_etcd: Callable[..., Cluster]) -> Iterator[Cluster]:
     """An etcd with its JSON gateway disabled."""
     with start_etcd(version=request.param, extra_args=["--enable-grpc-gateway=false"]) as cluster:
         yield cluster
 
 
-@pytest.fixture(scope="module", params=["3.4", "3.5"])
+@pytest.fixture(scope="module", params=ENDS)
 def named(
     request: pytest.FixtureRequest, start_etcd: Callable[..., Cluster], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Cluster, dict[str, Any]]]:
@@ -46,7 +47,7 @@ def test_auto_speaks_grpc_where_the_gateway_is_switched_off(without_gateway: Clu
     realm.close()
 
 
-@pytest.mark.parametrize("version", ["3.4", "3.5"])
+@pytest.mark.parametrize("version", ENDS)
 def test_auto_speaks_grpc_where_the_gateway_does_not_answer_to_the_host_name(
     start_etcd: Callable[..., Cluster], realm_prefix: str, version: str
 ) -> None:

@@ -22,6 +22,7 @@ from distlock_core.lock.others_holds import keep_holds
 from distlock_core.model.sign_of_life import LASTS
 from distlock_core.model.state import Holder
 from distlock_core.testing import Cluster, Proxy
+from tests.support.etcd_servers import ENDS
 from tests.support.scene import BOUND, GRANT, KEEPALIVE, TXN, Scene, deletes, puts, puts_under, until
 
 HOLDER = """
@@ -35,7 +36,7 @@ lock.release()
 """
 
 
-@pytest.fixture(params=["3.4", "3.5"])
+@pytest.fixture(params=ENDS)
 def own(start_etcd: Callable[..., Cluster], realm_prefix: str, request: pytest.FixtureRequest) -> Iterator[Scene]:
     """A scene in an etcd that may be restarted."""
     with start_etcd(version=request.param) as cluster:

@@ -13,10 +13,11 @@ import pytest
 
 from distlock_core import ConfigError, Lock
 from distlock_core.testing import Cluster, Proxy
+from tests.support.etcd_servers import ENDS
 from tests.support.scene import BOUND, Scene
 
 
-@pytest.fixture(params=["3.4", "3.5"])
+@pytest.fixture(params=ENDS)
 def quiet(start_etcd: Callable[..., Cluster], realm_prefix: str, request: pytest.FixtureRequest) -> Iterator[Scene]:
     """A scene in an etcd that does nothing else."""
     with start_etcd(version=request.param) as cluster:

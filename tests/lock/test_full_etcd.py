@@ -22,6 +22,7 @@ from distlock_core.etcd.values import Delete, Get, Put
 from distlock_core.lock.lock import hold_of
 from distlock_core.model.record import KEPT
 from distlock_core.testing import Cluster, Proxy
+from tests.support.etcd_servers import ENDS, WHEEL
 from tests.support.etcd_view import Etcd
 from tests.support.processes import BOUND, one_line, wait_until
 from tests.support.scene import TXN, Scene, gateway, puts
@@ -62,7 +63,7 @@ class Full:
             assert json.loads(reply.read())["alarms"]
 
 
-@pytest.fixture(scope="module", params=["3.4", "3.5"])
+@pytest.fixture(scope="module", params=ENDS)
 def alarmed(request: pytest.FixtureRequest, start_etcd: Callable[..., Cluster]) -> Iterator[Full]:
     with start_etcd(version=request.param) as cluster:
         yield Full(cluster)
@@ -82,7 +83,7 @@ def realm(full: Full) -> Iterator[Realm]:
         yield realm
 
 
-@pytest.mark.parametrize("version", ["3.4", "3.5"])
+@pytest.mark.parametrize("version", ENDS)
 def test_a_lock_in_a_full_etcd_can_be_released_and_broken(
     start_etcd: Callable[..., Cluster], run_distlock: Run, version: str
 ) -> None:
@@ -114,11 +115,11 @@ def takes_deletes(etcd: Any) -> bool:
     return True
 
 
-def test_beyond_its_quota_on_3_5_leased_locks_are_released_and_the_rest_named(
+def test_beyond_its_quota_3_5_1_releases_leased_locks_and_the_rest_is_named(
     start_etcd: Callable[..., Cluster],
 ) -> None:
-    """3.5.1 lets no transaction in then, be it of deletes alone; but a lease can be revoked."""
-    with start_etcd(version="3.5", extra_args=["--quota-backend-bytes=1000000"]) as cluster:
+    """It lets no transaction in then, be it of deletes alone; but a lease can be revoked."""
+    with start_etcd(version=WHEEL, extra_args=["--quota-backend-bytes=1000000"]) as cluster:
         full = Full(cluster)
         realm = connect(cluster.endpoints, PREFIX, release_timeout=1.5)
         leased, persistent = realm.lock("leased", ttl=30).acquire(), realm.lock("persistent").acquire()

@@ -12,9 +12,9 @@ from tests.support.etcd_view import Etcd
 
 
 @pytest.fixture
-def in_etcd(etcd34: Cluster, realm_prefix: str) -> Etcd:
+def in_etcd(oldest_etcd: Cluster, realm_prefix: str) -> Etcd:
     """Of an etcd that survives clients which hang up in the middle of a read, as 3.5.1 does not."""
-    return Etcd(etcd34, realm_prefix)
+    return Etcd(oldest_etcd, realm_prefix)
 
 
 # Sends SIGINT to itself at the n-th line (or call, or return) that distlock runs in a stage, for every n of a stride,
@@ -93,12 +93,22 @@ print(tried, left)
 @pytest.mark.parametrize("ttl", [0, 30])
 @pytest.mark.parametrize("stage", ["exit", "release", "enter"])
 def test_an_interrupt_at_any_line_leaves_no_lock(
-    etcd34: Cluster, realm_prefix: str, in_etcd: Etcd, stage: str, ttl: int
+    oldest_etcd: Cluster, realm_prefix: str, in_etcd: Etcd, stage: str, ttl: int
 ) -> None:
     # The first events are the call itself and the lines that begin what holds interrupts back: see the next test.
     first = {"exit": 3, "release": 7, "enter": 1}[stage]
     stride = 31 if ttl else 11
-    argv = [sys.executable, "-c", _SWEEP, etcd34.endpoints[0], realm_prefix, stage, str(ttl), str(first), str(stride)]
+    argv = [
+        sys.executable,
+        "-c",
+        _SWEEP,
+        oldest_etcd.endpoints[0],
+        realm_prefix,
+        stage,
+        str(ttl),
+        str(first),
+        str(stride),
+    ]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     tried, _, left = done.stdout.partition(" ")
@@ -108,7 +118,7 @@ def test_an_interrupt_at_any_line_leaves_no_lock(
 
 
 def test_an_interrupt_before_the_first_line_of_a_blocks_end_leaves_nothing_when_the_program_ends(
-    etcd34: Cluster, realm_prefix: str, in_etcd: Etcd
+    oldest_etcd: Cluster, realm_prefix: str, in_etcd: Etcd
 ) -> None:
     code = """
 import sys
@@ -127,13 +137,15 @@ try:
 except KeyboardInterrupt:
     print(len(realm.show("x").holders))
 """
-    argv = [sys.executable, "-c", code, etcd34.endpoints[0], realm_prefix]
+    argv = [sys.executable, "-c", code, oldest_etcd.endpoints[0], realm_prefix]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
     in_etcd.assert_nothing_left()
 
 
-def test_a_second_interrupt_gives_up_on_an_etcd_that_is_away(etcd34: Cluster, realm_prefix: str, in_etcd: Etcd) -> None:
+def test_a_second_interrupt_gives_up_on_an_etcd_that_is_away(
+    oldest_etcd: Cluster, realm_prefix: str, in_etcd: Etcd
+) -> None:
     code = """
 import os, signal, sys, threading, time
 from distlock_core import connect
@@ -158,13 +170,13 @@ except KeyboardInterrupt:
     lock.release()
     print("done")
 """
-    argv = [sys.executable, "-c", code, etcd34.endpoints[0], realm_prefix]
+    argv = [sys.executable, "-c", code, oldest_etcd.endpoints[0], realm_prefix]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
     assert done.stdout == "done\n", done.stderr
     in_etcd.assert_nothing_left()
 
 
-def test_a_handler_that_does_not_raise_runs_at_once(etcd34: Cluster, realm_prefix: str, in_etcd: Etcd) -> None:
+def test_a_handler_that_does_not_raise_runs_at_once(oldest_etcd: Cluster, realm_prefix: str, in_etcd: Etcd) -> None:
     """A program's signal handlers run during a release; one that raises SystemExit ends the program after it."""
     code = """
 import os, signal, sys
@@ -187,7 +199,7 @@ def release(patience):
 hold.release = release
 lock.release()
 """
-    argv = [sys.executable, "-c", code, etcd34.endpoints[0], realm_prefix]
+    argv = [sys.executable, "-c", code, oldest_etcd.endpoints[0], realm_prefix]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (7, "")
     in_etcd.assert_nothing_left()

@@ -129,21 +129,21 @@ class Cared:
 
 
 @pytest.fixture
-def locks(etcd34: Cluster, realm_prefix: str) -> Iterator[Callable[[], Lock]]:
+def locks(oldest_etcd: Cluster, realm_prefix: str) -> Iterator[Callable[[], Lock]]:
     """Locks of an etcd that survives clients which hang up in the middle of a read, as 3.5.1 does not."""
     numbers = itertools.count()
-    with connect(etcd34.endpoints, realm_prefix) as realm:
+    with connect(oldest_etcd.endpoints, realm_prefix) as realm:
         yield lambda: realm.lock(f"x{next(numbers)}", ttl=TTL, background=False).acquire()
 
 
 def test_whatever_the_loop_raises_the_hold_continues_or_is_lost_by_its_deadline(
-    locks: Callable[[], Lock], etcd34: Cluster, realm_prefix: str, monkeypatch: pytest.MonkeyPatch
+    locks: Callable[[], Lock], oldest_etcd: Cluster, realm_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faults = Faults(monkeypatch)
     # The functions that the loop calls, over a renewal and a change of the key that makes it read.
     plain = Cared(locks(), faults, None)
     deadline = plain.lock.session.deadline
-    etcd34.etcdctl("put", f"{realm_prefix}{plain.lock.name}", plain.lock.holder.stored.decode(), "--ignore-lease")
+    oldest_etcd.etcdctl("put", f"{realm_prefix}{plain.lock.name}", plain.lock.holder.stored.decode(), "--ignore-lease")
     wait_until(lambda: plain.lock.session.deadline > deadline and plain.so_far >= PARTS, "a renewal, and a read")
     plain.end()
     errors = itertools.cycle(ERRORS)

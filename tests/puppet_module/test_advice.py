@@ -15,6 +15,7 @@ from distlock_core.adapters.advice import PUPPET
 from distlock_core.errors import DistlockError
 from distlock_core.hints import DATA, Hint
 from distlock_core.testing import Cluster, environment
+from tests.support.etcd_servers import NEWEST
 from tests.support.puppet_module_node import ModuleNode
 from tests.support.puppet_node import CHANGED, CHANGED_AND_FAILED, FAILED, quoted
 
@@ -125,7 +126,7 @@ def test_advice_after_faults_works(new_site: Callable[..., Site], etcd: Cluster)
 def test_the_advice_works_in_an_etcd_with_tls(
     new_site: Callable[..., Site], etcd_cell: Callable[[str, str], Cluster]
 ) -> None:
-    cluster = etcd_cell("3.5", "tls")
+    cluster = etcd_cell(NEWEST, "tls")
     site = new_site(cluster, **cluster.settings)
     site.lock()
     site.releases(behind("To break it: ", site.apply("ensure => unlocked")) + " --yes --reason=gone")

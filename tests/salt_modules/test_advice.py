@@ -14,6 +14,7 @@ from distlock_core.adapters.advice import SALT
 from distlock_core.errors import DistlockError
 from distlock_core.hints import DATA, Hint
 from distlock_core.testing import Cluster
+from tests.support.etcd_servers import NEWEST
 from tests.support.etcd_view import Etcd, b64
 from tests.support.salt_minions import Minion, State
 
@@ -181,7 +182,7 @@ def test_the_advice_of_a_hint_works(site: Site, code: str) -> None:
 def test_the_advice_works_in_an_etcd_with_tls(
     new_minion: Callable[..., Minion], etcd_cell: Callable[[str, str], Cluster], realm_prefix: str
 ) -> None:
-    cluster = etcd_cell("3.5", "tls")
+    cluster = etcd_cell(NEWEST, "tls")
     minion = new_minion(distlock={**cluster.settings, "endpoints": cluster.endpoints, "prefix": "/not here/"})
     site = Site(minion, cluster, f"{realm_prefix}else where/", **cluster.settings)
     site.lock("other")

@@ -17,7 +17,6 @@ from distlock_core.testing import Cluster, Proxy
 from tests.support.polling import poll
 
 TRANSPORTS = {"gateway": "http", "grpc": "grpc"}
-VERSIONS = ("3.4", "3.5")
 SECURITY = ("plain", "tls", "auth")  # the last one is TLS with auth on
 BOUND = 20.0  # seconds that an immediate event may take on a busy machine
 
@@ -104,6 +103,18 @@ def new_lease() -> int:
 def until(condition: Callable[[], Any], timeout: float = BOUND) -> None:
     """Wait for it, with a bound."""
     assert poll(condition, timeout), f"it did not come about within {timeout:g} s"
+
+
+def wait_until_noticed(etcd: Any) -> None:
+    """gRPC notices a connection's end in a separate thread; requests sent before that are rightly in doubt."""
+    for channel in getattr(etcd, "_channels", ()):
+        wait_until_not_ready(channel)
+
+
+def wait_until_not_ready(channel: Any) -> None:
+    states: list[str] = []
+    channel.raw.subscribe(lambda state: states.append(state.name))
+    until(lambda: states and states[-1] != "READY")
 
 
 def events_of(watch: Any, count: int) -> list[Event]:

@@ -8,6 +8,7 @@ from typing import Any, Callable
 import pytest
 
 from distlock_core.testing import Cluster, Proxy, Tls, etcd_version
+from tests.support.etcd_servers import ENDS, NEWEST, OLDEST
 from tests.support.needs import need as need_tool
 
 # Of an etcd that syncs no file: an idle one takes half of the time with threads for one core, and there are dozens.
@@ -23,11 +24,11 @@ def need() -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def start_etcd() -> Iterator[Callable[..., Cluster]]:
-    """start_etcd(members=1, version=None, **options) -> Cluster, small timeouts, no fsync; ended with the session."""
+    """start_etcd(members=1, version=NEWEST, **options) -> Cluster, small timeouts, no fsync; ended with the session."""
     started: list[Cluster] = []
 
-    def start(members: int = 1, version: str | None = None, **options: Any) -> Cluster:
-        etcd = need_tool("etcd" if version is None else f"etcd {version}")
+    def start(members: int = 1, version: str = NEWEST, **options: Any) -> Cluster:
+        etcd = need_tool(f"etcd {version}")
         # A lease's TTL floor is 1 s with these.
         fast = {"heartbeat_ms": 100, "election_ms": 600, "fsync": False}
         started.append(Cluster.start(members, etcd=etcd, **{**fast, "env": thrifty(etcd), **options}))
@@ -48,35 +49,22 @@ def thrifty(etcd: str) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def etcd(start_etcd: Callable[..., Cluster]) -> Cluster:
-    """One member, shared by the tests of an xdist worker: leave it running, and stay under `realm_prefix`."""
+    """One member of the newest version, shared by the tests of an xdist worker: leave it running, and stay under
+    `realm_prefix`.
+    """
     return start_etcd()
 
 
 @pytest.fixture(scope="session")
-def etcd34(request: pytest.FixtureRequest) -> Cluster:
-    """As `etcd`, but 3.4."""
-    return _of_version("3.4", request)
+def oldest_etcd(start_etcd: Callable[..., Cluster]) -> Cluster:
+    """As `etcd`, of the oldest version."""
+    return start_etcd(version=OLDEST)
 
 
-@pytest.fixture(scope="session")
-def etcd35(request: pytest.FixtureRequest) -> Cluster:
-    """As `etcd`, but 3.5."""
-    return _of_version("3.5", request)
-
-
-def _of_version(version: str, request: pytest.FixtureRequest) -> Cluster:
-    """`etcd` itself where it has this version, otherwise another one: an idle etcd takes time, too."""
-    if need_tool(f"etcd {version}") == need_tool("etcd"):
-        cluster: Cluster = request.getfixturevalue("etcd")
-    else:
-        cluster = request.getfixturevalue("start_etcd")(version=version)
-    return cluster
-
-
-@pytest.fixture(params=["3.4", "3.5"])
+@pytest.fixture(params=ENDS)
 def each_etcd(request: pytest.FixtureRequest) -> Cluster:
-    """The test runs twice: on `etcd34` and on `etcd35`."""
-    cluster: Cluster = request.getfixturevalue("etcd" + request.param.replace(".", ""))
+    """The test runs twice: on the oldest and on the newest version."""
+    cluster: Cluster = request.getfixturevalue("oldest_etcd" if request.param == OLDEST else "etcd")
     return cluster
 
 
@@ -89,20 +77,22 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
 
 @pytest.fixture(scope="session")
 def etcd_cell(start_etcd: Callable[..., Cluster], request: pytest.FixtureRequest) -> Callable[[str, str], Cluster]:
-    """etcd_cell("3.4" or "3.5", "plain", "tls" or "auth" (TLS with auth on)) -> Cluster, one of each for a worker.
+    """etcd_cell(version, "plain", "tls" or "auth" (TLS with auth on)) -> Cluster, one of each for a worker.
 
     `cluster.settings` are the settings of a client that may do everything.
     """
     cells: dict[tuple[str, str], Cluster] = {}
 
     def cell(version: str, security: str) -> Cluster:
-        if security == "plain":
-            plain: Cluster = request.getfixturevalue("etcd" + version.replace(".", ""))
+        if security == "plain" and version in ENDS:
+            plain: Cluster = request.getfixturevalue("oldest_etcd" if version == OLDEST else "etcd")
             return plain
         if (version, security) not in cells:
-            # Otherwise a login takes 60 ms, and tests log in often.
-            cheap = ["--bcrypt-cost=4"]
-            cluster = start_etcd(version=version, tls=request.getfixturevalue("tls"), extra_args=cheap)
+            options: dict[str, Any] = {}
+            if security != "plain":
+                # Otherwise a login takes 60 ms, and tests log in often.
+                options = {"tls": request.getfixturevalue("tls"), "extra_args": ["--bcrypt-cost=4"]}
+            cluster = start_etcd(version=version, **options)
             if security == "auth":
                 cluster.enable_auth()
             cells[version, security] = cluster
@@ -116,7 +106,7 @@ def user_of_realm(etcd_cell: Callable[[str, str], Cluster], realm_prefix: str) -
     """user_of_realm(password) -> the settings of a user with rights only below the realm's prefix."""
 
     def add(password: str) -> dict[str, Any]:
-        cluster = etcd_cell("3.5", "auth")
+        cluster = etcd_cell(NEWEST, "auth")
         access = cluster.add_user(f"user-{realm_prefix[3:9]}", password, [("readwrite", realm_prefix)])
         return {**access, "endpoints": cluster.endpoints, "prefix": realm_prefix}
 
@@ -133,7 +123,7 @@ def cluster3(start_etcd: Callable[..., Cluster]) -> Iterator[Cluster]:
 @pytest.fixture
 def quiet_etcd(start_etcd: Callable[..., Cluster]) -> Iterator[Cluster]:
     """One member for one test, whose `commits()` are those of the test alone."""
-    with start_etcd(version="3.5") as cluster:
+    with start_etcd() as cluster:
         yield cluster
 
 

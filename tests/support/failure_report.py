@@ -22,7 +22,7 @@ def pytest_runtest_makereport(
     arguments = getattr(item, "funcargs", {})
     prefix = arguments.get("realm_prefix")
     if call.when == "call" and report.failed and prefix is not None:
-        for name in ("etcd", "etcd34", "etcd35", "each_etcd", "cluster3"):
+        for name in ("etcd", "oldest_etcd", "each_etcd", "cluster3"):
             if isinstance(arguments.get(name), Cluster):
                 report.sections.append((f"realm {prefix} in {name}", _history(arguments[name], prefix)))
     return report

@@ -1,4 +1,4 @@
-"""The tests of `make test-fast`: some of every package, one plain etcd 3.5, and few processes.
+"""The tests of `make test-fast`: some of every package, one plain etcd, and few processes.
 
     python -m tests.support.fast_lane
 
@@ -7,6 +7,8 @@ that no package of distlock_core is left out.
 """
 
 from __future__ import annotations
+
+from tests.support.etcd_servers import NEWEST
 
 # By package of distlock_core, and by module that stands beside them: paths below the folder of that name in tests/.
 LANE: dict[str, tuple[str, ...]] = {
@@ -43,10 +45,10 @@ LANE: dict[str, tuple[str, ...]] = {
     ),
     "doctor": ("",),
     "etcd": (
-        "test_leases.py::test_revoking_deletes_the_keys_and_twice_is_no_error[3.5-plain-gateway]",
-        "test_reads_and_writes.py::test_all_fields_of_a_key_are_returned[3.5-plain-gateway]",
-        "test_reads_and_writes.py::test_a_refused_transaction_changes_nothing[3.5-plain-gateway]",
-        "test_watches.py::test_every_range_of_a_watch_is_watched[3.5-plain-gateway]",
+        f"test_leases.py::test_revoking_deletes_the_keys_and_twice_is_no_error[{NEWEST}-plain-gateway]",
+        f"test_reads_and_writes.py::test_all_fields_of_a_key_are_returned[{NEWEST}-plain-gateway]",
+        f"test_reads_and_writes.py::test_a_refused_transaction_changes_nothing[{NEWEST}-plain-gateway]",
+        f"test_watches.py::test_every_range_of_a_watch_is_watched[{NEWEST}-plain-gateway]",
     ),
     "etcd/auth": (
         "test_access_options.py::test_a_wrong_password_setting_is_refused_without_showing_it",
@@ -54,8 +56,8 @@ LANE: dict[str, tuple[str, ...]] = {
         "test_access_options.py::test_contradicting_settings_are_refused_without_showing_the_password",
     ),
     "etcd/grpc": (
-        "../test_reads_and_writes.py::test_all_fields_of_a_key_are_returned[3.5-plain-grpc]",
-        "../test_watches.py::test_every_range_of_a_watch_is_watched[3.5-plain-grpc]",
+        f"../test_reads_and_writes.py::test_all_fields_of_a_key_are_returned[{NEWEST}-plain-grpc]",
+        f"../test_watches.py::test_every_range_of_a_watch_is_watched[{NEWEST}-plain-grpc]",
     ),
     "etcd/http": ("test_gateway.py::test_a_watch_reads_several_values_of_one_chunk",),
     "events": (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections import Counter
@@ -11,7 +10,8 @@ from typing import NoReturn
 
 import pytest
 
-from distlock_core.testing import BinaryNotFound, find_etcd, find_etcdctl
+from distlock_core.testing import BinaryNotFound
+from tests.support import etcd_servers
 
 SALT = "apt-get install gcc libc6-dev python3-dev && make .venv/.ready"  # it has parts in C, as source only
 _INSTALL = {
@@ -31,12 +31,13 @@ _INSTALL = {
 def need(tool: str, install: str | None = None) -> str:
     """The path of a tool. If it is missing, the test is skipped with the command that installs it.
 
-    `tool` is a command, or "etcd", "etcd 3.4", "etcdctl". With CI=true in the environment it fails instead.
+    `tool` is a command, or "etcd" (the newest), "etcd 3.4", "etcdctl": see `etcd_servers`.
+    With CI=true in the environment it fails instead.
     """
     name, _, version = tool.partition(" ")
     if name in ("etcd", "etcdctl"):
         try:
-            return (find_etcd if name == "etcd" else find_etcdctl)(version or None)
+            return etcd_servers.find(name, version or etcd_servers.NEWEST)
         except BinaryNotFound as e:
             missing(str(e))
     path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")  # daemons are not on everybody's PATH
@@ -47,7 +48,7 @@ def need(tool: str, install: str | None = None) -> str:
 
 def missing(message: str) -> NoReturn:
     """Skip the test for this reason; under CI=true fail."""
-    if os.environ.get("CI") == "true":
+    if etcd_servers.IN_CI:
         pytest.fail(message, pytrace=False)
     pytest.skip(message)
 

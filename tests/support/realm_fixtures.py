@@ -38,7 +38,7 @@ def scene(etcd: Cluster, realm_prefix: str) -> Iterator[Scene]:
 
 @pytest.fixture
 def scene_each(each_etcd: Cluster, realm_prefix: str) -> Iterator[Scene]:
-    """As `scene`, once on etcd 3.4 and once on 3.5."""
+    """As `scene`, once on the oldest and once on the newest etcd."""
     scene = Scene(each_etcd, realm_prefix)
     yield scene
     scene.close()

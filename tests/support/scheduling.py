@@ -19,7 +19,7 @@ BUSY = ("ansible_collection", "puppet", "puppet_module", "puppet_runs", "salt_mo
 LONG = ("test_docs.py", "test_examples.py", "test_gate.py", "test_long_line.py", "test_races.py", "test_soak.py")
 WORKERS_A_CORE = 4
 MEMORY_OF_A_WORKER = 700_000_000  # bytes: its etcds, and what its tests start
-CELL = re.compile(r"\b3\.\d-(?:plain|tls|auth)\b")  # of the contract: one etcd each
+CELL = re.compile(r"\b3[.\d]+-(?:plain|tls|auth)\b")  # of the contract: one etcd each
 
 
 @pytest.hookimpl(optionalhook=True)

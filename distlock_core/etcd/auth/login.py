@@ -10,7 +10,7 @@ from distlock_core.base.deadline import now
 from distlock_core.errors import AccessDenied, ConfigError
 from distlock_core.etcd.happy_eyeballs import ConnectFailed
 from distlock_core.etcd.http.http1 import ConnectionLost
-from distlock_core.etcd.refused import FAILED_PRECONDITION, MALFORMED, PERMISSION_DENIED, UNAUTHENTICATED, Refused
+from distlock_core.etcd.refused import FAILED_PRECONDITION, MALFORMED, PERMISSION_DENIED, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     Answer = TypeVar("Answer")
 
-# The last of these is the answer of 3.5 over its gateway, with an ambiguous code.
-OUTDATED = ("user name is empty", "revision of auth store is old", "revision in header is old")
 WRONG_PASSWORD, NOT_ENABLED = "authentication failed", "authentication is not enabled"
 FRESH = 10.0  # seconds; a younger token cannot be why a watch was refused
 
@@ -83,7 +81,7 @@ class Login:
 
 
 def _outdated(refusal: Refused, token: str) -> bool:
-    if refusal.code == UNAUTHENTICATED or any(words in refusal.message for words in OUTDATED):
+    if refusal.wants_login:
         return True
     # With --client-cert-auth, a call without a token counts as one of the certificate's user, who may not exist.
     return refusal.code == PERMISSION_DENIED and not token

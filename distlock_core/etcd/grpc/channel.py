@@ -139,6 +139,7 @@ class Channel:
         self._lock = threading.Lock()
         self._calls = 0
         self._given_up = False
+        self.has_told_cluster = False  # its id, in an answer over this channel
         self.is_known = False  # checked to lead to the same cluster as the other channels
         _ALL.add(self)
 

@@ -43,6 +43,7 @@ class Channels:
             self._tls = Tls(self._access)
         tls = self._tls if address.tls else None
         channel, cluster = open_channel(self._rpc, address, tls, patience, self._most)
+        channel.has_told_cluster = cluster is not None
         try:
             self._endpoints.answered(address, cluster)
         except WrongCluster as wrong:

@@ -36,7 +36,8 @@ class ClusterCheck:
         key = next((one.key for one in request.compare), b"") or messages.first_key(request)
         probe = self._rpc.RangeRequest(key=key, keys_only=True)
         try:
-            if attempt.floor and key:
+            silent = not channel.has_told_cluster and self._endpoints.cluster is not None
+            if (attempt.floor or silent) and key:
                 answer = channel.call(lambda raw: self._rpc.KVStub(raw).Range, probe, metadata, attempt.patience)
                 self._endpoints.answered(attempt.address, answer.header.cluster_id)
                 self._endpoints.check_history(answer.header.revision, attempt)

@@ -12,7 +12,7 @@ from distlock_core.etcd.happy_eyeballs import STAGGER, ConnectFailed, targets
 from distlock_core.etcd.http.http1 import Connection, ConnectionLost
 from distlock_core.etcd.http.messages import NoGateway, read_answer
 from distlock_core.etcd.http.reply import MAX_ANSWER, MIB
-from distlock_core.etcd.refused import MALFORMED, Refused
+from distlock_core.etcd.refused import MALFORMED, PERMISSION_DENIED, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,11 +38,12 @@ OPTIONS = (
 
 def open_channel(
     rpc: Any, address: Address, tls: Tls | None, patience: Patience, most: int = MAX_ANSWER * MIB
-) -> tuple[Channel, int]:
+) -> tuple[Channel, int | None]:
     """Connect to a member, and return the channel and the cluster id when it has answered.
 
-    The member is asked for its status, so that no request of the caller is in doubt if no answer comes. `most` is the
-    size limit of an answer, in bytes. Raises `ConnectFailed`, `ConfigError`, `Cancelled`.
+    The member is asked for its status, so that no request of the caller is in doubt if no answer comes. The id is None
+    if it tells that to its users only, as newer versions do. `most` is the size limit of an answer, in bytes. Raises
+    `ConnectFailed`, `ConfigError`, `Cancelled`.
     """
     _check_descriptors()
     whole = patience
@@ -71,7 +72,7 @@ def _first_to_answer(
     credentials: Any,
     options: Sequence[tuple[str, Any]],
     patience: Patience,
-) -> tuple[Channel, int] | None:
+) -> tuple[Channel, int | None] | None:
     """Ask one address after another, in parallel with those that are silent. None if none has answered."""
     bell = Bell()
     racing: list[tuple[Channel, Any]] = []
@@ -96,6 +97,8 @@ def _first_to_answer(
                 except (ConnectFailed, ConnectionLost):
                     channel.give_up()
                 except Refused as refusal:
+                    if refusal.wants_login or refusal.code == PERMISSION_DENIED:
+                        return channel, None  # an etcd, at any rate
                     channel.give_up()
                     raise ConnectFailed(refusal.message) from refusal
                 else:

@@ -213,6 +213,7 @@ class Grpc:
                 self._cluster_check.check(channel, attempt, request, _metadata(token))
             answer = channel.call(method, request, _metadata(token), attempt.patience)
             self._endpoints.answered(attempt.address, answer.header.cluster_id)
+            channel.has_told_cluster = True
             if isinstance(request, (self._rpc.TxnRequest, self._rpc.RangeRequest)):
                 # Answers about leases may come from a member that lags behind.
                 self._endpoints.check_history(answer.header.revision, attempt)

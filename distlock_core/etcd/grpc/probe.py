@@ -43,7 +43,9 @@ class GrpcProbe:
         except (ConnectFailed, ConnectionLost) as failure:
             return found._replace(status=None, via="", failure=str(failure))
         except Refused as refusal:
-            return found._replace(status=None, via="", failure=f"etcd refuses: {refusal.message}", is_strange=True)
+            why = f"etcd refuses: {refusal.message}"
+            wants = wants_user(refusal)
+            return found._replace(status=None, via="", failure=why, is_strange=True, wants_user=wants)
         reads, needs_user = "", False
         try:
             request = self._rpc.RangeRequest(key=key, keys_only=True, limit=1)

@@ -54,7 +54,7 @@ class ClusterCheck:
         """Return this connection, or a new one to the same place, if it leads to the same cluster as before.
 
         `probe` is a key that this user may read. A connection that is already `known` is kept, whatever its answer.
-        Raises `ConnectFailed` for another cluster.
+        Raises `ConnectFailed` for another cluster, and `Refused` if etcd wants a login first.
         """
         reply: Reply | None = None
 
@@ -81,6 +81,8 @@ class ClusterCheck:
                 self._pool.give_back(connection)
             else:
                 connection.close()
+            if isinstance(failure, Refused) and failure.wants_login:
+                raise  # the write has not been sent: it is, after a login
             said = "it answers, but not as etcd does" if isinstance(failure, MALFORMED) else str(failure)
             raise ConnectFailed(said) from failure  # the write has not been sent
         except BaseException:

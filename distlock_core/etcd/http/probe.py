@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 MOST = 8 * MIB  # bytes of an answer: metrics are the largest
 STRANGE = "it answers, but not as etcd does"
 WITH_LEADER = {"Grpc-Metadata-Hasleader": "true"}
-NO_USER = "user name is empty"
+NO_USER, WRONG_PASSWORD = "user name is empty", "authentication failed"
 LEADER_CHANGES = "etcd_server_leader_changes_seen_total"
 STARTED = "process_start_time_seconds"
 QUOTA = "etcd_server_quota_backend_bytes"
@@ -68,7 +68,8 @@ class HttpProbe:
             why = SPEAKS_TLS if strange and not str(failure).startswith(STRANGE) else str(failure)
             return found._replace(failure=why, is_strange=strange, lead=self._lead)
         except Refused as refusal:
-            found = found._replace(failure=f"etcd refuses: {refusal.message}", is_strange=True)
+            why = f"etcd refuses: {refusal.message}"
+            found = found._replace(failure=why, is_strange=True, wants_user=wants_user(refusal))
         except MALFORMED:
             return found._replace(failure=STRANGE, is_strange=True, lead=self._lead)
         else:
@@ -195,7 +196,8 @@ class HttpProbe:
 
 def wants_user(refusal: Refused) -> bool:
     """True if etcd refuses a client because it has no user, or not the right one."""
-    return NO_USER in refusal.message or refusal.code in (PERMISSION_DENIED, UNAUTHENTICATED)
+    told = NO_USER in refusal.message or WRONG_PASSWORD in refusal.message
+    return told or refusal.code in (PERMISSION_DENIED, UNAUTHENTICATED)
 
 
 def seconds_of(date: str | None) -> int | None:

@@ -71,11 +71,11 @@ def test_cacert_cert_and_key_are_files(picky: Cluster, realm_prefix: str, run_di
 
 
 @every_way("tls_server_name")
-def test_tls_server_name_is_the_name_that_counts(tls35: Site, run_distlock: Run, give: Give) -> None:
+def test_tls_server_name_is_the_name_that_counts(tls_newest: Site, run_distlock: Run, give: Give) -> None:
     for name, code, seconds in (("localhost", 0, 30), ("another", 1, 2)):
         options, given = give(tls_server_name=name)
         limit = f"--connect-timeout={seconds}"
-        done = run_distlock("--list", "--quiet", limit, *options, env={**tls35.env, **given})
+        done = run_distlock("--list", "--quiet", limit, *options, env={**tls_newest.env, **given})
         assert done.returncode == code
     assert "its certificate is not one for another)" in one_line(done.stderr)
 

@@ -15,6 +15,7 @@ from distlock_core.base.deadline import Patience
 from distlock_core.etcd.auth import login
 from distlock_core.keeper.handover import part_with
 from distlock_core.testing import Cluster, Proxy
+from tests.support.etcd_servers import ENDS
 from tests.support.secured_site import BOUND, Run, Site, Spawn, line_of, one_line, queued, wait_until
 
 Own = Callable[..., Site]
@@ -102,14 +103,14 @@ def test_a_missing_right_is_named_with_its_key(auth_site: Site, grants: list[tup
     assert [key for key in left if not key.endswith("web")] == []
 
 
-def test_a_right_taken_away_in_mid_wait_ends_the_wait(auth35: Site, spawn_distlock: Spawn) -> None:
-    node = auth35.node(f"taken-{auth35.prefix[3:9]}")
-    part_with(auth35.realm().lock("x").acquire(0))
+def test_a_right_taken_away_in_mid_wait_ends_the_wait(auth_newest: Site, spawn_distlock: Spawn) -> None:
+    node = auth_newest.node(f"taken-{auth_newest.prefix[3:9]}")
+    part_with(auth_newest.realm().lock("x").acquire(0))
     waiter = spawn_distlock("--lock-name=x", "--quiet", "--", "true", env=node.env)
-    queued(auth35, "x")
+    queued(auth_newest, "x")
     role = node.settings["user"]
-    auth35.cluster.etcdctl("role", "revoke-permission", role, auth35.prefix, "--prefix=true")
-    auth35.realm().unlock("x")  # so that it looks now, and not when its ten seconds are over
+    auth_newest.cluster.etcdctl("role", "revoke-permission", role, auth_newest.prefix, "--prefix=true")
+    auth_newest.realm().unlock("x")  # so that it looks now, and not when its ten seconds are over
     _, said = waiter.communicate(timeout=BOUND)
     assert waiter.returncode == 1
     assert f"etcd's user '{role}' may not read " in one_line(said)
@@ -118,7 +119,7 @@ def test_a_right_taken_away_in_mid_wait_ends_the_wait(auth35: Site, spawn_distlo
 # Tokens that end.
 
 
-@pytest.fixture(params=["3.4", "3.5"])
+@pytest.fixture(params=ENDS)
 def own(request: pytest.FixtureRequest, own_auth: Own) -> Site:
     """An etcd with users of the test's own, of both versions."""
     return own_auth(version=request.param)
@@ -183,7 +184,7 @@ def test_a_watch_is_opened_with_a_token_that_is_taken(own: Site, monkeypatch: py
     wait_until(lambda: lost, "it is told of the loss")
 
 
-@pytest.mark.parametrize("version", ["3.4", "3.5"])
+@pytest.mark.parametrize("version", ENDS)
 def test_a_signed_token_of_an_old_revision_is_renewed(own_auth: Own, tmp_path: Path, version: str) -> None:
     """JSON Web Tokens name the revision of users and roles: any change ends them all."""
     key, public = str(tmp_path / "jwt.key"), str(tmp_path / "jwt.pub")
@@ -217,9 +218,9 @@ def test_authentication_can_be_enabled_under_a_client_with_a_user(
         assert realm.list() == []
 
 
-def test_a_login_is_made_once(auth35: Site) -> None:
+def test_a_login_is_made_once(auth_newest: Site) -> None:
     made = []
-    realm = auth35.realm(transport="http")
+    realm = auth_newest.realm(transport="http")
     etcd: Any = realm._etcd
     authenticate: Callable[..., str] = etcd._authenticate
 

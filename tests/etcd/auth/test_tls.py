@@ -54,8 +54,8 @@ def test_a_client_certificate_is_shown_where_it_is_wanted(picky_both: Site) -> N
         assert lock.verify()
 
 
-def test_an_endpoint_without_a_scheme_is_tls_where_a_ca_is_set(tls35: Site) -> None:
-    assert tls35.realm(tls35.cluster.endpoints[0].removeprefix("https://")).list() == []
+def test_an_endpoint_without_a_scheme_is_tls_where_a_ca_is_set(tls_newest: Site) -> None:
+    assert tls_newest.realm(tls_newest.cluster.endpoints[0].removeprefix("https://")).list() == []
 
 
 def test_the_name_on_the_certificate_may_differ_from_the_endpoints(tls_both: Site) -> None:
@@ -343,10 +343,10 @@ def test_a_cancel_ends_a_handshake(tls_both: Site) -> None:
         assert time.monotonic() - since < BOUND
 
 
-def test_a_signal_ends_the_command_in_a_handshake(tls35: Site, spawn_distlock: Spawn) -> None:
+def test_a_signal_ends_the_command_in_a_handshake(tls_newest: Site, spawn_distlock: Spawn) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(BOUND)
-        env = {**tls35.env, "DISTLOCK_ENDPOINTS": f"https://127.0.0.1:{silent.getsockname()[1]}"}
+        env = {**tls_newest.env, "DISTLOCK_ENDPOINTS": f"https://127.0.0.1:{silent.getsockname()[1]}"}
         process = spawn_distlock("--lock-name=x", "--connect-timeout=60", "--", "true", env=env)
         client, _ = silent.accept()
         client.settimeout(BOUND)
@@ -369,9 +369,9 @@ def test_more_than_a_record_of_tls_is_read_at_once(tls_site: Site) -> None:
     assert time.monotonic() - since < BOUND / 2
 
 
-def test_all_events_of_one_chunk_are_seen(tls35: Site) -> None:
-    etcd = dial(tls35.cluster.endpoints, Access(cacert=tls35.settings["cacert"]))
-    key = f"{tls35.prefix}x".encode()
+def test_all_events_of_one_chunk_are_seen(tls_newest: Site) -> None:
+    etcd = dial(tls_newest.cluster.endpoints, Access(cacert=tls_newest.settings["cacert"]))
+    key = f"{tls_newest.prefix}x".encode()
     first = etcd.txn([], [Put(key, b"0")], [], Patience.lasting(BOUND)).revision
     for number in range(60):
         etcd.txn([], [Put(key, b"%d" % number * 300)], [], Patience.lasting(BOUND))
@@ -385,24 +385,24 @@ def test_all_events_of_one_chunk_are_seen(tls35: Site) -> None:
 
 
 def test_a_waiter_is_served_and_a_loss_is_noticed_at_once(
-    tls35: Site, spawn_distlock: Spawn, run_distlock: Run
+    tls_newest: Site, spawn_distlock: Spawn, run_distlock: Run
 ) -> None:
     command = ("--", "sh", "-c", "echo in; cat")
-    holder = spawn_distlock("--lock-name=x", "--ttl=600", *command, env=tls35.env, stdin=subprocess.PIPE)
+    holder = spawn_distlock("--lock-name=x", "--ttl=600", *command, env=tls_newest.env, stdin=subprocess.PIPE)
     assert line_of(holder) == "in"
-    waiter = spawn_distlock("--lock-name=x", "--ttl=600", *command, env=tls35.env, stdin=subprocess.PIPE)
-    queued(tls35, "x")
+    waiter = spawn_distlock("--lock-name=x", "--ttl=600", *command, env=tls_newest.env, stdin=subprocess.PIPE)
+    queued(tls_newest, "x")
     holder.stdin.close()
     assert holder.wait(BOUND) == 0
     assert line_of(waiter) == "in"
-    assert run_distlock("--lock-name=x", "--unlock", env=tls35.env).returncode == 0
+    assert run_distlock("--lock-name=x", "--unlock", env=tls_newest.env).returncode == 0
     assert waiter.wait(BOUND) == 2
 
 
-def test_an_idle_connection_is_used_again(tls35: Site) -> None:
+def test_an_idle_connection_is_used_again(tls_newest: Site) -> None:
     """TLS's own messages do not make an idle connection stale."""
-    with Proxy(tls35.cluster.endpoints[0]) as proxy:
-        realm = tls35.realm(proxy.url.replace("http", "https"))
+    with Proxy(tls_newest.cluster.endpoints[0]) as proxy:
+        realm = tls_newest.realm(proxy.url.replace("http", "https"))
         for _ in range(5):
             realm.list()
         with proxy.changed:
@@ -430,20 +430,20 @@ def test_a_running_client_uses_a_renewed_certificate(
     assert realm.list() == []
 
 
-def test_a_keeper_speaks_tls_too(tls35: Site, run_distlock: Run, tmp_path: Path) -> None:
+def test_a_keeper_speaks_tls_too(tls_newest: Site, run_distlock: Run, tmp_path: Path) -> None:
     process = subprocess.Popen(["sleep", "300"])
     try:
         # Relative: the keeper has another working directory.
-        env = {**tls35.env, "DISTLOCK_CACERT": os.path.relpath(tls35.settings["cacert"])}
+        env = {**tls_newest.env, "DISTLOCK_CACERT": os.path.relpath(tls_newest.settings["cacert"])}
         options = ("--lock-name=x", "--lock", f"--while-pid={process.pid}", f"--log-file={tmp_path / 'log'}")
         done = run_distlock(*options, "--ttl=60", env=env)
         assert (done.returncode, done.stderr) == (0, "")
-        state = tls35.realm().show("x")
+        state = tls_newest.realm().show("x")
         assert state.holders[0].keeper is not None
     finally:
         process.kill()
         process.wait()
-    wait_until(lambda: not tls35.realm().show("x").holders, "the keeper lets go")
+    wait_until(lambda: not tls_newest.realm().show("x").holders, "the keeper lets go")
     # It writes that a moment after others can see it.
     wait_until(lambda: "released" in (tmp_path / "log").read_text(), "a word in its log")
 
@@ -486,12 +486,12 @@ def test_a_plain_call_loads_nothing_of_this(distlock_env: dict[str, str]) -> Non
     assert done.stdout == "[]\n"
 
 
-def test_a_call_over_tls_loads_no_more_than_it_needs(tls35: Site, distlock_env: dict[str, str]) -> None:
+def test_a_call_over_tls_loads_no_more_than_it_needs(tls_newest: Site, distlock_env: dict[str, str]) -> None:
     code = (
         f"import sys; sys.path[:0] = {sys.path!r}; from distlock_core.cli.distlock import run;"
         "run(['--list', '--quiet']);"
         "print(sorted({'_ssl', 'ssl', 'socket', 're', 'enum', 'encodings.idna'} & set(sys.modules)))"
     )
-    env = {**distlock_env, **{name: value for name, value in tls35.env.items() if value is not None}}
+    env = {**distlock_env, **{name: value for name, value in tls_newest.env.items() if value is not None}}
     done = subprocess.run([sys.executable, "-S", "-c", code], env=env, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("['_ssl']\n", "")

@@ -18,12 +18,13 @@ from distlock_core.etcd.transport import dial
 from distlock_core.etcd.values import Delete, Get, Put
 from distlock_core.testing import Cluster
 from tests.support.contract_cell import BOUND, events_of, new_lease, patience, until
+from tests.support.etcd_servers import ENDS
 from tests.support.processes import Output, Process
 
 Spawn = Callable[..., "Process"]
 
 
-@pytest.fixture(params=["3.4", "3.5"])
+@pytest.fixture(params=ENDS)
 def proxied(
     request: pytest.FixtureRequest, etcd_cell: Callable[[str, str], Cluster], need: Callable[..., str], tmp_path: Path
 ) -> Iterator[tuple[Cluster, str]]:

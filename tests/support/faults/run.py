@@ -18,8 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from distlock_core.embedded.binary import etcd_version, find_etcd, find_etcdctl
+from distlock_core.embedded.binary import etcd_version
 from distlock_core.testing import Cluster, Proxy
+from tests.support import etcd_servers
 from tests.support.faults.checker import Rules, violations
 from tests.support.faults.clients import KILL_AFTER, PATIENCE, SLOTS, Client
 from tests.support.faults.etcd import Gateway, Observer
@@ -65,8 +66,10 @@ class Field:
         self.history = History(folder / "history")
         self.cluster = Cluster.start(3, etcd=etcd, heartbeat_ms=100, election_ms=600, fsync=False)
         self.proxies = [Proxy(endpoint) for endpoint in self.cluster.endpoints]
+        # Of the same version: an older one may give up on what a newer etcd says.
+        etcdctl = str(Path(etcd).with_name("etcdctl"))
         self.gateway = Gateway(self.cluster.endpoints, REALM)
-        self.observer = Observer(find_etcdctl(), self.cluster.endpoints, REALM, self.history)
+        self.observer = Observer(etcdctl, self.cluster.endpoints, REALM, self.history)
         self.answered: dict[tuple[str, int], float] = {}
         self.alive: dict[tuple[str, int], float] = {}
         self.clients = [
@@ -200,7 +203,9 @@ def main() -> int:
     print(f"faults: seed {options.seed}", flush=True)
     folder = options.keep or Path(tempfile.mkdtemp(prefix="distlock-faults-"))
     folder.mkdir(parents=True, exist_ok=True)
-    summary, history = faults(options.minutes * 60, options.seed, options.clients, options.etcd or find_etcd(), folder)
+    summary, history = faults(
+        options.minutes * 60, options.seed, options.clients, options.etcd or etcd_servers.find("etcd"), folder
+    )
     print(summary)
     if summary.found:
         for event in history:
