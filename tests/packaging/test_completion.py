@@ -49,6 +49,11 @@ LINES = {
     "etcdlocker -k x -t 5 -- ls con": "etcdlocker -k x -t 5 -- ls conf.yaml ",
     "distlock-etcd --data-dir=a": r"distlock-etcd --data-dir=a\ folder/",
 }
+QUOTED = {
+    'distlock --show --lock-name "with': 'distlock --show --lock-name "with blank" ',
+    'distlock --reason="a = b" --lock-name=perc': 'distlock --reason="a = b" --lock-name=percona ',
+    r"distlock --show --lock-name=\$": r"distlock --show --lock-name=\$\(touch\ evil\) ",
+}
 ONE_DASH = {"distlock -lock-name=perc": "distlock -lock-name=percona ", "distlock -log": "distlock --log-file="}
 
 
@@ -68,7 +73,15 @@ def home(tmp_path_factory: pytest.TempPathFactory, etcd: Cluster) -> Path:
     (folder / "a folder").mkdir()
     (folder / "conf.yaml").write_text(f"prefix: /{folder.name}/stage/\n")
     (folder / "base.yaml").write_text(f"prefix: /{folder.name}/\n")
-    for key in ("percona", "db:main", "with blank", "stage/staged", "__last/released", "queued/queue/50/exclusive/1"):
+    for key in (
+        "percona",
+        "db:main",
+        "with blank",
+        "stage/staged",
+        "__last/released",
+        "queued/queue/50/exclusive/1",
+        "$(touch evil)",
+    ):
         etcd.etcdctl("put", f"/{folder.name}/{key}", "1;other;{}")
     patient = folder / "bin/timeout"
     patient.parent.mkdir()
@@ -102,6 +115,12 @@ def test_a_tab_completes_options_values_names_files_and_the_command(line: ShellL
     assert {typed: line.tab(typed) for typed in LINES} == LINES
 
 
+def test_names_are_quoted_for_the_shell(line: ShellLine, home: Path) -> None:
+    assert {typed: line.tab(typed) for typed in QUOTED} == QUOTED
+    assert "$(touch evil)" not in line.tab('distlock --show --lock-name="$').replace(r"\$", "")
+    assert not (home / "evil").exists()
+
+
 def test_every_option_and_operation_is_offered(line: ShellLine) -> None:
     expected = set(re.findall(r"^ +(?:distlock .*?)?(--[a-z-]+)", HELP, re.MULTILINE))
     expected |= {f"--{operation}" for operation in OPERATIONS}
@@ -113,7 +132,7 @@ def test_every_option_and_operation_is_offered(line: ShellLine) -> None:
     assert "--absent" not in of_puppet  # of `policy` only
     assert set(line.offers("distlock --transport=")) & {"grpc", "--transport=grpc"}
     names = [one.removeprefix("--lock-name=") for one in line.offers("distlock --lock-name=")]
-    assert sorted(names) == ["db:main", "percona", "queued", "released", "with blank"]
+    assert sorted(names) == ["$(touch evil)", "db:main", "percona", "queued", "released", "with blank"]
 
 
 def test_bash_takes_options_with_one_dash_and_works_without_bash_completion(

@@ -1,9 +1,14 @@
 # Names of the locks in the realm that the line so far leads to: within 0.3 s, or none.
 _distlock_lock_names() {
-  local name quoted
+  local name quoted typed=${1#[\"\']}
   while IFS= read -r name; do
     printf -v quoted %q "$name"
-    if [[ $name == "$1"* || $quoted == "$1"* ]]; then printf '%s\n' "$quoted"; fi
+    if [[ $typed != "$1" ]]; then
+      # The person has opened a quote, and bash closes it: without characters that mean something between quotes.
+      [[ $name == *[\"\'\`\$\\\!]* ]] && continue
+      quoted=$name
+    fi
+    if [[ $name == "$typed"* || $quoted == "$typed"* ]]; then printf '%s\n' "$quoted"; fi
   done < <(timeout 0.3 "${_distlock_line[0]%-puppet}" --complete-lock-names "${_distlock_line[@]:1}" \
     < /dev/null 2> /dev/null)
 }
