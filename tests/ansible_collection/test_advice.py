@@ -143,7 +143,7 @@ def check_thaw_realm(site: Site) -> None:
 def check_replace_freeze(site: Site) -> None:
     site.at.freeze(NAME, owner="other")
     option = yaml.safe_load(site.worded(hints.REPLACE_FREEZE).partition("To replace it: ")[2])
-    done = site.play({f"{MODULE}_freeze": {"name": NAME, **option, **site.where}})
+    done = site.play({f"{MODULE}_freeze": {"name": NAME, "reason": "why", **option, **site.where}})
     assert done.outcome == "ok", done
     freeze = site.at.frozen(NAME)
     assert freeze is not None
