@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.paths import ROOT
-from tests.support.scheduling import shared_by
+from tests.support.scheduling import next_for, shared_by
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,13 @@ from tests.support.scheduling import shared_by
 )
 def test_tests_with_a_shared_fixture_run_on_one_worker(nodeid: str, group: str) -> None:
     assert shared_by(ROOT, nodeid) == group
+
+
+def test_a_worker_takes_what_is_at_home_on_it_first_and_then_anything() -> None:
+    puppet, salt, other = "tests/puppet_runs/a", "tests/salt_modules/test_fleet.py", "tests/lock/a"
+    assert [next_for(place, 8, [puppet, salt, other]) for place in range(8)] == [puppet] * 4 + [other] + [salt] * 3
+    assert [next_for(place, 8, [puppet, salt]) for place in (0, 4, 7)] == [puppet, puppet, salt]
+    assert [next_for(0, 1, scopes) for scopes in ([salt, puppet], [salt])] == [puppet, salt]
 
 
 def test_a_fixture_of_one_file_is_made_once() -> None:

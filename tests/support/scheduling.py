@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,14 @@ SHARED_BY_A_FILE = re.compile(r'^@pytest\.fixture\(.*scope="module"', re.MULTILI
 BUSY = ("ansible_collection", "puppet", "puppet_module", "puppet_runs", "salt_modules")
 # Some of theirs last half a minute, whatever the machine: at the end, others would be idle meanwhile.
 LONG = ("test_docs.py", "test_examples.py", "test_gate.py", "test_long_line.py", "test_races.py", "test_soak.py")
+# Of the workers, the share that runs them, from where to where: a worker starts a server for each program that it runs
+# (see `preloaded/`), and Puppet's takes as long as ten runs.
+AT_HOME = {
+    "puppet_module": (0.0, 0.4),
+    "puppet_runs": (0.0, 0.4),
+    "ansible_collection": (0.3, 1.0),
+    "salt_modules": (0.6, 1.0),
+}
 WORKERS_A_CORE = 4
 MEMORY_OF_A_WORKER = 700_000_000  # bytes: its etcds, and what its tests start
 CELL = re.compile(r"\b3[.\d]+-(?:plain|tls|auth)\b")  # of the contract: one etcd each
@@ -34,7 +42,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """What shares a costly fixture runs on one worker, everything else wherever there is room.
+    """What shares a costly fixture runs on one worker, what needs a server on some, everything else wherever is room.
 
     By path: the suffix that xdist's own groups put behind a test's id is not seen under pytest 9.2.
     """
@@ -44,11 +52,28 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             return shared_by(config.rootpath, nodeid) or nodeid
 
+        def _assign_work_unit(self, node: Any) -> None:
+            place = self.nodes.index(node)
+            self.workqueue.move_to_end(next_for(place, len(self.nodes), self.workqueue), last=False)
+            super()._assign_work_unit(node)
+
     if config.getvalue("dist") != "load":
         return None
     # Else the large groups would all come first: their tests wait, and leave the cores idle at the beginning.
     config.option.loadscopereorder = False
     return Scheduling(config, log)
+
+
+def next_for(place: int, workers: int, scopes: Iterable[str]) -> str:
+    """The first of the scopes that is at home on this worker; if there is none, the first."""
+    first = None
+    for scope in scopes:
+        begin, end = AT_HOME.get(scope.removeprefix("tests/").partition("/")[0], (0.0, 1.0))
+        if begin * workers <= place < max(end * workers, begin * workers + 1):
+            return scope
+        first = first or scope
+    assert first is not None
+    return first
 
 
 def shared_by(root: Path, nodeid: str) -> str:
