@@ -419,8 +419,14 @@ def test_events_reach_the_master_and_the_reactor_freezes_a_lost_lock(
     try:
         refused = fleet.salt("m0", "beacons.add", "distlock", json.dumps([{"lock": [lock_name]}]))["m0"]
         assert (refused["result"], "unknown key 'lock'; did you mean locks?" in str(refused)) == (False, True)
-        added = fleet.salt("m0", "beacons.add", "distlock", json.dumps([{"locks": [lock_name]}]))["m0"]
+        added = fleet.salt("m0", "beacons.add", "distlock", json.dumps([{"locks": [f"{lock_name}*"]}]))["m0"]
         assert added["result"] is True, added
+
+        def has_begun() -> bool:
+            with realm.lock(f"{lock_name}-probe"):
+                return f"salt/beacon/m0/distlock/lock/{lock_name}-probe/acquired" in bus.seen
+
+        wait_until(has_begun, "the beacon has begun", CALL_TIMEOUT)
         fleet.salt("m1", "distlock.lock", lock_name, "reason=Upgrade")
         assert told(by_minion + "acquired")["owner"] == "salt:m1"
         assert told(by_beacon + "acquired")["reason"] == "Upgrade"
