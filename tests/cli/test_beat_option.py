@@ -12,6 +12,7 @@ from typing import Any, Callable
 
 import pytest
 
+from tests.support.doc_blocks import recipe, with_stand_ins
 from tests.support.processes import Process
 from tests.support.realm_view import BOUND, RealmView, eventually
 from tests.support.scene import Scene
@@ -108,3 +109,14 @@ def test_from_the_environment_it_is_for_this_call_and_for_locks_that_can_have_it
     assert run_distlock("--lock-name=x", "--unlock", env=env).returncode == 0
     assert run_distlock("--lock-name=x", "--ttl=20", "--", "true", env=env).returncode == 0
     scene.assert_clean()
+
+
+def test_the_runbooks_command_gives_signs_of_life(distlock_env: dict[str, str]) -> None:
+    line = with_stand_ins(recipe("beat"), ("yum --assumeyes upgrade", "distlock --show --lock-name=percona_prod"))
+    path = {"PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
+    words = ["sh", "-c", line]
+    done = subprocess.run(
+        words, env={**distlock_env, **path}, capture_output=True, text=True, timeout=BOUND, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(rf"last sign of life {AT}, \ds ago \(one every 15s\)", beat_line(done.stdout))

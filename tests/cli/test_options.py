@@ -104,6 +104,16 @@ def test_value_is_kept_with_the_lock(run_distlock: Run, realm: RealmView, give: 
     assert run_distlock("--lock-name=x", "--get").stdout == "10.1.1.1; \u00fc\n"
 
 
+@ways("beat")
+def test_beat_sets_how_often_a_holder_gives_a_sign_of_life(run_distlock: Run, realm: RealmView, give: Give) -> None:
+    options, env = give("beat", 2)
+    shows = (os.path.join(os.path.dirname(sys.executable), "distlock"), "--show", "--lock-name=x", "--json")
+    done = run_distlock("--lock-name=x", *options, "--", *shows, env=env)
+    (lock,) = json.loads(done.stdout)["locks"]
+    assert lock["beat"]["every"] == 2
+    assert realm.entries() == {}
+
+
 @ways("timeout")
 def test_timeout_bounds_the_wait(run_distlock: Run, realm: RealmView, give: Give) -> None:
     realm.put("x", "1500000000;other;reason")
