@@ -12,6 +12,7 @@ import yaml
 from distlock_core import Realm, connect
 from distlock_core.testing import Cluster
 from tests.docs.test_fields import returned
+from tests.support.ansible_controller import EXAMPLES
 from tests.support.doc_blocks import recipe
 from tests.support.etcd_view import Etcd
 from tests.support.playbooks import Played
@@ -42,6 +43,9 @@ def test_it_waits_until_the_lock_is_released_and_says_whom_it_waits_for(
     realm.lock("slotted", "node-4", slots=2).acquire(0)
     (documented,) = yaml.safe_load(recipe("Ansible wait"))
     (freeze,) = yaml.safe_load(recipe("Ansible freeze"))
+    (report,) = yaml.safe_load((EXAMPLES / "report.yml").read_text())
+    with realm.lock("percona_prod", "node-1"):
+        pass
     process = spawn_playbook(
         play(
             step("wait", name="x", timeout="1m"),
@@ -49,6 +53,7 @@ def test_it_waits_until_the_lock_is_released_and_says_whom_it_waits_for(
             step("several", lock_names=["x", "slotted", "y"], until="thawed", timeout=0),
             {**documented, "name": "documented"},
             {**freeze, "name": "freeze"},
+            *report["tasks"],
         )
     )
     assert process.stdout is not None
@@ -71,6 +76,8 @@ def test_it_waits_until_the_lock_is_released_and_says_whom_it_waits_for(
     assert [lock["lock"] for lock in played.task("several")["locks"]] == ["x", "slotted", "y"]
     assert played.task("documented")["until"] == "idle"
     assert played.task("freeze")["frozen"]["reason"] == "Replication lags"
+    assert "node-1 waited 0 s, began at " in played.text
+    assert played.task("Fail if a hold was broken or has expired").outcome == "ok"
     assert set(wait) >= set(returned("distlock_wait")) - {"kind"}
 
 

@@ -64,6 +64,7 @@ EXAMPLES = {
     "ansible/rolling_upgrade.yml": "tests/ansible_collection/test_ansible_examples.py",
     "ansible/rolling_upgrade_strategy.yml": "tests/ansible_collection/test_ansible_examples.py",
     "ansible/schema_change.yml": "tests/ansible_collection/test_ansible_examples.py",
+    "ansible/report.yml": "tests/ansible_collection/test_wait.py",
     "ansible/tasks/backup.yml": "tests/ansible_collection/test_ansible_examples.py",
     "ansible/tasks/schema_change.yml": "tests/ansible_collection/test_ansible_examples.py",
     "ansible/tasks/upgrade.yml": "tests/ansible_collection/test_ansible_examples.py",

@@ -17,7 +17,6 @@ from ansible_collections.distlock.distlock.plugins.plugin_utils._controller impo
 from ansible_collections.distlock.distlock.plugins.plugin_utils._facts import refuse_facts_in_arguments
 
 DEFAULT_TIMEOUT = 300.0  # seconds, as the module has it
-SHORTEST_WAIT = 0.1  # seconds; 0 would not wait at all
 WAITS = ("busy", "frozen", "window")  # kinds of failure that a wait can end
 
 
@@ -44,8 +43,8 @@ class ActionModule(ActionBase):
             return seen
         host = (task_vars or {}).get("inventory_hostname", "localhost")
         Display().display(f"distlock: {host}: waiting: {seen.get('msg')}")
-        left = timeout if timeout < 0 else max(SHORTEST_WAIT, timeout - (time.monotonic() - started))
-        done = self._execute({**arguments, "timeout": left}, task_vars)
+        # The whole timeout again: the first look was not a wait, and may have taken long on a busy host.
+        done = self._execute(arguments, task_vars)
         if "waited" in done:
             done["waited"] = round(time.monotonic() - started, 2)
         if done.get("reached"):
