@@ -475,7 +475,8 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.er
     DistlockError,
     EtcdUnavailable,
 )
-from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.lock.realm import examine
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.lock.examine import examine
+from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.lock.realm import parts_of
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.identity import hostname
 
 OF_AN_ATTEMPT = ("slots", "shared", "rank", "window")
@@ -521,7 +522,7 @@ def look(params):
     if params["doctor"]:
         reach = dict(settings.realm_arguments)
         names = () if params["name"] is None and params[LOCK_NAMES] is None else settings.lock_names
-        examined = examine(realm, names, settings, ()).fields(lambda hint: ANSIBLE.advice(hint, reach))
+        examined = examine(parts_of(realm), names, settings, ()).fields(lambda hint: ANSIBLE.advice(hint, reach))
         try:
             return {**listed(realm, settings, params), "doctor": examined}
         except (EtcdUnavailable, AccessDenied):
