@@ -52,6 +52,7 @@ def test_a_command_runs_under_the_lock_with_execs_own_parameters(node: ModuleNod
         distlock::exec {{ 'witness':
           lock_name   => 'x',
           reason      => 'it\\'s; $(odd)',
+          beat        => '1m',
           command     => {quoted(sys.executable, "-c", WITNESS, ran, *words)},
           path        => split('{node.env["PATH"]}', ':'),
           cwd         => '{tmp_path}/cwd',
@@ -76,6 +77,7 @@ def test_a_command_runs_under_the_lock_with_execs_own_parameters(node: ModuleNod
     assert found["var"] == "of the manifest"
     (held,) = found["held"]["locks"]
     assert (held["owner"], held["reason"], held["lifetime"]) == ("puppet:db1", "it's; $(odd)", "persistent")
+    assert (held["beat"]["every"], held["beat"]["alive"]) == (60, True)
     assert "the command has said this" in said
     assert {path.name for path in tmp_path.iterdir()} & {
         "unless",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from typing import Callable
 
 import pytest
@@ -61,10 +63,12 @@ def test_a_hold_is_broken_by_its_token_and_with_a_reason(minion: Minion, keys: E
 
 
 def test_a_command_runs_under_the_lock_and_returns_what_run_all_does(minion: Minion, keys: Etcd) -> None:
-    script = "echo out $DISTLOCK_HELD; echo err >&2; exit 3"
-    done = minion.call("distlock.run", "x", script, "python_shell=True", "env={'A': 'b'}")
+    distlock = os.path.join(os.path.dirname(sys.executable), "distlock")
+    script = f"echo out $DISTLOCK_HELD; {distlock} --show --lock-name=x; echo err >&2; exit 3"
+    done = minion.call("distlock.run", "x", script, "python_shell=True", "env={'A': 'b'}", "beat=1m")
     assert done["retcode"] == 3
     assert done["stdout"].startswith("out /t-")
+    assert re.search(r"^  beat      last sign of life .* \(one every 1m00s\)$", done["stdout"], re.MULTILINE)
     assert done["stderr"] == "err"
     assert isinstance(done["pid"], int)
     keys.assert_nothing_left()
