@@ -26,21 +26,19 @@ CELLS = [
 
 
 def cells_of(test: str) -> list[tuple[str, str, str]]:
-    """Each driver on the oldest and the newest etcd, in the clear and through TLS; one driver on each of the others.
+    """Each driver on each etcd; on the oldest and the newest one, each driver and etcd in the clear and through TLS.
 
     A driver reads, writes and watches by its own code, over a socket or over TLS, and each etcd answers in its own way.
     A login comes before, on the connection, and knows nothing of the request: one of the two with TLS has it. The name
     of the test decides which cells it gets, so each cell has its share of the tests.
     """
-    number = zlib.crc32(test.encode())
-    odd, login = divmod(number % 4, 2)
+    odd, login = divmod(zlib.crc32(test.encode()) % 4, 2)
     through_tls = ("auth", "tls") if login else ("tls", "auth")
-    drivers = list(TRANSPORTS)
     return [
         (version, "plain" if (row + column + odd) % 2 else through_tls[row], driver)
-        for row, driver in enumerate(drivers)
+        for row, driver in enumerate(TRANSPORTS)
         for column, version in enumerate(ENDS)
-    ] + [(version, "plain", drivers[(number >> place) % 2]) for place, version in enumerate(BETWEEN, 2)]
+    ] + [(version, "plain", driver) for version in BETWEEN for driver in TRANSPORTS]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

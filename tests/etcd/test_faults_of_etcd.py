@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import time
@@ -10,6 +11,7 @@ from typing import Any, Callable
 
 import pytest
 
+from distlock_core.errors import NoSpace
 from distlock_core.etcd.http.messages import op_json
 from distlock_core.etcd.transport import dial
 from distlock_core.etcd.values import Delete, Get, Put, prefix_end
@@ -79,6 +81,23 @@ def gone(member: Member, seconds: float) -> bool:
     while member.pid is not None and time.monotonic() < deadline:
         time.sleep(0.02)
     return member.pid is None
+
+
+@pytest.mark.parametrize(("version", "has_it"), [(WHEEL, True), (MENDED, False)])
+def test_beyond_its_quota_etcd_refuses_transactions_of_deletes(start_etcd: Start, version: str, has_it: bool) -> None:
+    with start_etcd(version=version, extra_args=["--quota-backend-bytes=1000000"]) as cluster:
+        etcd = dial(cluster.endpoints)
+        with pytest.raises(NoSpace):
+            fill(etcd)
+        time.sleep(0.5)  # the size of its file is written every 0.1 s
+        with pytest.raises(NoSpace) if has_it else contextlib.nullcontext():
+            etcd.txn([], [Delete(b"/fill/0")], [], patience())
+        etcd.close()
+
+
+def fill(etcd: Any) -> None:
+    for number in range(100):
+        etcd.txn([], [Put(b"/fill/%d" % number, bytes(100_000))], [], patience())
 
 
 @pytest.mark.parametrize(("version", "has_it"), [(WHEEL, True), (MENDED, False)])

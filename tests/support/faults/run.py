@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from distlock_core.embedded.binary import etcd_version
+from distlock_core.embedded.binary import etcd_version, find_etcdctl
 from distlock_core.testing import Cluster, Proxy
 from tests.support import etcd_servers
 from tests.support.faults.checker import Rules, violations
@@ -66,8 +66,9 @@ class Field:
         self.history = History(folder / "history")
         self.cluster = Cluster.start(3, etcd=etcd, heartbeat_ms=100, election_ms=600, fsync=False)
         self.proxies = [Proxy(endpoint) for endpoint in self.cluster.endpoints]
-        # Of the same version: an older one may give up on what a newer etcd says.
-        etcdctl = str(Path(etcd).with_name("etcdctl"))
+        # Preferably of the same version: an older one may give up on what a newer etcd says.
+        beside = Path(etcd).with_name("etcdctl")
+        etcdctl = str(beside) if beside.exists() else find_etcdctl()
         self.gateway = Gateway(self.cluster.endpoints, REALM)
         self.observer = Observer(etcdctl, self.cluster.endpoints, REALM, self.history)
         self.answered: dict[tuple[str, int], float] = {}
