@@ -16,6 +16,7 @@ from tests.support.faults.history import History, clock
 
 CRASH = "etcd ended by itself"
 RESUMES_SAFELY = (3, 5, 13)  # before it, a leader that was stopped and resumed can end a lease that is alive
+RESTART = 2.0  # seconds that a member may take to stop in order
 
 
 class Later(NamedTuple):
@@ -119,7 +120,11 @@ class Nemesis:
             victim.kill()
         else:
             victim.terminate()
-            end = victim.restart  # which waits for its end
+
+            def end() -> None:  # newer versions wait 7 s for the end of all watches
+                victim.stop(RESTART)
+                victim.start()
+
         self._after(self._chance.uniform(0.5, TTL * 1.5), lambda: self._is_back(victim, end))
         return f"{what} {'leader' if victim in leaders else 'follower'}"
 
