@@ -38,7 +38,7 @@ def test_a_watch_misses_a_deletion_at_a_compacted_revision(start_etcd: Start, ve
         etcd.txn([], [Put(b"x", b"1")], [], patience())
         deleted = etcd.txn([], [Delete(b"x")], [], patience()).revision
         put_again = etcd.txn([], [Put(b"x", b"2")], [], patience()).revision
-        cluster.etcdctl("compact", str(deleted))
+        cluster.etcdctl("compact", "--physical", str(deleted))  # which waits until it is done
         watch = etcd.watch([(b"x", None)], deleted, patience())
         seen: list[int] = []
         while put_again not in seen:
