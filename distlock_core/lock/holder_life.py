@@ -5,7 +5,7 @@ from __future__ import annotations
 from distlock_core.base.text import printable
 from distlock_core.base.value import Value
 from distlock_core.lock.reentry import takers_of, what_of_run, what_of_step
-from distlock_core.process.fate import ALIVE, GONE, UNKNOWN, fate, pid_is_free
+from distlock_core.process.fate import ALIVE, GONE, UNKNOWN, fate, has_ended
 from distlock_core.process.identity import own_place
 
 TYPE_CHECKING = False
@@ -75,4 +75,4 @@ def _keeper_of(holder: Holder) -> str | None:
     kept = [trace for trace in takers_of(holder.record) if trace.get("pid") is not None]
     if not kept or fate(kept[-1])[0] == UNKNOWN:
         return UNKNOWN
-    return GONE if pid_is_free(holder.keeper) else ALIVE
+    return GONE if has_ended(holder.keeper) else ALIVE

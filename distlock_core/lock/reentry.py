@@ -13,7 +13,7 @@ from distlock_core.base.value import Value
 from distlock_core.lock.spec import NESTED, STEP, TAKEN_OVER, encoded, run_details
 from distlock_core.model.record import HELD, Record, record_of
 from distlock_core.process import run_notes
-from distlock_core.process.fate import ALIVE, GONE, fate, pid_is_free
+from distlock_core.process.fate import ALIVE, GONE, fate, has_ended
 from distlock_core.process.identity import ancestry, boot_id, is_same
 from distlock_core.process.nesting import held_around
 
@@ -201,8 +201,9 @@ def takers_of(step: Record) -> list[Mapping[str, Any]]:
 
 
 def _has_keeper(record: Record) -> bool:
-    keeper = record.number("keeper")
-    return keeper is not None and not pid_is_free(keeper)
+    keeper, boot = record.number("keeper"), record.text("boot")
+    has_restarted = bool(boot and boot_id()) and boot != boot_id()  # since then, the pid may be another process's
+    return keeper is not None and not has_restarted and not has_ended(keeper)
 
 
 def _living_inside(holder: Holder) -> int | None:

@@ -65,6 +65,17 @@ def pid_is_free(pid: int) -> bool:
     return False
 
 
+def has_ended(pid: int) -> bool:
+    """True if no living process of this namespace has that pid: none at all, or one that nobody has reaped yet.
+
+    Without a start time, another process that got the same pid counts as this one.
+    """
+    if pid_is_free(pid):
+        return True
+    stat = stat_of(pid) if proc_shows_own_namespace() else None
+    return stat is not None and not stat.is_alive
+
+
 def _fate_here(pid: int, start: int) -> tuple[str, str]:
     if pid_is_free(pid):
         return GONE, ""
