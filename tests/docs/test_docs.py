@@ -243,6 +243,7 @@ def alike(output: str) -> str:
     output = re.sub(r"\b(\d+m)?\d+s", "Ns", output)
     output = re.sub(r"(--endpoints=http://127\.0\.0\.1):\d+", r"\1:2379", output)  # a reader's etcd: the default port
     output = re.sub(r"--token \(\d+\)", "--token (N)", output)
+    output = re.sub(r"\brevision \d+", "revision N", output)
     return re.sub(r"[ \t]+", " ", re.sub(r"\b(pid|process) \d+", r"\1 N", output)).strip()
 
 
