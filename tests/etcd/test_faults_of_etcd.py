@@ -100,12 +100,12 @@ def fill(etcd: Any) -> None:
         etcd.txn([], [Put(b"/fill/%d" % number, bytes(100_000))], [], patience())
 
 
-@pytest.mark.parametrize(("version", "has_it"), [(WHEEL, True), (MENDED, False)])
-def test_a_leader_that_was_stopped_revokes_leases_that_were_renewed_elsewhere(
-    start_etcd: Start, version: str, has_it: bool
-) -> None:
-    """On waking it finds them expired, before it learns of its successor, and then asks that one to revoke them."""
-    with start_etcd(3, version=version) as cluster:
+def test_a_leader_that_was_stopped_revokes_leases_that_were_renewed_elsewhere(start_etcd: Start) -> None:
+    """On waking it finds them expired, before it learns of its successor, and then asks that one to revoke them.
+
+    3.5.13 and later make sure first that they lead, except right after a tick: there it happens at times.
+    """
+    with start_etcd(3, version=WHEEL) as cluster:
         old = cluster.leader()
         etcd = dial([member.client_url for member in cluster.members if member is not old])
         # It asks for 16 at a time, and waits for those that it has proposed as a leader until they time out.
@@ -116,7 +116,7 @@ def test_a_leader_that_was_stopped_revokes_leases_that_were_renewed_elsewhere(
         cluster.leader()
         assert not lost_of(etcd, leases, 1.5 * TTL), "the new leader keeps them"
         old.resume()
-        assert bool(lost_of(etcd, leases, REQUEST_TIMEOUT + 2 * TTL)) == has_it
+        assert lost_of(etcd, leases, REQUEST_TIMEOUT + 2 * TTL)
         etcd.close()
 
 
