@@ -153,7 +153,7 @@ def test_what_is_missing_or_secret_is_said_as_an_error(bolt: Callable[..., Proce
     code, failed = ended(bolt("freeze", name="x", reason="why", user="distlock", password=SECRET, **away))
     assert (code, failed["_error"]["kind"]) == (1, "distlock/unreachable")
     assert SECRET not in json.dumps(failed)
-    code, failed = ended(bolt("freeze", name="x", pasword=SECRET))
+    code, failed = ended(bolt("freeze", name="x", passwrd=SECRET))
     assert (code, failed["_error"]["kind"]) == (1, "distlock/config")
     assert SECRET not in json.dumps(failed)
 

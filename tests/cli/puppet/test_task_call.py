@@ -204,7 +204,7 @@ def test_the_environment_of_the_target_counts_but_names_no_lock(realm: Realm, mo
     [
         ("lock", {"name": ""}, "no lock is named: lock needs name (or lock_names)"),
         ("lock", {"name": "x", "lock_names": ["y"]}, "the locks are named twice"),
-        ("lock", {"name": "x", "reson": "why"}, "the task lock has no parameter reson; did you mean reason?"),
+        ("lock", {"name": "x", "reasn": "why"}, "the task lock has no parameter reasn; did you mean reason?"),
         ("lock", {"name": "x", "timeout": "soon"}, "timeout: expected a number of seconds"),
         ("lock", {"name": "x", "slots": 2, "shared": True}, "contradict"),
         ("lock", {"name": "x", "window": "Mo 1-2"}, "window: expected windows"),
