@@ -205,7 +205,7 @@ def test_all_settle_and_all_are_kept_if_the_gate_stays_red(scene: Scene, read: R
 
     with pytest.raises(NotSettled, match=r"rack and web: not released: after 1s .*: the locks are left taken"):
         settle_steps(scene.realm(), holders, Gate(look, timeout=1, every=0.1))
-    assert set(states) == {"settling settling"}
+    assert set(states[:-1]) == {"settling settling"}  # the last look may take longer than it is waited for
     for name in BOTH:
         assert scene.record(name).state == "kept"
         assert scene.record(name).text("reason").endswith("(Upgrade)")

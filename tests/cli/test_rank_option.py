@@ -92,4 +92,4 @@ def test_it_is_about_an_acquisition(run_distlock: Run) -> None:
     for operation in ("--unlock", "--show", "--policy", "--freeze"):
         done = run_distlock("--lock-name=x", operation, "--rank=10")
         assert done.returncode == 1
-        assert "--rank goes with -- COMMAND, --lock or --explain" in one_line(done.stderr)
+        assert "--rank goes with -- COMMAND, --lock, --explain or --wait" in one_line(done.stderr)

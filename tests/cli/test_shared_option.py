@@ -181,9 +181,9 @@ def test_it_comes_from_file_and_environment_and_not_into_the_command(
         (["--shared=maybe", "--lock"], {}, "option --shared: expected"),
         (["--lock"], {"DISTLOCK_SHARED": "3"}, "DISTLOCK_SHARED: expected"),
         (["--shared", "--shared", "--lock"], {}, "option --shared is given twice"),
-        (["--shared", "--unlock"], {}, "--shared goes with -- COMMAND, --lock or --explain"),
-        (["--shared", "--show"], {}, "--shared goes with -- COMMAND, --lock or --explain"),
-        (["--shared", "--policy"], {}, "--shared goes with -- COMMAND, --lock or --explain"),
+        (["--shared", "--unlock"], {}, "--shared goes with -- COMMAND, --lock, --explain or --wait"),
+        (["--shared", "--show"], {}, "--shared goes with -- COMMAND, --lock, --explain or --wait"),
+        (["--shared", "--policy"], {}, "--shared goes with -- COMMAND, --lock, --explain or --wait"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(

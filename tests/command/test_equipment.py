@@ -121,6 +121,7 @@ def test_with_any_amount_of_memory_it_runs_or_acquires_nothing(
         codes.add(code)
         if "distlock" in said or code in (0, 1, NOT_STARTED):
             assert "distlock_core" not in said, said  # the place in a traceback
+        assert in_etcd.keys() == [], (megabytes, code, said)
         in_etcd.assert_nothing_left()
     assert 0 in codes
 

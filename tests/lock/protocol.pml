@@ -203,6 +203,10 @@ inline apply_join(c, of_lease) {
     fi
 }
 
+/* What a client has read allows it a claim. (In a process, Spin takes no condition of several lines.) */
+#define LOOKS_FREE(c) (nearest == MOST && seen_hold == NOBODY && (IS_SHARED(c) || seen_shared == 0) \
+    && !seen_frozen && !seen_mutex)
+
 proctype Client(byte c) {
     byte attempt;
     byte this_run;
@@ -251,9 +255,7 @@ look:   skip;
         :: else
         fi;
         if
-        :: nearest == MOST && seen_hold == NOBODY && (IS_SHARED(c) || seen_shared == 0)
-                && !seen_frozen && !seen_mutex ->
-            goto claim
+        :: LOOKS_FREE(c) -> goto claim
         :: else
         fi;
         if

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0  # seconds between two reads; they grow while nothing changes
 OPENING = 0.6  # the share of the time for opening a watch; the rest is for polling instead
 LONGEST_OPENING = 2.5  # seconds per endpoint
+FAIR_OPENING = 1.0  # seconds; a watch that did not open in less proves nothing: a busy etcd may take as long
 FIRST_SPELL, LONGEST_SPELL = 60.0, 600.0  # seconds of polling after which a watch is tried again
 COMPACTED, FUTURE = "has been compacted", "future revision"  # etcd's errors for a revision that cannot be read
 
@@ -63,7 +64,8 @@ class Opener:
                 raise
 
         # Reserve some of the time for a read, to find out whether only watches get no answer.
-        few = patience.within(min(patience.left() * OPENING, LONGEST_OPENING * self._endpoints.count))
+        opening = min(patience.left() * OPENING, LONGEST_OPENING * self._endpoints.count)
+        few = patience.within(opening)
         try:
             watch = ask_in_turn(self._endpoints, attempt_it, few)
         except AnotherCluster:
@@ -71,12 +73,15 @@ class Opener:
         except EtcdUnavailable as unavailable:
             if not unopened:
                 raise
-            self._until = now() + self._spell
+            is_proof = opening >= FAIR_OPENING
+            self._until = now() + (self._spell if is_proof else LONGEST_PAUSE)
             try:
                 polled = self._poll(etcd, ranges, revision, patience)
             except EtcdUnavailable:
                 self._until = 0.0  # calls are not answered either: the fault is not about watches
                 raise unavailable from None
+            if not is_proof:
+                return polled
             self._spell = min(self._spell * 2, LONGEST_SPELL)
             warn_once(
                 f"{unopened[0]}, though it answers calls: is there a proxy that buffers? Until watches open, distlock "

@@ -131,8 +131,11 @@ def in_line(site: Site, name: str) -> list[tuple[bytes, int]]:
 
 
 def restart(site: Site) -> None:
-    site.cluster.members[0].restart()
-    site.cluster.wait_ready()
+    """Restart etcd, within less than the lease of the holder needs: newer ones wait 7 s for the end of all watches."""
+    (member,) = site.cluster.members
+    member.stop(2)
+    member.start()
+    member.wait_ready()
 
 
 FAULTS: dict[str, Callable[[Site], object]] = {

@@ -13,11 +13,12 @@ import pytest
 from distlock_core import EtcdUnavailable, OutcomeUnknown
 from distlock_core.base import warn_once
 from distlock_core.base.deadline import Interrupt, Patience
-from distlock_core.errors import Cancelled
+from distlock_core.errors import AcquireTimeout, Cancelled
 from distlock_core.etcd.endpoints import seconds_to_wait
 from distlock_core.etcd.http import polling
 from distlock_core.etcd.http.polling import PolledWatch
 from distlock_core.etcd.values import Compacted, Get, Put, WatchEnded
+from distlock_core.testing import Proxy
 from tests.support.nginx import Nginx
 from tests.support.processes import Process
 from tests.support.scene import BOUND, Scene, gateway, until
@@ -74,6 +75,20 @@ def test_a_waiter_behind_a_buffering_proxy_gets_its_turn_and_warns_once(
     assert len(told) == 1
     assert "no watch opens at http://127.0.0.1:" in told[0]
     assert "proxy_buffering off" in told[0]
+
+
+def test_who_waits_for_a_moment_only_calls_no_proxy_a_buffering_one(
+    scene: Scene, proxy: Proxy, told: list[str]
+) -> None:
+    """A busy etcd may take as long to open a watch."""
+    lock = scene.realm().lock("web", "holder").acquire(0)
+    held = proxy.hold_reply("/v3/watch")
+    with pytest.raises(AcquireTimeout):
+        scene.realm(proxy.url).lock("web").acquire(0.8)
+    held.release()
+    lock.release()
+    scene.assert_clean()
+    assert told == []
 
 
 def test_a_hold_behind_a_buffering_proxy_is_renewed_and_its_loss_noticed(
