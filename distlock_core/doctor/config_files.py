@@ -82,9 +82,12 @@ def effective(settings: Settings, places: Sequence[tuple[str, str]]) -> tuple[Ef
 
 def _effective(settings: Settings, key: str, place: str) -> EffectiveSetting:
     setting = BY_KEY[key]
-    # A line of shell may have a secret in it.
-    hidden = (setting.secret or setting.read is read_line) and bool(settings.by_key(key))
-    value = None if hidden else settings.by_key(key)
+    # A line of shell may have a secret in it, and so may an endpoint that is refused for the user before its @.
+    value = settings.by_key(key)
+    hidden = bool(value) and (
+        setting.secret or setting.read is read_line or (key == "endpoints" and "@" in "".join(value))
+    )
+    value = None if hidden else value
     if not place:
         return EffectiveSetting(key, value, DEFAULT, "", hidden)
     source = FILE if place.startswith(IN_FILE) else ENVIRONMENT if place.startswith("DISTLOCK_") else ARGUMENT

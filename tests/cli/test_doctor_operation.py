@@ -319,6 +319,16 @@ def test_settings_that_are_wrong_are_left_out_and_the_rest_is_examined(
     assert etcd.endpoints[0] in json.dumps(missing.whole)
 
 
+def test_a_password_in_an_endpoint_is_refused_and_not_shown(run_distlock: Run) -> None:
+    env: dict[str, str | None] = {"DISTLOCK_ENDPOINTS": "http://127.0.0.1:1,http://root:s3cret@127.0.0.1:2"}
+    for form in ("--verbose", "--json"):
+        done = run_distlock("--doctor", form, env=env)
+        assert "must not contain a user or password" in done.stdout
+        assert "s3cret" not in done.stdout + done.stderr
+    (shown,) = [one for one in json.loads(done.stdout)["doctor"]["settings"] if one["key"] == "endpoints"]
+    assert (shown["value"], shown["secret"], shown["where"]) == (None, True, "DISTLOCK_ENDPOINTS")
+
+
 def test_where_each_setting_comes_from_and_who_can_read_the_files(examine: Examine, tmp_path: Path) -> None:
     config, password = tmp_path / "distlock.yaml", tmp_path / "password"
     config.write_text("user: someone\npassword: s3cret\nttl: 30\ngate: 'curl -H token:s3cret http://127.0.0.1'\n")
