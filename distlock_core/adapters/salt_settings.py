@@ -95,7 +95,7 @@ def _section(get: Callable[..., Any], profile: str | None, source: str) -> tuple
     profiles = config.pop(PROFILES, None) or {}
     if profile is None:
         return config, where
-    if not isinstance(profiles, dict) or profile not in profiles:
+    if not isinstance(profiles, dict) or profile not in [*profiles]:  # it may be a list, which has no hash
         known = ", ".join(sorted(map(str, profiles))) if isinstance(profiles, dict) and profiles else "none"
         raise ConfigError(f"profile {str(profile)!a}: not in {SECTION}:{PROFILES} of {source}; known: {known}")
     path = f"{SECTION}:{PROFILES}:{profile}"

@@ -122,6 +122,9 @@ def _watcher(
     except DistlockError as error:
         log.error("distlock: the beacon %s does not start: %s", name, SALT.said(error))
         return None
+    except Exception as error:  # noqa: BLE001 - of sdb://, for example; Salt would not call the beacons after this one
+        log.error("distlock: the beacon %s does not start: %s: %s", name, type(error).__name__, error)
+        return None
     patterns = options.get("locks") or ["*"]
     idle = max(LEAST_IDLE, 3 * _interval(name, opts))
     return RealmWatcher(settings, lambda lock: any(matches(pattern, lock) for pattern in patterns), idle)

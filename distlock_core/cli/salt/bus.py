@@ -11,6 +11,7 @@ import os
 import socket
 
 from distlock_core.adapters.salt_reports import known
+from distlock_core.base.text import printable
 from distlock_core.base.threads import start_thread
 from distlock_core.cli.json_output import frozen_json, holder_json
 from distlock_core.model.record import ATTENDED
@@ -122,8 +123,11 @@ def end_of(holder: Holder, how: str) -> str:
 
 
 def within(event: str, lock: str | None) -> str:
-    """The end of an event's tag: `lock/NAME/lost`, or `realm/frozen`."""
-    return f"realm/{event}" if lock is None else f"lock/{lock}/{event}"
+    """The end of an event's tag: `lock/NAME/lost`, or `realm/frozen`.
+
+    Salt ends a tag at an empty line, which the name of another program's lock may have: it is escaped.
+    """
+    return f"realm/{event}" if lock is None else f"lock/{printable(lock)}/{event}"
 
 
 def packable(value: Any) -> Any:

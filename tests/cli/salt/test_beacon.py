@@ -285,6 +285,10 @@ def test_records_of_other_programs_can_be_packed(scene: Scene) -> None:
     scene.put("odd", '1;me;{"reason": "half \\ud800", "value": 1' + "0" * 30 + ', "pid": 99999999999999999999999}')
     (event,) = minion.until(("acquired", "odd"))
     assert msgpack.packb(event)
+    # Salt ends a tag at an empty line: the rest of this name would be the beginning of the data.
+    scene.put("two\n\nlines", "1;me;{}")
+    (event,) = minion.until(("acquired", "two\n\nlines"))
+    assert event["tag"] == r"lock/two\n\nlines/acquired"
 
 
 def test_wrong_settings_are_logged_and_not_tried_at_every_call(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
@@ -299,6 +303,22 @@ def test_wrong_settings_are_logged_and_not_tried_at_every_call(scene: Scene, cap
     )
     minion.opts["distlock"] = minion.section
     minion.begin()
+
+
+def test_settings_that_cannot_be_read_are_logged_and_salt_goes_on(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    minion = Minion(scene)
+    assert minion.call({"profile": ["staging"]}) == []
+
+    def sealed(*_: object, **__: object) -> object:
+        raise OSError("the vault is sealed")
+
+    close()
+    assert beacon.poll([{"_beacon_name": "distlock"}], {"config.get": sealed}, minion.opts) == []
+    wrong, failed = [record.message for record in caplog.records if record.levelno == logging.ERROR]
+    assert "profile \"['staging']\": not in distlock:profiles of minion config or pillar; known: none" in wrong
+    assert failed == "distlock: the beacon distlock does not start: OSError: the vault is sealed"
 
 
 @pytest.mark.parametrize(
