@@ -8,7 +8,7 @@ from distlock_core.model.wording import are, listed
 from distlock_core.process.identity import trace_of
 from distlock_core.settings.load import checked, load
 from distlock_core.settings.options import BY_KEY, TOKEN, Setting
-from distlock_core.settings.readers import read_bool, read_names
+from distlock_core.settings.readers import BETWEEN_NAMES, read_bool, read_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,6 +100,14 @@ def _read_lock_names(names: object, name: object) -> str:
     if not isinstance(names, (list, tuple)) or not names or "" in names:
         raise ConfigError(f"{LOCK_NAMES}: expected a list of names, found {ascii(names)[:60]}")
     return str(Setting("lockname", LOCK_NAMES, read_names, "").value(list(names), LOCK_NAMES))
+
+
+def names_of(value: object, word: str = "name") -> tuple[str, ...]:
+    """The locks that an argument names: one, or a list of them; none if it is not given. Raises `ConfigError`."""
+    if value is None:
+        return ()
+    names = str(Setting("lockname", word, read_names, "").value(value, word))
+    return (names,) if isinstance(value, str) else tuple(names.split(BETWEEN_NAMES))
 
 
 def shown_name(settings: Settings) -> str:

@@ -12,7 +12,7 @@ from distlock_core.adapters.freezing import ensure_frozen, ensure_thawed, read_d
 from distlock_core.adapters.past import entries_of
 from distlock_core.adapters.salt_reports import known
 from distlock_core.adapters.salt_settings import text_of
-from distlock_core.adapters.settings import explicit_owner, read_flag, read_token
+from distlock_core.adapters.settings import explicit_owner, names_of, read_flag, read_token
 from distlock_core.cli.json_output import frozen_json, holder_json, locks_json
 from distlock_core.cli.salt.bus import KEPT
 from distlock_core.connection import realm_of
@@ -88,7 +88,7 @@ def list_all(settings: Settings) -> list[Result]:
     return [known(lock) for state in realm_of(settings).list() for lock in locks_json(state)]
 
 
-def history(settings: Settings, name: Sequence[str] | str | None, since: object) -> list[Result]:
+def history(settings: Settings, name: object, since: object) -> list[Result]:
     return [known(entry) for entry in entries_of(realm_of(settings), name, since)]
 
 
@@ -100,10 +100,10 @@ def explain(settings: Settings, tool: Tool) -> Result:
     return known({**fields, "conditions": [known(one) for one in fields["conditions"]]})
 
 
-def doctor(settings: Settings, name: Sequence[str] | str | None, tool: Tool) -> Result:
+def doctor(settings: Settings, name: object, tool: Tool) -> Result:
     """All findings about etcd, this machine's access to it, and these locks or the whole realm."""
     reach = dict(settings.realm_arguments)
-    found = examine(parts_of(realm_of(settings)), name or (), settings, ())
+    found = examine(parts_of(realm_of(settings)), names_of(name), settings, ())
     fields = found.fields(lambda hint: tool.advice(hint, reach))
     shown = [known(one) for one in fields["settings"] if one["source"] != "default"]
     return {**fields, "findings": [known(one) for one in fields["findings"]], "settings": shown}
