@@ -47,23 +47,42 @@ found = environment.module('distlock').tasks.to_h do |task|
 end
 puts found.to_json
 """
-VALUES = [None, "x", "a/b", "__x", "", "/etc/x", 0, 1, -1, 1.5, "10m", "soon", True, ["x"], [], ["a/b"], "idle"]
-TIMES = [1, 1.5, "10m"]
+VALUES = [
+    None,
+    "x",
+    "a/b",
+    "__x",
+    "",
+    "/etc/x",
+    0,
+    1,
+    -1,
+    1.5,
+    "10m",
+    "1h30m",
+    "soon",
+    True,
+    ["x"],
+    [],
+    ["a/b"],
+    "idle",
+]
+TIMES = [1, 1.5, "10m", "1h30m"]
 GATE = ("gate_timeout", "gate_every", "gate_for")
 # What each parameter accepts, by its name; None if it may be left out.
 ACCEPTED: dict[str, list[Any]] = {
-    "name": ["x", "10m", "soon", "idle"],
+    "name": ["x", "10m", "1h30m", "soon", "idle"],
     "lock_names": [["x"]],
-    "timeout": [0, 1, -1, 1.5, "10m"],
+    "timeout": [0, 1, -1, 1.5, "10m", "1h30m"],
     **dict.fromkeys(("ttl", "expect", "cooldown", "duration", "since", "connect_timeout", *GATE), TIMES),
     **{word: [1] for word in ("token", "slots")},
     "rank": [0, 1],
     **{word: [True] for word in ("shared", "force")},
     "until": ["idle"],
-    "endpoints": ["x", "a/b", "__x", "/etc/x", "10m", "soon", ["x"], ["a/b"], "idle"],
+    "endpoints": ["x", "a/b", "__x", "/etc/x", "10m", "1h30m", "soon", ["x"], ["a/b"], "idle"],
     **{word: ["/etc/x"] for word in ("config", "cacert", "cert", "key", "password_file")},
 }
-TEXT = ["x", "a/b", "__x", "/etc/x", "10m", "soon", "idle"]
+TEXT = ["x", "a/b", "__x", "/etc/x", "10m", "1h30m", "soon", "idle"]
 
 
 @pytest.fixture

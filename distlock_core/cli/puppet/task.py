@@ -131,7 +131,10 @@ def read(words: Sequence[str], text: bytes, cancel: Cancel | None = None) -> Tas
     for key in given:
         if key not in known:
             raise ConfigError(f"the task {name} has no parameter {printable(key)}{did_you_mean(key, known)}")
-    return Task(name, given, found.get("_noop") is True, cancel)
+    if not isinstance(given.get("name", ""), str):
+        raise ConfigError(f"name: expected a string, found {ascii(given['name'])[:60]}")
+    noop = found.get("_noop")
+    return Task(name, given, noop is not None and read_flag(noop, "_noop"), cancel)
 
 
 def _fail(kind: str, message: str, details: Result) -> int:

@@ -181,7 +181,8 @@ def test_wait_takes_nothing(realm: Realm, in_etcd: Etcd) -> None:
 
 
 def test_noop_changes_nothing(realm: Realm, in_etcd: Etcd) -> None:
-    assert "would be locked by bolt:" in call("lock", name="x", _noop=True)["msg"]
+    for yes in (True, "true", 1):
+        assert "would be locked by bolt:" in call("lock", name="x", _noop=yes)["msg"]
     realm.lock("x", "web-1").acquire(0)
     would = call("lock", name="x", timeout=60, _noop=True)
     assert (would["changed"], would["token"]) == (True, None)
@@ -212,6 +213,10 @@ def test_the_environment_of_the_target_counts_but_names_no_lock(realm: Realm, mo
         ("unlock", {"name": "x", "force": "perhaps"}, "force: expected"),
         ("unlock", {"name": "x", "token": "many"}, "token: expected"),
         ("freeze", {"name": ""}, "no lock is named: name is empty"),
+        ("freeze", {"name": ["x"], "reason": "why"}, "name: expected a string, found ['x']"),
+        ("history", {"name": ["x"]}, "name: expected a string, found ['x']"),
+        ("show", {"name": 7}, "name: expected a string, found 7"),
+        ("lock", {"name": "x", "_noop": "perhaps"}, "_noop: expected true or false"),
         ("freeze", {"name": "x", "reason": "why", "duration": "soon"}, "duration: expected"),
         ("wait", {"name": "x", "until": "open"}, "until: expected one of free, idle, thawed"),
         ("wait", {"name": "x", "until": "idle", "rank": 3}, "rank is about a lock that is free"),
