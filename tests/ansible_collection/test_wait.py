@@ -48,8 +48,8 @@ def test_it_waits_until_the_lock_is_released_and_says_whom_it_waits_for(
         pass
     process = spawn_playbook(
         play(
-            step("wait", name="x", timeout="1m"),
-            step("slot", name="slotted"),
+            step("wait", name="x", timeout=None),  # as not given
+            step("slot", name="slotted", timeout="1m"),
             step("several", lock_names=["x", "slotted", "y"], until="thawed", timeout=0),
             {**documented, "name": "documented"},
             {**freeze, "name": "freeze"},

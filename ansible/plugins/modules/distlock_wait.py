@@ -167,6 +167,7 @@ from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.er
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.model.wording import are
 from ansible_collections.distlock.distlock.plugins.module_utils.distlock_core.process.while_read import WhileRead
 
+DEFAULT_TIMEOUT = 300  # seconds
 OF_A_FREE_LOCK = ("slots", "shared", "rank", "window")
 
 
@@ -175,7 +176,7 @@ def main():
         "name": {"type": "str"},
         LOCK_NAMES: {"type": "list", "elements": "str"},
         "until": {"type": "str", "choices": ["free", "idle", "thawed"], "default": "free"},
-        "timeout": {"type": "raw", "default": 300},
+        "timeout": {"type": "raw", "default": DEFAULT_TIMEOUT},
         "slots": {"type": "int"},
         "shared": {"type": "bool"},
         "rank": {"type": "int"},
@@ -200,7 +201,8 @@ def carry_out(params, check_mode, cancel):
     if until != "free" and any(value not in (None, False) for value in free.values()):
         word = next(word for word, value in free.items() if value not in (None, False))
         raise ConfigError(f"{word} is about a lock that is free: it goes with until: free")
-    named = {"lockname": params["name"], LOCK_NAMES: params[LOCK_NAMES], "timeout": params["timeout"]}
+    timeout = DEFAULT_TIMEOUT if params["timeout"] is None else params["timeout"]
+    named = {"lockname": params["name"], LOCK_NAMES: params[LOCK_NAMES], "timeout": timeout}
     settings = read_settings({**named, **free, **connection_arguments(params)}, "ansible")
     if not settings.lockname:
         raise ConfigError("no lock is named: name is empty")
