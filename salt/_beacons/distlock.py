@@ -13,8 +13,8 @@ without those that are unknown. EVENT is ``acquired``, ``released``, ``lost`` (e
 held it), ``kept`` (left taken after a failure), ``frozen`` or ``thawed``; a freeze of the whole realm has the tag
 ``.../distlock/realm/frozen``. Settings are described in the execution module ``distlock``.
 
-One minion is enough for a realm: each has a connection to etcd. The beacon asks etcd in a thread of its own, and never
-delays the minion; while etcd is away nothing is missed.
+One minion is enough for a realm: each beacon has a connection to etcd. The beacon follows etcd in a separate thread,
+and never delays the minion; while etcd is away nothing is missed.
 
 :depends: Python package distlock-core, in the minion's own Python
 """
@@ -57,7 +57,7 @@ def validate(config: list[dict[str, Any]]) -> tuple[bool, str]:
 
 def beacon(config: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """
-    Return the events since the last call. The first call begins, and returns none.
+    Return the events since the last call. The first call starts the watch, and returns none.
 
     locks
         Names of locks, and patterns of names: ``*`` is any text, ``?`` one character. Default: all locks.
@@ -66,7 +66,7 @@ def beacon(config: list[dict[str, Any]]) -> list[dict[str, Any]]:
         ``acquired``, ``released``, ``lost``, ``kept``, ``frozen``, ``thawed``. Default: all of them.
 
     endpoints, prefix, profile, connect_timeout
-        Where the locks are; by default as minion config or pillar say.
+        Where the locks are. Default: the settings in minion config or pillar.
     """
     return events.poll(config, __salt__, __opts__)
 

@@ -247,7 +247,7 @@ def break_(
         The fencing token of the hold.
 
     reason
-        Why it is broken; ``distlock.show`` has it in ``last``, with the owner that has broken it.
+        Why it is broken; ``distlock.show`` returns it in ``last``, with the owner that has broken it.
 
     owner
         Who breaks it. Default: ``salt:`` and the minion's id.
@@ -271,7 +271,7 @@ def show(
     lock_names: list[str] | None = None,
 ) -> list[dict[str, Any]]:
     """
-    Return who holds the lock, since when and why, and the queue in order: one entry for each holder. A lock that
+    Return who holds the lock, since when and why, and the queue in order, with one entry for each holder. A lock that
     nobody holds has one entry without an owner. Fields that are unknown, or do not apply, are left out. ``lock_names``
     shows several locks, from one read.
 
@@ -315,14 +315,14 @@ def history(
 ) -> list[dict[str, Any]]:
     """
     Return who held the lock, when and for how long, how long each owner waited, and how each hold ended: one entry for
-    each hold, wait and freeze. The first entry says how far back that reaches: until where etcd has compacted its
-    revisions. Nothing is written. Fields that are unknown, or do not apply, are left out.
+    each hold, wait and freeze. The first entry says how far back the history reaches: to etcd's last compaction.
+    Nothing is written. Fields that are unknown, or do not apply, are left out.
 
     name
         The lock, or a list of locks; by default all locks of the realm.
 
     since
-        Leave out what ended before: that many seconds ago, or with a unit as ``2h`` or ``7d``.
+        Leave out what ended longer ago than this, in seconds, or with a unit as ``2h`` or ``7d``.
 
     CLI Example:
 
@@ -348,14 +348,15 @@ def explain(
     connect_timeout: float | None = None,
 ) -> dict[str, Any]:
     """
-    Return whether this owner would acquire the lock now (``lets_in``), and every condition of that: ``topic``, whether
-    it ``holds``, its present ``value``, ``who`` can change it, and in ``hints`` the ``advice`` how. It only reads.
+    Return whether this owner would acquire the lock now (``lets_in``), and every condition for that: its ``topic``,
+    whether it ``holds``, its present ``value``, ``who`` can change it, and ``hints`` with ``advice`` how to do that.
+    Nothing is written.
 
     owner
         Default: ``salt:`` and the minion's id.
 
     slots, shared, window, rank
-        As for the call that is not let in.
+        As in the call that does not get the lock.
 
     CLI Example:
 

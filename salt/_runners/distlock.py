@@ -1,5 +1,5 @@
 """
-Look after locks in etcd v3 from the master, also while minions are down.
+Show and manage locks in etcd v3 from the master, even while minions are down.
 
 .. code-block:: bash
 
@@ -17,8 +17,8 @@ under ``distlock:`` in the master's config:
       endpoints: [http://10.0.0.1:2379, http://10.0.0.2:2379]
       prefix: /distlock/
 
-The owner of what is done here is ``salt:`` and the master's id, such as ``salt:m_master``, unless ``owner`` names
-another, such as the person who does it.
+These calls act in the name of the owner ``salt:`` and the master's id, such as ``salt:m_master``, unless ``owner``
+names another, such as the person who makes the call.
 
 :depends: Python package distlock-core, in the master's own Python
 """
@@ -92,7 +92,7 @@ def show(
     lock_names: list[str] | None = None,
 ) -> list[dict[str, Any]]:
     """
-    Return who holds the lock, since when and why, and the queue in order: one entry for each holder. A lock that
+    Return who holds the lock, since when and why, and the queue in order, with one entry for each holder. A lock that
     nobody holds has one entry without an owner. Fields that are unknown, or do not apply, are left out. ``lock_names``
     shows several locks, from one read.
 
@@ -167,7 +167,7 @@ def break_(
         The fencing token of the hold.
 
     reason
-        Why it is broken; ``distlock.show`` has it in ``last``, with the owner that has broken it.
+        Why it is broken; ``distlock.show`` returns it in ``last``, with the owner that has broken it.
 
     owner
         Who breaks it. Default: ``salt:`` and the master's id.
@@ -230,7 +230,7 @@ def thaw(
     connect_timeout: float | None = None,
 ) -> dict[str, Any]:
     """
-    End the freeze of the lock, or without a name that of the realm, whoever has put it, and return it. It is an error
+    End the freeze of the lock, or without a name that of the realm, whoever has set it, and return it. It is an error
     if it is not frozen. A thawed lock in a frozen realm stays frozen.
 
     CLI Example:
@@ -255,14 +255,14 @@ def history(
 ) -> list[dict[str, Any]]:
     """
     Return who held the lock, when and for how long, how long each owner waited, and how each hold ended: one entry for
-    each hold, wait and freeze. The first entry says how far back that reaches: until where etcd has compacted its
-    revisions. Nothing is written. Fields that are unknown, or do not apply, are left out.
+    each hold, wait and freeze. The first entry says how far back the history reaches: to etcd's last compaction.
+    Nothing is written. Fields that are unknown, or do not apply, are left out.
 
     name
         The lock, or a list of locks; by default all locks of the realm.
 
     since
-        Leave out what ended before: that many seconds ago, or with a unit as ``2h`` or ``7d``.
+        Leave out what ended longer ago than this, in seconds, or with a unit as ``2h`` or ``7d``.
 
     CLI Example:
 
@@ -288,14 +288,15 @@ def explain(
     connect_timeout: float | None = None,
 ) -> dict[str, Any]:
     """
-    Return whether an owner would acquire the lock now (``lets_in``), and every condition of that: ``topic``, whether
-    it ``holds``, its present ``value``, ``who`` can change it, and in ``hints`` the ``advice`` how. It only reads.
+    Return whether an owner would acquire the lock now (``lets_in``), and every condition for that: its ``topic``,
+    whether it ``holds``, its present ``value``, ``who`` can change it, and ``hints`` with ``advice`` how to do that.
+    Nothing is written.
 
     owner
         Default: ``salt:`` and the master's id; ``salt:db1`` is a minion's.
 
     slots, shared, window, rank
-        As for the call that is not let in.
+        As in the call that does not get the lock.
 
     CLI Example:
 

@@ -24,9 +24,9 @@ options:
     type: str
   state:
     description:
-      - V(frozen) makes sure that it is frozen. A present freeze is left as it is, whoever has put it, unless O(force)
+      - V(frozen) makes sure that it is frozen. An existing freeze is left as it is, whoever has set it, unless O(force)
         is set.
-      - V(thawed) makes sure that it is not, and ends the present freeze, whoever has put it.
+      - V(thawed) makes sure that it is not frozen. It ends an existing freeze, whoever has set it.
     type: str
     choices: [frozen, thawed]
     default: frozen
@@ -46,7 +46,7 @@ options:
     type: str
   force:
     description:
-      - Replace a present freeze if it has another owner or reason, or if only one of the two has a O(duration).
+      - Replace an existing freeze if it has another owner or reason, or if only one of the two has a O(duration).
     type: bool
     default: false
 extends_documentation_fragment:

@@ -25,19 +25,19 @@ options:
     elements: str
   history:
     description:
-      - Also return what has happened, as O(name) or the whole realm has it in etcd's revisions.
+      - Also return the history of O(name), or of the whole realm, from etcd's revisions.
     type: bool
     default: false
   explain:
     description:
-      - Also return whether O(name) would be acquired now by O(owner), and if not, why; every condition, with its value,
-        who can change it, and how.
+      - Also return whether O(owner) would acquire O(name) now, and if not, why. Every condition is returned with its
+        value, who can change it, and how.
     type: bool
     default: false
   owner:
     description:
       - With O(explain=true), who would acquire it. The default is C(ansible:) and the name of the host that runs the
-        module, which holds nothing.
+        module, an owner that holds no lock.
     type: str
   slots:
     description:
@@ -180,7 +180,7 @@ locks:
       type: raw
       sample: null
     state:
-      description: V(held), V(kept) until a person unlocks it, or V(cooling).
+      description: V(held), V(settling) until its gate is green, V(kept) until a person unlocks it, or V(cooling).
       type: str
       sample: held
     slot:
@@ -211,13 +211,13 @@ locks:
       sample: null
     beat:
       description:
-        - What is known of the signs of life of the process that holds the lock; null if it gives none, by the setting
-          C(beat). Has C(every) (seconds between two signs), C(alive), which is false if it is silent, null if that is
-          unknown, C(silent_seconds), the Unix time C(last) of the last sign on this machine's clock, and a C(doubt).
+        - Signs of life of the process that holds the lock; null if it gives none, as without the setting C(beat). It
+          has C(every) (seconds between two signs), C(alive) (false if the process is silent, null if that is unknown),
+          C(silent_seconds), C(last) (Unix time of the last sign, on this machine's clock) and C(doubt).
       type: dict
       sample: null
     overdue:
-      description: Whether the hold takes longer than that.
+      description: Whether the hold takes longer than expected.
       type: bool
       sample: false
     waiters:

@@ -15,8 +15,8 @@ description:
   - Waits until a lock is free, idle or thawed, and takes nothing, neither the lock nor a place in its queue.
   - It is for what comes before or after the locked work, such as a report, or a deployment that begins when a roll-out
     is over. To do something under the lock, acquire it with M(distlock.distlock.distlock).
-  - The condition may be over by the time the task returns, because nothing is reserved. Others wait too, and whoever
-    acquires the lock comes first.
+  - The condition may no longer be true when the task returns, because nothing is reserved. Others wait too, and the
+    first to acquire the lock has it.
   - It watches the lock in etcd, and writes nothing.
 options:
   name:
@@ -25,13 +25,13 @@ options:
     type: str
   lock_names:
     description:
-      - Names of several locks. All of them are in the condition at the same moment.
+      - Names of several locks. The module waits until all of them meet the condition at the same moment.
     type: list
     elements: str
   until:
     description:
-      - V(free) waits until a newcomer would acquire the lock at once, so that one free slot is enough. Nobody waits for
-        it with the same or a lower O(rank), it is not frozen, and its windows are open.
+      - V(free) waits until a newcomer would acquire the lock at once. One slot is free, nobody with the same or a lower
+        O(rank) waits, neither the lock nor its realm is frozen, and its window is open.
       - V(idle) waits until nobody holds it, in any slot, and nobody waits for it.
       - V(thawed) waits until neither the lock nor its realm is frozen.
     type: str
@@ -41,7 +41,7 @@ options:
     description:
       - Longest wait, in seconds or with a unit as V(10m). After it, the task fails.
       - With V(0) it only looks, and fails at once if the condition is not met. V(-1) waits forever.
-      - Environment and config file are about the wait for a lock to be acquired, and do not change it.
+      - A timeout in the environment or the config file is meant for acquiring a lock, and has no effect here.
     type: raw
     default: 300
   slots:
@@ -59,8 +59,8 @@ options:
     type: int
   window:
     description:
-      - With O(until=free), also wait for these times, such as V(Mon-Fri 22:00-04:00 Europe/Berlin). The window of the
-        lock's policy counts in any case, and replaces this one.
+      - With O(until=free), also wait for these times, such as V(Mon-Fri 22:00-04:00 Europe/Berlin). If the lock's
+        policy has a window, that one counts instead.
     type: str
 extends_documentation_fragment:
   - distlock.distlock.connection
@@ -75,7 +75,7 @@ attributes:
   platform:
     platforms: posix
 notes:
-  - Do not wait for a lock that the same run holds. Nobody would release it until O(timeout) is over.
+  - Do not wait for a lock that the same run holds. It would not be released before O(timeout) is over.
 seealso:
   - module: distlock.distlock.distlock
   - module: distlock.distlock.distlock_info
@@ -132,7 +132,7 @@ locks:
   description:
     - The locks as they were last seen, with the fields that M(distlock.distlock.distlock_info) describes. Of the
       waiters only their number is known.
-  returned: success, and after a wait that was too long
+  returned: success, and when the wait has timed out
   type: list
   elements: dict
   sample: []
