@@ -45,6 +45,11 @@ class Beat:
         self._term = self._etcd.term
 
     @property
+    def is_granted(self) -> bool:
+        """True if etcd has confirmed the lease."""
+        return not self._lease.gone
+
+    @property
     def details(self) -> dict[str, Any]:
         """The fields of the hold's record that lead to the sign."""
         return {"beat": self.every, "beat_lease": self._lease.id}

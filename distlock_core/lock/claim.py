@@ -246,7 +246,9 @@ class Claims:
         if self._beat is None:
             from distlock_core.lock.beat import Beat
 
+            # Assigned before the grant, as in `_grant()`. If that is not answered, the next claim grants it again.
             self._beat = Beat(self._etcd, every, self._spec.owner, self._run)
+        if not self._beat.is_granted:
             self._beat.grant(call())
 
     def _beats(self) -> dict[str, Any]:

@@ -198,7 +198,7 @@ class Session:
     def _keep(self, patience: Patience) -> None:
         """Beat and renew the lease if that is due, and detect its loss. Raises `EtcdUnavailable` only in doubt."""
         if self.loss is None and now() >= self._beat_at:
-            self._beat_at = self._beat(patience)
+            self._beat_at = self._beat(self._call(patience))  # it must not delay the renewal of a lease either
         if self.lease is None or self.loss is not None:
             return
         if self.endures and now() >= self.deadline:

@@ -14,8 +14,8 @@ from typing import Callable
 
 import pytest
 
-from distlock_core import Cancelled, ConfigError, Lock, LockBusy, LockLost, Realm
-from distlock_core.base.deadline import Patience
+from distlock_core import Cancelled, ConfigError, EtcdUnavailable, Lock, LockBusy, LockLost, Realm
+from distlock_core.base.deadline import Patience, now
 from distlock_core.lock.hold import Hold
 from distlock_core.lock.lock import hold_of
 from distlock_core.lock.others_holds import keep_holds
@@ -194,6 +194,34 @@ def test_a_waiter_brings_it_with_its_claim(scene: Scene) -> None:
     scene.assert_clean()
 
 
+def test_a_waiter_whose_grant_is_not_answered_beats_all_the_same(scene: Scene, proxy: Proxy) -> None:
+    """The lease exists, but only the second answer is seen: the hold must be watched, and so notice its loss."""
+    first = scene.realm().lock("web").acquire(0)
+    waiting = scene.realm(proxy.url).lock("web", beat=15)
+    waiter = scene.queue(waiting)
+    is_away, lost = True, []
+
+    def is_lost(body: bytes) -> bool:
+        if json.loads(body)["TTL"] == str(LASTS):
+            lost.append(body)
+            return is_away
+        return False
+
+    proxy.lose_reply(GRANT, is_lost, times=10_000)
+    first.release()
+    until(lambda: lost)
+    time.sleep(3.5)  # longer than a call may take in the queue
+    assert not waiter.done()
+    is_away = False
+    lock = waiter.result(BOUND)
+    beat_now(lock)
+    assert only(scene.realm()).alive is True
+    scene.delete("web")
+    assert lock.lost.wait(BOUND)
+    with pytest.raises(LockLost):
+        lock.release()
+
+
 def test_the_next_run_after_a_dead_one_gives_its_own(scene: Scene) -> None:
     words = [sys.executable, "-c", HOLDER, scene.endpoints[0], scene.prefix]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -228,6 +256,28 @@ def test_it_goes_without_a_ttl_and_not_with_a_step(scene: Scene) -> None:
     for wrong in (0, -1, 86401, True):
         with pytest.raises(ConfigError, match="the beat must be a whole number of seconds from 1 to 86400"):
             scene.realm().lock("web", beat=wrong)
+
+
+def test_a_beat_keeps_no_lease_from_its_renewal(scene: Scene) -> None:
+    """A lock that gets a ttl while it beats: an etcd that hangs must not hide the end of that for seconds."""
+    lock = scene.realm().lock("web", beat=60, background=False).acquire(0)
+    lock.ttl = 5
+    lock.acquire()
+    hold = beats(lock)
+    left: list[float] = []
+
+    def hang(_lease: int, patience: Patience, **_: object) -> int:
+        left.append(patience.left())
+        raise EtcdUnavailable("it hangs")
+
+    assert hold.lease is not None
+    hold.lease.renew_at = now() + 0.1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hold._etcd, "keep_alive", hang)
+        hold.session._keep(Patience.lasting(BOUND))
+    assert 0 < left[0] < 0.5
+    lock.release()
+    scene.assert_clean()
 
 
 # It lets nobody in.
