@@ -11,7 +11,7 @@ from distlock_core.base.deadline import FIRST_RETRY, FOREVER, Backoff, Interrupt
 from distlock_core.base.text import printable
 from distlock_core.base.threads import start_thread
 from distlock_core.base.value import Value
-from distlock_core.errors import Cancelled, ConfigError, DistlockError, NotHolder
+from distlock_core.errors import Cancelled, ConfigError, DistlockError, LockLost, NotHolder
 from distlock_core.events.notices import ACQUIRED, REMOVED, UNKNOWN, Listeners, Notice, log, warn
 from distlock_core.events.ownership import Readers
 from distlock_core.lock.lease import TICKET_TTL
@@ -288,6 +288,8 @@ class LockManager:
             lock.release()
         except DistlockError as trouble:
             self._note(trouble)
+            if self._hooks is not None and isinstance(trouble, LockLost):
+                self._hooks.lost(trouble.message)
             return
         if self._hooks is not None:
             self._hooks.released()

@@ -67,10 +67,12 @@ class HookProcess:
     def start(self, facts: Mapping[str, str]) -> None:
         """Start the hook with these variables. Never blocks or raises: what goes wrong is told by `wait()`."""
         self.is_running = True
+        line = plain_json.dumps(dict(facts)).encode() + b"\n"
         try:
-            os.write(self._orders, plain_json.dumps(dict(facts)).encode() + b"\n")
+            if os.write(self._orders, line) < len(line):
+                self.stop()  # more than the pipe holds: the process must not wait for the rest
         except OSError:
-            pass  # the process has been killed
+            self.stop()  # the process has been killed, or not even the beginning fits
 
     def wait(self, cancel: Cancel | None = None) -> str:
         """Wait for the end of the hook, and return what went wrong in words. Raises `Cancelled`: it goes on then."""

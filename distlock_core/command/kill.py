@@ -92,13 +92,15 @@ class TreeKiller:
         return min(self._kill_at, self._dead_by() - max(self._head_start, ROUNDS * self._tree.pace))
 
 
-def end_tree(pid: int, kill_after: float, deadline: float) -> tuple[int, ...]:
+def end_tree(pid: int, kill_after: float, deadline: float, begun: Callable[[], None] = lambda: None) -> tuple[int, ...]:
     """End the tree of a process that is no child of this one. Returns the pids of processes that cannot be killed.
 
-    SIGTERM comes first. The tree is dead before `deadline`, after which another may hold the lock.
+    SIGTERM comes first. The tree is dead before `deadline`, after which another may hold the lock. `begun` is called
+    once SIGTERM is sent; it must neither block nor raise.
     """
     tree = Tree(pid, subreaper=False, is_child=False)
     killer = TreeKiller(tree, now() + kill_after, dead_by=lambda: deadline, head_start=head_start(kill_after))
+    begun()
     while not killer.is_over(reaped=True):
         time.sleep(max(0.0, killer.next_moment() - now()))
         killer.go_on()

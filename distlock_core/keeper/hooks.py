@@ -22,12 +22,16 @@ class KeeperHooks:
         self._log = log
 
     def start(self, event: str, **more: str) -> Callable[[], None]:
-        """Start the hook of this event, with more variables, and return what waits for its end."""
+        """Start the hook of this event, with more variables, and return what waits for its end. Never raises."""
         line = self._plan.get(f"on_{event}")
         if not line:
             return lambda: None
         facts = {**self._facts, "DISTLOCK_EVENT": event, **more}
-        hook = RunningHook(line, facts, self._plan["hook_timeout"])
+        try:
+            hook = RunningHook(line, facts, self._plan["hook_timeout"])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the lock's process is still to be ended
+            self._log(f"{self._name}: on_{event}: {type(error).__name__}: {error}", True)
+            return lambda: None
 
         def finish() -> None:
             problem = hook.wait()

@@ -122,7 +122,7 @@ def _end(
     hooks: KeeperHooks | None,
 ) -> None:
     name, pid, loss = printable(lock.name), plan["pid"], lock.session.loss
-    finish: Callable[[], None] | None = None
+    running: list[Callable[[], None]] = []  # waits for the end of the hook
     if loss is not None:
         kill = plan["on_loss"] == "kill"
         if loss.orderly:
@@ -130,12 +130,19 @@ def _end(
         else:
             what = "it is ended" if kill else "it RUNS ON WITHOUT ITS LOCK"
             log(f"{name}: the lock of process {pid} was lost: {loss.why}; {what}", True)
-            finish = finish if hooks is None else hooks.start("lost", DISTLOCK_LOSS=loss.why)
+            why = loss.why
+
+            def tell() -> None:
+                if hooks is not None:
+                    running.append(hooks.start("lost", DISTLOCK_LOSS=why))
+
             if kill:
-                _end_process(pid, plan["start"], plan["kill_after"], lock.session.deadline, log)
+                _end_process(pid, plan["start"], plan["kill_after"], lock.session.deadline, log, tell)
+            else:
+                tell()
         if lock.session.lease is not None:
             lock.session.lease.give_up()
-        if finish is not None:
+        for finish in running:
             finish()
     elif not _has_ended(until):
         log(f"{name}: asked to quit while process {pid} is alive; the lock expires in {plan['ttl']}s", True)
@@ -185,10 +192,21 @@ def _has_ended(until: WhileAlive) -> bool:
         return False  # it cannot be examined
 
 
-def _end_process(pid: int, start: int, kill_after: float, deadline: float, log: Callable[[str, bool], None]) -> None:
+def _end_process(
+    pid: int,
+    start: int,
+    kill_after: float,
+    deadline: float,
+    log: Callable[[str, bool], None],
+    begun: Callable[[], None],
+) -> None:
+    """End the process with all that it has started. `begun` is called once SIGTERM is sent, or if it is gone."""
     from distlock_core.command.kill import end_tree
 
-    left = () if is_gone(pid, start) else end_tree(pid, kill_after, deadline)
+    if is_gone(pid, start):
+        begun()
+        return
+    left = end_tree(pid, kill_after, deadline, begun)
     if left:
         log(f"cannot kill {', '.join(map(str, left))}", True)
 

@@ -16,6 +16,8 @@ from typing import Callable
 
 import pytest
 
+from distlock_core.base.deadline import now
+from distlock_core.command.kill import end_tree
 from distlock_core.process.nesting import FOR_THIS_CALL, HELD, HOOK_FACTS, LEASE, TOKEN
 from distlock_core.testing import Proxy
 from tests.support.doc_blocks import with_stand_ins
@@ -451,6 +453,30 @@ def test_the_keeper_has_hooks(run_distlock: Run, tmp_path: Path, in_etcd: Etcd) 
         assert noted(tmp_path, "lost")["DISTLOCK_LOSS"].startswith("it was broken by ops")
         assert "WARNING x: on_lost: exit code 9: trouble\n" in log.read_text()
     wait_until(lambda: in_etcd.keys() == [], "the end of the keeper's hold")
+
+
+def test_a_keeper_starts_no_hook_before_it_has_asked_the_process_to_end() -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    codes: list[int | None] = []
+
+    def begun() -> None:
+        codes.append(process.wait(BOUND))  # nothing but the SIGTERM before ends it
+
+    assert end_tree(process.pid, 30, now() + 60, begun) == ()
+    assert codes == [-signal.SIGTERM]
+
+
+def test_facts_that_fit_no_pipe_are_told_of_at_once() -> None:
+    """The process of the hook must not wait for the rest of them until the hook's time is over."""
+    code = (
+        "import time\n"
+        "from distlock_core.command.hook_process import HookProcess\n"
+        "hook, began = HookProcess('echo started', 60), time.monotonic()\n"
+        "hook.start({'A': 'x' * 5_000_000})\n"
+        "print(hook.wait(), time.monotonic() - began < 30)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True)
+    assert (done.stdout, done.stderr) == ("its process was ended True\n", "")
 
 
 @pytest.mark.parametrize(

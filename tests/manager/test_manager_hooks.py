@@ -10,6 +10,8 @@ from typing import Callable
 import pytest
 
 from distlock_core import ConfigError, Hooks, LockManager, Realm, aio
+from distlock_core.base.deadline import FOREVER, Patience
+from distlock_core.lock.session import Session
 from distlock_core.testing import Proxy
 from tests.support.etcd_view import Etcd
 from tests.support.processes import is_running, wait_until
@@ -103,6 +105,21 @@ def test_a_release_that_is_not_confirmed_is_not_told(stand: Stand, tmp_path: Pat
     proxy.cut()
     manager.shutdown(0.2)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_loss_that_only_the_release_notices_is_told(
+    stand: Stand, realm: Realm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shutdown comes between the loss and the event of the watch."""
+    monkeypatch.setattr(Session, "run", lambda _, cancel: Patience(FOREVER, cancel).wait())
+    manager = stand(ttl=TTL, hooks=noting(tmp_path))
+    wait_until(manager.have_lock, "the lock")
+    token = manager.token
+    noted(tmp_path, "acquired", token)
+    realm.unlock("x", "ops", force=True)
+    manager.shutdown()
+    assert noted(tmp_path, "lost", token)["DISTLOCK_LOSS"].startswith("x was lost: ")
+    assert not (tmp_path / f"released-{token}").exists()
 
 
 def test_a_wrong_limit_is_refused(realm: Realm) -> None:
