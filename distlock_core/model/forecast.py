@@ -33,7 +33,9 @@ def forecast(state: LockState, position: int, at: float) -> Forecast | None:
         return None
     cooldown = state.policy.cooldown or 0 if state.policy is not None else 0
     each = sorted(took)[len(took) // 2] + cooldown
-    slots = state.slots
+    before = max(0, position - 1)
+    # More free slots than waiters make no difference, and another program's record may have any number.
+    slots = min(state.slots, len(state.holders) + before + 1)
     left = []
     for holder in state.holders:
         if holder.since is None or holder.record.state != HELD or holder.is_shared or holder.is_overdue(at):
@@ -41,5 +43,4 @@ def forecast(state: LockState, position: int, at: float) -> Forecast | None:
         left.append(max(0.0, each - (at - holder.since)))
     # When each slot is free. Holders above the number of slots, from before it was reduced, make no room.
     free = sorted([*[0.0] * (slots - len(left)), *left])[-slots:]
-    before = max(0, position - 1)
     return Forecast(each, at + free[before % slots] + before // slots * each)

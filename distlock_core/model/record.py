@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MOST_DIGITS = 18  # of the seconds of a record
+BEYOND = 2**63  # a number in a record that is as large, or larger, counts as none
 HELD, SETTLING, KEPT, COOLING = "held", "settling", "kept", "cooling"  # states of a record
 ATTENDED = (HELD, SETTLING)  # states of a hold that its own process looks after
 MOST_TIMES = 8  # holds whose length is remembered
@@ -59,8 +60,9 @@ class Record(Value):
         return value if isinstance(value, str) else ""
 
     def number(self, field: str) -> int | None:
+        """A whole number, None if it is missing, no such number, or too large for any."""
         value = self.details.get(field)
-        return value if isinstance(value, int) and not isinstance(value, bool) else None
+        return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < BEYOND else None
 
     @property
     def run(self) -> str:
@@ -80,7 +82,7 @@ class Record(Value):
     @property
     def limit(self) -> int:
         """The holder's number of slots."""
-        return self.number("limit") or 1
+        return max(1, self.number("limit") or 1)
 
     @property
     def state(self) -> str:
@@ -153,7 +155,8 @@ def times_of(record: Record) -> tuple[int, ...]:
     found = record.details.get("took")
     if not isinstance(found, list):
         return ()
-    return tuple(one for one in found if isinstance(one, int) and not isinstance(one, bool) and one >= 0)[-MOST_TIMES:]
+    times = (one for one in found if isinstance(one, int) and not isinstance(one, bool) and 0 <= one < BEYOND)
+    return tuple(times)[-MOST_TIMES:]
 
 
 class EndNote(Value):

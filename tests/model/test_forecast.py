@@ -41,6 +41,10 @@ def state(*holders: Holder, took: tuple[int, ...] = (100,), policy: str = "") ->
         (state(held(0, 30, limit=2), held(1, 80, limit=2)), 2, NOW + 70),
         (state(held(0, 30, limit=2), held(1, 80, limit=2)), 3, NOW + 120),
         (state(held(0, 30), policy='1;a;{"slots":2}'), 1, NOW),  # a slot is free
+        (state(held(0, 30), policy='1;a;{"slots":3}'), 2, NOW),  # two are
+        (state(held(0, 30), policy='1;a;{"slots":3}'), 3, NOW + 70),
+        (state(held(0, 30, limit=2**62)), 9, NOW),
+        (state(held(0, 30, limit=-3)), 1, NOW + 70),
         (state(held(0, 30, limit=3), held(1, 80), held(2, 50), policy='1;a;{"slots":1}'), 1, NOW + 70),
     ],
 )
