@@ -237,6 +237,25 @@ def test_the_next_run_after_a_dead_one_gives_its_own(scene: Scene) -> None:
     scene.assert_clean()  # the dead run's lease too
 
 
+def test_what_a_dead_run_has_left_beside_the_lock_that_is_taken_over_stays_silent(scene: Scene) -> None:
+    code = HOLDER.replace('"web"', '["web", "db"]').replace("lock.holder.record.run", "lock.tokens")
+    words = [sys.executable, "-c", code, scene.endpoints[0], scene.prefix]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.kill()
+    realm = scene.realm()
+    with realm.lock("web", "me", beat=15):
+        pass
+    assert len(signs(scene, "db")) == 1
+    sign = only(realm, "db").sign
+    assert sign is not None
+    assert sign.silent is not None
+    with realm.lock("db", "me", beat=15):
+        pass
+    assert signs(scene, "db") == []
+
+
 def test_a_run_inside_a_step_gives_its_own_and_the_step_stays(scene: Scene) -> None:
     realm = scene.realm()
     step = realm.lock("web", "me", step=True).acquire(0)
