@@ -70,7 +70,7 @@ def exit_codes(codes: object) -> set[int]:
     given: list[Any] = list(codes) if isinstance(codes, (list, tuple)) else [] if codes is None else [codes]
     try:
         return {0, *(int(code) for code in given)}
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ConfigError(f"success_retcodes: expected whole numbers, found {ascii(codes)[:60]}") from None
 
 

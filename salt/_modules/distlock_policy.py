@@ -11,7 +11,7 @@ from salt.exceptions import CommandExecutionError
 try:
     from distlock_core.adapters import policy as lock_policy
     from distlock_core.adapters.salt_reports import raised_as
-    from distlock_core.adapters.salt_settings import of_call
+    from distlock_core.adapters.salt_settings import of_call, text_of
     from distlock_core.connection import realm_of
     from distlock_core.model.policy import FIELDS
 
@@ -53,7 +53,7 @@ def policy(
     """
     with raised_as(CommandExecutionError):
         realm = realm_of(of_call(__salt__, __opts__, locals(), without=("name",)))
-        found = realm.policies() if name is None else filter(None, [realm.policy(name)])
+        found = realm.policies() if name is None else filter(None, [realm.policy(text_of(name, "name"))])
         about = ("by", "since", "reason", "trouble")
         return {
             one.lock: {**one.fields, **{word: value for word in about if (value := getattr(one, word))}}

@@ -73,7 +73,9 @@ def mistake_in(config: object) -> str:
             hint = did_you_mean(str(key), (*OWN, *REALM)) or f"; known keys: {', '.join((*OWN, *REALM))}"
             return f"unknown key {key!r}{hint}"
     for key in OWN:
-        found = options.get(key, [])
+        found = options.get(key, ["*"])
+        if found == []:
+            return f"{key}: the list is empty: leave it out for all {key}"
         if not isinstance(found, list) or not all(isinstance(one, str) and one for one in found):
             return f"{key}: expected a list of names, found {ascii(found)[:60]}"
     for event in options.get("events", []):

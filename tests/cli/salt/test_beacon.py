@@ -330,6 +330,9 @@ def test_settings_that_cannot_be_read_are_logged_and_salt_goes_on(
         ([{"zzz": 1}], "unknown key 'zzz'; known keys: locks, events, endpoints, prefix, profile, connect_timeout"),
         ([{"locks": "x"}], "locks: expected a list of names, found 'x'"),
         ([{"locks": [""]}], "locks: expected a list of names, found ['']"),
+        ([{"locks": []}], "locks: the list is empty: leave it out for all locks"),
+        ([{"events": []}], "events: the list is empty: leave it out for all events"),
+        ([{"events": None}], "events: expected a list of names, found None"),
         (
             [{"events": ["loss"]}],
             f"events: there is no event 'loss'; did you mean lost?; known: {', '.join(beacon.EVENTS)}",
