@@ -11,7 +11,7 @@ import pytest
 from distlock_core.adapters.salt_reports import exit_codes
 from distlock_core.errors import ConfigError
 
-ODD = (True, 7, 1.5, float("inf"), [], [7], {"a": 1}, "", "a\nb", "a/b", "\ud800")
+ODD: tuple[Any, ...] = (True, 7, 1.5, float("inf"), [], [7], {"a": 1}, "", "a\nb", "a/b", "\ud800")
 SECTION = {"endpoints": ["http://127.0.0.1:1"], "connect_timeout": 0.02, "release_timeout": 0.02, "config": ""}
 
 
