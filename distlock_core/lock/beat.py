@@ -7,7 +7,7 @@ fails here never ends a hold.
 
 from __future__ import annotations
 
-from distlock_core.base.deadline import LONGEST_RETRY, now
+from distlock_core.base.deadline import LONGEST_RETRY, jittered, now
 from distlock_core.errors import Cancelled
 from distlock_core.etcd.values import Compare, Put
 from distlock_core.lock.lease import Lease
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from distlock_core.model.keys import Keys
 
 LONGEST_CALL = 5.0  # seconds; the thread that beats also watches the hold
+NOT_WRITTEN = -1  # no term of etcd
+REWRITE = 20.0  # seconds between two attempts to write a sign again, if a beat is not due before
 
 
 class Beat:
@@ -73,13 +75,16 @@ class Beat:
             lease.renew_if_due(patience)
             if lease.gone:
                 lease.grant(LASTS, patience)  # it was revoked by hand, or this process was stopped for days
+                self._term = NOT_WRITTEN  # until it is: the next attempt would find nothing else to write for
                 self._write(held, patience)
             elif not lease.failing and self._etcd.term != self._term:
                 self._write(held, patience)
         except Cancelled:
             raise
         except Exception:  # noqa: BLE001 - whatever it is, the hold does not depend on it
-            lease.renew_at = now() + LONGEST_RETRY
+            # The lease lives: each attempt is a write, which an etcd that is full refuses to a whole fleet.
+            pause = LONGEST_RETRY if lease.gone or lease.failing else min(self.every, REWRITE)
+            lease.renew_at = now() + jittered(pause)
 
     def _write(self, held: Sequence[tuple[Keys, KeyValue]], patience: Patience) -> None:
         """Put the signs again, with the present term, beside holds that are still there."""

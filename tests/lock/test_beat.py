@@ -16,6 +16,7 @@ import pytest
 
 from distlock_core import Cancelled, ConfigError, EtcdUnavailable, Lock, LockBusy, LockLost, Realm
 from distlock_core.base.deadline import Patience, now
+from distlock_core.errors import NoSpace
 from distlock_core.lock.hold import Hold
 from distlock_core.lock.lock import hold_of
 from distlock_core.lock.others_holds import keep_holds
@@ -435,6 +436,50 @@ def test_whatever_a_beat_raises_the_hold_goes_on(scene: Scene, error: type[Excep
     assert next_at < float("inf")
     assert lock.verify()
     beat_now(lock)
+    assert only(scene.realm()).alive is True
+    lock.release()
+    scene.assert_clean()
+
+
+def test_an_etcd_that_is_full_is_not_asked_to_write_every_second(scene: Scene) -> None:
+    """After a change of leader, when all holders of a fleet have to write their signs again."""
+    lock = scene.realm().lock("web", beat=60, background=False).acquire(0)
+    hold = beats(lock)
+    beat = hold.acquired[0].beat
+    assert beat is not None
+    beat._term -= 1
+    asked: list[object] = []
+
+    def refuse(*words: object) -> None:
+        asked.append(words)
+        raise NoSpace("full")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hold._etcd, "txn", refuse)
+        next_at = hold._go_on(Patience.lasting(BOUND))
+    assert len(asked) == 1
+    assert 5 < next_at - now() < 60
+    beat_now(lock)
+    assert only(scene.realm()).alive is True
+    lock.release()
+    scene.assert_clean()
+
+
+def test_a_sign_whose_lease_was_ended_is_written_again_until_that_succeeds(scene: Scene) -> None:
+    lock = scene.realm().lock("web", beat=60, background=False).acquire(0)
+    scene.revoke(lock.holder.record.number("beat_lease") or 0)
+    assert signs(scene) == []
+    hold = beats(lock)
+
+    def fail(*_: object) -> None:
+        raise EtcdUnavailable("away")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hold._etcd, "txn", fail)
+        hold._go_on(Patience.lasting(BOUND))
+    assert signs(scene) == []
+    beat_now(lock)
+    assert len(signs(scene)) == 1
     assert only(scene.realm()).alive is True
     lock.release()
     scene.assert_clean()
