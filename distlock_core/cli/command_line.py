@@ -110,7 +110,7 @@ def parse(arguments: Sequence[str]) -> Request:
     names = {_BY_OPTION[name].key: f"--{name}" for name in options}
     settings, problems = _load(operation, given, names)
     advise_with(given)
-    if operation in OF_A_REALM and "lock-name" not in options:
+    if operation in OF_A_REALM and "lock-name" not in options and operation != "doctor":
         # File and environment name a lock to be acquired; these are about all locks.
         settings = settings._replace(lockname="")
     if operation in ("freeze", "break"):

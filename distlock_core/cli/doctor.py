@@ -44,8 +44,10 @@ def _examine(request: Request) -> Examination:
     if lacks_file and not settings.given & {"endpoints", "discovery_srv"}:
         return examine_settings(settings.prefix, settings, messages)
     knows_realm = not lacks_file or "prefix" in settings.given
+    # File and environment name a lock to be acquired, which is shown among the settings.
+    names = settings.lock_names if settings.origins.get("lockname") == "--lock-name" else ()
     try:
-        return examine(parts_of(realm(request)), settings.lock_names, settings, messages, knows_realm=knows_realm)
+        return examine(parts_of(realm(request)), names, settings, messages, knows_realm=knows_realm)
     except ConfigError as error:
         return examine_settings(settings.prefix, settings, (*messages, error.message))
 

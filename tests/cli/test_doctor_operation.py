@@ -120,7 +120,7 @@ def test_what_stands_in_a_realm_is_found(examine: Examine, realm: RealmView, in_
     realm.put("mute", f'1500000000;node-7;{{"run":"r","beat":15,"beat_lease":{lease}}}')
     sign = {"key": b64(f"{realm.prefix}mute/alive/r"), "value": b64('1;node-7;{"every":15,"ttl":600}')}
     in_etcd.ask("/v3/kv/put", {**sign, "lease": str(lease)})
-    found = examine()
+    found = examine(env={"DISTLOCK_LOCKNAME": "late"})  # of a lock to be acquired: the whole realm is examined
     assert found.code == 2
     assert (found.one("kept")["about"], found.one("kept")["status"]) == ("kept", "warn")
     assert [hint["code"] for hint in found.one("kept")["hints"]] == ["show", "break"]
@@ -333,9 +333,11 @@ def test_where_each_setting_comes_from_and_who_can_read_the_files(examine: Exami
     config, password = tmp_path / "distlock.yaml", tmp_path / "password"
     config.write_text("user: someone\npassword: s3cret\nttl: 30\ngate: 'curl -H token:s3cret http://127.0.0.1'\n")
     config.chmod(0o640)
-    found = examine("--connect-timeout=4", env={"DISTLOCK_CONFIG": str(config), "DISTLOCK_SLOTS": "2"})
+    variables = {"DISTLOCK_CONFIG": str(config), "DISTLOCK_SLOTS": "2", "DISTLOCK_LOCKNAME": "other"}
+    found = examine("--connect-timeout=4", env=variables)
     assert "s3cret" not in json.dumps(found.whole)
     by_key = {one["key"]: one for one in found.whole["settings"]}
+    assert (by_key["lockname"]["value"], by_key["lockname"]["where"]) == ("other", "DISTLOCK_LOCKNAME")
     assert by_key["ttl"] == {
         "key": "ttl",
         "value": 30,
