@@ -28,7 +28,7 @@ USES = (
     (
         "wait",
         "--lock-name=NAME --wait [--until=free|idle|thawed] [OPTIONS]",
-        "wait until it is free, and take nothing; idle: nobody waits either",
+        "wait until it is free, without acquiring it; idle: no holder, no waiter",
     ),
     ("get", "--lock-name=NAME --get [OPTIONS]", "print the value that it carries"),
     (

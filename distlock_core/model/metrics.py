@@ -34,8 +34,8 @@ OF_A_LOCK = {
     "distlock_slots": "Simultaneous holders that the lock allows.",
     "distlock_waiters": "Waiters in the queue of the lock.",
     "distlock_frozen": "Whether the lock or its realm is frozen, so that nobody can acquire the lock (1), or not (0).",
-    "distlock_oldest_hold_timestamp_seconds": "Unix time since which its eldest holder holds the lock.",
-    "distlock_oldest_wait_timestamp_seconds": "Unix time since which its eldest waiter waits for the lock.",
+    "distlock_oldest_hold_timestamp_seconds": "Unix time at which its longest holder acquired the lock.",
+    "distlock_oldest_wait_timestamp_seconds": "Unix time at which its longest waiter joined the queue.",
 }
 
 

@@ -297,7 +297,7 @@ class Settings(Value):
     hook_timeout: float = setting(
         read_span,
         10.0,
-        "time after which such a line is ended, with all that it has started",
+        "time after which a hook is ended, with all that it has started",
         placeholder="SECONDS",
     )
     heartbeat: float | None = setting(
@@ -309,7 +309,7 @@ class Settings(Value):
     beat: int | None = setting(
         read_beat,
         None,
-        "interval at which distlock gives a sign of life beside a lock without a ttl, for --show to tell from anywhere",
+        "interval of signs of life for a lock without a ttl; --show reports them from any machine",
         placeholder="SECONDS",
     )
     node: bool = setting(read_bool, False, "the command is a Node.js module, which is pinged over IPC", flag=True)
