@@ -200,6 +200,7 @@ def _bar(axes: Any, place: int, bar: Bar, least: float, name: str) -> None:
         edgecolor="#5b7fa8" if hatch else colour,
         linewidth=0,
         zorder=2 if thin else 3,
+        clip_on=False,  # a short hold at the very end reaches over the edge by its least width
     )[0].set_gid(name)
 
 

@@ -14,6 +14,9 @@ from typing import Callable
 import pytest
 
 from distlock_core import Realm, connect
+from distlock_core.cli import plot_file
+from distlock_core.cli.timeline import WAITING, Bar, Row, Timeline
+from distlock_core.model.record import HELD
 from distlock_core.testing import Cluster
 from tests.support.needs import missing
 from tests.support.pseudo_terminal import Terminal
@@ -154,3 +157,20 @@ def test_what_cannot_be_drawn_is_refused_before_etcd_is_asked(run_distlock: Run,
     done = run_distlock("--history", *options, env={"DISTLOCK_ENDPOINTS": "http://127.0.0.1:1"})
     assert done.returncode == 1
     assert said in done.stderr + done.stdout
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_a_short_hold_at_the_very_end_is_seen(tmp_path: Path) -> None:
+    from matplotlib.image import imread
+
+    def colours(*bars: Bar) -> int:
+        rows = tuple(Row(f"node-{number}", (bar,), ()) for number, bar in enumerate(bars))
+        picture = Timeline(rows, bars[0].start, bars[-1].end)
+        plot_file.draw(picture, str(tmp_path / "x.png"), "db")
+        pixels = imread(tmp_path / "x.png")[:, :, :3].reshape(-1, 3) * 255
+        colour = bytes.fromhex(plot_file.STYLES[HELD][0][1:])
+        return int((abs(pixels - list(colour)) < 1).all(axis=1).sum())
+
+    long = Bar(HELD, 1795262400, 1795269600)
+    short = colours(long, Bar(HELD, long.end, long.end + 2)) - colours(long, Bar(WAITING, long.end, long.end + 2))
+    assert short > 30  # pixels, of a bar of 2 x 20
