@@ -154,10 +154,16 @@ class Nemesis:
         return what
 
     def _kill_client(self) -> str:
-        return "SIGKILL" if self._chance.choice(self._clients).kill() else ""
+        return "SIGKILL" if self._victim().kill() else ""
+
+    def _victim(self) -> Client:
+        """A client; as likely as not, one that holds a lock."""
+        hold = self._one_of(self.holds()) if self._chance.random() < 0.5 else None
+        owner = hold.value.split(";", 2)[1].partition("-")[0] if hold is not None else ""
+        return next((client for client in self._clients if client.name == owner), self._chance.choice(self._clients))
 
     def _pause_client(self) -> str:
-        victim = self._chance.choice(self._clients)
+        victim = self._victim()
         if not victim.pause():
             return ""
         self._after(self._chance.uniform(0.2, TTL * 2), victim.resume)
