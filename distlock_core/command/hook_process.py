@@ -15,7 +15,7 @@ from distlock_core.base.deadline import Patience
 from distlock_core.base.plain_signal import signal
 from distlock_core.command.signal_mask import CATCHABLE
 from distlock_core.errors import DistlockError
-from distlock_core.rollout.hooks import RunningHook
+from distlock_core.rollout.hooks import TO_END, RunningHook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from distlock_core.base.deadline import Cancel
 
-TO_END = 4.0  # seconds beyond its limit that a hook may take to be ended, and to be told of
 FINE = b"+"  # the answer of a hook that went well
 CHUNK = 65536
 KEPT_OPEN = 2  # the last descriptor that the process inherits: stderr, for the hook's output

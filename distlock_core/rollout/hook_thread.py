@@ -7,7 +7,7 @@ from _queue import SimpleQueue
 
 from distlock_core.base.threads import start_thread
 from distlock_core.errors import ConfigError, DistlockError
-from distlock_core.rollout.hooks import ACQUIRED, LOST, RELEASED, Hooks, RunningHook, facts_of, held_facts
+from distlock_core.rollout.hooks import ACQUIRED, LOST, RELEASED, TO_END, Hooks, RunningHook, facts_of, held_facts
 from distlock_core.rollout.shell import stderr
 
 TYPE_CHECKING = False
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from distlock_core.lock.lock import Lock
-
-TO_END = 4.0  # seconds beyond its limit that a hook may take to be ended
 
 
 class HookThreads:
@@ -90,7 +88,10 @@ class _Worker:
             if order is None:
                 return
             event, line, facts = order
-            problem = RunningHook(line, facts, self._seconds, stderr()).wait()
+            try:
+                problem = RunningHook(line, facts, self._seconds, stderr()).wait()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next hooks are run
+                problem = f"{type(error).__name__}: {error}"
             self._left -= 1
             if problem:
                 self._tell(f"on_{event}: {problem}")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 ACQUIRED, LOST, RELEASED = "acquired", "lost", "released"
 FROZEN, COOLING = "frozen", "cooling"  # ways to release, beside RELEASED
 TIMEOUT = 10.0  # seconds
+TO_END = 4.0  # seconds beyond its limit that a hook may take to be ended, and to be told of
 LONGEST = 4096  # characters of a text in a variable: all of them together, and the arguments, share a limit
 NOT_FOUND = (126, 127)  # the shell's own exit codes, for a program that it cannot run or find
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, Callable
@@ -23,7 +24,7 @@ from tests.support.etcd_servers import NEWEST, OLDEST
 from tests.support.etcd_view import Etcd, b64
 from tests.support.needs import need
 from tests.support.paths import ROOT
-from tests.support.realm_view import RealmView
+from tests.support.realm_view import BOUND, RealmView
 from tests.support.scripted_server import Script
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -174,11 +175,13 @@ def test_three_members_one_two_and_three_of_them_gone(start_etcd: Callable[..., 
 
 def test_a_full_database(start_etcd: Callable[..., Cluster], examine: Examine) -> None:
     with start_etcd(extra_args=["--quota-backend-bytes=100000"]) as cluster:
-        for number in range(3):
+        for _ in range(100):  # the size of the database is known to etcd a moment later only
             try:
-                cluster.etcdctl("put", f"/x{number}", "x" * 60_000)
+                cluster.etcdctl("put", "/x", "x" * 60_000)
             except RuntimeError:
                 break
+        else:
+            pytest.fail("etcd never refused a write")
         found = examine(f"--endpoints={cluster.endpoints[0]}", "--prefix=/distlock/")
     assert found.one("alarms")["status"] == "bad"
     assert "NOSPACE" in found.one("alarms")["message"]
@@ -394,12 +397,15 @@ def test_bad_usage_is_no_warning(run_distlock: Run, arguments: list[str]) -> Non
 
 
 def test_a_signal_ends_it(spawn_distlock: Callable[..., Any], script: Callable[..., Script]) -> None:
+    is_asked = threading.Event()
+
     def silent(connection: socket.socket) -> None:
+        is_asked.set()
         connection.recv(1)
 
     server = script(silent)
     process = spawn_distlock("--doctor", f"--endpoints={server.url}", "--connect-timeout=20")
-    time.sleep(1)
+    assert is_asked.wait(BOUND)
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) in (143, -signal.SIGTERM)
 

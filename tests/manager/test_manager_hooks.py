@@ -12,6 +12,7 @@ import pytest
 from distlock_core import ConfigError, Hooks, LockManager, Realm, aio
 from distlock_core.base.deadline import FOREVER, Patience
 from distlock_core.lock.session import Session
+from distlock_core.rollout.hooks import RunningHook
 from distlock_core.testing import Proxy
 from tests.support.etcd_view import Etcd
 from tests.support.processes import is_running, wait_until
@@ -96,6 +97,24 @@ def test_a_hook_that_fails_is_a_warning(stand: Stand, caplog: pytest.LogCaptureF
     said = [record.getMessage() for record in caplog.records]
     assert said[0] == "x: on_acquired: exit code 3"
     assert said[1].startswith("x: on_released: exit code 127: a program that it names is not there")
+
+
+def test_an_unexpected_error_of_one_hook_is_a_warning_and_the_next_is_run(
+    stand: Stand, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = RunningHook.wait
+
+    def wait(hook: RunningHook) -> str:
+        monkeypatch.setattr(RunningHook, "wait", whole)
+        raise MemoryError("once")
+
+    monkeypatch.setattr(RunningHook, "wait", wait)
+    manager = stand(ttl=TTL, hooks=noting(tmp_path))
+    wait_until(manager.have_lock, "the lock")
+    token = manager.token
+    manager.shutdown()
+    assert noted(tmp_path, "released", token)["DISTLOCK_EVENT"] == "released"
+    assert [record.getMessage() for record in caplog.records if "MemoryError: once" in record.getMessage()]
 
 
 def test_a_release_that_is_not_confirmed_is_not_told(stand: Stand, tmp_path: Path, proxy: Proxy) -> None:

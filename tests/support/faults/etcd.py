@@ -85,6 +85,7 @@ class Observer:
         environment = {"ETCDCTL_API": "3", "PATH": "/usr/bin:/bin"}
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)
         self._history = history
+        self.has_seen = ""  # the key of the last change
         self._thread = threading.Thread(target=self._follow, name="observer")
         self._thread.start()
 
@@ -94,6 +95,7 @@ class Observer:
             for event in json.loads(line).get("Events") or ():
                 kv = event["kv"]
                 key, revision = base64.b64decode(kv["key"]).decode(), int(kv["mod_revision"])
+                self.has_seen = key
                 if event.get("type") in (1, "DELETE"):
                     self._history.write("etcd", "gone", key=key, revision=revision)
                 else:
@@ -105,10 +107,6 @@ class Observer:
                     )
                     created = int(kv["create_revision"])
                     self._history.write("etcd", "put", key=key, revision=revision, created=created, owner=owner)
-
-    @property
-    def is_watching(self) -> bool:
-        return self._process.poll() is None
 
     def stop(self) -> None:
         self._process.terminate()

@@ -28,6 +28,7 @@ from tests.support.faults.history import Event, History, clock
 from tests.support.faults.nemesis import Nemesis
 
 REALM = "/faults/"
+LAST = f"{REALM}__last/of-all"  # the key that is written at the very end
 SLACK = 3.0  # seconds that a busy machine may delay a kill beyond `kill_after`
 QUIET = 1.0  # seconds without a sign of life after which the operator breaks what a dead client has left behind
 
@@ -133,8 +134,9 @@ def faults(seconds: float, seed: int, clients: int, etcd: str, folder: Path) -> 
         _go_on(field, nemesis, 30, until=lambda: not _left(field))
         for key in _left(field):
             field.history.write("nemesis", "left", key=key)
-        time.sleep(1)  # the observer's last events
-        assert field.observer.is_watching
+        field.gateway.put(LAST, "")
+        _go_on(field, nemesis, 30, until=lambda: field.observer.has_seen == LAST)
+        assert field.observer.has_seen == LAST, "the observer of etcd has missed the end"
         history = field.history.read()
     rules = Rules(REALM, SLOTS, KILL_AFTER + SLACK)
     return _summary(seed, etcd, clock() - began, nemesis, history, violations(history, rules)), history
