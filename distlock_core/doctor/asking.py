@@ -12,6 +12,7 @@ from distlock_core.doctor import certificates, clocks, config_files, lease_times
 from distlock_core.doctor.asking_rights import ask_rights
 from distlock_core.doctor.finding import BAD, OK, WARN, Examination, Finding, skipped
 from distlock_core.errors import AccessDenied, Cancelled, DistlockError
+from distlock_core.etcd.auth.rights import client_of
 from distlock_core.etcd.probing import Probing
 from distlock_core.model.keys import Keys, freeze_key
 from distlock_core.settings.origin import origin
@@ -83,7 +84,7 @@ class Asking:
 
     def _rights(self, facts: Sequence[EndpointFacts]) -> list[Finding]:
         access = self._etcd.site.access
-        who = _who(access)
+        who = client_of(access)
         # A client certificate with a common name is a user of its own, whom only gRPC takes.
         has_users = any(one.wants_user or WITH_USERS in one.no_gateway for one in facts)
         try:
@@ -165,11 +166,3 @@ def _part(check: str, make: Callable[[], Iterable[Finding]]) -> list[Finding]:
         message = f"this check failed, a bug in distlock: {type(error).__name__}: {error}"
         found.append(Finding(check, BAD, message, advice="report it, with the version of distlock and of etcd"))
     return found
-
-
-def _who(access: Access | None) -> str:
-    if access is not None and access.user:
-        return f"etcd's user {access.user!a}"
-    if access is not None and access.cert:
-        return "this client certificate, without an etcd user,"
-    return "a client without an etcd user"

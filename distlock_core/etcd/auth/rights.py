@@ -51,7 +51,9 @@ def name_missing(
     said = [f"{right} {_listed(keys)}" for right, keys in lacking.items() if keys]
     if not said:
         return denied  # the right was granted meanwhile, or it is about a lease
-    return AccessDenied(f"{_who(access)} may not {', nor '.join(said)}; docs/security.md has the role that it needs")
+    return AccessDenied(
+        f"{client_of(access)} may not {', nor '.join(said)}; docs/security.md has the role that it needs"
+    )
 
 
 def _may(op: Op, attempt: Callable[[Sequence[Op], Sequence[Op]], object]) -> bool:
@@ -64,7 +66,8 @@ def _may(op: Op, attempt: Callable[[Sequence[Op], Sequence[Op]], object]) -> boo
     return True
 
 
-def _who(access: Access | None) -> str:
+def client_of(access: Access | None) -> str:
+    """The client in words, as etcd knows it."""
     if access is not None and access.user:
         return f"etcd's user {access.user!a}"
     if access is not None and access.cert:
