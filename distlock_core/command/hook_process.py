@@ -12,6 +12,7 @@ import select
 
 from distlock_core.base import plain_json
 from distlock_core.base.deadline import Patience
+from distlock_core.base.descriptors import close_inherited
 from distlock_core.base.plain_signal import signal
 from distlock_core.command.signal_mask import CATCHABLE
 from distlock_core.errors import DistlockError
@@ -104,7 +105,8 @@ def _leave_and_serve(orders: int, answers: int, line: str, seconds: float) -> No
         if os.fork():
             os._exit(0)
         os.setsid()
-        _close_all_but({orders, answers})
+        # Those of the lock, and those that distlock has inherited: a hook must not keep them open.
+        close_inherited(KEPT_OPEN, {orders, answers})
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.dup2(KEPT_OPEN, 1)
@@ -141,17 +143,3 @@ class _Gone:
 
     def is_set(self) -> bool:
         return bool(self._poll.poll(0))
-
-
-def _close_all_but(kept: set[int]) -> None:
-    """Close the descriptors of the lock, and those that distlock has inherited: a hook must not keep them open."""
-    try:
-        found = [int(name) for name in os.listdir("/proc/self/fd")]
-    except OSError:
-        found = list(range(1024))  # no /proc
-    for descriptor in found:
-        if descriptor > KEPT_OPEN and descriptor not in kept:
-            try:
-                os.close(descriptor)
-            except OSError:
-                pass  # that of the listing itself

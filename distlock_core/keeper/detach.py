@@ -14,6 +14,7 @@ import sys
 import time
 
 from distlock_core.base.deadline import Patience
+from distlock_core.base.descriptors import close_inherited
 from distlock_core.command.signal_mask import CATCHABLE
 from distlock_core.errors import DistlockError
 
@@ -154,9 +155,7 @@ def _kill_at_once(pid: int) -> None:
 
 def stand_alone(leave_open: int = 2) -> None:
     """Close all inherited descriptors but the first ones, and leave the current directory, which may be unmounted."""
-    for name in os.listdir("/proc/self/fd"):  # not all numbers up to the limit, which may be 10**9
-        if int(name) > leave_open:
-            _close(int(name))
+    close_inherited(leave_open)
     os.chdir("/")
 
 
@@ -181,10 +180,3 @@ def open_log(path: str | None) -> Callable[[str, bool], None]:
             pass
 
     return log
-
-
-def _close(descriptor: int) -> None:
-    try:
-        os.close(descriptor)
-    except OSError:
-        pass  # the descriptor of the listing itself
