@@ -74,7 +74,9 @@ def tell(line: str) -> None:
     """Write a line to stderr. Errors are ignored, since a lock may still have to be released."""
     if sys.stderr is not None:  # None if the caller has closed it
         try:
-            print(line, file=sys.stderr, flush=True)
+            # In one write, even with PYTHONUNBUFFERED: others, such as the command, write there too.
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
         except OSError:
             pass
 

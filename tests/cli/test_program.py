@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -176,3 +177,16 @@ def test_an_unexpected_error_is_one_line(distlock_env: dict[str, str]) -> None:
     )
     assert done.returncode == 1
     assert one_line(done.stderr).startswith("distlock: unexpected error, a bug in distlock: RuntimeError: a thing\\nof")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_line_for_people_is_one_write(unbuffered: str) -> None:
+    """The command, its hooks and other programs may write to the same stderr in between."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # which keeps writes apart
+    with ours, theirs:
+        environ = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        subprocess.run([DISTLOCK, "--bogus"], stderr=theirs.fileno(), env=environ, timeout=BOUND, check=False)
+        ours.settimeout(BOUND)
+        said = ours.recv(4096)
+    assert said.startswith(b"distlock: unknown option '--bogus'")
+    assert said.endswith(b"\n")

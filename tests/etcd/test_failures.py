@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from functools import partial
@@ -38,7 +39,10 @@ def test_the_error_names_every_endpoint_and_its_fault(newer: Cell) -> None:
     assert time.monotonic() - since < 10
     assert f"{refusing} (connection refused)" in caught.value.message
     assert f"{silent} (timed out" in caught.value.message
-    assert "nowhere.invalid:2379 (its name does not resolve" in caught.value.message
+    # Which of the two depends on the resolver of this machine.
+    assert re.search(
+        r"nowhere\.invalid:2379 \(its name (does not resolve|was not resolved in time)", caught.value.message
+    )
 
 
 def test_a_write_that_could_not_be_sent_is_not_in_doubt(newer: Cell) -> None:
